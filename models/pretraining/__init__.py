@@ -1,0 +1,1 @@
+"""Pretraining of the embedded default model: corpus, objective, training and held-out evaluation."""

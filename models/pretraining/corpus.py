@@ -1,0 +1,107 @@
+"""Corpus text as token ids, with the sentence and section boundaries that NSP needs."""
+
+import hashlib
+import json
+import lzma
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+# A sentence ends at . ! or ?, with any closing quotes, before a capital, a digit or an opening quote.
+# Abbreviations are cut too ("Mr. Smith"): harmless here, where a sentence end only says where a span may begin.
+_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A tokenized corpus: sections of consecutive sentences, laid end to end."""
+
+    tokens: NDArray[np.int32]
+    """All token ids, without special tokens. Shape: (tokens,)"""
+    sentence_starts: NDArray[np.int64]
+    """Where each sentence begins in `tokens`, and the total length last. Shape: (sentences + 1,)"""
+    section_starts: NDArray[np.int64]
+    """Where each section begins in `sentence_starts`, and the number of sentences last. Shape: (sections + 1,)"""
+
+    def section_of(self, sentence: int) -> int:
+        """Give the index of the section that holds sentence number `sentence`."""
+        return int(np.searchsorted(self.section_starts, sentence, side="right")) - 1
+
+
+def read_sections(path: Path) -> Iterator[list[str]]:
+    """Yield each section of a JSON lines file (plain or .xz) as its list of paragraphs.
+
+    Raises:
+        ValueError: for a line that is not an object with a list `paragraphs`, naming the line.
+    """
+    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                paragraphs = json.loads(line)["paragraphs"]
+            except (ValueError, KeyError, TypeError) as error:
+                message = f'{path}, line {number}: expected {{"id": …, "paragraphs": [str, …]}}: {error}'
+                raise ValueError(message) from error
+            yield paragraphs
+
+
+def sentences(paragraph: str) -> Iterator[str]:
+    """Yield the sentences of a paragraph, in order; joined by white space they give it back."""
+    begin = 0
+    for end in _SENTENCE_END.finditer(paragraph):
+        yield paragraph[begin : end.end()].strip()
+        begin = end.end()
+    if paragraph[begin:].strip():
+        yield paragraph[begin:].strip()
+
+
+def tokenize(path: Path, tokenizer: Tokenizer) -> Corpus:
+    """Read and tokenize a corpus file."""
+    pieces: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    section_starts = [0]
+    for paragraphs in read_sections(path):
+        texts = [sentence for paragraph in paragraphs for sentence in sentences(paragraph)]
+        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            if encoding.ids:
+                pieces.append(np.asarray(encoding.ids, dtype=np.int32))
+                lengths.append(len(encoding.ids))
+        if len(lengths) > section_starts[-1]:
+            section_starts.append(len(lengths))
+    if not pieces:
+        message = f"{path} holds no text: expected JSON lines with non-empty paragraphs"
+        raise ValueError(message)
+    return Corpus(
+        tokens=np.concatenate(pieces),
+        sentence_starts=np.concatenate([[0], np.cumsum(lengths)]),
+        section_starts=np.asarray(section_starts, dtype=np.int64),
+    )
+
+
+def load_corpus(path: Path, tokenizer: Tokenizer, cache: Path) -> Corpus:
+    """Tokenize a corpus file once; later calls with the same file and tokenizer read `cache`."""
+    digest = hashlib.sha256(tokenizer.to_str().encode())
+    with path.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    cached = cache / f"{path.name.split('.')[0]}-{digest.hexdigest()[:16]}.npz"
+    if not cached.exists():
+        corpus = tokenize(path, tokenizer)
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = cached.with_suffix(".tmp.npz")
+        np.savez(
+            unfinished,
+            tokens=corpus.tokens,
+            sentence_starts=corpus.sentence_starts,
+            section_starts=corpus.section_starts,
+        )
+        unfinished.replace(cached)
+    with np.load(cached, allow_pickle=False) as arrays:
+        return Corpus(
+            tokens=arrays["tokens"],
+            sentence_starts=arrays["sentence_starts"],
+            section_starts=arrays["section_starts"],
+        )

@@ -1,0 +1,176 @@
+"""The pretraining objective of BERT: pairs of spans for NSP, and tokens masked for MLM.
+
+Source: the "Training procedure" section of the bert-base-uncased model card and
+Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", appendix A.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .corpus import Corpus
+
+MASKED_SHARE = 0.15
+REPLACED_BY_MASK = 0.8
+REPLACED_BY_RANDOM = 0.1
+SHORT_SHARE = 0.1
+"""Share of batches of a random shorter length, as in BERT's own data (`short_seq_prob`): prompts are short."""
+SHORTEST = 12
+IS_NEXT, IS_RANDOM = 0, 1
+"""NSP labels with BERT's polarity: 0 means that B follows A."""
+_MOST_DRAWS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecialTokens:
+    """The ids that the objective needs to know."""
+
+    cls: int
+    sep: int
+    mask: int
+    vocab_size: int
+    """Number of entries in the vocabulary."""
+    ordinary: NDArray[np.int64]
+    """Ids a random replacement is drawn from: neither special nor unused entries. Shape: (ordinary,)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One batch without padding: every row has the same length."""
+
+    input_ids: NDArray[np.int64]
+    """Token ids after masking. Shape: (rows, length)"""
+    token_type_ids: NDArray[np.int64]
+    """0 for [CLS] A [SEP], 1 for B [SEP]. Shape: (rows, length)"""
+    masked_positions: NDArray[np.int64]
+    """Flat indices, into rows x length, of the tokens to predict. Shape: (masked,)"""
+    masked_labels: NDArray[np.int64]
+    """The original ids at those positions. Shape: (masked,)"""
+    next_sentence_labels: NDArray[np.int64]
+    """0 where B follows A, 1 where it is from another place. Shape: (rows,)"""
+
+
+def sample_pair(
+    corpus: Corpus, anchor: int, length: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+    """Draw spans A and B that fill `length` tokens together with [CLS] A [SEP] B [SEP].
+
+    A begins at sentence `anchor` and consists of whole sentences up to a drawn length (cut at its front
+    when one sentence is longer than that); B begins at a sentence and is cut at its end.
+    With probability 0.5, B comes from another section.
+
+    Returns:
+        The ids of A, the ids of B and the NSP label.
+
+    Raises:
+        ValueError: when the corpus has no sections long enough for such a pair.
+    """
+    room = length - 3
+    starts = corpus.sentence_starts
+    sentences = len(starts) - 1
+    follows = bool(rng.random() < 0.5)
+    for _ in range(_MOST_DRAWS):
+        wanted = int(rng.integers(max(1, room // 8), room - max(1, room // 8) + 1))
+        last = int(corpus.section_starts[corpus.section_of(anchor) + 1])
+        after = int(np.searchsorted(starts, starts[anchor] + wanted, side="right")) - 1
+        after = min(max(after, anchor + 1), last)
+        a = corpus.tokens[starts[anchor] : starts[after]][-wanted:]
+        needed = room - len(a)
+        if not follows:
+            break
+        if starts[last] - starts[after] >= needed:
+            return a, corpus.tokens[starts[after] : starts[after] + needed], IS_NEXT
+        # The section ends too soon for B: begin elsewhere rather than change the label, so that both stay even.
+        anchor = int(rng.integers(sentences))
+    for _ in range(_MOST_DRAWS):
+        other = int(rng.integers(sentences))
+        section = corpus.section_of(other)
+        end = starts[corpus.section_starts[section + 1]]
+        if section != corpus.section_of(anchor) and end - starts[other] >= needed:
+            return a, corpus.tokens[starts[other] : starts[other] + needed], IS_RANDOM
+    message = f"no pair of spans of {length} tokens found in {_MOST_DRAWS} draws: the corpus's sections are too short"
+    raise ValueError(message)
+
+
+def mask_row(
+    row: NDArray[np.int64], special: SpecialTokens, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Mask 15% of a row's tokens in place: 80% become [MASK], 10% another random token, 10% stay.
+
+    Returns:
+        The chosen positions, ascending, and the original ids there. Shapes: (masked,), (masked,)
+    """
+    candidates = np.flatnonzero((row != special.cls) & (row != special.sep))
+    count = max(1, round(MASKED_SHARE * len(candidates)))
+    positions = np.sort(rng.choice(candidates, size=count, replace=False))
+    labels = row[positions].copy()
+    draw = rng.random(count)
+    random_ids = special.ordinary[rng.integers(len(special.ordinary) - 1, size=count)]
+    # "A random different token": an id that equals the label becomes the one entry that was left out of the draw.
+    random_ids = np.where(random_ids == labels, special.ordinary[-1], random_ids)
+    replaced = np.where(draw < REPLACED_BY_MASK, special.mask, labels)
+    is_random = (draw >= REPLACED_BY_MASK) & (draw < REPLACED_BY_MASK + REPLACED_BY_RANDOM)
+    row[positions] = np.where(is_random, random_ids, replaced)
+    return positions, labels
+
+
+def make_batch(
+    corpus: Corpus, special: SpecialTokens, anchors: NDArray[np.int64], length: int, rng: np.random.Generator
+) -> Batch:
+    """Build one batch of `len(anchors)` rows of exactly `length` tokens."""
+    input_ids = np.empty((len(anchors), length), dtype=np.int64)
+    token_type_ids = np.zeros_like(input_ids)
+    next_sentence_labels = np.empty(len(anchors), dtype=np.int64)
+    positions: list[NDArray[np.int64]] = []
+    labels: list[NDArray[np.int64]] = []
+    for index, anchor in enumerate(anchors):
+        a, b, next_sentence_labels[index] = sample_pair(corpus, int(anchor), length, rng)
+        row = input_ids[index]
+        row[:] = np.concatenate([[special.cls], a, [special.sep], b, [special.sep]])
+        token_type_ids[index, len(a) + 2 :] = 1
+        row_positions, row_labels = mask_row(row, special, rng)
+        positions.append(row_positions + index * length)
+        labels.append(row_labels)
+    return Batch(
+        input_ids=input_ids,
+        token_type_ids=token_type_ids,
+        masked_positions=np.concatenate(positions),
+        masked_labels=np.concatenate(labels),
+        next_sentence_labels=next_sentence_labels,
+    )
+
+
+class BatchSource:
+    """Batches numbered from 0, each a function of the seed and its number alone: that is what makes resuming exact.
+
+    Within an epoch every sentence is the beginning of A once, in a drawn order; masks and pairs are drawn anew.
+    """
+
+    def __init__(self, corpus: Corpus, special: SpecialTokens, *, tokens_per_batch: int, seed: int) -> None:
+        self.corpus = corpus
+        self.special = special
+        self.tokens_per_batch = tokens_per_batch
+        self.seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def batch(self, step: int, first_anchor: int, length: int) -> tuple[Batch, int]:
+        """Build the batch of a step.
+
+        Returns:
+            The batch, and the number of anchors used up to its end (the next call's `first_anchor`).
+        """
+        rng = np.random.default_rng([self.seed, step])
+        if rng.random() < SHORT_SHARE:
+            length = int(rng.integers(SHORTEST, min(length, 128)))
+        rows = max(1, self.tokens_per_batch // length)
+        anchors = np.array([self._anchor(first_anchor + index) for index in range(rows)])
+        return make_batch(self.corpus, self.special, anchors, length, rng), first_anchor + rows
+
+    def _anchor(self, number: int) -> int:
+        sentences = len(self.corpus.sentence_starts) - 1
+        epoch, index = divmod(number, sentences)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, 2**32 + epoch]).permutation(sentences)
+        return int(self._order[index])

@@ -1,0 +1,116 @@
+"""Errors that tell what was asked, what was found and what to do.
+
+Every error that a user can cause derives from `BertportError`, which the command line turns into one
+sentence on stderr and an exit code, without a traceback::
+
+    BertportError
+    ├── UsageError (ValueError)            exit 2: what was asked for cannot be
+    │   ├── InputTextError                 a text without a mask, or too long
+    │   ├── UnknownNameError               an unknown task, variant, provider, recipe or option
+    │   └── MissingHeadError               a head that the checkpoint or bundle does not hold
+    ├── PathError (OSError)                exit 2: no such path, exists already, no room left
+    ├── CheckpointError (ValueError)       exit 1: not a BERT checkpoint that can be read
+    ├── BundleError (ValueError)           exit 1: not a bundle, damaged, or too new
+    ├── ValidationError (ArithmeticError)  exit 1: a graph differs from its reference
+    ├── ProviderError (RuntimeError)       exit 1: an execution provider that does not work here
+    └── MissingDependencyError (ImportError)  exit 1: a package or extra that is not installed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "BertportError",
+    "BundleError",
+    "CheckpointError",
+    "InputTextError",
+    "MissingDependencyError",
+    "MissingHeadError",
+    "PathError",
+    "ProviderError",
+    "UnknownNameError",
+    "UsageError",
+    "ValidationError",
+]
+
+
+class BertportError(Exception):
+    """Base of every error that a user can cause or mend."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        """Give the sentence shown to the user."""
+        return self.message
+
+
+class UsageError(BertportError, ValueError):
+    """What was asked for cannot be done with what was given."""
+
+    exit_code = 2
+
+
+class InputTextError(UsageError):
+    """A text that the task cannot take: without a mask, too long, empty, or of the wrong shape."""
+
+
+class UnknownNameError(UsageError):
+    """A name that is none of those accepted.
+
+    Args:
+        kind: what is named, for example "task".
+        found: the name that was asked for.
+        known: the names accepted.
+        advice: what to do, when choosing an accepted name is not the whole answer.
+    """
+
+    def __init__(self, kind: str, found: str, known: Iterable[str], advice: str = "") -> None:
+        names = ", ".join(known) or "none"
+        super().__init__(f"unknown {kind} {found!r} (available: {names}){': ' + advice if advice else ''}")
+
+
+class MissingHeadError(UsageError):
+    """A task or output that needs a head which the checkpoint or bundle does not hold."""
+
+
+class PathError(BertportError, OSError):
+    """A path that is not there, is there already, or cannot be written."""
+
+    exit_code = 2
+
+
+class CheckpointError(BertportError, ValueError):
+    """Not a BERT checkpoint that can be read."""
+
+
+class BundleError(BertportError, ValueError):
+    """Not a bundle, a damaged one, or one of a newer format."""
+
+
+class ValidationError(BertportError, ArithmeticError):
+    """A graph whose outputs differ from its reference by more than the tolerance."""
+
+
+class ProviderError(BertportError, RuntimeError):
+    """An execution provider that was asked for and does not work here."""
+
+
+class MissingDependencyError(BertportError, ImportError):
+    """A package that the call needs and that is not installed.
+
+    Args:
+        what: what needs it, for example "export".
+        package: the package that was not found.
+        extra: the extra of bertport, or extras separated by commas, that install it.
+    """
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs the package {package}, which is not installed: pip install 'bertport[{extra}]'")
