@@ -1,0 +1,201 @@
+"""Set up and run bertport from a checkout, with nothing but Python: `python3 dev.py --help`.
+
+Standard library only, and no syntax newer than Python 3.7, so that an old interpreter is told what it lacks.
+Each command makes the virtual environment that it needs, once, and leaves a stamp in it; pip's own settings
+(index, find-links, proxy) are honoured because pip alone does the fetching.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+NEWEST_UNSUPPORTED = (3, 10)
+TORCH = "2.13.0"
+CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+TEXT = "Paris is the [MASK] of France."
+FIRST, SECOND = "He opened the door of the old house.", "Inside it was dark, and nobody answered when he called."
+
+# One row per environment: directory, extras of bertport, whether PyTorch is installed before them.
+ENVIRONMENTS = {
+    "demo": (".venv-demo", "cpu", False),
+    "dev": (".venv", "dev", True),
+}
+
+
+def main() -> None:
+    """Run the command named on the command line; exit with its status."""
+    if sys.version_info[:2] <= NEWEST_UNSUPPORTED:
+        found = "{}.{}".format(*sys.version_info[:2])
+        sys.exit(f"bertport needs Python 3.11 or later and this is {found}: run dev.py with a newer one")
+    name, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+    if name not in COMMANDS or (arguments and not COMMANDS[name][2]):
+        print(usage(), file=sys.stderr if name not in ("-h", "--help") else sys.stdout)
+        sys.exit(0 if name in ("-h", "--help") else 2)
+    try:
+        COMMANDS[name][0](*arguments)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode if error.returncode > 0 else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def usage() -> str:
+    """Give the help text: one line per command."""
+    rows = [
+        "  {:<22}{}".format(name + (" [ARGUMENT...]" if passes_on else ""), text)
+        for name, (_, text, passes_on) in COMMANDS.items()
+    ]
+    return "\n".join(["usage: python3 dev.py COMMAND", "", "commands:", *rows])
+
+
+def demo() -> None:
+    """Answer with the embedded default model: ONNX Runtime alone, no PyTorch."""
+    bertport = executable(environment("demo"), "bertport")
+    for arguments in (["fill-mask", TEXT], ["next-sentence", FIRST, SECOND], ["next-sentence", FIRST, TEXT]):
+        typed = " ".join(f'"{each}"' if " " in each else each for each in arguments)
+        print(f"\n$ bertport {typed}", flush=True)
+        call(bertport, *arguments)
+    print(f"\nMore of the same: {bertport.relative_to(ROOT)} --help", flush=True)
+
+
+def test(*arguments: str) -> None:
+    """Run every test that takes seconds, or what pytest is asked for."""
+    python = executable(environment("dev"), "python")
+    call(python, "-m", "pytest", *(arguments or ("-m", "not slow and not gpu")))
+
+
+def slow() -> None:
+    """Run the tests that take minutes: the wheel, the README's commands, transformers.js."""
+    test("-m", "slow and not gpu")
+
+
+def check() -> None:
+    """Lint, check the format and check the types of everything."""
+    python = executable(environment("dev"), "python")
+    call(python, "-m", "ruff", "check", ".")
+    call(python, "-m", "ruff", "format", "--check", ".")
+    # Each area is a source root; bench and models are scripts.
+    call(python, "-m", "mypy", *(area for area in TYPED if (ROOT / area).is_dir()))
+
+
+TYPED = ("export/bertport", "quantize/bertport", "runtime/bertport", "compare/bertport", "serve/bertport", "bench")
+
+
+def everything() -> None:
+    """Do all that must pass before a change lands."""
+    check()
+    test()
+    slow()
+
+
+def bench(*arguments: str) -> None:
+    """Measure the cold start against transformers and rewrite docs/cold-start.md."""
+    call(executable(environment("dev"), "python"), "bench/cold_start.py", *arguments)
+
+
+def environment(name: str) -> Path:
+    """Make the virtual environment `name` unless it is there and up to date, and give its directory."""
+    directory, extra, with_torch = ENVIRONMENTS[name]
+    venv = ROOT / directory
+    stamp = venv / "bertport-stamp"
+    wanted = fingerprint(extra)
+    if stamp.is_file() and stamp.read_text() == wanted and executable(venv, "python").exists():
+        return venv
+    began = time.monotonic()
+    say(f"setting up {directory} with bertport[{extra}] (once; a few minutes at most)")
+    if not executable(venv, "python").exists() or not runs(executable(venv, "python"), "-m", "pip", "--version"):
+        create(venv)
+    python = executable(venv, "python")
+    if with_torch:
+        install_torch(python)
+    pip(python, "--editable", f"{ROOT}[{extra}]")
+    stamp.write_text(wanted)
+    say(f"{directory} is ready ({time.monotonic() - began:.0f} s)")
+    return venv
+
+
+def create(venv: Path) -> None:
+    """Make an empty virtual environment that holds pip."""
+    if venv.exists():
+        shutil.rmtree(venv)
+    if subprocess.call([sys.executable, "-m", "venv", str(venv)], stdout=subprocess.DEVNULL) == 0:
+        return
+    sys.exit(
+        "python -m venv failed: this Python comes without ensurepip; install it (Debian and Ubuntu: "
+        "apt-get install python3-venv), or run dev.py with another Python 3.11 or later"
+    )
+
+
+def install_torch(python: Path) -> None:
+    """Install the CPU build of PyTorch; the plain request can bring gigabytes of CUDA on Linux."""
+    if not sys.platform.startswith("linux"):
+        pip(python, f"torch=={TORCH}")
+        return
+    build = f"torch=={TORCH}+cpu"
+    if runs(python, "-c", f"import torch; assert torch.__version__ == '{TORCH}+cpu'"):
+        return
+    if subprocess.call([str(python), *PIP_INSTALL, build], stderr=subprocess.DEVNULL) != 0:
+        pip(python, build, "--extra-index-url", CPU_TORCH_INDEX)
+
+
+PIP_INSTALL = ("-m", "pip", "install", "-qq", "--disable-pip-version-check")  # -qq: errors, and no warnings
+
+
+def pip(python: Path, *requirements: str) -> None:
+    """Install with the settings that this machine's pip has."""
+    call(python, *PIP_INSTALL, *requirements)
+
+
+def fingerprint(extra: str) -> str:
+    """Tell what an environment was made of: it is remade when any of it changes."""
+    parts = [
+        sys.version,
+        sys.executable,
+        str(ROOT),
+        extra,
+        TORCH,
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def executable(venv: Path, name: str) -> Path:
+    """Give the path of a program in a virtual environment."""
+    return venv / "Scripts" / f"{name}.exe" if os.name == "nt" else venv / "bin" / name
+
+
+def runs(*command: str | Path) -> bool:
+    """Tell whether a command succeeds, in silence."""
+    words = [str(each) for each in command]
+    return subprocess.call(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+
+
+def call(*command: str | Path) -> None:
+    """Run a command from the checkout's root; its failure is ours."""
+    subprocess.check_call([str(each) for each in command], cwd=str(ROOT))
+
+
+def say(text: str) -> None:
+    """Report progress, apart from results."""
+    print(f"dev.py: {text}", file=sys.stderr, flush=True)
+
+
+# One row per command: the function, its line in --help, whether it passes its arguments on.
+COMMANDS = {
+    "demo": (demo, "answer with the embedded default model (no PyTorch)", False),
+    "test": (test, "run the tests; arguments go to pytest", True),
+    "slow": (slow, "run the tests that take minutes", False),
+    "check": (check, "ruff, its formatter and mypy --strict", False),
+    "all": (everything, "check, test and slow: what .ci/run does", False),
+    "bench": (bench, "measure the cold start and rewrite docs/cold-start.md", True),
+}
+
+if __name__ == "__main__":
+    main()
