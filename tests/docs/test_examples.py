@@ -1,0 +1,82 @@
+"""Every example in the README and in docs/ runs, and prints what the page shows."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs import examples
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = ROOT / "models" / "default"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
+"""Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A seeded BERT with both heads, small enough to export in seconds, with the default bundle's tokenizer."""
+    import torch
+    from transformers import BertConfig, BertForPreTraining
+
+    directory = tmp_path_factory.mktemp("source") / "checkpoint"
+    torch.manual_seed(7)
+    config = BertConfig(num_hidden_layers=2, hidden_size=32, num_attention_heads=2, intermediate_size=64)
+    BertForPreTraining(config).save_pretrained(directory)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(DEFAULT / name, directory / name)
+    return directory
+
+
+@pytest.fixture
+def place(tmp_path, checkpoint):
+    """A directory as the pages assume it: `bundle` is the default bundle, `checkpoint` a small checkpoint."""
+    shutil.copytree(DEFAULT, tmp_path / "bundle")
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_examples_of(page, place, monkeypatch):
+    monkeypatch.chdir(place)
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}
+    text = page.read_text(encoding="utf-8")
+    namespace = {"__name__": "__main__"}
+    for example in examples.examples(text):
+        where = f"{page.relative_to(ROOT)}:{example.line}"
+        if example.language == "python":
+            examples.run_python(example, namespace, where)
+            continue
+        printed = text_of = ""
+        for command, expected in examples.commands(example):
+            try:
+                printed = examples.run_command(command, place, environment)
+            except subprocess.CalledProcessError as error:
+                pytest.fail(f"{where}: {command}\nexit code {error.returncode}\n{error.stdout}{error.stderr}")
+            same = not expected or examples.same_output(expected, printed)
+            assert same or REWRITE, f"{where}: {command}\nshown:\n{expected}\nprinted:\n{printed}"
+            continuation = command.replace("\n", "\n> ")
+            text_of += f"$ {continuation}\n{expected if same else printed}"
+        text = text.replace(example.text, text_of) if REWRITE else text
+    if REWRITE:
+        page.write_text(text, encoding="utf-8")
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        if page.parent == ROOT / "docs" and page.name != "README.md":
+            assert f"]({page.name})" in index
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("*.md")], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
