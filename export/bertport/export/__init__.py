@@ -1,1 +1,9 @@
-"""Turn a checkpoint into a verified bundle: reading, tracing through Optimum, graph passes, validation."""
+"""Turn a checkpoint into a verified bundle: reading, tracing through Optimum, graph passes, validation.
+
+Importing this loads neither torch, transformers, optimum nor onnx; `export` does when it is called.
+"""
+
+from bertport.export.exporter import export
+from bertport.export.progress import Event
+
+__all__ = ["Event", "export"]

@@ -1,0 +1,153 @@
+"""A checkpoint's config, heads and tensors, checked against each other before a model is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.export import conversion
+from bertport.export.source import read_json
+from bertport.export.weights import WeightFiles, find_weights, read_shapes, read_tensors
+from bertport.runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from transformers import BertConfig
+
+    from bertport.export.source import Located
+
+__all__ = ["SUPPORTED", "Checkpoint", "read_checkpoint"]
+
+SUPPORTED = ("BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "BertModel")
+"""transformers' classes whose checkpoints can be exported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint directory holds, its tensors not yet read."""
+
+    directory: Path
+    """Where its files are."""
+    raw_config: dict[str, Any]
+    """config.json."""
+    config: BertConfig
+    """The same as transformers understands it, set for tracing."""
+    weights: WeightFiles
+    """Its weight files."""
+    plan: conversion.Plan
+    """Heads and renames."""
+
+    @property
+    def model_class(self) -> str:
+        """transformers' class as config.json states it, or else the smallest one that has the heads found."""
+        stated: list[str] = self.raw_config.get("architectures") or []
+        heads = set(self.plan.heads)
+        smallest = (
+            "BertForPreTraining"
+            if heads >= {"mlm", "nsp"}
+            else "BertForMaskedLM"
+            if "mlm" in heads
+            else "BertForNextSentencePrediction"
+            if "nsp" in heads
+            else "BertModel"
+        )
+        return stated[0] if stated else smallest
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Read the tensors as float32, under the names that the model's `load_state_dict` expects.
+
+        Raises:
+            CheckpointError: when a file is damaged.
+        """
+        tensors = read_tensors(self.weights, self.plan.renames)
+        if "mlm" in self.plan.heads:
+            if self.plan.tied:
+                # As in transformers, a stored copy of a tied decoder is not looked at.
+                tensors[conversion.DECODER] = tensors[conversion.EMBEDDING]
+            tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+        return tensors
+
+
+def read_checkpoint(located: Located) -> Checkpoint:
+    """Read config and tensor headers, and check one against the other.
+
+    Raises:
+        CheckpointError: when this is no checkpoint, not of a supported architecture, would need code of its own,
+            is damaged, or its config disagrees with its tensors.
+    """
+    raw_config = read_json(located.directory / "config.json")
+    _check_architecture(raw_config, located.name)
+    config = _config(raw_config, located.directory)
+    weights = find_weights(located.directory)
+    shapes = read_shapes(weights)
+    found = conversion.plan(shapes, raw_config)
+
+    from bertport.export.model import expected_shapes
+
+    expected = expected_shapes(config, found)
+    conversion.check_shapes(shapes, expected, found.renames)
+    return Checkpoint(directory=located.directory, raw_config=raw_config, config=config, weights=weights, plan=found)
+
+
+def _check_architecture(config: dict[str, Any], name: str) -> None:
+    supported = ", ".join(SUPPORTED)
+    if config.get("auto_map"):
+        message = f"{name} needs code of its own (auto_map in config.json), which is never run; supported: {supported}"
+        raise CheckpointError(message)
+    architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures):
+        message = f"config.json of {name} has architectures {architectures!r}; a list of names is expected"
+        raise CheckpointError(message)
+    unsupported = [each for each in architectures if each not in SUPPORTED]
+    if unsupported:
+        message = f"{name} is a {unsupported[0]}, which cannot be exported; supported: {supported}"
+        raise CheckpointError(message)
+    model_type = config.get("model_type")
+    if model_type not in (None, "bert") or (model_type is None and "hidden_size" not in config):
+        message = f"{name} is of the model type {model_type!r}, which cannot be exported; supported: bert ({supported})"
+        raise CheckpointError(message)
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        message = (
+            f"{name} is a decoder (is_decoder or add_cross_attention in config.json); only encoders can be exported"
+        )
+        raise CheckpointError(message)
+
+
+def _config(raw: dict[str, Any], directory: Path) -> BertConfig:
+    from transformers import BertConfig
+    from transformers.activations import ACT2FN
+
+    sizes = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+        "type_vocab_size",
+    )
+    for key in sizes:
+        if key in raw and (not isinstance(raw[key], int) or isinstance(raw[key], bool) or raw[key] < 1):
+            message = f"{directory / 'config.json'}: {key} is {raw[key]!r}; a positive number is expected"
+            raise CheckpointError(message)
+    try:
+        # How outputs are returned is ours to say, whatever the checkpoint was last used for.
+        settings = raw | {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
+        config: BertConfig = BertConfig.from_dict(settings | {"torchscript": False, "chunk_size_feed_forward": 0})
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        message = f"{directory / 'config.json'} is not a BERT config ({error}): restore the checkpoint's file"
+        raise CheckpointError(message) from error
+    if config.hidden_size % config.num_attention_heads:
+        message = (
+            f"{directory / 'config.json'}: hidden_size {config.hidden_size} is not a multiple of "
+            f"num_attention_heads {config.num_attention_heads}"
+        )
+        raise CheckpointError(message)
+    if config.hidden_act not in ACT2FN:
+        message = f"{directory / 'config.json'}: unknown hidden_act {config.hidden_act!r}"
+        raise CheckpointError(message)
+    # The attention that ONNX Runtime's fusion recognises (and the one that relative positions have).
+    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
+    return config

@@ -1,0 +1,177 @@
+"""From stored tensor names to the model's: which heads are there, and does every shape agree with the config."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+__all__ = ["HEADS", "Plan", "check_shapes", "plan", "require_heads"]
+
+RENAMES = (
+    # Checkpoints saved from inside DistributedDataParallel.
+    (re.compile(r"^module\."), ""),
+    # A bare BertModel has no prefix.
+    (re.compile(r"^(?=(embeddings|encoder|pooler)\.)"), "bert."),
+    # Converted from TensorFlow: its LayerNorm calls them gamma and beta.
+    (re.compile(r"(?<=\bLayerNorm\.)gamma$"), "weight"),
+    (re.compile(r"(?<=\bLayerNorm\.)beta$"), "bias"),
+    # transformers stores the bias of the tied decoder under either name, or both.
+    (re.compile(r"^cls\.predictions\.decoder\.bias$"), "cls.predictions.bias"),
+)
+"""Applied in this order, each to the result of the one before."""
+
+BUFFERS = frozenset({"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"})
+"""Constants that older versions of transformers stored with the weights."""
+
+DECODER = "cls.predictions.decoder.weight"
+EMBEDDING = "bert.embeddings.word_embeddings.weight"
+
+HEADS: dict[str, tuple[str, ...]] = {
+    "mlm": (
+        "cls.predictions.transform.dense.weight",
+        "cls.predictions.transform.dense.bias",
+        "cls.predictions.transform.LayerNorm.weight",
+        "cls.predictions.transform.LayerNorm.bias",
+        "cls.predictions.bias",
+    ),
+    "nsp": ("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
+    "pooler": ("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
+}
+"""The tensors that make a head; the MLM head needs its decoder too, stored or tied to the word embeddings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which stored tensors make which heads."""
+
+    heads: tuple[str, ...]
+    """The heads present, out of `mlm`, `nsp` and `pooler`."""
+    renames: dict[str, str]
+    """The model's name of each stored tensor to be read."""
+    tied: bool
+    """Whether the MLM decoder is the word embedding matrix."""
+    notes: tuple[str, ...]
+    """What was left out, and why, in sentences."""
+
+
+def plan(names: Iterable[str], config: Mapping[str, Any]) -> Plan:
+    """Decide from stored names alone which heads a checkpoint holds; none is ever invented.
+
+    Args:
+        names: names of the stored tensors.
+        config: the checkpoint's config.json.
+
+    Raises:
+        CheckpointError: when a head is there in part, or a tensor belongs to none of encoder and heads.
+    """
+    renamed = {name: _rename(name) for name in names}
+    present = {name for name in renamed.values() if name not in BUFFERS}
+    if EMBEDDING not in present:
+        message = f"the weights hold no {EMBEDDING}: these are not the weights of a BERT encoder"
+        raise CheckpointError(message)
+    notes = []
+    heads = [head for head in HEADS if _holds(head, present)]
+    tied = bool(config.get("tie_word_embeddings", True))
+    if "mlm" in heads and not tied and DECODER not in present:
+        message = f"the weights lack {DECODER}, and config.json says that it is not tied to the word embeddings"
+        raise CheckpointError(message)
+    if "nsp" in heads and "pooler" not in heads:
+        heads.remove("nsp")
+        notes.append("the weights hold no pooler: the bundle has neither next-sentence prediction nor pooled features")
+    elif "pooler" not in heads:
+        notes.append("the weights hold no pooler: the bundle has no pooled features")
+    claimed = (config.get("architectures") or [""])[0]
+    for head, classes in CLAIMS.items():
+        if claimed in classes and head not in heads:
+            notes.append(f"config.json says {claimed}, but the weights hold no {head} head: the bundle is without it")
+    owned = {name for head in heads for name in HEADS[head]} | ({DECODER} if "mlm" in heads else set())
+    kept = {
+        stored: name
+        for stored, name in renamed.items()
+        if name in owned or (name.startswith("bert.") and name not in BUFFERS)
+    }
+    left = sorted(set(renamed) - set(kept) - {stored for stored, name in renamed.items() if name in BUFFERS})
+    if left:
+        notes.append(f"left out, as part of none of encoder and heads: {', '.join(left[:5])}{' …' if left[5:] else ''}")
+    return Plan(heads=tuple(heads), renames=kept, tied=tied, notes=tuple(notes))
+
+
+CLAIMS = {
+    "mlm": ("BertForPreTraining", "BertForMaskedLM"),
+    "nsp": ("BertForPreTraining", "BertForNextSentencePrediction"),
+}
+"""The classes of transformers that promise a head."""
+
+
+def require_heads(found: Collection[str], wanted: Collection[str], name: str) -> None:
+    """Refuse a checkpoint that lacks a head that was asked for.
+
+    Raises:
+        UnknownNameError: for a name that is no head.
+        MissingHeadError: for a head that the checkpoint does not hold.
+    """
+    for head in wanted:
+        if head not in HEADS:
+            raise UnknownNameError("head", head, HEADS)
+        if head not in found:
+            held = ", ".join(found) or "none"
+            message = f"the head {head!r} was asked for and {name} does not hold it (it holds: {held}): train it first"
+            raise MissingHeadError(message)
+
+
+def check_shapes(
+    stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], renames: Mapping[str, str]
+) -> None:
+    """Compare every stored tensor with the shape that the config gives it, and the other way round.
+
+    Args:
+        stored: shapes by stored name.
+        expected: shapes by the model's name.
+        renames: the model's name by stored name.
+
+    Raises:
+        CheckpointError: naming the first tensor that differs, is missing, or that the config has no place for.
+    """
+    for name, target in sorted(renames.items()):
+        if target not in expected:
+            message = f"the weights hold {name}, which config.json has no place for: config and weights do not belong together"
+            raise CheckpointError(message)
+        if stored[name] != expected[target]:
+            found, wanted = list(stored[name]), list(expected[target])
+            message = (
+                f"{name} has the shape {found} and config.json says {wanted}: config and weights do not belong together"
+            )
+            raise CheckpointError(message)
+    missing = sorted(set(expected) - set(renames.values()))
+    if missing:
+        message = (
+            f"the weights lack {missing[0]}, which config.json calls for: config and weights do not belong together"
+        )
+        raise CheckpointError(message)
+
+
+def _rename(name: str) -> str:
+    for pattern, replacement in RENAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def _holds(head: str, present: Collection[str]) -> bool:
+    """Whether all tensors of a head are present.
+
+    Raises:
+        CheckpointError: when only some are.
+    """
+    missing = [name for name in HEADS[head] if name not in present]
+    if not missing:
+        return True
+    if len(missing) < len(HEADS[head]):
+        message = f"the weights hold the {head} head only in part: {missing[0]} is missing"
+        raise CheckpointError(message)
+    return False

@@ -1,0 +1,211 @@
+"""The export itself: one stage after another, everything in a directory that appears only when all is well."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bertport.export import storage
+from bertport.export.card import model_card
+from bertport.export.checkpoint import Checkpoint, read_checkpoint
+from bertport.export.conversion import require_heads
+from bertport.export.dependencies import check_dependencies
+from bertport.export.description import read_front_matter, tool_versions
+from bertport.export.graphs import FILES, GraphFiles, make_graphs
+from bertport.export.progress import Event, Stages
+from bertport.export.source import Located, locate
+from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
+from bertport.export.tracing import OPSETS, check_opset
+from bertport.export.validation import Vocabulary, grid, validate
+from bertport.runtime.bundle import Bundle, describe_files, file_sha256, new_bundle, refuse_existing, write_manifest
+from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.manifest import Architecture, Manifest, NextSentence, Source, Validation, Variant
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Collection
+
+    from bertport.export.model import BertWithHeads
+
+__all__ = ["WEIGHTS", "export"]
+
+WEIGHTS = {"float32": "fp32", "float16": "fp32-weights16"}
+"""How weights may be stored, and the recipe's name for it; arithmetic is float32 either way."""
+
+PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
+"""Standard operators run on all of them."""
+
+
+def export(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    opset: int | None = None,
+    atol: float = 1e-4,
+    weights: Literal["float32", "float16"] = "float32",
+    heads: Collection[str] = (),
+    overwrite: bool = False,
+    name: str | None = None,
+    progress: Callable[[Event], None] | None = None,
+    external_above: int = storage.EXTERNAL_ABOVE,
+) -> Bundle:
+    """Turn a trained BERT into a verified bundle.
+
+    Args:
+        source: a checkpoint directory in Hugging Face's layout, or a Hub id.
+        output: the bundle's directory; it appears when everything has been verified, and not before.
+        revision: branch, tag or commit of a Hub repository.
+        opset: version of ONNX's standard operator set; 17 when not given.
+        atol: largest absolute difference from PyTorch float32 allowed in any output.
+        weights: how matrices are stored; "float16" halves the bundle, and rounds them.
+        heads: heads that the bundle must have, out of `mlm`, `nsp` and `pooler`; it has all that the
+            checkpoint holds in any case.
+        overwrite: whether a bundle at `output` may be replaced.
+        name: the name shown to people; that of the source when not given.
+        progress: told of each stage, its time, and of what was left out; notes are logged when not given.
+        external_above: bytes of weights above which they are stored beside the graph.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        MissingDependencyError: when a package is not installed, before anything else is done.
+        UsageError: for an opset, tolerance, head or way of storing weights that cannot be.
+        PathError: when the source is not there, or the output exists or cannot be written.
+        CheckpointError: when the source is no BERT checkpoint that can be read.
+        ValidationError: when a graph differs from PyTorch by more than `atol`; nothing is left behind.
+    """
+    check_dependencies()
+    if weights not in WEIGHTS:
+        raise UnknownNameError("way of storing weights", str(weights), WEIGHTS)
+    if not 0 < atol < float("inf"):
+        message = f"the tolerance {atol:g} is not a positive number: give one such as 1e-4"
+        raise UsageError(message)
+    opset = check_opset(opset)
+    target = Path(output)
+    refuse_existing(target, overwrite=overwrite)
+    stages = Stages(progress or _log_notes)
+
+    with stages.stage("reading the checkpoint"):
+        located = locate(str(source), revision)
+        checkpoint = read_checkpoint(located)
+        require_heads(checkpoint.plan.heads, heads, located.name)
+        config = checkpoint.config
+        tokenizer = read_tokenizer(
+            located.directory, vocab_size=config.vocab_size, max_positions=config.max_position_embeddings
+        )
+        for note in (*checkpoint.plan.notes, *tokenizer.notes):
+            stages.note(note)
+        model = _build(checkpoint, weights)
+    max_length = min(config.max_position_embeddings, tokenizer.model_max_length or config.max_position_embeddings)
+
+    with new_bundle(target, overwrite=overwrite) as building:
+        graphs = make_graphs(
+            model, building, opset=opset, half=weights == "float16", external_above=external_above, stages=stages
+        )
+        with stages.stage("comparing with PyTorch"):
+            cases = list(grid(_vocabulary(tokenizer), max_length=max_length, segments=config.type_vocab_size))
+            paths = {variant: building / file for variant, file in FILES.items()}
+            validations = validate(model, paths, cases, atol=atol, step=stages.step)
+        with stages.stage("writing the bundle"):
+            _write_texts(building, checkpoint, tokenizer)
+            languages, licence = read_front_matter(located.directory)
+            manifest = Manifest(
+                name=name or located.name,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                source=_source(located, checkpoint),
+                architecture=_architecture(checkpoint, model),
+                heads=checkpoint.plan.heads,
+                next_sentence=NextSentence() if "nsp" in checkpoint.plan.heads else None,
+                max_length=max_length,
+                lowercase=tokenizer.lowercase,
+                languages=languages,
+                licence=licence,
+                variants=_variants(graphs, validations, opset=opset, recipe=WEIGHTS[weights]),
+                default_variant="fp32",
+                tools=tool_versions(),
+                files=describe_files(building),
+            )
+            (building / "README.md").write_text(model_card(manifest), encoding="utf-8")
+            write_manifest(building, manifest)
+    return Bundle.open(target)
+
+
+def _log_notes(event: Event) -> None:
+    if event.kind == "note":
+        logging.getLogger(__name__).warning(event.text)
+
+
+def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
+    from bertport.export.model import build, round_matrices
+
+    model = build(checkpoint.config, checkpoint.plan, checkpoint.tensors())
+    if weights == "float16":
+        try:
+            round_matrices(model)
+        except OverflowError as error:
+            message = f"the weights cannot be stored in 16 bits ({error}): export with float32 weights"
+            raise UsageError(message) from error
+    return model
+
+
+def _vocabulary(files: TokenizerFiles) -> Vocabulary:
+    entries = files.tokenizer.get_vocab(with_added_tokens=True)
+    ordinary = sorted(index for token, index in entries.items() if token not in files.special.values())
+    ids: dict[str, int] = {
+        role: index if (index := entries.get(files.special[f"{role}_token"])) is not None else ordinary[0]
+        for role in ("cls", "sep", "pad", "mask")
+    }
+    return Vocabulary(ordinary=ordinary, **ids)
+
+
+def _write_texts(building: Path, checkpoint: Checkpoint, tokenizer: TokenizerFiles) -> None:
+    for file, text in tokenizer.texts.items():
+        (building / file).write_text(text, encoding="utf-8")
+    text = (checkpoint.directory / "config.json").read_text(encoding="utf-8")
+    if "model_type" not in checkpoint.raw_config:
+        # BERT's first checkpoints; without it no tool of today knows what they are.
+        text = json.dumps({"model_type": "bert"} | checkpoint.raw_config, indent=2) + "\n"
+    (building / "config.json").write_text(text, encoding="utf-8")
+
+
+def _source(located: Located, checkpoint: Checkpoint) -> Source:
+    hashes = {path.name: file_sha256(path) for path in checkpoint.weights.paths}
+    return Source(name=located.name, revision=located.revision, weights_sha256=hashes)
+
+
+def _architecture(checkpoint: Checkpoint, model: BertWithHeads) -> Architecture:
+    config: Any = checkpoint.config
+    return Architecture(
+        model_class=checkpoint.model_class,
+        layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        type_vocab_size=config.type_vocab_size,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def _variants(
+    graphs: dict[str, GraphFiles], validations: dict[str, Validation], *, opset: int, recipe: str
+) -> dict[str, Variant]:
+    return {
+        name: Variant(
+            file=FILES[name],
+            kind="portable" if name == "portable" else "serving",
+            recipe=recipe,
+            providers=PROVIDERS,
+            opset=opset,
+            ir_version=OPSETS[opset],
+            outputs=graph.outputs,
+            external_data=graph.external_data,
+            validation=validations[name],
+        )
+        for name, graph in graphs.items()
+    }

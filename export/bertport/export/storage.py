@@ -1,0 +1,119 @@
+"""ONNX files on disk: saving them, and finding where in them each tensor's bytes lie."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import onnx
+
+__all__ = ["EXTERNAL_ABOVE", "Location", "save", "tensor_locations"]
+
+EXTERNAL_ABOVE = 2**31 - 2**20
+"""Bytes of weights; a protobuf message must stay under 2 GiB, and the graph itself needs some of them."""
+
+# Field numbers in onnx.proto, which never change.
+GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where a tensor's bytes lie."""
+
+    file: str
+    """Name of the file, in the graph's own directory."""
+    offset: int
+    """Position of the first byte."""
+    length: int
+    """Number of bytes."""
+
+
+def save(model: onnx.ModelProto, path: Path, *, external_above: int = EXTERNAL_ABOVE) -> tuple[str, ...]:
+    """Write a model, its weights inside it or, where they are too many, in `<path>_data` beside it.
+
+    Args:
+        model: the model, its tensors in memory; their bytes are moved out of it when they go to a file.
+        path: the file to write.
+        external_above: bytes of weights above which they are written apart.
+
+    Returns:
+        The names of the files written beside the graph.
+    """
+    import onnx
+
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size <= external_above:
+        path.write_bytes(model.SerializeToString())
+        return ()
+    data = path.with_name(path.name + "_data")
+    onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=1024)
+    return (data.name,)
+
+
+def tensor_locations(path: Path) -> dict[str, Location]:
+    """Find every initialiser's bytes: in the graph's own file, or in the one it refers to.
+
+    Tensors that are stored as numbers rather than bytes are left out.
+    """
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    locations = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            entry = {each.key: each.value for each in tensor.external_data}
+            locations[tensor.name] = Location(
+                file=entry["location"], offset=int(entry.get("offset", 0)), length=int(entry["length"])
+            )
+    if path.stat().st_size == 0:
+        return locations
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for graph in _fields(data, 0, len(data), GRAPH):
+            for tensor_span in _fields(data, *graph, INITIALIZER):
+                name = [bytes(data[a:b]).decode() for a, b in _fields(data, *tensor_span, NAME)]
+                for start, end in _fields(data, *tensor_span, RAW_DATA):
+                    locations[name[-1]] = Location(file=path.name, offset=start, length=end - start)
+    return locations
+
+
+def _fields(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Give the spans of a protobuf message's length-delimited fields of one number.
+
+    The onnx package parses a file into objects and does not tell where their bytes came from, so this walks the
+    wire format itself (protobuf.dev/programming-guides/encoding).
+    """
+    position = start
+    while position < end:
+        tag, position = _varint(data, position)
+        number, wire_type = tag >> 3, tag & 7
+        match wire_type:
+            case 0:
+                _, position = _varint(data, position)
+            case 1:
+                position += 8
+            case 2:
+                length, position = _varint(data, position)
+                if number == wanted:
+                    yield position, position + length
+                position += length
+            case 5:
+                position += 4
+            case _:
+                message = f"unknown protobuf wire type {wire_type}"
+                raise ValueError(message)
+
+
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004 — the continuation bit
+            return value, position
+        shift += 7

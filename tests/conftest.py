@@ -1,0 +1,108 @@
+"""Fixtures for every area: a seeded tiny BERT with both heads and a real vocabulary, and its bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+# Before anything imports huggingface_hub: no test asks the network for a model.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORDS = """
+the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which
+one you were her all she there would their we him been has when who will more no if out so said what up its about
+into than them can only other new some could time these two may then do first any my now such like our over man me
+even most made after also did many before must through years where much your way well down should because each just
+those people how too little state good very make world still own see men work long get here between both life being
+under never day same another know while last might us great old year off come since against go came right used take
+three house school small large city water milk store bought went home walk street night light read book write letter
+music play game river mountain tree green blue red white black paris france capital germany berlin london england
+italy rome spain madrid hello model language sentence word mask king queen doctor nurse engineer teacher science
+number seven eight nine ten hundred thousand million ship train car road bread coffee tea sugar salt fish bird dog
+cat horse run ran walk walked talk talked eat ate drink drank buy sell sold open close opened closed begin began end
+""".split()
+PIECES = "s es ed ing er est ly ness less ful able tion ment al ic ous ive ity ist ism ize un re pre dis ##".split()
+ALPHABET = (
+    "abcdefghijklmnopqrstuvwxyz0123456789"
+    "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+    "äöüßàáâçèéêëîïñóôùûœæøåłšžđαβγδεζηθικλμνξοπρσςτυφχψωабвгдежзийклмнопрстуфхцчшщъыьэюя"
+    "中文日本語国人大小山川水火東京愛한국어あいうえおアイウエオ‘’“”–—…€£¥°±×÷"
+)
+
+
+def vocabulary(*, cased: bool = False) -> list[str]:
+    """Give the entries of a small WordPiece vocabulary laid out as BERT's: letters, their continuations, words."""
+    special = ["[PAD]", *(f"[unused{index}]" for index in range(10)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = list(ALPHABET)
+    words = [*WORDS, *(f"##{piece}" for piece in PIECES if piece != "##")]
+    if cased:
+        letters += [letter.upper() for letter in ALPHABET if len(letter.upper()) == 1 and letter.upper() != letter]
+        words += [word.capitalize() for word in WORDS]
+    else:
+        # What lower-casing and stripping of accents leave.
+        letters += [unicodedata.normalize("NFD", letter)[0] for letter in ALPHABET]
+    entries = [*special, *letters, *(f"##{letter}" for letter in letters), *words]
+    return list(dict.fromkeys(entries))
+
+
+def write_tokenizer(directory: Path, *, cased: bool = False) -> None:
+    """Write vocab.txt, and a tokenizer.json and settings as transformers would."""
+    from transformers import BertTokenizerFast
+
+    (directory / "vocab.txt").write_text("\n".join(vocabulary(cased=cased)) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizerFast(str(directory / "vocab.txt"), do_lower_case=not cased, model_max_length=160)
+    tokenizer.save_pretrained(directory)
+
+
+def tiny_config(**changes: object) -> object:
+    """Give the config of a BERT with two layers of width 32."""
+    from transformers import BertConfig
+
+    sizes = {
+        "vocab_size": len(vocabulary()),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 160,
+    }
+    return BertConfig(**(sizes | changes))
+
+
+def fill(model: object, seed: int = 7) -> object:
+    """Give every parameter seeded values of its own, biases and LayerNorms too: a lost or swapped one must show."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.1 * noise if name.endswith("LayerNorm.weight") else 0.2 * noise)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """Give the directory of a seeded tiny `BertForPreTraining` with a lower-casing WordPiece tokenizer."""
+    from transformers import BertForPreTraining
+
+    directory = tmp_path_factory.mktemp("checkpoints") / "tiny-bert"
+    fill(BertForPreTraining(tiny_config())).save_pretrained(directory)
+    write_tokenizer(directory)
+    card = "---\nlanguage:\n- en\nlicense: apache-2.0\n---\n# tiny-bert\n"
+    (directory / "README.md").write_text(card, encoding="utf-8")
+    config = json.loads((directory / "config.json").read_text())
+    assert config["architectures"] == ["BertForPreTraining"]
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint, tmp_path_factory) -> Path:
+    """Give the directory of the tiny checkpoint's bundle; copy it before changing anything."""
+    from bertport.export import export
+
+    return export(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-bert").path
