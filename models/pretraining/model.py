@@ -1,56 +1,46 @@
 """The model under training: reading an encoder to start from, and the loss of one batch."""
 
-import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import BertConfig, BertForPreTraining
 
-from .objective import Batch, SpecialTokens
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-
-
-def read_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer.json, without the truncation and padding that some checkpoints store in it."""
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+from .errors import RecipeError
+from .machine import Hardware
+from .objective import Batch
 
 
-def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
-    """Read the special ids of a BERT tokenizer; random replacements exclude them and the unused entries."""
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    ordinary = [index for entry, index in vocabulary.items() if not (entry.startswith("[") and entry.endswith("]"))]
-    return SpecialTokens(
-        cls=vocabulary["[CLS]"],
-        sep=vocabulary["[SEP]"],
-        mask=vocabulary["[MASK]"],
-        vocab_size=len(vocabulary),
-        ordinary=np.sort(np.asarray(ordinary, dtype=np.int64)),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A model before its first step."""
+
+    model: BertForPreTraining
+    """The model, with dropout off."""
+    has_mlm_head: bool
+    """Whether the MLM head came from a checkpoint, so that its bias must stay as it is."""
 
 
-def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def from_encoder(init: Path, *, layers: int | None) -> Start:
+    """Read the encoder of a checkpoint directory (config.json, and model.safetensors or pytorch_model.bin).
 
+    Heads that the checkpoint holds are taken along; those that it lacks are fresh. `layers` keeps that many
+    encoder layers, evenly spaced.
 
-def from_encoder(init: Path, *, layers: int | None) -> BertForPreTraining:
-    """Put fresh heads on the encoder of a checkpoint directory (config.json and model.safetensors).
-
-    Heads that the checkpoint holds are taken along. `layers` keeps that many, evenly spaced.
+    Raises:
+        RecipeError: when a file is missing, or the weights do not fit the configuration.
     """
     config = _training_config(BertConfig.from_pretrained(init))
-    tensors = load_file(init / "model.safetensors")
+    tensors = {_modern_name(name): tensor for name, tensor in _read_weights(weights_file(init)).items()}
     if layers is not None and layers != config.num_hidden_layers:
+        if not 1 <= layers <= config.num_hidden_layers:
+            message = f"--layers {layers}: {init} has {config.num_hidden_layers} layers; keep 1 to that many"
+            raise RecipeError(message)
         kept = np.linspace(0, config.num_hidden_layers - 1, layers).round().astype(int).tolist()
         tensors = _keep_layers(tensors, kept)
         config.num_hidden_layers = layers
@@ -58,23 +48,60 @@ def from_encoder(init: Path, *, layers: int | None) -> BertForPreTraining:
     names = set(model.state_dict())
     tensors = {name if name in names else f"bert.{name}": tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("position_ids")}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        message = f"{init} does not fit its config.json: {' '.join(str(error).split())[:300]}"
+        raise RecipeError(message) from error
     lost = [name for name in missing if name.startswith("bert.") and "pooler" not in name]
     if lost or unexpected:
         message = f"{init} does not fit its config.json: missing {lost[:3]}, unexpected {unexpected[:3]}"
-        raise ValueError(message)
+        raise RecipeError(message)
     model.tie_weights()
-    return model
+    return Start(model=model, has_mlm_head="cls.predictions.bias" in tensors)
 
 
-def from_config(path: Path, *, vocab_size: int) -> BertForPreTraining:
-    """Make a model with random weights from a config.json."""
-    config = _training_config(BertConfig(**json.loads(path.read_text(encoding="utf-8"))))
-    config.vocab_size = vocab_size
-    return BertForPreTraining(config)
+def weights_file(directory: Path) -> Path:
+    """Give the file of a checkpoint directory that holds its weights.
+
+    Raises:
+        RecipeError: when there is none.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (directory / name).is_file():
+            return directory / name
+    message = f"{directory} holds no weights: expected model.safetensors or pytorch_model.bin"
+    raise RecipeError(message)
 
 
-def start_decoder_at_frequencies(model: BertForPreTraining, tokens: np.ndarray) -> None:
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _modern_name(name: str) -> str:
+    """Rename what TensorFlow's checkpoints called the scale and the shift of LayerNorm."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def from_config(path: Path, *, vocab_size: int) -> Start:
+    """Make a model with random weights from a configuration file, with as many entries as its vocabulary has.
+
+    Raises:
+        RecipeError: when the file is not a BERT configuration.
+    """
+    try:
+        config = _training_config(BertConfig(**json.loads(path.read_text(encoding="utf-8"))))
+        config.vocab_size = vocab_size
+        return Start(model=BertForPreTraining(config), has_mlm_head=False)
+    except (ValueError, TypeError) as error:
+        message = f"{path} is not a BERT configuration ({error}): see models/README.md for an example"
+        raise RecipeError(message) from error
+
+
+def start_decoder_at_frequencies(model: BertForPreTraining, tokens: NDArray[np.int32]) -> None:
     """Set the MLM decoder's bias to the log-frequencies of the corpus, which skips learning the unigrams."""
     counts = np.bincount(tokens, minlength=model.config.vocab_size).astype(np.float64)
     log_frequencies = np.log((counts + 0.5) / (counts + 0.5).sum())
@@ -84,7 +111,7 @@ def start_decoder_at_frequencies(model: BertForPreTraining, tokens: np.ndarray) 
 
 
 def losses(
-    model: BertForPreTraining, batch: Batch, device: torch.device, dtype: torch.dtype
+    model: BertForPreTraining, batch: Batch, hardware: Hardware
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run one batch, decoding only the masked positions.
 
@@ -92,6 +119,7 @@ def losses(
         MLM loss and NSP loss (mean nats, float32), then MLM logits of shape (masked, vocabulary)
         and NSP logits of shape (rows, 2).
     """
+    device, dtype = hardware.device, hardware.dtype
     input_ids = torch.from_numpy(batch.input_ids).to(device)
     token_types = torch.from_numpy(batch.token_type_ids).to(device)
     positions = torch.from_numpy(batch.masked_positions).to(device)

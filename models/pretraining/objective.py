@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .corpus import Corpus
+from .errors import RecipeError
 
 MASKED_SHARE = 0.15
 REPLACED_BY_MASK = 0.8
@@ -49,48 +50,61 @@ class Batch:
     """The original ids at those positions. Shape: (masked,)"""
     next_sentence_labels: NDArray[np.int64]
     """0 where B follows A, 1 where it is from another place. Shape: (rows,)"""
+    sections: NDArray[np.int64]
+    """The corpus sections that A and B are from. Shape: (rows, 2)"""
 
 
-def sample_pair(
-    corpus: Corpus, anchor: int, length: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two spans of a corpus, as ranges of its tokens."""
+
+    a: slice
+    """Where A is in the corpus's tokens."""
+    b: slice
+    """Where B is in the corpus's tokens."""
+    label: int
+    """`IS_NEXT` or `IS_RANDOM`."""
+    sections: tuple[int, int]
+    """The sections that A and B are from."""
+
+
+def sample_pair(corpus: Corpus, anchor: int, length: int, rng: np.random.Generator) -> Pair:
     """Draw spans A and B that fill `length` tokens together with [CLS] A [SEP] B [SEP].
 
     A begins at sentence `anchor` and consists of whole sentences up to a drawn length (cut at its front
     when one sentence is longer than that); B begins at a sentence and is cut at its end.
-    With probability 0.5, B comes from another section.
-
-    Returns:
-        The ids of A, the ids of B and the NSP label.
+    With probability 0.5, B comes from another section. Where A's section ends before B could, A is drawn anew.
 
     Raises:
-        ValueError: when the corpus has no sections long enough for such a pair.
+        RecipeError: when the corpus has no sections long enough for such a pair.
     """
     room = length - 3
     starts = corpus.sentence_starts
     sentences = len(starts) - 1
-    follows = bool(rng.random() < 0.5)
+    follows = bool(rng.random() < 0.5)  # noqa: PLR2004 — half the pairs
     for _ in range(_MOST_DRAWS):
         wanted = int(rng.integers(max(1, room // 8), room - max(1, room // 8) + 1))
-        last = int(corpus.section_starts[corpus.section_of(anchor) + 1])
+        section = corpus.section_of(anchor)
+        last = int(corpus.section_starts[section + 1])
         after = int(np.searchsorted(starts, starts[anchor] + wanted, side="right")) - 1
         after = min(max(after, anchor + 1), last)
-        a = corpus.tokens[starts[anchor] : starts[after]][-wanted:]
-        needed = room - len(a)
+        middle, end = int(starts[after]), int(starts[last])
+        a = slice(max(int(starts[anchor]), middle - wanted), middle)
+        needed = room - (a.stop - a.start)
         if not follows:
             break
-        if starts[last] - starts[after] >= needed:
-            return a, corpus.tokens[starts[after] : starts[after] + needed], IS_NEXT
+        if end - middle >= needed:
+            return Pair(a=a, b=slice(middle, middle + needed), label=IS_NEXT, sections=(section, section))
         # The section ends too soon for B: begin elsewhere rather than change the label, so that both stay even.
         anchor = int(rng.integers(sentences))
     for _ in range(_MOST_DRAWS):
         other = int(rng.integers(sentences))
-        section = corpus.section_of(other)
-        end = starts[corpus.section_starts[section + 1]]
-        if section != corpus.section_of(anchor) and end - starts[other] >= needed:
-            return a, corpus.tokens[starts[other] : starts[other] + needed], IS_RANDOM
+        other_section = corpus.section_of(other)
+        begin, end = int(starts[other]), int(starts[corpus.section_starts[other_section + 1]])
+        if other_section != section and end - begin >= needed:
+            return Pair(a=a, b=slice(begin, begin + needed), label=IS_RANDOM, sections=(section, other_section))
     message = f"no pair of spans of {length} tokens found in {_MOST_DRAWS} draws: the corpus's sections are too short"
-    raise ValueError(message)
+    raise RecipeError(message)
 
 
 def mask_row(
@@ -122,13 +136,17 @@ def make_batch(
     input_ids = np.empty((len(anchors), length), dtype=np.int64)
     token_type_ids = np.zeros_like(input_ids)
     next_sentence_labels = np.empty(len(anchors), dtype=np.int64)
+    sections = np.empty((len(anchors), 2), dtype=np.int64)
     positions: list[NDArray[np.int64]] = []
     labels: list[NDArray[np.int64]] = []
     for index, anchor in enumerate(anchors):
-        a, b, next_sentence_labels[index] = sample_pair(corpus, int(anchor), length, rng)
+        pair = sample_pair(corpus, int(anchor), length, rng)
+        a, b = corpus.tokens[pair.a], corpus.tokens[pair.b]
         row = input_ids[index]
         row[:] = np.concatenate([[special.cls], a, [special.sep], b, [special.sep]])
         token_type_ids[index, len(a) + 2 :] = 1
+        next_sentence_labels[index] = pair.label
+        sections[index] = pair.sections
         row_positions, row_labels = mask_row(row, special, rng)
         positions.append(row_positions + index * length)
         labels.append(row_labels)
@@ -138,6 +156,7 @@ def make_batch(
         masked_positions=np.concatenate(positions),
         masked_labels=np.concatenate(labels),
         next_sentence_labels=next_sentence_labels,
+        sections=sections,
     )
 
 

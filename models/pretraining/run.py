@@ -1,0 +1,87 @@
+"""The record of a run: its settings, which a resumed run must share, and what it cost."""
+
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import Progress
+from .errors import RecipeError
+from .machine import Hardware
+from .schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What decides a run's result, beside its schedule: on one device, the same settings give the same weights."""
+
+    start: str
+    """Name of the encoder, of the checkpoint directory, or of the configuration file."""
+    start_sha256: str
+    """SHA-256 of the weights started from; of the configuration from scratch."""
+    layers: int
+    """Encoder layers."""
+    vocab_size: int
+    """Entries in the vocabulary."""
+    tokens_per_batch: int
+    """Tokens in one optimizer step."""
+    peak_rate: float
+    """Highest learning rate."""
+    seed: int
+    """Seed of fresh weights, pairs, masks and order."""
+    dtype: str
+    """Format of the matrix products."""
+    corpus_sha256: str
+    """SHA-256 of the training text's file."""
+    heldout_sha256: str
+    """SHA-256 of the held-out text's file."""
+
+
+def begin(path: Path, settings: Settings, schedule: Schedule) -> None:
+    """Record the settings, or compare them with those that are recorded.
+
+    Only the number of tokens may change: then the rest of the run follows the new schedule, and the record says so.
+
+    Raises:
+        RecipeError: naming the first setting that differs.
+    """
+    record = _read(path)
+    before = record.setdefault("settings", asdict(settings))
+    for name, value in asdict(settings).items():
+        if before.get(name) != value:
+            message = (
+                f"the run in {path.parent} began with {name} {before.get(name)!r}, not {value!r}: "
+                "give it the options it began with, or choose another --output"
+            )
+            raise RecipeError(message)
+    tokens = record.setdefault("schedule_tokens", [schedule.tokens])
+    if tokens[-1] != schedule.tokens:
+        tokens.append(schedule.tokens)
+    record["schedule"] = asdict(schedule) | {"steps": schedule.steps}
+    _write(path, record)
+
+
+def end(path: Path, progress: Progress, parameters: int, hardware: Hardware) -> None:
+    """Record where the run stands, and on what it ran."""
+    tools = ("torch", "transformers", "tokenizers", "numpy")
+    measured = {
+        "progress": asdict(progress),
+        "parameters": parameters,
+        "machine": str(hardware),
+        "tools": {name: importlib.metadata.version(name) for name in tools},
+    }
+    _write(path, _read(path) | measured)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)

@@ -1,0 +1,80 @@
+"""The tokenizer: read from a checkpoint or trained on the corpus, and written beside the result."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from tokenizers.trainers import WordPieceTrainer
+
+from .objective import SpecialTokens
+
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+"""BERT's special tokens by the names that tokenizer_config.json gives them, in the order of a new vocabulary."""
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer.json, without the truncation and padding that some checkpoints store in it."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train an uncased WordPiece tokenizer with BERT's normalisation and its special tokens as the first ids."""
+    tokenizer = Tokenizer(WordPiece(unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.decoder = WordPieceDecoder()
+    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL.values()), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = BertProcessing(
+        sep=(SPECIAL["sep_token"], tokenizer.token_to_id(SPECIAL["sep_token"])),
+        cls=(SPECIAL["cls_token"], tokenizer.token_to_id(SPECIAL["cls_token"])),
+    )
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path, *, max_length: int) -> None:
+    """Write tokenizer.json, tokenizer_config.json and vocab.txt as transformers reads them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    normalizer = json.loads(tokenizer.to_str())["normalizer"]
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": normalizer["lowercase"],
+        "strip_accents": normalizer["strip_accents"],
+        "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+        "model_max_length": max_length,
+        **SPECIAL,
+    }
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    entries = sorted(vocabulary, key=vocabulary.__getitem__)
+    (directory / "vocab.txt").write_text("\n".join(entries) + "\n", encoding="utf-8")
+
+
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    """Read the special ids of a BERT tokenizer; random replacements exclude them and the unused entries."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    ordinary = [index for entry, index in vocabulary.items() if not (entry.startswith("[") and entry.endswith("]"))]
+    return SpecialTokens(
+        cls=vocabulary["[CLS]"],
+        sep=vocabulary["[SEP]"],
+        mask=vocabulary["[MASK]"],
+        vocab_size=len(vocabulary),
+        ordinary=np.sort(np.asarray(ordinary, dtype=np.int64)),
+    )
