@@ -1,1 +1,24 @@
 """Answer from a bundle: fill-mask, next-sentence and features through ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bertport.runtime.model import Model, load
+
+__all__ = ["Model", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the interface when it is first asked for: the command line's help needs none of numpy and tokenizers."""
+    if name in __all__:
+        from bertport.runtime import model
+
+        return getattr(model, name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return __all__

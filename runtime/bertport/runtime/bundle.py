@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from bertport.runtime.errors import BundleError, PathError
 from bertport.runtime.manifest import FileEntry, Manifest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
 
 __all__ = ["MANIFEST", "Bundle", "describe_files", "new_bundle", "write_manifest"]
@@ -50,7 +50,9 @@ class Bundle:
         try:
             text = (directory / MANIFEST).read_text(encoding="utf-8")
         except FileNotFoundError:
-            message = f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
+            message = (
+                f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
+            )
             raise BundleError(message) from None
         except (OSError, UnicodeDecodeError) as error:
             message = f"{directory / MANIFEST} cannot be read ({error}): export again"

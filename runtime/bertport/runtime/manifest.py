@@ -185,7 +185,9 @@ class Manifest:
         for path in manifest.files:
             _refuse_outside(path)
         if manifest.default_variant not in manifest.variants:
-            message = f"manifest.json names the default variant {manifest.default_variant!r}, which it does not describe"
+            message = (
+                f"manifest.json names the default variant {manifest.default_variant!r}, which it does not describe"
+            )
             raise BundleError(message)
         return manifest
 
@@ -206,7 +208,7 @@ def _lists_for_tuples(value: object) -> object:
     return value
 
 
-def _parse(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401, PLR0911 — a type in, a value of it out
+def _parse(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401, C901, PLR0911 — a type in, a value of it out; one branch per kind
     """Turn a JSON value into a value of the annotated type `kind`, or say what was expected where."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
@@ -233,5 +235,7 @@ def _parse(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401, PLR091
         return float(value)
     if origin is None and isinstance(kind, type) and isinstance(value, kind) and (kind is bool or value is not True):
         return value
-    message = f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.80}: the bundle is damaged; export again"
+    message = (
+        f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.80}: the bundle is damaged; export again"
+    )
     raise BundleError(message)

@@ -1,0 +1,118 @@
+"""`bertport fill-mask`, `next-sentence` and `features`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from bertport.runtime.commands.options import as_json, model_options, truncation
+
+__all__ = ["features", "fill_mask", "next_sentence"]
+
+
+@click.command(name="fill-mask")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@model_options
+@click.option("-k", "--top-k", default=5, show_default=True, help="Answers per mask.")
+@click.option("--targets", metavar="WORD,...", help="Only these words compete; separated by commas.")
+@truncation
+@as_json
+def fill_mask(  # noqa: PLR0913 — one parameter per option
+    *,
+    texts: tuple[str, ...],
+    path: str | None,
+    variant: str | None,
+    provider: str,
+    threads: int | None,
+    top_k: int,
+    targets: str | None,
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Fill in each [MASK] of TEXT with its likeliest words.
+
+    With --json, the fields are those of transformers' fill-mask pipeline.
+    """
+    from bertport.runtime import load, render
+
+    model = load(path, variant=variant, provider=provider, threads=threads)
+    words = None if targets is None else targets.split(",")
+    answers = model.fill_mask(list(texts), top_k=top_k, targets=words, truncation=truncation)
+    if as_json:
+        _print_json(answers)
+        return
+    every = [answers] if len(texts) == 1 else answers
+    click.echo("\n\n".join(render.fill_mask(text, answer) for text, answer in zip(texts, every, strict=True)))
+
+
+@click.command(name="next-sentence")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@model_options
+@truncation
+@as_json
+def next_sentence(  # noqa: PLR0913 — one parameter per option
+    *,
+    a: str,
+    b: str,
+    path: str | None,
+    variant: str | None,
+    provider: str,
+    threads: int | None,
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Tell whether text B follows text A."""
+    from bertport.runtime import load, render
+
+    model = load(path, variant=variant, provider=provider, threads=threads)
+    answer = model.next_sentence(a, b, truncation=truncation)
+    if as_json:
+        _print_json(answer)
+    elif isinstance(answer, dict):
+        click.echo(render.next_sentence(answer))
+
+
+@click.command(name="features")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@model_options
+@click.option(
+    "--pooling",
+    default="none",
+    show_default=True,
+    metavar="NAME",
+    help="none: a vector per token; cls: the pooler's output; mean: the mean over the tokens.",
+)
+@click.option("--normalize", is_flag=True, help="Scale pooled vectors to length 1.")
+@truncation
+@as_json
+def features(  # noqa: PLR0913 — one parameter per option
+    *,
+    texts: tuple[str, ...],
+    path: str | None,
+    variant: str | None,
+    provider: str,
+    threads: int | None,
+    pooling: str,
+    normalize: bool,
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Give the encoder's vectors for TEXT.
+
+    Without --json, each vector's shape, length and first numbers; with it, a list with one item per text.
+    """
+    from bertport.runtime import load, render
+
+    model = load(path, variant=variant, provider=provider, threads=threads)
+    vectors = model.features(list(texts), pooling=pooling, normalize=normalize, truncation=truncation)
+    if as_json:
+        _print_json([each.tolist() for each in vectors])
+    else:
+        click.echo("\n".join(render.features(text, each) for text, each in zip(texts, vectors, strict=True)))
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 — any JSON value
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,50 @@
+"""`bertport inspect` and `bertport verify`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bertport.runtime.commands.options import as_json
+
+__all__ = ["inspect", "verify"]
+
+bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False)
+
+
+@click.command(name="inspect")
+@bundle_argument
+@as_json
+def inspect(*, path: str | None, as_json: bool) -> None:
+    """Show what BUNDLE, or the embedded default, says of itself; no file but its manifest is read."""
+    from bertport.runtime import render
+    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.embedded import default_bundle
+
+    bundle = Bundle.open(default_bundle() if path is None else path)
+    if as_json:
+        click.echo(json.dumps(bundle.manifest.to_json(), ensure_ascii=False, indent=2))
+    else:
+        click.echo(render.manifest(bundle))
+
+
+@click.command(name="verify")
+@bundle_argument
+@as_json
+def verify(*, path: str | None, as_json: bool) -> None:
+    """Compare every file of BUNDLE, or of the embedded default, with the hash in its manifest."""
+    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.embedded import default_bundle
+
+    bundle = Bundle.open(default_bundle() if path is None else path)
+    unlisted = bundle.verify()
+    files = bundle.manifest.files
+    size = sum(each.size for each in files.values())
+    for name in unlisted:
+        click.echo(f"bertport: warning: {name} is not part of the bundle", err=True)
+    if as_json:
+        report = {"bundle": str(bundle.path), "files": len(files), "bytes": size, "unlisted": list(unlisted)}
+        click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+    else:
+        click.echo(f"{bundle.path}: {len(files)} files, {size:,} bytes, all as they were exported")

@@ -1,0 +1,106 @@
+"""`bertport predict`: JSON lines in, JSON lines out."""
+
+from __future__ import annotations
+
+import json
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from bertport.runtime.commands.options import model_options
+from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["predict"]
+
+
+@click.command(name="predict")
+@click.argument("task", metavar="TASK")
+@click.argument("file", metavar="[FILE|-]", default="-")
+@model_options
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
+)
+def predict(  # noqa: PLR0913 — one parameter per option
+    *,
+    task: str,
+    file: str,
+    path: str | None,
+    variant: str | None,
+    provider: str,
+    threads: int | None,
+    parameters: tuple[str, ...],
+) -> None:
+    """Answer TASK for every line of FILE, or of standard input.
+
+    TASK is fill-mask, next-sentence or features. Each line is a JSON value: a text, {"text": TEXT}, or for a pair
+    [A, B] or {"text": A, "text_pair": B}. For each line, in order, a line is printed: {"line": N, "result": ...},
+    or {"line": N, "error": ...} for one that cannot be answered, which is also reported on stderr; the others are
+    answered all the same, and the exit code is then 1. Blank lines are skipped.
+    """
+    from bertport.runtime import load
+
+    model = load(path, variant=variant, provider=provider, threads=threads)
+    call = model.bind(task, **dict(map(_parameter, parameters)))
+    numbers: list[int] = []  # of the lines read and not yet answered, of which there are no more than a window
+    failed = answered = 0
+    with _open(file) as lines:
+        for outcome in model.outcomes(call, _values(lines, numbers)):
+            number = numbers.pop(0)
+            answered += 1
+            if isinstance(outcome, BertportError):
+                failed += 1
+                click.echo(f"bertport: line {number}: {outcome.message}", err=True)
+                click.echo(json.dumps({"line": number, "error": outcome.message}, ensure_ascii=False))
+            else:
+                click.echo(json.dumps({"line": number, "result": outcome}, ensure_ascii=False, default=_plain))
+    if failed:
+        message = f"{failed} of {answered} lines could not be answered"
+        raise BertportError(message)
+
+
+def _values(lines: Iterable[bytes], numbers: list[int]) -> Iterator[object]:
+    """Read JSON lines; a bad one becomes its error."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            numbers.append(number)
+            yield _value(line)
+
+
+def _value(line: bytes) -> object:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        reason = str(error) or "nested too deeply"
+        return InputTextError(f"not a line of JSON ({reason})")
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        message = f"a parameter is written KEY=VALUE, not {text!r}"
+        raise UsageError(message)
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
+
+
+def _open(file: str) -> Any:  # noqa: ANN401 — click's file, which does not close standard input
+    try:
+        stream: IO[bytes] = click.open_file(file, "rb")
+    except OSError as error:
+        message = f"cannot read {file} ({error.strerror}): name a file of JSON lines, or - for standard input"
+        raise PathError(message) from error
+    return stream
+
+
+def _plain(value: Any) -> object:  # noqa: ANN401 — a numpy array, as features gives
+    return value.tolist()

@@ -1,0 +1,85 @@
+"""features: the encoder's hidden states, per token or pooled to one vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+from bertport.runtime.tokens import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.tokens import Encoded, Text, Tokens
+
+__all__ = ["POOLINGS", "Options", "finish", "output", "read"]
+
+POOLINGS = {"none": "last_hidden_state", "cls": "pooler_output", "mean": "last_hidden_state"}
+"""The graph output behind each pooling."""
+
+SMALLEST_NORM = 1e-12
+"""What a vector is divided by at least, as torch.nn.functional.normalize does, so that zeros stay zeros."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Parameters of features."""
+
+    pooling: str = "none"
+    """`none`: one vector per token; `cls`: the pooler's output; `mean`: the mean over the text's tokens."""
+    normalize: bool = False
+    """Scale a pooled vector to length 1."""
+    truncation: bool = False
+    """Cut a text that is too long instead of refusing it."""
+
+
+def read(value: object) -> Text:
+    """Take a text, a pair of texts as a list, or an object with `text` and perhaps `text_pair`."""
+    match value:
+        case str(text):
+            return text
+        case {"text": str(text), **other} if not other:
+            return text
+        case [str(a), str(b)]:
+            return a, b
+        case {"text": str(a), "text_pair": str(b), **other} if not other:
+            return a, b
+    message = f'features takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}'
+    raise InputTextError(message)
+
+
+def output(options: Options) -> str:
+    """Give the graph output that the pooling needs."""
+    if options.pooling not in POOLINGS:
+        kind = "pooling"
+        raise UnknownNameError(kind, str(options.pooling), POOLINGS)
+    return POOLINGS[options.pooling]
+
+
+def finish(
+    options: Options,
+    tokens: Tokens,  # noqa: ARG001 — every task's `finish` takes the tokenizer
+    manifest: Manifest,  # noqa: ARG001 — and the manifest
+) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
+    """Give the function that turns hidden states `[tokens, hidden]`, or the pooler's `[hidden]`, into the answer."""
+    if not isinstance(options.normalize, bool):
+        message = f"normalize is True or False, not {options.normalize!r}"
+        raise UsageError(message)
+    if options.normalize and options.pooling == "none":
+        message = "normalize=True needs one vector per text: choose pooling 'cls' or 'mean'"
+        raise UsageError(message)
+
+    def vector(values: NDArray[np.float32], _: Encoded) -> NDArray[np.float32]:
+        if options.pooling == "mean":
+            values = values.mean(axis=0)
+        if options.normalize:
+            values = values / max(float(np.linalg.norm(values)), SMALLEST_NORM)
+        return values
+
+    return vector

@@ -1,0 +1,130 @@
+"""fill-mask: the answers of transformers' pipeline, field for field, in numpy."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.tokens import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.tokens import Encoded, Tokens
+
+__all__ = ["Options", "finish", "read", "target_ids"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Parameters of fill-mask."""
+
+    top_k: int | None = 5
+    """How many answers per mask; None is 5, as in transformers."""
+    targets: str | Sequence[str] | None = None
+    """Only these words compete; their scores stay those of the full vocabulary."""
+    truncation: bool = False
+    """Cut a text that is too long instead of refusing it."""
+
+
+def read(value: object) -> str:
+    """Take a text, or an object with the one field `text`."""
+    text = value["text"] if isinstance(value, dict) and value.keys() == {"text"} else value
+    if not isinstance(text, str):
+        message = f'fill-mask takes a text, or {{"text": …}}, not {excerpt(value)}'
+        raise InputTextError(message)
+    return text
+
+
+def finish(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[NDArray[np.float32], Encoded], list[Any]]:
+    """Resolve the targets once, and give the function that turns logits into answers."""
+    if tokens.mask_id is None:
+        message = f"the tokenizer of {manifest.name} has no mask token {tokens.mask_token!r}, so nothing can be filled"
+        raise UsageError(message)
+    targets = None if options.targets is None else target_ids(options.targets, tokens)
+    size = manifest.architecture.vocab_size if targets is None else len(targets)
+    top_k = 5 if options.top_k is None else options.top_k
+    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+        message = f"top_k is a number from 1 up, not {top_k!r}"
+        raise UsageError(message)
+    if targets is None and top_k > size:
+        message = f"top_k is {top_k} and the vocabulary has {size} words: ask for {size} at most"
+        raise UsageError(message)
+    count = min(top_k, size)
+
+    def answers(logits: NDArray[np.float32], encoded: Encoded) -> list[Any]:
+        positions = np.flatnonzero(encoded.ids == tokens.mask_id)
+        rows = [
+            _row(row, position, encoded.ids, single=len(positions) == 1)
+            for row, position in zip(logits, positions, strict=True)
+        ]
+        return rows[0] if len(rows) == 1 else rows
+
+    def _row(
+        logits: NDArray[np.float32], position: np.int64, ids: NDArray[np.int64], *, single: bool
+    ) -> list[dict[str, Any]]:
+        weights = np.exp(logits - logits.max())
+        scores = (weights if targets is None else weights[targets]) / weights.sum()
+        filled = ids.copy()
+        row: list[dict[str, Any]] = []
+        for index in best(scores, count):
+            token = int(index if targets is None else targets[index])
+            filled[position] = token
+            # transformers drops padding ids wherever they stand, an answer [PAD] included; and of a text with
+            # several masks it keeps the special tokens, because the other masks would vanish with them.
+            sequence = tokens.decode([i for i in filled.tolist() if i != tokens.pad_id], skip_special_tokens=single)
+            row.append(
+                {
+                    "score": float(scores[index]),
+                    "token": token,
+                    "token_str": tokens.decode([token], skip_special_tokens=False),
+                    "sequence": sequence,
+                }
+            )
+        return row
+
+    return answers
+
+
+def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Give the indices of the `count` largest scores, best first, the lower index first among equals."""
+    if count < len(scores):
+        threshold = np.partition(scores, -count)[-count]
+        chosen = np.flatnonzero(scores >= threshold)  # all that tie with the last, so that ties break by index
+    else:
+        chosen = np.arange(len(scores))
+    order: NDArray[np.intp] = chosen[np.argsort(-scores[chosen], kind="stable")][:count]
+    return order
+
+
+def target_ids(targets: str | Sequence[str], tokens: Tokens) -> NDArray[np.int64]:
+    """Look targets up: an exact vocabulary entry, else the first sub-word with a warning; duplicates are dropped.
+
+    Raises:
+        UsageError: when none is left.
+    """
+    words = [targets] if isinstance(targets, str) else list(targets)
+    found: set[int] = set()
+    for word in words:
+        if not isinstance(word, str):
+            message = f"a target is a word, not {word!r}"
+            raise UsageError(message)
+        index = tokens.token_id(word)
+        if index is None:
+            index = tokens.first_piece(word)
+            fate = "it is left out" if index is None else f"its first piece {tokens.token(index)!r} stands for it"
+            # The caller of Model.fill_mask is seven frames up.
+            warnings.warn(f"the target {word!r} is not in the vocabulary: {fate}", UserWarning, stacklevel=7)
+        if index is not None:
+            found.add(index)
+    if not found:
+        message = "At least one target must be provided when passed."
+        raise UsageError(message)
+    return np.array(sorted(found), dtype=np.int64)

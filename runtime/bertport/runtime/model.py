@@ -1,0 +1,294 @@
+"""The public interface: `load` a bundle, and ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime.batching import plan, windows
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.embedded import default_bundle
+from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, ProviderError, UsageError
+from bertport.runtime.graph import open_graph
+from bertport.runtime.providers import AUTO, candidates
+from bertport.runtime.tasks import OUTPUT_HEADS, TASKS, Call, Work, bind
+from bertport.runtime.tokens import TOKENIZER, TOKENIZER_CONFIG, Tokens
+from bertport.runtime.variants import choices
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.graph import Graph
+    from bertport.runtime.providers import Provider
+
+__all__ = ["Model", "load"]
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    variant: str | None = None,
+    provider: str = AUTO,
+    threads: int | None = None,
+) -> Model:
+    """Open a bundle to ask it.
+
+    Args:
+        path: the bundle's directory; None for the embedded default.
+        variant: one of the bundle's variants; None for its default, or the best for the provider.
+        provider: `cpu`, `cuda`, `tensorrt`, `openvino`, or `auto` for the best that really works here.
+        threads: threads within an operator; None for one per physical core.
+
+    Returns:
+        A model, safe to use from several threads.
+
+    Raises:
+        PathError: when there is no such directory, or no embedded default.
+        BundleError: when it is not a bundle, or a file that is needed is missing or changed.
+        UnknownNameError: for a variant or provider that there is not.
+        ProviderError: when the provider does not work here; never does another one take its place.
+        MissingDependencyError: when ONNX Runtime is not installed.
+    """
+    bundle = Bundle.open(default_bundle() if path is None else path)
+    pairs = choices(bundle.manifest, variant, provider, candidates(provider))
+    *hopeful, (name, row) = pairs
+    for each, candidate in hopeful:  # more than one only under `auto`, which goes on to what works
+        with suppress(ProviderError):
+            return _open(bundle, each, candidate, threads)
+    return _open(bundle, name, row, threads)
+
+
+class Model:
+    """A bundle's graph and tokenizer, ready to answer. Made by `load`.
+
+    Nothing in it changes after it is made, so several threads may use one at once.
+    """
+
+    def __init__(self, bundle: Bundle, variant: str, graph: Graph, tokens: Tokens) -> None:
+        self.bundle = bundle
+        self.variant = variant
+        self.graph = graph
+        self.tokens = tokens
+
+    def fill_mask(
+        self,
+        texts: str | Sequence[str],
+        *,
+        top_k: int | None = 5,
+        targets: str | Sequence[str] | None = None,
+        truncation: bool = False,
+    ) -> list[Any]:
+        """Give the likeliest words for each mask, as transformers' fill-mask pipeline does.
+
+        Args:
+            texts: a text with one or more mask tokens, or a list of such texts.
+            top_k: answers per mask.
+            targets: only these words compete; their scores stay those of the full vocabulary.
+            truncation: cut a text that is too long instead of refusing it.
+
+        Returns:
+            For a text with one mask a list of `{"score", "token", "token_str", "sequence"}`, best first; for several
+            masks one such list per mask; for a list of texts a list of these, unwrapped when it holds one text.
+
+        Raises:
+            MissingHeadError: when the bundle has no MLM head.
+            InputTextError: for a text without a mask, too long, or whose mask is lost to truncation.
+            UsageError: for a parameter out of range, or targets none of which is left.
+        """
+        one = isinstance(texts, str)
+        answers = list(
+            self.predict("fill-mask", [texts] if one else texts, top_k=top_k, targets=targets, truncation=truncation)
+        )
+        return answers[0] if len(answers) == 1 else answers  # a list of one is unwrapped, as in transformers
+
+    def next_sentence(
+        self, a: str | Sequence[str], b: str | Sequence[str], *, truncation: bool = False
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Tell whether `b` follows `a`.
+
+        Args:
+            a: a text, or a list of texts.
+            b: a text, or a list of as many.
+            truncation: cut the longer text of a pair that is too long instead of refusing it.
+
+        Returns:
+            `{"label", "score", "follows", "probabilities"}`, or a list of them: the more probable label as the bundle
+            records it, its probability, whether it says that `b` follows, and the probability of each label.
+
+        Raises:
+            MissingHeadError: when the bundle has no NSP head.
+            InputTextError: for a pair that is too long.
+            UsageError: for lists of different lengths.
+        """
+        if isinstance(a, str) and isinstance(b, str):
+            [answer] = self.predict("next-sentence", [(a, b)], truncation=truncation)
+            return answer  # type: ignore[no-any-return]  # predict answers for every task
+        if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
+            message = "next-sentence takes two texts, or two lists of equally many"
+            raise UsageError(message)
+        return list(self.predict("next-sentence", list(zip(a, b, strict=True)), truncation=truncation))
+
+    def features(
+        self,
+        texts: str | Sequence[str],
+        *,
+        pooling: str = "none",
+        normalize: bool = False,
+        truncation: bool = False,
+    ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        """Give the encoder's hidden states.
+
+        Args:
+            texts: a text, or a list of texts.
+            pooling: `none` for a vector per token, `cls` for the pooler's output, `mean` for the mean over the
+                tokens, special ones included, as sentence encoders take it.
+            normalize: scale pooled vectors to length 1.
+            truncation: cut a text that is too long instead of refusing it.
+
+        Returns:
+            float32: for a text `[tokens, hidden]`, or `[hidden]` when pooled; for a list of texts a list of
+            `[tokens, hidden]`, or one array `[texts, hidden]` when pooled.
+
+        Raises:
+            MissingHeadError: for `cls` when the bundle has no pooler.
+            InputTextError: for a text that is too long.
+        """
+        one = isinstance(texts, str)
+        vectors = list(
+            self.predict(
+                "features", [texts] if one else texts, pooling=pooling, normalize=normalize, truncation=truncation
+            )
+        )
+        if one:
+            return vectors[0]  # type: ignore[no-any-return]  # predict answers for every task
+        if pooling == "none":
+            return vectors
+        return (
+            np.stack(vectors) if vectors else np.zeros((0, self.bundle.manifest.architecture.hidden_size), np.float32)
+        )
+
+    def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]:
+        """Answer any task for any iterable, in order and lazily, in bounded memory.
+
+        Args:
+            task: `fill-mask`, `next-sentence` or `features`.
+            inputs: texts, or for next-sentence pairs; of an iterator no more is read ahead than is batched.
+            parameters: the task's own, as in the method of its name.
+
+        Returns:
+            An iterator with one answer per input.
+
+        Raises:
+            UnknownNameError, MissingHeadError, UsageError: at once, for the task or its parameters.
+            InputTextError: by the iterator, at the place of the first input that the task cannot take.
+        """
+        if isinstance(inputs, str):
+            message = "predict takes an iterable of inputs: put one text in a list"
+            raise UsageError(message)
+        outcomes = self.outcomes(self.bind(task, **parameters), inputs)
+        return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
+
+    def bind(self, task: str, **parameters: object) -> Call:
+        """Check a task and its parameters once, for `outcomes` or for `Call.prepare` and `run`."""
+        call = bind(task, parameters, self.tokens, self.bundle.manifest)
+        if call.output not in self.graph.outputs:
+            message = f"variant {self.variant!r} of {self.bundle.path} has no output {call.output!r}: choose another"
+            raise MissingHeadError(message)
+        return call
+
+    def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
+        """Answer like `predict`, but give an input's error in its place and go on; an error given is handed on."""
+        budget = self.graph.provider.batch_tokens
+        for window in windows(inputs, weight=_weight):
+            outcomes: list[Any] = call.prepare(window)
+            ready = [index for index, each in enumerate(outcomes) if isinstance(each, Work)]
+            for batch in plan([len(outcomes[index].ids) for index in ready], budget=budget):
+                places = [ready[index] for index in batch]
+                for place, answer in zip(places, self.run([outcomes[place] for place in places]), strict=True):
+                    outcomes[place] = answer
+            yield from outcomes
+
+    def run(self, works: Sequence[Work]) -> list[Any]:
+        """Run work of equal length, of whatever tasks, as one batch.
+
+        Returns:
+            The answers, in order.
+        """
+        ids = np.stack([work.ids for work in works])
+        length = ids.shape[1]
+        feeds = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.stack([work.type_ids for work in works]),
+            "masked_positions": np.concatenate([work.positions + row * length for row, work in enumerate(works)]),
+        }
+        values = self.graph.run(feeds, sorted({work.output for work in works}))
+        if "logits" in values and "masked_positions" not in self.graph.inputs:  # a portable graph decodes them all
+            values["logits"] = values["logits"].reshape(ids.size, -1)[feeds["masked_positions"]]
+        answers: list[Any] = []
+        decoded = 0
+        for row, work in enumerate(works):
+            if work.output == "logits":
+                answers.append(work.finish(values["logits"][decoded : decoded + len(work.positions)]))
+            else:
+                answers.append(work.finish(values[work.output][row]))
+            decoded += len(work.positions)
+        return answers
+
+    def describe(self) -> dict[str, Any]:
+        """Say what is loaded and where it runs, as JSON values."""
+        manifest, graph = self.bundle.manifest, self.graph
+        variant = manifest.variants[self.variant]
+        tasks = [
+            name for name, task in TASKS.items() if OUTPUT_HEADS[task.output(task.options())] in (None, *manifest.heads)
+        ]
+        return {
+            "bundle": str(self.bundle.path),
+            "name": manifest.name,
+            "heads": list(manifest.heads),
+            "tasks": tasks,
+            "max_length": manifest.max_length,
+            "variant": self.variant,
+            "recipe": variant.recipe,
+            "file": variant.file,
+            "provider": graph.provider.name,
+            "nodes": {name: sum(counts.values()) for name, counts in graph.placement.items()},
+            "threads": graph.threads,
+            "batching": {"tokens": graph.provider.batch_tokens, "padding": False},
+        }
+
+
+def _open(bundle: Bundle, variant: str, provider: Provider, threads: int | None) -> Model:
+    entry = bundle.manifest.variants[variant]
+    texts = [name for name in (TOKENIZER, TOKENIZER_CONFIG) if name in bundle.manifest.files]
+    bundle.check((entry.file, *entry.external_data, *texts))
+    graph = open_graph(bundle.file(entry.file), provider, threads=threads)
+    return Model(bundle, variant, graph, Tokens.read(bundle))
+
+
+def _weight(value: object) -> int:
+    """Measure an input in characters, roughly."""
+    match value:
+        case str():
+            return len(value)
+        case dict():
+            return sum(map(_weight, value.values()))
+        case list() | tuple():
+            return sum(map(_weight, value))
+    return 1
+
+
+def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:
+    for number, outcome in enumerate(outcomes, 1):
+        if isinstance(outcome, InputTextError) and numbered:
+            message = f"input {number}: {outcome.message}"
+            raise InputTextError(message) from outcome
+        if isinstance(outcome, BertportError):
+            raise outcome
+        yield outcome

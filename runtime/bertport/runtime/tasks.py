@@ -1,0 +1,193 @@
+"""The table of tasks: what each reads, which output it needs, and how its answer is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime import features, fill_mask, next_sentence
+from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
+from bertport.runtime.tokens import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.tokens import Encoded, Text, Tokens
+
+__all__ = ["OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind"]
+
+OUTPUT_HEADS: dict[str, str | None] = {
+    "logits": "mlm",
+    "seq_relationship_logits": "nsp",
+    "pooler_output": "pooler",
+    "last_hidden_state": None,
+}
+"""The head behind each graph output; None for what every encoder has."""
+
+NO_POSITIONS = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One row: everything the runtime, the command line and the server know of a task."""
+
+    name: str
+    """What users call it."""
+    summary: str
+    """What it answers, for help texts."""
+    options: type[Any]
+    """A frozen dataclass of its parameters with their defaults; each has the field `truncation`."""
+    read: Callable[[object], Text]
+    """One input, as a caller or a line of JSON gives it, to a text or pair of texts; InputTextError otherwise."""
+    output: Callable[[Any], str]
+    """The graph output it needs under the options given."""
+    decodes_masks: bool
+    """Whether the MLM head is run, at the positions of the mask token."""
+    finish: Callable[[Any, Tokens, Manifest], Callable[[NDArray[np.float32], Encoded], object]]
+    """Options to a function from one input's share of the output, and its ids, to the answer."""
+
+
+TASKS: dict[str, Task] = {
+    row.name: row
+    for row in (
+        Task(
+            name="fill-mask",
+            summary="the likeliest words for each [MASK] of a text",
+            options=fill_mask.Options,
+            read=fill_mask.read,
+            output=lambda _: "logits",
+            decodes_masks=True,
+            finish=fill_mask.finish,
+        ),
+        Task(
+            name="next-sentence",
+            summary="whether the second of two texts follows the first",
+            options=next_sentence.Options,
+            read=next_sentence.read,
+            output=lambda _: "seq_relationship_logits",
+            decodes_masks=False,
+            finish=next_sentence.finish,
+        ),
+        Task(
+            name="features",
+            summary="a vector for each token of a text, or one for the whole",
+            options=features.Options,
+            read=features.read,
+            output=features.output,
+            decodes_masks=False,
+            finish=features.finish,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One input made ready: it knows all that is needed to run it, in a batch with work of any task."""
+
+    ids: NDArray[np.int64]
+    """Token ids `[tokens]`."""
+    type_ids: NDArray[np.int64]
+    """Segments `[tokens]`."""
+    positions: NDArray[np.int64]
+    """Positions in `ids` to decode; none for tasks that do not."""
+    output: str
+    """The graph output that `finish` takes."""
+    finish: Callable[[NDArray[np.float32]], object]
+    """This input's share of the output to its answer: `[positions, vocab]`, `[2]`, `[hidden]`, `[tokens, hidden]`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A task with its parameters checked and resolved: makes work of inputs."""
+
+    task: Task
+    """The row."""
+    tokens: Tokens
+    """The bundle's tokenizer."""
+    truncation: bool
+    """Whether over-long inputs are cut."""
+    output: str
+    """The graph output needed."""
+    finish: Callable[[NDArray[np.float32], Encoded], object]
+    """What makes the answer."""
+
+    def prepare(self, inputs: Sequence[object]) -> list[Work | InputTextError]:
+        """Make inputs ready to run, all tokenized in one call; a bad one becomes its error, and an error stays one."""
+        read = [_attempt(self.task.read, each) for each in inputs]
+        texts = [each for each in read if not isinstance(each, InputTextError)]
+        encoded = iter(self.tokens.encode(texts, truncation=self.truncation) if texts else ())
+        return [each if isinstance(each, InputTextError) else self._work(each, next(encoded)) for each in read]
+
+    def _work(self, text: Text, encoded: Encoded | InputTextError) -> Work | InputTextError:
+        if isinstance(encoded, InputTextError):
+            return encoded
+        positions = NO_POSITIONS
+        if self.task.decodes_masks:
+            positions = np.flatnonzero(encoded.ids == self.tokens.mask_id)
+            if self.tokens.mask_id in encoded.lost:
+                return InputTextError(
+                    f"truncation to {self.tokens.max_length} tokens cut off a {self.tokens.mask_token}: "
+                    f"put it nearer the beginning, or shorten the text: {excerpt(text)}"
+                )
+            if not len(positions):
+                return InputTextError(
+                    f"No mask_token ({self.tokens.mask_token}) found on the input: "
+                    f"write {self.tokens.mask_token} where a word is to be filled in: {excerpt(text)}"
+                )
+        finish = self.finish
+        return Work(
+            ids=encoded.ids,
+            type_ids=encoded.type_ids,
+            positions=positions,
+            output=self.output,
+            finish=lambda values: finish(values, encoded),
+        )
+
+
+def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: Manifest) -> Call:
+    """Check a task's name and parameters against the bundle.
+
+    Raises:
+        UnknownNameError: for a task or parameter that there is not.
+        MissingHeadError: when the bundle lacks the head that the task needs.
+        UsageError: for a parameter out of range.
+    """
+    if name not in TASKS:
+        kind = "task"
+        raise UnknownNameError(kind, name, TASKS)
+    task = TASKS[name]
+    known = [field.name for field in dataclasses.fields(task.options)]
+    for parameter in parameters:
+        if parameter not in known:
+            kind = f"parameter of {name}"
+            raise UnknownNameError(kind, parameter, known)
+    options = task.options(**parameters)
+    if not isinstance(options.truncation, bool):
+        message = f"truncation is True or False, not {options.truncation!r}"
+        raise UsageError(message)
+    output = task.output(options)
+    head = OUTPUT_HEADS[output]
+    if head is not None and head not in manifest.heads:
+        message = (
+            f"{name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "
+            f"(heads: {', '.join(manifest.heads) or 'none'}): use a bundle that has it"
+        )
+        raise MissingHeadError(message)
+    finish = task.finish(options, tokens, manifest)
+    return Call(task=task, tokens=tokens, truncation=options.truncation, output=output, finish=finish)
+
+
+def _attempt(read: Callable[[object], Text], value: object) -> Text | InputTextError:
+    if isinstance(value, InputTextError):
+        return value
+    try:
+        return read(value)
+    except InputTextError as error:
+        return error

@@ -1,0 +1,65 @@
+"""Which variant of a bundle runs on which provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import ProviderError, UnknownNameError
+from bertport.runtime.providers import AUTO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.providers import Provider
+
+__all__ = ["choices", "preferred"]
+
+
+def choices(
+    manifest: Manifest, variant: str | None, provider: str, candidates: Sequence[Provider]
+) -> list[tuple[str, Provider]]:
+    """Pair providers with variants, in the order to try.
+
+    Args:
+        manifest: of the bundle.
+        variant: the variant asked for; None for the one that suits the provider.
+        provider: the provider asked for, or `auto`.
+        candidates: the provider's row, or under `auto` those worth trying, best first.
+
+    Raises:
+        UnknownNameError: for a variant that the bundle does not have.
+        ProviderError: when nothing in the bundle is for these providers.
+    """
+    if variant is not None and variant not in manifest.variants:
+        kind = "variant"
+        raise UnknownNameError(kind, variant, manifest.variants)
+    pairs = []
+    for row in candidates:
+        name = preferred(manifest, row.name) if variant is None else variant
+        if name is not None and row.name in manifest.variants[name].providers:
+            pairs.append((name, row))
+    if pairs:
+        return pairs
+    tried = ", ".join(row.name for row in candidates) if provider == AUTO else provider
+    if variant is None:
+        made = sorted({each for known in manifest.variants.values() for each in known.providers})
+        message = f"the bundle {manifest.name} has no variant for {tried} (made for: {', '.join(made)}): choose another"
+    else:
+        made = list(manifest.variants[variant].providers)
+        suited = [
+            name for name, each in manifest.variants.items() if any(row.name in each.providers for row in candidates)
+        ]
+        message = (
+            f"variant {variant!r} is made for {', '.join(made)}, not for {tried}: "
+            f"choose another provider, or a variant that is (here: {', '.join(suited) or 'none'})"
+        )
+    raise ProviderError(message)
+
+
+def preferred(manifest: Manifest, provider: str) -> str | None:
+    """Give the bundle's default variant if it is for the provider, else a serving one that is, else a portable one."""
+    suited = [name for name, each in manifest.variants.items() if provider in each.providers]
+    # False sorts before True: the default, then those that decode only what is asked for, then any.
+    suited.sort(key=lambda name: (name != manifest.default_variant, manifest.variants[name].kind != "serving"))
+    return suited[0] if suited else None
