@@ -27,8 +27,8 @@ SETTINGS = {
     # A session's threads spin for work while it runs and stop when it returns: idle sessions that spin take the
     # cores from every other one in the process (a 5 ms run was seen to take 150 ms).
     "session.force_spinning_stop": "1",
-    # Denormal floats are a hundred times slower and mean nothing here.
-    "session.set_denormal_as_zero": "1",
+    # Not session.set_denormal_as_zero: ONNX Runtime 1.32 sets it for the thread that opens the session and leaves it
+    # so, which changes the arithmetic of the whole program (numpy's 1e-40 becomes 0).
     # So that the session can say which provider runs each node.
     "session.record_ep_graph_assignment_info": "1",
 }
