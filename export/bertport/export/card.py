@@ -118,9 +118,8 @@ def _graphs(manifest: Manifest) -> str:
         worst = variant.validation.worst if variant.validation else {}
         difference = f"{max(worst.values()):.1e}" if worst else "see manifest.json"
         default = " (default)" if name == manifest.default_variant else ""
-        rows.append(
-            f"| {name}{default} | `{variant.file}` | {variant.recipe} | {variant.opset} | {variant.ir_version} | {difference} |"
-        )
+        versions = f"{variant.opset} | {variant.ir_version}"
+        rows.append(f"| {name}{default} | `{variant.file}` | {variant.recipe} | {versions} | {difference} |")
     return "\n".join(rows)
 
 

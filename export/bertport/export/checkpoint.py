@@ -41,7 +41,7 @@ class Checkpoint:
 
     @property
     def model_class(self) -> str:
-        """transformers' class as config.json states it, or else the smallest one that has the heads found."""
+        """The class in transformers, as config.json states it, or else the smallest one that has the heads found."""
         stated: list[str] = self.raw_config.get("architectures") or []
         heads = set(self.plan.heads)
         smallest = (

@@ -118,7 +118,8 @@ def require_heads(found: Collection[str], wanted: Collection[str], name: str) ->
     """
     for head in wanted:
         if head not in HEADS:
-            raise UnknownNameError("head", head, HEADS)
+            kind = "head"
+            raise UnknownNameError(kind, head, HEADS)
         if head not in found:
             held = ", ".join(found) or "none"
             message = f"the head {head!r} was asked for and {name} does not hold it (it holds: {held}): train it first"
@@ -140,19 +141,15 @@ def check_shapes(
     """
     for name, target in sorted(renames.items()):
         if target not in expected:
-            message = f"the weights hold {name}, which config.json has no place for: config and weights do not belong together"
+            message = f"the weights hold {name}, which config.json has no place for: the two do not belong together"
             raise CheckpointError(message)
         if stored[name] != expected[target]:
             found, wanted = list(stored[name]), list(expected[target])
-            message = (
-                f"{name} has the shape {found} and config.json says {wanted}: config and weights do not belong together"
-            )
+            message = f"{name} has the shape {found} and config.json says {wanted}: the two do not belong together"
             raise CheckpointError(message)
     missing = sorted(set(expected) - set(renames.values()))
     if missing:
-        message = (
-            f"the weights lack {missing[0]}, which config.json calls for: config and weights do not belong together"
-        )
+        message = f"the weights lack {missing[0]}, which config.json calls for: the two do not belong together"
         raise CheckpointError(message)
 
 

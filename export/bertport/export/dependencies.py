@@ -33,4 +33,5 @@ def check_dependencies() -> None:
         except (ImportError, ValueError):
             found = None
         if found is None:
-            raise MissingDependencyError("export", module, extra)
+            what = "export"
+            raise MissingDependencyError(what, module, extra)

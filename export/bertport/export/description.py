@@ -19,7 +19,7 @@ def read_front_matter(directory: Path) -> tuple[tuple[str, ...], str | None]:
 
     A card that is missing or cannot be read states nothing.
     """
-    import yaml
+    import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
 
     try:
         text = (directory / "README.md").read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 """Standard operators run on all of them."""
 
 
-def export(
+def export(  # noqa: PLR0913 — the command's options, each with its default
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
@@ -81,7 +81,8 @@ def export(
     """
     check_dependencies()
     if weights not in WEIGHTS:
-        raise UnknownNameError("way of storing weights", str(weights), WEIGHTS)
+        kind = "way of storing weights"
+        raise UnknownNameError(kind, str(weights), WEIGHTS)
     if not 0 < atol < float("inf"):
         message = f"the tolerance {atol:g} is not a positive number: give one such as 1e-4"
         raise UsageError(message)

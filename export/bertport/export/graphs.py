@@ -42,7 +42,7 @@ class GraphFiles:
     """Files inside the bundle that hold its weights, beside the graph itself."""
 
 
-def make_graphs(
+def make_graphs(  # noqa: PLR0913 — all but the first two by name
     model: BertWithHeads, building: Path, *, opset: int, half: bool, external_above: int, stages: Stages
 ) -> dict[str, GraphFiles]:
     """Write the portable and the serving graph.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["BertWithHeads", "build", "expected_shapes", "output_names", "round_matrices"]
 
 
-class BertWithHeads(BertPreTrainedModel):  # type: ignore[no-any-unimported, misc]  # transformers ships no types
+class BertWithHeads(BertPreTrainedModel):
     """transformers' BERT modules under the names of `BertForPreTraining`, with any subset of its heads."""
 
-    def __init__(self, config: BertConfig, heads: Collection[str]) -> None:  # type: ignore[no-any-unimported]
+    def __init__(self, config: BertConfig, heads: Collection[str]) -> None:
         super().__init__(config)
         self.heads = tuple(heads)
         self.bert = BertModel(config, add_pooling_layer="pooler" in heads)
-        self.cls = nn.Module()
+        self.cls = nn.ModuleDict()
         if "mlm" in heads:
-            self.cls.predictions = BertLMPredictionHead(config)
+            self.cls["predictions"] = BertLMPredictionHead(config)
         if "nsp" in heads:
-            self.cls.seq_relationship = nn.Linear(config.hidden_size, 2)
+            self.cls["seq_relationship"] = nn.Linear(config.hidden_size, 2)
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
@@ -49,9 +49,9 @@ class BertWithHeads(BertPreTrainedModel):  # type: ignore[no-any-unimported, mis
         encoded = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         outputs = {}
         if "mlm" in self.heads:
-            outputs["logits"] = self.cls.predictions(encoded.last_hidden_state)
+            outputs["logits"] = self.cls["predictions"](encoded.last_hidden_state)
         if "nsp" in self.heads:
-            outputs["seq_relationship_logits"] = self.cls.seq_relationship(encoded.pooler_output)
+            outputs["seq_relationship_logits"] = self.cls["seq_relationship"](encoded.pooler_output)
         outputs["last_hidden_state"] = encoded.last_hidden_state
         if "pooler" in self.heads:
             outputs["pooler_output"] = encoded.pooler_output
@@ -64,7 +64,7 @@ def output_names(heads: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name, head in head_of.items() if head is None or head in heads)
 
 
-def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:  # type: ignore[no-any-unimported]
+def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:
     """Give the shape of every tensor that a checkpoint must hold, without allocating any."""
     with torch.device("meta"), no_init_weights():
         model = BertWithHeads(config, plan.heads)
@@ -75,16 +75,16 @@ def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in aliases}
 
 
-def build(  # type: ignore[no-any-unimported]
-    config: BertConfig, plan: Plan, tensors: Mapping[str, torch.Tensor]
-) -> BertWithHeads:
+def build(config: BertConfig, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> BertWithHeads:
     """Build the model in evaluation mode with checked tensors, none initialised by itself."""
     with no_init_weights():
         model = BertWithHeads(config, plan.heads)
     model.load_state_dict(tensors, strict=True)
     if "mlm" in plan.heads and plan.tied:
-        model.cls.predictions.decoder.weight = model.bert.embeddings.word_embeddings.weight
-    return model.eval()
+        head: Any = model.cls["predictions"]
+        head.decoder.weight = model.bert.embeddings.word_embeddings.weight
+    model.train(mode=False)
+    return model
 
 
 def round_matrices(model: BertWithHeads) -> None:

@@ -201,7 +201,7 @@ def _load(description: dict[str, Any], directory: Path) -> Tokenizer:
 
     try:
         tokenizer = Tokenizer.from_str(json.dumps(description))
-    except Exception as error:  # noqa: BLE001 — the tokenizers package raises bare Exception
+    except Exception as error:  # the tokenizers package raises nothing more particular
         message = f"{directory / 'tokenizer.json'} cannot be read ({error}): restore the checkpoint's file"
         raise CheckpointError(message) from error
     tokenizer.no_truncation()
@@ -215,7 +215,7 @@ def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, directory: Path) ->
     if entries != vocab_size:
         message = (
             f"the tokenizer of {directory} has {entries:,} entries and the word embedding {vocab_size:,} rows: "
-            "one of them belongs to another checkpoint (fill up the vocabulary with [unused] entries if rows were added)"
+            "one of them belongs to another checkpoint (if rows were added, fill up the vocabulary with unused entries)"
         )
         raise CheckpointError(message)
 

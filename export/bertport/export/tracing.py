@@ -34,7 +34,8 @@ def check_opset(opset: int | None) -> int:
     if opset is None:
         return DEFAULT_OPSET
     if opset not in OPSETS:
-        message = f"opset {opset} cannot be exported: choose one from {min(OPSETS)} to {max(OPSETS)} (default {DEFAULT_OPSET})"
+        known = f"one from {min(OPSETS)} to {max(OPSETS)} (default {DEFAULT_OPSET})"
+        message = f"opset {opset} cannot be exported: choose {known}"
         raise UsageError(message)
     return opset
 
@@ -47,8 +48,8 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
         opset: version of the standard operator set.
         path: the file to write; weights over 2 GB go to `<path>_data` beside it.
     """
-    from optimum.exporters.onnx.convert import export_pytorch
-    from optimum.exporters.onnx.model_configs import BertOnnxConfig
+    from optimum.exporters.onnx.convert import export_pytorch  # type: ignore[import-untyped]  # it ships no types
+    from optimum.exporters.onnx.model_configs import BertOnnxConfig  # type: ignore[import-untyped]  # the same
 
     from bertport.export.model import output_names
 
@@ -59,7 +60,7 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
         "pooler_output": {0: "batch_size"},
     }
 
-    class BertWithHeadsOnnxConfig(BertOnnxConfig):  # type: ignore[misc, no-any-unimported]  # optimum ships no types
+    class BertWithHeadsOnnxConfig(BertOnnxConfig):  # type: ignore[misc]  # a base without types
         """Optimum's BERT inputs, and all of our outputs: no task of Optimum's has both heads."""
 
         @property
