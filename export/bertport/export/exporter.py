@@ -15,11 +15,12 @@ from bertport.export.conversion import require_heads
 from bertport.export.dependencies import check_dependencies
 from bertport.export.description import read_front_matter, tool_versions
 from bertport.export.graphs import FILES, GraphFiles, make_graphs
+from bertport.export.grid import Vocabulary, grid
 from bertport.export.progress import Event, Stages
 from bertport.export.source import Located, locate
 from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.tracing import OPSETS, check_opset
-from bertport.export.validation import Vocabulary, grid, validate
+from bertport.export.validation import validate
 from bertport.runtime.bundle import Bundle, describe_files, file_sha256, new_bundle, refuse_existing, write_manifest
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.manifest import Architecture, Manifest, NextSentence, Source, Validation, Variant

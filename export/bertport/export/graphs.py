@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from bertport.export.passes.gather_positions import gather_positions
 from bertport.export.passes.half_weights import half_weights
 from bertport.export.passes.name_weights import name_weights
-from bertport.export.passes.set_versions import set_versions
+from bertport.export.passes.set_ir_version import set_ir_version
 from bertport.export.passes.share_weights import share_weights
 from bertport.export.passes.tie_decoder import tie_decoder
 from bertport.export.storage import save, tensor_locations
@@ -77,9 +76,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         graph, _ = name_weights(graph)
         if half:
             graph, _ = half_weights(graph)
-        graph, _ = set_versions(
-            graph, ir_version=OPSETS[opset], producer_version=importlib.metadata.version("bertport")
-        )
+        graph, _ = set_ir_version(graph, OPSETS[opset])
         beside = save(graph, portable, external_above=external_above)
         written = {"portable": _describe(graph, beside)}
         graph, _ = gather_positions(graph)

@@ -1,0 +1,20 @@
+"""Stamp a graph with the IR version that is meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["set_ir_version"]
+
+
+def set_ir_version(model: onnx.ModelProto, version: int) -> tuple[onnx.ModelProto, bool]:
+    """Set the IR version, which tools otherwise set to the newest that they know; older runtimes refuse that.
+
+    Declines where it is the one asked for.
+    """
+    before = model.ir_version
+    model.ir_version = version
+    return model, before != version
