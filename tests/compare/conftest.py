@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertport.compare.graph import OnnxGraph
+from bertport.compare.graph import open_onnx
 from bertport.compare.text import Text
 
 WORDS = [f"word{number}" for number in range(60)]
@@ -112,7 +112,7 @@ def bag_bytes(weights):
 
 @pytest.fixture(scope="session")
 def bag(bag_bytes):
-    return OnnxGraph(bag_bytes, threads=1)
+    return open_onnx(bag_bytes, threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +122,6 @@ def make_bag(weights):
     def make(*, noise=0.0, **variation):
         rng = np.random.default_rng(12)
         noisy = [each + noise * rng.normal(size=each.shape) for each in weights]
-        return OnnxGraph(bag_graph(*noisy, **variation), threads=1)
+        return open_onnx(bag_graph(*noisy, **variation), threads=1)
 
     return make

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bertport.compare.fidelity import measure, measure_stability
-from bertport.compare.graph import OnnxGraph, Remembered, make_batch
+from bertport.compare.graph import Remembered, make_batch, open_onnx
 from bertport.compare.masking import masked_samples, pair_samples
 from bertport.compare.results import Conventions
 from bertport.compare.statistics import Settings, says_no_difference
@@ -137,7 +137,7 @@ def test_only_common_heads_are_measured(bag, bag_bytes, samples):
 
     model: ModelProto = load_from_string(bag_bytes)
     del model.graph.output[1]
-    found = measure(bag, OnnxGraph(model.SerializeToString()), samples, settings=QUICK, stability=4)
+    found = measure(bag, open_onnx(model.SerializeToString()), samples, settings=QUICK, stability=4)
     assert found.nsp is None
     assert found.stability.batch_mates.nsp_flips is None
     assert found.mlm.kl.value == 0
@@ -153,7 +153,7 @@ def test_a_graph_that_decodes_everything_gives_the_same(bag, bag_bytes, samples)
     del model.graph.output[0].type.tensor_type.shape.dim[:]
     for name in ("batch", "sequence", "vocabulary"):
         model.graph.output[0].type.tensor_type.shape.dim.add().dim_param = name
-    portable = OnnxGraph(model.SerializeToString())
+    portable = open_onnx(model.SerializeToString())
     found = measure(bag, portable, samples, settings=QUICK, stability=0)
     assert found.mlm.kl.value < 1e-9
     assert found.mlm.top1_agreement.value == 1
@@ -172,7 +172,7 @@ def test_outputs_that_are_not_numbers_are_an_error(bag, make_bag, samples):
 def test_a_file_that_is_no_graph_is_an_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"cannot load .*model\.onnx"):
-        OnnxGraph(tmp_path / "model.onnx")
+        open_onnx(tmp_path / "model.onnx")
 
 
 def test_the_figures_are_json(bag, make_bag, samples):

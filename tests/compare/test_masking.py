@@ -23,7 +23,7 @@ def test_a_tokenizer_without_a_mask_is_refused():
     from tokenizers import Tokenizer, models
 
     with pytest.raises(InputTextError, match=r"no \[CLS\], \[SEP\], \[MASK\]"):
-        Vocabulary.of(Tokenizer(models.WordPiece({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]")))
+        Vocabulary.of(Tokenizer(models.WordPiece({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]")))  # noqa: S106 — a token of text
 
 
 def test_the_shares_are_those_of_the_procedure():
@@ -88,6 +88,8 @@ def test_a_long_text_becomes_several_samples_of_one_text(word_tokenizer):
     assert {each.text for each in samples} == {0}
     shorter = list(masked_samples([Text(text="word1 " * 35, document=0)], word_tokenizer, max_tokens=32))
     assert [len(each.input_ids) for each in shorter] == [32]  # five tokens more are no context
+    tiny = list(masked_samples([Text(text="word1", document=0), Text(text="", document=0)], word_tokenizer))
+    assert [len(each.input_ids) for each in tiny] == [3]  # but a short text is a text
 
 
 def test_half_of_the_pairs_are_true_and_those_are(word_tokenizer, word_texts):

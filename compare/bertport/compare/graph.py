@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bertport.runtime.errors import BundleError, MissingDependencyError
+from bertport.runtime.errors import BundleError, ProviderError
+from bertport.runtime.graph import ERRORS_ONLY, SETTINGS
+from bertport.runtime.providers import AUTO, candidates, onnxruntime
 
 if TYPE_CHECKING:
     import os
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     Outputs = Mapping[str, NDArray[np.floating]]
 
-__all__ = ["HIDDEN", "LOGITS", "NSP_LOGITS", "Batch", "Graph", "OnnxGraph", "Remembered", "make_batch"]
+__all__ = ["HIDDEN", "LOGITS", "NSP_LOGITS", "Batch", "Graph", "OnnxGraph", "Remembered", "make_batch", "open_onnx"]
 
 LOGITS, NSP_LOGITS, HIDDEN = "logits", "seq_relationship_logits", "last_hidden_state"
 
@@ -75,46 +77,16 @@ def make_batch(samples: Sequence[Sample], *, pad: int = 0, length: int = 0) -> B
 
 
 class OnnxGraph:
-    """An ONNX file or its bytes in a session of its own, in a bundle or not yet in one.
+    """An ONNX Runtime session with the inputs of a bundle's graph, portable or serving.
 
     Args:
-        model: Path of the graph, or the serialized graph (then without external data).
-        providers: Execution providers by ONNX Runtime's names, best first, with options or without.
-        threads: Threads within one operator; 0 leaves the choice to ONNX Runtime.
-        config: Session configuration entries, by ONNX Runtime's keys, on top of `SESSION_CONFIG`.
-
-    Raises:
-        BundleError: when the graph cannot be loaded.
-        MissingDependencyError: without ONNX Runtime.
+        session: The `onnxruntime.InferenceSession`.
     """
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str] | bytes,
-        *,
-        providers: Sequence[str | tuple[str, dict[str, str]]] = ("CPUExecutionProvider",),
-        threads: int = 0,
-        config: Mapping[str, str] | None = None,
-    ) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            what = "measuring"
-            raise MissingDependencyError(what, "onnxruntime", "cpu") from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only: ONNX Runtime warns of shape nodes it moves to the CPU
-        for key, value in {**SESSION_CONFIG, **(config or {})}.items():
-            options.add_session_config_entry(key, value)
-        source = model if isinstance(model, bytes) else str(model)
-        try:
-            self.session = onnxruntime.InferenceSession(source, options, providers=list(providers))
-        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
-            name = "the graph in memory" if isinstance(model, bytes) else str(model)
-            message = f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {error}"
-            raise BundleError(message) from error
-        self.inputs = frozenset(each.name for each in self.session.get_inputs())
-        self.outputs = tuple(each.name for each in self.session.get_outputs())
+    def __init__(self, session: Any) -> None:  # noqa: ANN401 — ONNX Runtime is not typed
+        self.session = session
+        self.inputs = frozenset(each.name for each in session.get_inputs())
+        self.outputs = tuple(each.name for each in session.get_outputs())
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Run a batch; a graph without the input `masked_positions` decodes all, and the masked ones are picked."""
@@ -131,15 +103,44 @@ class OnnxGraph:
         return found
 
 
-SESSION_CONFIG = {
-    # Threads that spin after a run take the cores from the next session: 5 ms became 150 with two in a process.
-    "session.force_spinning_stop": "1",
-}
-"""What every session that is measured is given.
+def open_onnx(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    config: Mapping[str, str] | None = None,
+) -> OnnxGraph:
+    """Open an ONNX file, in a bundle or not yet in one, with the settings that the runtime opens graphs with.
 
-Not `session.set_denormal_as_zero`: ONNX Runtime sets it for the thread that makes the session and leaves it so, which
-changes the arithmetic of the whole process (seen with 1.32: hypothesis refuses to draw floats afterwards).
-"""
+    Args:
+        model: Path of the graph, or the serialized graph (then without external data).
+        provider: A row of the runtime's table of providers.
+        threads: Threads within one operator; None leaves the choice to ONNX Runtime.
+        config: Session configuration entries by ONNX Runtime's keys, to try what the runtime does not set.
+
+    Raises:
+        UnknownNameError, ProviderError: for a provider that there is not, or not here.
+        BundleError: when the graph cannot be loaded.
+        MissingDependencyError: without ONNX Runtime.
+    """
+    [row] = [each for each in candidates(provider) if provider in (each.name, AUTO)][:1]
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = ERRORS_ONLY
+    for key, value in {**SETTINGS, **(config or {})}.items():
+        options.add_session_config_entry(key, value)
+    try:
+        source = model if isinstance(model, bytes) else str(model)
+        session = ort.InferenceSession(source, options, providers=[(row.ort, dict(row.options))])
+    except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+        name = "the graph in memory" if isinstance(model, bytes) else str(model)
+        message = f"ONNX Runtime {ort.__version__} cannot load {name}: {' '.join(str(error).split())}"
+        raise BundleError(message) from error
+    if row.ort not in session.get_providers():
+        message = f"provider {row.name!r} did not start (in use: {', '.join(session.get_providers())}): {row.install}"
+        raise ProviderError(message)
+    return OnnxGraph(session)
 
 
 class Remembered:

@@ -30,7 +30,7 @@ REPLACED_BY_RANDOM = 0.1
 IS_NEXT, NOT_NEXT = 0, 1
 """NSP labels with BERT's polarity."""
 SHORTEST = 8
-"""Tokens below which a piece of text is left out: 15% of fewer is no token, and there is no context to speak of."""
+"""Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 # A sentence ends at . ! or ? with closing quotes, before a capital, digit or opening quote. An abbreviation is a
 # false end ("Mr. Smith"), which only puts the cut between A and B inside a sentence: BERT's spans allow that.
 _SENTENCE_END = re.compile("[.!?]+[\"'\u201d\u2019)\\]]*\\s+(?=[\"'\u201c\u2018(\\[]?[A-Z0-9])")
@@ -142,7 +142,7 @@ def masked_samples(
         content = np.array(tokenizer.encode(each.text, add_special_tokens=False).ids, dtype=np.int64)
         for part, begin in enumerate(range(0, len(content), room)):
             piece = content[begin : begin + room]
-            if len(piece) < SHORTEST:
+            if part and len(piece) < SHORTEST:
                 continue
             whole = np.concatenate([[vocabulary.cls], piece, [vocabulary.sep]])
             ids, positions, labels = mask_ids(whole, vocabulary, np.random.default_rng([seed, number, part]))

@@ -1,0 +1,183 @@
+"""The machine that figures are measured on: its description, its matmul peak, and the lock of whoever measures."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime.graph import ERRORS_ONLY, usable_cores
+from bertport.runtime.machine import cpu
+from bertport.runtime.providers import onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["MACHINE_LOCK", "Machine", "describe_machine", "machine_lock", "matmul_peak"]
+
+MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
+"""Held exclusively by whoever measures time; long work in the background, such as training, holds it shared step by
+step, and so pauses meanwhile (`models/pretraining/machine.py`)."""
+INT8_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+"""CPU flags that decide how fast a variant is."""
+PACKAGES = ("bertport", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "numpy", "tokenizers")
+
+_within = threading.RLock()
+_depth = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where figures were measured."""
+
+    cpu: str
+    """Name of the CPU model."""
+    instruction_set: str
+    """The best row of `bertport.runtime.machine.INSTRUCTION_SETS`."""
+    flags: tuple[str, ...]
+    """Those of `INT8_FLAGS` that the CPU has."""
+    physical_cores: int
+    """Of the machine, hyper-threads not counted."""
+    usable_cores: float
+    """That this process may use, by affinity and container quota."""
+    memory_bytes: int | None
+    """Main memory; None where the operating system does not say."""
+    system: str
+    """Operating system and architecture."""
+    versions: dict[str, str]
+    """Of Python and the packages that compute."""
+    matmul_gflops: float | None
+    """Measured peak of fp32 matrix products; None when it was not measured."""
+
+
+def describe_machine(*, matmul_gflops: float | None = None) -> Machine:
+    """Describe this machine; pass what `matmul_peak` measured."""
+    found = cpu()
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Machine(
+        cpu=found.model,
+        instruction_set=found.instruction_set,
+        flags=tuple(flag for flag in INT8_FLAGS if flag in found.flags),
+        physical_cores=found.physical_cores,
+        usable_cores=usable_cores(),
+        memory_bytes=_memory(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        versions=versions,
+        matmul_gflops=matmul_gflops,
+    )
+
+
+@contextmanager
+def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the machine's lock exclusively while the block measures time; a crash releases it.
+
+    A block inside another, in the same thread, is free. Where the operating system has no `flock` (Windows), nothing
+    is locked.
+
+    Args:
+        waiting: Called once when somebody else holds the lock, before waiting for it.
+    """
+    global _depth  # noqa: PLW0603 — a second descriptor of this process would wait for the first one for ever
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with _within:
+        if _depth:
+            yield
+            return
+        # Readable is enough to lock a file, so that several users can share it.
+        descriptor = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _depth = 1
+            yield
+        finally:
+            _depth = 0
+            os.close(descriptor)
+
+
+def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float = 1.0) -> float:
+    """Measure the machine's fp32 matmul peak in GFLOP/s, with ONNX Runtime's own kernel: what a variant could reach.
+
+    Args:
+        threads: Threads within the operator; None leaves the choice to ONNX Runtime.
+        size: Rows and columns of the square matrices.
+        seconds: How long to try for a faster run; the fastest counts.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = ERRORS_ONLY
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+    session = ort.InferenceSession(_matmul_model(right), options, providers=["CPUExecutionProvider"])
+    fastest = float("inf")
+    with machine_lock():
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end or fastest == float("inf"):
+            session.run(None, {"a": left})
+            fastest = min(fastest, time.perf_counter() - began)
+    return 2 * size**3 / fastest / 1e9
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _matmul_model(right: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> bytes:
+    """Serialize y = a @ right without the onnx package, which measuring need not install; field numbers: onnx.proto.
+
+    The right matrix is a constant, as weights are, so that ONNX Runtime packs it once.
+    """
+    rows, columns = right.shape
+    tensor = _field(1, rows) + _field(1, columns) + _field(2, 1) + _field(8, b"b") + _field(9, right.tobytes())
+    node = _field(1, b"a") + _field(1, b"b") + _field(2, b"y") + _field(4, b"MatMul")
+    graph = (
+        _field(1, node)
+        + _field(2, b"matmul")
+        + _field(5, tensor)
+        + _field(11, _value_info(b"a", rows))
+        + _field(12, _value_info(b"y", columns))
+    )
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 13))
+
+
+def _value_info(name: bytes, columns: int) -> bytes:
+    shape = _field(1, _field(2, b"rows")) + _field(1, _field(1, columns))
+    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape)))
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """Encode one protobuf field: a number as a varint, bytes with their length."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    groups = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])

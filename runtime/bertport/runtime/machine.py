@@ -1,0 +1,116 @@
+"""The CPU under us: its name, and the instruction set that decides which INT8 arithmetic is right and fast."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+__all__ = ["GENERIC", "INSTRUCTION_SETS", "Cpu", "InstructionSet", "cpu", "parse_cpuinfo", "parse_sysctl"]
+
+GENERIC = "generic"
+"""The name for a CPU of which nothing in the table is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionSet:
+    """One row: what a CPU offers to INT8 matrix products."""
+
+    name: str
+    """What users call it, and what a manifest records."""
+    needs: frozenset[str]
+    """Flags that the CPU must have, by Linux's names."""
+    saturates: bool
+    """Whether unsigned times signed 8-bit products are summed in 16 bits (`vpmaddubsw`), which can overflow."""
+
+
+INSTRUCTION_SETS: dict[str, InstructionSet] = {
+    row.name: row
+    for row in (  # best first
+        InstructionSet(name="amx", needs=frozenset({"amx_tile", "amx_int8"}), saturates=False),
+        InstructionSet(
+            name="avx512_vnni", needs=frozenset({"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}), saturates=False
+        ),
+        InstructionSet(name="avx_vnni", needs=frozenset({"avx2", "avx_vnni"}), saturates=False),
+        InstructionSet(name="avx512", needs=frozenset({"avx512f", "avx512bw", "avx512vl"}), saturates=True),
+        InstructionSet(name="avx2", needs=frozenset({"avx2"}), saturates=True),
+        InstructionSet(name="arm64", needs=frozenset({"arm64"}), saturates=False),
+    )
+}
+"""By name, best first: a CPU has the first row whose flags it has."""
+
+_MACOS_NAMES = {"avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16", "avxvnni": "avx_vnni", "avx1.0": "avx"}
+"""Flags that macOS spells otherwise than Linux."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """What the operating system says of the CPU."""
+
+    model: str
+    """Name of the model, for people."""
+    flags: frozenset[str]
+    """Features by Linux's names; `arm64` for the 64-bit Arm architecture."""
+    physical_cores: int
+    """Cores, hyper-threads not counted, of the whole machine."""
+
+    @property
+    def instruction_set(self) -> str:
+        """The best row of `INSTRUCTION_SETS` that the CPU has, or `generic`."""
+        return next((row.name for row in INSTRUCTION_SETS.values() if row.needs <= self.flags), GENERIC)
+
+
+@cache
+def cpu() -> Cpu:
+    """Describe this machine's CPU; `generic` where the operating system is neither Linux nor macOS."""
+    architecture = platform.machine().lower()
+    arm = frozenset({"arm64"} if architecture in ("arm64", "aarch64") else ())
+    try:
+        if platform.system() == "Darwin":
+            found = parse_sysctl(
+                subprocess.run(
+                    ["/usr/sbin/sysctl", "-a"], capture_output=True, text=True, timeout=10, check=True
+                ).stdout
+            )
+        else:
+            found = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+    except (OSError, subprocess.SubprocessError):
+        found = Cpu(model="", flags=frozenset(), physical_cores=0)
+    return Cpu(
+        model=found.model or platform.processor() or architecture or "unknown",
+        flags=found.flags | arm,
+        physical_cores=found.physical_cores or os.cpu_count() or 1,
+    )
+
+
+def parse_cpuinfo(text: str) -> Cpu:
+    """Read Linux's /proc/cpuinfo; what it lacks is left empty or 0."""
+    blocks = [
+        {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block.splitlines())}
+        for block in text.split("\n\n")
+        if block.strip()
+    ]
+    first = blocks[0] if blocks else {}
+    cores = {(block["physical id"], block["core id"]) for block in blocks if {"physical id", "core id"} <= set(block)}
+    return Cpu(
+        model=first.get("model name", ""),
+        flags=frozenset((first.get("flags") or first.get("Features") or "").split()),
+        physical_cores=len(cores),
+    )
+
+
+def parse_sysctl(text: str) -> Cpu:
+    """Read what macOS's `sysctl -a` prints; what it lacks is left empty or 0."""
+    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    words = f"{values.get('machdep.cpu.features', '')} {values.get('machdep.cpu.leaf7_features', '')}".lower().split()
+    present = {
+        key.removeprefix("hw.optional.") for key, value in values.items() if value == "1" and "hw.optional." in key
+    }
+    return Cpu(
+        model=values.get("machdep.cpu.brand_string", ""),
+        flags=frozenset(_MACOS_NAMES.get(word, word) for word in {*words, *present}),
+        physical_cores=int(values.get("hw.physicalcpu") or 0),
+    )
