@@ -1,0 +1,43 @@
+"""The tiny bundle loaded, and transformers' own pipeline on the same checkpoint."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def model(tiny_bundle):
+    """The runtime on the tiny bundle."""
+    from bertport.runtime import load
+
+    return load(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def pipe(tiny_checkpoint):
+    """The pipeline whose answers ours have to equal, in PyTorch on the checkpoint."""
+    import torch
+    from transformers import pipeline
+
+    torch.set_num_threads(1)  # one sentence of a tiny model: more threads only wait for each other
+    return pipeline("fill-mask", model=str(tiny_checkpoint), device="cpu")
+
+
+@pytest.fixture
+def edited(tiny_bundle, tmp_path):
+    """A function that gives a copy of the tiny bundle whose manifest was changed by another."""
+    import shutil
+
+    def copy(change=None):
+        target = tmp_path / f"edited-{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(tiny_bundle, target)
+        if change is not None:
+            path = target / "manifest.json"
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            change(manifest)
+            path.write_text(json.dumps(manifest), encoding="utf-8")
+        return target
+
+    return copy

@@ -1,0 +1,134 @@
+"""predict: any iterable, lazily, in order, in bounded memory; and how batches are made."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertport.runtime import batching
+from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+
+TEXTS = ["a [MASK]", "the king of [MASK] is old", "[MASK]", "x y z [MASK] w v", "b [MASK]", "[MASK] [MASK]"]
+
+
+@given(st.lists(st.integers(1, 40), max_size=50), st.integers(1, 100))
+def test_plan_batches_each_input_once_without_padding_within_the_budget(lengths, budget):
+    batches = batching.plan(lengths, budget=budget)
+    assert sorted(itertools.chain.from_iterable(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        [length] = {lengths[index] for index in batch}
+        assert len(batch) == 1 or len(batch) * length <= budget
+    # No two batches of one length could have been one.
+    sizes = Counter()
+    for batch in batches:
+        sizes[lengths[batch[0]]] += 1
+    for length, count in sizes.items():
+        assert count == -(-lengths.count(length) // max(1, budget // length))
+
+
+@given(st.lists(st.text(max_size=5), max_size=100))
+def test_windows_keep_every_item_in_order(items):
+    assert list(itertools.chain.from_iterable(batching.windows(items, weight=len))) == items
+    assert list(itertools.chain.from_iterable(batching.windows(iter(items), weight=len))) == items
+
+
+def test_windows_start_small_for_a_stream_and_are_bounded():
+    sizes = [len(window) for window in batching.windows(iter("x" * 5000), weight=len)]
+    assert sizes == [1, 4, 16, 64, 256, 1024, 1024, 1024, 1024, 563]
+    assert [len(window) for window in batching.windows("x" * 1500, weight=len)] == [1024, 476]
+    heavy = ["y" * 60_000] * 5
+    assert [len(window) for window in batching.windows(heavy, weight=len)] == [2, 2, 1]
+
+
+def test_predict_reads_no_further_than_it_must(model):
+    read = Counter()
+
+    def endless():
+        for number in itertools.count():
+            read["items"] = number + 1
+            yield f"{'a ' * (number % 7)}[MASK]"
+
+    answers = model.predict("fill-mask", endless(), top_k=1)
+    assert read["items"] == 0
+    next(answers)
+    assert read["items"] == 1
+    for _ in range(4):
+        next(answers)
+    assert read["items"] == 5
+    answers.close()
+
+
+def test_order_and_batching_do_not_change_answers(model):
+    many = TEXTS * 40
+    together = list(model.predict("fill-mask", iter(many)))
+    alone = [model.fill_mask(text) for text in TEXTS]
+    for index, answer in enumerate(together):
+        expected = alone[index % len(TEXTS)]
+        flat, wanted = (np.ravel(each) for each in (answer, expected))
+        assert [row["token"] for row in flat] == [row["token"] for row in wanted]
+        assert [row["score"] for row in flat] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
+
+
+def test_an_error_comes_at_its_place_and_names_it(model):
+    answers = model.predict("fill-mask", ["a [MASK]", "none", "b [MASK]"])
+    assert len(next(answers)) == 5
+    with pytest.raises(InputTextError, match="input 2: No mask_token"):
+        next(answers)
+
+
+def test_outcomes_go_on_after_an_error(model):
+    call = model.bind("fill-mask", top_k=1)
+    before = InputTextError("from before")
+    outcomes = list(model.outcomes(call, ["a [MASK]", "none", before, "b [MASK]"]))
+    assert [type(each) for each in outcomes] == [list, InputTextError, InputTextError, list]
+    assert outcomes[2] is before
+
+
+def test_work_of_different_tasks_runs_in_one_batch(model):
+    [fill] = model.bind("fill-mask").prepare(["a b [MASK] [MASK]"])
+    [pair] = model.bind("next-sentence").prepare([["a b", "c"]])
+    [vectors] = model.bind("features").prepare(["a b c d"])
+    [pooled] = model.bind("features", pooling="cls").prepare(["a b c d"])
+    assert len(fill.ids) == len(pair.ids) == len(vectors.ids) == len(pooled.ids)
+    mixed = model.run([vectors, fill, pair, pooled, fill])
+    np.testing.assert_allclose(mixed[0], model.features("a b c d"), atol=1e-5)
+    np.testing.assert_allclose(mixed[3], model.features("a b c d", pooling="cls"), atol=1e-5)
+    assert mixed[2]["probabilities"] == pytest.approx(model.next_sentence("a b", "c")["probabilities"], abs=1e-6)
+    for answer in (mixed[1], mixed[4]):
+        for ours, theirs in zip(answer, model.fill_mask("a b [MASK] [MASK]"), strict=True):
+            assert [row["sequence"] for row in ours] == [row["sequence"] for row in theirs]
+
+
+def test_mistakes_are_told_at_once(model):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown task 'fill' \(available: fill-mask, next-sentence, features\)"
+    ):
+        model.predict("fill", [])
+    with pytest.raises(UnknownNameError, match="unknown parameter of fill-mask 'topk'"):
+        model.predict("fill-mask", [], topk=3)
+    with pytest.raises(UsageError, match="put one text in a list"):
+        model.predict("fill-mask", "a [MASK]")
+    with pytest.raises(UsageError, match="truncation is True or False"):
+        model.predict("fill-mask", [], truncation="yes")
+
+
+def test_several_threads_may_use_one_model(model):
+    alone = [model.fill_mask(text) for text in TEXTS]
+    long = "a " * 200
+
+    def ask(number):
+        text = TEXTS[number % len(TEXTS)]
+        if number % 5 == 0:
+            assert model.features(long, truncation=True).shape[0] == 160
+        return model.fill_mask(text)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number, answer in enumerate(pool.map(ask, range(120))):
+            flat, wanted = np.ravel(answer), np.ravel(alone[number % len(TEXTS)])
+            assert [row["token"] for row in flat] == [row["token"] for row in wanted]
