@@ -87,19 +87,36 @@ def fill(model: object, seed: int = 7) -> object:
     return model.eval()
 
 
+def build_checkpoint(directory: Path, model_class: str = "BertForPreTraining", *, cased: bool = False, **config) -> Path:
+    """Save a seeded tiny model of one of transformers' classes, with a tokenizer and a card."""
+    import transformers
+
+    config.setdefault("vocab_size", len(vocabulary(cased=cased)))
+    fill(getattr(transformers, model_class)(tiny_config(**config))).save_pretrained(directory)
+    write_tokenizer(directory, cased=cased)
+    card = "---\nlanguage:\n- en\nlicense: apache-2.0\n---\n# tiny-bert\n"
+    (directory / "README.md").write_text(card, encoding="utf-8")
+    stated = json.loads((directory / "config.json").read_text())
+    assert stated["architectures"] == [model_class]
+    return directory
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint():
+    """Give `build_checkpoint`."""
+    return build_checkpoint
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer():
+    """Give `write_tokenizer`."""
+    return write_tokenizer
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """Give the directory of a seeded tiny `BertForPreTraining` with a lower-casing WordPiece tokenizer."""
-    from transformers import BertForPreTraining
-
-    directory = tmp_path_factory.mktemp("checkpoints") / "tiny-bert"
-    fill(BertForPreTraining(tiny_config())).save_pretrained(directory)
-    write_tokenizer(directory)
-    card = "---\nlanguage:\n- en\nlicense: apache-2.0\n---\n# tiny-bert\n"
-    (directory / "README.md").write_text(card, encoding="utf-8")
-    config = json.loads((directory / "config.json").read_text())
-    assert config["architectures"] == ["BertForPreTraining"]
-    return directory
+    return build_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny-bert")
 
 
 @pytest.fixture(scope="session")

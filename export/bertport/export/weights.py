@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,9 @@ def _unpickle(path: Path) -> dict[str, torch.Tensor]:
 
     try:
         # A zip file can be mapped; the format of before PyTorch 1.6 cannot.
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, to those who wrote the file
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         message = (
             f"{path} is damaged or holds objects other than tensors, which are never loaded: convert it to safetensors"
