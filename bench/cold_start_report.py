@@ -1,0 +1,85 @@
+"""Turn the figures of cold_start.py into a page."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+MIB = 2**20
+PAGE = """# Cold start
+
+From the start of a process to the first fill-mask answer of the default model, and the largest resident set of that
+process. Written by `python3 dev.py bench`; the runs are in [data/cold-start.json](data/cold-start.json).
+
+{table}
+
+Medians of {rounds} rounds in which the subjects alternate, each run a fresh process with a warm file cache; intervals
+are 95% bootstrap intervals over rounds. transformers runs the checkpoint that is restored from the bundle.
+
+{described}.
+
+## The same answer
+
+Text: `{text}`
+
+{answers}
+
+## Where bertport's time goes
+
+Medians of fresh processes.
+
+| stage | ms |
+|---|---:|
+{stages}
+"""
+
+
+def page(result: dict[str, Any]) -> str:
+    """Give the page as Markdown, every figure of it drawn from `result`."""
+    machine, variant = result["machine"], result["variant"]
+    versions = machine["versions"] | result["versions"]
+    described = (
+        f"Bundle: {variant['bundle']}, variant {variant['variant']} ({variant['recipe']}). "
+        f"Machine: {machine['cpu']}, {machine['usable_cores']:g} cores usable, "
+        f"instruction set {machine['instruction_set']}, {machine['system']}. "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+    )
+    stages = [f"| {name} | {value:.0f} |" for name, value in result["stages_ms"].items()]
+    return PAGE.format(
+        table="\n".join(table(result)),
+        rounds=result["rounds"],
+        described=described,
+        text=result["text"],
+        answers="\n".join(answers(result["answers"])),
+        stages="\n".join(stages),
+    )
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Give one row per subject."""
+    rows = [
+        "| | seconds | CPU seconds | peak memory, MiB | times faster | share of memory |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, runs in result["runs"].items():
+        wall, cpu, peak = (median(each[field] for each in runs) for field in ("seconds", "cpu_seconds", "peak_bytes"))
+        ratios = result["ratios"].get(name)
+        faster, share = (interval(ratios[key]) if ratios else "1" for key in ("times_faster", "share_of_memory"))
+        rows.append(f"| {name} | {wall:.2f} | {cpu:.2f} | {peak / MIB:.0f} | {faster} | {share} |")
+    return rows
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """Give a figure with its interval."""
+    return f"{estimate['value']:.3g} ({estimate['low']:.3g} to {estimate['high']:.3g})"
+
+
+def answers(found: dict[str, list[list[Any]]]) -> list[str]:
+    """Give the words of each subject side by side."""
+    names = list(found)
+    rows = zip(*found.values(), strict=True)
+    return [
+        f"| {' | '.join(names)} |",
+        f"|{'---|' * len(names)}",
+        *("| " + " | ".join(f"{word} {score:.5f}" for word, score in row) + " |" for row in rows),
+    ]

@@ -1,0 +1,101 @@
+"""The wheel, built and installed as a user would, outside the checkout and without PyTorch."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIMIT_MB = 60
+"""Compressed size of the wheel while fp32 serves; 30 once INT8 is what `load()` takes."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def run(*command, cwd):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(
+        [str(each) for each in command], cwd=cwd, env=clean, capture_output=True, text=True, check=False
+    )
+
+
+def succeed(*command, cwd):
+    done = run(*command, cwd=cwd)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    succeed(sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT, cwd=out)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The programs of a fresh environment that holds bertport[cpu] and what it asks for."""
+    venv = tmp_path_factory.mktemp("fresh") / "venv"
+    succeed(sys.executable, "-m", "venv", venv, cwd=venv.parent)
+    programs = venv / ("Scripts" if os.name == "nt" else "bin")
+    succeed(programs / "python", "-m", "pip", "install", "-qq", f"{wheel}[cpu]", cwd=venv.parent)
+    return programs
+
+
+def test_the_wheel_holds_the_namespace_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    version = wheel.name.split("-")[1]
+    assert {name.split("/")[0] for name in names} == {"bertport", f"bertport-{version}.dist-info"}
+    assert "bertport/__init__.py" not in names
+    assert {name.split("/")[1] for name in names if name.startswith("bertport/")} >= {"runtime", "export"}
+    assert f"bertport-{version}.dist-info/licenses/LICENSE" in names
+
+
+def test_the_wheel_holds_the_default_bundle_as_listed(wheel):
+    manifest = json.loads((ROOT / "models" / "default" / "manifest.json").read_text(encoding="utf-8"))
+    prefix = "bertport/runtime/default/"
+    found = {name.removeprefix(prefix) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(prefix)}
+    assert found == {"manifest.json", "README.md", *manifest["files"]}
+
+
+def test_the_wheel_is_small_enough(wheel):
+    assert wheel.stat().st_size <= LIMIT_MB * 1e6
+
+
+def test_the_default_answers_far_from_the_checkout(installed, tmp_path):
+    answer = succeed(installed / "bertport", "fill-mask", "Paris is the [MASK] of France.", "--json", cwd=tmp_path)
+    here = succeed(
+        Path(sys.executable).with_name("bertport"),
+        "fill-mask",
+        "Paris is the [MASK] of France.",
+        "--json",
+        cwd=tmp_path,
+    )
+    assert json.loads(answer.stdout) == json.loads(here.stdout)
+    where = succeed(
+        installed / "python",
+        "-c",
+        "import bertport.runtime as r; print(r.__file__, r.load().bundle.path)",
+        cwd=tmp_path,
+    )
+    assert str(ROOT) not in where.stdout
+
+
+def test_neither_torch_nor_the_export_tools_are_there(installed, tmp_path):
+    listed = succeed(installed / "python", "-m", "pip", "list", "--format=json", cwd=tmp_path)
+    names = {each["name"].lower() for each in json.loads(listed.stdout)}
+    assert not names & {"torch", "transformers", "optimum", "optimum-onnx", "onnx"}
+    assert "onnxruntime" in names
+
+
+def test_a_missing_extra_is_one_sentence_that_says_what_to_install(installed, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    done = run(installed / "bertport", "export", "checkpoint", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "pip install 'bertport[" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
