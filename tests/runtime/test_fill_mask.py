@@ -6,12 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
-from tests.runtime.parity import assert_same_fillings
-
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.fill_mask import best
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.runtime.parity import assert_same_fillings
 
 PIECES = st.one_of(
     st.sampled_from(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.runtime.parity import ATOL
-
 from bertport.runtime import load
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
+
+from tests.runtime.parity import ATOL
 
 PAIRS = [
     ("He went to the store.", "He bought milk."),

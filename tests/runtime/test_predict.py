@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from bertport.runtime import batching
 from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+from hypothesis import given
+from hypothesis import strategies as st
 
 TEXTS = ["a [MASK]", "the king of [MASK] is old", "[MASK]", "x y z [MASK] w v", "b [MASK]", "[MASK] [MASK]"]
 

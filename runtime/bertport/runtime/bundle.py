@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-__all__ = ["MANIFEST", "Bundle", "describe_files", "new_bundle", "write_manifest"]
+__all__ = ["MANIFEST", "Bundle", "describe_files", "file_sha256", "new_bundle", "refuse_existing", "write_manifest"]
 
 MANIFEST = "manifest.json"
 UNHASHED = frozenset({MANIFEST, "README.md"})

@@ -11,7 +11,6 @@ from importlib.metadata import entry_points, version
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-
 from bertport.runtime.errors import BertportError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 — click's signature
         """Run a subcommand; a user's mistake ends in one sentence and its exit code, never in a traceback."""
         with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)  # every target that is replaced, not only the first
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)

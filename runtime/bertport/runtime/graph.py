@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+    from bertport.runtime.providers import Provider
     from numpy.typing import NDArray
 
-    from bertport.runtime.providers import Provider
-
-__all__ = ["Graph", "open_graph", "usable_cores"]
+__all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "open_graph", "usable_cores"]
 
 SETTINGS = {
     # A session's threads spin for work while it runs and stop when it returns: idle sessions that spin take the

@@ -1,0 +1,196 @@
+"""The command line: results on stdout, one sentence on stderr for a mistake, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from bertport.runtime import cli
+from bertport.runtime.bundle import Bundle
+from click.testing import CliRunner
+
+
+@pytest.fixture
+def run(tiny_bundle):
+    """Run the command line; `BUNDLE` in the arguments stands for the tiny bundle."""
+
+    def invoke(*arguments, stdin=None):
+        place = [str(tiny_bundle) if each == "BUNDLE" else each for each in arguments]
+        return CliRunner().invoke(cli.app, place, input=stdin, catch_exceptions=False)
+
+    return invoke
+
+
+def test_fill_mask_json_is_the_answer(run, model):
+    done = run("fill-mask", "a [MASK]", "-m", "BUNDLE", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == model.fill_mask("a [MASK]")
+    assert done.stderr == ""
+    done = run(
+        "fill-mask", "a [MASK]", "[MASK] b [MASK]", "-k", "2", "-m", "BUNDLE", "--json", "--targets", "king,queen"
+    )
+    assert json.loads(done.stdout) == model.fill_mask(
+        ["a [MASK]", "[MASK] b [MASK]"], top_k=2, targets=["king", "queen"]
+    )
+
+
+def test_fill_mask_for_people_is_aligned(run):
+    done = run("fill-mask", "日本 is [MASK]", "-m", "BUNDLE", "--top-k", "3", "--targets", "king,日,the")
+    text, *rows = done.stdout.splitlines()
+    assert text == "日本 is [MASK]"
+    assert len(rows) == 3
+    columns = {cli_width(row[: row.index("%")]) for row in rows}
+    assert len(columns) == 1
+
+
+def cli_width(text):
+    return sum(2 if "\u2e80" <= each <= "\u9fff" else 1 for each in text)
+
+
+def test_several_masks_and_texts_for_people(run):
+    done = run("fill-mask", "a [MASK]\x1b[31m", "[MASK] [MASK]", "-m", "BUNDLE", "-k", "1")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "a [MASK]\\x1b[31m"
+    assert lines[2:5] == ["", "[MASK] [MASK]", "mask 1 of 2"]
+    assert lines[6] == "mask 2 of 2"
+
+
+def test_next_sentence(run, model):
+    done = run("next-sentence", "a", "b", "-m", "BUNDLE", "--json")
+    assert json.loads(done.stdout) == model.next_sentence("a", "b")
+    lines = run("next-sentence", "a", "b", "-m", "BUNDLE").stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[0].split()[0] == model.next_sentence("a", "b")["label"]
+
+
+def test_features(run, model):
+    done = run("features", "a", "b c", "-m", "BUNDLE", "--pooling", "mean", "--normalize", "--json")
+    assert json.loads(done.stdout) == model.features(["a", "b c"], pooling="mean", normalize=True).tolist()
+    assert "3 x 32 float32" in run("features", "a", "-m", "BUNDLE").stdout
+
+
+def test_predict_answers_every_line_and_reports_the_bad_ones(run, model):
+    lines = ['"a [MASK]"', "{bad", "", '{"text": "b [MASK]"}', '"no mask"', "3", '"[MASK] ' + "x " * 300 + '"']
+    done = run("predict", "fill-mask", "-", "-m", "BUNDLE", "-p", "top_k=2", stdin="\n".join(lines))
+    assert done.exit_code == 1
+    outputs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["line"] for each in outputs] == [1, 2, 4, 5, 6, 7]
+    assert outputs[0]["result"] == model.fill_mask("a [MASK]", top_k=2)
+    assert outputs[2]["result"] == model.fill_mask("b [MASK]", top_k=2)
+    assert ["error" in each for each in outputs] == [False, True, False, True, True, True]
+    reported = done.stderr.splitlines()
+    assert [line.split(":")[1].strip() for line in reported[:-1]] == ["line 2", "line 5", "line 6", "line 7"]
+    assert reported[-1] == "bertport: error: 4 of 6 lines could not be answered"
+
+
+def test_predict_reads_a_file_of_pairs_and_gives_vectors_as_lists(run, tmp_path, model):
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf["a", "b"]\r\n{"text": "a", "text_pair": "b"}\n')
+    done = run("predict", "next-sentence", str(path), "-m", "BUNDLE")
+    assert done.exit_code == 0
+    first, second = (json.loads(line)["result"] for line in done.stdout.splitlines())
+    assert first == second
+    assert first["probabilities"] == pytest.approx(model.next_sentence("a", "b")["probabilities"], abs=1e-6)
+    done = run("predict", "features", "-m", "BUNDLE", "-p", "pooling=mean", stdin='"a"')
+    assert json.loads(done.stdout)["result"] == model.features("a", pooling="mean").tolist()
+
+
+def test_predict_answers_before_its_input_ends(tiny_bundle):
+    command = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        process.stdin.write('"a [MASK]"\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["line"] == 1
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_a_target_that_is_replaced_is_a_warning_on_stderr(run):
+    done = run("fill-mask", "a [MASK]", "-m", "BUNDLE", "--targets", "parisian,king", "--json")
+    assert done.exit_code == 0
+    json.loads(done.stdout)
+    assert done.stderr.startswith("bertport: warning: the target 'parisian' is not in the vocabulary")
+
+
+def test_inspect(run, tiny_bundle):
+    done = run("inspect", "BUNDLE", "--json")
+    assert json.loads(done.stdout) == json.loads((tiny_bundle / "manifest.json").read_text())
+    text = run("inspect", "BUNDLE").stdout
+    for said in ("tiny-bert", "mlm, nsp, pooler", "0: is_next, 1: not_next", "160 tokens", "fp32 *", "apache-2.0"):
+        assert said in text
+
+
+def test_verify(run, edited):
+    bundle = edited()
+    done = run("verify", str(bundle), "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["files"] == len(Bundle.open(bundle).manifest.files)
+    (bundle / "notes.txt").write_text("mine")
+    (bundle / "README.md").write_text("mine")
+    done = run("verify", str(bundle))
+    assert done.exit_code == 0
+    assert done.stderr == "bertport: warning: notes.txt is not part of the bundle\n"
+    with (bundle / "vocab.txt").open("a") as file:
+        file.write("x")
+    done = run("verify", str(bundle))
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "vocab.txt is not the file that was exported" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["fill-mask", "no mask", "-m", "BUNDLE"], 2, r"No mask_token ([MASK]) found on the input"),
+        (["fill-mask", "a [MASK]", "-m", "/nowhere"], 2, "no bundle at /nowhere"),
+        (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--variant", "int3"], 2, "unknown variant 'int3' (available:"),
+        (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "gpu"], 2, "unknown provider 'gpu' (available:"),
+        (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "cuda"], 1, "'cuda' is not available here"),
+        (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--threads", "0"], 2, "threads is a number from 1 up"),
+        (["fill-mask", "[MASK]" + " a" * 200, "-m", "BUNDLE"], 2, "the input has 203 tokens and the model takes 160"),
+        (["fill-mask", "a " * 200 + "[MASK]", "-m", "BUNDLE", "--truncation"], 2, "cut off a [MASK]"),
+        (["features", "a", "-m", "BUNDLE", "--pooling", "max"], 2, "unknown pooling 'max'"),
+        (["predict", "nothing", "-m", "BUNDLE"], 2, "unknown task 'nothing'"),
+        (["predict", "fill-mask", "/nowhere", "-m", "BUNDLE"], 2, "cannot read /nowhere"),
+        (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top_k"], 2, "a parameter is written KEY=VALUE"),
+        (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top=1"], 2, "unknown parameter of fill-mask 'top'"),
+        (["inspect", "/nowhere"], 2, "no bundle at /nowhere"),
+        (["verify", "/tmp"], 1, "/tmp is not a bundle"),  # noqa: S108 — only looked at
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(run, arguments, code, said):
+    done = run(*arguments)
+    assert done.exit_code == code
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("bertport: error: ")
+    assert said in line
+
+
+def test_a_subcommand_whose_packages_are_missing_does_not_take_the_others_along(monkeypatch, tmp_path):
+    """A real entry point, in a distribution of its own, whose module needs what is not installed."""
+    (tmp_path / "broken_area.py").write_text("import not_there_at_all\n")
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bertport.commands]\nbroken = broken_area:command\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    runner = CliRunner()
+    listing = runner.invoke(cli.app, ["--help"], catch_exceptions=False)
+    assert listing.exit_code == 0
+    assert "pip install 'bertport[broken]'" in listing.stdout
+    done = runner.invoke(cli.app, ["broken", "x", "--y"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "bertport: error: broken needs the package not_there_at_all, which is not installed: "
+        "pip install 'bertport[broken]'\n"
+    )
+
+
+def test_main_is_what_the_program_runs(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("bertport, version ")

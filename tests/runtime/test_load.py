@@ -1,0 +1,186 @@
+"""Loading: what is found, what is refused, and what each mistake says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+from bertport.runtime import load
+from bertport.runtime.embedded import default_bundle
+from bertport.runtime.errors import (
+    BundleError,
+    MissingDependencyError,
+    PathError,
+    ProviderError,
+    UnknownNameError,
+    UsageError,
+)
+
+
+def test_describe_says_what_runs_where(model, tiny_bundle):
+    said = model.describe()
+    assert json.loads(json.dumps(said)) == said
+    assert said["bundle"] == str(tiny_bundle)
+    assert said["variant"] == "fp32"
+    assert said["provider"] == "cpu"
+    assert said["tasks"] == ["fill-mask", "next-sentence", "features"]
+    assert said["nodes"].keys() == {"CPUExecutionProvider"}
+    assert said["nodes"]["CPUExecutionProvider"] > 20
+
+
+def test_every_variant_gives_the_same_answers(model, tiny_bundle):
+    portable = load(tiny_bundle, variant="portable", provider="cpu", threads=1)
+    assert portable.describe()["threads"] == 1
+    texts = ["a [MASK] b", "[MASK] [MASK]", "x [MASK] y"]
+    for ours, theirs in zip(model.fill_mask(texts), portable.fill_mask(texts), strict=True):
+        assert str(ours)[:60] == str(theirs)[:60] or ours == pytest.approx(theirs)
+    assert portable.next_sentence("a", "b")["probabilities"] == pytest.approx(
+        model.next_sentence("a", "b")["probabilities"], abs=1e-6
+    )
+
+
+def test_a_string_or_a_path_will_do(tiny_bundle):
+    assert load(str(tiny_bundle)).variant == load(tiny_bundle).variant
+
+
+def test_the_default_is_found_in_the_wheel_then_in_the_checkout(tiny_bundle, tmp_path):
+    wheel, checkout = tmp_path / "wheel", tmp_path / "checkout"
+    with pytest.raises(PathError, match=r"no default bundle is embedded here .*load\(PATH\) or -m BUNDLE"):
+        default_bundle((wheel, checkout))
+    shutil.copytree(tiny_bundle, checkout)
+    assert default_bundle((wheel, checkout)) == checkout
+    shutil.copytree(tiny_bundle, wheel)
+    assert default_bundle((wheel, checkout)) == wheel
+
+
+def test_no_such_directory(tmp_path):
+    with pytest.raises(PathError, match=r"no bundle at .*nowhere: no such directory"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_is_not_a_bundle(tiny_checkpoint):
+    with pytest.raises(BundleError, match=r"is not a bundle: it has no manifest.json; make one with bertport export"):
+        load(tiny_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "has no format_version"),
+        ('{"format_version": 99}', "the bundle has format 99 and this version of bertport reads up to 1"),
+        ('{"format_version": 1}', "lacks the field 'name'"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read(edited, text, said):
+    bundle = edited()
+    (bundle / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match=said):
+        load(bundle)
+
+
+@pytest.mark.parametrize("outside", ["../secret", "/etc/passwd", "onnx/../../secret", "C:/secret", "a\\b"])
+def test_a_path_that_leaves_the_bundle(edited, outside):
+    def lead_out(manifest):
+        manifest["files"][outside] = manifest["files"]["onnx/model_serving.onnx"]
+        manifest["variants"]["fp32"]["file"] = outside
+
+    with pytest.raises(BundleError, match="which is outside the bundle"):
+        load(edited(lead_out))
+
+
+def test_a_link_that_leaves_the_bundle(edited, tmp_path):
+    bundle = edited()
+    graph = bundle / "onnx" / "model_serving.onnx"
+    moved = tmp_path / "elsewhere.onnx"
+    graph.rename(moved)
+    graph.symlink_to(moved)
+    with pytest.raises(BundleError, match="is a link that leaves the bundle"):
+        load(bundle)
+
+
+@pytest.mark.parametrize(
+    "name", ["onnx/model_serving.onnx", "onnx/model.onnx", "tokenizer.json", "tokenizer_config.json"]
+)
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_file_is_refused_before_any_graph_is_loaded(edited, name, damage, monkeypatch):
+    bundle = edited()
+    path = bundle / name
+    content = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[:-1])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    def never(*_, **__):
+        pytest.fail("a graph was loaded")
+
+    monkeypatch.setattr("bertport.runtime.model.open_graph", never)
+    said = {"flip": "its SHA-256 differs", "cut": "bytes, expected", "remove": f"lacks {name}"}[damage]
+    with pytest.raises(BundleError, match=said):
+        load(bundle)
+
+
+def test_load_hashes_only_what_it_loads(edited):
+    bundle = edited()
+    (bundle / "vocab.txt").write_text("changed")
+    (bundle / "README.md").write_text("changed")
+    (bundle / "onnx" / "model_serving.onnx").write_text("changed")
+    assert load(bundle, variant="portable").fill_mask("a [MASK]")
+
+
+def test_a_graph_that_onnx_runtime_cannot_load(edited):
+    import hashlib
+
+    junk = b"not a graph"
+
+    def replace(manifest):
+        manifest["files"]["onnx/model_serving.onnx"] = {"size": len(junk), "sha256": hashlib.sha256(junk).hexdigest()}
+
+    bundle = edited(replace)
+    (bundle / "onnx" / "model_serving.onnx").write_bytes(junk)
+    with pytest.raises(BundleError, match=r"ONNX Runtime .* cannot load .*model_serving.onnx"):
+        load(bundle)
+
+
+def test_unknown_names(tiny_bundle):
+    with pytest.raises(UnknownNameError, match=r"unknown variant 'int3' \(available: .*fp32"):
+        load(tiny_bundle, variant="int3")
+    with pytest.raises(
+        UnknownNameError, match=r"unknown provider 'gpu' \(available: auto, tensorrt, cuda, openvino, cpu\)"
+    ):
+        load(tiny_bundle, provider="gpu")
+
+
+def test_a_provider_that_is_not_there_is_an_error(tiny_bundle):
+    with pytest.raises(
+        ProviderError, match=r"'cuda' is not available here \(available: cpu\): pip install 'bertport\[gpu\]'"
+    ):
+        load(tiny_bundle, provider="cuda")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+def test_threads_out_of_range(tiny_bundle, threads):
+    with pytest.raises(UsageError, match="threads is a number from 1 up"):
+        load(tiny_bundle, threads=threads)
+
+
+def test_onnx_runtime_missing(tiny_bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'bertport\[cpu\]'"):
+        load(tiny_bundle)
+
+
+def test_a_remnant_of_onnx_runtime(tiny_bundle, monkeypatch, tmp_path):
+    (tmp_path / "onnxruntime").mkdir()  # what uninstalling one of two wheels can leave: a namespace package
+    for name in [each for each in sys.modules if each.partition(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *(each for each in sys.path if "site-packages" not in each)])
+    with pytest.raises(ProviderError, match="installed in part"):
+        load(tiny_bundle)
