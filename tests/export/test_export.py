@@ -1,11 +1,352 @@
-"""The export as a whole, on the tiny checkpoint."""
+"""The export as a whole: every form of checkpoint, against transformers' own classes on the same files."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from bertport.export import export
 from bertport.runtime.bundle import Bundle
+from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
+
+ATOL = 1e-4
+"""What the export itself holds graphs to."""
+
+HEADS = {
+    "BertForPreTraining": ("mlm", "nsp", "pooler"),
+    "BertForMaskedLM": ("mlm",),
+    "BertForNextSentencePrediction": ("nsp", "pooler"),
+    "BertModel": ("pooler",),
+}
+TEXTS = ["the capital of france is [MASK].", "he went to the [MASK]"]
+PAIRS = ["it was a small store", "she bought milk and bread and [MASK]"]
 
 
-def test_the_bundle_is_complete(tiny_bundle):
-    bundle = Bundle.open(tiny_bundle)
-    assert bundle.verify() == ()
+def batch(directory):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)(TEXTS, PAIRS, padding=True, return_tensors="np")
+
+
+def reference(directory, model_class, inputs):
+    """Give what transformers' class gives for a checkpoint, under our names."""
+    import transformers
+
+    model = getattr(transformers, model_class).from_pretrained(directory).eval()
+    with torch.no_grad():
+        outputs = model(**{key: torch.from_numpy(value) for key, value in inputs.items()}, output_hidden_states=True)
+    named = {"last_hidden_state": outputs.hidden_states[-1]}
+    for ours, theirs in {
+        "logits": "prediction_logits" if model_class == "BertForPreTraining" else "logits",
+        "seq_relationship_logits": "seq_relationship_logits",
+        "pooler_output": "pooler_output",
+    }.items():
+        if theirs in outputs:
+            named[ours] = outputs[theirs]
+    if model_class == "BertForNextSentencePrediction":
+        named["seq_relationship_logits"] = named.pop("logits")
+    if hasattr(model, "bert") and model.bert.pooler is not None:
+        named["pooler_output"] = model.bert.pooler(outputs.hidden_states[-1])
+    return {name: tensor.detach().numpy() for name, tensor in named.items()}
+
+
+def assert_same_outputs(expected, found, atol):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].shape == value.shape, name
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+
+
+def assert_parity(bundle, inputs, expected, run_graph, atol=ATOL):
+    """Compare both graphs, the serving one at all, some and no positions."""
+    inputs = {name: inputs[name].astype(np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    assert_same_outputs(expected, run_graph(bundle.path / "onnx/model.onnx", inputs), atol)
+    serving = bundle.path / bundle.manifest.variants["fp32"].file
+    if "logits" not in expected:
+        assert_same_outputs(expected, run_graph(serving, inputs), atol)
+        return
+    rows = expected["logits"].reshape(-1, expected["logits"].shape[-1])
+    for positions in (np.arange(len(rows)), np.array([3, 1, 3]), np.array([], dtype=np.int64)):
+        wanted = expected | {"logits": rows[positions]}
+        assert_same_outputs(wanted, run_graph(serving, inputs | {"masked_positions": positions}), atol)
+
+
+@pytest.mark.parametrize("model_class", HEADS)
+def test_every_class(model_class, make_checkpoint, tmp_path, run_graph):
+    source = make_checkpoint(tmp_path / "source", model_class)
+    bundle = export(source, tmp_path / "out")
+    assert bundle.manifest.heads == HEADS[model_class]
+    assert bundle.manifest.architecture.model_class == model_class
+    assert (bundle.manifest.next_sentence is None) is ("nsp" not in HEADS[model_class])
+    inputs = batch(bundle.path)
+    assert_parity(bundle, inputs, reference(source, model_class, inputs), run_graph)
+
+
+def sharded(directory):
+    from transformers import BertForPreTraining
+
+    model = BertForPreTraining.from_pretrained(directory)
+    (directory / "model.safetensors").unlink()
+    model.save_pretrained(directory, max_shard_size="40KB")
+    assert len(list(directory.glob("model-*.safetensors"))) > 2
+
+
+def pickled(directory, change=lambda tensors: tensors, **options):
+    from safetensors.torch import load_file
+
+    tensors = change(load_file(directory / "model.safetensors"))
+    (directory / "model.safetensors").unlink()
+    torch.save(tensors, directory / "pytorch_model.bin", **options)
+
+
+def old_names(directory):
+    def rename(tensors):
+        old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        for new, was in old.items():
+            tensors = {name.replace(new, was): tensor for name, tensor in tensors.items()}
+        tensors["bert.embeddings.position_ids"] = torch.arange(160)[None]
+        return tensors
+
+    pickled(directory, rename, _use_new_zipfile_serialization=False)
+
+
+def stored_decoder(directory):
+    def store(tensors):
+        tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"].clone()
+        tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"].clone()
+        return tensors
+
+    pickled(directory, store)
+
+
+def half_precision(directory):
+    from transformers import BertForPreTraining
+
+    BertForPreTraining.from_pretrained(directory).half().save_pretrained(directory)
+
+
+def vocabulary_only(directory):
+    (directory / "tokenizer.json").unlink()
+    (directory / "special_tokens_map.json").unlink()
+
+
+def first_config(directory):
+    """As Google's first release had it: neither model_type nor architectures."""
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    for key in ("model_type", "architectures", "transformers_version"):
+        config.pop(key)
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "form", [sharded, pickled, old_names, stored_decoder, half_precision, vocabulary_only, first_config]
+)
+def test_every_form_gives_the_same_answers(form, checkpoint, tiny_checkpoint, tmp_path, run_graph):
+    form(checkpoint)
+    bundle = export(checkpoint, tmp_path / "out")
     assert bundle.manifest.heads == ("mlm", "nsp", "pooler")
+    inputs = batch(bundle.path)
+    source = checkpoint if form is half_precision else tiny_checkpoint
+    model = reference(source, "BertForPreTraining", inputs)
+    assert_parity(bundle, inputs, model, run_graph, atol=5e-2 if form is half_precision else ATOL)
+
+
+def test_an_untied_decoder_is_its_own(make_checkpoint, tmp_path, run_graph):
+    source = make_checkpoint(tmp_path / "source", "BertForMaskedLM", tie_word_embeddings=False)
+    bundle = export(source, tmp_path / "out")
+    inputs = batch(bundle.path)
+    assert_parity(bundle, inputs, reference(source, "BertForMaskedLM", inputs), run_graph)
+    names = {each.name for each in onnx.load(bundle.path / "onnx/model.onnx").graph.initializer}
+    assert {"cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"} <= names
+
+
+def test_a_cased_checkpoint(make_checkpoint, tmp_path, run_graph):
+    source = make_checkpoint(tmp_path / "source", cased=True)
+    bundle = export(source, tmp_path / "out")
+    assert bundle.manifest.lowercase is False
+    inputs = batch(bundle.path)
+    assert_parity(bundle, inputs, reference(source, "BertForPreTraining", inputs), run_graph)
+
+
+def test_relative_positions_and_another_activation(make_checkpoint, tmp_path, run_graph):
+    options = {"position_embedding_type": "relative_key_query", "hidden_act": "relu", "type_vocab_size": 1}
+    source = make_checkpoint(tmp_path / "source", "BertModel", **options)
+    bundle = export(source, tmp_path / "out")
+    inputs = batch(bundle.path)
+    inputs["token_type_ids"][:] = 0
+    assert_parity(bundle, inputs, reference(source, "BertModel", inputs), run_graph)
+
+
+def without(*parts):
+    return lambda tensors: {name: each for name, each in tensors.items() if not any(part in name for part in parts)}
+
+
+@pytest.mark.parametrize(
+    ("lost", "heads", "note"),
+    [
+        (("pooler",), ("mlm",), "neither next-sentence prediction nor pooled features"),
+        (("seq_relationship",), ("mlm", "pooler"), "BertForPreTraining, but the weights hold no nsp head"),
+        (("cls.predictions",), ("nsp", "pooler"), "BertForPreTraining, but the weights hold no mlm head"),
+        (("cls", "pooler"), (), "no pooler"),
+    ],
+)
+def test_no_head_is_invented(lost, heads, note, checkpoint, change_weights, tmp_path):
+    """transformers would initialise what is missing at random; here it is missing from every graph."""
+    change_weights(checkpoint, without(*lost))
+    notes = []
+    bundle = export(checkpoint, tmp_path / "out", progress=lambda event: notes.append(event.text))
+    assert bundle.manifest.heads == heads
+    assert any(note in each for each in notes)
+    outputs = {"mlm": "logits", "nsp": "seq_relationship_logits", "pooler": "pooler_output"}
+    expected = {"last_hidden_state", *(outputs[head] for head in heads)}
+    for variant in bundle.manifest.variants.values():
+        assert set(variant.outputs) == expected
+        graph = onnx.load(bundle.path / variant.file, load_external_data=False).graph
+        assert {output.name for output in graph.output} == expected
+    with pytest.raises(MissingHeadError, match="was asked for and checkpoint does not hold it"):
+        export(checkpoint, tmp_path / "other", heads=["mlm", "nsp", "pooler"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_manifest(tiny_bundle, tiny_checkpoint):
+    bundle = Bundle.open(tiny_bundle)
+    manifest = bundle.manifest
+    assert bundle.verify() == ()
+    assert manifest.name == "tiny-bert"
+    assert manifest.source.name == "tiny-bert"
+    assert manifest.source.revision is None
+    weights = hashlib.sha256((tiny_checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    assert manifest.source.weights_sha256 == {"model.safetensors": weights}
+    assert (manifest.max_length, manifest.lowercase) == (160, True)
+    assert (manifest.languages, manifest.licence) == (("en",), "apache-2.0")
+    assert manifest.next_sentence.positive == 0
+    assert manifest.next_sentence.labels == ("is_next", "not_next")
+    assert {"bertport", "torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime"} <= manifest.tools.keys()
+    from transformers import BertForPreTraining
+
+    model = BertForPreTraining.from_pretrained(tiny_checkpoint)
+    assert manifest.architecture.parameters == model.num_parameters()
+    assert manifest.default_variant == "fp32"
+    kinds = {name: (variant.kind, variant.file) for name, variant in manifest.variants.items()}
+    assert kinds == {"portable": ("portable", "onnx/model.onnx"), "fp32": ("serving", "onnx/model_serving.onnx")}
+    for variant in manifest.variants.values():
+        assert variant.validation.cases == 32
+        assert variant.validation.worst.keys() == set(variant.outputs)
+        # 0 would mean that nothing was compared: PyTorch and ONNX Runtime sum in different orders.
+        assert 0 < variant.validation.worst["logits"] < ATOL
+
+
+def test_files_are_as_the_checkpoint_had_them(tiny_bundle, tiny_checkpoint):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        assert (tiny_bundle / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
+
+
+def test_the_graphs(tiny_bundle):
+    """Standard operators, the names that others look for, dynamic shapes, weights once."""
+    graphs = {
+        name: onnx.load(tiny_bundle / variant.file, load_external_data=False)
+        for name, variant in Bundle.open(tiny_bundle).manifest.variants.items()
+    }
+    for model in graphs.values():
+        assert [(each.domain, each.version) for each in model.opset_import] == [("", 17)]
+        assert model.ir_version == 8
+        assert {node.domain for node in model.graph.node} == {""}
+        for value in model.graph.input:
+            assert all(dim.dim_param for dim in value.type.tensor_type.shape.dim), value.name
+    inputs = ["input_ids", "attention_mask", "token_type_ids"]
+    outputs = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
+    assert [value.name for value in graphs["portable"].graph.input] == inputs
+    assert [value.name for value in graphs["fp32"].graph.input] == [*inputs, "masked_positions"]
+    for model in graphs.values():
+        assert [value.name for value in model.graph.output] == outputs
+    tied = [each for each in graphs["portable"].graph.initializer if 672 in each.dims and len(each.dims) == 2]
+    assert [each.name for each in tied] == ["bert.embeddings.word_embeddings.weight"]
+    shared = [each for each in graphs["fp32"].graph.initializer if each.external_data]
+    assert {each.external_data[0].value for each in shared} == {"model.onnx"}
+    assert Counter(node.op_type for node in graphs["fp32"].graph.node)["LayerNormalization"] == 6
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(14, 7), (20, 9)])
+def test_opset_and_ir_version(opset, ir_version, tiny_checkpoint, tmp_path):
+    bundle = export(tiny_checkpoint, tmp_path / "out", opset=opset)
+    for variant in bundle.manifest.variants.values():
+        assert (variant.opset, variant.ir_version) == (opset, ir_version)
+        model = onnx.load(bundle.path / variant.file, load_external_data=False)
+        assert (model.opset_import[0].version, model.ir_version) == (opset, ir_version)
+
+
+def test_sixteen_bit_weights(tiny_checkpoint, tiny_bundle, tmp_path, run_graph):
+    from transformers import BertForPreTraining
+
+    bundle = export(tiny_checkpoint, tmp_path / "out", weights="float16")
+    rounded = BertForPreTraining.from_pretrained(tiny_checkpoint)
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            if parameter.ndim == 2:
+                parameter.copy_(parameter.half().float())
+    rounded.save_pretrained(tmp_path / "rounded")
+    inputs = batch(bundle.path)
+    assert_parity(bundle, inputs, reference(tmp_path / "rounded", "BertForPreTraining", inputs), run_graph)
+    sizes = [(each / "onnx/model.onnx").stat().st_size for each in (bundle.path, tiny_bundle)]
+    weights = 2 * bundle.manifest.architecture.parameters
+    assert sizes[1] - sizes[0] > 0.9 * weights
+    assert {variant.recipe for variant in bundle.manifest.variants.values()} == {"fp32-weights16"}
+
+
+def test_weights_beyond_sixteen_bits_are_refused(checkpoint, change_weights, tmp_path):
+    def grow(tensors):
+        tensors["cls.predictions.transform.dense.weight"][0, 0] = 1e5
+        return tensors
+
+    change_weights(checkpoint, grow)
+    with pytest.raises(UsageError, match=r"cannot be stored in 16 bits \(cls\.predictions\.transform\.dense\.weight"):
+        export(checkpoint, tmp_path / "out", weights="float16")
+
+
+def test_large_weights_lie_beside_the_graph(tiny_checkpoint, tmp_path, run_graph):
+    """What happens above 2 GB, with the threshold lowered."""
+    bundle = export(tiny_checkpoint, tmp_path / "out", external_above=100_000)
+    data = "onnx/model.onnx_data"
+    for variant in bundle.manifest.variants.values():
+        assert variant.external_data == (data,)
+        assert (bundle.path / variant.file).stat().st_size < 100_000
+    assert bundle.manifest.files[data].size > 100_000
+    bundle.verify()
+    inputs = batch(bundle.path)
+    assert_parity(bundle, inputs, reference(tiny_checkpoint, "BertForPreTraining", inputs), run_graph)
+
+
+def test_the_limit_that_the_tokenizer_states(checkpoint, change_config, tmp_path):
+    change_config(checkpoint, "tokenizer_config.json", model_max_length=40)
+    assert export(checkpoint, tmp_path / "out").manifest.max_length == 40
+
+
+def test_a_name_can_be_given(tiny_checkpoint, tmp_path):
+    bundle = export(tiny_checkpoint, tmp_path / "out", name="My BERT")
+    assert bundle.manifest.name == "My BERT"
+    assert "# My BERT" in (bundle.path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"opset": 13}, UsageError, r"opset 13 cannot be exported: choose one from 14 to 20 \(default 17\)"),
+        ({"atol": 0}, UsageError, "tolerance 0 is not a positive number"),
+        ({"atol": float("nan")}, UsageError, "tolerance nan is not a positive number"),
+        ({"weights": "int8"}, UnknownNameError, r"unknown way of storing weights 'int8' \(available: float32, float16\)"),
+        ({"heads": ["pooled"]}, UnknownNameError, "unknown head 'pooled'"),
+        ({"revision": "main"}, UsageError, "--revision main was given but"),
+    ],
+)
+def test_options_that_cannot_be(options, error, message, tiny_checkpoint, tmp_path):
+    with pytest.raises(error, match=message) as caught:
+        export(tiny_checkpoint, tmp_path / "out", **options)
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []

@@ -15,12 +15,10 @@ from bertport.export.conversion import require_heads
 from bertport.export.dependencies import check_dependencies
 from bertport.export.description import read_front_matter, tool_versions
 from bertport.export.graphs import FILES, GraphFiles, make_graphs
-from bertport.export.grid import Vocabulary, grid
 from bertport.export.progress import Event, Stages
 from bertport.export.source import Located, locate
 from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.tracing import OPSETS, check_opset
-from bertport.export.validation import validate
 from bertport.runtime.bundle import Bundle, describe_files, file_sha256, new_bundle, refuse_existing, write_manifest
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.manifest import Architecture, Manifest, NextSentence, Source, Validation, Variant
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection
 
+    from bertport.export.grid import Vocabulary
     from bertport.export.model import BertWithHeads
 
 __all__ = ["WEIGHTS", "export"]
@@ -105,6 +104,9 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         model = _build(checkpoint, weights)
     max_length = min(config.max_position_embeddings, tokenizer.model_max_length or config.max_position_embeddings)
 
+    from bertport.export.grid import grid
+    from bertport.export.validation import validate
+
     with new_bundle(target, overwrite=overwrite) as building:
         graphs = make_graphs(
             model, building, opset=opset, half=weights == "float16", external_above=external_above, stages=stages
@@ -156,6 +158,8 @@ def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
 
 
 def _vocabulary(files: TokenizerFiles) -> Vocabulary:
+    from bertport.export.grid import Vocabulary
+
     entries = files.tokenizer.get_vocab(with_added_tokens=True)
     ordinary = sorted(index for token, index in entries.items() if token not in files.special.values())
     ids: dict[str, int] = {
