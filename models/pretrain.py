@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 import torch
+
 from pretraining import run
 from pretraining.corpus import load_corpus
 from pretraining.encoder import PINNED, file_sha256

@@ -1,6 +1,9 @@
 """The tokenizer: read from a checkpoint or trained on the corpus, and written beside the result."""
 
 import json
+import string
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +26,7 @@ SPECIAL = {
     "mask_token": "[MASK]",
 }
 """BERT's special tokens by the names that tokenizer_config.json gives them, in the order of a new vocabulary."""
+_MOST_LETTERS = 1000
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -34,18 +38,50 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train an uncased WordPiece tokenizer with BERT's normalisation and its special tokens as the first ids."""
-    tokenizer = Tokenizer(WordPiece(unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    """Train an uncased WordPiece tokenizer with BERT's normalisation and its special tokens as the first ids.
+
+    The same texts give the same vocabulary.
+    """
+    normalizer = BertNormalizer(lowercase=True)
+    normalized = [normalizer.normalize_str(text) for text in texts]
+    learner = Tokenizer(WordPiece(unk_token=SPECIAL["unk_token"]))
+    learner.pre_tokenizer = BertPreTokenizer()
+    letters = _alphabet(normalized)
+    # The trainer numbers continuations in the order of a hash map, and breaks ties between merges by number: two
+    # trainings would differ. Continuations that are there before it starts keep their numbers.
+    continuations = [f"##{letter}" for letter in letters if not _is_punctuation(letter)]
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*SPECIAL.values(), *letters, *continuations],
+        limit_alphabet=len(letters),
+        initial_alphabet=letters,
+        show_progress=False,
+    )
+    learner.train_from_iterator(normalized, trainer)
+    tokenizer = Tokenizer(WordPiece(learner.get_vocab(), unk_token=SPECIAL["unk_token"]))
+    tokenizer.add_special_tokens(list(SPECIAL.values()))
+    tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = WordPieceDecoder()
-    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL.values()), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = BertProcessing(
         sep=(SPECIAL["sep_token"], tokenizer.token_to_id(SPECIAL["sep_token"])),
         cls=(SPECIAL["cls_token"], tokenizer.token_to_id(SPECIAL["cls_token"])),
     )
     return tokenizer
+
+
+def _alphabet(texts: Iterable[str]) -> list[str]:
+    """Give the most frequent characters, in the order of their code points."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    frequent = sorted(counts, key=lambda letter: (-counts[letter], letter))
+    return sorted([letter for letter in frequent if not letter.isspace()][:_MOST_LETTERS])
+
+
+def _is_punctuation(letter: str) -> bool:
+    """Tell whether BERT makes a word of its own of a character, so that it never continues one."""
+    return letter in string.punctuation or unicodedata.category(letter).startswith("P")
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path, *, max_length: int) -> None:
