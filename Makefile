@@ -1,6 +1,6 @@
 # Each target is one command of dev.py, which needs nothing but Python 3.11.
 PYTHON ?= python3
 
-.PHONY: demo test slow check all bench
-demo test slow check all bench:
+.PHONY: demo test slow docs check all bench
+demo test slow docs check all bench:
 	$(PYTHON) dev.py $@

@@ -20,7 +20,9 @@ NEWEST_UNSUPPORTED = (3, 10)
 TORCH = "2.13.0"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TEXT = "Paris is the [MASK] of France."
-FIRST, SECOND = "He opened the door of the old house.", "Inside it was dark, and nobody answered when he called."
+FIRST = "He opened the door of the old house and went in."
+NEXT = "It was dark inside, and nobody answered when he called."
+STRANGER = "The planet has two small moons and a thin atmosphere."
 
 # One row per environment: directory, extras of bertport, whether PyTorch is installed before them.
 ENVIRONMENTS = {
@@ -58,7 +60,7 @@ def usage() -> str:
 def demo() -> None:
     """Answer with the embedded default model: ONNX Runtime alone, no PyTorch."""
     bertport = executable(environment("demo"), "bertport")
-    for arguments in (["fill-mask", TEXT], ["next-sentence", FIRST, SECOND], ["next-sentence", FIRST, TEXT]):
+    for arguments in (["fill-mask", TEXT], ["next-sentence", FIRST, NEXT], ["next-sentence", FIRST, STRANGER]):
         typed = " ".join(f'"{each}"' if " " in each else each for each in arguments)
         print(f"\n$ bertport {typed}", flush=True)
         call(bertport, *arguments)
@@ -69,6 +71,12 @@ def test(*arguments: str) -> None:
     """Run every test that takes seconds, or what pytest is asked for."""
     python = executable(environment("dev"), "python")
     call(python, "-m", "pytest", *(arguments or ("-m", "not slow and not gpu")))
+
+
+def docs() -> None:
+    """Write what the examples print into the README and the pages."""
+    os.environ["BERTPORT_REWRITE_DOCS"] = "1"
+    test("tests/docs/test_examples.py", "tests/docs/test_readme.py")
 
 
 def slow() -> None:
@@ -91,8 +99,8 @@ TYPED = ("export/bertport", "quantize/bertport", "runtime/bertport", "compare/be
 def everything() -> None:
     """Do all that must pass before a change lands."""
     check()
-    test()
     slow()
+    test()
 
 
 def bench(*arguments: str) -> None:
@@ -192,8 +200,9 @@ COMMANDS = {
     "demo": (demo, "answer with the embedded default model (no PyTorch)", False),
     "test": (test, "run the tests; arguments go to pytest", True),
     "slow": (slow, "run the tests that take minutes", False),
+    "docs": (docs, "write what the examples print into README.md and docs/", False),
     "check": (check, "ruff, its formatter and mypy --strict", False),
-    "all": (everything, "check, test and slow: what .ci/run does", False),
+    "all": (everything, "check, slow and test: what .ci/run does after demo", False),
     "bench": (bench, "measure the cold start and rewrite docs/cold-start.md", True),
 }
 

@@ -3,7 +3,6 @@
 import subprocess
 
 import pytest
-
 from tests.docs import examples
 
 PAGE = """

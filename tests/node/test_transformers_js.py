@@ -1,0 +1,67 @@
+"""A bundle in transformers.js, as npm installs it, answers as the runtime does."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bertport.runtime import load
+from bertport.runtime.embedded import default_bundle
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "@huggingface/transformers@4.3.1"
+TEXTS = (
+    "Paris is the [MASK] of France.",
+    "The man took off his [MASK] and sat down by the fire.",
+    "[MASK] caf\u00e9 na\u00efve \u4e2d\u6587 \U0001f600 isn't.",
+    "He went to the " + "very " * 100 + "[MASK].",
+)
+ATOL = 1e-5
+"""On a probability: Node's ONNX Runtime is another build, with the portable graph in place of the serving one."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.node,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="Node.js and npm are not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """transformers.js from the npm registry; no script of a package runs, its CPU binaries come inside it."""
+    place = ROOT / ".tools" / "transformers.js"
+    stamp = place / "installed"
+    if not (stamp.is_file() and stamp.read_text() == PACKAGE):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "package.json").write_text('{"private": true}\n')
+        npm = [shutil.which("npm"), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", PACKAGE]
+        done = subprocess.run(npm, cwd=place, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        stamp.write_text(PACKAGE)
+    return place
+
+
+def test_fill_mask_answers_as_the_runtime_does(modules, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(default_bundle(), bundle)
+    program = Path(__file__).with_name("fill_mask.mjs")
+    done = subprocess.run(
+        [shutil.which("node"), program, modules, bundle, *TEXTS],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert PACKAGE.endswith(said["version"])
+    model = load(bundle, provider="cpu")
+    for text, theirs in zip(TEXTS, said["answers"], strict=True):
+        ours = model.fill_mask(text, top_k=5)
+        assert [each["token"] for each in theirs] == [each["token"] for each in ours], text
+        assert [each["token_str"] for each in theirs] == [each["token_str"] for each in ours], text
+        assert [each["sequence"] for each in theirs] == [each["sequence"] for each in ours], text
+        assert [each["score"] for each in theirs] == pytest.approx([each["score"] for each in ours], abs=ATOL)
