@@ -89,9 +89,9 @@ def test_shapes():
     check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2), "y": (3,)}, renames)
     with pytest.raises(CheckpointError, match=r"^b has the shape \[3\] and config\.json says \[4\]"):
         check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2), "y": (4,)}, renames)
-    with pytest.raises(CheckpointError, match="hold b, which config.json has no place for"):
+    with pytest.raises(CheckpointError, match=r"hold b, which config\.json has no place for"):
         check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2)}, renames)
-    with pytest.raises(CheckpointError, match="lack z, which config.json calls for"):
+    with pytest.raises(CheckpointError, match=r"lack z, which config\.json calls for"):
         check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2), "y": (3,), "z": (1,)}, renames)
 
 

@@ -197,7 +197,9 @@ def without(*parts):
         (("cls", "pooler"), (), "no pooler"),
     ],
 )
-def test_no_head_is_invented(lost, heads, note, checkpoint, change_weights, tmp_path):
+def test_no_head_is_invented(  # noqa: PLR0913, PLR0917 — fixtures
+    lost, heads, note, checkpoint, change_weights, tmp_path
+):
     """transformers would initialise what is missing at random; here it is missing from every graph."""
     change_weights(checkpoint, without(*lost))
     notes = []
@@ -228,7 +230,15 @@ def test_the_manifest(tiny_bundle, tiny_checkpoint):
     assert (manifest.languages, manifest.licence) == (("en",), "apache-2.0")
     assert manifest.next_sentence.positive == 0
     assert manifest.next_sentence.labels == ("is_next", "not_next")
-    assert {"bertport", "torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime"} <= manifest.tools.keys()
+    assert {
+        "bertport",
+        "torch",
+        "transformers",
+        "optimum",
+        "optimum-onnx",
+        "onnx",
+        "onnxruntime",
+    } <= manifest.tools.keys()
     from transformers import BertForPreTraining
 
     model = BertForPreTraining.from_pretrained(tiny_checkpoint)
@@ -340,7 +350,11 @@ def test_a_name_can_be_given(tiny_checkpoint, tmp_path):
         ({"opset": 13}, UsageError, r"opset 13 cannot be exported: choose one from 14 to 20 \(default 17\)"),
         ({"atol": 0}, UsageError, "tolerance 0 is not a positive number"),
         ({"atol": float("nan")}, UsageError, "tolerance nan is not a positive number"),
-        ({"weights": "int8"}, UnknownNameError, r"unknown way of storing weights 'int8' \(available: float32, float16\)"),
+        (
+            {"weights": "int8"},
+            UnknownNameError,
+            r"unknown way of storing weights 'int8' \(available: float32, float16\)",
+        ),
         ({"heads": ["pooled"]}, UnknownNameError, "unknown head 'pooled'"),
         ({"revision": "main"}, UsageError, "--revision main was given but"),
     ],

@@ -159,9 +159,7 @@ def test_half_weights_round_matrices_and_nothing_else():
     assert stored["vector"].dtype == np.float32
     np.testing.assert_array_equal(stored["table.float16"], TABLE.astype(np.float16))
     rounded = decoder_model(TABLE.T.astype(np.float16).astype(np.float32))
-    rounded.graph.initializer[0].CopyFrom(
-        numpy_helper.from_array(TABLE.astype(np.float16).astype(np.float32), "table")
-    )
+    rounded.graph.initializer[0].CopyFrom(numpy_helper.from_array(TABLE.astype(np.float16).astype(np.float32), "table"))
     for expected, found in zip(run(rounded, input_ids=IDS), run(model, input_ids=IDS), strict=True):
         np.testing.assert_array_equal(found, expected)
 

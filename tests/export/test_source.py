@@ -47,22 +47,25 @@ def test_a_hub_id_is_found_in_the_cache_with_its_commit(hub_cache):
 
 
 @pytest.mark.parametrize("revision", ["v1", COMMIT])
-def test_a_revision_is_honoured(hub_cache, revision):
+@pytest.mark.usefixtures("hub_cache")
+def test_a_revision_is_honoured(revision):
     assert locate("acme/tiny", revision).revision == COMMIT
 
 
 @pytest.mark.parametrize(("source", "revision"), [("acme/other", None), ("acme/tiny", "v2"), ("nobody", None)])
-def test_offline_and_not_in_the_cache(hub_cache, source, revision):
+@pytest.mark.usefixtures("hub_cache")
+def test_offline_and_not_in_the_cache(source, revision):
     with pytest.raises(PathError, match=f"no checkpoint {source}.*offline mode is on and it is not in the cache"):
         locate(source, revision)
 
 
-def test_an_unreachable_hub_is_one_sentence(hub_cache, monkeypatch):
+@pytest.mark.usefixtures("hub_cache")
+def test_an_unreachable_hub_is_one_sentence(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(PathError, match="no checkpoint acme/other.*the Hub can"):
+    with pytest.raises(PathError, match=r"no checkpoint acme/other.*the Hub can"):
         locate("acme/other")
 
 

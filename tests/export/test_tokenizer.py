@@ -63,6 +63,8 @@ def complete(_):
 
 
 FORMS = [complete, vocabulary_only, strips_accents, settings_disagree, no_settings, json_alone, unsaid]
+
+
 class Forms(tuple):
     """What a test needs of one form, and no page-long repr."""
 

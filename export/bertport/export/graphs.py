@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from bertport.export.passes.decoder_as_gemm import decoder_as_gemm
 from bertport.export.passes.gather_positions import gather_positions
 from bertport.export.passes.half_weights import half_weights
 from bertport.export.passes.name_weights import name_weights
@@ -80,6 +81,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         beside = save(graph, portable, external_above=external_above)
         written = {"portable": _describe(graph, beside)}
         graph, _ = gather_positions(graph)
+        graph, _ = decoder_as_gemm(graph)
         graph, _ = share_weights(graph, tensor_locations(portable))
         save(graph, serving)
         written["fp32"] = _describe(graph, beside or (portable.name,))

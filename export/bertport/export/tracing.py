@@ -67,9 +67,16 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
         def outputs(self) -> dict[str, dict[int, str]]:
             return {name: axes[name] for name in output_names(model.heads)}
 
+        def generate_dummy_inputs(self, *args: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401 — Optimum's
+            inputs: dict[str, Any] = super().generate_dummy_inputs(*args, **options)
+            # Optimum draws token types from 0 and 1, whatever the size of their embedding.
+            inputs["token_type_ids"] %= model.config.type_vocab_size
+            return inputs
+
     with _quiet():
         config: Any = BertWithHeadsOnnxConfig(model.config, task="feature-extraction")
-        export_pytorch(model, config, opset, path, input_shapes={"batch_size": 2, "sequence_length": 8})
+        shapes = {"batch_size": 2, "sequence_length": min(8, model.config.max_position_embeddings)}
+        export_pytorch(model, config, opset, path, input_shapes=shapes)
 
 
 @contextmanager

@@ -1,0 +1,195 @@
+"""What a user can get wrong: one sentence and an exit code on the command line, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.runtime.cli import app
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """Give a function that runs `bertport export` and checks that it refuses in one sentence and leaves nothing."""
+
+    def run(source, *options, code=1):
+        out = tmp_path / "out"
+        before = sorted(tmp_path.iterdir())
+        result = CliRunner().invoke(app, ["export", str(source), str(out), *options])
+        assert result.exit_code == code, result.output
+        lines = [line for line in result.stderr.splitlines() if line.startswith("bertport: error: ")]
+        assert lines == result.stderr.splitlines()[-1:], "the last line is the error, and there is but one"
+        assert "Traceback" not in result.output
+        assert result.stdout == ""
+        assert sorted(tmp_path.iterdir()) == before
+        return lines[0].removeprefix("bertport: error: ")
+
+    return run
+
+
+def test_no_such_path(refused, tmp_path):
+    assert "no such directory" in refused(tmp_path / "nowhere", code=2)
+
+
+def test_not_a_checkpoint(refused, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert "is not a checkpoint: it has no config.json" in refused(tmp_path / "folder")
+
+
+def test_a_bundle_is_not_a_checkpoint(refused, tiny_bundle):
+    assert "has no weights" in refused(tiny_bundle)
+
+
+@pytest.mark.parametrize(
+    ("entries", "found"),
+    [
+        ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "is a GPT2LMHeadModel"),
+        ({"model_type": "roberta", "architectures": None}, "of the model type 'roberta'"),
+        ({"architectures": ["BertForSequenceClassification"]}, "is a BertForSequenceClassification"),
+        ({"architectures": ["BertLMHeadModel"], "is_decoder": True}, "is a BertLMHeadModel"),
+        ({"auto_map": {"AutoModel": "own.Model"}}, "code of its own"),
+    ],
+)
+def test_another_architecture_is_named_with_those_supported(entries, found, refused, checkpoint, change_config):
+    change_config(checkpoint, **entries)
+    message = refused(checkpoint)
+    assert found in message
+    assert "BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction, BertModel" in message
+
+
+@pytest.mark.parametrize("entries", [{"is_decoder": True}, {"add_cross_attention": True}])
+def test_a_decoder(entries, refused, checkpoint, change_config):
+    change_config(checkpoint, **entries)
+    assert "is a decoder" in refused(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"architectures": "BertModel"}, "a list of names is expected"),
+        ({"hidden_size": "32"}, "hidden_size is '32'; a positive number is expected"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_attention_heads": 5}, "hidden_size 32 is not a multiple of num_attention_heads 5"),
+        ({"hidden_act": "gleu"}, "unknown hidden_act 'gleu'"),
+    ],
+)
+def test_a_config_that_makes_no_sense(entries, message, refused, checkpoint, change_config):
+    change_config(checkpoint, **entries)
+    assert message in refused(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("entries", "tensor"),
+    [
+        ({"intermediate_size": 128}, "bert.encoder.layer.0.intermediate.dense.bias has the shape [64]"),
+        ({"num_hidden_layers": 3}, "the weights lack bert.encoder.layer.2.attention.output.LayerNorm.bias"),
+        ({"num_hidden_layers": 1}, "the weights hold bert.encoder.layer.1.attention.output.LayerNorm.bias"),
+        ({"max_position_embeddings": 512}, "bert.embeddings.position_embeddings.weight has the shape [160, 32]"),
+        ({"type_vocab_size": 3}, "bert.embeddings.token_type_embeddings.weight has the shape [2, 32]"),
+        ({"vocab_size": 700}, "bert.embeddings.word_embeddings.weight has the shape [672, 32]"),
+    ],
+)
+def test_a_config_that_disagrees_with_the_tensors(entries, tensor, refused, checkpoint, change_config):
+    change_config(checkpoint, **entries)
+    assert tensor in refused(checkpoint)
+
+
+def test_truncated_weights(refused, checkpoint):
+    path = checkpoint / "model.safetensors"
+    os.truncate(path, path.stat().st_size // 2)
+    assert "model.safetensors is truncated or damaged" in refused(checkpoint)
+
+
+def test_a_damaged_header(refused, checkpoint):
+    path = checkpoint / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[20:40] = b"\xff" * 20
+    path.write_bytes(data)
+    assert "truncated or damaged" in refused(checkpoint)
+
+
+def test_a_vocabulary_of_another_size(refused, checkpoint):
+    path = checkpoint / "vocab.txt"
+    path.write_text(path.read_text(encoding="utf-8") + "surplus\n", encoding="utf-8")
+    (checkpoint / "tokenizer.json").unlink()
+    assert "has 673 entries and the word embedding 672 rows" in refused(checkpoint)
+
+
+def test_a_head_that_is_not_there(refused, make_checkpoint, tmp_path):
+    source = make_checkpoint(tmp_path / "source", "BertForMaskedLM")
+    assert "the head 'nsp' was asked for" in refused(source, "--head", "nsp", code=2)
+
+
+@pytest.mark.parametrize("options", [("--opset", "99"), ("--weights", "int4"), ("--head", "x"), ("--atol", "much")])
+def test_options_that_cannot_be(options, tiny_checkpoint, tmp_path):
+    result = CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(tmp_path / "out"), *options])
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_difference_beyond_the_tolerance(refused, tiny_checkpoint):
+    message = refused(tiny_checkpoint, "--atol", "1e-9")
+    assert "differs from PyTorch by" in message
+    assert "more than 1e-09, at worst in output " in message
+    assert "shape [" in message
+    assert "element [" in message
+
+
+class TestOutputThatExists:
+    """Refused without --overwrite; a bundle is replaced with it, anything else never."""
+
+    @pytest.fixture
+    def existing(self, tmp_path, tiny_bundle):
+        import shutil
+
+        return shutil.copytree(tiny_bundle, tmp_path / "out")
+
+    def run(self, tiny_checkpoint, out, *options):
+        return CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(out), *options])
+
+    def test_without_overwrite(self, existing, tiny_checkpoint):
+        before = (existing / "manifest.json").read_bytes()
+        result = self.run(tiny_checkpoint, existing)
+        assert result.exit_code == 2
+        assert "exists: pass --overwrite to replace it" in result.stderr
+        assert (existing / "manifest.json").read_bytes() == before
+
+    def test_with_overwrite(self, existing, tiny_checkpoint, tmp_path):
+        (existing / "stale.txt").write_text("from before")
+        result = self.run(tiny_checkpoint, existing, "--overwrite", "--name", "Second", "--json")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["name"] == "Second"
+        assert json.loads((existing / "manifest.json").read_text())["name"] == "Second"
+        assert not (existing / "stale.txt").exists()
+        assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+    def test_a_failed_export_keeps_the_old_bundle(self, existing, tiny_checkpoint, tmp_path):
+        before = {path: path.read_bytes() for path in existing.rglob("*") if path.is_file()}
+        result = self.run(tiny_checkpoint, existing, "--overwrite", "--atol", "1e-9")
+        assert result.exit_code == 1
+        assert {path: path.read_bytes() for path in existing.rglob("*") if path.is_file()} == before
+        assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+    @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+    def test_something_else_is_never_replaced(self, overwrite, tiny_checkpoint, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("years of work")
+        result = self.run(tiny_checkpoint, tmp_path / "out", *overwrite)
+        assert result.exit_code == 2
+        assert "is not a bundle, so it will not be replaced" in result.stderr
+        assert (tmp_path / "out" / "thesis.txt").exists()
+
+    def test_the_source_itself(self, checkpoint):
+        result = self.run(checkpoint, checkpoint, "--overwrite")
+        assert result.exit_code == 2
+        assert (checkpoint / "model.safetensors").exists()
+
+    def test_a_file(self, tiny_checkpoint, tmp_path):
+        (tmp_path / "out").write_text("a file")
+        result = self.run(tiny_checkpoint, tmp_path / "out", "--overwrite")
+        assert result.exit_code == 2
+        assert (tmp_path / "out").read_text() == "a file"
