@@ -144,8 +144,9 @@ def test_top_k_is_capped_by_targets_and_refused_beyond_the_vocabulary(model):
         model.fill_mask("a [MASK]", top_k=size + 1)
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.data())
-def test_best_is_a_stable_sort(values, data):
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 20), st.data())
+def test_best_is_a_stable_sort(values, repeats, data):
+    values *= repeats  # beyond one group
     scores = np.array(values, dtype=np.float32)
     count = data.draw(st.integers(1, len(values)))
     expected = sorted(range(len(values)), key=lambda index: (-values[index], index))[:count]

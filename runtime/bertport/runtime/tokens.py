@@ -100,7 +100,12 @@ class Tokens:
         """
         tokenizer = self._truncating if truncation else self._tokenizer
         try:
-            encodings = tokenizer.encode_batch_fast(list(texts))
+            if len(texts) == 1:
+                # The batch call hands even one text to its thread pool, which costs more than the text.
+                text = texts[0]
+                encodings = [tokenizer.encode(text) if isinstance(text, str) else tokenizer.encode(*text)]
+            else:
+                encodings = tokenizer.encode_batch_fast(list(texts))
         except TypeError:
             # A lone surrogate anywhere refuses the whole batch: encode the others without it.
             errors = [_not_unicode(text) for text in texts]
