@@ -8,9 +8,16 @@ import unicodedata
 from pathlib import Path  # noqa: TC003 — pytest-style annotations of fixtures
 
 import pytest
+from hypothesis import settings
+
+# The machine may be shared: an example that waits for a core is no failure.
+settings.register_profile("bertport", deadline=None)
+settings.load_profile("bertport")
 
 # Before anything imports huggingface_hub: no test asks the network for a model.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Before anything imports torch, here or in a subprocess: on tiny models its threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WORDS = """
 the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which
@@ -87,7 +94,9 @@ def fill(model: object, seed: int = 7) -> object:
     return model.eval()
 
 
-def build_checkpoint(directory: Path, model_class: str = "BertForPreTraining", *, cased: bool = False, **config) -> Path:
+def build_checkpoint(
+    directory: Path, model_class: str = "BertForPreTraining", *, cased: bool = False, **config
+) -> Path:
     """Save a seeded tiny model of one of transformers' classes, with a tokenizer and a card."""
     import transformers
 

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -206,6 +208,25 @@ def test_what_is_remembered_is_bounded(bag, samples):
     sizes = [values["last_hidden_state"].nbytes for values in remembered._kept.values()]
     assert sum(sizes) <= 50_000
     assert len(sizes) > 1
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(bag, make_bag, samples):
+    candidate = make_bag(noise=0.1)
+
+    def peak(times):
+        tracemalloc.start()
+        try:
+            many = [dataclasses.replace(each, text=each.text + 40 * n) for n in range(times) for each in samples]
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            measure(bag, candidate, many, settings=Settings(resamples=1), stability=0)
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+
+    # The logits of one pass over the samples alone are 40 x 6 x 67 x 4 bytes and the hidden states 150 x 40 x 16 x 4,
+    # 450 kB; a text's sums are 300 bytes. numpy reports what it allocates to tracemalloc.
+    assert peak(6) - peak(2) < 300_000
 
 
 def test_progress_is_told(bag, samples):

@@ -112,3 +112,4 @@ def test_the_machine_is_described_in_json():
     assert value["matmul_gflops"] == 12.5
     assert value["memory_bytes"] > 2**26
     assert value["usable_cores"] > 0
+    assert value["busy"] == pytest.approx(os.getloadavg()[0], abs=1)

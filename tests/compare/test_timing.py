@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from bertport.compare import machine
@@ -116,6 +117,28 @@ def test_subjects_take_turns(graph_file):
         assert run.start_s == ()
         assert run.peak_bytes > 0
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_order_is_reversed_from_round_to_round(graph_file, monkeypatch, fresh):
+    order = []
+    asked = Worker.time
+
+    def spy(self, workload, *, warmup, runs):
+        if runs > 1:  # not the first answer of a fresh process
+            order.append(self.subject.name)
+        return asked(self, workload, warmup=warmup, runs=runs)
+
+    monkeypatch.setattr(Worker, "time", spy)
+    one, two = (Subject(name=name, file=graph_file, threads=1) for name in ("one", "two"))
+    interleave([one, two], PAIR, rounds=3, runs=2, warmup=1, fresh=fresh)
+    assert order == ["one", "two", "two", "one", "one", "two"]
+
+
+def test_the_memory_of_the_parent_is_not_counted(graph_file):
+    held = np.ones(50_000_000)  # 400 MB: getrusage would give the worker at least as much
+    with Worker(Subject(name="bag", file=graph_file, threads=1)) as worker:
+        assert worker.time(SHAPE, warmup=0, runs=1)["peak_bytes"] < held.nbytes
 
 
 def test_fresh_processes_measure_the_start_each_time(graph_file):

@@ -55,6 +55,9 @@ class Machine:
     """Operating system and architecture."""
     versions: dict[str, str]
     """Of Python and the packages that compute."""
+    busy: float | None
+    """Processes that ran or waited to run over the last minute, when this was described: above the work of the
+    measurement itself, other programs disturbed it. None where the operating system does not say."""
     matmul_gflops: float | None
     """Measured peak of fp32 matrix products; None when it was not measured."""
 
@@ -77,6 +80,7 @@ def describe_machine(*, matmul_gflops: float | None = None) -> Machine:
         memory_bytes=_memory(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         versions=versions,
+        busy=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         matmul_gflops=matmul_gflops,
     )
 
