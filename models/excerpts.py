@@ -1,0 +1,58 @@
+"""Cut the two sample texts in data/ out of the held-out books: `python models/excerpts.py --help`."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pretraining.corpus import read_sections
+from pretraining.errors import RecipeError
+
+BOOKS = (
+    "books/Robert Hugh Benson/Lord of the World",
+    "books/Samuel Hopkins Adams/The Great American Fraud",
+    "books/H. Rider Haggard/She",
+)
+"""A novel, reportage and an adventure; the other held-out books are named in data/README.md with the reason."""
+SAMPLES = ("calibration", "evaluation")
+"""Sections of a book go to them in turn, so that they share no chapter, let alone a paragraph."""
+MOST_BYTES = 200_000
+LENGTHS = range(80, 2001)
+"""Paragraphs taken, in characters: shorter ones are mostly headings and exclamations."""
+LEFT_OUT = re.compile(r"\b(?:negro|nigger|kafir|kaffir|savage|jew)", re.IGNORECASE)
+"""Beginnings of words by which these books speak of peoples; a sample that ships needs none of it."""
+
+
+@click.command()
+@click.option("--heldout", type=click.Path(exists=True, path_type=Path), required=True, help="The held-out text.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("data"), show_default=True)
+def main(heldout: Path, output: Path) -> None:
+    """Cut data/calibration.txt and data/evaluation.txt: a paragraph a line, at most 200 KB each."""
+    try:
+        sections = list(read_sections(heldout))
+    except RecipeError as error:
+        raise click.ClickException(str(error)) from error
+    output.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(SAMPLES):
+        lines = [line for book in BOOKS for line in cut(sections, book, index)]
+        (output / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+        click.echo(f"{output / name}.txt: {len(lines)} paragraphs", err=True)
+
+
+def cut(sections: list[tuple[str, list[str]]], book: str, index: int) -> Iterator[str]:
+    """Yield lines of every second section of a book, from its beginning, up to the book's part of the sample."""
+    room = MOST_BYTES // len(BOOKS)
+    own = [paragraphs for name, paragraphs in sections if name.partition("#")[0] == book]
+    for paragraph in (each for paragraphs in own[index :: len(SAMPLES)] for each in paragraphs):
+        line = " ".join(paragraph.split()) + "\n"
+        if len(line) not in LENGTHS or LEFT_OUT.search(line):
+            continue
+        room -= len(line.encode())
+        if room < 0:
+            return
+        yield line
+
+
+if __name__ == "__main__":
+    main()
