@@ -1,0 +1,140 @@
+"""`bertport quantize`: the command, and how it shows progress."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import TextIO
+
+import click
+
+from bertport.quantize import render
+from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
+from bertport.quantize.recipes import RECIPES
+from bertport.quantize.target import AUTO, CHOICES
+from bertport.runtime.errors import UsageError
+
+__all__ = ["ProgressLine", "quantize"]
+
+
+class ProgressLine:
+    """Shows what is being done: a counter on a terminal, one line per stage elsewhere.
+
+    Args:
+        stream: Where to write.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._stage = ""
+        self._shown = 0
+
+    def __call__(self, stage: str, done: int, count: int) -> None:
+        """Show a stage, and how far it is."""
+        if not self._live:
+            if stage != self._stage:
+                self._stream.write(f"{stage} …\n")
+        else:
+            if stage != self._stage and self._stage:
+                self._stream.write("\n")
+                self._shown = 0
+            text = f"{stage}: {done:,} of {count:,}" if count else f"{stage} …"
+            self._stream.write(f"\r{text:<{self._shown}}")
+            self._shown = len(text)
+        self._stream.flush()
+        self._stage = stage
+
+    def close(self) -> None:
+        """End the line."""
+        if self._live and self._stage:
+            self._stream.write("\n")
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path())
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    metavar="NAME",
+    help=f"{', '.join(RECIPES)}; may be repeated.  [default: {next(iter(RECIPES))}]",
+)
+@click.option(
+    "--isa",
+    type=click.Choice(CHOICES),
+    default=AUTO,
+    show_default=True,
+    help="CPU instruction set to make variants for; auto is this machine's.",
+)
+@click.option(
+    "--accuracy-budget",
+    "budget",
+    default=str(DEFAULT_BUDGET),
+    show_default=True,
+    metavar="LIMITS",
+    help=f"How far from fp32 a variant may be: {', '.join(LIMITS)}, or {NO_BUDGET}.",
+)
+@click.option("--text", type=click.Path(), help="Held-out text to measure on.  [default: the sample that ships]")
+@click.option("--positions", type=click.IntRange(1), default=2000, show_default=True, help="Masked positions, about.")
+@click.option("--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs, at most.")
+@click.option("--overwrite", is_flag=True, help="Make a variant again that the bundle has already.")
+@click.option("--force", is_flag=True, help="Add a variant that is slower than fp32 here, marked as such.")
+@click.option("--list", "list_recipes", is_flag=True, help="Print the table of recipes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def quantize(  # noqa: PLR0913 — one parameter per option
+    *,
+    bundle: str | None,
+    recipes: tuple[str, ...],
+    isa: str,
+    budget: str,
+    text: str | None,
+    positions: int,
+    pairs: int,
+    overwrite: bool,
+    force: bool,
+    list_recipes: bool,
+    as_json: bool,
+) -> None:
+    """Add INT8 variants to BUNDLE, each measured against fp32, head by head, on this machine.
+
+    A variant that breaks its accuracy budget or is slower than fp32 is not added. Needs bertport[cpu,quantize].
+    """
+    if list_recipes:
+        rows = [{key: value for key, value in _fields(each).items() if key != "make"} for each in RECIPES.values()]
+        click.echo(json.dumps(rows, indent=2) if as_json else render.recipes())
+        return
+    if bundle is None:
+        message = "no bundle was given: bertport quantize BUNDLE, or --list for the recipes"
+        raise UsageError(message)
+    from bertport.quantize.quantizer import quantize as run_quantize
+
+    progress = ProgressLine(sys.stderr)
+    try:
+        outcomes = run_quantize(
+            bundle,
+            recipes,
+            isa=isa,
+            budget=parse_budget(budget),
+            text=text,
+            positions=positions,
+            pairs=pairs,
+            overwrite=overwrite,
+            force=force,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+    if as_json:
+        entries = {each.name: dataclasses.asdict(each.variant) for each in outcomes}
+        click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        return
+    for each in outcomes:
+        click.echo(render.figures(each.name, each.measured))
+        if each.default:
+            click.echo(f"{each.name} is now the bundle's default on the CPU")
+
+
+def _fields(row: object) -> dict[str, object]:
+    return {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}  # type: ignore[arg-type]  # a row

@@ -1,0 +1,243 @@
+"""Measuring a variant against fp32 before it enters a bundle: accuracy on held-out text, speed, and size."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.compare.bundled import conventions, read_tokenizer, size_of
+from bertport.compare.fidelity import measure
+from bertport.compare.graph import Graph, Remembered, open_onnx
+from bertport.compare.machine import describe_machine
+from bertport.compare.masking import Sample, masked_samples, pair_samples
+from bertport.compare.text import fingerprint, read_texts, sample_path
+from bertport.compare.timing import interleave, speedup, summarize
+from bertport.compare.workload import Shape, Subject
+from bertport.runtime.errors import InputTextError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from bertport.compare.results import Fidelity
+    from bertport.runtime.bundle import Bundle
+
+    Progress = Callable[[str, int, int], None]
+
+__all__ = [
+    "POSITIONS",
+    "SHAPES",
+    "Evaluation",
+    "Measurement",
+    "Speed",
+    "open_reference",
+    "read_evaluation",
+    "time_against",
+]
+
+POSITIONS, PAIRS = 2000, 2000
+"""Masked positions and sentence pairs to measure on, at most: 2,000 tell 98% from 98.7% with 95% confidence."""
+LEAST_POSITIONS = 50
+"""Fewer say nothing of an agreement of 98%."""
+SHAPES = ((1, 16), (1, 128))
+"""Rows and tokens that are timed."""
+REFERENCE = "fp32"
+"""The variant that is taken as right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What accuracy is measured on."""
+
+    samples: tuple[Sample, ...]
+    """Masked texts, then pairs."""
+    name: str
+    """Name of the file of texts."""
+    sha256: str
+    """Fingerprint of the texts."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Say what it was, without the text itself."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "masked_positions": sum(len(each.positions) for each in self.samples),
+            "pairs": sum(each.next_sentence is not None for each in self.samples),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Times of one shape, in milliseconds, and their ratio."""
+
+    reference_ms: float
+    """Median of the fp32 serving graph."""
+    ms: float
+    """Median of the variant."""
+    speedup: float
+    """How many times faster the variant is, by medians."""
+    low: float
+    """Lower end of the ratio's interval."""
+    high: float
+    """Upper end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """Everything measured of one variant, as its manifest entry records it."""
+
+    accuracy: Fidelity
+    """Against fp32, per head."""
+    text: dict[str, Any]
+    """What accuracy was measured on."""
+    speed: dict[str, Speed]
+    """By shape, such as `1x128`."""
+    size: int
+    """Bytes of the graph and its weights."""
+    size_of_reference: float
+    """The same as a share of fp32's."""
+    machine: dict[str, Any]
+    """Where it was measured."""
+
+    @property
+    def slower(self) -> bool:
+        """Whether it is slower than fp32: the geometric mean of the ratios is below 1."""
+        return math.prod(each.speedup for each in self.speed.values()) < 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the figures as JSON values."""
+        return {
+            "reference": REFERENCE,
+            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+            "text": self.text,
+            "machine": self.machine,
+            "accuracy": self.accuracy.to_json(),
+            "speed": {shape: dataclasses.asdict(each) for shape, each in self.speed.items()},
+            "size": {"bytes": self.size, "of_reference": round(self.size_of_reference, 4)},
+            "slower_than_reference": self.slower,
+        }
+
+
+def read_evaluation(
+    bundle: Bundle, path: str | os.PathLike[str] | None, *, sample: str, positions: int = POSITIONS, pairs: int = PAIRS
+) -> Evaluation:
+    """Read texts, and make samples of them for the heads that the bundle has.
+
+    Args:
+        bundle: The bundle.
+        path: A file of texts; None for a sample that ships.
+        sample: Which of `bertport.compare.text.SAMPLES` that is.
+        positions: Masked positions, about.
+        pairs: Sentence pairs, at most.
+
+    Raises:
+        InputTextError, PathError: for a file that is missing, empty, too short, or not text.
+    """
+    source = sample_path(sample) if path is None else Path(path)
+    texts = read_texts(source)
+    tokenizer = read_tokenizer(bundle)
+    longest = min(128, bundle.manifest.max_length)
+    chosen = list(masked_samples(texts, tokenizer, max_tokens=longest, limit=positions))
+    found = sum(len(each.positions) for each in chosen)
+    if found < min(LEAST_POSITIONS, positions):
+        message = (
+            f"{source} is too short: it gives {found} masked positions, at least {LEAST_POSITIONS} are needed: "
+            "give more text"
+        )
+        raise InputTextError(message)
+    if "nsp" in bundle.manifest.heads and pairs:
+        chosen += pair_samples(texts, tokenizer, max_tokens=longest, limit=pairs)
+    return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))
+
+
+def open_reference(bundle: Bundle) -> Graph:
+    """Open the fp32 serving graph; its answers are kept for the next candidate."""
+    variant = bundle.manifest.variants[REFERENCE]
+    bundle.check({variant.file, *variant.external_data})
+    return Remembered(open_onnx(bundle.file(variant.file)))
+
+
+def evaluate(  # noqa: PLR0913 — what a comparison takes
+    bundle: Bundle,
+    reference: Graph,
+    candidate: Path | bytes,
+    evaluation: Evaluation,
+    *,
+    stability: int,
+    progress: Progress,
+) -> Fidelity:
+    """Measure accuracy against the reference.
+
+    Args:
+        bundle: The bundle.
+        reference: Of `open_reference`.
+        candidate: A graph's path or bytes.
+        evaluation: What to measure on.
+        stability: Samples on which to measure the effect of batch mates and padding.
+        progress: Told of what is done and of how much.
+    """
+    return measure(
+        reference,
+        open_onnx(candidate),
+        evaluation.samples,
+        conventions=conventions(bundle),
+        stability=stability,
+        progress=lambda done, all_of_them: progress("measuring accuracy", done, all_of_them),
+    )
+
+
+def time_against(
+    bundle: Bundle, candidate: Path, *, progress: Progress, rounds: int = 8, runs: int = 5
+) -> dict[str, Speed]:
+    """Time a graph against the fp32 serving graph, taking turns, each in its own process.
+
+    Raises:
+        SubjectError: when one cannot be loaded or run.
+    """
+    manifest = bundle.manifest
+    lengths = sorted({(rows, min(length, manifest.max_length)) for rows, length in SHAPES})
+    workloads = {
+        f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=manifest.architecture.vocab_size)
+        for rows, length in lengths
+    }
+    reference = bundle.file(manifest.variants[REFERENCE].file)
+    times = interleave(
+        [Subject(name=REFERENCE, file=str(reference)), Subject(name="candidate", file=str(candidate))],
+        workloads,
+        rounds=rounds,
+        runs=runs,
+        waiting=lambda: progress("waiting for the machine", 0, 0),
+        progress=lambda done, all_of_them: progress("measuring speed", done, all_of_them),
+    )
+    by_name = {(run.subject, run.workload): run for run in times}
+    found = {}
+    for shape in workloads:
+        before, after = by_name[REFERENCE, shape], by_name["candidate", shape]
+        ratio = speedup(before, after)
+        found[shape] = Speed(
+            reference_ms=summarize(before).median.value * 1e3,
+            ms=summarize(after).median.value * 1e3,
+            speedup=ratio.value,
+            low=ratio.low,
+            high=ratio.high,
+        )
+    return found
+
+
+def measurement(
+    bundle: Bundle, candidate: Path, accuracy: Fidelity, evaluation: Evaluation, speed: dict[str, Speed]
+) -> Measurement:
+    """Put together what was measured of a graph."""
+    size = candidate.stat().st_size
+    return Measurement(
+        accuracy=accuracy,
+        text=evaluation.to_json(),
+        speed=speed,
+        size=size,
+        size_of_reference=size / size_of(bundle, REFERENCE),
+        machine=dataclasses.asdict(describe_machine()),
+    )

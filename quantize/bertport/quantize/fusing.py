@@ -1,0 +1,65 @@
+"""The graph that quantization starts from: the fp32 serving graph with its layers fused by ONNX Runtime's optimizer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import onnx
+
+    from bertport.runtime.manifest import Architecture
+
+__all__ = ["fuse"]
+
+
+def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
+    """Fuse embeddings, attention, skip connections and GELU into ONNX Runtime's operators.
+
+    What is not recognised is left as it was, and is quantized matrix by matrix all the same.
+
+    Args:
+        path: The fp32 serving graph; its external data lies beside it.
+        architecture: Of the bundle.
+
+    Returns:
+        The graph with all of its weights in memory.
+
+    Raises:
+        MissingDependencyError: without ONNX Runtime or what its tools import.
+    """
+    try:
+        from onnxruntime.transformers.fusion_options import FusionOptions
+        from onnxruntime.transformers.optimizer import optimize_model
+    except ImportError as error:
+        what = "quantize"
+        raise MissingDependencyError(what, (error.name or "onnxruntime").partition(".")[0], "cpu,quantize") from error
+    with _quiet():
+        # opt_level 0: none of the session's own rewriting, which would depend on the machine.
+        fused = optimize_model(
+            str(path),
+            model_type="bert",
+            num_heads=architecture.attention_heads,
+            hidden_size=architecture.hidden_size,
+            opt_level=0,
+            optimization_options=FusionOptions("bert"),
+        )
+    model: onnx.ModelProto = fused.model
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the optimizer, which warns that bertport did not come from PyTorch."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

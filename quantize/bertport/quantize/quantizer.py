@@ -1,0 +1,226 @@
+"""Quantizing a bundle: make a graph, measure it, and add it when it keeps its promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.quantize.budget import DEFAULT_BUDGET, Budget
+from bertport.quantize.commit import add_variant, workspace
+from bertport.quantize.evaluation import (
+    PAIRS,
+    POSITIONS,
+    REFERENCE,
+    Evaluation,
+    Measurement,
+    evaluate,
+    measurement,
+    open_reference,
+    read_evaluation,
+    time_against,
+)
+from bertport.quantize.fusing import fuse
+from bertport.quantize.int8 import WeightCache
+from bertport.quantize.recipes import RECIPES, Recipe, Request, recipe_named
+from bertport.quantize.target import AUTO, saturates, target
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.errors import BundleError, UsageError, ValidationError
+from bertport.runtime.manifest import Variant
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable
+
+    import onnx
+
+    from bertport.compare.graph import Graph
+    from bertport.runtime.machine import InstructionSet
+
+    Progress = Callable[[str, int, int], None]
+
+__all__ = ["Outcome", "quantize"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A variant that was added."""
+
+    name: str
+    """Of the variant."""
+    variant: Variant
+    """Its entry in the manifest."""
+    measured: Measurement
+    """What it costs and gives."""
+    default: bool
+    """Whether `load` takes it when no variant is asked for."""
+
+
+def _silent(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature of progress
+    return
+
+
+def quantize(  # noqa: PLR0913 — the command's options, each with its default
+    path: str | os.PathLike[str],
+    recipes: Iterable[str] = (),
+    *,
+    isa: str = AUTO,
+    budget: Budget = DEFAULT_BUDGET,
+    text: str | os.PathLike[str] | None = None,
+    positions: int = POSITIONS,
+    pairs: int = PAIRS,
+    overwrite: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Add variants to a bundle, each measured against fp32 on this machine.
+
+    Args:
+        path: The bundle's directory.
+        recipes: Names of recipes; the first of the table when there are none.
+        isa: The instruction set to make them for, as in `target.CHOICES`.
+        budget: How far from fp32 they may be.
+        text: Held-out text to measure accuracy on; None for the sample that ships.
+        positions: Masked positions to measure on, about.
+        pairs: Sentence pairs to measure on, at most.
+        overwrite: Whether a variant that is there may be made again.
+        force: Whether one that is slower than fp32 here is written all the same, and marked.
+        progress: Told of the stage, what is done of it, and how much there is.
+
+    Returns:
+        What was added, in the order of the recipes. Each is committed before the next is begun.
+
+    Raises:
+        PathError, BundleError: when there is no bundle, it is damaged, or it cannot be written.
+        UnknownNameError: for a recipe or instruction set that there is not.
+        UsageError: for a variant that is there already, or is slower than fp32.
+        ValidationError: for a variant that breaks its budget. What was not added leaves the bundle as it was.
+    """
+    progress = progress or _silent
+    rows = [recipe_named(name) for name in dict.fromkeys(recipes)] or [next(iter(RECIPES.values()))]
+    instruction_set = target(isa)
+    bundle = Bundle.open(path)
+    _check_source(bundle)
+    for row in rows:
+        if row.name in bundle.manifest.variants and not overwrite:
+            message = (
+                f"the bundle at {bundle.path} has the variant {row.name!r} already: pass --overwrite to make it again, "
+                "or --remeasure to refresh its figures"
+            )
+            raise UsageError(message)
+    evaluation = read_evaluation(bundle, text, sample="evaluation", positions=positions, pairs=pairs)
+    progress("fusing the fp32 graph", 0, 0)
+    reference = open_reference(bundle)
+    fused = fuse(bundle.file(bundle.manifest.variants[REFERENCE].file), bundle.manifest.architecture)
+    weights = WeightCache(saturating=saturates(instruction_set))
+    outcomes = []
+    for row in rows:
+        request = Request(fused=fused, instruction_set=instruction_set, weights=weights)
+        outcome = _add(bundle, row, request, reference, evaluation, budget=budget, force=force, progress=progress)
+        bundle = Bundle.open(bundle.path)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _check_source(bundle: Bundle) -> None:
+    variant = bundle.manifest.variants.get(REFERENCE)
+    if variant is None or variant.kind != "serving":
+        message = f"the bundle at {bundle.path} has no fp32 serving graph to quantize: export it again"
+        raise BundleError(message)
+
+
+def _add(  # noqa: PLR0913 — what one variant needs
+    bundle: Bundle,
+    recipe: Recipe,
+    request: Request,
+    reference: Graph,
+    evaluation: Evaluation,
+    *,
+    budget: Budget,
+    force: bool,
+    progress: Progress,
+) -> Outcome:
+    with workspace(bundle) as directory:
+        progress(f"making {recipe.name}", 0, 0)
+        model = recipe.make(request)
+        graph = directory / Path(recipe.file).name
+        write_graph(model, graph)
+        accuracy = evaluate(bundle, reference, graph, evaluation, stability=32, progress=progress)
+        broken = budget.broken(accuracy)
+        if broken:
+            message = (
+                f"{recipe.name} breaks the accuracy budget {budget} ({'; '.join(broken)}): give a wider "
+                "--accuracy-budget, or another recipe; the bundle is as it was"
+            )
+            raise ValidationError(message)
+        speed = time_against(bundle, graph, progress=progress)
+        measured = measurement(bundle, graph, accuracy, evaluation, speed)
+        if measured.slower and not (recipe.for_size or force):
+            ratios = ", ".join(f"{each.speedup:.2f}x at {shape}" for shape, each in speed.items())
+            message = (
+                f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it all the same, "
+                "marked as slower; the bundle is as it was"
+            )
+            raise UsageError(message)
+        variant = describe(
+            recipe,
+            model,
+            request.instruction_set,
+            outputs=reference.outputs,
+            fidelity=measured.to_json() | {"budget": str(budget)},
+        )
+        default = _faster_default(bundle, recipe.name, variant)
+        bundle = add_variant(bundle, recipe.name, variant, {recipe.file: graph}, default=default)
+    return Outcome(
+        name=recipe.name,
+        variant=bundle.manifest.variants[recipe.name],
+        measured=measured,
+        default=bundle.manifest.default_variant == recipe.name,
+    )
+
+
+def write_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Check a graph and write it."""
+    import onnx
+
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def describe(
+    recipe: Recipe,
+    model: onnx.ModelProto,
+    instruction_set: InstructionSet | None,
+    *,
+    outputs: tuple[str, ...],
+    fidelity: dict[str, Any],
+) -> Variant:
+    """Give a variant's entry in the manifest."""
+    opsets = {each.domain: each.version for each in model.opset_import}
+    return Variant(
+        file=recipe.file,
+        kind="serving",
+        recipe=recipe.name,
+        providers=recipe.providers,
+        isa=instruction_set.name if recipe.by_instruction_set and instruction_set else None,
+        opset=opsets[""],
+        ir_version=model.ir_version,
+        domains={domain: version for domain, version in opsets.items() if domain},
+        outputs=outputs,
+        fidelity=fidelity,
+    )
+
+
+def _faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
+    """Make the fastest variant for the CPU that was measured within a budget the bundle's default.
+
+    A provider that the default is not for gets fp32, as before.
+    """
+    fastest, default = 1.0, None
+    for each, entry in {**bundle.manifest.variants, name: variant}.items():
+        found = entry.fidelity
+        if "cpu" in entry.providers and found and found.get("budget") not in (None, "none"):
+            ratio = min(float(speed["speedup"]) for speed in found["speed"].values())
+            if ratio > fastest:
+                fastest, default = ratio, each
+    return default

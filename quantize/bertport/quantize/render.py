@@ -1,0 +1,86 @@
+"""Tables for the terminal: recipes, and what was measured of a variant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bertport.quantize.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bertport.compare.results import Movement
+    from bertport.quantize.evaluation import Measurement
+
+__all__ = ["figures", "recipes", "table"]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out in columns; the first row is the heading."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def recipes() -> str:
+    """Give the table of recipes."""
+    heading = ("recipe", "providers", "size", "by instruction set", "what it does")
+    rows = [
+        (
+            each.name,
+            ", ".join(each.providers),
+            f"{each.size:.2f}",
+            "yes" if each.by_instruction_set else "no",
+            each.summary,
+        )
+        for each in RECIPES.values()
+    ]
+    return table([heading, *rows])
+
+
+def figures(name: str, measured: Measurement) -> str:
+    """Give everything measured of a variant, one figure a row, with its interval and its number of samples."""
+    found = measured.accuracy
+    rows = [("figure", name, f"{found.confidence:.0%} interval", "of")]
+    if found.mlm:
+        rows += [
+            _row("MLM top-1 agreement", found.mlm.top1_agreement, ".2%", "positions"),
+            _row("MLM top-5 agreement", found.mlm.top5_agreement, ".2%", "positions"),
+            _row("MLM KL divergence, nats", found.mlm.kl, ".5f", "positions"),
+            _row("pseudo-perplexity, change", found.mlm.perplexity_difference, "+.3f", "positions"),
+        ]
+    if found.nsp:
+        rows += [
+            _row("NSP flips", found.nsp.flips, ".2%", "pairs"),
+            ("NSP largest probability change", f"{found.nsp.largest_change:.4f}", "", ""),
+        ]
+    if found.hidden:
+        rows.append(_row("hidden-state cosine", found.hidden.cosine, ".5f", "tokens"))
+    if found.stability:
+        rows += _moved("batch mates", found.stability.batch_mates, found.stability.texts)
+        if found.stability.padding:
+            rows += _moved("padding", found.stability.padding, found.stability.texts)
+    for shape, speed in measured.speed.items():
+        value = f"{speed.speedup:.2f}x ({speed.reference_ms:.1f} -> {speed.ms:.1f} ms)"
+        rows.append((f"speed-up over fp32 at {shape}", value, f"{speed.low:.2f} to {speed.high:.2f}", ""))
+    rows.append(("size", f"{measured.size_of_reference:.3f} of fp32", "", f"{measured.size:,} bytes"))
+    lines = [table(rows), f"measured on {measured.machine['cpu']} ({measured.machine['instruction_set']})"]
+    if measured.slower:
+        lines.append("SLOWER than fp32 on this machine")
+    return "\n".join(lines)
+
+
+def _row(title: str, estimate: Any, form: str, unit: str) -> tuple[str, str, str, str]:  # noqa: ANN401 — an Estimate
+    interval = f"{estimate.low:{form}} to {estimate.high:{form}}"
+    return title, f"{estimate.value:{form}}", interval, f"{estimate.count:,} {unit}"
+
+
+def _moved(what: str, movement: Movement, texts: int) -> list[tuple[str, str, str, str]]:
+    rows = []
+    if movement.kl:
+        rows.append((f"KL moved by {what}", f"{movement.kl.value:.2e}", "", f"{texts:,} texts"))
+    if movement.nsp_largest_change is not None:
+        change = f"{movement.nsp_largest_change:.2e}"
+        rows.append((f"NSP probability moved by {what}", change, "", f"{texts:,} texts"))
+    return rows

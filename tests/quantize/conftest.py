@@ -1,0 +1,91 @@
+"""The tiny bundle's graph fused, a held-out text in its words, and what every test of a graph needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from bertport.runtime.bundle import Bundle
+from tests.conftest import WORDS
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_bundle):
+    """The tiny bundle, opened; not to be changed."""
+    return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def fused(tiny):
+    """The tiny bundle's fp32 serving graph, fused; not to be changed."""
+    from bertport.quantize.fusing import fuse
+
+    return fuse(tiny.file(tiny.manifest.variants["fp32"].file), tiny.manifest.architecture)
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory):
+    """A file of forty paragraphs of three sentences in the tiny model's words."""
+    rng = np.random.default_rng(3)
+
+    def sentence():
+        return " ".join(rng.choice(WORDS, size=rng.integers(5, 12))).capitalize() + "."
+
+    path = tmp_path_factory.mktemp("text") / "held-out.txt"
+    paragraphs = [" ".join(sentence() for _ in range(3)) for _ in range(40)]
+    path.write_text("\n".join(paragraphs) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def bundle_copy(tiny_bundle, tmp_path):
+    """A copy of the tiny bundle that a test may change."""
+    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def quantized(tiny_bundle, held_out, tmp_path_factory):
+    """The tiny bundle with the variant int8-dynamic, and what adding it gave; not to be changed."""
+    from bertport.quantize.budget import parse_budget
+    from bertport.quantize.quantizer import quantize
+
+    path = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("quantized") / "bundle")
+    # Forced: two layers of width 32 are all overhead, so 8 bits are slower than fp32.
+    budget = parse_budget("top1=0.5")
+    [outcome] = quantize(path, text=held_out, budget=budget, positions=120, pairs=20, force=True)
+    return Bundle.open(path), outcome
+
+
+def contents(path):
+    """Everything in a directory, to see that nothing changed."""
+    return {each.relative_to(path).as_posix(): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
+def session(model):
+    """An ONNX Runtime session on a model in memory or on disk."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    source = str(model) if hasattr(model, "exists") else model.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def feeds(rows=3, length=17, *, seed=0, entries=400, masked=(1, 5, 20)):
+    """Random inputs of the tiny model, without padding."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(15, entries, size=(rows, length))
+    return {
+        "input_ids": ids,
+        "attention_mask": np.ones_like(ids),
+        "token_type_ids": (np.arange(length) > length // 2).astype(np.int64)[None].repeat(rows, 0),
+        "masked_positions": np.array(masked, dtype=np.int64),
+    }
+
+
+def manifest_of(path):
+    return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
