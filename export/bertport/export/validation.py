@@ -59,7 +59,7 @@ def validate(
         reference = _reference(model, case)
         for variant, session in sessions.items():
             for expected, feeds in _runs(session, case, reference):
-                found = session.run(None, feeds)
+                found = _run(session, feeds, f"{variant} ({case.name})")
                 for name, value in zip((output.name for output in session.get_outputs()), found, strict=True):
                     difference, element = worst_difference(expected[name], value)
                     worst[variant][name] = max(worst[variant].get(name, 0.0), difference)
@@ -99,7 +99,7 @@ def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised as well
     # PyTorch's threads work in turn with ONNX Runtime's; whichever waits must not spin on the other's cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -107,6 +107,15 @@ def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
     except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
         message = f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written"
         raise ValidationError(message) from error
+
+
+def _run(session: Any, feeds: dict[str, NDArray[np.int64]], where: str) -> list[NDArray[np.float32]]:  # noqa: ANN401 — as above
+    try:
+        found: list[NDArray[np.float32]] = session.run(None, feeds)
+    except Exception as error:  # as above
+        message = f"ONNX Runtime cannot run the exported graph {where} ({error}): nothing was written"
+        raise ValidationError(message) from error
+    return found
 
 
 def _reference(model: BertWithHeads, case: Case) -> dict[str, NDArray[np.float32]]:
