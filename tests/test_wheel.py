@@ -55,6 +55,11 @@ def test_the_wheel_holds_the_namespace_and_nothing_else(wheel):
     assert f"bertport-{version}.dist-info/licenses/LICENSE" in names
 
 
+def test_the_wheel_holds_the_sample_texts(wheel):
+    for name in ("README.md", "calibration.txt", "evaluation.txt"):
+        assert zipfile.ZipFile(wheel).read(f"bertport/compare/data/{name}") == (ROOT / "data" / name).read_bytes()
+
+
 def test_the_wheel_holds_the_default_bundle_as_listed(wheel):
     manifest = json.loads((ROOT / "models" / "default" / "manifest.json").read_text(encoding="utf-8"))
     prefix = "bertport/runtime/default/"

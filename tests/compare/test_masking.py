@@ -53,10 +53,10 @@ def test_special_tokens_are_never_chosen_and_never_put_in(ids, seed):
 
 def test_a_random_token_is_another_one():
     vocabulary = Vocabulary(cls=2, sep=3, mask=4, pad=0, special=frozenset(range(6)), ordinary=np.array([6, 7]))
-    ids = np.full(20_000, 7)
-    masked, positions, _ = mask_ids(ids, vocabulary, np.random.default_rng(0))
-    # Were the draw to give back the label, 15% would stay as they were.
-    assert (masked[positions] == 7).mean() == pytest.approx(0.1, abs=0.025)
+    for label in (6, 7):
+        masked, positions, _ = mask_ids(np.full(20_000, label), vocabulary, np.random.default_rng(0))
+        # Were the draw to give back the label, more than the 10% would stay as they were.
+        assert (masked[positions] == label).mean() == pytest.approx(0.1, abs=0.025)
 
 
 def test_masks_depend_on_the_seed_and_the_place_alone(word_tokenizer, word_texts):
@@ -128,6 +128,12 @@ def test_pairs_are_short_enough_and_limited(word_tokenizer, word_texts):
     assert len(pairs) == 31
     assert max(len(each.input_ids) for each in pairs) <= 16
     assert abs(sum(each.next_sentence for each in pairs) - 15.5) < 1
+    for each in pairs:
+        if each.next_sentence == IS_NEXT:  # what is cut off is the beginning of A and the end of B
+            joined = each.input_ids[~np.isin(each.input_ids, [2, 3])]
+            assert " ".join(map(str, joined)) in " ".join(
+                map(str, word_tokenizer.encode(word_texts[each.text].text).ids)
+            )
 
 
 def test_pairs_of_a_single_text_are_refused(word_tokenizer):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.compare.text import LEAST_TEXTS, LONGEST_LINE, Text, fingerprint, read_texts, sample_path
+from bertport.compare import text
+from bertport.compare.text import LEAST_TEXTS, LONGEST_LINE, SAMPLES, Text, fingerprint, read_texts, sample_path
 from bertport.runtime.errors import InputTextError, PathError, UnknownNameError
 
 LINES = [f"This is line number {number}." for number in range(LEAST_TEXTS)]
@@ -113,6 +114,33 @@ def test_the_fingerprint_is_of_the_texts(tmp_path):
     as_json = read_texts(write(tmp_path / "a.jsonl", json.dumps({"paragraphs": LINES})))
     assert fingerprint(plain) == fingerprint(as_json)
     assert fingerprint(plain) != fingerprint((*plain[:-1], Text(text="another", document=0)))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_samples_that_ship_are_enough_to_measure_on(name):
+    found = read_texts(sample_path(name))
+    assert len(found) >= 200
+    assert sample_path(name).stat().st_size <= 200_000
+    assert not any("\n" in each.text for each in found)
+
+
+def test_the_samples_share_no_text():
+    one, two = ({each.text for each in read_texts(sample_path(name))} for name in SAMPLES)
+    assert not one & two
+
+
+def test_an_installation_without_the_samples_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(text, "__file__", str(tmp_path / "a" / "b" / "c" / "text.py"))
+    with pytest.raises(PathError, match=r"calibration\.txt is not part of this installation"):
+        sample_path("calibration")
+    beside = tmp_path / "a" / "b" / "c" / "data"
+    beside.mkdir(parents=True)
+    assert sample_path_of(beside, "calibration") == beside / "calibration.txt"
+
+
+def sample_path_of(directory, name):
+    (directory / f"{name}.txt").write_text("text")
+    return sample_path(name)
 
 
 def test_unknown_samples_are_refused():
