@@ -47,10 +47,11 @@ def open_encoder(init: str, cache: Path) -> Origin:
         if not (path / name).is_file():
             message = f"--init {init}: {name} is missing there; expected config.json, tokenizer.json and the weights"
             raise RecipeError(message)
+    sha256 = encoder.file_sha256(weights_file(path))
     return Origin(
-        name=path.resolve().name,
+        name=encoder.PINNED if sha256 == encoder.WEIGHTS_SHA256 else path.resolve().name,
         path=path,
-        sha256=encoder.file_sha256(weights_file(path)),
+        sha256=sha256,
         tokenizer=vocabulary.read_tokenizer(path / "tokenizer.json"),
     )
 

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-import excerpts
 import pytest
 from click.testing import CliRunner
+
+import excerpts
 
 DATA = Path(__file__).parents[2] / "data"
 

@@ -1,0 +1,115 @@
+"""Score a bundle or a checkpoint on held-out text, and regenerate the default model's card.
+
+`python models/evaluate.py --help`.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bertport.compare.machine import describe_machine
+from bertport.runtime import load
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.errors import BertportError
+from evaluation.answers import answer_prompts, read_prompts
+from evaluation.card import write_card
+from evaluation.record import EVALUATION, TRAINING
+from evaluation.scorers import BundleScorer, CheckpointScorer, Scorer, is_bundle, serving_variants
+from evaluation.scores import score_batches, score_sentences, summarize
+from pretraining.corpus import Corpus, load_corpus
+from pretraining.encoder import file_sha256
+from pretraining.errors import RecipeError
+from pretraining.objective import BatchSource
+from pretraining.trainer import heldout_batches
+from pretraining.vocabulary import special_tokens
+
+DEFAULT = Path(__file__).parent / "default"
+SEED = 20_261_123
+LENGTHS = {128: 2048, 512: 256}
+"""Rows by their length in tokens: 2,048 pairs with 38,912 masked tokens, and 256 with 19,456."""
+SENTENCES = 400
+EXISTING = click.Path(exists=True, path_type=Path)
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("model", type=EXISTING, default=DEFAULT)
+@click.option("--heldout", type=EXISTING, help="Held-out text: JSON lines, plain or .xz.  [default: none, card only]")
+@click.option("--variant", "variants", multiple=True, help="A variant of the bundle; may be repeated.  [default: all]")
+@click.option("--output", type=click.Path(path_type=Path), help="Where the scores go.  [default: beside the model]")
+@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Score this part of the sample.")
+def main(*, model: Path, heldout: Path | None, variants: tuple[str, ...], output: Path | None, share: float) -> None:
+    """Score MODEL on held-out text; for the default bundle, write its card as well.
+
+    A bundle is run by bertport's own runtime, every serving variant of it, and answers the prompts of
+    prompts.json too; a checkpoint directory is run by PyTorch. The scores are written as JSON.
+    """
+    try:
+        record = score_model(model, heldout, variants, share) if heldout else None
+    except (RecipeError, BertportError) as error:
+        raise click.ClickException(str(error)) from error
+    own = model.resolve() == DEFAULT.resolve()
+    target = output or (EVALUATION if own else None)
+    if record and target:
+        target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if record and not own:
+        click.echo(json.dumps(record["scores"], indent=1))
+    if own:
+        write_card(DEFAULT, TRAINING)
+        click.echo(f"{DEFAULT / 'README.md'}: written", err=True)
+
+
+def score_model(path: Path, heldout: Path, variants: tuple[str, ...], share: float) -> dict[str, Any]:
+    """Score a model and, for a bundle, record its answers."""
+    record: dict[str, Any] = {
+        "heldout_sha256": file_sha256(heldout),
+        "seed": SEED,
+        "rows": {str(length): round(rows * share) for length, rows in LENGTHS.items()},
+        "sentences": round(SENTENCES * share),
+        "machine": describe_machine().cpu,
+    }
+    if is_bundle(path):
+        manifest = Bundle.open(path).manifest
+        chosen = variants or tuple(serving_variants(Bundle.open(path)))
+        scorers: dict[str, Scorer] = {name: BundleScorer(path, name) for name in chosen}
+        record["weights_sha256"] = manifest.source.weights_sha256
+    else:
+        scorers = {"pytorch": CheckpointScorer(path)}
+    with tempfile.TemporaryDirectory() as cache:
+        tokenizer = next(iter(scorers.values())).tokenizer
+        corpus = load_corpus(heldout, tokenizer, Path(cache))
+    record["scores"] = {}
+    for name, scorer in scorers.items():
+        click.echo(f"scoring {path.name} ({name}) …", err=True)
+        record["scores"][name] = score(scorer, corpus, share)
+    if is_bundle(path):
+        record["answers"] = {
+            name: answer_prompts(load(path, variant=name, provider="cpu"), read_prompts()) for name in scorers
+        }
+    return record
+
+
+def score(scorer: Scorer, corpus: Corpus, share: float) -> dict[str, Any]:
+    """Give every score, by sample and by source."""
+    special = special_tokens(scorer.tokenizer)
+    source = BatchSource(corpus, special, tokens_per_batch=2048, seed=SEED)
+    samples = {
+        str(length): score_batches(
+            scorer,
+            heldout_batches(source, rows=round(rows * share), length=length, rows_per_batch=2048 // length),
+            corpus,
+        )
+        for length, rows in LENGTHS.items()
+        if length <= scorer.max_length
+    }
+    samples["sentences"] = score_sentences(scorer, corpus, special, sentences=round(SENTENCES * share), seed=SEED)
+    origins = np.array([name.partition("/")[0] for name in corpus.names])
+    parts = {"all": np.ones(len(origins), dtype=bool)} | {name: origins == name for name in sorted(set(origins))}
+    return {sample: {part: summarize(sums, kept) for part, kept in parts.items()} for sample, sums in samples.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Scoring the default model on held-out text, and its model card."""
