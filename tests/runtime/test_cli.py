@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
+
 from bertport.runtime import cli
 from bertport.runtime.bundle import Bundle
-from click.testing import CliRunner
 
 
 @pytest.fixture

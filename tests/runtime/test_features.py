@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 
 TEXTS = ["hello world", "", "a much longer text about Paris, the capital of France.", "中 é 😀", "two words"]

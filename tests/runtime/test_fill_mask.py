@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
-from bertport.runtime.errors import InputTextError, UsageError
-from bertport.runtime.fill_mask import best
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.fill_mask import best
 from tests.runtime.parity import assert_same_fillings
 
 PIECES = st.one_of(

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import pytest
+
 from bertport.runtime import load
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import (

@@ -1,6 +1,7 @@
 import platform
 
 import pytest
+
 from bertport.runtime.machine import GENERIC, INSTRUCTION_SETS, Cpu, cpu, parse_cpuinfo, parse_sysctl
 
 ZEN3 = "fma avx avx2 sse4_2"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bertport.runtime import load
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
-
 from tests.runtime.parity import ATOL
 
 PAIRS = [

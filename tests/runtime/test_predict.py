@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from bertport.runtime import batching
-from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bertport.runtime import batching
+from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 
 TEXTS = ["a [MASK]", "the king of [MASK] is old", "[MASK]", "x y z [MASK] w v", "b [MASK]", "[MASK] [MASK]"]
 

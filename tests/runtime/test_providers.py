@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bertport.runtime import model as model_module
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import ProviderError

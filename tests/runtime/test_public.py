@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bertport.runtime
 import pytest
+
+import bertport.runtime
 
 FOLDER = Path(bertport.runtime.__file__).parent
 MODULES = sorted(path for path in FOLDER.rglob("*.py") if not path.name.startswith("__"))

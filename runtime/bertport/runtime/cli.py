@@ -11,6 +11,7 @@ from importlib.metadata import entry_points, version
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+
 from bertport.runtime.errors import BertportError, MissingDependencyError
 
 if TYPE_CHECKING:

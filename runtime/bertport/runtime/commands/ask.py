@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import click
+
 from bertport.runtime.commands.options import as_json, model_options, truncation
 
 __all__ = ["features", "fill_mask", "next_sentence"]

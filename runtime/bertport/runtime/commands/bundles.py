@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import click
+
 from bertport.runtime.commands.options import as_json
 
 __all__ = ["inspect", "verify"]

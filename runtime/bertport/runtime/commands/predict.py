@@ -6,6 +6,7 @@ import json
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+
 from bertport.runtime.commands.options import model_options
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
