@@ -11,6 +11,7 @@ from bertport.compare import machine
 from bertport.compare.process import SubjectError, Worker
 from bertport.compare.statistics import Settings
 from bertport.compare.timing import Run, interleave, speedup, summarize
+from bertport.compare.worker import peak_bytes
 from bertport.compare.workload import Shape, Subject, Texts, from_json, to_json
 from bertport.runtime.errors import UsageError
 
@@ -86,7 +87,7 @@ def test_a_request_that_takes_too_long_is_ended(graph_file):
         assert time.monotonic() - began < 30
 
 
-def test_what_a_worker_prints_is_not_an_answer():
+def test_a_worker_stops_when_asked():
     done = subprocess.run(
         [sys.executable, "-m", "bertport.compare.worker"],
         input='{"do": "stop"}\n{"do": "stop"}\n',
@@ -96,6 +97,18 @@ def test_what_a_worker_prints_is_not_an_answer():
     )
     [line] = done.stdout.splitlines()  # after the first stop it has ended
     assert json.loads(line)["ok"]
+
+
+def test_what_a_native_library_prints_goes_to_stderr():
+    noisy = (
+        "import os; from bertport.compare import worker; worker.Timed = lambda _: os.write(1, b'noise'); worker.main()"
+    )
+    opening = json.dumps({"do": "open", "subject": to_json(Subject(name="one"))})
+    done = subprocess.run(
+        [sys.executable, "-c", noisy], input=opening + '\n{"do": "stop"}\n', capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [True, True]
+    assert done.stderr == "noise"
 
 
 def test_values_travel_as_json():
@@ -139,6 +152,13 @@ def test_the_memory_of_the_parent_is_not_counted(graph_file):
     held = np.ones(50_000_000)  # 400 MB: getrusage would give the worker at least as much
     with Worker(Subject(name="bag", file=graph_file, threads=1)) as worker:
         assert worker.time(SHAPE, warmup=0, runs=1)["peak_bytes"] < held.nbytes
+
+
+def test_memory_is_what_is_resident_and_not_what_is_promised():
+    before = peak_bytes()
+    promised = np.empty(2**30, dtype=np.uint8)  # not touched: the pages are not there yet
+    assert peak_bytes() - before < 2**28
+    assert promised.nbytes == 2**30
 
 
 def test_fresh_processes_measure_the_start_each_time(graph_file):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -148,7 +147,8 @@ class Remembered:
 
     Args:
         graph: The graph that runs what has not been asked before.
-        limit: Bytes of answers to keep; the oldest go first.
+        limit: Bytes of answers to keep. What comes when they are full is run each time: each candidate asks for
+            everything in the same order, so that making room would drop every answer just before it is needed.
     """
 
     def __init__(self, graph: Graph, *, limit: int = 512 * 2**20) -> None:
@@ -156,18 +156,17 @@ class Remembered:
         self.outputs = graph.outputs
         self.limit = limit
         self._size = 0
-        self._kept: OrderedDict[bytes, Outputs] = OrderedDict()
+        self._kept: dict[bytes, Outputs] = {}
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Give the kept answer of an equal batch, or run it."""
         arrays = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.masked_positions)
         key = b"|".join([repr((tuple(outputs), batch.input_ids.shape)).encode(), *(each.tobytes() for each in arrays)])
-        if key not in self._kept:
-            found = self.graph.run(batch, outputs)
+        if key in self._kept:
+            return self._kept[key]
+        found = self.graph.run(batch, outputs)
+        size = sum(each.nbytes for each in found.values())
+        if self._size + size <= self.limit:
             self._kept[key] = found
-            self._size += sum(each.nbytes for each in found.values())
-            while self._size > self.limit and len(self._kept) > 1:
-                _, oldest = self._kept.popitem(last=False)
-                self._size -= sum(each.nbytes for each in oldest.values())
-            return found
-        return self._kept[key]
+            self._size += size
+        return found

@@ -126,6 +126,8 @@ def masked_samples(
 ) -> Iterator[Sample]:
     """Yield each text with seeded masks; a text of more than `max_tokens` gives several samples of that length.
 
+    With a limit, texts come in a drawn order, so that the first chapter does not stand for the whole.
+
     Args:
         texts: What to mask.
         tokenizer: The model's tokenizer, without truncation or padding.
@@ -136,10 +138,11 @@ def masked_samples(
     vocabulary = Vocabulary.of(tokenizer)
     room = max_tokens - 2
     masked = 0
-    for number, each in enumerate(texts):
+    order = np.arange(len(texts)) if limit is None else np.random.default_rng([seed, 2]).permutation(len(texts))
+    for number in order.tolist():
         if limit is not None and masked >= limit:
             return
-        content = np.array(tokenizer.encode(each.text, add_special_tokens=False).ids, dtype=np.int64)
+        content = np.array(tokenizer.encode(texts[number].text, add_special_tokens=False).ids, dtype=np.int64)
         for part, begin in enumerate(range(0, len(content), room)):
             piece = content[begin : begin + room]
             if part and len(piece) < SHORTEST:
