@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 from bertport.runtime.tokens import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.tokens import Encoded, Text, Tokens
-    from numpy.typing import NDArray
 
 __all__ = ["POOLINGS", "Options", "finish", "output", "read"]
 

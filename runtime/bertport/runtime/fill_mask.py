@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.tokens import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.tokens import Encoded, Tokens
-    from numpy.typing import NDArray
 
 __all__ = ["Options", "finish", "read", "target_ids"]
 

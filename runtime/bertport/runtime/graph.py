@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
-    from bertport.runtime.providers import Provider
     from numpy.typing import NDArray
+
+    from bertport.runtime.providers import Provider
 
 __all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "open_graph", "usable_cores"]
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from bertport.runtime.batching import plan, windows
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from bertport.runtime.graph import Graph
     from bertport.runtime.providers import Provider
-    from numpy.typing import NDArray
 
 __all__ = ["Model", "load"]
 

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
-    from bertport.runtime.bundle import Bundle
     from numpy.typing import NDArray
+
+    from bertport.runtime.bundle import Bundle
 
 __all__ = ["features", "fill_mask", "manifest", "next_sentence", "table"]
 

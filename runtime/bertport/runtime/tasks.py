@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from bertport.runtime import features, fill_mask, next_sentence
 from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.tokens import excerpt
@@ -14,9 +15,10 @@ from bertport.runtime.tokens import excerpt
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.tokens import Encoded, Text, Tokens
-    from numpy.typing import NDArray
 
 __all__ = ["OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind"]
 

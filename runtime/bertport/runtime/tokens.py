@@ -8,14 +8,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from bertport.runtime.errors import BundleError, InputTextError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import tokenizers
-    from bertport.runtime.bundle import Bundle
     from numpy.typing import NDArray
+
+    from bertport.runtime.bundle import Bundle
 
 __all__ = ["TOKENIZER", "TOKENIZER_CONFIG", "Encoded", "Text", "Tokens", "excerpt"]
 
