@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli
 from bertport.runtime.bundle import Bundle
+from bertport.runtime.commands.predict import predict
+from bertport.runtime.tasks import TASKS
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def test_fill_mask_json_is_the_answer(run, model):
     assert json.loads(done.stdout) == model.fill_mask("a [MASK]")
     assert done.stderr == ""
     done = run(
-        "fill-mask", "a [MASK]", "[MASK] b [MASK]", "-k", "2", "-m", "BUNDLE", "--json", "--targets", "king,queen"
+        "fill-mask", "a [MASK]", "[MASK] b [MASK]", "-k", "2", "-m", "BUNDLE", "--json", "-t", "king", "-t", "queen"
     )
     assert json.loads(done.stdout) == model.fill_mask(
         ["a [MASK]", "[MASK] b [MASK]"], top_k=2, targets=["king", "queen"]
@@ -38,7 +41,7 @@ def test_fill_mask_json_is_the_answer(run, model):
 
 
 def test_fill_mask_for_people_is_aligned(run):
-    done = run("fill-mask", "日本 is [MASK]", "-m", "BUNDLE", "--top-k", "3", "--targets", "king,日,the")
+    done = run("fill-mask", "日本 is [MASK]", "-m", "BUNDLE", "--top-k", "3", "-t", "king", "-t", "日", "-t", "the")
     text, *rows = done.stdout.splitlines()
     assert text == "日本 is [MASK]"
     assert len(rows) == 3
@@ -86,6 +89,16 @@ def test_predict_answers_every_line_and_reports_the_bad_ones(run, model):
     assert reported[-1] == "bertport: error: 4 of 6 lines could not be answered"
 
 
+def test_help_names_every_task():
+    assert all(name in predict.help for name in TASKS)
+
+
+def test_the_committed_page_is_what_the_commands_say():
+    program = [sys.executable, str(Path(__file__).parents[2] / "docs" / "generate_cli.py"), "--check"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_predict_reads_a_file_of_pairs_and_gives_vectors_as_lists(run, tmp_path, model):
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(b'\xef\xbb\xbf["a", "b"]\r\n{"text": "a", "text_pair": "b"}\n')
@@ -109,7 +122,7 @@ def test_predict_answers_before_its_input_ends(tiny_bundle):
 
 
 def test_a_target_that_is_replaced_is_a_warning_on_stderr(run):
-    done = run("fill-mask", "a [MASK]", "-m", "BUNDLE", "--targets", "parisian,king", "--json")
+    done = run("fill-mask", "a [MASK]", "-m", "BUNDLE", "--target", "parisian", "--target", "king", "--json")
     assert done.exit_code == 0
     json.loads(done.stdout)
     assert done.stderr.startswith("bertport: warning: the target 'parisian' is not in the vocabulary")

@@ -16,7 +16,9 @@ __all__ = ["features", "fill_mask", "next_sentence"]
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @model_options
 @click.option("-k", "--top-k", default=5, show_default=True, help="Answers per mask.")
-@click.option("--targets", metavar="WORD,...", help="Only these words compete; separated by commas.")
+@click.option(
+    "-t", "--target", "targets", multiple=True, metavar="WORD", help="Only such words compete; may be repeated."
+)
 @truncation
 @as_json
 def fill_mask(  # noqa: PLR0913 — one parameter per option
@@ -27,7 +29,7 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
     provider: str,
     threads: int | None,
     top_k: int,
-    targets: str | None,
+    targets: tuple[str, ...],
     truncation: bool,
     as_json: bool,
 ) -> None:
@@ -38,8 +40,7 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
     from bertport.runtime import load, render
 
     model = load(path, variant=variant, provider=provider, threads=threads)
-    words = None if targets is None else targets.split(",")
-    answers = model.fill_mask(list(texts), top_k=top_k, targets=words, truncation=truncation)
+    answers = model.fill_mask(list(texts), top_k=top_k, targets=targets or None, truncation=truncation)
     if as_json:
         _print_json(answers)
         return

@@ -17,7 +17,10 @@ bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False)
 @bundle_argument
 @as_json
 def inspect(*, path: str | None, as_json: bool) -> None:
-    """Show what BUNDLE, or the embedded default, says of itself; no file but its manifest is read."""
+    """Show what a bundle says of itself.
+
+    Without BUNDLE, the embedded default. No file but the manifest is read.
+    """
     from bertport.runtime import render
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.embedded import default_bundle
@@ -33,7 +36,10 @@ def inspect(*, path: str | None, as_json: bool) -> None:
 @bundle_argument
 @as_json
 def verify(*, path: str | None, as_json: bool) -> None:
-    """Compare every file of BUNDLE, or of the embedded default, with the hash in its manifest."""
+    """Check every file of a bundle.
+
+    Each file is compared with its size and hash in the manifest; without BUNDLE, those of the embedded default.
+    """
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.embedded import default_bundle
 

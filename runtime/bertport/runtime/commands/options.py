@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bertport.runtime.providers import AUTO, PROVIDERS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,10 +30,10 @@ def model_options(command: F) -> F:
             click.option("--variant", metavar="NAME", help="Variant of the bundle.  [default: the bundle's own]"),
             click.option(
                 "--provider",
-                default="auto",
+                default=AUTO,
                 show_default=True,
                 metavar="NAME",
-                help="cpu, cuda, tensorrt, openvino, or auto for the best that works here.",
+                help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
             ),
             click.option(
                 "--threads", type=int, metavar="N", help="Threads of the CPU.  [default: one per physical core]"

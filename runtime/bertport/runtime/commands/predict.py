@@ -38,12 +38,12 @@ def predict(  # noqa: PLR0913 — one parameter per option
     threads: int | None,
     parameters: tuple[str, ...],
 ) -> None:
-    """Answer TASK for every line of FILE, or of standard input.
+    """Answer for every line of a file.
 
-    TASK is fill-mask, next-sentence or features. Each line is a JSON value: a text, {"text": TEXT}, or for a pair
-    [A, B] or {"text": A, "text_pair": B}. For each line, in order, a line is printed: {"line": N, "result": ...},
-    or {"line": N, "error": ...} for one that cannot be answered, which is also reported on stderr; the others are
-    answered all the same, and the exit code is then 1. Blank lines are skipped.
+    FILE is standard input where it is - or left out. TASK is fill-mask, next-sentence or features. Each line is a
+    JSON value: a text, {"text": TEXT}, or for a pair [A, B] or {"text": A, "text_pair": B}. For each line, in order, a
+    line is printed: {"line": N, "result": ...}, or {"line": N, "error": ...} for one that cannot be answered, which is
+    also reported on stderr; the others are answered all the same, and the exit code is then 1. Blank lines are skipped.
     """
     from bertport.runtime import load
 

@@ -1,0 +1,70 @@
+"""Write docs/cli.md from the `--help` of every command: `python docs/generate_cli.py`, or `--check` to compare only."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+
+from bertport.runtime.cli import OWN, app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "cli.md"
+WIDTH = 100
+HEAD = """# The command line
+
+Generated from the commands' own `--help` by `docs/generate_cli.py`; edit the commands, not this page.
+
+Results go to stdout, progress and warnings to stderr. The exit code is 0 on success, 2 for a mistake in what was asked
+(a name, an option, a text without a mask, a path), and 1 for everything else that fails.
+"""
+
+
+def commands() -> dict[str, click.Command]:
+    """Give the subcommands by name, those of other areas as pyproject.toml registers them.
+
+    The checkout's file is read, not the installed package's metadata, which lags behind until the next installation.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    places = OWN | dict(sorted(project["entry-points"]["bertport.commands"].items()))
+    found: dict[str, click.Command] = {}
+    for name, place in places.items():
+        module, _, attribute = place.partition(":")
+        found[name] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def page() -> str:
+    """Give the page's text."""
+    above = click.Context(app, info_name="bertport", **app.context_settings)
+    sections = [HEAD]
+    for name, command in commands().items():
+        sections += _sections(command, name, above)
+    return "\n".join(sections)
+
+
+def _sections(command: click.Command, name: str, above: click.Context) -> list[str]:
+    context = click.Context(command, info_name=name, parent=above, terminal_width=WIDTH, max_content_width=WIDTH)
+    found = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            below = command.get_command(context, each)
+            if below is not None:
+                found += _sections(below, each, context)
+    return found
+
+
+def main() -> None:
+    """Write the page; with `--check`, exit with 1 where it is not what would be written."""
+    text = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(text, encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+        sys.exit("docs/cli.md is not what the commands say: run python docs/generate_cli.py")
+
+
+if __name__ == "__main__":
+    main()
