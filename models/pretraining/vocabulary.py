@@ -63,9 +63,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = WordPieceDecoder()
+    # tokenizers 0.22 and 0.23 disagree on the names of these arguments, not on their order: [SEP], then [CLS].
     tokenizer.post_processor = BertProcessing(
-        sep=(SPECIAL["sep_token"], tokenizer.token_to_id(SPECIAL["sep_token"])),
-        cls=(SPECIAL["cls_token"], tokenizer.token_to_id(SPECIAL["cls_token"])),
+        *((token, tokenizer.token_to_id(token)) for token in (SPECIAL["sep_token"], SPECIAL["cls_token"]))
     )
     return tokenizer
 
