@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bertport.runtime import machine
 from bertport.runtime import model as model_module
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import ProviderError
@@ -80,3 +81,33 @@ def test_a_variant_made_for_another_provider_is_refused_with_one_that_suits(edit
         choices(manifest, None, "tensorrt", (TENSORRT,))
     with pytest.raises(ProviderError, match="'fp16' is made for cuda, not for cpu"):
         choices(manifest, "fp16", "auto", (CPU,))
+
+
+@pytest.mark.parametrize(
+    ("here", "made_for", "chosen"),
+    [
+        ("avx2", "avx2", "int8"),
+        ("avx2", "avx512_vnni", "fp32"),
+        ("avx512", "avx_vnni", "fp32"),
+        ("avx512_vnni", "avx512_vnni", "int8"),
+        ("avx512_vnni", "avx2", "int8"),
+        ("arm64", "avx512_vnni", "int8"),
+        ("generic", "avx512_vnni", "fp32"),
+        ("avx2", "a set of the future", "fp32"),
+        ("generic", None, "int8"),
+    ],
+)
+def test_a_variant_whose_products_overflow_here_is_not_taken(edited, monkeypatch, here, made_for, chosen):
+    def change(manifest):
+        manifest["variants"]["int8"] = manifest["variants"]["fp32"] | {"providers": ["cpu"], "isa": made_for}
+        manifest["default_variant"] = "int8"
+
+    flags = machine.INSTRUCTION_SETS[here].needs if here != "generic" else frozenset()
+    monkeypatch.setattr(machine, "cpu", lambda: machine.Cpu(model="", flags=flags, physical_cores=2))
+    manifest = Bundle.open(edited(change)).manifest
+    assert choices(manifest, None, "cpu", (CPU,)) == [(chosen, CPU)]
+    if chosen == "int8":
+        assert choices(manifest, "int8", "cpu", (CPU,)) == [("int8", CPU)]
+    else:
+        with pytest.raises(ProviderError, match=rf"is made for {made_for}; on this CPU \({here}\) .* variant 'fp32'"):
+            choices(manifest, "int8", "cpu", (CPU,))

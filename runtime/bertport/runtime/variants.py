@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bertport.runtime import machine
 from bertport.runtime.errors import ProviderError, UnknownNameError
 from bertport.runtime.providers import AUTO
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.providers import Provider
 
-__all__ = ["choices", "preferred"]
+__all__ = ["choices", "overflows", "preferred"]
+
+CPU = "cpu"
 
 
 def choices(
@@ -37,6 +40,13 @@ def choices(
     pairs = []
     for row in candidates:
         name = preferred(manifest, row.name) if variant is None else variant
+        if variant is not None and row.name == CPU and overflows(manifest.variants[variant].isa):
+            message = (
+                f"variant {variant!r} is made for {manifest.variants[variant].isa}; on this CPU "
+                f"({machine.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
+                f"choose variant {preferred(manifest, CPU)!r}, or run bertport quantize here"
+            )
+            raise ProviderError(message)
         if name is not None and row.name in manifest.variants[name].providers:
             pairs.append((name, row))
     if pairs:
@@ -58,8 +68,24 @@ def choices(
 
 
 def preferred(manifest: Manifest, provider: str) -> str | None:
-    """Give the bundle's default variant if it is for the provider, else a serving one that is, else a portable one."""
-    suited = [name for name, each in manifest.variants.items() if provider in each.providers]
+    """Give the bundle's default variant if it suits the provider, else a serving one that does, else a portable one."""
+    suited = [
+        name
+        for name, each in manifest.variants.items()
+        if provider in each.providers and not (provider == CPU and overflows(each.isa))
+    ]
     # False sorts before True: the default, then those that decode only what is asked for, then any.
     suited.sort(key=lambda name: (name != manifest.default_variant, manifest.variants[name].kind != "serving"))
     return suited[0] if suited else None
+
+
+def overflows(isa: str | None) -> bool:
+    """Tell whether a variant made for an instruction set overflows on this CPU.
+
+    Where products of 8 bits are summed in 16, weights of the full range overflow, and the answers are wrong without a
+    word; variants for such CPUs have weights of a smaller range, which are right everywhere.
+    """
+    if isa is None:
+        return False
+    made_for, here = machine.INSTRUCTION_SETS.get(isa), machine.INSTRUCTION_SETS.get(machine.cpu().instruction_set)
+    return (made_for is None or not made_for.saturates) and (here is None or here.saturates)
