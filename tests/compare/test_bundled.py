@@ -1,5 +1,8 @@
 """The whole way on a real bundle: text, tokenizer, masks, graphs, figures."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -84,3 +87,10 @@ def test_a_variant_that_points_into_another_needs_both_files(bundle):
     files = {entry.file, *entry.external_data}
     assert size_of(bundle, name) == sum((bundle.path / each).stat().st_size for each in files)
     assert size_of(bundle, name) > size_of(bundle, "portable")
+
+
+def test_opening_a_bundle_leaves_the_arithmetic_of_the_program_alone(bundle):
+    """With `session.set_denormal_as_zero`, the first session of a process flushes denormals in its thread for good."""
+    script = "import sys, numpy; from bertport.runtime import load; load(sys.argv[1]); print(numpy.float32(1e-40) * 1)"
+    done = subprocess.run([sys.executable, "-c", script, bundle.path], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 0
