@@ -145,12 +145,11 @@ def _cell(name: str, estimate: dict[str, float]) -> str:
 
 
 def _aims(variant: str, found: dict[str, dict[str, float]]) -> str:
-    sentences = []
+    lines = [f"| aim for a training on CPUs | wanted | `{variant}` | |", "|---|---|---|---|"]
     for name, (label, aim) in AIMS.items():
         value = found[name]["value"]
-        outcome = "reached" if value >= aim else "missed"
-        sentences.append(f"{label}: at least {aim:.0%} wanted, {value:.1%} {outcome}")
-    return f"The aims set for a training on CPUs, with `{variant}`: {'; '.join(sentences)}."
+        lines.append(f"| {label} | at least {aim:.0%} | {value:.1%} | {'reached' if value >= aim else 'missed'} |")
+    return "\n".join(lines)
 
 
 def _words_table(rows: list[dict[str, Any]]) -> str:

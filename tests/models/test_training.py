@@ -16,7 +16,7 @@ import torch
 from pretraining.checkpoint import Progress, read_log
 from pretraining.corpus import Corpus
 from pretraining.errors import RecipeError
-from pretraining.machine import Hardware
+from pretraining.machine import Hardware, choose_hardware
 from pretraining.model import from_config, start_decoder_at_frequencies
 from pretraining.objective import Batch, BatchSource, SpecialTokens
 from pretraining.schedule import Schedule
@@ -84,6 +84,20 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(run: Run, other
     logs = [read_log(each.output / "log.jsonl") for each in (run, other_run)]
     assert [row["step"] for row in logs[0]] == [4, 8, 12]
     assert [row["heldout_mlm_loss"] for row in logs[0]] == [row["heldout_mlm_loss"] for row in logs[1]]
+
+
+@pytest.mark.gpu
+def test_a_resumed_run_on_cuda_gives_the_weights_of_an_uninterrupted_one(run: Run, other_run: Run) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    hardware = choose_hardware(threads=1, dtype="auto")
+    assert (hardware.device.type, hardware.dtype) == ("cuda", torch.bfloat16)
+    try:
+        whole = other_run(hardware=hardware)
+        run(steps=5, hardware=hardware)
+        assert same(run(hardware=hardware), whole)
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
 
 
 def test_a_killed_run_takes_the_lost_steps_again_and_logs_them_once(run: Run, other_run: Run) -> None:
