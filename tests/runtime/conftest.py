@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -39,5 +40,25 @@ def edited(tiny_bundle, tmp_path):
             change(manifest)
             path.write_text(json.dumps(manifest), encoding="utf-8")
         return target
+
+    return copy
+
+
+@pytest.fixture
+def rewritten(edited):
+    """A function that gives a copy of the tiny bundle whose files were replaced, with hashes to match."""
+
+    def copy(**contents):
+        names = {name.replace("_json", ".json"): text for name, text in contents.items()}
+
+        def record(manifest):
+            for name, text in names.items():
+                content = text.encode()
+                manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+        bundle = edited(record)
+        for name, text in names.items():
+            (bundle / name).write_text(text, encoding="utf-8")
+        return bundle
 
     return copy

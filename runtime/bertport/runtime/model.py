@@ -15,7 +15,7 @@ from bertport.runtime.errors import BertportError, InputTextError, MissingHeadEr
 from bertport.runtime.graph import open_graph
 from bertport.runtime.providers import AUTO, candidates
 from bertport.runtime.tasks import OUTPUT_HEADS, TASKS, Call, Work, bind
-from bertport.runtime.tokens import TOKENIZER, TOKENIZER_CONFIG, Tokens
+from bertport.runtime.tokens import TOKENIZER_FILES, Tokens
 from bertport.runtime.variants import choices
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ class Model:
 
 def _open(bundle: Bundle, variant: str, provider: Provider, threads: int | None) -> Model:
     entry = bundle.manifest.variants[variant]
-    texts = [name for name in (TOKENIZER, TOKENIZER_CONFIG) if name in bundle.manifest.files]
+    texts = [name for name in TOKENIZER_FILES if name in bundle.manifest.files]
     bundle.check((entry.file, *entry.external_data, *texts))
     graph = open_graph(bundle.file(entry.file), provider, threads=threads)
     return Model(bundle, variant, graph, Tokens.read(bundle))

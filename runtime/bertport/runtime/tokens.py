@@ -13,19 +13,23 @@ from bertport.runtime.errors import BundleError, InputTextError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import tokenizers
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle import Bundle
 
-__all__ = ["TOKENIZER", "TOKENIZER_CONFIG", "Encoded", "Text", "Tokens", "excerpt"]
+__all__ = ["TOKENIZER", "TOKENIZER_FILES", "Encoded", "Text", "Tokens", "excerpt"]
 
 Text = str | tuple[str, str]
 """One text, or a pair that becomes `[CLS] A [SEP] B [SEP]`."""
 
 TOKENIZER = "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
+SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
+"""Files that name the special tokens, as far as a bundle has them; the later one rules."""
+TOKENIZER_FILES = (TOKENIZER, *SETTINGS)
+"""What is read here, and so has to be as it was exported."""
 
 CLEAN_UP = {
     " .": ".",
@@ -59,7 +63,7 @@ class Tokens:
 
     Args:
         tokenizer: the content of `tokenizer.json`.
-        config: the content of `tokenizer_config.json`.
+        config: the content of `tokenizer_config.json`, and of `special_tokens_map.json` where that is silent.
         max_length: longest input in tokens, special tokens included.
     """
 
@@ -81,14 +85,11 @@ class Tokens:
             BundleError: when they are missing or cannot be read.
         """
         text = bundle.file(TOKENIZER).read_text(encoding="utf-8")
-        config: object = {}
-        if TOKENIZER_CONFIG in bundle.manifest.files:
-            try:
-                config = json.loads(bundle.file(TOKENIZER_CONFIG).read_text(encoding="utf-8"))
-            except ValueError as error:
-                message = f"{bundle.path / TOKENIZER_CONFIG} is not JSON ({error}): export again"
-                raise BundleError(message) from error
-        return cls(text, config if isinstance(config, dict) else {}, bundle.manifest.max_length)
+        config: dict[str, Any] = {}
+        for name in SETTINGS:
+            if name in bundle.manifest.files:
+                config |= _settings(bundle.file(name))
+        return cls(text, config, bundle.manifest.max_length)
 
     def encode(self, texts: Sequence[Text], *, truncation: bool = False) -> list[Encoded | InputTextError]:
         """Turn texts into ids with special tokens, all in one call of the tokenizer.
@@ -178,6 +179,15 @@ def _tokenizer(content: str) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"{path} is not JSON ({error}): export again"
+        raise BundleError(message) from error
+    return found if isinstance(found, dict) else {}
 
 
 def _content(config: Mapping[str, Any], key: str, default: str) -> str:
