@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from importlib.metadata import entry_points, version
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,8 @@ import click
 from bertport.runtime.errors import BertportError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Commands", "main"]
 
@@ -38,7 +38,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 — click's signature
         """Name the subcommands: the runtime's own, then those of other areas."""
-        return [*OWN, *sorted(set(entry_points(group=ENTRY_POINTS).names) - set(OWN))]
+        return [*OWN, *sorted({entry.name for entry in _entry_points()} - set(OWN))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — click's signature
         """Import one subcommand; None for a name that there is not."""
@@ -46,7 +46,9 @@ class Commands(click.Group):
             module, _, attribute = OWN[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        for entry in entry_points(group=ENTRY_POINTS, name=cmd_name):
+        for entry in _entry_points():
+            if entry.name != cmd_name:
+                continue
             try:
                 loaded: click.Command = entry.load()
             except ImportError as error:
@@ -64,6 +66,12 @@ class Commands(click.Group):
             except BertportError as error:
                 click.echo(f"bertport: error: {error.message}", err=True)
                 ctx.exit(error.exit_code)
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # not above: it reads every installed distribution
+
+    return entry_points(group=ENTRY_POINTS)
 
 
 def _unavailable(name: str, error: ImportError) -> click.Command:
@@ -90,7 +98,7 @@ def _show_warning(  # noqa: PLR0913, PLR0917 — the signature of warnings.showw
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("bertport"), prog_name="bertport")
+@click.version_option(package_name="bertport", prog_name="bertport")
 def app() -> None:
     """Ship BERT encoders, with both pretraining heads, anywhere ONNX Runtime runs.
 
