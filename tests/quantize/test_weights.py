@@ -39,8 +39,14 @@ def test_pair_safe_costs_less_than_seven_bits():
 
 @pytest.mark.parametrize(
     ("pair", "overflows"),
-    [((127, 127), True), ((127, -127), False), ((PAIR_LIMIT - 1, 1), False), ((PAIR_LIMIT - 1, 2), True)]
-    + [((-127, -1), False), ((-127, -2), True)],
+    [
+        ((127, 127), True),
+        ((127, -127), False),
+        ((PAIR_LIMIT - 1, 1), False),
+        ((PAIR_LIMIT - 1, 2), True),
+        ((-127, -1), False),
+        ((-127, -2), True),
+    ],
 )
 def test_only_pairs_of_one_sign_overflow(pair, overflows):
     assert saturates(np.array(pair, dtype=np.int8)[:, None]) is overflows

@@ -77,6 +77,7 @@ class ProgressLine:
     help=f"How far from fp32 a variant may be: {', '.join(LIMITS)}, or {NO_BUDGET}.",
 )
 @click.option("--text", type=click.Path(), help="Held-out text to measure on.  [default: the sample that ships]")
+@click.option("--calibration-text", "calibration", type=click.Path(), help="Text to search on.  [default: a sample]")
 @click.option("--positions", type=click.IntRange(1), default=2000, show_default=True, help="Masked positions, about.")
 @click.option("--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs, at most.")
 @click.option("--overwrite", is_flag=True, help="Make a variant again that the bundle has already.")
@@ -90,6 +91,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     isa: str,
     budget: str,
     text: str | None,
+    calibration: str | None,
     positions: int,
     pairs: int,
     overwrite: bool,
@@ -118,6 +120,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
             isa=isa,
             budget=parse_budget(budget),
             text=text,
+            calibration=calibration,
             positions=positions,
             pairs=pairs,
             overwrite=overwrite,

@@ -92,7 +92,8 @@ def _own(manifest: Manifest, name: str) -> set[str]:
     others = {
         path for other, each in manifest.variants.items() if other != name for path in (each.file, *each.external_data)
     }
-    return {manifest.variants[name].file, *manifest.variants[name].external_data} - others
+    tables = {path for path in manifest.files if path.startswith(f"quantization/{name}.")}
+    return {manifest.variants[name].file, *manifest.variants[name].external_data, *tables} - others
 
 
 def _with(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.manifest import Architecture
 
-__all__ = ["fuse"]
+__all__ = ["fuse", "load_plain"]
 
 
 def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
@@ -52,6 +52,20 @@ def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
         )
     model: onnx.ModelProto = fused.model
     return model
+
+
+def load_plain(path: Path) -> onnx.ModelProto:
+    """Read the fp32 serving graph with its weights in memory.
+
+    Raises:
+        MissingDependencyError: without the onnx package.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        what = "quantize"
+        raise MissingDependencyError(what, "onnx", "cpu,quantize") from error
+    return onnx.load(path)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.quantize.builder import MICROSOFT
+from bertport.quantize.floating import finish, in_float
 from bertport.quantize.weights import full_range, pair_safe
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Int8Emitter:
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
         if linear.name in self.higher:
-            self._float(builder, linear)
+            self._higher(builder, linear)
             return
         span = AFTER_GELU if linear.gelu else SYMMETRIC
         quantized, largest = _quantize_tokens(builder, linear.source, span)
@@ -110,7 +111,7 @@ class Int8Emitter:
             f"{linear.output}.product",
             domain=MICROSOFT,
         )
-        _finish(builder, "Mul", [product, largest], linear)
+        finish(builder, "Mul", [product, largest], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up in 8 bits, and scale them."""
@@ -126,6 +127,18 @@ class Int8Emitter:
         rows = builder.node("Slice", [values, zero, count, zero], f"{output}.integers")
         per_row = builder.node("Slice", [_as_column(builder, scales), zero, count, zero], f"{output}.scales")
         _scale(builder, rows, per_row, output)
+
+    def _higher(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Leave a layer in float32; a tied decoder still multiplies by its table, so that no second copy is stored."""
+        if linear.table is None:
+            in_float(builder, linear)
+            return
+        from onnx import TensorProto
+
+        values, scales = self._stored(builder, linear)
+        as_float = builder.node("Cast", [values], f"{linear.name}.integers", to=TensorProto.FLOAT)
+        builder.node("Mul", [as_float, scales], f"{linear.name}.float")
+        finish(builder, "MatMul", [linear.source, f"{linear.name}.float"], linear)
 
     def _stored(self, builder: GraphBuilder, linear: Linear) -> tuple[str, str]:
         """Name the weights, (inputs, outputs) in 8 bits, and their scales."""
@@ -147,22 +160,6 @@ class Int8Emitter:
             builder.constant(f"{table.name}.scales", made.scales),
         )
 
-    def _float(self, builder: GraphBuilder, linear: Linear) -> None:
-        """Compute in float32; ONNX Runtime turns the stored weights into float32 once, when it loads the graph."""
-        from onnx import TensorProto
-
-        name = f"{linear.name}.float"
-        if linear.table:
-            values, scales = self._stored(builder, linear)
-            as_float = builder.node("Cast", [values], f"{name}.integers", to=TensorProto.FLOAT)
-            builder.node("Mul", [as_float, scales], name)
-        elif np.abs(linear.weights).max(initial=0) < np.finfo(np.float16).max:
-            half = builder.constant(f"{linear.name}.half", linear.weights.astype(np.float16))
-            builder.node("Cast", [half], name, to=TensorProto.FLOAT)
-        else:
-            builder.constant(name, linear.weights)
-        _finish(builder, "MatMul", [linear.source, name], linear)
-
 
 def _quantize_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
     """Add the activations in unsigned 8 bits, and each token's maximum."""
@@ -172,15 +169,6 @@ def _quantize_tokens(builder: GraphBuilder, source: str, span: ActivationRange) 
     shares = builder.node("Div", [source, largest], f"{source}.shares")
     scale, zero = builder.scalar(1 / span.steps, np.float32), builder.scalar(span.zero, np.uint8)
     return builder.node("QuantizeLinear", [shares, scale, zero], f"{source}.uint8"), largest
-
-
-def _finish(builder: GraphBuilder, operator: str, inputs: list[str], linear: Linear) -> None:
-    """Add the last operator of a linear layer, and its bias where it has one."""
-    if linear.bias is None:
-        builder.node(operator, inputs, linear.output)
-        return
-    unbiased = builder.node(operator, inputs, f"{linear.output}.unbiased")
-    builder.node("Add", [unbiased, linear.bias], linear.output)
 
 
 def _as_column(builder: GraphBuilder, scales: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.budget import DEFAULT_BUDGET, Budget
@@ -12,29 +13,30 @@ from bertport.quantize.evaluation import (
     PAIRS,
     POSITIONS,
     REFERENCE,
-    Evaluation,
     Measurement,
-    evaluate,
     measurement,
     open_reference,
     read_evaluation,
     time_against,
 )
-from bertport.quantize.fusing import fuse
+from bertport.quantize.fusing import fuse, load_plain
 from bertport.quantize.int8 import WeightCache
-from bertport.quantize.recipes import RECIPES, Recipe, Request, recipe_named
+from bertport.quantize.mixed import Bench, hold_budget
+from bertport.quantize.plot import bars
+from bertport.quantize.recipes import RECIPES, Recipe, recipe_named
+from bertport.quantize.request import Request
 from bertport.quantize.target import AUTO, saturates, target
 from bertport.runtime.bundle import Bundle
-from bertport.runtime.errors import BundleError, UsageError, ValidationError
+from bertport.runtime.errors import BundleError, UsageError
 from bertport.runtime.manifest import Variant
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import onnx
 
-    from bertport.compare.graph import Graph
+    from bertport.quantize.sensitivity import Layers
     from bertport.runtime.machine import InstructionSet
 
     Progress = Callable[[str, int, int], None]
@@ -67,6 +69,7 @@ def quantize(  # noqa: PLR0913 — the command's options, each with its default
     isa: str = AUTO,
     budget: Budget = DEFAULT_BUDGET,
     text: str | os.PathLike[str] | None = None,
+    calibration: str | os.PathLike[str] | None = None,
     positions: int = POSITIONS,
     pairs: int = PAIRS,
     overwrite: bool = False,
@@ -81,6 +84,7 @@ def quantize(  # noqa: PLR0913 — the command's options, each with its default
         isa: The instruction set to make them for, as in `target.CHOICES`.
         budget: How far from fp32 they may be.
         text: Held-out text to measure accuracy on; None for the sample that ships.
+        calibration: Text for the search and for calibration; None for the other sample that ships.
         positions: Masked positions to measure on, about.
         pairs: Sentence pairs to measure on, at most.
         overwrite: Whether a variant that is there may be made again.
@@ -111,14 +115,20 @@ def quantize(  # noqa: PLR0913 — the command's options, each with its default
     evaluation = read_evaluation(bundle, text, sample="evaluation", positions=positions, pairs=pairs)
     progress("fusing the fp32 graph", 0, 0)
     reference = open_reference(bundle)
+    plain = load_plain(bundle.file(bundle.manifest.variants[REFERENCE].file))
     fused = fuse(bundle.file(bundle.manifest.variants[REFERENCE].file), bundle.manifest.architecture)
     weights = WeightCache(saturating=saturates(instruction_set))
     outcomes = []
     for row in rows:
-        request = Request(fused=fused, instruction_set=instruction_set, weights=weights)
-        outcome = _add(bundle, row, request, reference, evaluation, budget=budget, force=force, progress=progress)
-        bundle = Bundle.open(bundle.path)
-        outcomes.append(outcome)
+        request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
+        bench = Bench(
+            bundle=Bundle.open(path),
+            reference=reference,
+            evaluation=evaluation,
+            calibration=calibration,
+            progress=progress,
+        )
+        outcomes.append(_add(bench, row, request, budget=budget, force=force))
     return outcomes
 
 
@@ -129,32 +139,16 @@ def _check_source(bundle: Bundle) -> None:
         raise BundleError(message)
 
 
-def _add(  # noqa: PLR0913 — what one variant needs
-    bundle: Bundle,
-    recipe: Recipe,
-    request: Request,
-    reference: Graph,
-    evaluation: Evaluation,
-    *,
-    budget: Budget,
-    force: bool,
-    progress: Progress,
-) -> Outcome:
+def _add(bench: Bench, recipe: Recipe, request: Request, *, budget: Budget, force: bool) -> Outcome:
+    bundle, progress = bench.bundle, bench.progress
     with workspace(bundle) as directory:
         progress(f"making {recipe.name}", 0, 0)
-        model = recipe.make(request)
+        held = hold_budget(bench, recipe, request, budget)
+        model = recipe.make(held.request)
         graph = directory / Path(recipe.file).name
         write_graph(model, graph)
-        accuracy = evaluate(bundle, reference, graph, evaluation, stability=32, progress=progress)
-        broken = budget.broken(accuracy)
-        if broken:
-            message = (
-                f"{recipe.name} breaks the accuracy budget {budget} ({'; '.join(broken)}): give a wider "
-                "--accuracy-budget, or another recipe; the bundle is as it was"
-            )
-            raise ValidationError(message)
         speed = time_against(bundle, graph, progress=progress)
-        measured = measurement(bundle, graph, accuracy, evaluation, speed)
+        measured = measurement(bundle, graph, held.accuracy, bench.evaluation, speed)
         if measured.slower and not (recipe.for_size or force):
             ratios = ", ".join(f"{each.speedup:.2f}x at {shape}" for shape, each in speed.items())
             message = (
@@ -162,15 +156,19 @@ def _add(  # noqa: PLR0913 — what one variant needs
                 "marked as slower; the bundle is as it was"
             )
             raise UsageError(message)
+        higher = sorted(held.request.higher)
         variant = describe(
             recipe,
             model,
             request.instruction_set,
-            outputs=reference.outputs,
-            fidelity=measured.to_json() | {"budget": str(budget)},
+            outputs=bench.reference.outputs,
+            fidelity=measured.to_json() | {"budget": str(budget), "higher_precision": higher},
         )
+        files = {recipe.file: graph}
+        if held.layers:
+            files |= write_layers(held.layers, higher, recipe.name, directory)
         default = _faster_default(bundle, recipe.name, variant)
-        bundle = add_variant(bundle, recipe.name, variant, {recipe.file: graph}, default=default)
+        bundle = add_variant(bundle, recipe.name, variant, files, default=default)
     return Outcome(
         name=recipe.name,
         variant=bundle.manifest.variants[recipe.name],
@@ -185,6 +183,21 @@ def write_graph(model: onnx.ModelProto, path: Path) -> None:
 
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
+
+
+def layers_file(name: str) -> str:
+    """Give the path inside the bundle of a variant's table of layers."""
+    return f"quantization/{name}.json"
+
+
+def write_layers(layers: Layers, higher: Sequence[str], name: str, directory: Path) -> dict[str, Path]:
+    """Write a variant's table of layers and its plot; give where they are, by path inside the bundle."""
+    table, plot = directory / f"{name}.json", directory / f"{name}.svg"
+    table.write_text(
+        json.dumps(layers.to_json() | {"higher_precision": list(higher)}, indent=1) + "\n", encoding="utf-8"
+    )
+    plot.write_text(bars(layers, higher), encoding="utf-8")
+    return {layers_file(name): table, str(PurePosixPath(layers_file(name)).with_suffix(".svg")): plot}
 
 
 def describe(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertport.quantize.int8 import Int8Emitter, WeightCache
+from bertport.quantize.half import half_precision
+from bertport.quantize.int8 import Int8Emitter
 from bertport.quantize.rewrite import rewrite
+from bertport.quantize.weight_only import WeightOnlyEmitter
 from bertport.runtime.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -14,23 +16,10 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.runtime.machine import InstructionSet
+    from bertport.quantize.request import Request
+    from bertport.quantize.rewrite import Emitter
 
-__all__ = ["RECIPES", "Recipe", "Request", "recipe_named"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a graph is made from."""
-
-    fused: onnx.ModelProto
-    """The fp32 serving graph, fused, its weights in memory; not to be changed."""
-    instruction_set: InstructionSet | None
-    """The CPU instruction set to make it for; None for a CPU of which nothing is known."""
-    weights: WeightCache
-    """Weights in 8 bits, shared by the graphs of a search."""
-    higher: frozenset[str] = field(default_factory=frozenset)
-    """Linear layers to leave in higher precision."""
+__all__ = ["RECIPES", "Recipe", "recipe_named", "searchable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +40,27 @@ class Recipe:
     """Whether the graph depends on the CPU's instruction set."""
     for_size: bool
     """Whether it is meant to be small rather than fast: being slower than fp32 is stated and not refused."""
-    searchable: bool
-    """Whether layers can be left in higher precision to hold an accuracy budget."""
     make: Callable[[Request], onnx.ModelProto]
     """Makes the graph."""
+    emitter: Callable[[Request], Emitter] | None
+    """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
+    where that cannot be."""
 
 
-def _int8_dynamic(request: Request) -> onnx.ModelProto:
-    return rewrite(request.fused, Int8Emitter(weights=request.weights, higher=request.higher))
+def _int8(request: Request) -> Emitter:
+    return Int8Emitter(weights=request.weights, higher=request.higher)
+
+
+def _weights_8(request: Request) -> Emitter:
+    return WeightOnlyEmitter(bits=8, block=64, higher=request.higher)
+
+
+def _weights_4(request: Request) -> Emitter:
+    return WeightOnlyEmitter(bits=4, block=32, higher=request.higher)
+
+
+def _rewritten(emitter: Callable[[Request], Emitter]) -> Callable[[Request], onnx.ModelProto]:
+    return lambda request: rewrite(request.fused, emitter(request))
 
 
 RECIPES: dict[str, Recipe] = {
@@ -72,8 +74,41 @@ RECIPES: dict[str, Recipe] = {
             size=0.25,
             by_instruction_set=True,
             for_size=False,
-            searchable=True,
-            make=_int8_dynamic,
+            make=_rewritten(_int8),
+            emitter=_int8,
+        ),
+        Recipe(
+            name="int8-weight-only",
+            summary="weights in 8 bits by blocks of 64: the nearest to fp32, slower than it on some machines",
+            file="onnx/model_int8_weight_only.onnx",
+            providers=("cpu",),
+            size=0.27,
+            by_instruction_set=False,
+            for_size=True,
+            make=_rewritten(_weights_8),
+            emitter=_weights_8,
+        ),
+        Recipe(
+            name="int4-weight-only",
+            summary="layers in 4 bits by blocks of 32, tables in 8: the smallest, slower than fp32 on some machines",
+            file="onnx/model_int4_weight_only.onnx",
+            providers=("cpu",),
+            size=0.18,
+            by_instruction_set=False,
+            for_size=True,
+            make=_rewritten(_weights_4),
+            emitter=_weights_4,
+        ),
+        Recipe(
+            name="fp16",
+            summary="weights and arithmetic in 16 bits, standard operators, masks that do not overflow",
+            file="onnx/model_fp16.onnx",
+            providers=("cuda", "tensorrt"),
+            size=0.5,
+            by_instruction_set=False,
+            for_size=False,
+            make=half_precision,
+            emitter=None,
         ),
     )
 }
@@ -90,3 +125,8 @@ def recipe_named(name: str, known: Iterable[str] = RECIPES) -> Recipe:
         kind = "recipe"
         raise UnknownNameError(kind, name, known, "see bertport quantize --list")
     return RECIPES[name]
+
+
+def searchable() -> list[str]:
+    """Name the recipes whose layers can be left in higher precision one by one."""
+    return [name for name, row in RECIPES.items() if row.emitter is not None]

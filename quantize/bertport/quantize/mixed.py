@@ -1,0 +1,134 @@
+"""Holding a budget: where the plain recipe breaks it, leave in higher precision the layers that a search finds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertport.quantize.evaluation import Evaluation, evaluate, read_evaluation
+from bertport.quantize.layer_times import linears, saved_milliseconds
+from bertport.quantize.recipes import searchable
+from bertport.quantize.sensitivity import Layers, rank, search
+from bertport.runtime.errors import UsageError, ValidationError
+from bertport.runtime.machine import cpu
+
+if TYPE_CHECKING:
+    import os
+
+    from bertport.compare.graph import Graph
+    from bertport.compare.results import Fidelity
+    from bertport.quantize.budget import Budget
+    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.recipes import Recipe
+    from bertport.quantize.request import Request
+    from bertport.runtime.bundle import Bundle
+
+__all__ = ["Bench", "Held", "hold_budget", "rank_layers"]
+
+RANKING = {"positions": 300, "pairs": 60}
+"""Samples behind each row of the table: KL differs enough between layers to be told on few."""
+SEARCHING = {"positions": 1000, "pairs": 200}
+"""Samples behind each combination of the search: agreement to about 1%."""
+MORE = 4
+"""Layers that are added, one at a time, when what held on the text of the search breaks on held-out text."""
+STABILITY = 32
+"""Texts of each kind on which the effect of batch mates and padding is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What candidates of a bundle are measured with."""
+
+    bundle: Bundle
+    """The bundle."""
+    reference: Graph
+    """Its fp32 serving graph."""
+    evaluation: Evaluation
+    """Held-out samples, which decide."""
+    calibration: str | os.PathLike[str] | None
+    """Text for searching; None for the sample that ships."""
+    progress: Progress
+    """Told of what is done."""
+
+    def accuracy(self, recipe: Recipe, request: Request, samples: Evaluation, *, stability: int = 0) -> Fidelity:
+        """Make a graph and measure it, in memory."""
+        graph = recipe.make(request).SerializeToString()
+        quiet = self.progress if stability else _silent
+        return evaluate(self.bundle, self.reference, graph, samples, stability=stability, progress=quiet)
+
+
+def _silent(stage: str, done: int, count: int) -> None:
+    """Say nothing: the search reports its own steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A graph that holds the budget."""
+
+    request: Request
+    """What it is made from."""
+    accuracy: Fidelity
+    """What was measured of it on the held-out text."""
+    layers: Layers | None
+    """The table of the search; None where the plain recipe held."""
+
+
+def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) -> Held:
+    """Find the graph of a recipe that holds a budget: the plain one, or one with layers in higher precision.
+
+    Raises:
+        ValidationError: when none does; the message tells how near the nearest came.
+    """
+    accuracy = bench.accuracy(recipe, request, bench.evaluation, stability=STABILITY)
+    if not budget.broken(accuracy):
+        return Held(request=request, accuracy=accuracy, layers=None)
+    if recipe.emitter is None:
+        raise _broken(recipe, budget, accuracy, "choose another recipe")
+    layers = rank_layers(bench, recipe, request)
+    samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **SEARCHING)
+    found = search(
+        layers,
+        budget,
+        lambda higher: bench.accuracy(recipe, dataclasses.replace(request, higher=higher), samples),
+        progress=bench.progress,
+    )
+    if not found.held:
+        raise _broken(recipe, budget, found.nearest, "even with every layer in higher precision: choose another recipe")
+    higher = found.higher
+    left = [row.name for row in layers.rows if row.name not in higher]
+    for extra in range(MORE + 1):
+        request = dataclasses.replace(request, higher=higher | frozenset(left[:extra]))
+        accuracy = bench.accuracy(recipe, request, bench.evaluation, stability=STABILITY)
+        if not budget.broken(accuracy):
+            return Held(request=request, accuracy=accuracy, layers=layers)
+    kept = f"with {len(request.higher)} of {len(layers.rows)} layers in higher precision"
+    raise _broken(recipe, budget, accuracy, f"{kept}: choose another recipe")
+
+
+def rank_layers(bench: Bench, recipe: Recipe, request: Request) -> Layers:
+    """Make the table of a recipe's layers, on the text for searching."""
+    samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **RANKING)
+    layers = linears(request.fused)
+    emitter = recipe.emitter
+    if emitter is None:
+        message = f"{recipe.name} has no layers to rank: choose one of {', '.join(searchable())}"
+        raise UsageError(message)
+    return rank(
+        {layer.name: layer.weights.shape for layer in layers},
+        saved_milliseconds(
+            layers, lambda higher: emitter(dataclasses.replace(request, higher=higher)), progress=bench.progress
+        ),
+        lambda higher: bench.accuracy(recipe, dataclasses.replace(request, higher=higher), samples),
+        text=samples.to_json(),
+        machine=cpu().instruction_set,
+        progress=bench.progress,
+    )
+
+
+def _broken(recipe: Recipe, budget: Budget, found: Fidelity, advice: str) -> ValidationError:
+    reasons = "; ".join(budget.broken(found))
+    return ValidationError(
+        f"{recipe.name} breaks the accuracy budget {budget} ({reasons}), {advice}, or give a wider --accuracy-budget; "
+        "the bundle is as it was"
+    )

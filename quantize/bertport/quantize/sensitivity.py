@@ -1,0 +1,175 @@
+"""Which layers accuracy hangs on: leave one out, rank by what it buys, keep the fewest that hold the budget.
+
+The search runs on the calibration text. Whether the budget holds is judged afterwards on text that it never saw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bertport.compare.results import Fidelity
+    from bertport.quantize.budget import Budget
+    from bertport.quantize.evaluation import Progress
+
+    Measure = Callable[[frozenset[str]], Fidelity]
+
+__all__ = ["Layer", "Layers", "Search", "damage", "rank", "search"]
+
+PRUNED = 6
+"""Layers that are tried again in 8 bits once the budget holds, the slowest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What one linear layer costs and gives in 8 bits."""
+
+    name: str
+    """Of the layer."""
+    inputs: int
+    """Rows of its matrix."""
+    outputs: int
+    """Columns of its matrix."""
+    damage: float
+    """By how much KL (in nats) falls when this layer alone is left in higher precision."""
+    saved_ms: float
+    """Milliseconds that 8 bits save in it, at 128 tokens."""
+
+    @property
+    def priority(self) -> float:
+        """KL that leaving it in higher precision buys, for each millisecond that it costs."""
+        # A layer that is no faster in 8 bits comes first if it does any damage; 1 us: the clock tells no less.
+        return self.damage / max(self.saved_ms, 1e-3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The table of a recipe's layers, best candidates for higher precision first."""
+
+    damage: float
+    """KL with every layer in 8 bits, in nats."""
+    rows: tuple[Layer, ...]
+    """By falling priority."""
+    text: dict[str, Any]
+    """What KL was measured on."""
+    machine: str
+    """The instruction set that times were measured with."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the table as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Layers:
+        """Read what `to_json` gave."""
+        rows = tuple(Layer(**row) for row in value["rows"])
+        return cls(damage=value["damage"], rows=rows, text=value["text"], machine=value["machine"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What a search found."""
+
+    higher: frozenset[str]
+    """The layers to leave in higher precision."""
+    held: bool
+    """Whether the budget held on the text of the search."""
+    tried: int
+    """Combinations measured."""
+    nearest: Fidelity
+    """What was measured of this combination, or of the nearest one where none held."""
+
+
+def damage(found: Fidelity) -> float:
+    """Give how far a candidate is from the reference: KL summed over the heads, in nats; without heads 1 - cosine."""
+    heads = [head.kl.value for head in (found.mlm, found.nsp) if head]
+    if heads:
+        return sum(heads)
+    return 1 - found.hidden.cosine.value if found.hidden else 0.0
+
+
+def rank(  # noqa: PLR0913 — the table's columns come from as many places
+    shapes: Mapping[str, tuple[int, int]],
+    saved_ms: Mapping[str, float],
+    measure: Measure,
+    *,
+    text: dict[str, Any],
+    machine: str,
+    progress: Progress,
+) -> Layers:
+    """Leave out one layer at a time, and rank the layers by KL per millisecond.
+
+    Args:
+        shapes: Inputs and outputs of each layer, by name.
+        saved_ms: Milliseconds that 8 bits save in each.
+        measure: Measures the graph with some layers in higher precision.
+        text: What it measures on.
+        machine: The instruction set of this machine.
+        progress: Told of what is done and of how much.
+    """
+    everything = damage(measure(frozenset()))
+    rows = []
+    for done, (name, (inputs, outputs)) in enumerate(shapes.items(), 1):
+        without = damage(measure(frozenset({name})))
+        rows.append(
+            Layer(name=name, inputs=inputs, outputs=outputs, damage=everything - without, saved_ms=saved_ms[name])
+        )
+        progress("leaving out one layer at a time", done, len(shapes))
+    ranked = tuple(sorted(rows, key=lambda row: row.priority, reverse=True))
+    return Layers(damage=everything, rows=ranked, text=text, machine=machine)
+
+
+def search(layers: Layers, budget: Budget, measure: Measure, *, progress: Progress) -> Search:
+    """Find few layers that, left in higher precision, hold a budget.
+
+    The shortest prefix of the ranking that holds it is found by halving, then the slowest members of the prefix are
+    tried in 8 bits again: the ranking takes layers one by one, and some are not needed beside the others.
+
+    Args:
+        layers: The ranked table.
+        budget: The bounds.
+        measure: Measures the graph with some layers in higher precision.
+        progress: Told of what is done and of how much.
+    """
+    tries = _Tries(budget, measure, progress)
+    names = [row.name for row in layers.rows]
+    low, high = 0, len(names)  # of the prefix lengths, `low` does not hold and `high` may
+    if not tries.holds(frozenset(names)):
+        return tries.result(frozenset(names), held=False)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if tries.holds(frozenset(names[:middle])):
+            high = middle
+        else:
+            low = middle
+    kept = set(names[:high])
+    slowest: Sequence[Layer] = sorted(
+        (row for row in layers.rows if row.name in kept), key=lambda row: row.saved_ms, reverse=True
+    )
+    for row in slowest[:PRUNED]:
+        if len(kept) > 1 and tries.holds(frozenset(kept - {row.name})):
+            kept.remove(row.name)
+    return tries.result(frozenset(kept), held=True)
+
+
+class _Tries:
+    """Measures combinations, each once."""
+
+    def __init__(self, budget: Budget, measure: Measure, progress: Progress) -> None:
+        self._budget, self._measure, self._progress = budget, measure, progress
+        self._found: dict[frozenset[str], Fidelity] = {}
+
+    def holds(self, higher: frozenset[str]) -> bool:
+        """Tell whether the budget holds with these layers in higher precision."""
+        if higher not in self._found:
+            self._found[higher] = self._measure(higher)
+            self._progress("searching for the fewest layers in higher precision", len(self._found), 0)
+        return not self._budget.broken(self._found[higher])
+
+    def result(self, higher: frozenset[str], *, held: bool) -> Search:
+        """Give what was found."""
+        return Search(higher=higher, held=held, tried=len(self._found), nearest=self._found[higher])

@@ -1,0 +1,63 @@
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
+from bertport.runtime.errors import BertportError
+
+
+def fidelity(*, top1=1.0, flips=0.0, kl=0.0, cosine=1.0):
+    """The figures that a budget reads."""
+    value = lambda number: SimpleNamespace(value=number)  # noqa: E731 — one line, three uses
+    return SimpleNamespace(
+        mlm=SimpleNamespace(top1_agreement=value(top1), kl=value(kl)),
+        nsp=SimpleNamespace(flips=value(flips)),
+        hidden=SimpleNamespace(cosine=value(cosine)),
+    )
+
+
+@pytest.mark.parametrize("text", ["top1=0.98,nsp=0.005", "kl=0.01", "top1=0.9,kl=0.5,cosine=0.99", NO_BUDGET])
+def test_a_budget_reads_what_it_prints(text):
+    assert str(parse_budget(text)) == text
+
+
+def test_the_default_is_the_documented_one():
+    assert str(DEFAULT_BUDGET) == "top1=0.98,nsp=0.005"
+    assert parse_budget(" top1 = 0.98 , nsp=.005") == DEFAULT_BUDGET
+
+
+@pytest.mark.parametrize("text", ["", "top1", "top1=", "top1=high", "top1=nan", "nsp=-1", "speed=2", "top1=0.9,,"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(BertportError, match=r"is not a limit|unknown limit"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    ("figures", "broken"),
+    [
+        ({}, 0),
+        ({"top1": 0.98, "flips": 0.005}, 0),
+        ({"top1": 0.9799}, 1),
+        ({"flips": 0.0051}, 1),
+        ({"top1": 0.5, "flips": 1.0}, 2),
+        ({"top1": float("nan")}, 1),
+    ],
+)
+def test_bounds_are_inclusive(figures, broken):
+    assert len(DEFAULT_BUDGET.broken(fidelity(**figures))) == broken
+
+
+def test_a_head_that_is_not_there_breaks_nothing():
+    found = fidelity()
+    found.nsp = found.mlm = None
+    assert not DEFAULT_BUDGET.broken(found)
+
+
+def test_the_sentence_tells_both_numbers():
+    [sentence] = DEFAULT_BUDGET.broken(fidelity(top1=0.944))
+    assert sentence == "MLM top-1 agreement is 94.40%, at least 98.00% was asked"
+
+
+def test_every_limit_has_its_own_name():
+    assert [dataclasses.asdict(row)["name"] for row in LIMITS.values()] == list(LIMITS)

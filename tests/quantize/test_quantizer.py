@@ -1,0 +1,179 @@
+"""Adding a variant to a bundle: what is written, and that whatever goes wrong leaves the bundle as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from bertport.quantize import quantizer
+from bertport.quantize.budget import Budget, parse_budget
+from bertport.quantize.evaluation import Speed
+from bertport.quantize.quantizer import quantize
+from bertport.runtime import load
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.errors import BundleError, PathError, UnknownNameError, UsageError, ValidationError
+from tests.quantize.conftest import contents, manifest_of
+
+TWICE = Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)
+FEW = {"positions": 60, "pairs": 8, "budget": Budget(bounds={})}
+
+
+def test_the_bundle_has_one_more_variant_that_answers(quantized):
+    bundle, outcome = quantized
+    assert outcome.name == "int8-dynamic"
+    assert bundle.manifest.variants["int8-dynamic"] == outcome.variant
+    assert not bundle.verify()
+    model = load(bundle.path, variant="int8-dynamic", provider="cpu")
+    answers = model.fill_mask("the [MASK] is small .", top_k=3)
+    assert len(answers) == 3
+    assert 0 < model.next_sentence("he went home .", "she bought milk .")["score"] <= 1
+
+
+def test_the_manifest_tells_everything_that_was_measured(quantized):
+    _, outcome = quantized
+    found = outcome.variant.fidelity
+    accuracy = found["accuracy"]
+    for estimate in (accuracy["mlm"]["top1_agreement"], accuracy["nsp"]["flips"], accuracy["hidden"]["cosine"]):
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+        assert estimate["count"] > 0
+    assert accuracy["nsp"]["largest_change"] >= 0
+    for movement in (accuracy["stability"]["batch_mates"], accuracy["stability"]["padding"]):
+        assert movement["top1_agreement"]["value"] == 1  # a scale per token: neither mates nor padding matter
+        assert movement["kl"]["value"] < 1e-6
+    assert set(found["speed"]) == {"1x16", "1x128"}
+    assert found["text"]["masked_positions"] >= 120
+    assert found["machine"]["instruction_set"]
+    assert found["budget"] == "top1=0.5"
+    assert 0 < found["size"]["of_reference"] < 1
+
+
+def test_a_slower_variant_is_marked_and_never_the_default(quantized):
+    bundle, outcome = quantized
+    if not outcome.measured.slower:
+        pytest.skip("8 bits are faster than fp32 here, even on two layers of width 32")
+    assert outcome.variant.fidelity["slower_than_reference"] is True
+    assert bundle.manifest.default_variant == "fp32"
+
+
+def test_a_slower_variant_is_refused_without_force(bundle_copy, held_out, monkeypatch):
+    slow = dataclasses.replace(TWICE, speedup=0.5)
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": slow})
+    before = contents(bundle_copy)
+    with pytest.raises(UsageError, match=r"slower than fp32 on this machine \(0\.50x at 1x16\): pass --force"):
+        quantize(bundle_copy, text=held_out, **FEW)
+    assert contents(bundle_copy) == before
+
+
+def test_a_faster_variant_within_its_budget_becomes_the_default(bundle_copy, held_out, monkeypatch):
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
+    few = FEW | {"budget": parse_budget("top1=0.1")}
+    [outcome] = quantize(bundle_copy, text=held_out, **few)
+    assert outcome.default
+    assert load(bundle_copy).variant == "int8-dynamic"
+
+
+def test_without_a_budget_the_default_stays(bundle_copy, held_out, monkeypatch):
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
+    quantize(bundle_copy, text=held_out, **FEW)
+    assert Bundle.open(bundle_copy).manifest.default_variant == "fp32"
+
+
+def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_copy, held_out):
+    before = contents(bundle_copy)
+    few = FEW | {"budget": parse_budget("kl=0.0000001")}
+    with pytest.raises(ValidationError, match=r"KL divergence is 0\.\d+, at most 0\.00000 was asked.*as it was"):
+        quantize(bundle_copy, text=held_out, calibration=held_out, **few)
+    assert contents(bundle_copy) == before
+    assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
+
+
+def test_a_search_leaves_layers_in_higher_precision_and_saves_its_table(bundle_copy, held_out, quantized):
+    plain = quantized[1].measured.accuracy.mlm.kl.value
+    few = FEW | {"budget": Budget(bounds={"kl": plain * 0.7}), "force": True}
+    [outcome] = quantize(bundle_copy, text=held_out, calibration=held_out, **few)
+    assert outcome.measured.accuracy.mlm.kl.value <= plain * 0.7
+    higher = outcome.variant.fidelity["higher_precision"]
+    assert 0 < len(higher) <= 11
+    bundle = Bundle.open(bundle_copy)
+    assert {"quantization/int8-dynamic.json", "quantization/int8-dynamic.svg"} <= set(bundle.manifest.files)
+    assert not bundle.verify()
+
+
+def test_a_variant_that_is_there_is_not_made_again(quantized, held_out):
+    with pytest.raises(UsageError, match=r"has the variant 'int8-dynamic' already: pass --overwrite"):
+        quantize(quantized[0].path, text=held_out, **FEW)
+
+
+def test_overwriting_leaves_one_copy(bundle_copy, held_out):
+    for overwrite in (False, True, True):
+        quantize(bundle_copy, text=held_out, overwrite=overwrite, force=True, **FEW)
+    bundle = Bundle.open(bundle_copy)
+    assert not bundle.verify()
+    assert len([path for path in bundle.manifest.files if "int8_dynamic" in path]) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("where", ["time_against", "hold_budget", "write_graph"])
+def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch, error, where):
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(quantizer, where, stop)
+    before = contents(bundle_copy)
+    with pytest.raises(Exception if isinstance(error, Exception) else KeyboardInterrupt):
+        quantize(bundle_copy, text=held_out, **FEW)
+    assert contents(bundle_copy) == before
+    assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
+
+
+def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch):
+    from bertport.quantize import commit
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commit, "write_manifest", full)
+    before = contents(bundle_copy)
+    with pytest.raises(PathError, match="No space left"):
+        quantize(bundle_copy, text=held_out, force=True, **FEW)
+    assert contents(bundle_copy) == before
+
+
+def test_a_damaged_fp32_graph_is_not_quantized(bundle_copy, held_out):
+    path = bundle_copy / "onnx" / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match="is not the file that was exported"):
+        quantize(bundle_copy, text=held_out, **FEW)
+
+
+def test_what_is_not_there_is_refused(tmp_path, bundle_copy, held_out):
+    with pytest.raises(PathError, match="no bundle at"):
+        quantize(tmp_path / "nowhere")
+    with pytest.raises(UnknownNameError, match=r"unknown recipe 'int3'.*available: int8-dynamic"):
+        quantize(bundle_copy, ["int3"])
+    with pytest.raises(UnknownNameError, match="unknown instruction set 'mmx'"):
+        quantize(bundle_copy, isa="mmx", text=held_out)
+    manifest = manifest_of(bundle_copy)
+    assert set(manifest["variants"]) == {"portable", "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read"),
+        (b"", "holds no text"),
+        (b"one line\n", "too short"),
+        (b"\n".join([b"a b c"] * 20), "too short: it gives"),
+        (b"caf\xe9\n" * 20, "line 1: not UTF-8"),
+        (b"word " * 40_000, "line 1: longer than"),
+    ],
+)
+def test_text_that_cannot_be_used_is_refused(bundle_copy, tmp_path, content, message):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    before = contents(bundle_copy)
+    with pytest.raises((UsageError, PathError), match=message):
+        quantize(bundle_copy, text=path, positions=2000)
+    assert contents(bundle_copy) == before
