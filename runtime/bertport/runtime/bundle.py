@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-__all__ = ["MANIFEST", "Bundle", "describe_files", "file_sha256", "new_bundle", "refuse_existing", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "Bundle",
+    "describe_files",
+    "file_sha256",
+    "new_bundle",
+    "no_room",
+    "refuse_existing",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
 UNHASHED = frozenset({MANIFEST, "README.md"})
@@ -99,6 +109,30 @@ class Bundle:
                 message = f"{path} is not the file that was exported ({found}): copy the bundle again, or export again"
                 raise BundleError(message)
 
+    @contextmanager
+    def checking(self, names: Iterable[str]) -> Iterator[None]:
+        """Do what `check` does beside the block, which hashing lets run, and raise what it raises when the block ends.
+
+        Raises:
+            BundleError: for the first file that is missing, changed or outside the bundle.
+        """
+        found: list[Exception] = []
+
+        def check() -> None:
+            try:
+                self.check(names)
+            except Exception as error:  # noqa: BLE001 — raised below, in the caller's thread
+                found.append(error)
+
+        thread = threading.Thread(target=check)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+        if found:
+            raise found[0]
+
     def verify(self) -> tuple[str, ...]:
         """Check every listed file.
 
@@ -154,6 +188,7 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
         PathError: when the target exists and `overwrite` is false, or cannot be written.
     """
     refuse_existing(target, overwrite=overwrite)
+    made = [each for each in target.parents if not each.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
@@ -169,6 +204,9 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
         raise no_room(error, target) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        for each in made:  # innermost first; with the bundle in them they are not empty, and stay
+            with suppress(OSError):
+                each.rmdir()
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
