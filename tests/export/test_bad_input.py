@@ -139,6 +139,31 @@ def test_a_difference_beyond_the_tolerance(refused, tiny_checkpoint):
     assert "element [" in message
 
 
+def test_an_operation_that_the_opset_cannot_express(checkpoint, change_config, refused, monkeypatch):
+    """PyTorch's exporter has no such activation in any opset; its page of advice becomes one sentence."""
+    import torch
+    from transformers.activations import ACT2FN
+
+    class Unknown(torch.nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x)
+
+    monkeypatch.setitem(ACT2FN, "bessel", Unknown)
+    change_config(checkpoint, hidden_act="bessel")
+    message = refused(checkpoint)
+    assert "cannot be traced with opset 17" in message
+    assert "choose another --opset" in message
+
+
+def test_folders_made_for_a_failed_export_are_removed(tiny_checkpoint, tmp_path):
+    out = tmp_path / "a" / "b" / "out"
+    result = CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(out), "--atol", "1e-9"])
+    assert result.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+    assert CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(out)]).exit_code == 0
+    assert [each.name for each in out.parent.iterdir()] == ["out"]
+
+
 class TestOutputThatExists:
     """Refused without --overwrite; a bundle is replaced with it, anything else never."""
 

@@ -65,6 +65,8 @@ def _front_matter(manifest: Manifest) -> str:
         lines += ["language:", *(f"  - {language}" for language in manifest.languages)]
     if manifest.licence:
         lines.append(f"license: {manifest.licence}")
+    if manifest.source.revision:
+        lines.append(f"base_model: {manifest.source.name}")
     if "mlm" in manifest.heads:
         lines.append("pipeline_tag: fill-mask")
     lines += ["tags:", "  - bert", "  - onnx", "  - bertport", "---"]

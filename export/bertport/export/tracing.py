@@ -7,7 +7,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import UsageError
+from bertport.runtime.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,9 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
         model: the model, in evaluation mode.
         opset: version of the standard operator set.
         path: the file to write; weights over 2 GB go to `<path>_data` beside it.
+
+    Raises:
+        CheckpointError: when it has an operation that this opset cannot express.
     """
     from optimum.exporters.onnx.convert import export_pytorch  # type: ignore[import-untyped]  # it ships no types
     from optimum.exporters.onnx.model_configs import BertOnnxConfig  # type: ignore[import-untyped]  # the same
@@ -76,7 +79,12 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
     with _quiet():
         config: Any = BertWithHeadsOnnxConfig(model.config, task="feature-extraction")
         shapes = {"batch_size": 2, "sequence_length": min(8, model.config.max_position_embeddings)}
-        export_pytorch(model, config, opset, path, input_shapes=shapes)
+        try:
+            export_pytorch(model, config, opset, path, input_shapes=shapes)
+        except (RuntimeError, NotImplementedError) as error:  # the exporter's own errors derive from RuntimeError
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            message = f"the model cannot be traced with opset {opset} ({reason}): choose another --opset"
+            raise CheckpointError(message) from error
 
 
 @contextmanager

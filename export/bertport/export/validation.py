@@ -89,7 +89,8 @@ def worst_difference(expected: NDArray[np.float32], found: NDArray[np.float32]) 
     if not expected.size:
         return 0.0, []
     with np.errstate(invalid="ignore"):  # infinity minus infinity
-        difference = np.abs(expected - found)
+        difference = expected - found
+    np.abs(difference, out=difference)
     np.copyto(difference, np.inf, where=~np.isfinite(difference))
     element = np.unravel_index(int(difference.argmax()), difference.shape)
     return float(difference[element]), [int(index) for index in element]
