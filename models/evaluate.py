@@ -29,9 +29,9 @@ from pretraining.vocabulary import special_tokens
 
 DEFAULT = Path(__file__).parent / "default"
 SEED = 20_261_123
-LENGTHS = {128: 2048, 512: 256}
-"""Rows by their length in tokens: 2,048 pairs with 38,912 masked tokens, and 256 with 19,456."""
-SENTENCES = 400
+LENGTHS = {128: 2048, 512: 128}
+"""Rows by their length in tokens: 2,048 pairs with 38,912 masked tokens, and 128 with 9,728."""
+SENTENCES = 200
 EXISTING = click.Path(exists=True, path_type=Path)
 
 

@@ -97,7 +97,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, *, max_length: int) ->
         **SPECIAL,
     }
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    tokenizer.save(str(directory / "tokenizer.json"), pretty=False)
     (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     entries = sorted(vocabulary, key=vocabulary.__getitem__)
     (directory / "vocab.txt").write_text("\n".join(entries) + "\n", encoding="utf-8")
