@@ -76,7 +76,6 @@ def test(*arguments: str) -> None:
 def docs() -> None:
     """Write the page of commands, and what the examples print into the README and the pages."""
     call(executable(environment("dev"), "python"), "docs/generate_cli.py")
-    call(executable(environment("dev"), "python"), "docs/generate_cli.py")
     os.environ["BERTPORT_REWRITE_DOCS"] = "1"
     test("tests/docs/test_examples.py", "tests/docs/test_readme.py")
 
