@@ -9,7 +9,7 @@ import pytest
 from bertport.quantize import quantizer
 from bertport.quantize.budget import Budget, parse_budget
 from bertport.quantize.evaluation import Speed
-from bertport.quantize.quantizer import quantize
+from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import BundleError, PathError, UnknownNameError, UsageError, ValidationError
@@ -61,21 +61,21 @@ def test_a_slower_variant_is_refused_without_force(bundle_copy, held_out, monkey
     monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": slow})
     before = contents(bundle_copy)
     with pytest.raises(UsageError, match=r"slower than fp32 on this machine \(0\.50x at 1x16\): pass --force"):
-        quantize(bundle_copy, text=held_out, **FEW)
+        quantize(bundle_copy, options=Options(text=held_out, **FEW))
     assert contents(bundle_copy) == before
 
 
 def test_a_faster_variant_within_its_budget_becomes_the_default(bundle_copy, held_out, monkeypatch):
     monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
     few = FEW | {"budget": parse_budget("top1=0.1")}
-    [outcome] = quantize(bundle_copy, text=held_out, **few)
+    [outcome] = quantize(bundle_copy, options=Options(text=held_out, **few))
     assert outcome.default
     assert load(bundle_copy).variant == "int8-dynamic"
 
 
 def test_without_a_budget_the_default_stays(bundle_copy, held_out, monkeypatch):
     monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
-    quantize(bundle_copy, text=held_out, **FEW)
+    quantize(bundle_copy, options=Options(text=held_out, **FEW))
     assert Bundle.open(bundle_copy).manifest.default_variant == "fp32"
 
 
@@ -83,7 +83,7 @@ def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_cop
     before = contents(bundle_copy)
     few = FEW | {"budget": parse_budget("kl=0.0000001")}
     with pytest.raises(ValidationError, match=r"KL divergence is 0\.\d+, at most 0\.00000 was asked.*as it was"):
-        quantize(bundle_copy, text=held_out, calibration=held_out, **few)
+        quantize(bundle_copy, options=Options(text=held_out, calibration=held_out, **few))
     assert contents(bundle_copy) == before
     assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
 
@@ -91,7 +91,7 @@ def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_cop
 def test_a_search_leaves_layers_in_higher_precision_and_saves_its_table(bundle_copy, held_out, quantized):
     plain = quantized[1].measured.accuracy.mlm.kl.value
     few = FEW | {"budget": Budget(bounds={"kl": plain * 0.7}), "force": True}
-    [outcome] = quantize(bundle_copy, text=held_out, calibration=held_out, **few)
+    [outcome] = quantize(bundle_copy, options=Options(text=held_out, calibration=held_out, **few))
     assert outcome.measured.accuracy.mlm.kl.value <= plain * 0.7
     higher = outcome.variant.fidelity["higher_precision"]
     assert 0 < len(higher) <= 11
@@ -102,12 +102,12 @@ def test_a_search_leaves_layers_in_higher_precision_and_saves_its_table(bundle_c
 
 def test_a_variant_that_is_there_is_not_made_again(quantized, held_out):
     with pytest.raises(UsageError, match=r"has the variant 'int8-dynamic' already: pass --overwrite"):
-        quantize(quantized[0].path, text=held_out, **FEW)
+        quantize(quantized[0].path, options=Options(text=held_out, **FEW))
 
 
 def test_overwriting_leaves_one_copy(bundle_copy, held_out):
     for overwrite in (False, True, True):
-        quantize(bundle_copy, text=held_out, overwrite=overwrite, force=True, **FEW)
+        quantize(bundle_copy, options=Options(text=held_out, overwrite=overwrite, force=True, **FEW))
     bundle = Bundle.open(bundle_copy)
     assert not bundle.verify()
     assert len([path for path in bundle.manifest.files if "int8_dynamic" in path]) == 1
@@ -122,7 +122,7 @@ def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monk
     monkeypatch.setattr(quantizer, where, stop)
     before = contents(bundle_copy)
     with pytest.raises(Exception if isinstance(error, Exception) else KeyboardInterrupt):
-        quantize(bundle_copy, text=held_out, **FEW)
+        quantize(bundle_copy, options=Options(text=held_out, **FEW))
     assert contents(bundle_copy) == before
     assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
 
@@ -136,7 +136,7 @@ def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, hel
     monkeypatch.setattr(commit, "write_manifest", full)
     before = contents(bundle_copy)
     with pytest.raises(PathError, match="No space left"):
-        quantize(bundle_copy, text=held_out, force=True, **FEW)
+        quantize(bundle_copy, options=Options(text=held_out, force=True, **FEW))
     assert contents(bundle_copy) == before
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_fp32_graph_is_not_quantized(bundle_copy, held_out):
     path = bundle_copy / "onnx" / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BundleError, match="is not the file that was exported"):
-        quantize(bundle_copy, text=held_out, **FEW)
+        quantize(bundle_copy, options=Options(text=held_out, **FEW))
 
 
 def test_what_is_not_there_is_refused(tmp_path, bundle_copy, held_out):
@@ -153,7 +153,7 @@ def test_what_is_not_there_is_refused(tmp_path, bundle_copy, held_out):
     with pytest.raises(UnknownNameError, match=r"unknown recipe 'int3'.*available: int8-dynamic"):
         quantize(bundle_copy, ["int3"])
     with pytest.raises(UnknownNameError, match="unknown instruction set 'mmx'"):
-        quantize(bundle_copy, isa="mmx", text=held_out)
+        quantize(bundle_copy, options=Options(isa="mmx", text=held_out))
     manifest = manifest_of(bundle_copy)
     assert set(manifest["variants"]) == {"portable", "fp32"}
 
@@ -175,5 +175,5 @@ def test_text_that_cannot_be_used_is_refused(bundle_copy, tmp_path, content, mes
         path.write_bytes(content)
     before = contents(bundle_copy)
     with pytest.raises((UsageError, PathError), match=message):
-        quantize(bundle_copy, text=path, positions=2000)
+        quantize(bundle_copy, options=Options(text=path, positions=2000))
     assert contents(bundle_copy) == before

@@ -11,7 +11,8 @@ import click
 
 from bertport.quantize import render
 from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
-from bertport.quantize.recipes import RECIPES
+from bertport.quantize.failures import explained, stoppable
+from bertport.quantize.recipes import RECIPES, Recipe
 from bertport.quantize.target import AUTO, CHOICES
 from bertport.runtime.errors import UsageError
 
@@ -46,7 +47,10 @@ class ProgressLine:
         self._stream.flush()
         self._stage = stage
 
-    def close(self) -> None:
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
         """End the line."""
         if self._live and self._stage:
             self._stream.write("\n")
@@ -82,6 +86,8 @@ class ProgressLine:
 @click.option("--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs, at most.")
 @click.option("--overwrite", is_flag=True, help="Make a variant again that the bundle has already.")
 @click.option("--force", is_flag=True, help="Add a variant that is slower than fp32 here, marked as such.")
+@click.option("--remeasure", is_flag=True, help="Measure the variants that BUNDLE has, again, on this machine.")
+@click.option("--explain", is_flag=True, help="Print what each layer costs in lower precision, and what it saves.")
 @click.option("--list", "list_recipes", is_flag=True, help="Print the table of recipes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def quantize(  # noqa: PLR0913 — one parameter per option
@@ -96,6 +102,8 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     pairs: int,
     overwrite: bool,
     force: bool,
+    remeasure: bool,
+    explain: bool,
     list_recipes: bool,
     as_json: bool,
 ) -> None:
@@ -104,40 +112,53 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     A variant that breaks its accuracy budget or is slower than fp32 is not added. Needs bertport[cpu,quantize].
     """
     if list_recipes:
-        rows = [{key: value for key, value in _fields(each).items() if key != "make"} for each in RECIPES.values()]
+        rows = [_values(each) for each in RECIPES.values()]
         click.echo(json.dumps(rows, indent=2) if as_json else render.recipes())
         return
     if bundle is None:
         message = "no bundle was given: bertport quantize BUNDLE, or --list for the recipes"
         raise UsageError(message)
+    from bertport.quantize.quantizer import Options
     from bertport.quantize.quantizer import quantize as run_quantize
+    from bertport.quantize.remeasure import explain as run_explain
+    from bertport.quantize.remeasure import remeasure as run_remeasure
 
     progress = ProgressLine(sys.stderr)
-    try:
-        outcomes = run_quantize(
-            bundle,
-            recipes,
-            isa=isa,
-            budget=parse_budget(budget),
-            text=text,
-            calibration=calibration,
-            positions=positions,
-            pairs=pairs,
-            overwrite=overwrite,
-            force=force,
-            progress=progress,
-        )
-    finally:
-        progress.close()
+    options = Options(
+        isa=isa,
+        budget=parse_budget(budget),
+        text=text,
+        calibration=calibration,
+        positions=positions,
+        pairs=pairs,
+        overwrite=overwrite,
+        force=force,
+        progress=progress,
+    )
+    with stoppable(), explained(bundle), progress:
+        if explain:
+            tables = {name: run_explain(bundle, name, options=options) for name in recipes or [next(iter(RECIPES))]}
+        else:
+            outcomes = (run_remeasure if remeasure else run_quantize)(bundle, recipes, options=options)
+    if explain:
+        for name, (layers, higher) in tables.items():
+            value = layers.to_json() | {"higher_precision": higher}
+            click.echo(json.dumps(value, indent=2) if as_json else render.layers(name, layers, higher))
+        return
     if as_json:
         entries = {each.name: dataclasses.asdict(each.variant) for each in outcomes}
         click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
     for each in outcomes:
         click.echo(render.figures(each.name, each.measured))
+        higher = (each.variant.fidelity or {}).get("higher_precision", [])
+        if higher:
+            click.echo(f"in higher precision to hold the budget: {', '.join(higher)}")
         if each.default:
-            click.echo(f"{each.name} is now the bundle's default on the CPU")
+            click.echo(f"{each.name} is the bundle's default on the CPU")
 
 
-def _fields(row: object) -> dict[str, object]:
-    return {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}  # type: ignore[arg-type]  # a row
+def _values(row: Recipe) -> dict[str, object]:
+    """Give a row of the table without its functions."""
+    values = {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
+    return {key: value for key, value in values.items() if not callable(value)}

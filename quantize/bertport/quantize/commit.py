@@ -13,9 +13,9 @@ from bertport.runtime.bundle import Bundle, file_sha256, no_room, write_manifest
 from bertport.runtime.manifest import FileEntry, Manifest, Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["add_variant", "workspace"]
+__all__ = ["add_files", "add_variant", "replace_figures", "workspace"]
 
 
 @contextmanager
@@ -82,6 +82,29 @@ def add_variant(
     for superseded in set(bundle.manifest.files) - set(manifest.files):
         with suppress(OSError):  # not listed any more: it only takes up room
             (bundle.path / superseded).unlink(missing_ok=True)
+    return Bundle.open(bundle.path)
+
+
+def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: str) -> Bundle:
+    """Commit new figures of a variant whose files stay as they are."""
+    manifest = dataclasses.replace(
+        bundle.manifest, variants=bundle.manifest.variants | {name: variant}, default_variant=default
+    )
+    write_manifest(bundle.path, manifest)
+    return Bundle.open(bundle.path)
+
+
+def add_files(bundle: Bundle, write: Callable[[Path], Mapping[str, Path]]) -> Bundle:
+    """Add files that belong to no variant's graph; `write` makes them in a directory it is given."""
+    with workspace(bundle) as directory:
+        made = write(directory)
+        entries = {path: FileEntry(size=file.stat().st_size, sha256=file_sha256(file)) for path, file in made.items()}
+        for path, file in made.items():
+            target = bundle.path / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+        files = dict(sorted((bundle.manifest.files | entries).items()))
+        write_manifest(bundle.path, dataclasses.replace(bundle.manifest, files=files))
     return Bundle.open(bundle.path)
 
 

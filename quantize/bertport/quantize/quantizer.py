@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,8 +28,9 @@ from bertport.quantize.recipes import RECIPES, Recipe, recipe_named
 from bertport.quantize.request import Request
 from bertport.quantize.target import AUTO, saturates, target
 from bertport.runtime.bundle import Bundle
-from bertport.runtime.errors import BundleError, UsageError
+from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.manifest import Variant
+from bertport.runtime.providers import PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
     import os
@@ -38,10 +40,11 @@ if TYPE_CHECKING:
 
     from bertport.quantize.sensitivity import Layers
     from bertport.runtime.machine import InstructionSet
+    from bertport.runtime.providers import Provider
 
     Progress = Callable[[str, int, int], None]
 
-__all__ = ["Outcome", "quantize"]
+__all__ = ["Options", "Outcome", "quantize"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +65,39 @@ def _silent(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the 
     return
 
 
-def quantize(  # noqa: PLR0913 — the command's options, each with its default
-    path: str | os.PathLike[str],
-    recipes: Iterable[str] = (),
-    *,
-    isa: str = AUTO,
-    budget: Budget = DEFAULT_BUDGET,
-    text: str | os.PathLike[str] | None = None,
-    calibration: str | os.PathLike[str] | None = None,
-    positions: int = POSITIONS,
-    pairs: int = PAIRS,
-    overwrite: bool = False,
-    force: bool = False,
-    progress: Progress | None = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to make and measure variants."""
+
+    isa: str = AUTO
+    """The instruction set to make them for, as in `target.CHOICES`."""
+    budget: Budget = DEFAULT_BUDGET
+    """How far from fp32 they may be."""
+    text: str | os.PathLike[str] | None = None
+    """Held-out text to measure accuracy on; None for the sample that ships."""
+    calibration: str | os.PathLike[str] | None = None
+    """Text for the search and for calibration; None for the other sample that ships."""
+    positions: int = POSITIONS
+    """Masked positions to measure on, about."""
+    pairs: int = PAIRS
+    """Sentence pairs to measure on, at most."""
+    overwrite: bool = False
+    """Whether a variant that is there may be made again."""
+    force: bool = False
+    """Whether one that is slower than fp32 here is written all the same, and marked."""
+    progress: Progress = _silent
+    """Told of the stage, what is done of it, and how much there is."""
+
+
+def quantize(
+    path: str | os.PathLike[str], recipes: Iterable[str] = (), *, options: Options | None = None
 ) -> list[Outcome]:
     """Add variants to a bundle, each measured against fp32 on this machine.
 
     Args:
         path: The bundle's directory.
         recipes: Names of recipes; the first of the table when there are none.
-        isa: The instruction set to make them for, as in `target.CHOICES`.
-        budget: How far from fp32 they may be.
-        text: Held-out text to measure accuracy on; None for the sample that ships.
-        calibration: Text for the search and for calibration; None for the other sample that ships.
-        positions: Masked positions to measure on, about.
-        pairs: Sentence pairs to measure on, at most.
-        overwrite: Whether a variant that is there may be made again.
-        force: Whether one that is slower than fp32 here is written all the same, and marked.
-        progress: Told of the stage, what is done of it, and how much there is.
+        options: How to make and measure them.
 
     Returns:
         What was added, in the order of the recipes. Each is committed before the next is begun.
@@ -98,38 +106,70 @@ def quantize(  # noqa: PLR0913 — the command's options, each with its default
         PathError, BundleError: when there is no bundle, it is damaged, or it cannot be written.
         UnknownNameError: for a recipe or instruction set that there is not.
         UsageError: for a variant that is there already, or is slower than fp32.
+        ProviderError: for a recipe whose providers are not here.
         ValidationError: for a variant that breaks its budget. What was not added leaves the bundle as it was.
     """
-    progress = progress or _silent
+    options = options or Options()
     rows = [recipe_named(name) for name in dict.fromkeys(recipes)] or [next(iter(RECIPES.values()))]
-    instruction_set = target(isa)
+    instruction_set = target(options.isa)
     bundle = Bundle.open(path)
-    _check_source(bundle)
     for row in rows:
-        if row.name in bundle.manifest.variants and not overwrite:
+        if row.name in bundle.manifest.variants and not options.overwrite:
             message = (
                 f"the bundle at {bundle.path} has the variant {row.name!r} already: pass --overwrite to make it again, "
                 "or --remeasure to refresh its figures"
             )
             raise UsageError(message)
-    evaluation = read_evaluation(bundle, text, sample="evaluation", positions=positions, pairs=pairs)
-    progress("fusing the fp32 graph", 0, 0)
-    reference = open_reference(bundle)
-    plain = load_plain(bundle.file(bundle.manifest.variants[REFERENCE].file))
-    fused = fuse(bundle.file(bundle.manifest.variants[REFERENCE].file), bundle.manifest.architecture)
+        if not options.force:
+            provider_for(row)
+    bench = prepare(bundle, options)
+    options.progress("fusing the fp32 graph", 0, 0)
+    plain, fused = read_fused(bundle)
     weights = WeightCache(saturating=saturates(instruction_set))
+    request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
     outcomes = []
     for row in rows:
-        request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
-        bench = Bench(
-            bundle=Bundle.open(path),
-            reference=reference,
-            evaluation=evaluation,
-            calibration=calibration,
-            progress=progress,
-        )
-        outcomes.append(_add(bench, row, request, budget=budget, force=force))
+        outcomes.append(_add(bench, row, request, options))
+        bench = dataclasses.replace(bench, bundle=Bundle.open(path))
     return outcomes
+
+
+def prepare(bundle: Bundle, options: Options) -> Bench:
+    """Read the held-out text and open the fp32 graph."""
+    _check_source(bundle)
+    evaluation = read_evaluation(
+        bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs
+    )
+    return Bench(
+        bundle=bundle,
+        reference=open_reference(bundle),
+        evaluation=evaluation,
+        calibration=options.calibration,
+        progress=options.progress,
+    )
+
+
+def read_fused(bundle: Bundle) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Read the fp32 serving graph, as it is and fused."""
+    path = bundle.file(bundle.manifest.variants[REFERENCE].file)
+    return load_plain(path), fuse(path, bundle.manifest.architecture)
+
+
+def provider_for(recipe: Recipe) -> Provider:
+    """Give the first of a recipe's providers that works here.
+
+    Raises:
+        ProviderError: when none does.
+    """
+    usable = onnxruntime().get_available_providers()
+    for name in recipe.providers:
+        if PROVIDERS[name].ort in usable:
+            return PROVIDERS[name]
+    message = (
+        f"{recipe.name} is for {' and '.join(recipe.providers)}, which this machine does not have, so it cannot be "
+        "loaded and timed here: quantize on a machine that does, or pass --force to add it measured on the CPU only"
+    )
+    raise ProviderError(message)
 
 
 def _check_source(bundle: Bundle) -> None:
@@ -139,8 +179,8 @@ def _check_source(bundle: Bundle) -> None:
         raise BundleError(message)
 
 
-def _add(bench: Bench, recipe: Recipe, request: Request, *, budget: Budget, force: bool) -> Outcome:
-    bundle, progress = bench.bundle, bench.progress
+def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Outcome:
+    bundle, progress, budget = bench.bundle, bench.progress, options.budget
     with workspace(bundle) as directory:
         progress(f"making {recipe.name}", 0, 0)
         held = hold_budget(bench, recipe, request, budget)
@@ -149,7 +189,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, *, budget: Budget, forc
         write_graph(model, graph)
         speed = time_against(bundle, graph, progress=progress)
         measured = measurement(bundle, graph, held.accuracy, bench.evaluation, speed)
-        if measured.slower and not (recipe.for_size or force):
+        if measured.slower and not (recipe.for_size or options.force):
             ratios = ", ".join(f"{each.speedup:.2f}x at {shape}" for shape, each in speed.items())
             message = (
                 f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it all the same, "
@@ -167,7 +207,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, *, budget: Budget, forc
         files = {recipe.file: graph}
         if held.layers:
             files |= write_layers(held.layers, higher, recipe.name, directory)
-        default = _faster_default(bundle, recipe.name, variant)
+        default = faster_default(bundle, recipe.name, variant)
         bundle = add_variant(bundle, recipe.name, variant, files, default=default)
     return Outcome(
         name=recipe.name,
@@ -224,7 +264,7 @@ def describe(
     )
 
 
-def _faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
+def faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
     """Make the fastest variant for the CPU that was measured within a budget the bundle's default.
 
     A provider that the default is not for gets fp32, as before.

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from bertport.compare.results import Movement
     from bertport.quantize.evaluation import Measurement
+    from bertport.quantize.sensitivity import Layers
 
-__all__ = ["figures", "recipes", "table"]
+__all__ = ["figures", "layers", "recipes", "table"]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -69,6 +70,25 @@ def figures(name: str, measured: Measurement) -> str:
     if measured.slower:
         lines.append("SLOWER than fp32 on this machine")
     return "\n".join(lines)
+
+
+def layers(name: str, found: Layers, higher: Sequence[str]) -> str:
+    """Give the table of a recipe's layers, those whose higher precision buys most first."""
+    rows = [("layer", "matrix", "KL it costs", "ms it saves", "KL per ms", "precision")]
+    rows += [
+        (
+            row.name,
+            f"{row.inputs} x {row.outputs}",
+            f"{row.damage:+.6f}",
+            f"{row.saved_ms:+.3f}",
+            f"{row.priority:+.6f}",
+            "higher" if row.name in higher else "",
+        )
+        for row in found.rows
+    ]
+    text = f"{found.text['masked_positions']:,} positions and {found.text['pairs']:,} pairs of {found.text['name']}"
+    summary = f"{name}: KL {found.damage:.6f} nats with every layer in lower precision, on {text} ({found.machine})"
+    return f"{table(rows)}\n{summary}"
 
 
 def _row(title: str, estimate: Any, form: str, unit: str) -> tuple[str, str, str, str]:  # noqa: ANN401 — an Estimate

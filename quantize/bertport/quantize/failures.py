@@ -1,0 +1,68 @@
+"""What cannot be foreseen, in a sentence: an interruption, and a machine without enough memory."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import BertportError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+__all__ = ["InterruptionError", "OutOfMemoryError", "explained", "stoppable"]
+
+SIGNS = ("bad_alloc", "Failed to allocate memory")
+"""What ONNX Runtime's messages say when memory ran out."""
+
+
+class InterruptionError(BertportError):
+    """The user, or the system, stopped it."""
+
+    exit_code = 130
+
+
+class OutOfMemoryError(BertportError, MemoryError):
+    """The machine has not enough memory."""
+
+
+@contextmanager
+def explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an interruption or a lack of memory into an error with a sentence; `path` is the bundle's."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = f"interrupted: what was not finished is not in the bundle at {path}, which is as it was before it"
+        raise InterruptionError(message) from None
+    except Exception as error:
+        if not _is_memory(error):
+            raise
+        message = (
+            f"out of memory while quantizing {path}, which is as it was: it takes about five times the fp32 graph's "
+            "size; free some memory, or use a larger machine"
+        )
+        raise OutOfMemoryError(message) from error
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS):
+            return True
+        error = error.__cause__
+    return False
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does, so that what was begun is tidied up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,107 @@
+"""Measuring the variants that a bundle has, again, on this machine; and the table of a variant's layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from bertport.quantize.commit import add_files, replace_figures
+from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
+from bertport.quantize.int8 import WeightCache
+from bertport.quantize.mixed import STABILITY, rank_layers
+from bertport.quantize.quantizer import (
+    Options,
+    Outcome,
+    faster_default,
+    layers_file,
+    prepare,
+    read_fused,
+    write_layers,
+)
+from bertport.quantize.recipes import RECIPES, recipe_named
+from bertport.quantize.request import Request
+from bertport.quantize.sensitivity import Layers
+from bertport.quantize.target import saturates, target
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+__all__ = ["explain", "remeasure"]
+
+
+def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, options: Options) -> list[Outcome]:
+    """Measure quantized variants again on this machine, and put the figures into the manifest.
+
+    No graph changes. A variant that is now slower than fp32 stays, marked; the default is chosen anew.
+
+    Args:
+        path: The bundle's directory.
+        names: Of variants; all that were made by a recipe for the CPU when there are none.
+        options: How to measure.
+
+    Raises:
+        UnknownNameError: for a variant that the bundle does not have.
+        UsageError: when it has no quantized variant.
+    """
+    bundle = Bundle.open(path)
+    made = [name for name, each in bundle.manifest.variants.items() if each.recipe in RECIPES]
+    chosen = list(dict.fromkeys(names)) or [name for name in made if "cpu" in bundle.manifest.variants[name].providers]
+    for name in chosen:
+        if name not in made:
+            kind = "quantized variant"
+            raise UnknownNameError(kind, name, made)
+    if not chosen:
+        message = f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
+        raise UsageError(message)
+    outcomes = []
+    bench = prepare(bundle, options)
+    for name in chosen:
+        variant = bundle.manifest.variants[name]
+        bundle.check([variant.file])
+        graph = bundle.file(variant.file)
+        accuracy = evaluate(
+            bundle, bench.reference, graph, bench.evaluation, stability=STABILITY, progress=options.progress
+        )
+        speed = time_against(bundle, graph, progress=options.progress)
+        measured = measurement(bundle, graph, accuracy, bench.evaluation, speed)
+        budget = "none" if options.budget.broken(accuracy) else str(options.budget)
+        figures = (variant.fidelity or {}) | measured.to_json() | {"budget": budget}
+        variant = dataclasses.replace(variant, fidelity=figures)
+        bundle = replace_figures(bundle, name, variant, default=faster_default(bundle, name, variant) or REFERENCE)
+        default = bundle.manifest.default_variant == name
+        outcomes.append(Outcome(name=name, variant=variant, measured=measured, default=default))
+    return outcomes
+
+
+def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tuple[Layers, list[str]]:
+    """Give the table of a recipe's layers, and which of them its variant has in higher precision.
+
+    The table that a search saved is read; where there is none it is measured, and saved if the bundle has the variant.
+
+    Args:
+        path: The bundle's directory.
+        name: Of the recipe.
+        options: How to measure.
+
+    Raises:
+        UnknownNameError, UsageError: for a recipe that there is not, or that has no layers to rank.
+    """
+    recipe = recipe_named(name)
+    bundle = Bundle.open(path)
+    file = layers_file(name)
+    if file in bundle.manifest.files:
+        bundle.check([file])
+        saved = json.loads(bundle.file(file).read_text(encoding="utf-8"))
+        return Layers.from_json(saved), list(saved["higher_precision"])
+    instruction_set = target(options.isa)
+    plain, fused = read_fused(bundle)
+    weights = WeightCache(saturating=saturates(instruction_set))
+    request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
+    layers = rank_layers(prepare(bundle, options), recipe, request)
+    if name in bundle.manifest.variants:
+        add_files(bundle, lambda directory: write_layers(layers, [], name, directory))
+    return layers, []

@@ -1,0 +1,137 @@
+"""The command: its tables, its exit codes, and that it runs as a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.quantize.failures import OutOfMemoryError, explained
+from bertport.quantize.recipes import RECIPES
+from bertport.runtime.cli import app
+from bertport.runtime.errors import BundleError
+from tests.quantize.conftest import contents, manifest_of
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["quantize", *map(str, arguments)], prog_name="bertport")
+
+
+def test_the_list_names_every_recipe():
+    answer = run("--list")
+    assert answer.exit_code == 0
+    assert [line.split()[0] for line in answer.stdout.splitlines()[2:]] == list(RECIPES)
+    assert [row["name"] for row in json.loads(run("--list", "--json").stdout)] == list(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "no bundle was given"),
+        (["nowhere"], 2, "no bundle at nowhere"),
+        (["nowhere", "--accuracy-budget", "top1"], 2, "is not a limit"),
+        (["nowhere", "--accuracy-budget", "f1=1"], 2, "unknown limit 'f1' (available: top1, nsp, kl, cosine)"),
+        (["nowhere", "--recipe", "int3"], 2, "unknown recipe 'int3'"),
+        (["nowhere", "--isa", "mmx"], 2, "Invalid value for '--isa'"),
+        (["nowhere", "--remeasure"], 2, "no bundle at nowhere"),
+        (["nowhere", "--explain"], 2, "no bundle at nowhere"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(arguments, code, message):
+    answer = run(*arguments)
+    assert answer.exit_code == code
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not answer.stdout
+
+
+def test_a_recipe_for_a_gpu_says_that_there_is_none(bundle_copy):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine's ONNX Runtime has CUDA")
+    before = contents(bundle_copy)
+    answer = run(bundle_copy, "--recipe", "fp16")
+    assert answer.exit_code == 1
+    assert "fp16 is for cuda and tensorrt, which this machine does not have" in answer.stderr
+    assert contents(bundle_copy) == before
+
+
+def test_remeasuring_refreshes_the_figures(quantized, held_out, tmp_path):
+    import shutil
+
+    path = shutil.copytree(quantized[0].path, tmp_path / "bundle")
+    before = manifest_of(path)
+    few = ["--text", held_out, "--positions", 60, "--pairs", 4, "--accuracy-budget", "top1=0.5"]
+    answer = run(path, "--remeasure", "--json", *few)
+    assert answer.exit_code == 0, answer.stderr
+    after = manifest_of(path)
+    assert after["files"] == before["files"]
+    old, new = (each["variants"]["int8-dynamic"]["fidelity"] for each in (before, after))
+    assert old["text"]["pairs"] != new["text"]["pairs"] == 4
+    assert json.loads(answer.stdout)["int8-dynamic"]["fidelity"]["text"] == new["text"]
+
+
+def test_there_is_nothing_to_remeasure_in_a_plain_bundle(tiny_bundle):
+    answer = run(tiny_bundle, "--remeasure")
+    assert answer.exit_code == 2
+    assert "no quantized variant" in answer.stderr
+
+
+def test_explain_ranks_every_layer_and_saves_the_table(quantized, held_out, tmp_path):
+    import shutil
+
+    path = shutil.copytree(quantized[0].path, tmp_path / "bundle")
+    first = run(path, "--explain", "--text", held_out, "--calibration-text", held_out, "--positions", 60, "--pairs", 4)
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout.count("encoder.layer.") == 8
+    assert "cls.predictions.decoder" in first.stdout
+    assert "quantization/int8-dynamic.json" in manifest_of(path)["files"]
+    again = run(path, "--explain", "--json")
+    assert len(json.loads(again.stdout)["rows"]) == 11
+
+
+def start(path, held_out):
+    """Quantize in a process of its own."""
+    command = ["-m", "bertport.runtime", "quantize", str(path), "--text", str(held_out), "--force"]
+    return subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_bundle_as_it_was(bundle_copy, held_out, sent):
+    before = contents(bundle_copy)
+    process = start(bundle_copy, held_out)
+    seen = ""
+    while "measuring accuracy" not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    time.sleep(0.2)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: what was not finished is not in the bundle" in errors
+    assert "Traceback" not in errors
+    assert contents(bundle_copy) == before
+    assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), BundleError("ONNX Runtime cannot load the graph: std::bad_alloc")])
+def test_a_lack_of_memory_is_told_as_such(error):
+    with (
+        pytest.raises(OutOfMemoryError, match="out of memory while quantizing somewhere, which is as it was"),
+        explained("somewhere"),
+    ):
+        raise error
+
+
+def test_other_errors_pass_unchanged():
+    with pytest.raises(BundleError, match="^damaged$"), explained("somewhere"):
+        raise BundleError("damaged")
