@@ -123,15 +123,15 @@ def test_a_signal_leaves_the_bundle_as_it_was(bundle_copy, held_out, sent):
     assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
 
 
+DAMAGED = BundleError("ONNX Runtime cannot load the graph: it is damaged")
+
+
 @pytest.mark.parametrize("error", [MemoryError(), BundleError("ONNX Runtime cannot load the graph: std::bad_alloc")])
 def test_a_lack_of_memory_is_told_as_such(error):
-    with (
-        pytest.raises(OutOfMemoryError, match="out of memory while quantizing somewhere, which is as it was"),
-        explained("somewhere"),
-    ):
+    with pytest.raises(OutOfMemoryError, match="out of memory while quantizing here, which"), explained("here"):
         raise error
 
 
 def test_other_errors_pass_unchanged():
-    with pytest.raises(BundleError, match="^damaged$"), explained("somewhere"):
-        raise BundleError("damaged")
+    with pytest.raises(BundleError, match="it is damaged"), explained("here"):
+        raise DAMAGED

@@ -10,6 +10,7 @@ import numpy as np
 
 from bertport.runtime.batching import plan, windows
 from bertport.runtime.bundle import Bundle
+from bertport.runtime.elsewhere import tell
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, ProviderError, UsageError
 from bertport.runtime.graph import open_graph
@@ -271,6 +272,7 @@ def _open(bundle: Bundle, variant: str, provider: Provider, threads: int | None)
     with bundle.checking((entry.file, *entry.external_data)):  # waiting for it is a tenth of the time to load
         onnxruntime()
         tokens = Tokens.read(bundle)
+    tell(bundle, variant, provider)
     return Model(bundle, variant, open_graph(bundle.file(entry.file), provider, threads=threads), tokens)
 
 
