@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,14 +112,31 @@ def test_predict_reads_a_file_of_pairs_and_gives_vectors_as_lists(run, tmp_path,
     assert json.loads(done.stdout)["result"] == model.features("a", pooling="mean").tolist()
 
 
-def test_predict_answers_before_its_input_ends(tiny_bundle):
+def test_predict_answers_each_line_as_it_comes(tiny_bundle):
+    """Whoever writes a line and waits for its answer, before writing the next, is not kept waiting."""
     command = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        for number in range(1, 12):
+            process.stdin.write('"a [MASK]"\n')
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["line"] == number
+        process.stdin.write('"the last line [MASK], without an end"')
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["line"] == 12
+        assert process.wait(30) == 0
+
+
+def test_an_interrupt_ends_predict_without_a_traceback(tiny_bundle):
+    command = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1) as process:
         process.stdin.write('"a [MASK]"\n')
         process.stdin.flush()
-        assert json.loads(process.stdout.readline())["line"] == 1
-        process.stdin.close()
-        assert process.wait(30) == 0
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.strip() == "Aborted!"
 
 
 def test_a_target_that_is_replaced_is_a_warning_on_stderr(run):

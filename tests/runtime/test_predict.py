@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.runtime import batching
+from bertport.runtime import batching, load
 from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 
 TEXTS = ["a [MASK]", "the king of [MASK] is old", "[MASK]", "x y z [MASK] w v", "b [MASK]", "[MASK] [MASK]"]
@@ -44,6 +44,12 @@ def test_windows_start_small_for_a_stream_and_are_bounded():
     assert [len(window) for window in batching.windows("x" * 1500, weight=len)] == [1024, 476]
     heavy = ["y" * 60_000] * 5
     assert [len(window) for window in batching.windows(heavy, weight=len)] == [2, 2, 1]
+
+
+def test_a_flush_ends_a_window_and_is_no_item():
+    stream = [batching.FLUSH, "a", batching.FLUSH, batching.FLUSH, "b", "c", batching.FLUSH, *"defgh", batching.FLUSH]
+    assert list(batching.windows(iter(stream), weight=len)) == [["a"], ["b", "c"], ["d", "e", "f", "g"], ["h"]]
+    assert list(batching.windows(stream, weight=len)) == [["a"], ["b", "c"], [*"defgh"]]
 
 
 def test_predict_reads_no_further_than_it_must(model):
@@ -116,6 +122,13 @@ def test_mistakes_are_told_at_once(model):
         model.predict("fill-mask", "a [MASK]")
     with pytest.raises(UsageError, match="truncation is True or False"):
         model.predict("fill-mask", [], truncation="yes")
+
+
+def test_several_threads_may_load(tiny_bundle):
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(lambda _: load(tiny_bundle), range(8)))
+    answers = [each.fill_mask("a [MASK]") for each in models]
+    assert answers == [answers[0]] * 8
 
 
 def test_several_threads_may_use_one_model(model):

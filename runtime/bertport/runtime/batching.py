@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sized
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["MAX_WINDOW", "MAX_WINDOW_WEIGHT", "plan", "windows"]
+__all__ = ["FLUSH", "MAX_WINDOW", "MAX_WINDOW_WEIGHT", "Flush", "plan", "windows"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,16 @@ MAX_WINDOW_WEIGHT = 100_000
 """Most characters looked at together: it bounds what per-token results hold in memory."""
 GROWTH = 4
 """How fast the windows of a stream grow, so that the first result does not wait for a thousand inputs."""
+
+
+class Flush(Enum):
+    """The type of `FLUSH`."""
+
+    FLUSH = "flush"
+
+
+FLUSH: Final = Flush.FLUSH
+"""In a stream of inputs: answer what there is before waiting for more."""
 
 
 def plan(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
@@ -49,23 +59,24 @@ def plan(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
     return batches
 
 
-def windows(items: Iterable[T], *, weight: Callable[[T], int]) -> Iterator[list[T]]:
+def windows(items: Iterable[T | Flush], *, weight: Callable[[T], int]) -> Iterator[list[T]]:
     """Cut a stream into lists of at most `MAX_WINDOW` items and about `MAX_WINDOW_WEIGHT` of weight.
 
-    A collection of known size is cut into full windows; of an iterator the first window is one item, the next
-    four, and so on, so that an interactive or slow source gets its first answers at once.
+    A collection of known size is cut into full windows. Of an iterator the first window is one item, the next four,
+    and so on, so that the first answer comes early; and where the source knows that more may be long in coming, it
+    says so with `FLUSH`, which ends a window.
     """
     size = MAX_WINDOW if isinstance(items, Sized) else 1
-    source = iter(items)
-    while True:
-        window: list[T] = []
-        held = 0
-        for item in islice(source, size):
+    window: list[T] = []
+    held = 0
+    for item in items:
+        if not isinstance(item, Flush):
             window.append(item)
             held += weight(item)
-            if held >= MAX_WINDOW_WEIGHT:
-                break
-        if not window:
-            return
+        full = len(window) >= size or held >= MAX_WINDOW_WEIGHT
+        if window and (full or isinstance(item, Flush)):
+            yield window
+            window, held = [], 0
+            size = min(MAX_WINDOW, size * GROWTH) if full else size
+    if window:
         yield window
-        size = min(MAX_WINDOW, size * GROWTH)

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from bertport.runtime.batching import FLUSH, Flush
 from bertport.runtime.commands.options import model_options
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = ["predict"]
+
+CHUNK = 1 << 20
+"""Bytes read at once, at most; a pipe gives what it has."""
 
 
 @click.command(name="predict")
@@ -51,8 +55,8 @@ def predict(  # noqa: PLR0913 — one parameter per option
     call = model.bind(task, **dict(map(_parameter, parameters)))
     numbers: list[int] = []  # of the lines read and not yet answered, of which there are no more than a window
     failed = answered = 0
-    with _open(file) as lines:
-        for outcome in model.outcomes(call, _values(lines, numbers)):
+    with _open(file) as stream:
+        for outcome in model.outcomes(call, _values(_lines(stream), numbers)):
             number = numbers.pop(0)
             answered += 1
             if isinstance(outcome, BertportError):
@@ -66,9 +70,24 @@ def predict(  # noqa: PLR0913 — one parameter per option
         raise BertportError(message)
 
 
-def _values(lines: Iterable[bytes], numbers: list[int]) -> Iterator[object]:
-    """Read JSON lines; a bad one becomes its error."""
-    for number, line in enumerate(lines, 1):
+def _lines(stream: IO[bytes]) -> Iterator[bytes | Flush]:
+    """Read lines as they come: whoever writes one and waits for its answer gets it."""
+    rest = b""
+    while chunk := stream.read1(CHUNK):  # type: ignore[attr-defined]  # every buffered file has it; IO does not say so
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        yield FLUSH
+    yield rest
+
+
+def _values(lines: Iterable[bytes | Flush], numbers: list[int]) -> Iterator[object]:
+    """Read JSON lines, noting the numbers of those that are not blank; a bad one becomes its error."""
+    number = 0
+    for line in lines:
+        if isinstance(line, Flush):
+            yield line
+            continue
+        number += 1
         if line.strip():
             numbers.append(number)
             yield _value(line)
