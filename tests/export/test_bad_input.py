@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime.cli import app
+from bertport.runtime.errors import BertportError
 
 
 @pytest.fixture
@@ -74,6 +75,9 @@ def test_a_decoder(entries, refused, checkpoint, change_config):
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_attention_heads": 5}, "hidden_size 32 is not a multiple of num_attention_heads 5"),
         ({"hidden_act": "gleu"}, "unknown hidden_act 'gleu'"),
+        ({"pruned_heads": {"0": [1]}}, "attention heads were pruned"),
+        ({"pad_token_id": 5000}, "pad_token_id is 5000, beyond vocab_size 672"),
+        ({"position_embedding_type": "rotary"}, "one of absolute, relative_key, relative_key_query is expected"),
     ],
 )
 def test_a_config_that_makes_no_sense(entries, message, refused, checkpoint, change_config):
@@ -95,6 +99,39 @@ def test_a_config_that_makes_no_sense(entries, message, refused, checkpoint, cha
 def test_a_config_that_disagrees_with_the_tensors(entries, tensor, refused, checkpoint, change_config):
     change_config(checkpoint, **entries)
     assert tensor in refused(checkpoint)
+
+
+ODD = (None, "x", -1, 0, 1.5, [], {}, ["x"], {"a": 1}, True, 10**7, float("inf"))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"])
+def test_any_entry_may_be_wrong(file, checkpoint):
+    """Every entry in turn is replaced by values of every kind: it is refused in a sentence, or does no harm."""
+    from bertport.export.checkpoint import read_checkpoint
+    from bertport.export.source import locate
+    from bertport.export.tokenizer import read_tokenizer
+
+    entries = json.loads((checkpoint / file).read_text())
+    others = (
+        "pruned_heads",
+        "torch_dtype",
+        "quantization_config",
+        "id2label",
+        "tokenizer_class",
+        "tie_word_embeddings",
+    )
+    refusals = 0
+    for name in (*entries, *others):
+        for value in ODD:
+            (checkpoint / file).write_text(json.dumps(entries | {name: value}))
+            try:
+                if file == "config.json":
+                    read_checkpoint(locate(str(checkpoint)))
+                else:
+                    read_tokenizer(checkpoint, vocab_size=672, max_positions=160)
+            except BertportError:
+                refusals += 1
+    assert refusals > 10
 
 
 def test_truncated_weights(refused, checkpoint):

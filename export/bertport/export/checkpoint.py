@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.export import conversion
+from bertport.export.config import read_config
 from bertport.export.source import read_json
 from bertport.export.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
@@ -79,7 +80,7 @@ def read_checkpoint(located: Located) -> Checkpoint:
     """
     raw_config = read_json(located.directory / "config.json")
     _check_architecture(raw_config, located.name)
-    config = _config(raw_config, located.directory)
+    config = read_config(raw_config, located.directory / "config.json")
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
     found = conversion.plan(shapes, raw_config)
@@ -113,41 +114,3 @@ def _check_architecture(config: dict[str, Any], name: str) -> None:
             f"{name} is a decoder (is_decoder or add_cross_attention in config.json); only encoders can be exported"
         )
         raise CheckpointError(message)
-
-
-def _config(raw: dict[str, Any], directory: Path) -> BertConfig:
-    from transformers import BertConfig
-    from transformers.activations import ACT2FN
-
-    sizes = (
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "vocab_size",
-        "max_position_embeddings",
-        "type_vocab_size",
-    )
-    for key in sizes:
-        if key in raw and (not isinstance(raw[key], int) or isinstance(raw[key], bool) or raw[key] < 1):
-            message = f"{directory / 'config.json'}: {key} is {raw[key]!r}; a positive number is expected"
-            raise CheckpointError(message)
-    try:
-        # How outputs are returned is ours to say, whatever the checkpoint was last used for.
-        settings = raw | {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
-        config: BertConfig = BertConfig.from_dict(settings | {"torchscript": False, "chunk_size_feed_forward": 0})
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        message = f"{directory / 'config.json'} is not a BERT config ({error}): restore the checkpoint's file"
-        raise CheckpointError(message) from error
-    if config.hidden_size % config.num_attention_heads:
-        message = (
-            f"{directory / 'config.json'}: hidden_size {config.hidden_size} is not a multiple of "
-            f"num_attention_heads {config.num_attention_heads}"
-        )
-        raise CheckpointError(message)
-    if config.hidden_act not in ACT2FN:
-        message = f"{directory / 'config.json'}: unknown hidden_act {config.hidden_act!r}"
-        raise CheckpointError(message)
-    # The attention that ONNX Runtime's fusion recognises (and the one that relative positions have).
-    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
-    return config

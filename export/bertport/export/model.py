@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from bertport.export.conversion import Plan
 
 __all__ = ["BertWithHeads", "build", "expected_shapes", "output_names", "round_matrices"]
+
+
+LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 
 
 class BertWithHeads(BertPreTrainedModel):
@@ -66,8 +71,13 @@ def output_names(heads: Collection[str]) -> tuple[str, ...]:
 
 def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:
     """Give the shape of every tensor that a checkpoint must hold, without allocating any."""
+    # One layer more than stored is enough to name what is missing, whatever number the config states.
+    numbers = (LAYER.match(name) for name in plan.renames.values())
+    stored = 1 + max((int(match[1]) for match in numbers if match), default=-1)
+    shallow = copy.copy(config)
+    shallow.num_hidden_layers = min(config.num_hidden_layers, stored + 1)
     with torch.device("meta"), no_init_weights():
-        model = BertWithHeads(config, plan.heads)
+        model = BertWithHeads(shallow, plan.heads)
     # The decoder's bias is an alias; a tied decoder may be stored but need not be.
     aliases = {"cls.predictions.decoder.bias"}
     if plan.tied and "cls.predictions.decoder.weight" not in plan.renames.values():

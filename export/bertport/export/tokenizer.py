@@ -95,7 +95,8 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
     tokenizer = _load(description, directory)
     _check_vocabulary(tokenizer, vocab_size, directory)
 
-    normalizer = description.get("normalizer") or {}
+    normalizer = description.get("normalizer")
+    normalizer = normalizer if isinstance(normalizer, dict) else {}
     explicit = {ours: normalizer[theirs] for ours, theirs in NORMALIZER_SETTINGS.items() if theirs in normalizer} | {
         "tokenizer_class": kind,
         "model_max_length": max_positions,
@@ -134,8 +135,12 @@ def _special_tokens(directory: Path, settings: dict[str, Any]) -> dict[str, str]
     stated = (read_json(path) if path.exists() else {}) | settings
     special = {}
     for role, default in SPECIAL.items():
-        value = stated.get(role) or default
-        special[role] = value["content"] if isinstance(value, dict) and "content" in value else str(value)
+        value = stated.get(role)
+        text = value.get("content") if isinstance(value, dict) else default if value is None else value
+        if not isinstance(text, str) or not text:
+            message = f"{directory}: the {role} of its tokenizer is {value!r:.80}; a token is expected"
+            raise CheckpointError(message)
+        special[role] = text
     return special
 
 

@@ -1,0 +1,92 @@
+"""The settings of config.json that say what the encoder computes, checked one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from transformers import BertConfig
+
+__all__ = ["read_config"]
+
+POSITIONS = ("absolute", "relative_key", "relative_key_query")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a setting may be."""
+
+    accepts: Callable[[Any], bool]
+    """Whether a value is one."""
+    expected: str
+    """What is expected, for messages."""
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+SIZE = Setting(accepts=lambda value: _whole(value) and value > 0, expected="a positive number")
+SETTINGS = {
+    "vocab_size": SIZE,
+    "hidden_size": SIZE,
+    "num_hidden_layers": SIZE,
+    "num_attention_heads": SIZE,
+    "intermediate_size": SIZE,
+    "max_position_embeddings": SIZE,
+    "type_vocab_size": SIZE,
+    "hidden_act": Setting(accepts=lambda value: isinstance(value, str), expected="a name"),
+    "layer_norm_eps": Setting(
+        accepts=lambda value: isinstance(value, float) and 0 < value < 1, expected="a small number"
+    ),
+    "position_embedding_type": Setting(
+        accepts=lambda value: value in POSITIONS, expected=f"one of {', '.join(POSITIONS)}"
+    ),
+    "tie_word_embeddings": Setting(accepts=lambda value: isinstance(value, bool), expected="true or false"),
+    "pad_token_id": Setting(accepts=lambda value: value is None or (_whole(value) and value >= 0), expected="an id"),
+}
+"""Everything else in config.json is about training, generation or labels, and changes nothing here."""
+
+
+def read_config(raw: dict[str, Any], path: Path) -> BertConfig:
+    """Give transformers' config for the encoder, set for tracing; what is not stated has transformers' default.
+
+    Args:
+        raw: the content of config.json.
+        path: where it came from, for messages.
+
+    Raises:
+        CheckpointError: naming the first setting that cannot be.
+    """
+    from transformers import BertConfig
+    from transformers.activations import ACT2FN
+
+    for name, setting in SETTINGS.items():
+        if name in raw and not setting.accepts(raw[name]):
+            message = f"{path}: {name} is {raw[name]!r:.80}; {setting.expected} is expected"
+            raise CheckpointError(message)
+    if raw.get("pruned_heads"):
+        message = f"{path}: attention heads were pruned (pruned_heads), which cannot be exported: save the model whole"
+        raise CheckpointError(message)
+    config: BertConfig = BertConfig(**{name: raw[name] for name in SETTINGS if name in raw})
+    if config.hidden_size % config.num_attention_heads:
+        sizes = (
+            f"hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_attention_heads}"
+        )
+        message = f"{path}: {sizes}"
+        raise CheckpointError(message)
+    if config.hidden_act not in ACT2FN:
+        message = f"{path}: unknown hidden_act {config.hidden_act!r}"
+        raise CheckpointError(message)
+    if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
+        message = f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}"
+        raise CheckpointError(message)
+    # The attention that ONNX Runtime's fusion recognises (and the one that relative positions have).
+    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
+    return config
