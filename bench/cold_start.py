@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.compare.machine import describe_machine, machine_lock
 from bertport.compare.statistics import median_ratio
-from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
 from cold_start_report import page
 from restore import restore
@@ -36,16 +35,25 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = "The man took off his [MASK] and sat down by the fire."
 PYTHON = str(Path(sys.executable))
+REFERENCE = "transformers pipeline"
+FASTER, SHARE = 10, {"fp32": 1 / 3}
+"""The bar of issue 2: times faster, and the share of memory at most, by recipe; a quarter once INT8 is the default."""
 
 OURS = """
 import json, sys
 from bertport.runtime import load
-print(json.dumps(load(sys.argv[1]).fill_mask(sys.argv[2])), flush=True)
+print(json.dumps(load(sys.argv[1], variant=sys.argv[3]).fill_mask(sys.argv[2])), flush=True)
 """
 PIPELINE = """
 import json, sys
 from transformers import pipeline
 print(json.dumps(pipeline("fill-mask", model=sys.argv[1], device="cpu")(sys.argv[2])), flush=True)
+"""
+DESCRIBE = """
+import json, sys
+from bertport.runtime import load
+model = load(sys.argv[1])
+print(json.dumps(model.describe() | {"variants": list(model.bundle.manifest.variants)}), flush=True)
 """
 STAGES = """
 import json, sys, time
@@ -54,14 +62,10 @@ def mark(name): marks.append((name, time.perf_counter()))
 import numpy; mark("import numpy")
 import onnxruntime; mark("import onnxruntime")
 import tokenizers; mark("import tokenizers")
-import bertport.runtime; from bertport.runtime.bundle import Bundle; mark("import bertport.runtime")
-model = bertport.runtime.load(sys.argv[1]); mark("load (hashes, session, tokenizer)")
+import bertport.runtime.model; mark("import bertport.runtime")
+model = bertport.runtime.load(sys.argv[1]); mark("load: hashes, tokenizer, session")
 model.fill_mask(sys.argv[2]); mark("first answer")
-bundle = Bundle.open(sys.argv[1]); variant = bundle.manifest.variants[model.variant]
-now = time.perf_counter(); bundle.check([variant.file, *variant.external_data])
-stages = {name: 1e3 * (end - begin) for (_, begin), (name, end) in zip(marks, marks[1:])}
-stages["of load: hashing the weights"] = 1e3 * (time.perf_counter() - now)
-print(json.dumps(stages), flush=True)
+print(json.dumps({name: 1e3 * (end - begin) for (_, begin), (name, end) in zip(marks, marks[1:])}), flush=True)
 """
 
 
@@ -108,15 +112,19 @@ def run(command: list[str], environment: Mapping[str, str]) -> Run:
 
 def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
     """Alternate the subjects and give every run, and the figures drawn from them."""
-    command_line = str(Path(PYTHON).with_name("bertport"))
-    subjects = {
-        "bertport": [PYTHON, "-c", OURS, str(bundle), TEXT],
-        "bertport, command line": [command_line, "fill-mask", TEXT, "-m", str(bundle), "--json"],
-        "transformers pipeline": [PYTHON, "-c", PIPELINE, str(checkpoint), TEXT],
-    }
     # Compiled modules are kept, as any installed package has them; nothing asks the network for a model.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def ask(program: str, *arguments: str) -> Any:  # noqa: ANN401 — JSON
+        return run([PYTHON, "-c", program, str(bundle), *arguments], environment)
+
+    loaded = ask(DESCRIBE).answer
+    variants = dict.fromkeys([loaded["variant"], *(name for name in ("fp32",) if name in loaded["variants"])])
+    subjects = {f"bertport, {name}": [PYTHON, "-c", OURS, str(bundle), TEXT, name] for name in variants}
+    command_line = str(Path(PYTHON).with_name("bertport"))
+    subjects["bertport, command line"] = [command_line, "fill-mask", TEXT, "-m", str(bundle), "--json"]
+    subjects[REFERENCE] = [PYTHON, "-c", PIPELINE, str(checkpoint), TEXT]
     runs: dict[str, list[Run]] = {name: [] for name in subjects}
     with machine_lock():
         for done in range(rounds + 1):
@@ -125,27 +133,21 @@ def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
                 if done:  # the first round fills the file cache and is not counted
                     runs[name].append(each)
             print(f"round {done} of {rounds}", file=sys.stderr, flush=True)
-        stages = [run([PYTHON, "-c", STAGES, str(bundle), TEXT], environment).answer for _ in range(min(5, rounds))]
-        empty = [run([PYTHON, "-c", "print(0)"], environment).seconds for _ in range(min(5, rounds))]
+        stages = [ask(STAGES, TEXT).answer for _ in range(min(5, rounds))]
+        empty = [ask("print(0)").seconds for _ in range(min(5, rounds))]
+    reference = runs[REFERENCE]
     return {
         "text": TEXT,
         "rounds": rounds,
         "machine": dataclasses.asdict(describe_machine()),
         "versions": {name: metadata.version(name) for name in ("torch", "transformers")},
-        "variant": describe_variant(bundle),
+        "loaded": loaded,
         "runs": {name: [figures(each) for each in of_one] for name, of_one in runs.items()},
         "answers": {name: top(of_one[0].answer) for name, of_one in runs.items()},
-        "ratios": {name: ratios(runs["transformers pipeline"], runs[name]) for name in subjects if "bertport" in name},
+        "ratios": {name: ratios(reference, of_one) for name, of_one in runs.items() if name != REFERENCE},
         "stages_ms": {"start Python": 1e3 * median(empty)}
         | {name: median(each[name] for each in stages) for name in stages[0]},
     }
-
-
-def describe_variant(bundle: Path) -> dict[str, Any]:
-    """Say what the default variant of a bundle is."""
-    manifest = Bundle.open(bundle).manifest
-    variant = manifest.variants[manifest.default_variant]
-    return {"bundle": manifest.name, "variant": manifest.default_variant, "recipe": variant.recipe}
 
 
 def figures(each: Run) -> dict[str, float]:
@@ -179,7 +181,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="the embedded default when not given")
     parser.add_argument("--checkpoint", type=Path, help="restored from the bundle when not given")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="where the report is written")
-    parser.add_argument("--check", action="store_true", help="fail unless 10 times faster in a third of the memory")
+    parser.add_argument("--check", action="store_true", help="fail where the bar is missed")
     arguments = parser.parse_args()
     bundle = (arguments.bundle or default_bundle()).resolve()
     with tempfile.TemporaryDirectory() as scratch:
@@ -189,9 +191,16 @@ def main() -> None:
     (arguments.output / "data" / "cold-start.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     (arguments.output / "cold-start.md").write_text(page(result), encoding="utf-8")
     print(page(result))
-    ours = result["ratios"]["bertport"]
-    if arguments.check and (ours["times_faster"]["value"] < 10 or ours["share_of_memory"]["value"] > 1 / 3):  # noqa: PLR2004 — the bar of issue 2
-        sys.exit("the bar is missed: 10 times faster, in at most a third of the memory")
+    if arguments.check:
+        check(result)
+
+
+def check(result: dict[str, Any]) -> None:
+    """Fail where the variant that `load` takes misses the bar."""
+    variant = result["loaded"]["variant"]
+    ours, share = result["ratios"][f"bertport, {variant}"], SHARE.get(variant, 1 / 4)
+    if ours["times_faster"]["value"] < FASTER or ours["share_of_memory"]["value"] > share:
+        sys.exit(f"the bar is missed: {FASTER} times faster, in at most {share:.2f} of the memory")
 
 
 if __name__ == "__main__":

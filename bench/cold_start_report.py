@@ -36,10 +36,10 @@ Medians of fresh processes.
 
 def page(result: dict[str, Any]) -> str:
     """Give the page as Markdown, every figure of it drawn from `result`."""
-    machine, variant = result["machine"], result["variant"]
+    machine, loaded = result["machine"], result["loaded"]
     versions = machine["versions"] | result["versions"]
     described = (
-        f"Bundle: {variant['bundle']}, variant {variant['variant']} ({variant['recipe']}). "
+        f"Bundle: {loaded['name']}; `load` takes its variant {loaded['variant']} ({loaded['recipe']}). "
         f"Machine: {machine['cpu']}, {machine['usable_cores']:g} cores usable, "
         f"instruction set {machine['instruction_set']}, {machine['system']}. "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
