@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import pytest
 
-from bertport.runtime import load
+from bertport.runtime import graph, load
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import (
     BundleError,
@@ -185,3 +187,24 @@ def test_a_remnant_of_onnx_runtime(tiny_bundle, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [str(tmp_path), *(each for each in sys.path if "site-packages" not in each)])
     with pytest.raises(ProviderError, match="installed in part"):
         load(tiny_bundle)
+
+
+def test_threads_follow_what_the_process_may_use(tiny_bundle, monkeypatch):
+    """ONNX Runtime's own choice, unless it would be more than the process has."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(graph, "usable_cores", lambda: 8.0)
+    assert load(tiny_bundle).describe()["threads"] is None
+    for cores, threads in ((2.0, 2), (1.5, 2), (0.5, 1)):
+        monkeypatch.setattr(graph, "usable_cores", lambda cores=cores: cores)
+        assert load(tiny_bundle).describe()["threads"] == threads
+    assert load(tiny_bundle, threads=3).describe()["threads"] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has it")
+def test_usable_cores_follow_the_affinity():
+    program = (
+        "import os; from bertport.runtime.graph import usable_cores\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(usable_cores() <= 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
