@@ -153,7 +153,8 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         click.echo(render.figures(each.name, each.measured))
         higher = (each.variant.fidelity or {}).get("higher_precision", [])
         if higher:
-            click.echo(f"in higher precision to hold the budget: {', '.join(higher)}")
+            kind = (each.variant.fidelity or {}).get("higher_is")
+            click.echo(f"in higher precision ({kind}) to hold the budget: {', '.join(higher)}")
         if each.default:
             click.echo(f"{each.name} is the bundle's default on the CPU")
 

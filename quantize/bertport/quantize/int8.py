@@ -51,6 +51,8 @@ class ActivationRange:
 SYMMETRIC = ActivationRange(steps=127, zero=128, floor=1e-12, absolute=True)
 # GELU's minimum is -0.16998 (-0.17005 for the tanh form): with 16 steps below zero, it fits from 239 x 0.1701 / 16 up.
 AFTER_GELU = ActivationRange(steps=239, zero=16, floor=239 * 0.1701 / 16, absolute=False)
+REST_STEPS = 254
+"""Steps into which one step is divided where activations get 16 bits: 127 on either side."""
 
 
 class WeightCache:
@@ -89,28 +91,23 @@ class Int8Emitter:
     weights: WeightCache
     """The weights in 8 bits."""
     higher: frozenset[str] = field(default_factory=frozenset)
-    """Names of the linear layers that compute in float32, their weights stored in 16 bits."""
+    """Names of the linear layers in higher precision."""
+    in_float: bool = False
+    """Whether these compute in float32, their weights stored in 16 bits; otherwise their activations have 16 bits, in
+    two products with the same 8-bit weights."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
-        if linear.name in self.higher:
-            self._higher(builder, linear)
+        if linear.name in self.higher and self.in_float:
+            self._float(builder, linear)
             return
         span = AFTER_GELU if linear.gelu else SYMMETRIC
-        quantized, largest = _quantize_tokens(builder, linear.source, span)
-        values, scales = self._stored(builder, linear)
-        product = builder.node(
-            "MatMulIntegerToFloat",
-            [
-                quantized,
-                values,
-                builder.scalar(1 / span.steps, np.float32),
-                scales,
-                builder.scalar(span.zero, np.uint8),
-            ],
-            f"{linear.output}.product",
-            domain=MICROSOFT,
-        )
+        shares, largest = _share_tokens(builder, linear.source, span)
+        stored = self._stored(builder, linear)
+        if linear.name in self.higher:
+            product = _two_products(builder, shares, stored, span, linear.output)
+        else:
+            product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
         finish(builder, "Mul", [product, largest], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
@@ -128,7 +125,7 @@ class Int8Emitter:
         per_row = builder.node("Slice", [_as_column(builder, scales), zero, count, zero], f"{output}.scales")
         _scale(builder, rows, per_row, output)
 
-    def _higher(self, builder: GraphBuilder, linear: Linear) -> None:
+    def _float(self, builder: GraphBuilder, linear: Linear) -> None:
         """Leave a layer in float32; a tied decoder still multiplies by its table, so that no second copy is stored."""
         if linear.table is None:
             in_float(builder, linear)
@@ -161,14 +158,46 @@ class Int8Emitter:
         )
 
 
-def _quantize_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
-    """Add the activations in unsigned 8 bits, and each token's maximum."""
+def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
+    """Add the activations as shares of their token's maximum, and the maxima."""
     sized = builder.node("Abs", [source], f"{source}.absolute") if span.absolute else source
     largest = builder.reduce_max(sized, f"{source}.reached")
     largest = builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{source}.largest")
-    shares = builder.node("Div", [source, largest], f"{source}.shares")
-    scale, zero = builder.scalar(1 / span.steps, np.float32), builder.scalar(span.zero, np.uint8)
-    return builder.node("QuantizeLinear", [shares, scale, zero], f"{source}.uint8"), largest
+    return builder.node("Div", [source, largest], f"{source}.shares"), largest
+
+
+def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, and the weights with theirs
+    builder: GraphBuilder, shares: str, stored: tuple[str, str], step: float, zero: int, output: str
+) -> str:
+    """Round to unsigned 8 bits and multiply."""
+    values, scales = stored
+    scale, zero_point = builder.scalar(step, np.float32), builder.scalar(zero, np.uint8)
+    rounded = builder.node("QuantizeLinear", [shares, scale, zero_point], f"{shares}.uint8.{step:.3g}")
+    return builder.node("MatMulIntegerToFloat", [rounded, values, scale, scales, zero_point], output, domain=MICROSOFT)
+
+
+def _two_products(
+    builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str
+) -> str:
+    """Multiply what 8 bits hold, and what they leave in 8 bits of its own: 16 bits at the price of two products."""
+    steps = builder.node("Mul", [shares, builder.scalar(span.steps, np.float32)], f"{shares}.steps")
+    whole = builder.node("Round", [steps], f"{shares}.whole")
+    rest = builder.node("Sub", [steps, whole], f"{shares}.rest")
+    values, scales = stored
+    scale, one = builder.scalar(1 / span.steps, np.float32), builder.scalar(1, np.float32)
+    zero = builder.scalar(span.zero, np.uint8)
+    upper = builder.node("QuantizeLinear", [whole, one, zero], f"{shares}.upper")
+    first = builder.node(
+        "MatMulIntegerToFloat", [upper, values, scale, scales, zero], f"{output}.first", domain=MICROSOFT
+    )
+    # The rest lies within half a step on either side.
+    fine, middle = builder.scalar(1 / REST_STEPS, np.float32), builder.scalar(128, np.uint8)
+    lower = builder.node("QuantizeLinear", [rest, fine, middle], f"{shares}.lower")
+    finest = builder.scalar(1 / (span.steps * REST_STEPS), np.float32)
+    second = builder.node(
+        "MatMulIntegerToFloat", [lower, values, finest, scales, middle], f"{output}.second", domain=MICROSOFT
+    )
+    return builder.node("Add", [first, second], f"{output}.product")
 
 
 def _as_column(builder: GraphBuilder, scales: str) -> str:

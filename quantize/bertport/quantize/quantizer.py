@@ -197,12 +197,13 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
             )
             raise UsageError(message)
         higher = sorted(held.request.higher)
+        higher_is = "16-bit activations" if recipe.halfway and not held.request.in_float else "float32"
         variant = describe(
             recipe,
             model,
             request.instruction_set,
             outputs=bench.reference.outputs,
-            fidelity=measured.to_json() | {"budget": str(budget), "higher_precision": higher},
+            fidelity=measured.to_json() | {"budget": str(budget), "higher_precision": higher, "higher_is": higher_is},
         )
         files = {recipe.file: graph}
         if held.layers:

@@ -42,13 +42,15 @@ class Recipe:
     """Whether it is meant to be small rather than fast: being slower than fp32 is stated and not refused."""
     make: Callable[[Request], onnx.ModelProto]
     """Makes the graph."""
+    halfway: bool = False
+    """Whether single layers can get more than 8 bits without going to float32."""
     emitter: Callable[[Request], Emitter] | None
     """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
     where that cannot be."""
 
 
 def _int8(request: Request) -> Emitter:
-    return Int8Emitter(weights=request.weights, higher=request.higher)
+    return Int8Emitter(weights=request.weights, higher=request.higher, in_float=request.in_float)
 
 
 def _weights_8(request: Request) -> Emitter:
@@ -75,6 +77,7 @@ RECIPES: dict[str, Recipe] = {
             by_instruction_set=True,
             for_size=False,
             make=_rewritten(_int8),
+            halfway=True,
             emitter=_int8,
         ),
         Recipe(

@@ -28,3 +28,5 @@ class Request:
     """Weights in 8 bits, shared by the graphs of a search."""
     higher: frozenset[str] = field(default_factory=frozenset)
     """Linear layers to leave in higher precision."""
+    in_float: bool = False
+    """Whether these compute in float32, where a recipe has something between that and 8 bits."""

@@ -1,0 +1,172 @@
+"""The ways of quantizing that were tried, one row each: what ships, and what was measured beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.quantize.builder import MICROSOFT, GraphBuilder
+from bertport.quantize.floating import finish
+from bertport.quantize.int8 import Int8Emitter, WeightCache
+from bertport.quantize.rewrite import Linear, rewrite
+from bertport.quantize.weight_only import WeightOnlyEmitter
+from bertport.quantize.weights import Quantized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import onnx
+    from numpy.typing import NDArray
+
+__all__ = ["ALTERNATIVES", "Alternative"]
+
+
+class SevenBits(WeightCache):
+    """Weights in 7 bits, the usual remedy for saturation (`reduce_range`)."""
+
+    def __init__(self) -> None:
+        super().__init__(saturating=False)
+        self._method = seven_bits
+
+
+def seven_bits(weights: NDArray[np.float32]) -> Quantized:
+    """Quantize each column to -63 to 63."""
+    scales = (np.maximum(np.abs(weights).max(axis=0), 1e-30) / 63).astype(np.float32)
+    return Quantized(values=np.rint(weights / scales).astype(np.int8), scales=scales)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerBatch(Int8Emitter):
+    """One activation scale for the whole batch, as ONNX Runtime's own tools make it (DynamicQuantizeMatMul)."""
+
+    def linear(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Write one linear layer."""
+        values, scales = self._stored(builder, linear)
+        product = linear.output if linear.bias is None else f"{linear.output}.product"
+        builder.node("DynamicQuantizeMatMul", [linear.source, values, scales], product, domain=MICROSOFT)
+        if linear.bias is not None:
+            builder.node("Add", [product, linear.bias], linear.output)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsigned(Int8Emitter):
+    """Unsigned weights and activations (U8U8), which AVX2 multiplies in 16 bits without saturating."""
+
+    def linear(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Write one linear layer; a tied decoder gets a second copy of its table."""
+        made = self.weights.linear(linear)
+        shifted = (made.values.astype(np.int16) + 128).astype(np.uint8)
+        values = builder.constant(f"{linear.name}.uint8", shifted)
+        scales = builder.constant(f"{linear.name}.unsigned_scales", made.scales)
+        sized = builder.node("Abs", [linear.source], f"{linear.source}.absolute")
+        largest = builder.reduce_max(sized, f"{linear.source}.largest")
+        shares = builder.node("Div", [linear.source, largest], f"{linear.source}.shares")
+        scale, zero = builder.scalar(1 / 127, np.float32), builder.scalar(128, np.uint8)
+        quantized = builder.node("QuantizeLinear", [shares, scale, zero], f"{linear.source}.quantized")
+        zeros = builder.constant(f"{linear.name}.zeros", np.full(len(made.scales), 128, dtype=np.uint8))
+        product = builder.node(
+            "MatMulIntegerToFloat",
+            [quantized, values, scale, scales, zero, zeros],
+            f"{linear.output}.product",
+            domain=MICROSOFT,
+        )
+        finish(builder, "Mul", [product, largest], linear)
+
+
+def _int8(emitter: type[Int8Emitter], weights: Callable[[], WeightCache]) -> Callable[[onnx.ModelProto, Path], None]:
+    def make(fused: onnx.ModelProto, path: Path) -> None:
+        path.write_bytes(rewrite(fused, emitter(weights=weights())).SerializeToString())
+
+    return make
+
+
+def _weight_only(bits: int, block: int) -> Callable[[onnx.ModelProto, Path], None]:
+    def make(fused: onnx.ModelProto, path: Path) -> None:
+        path.write_bytes(rewrite(fused, WeightOnlyEmitter(bits=bits, block=block)).SerializeToString())
+
+    return make
+
+
+def _stock(*, reduce_range: bool) -> Callable[[onnx.ModelProto, Path], None]:
+    """ONNX Runtime's quantize_dynamic on the fused graph, signed weights per channel."""
+
+    def make(fused: onnx.ModelProto, path: Path) -> None:
+        import logging
+
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        source, named = path.with_suffix(".fused.onnx"), onnx.ModelProto()
+        named.CopyFrom(fused)  # the optimizer forgets to name the domain of its operators
+        if not any(each.domain == MICROSOFT for each in named.opset_import):
+            named.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
+        onnx.save(named, source)
+        logging.disable(logging.WARNING)
+        quantize_dynamic(
+            source,
+            path,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=reduce_range,
+            extra_options={"DefaultTensorType": 1},  # shape inference stops at fused operators
+        )
+        logging.disable(logging.NOTSET)
+        source.unlink()
+
+    return make
+
+
+def _naive() -> WeightCache:
+    return WeightCache(saturating=False)
+
+
+def _safe() -> WeightCache:
+    return WeightCache(saturating=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """One way of quantizing."""
+
+    name: str
+    """Short name, for tables."""
+    what: str
+    """What it is."""
+    make: Callable[[onnx.ModelProto, Path], None]
+    """Writes its graph, from the fused one."""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """Session configuration that goes with it."""
+
+
+ALTERNATIVES = {
+    row.name: row
+    for row in (
+        Alternative(name="int8-dynamic", what="ships: scale per token, full range", make=_int8(Int8Emitter, _naive)),
+        Alternative(
+            name="int8-dynamic avx2", what="ships: scale per token, pair-safe weights", make=_int8(Int8Emitter, _safe)
+        ),
+        Alternative(name="seven bits", what="scale per token, reduce_range", make=_int8(Int8Emitter, SevenBits)),
+        Alternative(name="U8U8", what="scale per token, unsigned weights", make=_int8(Unsigned, _naive)),
+        Alternative(
+            name="x64quantprecision",
+            what="scale per token, full range, session.x64quantprecision=1",
+            make=_int8(Int8Emitter, _naive),
+            config={"session.x64quantprecision": "1"},
+        ),
+        Alternative(name="per batch", what="one scale for the batch, full range", make=_int8(PerBatch, _naive)),
+        Alternative(
+            name="per batch avx2", what="one scale for the batch, pair-safe weights", make=_int8(PerBatch, _safe)
+        ),
+        Alternative(name="stock", what="quantize_dynamic on the fused graph", make=_stock(reduce_range=False)),
+        Alternative(name="stock reduce_range", what="the same with reduce_range=True", make=_stock(reduce_range=True)),
+        Alternative(name="int8-weight-only", what="ships: 8 bits, blocks of 64", make=_weight_only(8, 64)),
+        Alternative(name="8 bits, blocks of 32", what="MatMulNBits", make=_weight_only(8, 32)),
+        Alternative(name="8 bits, blocks of 128", what="MatMulNBits", make=_weight_only(8, 128)),
+        Alternative(name="int4-weight-only", what="ships: 4 bits, blocks of 32", make=_weight_only(4, 32)),
+        Alternative(name="4 bits, blocks of 64", what="MatMulNBits", make=_weight_only(4, 64)),
+    )
+}
+"""By name."""
