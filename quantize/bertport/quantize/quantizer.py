@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.budget import DEFAULT_BUDGET, Budget
+from bertport.quantize.card import refresh_card
 from bertport.quantize.commit import add_variant, workspace
 from bertport.quantize.evaluation import (
     PAIRS,
@@ -210,6 +211,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
             files |= write_layers(held.layers, higher, recipe.name, directory)
         default = faster_default(bundle, recipe.name, variant)
         bundle = add_variant(bundle, recipe.name, variant, files, default=default)
+        refresh_card(bundle)
     return Outcome(
         name=recipe.name,
         variant=bundle.manifest.variants[recipe.name],

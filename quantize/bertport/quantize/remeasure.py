@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from bertport.quantize.card import refresh_card
 from bertport.quantize.commit import add_files, replace_figures
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
 from bertport.quantize.int8 import WeightCache
@@ -72,6 +73,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         figures = (variant.fidelity or {}) | measured.to_json() | {"budget": budget}
         variant = dataclasses.replace(variant, fidelity=figures)
         bundle = replace_figures(bundle, name, variant, default=faster_default(bundle, name, variant) or REFERENCE)
+        refresh_card(bundle)
         default = bundle.manifest.default_variant == name
         outcomes.append(Outcome(name=name, variant=variant, measured=measured, default=default))
     return outcomes
@@ -103,5 +105,5 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
     request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
     layers = rank_layers(prepare(bundle, options), recipe, request)
     if name in bundle.manifest.variants:
-        add_files(bundle, lambda directory: write_layers(layers, [], name, directory))
+        refresh_card(add_files(bundle, lambda directory: write_layers(layers, [], name, directory)))
     return layers, []

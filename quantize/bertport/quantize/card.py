@@ -1,0 +1,72 @@
+"""The section of a bundle's card on its quantized variants, rewritten whenever they change."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.manifest import Manifest
+
+__all__ = ["refresh_card", "section", "with_section"]
+
+BEGIN, END = "<!-- quantized variants: begin -->", "<!-- quantized variants: end -->"
+
+
+def refresh_card(bundle: Bundle) -> None:
+    """Rewrite the section in README.md, beside and then in place of the old file.
+
+    The card is not part of what the manifest vouches for, so that a failure here is no failure of the variant.
+    """
+    path = bundle.path / "README.md"
+    unfinished = path.with_name(".README.md.tmp")
+    with suppress(OSError):
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        unfinished.write_text(with_section(old, section(bundle.manifest)), encoding="utf-8")
+        unfinished.replace(path)
+    with suppress(OSError):
+        unfinished.unlink(missing_ok=True)
+
+
+def with_section(card: str, text: str) -> str:
+    """Give a card with the section in place of the old one, or at its end."""
+    before, begin, rest = card.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        before, after = card.rstrip("\n") + "\n\n", "\n"
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def section(manifest: Manifest) -> str:
+    """Give the table of quantized variants, and for each the plot of its layers where there is one."""
+    heading = (
+        "## Quantized variants\n\nMeasured against the fp32 variant on the machine named, on held-out text; intervals "
+        "and the rest are in manifest.json.\n"
+    )
+    rows = [
+        "| variant | size | MLM top-1 agreement | KL | NSP flips | speed-up | measured on |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    plots = []
+    for name, variant in manifest.variants.items():
+        found = variant.fidelity
+        if not found:
+            continue
+        mlm, nsp = found["accuracy"]["mlm"], found["accuracy"]["nsp"]
+        speed = ", ".join(f"{each['speedup']:.2f}x at {shape}" for shape, each in found["speed"].items())
+        kl = f"{mlm['kl']['value']:.5f}" if mlm else "-"
+        slower = " (slower than fp32)" if found.get("slower_than_reference") else ""
+        rows.append(
+            f"| {name} | {found['size']['of_reference']:.3f} of fp32 | {_percent(mlm, 'top1_agreement')} | "
+            f"{kl} | {_percent(nsp, 'flips')} | {speed or 'not timed'}{slower} | "
+            f"{found['machine']['instruction_set']} |"
+        )
+        plot = f"quantization/{name}.svg"
+        if plot in manifest.files:
+            plots.append(f"\n![What each layer costs in {name}]({plot})")
+    return "\n".join([heading, *rows, *plots])
+
+
+def _percent(head: dict[str, Any] | None, figure: str) -> str:
+    return f"{head[figure]['value']:.2%} of {head[figure]['count']:,}" if head else "-"

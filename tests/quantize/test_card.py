@@ -1,0 +1,19 @@
+from bertport.quantize.card import BEGIN, section, with_section
+
+
+def test_the_section_is_replaced_and_the_rest_stays():
+    card = with_section("# Title\n\nText.\n", "one")
+    assert card.startswith("# Title\n\nText.\n\n" + BEGIN)
+    again = with_section(card + "More.\n", "two")
+    assert again.count(BEGIN) == 1
+    assert "one" not in again
+    assert again.endswith("More.\n")
+    assert with_section(again, "two") == again
+
+
+def test_the_card_of_a_quantized_bundle_tells_what_it_costs(quantized):
+    bundle, outcome = quantized
+    card = (bundle.path / "README.md").read_text(encoding="utf-8")
+    assert section(bundle.manifest) in card
+    assert f"| int8-dynamic | {outcome.measured.size_of_reference:.3f} of fp32 |" in card
+    assert "2 layers" in card  # what the export wrote
