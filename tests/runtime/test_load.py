@@ -124,7 +124,7 @@ def test_a_damaged_file_is_refused_before_any_graph_is_loaded(edited, name, dama
     def never(*_, **__):
         pytest.fail("a graph was loaded")
 
-    monkeypatch.setattr("bertport.runtime.model.open_graph", never)
+    monkeypatch.setattr("bertport.runtime.loading.open_graph", never)
     said = {"flip": "its SHA-256 differs", "cut": "bytes, expected", "remove": f"lacks {name}"}[damage]
     with pytest.raises(BundleError, match=said):
         load(bundle)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertport.runtime import machine
-from bertport.runtime import model as model_module
+from bertport.runtime import loading, machine
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import ProviderError
 from bertport.runtime.graph import open_graph
@@ -31,9 +30,9 @@ def test_a_silent_fall_back_is_refused(tiny_bundle):
 
 
 def test_auto_goes_on_to_what_works(tiny_bundle, monkeypatch):
-    monkeypatch.setattr(model_module, "candidates", lambda _: (CUDA, CPU))
+    monkeypatch.setattr(loading, "candidates", lambda _: (CUDA, CPU))
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        assert model_module.load(tiny_bundle).describe()["provider"] == "cpu"
+        assert loading.load(tiny_bundle).describe()["provider"] == "cpu"
 
 
 def test_computing_left_to_the_cpu_is_refused_and_shapes_are_not():

@@ -47,7 +47,7 @@ def test_all_is_what_other_modules_use(path):
 def test_the_interface_is_load_and_model():
     assert sorted(bertport.runtime.__all__) == ["Model", "load"]
     assert {name for name in dir(bertport.runtime) if not name.startswith("_")} == {"Model", "load"}
-    assert bertport.runtime.load is importlib.import_module("bertport.runtime.model").load
+    assert bertport.runtime.load is importlib.import_module("bertport.runtime.loading").load
     with pytest.raises(AttributeError, match="no attribute 'laod'"):
         bertport.runtime.laod  # noqa: B018 — the attribute access is the test
 

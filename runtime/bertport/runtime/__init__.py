@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bertport.runtime.model import Model, load
+    from bertport.runtime.loading import load
+    from bertport.runtime.model import Model
 
 __all__ = ["Model", "load"]
 
@@ -13,9 +14,9 @@ __all__ = ["Model", "load"]
 def __getattr__(name: str) -> object:
     """Import the interface when it is first asked for: the command line's help needs none of numpy and tokenizers."""
     if name in __all__:
-        from bertport.runtime import model
+        from bertport.runtime import loading
 
-        return getattr(model, name)
+        return getattr(loading, name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)
 
