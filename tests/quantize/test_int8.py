@@ -136,3 +136,17 @@ def test_the_fused_graph_is_not_changed(fused):
     before = fused.SerializeToString()
     rewrite(fused, Int8Emitter(weights=WeightCache(saturating=False)))
     assert fused.SerializeToString() == before
+
+
+def test_weights_stored_in_16_bits_are_quantized_alike(tiny_checkpoint, tmp_path, reference, fused):
+    from bertport.export import export
+    from bertport.quantize.fusing import fuse
+
+    bundle = export(tiny_checkpoint, tmp_path / "half", weights="float16")
+    path = bundle.file(bundle.manifest.variants["fp32"].file)
+    made = rewrite(fuse(path, bundle.manifest.architecture), Int8Emitter(weights=WeightCache(saturating=False)))
+    expected = rewrite(fused, Int8Emitter(weights=WeightCache(saturating=False)))
+    assert sorted(each.op_type for each in made.graph.node) == sorted(each.op_type for each in expected.graph.node)
+    given = feeds()
+    for one, two in zip(reference.run(OUTPUTS, given), session(made).run(OUTPUTS, given), strict=True):
+        assert cosine(one, two).min() > 0.995

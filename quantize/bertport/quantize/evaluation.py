@@ -101,7 +101,7 @@ class Measurement:
     size: int
     """Bytes of the graph and its weights."""
     size_of_reference: float
-    """The same as a share of fp32's."""
+    """The same as a share of fp32's, with 4 bytes a weight."""
     machine: dict[str, Any]
     """Where it was measured."""
 
@@ -240,11 +240,13 @@ def measurement(
 ) -> Measurement:
     """Put together what was measured of a graph."""
     size = candidate.stat().st_size
+    # A bundle may store fp32's weights in 16 bits; the share is of 32 all the same.
+    fp32 = max(size_of(bundle, REFERENCE), 4 * bundle.manifest.architecture.parameters)
     return Measurement(
         accuracy=accuracy,
         text=evaluation.to_json(),
         speed=speed,
         size=size,
-        size_of_reference=size / size_of(bundle, REFERENCE),
+        size_of_reference=size / fp32,
         machine=dataclasses.asdict(describe_machine()),
     )

@@ -43,7 +43,7 @@ def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
     with _quiet():
         # opt_level 0: none of the session's own rewriting, which would depend on the machine.
         fused = optimize_model(
-            str(path),
+            load_plain(path),
             model_type="bert",
             num_heads=architecture.attention_heads,
             hidden_size=architecture.hidden_size,
@@ -65,7 +65,30 @@ def load_plain(path: Path) -> onnx.ModelProto:
     except ImportError as error:
         what = "quantize"
         raise MissingDependencyError(what, "onnx", "cpu,quantize") from error
-    return onnx.load(path)
+    model = onnx.load(path)
+    _widen(model)
+    return model
+
+
+def _widen(model: onnx.ModelProto) -> None:
+    """Turn weights that are stored in 16 bits, with a Cast behind each, into float32 ones, in place."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    widened, left, narrow = [], [], set()
+    for node in model.graph.node:
+        wide = node.op_type == "Cast" and helper.get_node_attr_value(node, "to") == TensorProto.FLOAT
+        tensor = stored.get(node.input[0]) if wide else None
+        if tensor is None or tensor.data_type != TensorProto.FLOAT16:
+            left.append(node)
+            continue
+        narrow.add(tensor.name)
+        widened.append(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), node.output[0]))
+    if widened:
+        kept = [tensor for tensor in model.graph.initializer if tensor.name not in narrow]
+        del model.graph.initializer[:], model.graph.node[:]
+        model.graph.initializer.extend([*kept, *widened])
+        model.graph.node.extend(left)
 
 
 @contextlib.contextmanager
