@@ -13,7 +13,7 @@ from bertport.quantize.recipes import searchable
 from bertport.quantize.sensitivity import Layers, rank, search
 from bertport.quantize.target import saturates
 from bertport.runtime.errors import UsageError, ValidationError
-from bertport.runtime.machine import cpu
+from bertport.runtime.machine import INSTRUCTION_SETS, cpu
 
 if TYPE_CHECKING:
     import os
@@ -88,7 +88,7 @@ def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) 
     if recipe.emitter is None:
         raise _broken(recipe, budget, accuracy, "choose another recipe")
     # Two products in 8 bits are faster than one in float32 only where one is more than twice as fast: not on AVX2.
-    halfway = recipe.halfway and not saturates(request.instruction_set)
+    halfway = recipe.halfway and not saturates(INSTRUCTION_SETS.get(cpu().instruction_set))
     levels = [dataclasses.replace(request, in_float=level) for level in ((False, True) if halfway else (True,))]
     layers = rank_layers(bench, recipe, levels[0])
     samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **SEARCHING)
