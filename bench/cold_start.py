@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,6 @@ from bertport.compare.machine import describe_machine, machine_lock
 from bertport.compare.statistics import median_ratio
 from bertport.runtime.embedded import default_bundle
 from cold_start_report import page
-from restore import restore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +102,10 @@ def run(command: list[str], environment: Mapping[str, str]) -> Run:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, printed, errors)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    # Linux starts a child's peak at what its parent had before exec, so a larger parent would hide the child's.
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >= usage.ru_maxrss:
+        message = "this process is larger than the one it measures: the peak memory cannot be told"
+        raise RuntimeError(message)
     return Run(
         seconds=seconds,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
@@ -134,7 +138,7 @@ def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
                     runs[name].append(each)
             print(f"round {done} of {rounds}", file=sys.stderr, flush=True)
         stages = [ask(STAGES, TEXT).answer for _ in range(min(5, rounds))]
-        empty = [ask("print(0)").seconds for _ in range(min(5, rounds))]
+        empty = [empty_process(environment) for _ in range(min(5, rounds))]
     reference = runs[REFERENCE]
     return {
         "text": TEXT,
@@ -148,6 +152,19 @@ def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
         "stages_ms": {"start Python": 1e3 * median(empty)}
         | {name: median(each[name] for each in stages) for name in stages[0]},
     }
+
+
+def empty_process(environment: Mapping[str, str]) -> float:
+    """Give the seconds that Python takes to start and end."""
+    began = time.perf_counter()
+    subprocess.run([PYTHON, "-c", "pass"], env=dict(environment), check=True)
+    return time.perf_counter() - began
+
+
+def restored(bundle: Path, out: Path) -> Path:
+    """Restore the bundle's checkpoint in a process of its own: a parent's peak counts as its children's (see `run`)."""
+    subprocess.run([PYTHON, str(ROOT / "bench" / "restore.py"), str(bundle), str(out)], check=True, capture_output=True)
+    return out
 
 
 def figures(each: Run) -> dict[str, float]:
@@ -185,7 +202,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = (arguments.bundle or default_bundle()).resolve()
     with tempfile.TemporaryDirectory() as scratch:
-        checkpoint = (arguments.checkpoint or restore(bundle, Path(scratch) / "checkpoint")).resolve()
+        checkpoint = (arguments.checkpoint or restored(bundle, Path(scratch) / "checkpoint")).resolve()
         result = measure(bundle, checkpoint, arguments.rounds)
     (arguments.output / "data").mkdir(parents=True, exist_ok=True)
     (arguments.output / "data" / "cold-start.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
