@@ -89,7 +89,7 @@ def check() -> None:
     """Lint, check the format and check the types of everything; all three are run, whatever they find."""
     python = executable(environment("dev"), "python")
     # Each area is a source root of its own; tests are checked by running them.
-    typed = [each for each in TYPED if (ROOT / each).exists()]
+    typed = [each for each in TYPED if (ROOT / each).is_file() or any((ROOT / each).rglob("*.py"))]
     tools = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", *typed])
     failed = [" ".join(tool[:2]) for tool in tools if subprocess.call([str(python), "-m", *tool], cwd=str(ROOT)) != 0]
     if failed:
