@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import unicodedata
@@ -17,6 +18,9 @@ from hypothesis import settings
 # The machine may be shared: an example that waits for a core is no failure.
 settings.register_profile("bertport", deadline=None)
 settings.load_profile("bertport")
+
+# A shell starts its background jobs with SIGINT ignored, and every process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports huggingface_hub: no test asks the network for a model.
 os.environ["HF_HUB_OFFLINE"] = "1"

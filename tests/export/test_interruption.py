@@ -27,8 +27,6 @@ from bertport.runtime.cli import app
 from bertport.export.progress import Stages
 
 source, target, moment, number = sys.argv[1:]
-# A shell starts its background jobs with SIGINT ignored, and these tests may run in one.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def strike():
     os.kill(os.getpid(), int(number))
