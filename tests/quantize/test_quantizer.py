@@ -110,7 +110,9 @@ def test_overwriting_leaves_one_copy(bundle_copy, held_out):
         quantize(bundle_copy, options=Options(text=held_out, overwrite=overwrite, force=True, **FEW))
     bundle = Bundle.open(bundle_copy)
     assert not bundle.verify()
-    assert len([path for path in bundle.manifest.files if "int8_dynamic" in path]) == 1
+    variant = bundle.manifest.variants["int8-dynamic"]
+    assert {path for path in bundle.manifest.files if "int8_dynamic" in path} == {variant.file, *variant.external_data}
+    assert variant.external_data
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(28, "No space left on device")])

@@ -15,7 +15,7 @@ from bertport.runtime.manifest import FileEntry, Manifest, Variant
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["add_files", "add_variant", "replace_figures", "workspace"]
+__all__ = ["add_files", "add_variant", "free_name", "replace_figures", "workspace"]
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def add_variant(
     """
     placed: list[Path] = []
     entries: dict[str, FileEntry] = {}
-    names = {path: _free_name(path, bundle.manifest) for path in files}
+    names = {path: free_name(path, bundle.manifest) for path in files}
     try:
         for path, source in files.items():
             entries[names[path]] = FileEntry(size=source.stat().st_size, sha256=file_sha256(source))
@@ -129,7 +129,7 @@ def _with(
     )
 
 
-def _free_name(path: str, manifest: Manifest) -> str:
+def free_name(path: str, manifest: Manifest) -> str:
     """Give the path itself, or where a listed file has it, one with a number."""
     pure, number, name = PurePosixPath(path), 1, path
     while name in manifest.files:
@@ -139,7 +139,7 @@ def _free_name(path: str, manifest: Manifest) -> str:
 
 
 def _stem(path: str) -> str:
-    """Give a path without the number of `_free_name`."""
+    """Give a path without the number of `free_name`."""
     pure = PurePosixPath(path)
     stem, dash, number = pure.stem.rpartition("-")
     return str(pure.with_name(f"{stem}{pure.suffix}")) if dash and number.isdigit() else path

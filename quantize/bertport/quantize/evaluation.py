@@ -17,6 +17,7 @@ from bertport.compare.masking import Sample, masked_samples, pair_samples
 from bertport.compare.text import fingerprint, read_texts, sample_path
 from bertport.compare.timing import interleave, speedup, summarize
 from bertport.compare.workload import Shape, Subject
+from bertport.quantize.storage import size_on_disk
 from bertport.runtime.errors import InputTextError
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def measurement(
     bundle: Bundle, candidate: Path, accuracy: Fidelity, evaluation: Evaluation, speed: dict[str, Speed]
 ) -> Measurement:
     """Put together what was measured of a graph."""
-    size = candidate.stat().st_size
+    size = size_on_disk(candidate)
     # A bundle may store fp32's weights in 16 bits; the share is of 32 all the same.
     fp32 = max(size_of(bundle, REFERENCE), 4 * bundle.manifest.architecture.parameters)
     return Measurement(

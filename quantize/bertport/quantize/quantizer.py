@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.budget import DEFAULT_BUDGET, Budget
 from bertport.quantize.card import refresh_card
-from bertport.quantize.commit import add_variant, workspace
+from bertport.quantize.commit import add_variant, free_name, workspace
 from bertport.quantize.evaluation import (
     PAIRS,
     POSITIONS,
@@ -27,6 +27,7 @@ from bertport.quantize.mixed import Bench, hold_budget
 from bertport.quantize.plot import bars
 from bertport.quantize.recipes import RECIPES, Recipe, recipe_named
 from bertport.quantize.request import Request
+from bertport.quantize.storage import write_graph
 from bertport.quantize.target import AUTO, saturates, target
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
@@ -186,8 +187,10 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
         progress(f"making {recipe.name}", 0, 0)
         held = hold_budget(bench, recipe, request, budget)
         model = recipe.make(held.request)
-        graph = directory / Path(recipe.file).name
-        write_graph(model, graph)
+        file = free_name(recipe.file, bundle.manifest)
+        graph = directory / Path(file).name
+        # The graph names its weights' file, so both get the names that they will have in the bundle.
+        weights = {str(PurePosixPath(file).with_name(each.name)): each for each in write_graph(model, graph)}
         speed = time_against(bundle, graph, progress=progress)
         measured = measurement(bundle, graph, held.accuracy, bench.evaluation, speed)
         if measured.slower and not (recipe.for_size or options.force):
@@ -206,7 +209,8 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
             outputs=bench.reference.outputs,
             fidelity=measured.to_json() | {"budget": str(budget), "higher_precision": higher, "higher_is": higher_is},
         )
-        files = {recipe.file: graph}
+        variant = dataclasses.replace(variant, file=file, external_data=tuple(weights))
+        files = {file: graph, **weights}
         if held.layers:
             files |= write_layers(held.layers, higher, recipe.name, directory)
         default = faster_default(bundle, recipe.name, variant)
@@ -218,14 +222,6 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
         measured=measured,
         default=bundle.manifest.default_variant == recipe.name,
     )
-
-
-def write_graph(model: onnx.ModelProto, path: Path) -> None:
-    """Check a graph and write it."""
-    import onnx
-
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
 
 
 def layers_file(name: str) -> str:

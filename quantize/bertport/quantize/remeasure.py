@@ -62,7 +62,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     bench = prepare(bundle, options)
     for name in chosen:
         variant = bundle.manifest.variants[name]
-        bundle.check([variant.file])
+        bundle.check([variant.file, *variant.external_data])
         graph = bundle.file(variant.file)
         accuracy = evaluate(
             bundle, bench.reference, graph, bench.evaluation, stability=STABILITY, progress=options.progress
