@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,32 @@ class PackageData(BuildHookInterface[Any]):
         if version == "editable":
             return
         source = Path(self.root) / SOURCE
-        manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
-        for name in ("manifest.json", "README.md", *manifest["files"]):
+        manifest = serving_part(json.loads((source / "manifest.json").read_text(encoding="utf-8")))
+        self.written = Path(tempfile.mkdtemp())
+        written = self.written / "manifest.json"
+        written.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        build_data["force_include"][str(written)] = f"{TARGET}/manifest.json"
+        for name in ("README.md", *manifest["files"]):
             build_data["force_include"][str(source / name)] = f"{TARGET}/{name}"
         for name, target in SAMPLES.items():
             build_data["force_include"][str(Path(self.root) / name)] = target
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 — hatch's
+        """Remove what was written for the build."""
+        if version != "editable":
+            shutil.rmtree(self.written)
+
+
+def serving_part(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Give the manifest of the bundle without the graphs that `load()` does not take; a wheel is to be small."""
+    variants = manifest["variants"]
+    needed = files_of(variants[manifest["default_variant"]])
+    left_out = {name for each in variants.values() for name in files_of(each)} - needed
+    files = {name: entry for name, entry in manifest["files"].items() if name not in left_out}
+    kept = {name: each for name, each in variants.items() if files_of(each) <= needed}
+    return manifest | {"variants": kept, "files": files}
+
+
+def files_of(variant: dict[str, Any]) -> set[str]:
+    """Name the files that a variant loads."""
+    return {variant["file"], *variant.get("external_data", ())}

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIMIT_MB = 60
-"""Compressed size of the wheel while fp32 serves; 30 once INT8 is what `load()` takes."""
+LIMIT_MB = {True: 60, False: 30}
+"""Compressed size of the wheel at most, by whether fp32 is what `load()` takes."""
+DEFAULT = "bertport/runtime/default/"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -60,15 +61,30 @@ def test_the_wheel_holds_the_sample_texts(wheel):
         assert zipfile.ZipFile(wheel).read(f"bertport/compare/data/{name}") == (ROOT / "data" / name).read_bytes()
 
 
-def test_the_wheel_holds_the_default_bundle_as_listed(wheel):
-    manifest = json.loads((ROOT / "models" / "default" / "manifest.json").read_text(encoding="utf-8"))
-    prefix = "bertport/runtime/default/"
-    found = {name.removeprefix(prefix) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(prefix)}
+def test_the_wheel_holds_what_load_takes_of_the_default_bundle_and_no_other_graph(wheel):
+    whole = json.loads((ROOT / "models" / "default" / "manifest.json").read_text(encoding="utf-8"))
+    archive = zipfile.ZipFile(wheel)
+    manifest = json.loads(archive.read(f"{DEFAULT}manifest.json"))
+    found = {name.removeprefix(DEFAULT) for name in archive.namelist() if name.startswith(DEFAULT)}
     assert found == {"manifest.json", "README.md", *manifest["files"]}
+    serving = manifest["variants"][manifest["default_variant"]]
+    graphs = {name for name in found if name.startswith("onnx/")}
+    assert graphs == {serving["file"], *serving["external_data"]}
+    assert whole["default_variant"] == manifest["default_variant"]
+    assert whole | {"variants": manifest["variants"], "files": manifest["files"]} == manifest
+    assert serving == whole["variants"][whole["default_variant"]]
 
 
 def test_the_wheel_is_small_enough(wheel):
-    assert wheel.stat().st_size <= LIMIT_MB * 1e6
+    manifest = json.loads(zipfile.ZipFile(wheel).read(f"{DEFAULT}manifest.json"))
+    assert wheel.stat().st_size <= LIMIT_MB[manifest["default_variant"] == "fp32"] * 1e6
+
+
+def test_the_installed_bundle_is_whole(installed, tmp_path):
+    where = succeed(
+        installed / "python", "-c", "from bertport.runtime.embedded import *; print(default_bundle())", cwd=tmp_path
+    ).stdout.strip()
+    succeed(installed / "bertport", "verify", where, cwd=tmp_path)
 
 
 def test_the_default_answers_far_from_the_checkout(installed, tmp_path):
