@@ -5,6 +5,7 @@ from string import Template
 from typing import Any
 
 from bertport.export.card import model_card
+from bertport.quantize.card import quantized_section
 from bertport.runtime.bundle import Bundle
 from evaluation.plot import plot_curve
 from evaluation.record import CURVE, Record, read_record
@@ -73,7 +74,7 @@ def render_card(bundle: Bundle, record: Record) -> str:
         clip=schedule["clip"],
         dtype=run["settings"]["dtype"],
         seed=run["settings"]["seed"],
-        schedule_note=_schedule_note(run["schedule_tokens"]),
+        schedule_note=_schedule_note(run["schedule_tokens"], record.log),
         tokens=f"{progress['tokens'] / 1e6:.1f} million",
         epochs=f"{progress['tokens'] / CORPUS_TOKENS:.2f}",
         hours=f"{progress['seconds'] / 3600:.1f}",
@@ -95,7 +96,7 @@ def render_card(bundle: Bundle, record: Record) -> str:
         refused=sum(pair["p_stranger"] <= EVEN for pair in pairs),
         ordered=sum(pair["p_continuation"] > pair["p_stranger"] for pair in pairs),
         bias_table=_words_table(answers["bias"]),
-        graphs=generated["Graphs"],
+        graphs=f"{generated['Graphs']}\n\n{quantized_section(manifest)}".rstrip("\n"),
         citation=generated["Citation"],
     )
 
@@ -106,11 +107,13 @@ def _sections(card: str) -> dict[str, str]:
     return {heading: text.strip() for heading, _, text in parts}
 
 
-def _schedule_note(tokens: list[int]) -> str:
+def _schedule_note(tokens: list[int], log: list[dict[str, float]]) -> str:
     if len(tokens) == 1:
         return ""
     former = ", then ".join(f"{each / 1e6:g} million" for each in tokens[:-1])
-    return f" The schedule was first made for {former} tokens, and changed under way."
+    note = f" The schedule was first made for {former} tokens, and changed under way."
+    ended = [f"{row['tokens'] / 1e6:.1f} million" for row in log[:-1] if row["rate"] == 0]
+    return f"{note} It had ended at {' and at '.join(ended)} tokens and was taken up again there." if ended else note
 
 
 def _log_table(log: list[dict[str, float]]) -> str:

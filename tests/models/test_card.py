@@ -12,6 +12,9 @@ from click.testing import CliRunner
 
 import evaluate
 import export_default
+from bertport.quantize.budget import parse_budget
+from bertport.quantize.card import refresh_card
+from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.bundle import Bundle
 from evaluation.card import render_card, write_card
 from evaluation.record import TRAINING, read_record
@@ -164,7 +167,8 @@ def training(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, heldou
     }
     (directory / "run.json").write_text(json.dumps(run), encoding="utf-8")
     row = {"train_mlm_loss": 5.0, "heldout_mlm_loss": 5.1, "heldout_mlm_top1": 0.21, "heldout_nsp_accuracy": 0.55}
-    rows = [json.dumps({"step": step, "tokens": 512 * step, **row}) for step in (2, 4, 6)]
+    rates = {2: 1e-4, 4: 0.0, 6: 0.0}  # a run that had ended, and was taken up again
+    rows = [json.dumps({"step": step, "tokens": 512 * step, "rate": rates[step], **row}) for step in rates]
     (directory / "log.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     output = directory / "evaluation.json"
     result = CliRunner().invoke(
@@ -194,12 +198,26 @@ def test_the_card_shows_every_prompt_and_what_was_measured(tiny_bundle: Path, tr
         assert f"`{variant}` | 128 tokens | all | {samples['128']['all']['mlm_top1']['value']:.1%}" in card
     assert re.search(r"masked words, top 1 \| at least 38% \| \d\.\d% \| missed", card)
     assert "first made for 0.004 million tokens" in card
+    assert "ended at 0.0 million tokens and was taken up again" in card
+    assert "Quantized variants" not in card
     assert "2.0 hours of stepping on 2 threads of a made-up CPU" in card
     assert (kept / "learning-curve.svg").stat().st_size < 100_000
     first = (kept / "learning-curve.svg").read_bytes()
     write_card(bundle, kept)
     assert (kept / "learning-curve.svg").read_bytes() == first
     assert Bundle.open(bundle).verify() == ()
+
+
+def test_the_card_keeps_the_section_on_quantized_variants(tiny_bundle: Path, training: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    kept = shutil.copytree(training, tmp_path / "training")
+    everything = Options(budget=parse_budget("none"), force=True, positions=100, pairs=20)
+    quantize(bundle, ["int8-weight-only"], options=everything)
+    write_card(bundle, kept)
+    card = (bundle / "README.md").read_text(encoding="utf-8")
+    assert "| int8-weight-only | 0." in card
+    refresh_card(Bundle.open(bundle))
+    assert (bundle / "README.md").read_text(encoding="utf-8") == card
 
 
 def test_a_record_that_lacks_a_file_says_which_program_writes_it(tmp_path: Path) -> None:
@@ -216,7 +234,8 @@ def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
 
 DEFAULT = Path(evaluate.__file__).parent / "default"
 KNOWN = re.compile(
-    r"manifest\.json|README\.md|config\.json|tokenizer\.json|tokenizer_config\.json|vocab\.txt|onnx/[\w.-]+\.onnx(\.data)?"
+    r"manifest\.json|README\.md|config\.json|tokenizer\.json|tokenizer_config\.json|vocab\.txt|onnx/[\w.-]+\.onnx(_data)?"
+    r"|quantization/[\w.-]+\.(json|svg)"
 )
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.manifest import Manifest
 
-__all__ = ["refresh_card", "section", "with_section"]
+__all__ = ["quantized_section", "refresh_card", "section", "with_section"]
 
 BEGIN, END = "<!-- quantized variants: begin -->", "<!-- quantized variants: end -->"
 
@@ -36,6 +36,13 @@ def with_section(card: str, text: str) -> str:
     if not (begin and end):
         before, after = card.rstrip("\n") + "\n\n", "\n"
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def quantized_section(manifest: Manifest) -> str:
+    """Give the section with its marks, for a card that is written anew; empty where nothing is quantized."""
+    if not any(variant.fidelity for variant in manifest.variants.values()):
+        return ""
+    return with_section("", section(manifest)).strip("\n")
 
 
 def section(manifest: Manifest) -> str:
