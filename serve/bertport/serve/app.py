@@ -1,0 +1,160 @@
+"""The application: routes, and what surrounds every one of them."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.routing import Route, Router
+
+from bertport.runtime.errors import BertportError
+from bertport.serve import hub, operations
+from bertport.serve.metrics import OTHER
+from bertport.serve.note import Note, request_id
+from bertport.serve.problems import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from bertport.serve.service import Service
+
+__all__ = ["OPEN", "make_app"]
+
+_LOG = logging.getLogger(__name__)
+
+OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
+"""Paths that need no API key: what asks whether a server is up has none."""
+
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+
+
+def make_app(service: Service) -> ASGIApp:
+    """Put the application together."""
+    routes = [
+        Route("/", hub.answer, methods=["POST"]),
+        Route("/tasks/{task}", hub.answer, methods=["POST"]),
+        Route("/models", operations.models),
+        # Names keep their slashes, so what follows a name comes before it in the table.
+        Route("/models/{name:path}/tasks/{task}", hub.answer, methods=["POST"]),
+        Route("/models/{name:path}", hub.answer, methods=["POST"]),
+        Route("/health", operations.health),
+        Route("/ready", operations.ready),
+        Route("/info", operations.info),
+        Route("/metrics", operations.metrics),
+        Route("/reload", operations.reload, methods=["POST"]),
+    ]
+    app: ASGIApp = Front(Router(routes, redirect_slashes=False), service)
+    if service.settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=service.settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", hub.VARIANT_HEADER, hub.TASK_HEADER, "x-request-id"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    return app
+
+
+class Front:
+    """Surrounds every request: its id, the API key, errors as JSON, its line in the log, its count."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+        key = service.settings.api_key
+        self._key = None if key is None else key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; never with a stack trace."""
+        if scope["type"] != "http":  # the server does not offer websockets
+            return
+        headers = dict(scope["headers"])
+        note = Note(
+            request_id=request_id(headers.get(b"x-request-id")),
+            method=scope["method"],
+            path=scope["path"],
+            client=(scope.get("client") or ("",))[0],
+        )
+        scope["app"] = self._app  # so that the router raises what it does not find
+        scope["state"] = {"service": self._service, "note": note}
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *self._headers(note, message["headers"])]
+            await send(message)
+
+        try:
+            self._authorize(scope["path"], headers.get(b"authorization"))
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 — whatever it is, the client gets JSON, and the log the rest
+            problem = self._problem(error, note)
+            note.reason = problem.reason
+            if not status and not isinstance(problem, ClientGone):
+                await _response(problem)(scope, receive, send_with_headers)
+            status = status or problem.status
+        finally:
+            self._count(note, status)
+
+    def _authorize(self, path: str, given: bytes | None) -> None:
+        """Compare the key in constant time; without one, whatever clients send along is ignored."""
+        if self._key is None or path in OPEN:
+            return
+        scheme, _, token = (given or b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._key):
+            message = "this server needs its API key: send the header Authorization: Bearer KEY"
+            raise Unauthorized(message, headers={"www-authenticate": "Bearer"})
+
+    def _headers(self, note: Note, there: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        present = {name for name, _ in there}
+        more = [(b"x-request-id", note.request_id.encode()), *SECURITY_HEADERS]
+        if note.queued is not None and note.run is not None:
+            timing = f"queue;dur={1e3 * note.queued:.2f}, run;dur={1e3 * note.run:.2f}"
+            more.append((b"server-timing", timing.encode()))
+        if note.lane is not None:
+            more.append((hub.VARIANT_HEADER.encode(), note.lane.variant.encode("latin-1", "replace")))
+        if self._service.gate.draining:
+            more.append((b"connection", b"close"))
+        return [(name, value) for name, value in more if name not in present]
+
+    def _problem(self, error: Exception, note: Note) -> Problem:
+        match error:
+            case Problem():
+                return error
+            case HTTPException(status_code=404):
+                return NotFound(f"there is nothing at {note.path[:100]}: see /docs")
+            case HTTPException():
+                problem = BadRequest(f"{note.method} {note.path[:100]}: {error.detail}", headers=error.headers or {})
+                problem.status = error.status_code
+                return problem
+            case BertportError():
+                _LOG.error("%s", error.message, extra={"request_id": note.request_id})
+                return problem_of(error)
+        _LOG.error("a request failed", exc_info=error, extra={"request_id": note.request_id})
+        return Problem("the server failed: its log says more, under this request's id")
+
+    def _count(self, note: Note, status: int) -> None:
+        service = self._service
+        bundle = note.hosted.name if note.hosted else OTHER
+        variant = note.lane.variant if note.lane else OTHER
+        if note.reason is not None:
+            service.metrics.failed(bundle, variant, note.task, note.reason)
+        elif note.task:
+            service.metrics.answered(bundle, variant, note.task, note.items, note.seconds)
+        if service.settings.access_log:
+            _LOG.info("request", extra={"fields": note.to_json(status)})
+
+
+def _response(problem: Problem) -> Response:
+    body: dict[str, Any] = problem.to_json()
+    return Response(orjson.dumps(body), problem.status, headers=dict(problem.headers), media_type="application/json")

@@ -1,0 +1,131 @@
+"""`bertport serve`: the command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bertport.runtime.errors import MissingDependencyError, UsageError
+from bertport.runtime.providers import AUTO, PROVIDERS
+from bertport.serve.settings import LIMITS, Limits, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["serve"]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def limits(command: F) -> F:
+    """Add an option for each limit of the table."""
+    for row in reversed(LIMITS.values()):
+        command = click.option(
+            row.flag,
+            row.name,
+            type=row.kind,
+            default=row.kind(row.default),
+            show_default=True,
+            envvar=row.variable,
+            show_envvar=True,
+            help=row.help,
+        )(command)
+    return command
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 — click's own
+    """Give an option that is an environment variable too."""
+    variable = f"BERTPORT_{names[-1].lstrip('-').replace('-', '_').upper()}"
+    return click.option(*names, envvar=settings.pop("envvar", variable), show_envvar=True, **settings)
+
+
+@click.command(name="serve")
+@click.argument("bundles", nargs=-1, metavar="[[NAME=]BUNDLE]...")
+@option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 for any that is free.")
+@option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    envvar="BERTPORT_VARIANT",
+    help="Variant to load, or `all`; may be repeated.  [default: every serving variant that suits the provider]",
+)
+@option(
+    "--provider",
+    default=AUTO,
+    show_default=True,
+    metavar="NAME",
+    help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
+)
+@option("--threads", type=int, metavar="N", help="Threads of the CPU.  [default: one per physical core]")
+@option("--api-key", metavar="KEY", help="Key that clients have to send; better as the variable.  [default: none]")
+@option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    envvar="BERTPORT_CORS_ORIGIN",
+    help="Origin of pages that may call the server; may be repeated.  [default: none]",
+)
+@option("--warm-up/--no-warm-up", default=True, envvar="BERTPORT_WARM_UP", help="Run every bucket before serving.")
+@option("--access-log/--no-access-log", default=True, envvar="BERTPORT_ACCESS_LOG", help="Log every request.")
+@option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least severe messages that are logged.",
+)
+@option(
+    "--drain-seconds",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="After SIGTERM, go on accepting for so long while /ready says no.",
+)
+@limits
+def serve(
+    *,
+    bundles: tuple[str, ...],
+    variants: tuple[str, ...],
+    cors_origins: tuple[str, ...],
+    **given: Any,  # noqa: ANN401 — the other options, by name, as the table and the decorators above make them
+) -> None:
+    """Answer over HTTP from one or several bundles, the first being the default one.
+
+    Without BUNDLE the embedded one is served. Every option can be given as the environment variable that is named
+    beside it. SIGTERM answers what was accepted and exits with 0; SIGHUP loads the bundles anew without losing a
+    request. Logs are lines of JSON on standard error. Needs bertport[cpu,serve].
+    """
+    try:
+        from bertport.serve.server import serve as run_server
+    except ImportError as error:
+        if (error.name or "").startswith("bertport"):
+            raise
+        what, extra = "serve", "serve"
+        raise MissingDependencyError(what, (error.name or str(error)).partition(".")[0], extra) from error
+    found = Limits(**{name: given.pop(name) for name in LIMITS})
+    key = given.pop("api_key")
+    if key is not None and (not key.strip() or not key.isascii()):
+        message = "the API key is empty or not ASCII: give one that fits into a header, or none at all"
+        raise UsageError(message)
+    run_server(
+        Settings(
+            bundles=tuple(map(_named, bundles)) or ((None, None),),
+            variants=variants,
+            cors_origins=cors_origins,
+            api_key=None if key is None else key.strip(),
+            limits=found,
+            **given,
+        )
+    )
+
+
+def _named(argument: str) -> tuple[str | None, str]:
+    """Split NAME=BUNDLE; names may have slashes, so a path with an equals sign is written with its name or ./ ahead."""
+    name, equals, path = argument.partition("=")
+    if equals and name and name[0] not in "./":
+        return name, path
+    return None, argument

@@ -1,0 +1,257 @@
+"""The bundles that are served: loaded, warmed up, found by name, and replaced while requests go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime import load
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.embedded import default_bundle
+from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
+from bertport.serve.lane import Lane
+from bertport.serve.problems import Conflict, Loading, NotFound
+from bertport.serve.tasks import WIRE_TASKS
+from bertport.serve.turns import Turns
+from bertport.serve.warm_up import warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from bertport.runtime import Model
+    from bertport.runtime.manifest import Manifest
+    from bertport.serve.lane import Batch
+    from bertport.serve.settings import Settings
+
+__all__ = ["ALL", "Hosted", "Hosts", "find_bundles"]
+
+_LOG = logging.getLogger(__name__)
+
+ALL = "all"
+"""In place of a variant's name: every variant that runs here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A bundle that is served."""
+
+    name: str
+    """What clients call it."""
+    manifest: Manifest
+    """Its contract."""
+    default: str
+    """The variant of requests that name none."""
+    lanes: Mapping[str, Lane]
+    """By variant."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """The wire tasks that the bundle has the heads for."""
+        able = self.lanes[self.default].model.describe()["tasks"]
+        return [row.name for row in WIRE_TASKS.values() if row.runtime in able]
+
+    def describe(self) -> dict[str, Any]:
+        """Say what it is and where it runs, without paths of this machine."""
+        variants = []
+        for name, lane in self.lanes.items():
+            told = lane.model.describe()
+            entry = self.manifest.variants[name]
+            variants.append(
+                {key: told[key] for key in ("variant", "recipe", "provider", "threads")}
+                | {"batch_tokens": lane.budget, "default": name == self.default, "isa": entry.isa}
+            )
+        return {
+            "name": self.name,
+            "source": {"name": self.manifest.source.name, "revision": self.manifest.source.revision},
+            "licence": self.manifest.licence,
+            "heads": list(self.manifest.heads),
+            "tasks": self.tasks,
+            "max_length": self.manifest.max_length,
+            "hidden_size": self.manifest.architecture.hidden_size,
+            "vocab_size": self.manifest.architecture.vocab_size,
+            "mask_token": self.lanes[self.default].model.tokens.mask_token,
+            "labels": list(self.manifest.next_sentence.labels) if self.manifest.next_sentence else None,
+            "variants": variants,
+        }
+
+
+def find_bundles(settings: Settings) -> dict[str, Bundle]:
+    """Open the manifests of the bundles to serve, by the names that clients will use; no graph is loaded.
+
+    Raises:
+        PathError, BundleError: for a directory that is no bundle.
+        UsageError: for two bundles of one name.
+    """
+    found: dict[str, Bundle] = {}
+    for name, path in settings.bundles:
+        bundle = Bundle.open(default_bundle() if path is None else path)
+        chosen = name or bundle.manifest.name
+        if chosen in found:
+            message = (
+                f"two bundles are called {chosen!r} ({found[chosen].path} and {bundle.path}): "
+                "name one of them otherwise, with NAME=BUNDLE"
+            )
+            raise UsageError(message)
+        found[chosen] = bundle
+        for variant in settings.variants:
+            if variant != ALL and variant not in bundle.manifest.variants:
+                kind = "variant"
+                raise UnknownNameError(kind, variant, (*bundle.manifest.variants, ALL))
+    return found
+
+
+class Hosts:
+    """All bundles that are served.
+
+    Args:
+        settings: of the server.
+        ran: told of each batch: bundle, variant, batch.
+        introduce: told of each variant before it serves: bundle, variant, tasks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ran: Callable[[str, str, Batch], None],
+        introduce: Callable[[str, str, list[str]], None],
+    ) -> None:
+        self.settings = settings
+        self.hosted: dict[str, Hosted] = {}
+        self.progress = "starting"
+        self._ran = ran
+        self._introduce = introduce
+        self._busy = False
+        self._closed = False
+        self._turns: dict[str, Turns] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether real predictions were made with every variant."""
+        return bool(self.hosted)
+
+    def lanes(self) -> Iterator[tuple[str, Lane]]:
+        """Give each lane with the name of its bundle."""
+        for hosted in self.hosted.values():
+            for lane in hosted.lanes.values():
+                yield hosted.name, lane
+
+    def find(self, name: str | None, variant: str | None) -> tuple[Hosted, Lane]:
+        """Give a bundle and a variant by name; the defaults for None.
+
+        Raises:
+            Loading: before anything is loaded.
+            NotFound: for a name that there is not.
+        """
+        if not self.hosted:
+            message = f"the bundles are being loaded: {self.progress}"
+            raise Loading(message, estimated_time=20)
+        hosted = next(iter(self.hosted.values())) if name is None else self.hosted.get(name)
+        if hosted is None:
+            raise NotFound(str(UnknownNameError("bundle", str(name)[:100], self.hosted)))
+        lane = hosted.lanes.get(hosted.default if variant is None else variant)
+        if lane is None:
+            raise NotFound(str(UnknownNameError(f"variant of {hosted.name}", str(variant)[:100], hosted.lanes)))
+        return hosted, lane
+
+    def ahead(self, lane: Lane) -> float:
+        """Give the seconds of work that wait in the other lanes of a lane's device."""
+        return sum(other.wait for _, other in self.lanes() if other is not lane and other.turns is lane.turns)
+
+    async def load(self) -> None:
+        """Load everything anew, and only then let it take the place of what there was.
+
+        Requests that are under way finish on the old variants, which are let go afterwards.
+
+        Raises:
+            Conflict: when that is under way already.
+            BertportError: when a bundle cannot be loaded; what there was goes on.
+        """
+        if self._busy:
+            message = "the bundles are being loaded already"
+            raise Conflict(message)
+        self._busy = True
+        try:
+            fresh = await asyncio.to_thread(self._load_all)
+        finally:
+            self._busy = False
+        for hosted in fresh.values():
+            for variant in hosted.lanes:
+                self._introduce(hosted.name, variant, hosted.tasks)
+        old, self.hosted = self.hosted, fresh
+        for hosted in old.values():
+            for lane in hosted.lanes.values():
+                task = asyncio.create_task(_retire(lane))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+
+    def stop_loading(self) -> None:
+        """Let loading end at its next stage."""
+        self._closed = True
+
+    async def close(self) -> None:
+        """Let every lane end, when it has nothing left to do."""
+        self.stop_loading()
+        await asyncio.gather(*(asyncio.to_thread(lane.close) for _, lane in self.lanes()), *self._retiring)
+
+    def _load_all(self) -> dict[str, Hosted]:
+        opened: list[Lane] = []
+        try:
+            return {name: self._load(name, bundle, opened) for name, bundle in find_bundles(self.settings).items()}
+        except BaseException:
+            for lane in opened:
+                lane.close()
+            raise
+
+    def _load(self, name: str, bundle: Bundle, opened: list[Lane]) -> Hosted:
+        models = list(self._models(name, bundle))
+        lanes: dict[str, Lane] = {}
+        for model in models:
+            turns = self._turns.setdefault(model.graph.provider.name, Turns())
+            lane = Lane(model, turns, self.settings.limits, self._watcher(name))
+            opened.append(lane)
+            lanes[model.variant] = lane
+            for stage in warm_up(lane, every_bucket=self.settings.warm_up):
+                self._say(f"warming up {name}, {model.variant}: {stage}")
+        return Hosted(name=name, manifest=bundle.manifest, default=models[0].variant, lanes=lanes)
+
+    def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
+        """Load the variants asked for, the default one first."""
+        settings, manifest = self.settings, bundle.manifest
+        asked = [each for each in settings.variants if each != ALL]
+        self._say(f"loading {name}")
+        if asked and ALL not in settings.variants:
+            if manifest.default_variant in asked:
+                asked.sort(key=lambda each: each != manifest.default_variant)
+            for variant in asked:
+                yield load(bundle.path, variant=variant, provider=settings.provider, threads=settings.threads)
+            return
+        first = load(bundle.path, provider=settings.provider, threads=settings.threads)
+        yield first
+        for variant, entry in manifest.variants.items():
+            if variant == first.variant or not (entry.kind == "serving" or ALL in settings.variants):
+                continue
+            self._say(f"loading {name}, {variant}")
+            try:
+                yield load(bundle.path, variant=variant, provider=settings.provider, threads=settings.threads)
+            except ProviderError as error:
+                _LOG.warning("variant %s of %s is not served: %s", variant, name, error.message)
+
+    def _watcher(self, name: str) -> Callable[[Lane, Batch], None]:
+        return lambda lane, batch: self._ran(name, lane.variant, batch)
+
+    def _say(self, text: str) -> None:
+        if self._closed:
+            message = "the server is stopping"
+            raise Conflict(message)
+        self.progress = text
+        _LOG.info("%s", text)
+
+
+async def _retire(lane: Lane) -> None:
+    """Close a lane when no request holds it any more."""
+    while lane.users:  # noqa: ASYNC110 — an event would cost every request, for what happens once in a reload
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(lane.close)

@@ -1,0 +1,288 @@
+"""One variant's queue and the one thread that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.tasks import Work
+from bertport.serve.problems import BackendFailure, Loading, Overloaded, Problem
+from bertport.serve.schedule import Backlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from bertport.runtime import Model
+    from bertport.serve.settings import Limits
+    from bertport.serve.turns import Turns
+
+__all__ = ["Batch", "Item", "Job", "Lane", "RawWork"]
+
+_LOG = logging.getLogger(__name__)
+
+SMOOTHING = 0.2
+"""Weight of the latest batch in the mean speed: the last dozen batches decide."""
+FIRST_RATE = 2000.0
+"""Tokens per second assumed before anything ran."""
+PATIENCE = 0.8
+"""Share of the time per request that may be spent in the queue: the rest is for the run and the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RawWork:
+    """Tensors that are run as they came, in a batch of their own."""
+
+    tokens: int
+    """Ids in them, padding included."""
+    run: Callable[[Model], object]
+    """Runs them."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Job:
+    """What one request waits for."""
+
+    future: asyncio.Future[list[Any]]
+    """The answers, in order."""
+    answers: list[Any]
+    """Those that are there."""
+    missing: int
+    """How many are not."""
+    tokens: int
+    """Of all its items."""
+    queued_items: int
+    """Items that no batch has taken yet."""
+    queued_tokens: int
+    """Their tokens."""
+    added: float
+    """When it came, by the monotonic clock."""
+    started: float = 0.0
+    """When its first batch began; 0 before."""
+    run_seconds: float = 0.0
+    """Time of the batches it was part of."""
+    gone: bool = False
+    """Nobody waits for it any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Item:
+    """One input of a job."""
+
+    job: Job
+    """Whose it is."""
+    index: int
+    """Its place in the answers."""
+    work: Work | RawWork
+    """What is run."""
+    bucket: Hashable
+    """Its length; raw tensors are a bucket of their own."""
+    tokens: int
+    """Its cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one run was, for the metrics."""
+
+    items: int
+    """Rows."""
+    tokens: int
+    """Tokens of all rows, padding included."""
+    padding: int
+    """Tokens of padding among them."""
+    seconds: float
+    """From its begin to its answers."""
+    waits: tuple[float, ...] = field(default=())
+    """Seconds in the queue of the jobs that began with it."""
+
+
+class Lane:
+    """A loaded variant, its queue, and the thread that runs it batch by batch.
+
+    Nothing waits for a batch to fill: a free thread takes what there is.
+
+    Args:
+        model: the loaded variant.
+        turns: shared by all lanes of a device.
+        limits: of the server.
+        watch: told of each batch, in the event loop's thread.
+    """
+
+    def __init__(self, model: Model, turns: Turns, limits: Limits, watch: Callable[[Lane, Batch], None]) -> None:
+        self.model = model
+        self.variant = model.variant
+        self.budget = limits.max_batch_tokens or model.graph.provider.batch_tokens
+        self.items = 0
+        self.tokens = 0
+        self.users = 0
+        self.turns = turns
+        self._speed = (FIRST_RATE, 1.0)
+        self._limits = limits
+        self._watch = watch
+        self._changed = threading.Condition()
+        self._backlog: Backlog[Item] = Backlog(lambda item: item.job.gone)
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name=f"lane-{model.variant}", daemon=True)
+        self._thread.start()
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second, of late."""
+        tokens, seconds = self._speed
+        return tokens / max(seconds, 1e-6)
+
+    @property
+    def wait(self) -> float:
+        """Seconds of work that wait."""
+        return self.tokens / self.rate
+
+    def submit(self, works: Sequence[Work | RawWork], *, ahead: float = 0.0) -> Job:
+        """Queue one request's work; called in the event loop.
+
+        Args:
+            works: what to run.
+            ahead: seconds of work that wait in other lanes of the same device.
+
+        Raises:
+            Overloaded: when the queue is full, or the work would have to wait longer than a request may take.
+            Loading: when the lane is closing.
+        """
+        loop = asyncio.get_running_loop()
+        costs = [work.tokens if isinstance(work, RawWork) else len(work.ids) for work in works]
+        job = Job(
+            future=loop.create_future(),
+            answers=[None] * len(works),
+            missing=len(works),
+            tokens=sum(costs),
+            queued_items=len(works),
+            queued_tokens=sum(costs),
+            added=time.monotonic(),
+        )
+        items = [
+            Item(
+                job=job,
+                index=index,
+                work=work,
+                bucket=id(work) if isinstance(work, RawWork) else (cost,),
+                tokens=cost,
+            )
+            for index, (work, cost) in enumerate(zip(works, costs, strict=True))
+        ]
+        with self._changed:
+            if self._closing:
+                message = "the server is stopping"
+                raise Loading(message, estimated_time=1)
+            wait = ahead + self.wait
+            if self.items + len(items) > self._limits.max_queue_items:
+                message = f"the queue of variant {self.variant!r} is full: try again later"
+                raise Overloaded(message, retry_after=wait)
+            if wait > PATIENCE * self._limits.request_timeout:
+                message = f"the queue of variant {self.variant!r} is {wait:.0f} seconds long: try again later"
+                raise Overloaded(message, retry_after=wait)
+            self.items += len(items)
+            self.tokens += job.tokens
+            self._backlog.add(items)
+            self._changed.notify()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Forget a job: what has not begun never will."""
+        with self._changed:
+            job.gone = True
+            self.items -= job.queued_items
+            self.tokens -= job.queued_tokens
+            job.queued_items = job.queued_tokens = 0
+
+    def close(self) -> None:
+        """Let the thread end when nothing waits any more, and wait for that; not from the event loop's thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def run_alone(self, works: Sequence[Work]) -> list[Any]:
+        """Run equal-length work at once, in the caller's thread: for warming up."""
+        with self.turns:
+            began = time.perf_counter()
+            answers = self.model.run(works)
+            self._measure(sum(len(work.ids) for work in works), time.perf_counter() - began)
+        return answers
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._backlog:
+                    if self._closing:
+                        return
+                    self._changed.wait()
+            with self.turns:  # and only then choose, so that the latest that came can join
+                batch = self._take()
+                if batch:
+                    began = time.monotonic()
+                    outcomes = self._run(batch)
+                    self._finish(batch, outcomes, began)
+
+    def _take(self) -> list[Item]:
+        with self._changed:
+            batch = self._backlog.take(self.budget)
+            for item in batch:
+                item.job.queued_items -= 1
+                item.job.queued_tokens -= item.tokens
+            self.items -= len(batch)
+            self.tokens -= sum(item.tokens for item in batch)
+        return batch
+
+    def _run(self, batch: Sequence[Item]) -> list[Any]:
+        """Give answers or Problems, in order; one input that the model fails on does not fail its batch mates."""
+        try:
+            raw = batch[0].work
+            if isinstance(raw, RawWork):
+                return [raw.run(self.model)]
+            return self.model.run([item.work for item in batch if isinstance(item.work, Work)])
+        except Problem as problem:
+            return [problem] * len(batch)
+        except Exception:  # noqa: BLE001 — ONNX Runtime's errors share no base; it is logged
+            _LOG.exception("a batch of %d with %d tokens failed", len(batch), batch[0].tokens)
+            if len(batch) == 1:
+                return [BackendFailure("the model failed on this input: the server's log says more")]
+        return [answer for item in batch for answer in self._run([item])]
+
+    def _finish(self, batch: Sequence[Item], outcomes: Sequence[Any], began: float) -> None:
+        """Hand the answers to the event loop."""
+        seconds = time.monotonic() - began
+        tokens = sum(item.tokens for item in batch)
+        self._measure(tokens, seconds)
+        waits = []
+        for job in {id(item.job): item.job for item in batch}.values():
+            if not job.started:
+                job.started = began
+                waits.append(began - job.added)
+            job.run_seconds += seconds
+        ran = Batch(items=len(batch), tokens=tokens, padding=0, seconds=seconds, waits=tuple(waits))
+        loop = batch[0].job.future.get_loop()
+        if not loop.is_closed():  # else the process is ending, and nobody waits
+            loop.call_soon_threadsafe(self._deliver, batch, outcomes, ran)
+
+    def _deliver(self, batch: Iterable[Item], outcomes: Iterable[Any], ran: Batch) -> None:
+        self._watch(self, ran)
+        for item, outcome in zip(batch, outcomes, strict=True):
+            job = item.job
+            job.answers[item.index] = outcome
+            job.missing -= 1
+            if job.future.done():
+                continue
+            if isinstance(outcome, Problem):
+                job.future.set_exception(outcome)
+            elif job.missing == 0:
+                job.future.set_result(job.answers)
+
+    def _measure(self, tokens: int, seconds: float) -> None:
+        old_tokens, old_seconds = self._speed
+        self._speed = (
+            old_tokens + SMOOTHING * (tokens - old_tokens),
+            old_seconds + SMOOTHING * (seconds - old_seconds),
+        )

@@ -1,0 +1,171 @@
+"""What goes wrong in a request, as a status, a reason for the metrics, and a sentence for the client."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import BertportError, BundleError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "REASONS",
+    "BackendFailure",
+    "BadRequest",
+    "BodyTimeout",
+    "ClientGone",
+    "Conflict",
+    "Forbidden",
+    "Loading",
+    "NotFound",
+    "Overloaded",
+    "Problem",
+    "TimeUp",
+    "TooLarge",
+    "Unauthorized",
+    "Unprocessable",
+    "UnsupportedEncoding",
+    "problem_of",
+]
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Problem(Exception):  # noqa: N818 — it is an answer, and most are the client's doing
+    """An answer that is no result: `{"error": message, "error_type": reason}` with a status."""
+
+    status = 500
+    reason = "internal"
+
+    def __init__(self, message: str, *, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers = headers
+
+    def to_json(self) -> dict[str, object]:
+        """Give the body of the answer."""
+        return {"error": self.message, "error_type": self.reason}
+
+
+class BadRequest(Problem):
+    """A body that cannot be read, or is empty."""
+
+    status = 400
+    reason = "bad_request"
+
+
+class Unauthorized(Problem):
+    """A missing or wrong API key."""
+
+    status = 401
+    reason = "unauthorized"
+
+
+class Forbidden(Problem):
+    """What the server was not told to allow."""
+
+    status = 403
+    reason = "forbidden"
+
+
+class NotFound(Problem):
+    """A path, bundle or variant that there is not."""
+
+    status = 404
+    reason = "not_found"
+
+
+class BodyTimeout(Problem):
+    """A body that did not arrive in time."""
+
+    status = 408
+    reason = "body_timeout"
+
+
+class Conflict(Problem):
+    """What cannot be done in the present state."""
+
+    status = 409
+    reason = "conflict"
+
+
+class TooLarge(Problem):
+    """More bytes or items than a request may have."""
+
+    status = 413
+    reason = "too_large"
+
+
+class UnsupportedEncoding(Problem):
+    """A content encoding other than gzip and deflate."""
+
+    status = 415
+    reason = "unsupported_encoding"
+
+
+class Unprocessable(Problem):
+    """A text or parameter that the task cannot take."""
+
+    status = 422
+    reason = "unprocessable"
+
+
+class BackendFailure(Problem):
+    """The model failed on this input."""
+
+    status = 424
+    reason = "backend"
+
+
+class Overloaded(Problem):
+    """More work than the server takes on; try again after some seconds."""
+
+    status = 429
+    reason = "overloaded"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message, headers={"retry-after": str(max(1, round(retry_after)))})
+
+
+class ClientGone(Problem):
+    """The client closed its connection before the answer; nobody reads this one."""
+
+    status = 499
+    reason = "client_gone"
+
+
+class Loading(Problem):
+    """The bundles are not loaded yet, or the server is stopping."""
+
+    status = 503
+    reason = "loading"
+
+    def __init__(self, message: str, *, estimated_time: float) -> None:
+        super().__init__(message, headers={"retry-after": str(max(1, round(estimated_time)))})
+        self.estimated_time = estimated_time
+
+    def to_json(self) -> dict[str, object]:
+        """Give the body of the answer, with the field that Hub clients know."""
+        return super().to_json() | {"estimated_time": self.estimated_time}
+
+
+class TimeUp(Problem):
+    """The answer was not ready within the time per request."""
+
+    status = 504
+    reason = "time_up"
+
+
+REASONS: tuple[str, ...] = tuple(sorted({Problem.reason, *(each.reason for each in Problem.__subclasses__())}))
+"""Every reason, for metrics that are complete before the first request."""
+
+
+def problem_of(error: BertportError) -> Problem:
+    """Turn an error of the runtime into an answer: the client's mistake is 422, the server's 500 without details."""
+    if isinstance(error, UsageError):
+        return Unprocessable(error.message)
+    if isinstance(error, BundleError):
+        return Problem("the bundle cannot be read: the server's log says more")
+    return Problem("the request failed: the server's log says more")

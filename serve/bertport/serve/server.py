@@ -1,0 +1,179 @@
+"""The process: a socket, the event loop, signals, and an end that loses no request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+import warnings
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from bertport.runtime.errors import BertportError, PathError
+from bertport.serve import logs
+from bertport.serve.app import make_app
+from bertport.serve.hosts import find_bundles
+from bertport.serve.problems import Conflict
+from bertport.serve.protocol import bounded
+from bertport.serve.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from bertport.serve.settings import Settings
+
+__all__ = ["serve"]
+
+_LOG = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Connections that the kernel holds until they are accepted."""
+LINGER_SECONDS = 0.5
+"""How long a stopping server waits for requests on connections that are open: a client that has just had an answer
+may have sent the next one."""
+LAST_SECONDS = 5.0
+"""Beyond the time per request, for answers to be read by their clients when the server stops."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal says otherwise, and return when every request that was accepted has its answer.
+
+    Raises:
+        BertportError: when a bundle cannot be served, or the address cannot be listened on.
+    """
+    find_bundles(settings)  # a mistake in what was asked ends the command before anything listens
+    logs.set_up(settings.log_level)
+    # A target that is not in the vocabulary is a warning in Python; here it would fill the log, and Python's memory
+    # of the warnings that it has shown.
+    warnings.simplefilter("ignore", UserWarning)
+    service = Service(settings)
+    sock = _listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        make_app(service),
+        http=bounded(settings.limits.max_connections),
+        ws="none",
+        loop="auto",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.limits.request_timeout + LAST_SECONDS),
+        backlog=BACKLOG,
+    )
+    server = Server(config, service, sock)
+    server.run(sockets=[sock])
+    if server.failure is not None:
+        raise server.failure
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which exits with 0 after SIGTERM, reloads on SIGHUP, and drains before it closes.
+
+    Args:
+        config: uvicorn's.
+        service: what is served.
+        sock: where it listens.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, sock: socket.socket) -> None:
+        super().__init__(config)
+        self.failure: BertportError | None = None
+        self._service = service
+        self._sock = sock
+        self._loading: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals; uvicorn's own would raise them again at the end, and the process would not exit with 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handlers: dict[signal.Signals, Callable[[int, FrameType | None], object]]
+        handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop}
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            loop = asyncio.get_running_loop()
+            handlers[signal.SIGHUP] = lambda *_: loop.call_soon_threadsafe(self._reload)
+        before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen at once, and load: whoever asks meanwhile is told how far it is."""
+        await super().startup(sockets)
+        host, port = self._sock.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _LOG.info("listening", extra={"fields": {"url": url}})
+        self._loading = asyncio.create_task(self._load())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, answer what was accepted, and end."""
+        service = self._service
+        service.gate.draining = True
+        service.hosts.stop_loading()
+        _LOG.info("stopping", extra={"fields": {"requests": service.gate.active}})
+        await asyncio.sleep(service.settings.drain_seconds)
+        with suppress(OSError):
+            # The kernel takes on no more, and what it took on is accepted, before the socket closes: what waits in
+            # its queue then would be reset.
+            self._sock.listen(0)
+        await asyncio.sleep(0.05)
+        for server in self.servers:
+            server.close()
+        waited = 0.0
+        while self.server_state.connections and waited < LINGER_SECONDS:
+            await asyncio.sleep(0.05)
+            waited += 0.05
+        await super().shutdown(sockets)
+        if self._loading is not None:
+            await asyncio.gather(self._loading, return_exceptions=True)
+        await service.close()
+        _LOG.info("stopped")
+
+    async def _load(self) -> None:
+        service = self._service
+        try:
+            await service.hosts.load()
+        except Conflict:  # stopped before it was loaded
+            return
+        except BertportError as error:
+            self.failure = error
+            self.should_exit = True
+            return
+        names = {name: list(hosted.lanes) for name, hosted in service.hosts.hosted.items()}
+        _LOG.info("ready", extra={"fields": {"models": names}})
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 — the signature of a signal handler
+        if self.should_exit:
+            self.force_exit = True  # asked twice: whoever asks does not want to wait
+        self.should_exit = True
+
+    def _reload(self) -> None:
+        async def reload() -> None:
+            try:
+                await self._service.reload()
+            except Exception as error:  # noqa: BLE001 — the old bundles go on, whatever it is
+                _LOG.error("reload failed, the old bundles go on: %s", error)
+            else:
+                _LOG.info("reloaded")
+
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.create_task(reload())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        message = f"cannot listen on {host}:{port} ({error}): choose another --host or --port"
+        raise PathError(message) from error

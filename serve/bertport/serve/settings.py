@@ -1,0 +1,180 @@
+"""What the server is told: limits, each a flag and an environment variable, as one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from bertport.runtime.errors import UsageError
+
+__all__ = ["LIMITS", "Limit", "Limits", "Settings"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One row: a limit of the server."""
+
+    name: str
+    """Field of `Limits`; the flag and the environment variable are made of it."""
+    default: float
+    """What holds when nothing is said."""
+    kind: type[int | float]
+    """Whether it counts or measures."""
+    least: float
+    """Smallest value that makes sense."""
+    help: str
+    """What it bounds, for `--help`."""
+
+    @property
+    def flag(self) -> str:
+        """Name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return f"BERTPORT_{self.name.upper()}"
+
+
+LIMITS: dict[str, Limit] = {
+    row.name: row
+    for row in (
+        Limit(
+            name="max_concurrent_requests",
+            default=512,
+            kind=int,
+            least=1,
+            help="Requests in the server at once; more are answered 429.",
+        ),
+        Limit(
+            name="max_queue_items",
+            default=2048,
+            kind=int,
+            least=1,
+            help="Texts that wait for a variant; more are answered 429.",
+        ),
+        Limit(
+            name="max_batch_tokens",
+            default=0,
+            kind=int,
+            least=0,
+            help="Tokens in a batch; 0 is what suits the provider (cpu: 1024).",
+        ),
+        Limit(name="max_items", default=256, kind=int, least=1, help="Texts in a request; more are answered 413."),
+        Limit(
+            name="max_payload_bytes",
+            default=2 * MIB,
+            kind=int,
+            least=1,
+            help="Bytes of a request's body, unpacked; more are answered 413.",
+        ),
+        Limit(
+            name="max_body_bytes_held",
+            default=256 * MIB,
+            kind=int,
+            least=1,
+            help="Bytes of all bodies in the server at once; more are answered 429.",
+        ),
+        Limit(
+            name="max_answer_bytes",
+            default=64 * MIB,
+            kind=int,
+            least=1,
+            help="Bytes of an answer, estimated before it is computed; more are answered 413.",
+        ),
+        Limit(
+            name="max_candidates",
+            default=4096,
+            kind=int,
+            least=1,
+            help="Words in an answer of fill-mask, all masks together; more are answered 422.",
+        ),
+        Limit(
+            name="max_connections",
+            default=4096,
+            kind=int,
+            least=1,
+            help="Open connections; more are answered 429 and closed.",
+        ),
+        Limit(
+            name="request_timeout",
+            default=30.0,
+            kind=float,
+            least=0.001,
+            help="Seconds for a request, from its first byte to its answer.",
+        ),
+    )
+}
+"""By name, in the order of the help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits in force; `LIMITS` says what each means."""
+
+    max_concurrent_requests: int = 512
+    max_queue_items: int = 2048
+    max_batch_tokens: int = 0
+    max_items: int = 256
+    max_payload_bytes: int = 2 * MIB
+    max_body_bytes_held: int = 256 * MIB
+    max_answer_bytes: int = 64 * MIB
+    max_candidates: int = 4096
+    max_connections: int = 4096
+    request_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse limits that contradict each other or make no sense."""
+        for row in LIMITS.values():
+            value = getattr(self, row.name)
+            if not value >= row.least:
+                message = f"{row.flag} is {value} and has to be {row.least:g} or more"
+                raise UsageError(message)
+        if self.max_items > self.max_queue_items:
+            message = (
+                f"--max-items is {self.max_items} and the queue takes {self.max_queue_items}: "
+                "a full request could never enter; lower the one or raise --max-queue-items"
+            )
+            raise UsageError(message)
+        if self.max_payload_bytes > self.max_body_bytes_held:
+            message = "--max-payload-bytes is more than --max-body-bytes-held: no such request could ever enter"
+            raise UsageError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the server is told."""
+
+    bundles: tuple[tuple[str | None, str | None], ...] = ((None, None),)
+    """Name and directory of each bundle, the default one first; a name of None is the bundle's own, a directory of
+    None the embedded bundle."""
+    variants: tuple[str, ...] = ()
+    """Variants to load of each bundle; none for every one that suits the provider, `all` for portable ones too."""
+    provider: str = "auto"
+    """The execution provider."""
+    threads: int | None = None
+    """Threads within an operator; None for one per physical core."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8080
+    """Port to listen on; 0 for any that is free."""
+    api_key: str | None = field(default=None, repr=False)
+    """What clients have to send as a bearer token; None for no check."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of pages that may call the server from a browser; none by default."""
+    warm_up: bool = True
+    """Whether every bucket is run once before the server says that it is ready."""
+    access_log: bool = True
+    """Whether each request is logged."""
+    log_level: str = "info"
+    """Least severe messages that are logged."""
+    drain_seconds: float = 0.0
+    """How long the server goes on accepting connections after SIGTERM, while it says that it is not ready."""
+    limits: Limits = field(default_factory=Limits)
+    """The limits."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the limits by name."""
+        return {each.name: getattr(self.limits, each.name) for each in fields(self.limits)}
