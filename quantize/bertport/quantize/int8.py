@@ -14,7 +14,7 @@ makes the KL divergence several times smaller (docs/quantization.md).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bertport.quantize.rewrite import Linear, Table
     from bertport.quantize.weights import Quantized
 
-__all__ = ["ActivationRange", "Int8Emitter", "WeightCache"]
+__all__ = ["ActivationRange", "Int8Emitter", "WeightCache", "rounded", "span_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +55,29 @@ REST_STEPS = 254
 """Steps into which one step is divided where activations get 16 bits: 127 on either side."""
 
 
+def span_of(linear: Linear) -> ActivationRange:
+    """Give the range of what goes into a layer."""
+    return AFTER_GELU if linear.gelu else SYMMETRIC
+
+
+def rounded(rows: NDArray[np.float32], span: ActivationRange) -> NDArray[np.float32]:
+    """Round activations as the graph does, each row with a scale of its own, and give what they then stand for."""
+    sized = np.abs(rows) if span.absolute else rows
+    step = np.maximum(sized.max(axis=-1, keepdims=True), np.float32(span.floor)) / np.float32(span.steps)
+    integers = np.clip(np.rint(rows / step), -span.zero, 255 - span.zero)
+    found: NDArray[np.float32] = (integers * step).astype(np.float32)
+    return found
+
+
 class WeightCache:
     """Weights in 8 bits, made once for the many graphs of a search.
 
     Args:
         saturating: Whether the instruction set adds pairs of products in 16 bits.
     """
+
+    fitted_to: dict[str, Any] | None = None
+    """The text that the weights are fitted to; None where they are rounded to the nearest."""
 
     def __init__(self, *, saturating: bool) -> None:
         self._method: Callable[[NDArray[np.float32]], Quantized] = pair_safe if saturating else full_range
@@ -71,6 +88,10 @@ class WeightCache:
         if linear.table:
             return self.table(linear.table)
         return self._get(linear.name, linear.weights, self._method)
+
+    def divisors(self, linear: Linear) -> NDArray[np.float32] | None:  # noqa: ARG002 — for those that fit
+        """Give what the layer's channels, of shape (inputs,), are divided by before they are rounded, or None."""
+        return None
 
     def table(self, table: Table) -> Quantized:
         """Give a table's transpose, a scale for each entry; only a tied one meets the multiplier."""
@@ -101,14 +122,23 @@ class Int8Emitter:
         if linear.name in self.higher and self.in_float:
             self._float(builder, linear)
             return
-        span = AFTER_GELU if linear.gelu else SYMMETRIC
-        shares, largest = _share_tokens(builder, linear.source, span)
+        span = span_of(linear)
+        shares, largest = _share_tokens(builder, self._source(builder, linear), span)
         stored = self._stored(builder, linear)
         if linear.name in self.higher:
             product = _two_products(builder, shares, stored, span, linear.output)
         else:
             product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
         finish(builder, "Mul", [product, largest], linear)
+
+    def _source(self, builder: GraphBuilder, linear: Linear) -> str:
+        """Name the activations to round: those that come in, their outlier channels divided."""
+        by = self.weights.divisors(linear)
+        if by is None:
+            return linear.source
+        return builder.node(
+            "Mul", [linear.source, builder.constant(f"{linear.name}.factors", 1 / by)], f"{linear.name}.divided"
+        )
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up in 8 bits, and scale them."""

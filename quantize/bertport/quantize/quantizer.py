@@ -21,6 +21,7 @@ from bertport.quantize.evaluation import (
     read_evaluation,
     time_against,
 )
+from bertport.quantize.fitted import fit
 from bertport.quantize.fusing import fuse, load_plain
 from bertport.quantize.int8 import WeightCache
 from bertport.quantize.mixed import Bench, hold_budget
@@ -127,7 +128,7 @@ def quantize(
     bench = prepare(bundle, options)
     options.progress("fusing the fp32 graph", 0, 0)
     plain, fused = read_fused(bundle)
-    weights = WeightCache(saturating=saturates(instruction_set))
+    weights = weights_for(rows, bundle, fused, instruction_set, options)
     request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
     outcomes = []
     for row in rows:
@@ -149,6 +150,20 @@ def prepare(bundle: Bundle, options: Options) -> Bench:
         calibration=options.calibration,
         progress=options.progress,
     )
+
+
+def weights_for(
+    recipes: Iterable[Recipe],
+    bundle: Bundle,
+    fused: onnx.ModelProto,
+    instruction_set: InstructionSet | None,
+    options: Options,
+) -> WeightCache:
+    """Give 8-bit weights for recipes, fitted to the calibration text if one of them wants that."""
+    saturating = saturates(instruction_set)
+    if any(each.fits_weights for each in recipes):
+        return fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
+    return WeightCache(saturating=saturating)
 
 
 def read_fused(bundle: Bundle) -> tuple[onnx.ModelProto, onnx.ModelProto]:
@@ -207,7 +222,9 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
             model,
             request.instruction_set,
             outputs=bench.reference.outputs,
-            fidelity=measured.to_json() | {"budget": str(budget), "higher_precision": higher, "higher_is": higher_is},
+            fidelity=measured.to_json()
+            | {"budget": str(budget), "higher_precision": higher, "higher_is": higher_is}
+            | ({"weights_fitted_to": request.weights.fitted_to} if recipe.fits_weights else {}),
         )
         variant = dataclasses.replace(variant, file=file, external_data=tuple(weights))
         files = {file: graph, **weights}

@@ -42,6 +42,8 @@ class Recipe:
     """Whether it is meant to be small rather than fast: being slower than fp32 is stated and not refused."""
     make: Callable[[Request], onnx.ModelProto]
     """Makes the graph."""
+    fits_weights: bool = False
+    """Whether 8-bit weights are fitted to what goes into their layers on the calibration text."""
     halfway: bool = False
     """Whether single layers can get more than 8 bits without going to float32."""
     emitter: Callable[[Request], Emitter] | None
@@ -77,6 +79,7 @@ RECIPES: dict[str, Recipe] = {
             by_instruction_set=True,
             for_size=False,
             make=_rewritten(_int8),
+            fits_weights=True,
             halfway=True,
             emitter=_int8,
         ),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from bertport.quantize.card import refresh_card
 from bertport.quantize.commit import add_files, replace_figures
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
-from bertport.quantize.int8 import WeightCache
 from bertport.quantize.mixed import STABILITY, rank_layers
 from bertport.quantize.quantizer import (
     Options,
@@ -18,12 +17,13 @@ from bertport.quantize.quantizer import (
     layers_file,
     prepare,
     read_fused,
+    weights_for,
     write_layers,
 )
 from bertport.quantize.recipes import RECIPES, recipe_named
 from bertport.quantize.request import Request
 from bertport.quantize.sensitivity import Layers
-from bertport.quantize.target import saturates, target
+from bertport.quantize.target import target
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import UnknownNameError, UsageError
 
@@ -101,7 +101,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         return Layers.from_json(saved), list(saved["higher_precision"])
     instruction_set = target(options.isa)
     plain, fused = read_fused(bundle)
-    weights = WeightCache(saturating=saturates(instruction_set))
+    weights = weights_for([recipe], bundle, fused, instruction_set, options)
     request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
     layers = rank_layers(prepare(bundle, options), recipe, request)
     if name in bundle.manifest.variants:
