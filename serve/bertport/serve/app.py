@@ -13,12 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from bertport.runtime.errors import BertportError
-from bertport.serve import hub, operations
+from bertport.serve import hub, oip, operations
 from bertport.serve.metrics import OTHER
 from bertport.serve.note import Note, request_id
 from bertport.serve.problems import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from bertport.serve.service import Service
@@ -45,6 +48,12 @@ def make_app(service: Service) -> ASGIApp:
         # Names keep their slashes, so what follows a name comes before it in the table.
         Route("/models/{name:path}/tasks/{task}", hub.answer, methods=["POST"]),
         Route("/models/{name:path}", hub.answer, methods=["POST"]),
+        Route("/v2", oip.server),
+        Route("/v2/health/live", oip.live),
+        Route("/v2/health/ready", oip.ready),
+        *_versioned("/ready", oip.model_ready, "GET"),
+        *_versioned("/infer", oip.infer, "POST"),
+        *_versioned("", oip.model, "GET"),
         Route("/health", operations.health),
         Route("/ready", operations.ready),
         Route("/info", operations.info),
@@ -61,6 +70,14 @@ def make_app(service: Service) -> ASGIApp:
             expose_headers=["x-request-id", "retry-after"],
         )
     return app
+
+
+def _versioned(end: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> list[Route]:
+    """Give a model's address with and without a version."""
+    return [
+        Route(f"/v2/models/{{name:path}}{version}{end}", handler, methods=[method])
+        for version in ("/versions/{version}", "")
+    ]
 
 
 class Front:

@@ -36,8 +36,8 @@ async def read_body(request: Request, hold: Hold, limit: int) -> bytes:
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            message = "the client closed its connection while it sent the request"
-            raise ClientGone(message)
+            gone = "the client closed its connection while it sent the request"
+            raise ClientGone(gone)
         part = message.get("body", b"")
         if len(body) + len(part) > limit:
             raise _too_large(limit)

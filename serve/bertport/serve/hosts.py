@@ -13,6 +13,7 @@ from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
 from bertport.serve.lane import Lane
 from bertport.serve.problems import Conflict, Loading, NotFound
+from bertport.serve.raw import TASK as TENSORS
 from bertport.serve.tasks import WIRE_TASKS
 from bertport.serve.turns import Turns
 from bertport.serve.warm_up import warm_up
@@ -179,7 +180,7 @@ class Hosts:
             self._busy = False
         for hosted in fresh.values():
             for variant in hosted.lanes:
-                self._introduce(hosted.name, variant, hosted.tasks)
+                self._introduce(hosted.name, variant, [*hosted.tasks, TENSORS])
         old, self.hosted = self.hosted, fresh
         for hosted in old.values():
             for lane in hosted.lanes.values():

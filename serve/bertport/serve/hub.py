@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bertport.serve.lane import Lane
     from bertport.serve.service import Service
 
-__all__ = ["VARIANT_HEADER", "answer", "encode"]
+__all__ = ["TASK_HEADER", "VARIANT_HEADER", "answer", "check_size", "check_targets", "encode"]
 
 VARIANT_HEADER = "x-bertport-variant"
 TASK_HEADER = "x-bertport-task"
@@ -52,12 +52,12 @@ async def answer(request: Request) -> Response:
                 try:
                     question = tasks.question(name, payload, limits.max_items)
                     note.task = name
-                    _check_targets(question.parameters, limits.max_candidates)
+                    check_targets(question.parameters, limits.max_candidates)
                     call = lane.model.bind(question.task, **question.parameters)
                 except BertportError as error:
                     raise problem_of(error) from error
                 works = await answering.prepare(call, question.inputs, service.pool)
-                _check_size(call, works, question.parameters, lane, service)
+                check_size(call, works, question.parameters, lane, service)
                 answers = await answering.run(request, service.hosts, note, lane, works)
                 return encode(question.shape(answers))
 
@@ -67,7 +67,8 @@ def encode(value: object) -> Response:
     return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
-def _check_targets(parameters: dict[str, Any], most: int) -> None:
+def check_targets(parameters: dict[str, Any], most: int) -> None:
+    """Refuse targets that are no words, or too many."""
     targets = parameters.get("targets")
     if targets is not None and not isinstance(targets, str | list):
         message = f"targets is a word or a list of words, not {targets!r:.40}"
@@ -77,7 +78,7 @@ def _check_targets(parameters: dict[str, Any], most: int) -> None:
         raise Unprocessable(message)
 
 
-def _check_size(call: Call, works: Sequence[Work], parameters: dict[str, Any], lane: Lane, service: Service) -> None:
+def check_size(call: Call, works: Sequence[Work], parameters: dict[str, Any], lane: Lane, service: Service) -> None:
     """Refuse, before it is computed, an answer that would be too large."""
     limits = service.settings.limits
     if call.task.decodes_masks:

@@ -1,0 +1,202 @@
+"""The Open Inference Protocol v2 over HTTP: what Triton's clients speak. A version is a variant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from starlette.responses import Response
+
+from bertport.runtime.errors import BertportError
+from bertport.serve import answering, hub, raw, tasks, tensors
+from bertport.serve.body import read_body
+from bertport.serve.problems import BadRequest, Loading, Problem, Unprocessable, problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from starlette.requests import Request
+
+    from bertport.serve.hosts import Hosted
+    from bertport.serve.lane import Lane
+    from bertport.serve.service import Service
+
+__all__ = ["infer", "live", "model", "model_ready", "ready", "server"]
+
+PLATFORM = "onnx_onnxv1"
+JSON_SIZE = "inference-header-content-length"
+TEXT, PAIR = "text", "text_pair"
+ANSWER, EMBEDDING, PROBABILITIES = "answer", "embedding", "probabilities"
+OF_TRITON = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout"})
+"""Parameters of Triton's own, which mean nothing here."""
+
+
+async def server(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
+    """Say what server this is."""
+    from importlib.metadata import version
+
+    return hub.encode({"name": "bertport", "version": version("bertport"), "extensions": ["binary_tensor_data"]})
+
+
+async def live(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
+    """Say that the process answers."""
+    return hub.encode({"live": True})
+
+
+async def ready(request: Request) -> Response:
+    """Say whether the server is ready."""
+    service: Service = request.state.service
+    if service.gate.draining:
+        raise service.gate.stopping()
+    if not service.hosts.ready:
+        message = f"the bundles are being loaded: {service.hosts.progress}"
+        raise Loading(message, estimated_time=20)
+    return hub.encode({"ready": True})
+
+
+async def model_ready(request: Request) -> Response:
+    """Say whether a model is ready, which is so if it is there."""
+    hosted, _ = _find(request)
+    return hub.encode({"name": hosted.name, "ready": True})
+
+
+async def model(request: Request) -> Response:
+    """Describe a model's inputs and outputs; -1 is any size."""
+    hosted, lane = _find(request)
+    hidden = hosted.manifest.architecture.hidden_size
+    inputs = [{"name": name, "datatype": "INT64", "shape": list(shape)} for name, shape in raw.INPUTS.items()]
+    inputs += [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in (TEXT, PAIR)]
+    outputs = [{"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(lane.model).items()]
+    outputs.append({"name": ANSWER, "datatype": "BYTES", "shape": [-1]})
+    outputs.append({"name": EMBEDDING, "datatype": "FP32", "shape": [-1, hidden]})
+    if hosted.manifest.next_sentence is not None:
+        labels = len(hosted.manifest.next_sentence.labels)
+        outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, labels]})
+    return hub.encode(
+        {
+            "name": hosted.name,
+            "versions": list(hosted.lanes),
+            "platform": PLATFORM,
+            "inputs": inputs,
+            "outputs": outputs,
+        }
+    )
+
+
+async def infer(request: Request) -> Response:
+    """Answer raw tensors or text."""
+    service: Service = request.state.service
+    note = request.state.note
+    limits = service.settings.limits
+    async with answering.in_time(note, limits.request_timeout):
+        with service.gate.enter() as hold:
+            hosted, lane = _find(request)
+            note.hosted, note.lane = hosted, lane
+            with answering.using(lane):
+                body = await read_body(request, hold, limits.max_payload_bytes)
+                asked = tensors.read_request(body, request.headers.get(JSON_SIZE))
+                if "input_ids" in asked.inputs:
+                    outputs = await _raw(request, asked, lane, service)
+                else:
+                    outputs = await _text(request, asked, lane, service)
+                return _response(asked, hosted, lane, outputs)
+
+
+def _find(request: Request) -> tuple[Hosted, Lane]:
+    service: Service = request.state.service
+    return service.hosts.find(request.path_params["name"], request.path_params.get("version"))
+
+
+async def _raw(request: Request, asked: tensors.Asked, lane: Lane, service: Service) -> dict[str, NDArray[Any]]:
+    note = request.state.note
+    note.task = raw.TASK
+    question = raw.read(asked, lane.model, service.settings.limits)
+    parts = raw.split(question, lane.budget)
+    results = await answering.run(request, service.hosts, note, lane, [part.work for part in parts])
+    note.items = len(question.feeds["input_ids"])
+    return raw.join(question, parts, results)
+
+
+async def _text(request: Request, asked: tensors.Asked, lane: Lane, service: Service) -> dict[str, NDArray[Any]]:
+    note, limits = request.state.note, service.settings.limits
+    texts = _texts(asked.inputs)
+    wanted = set(asked.outputs or ())
+    parameters = {key: each for key, each in asked.parameters.items() if key not in OF_TRITON}
+    name = parameters.pop("task", None) or _task(asked, wanted)
+    payload = tasks.Payload(inputs=texts, parameters=parameters, told=True, at_root=frozenset())
+    try:
+        question = tasks.question(str(name), payload, limits.max_items)
+        note.task = str(name)
+        hub.check_targets(question.parameters, limits.max_candidates)
+        call = lane.model.bind(question.task, **question.parameters)
+    except BertportError as error:
+        raise problem_of(error) from error
+    makers = _makers(question)
+    if unknown := wanted - makers.keys():
+        message = f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})"
+        raise Unprocessable(message)
+    works = await answering.prepare(call, question.inputs, service.pool)
+    hub.check_size(call, works, question.parameters, lane, service)
+    answers = await answering.run(request, service.hosts, note, lane, works)
+    return {output: makers[output](answers) for output in asked.outputs or makers}
+
+
+def _texts(inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """Give texts, or pairs of them as the tasks read them."""
+    if unknown := inputs.keys() - {TEXT, PAIR}:
+        message = f"there is no input {min(unknown)!r:.60}: send input_ids, or {TEXT}, or {TEXT} and {PAIR}"
+        raise BadRequest(message)
+    if TEXT not in inputs or any(each.dtype != object for each in inputs.values()):
+        message = f"{TEXT} is needed, and {TEXT} and {PAIR} are of the datatype BYTES"
+        raise BadRequest(message)
+    first = inputs[TEXT].ravel().tolist()
+    if PAIR not in inputs:
+        return first
+    second = inputs[PAIR].ravel().tolist()
+    if len(first) != len(second):
+        message = f"{TEXT} has {len(first)} texts and {PAIR} {len(second)}: send equally many"
+        raise BadRequest(message)
+    return [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
+
+
+def _task(asked: tensors.Asked, wanted: set[str]) -> str:
+    """Tell the task by the outputs asked for, where no parameter says it."""
+    if EMBEDDING in wanted:
+        return "feature-extraction"
+    return "next-sentence" if PROBABILITIES in wanted or PAIR in asked.inputs else "fill-mask"
+
+
+def _makers(question: tasks.Question) -> dict[str, Any]:
+    """Give the outputs that a task has, each with what makes it of the answers."""
+
+    def answer(answers: list[Any]) -> NDArray[Any]:
+        values = question.shape(answers)
+        array = np.empty(len(answers), dtype=object)
+        array[:] = [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY).decode() for each in values]
+        return array
+
+    makers: dict[str, Any] = {ANSWER: answer}
+    if question.task == "next-sentence":
+        makers[PROBABILITIES] = lambda answers: np.array(
+            [list(each["probabilities"].values()) for each in answers], dtype=np.float32
+        )
+    if question.task == "features" and question.parameters.get("pooling", "none") != "none":
+        makers[EMBEDDING] = np.stack
+    return makers
+
+
+def _response(asked: tensors.Asked, hosted: Hosted, lane: Lane, outputs: Mapping[str, NDArray[Any]]) -> Response:
+    head: dict[str, Any] = {"model_name": hosted.name, "model_version": lane.variant}
+    if asked.id is not None:
+        head["id"] = asked.id
+    binary = {name: (asked.outputs or {}).get(name, asked.binary) for name in outputs}
+    try:
+        body, json_size = tensors.encode(head, outputs, binary)
+    except UnicodeEncodeError as error:
+        message = "the answer is not Unicode text"
+        raise Problem(message) from error
+    if json_size is None:
+        return Response(body, media_type="application/json")
+    return Response(body, headers={JSON_SIZE: str(json_size)}, media_type="application/octet-stream")

@@ -1,0 +1,256 @@
+"""Tensors of the Open Inference Protocol, as JSON or bytes after it, to numpy and back; nothing is taken on trust."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from bertport.serve.body import parse_json
+from bertport.serve.problems import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["DATATYPES", "Asked", "encode", "read_request"]
+
+DATATYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+"""Types of fixed size; BYTES is text."""
+BYTES = "BYTES"
+MAX_TENSORS = 16
+"""Inputs or outputs of a request."""
+MAX_RANK = 4
+"""Dimensions of a tensor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request, read."""
+
+    id: str | None
+    """The client's, given back."""
+    parameters: Mapping[str, Any]
+    """Of the request."""
+    inputs: Mapping[str, NDArray[Any]]
+    """By name; text is an array of objects, each a str."""
+    outputs: Mapping[str, bool] | None
+    """The outputs asked for, and whether each as bytes; None for the usual ones."""
+    binary: bool
+    """Whether outputs are bytes where it is not said."""
+
+
+def read_request(body: bytes, header: str | None) -> Asked:
+    """Read a request.
+
+    Args:
+        body: JSON, then the tensors that it says are binary, in their order.
+        header: `Inference-Header-Content-Length`, the size of the JSON; None for nothing but JSON.
+
+    Raises:
+        BadRequest: for anything that does not fit together.
+    """
+    size = len(body)
+    if header is not None:
+        size = int(header) if header.isdecimal() and len(header) < len(str(len(body))) + 1 else -1
+        if not 0 <= size <= len(body):
+            message = f"Inference-Header-Content-Length is {header[:20]!r} and the body has {len(body)} bytes"
+            raise BadRequest(message)
+    value = parse_json(body[:size])
+    if not isinstance(value, dict):
+        message = 'the request is an object with "inputs"'
+        raise BadRequest(message)
+    rest = memoryview(body)[size:]
+    inputs: dict[str, NDArray[Any]] = {}
+    for each in _list(value, "inputs"):
+        name = _name(each)
+        if name in inputs:
+            message = f"the input {name!r} is given twice"
+            raise BadRequest(message)
+        shape = _shape(each, name)
+        length = _parameters(each).get("binary_data_size")
+        if length is None:
+            inputs[name] = _from_json(each, name, shape)
+            continue
+        if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= len(rest):
+            message = f"the input {name!r} says it has {length!r:.20} bytes and {len(rest)} are left"
+            raise BadRequest(message)
+        inputs[name] = _from_bytes(rest[:length], each.get("datatype"), name, shape)
+        rest = rest[length:]
+    if len(rest):
+        message = f"{len(rest)} bytes after the JSON belong to no input"
+        raise BadRequest(message)
+    if not inputs:
+        message = 'the request has no "inputs"'
+        raise BadRequest(message)
+    given = value.get("id")
+    parameters = _parameters(value)
+    binary = parameters.get("binary_data_output") is True
+    outputs = {
+        _name(each): _parameters(each).get("binary_data", binary) is True for each in _list(value, "outputs", [])
+    }
+    return Asked(
+        id=given if isinstance(given, str) else None,
+        parameters={key: each for key, each in parameters.items() if key != "binary_data_output"},
+        inputs=inputs,
+        outputs=outputs or None,
+        binary=binary,
+    )
+
+
+def encode(
+    head: Mapping[str, Any], outputs: Mapping[str, NDArray[Any]], binary: Mapping[str, bool]
+) -> tuple[bytes, int | None]:
+    """Write an answer.
+
+    Args:
+        head: fields beside the outputs.
+        outputs: by name; arrays of objects are text.
+        binary: whether each output goes as bytes.
+
+    Returns:
+        The body, and the size of its JSON where bytes follow it.
+    """
+    described, parts = [], []
+    for name, array in outputs.items():
+        text = array.dtype == object
+        datatype = BYTES if text else next(key for key, each in DATATYPES.items() if each == array.dtype)
+        entry: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype}
+        if binary.get(name, False):
+            part = _text_bytes(array.ravel().tolist()) if text else np.ascontiguousarray(array).tobytes()
+            entry["parameters"] = {"binary_data_size": len(part)}
+            parts.append(part)
+        else:
+            entry["data"] = array.ravel().tolist() if text else np.ascontiguousarray(array).ravel()
+        described.append(entry)
+    # NaN has no JSON; no output of a sound graph holds one.
+    json = orjson.dumps({**head, "outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([json, *parts]), len(json) if parts else None
+
+
+def _list(value: Mapping[str, Any], key: str, default: list[Any] | None = None) -> Sequence[Mapping[str, Any]]:
+    found = value.get(key, default)
+    if not isinstance(found, list) or len(found) > MAX_TENSORS or not all(isinstance(each, dict) for each in found):
+        message = f'"{key}" is a list of at most {MAX_TENSORS} objects'
+        raise BadRequest(message)
+    return found
+
+
+def _name(value: Mapping[str, Any]) -> str:
+    name = value.get("name")
+    if not isinstance(name, str) or not name:
+        message = "every input and output has a name"
+        raise BadRequest(message)
+    return name
+
+
+def _parameters(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = value.get("parameters") or {}
+    if not isinstance(found, dict):
+        message = '"parameters" is an object'
+        raise BadRequest(message)
+    return found
+
+
+def _shape(value: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    shape = value.get("shape")
+    good = isinstance(shape, list) and len(shape) <= MAX_RANK
+    if not good or not all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in shape or ()):
+        message = f"the shape of {name!r} is a list of at most {MAX_RANK} sizes"
+        raise BadRequest(message)
+    return tuple(shape or ())
+
+
+def _from_json(value: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    datatype, data = value.get("datatype"), value.get("data")
+    flat: list[Any] = []
+    level: Any = data
+    while isinstance(level, list) and level and isinstance(level[0], list):
+        if not all(isinstance(each, list) for each in level):
+            break
+        level = [inner for each in level for inner in each]
+    if isinstance(level, list):
+        flat = level
+    if not isinstance(level, list) or len(flat) != prod(shape):
+        message = f"the data of {name!r} does not have the shape {list(shape)}"
+        raise BadRequest(message)
+    if datatype == BYTES:
+        if not all(isinstance(each, str) for each in flat):
+            message = f"the data of {name!r} is text, as its datatype BYTES says"
+            raise BadRequest(message)
+        return _texts(flat, shape)
+    dtype = _dtype(datatype, name)
+    kinds = (bool, int) if dtype.kind in "biu" else (bool, int, float)
+    if not all(isinstance(each, kinds) for each in flat):
+        message = f"the data of {name!r} is not of its datatype {datatype}"
+        raise BadRequest(message)
+    try:
+        return np.array(flat, dtype=dtype).reshape(shape)
+    except (OverflowError, ValueError) as error:
+        message = f"the data of {name!r} does not fit its datatype {datatype}"
+        raise BadRequest(message) from error
+
+
+def _from_bytes(data: memoryview, datatype: object, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    if datatype == BYTES:
+        return _texts(_split(data, name, prod(shape)), shape)
+    dtype = _dtype(datatype, name)
+    if len(data) != dtype.itemsize * prod(shape):
+        message = f"{name!r} has {len(data)} bytes, which is not the shape {list(shape)} of {datatype}"
+        raise BadRequest(message)
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _split(data: memoryview, name: str, count: int) -> list[str]:
+    """Part texts: before each stands its length, four bytes, the lowest first."""
+    texts: list[str] = []
+    at = 0
+    try:
+        while at < len(data):
+            (length,) = struct.unpack_from("<I", data, at)
+            at += 4 + length
+            if at > len(data) or len(texts) >= count:
+                break
+            texts.append(str(data[at - length : at], "utf-8"))
+    except (struct.error, UnicodeDecodeError) as error:
+        message = f"{name!r} is not a list of UTF-8 texts, each after its length: {error}"
+        raise BadRequest(message) from error
+    if at != len(data) or len(texts) != count:
+        message = f"{name!r} does not hold the {count} texts of its shape"
+        raise BadRequest(message)
+    return texts
+
+
+def _texts(texts: Sequence[str], shape: tuple[int, ...]) -> NDArray[Any]:
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
+    return array.reshape(shape)
+
+
+def _text_bytes(texts: Sequence[str]) -> bytes:
+    return b"".join(struct.pack("<I", len(each)) + each for each in (text.encode() for text in texts))
+
+
+def _dtype(datatype: object, name: str) -> np.dtype[Any]:
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        message = f"the datatype of {name!r} is {datatype!r:.20} and can be {', '.join((*DATATYPES, BYTES))}"
+        raise BadRequest(message)
+    return DATATYPES[datatype]

@@ -1,0 +1,28 @@
+"""A server on the tiny bundle, shared by the tests that only ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.serve.running import Running
+
+VARIANTS = ("--variant", "fp32", "--variant", "portable")
+"""Two graphs of one model, without quantizing any."""
+
+
+@pytest.fixture(scope="session")
+def server(tiny_bundle):
+    """A running server with two variants, under two names."""
+    with Running(f"tiny={tiny_bundle}", f"org/other={tiny_bundle}", *VARIANTS) as running:
+        yield running
+        assert running.stop() == 0
+        assert not [line for line in running.lines if line["level"] == "error"]
+        assert not running.other
+
+
+@pytest.fixture(scope="session")
+def model(tiny_bundle):
+    """The same bundle in this process."""
+    from bertport.runtime import load
+
+    return load(tiny_bundle, variant="fp32")

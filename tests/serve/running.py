@@ -1,0 +1,117 @@
+"""A server in a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+PATIENCE = 120
+"""Seconds to wait for what takes less than one on an idle machine."""
+
+
+class Running:
+    """A `bertport serve` on a free port; its log is read as it comes."""
+
+    def __init__(self, *arguments, wait=True, **environment):
+        command = [sys.executable, "-m", "bertport.runtime", "serve", "--port", "0", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
+        self.lines = []
+        self.other = []
+        self.changed = threading.Condition()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self.url = self.wait_for("listening")["url"]
+        self.port = int(self.url.rsplit(":", 1)[1])
+        if wait:
+            self.wait_for("ready")
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self.changed:
+                try:
+                    self.lines.append(json.loads(line))
+                except ValueError:
+                    self.other.append(line)
+                self.changed.notify_all()
+
+    def wait_for(self, message, **fields):
+        """Give the first line of the log with this message and these fields."""
+
+        def found():
+            return [
+                each
+                for each in self.lines
+                if each["message"] == message and all(each.get(key) == value for key, value in fields.items())
+            ]
+
+        with self.changed:
+            ended = lambda: self.process.poll() is not None and not self.reader.is_alive()  # noqa: E731 — a condition
+            self.changed.wait_for(lambda: found() or ended(), timeout=PATIENCE)
+            assert found(), f"no {message!r} {fields} in {self.lines} {self.other}"
+            return found()[0]
+
+    def get(self, path, **headers):
+        """GET a path: status and text."""
+        return self.request("GET", path, None, **headers)
+
+    def post(self, path, value, **headers):
+        """POST JSON: status and the JSON that came back."""
+        status, text = self.request("POST", path, json.dumps(value).encode(), **headers)
+        return status, json.loads(text)
+
+    def request(self, method, path, data, **headers):
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.request.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name, **labels):
+        """Give the sum of a metric's series with these labels; None when there is none."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        _, text = self.get("/metrics")
+        values = [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(values) if values else None
+
+    def until(self, condition):
+        """Wait until a condition holds."""
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def stop(self, sig=signal.SIGTERM):
+        """Send a signal and give the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        code = self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop(signal.SIGKILL)
+
+
+__all__ = ["PATIENCE", "Running"]

@@ -1,0 +1,161 @@
+"""A lane on a real model: what is queued, dropped, refused, and how one failure leaves the others alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import numpy as np
+import pytest
+
+from bertport.serve.lane import Lane, RawWork
+from bertport.serve.problems import BackendFailure, Loading, Overloaded
+from bertport.serve.settings import Limits
+from bertport.serve.turns import Turns
+
+
+def with_lane(model, use, **limits):
+    """Run `use(lane, batches)` in an event loop, and close the lane."""
+    batches = []
+
+    async def main():
+        lane = Lane(model, Turns(), Limits(**limits), lambda _, batch: batches.append(batch))
+        try:
+            return await use(lane, batches)
+        finally:
+            await asyncio.to_thread(lane.close)
+
+    return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def works(model, *texts, task="fill-mask", **parameters):
+    return model.bind(task, **parameters).prepare(texts)
+
+
+def test_what_came_while_the_device_was_busy_runs_together(model):
+    async def use(lane, batches):
+        with lane.turns:
+            jobs = [lane.submit(works(model, "a [MASK] b")) for _ in range(6)]
+            other = lane.submit(works(model, ["a b", "c"], task="next-sentence"))
+            assert lane.items == 7
+        answers = [await job.future for job in jobs]
+        assert (await other.future)[0]["label"] == model.next_sentence("a b", "c")["label"]
+        assert lane.items == lane.tokens == 0
+        return answers, batches
+
+    answers, batches = with_lane(model, use)
+    assert [batch.items for batch in batches] == [6, 1]
+    wanted = model.fill_mask("a [MASK] b")
+    for answer in answers:
+        assert [row["token"] for row in answer[0]] == [row["token"] for row in wanted]
+        assert [row["score"] for row in answer[0]] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
+
+
+def test_a_request_larger_than_the_budget_is_split(model):
+    texts = ["a [MASK]"] * 20
+
+    async def use(lane, batches):
+        [*answers] = await lane.submit(works(model, *texts)).future
+        return answers, batches
+
+    answers, batches = with_lane(model, use, max_batch_tokens=12)
+    assert len(answers) == 20
+    assert [batch.items for batch in batches] == [3] * 6 + [2]  # of four tokens each
+    assert {batch.tokens for batch in batches} == {12, 8}
+
+
+def test_who_left_costs_nothing(model):
+    async def use(lane, batches):
+        with lane.turns:
+            job = lane.submit(works(model, "a [MASK]", "a b [MASK]"))
+            lane.cancel(job)
+            assert lane.items == lane.tokens == 0
+            stays = lane.submit(works(model, "a b c [MASK]"))
+        await stays.future
+        assert not job.future.done()
+        return batches
+
+    assert [batch.items for batch in with_lane(model, use)] == [1]
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model):
+    async def use(lane, _):
+        with lane.turns:
+            lane.submit(works(model, *["a [MASK]"] * 4))
+            for texts in (["b [MASK]"], ["b [MASK]"] * 2):
+                with pytest.raises(Overloaded) as caught:
+                    lane.submit(works(model, *texts))
+                assert int(caught.value.headers["retry-after"]) >= 1
+            assert lane.items == 4
+
+    with_lane(model, use, max_queue_items=4, max_items=4)
+
+
+def test_work_that_could_not_be_done_in_time_is_refused(model):
+    async def use(lane, _):
+        lane._speed = (1.0, 1.0)  # a token a second
+        with lane.turns:
+            lane.submit(works(model, "a b c d e f [MASK]"))
+            with pytest.raises(Overloaded, match="9 seconds long"):
+                lane.submit(works(model, "a [MASK]"))
+            with pytest.raises(Overloaded, match="29 seconds long"):
+                lane.submit(works(model, "a [MASK]"), ahead=20)
+
+    with_lane(model, use, request_timeout=10)
+
+
+def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
+    import dataclasses
+
+    def fails(_):
+        message = "no"
+        raise ValueError(message)
+
+    async def use(lane, _):
+        [good] = works(model, "a [MASK] b")
+        bad = dataclasses.replace(good, finish=fails)
+        with lane.turns:
+            first, broken, last = (lane.submit([each]) for each in (good, bad, good))
+        with pytest.raises(BackendFailure, match="log says more"):
+            await broken.future
+        return await first.future, await last.future
+
+    with caplog.at_level(logging.ERROR):
+        answers = with_lane(model, use)
+    assert [answer[0][0]["token"] for answer in answers] == [model.fill_mask("a [MASK] b")[0]["token"]] * 2
+    assert "ValueError: no" in caplog.text
+
+
+def test_raw_work_runs_alone(model):
+    async def use(lane, batches):
+        with lane.turns:
+            raw = lane.submit([RawWork(tokens=5, run=lambda model: model.variant)])
+            other = lane.submit(works(model, "a [MASK] b"))
+        assert await raw.future == ["fp32"]
+        await other.future
+        return batches
+
+    assert [batch.items for batch in with_lane(model, use)] == [1, 1]
+
+
+def test_a_closing_lane_finishes_what_waits_and_takes_no_more(model):
+    async def use(lane, _):
+        with lane.turns:
+            job = lane.submit(works(model, "a [MASK]"))
+            closing = asyncio.ensure_future(asyncio.to_thread(lane.close))
+            while not lane._closing:
+                await asyncio.sleep(0.001)
+            with pytest.raises(Loading):
+                lane.submit(works(model, "a [MASK]"))
+        assert len((await job.future)[0]) == 5
+        await closing
+
+    with_lane(model, use)
+
+
+def test_arrays_come_as_they_are(model):
+    async def use(lane, _):
+        return await lane.submit(works(model, "a b", "a b c", task="features", pooling="mean")).future
+
+    answers = with_lane(model, use)
+    np.testing.assert_allclose(np.stack(answers), model.features(["a b", "a b c"], pooling="mean"), atol=1e-5)
