@@ -30,6 +30,10 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
 
+    def has(self, output: str) -> bool:
+        """Tell whether a node with this output was added."""
+        return any(output in node.output for node in self.nodes)
+
     def constant(self, name: str, values: NDArray[Any] | float) -> str:
         """Store an array under a name, once; give the name."""
         from onnx import numpy_helper

@@ -12,6 +12,7 @@ import click
 from bertport.quantize import render
 from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
 from bertport.quantize.failures import explained, stoppable
+from bertport.quantize.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
 from bertport.quantize.recipes import RECIPES, Recipe
 from bertport.quantize.target import AUTO, CHOICES
 from bertport.runtime.errors import UsageError
@@ -81,7 +82,36 @@ class ProgressLine:
     help=f"How far from fp32 a variant may be: {', '.join(LIMITS)}, or {NO_BUDGET}.",
 )
 @click.option("--text", type=click.Path(), help="Held-out text to measure on.  [default: the sample that ships]")
-@click.option("--calibration-text", "calibration", type=click.Path(), help="Text to search on.  [default: a sample]")
+@click.option(
+    "--calibration",
+    "--calibration-text",
+    "calibration",
+    type=click.Path(),
+    metavar="FILE",
+    help="Text to calibrate and to search on.  [default: the other sample that ships]",
+)
+@click.option(
+    "--calibration-method",
+    "method",
+    type=click.Choice(tuple(METHODS)),
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help="What range of the calibrated activations 8 bits cover.",
+)
+@click.option(
+    "--calibration-samples",
+    "samples",
+    type=click.IntRange(1),
+    default=SAMPLES,
+    show_default=True,
+    help="Texts and pairs to calibrate on.",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0, 1),
+    metavar="ALPHA",
+    help="Move outlier channels of calibrated activations into the weights (SmoothQuant); 0.5 is usual.",
+)
 @click.option("--positions", type=click.IntRange(1), default=2000, show_default=True, help="Masked positions, about.")
 @click.option("--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs, at most.")
 @click.option("--overwrite", is_flag=True, help="Make a variant again that the bundle has already.")
@@ -98,6 +128,9 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     budget: str,
     text: str | None,
     calibration: str | None,
+    method: str,
+    samples: int,
+    smooth: float | None,
     positions: int,
     pairs: int,
     overwrite: bool,
@@ -129,6 +162,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         budget=parse_budget(budget),
         text=text,
         calibration=calibration,
+        calibrating=Calibration(method=method, samples=samples, smooth=smooth),
         positions=positions,
         pairs=pairs,
         overwrite=overwrite,
@@ -162,4 +196,5 @@ def quantize(  # noqa: PLR0913 — one parameter per option
 def _values(row: Recipe) -> dict[str, object]:
     """Give a row of the table without its functions."""
     values = {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
+    values["form"] = row.form.name if row.form else None
     return {key: value for key, value in values.items() if not callable(value)}

@@ -48,6 +48,8 @@ SHAPES = ((1, 16), (1, 128))
 """Rows and tokens that are timed."""
 SMALL = 2_000_000
 """Parameters below which one thread is faster than two."""
+PRECISE = "session.x64quantprecision"
+"""ONNX Runtime's setting against overflows on x86 without VNNI, at the price of speed."""
 REFERENCE = "fp32"
 """The variant that is taken as right."""
 
@@ -177,6 +179,8 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
     *,
     stability: int,
     progress: Progress,
+    provider: str = "cpu",
+    exact: bool = False,
 ) -> Fidelity:
     """Measure accuracy against the reference.
 
@@ -187,10 +191,14 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
         evaluation: What to measure on.
         stability: Samples on which to measure the effect of batch mates and padding.
         progress: Told of what is done and of how much.
+        provider: Short name of the provider that the candidate runs on.
+        exact: Whether a CPU that would overflow is to multiply exactly, and slowly: for a graph that is not made for
+            CPUs and is measured on one all the same.
     """
+    config = {PRECISE: "1"} if exact else {}
     return measure(
         reference,
-        open_onnx(candidate, threads=threads_for(bundle)),
+        open_onnx(candidate, provider=provider, threads=threads_for(bundle), config=config),
         evaluation.samples,
         conventions=conventions(bundle),
         stability=stability,
@@ -198,10 +206,10 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
     )
 
 
-def time_against(
-    bundle: Bundle, candidate: Path, *, progress: Progress, rounds: int = 8, runs: int = 5
+def time_against(  # noqa: PLR0913 — how long to measure, by keyword
+    bundle: Bundle, candidate: Path, *, progress: Progress, provider: str = "cpu", rounds: int = 8, runs: int = 5
 ) -> dict[str, Speed]:
-    """Time a graph against the fp32 serving graph, taking turns, each in its own process.
+    """Time a graph against the fp32 serving graph on the same provider, taking turns, each in its own process.
 
     Raises:
         SubjectError: when one cannot be loaded or run.
@@ -214,7 +222,10 @@ def time_against(
     }
     reference = bundle.file(manifest.variants[REFERENCE].file)
     times = interleave(
-        [Subject(name=REFERENCE, file=str(reference)), Subject(name="candidate", file=str(candidate))],
+        [
+            Subject(name=REFERENCE, file=str(reference), provider=provider),
+            Subject(name="candidate", file=str(candidate), provider=provider),
+        ],
         workloads,
         rounds=rounds,
         runs=runs,

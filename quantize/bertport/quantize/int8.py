@@ -20,6 +20,7 @@ import numpy as np
 
 from bertport.quantize.builder import MICROSOFT
 from bertport.quantize.floating import finish, in_float
+from bertport.quantize.tables import look_up, store_table, take_first
 from bertport.quantize.weights import full_range, pair_safe
 
 if TYPE_CHECKING:
@@ -142,18 +143,11 @@ class Int8Emitter:
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up in 8 bits, and scale them."""
-        values, scales = self._stored_table(builder, table)
-        rows = builder.node("Gather", [values, ids], f"{output}.integers")
-        per_row = builder.node("Gather", [_as_column(builder, scales), ids], f"{output}.scales")
-        _scale(builder, rows, per_row, output)
+        look_up(builder, store_table(builder, self.weights, table), ids, output)
 
     def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
         """Take the first rows in 8 bits, and scale them."""
-        values, scales = self._stored_table(builder, table)
-        zero = builder.constant("constant.row_0", np.array([0], dtype=np.int64))
-        rows = builder.node("Slice", [values, zero, count, zero], f"{output}.integers")
-        per_row = builder.node("Slice", [_as_column(builder, scales), zero, count, zero], f"{output}.scales")
-        _scale(builder, rows, per_row, output)
+        take_first(builder, store_table(builder, self.weights, table), count, output)
 
     def _float(self, builder: GraphBuilder, linear: Linear) -> None:
         """Leave a layer in float32; a tied decoder still multiplies by its table, so that no second copy is stored."""
@@ -175,17 +169,9 @@ class Int8Emitter:
                 builder.constant(f"{linear.name}.int8", made.values),
                 builder.constant(f"{linear.name}.scales", made.scales),
             )
-        values, scales = self._stored_table(builder, linear.table)
+        values, scales = store_table(builder, self.weights, linear.table)
         # ONNX Runtime folds this when it loads the graph; a Gather on axis 1 instead was 7 to 28 times slower.
         return builder.node("Transpose", [values], f"{linear.name}.int8", perm=[1, 0]), scales
-
-    def _stored_table(self, builder: GraphBuilder, table: Table) -> tuple[str, str]:
-        """Name a table, (entries, hidden) in 8 bits, and its scales, (entries,)."""
-        made = self.weights.table(table)
-        return (
-            builder.constant(f"{table.name}.int8", made.values.T),
-            builder.constant(f"{table.name}.scales", made.scales),
-        )
 
 
 def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
@@ -228,18 +214,3 @@ def _two_products(
         "MatMulIntegerToFloat", [lower, values, finest, scales, middle], f"{output}.second", domain=MICROSOFT
     )
     return builder.node("Add", [first, second], f"{output}.product")
-
-
-def _as_column(builder: GraphBuilder, scales: str) -> str:
-    column = f"{scales}.column"
-    if any(column in node.output for node in builder.nodes):
-        return column
-    last = builder.constant("constant.last_axis", np.array([-1], dtype=np.int64))
-    return builder.node("Unsqueeze", [scales, last], column)
-
-
-def _scale(builder: GraphBuilder, rows: str, scales: str, output: str) -> None:
-    from onnx import TensorProto
-
-    as_float = builder.node("Cast", [rows], f"{output}.float", to=TensorProto.FLOAT)
-    builder.node("Mul", [as_float, scales], output)

@@ -52,12 +52,23 @@ class Bench:
     """Text for searching; None for the sample that ships."""
     progress: Progress
     """Told of what is done."""
+    provider: str = "cpu"
+    """Short name of the provider that candidates run on."""
 
     def accuracy(self, recipe: Recipe, request: Request, samples: Evaluation, *, stability: int = 0) -> Fidelity:
         """Make a graph and measure it, in memory."""
         graph = recipe.make(request).SerializeToString()
         quiet = self.progress if stability else _silent
-        return evaluate(self.bundle, self.reference, graph, samples, stability=stability, progress=quiet)
+        return evaluate(
+            self.bundle,
+            self.reference,
+            graph,
+            samples,
+            stability=stability,
+            progress=quiet,
+            provider=self.provider,
+            exact="cpu" not in recipe.providers,
+        )
 
 
 def _silent(stage: str, done: int, count: int) -> None:
@@ -117,7 +128,7 @@ def _with_higher(
 def rank_layers(bench: Bench, recipe: Recipe, request: Request) -> Layers:
     """Make the table of a recipe's layers, on the text for searching."""
     samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **RANKING)
-    layers = linears(request.fused)
+    layers = linears(recipe.source(request))
     emitter = recipe.emitter
     if emitter is None:
         message = f"{recipe.name} has no layers to rank: choose one of {', '.join(searchable())}"

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.budget import DEFAULT_BUDGET, Budget
+from bertport.quantize.calibrating import Calibrator
 from bertport.quantize.card import refresh_card
 from bertport.quantize.commit import add_variant, free_name, workspace
 from bertport.quantize.evaluation import (
@@ -26,6 +27,7 @@ from bertport.quantize.fusing import fuse, load_plain
 from bertport.quantize.int8 import WeightCache
 from bertport.quantize.mixed import Bench, hold_budget
 from bertport.quantize.plot import bars
+from bertport.quantize.ranges import DEFAULT, Calibration
 from bertport.quantize.recipes import RECIPES, Recipe, recipe_named
 from bertport.quantize.request import Request
 from bertport.quantize.storage import write_graph
@@ -80,6 +82,8 @@ class Options:
     """Held-out text to measure accuracy on; None for the sample that ships."""
     calibration: str | os.PathLike[str] | None = None
     """Text for the search and for calibration; None for the other sample that ships."""
+    calibrating: Calibration = DEFAULT
+    """How activations are calibrated, for recipes that do so."""
     positions: int = POSITIONS
     """Masked positions to measure on, about."""
     pairs: int = PAIRS
@@ -123,17 +127,15 @@ def quantize(
                 "or --remeasure to refresh its figures"
             )
             raise UsageError(message)
-        if not options.force:
-            provider_for(row)
+    refuse_idle_settings(rows, options)
+    providers = [provider_for(row, force=options.force) for row in rows]
     bench = prepare(bundle, options)
-    options.progress("fusing the fp32 graph", 0, 0)
-    plain, fused = read_fused(bundle)
-    weights = weights_for(rows, bundle, fused, instruction_set, options)
-    request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
+    request = read_request(rows, bundle, instruction_set, options)
+    calibrator = calibrator_for(rows, bundle, request, options)
     outcomes = []
-    for row in rows:
-        outcomes.append(_add(bench, row, request, options))
-        bench = dataclasses.replace(bench, bundle=Bundle.open(path))
+    for row, provider in zip(rows, providers, strict=True):
+        bench = dataclasses.replace(bench, bundle=Bundle.open(path), provider=provider.name)
+        outcomes.append(_add(bench, row, request, options, calibrator))
     return outcomes
 
 
@@ -152,28 +154,52 @@ def prepare(bundle: Bundle, options: Options) -> Bench:
     )
 
 
-def weights_for(
-    recipes: Iterable[Recipe],
-    bundle: Bundle,
-    fused: onnx.ModelProto,
-    instruction_set: InstructionSet | None,
-    options: Options,
-) -> WeightCache:
-    """Give 8-bit weights for recipes, fitted to the calibration text if one of them wants that."""
-    saturating = saturates(instruction_set)
-    if any(each.fits_weights for each in recipes):
-        return fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
-    return WeightCache(saturating=saturating)
-
-
-def read_fused(bundle: Bundle) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Read the fp32 serving graph, as it is and fused."""
+def read_request(
+    recipes: Iterable[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
+) -> Request:
+    """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
+    options.progress("fusing the fp32 graph", 0, 0)
     path = bundle.file(bundle.manifest.variants[REFERENCE].file)
-    return load_plain(path), fuse(path, bundle.manifest.architecture)
+    plain, fused = load_plain(path), fuse(path, bundle.manifest.architecture)
+    saturating = saturates(instruction_set)
+    weights = (
+        fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
+        if any(each.fits_weights for each in recipes)
+        else WeightCache(saturating=saturating)
+    )
+    return Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
 
 
-def provider_for(recipe: Recipe) -> Provider:
-    """Give the first of a recipe's providers that works here.
+def calibrator_for(recipes: Iterable[Recipe], bundle: Bundle, request: Request, options: Options) -> Calibrator | None:
+    """Give what calibrates the graph, or None where no recipe asks for it; it reads its text at once."""
+    if not any(row.form for row in recipes):
+        return None
+    how = options.calibrating
+    return Calibrator(bundle, request.plain, how, text=options.calibration, progress=options.progress)
+
+
+def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
+    """Refuse settings of the calibration where nothing is calibrated.
+
+    Raises:
+        UsageError: for such a setting.
+    """
+    idle = [
+        each.name
+        for each in dataclasses.fields(Calibration)
+        if getattr(options.calibrating, each.name) != getattr(DEFAULT, each.name)
+    ]
+    if idle and not any(row.form for row in recipes):
+        names = ", ".join(row.name for row in RECIPES.values() if row.form)
+        message = (
+            f"a calibration {' and '.join(idle)} was set, but none of the recipes asked for calibrates activations: "
+            f"leave it out, or ask for one that does ({names})"
+        )
+        raise UsageError(message)
+
+
+def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
+    """Give the first of a recipe's providers that works here; by force the CPU where none does.
 
     Raises:
         ProviderError: when none does.
@@ -182,6 +208,8 @@ def provider_for(recipe: Recipe) -> Provider:
     for name in recipe.providers:
         if PROVIDERS[name].ort in usable:
             return PROVIDERS[name]
+    if force:
+        return PROVIDERS["cpu"]
     message = (
         f"{recipe.name} is for {' and '.join(recipe.providers)}, which this machine does not have, so it cannot be "
         "loaded and timed here: quantize on a machine that does, or pass --force to add it measured on the CPU only"
@@ -196,9 +224,10 @@ def _check_source(bundle: Bundle) -> None:
         raise BundleError(message)
 
 
-def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Outcome:
+def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calibrator: Calibrator | None) -> Outcome:
     bundle, progress, budget = bench.bundle, bench.progress, options.budget
     with workspace(bundle) as directory:
+        request = calibrator.apply(request, recipe) if calibrator else request
         progress(f"making {recipe.name}", 0, 0)
         held = hold_budget(bench, recipe, request, budget)
         model = recipe.make(held.request)
@@ -206,7 +235,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
         graph = directory / Path(file).name
         # The graph names its weights' file, so both get the names that they will have in the bundle.
         weights = {str(PurePosixPath(file).with_name(each.name)): each for each in write_graph(model, graph)}
-        speed = time_against(bundle, graph, progress=progress)
+        speed = time_against(bundle, graph, progress=progress, provider=bench.provider)
         measured = measurement(bundle, graph, held.accuracy, bench.evaluation, speed)
         if measured.slower and not (recipe.for_size or options.force):
             ratios = ", ".join(f"{each.speedup:.2f}x at {shape}" for shape, each in speed.items())
@@ -223,7 +252,8 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options) -> Ou
             request.instruction_set,
             outputs=bench.reference.outputs,
             fidelity=measured.to_json()
-            | {"budget": str(budget), "higher_precision": higher, "higher_is": higher_is}
+            | {"provider": bench.provider, "budget": str(budget), "higher_precision": higher, "higher_is": higher_is}
+            | ({"calibration": calibrator.record(request)} if calibrator and recipe.form else {})
             | ({"weights_fitted_to": request.weights.fitted_to} if recipe.fits_weights else {}),
         )
         variant = dataclasses.replace(variant, file=file, external_data=tuple(weights))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from bertport.quantize.half import half_precision
 from bertport.quantize.int8 import Int8Emitter
+from bertport.quantize.ranges import FORMS
 from bertport.quantize.rewrite import rewrite
+from bertport.quantize.static import StaticEmitter
 from bertport.quantize.weight_only import WeightOnlyEmitter
 from bertport.runtime.errors import UnknownNameError
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from bertport.quantize.ranges import Form
     from bertport.quantize.request import Request
     from bertport.quantize.rewrite import Emitter
 
@@ -46,9 +49,15 @@ class Recipe:
     """Whether 8-bit weights are fitted to what goes into their layers on the calibration text."""
     halfway: bool = False
     """Whether single layers can get more than 8 bits without going to float32."""
+    form: Form | None = None
+    """How calibrated activations are rounded; None where nothing is calibrated."""
     emitter: Callable[[Request], Emitter] | None
     """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
     where that cannot be."""
+
+    def source(self, request: Request) -> onnx.ModelProto:
+        """Give the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
+        return request.plain if self.form else request.fused
 
 
 def _int8(request: Request) -> Emitter:
@@ -63,8 +72,18 @@ def _weights_4(request: Request) -> Emitter:
     return WeightOnlyEmitter(bits=4, block=32, higher=request.higher)
 
 
+def _static(form: Form) -> Callable[[Request], Emitter]:
+    return lambda request: StaticEmitter(
+        weights=request.weights, ranges=request.ranges, form=form, higher=request.higher
+    )
+
+
 def _rewritten(emitter: Callable[[Request], Emitter]) -> Callable[[Request], onnx.ModelProto]:
     return lambda request: rewrite(request.fused, emitter(request))
+
+
+def _standard(emitter: Callable[[Request], Emitter]) -> Callable[[Request], onnx.ModelProto]:
+    return lambda request: rewrite(request.plain, emitter(request))
 
 
 RECIPES: dict[str, Recipe] = {
@@ -82,6 +101,30 @@ RECIPES: dict[str, Recipe] = {
             fits_weights=True,
             halfway=True,
             emitter=_int8,
+        ),
+        Recipe(
+            name="int8-static",
+            summary="calibrated activations (QDQ), symmetric, standard operators: what TensorRT multiplies in 8 bits",
+            file="onnx/model_int8_static.onnx",
+            providers=("tensorrt", "cuda"),
+            size=0.25,
+            by_instruction_set=False,
+            for_size=False,
+            make=_standard(_static(FORMS["s8"])),
+            form=FORMS["s8"],
+            emitter=_static(FORMS["s8"]),
+        ),
+        Recipe(
+            name="int8-static-cpu",
+            summary="the same with unsigned activations over the range that they have, for CPUs",
+            file="onnx/model_int8_static_cpu.onnx",
+            providers=("cpu",),
+            size=0.25,
+            by_instruction_set=True,
+            for_size=False,
+            make=_standard(_static(FORMS["u8"])),
+            form=FORMS["u8"],
+            emitter=_static(FORMS["u8"]),
         ),
         Recipe(
             name="int8-weight-only",

@@ -13,15 +13,15 @@ from bertport.quantize.mixed import STABILITY, rank_layers
 from bertport.quantize.quantizer import (
     Options,
     Outcome,
+    calibrator_for,
     faster_default,
     layers_file,
     prepare,
-    read_fused,
-    weights_for,
+    read_request,
+    refuse_idle_settings,
     write_layers,
 )
 from bertport.quantize.recipes import RECIPES, recipe_named
-from bertport.quantize.request import Request
 from bertport.quantize.sensitivity import Layers
 from bertport.quantize.target import target
 from bertport.runtime.bundle import Bundle
@@ -99,11 +99,11 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         bundle.check([file])
         saved = json.loads(bundle.file(file).read_text(encoding="utf-8"))
         return Layers.from_json(saved), list(saved["higher_precision"])
-    instruction_set = target(options.isa)
-    plain, fused = read_fused(bundle)
-    weights = weights_for([recipe], bundle, fused, instruction_set, options)
-    request = Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
-    layers = rank_layers(prepare(bundle, options), recipe, request)
+    refuse_idle_settings([recipe], options)
+    bench = prepare(bundle, options)
+    request = read_request([recipe], bundle, target(options.isa), options)
+    calibrator = calibrator_for([recipe], bundle, request, options)
+    layers = rank_layers(bench, recipe, calibrator.apply(request, recipe) if calibrator else request)
     if name in bundle.manifest.variants:
         refresh_card(add_files(bundle, lambda directory: write_layers(layers, [], name, directory)))
     return layers, []

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
 
     from bertport.quantize.int8 import WeightCache
+    from bertport.quantize.ranges import Range
     from bertport.runtime.machine import InstructionSet
 
 __all__ = ["Request"]
@@ -28,5 +31,7 @@ class Request:
     """Weights in 8 bits, shared by the graphs of a search."""
     higher: frozenset[str] = field(default_factory=frozenset)
     """Linear layers to leave in higher precision."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """What calibration found, by the name of the activation in `plain`; empty for recipes that need none."""
     in_float: bool = False
     """Whether these compute in float32, where a recipe has something between that and 8 bits."""

@@ -42,6 +42,8 @@ class Linear:
     """Whether the activations come out of GELU, which never goes below -0.1701."""
     table: Table | None
     """The embedding table whose transpose the weights are, for a tied decoder."""
+    flat: bool = False
+    """Whether the activations are known to be a matrix, (rows, inputs): picked tokens, no longer (batch, length)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +213,7 @@ class _Rewriting:
                 bias=self._take(bias) if bias else None,
                 gelu=producer is not None and producer.op_type in GELU,
                 table=self._table(tied) if tied else None,
+                flat=node.op_type == "Gemm" or (producer is not None and producer.op_type == "Gather"),
             ),
         )
 

@@ -1,0 +1,92 @@
+"""From a request to one whose activations are calibrated, once for all recipes of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bertport.quantize.calibration import CalibrationText, channel_maxima, histograms, read_calibration
+from bertport.quantize.int8 import WeightCache
+from bertport.quantize.layer_times import linears
+from bertport.quantize.ranges import digest, method_named
+from bertport.quantize.smoothing import smooth, smoothable
+from bertport.quantize.target import saturates
+
+if TYPE_CHECKING:
+    import os
+
+    import onnx
+
+    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.histogram import Histogram
+    from bertport.quantize.ranges import Calibration
+    from bertport.quantize.recipes import Recipe
+    from bertport.quantize.request import Request
+    from bertport.runtime.bundle import Bundle
+
+__all__ = ["Calibrator"]
+
+
+class Calibrator:
+    """Calibrates the fp32 graph of a bundle, when a recipe first asks for it.
+
+    Args:
+        bundle: The bundle.
+        plain: Its serving graph of standard operators, with its weights in memory.
+        how: The settings.
+        text: A file of texts; None for the sample that ships.
+        progress: Told of what is done.
+
+    Raises:
+        UnknownNameError: for a method that there is not.
+        InputTextError, PathError: for a text that cannot be used.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plain: onnx.ModelProto,
+        how: Calibration,
+        *,
+        text: str | os.PathLike[str] | None,
+        progress: Progress,
+    ) -> None:
+        self.bundle, self.how, self.progress = bundle, how, progress
+        self.method = method_named(how.method)
+        self.text: CalibrationText = read_calibration(bundle, text, samples=how.samples)
+        self._given = plain
+
+    def apply(self, request: Request, recipe: Recipe) -> Request:
+        """Give a request whose graph is rescaled, if asked for, and whose ranges are those of the recipe's form."""
+        if recipe.form is None:
+            return request
+        ranges = {name: self.method(found, recipe.form) for name, found in self._histograms.items()}
+        cache = WeightCache(saturating=recipe.by_instruction_set and saturates(request.instruction_set))
+        return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=cache)
+
+    def record(self, request: Request) -> dict[str, Any]:
+        """Say what a calibrated graph was made of: the fingerprint that goes into the manifest."""
+        return {
+            "text": {"name": self.text.name, "sha256": self.text.sha256},
+            "samples": len(self.text.samples),
+            "tokens": self.text.tokens,
+            "method": self.how.method,
+            "smooth": self.how.smooth,
+            "ranges_sha256": digest(request.ranges),
+        }
+
+    @cached_property
+    def plain(self) -> onnx.ModelProto:
+        """The graph that is quantized: the bundle's, rescaled if that was asked for."""
+        if self.how.smooth is None:
+            return self._given
+        layers = linears(self._given)
+        names = smoothable(self._given, layers)
+        maxima = channel_maxima(self.bundle, self._given, names, self.text, self.progress)
+        return smooth(self._given, layers, maxima, self.how.smooth)
+
+    @cached_property
+    def _histograms(self) -> dict[str, Histogram]:
+        names = dict.fromkeys(layer.source for layer in linears(self.plain))
+        return histograms(self.bundle, self.plain, names, self.text, self.progress)

@@ -1,0 +1,187 @@
+"""Calibration: running the fp32 graph on text, and keeping of each activation what 8 bits need to know.
+
+One text runs at a time, at its own length, so that there is no padding to leave out; what is kept of it is a
+histogram, or a maximum for each channel, whose size does not grow with the text.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bertport.compare.bundled import read_tokenizer
+from bertport.compare.graph import make_batch, open_onnx
+from bertport.compare.masking import masked_samples, pair_samples
+from bertport.compare.text import fingerprint, read_texts, sample_path
+from bertport.quantize.evaluation import threads_for
+from bertport.quantize.histogram import Histogram
+from bertport.quantize.ranges import SAMPLES
+from bertport.runtime.errors import InputTextError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from bertport.compare.masking import Sample
+    from bertport.quantize.evaluation import Progress
+    from bertport.runtime.bundle import Bundle
+
+__all__ = [
+    "LEAST_SAMPLES",
+    "CalibrationText",
+    "ChannelMaxima",
+    "channel_maxima",
+    "histograms",
+    "observe",
+    "read_calibration",
+]
+
+LEAST_SAMPLES = 8
+"""Fewer give ranges that the next text leaves."""
+LONGEST = 128
+"""Tokens of the longest sample: attention is as wide, but the ranges of activations do not depend on it."""
+ENOUGH = 10**9
+"""More masked positions than any text has: the number of samples is what bounds them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationText:
+    """What calibration runs on."""
+
+    samples: tuple[Sample, ...]
+    """Masked texts, then pairs."""
+    name: str
+    """Name of the file of texts."""
+    sha256: str
+    """Fingerprint of the texts."""
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in all."""
+        return sum(len(each.input_ids) for each in self.samples)
+
+
+class Recorder(Protocol):
+    """What takes note of an activation."""
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Take note of some values, of shape (..., channels)."""
+
+
+class ChannelMaxima:
+    """The largest absolute value of each channel."""
+
+    def __init__(self) -> None:
+        self.values: NDArray[np.float32] = np.zeros(1, dtype=np.float32)
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Take note of some values, of shape (..., channels)."""
+        rows = np.abs(values).reshape(-1, values.shape[-1])
+        self.values = np.maximum(self.values, rows.max(axis=0, initial=0)).astype(np.float32)
+
+
+def read_calibration(
+    bundle: Bundle, path: str | os.PathLike[str] | None = None, *, samples: int = SAMPLES
+) -> CalibrationText:
+    """Read texts and make samples of them, drawn evenly: half of them sentence pairs where the bundle has that head.
+
+    Args:
+        bundle: The bundle.
+        path: A file of texts; None for the sample that ships.
+        samples: How many; all that there are where the texts give fewer.
+
+    Raises:
+        InputTextError, PathError: for a file that is missing, empty, too short, or not text.
+    """
+    source = sample_path("calibration") if path is None else Path(path)
+    texts = read_texts(source)
+    tokenizer = read_tokenizer(bundle)
+    longest = min(LONGEST, bundle.manifest.max_length)
+    pairs = (
+        list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2))
+        if "nsp" in bundle.manifest.heads
+        else []
+    )
+    masked = masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)
+    chosen = (*itertools.islice(masked, samples - len(pairs)), *pairs)
+    if len(chosen) < min(LEAST_SAMPLES, samples):
+        message = (
+            f"{source} is too short to calibrate on: it gives {len(chosen)} texts, at least {LEAST_SAMPLES} are needed"
+            ": give more text"
+        )
+        raise InputTextError(message)
+    return CalibrationText(samples=chosen, name=source.name, sha256=fingerprint(texts))
+
+
+def observe(
+    model: onnx.ModelProto,
+    recorders: Mapping[str, Recorder],
+    samples: Iterable[Sample],
+    *,
+    threads: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Run a graph on samples, one at a time, and let recorders take note of its activations.
+
+    Args:
+        model: The serving graph of standard operators, its weights in memory; it is not changed.
+        recorders: By name of the activation.
+        samples: What to run.
+        threads: For the session; 0 leaves the choice to ONNX Runtime.
+        progress: Told of how many samples are done.
+    """
+    graph = open_onnx(_with_outputs(model, recorders), threads=threads)
+    for done, sample in enumerate(samples, 1):
+        for name, values in graph.run(make_batch([sample]), list(recorders)).items():
+            recorders[name].add(values)
+        progress(done)
+
+
+def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
+    """Serialize a graph that gives activations, and only them."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.output[:]
+    changed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    serialized: bytes = changed.SerializeToString()
+    return serialized
+
+
+def histograms(
+    bundle: Bundle, model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
+) -> dict[str, Histogram]:
+    """Make a histogram of each named activation."""
+    found = {name: Histogram() for name in names}
+    observe(
+        model,
+        found,
+        text.samples,
+        threads=threads_for(bundle),
+        progress=lambda done: progress("calibrating", done, len(text.samples)),
+    )
+    return found
+
+
+def channel_maxima(
+    bundle: Bundle, model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
+) -> dict[str, NDArray[Any]]:
+    """Find the largest absolute value of each channel of each named activation."""
+    found = {name: ChannelMaxima() for name in names}
+    observe(
+        model,
+        found,
+        text.samples,
+        threads=threads_for(bundle),
+        progress=lambda done: progress("looking for outlier channels", done, len(text.samples)),
+    )
+    return {name: each.values for name, each in found.items()}
