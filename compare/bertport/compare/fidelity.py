@@ -31,6 +31,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     conventions: Conventions | None = None,
     stability: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    tallied: Callable[[Tally], None] | None = None,
 ) -> Fidelity:
     """Measure a candidate against a reference, usually the fp32 variant, one sample at a time.
 
@@ -44,6 +45,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
         conventions: The model's maximum length, padding id and meaning of the NSP labels.
         stability: Samples of each kind on which to measure the effect of batch mates and padding; 0 for none.
         progress: Called with the number of samples done and the number of all.
+        tallied: Given the sums per text that the figures were drawn from.
 
     Raises:
         UsageError: when there are no samples, or the graphs share no output that a sample asks for.
@@ -65,6 +67,8 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
             f"and {', '.join(candidate.outputs)}: give more text, or graphs with a common head"
         )
         raise UsageError(message)
+    if tallied:
+        tallied(tally)
     return Fidelity(
         samples=len(samples),
         seed=settings.seed,

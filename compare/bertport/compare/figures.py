@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["MLM_COLUMNS", "NSP_COLUMNS", "cosines", "kl_divergence", "log_softmax", "mlm_figures", "nsp_figures"]
 
 TOP = 5
-MLM_COLUMNS = ("top1", "top5", "kl", "nll_reference", "nll_candidate", "right_reference", "right_candidate")
+MLM_COLUMNS = (
+    *("top1", "top5", "kl", "nll_reference", "nll_candidate"),
+    *("right_reference", "right_candidate", "among5_reference", "among5_candidate"),
+)
 """What `mlm_figures` gives per masked position."""
 NSP_COLUMNS = ("flip", "change", "kl", "right_reference", "right_candidate")
 """What `nsp_figures` gives per pair."""
@@ -44,8 +47,8 @@ def mlm_figures(reference: NDArray[np.floating], candidate: NDArray[np.floating]
 
     Returns:
         Per position (`MLM_COLUMNS`): whether the best token is the same; the share of the five best that both
-        have; KL divergence in nats; -log p of the label, in nats, for each; whether each has the label as its best.
-        Shape: (masked, 7)
+        have; KL divergence in nats; -log p of the label, in nats, for each; whether each has the label as its best,
+        and whether among its five best. Shape: (masked, 9)
     """
     best_reference, best_candidate = reference.argmax(axis=-1), candidate.argmax(axis=-1)
     log_reference, log_candidate = log_softmax(reference), log_softmax(candidate)
@@ -62,6 +65,8 @@ def mlm_figures(reference: NDArray[np.floating], candidate: NDArray[np.floating]
             -log_candidate[rows, labels],
             best_reference == labels,
             best_candidate == labels,
+            (top_reference == labels[:, None]).any(axis=-1),
+            (top_candidate == labels[:, None]).any(axis=-1),
         ],
         axis=1,
     ).astype(np.float64)

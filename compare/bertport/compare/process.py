@@ -47,6 +47,9 @@ class Worker:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            # Ctrl-C in a terminal reaches every process of its group: it is this one that ends the workers, and it
+            # must not take their deaths for failures of what they run. Their stdin ends with this process.
+            start_new_session=True,
         )
         # Its last words, kept for an error: read in the background, since a full pipe would stop the process.
         self._said: deque[str] = deque(maxlen=20)
@@ -69,6 +72,10 @@ class Worker:
     def time(self, workload: Workload, *, warmup: int, runs: int) -> dict[str, Any]:
         """Have a workload run; see `bertport.compare.worker` for the answer."""
         return self.ask({"do": "time", "workload": to_json(workload), "warmup": warmup, "runs": runs})
+
+    def answers(self, workload: Workload) -> list[int]:
+        """Give the best token of each input of a fill-mask workload."""
+        return [int(token) for token in self.ask({"do": "answer", "workload": to_json(workload)})["tokens"]]
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request and wait for its answer.

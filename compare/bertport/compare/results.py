@@ -41,14 +41,24 @@ class MaskedTokens:
     """The same of the candidate."""
     nll_difference: Difference
     """Candidate minus reference, paired: above 0 the candidate is worse."""
+    perplexity_reference: Estimate
+    """exp(nll_reference): the pseudo-perplexity over these positions."""
+    perplexity_candidate: Estimate
+    """exp(nll_candidate)."""
     perplexity_difference: Estimate
-    """exp(nll_candidate) - exp(nll_reference): the difference in pseudo-perplexity over these positions."""
+    """Their difference, candidate minus reference."""
     accuracy_reference: Estimate
     """Share of positions where the reference's best token is the original one."""
     accuracy_candidate: Estimate
     """The same of the candidate."""
     accuracy_difference: Difference
     """Candidate minus reference, paired: below 0 the candidate is worse."""
+    top5_accuracy_reference: Estimate
+    """Share of positions where the original token is among the reference's five best."""
+    top5_accuracy_candidate: Estimate
+    """The same of the candidate."""
+    top5_accuracy_difference: Difference
+    """Candidate minus reference, paired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bertport.compare.graph import Outputs
     from bertport.compare.masking import Sample
-    from bertport.compare.statistics import Settings
+    from bertport.compare.statistics import Estimate, Settings
 
     Floats = NDArray[np.float64]
 
@@ -60,11 +60,38 @@ class Tally:
             _sum(self._cosines, sample.text, found[:, None])
             self._worst_cosine = min(self._worst_cosine, float(found.min()))
 
+    def per_text(self) -> dict[str, list[dict[str, float]]]:
+        """Give the sums of each text by head: what the bootstrap resamples. `count` is the number of positions."""
+        heads = (
+            ("mlm", self._mlm, MLM_COLUMNS),
+            ("nsp", self._nsp, NSP_COLUMNS),
+            ("hidden", self._cosines, ("cosine",)),
+        )
+        return {
+            head: [
+                {
+                    "text": text,
+                    **{name: float(value) for name, value in zip((*columns, "count"), sums[text], strict=True)},
+                }
+                for text in sorted(sums)
+            ]
+            for head, sums, columns in heads
+        }
+
     def masked_tokens(self, settings: Settings) -> MaskedTokens | None:
         """Give the figures of the MLM head."""
         if not self._mlm:
             return None
         sums, totals = _columns(self._mlm, MLM_COLUMNS)
+
+        def perplexity(name: str) -> Estimate:
+            return statistics.bootstrap_sums(
+                np.stack([sums[name], totals], axis=1),
+                lambda column: np.exp(column[0] / column[1]),
+                settings,
+                count=round(float(totals.sum())),
+            )
+
         return MaskedTokens(
             top1_agreement=statistics.share(sums["top1"], totals, settings),
             top5_agreement=statistics.share(sums["top5"], totals, settings),
@@ -72,6 +99,8 @@ class Tally:
             nll_reference=statistics.ratio(sums["nll_reference"], totals, settings),
             nll_candidate=statistics.ratio(sums["nll_candidate"], totals, settings),
             nll_difference=statistics.paired_difference(sums["nll_candidate"], sums["nll_reference"], totals, settings),
+            perplexity_reference=perplexity("nll_reference"),
+            perplexity_candidate=perplexity("nll_candidate"),
             perplexity_difference=statistics.bootstrap_sums(
                 np.stack([sums["nll_candidate"], sums["nll_reference"], totals], axis=1),
                 lambda column: np.exp(column[0] / column[2]) - np.exp(column[1] / column[2]),
@@ -82,6 +111,11 @@ class Tally:
             accuracy_candidate=statistics.share(sums["right_candidate"], totals, settings),
             accuracy_difference=statistics.paired_difference(
                 sums["right_candidate"], sums["right_reference"], totals, settings
+            ),
+            top5_accuracy_reference=statistics.share(sums["among5_reference"], totals, settings),
+            top5_accuracy_candidate=statistics.share(sums["among5_candidate"], totals, settings),
+            top5_accuracy_difference=statistics.paired_difference(
+                sums["among5_candidate"], sums["among5_reference"], totals, settings
             ),
         )
 

@@ -6,6 +6,7 @@ and lets the parent interleave them.
 
     {"do": "open", "subject": …}                          -> {"ok": true, "seconds": 0.1, "peak_bytes": …}
     {"do": "time", "workload": …, "warmup": 3, "runs": 5} -> {"ok": true, "warmup": […], "seconds": […], …}
+    {"do": "answer", "workload": …}                       -> {"ok": true, "tokens": […]}
     {"do": "stop"}                                        -> {"ok": true}
     anything that fails                                   -> {"ok": false, "error": "…", "kind": "BundleError"}
 """
@@ -30,9 +31,10 @@ from bertport.runtime.errors import BertportError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from bertport.compare.pipelines import Pipeline
     from bertport.runtime.model import Model
 
-__all__ = ["Timed", "main", "peak_bytes"]
+__all__ = ["Timed", "main", "peak_bytes", "random_batch", "repeat"]
 
 
 class Timed:
@@ -44,7 +46,13 @@ class Timed:
 
     def __init__(self, subject: Subject) -> None:
         self.model: Model | None = None
-        if subject.bundle is not None:
+        self.pipeline: Pipeline | None = None
+        self.graph: OnnxGraph | None = None
+        if subject.baseline is not None:
+            from bertport.compare.pipelines import open_pipeline
+
+            self.pipeline = open_pipeline(subject)
+        elif subject.bundle is not None:
             self.model = load(
                 subject.bundle, variant=subject.variant, provider=subject.provider, threads=subject.threads
             )
@@ -65,38 +73,101 @@ class Timed:
             `stages` of the timed runs: seconds in `tokenize`, `run` and `finish` in total.
         """
         if isinstance(workload, Shape):
-            once = _shape_runner(self.graph, workload)
-            return {
-                "warmup": [seconds for _ in range(warmup) for seconds in once()],
-                "seconds": [seconds for _ in range(runs) for seconds in once()],
-            }
+            run = self.pipeline.forward(workload) if self.pipeline else self._forward(workload)
+            return {"warmup": [_timed(run) for _ in range(warmup)], "seconds": [_timed(run) for _ in range(runs)]}
+        if workload.scenario not in SCENARIOS:
+            message = f"unknown scenario {workload.scenario!r} (known: {', '.join(SCENARIOS)})"
+            raise UsageError(message)
+        if self.pipeline:
+            return repeat(workload, self.pipeline.answering(workload), warmup=warmup, runs=runs)
+        return _time_texts(self._loaded(), workload, warmup=warmup, runs=runs)
+
+    def answers(self, texts: Texts) -> list[int]:
+        """Give the best token of each input of a fill-mask workload."""
+        if self.pipeline:
+            return self.pipeline.best(texts)
+        rows = self._loaded().predict(texts.task, texts.inputs, **{**texts.parameters, "top_k": 1})
+        return [row[0]["token"] for row in rows]
+
+    def _loaded(self) -> Model:
         if self.model is None:
             message = "texts are timed with a bundle: a bare graph has no tokenizer"
             raise UsageError(message)
-        return _time_texts(self.model, workload, warmup=warmup, runs=runs)
+        return self.model
+
+    def _forward(self, shape: Shape) -> Callable[[], object]:
+        graph, batch = self.graph, random_batch(shape)
+        if graph is None:  # never: it is a pipeline then
+            raise TypeError
+        outputs = shape.outputs or graph.outputs
+        return lambda: graph.run(batch, outputs)
 
 
-def _shape_runner(graph: OnnxGraph, shape: Shape) -> Callable[[], list[float]]:
+def _timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def random_batch(shape: Shape) -> Batch:
+    """Draw the token ids and the positions to decode of a shape."""
     rng = np.random.default_rng(shape.seed)
     size = (shape.rows, shape.length)
     positions = [
         row * shape.length + np.sort(rng.choice(shape.length, size=min(shape.masked, shape.length), replace=False))
         for row in range(shape.rows)
     ]
-    batch = Batch(
+    return Batch(
         input_ids=rng.integers(shape.vocabulary, size=size),
         attention_mask=np.ones(size, dtype=np.int64),
         token_type_ids=np.zeros(size, dtype=np.int64),
         masked_positions=np.concatenate(positions).astype(np.int64),
     )
-    outputs = shape.outputs or graph.outputs
 
-    def once() -> list[float]:
-        began = time.perf_counter()
-        graph.run(batch, outputs)
-        return [time.perf_counter() - began]
 
-    return once
+def repeat(
+    texts: Texts,
+    answer: Callable[[Sequence[Any]], object],
+    *,
+    warmup: int,
+    runs: int,
+    began_timing: Callable[[], None] | None = None,
+) -> dict[str, list[float]]:
+    """Have a scenario's inputs answered `warmup` times and then `runs` times.
+
+    Args:
+        texts: The scenario.
+        answer: Answers a list of inputs.
+        warmup: Passes before the timed ones.
+        runs: Timed passes.
+        began_timing: Called between the two.
+
+    Returns:
+        Seconds of each call, or in the Server scenario of each request from its arrival to its answer.
+    """
+    found: dict[str, list[float]] = {"warmup": [], "seconds": []}
+    for number in range(warmup + runs):
+        if number == warmup and began_timing:
+            began_timing()
+        if texts.scenario == "Server":
+            seconds = _serve_arrivals(texts, answer)
+        else:
+            calls = [texts.inputs] if texts.scenario == "Offline" else [(each,) for each in texts.inputs]
+            seconds = [_timed(lambda inputs=inputs: answer(inputs)) for inputs in calls]  # type: ignore[misc]
+        found["warmup" if number < warmup else "seconds"] += seconds
+    return found
+
+
+def _serve_arrivals(texts: Texts, answer: Callable[[Sequence[Any]], object]) -> list[float]:
+    seconds = []
+    began = time.perf_counter()
+    for number, arrival in enumerate(texts.arrivals):
+        early = arrival - (time.perf_counter() - began)
+        if early > 0:
+            time.sleep(early)
+        answer((texts.inputs[number % len(texts.inputs)],))
+        seconds.append(time.perf_counter() - began - arrival)
+    return seconds
 
 
 class _Stopwatch:
@@ -131,29 +202,25 @@ class _TimedCall:
 
 
 def _time_texts(model: Model, texts: Texts, *, warmup: int, runs: int) -> dict[str, Any]:
-    if texts.scenario not in SCENARIOS:
-        message = f"unknown scenario {texts.scenario!r} (known: {', '.join(SCENARIOS)})"
-        raise UsageError(message)
-    calls = [texts.inputs] if texts.scenario == "Offline" else [(each,) for each in texts.inputs]
     call: Any = _TimedCall(model.bind(texts.task, **texts.parameters))
     inner = model.graph
     watch: Any = _Stopwatch(inner)
     model.graph = watch
-    found: dict[str, list[float]] = {"warmup": [], "seconds": []}
+
+    def answer(inputs: Sequence[Any]) -> None:
+        for each in model.outcomes(call, inputs):
+            if isinstance(each, BertportError):
+                raise each
+
+    def reset() -> None:
+        call.seconds = watch.seconds = 0.0
+
     try:
-        for number in range(warmup + runs):
-            if number == warmup:
-                call.seconds = watch.seconds = 0.0
-            for inputs in calls:
-                began = time.perf_counter()
-                answers = list(model.outcomes(call, inputs))
-                elapsed = time.perf_counter() - began
-                found["warmup" if number < warmup else "seconds"].append(elapsed)
-                for answer in answers:
-                    if isinstance(answer, BertportError):
-                        raise answer
+        found = repeat(texts, answer, warmup=warmup, runs=runs, began_timing=reset)
     finally:
         model.graph = inner
+    if texts.scenario == "Server":  # its seconds hold time spent waiting, so the stages do not add up to them
+        return found
     total = sum(found["seconds"])
     stages = {"tokenize": call.seconds, "run": watch.seconds, "finish": total - call.seconds - watch.seconds}
     return {**found, "stages": stages}
@@ -194,6 +261,8 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
                     began = time.perf_counter()
                     timed = Timed(from_json(subject))  # type: ignore[arg-type]  # the parent sends a subject here
                     answer["seconds"] = time.perf_counter() - began
+                case {"do": "answer", "workload": workload} if timed:
+                    answer["tokens"] = timed.answers(from_json(workload))  # type: ignore[arg-type]  # texts, as above
                 case {"do": "time", "workload": workload, "warmup": warmup, "runs": runs} if timed:
                     answer.update(timed.time(from_json(workload), warmup=warmup, runs=runs))  # type: ignore[arg-type]
                 case _:

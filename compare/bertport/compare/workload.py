@@ -18,7 +18,9 @@ class Subject:
     name: str
     """What results are listed under."""
     file: str | None = None
-    """Path of a graph; either this or a bundle."""
+    """Path of a graph, or of a baseline's directory; either this or a bundle."""
+    baseline: str | None = None
+    """What opens the directory in `file`: a row of `bertport.compare.pipelines.PIPELINES`."""
     bundle: str | None = None
     """Directory of a bundle, opened by `bertport.runtime.load`."""
     variant: str | None = None
@@ -61,11 +63,14 @@ class Texts:
     """Of the task."""
     scenario: str = "SingleStream"
     """MLPerf's words: `SingleStream` answers one input after the other and times each; `Offline` answers all at once
-    and gives the time of all."""
+    and gives the time of all; `Server` answers requests that come at `arrivals`, first come first served, and times
+    each from its arrival."""
+    arrivals: tuple[float, ...] = ()
+    """For `Server`: seconds after the beginning at which requests come, ascending; the inputs take turns."""
 
 
 Workload = Shape | Texts
-SCENARIOS = ("SingleStream", "Offline")
+SCENARIOS = ("SingleStream", "Offline", "Server")
 _KINDS: dict[str, type[Shape | Texts | Subject]] = {"shape": Shape, "texts": Texts, "subject": Subject}
 
 

@@ -1,0 +1,167 @@
+"""`bertport compare`: the command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bertport.compare.budget import DEFAULT_BUDGET, LIMITS, parse_budget
+from bertport.compare.contenders import BASELINES
+from bertport.runtime.errors import BertportError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["RegressionError", "compare"]
+
+
+class RegressionError(BertportError):
+    """Something got worse than the old report, beyond the tolerance and beyond noise."""
+
+    exit_code = 3
+
+
+class InterruptionError(BertportError):
+    """The user, or the system, stopped it."""
+
+    exit_code = 130
+
+
+@click.command()
+@click.argument("bundles", nargs=-1, type=click.Path(), metavar="[BUNDLE]...")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Directory for the report.")
+@click.option("--quick", is_flag=True, help="Few samples and rounds: under a minute for a small model, wide intervals.")
+@click.option("--text", type=click.Path(), help="Your text: a paragraph a line, or JSON lines.  [default: a sample]")
+@click.option("--templates", type=click.Path(), help="Templates of the bias probe, JSON.  [default: those that ship]")
+@click.option(
+    "--baseline", "baselines", type=click.Choice(BASELINES), multiple=True, help="Measure this library in the same run."
+)
+@click.option("--variant", "variants", multiple=True, metavar="NAME", help="Only this variant; may be repeated.")
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated.")
+@click.option("--threads", type=click.IntRange(1), help="Threads within an operator.  [default: ONNX Runtime's choice]")
+@click.option(
+    "--accuracy-budget",
+    "budget",
+    default=DEFAULT_BUDGET,
+    show_default=True,
+    metavar="LIMITS",
+    help=f"How far from fp32 a recommended variant may be: {', '.join(LIMITS)}, or none.",
+)
+@click.option("--random-weights", is_flag=True, help="The weights are random: no accuracy, no recommendation.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks, inputs and resamples.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted comparison in the output directory.")
+@click.option("--from", "report", type=click.Path(path_type=Path), help="Measure nothing: take this report.json.")
+@click.option("--against", type=click.Path(path_type=Path), help="Say what changed since this report.json.")
+@click.option(
+    "--tolerance",
+    default="0.05",
+    show_default=True,
+    metavar="X",
+    help="With --against: a change for the worse beyond this share and beyond noise ends with exit code 3.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def compare(  # noqa: PLR0913 — one parameter per option
+    *,
+    bundles: tuple[str, ...],
+    output: Path,
+    quick: bool,
+    text: str | None,
+    templates: str | None,
+    baselines: tuple[str, ...],
+    variants: tuple[str, ...],
+    providers: tuple[str, ...],
+    threads: int | None,
+    budget: str,
+    random_weights: bool,
+    seed: int,
+    resume: bool,
+    report: Path | None,
+    against: Path | None,
+    tolerance: str,
+    as_json: bool,
+) -> None:
+    """Measure variants side by side, quality and speed, and write a report.
+
+    OUTPUT gets report.html, report.md, report.json and report.csv. Without BUNDLE, the embedded default. Needs
+    bertport[cpu,compare]; --baseline needs bertport[export] as well.
+    """
+    from bertport.compare.differences import differences, parse_tolerance, read_report
+    from bertport.compare.report import write_report
+    from bertport.compare.report_html import check_packages
+
+    check_packages()
+    parse_budget(budget)
+    limits = parse_tolerance(tolerance)
+    old = read_report(against) if against else None
+    if report is not None:
+        if bundles or resume:
+            message = "--from takes a report as it is: leave bundles and --resume out"
+            raise UsageError(message)
+        document = read_report(report)
+    else:
+        from bertport.compare.comparison import Comparison, Options
+        from bertport.compare.effort import FULL, QUICK
+        from bertport.compare.progress import Progress
+        from bertport.runtime.embedded import default_bundle
+
+        options = Options(
+            bundles=bundles or (str(default_bundle()),),
+            output=output,
+            effort=QUICK if quick else FULL,
+            text=text,
+            templates=templates,
+            baselines=baselines,
+            variants=variants,
+            providers=providers,
+            threads=threads,
+            budget=budget,
+            random_weights=random_weights,
+            seed=seed,
+            resume=resume,
+            command=shlex.join(["bertport", *sys.argv[1:]]),
+        )
+        comparison = Comparison(options, Progress(sys.stderr))
+        document = comparison.run()
+    document["against"] = differences(old, document, limits) if old else None
+    paths = write_report(document, output)
+    if report is None and document["complete"]:
+        comparison.journal.remove()
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+    else:
+        click.echo(_summary(document, paths))
+    _finish(document, output)
+
+
+def _summary(document: Mapping[str, Any], paths: Mapping[str, Path]) -> str:
+    from bertport.compare.tables import overview
+    from bertport.runtime.render import table
+
+    glance = overview(document)
+    parts = [table([glance.head, *glance.rows], right=set(range(1, len(glance.head) - 1)))]
+    parts += [
+        f"{each['bundle']}: {each['goal'].lower()}: {each['choice'] or 'none'}" for each in document["recommendations"]
+    ]
+    if document["against"]:
+        parts += [each["sentence"] for each in document["against"]["changes"]] or ["nothing changed beyond noise"]
+    parts.append("written: " + ", ".join(str(path) for path in paths.values()))
+    return "\n".join(parts)
+
+
+def _finish(document: Mapping[str, Any], output: Path) -> None:
+    """End with the exit code that programs look at."""
+    if not document["complete"]:
+        message = f"interrupted: the report in {output} holds what was measured; --resume goes on"
+        raise InterruptionError(message)
+    regressions = [each["sentence"] for each in (document["against"] or {}).get("changes", []) if each["regression"]]
+    if regressions:
+        message = f"{len(regressions)} regressions beyond the tolerance: {'; '.join(regressions)}"
+        raise RegressionError(message)
+    if all(row["failed"] for row in document["rows"]):
+        message = f"nothing could be measured: {'; '.join(row['failed'] for row in document['rows'])}"
+        raise UsageError(message)

@@ -1,0 +1,360 @@
+"""A comparison from beginning to end: what takes part, the steps, and the report's document."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.compare.bias import probe, read_probe
+from bertport.compare.bundled import read_tokenizer
+from bertport.compare.contenders import baseline_contenders, enter, open_bundles
+from bertport.compare.document import assemble
+from bertport.compare.effort import FULL, Effort
+from bertport.compare.journal import JOURNAL, Journal
+from bertport.compare.machine import describe_machine, matmul_peak
+from bertport.compare.process import SubjectError, Worker
+from bertport.compare.progress import Progress
+from bertport.compare.quality import QualityBench, samples_for
+from bertport.compare.restoring import prepare_baseline
+from bertport.compare.scenarios import make_inputs, scenario, shapes
+from bertport.compare.speed import read_run
+from bertport.compare.text import fingerprint, read_texts, sample_path
+from bertport.compare.timing import interleave
+from bertport.runtime.errors import BertportError, PathError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bertport.compare.contenders import Contender, Entrant
+    from bertport.compare.workload import Workload
+
+__all__ = ["Comparison", "Options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to compare, and how."""
+
+    bundles: tuple[str, ...]
+    """Directories of bundles."""
+    output: Path
+    """Where the report goes."""
+    effort: Effort = FULL
+    """How much to measure."""
+    text: str | None = None
+    """File of texts; None for the sample that ships."""
+    templates: str | None = None
+    """File of the bias probe; None for the one that ships."""
+    baselines: tuple[str, ...] = ()
+    """Other libraries to measure in the same run."""
+    variants: tuple[str, ...] = ()
+    """Variants to measure; all serving ones where there are none."""
+    providers: tuple[str, ...] = ()
+    """Providers to measure on; those that work here where there are none."""
+    threads: int | None = None
+    """Threads within an operator."""
+    budget: str = ""
+    """Of the recommendation, as `bertport.compare.budget` reads it."""
+    random_weights: bool = False
+    """Said by the user: the weights are random, so accuracy means nothing."""
+    seed: int = 0
+    """Of masks, pairs, inputs, arrivals and resamples."""
+    resume: bool = False
+    """Go on with what an interrupted run left in the output."""
+    command: str = ""
+    """The command line, for the report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    key: str
+    label: str
+    weight: float
+    run: Callable[[], Any]
+
+
+class Comparison:
+    """Reads and checks everything on construction, so that a mistake costs no measurement.
+
+    Args:
+        options: What to compare, and how.
+        progress: Where to show how far it is.
+
+    Raises:
+        BertportError: of the kind that says what is wrong with the bundles, the text, the templates, the names of
+            variants and providers, or the output directory.
+    """
+
+    def __init__(self, options: Options, progress: Progress | None = None) -> None:
+        self.options, self.effort = options, options.effort
+        self.progress = progress or Progress(None)
+        self.entrants = open_bundles(options.bundles)
+        variants, self.left_out = enter(
+            self.entrants, variants=options.variants, providers=options.providers, threads=options.threads
+        )
+        self.contenders: list[Contender] = variants
+        source = sample_path("evaluation") if options.text is None else Path(options.text)
+        self.texts = read_texts(source)
+        self.text_name, self.text_sha256 = source.name, fingerprint(self.texts)
+        self.probe = read_probe(options.templates)
+        self.inputs = make_inputs(self.entrants, self.texts, self.effort.inputs, options.seed)
+        self.shapes = shapes(self.entrants, self.effort)
+        self.samples = {each.label: samples_for(each, self.texts, self.effort, options.seed) for each in self.entrants}
+        self.failed: dict[str, str] = {}
+        self.interrupted = False
+        self.seconds = 0.0
+        self.journal = Journal(writable(options.output) / JOURNAL, self._settings(), resume=options.resume)
+
+    def run(self) -> dict[str, Any]:
+        """Measure, and give the report's document; an interruption ends with what there is."""
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="bertport-compare-") as scratch, self.journal:
+            try:
+                with _stoppable():
+                    self._prepare_baselines(Path(scratch))
+                    self._measure()
+            except KeyboardInterrupt:
+                self.interrupted = True
+            finally:
+                self.progress.close()
+            self.seconds = time.monotonic() - began
+            return assemble(self)
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """What each finished step gave."""
+        return self.journal.steps
+
+    def present(self) -> list[Contender]:
+        """Give the rows that have not failed."""
+        return [each for each in self.contenders if each.name not in self.failed]
+
+    def reference_of(self, entrant: Entrant) -> Contender | None:
+        """Give the row that a bundle's others are compared with; None where it does not take part."""
+        rows = [each for each in self.contenders if each.bundle == entrant.label and each.variant == entrant.reference]
+        return rows[0] if rows else None
+
+    def _settings(self) -> dict[str, Any]:
+        options = self.options
+        return {
+            "bundles": [
+                {name: each.sha256 for name, each in entrant.bundle.manifest.files.items()} for entrant in self.entrants
+            ],
+            "text": self.text_sha256,
+            "templates": self.probe.to_json(),
+            "effort": dataclasses.asdict(self.effort),
+            "variants and providers": [each.name for each in self.contenders],
+            "baselines": list(options.baselines),
+            "threads": options.threads,
+            "seed": options.seed,
+            "machine": describe_machine().cpu,
+        }
+
+    def _prepare_baselines(self, scratch: Path) -> None:
+        directories: dict[tuple[str, str], Path] = {}
+        for entrant in self.entrants:
+            for name in self.options.baselines:
+                self.progress.say(f"making the model of {name} from {entrant.label} …")
+                place = scratch / str(self.entrants.index(entrant))
+                place.mkdir(exist_ok=True)
+                directories[entrant.label, name] = prepare_baseline(name, entrant.bundle, place)
+        self.contenders += baseline_contenders(self.options.baselines, self.entrants, directories, self.options.threads)
+
+    def _measure(self) -> None:
+        steps = self._quality_steps() + self._speed_steps()
+        todo = [each for each in steps if each.key not in self.steps]
+        if self.options.resume:
+            self.progress.say(f"{len(steps) - len(todo)} of {len(steps)} steps were there already")
+        self.progress.plan({each.key: each.weight for each in todo})
+        for each in steps:
+            if each.key not in self.steps:
+                self.progress.begin(each.key, each.label)
+                self.journal.add(each.key, each.run())
+                self.progress.finish()
+            self._note_failures(each.key)
+
+    def _note_failures(self, key: str) -> None:
+        value = self.steps[key]
+        if isinstance(value, dict):
+            self.failed |= value.get("failed", {})
+
+    def _quality_steps(self) -> list[_Step]:
+        found = []
+        for entrant in self.entrants:
+            reference = self.reference_of(entrant)
+            if reference is None:
+                continue
+            samples = self.samples[entrant.label]
+            bench = QualityBench(entrant, reference, samples, self.effort, self.options.seed)
+            rows = [each for each in self.contenders if each.bundle == entrant.label and each.kind == "variant"]
+            rows.sort(key=lambda each, reference=reference: each != reference)  # type: ignore[misc]
+            found += [
+                _Step(
+                    key=f"quality/{each.name}",
+                    label=f"quality of {each.name}",
+                    weight=len(samples) + 8 * self.effort.stability,
+                    run=lambda bench=bench, each=each: self._quality(bench, each),  # type: ignore[misc]
+                )
+                for each in rows
+            ]
+            if "mlm" in entrant.bundle.manifest.heads:
+                found += [
+                    _Step(
+                        key=f"bias/{each.name}",
+                        label=f"bias probe of {each.name}",
+                        weight=len(self.probe.pairs()) / 4,  # short sentences, two each
+                        run=lambda bench=bench, each=each, entrant=entrant: self._bias(bench, each, entrant),  # type: ignore[misc]
+                    )
+                    for each in rows
+                ]
+        return found
+
+    def _quality(self, bench: QualityBench, contender: Contender) -> dict[str, Any]:
+        if contender.name in self.failed:
+            return {}
+        try:
+            return bench.quality(contender, self.progress.update)
+        except BertportError as error:
+            return {"failed": {contender.name: str(error)}}
+
+    def _bias(self, bench: QualityBench, contender: Contender, entrant: Entrant) -> dict[str, Any]:
+        if contender.name in self.failed:
+            return {}
+        try:
+            return {"pairs": probe(bench.open(contender), read_tokenizer(entrant.bundle), self.probe)}
+        except BertportError as error:
+            return {"why": str(error)}
+
+    def _speed_steps(self) -> list[_Step]:
+        effort, inputs, rows = self.effort, self.inputs, len(self.contenders)
+        first = dataclasses.replace(scenario("SingleStream", inputs), inputs=inputs.texts[:1])
+        runs = effort.rounds * effort.passes * len(inputs.texts) * rows
+        found = [
+            _Step(key="peak", label="matmul peak of the machine", weight=50, run=self._peak),
+            _Step(
+                key="answers",
+                label="answers of every row to the same texts",
+                weight=rows * (len(inputs.texts) + 30),
+                run=self._answers,
+            ),
+            self._timing(
+                "cold start", first, weight=rows * effort.starts * 40, rounds=effort.starts, runs=1, fresh=True
+            ),
+            self._timing(
+                "SingleStream",
+                scenario("SingleStream", inputs),
+                weight=runs,
+                rounds=effort.rounds,
+                runs=effort.passes,
+                warmup=1,
+            ),
+            self._timing(
+                "Offline", scenario("Offline", inputs), weight=runs, rounds=effort.rounds, runs=effort.passes, warmup=1
+            ),
+        ]
+        found += [
+            _Step(
+                key=f"time/Server {share:g}",
+                label=f"Server at {share:.0%} of the reference's rate",
+                weight=effort.server_rounds * effort.requests * rows / share,
+                run=lambda share=share: self._server(share),  # type: ignore[misc]
+            )
+            for share in effort.server_shares
+        ]
+        for name, shape in self.shapes.items():
+            work = shape.rows * shape.length / 100
+            found.append(
+                self._timing(
+                    name,
+                    shape,
+                    weight=rows * (20 + effort.shape_rounds * effort.shape_runs * work),
+                    rounds=effort.shape_rounds,
+                    runs=effort.shape_runs,
+                    warmup=3,
+                )
+            )
+        return found
+
+    def _peak(self) -> dict[str, Any]:
+        seconds = 1.0 if self.effort is FULL else 0.3
+        return dataclasses.asdict(
+            describe_machine(matmul_gflops=matmul_peak(threads=self.options.threads, seconds=seconds))
+        )
+
+    def _answers(self) -> dict[str, Any]:
+        if self.inputs.task != "fill-mask":
+            return {}
+        found: dict[str, Any] = {"tokens": {}, "failed": {}}
+        for number, each in enumerate(self.present()):
+            try:
+                with Worker(each.subject) as worker:
+                    found["tokens"][each.name] = worker.answers(scenario("SingleStream", self.inputs))
+            except SubjectError as error:
+                found["failed"][each.name] = str(error)
+            self.progress.update(number + 1, len(self.contenders))
+        return found
+
+    def _timing(self, name: str, workload: Workload, *, weight: float, **how: Any) -> _Step:  # noqa: ANN401 — for interleave
+        return _Step(
+            key=f"time/{name}", label=f"speed: {name}", weight=weight, run=lambda: self._time(name, workload, **how)
+        )
+
+    def _time(self, name: str, workload: Workload, *, warmup: int = 0, **how: Any) -> dict[str, Any]:  # noqa: ANN401 — for interleave
+        failed: dict[str, str] = {}
+        runs = interleave(
+            [each.subject for each in self.present()],
+            {name: workload},
+            warmup=warmup,
+            failed=lambda subject, error: failed.update({subject.name: str(error)}),
+            waiting=lambda: self.progress.say("waiting for whoever else measures or trains on this machine …"),
+            progress=self.progress.update,
+            **how,
+        )
+        return {"runs": [dataclasses.asdict(each) for each in runs], "failed": failed}
+
+    def _server(self, share: float) -> dict[str, Any]:
+        alone = [read_run(each) for each in self.steps["time/SingleStream"]["runs"]]
+        if not alone:
+            return {"runs": []}
+        seconds = [each for turn in alone[0].rounds for each in turn]
+        rate = share * len(seconds) / sum(seconds)
+        workload = scenario("Server", self.inputs, rate=rate, requests=self.effort.requests, seed=self.options.seed)
+        name = f"Server {share:g}"
+        found = self._time(name, workload, rounds=self.effort.server_rounds, runs=1, warmup=0)
+        return {**found, "rate": rate, "share": share, "reference": alone[0].subject}
+
+
+def writable(directory: Path) -> Path:
+    """Make the output directory, and see that files can be written into it.
+
+    Raises:
+        PathError: when they cannot.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        reason = error.strerror or error
+        message = f"cannot write into {directory} ({reason}): choose another directory with --output"
+        raise PathError(message) from error
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does, so that what was measured is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

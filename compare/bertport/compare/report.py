@@ -1,0 +1,77 @@
+"""The files of a report, all drawn from its document."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from bertport.compare.report_html import html
+from bertport.compare.report_markdown import markdown
+from bertport.runtime.errors import PathError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["flat", "write_report"]
+
+LEFT_OUT = ("per_text", "rounds", "pairs", "card")
+"""Lists of single samples, which the JSON has and the CSV has not."""
+
+
+def write_report(document: Mapping[str, Any], directory: Path) -> dict[str, Path]:
+    """Write report.html, report.md, report.json and report.csv; each is renamed into place when it is whole.
+
+    Raises:
+        PathError: when the directory cannot be written.
+    """
+    texts = {
+        "json": json.dumps(document, ensure_ascii=False, indent=1) + "\n",
+        "csv": as_csv(document),
+        "md": markdown(document),
+        "html": html(document),
+    }
+    paths = {}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for suffix, text in texts.items():
+            path = directory / f"report.{suffix}"
+            unfinished = directory / f".report.{suffix}.tmp"
+            unfinished.write_text(text, encoding="utf-8", newline="")
+            unfinished.replace(path)
+            paths[suffix] = path
+    except OSError as error:
+        message = f"cannot write the report into {directory} ({error.strerror or error}): choose another --output"
+        raise PathError(message) from error
+    return {name: paths[name] for name in ("html", "md", "json", "csv")}
+
+
+def as_csv(document: Mapping[str, Any]) -> str:
+    """Give every figure of every row as a line: row, figure, value, ends of its interval, count and clusters."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["row", "bundle", "kind", "provider", "figure", "value", "low", "high", "count", "clusters"])
+    for row in document["rows"]:
+        start = [row["name"], row["bundle"], row["kind"], row["provider"]]
+        for name, values in flat(row):
+            writer.writerow([*start, name, *("" if each is None else each for each in values)])
+    return out.getvalue()
+
+
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:  # noqa: ANN401 — JSON values
+    """Yield the figures inside JSON values by their path: estimates whole, numbers alone."""
+    empty = (None,) * 4
+    if isinstance(value, dict):
+        if {"value", "low", "high", "count", "clusters"} <= set(value):
+            yield path, tuple(value[name] for name in ("value", "low", "high", "count", "clusters"))
+            return
+        for key, item in value.items():
+            if key not in LEFT_OUT:
+                yield from flat(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from flat(item, f"{path}.{number}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, (value, *empty)

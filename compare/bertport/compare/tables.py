@@ -1,0 +1,302 @@
+"""The tables of the report, once for every format: a title, a caption, headings, and cells of text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.compare.findings import interval, meaningless, settings_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Table", "overview", "quality_tables", "speed_tables"]
+
+MIB = 2**20
+NONE = "–"  # noqa: RUF001 — an en dash, for a cell without a figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table."""
+
+    title: str
+    """Its heading."""
+    caption: str
+    """How it is to be read."""
+    head: tuple[str, ...]
+    """Headings of the columns; the first names rows."""
+    rows: tuple[tuple[str, ...], ...]
+    """Cells."""
+
+
+def scaled(estimate: Mapping[str, Any] | None, factor: float, form: str) -> str:
+    """Write an estimate times a factor, or a dash."""
+    if not estimate or estimate["value"] is None:
+        return NONE
+    found = {name: None if estimate[name] is None else factor * estimate[name] for name in ("value", "low", "high")}
+    return interval(found, form)
+
+
+def percent(estimate: Mapping[str, Any] | None, form: str = ".1f") -> str:
+    """Write a share in percent with its interval."""
+    text = scaled(estimate, 100, form)
+    return text if text == NONE else text.replace(" (", " % (", 1) if "(" in text else f"{text} %"
+
+
+def milliseconds(estimate: Mapping[str, Any] | None) -> str:
+    """Write seconds in milliseconds with their interval."""
+    return scaled(estimate, 1e3, "" if estimate and estimate["value"] < 1 else ".0f")
+
+
+def overview(document: Mapping[str, Any]) -> Table:
+    """One line per row: what most readers want."""
+    rows = []
+    for row in document["rows"]:
+        quality, speed = row["quality"] or {}, row["speed"]
+        mlm = quality.get("mlm") or {}
+        stands = row["kind"] == "variant" and not meaningless(document, row["bundle"])
+        single, offline = speed["single_stream"], speed["offline"]
+        rows.append(
+            (
+                row["name"] + (" (reference)" if row["reference"] else ""),
+                megabytes(row["size_bytes"]),
+                milliseconds(single["p90"] if single else None),
+                scaled(row["times_faster"].get("SingleStream"), 1, ".2f") if not row["reference"] else "1",
+                scaled(offline["texts_per_second"] if offline else None, 1, ""),
+                percent(mlm.get("accuracy_candidate")) if stands else NONE,
+                percent(mlm.get("top1_agreement")) if not row["reference"] and row["kind"] == "variant" else NONE,
+                "failed" if row["failed"] else "measured" if offline else "not finished",
+            )
+        )
+    return Table(
+        title="At a glance",
+        caption="Latency and throughput on the texts given; 95% intervals in brackets. Agreement is with fp32.",
+        head=(
+            "variant",
+            "size, MB",
+            "SingleStream p90, ms",
+            "times as fast as fp32",
+            "Offline, texts/s",
+            "MLM top-1 accuracy",
+            "MLM top-1 agreement",
+            "state",
+        ),
+        rows=tuple(rows),
+    )
+
+
+def megabytes(size: float | None) -> str:
+    """Write a number of bytes in MB."""
+    return f"{size / 1e6:,.1f}" if size else NONE
+
+
+def quality_tables(document: Mapping[str, Any]) -> list[Table]:
+    """One table per head, of the rows whose quality was measured."""
+    rows = [row for row in document["rows"] if row["quality"]]
+    tables = []
+    mlm = [(row, row["quality"]["mlm"]) for row in rows if row["quality"]["mlm"]]
+    if mlm:
+        tables.append(
+            Table(
+                title="Masked-language-model head",
+                caption=f"{mlm[0][1]['kl']['count']:,} masked positions in {mlm[0][1]['kl']['clusters']:,} texts, "
+                "masked by BERT's procedure with a fixed seed. Agreement and KL are with fp32.",
+                head=(
+                    "variant", "top-1 accuracy", "top-5 accuracy", "pseudo-perplexity", "top-1 agreement",
+                    "top-5 overlap", "KL, nats",
+                ),
+                rows=tuple(_mlm(document, row, found) for row, found in mlm),
+            )
+        )  # fmt: skip
+    nsp = [(row, row["quality"]["nsp"]) for row in rows if row["quality"]["nsp"]]
+    if nsp:
+        tables.append(
+            Table(
+                title="Next-sentence head",
+                caption=f"{nsp[0][1]['flips']['count']:,} pairs, half of them true continuations.",
+                head=("variant", "accuracy", "flips", "mean change of probability", "largest change", "KL, nats"),
+                rows=tuple(
+                    (
+                        row["name"],
+                        percent(found["accuracy_candidate"]) if not meaningless(document, row["bundle"]) else NONE,
+                        *(
+                            (NONE,) * 4
+                            if row["reference"]
+                            else (
+                                percent(found["flips"], ".2f"),
+                                scaled(found["mean_change"], 1, ".4f"),
+                                f"{found['largest_change']:.4f}",
+                                scaled(found["kl"], 1, ".2g"),
+                            )
+                        ),
+                    )
+                    for row, found in nsp
+                ),
+            )
+        )
+    hidden = [(row, row["quality"]) for row in rows if row["quality"]["hidden"] and not row["reference"]]
+    if hidden:
+        tables.append(
+            Table(
+                title="Hidden states and stability",
+                caption="Cosine of a token's last hidden state with fp32's. Moved: KL between a text's answers alone "
+                "and with other texts in the batch, or padded to twice its length.",
+                head=("variant", "mean cosine", "smallest cosine", "moved by batch mates, nats", "by padding, nats"),
+                rows=tuple(
+                    (
+                        row["name"],
+                        scaled(found["hidden"]["cosine"], 1, ".5f"),
+                        f"{found['hidden']['worst']:.4f}",
+                        *(_moved(found["stability"], kind) for kind in ("batch_mates", "padding")),
+                    )
+                    for row, found in hidden
+                ),
+            )
+        )
+    return tables
+
+
+def _mlm(document: Mapping[str, Any], row: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
+    stands = not meaningless(document, row["bundle"])
+    return (
+        row["name"],
+        percent(found["accuracy_candidate"]) if stands else NONE,
+        percent(found["top5_accuracy_candidate"]) if stands else NONE,
+        scaled(found["perplexity_candidate"], 1, ".2f") if stands else NONE,
+        *(
+            (NONE,) * 3
+            if row["reference"]
+            else (
+                percent(found["top1_agreement"]),
+                percent(found["top5_agreement"]),
+                scaled(found["kl"], 1, ".2g"),
+            )
+        ),
+    )
+
+
+def _moved(stability: Mapping[str, Any] | None, kind: str) -> str:
+    movement = (stability or {}).get(kind)
+    return scaled(movement["kl"], 1, ".1g") if movement else NONE
+
+
+def speed_tables(document: Mapping[str, Any]) -> list[Table]:
+    """One table per scenario, and one for the batches of one length."""
+    rows = document["rows"]
+    tables = []
+    single = [(row, row["speed"]["single_stream"]) for row in rows if row["speed"]["single_stream"]]
+    if single:
+        runs = single[0][1]
+        tables.append(
+            Table(
+                title="SingleStream: one text after the other",
+                caption=f"{runs['runs']:,} timed answers in {len(runs['rounds'])} rounds, after {runs['warmup_runs']} "
+                "of warm-up; milliseconds from text to answer. MLPerf's figure is the 90th percentile.",
+                head=(
+                    "variant",
+                    "median",
+                    "p90",
+                    "p99",
+                    "times as fast as fp32",
+                    "tokenize / run / finish",
+                    "peak, MiB",
+                ),
+                rows=tuple(
+                    (
+                        row["name"],
+                        *(milliseconds(found[name]) for name in ("median", "p90", "p99")),
+                        "1" if row["reference"] else scaled(row["times_faster"].get("SingleStream"), 1, ".2f"),
+                        " / ".join(f"{share:.0%}" for share in found["stages"].values()) or NONE,
+                        f"{found['peak_bytes'] / MIB:,.0f}",
+                    )
+                    for row, found in single
+                ),
+            )
+        )
+    offline = [(row, row["speed"]["offline"]) for row in rows if row["speed"]["offline"]]
+    if offline:
+        tables.append(
+            Table(
+                title="Offline: all texts at once",
+                caption=f"{document['text']['inputs']['texts']} texts in one call, {len(offline[0][1]['rounds'])} "
+                "rounds. Tokens counted are real ones; padded ones are what the model computed.",
+                head=("variant", "texts/s", "tokens/s", "times as fast as fp32", "real tokens", "padded tokens",
+                      "of matmul peak"),
+                rows=tuple(
+                    (
+                        row["name"],
+                        scaled(found["texts_per_second"], 1, ""),
+                        scaled(found["tokens_per_second"], 1, ",.0f"),
+                        "1" if row["reference"] else scaled(row["times_faster"].get("Offline"), 1, ".2f"),
+                        f"{found['real_tokens']:,}",
+                        f"{found['padded_tokens']:,}",
+                        f"{found['share_of_peak']:.0%}" if found["share_of_peak"] else NONE,
+                    )
+                    for row, found in offline
+                ),
+            )
+        )  # fmt: skip
+    server = [(row, each) for row in rows for each in row["speed"]["server"]]
+    if server:
+        tables.append(
+            Table(
+                title="Server: requests at random times",
+                caption="Poisson arrivals at a rate set by the reference's SingleStream speed, the same for all, "
+                "answered first come first served; milliseconds from arrival to answer. MLPerf's figure is the "
+                "99th percentile.",
+                head=("variant", "requests/s", "median", "p90", "p99", "note"),
+                rows=tuple(
+                    (
+                        row["name"],
+                        f"{found['requests_per_second']:.3g}",
+                        *(milliseconds(found[name]) for name in ("median", "p90", "p99")),
+                        "overloaded: it answers more slowly than requests come" if found["overloaded"] else NONE,
+                    )
+                    for row, found in server
+                ),
+            )
+        )
+    names = settings_shapes(document)
+    if any(row["speed"]["shapes"] for row in rows):
+        tables.append(
+            Table(
+                title="Batches of one length",
+                caption="The graph alone on random tokens, one position decoded in each row; median milliseconds, and "
+                "the share of the machine's fp32 matmul peak (8-bit arithmetic can exceed it).",
+                head=("variant", *(name.replace("x", " x ") for name in names)),
+                rows=tuple(
+                    (row["name"], *(_shape(row["speed"]["shapes"].get(name)) for name in names))
+                    for row in rows
+                    if row["speed"]["shapes"]
+                ),
+            )
+        )
+    starts = [(row, row["speed"]["start"]) for row in rows if row["speed"]["start"]]
+    if starts:
+        tables.append(
+            Table(
+                title="Start",
+                caption="Fresh processes: from the start of Python to the first answer, and of that the loading of the "
+                "model; seconds. Memory is the most that was resident up to the first answers.",
+                head=("variant", "cold start, s", "load, s", "peak, MiB", "size, MB"),
+                rows=tuple(
+                    (
+                        row["name"],
+                        scaled(found["cold_start"], 1, ".2f"),
+                        scaled(found["load"], 1, ".2f"),
+                        f"{found['peak_bytes_of_one_answer'] / MIB:,.0f}",
+                        megabytes(row["size_bytes"]),
+                    )
+                    for row, found in starts
+                ),
+            )
+        )
+    return tables
+
+
+def _shape(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return NONE
+    peak = f", {found['share_of_peak']:.0%} of peak" if found["share_of_peak"] else ""
+    return f"{milliseconds(found['median'])}{peak}"
