@@ -1,5 +1,6 @@
 """Cut the two sample texts in data/ out of the held-out books: `python models/excerpts.py --help`."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,17 +28,30 @@ LEFT_OUT = re.compile(r"\b(?:negro|nigger|kafir|kaffir|savage|jew)", re.IGNORECA
 @click.command()
 @click.option("--heldout", type=click.Path(exists=True, path_type=Path), required=True, help="The held-out text.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("data"), show_default=True)
-def main(heldout: Path, output: Path) -> None:
-    """Cut data/calibration.txt and data/evaluation.txt: a paragraph a line, at most 200 KB each."""
+@click.option("--rest", type=click.Path(path_type=Path), help="Write the held-out text that is in neither here.")
+def main(heldout: Path, output: Path, rest: Path | None) -> None:
+    """Cut data/calibration.txt and data/evaluation.txt: a paragraph a line, at most 200 KB each.
+
+    With --rest, also write what is left of the held-out text as JSON lines: variants of the default model are
+    measured on it, and neither the search for their layers nor any calibration has seen it.
+    """
     try:
         sections = list(read_sections(heldout))
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
     output.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
     for index, name in enumerate(SAMPLES):
         lines = [line for book in BOOKS for line in cut(sections, book, index)]
+        taken.update(lines)
         (output / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
         click.echo(f"{output / name}.txt: {len(lines)} paragraphs", err=True)
+    if rest:
+        with rest.open("w", encoding="utf-8") as file:
+            for section, paragraphs in sections:
+                left = [each for each in paragraphs if _line(each) not in taken]
+                if left:
+                    file.write(json.dumps({"id": section, "paragraphs": left}, ensure_ascii=False) + "\n")
 
 
 def cut(sections: list[tuple[str, list[str]]], book: str, index: int) -> Iterator[str]:
@@ -45,13 +59,17 @@ def cut(sections: list[tuple[str, list[str]]], book: str, index: int) -> Iterato
     room = MOST_BYTES // len(BOOKS)
     own = [paragraphs for name, paragraphs in sections if name.partition("#")[0] == book]
     for paragraph in (each for paragraphs in own[index :: len(SAMPLES)] for each in paragraphs):
-        line = " ".join(paragraph.split()) + "\n"
+        line = _line(paragraph)
         if len(line) not in LENGTHS or LEFT_OUT.search(line):
             continue
         room -= len(line.encode())
         if room < 0:
             return
         yield line
+
+
+def _line(paragraph: str) -> str:
+    return " ".join(paragraph.split()) + "\n"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def test_the_program_cuts_sections_in_turn_up_to_the_limit(tmp_path: Path) -> No
                 paragraphs += ["Too short.", "They spoke of savages there. " * 5]
                 file.write(json.dumps({"id": f"{book}#{number}", "paragraphs": paragraphs}) + "\n")
     for output in (tmp_path / "first", tmp_path / "second"):
-        result = CliRunner().invoke(excerpts.main, ["--heldout", str(source), "--output", str(output)])
+        rest = str(tmp_path / "rest.jsonl")
+        result = CliRunner().invoke(excerpts.main, ["--heldout", str(source), "--output", str(output), "--rest", rest])
         assert result.exit_code == 0, result.output
     for name, parity in (("calibration", 0), ("evaluation", 1)):
         text = (tmp_path / "first" / f"{name}.txt").read_bytes()
@@ -51,3 +52,12 @@ def test_the_program_cuts_sections_in_turn_up_to_the_limit(tmp_path: Path) -> No
             assert numbers
             assert {number % 2 for number in numbers} == {parity}
         assert not [line for line in lines if "Else" in line or "openstax" in line or "savage" in line]
+
+    samples = {
+        line for name in excerpts.SAMPLES for line in (tmp_path / "first" / f"{name}.txt").read_text().splitlines()
+    }
+    left = [json.loads(line) for line in (tmp_path / "rest.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = [" ".join(paragraph.split()) for section in left for paragraph in section["paragraphs"]]
+    every = [json.loads(line)["paragraphs"] for line in source.read_text(encoding="utf-8").splitlines()]
+    assert not samples & set(kept)
+    assert len(kept) == sum(map(len, every)) - len(samples)
