@@ -1,0 +1,222 @@
+"""What a client cannot do to the server: over a real socket, with real bytes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import time
+import zlib
+
+import pytest
+
+from tests.serve.running import PATIENCE, Running
+
+LIMITS = {
+    "--max-concurrent-requests": 2,
+    "--max-queue-items": 8,
+    "--max-items": 8,
+    "--max-payload-bytes": 20_000,
+    "--max-candidates": 100,
+    "--max-answer-bytes": 20_000,
+    "--request-timeout": 20,
+}
+ASK = {"inputs": "a [MASK]"}
+
+
+@pytest.fixture(scope="module")
+def small(tiny_bundle):
+    """A server with low limits."""
+    options = [str(each) for pair in LIMITS.items() for each in pair]
+    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", *options) as running:
+        yield running
+        assert running.stop() == 0
+        assert not [line for line in running.lines if line["level"] == "error"]
+        assert not running.other
+
+
+def connected(server):
+    return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+
+
+def head(length, *more):
+    lines = ["POST / HTTP/1.1", "Host: x", f"Content-Length: {length}", *more, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def received(connection):
+    """Everything until the server closes."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def test_a_payload_that_says_it_is_too_large_is_refused_before_it_is_sent(small):
+    with connected(small) as connection:
+        connection.sendall(head(10**12))
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"larger than 20,000 bytes" in answer
+
+
+def test_a_payload_that_does_not_say_so_is_cut_off(small):
+    with connected(small) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"2000\r\n" + b"x" * 0x2000 + b"\r\n"
+        connection.sendall(chunk * 3)
+        assert received(connection).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_bomb_is_not_unpacked(small, encoding):
+    pack = gzip.compress if encoding == "gzip" else zlib.compress
+    bomb = pack(b" " * 10_000_000)
+    assert len(bomb) < 20_000
+    status, text = small.request("POST", "/", bomb, content_encoding=encoding)
+    assert status == 413, text
+    status, text = small.request("POST", "/", pack(json.dumps(ASK).encode()), content_encoding=encoding)
+    assert status == 200, text
+    status, text = small.request("POST", "/", pack(json.dumps(ASK).encode())[:-5], content_encoding=encoding)
+    assert (status, "cut short" in text) == (400, True), text
+    status, text = small.request("POST", "/", b"no", content_encoding=encoding)
+    assert status == 400, text
+
+
+def test_other_encodings_are_refused(small):
+    assert small.request("POST", "/", b"{}", content_encoding="br")[0] == 415
+
+
+def test_items_candidates_and_answers_are_bounded(small):
+    assert small.post("/", {"inputs": ["a [MASK]"] * 9})[0] == 413
+    assert small.post("/", {"inputs": ["a [MASK]"] * 8})[0] == 200
+    assert small.post("/", {"inputs": {"source_sentence": "a", "sentences": ["b"] * 8}})[0] == 413
+    assert small.post("/", {"inputs": "[MASK] " * 30})[0] == 422
+    assert small.post("/", {"inputs": "[MASK] " * 20})[0] == 200
+    assert small.post("/", {"inputs": "a [MASK]", "parameters": {"targets": ["a"] * 101}})[0] == 422
+    status, answer = small.post("/tasks/features", {"inputs": "word " * 100})
+    assert (status, '"pooling": "mean"' in answer["error"]) == (413, True)
+    tensor = {"name": "input_ids", "shape": [8, 4], "datatype": "INT64", "data": [20] * 32}
+    assert small.post("/v2/models/tiny-bert/infer", {"inputs": [tensor]})[0] == 413
+    asked = {"inputs": [tensor], "outputs": [{"name": "pooler_output"}]}
+    assert small.post("/v2/models/tiny-bert/infer", asked)[0] == 200
+
+
+def test_overload_is_429_at_once_for_a_text_and_a_list_alike(small):
+    body = json.dumps(ASK).encode()
+    held = [connected(small) for _ in range(2)]
+    try:
+        for connection in held:  # two requests whose bodies do not come to an end
+            connection.sendall(head(len(body)) + body[:5])
+        small.until(lambda: small.metric("bertport_requests_active") == 2)
+        for inputs in ("a [MASK]", ["a [MASK]"]):
+            began = time.monotonic()
+            with connected(small) as connection:
+                asked = json.dumps({"inputs": inputs}).encode()
+                connection.sendall(head(len(asked), "Connection: close") + asked)
+                answer = received(connection)
+            assert answer.startswith(b"HTTP/1.1 429"), answer
+            assert b"\r\nretry-after: 1\r\n" in answer
+            assert time.monotonic() - began < 5  # the others hold their places for twenty
+        assert small.get("/health")[0] == small.get("/ready")[0] == 200
+        for connection in held:
+            connection.sendall(body[5:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    finally:
+        for connection in held:
+            connection.close()
+    small.until(lambda: small.metric("bertport_requests_active") == 0)
+    assert small.post("/", ASK)[0] == 200
+
+
+def test_a_body_cut_short_costs_nothing(small):
+    before = small.metric("bertport_tokens_total")
+    gone = small.metric("bertport_failures_total", reason="client_gone")
+    with connected(small) as connection:
+        connection.sendall(head(500) + b'{"inputs"')
+    small.until(lambda: small.metric("bertport_failures_total", reason="client_gone") == gone + 1)
+    assert small.metric("bertport_tokens_total") == before
+    assert small.metric("bertport_requests_active") == 0
+
+
+def test_a_body_that_takes_too_long_is_408(tiny_bundle):
+    with (
+        Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", "--request-timeout", "0.5") as server,
+        connected(server) as connection,
+    ):
+        connection.sendall(head(500) + b'{"inputs"')
+        assert received(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_headers_are_bounded(small):
+    with connected(small) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        try:
+            for number in range(40):
+                connection.sendall(b"X-%d: " % number + b"y" * 8000 + b"\r\n")
+        except (ConnectionResetError, BrokenPipeError):
+            return
+        answer = received(connection)
+    assert not answer or answer.startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /../../../../etc/passwd HTTP/1.1",
+        b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1",
+        b"GET //etc/passwd HTTP/1.1",
+        b"POST /models/../../etc/passwd HTTP/1.1",
+        b"POST /models/%00 HTTP/1.1",
+        b"POST /?variant=..%2f..%2fonnx%2fmodel.onnx HTTP/1.1",
+        b"GET /v2/models/%ff%fe HTTP/1.1",
+        b"DELETE / HTTP/1.1",
+        b"TRACE / HTTP/1.1",
+        b"GET /\xff HTTP/1.1",
+        b"GET",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+)
+def test_no_path_reads_a_file_or_breaks_the_server(small, line):
+    with connected(small) as connection:
+        connection.sendall(line + b"\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}\r\n\r\n")
+        answer = received(connection)
+    assert answer[9:10] == b"4", answer
+    assert b"root:" not in answer
+    assert b"Traceback" not in answer
+
+
+def test_an_api_key_is_asked_for_everywhere_but_health(tiny_bundle):
+    # Given by the environment, as in a container: no process list shows it.
+    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", BERTPORT_API_KEY="sesame") as server:
+        for path in ("/health", "/ready", "/v2/health/live", "/v2/health/ready"):
+            assert server.get(path)[0] == 200
+        for path in ("/models", "/info", "/metrics", "/v2/models/tiny-bert", "/nothing"):
+            assert server.get(path)[0] == 401
+            assert server.get(path, authorization="Bearer sesam")[0] == 401
+            assert server.get(path, authorization="Basic sesame")[0] == 401
+            assert server.get(path, authorization="Bearer sesame")[0] in (200, 404)
+        status, answer = server.post("/", ASK)
+        assert (status, answer["error_type"]) == (401, "unauthorized")
+        assert server.post("/", ASK, authorization="Bearer sesame")[0] == 200
+        assert server.post("/reload", {}, authorization="Bearer wrong")[0] == 401
+        assert server.post("/reload", {}, authorization="Bearer sesame")[0] == 200
+        assert server.post("/", ASK, authorization="Bearer sesame")[0] == 200
+        assert "sesame" not in json.dumps(server.lines)
+
+
+def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
+    def preflight(server, origin):
+        with connected(server) as connection:
+            lines = [f"Origin: {origin}", "Access-Control-Request-Method: POST", "Connection: close"]
+            asked = "\r\n".join(["OPTIONS / HTTP/1.1", "Host: x", *lines, "", ""])
+            connection.sendall(asked.encode())
+            return received(connection).lower()
+
+    assert b"access-control" not in preflight(small, "http://page.example")
+    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", "--cors-origin", "http://page.example") as server:
+        assert b"access-control-allow-origin: http://page.example" in preflight(server, "http://page.example")
+        assert b"access-control-allow-origin" not in preflight(server, "http://other.example")
