@@ -27,16 +27,22 @@ from bertport.compare.graph import open_onnx
 from bertport.compare.machine import describe_machine
 from bertport.compare.timing import interleave, speedup, summarize
 from bertport.compare.workload import Shape, Subject
+from bertport.quantize.activations import collect
 from bertport.quantize.evaluation import read_evaluation
+from bertport.quantize.fitted import SAMPLES
 from bertport.quantize.fusing import fuse
+from bertport.quantize.layer_times import linears
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.manifest import Architecture
-from quantization_alternatives import ALTERNATIVES
+from quantization_alternatives import ALTERNATIVES, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import onnx
 
     from bertport.compare.graph import Batch, Outputs
+    from bertport.quantize.activations import Activations
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "quantization.md"
@@ -141,7 +147,7 @@ def speed(only: Sequence[str], rounds: int) -> tuple[str, str]:
             if only and row.name not in only:
                 continue
             file = directory / f"alternative-{number}.onnx"
-            row.make(fused, file)
+            row.make(Source(fused=fused, activations={}), file)
             sizes[row.name] = file.stat().st_size / weights
             subjects.append(Subject(name=row.name, file=str(file), config=dict(row.config)))
         del fused
@@ -175,13 +181,14 @@ def accuracy(given: argparse.Namespace) -> tuple[str, str]:
     fused = fuse(fp32, bundle.manifest.architecture)
     evaluation = read_evaluation(bundle, given.text, sample="evaluation", positions=given.positions, pairs=given.pairs)
     reference = open_onnx(fp32)
+    source = Source(fused=fused, activations=calibrated(bundle, fused))
     lines = ["| way | top-1 | KL (nats) | NSP flips | cosine | KL moved by batch mates |", "|---|---|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as temporary:
         for row in ALTERNATIVES.values():
             if given.only and row.name not in given.only:
                 continue
             file = Path(temporary) / "candidate.onnx"
-            row.make(fused, file)
+            row.make(source, file)
             if emulated:
                 candidate: Any = EmulatedGraph(file, emulated, dict(row.config), Path(temporary), reference.outputs)
             else:
@@ -213,6 +220,13 @@ def accuracy(given: argparse.Namespace) -> tuple[str, str]:
         f"{said['name']}, {where}."
     )
     return f"accuracy-{emulated.lower() if emulated else 'native'}", "\n".join([note, "", *lines])
+
+
+def calibrated(bundle: Bundle, fused: onnx.ModelProto) -> Mapping[str, Activations]:
+    """Run the calibration text that ships."""
+    text = read_evaluation(bundle, None, sample="calibration", **SAMPLES)
+    sources = (layer.source for layer in linears(fused))
+    return collect(fused, sources, text.samples, threads=0, progress=lambda _, done, count: _progress(done, count))
 
 
 def write(name: str, text: str) -> None:

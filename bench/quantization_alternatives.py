@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.quantize.builder import MICROSOFT, GraphBuilder
+from bertport.quantize.fitted import FittedWeights
 from bertport.quantize.floating import finish
 from bertport.quantize.int8 import Int8Emitter, WeightCache
+from bertport.quantize.layer_times import linears
 from bertport.quantize.rewrite import Linear, rewrite
 from bertport.quantize.weight_only import WeightOnlyEmitter
 from bertport.quantize.weights import Quantized
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["ALTERNATIVES", "Alternative"]
+    from bertport.quantize.activations import Activations
+
+__all__ = ["ALTERNATIVES", "Alternative", "Source"]
 
 
 class SevenBits(WeightCache):
@@ -76,31 +80,68 @@ class Unsigned(Int8Emitter):
         finish(builder, "Mul", [product, largest], linear)
 
 
-def _int8(emitter: type[Int8Emitter], weights: Callable[[], WeightCache]) -> Callable[[onnx.ModelProto, Path], None]:
-    def make(fused: onnx.ModelProto, path: Path) -> None:
-        path.write_bytes(rewrite(fused, emitter(weights=weights())).SerializeToString())
+class CompensatedOnly(FittedWeights):
+    """Rounding with compensation; no channel is divided."""
+
+    def divisors(self, linear: Linear) -> None:  # noqa: ARG002 — that of the base
+        """Divide nothing."""
+        return
+
+
+class DividedOnly(FittedWeights):
+    """Outlier channels divided; weights rounded to the nearest."""
+
+    def _round(self, weights: NDArray[np.float32], gram: NDArray[np.float64], count: int) -> Quantized:  # noqa: ARG002
+        return self._method(weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What graphs are made from."""
+
+    fused: onnx.ModelProto
+    """The fused fp32 graph."""
+    activations: Mapping[str, Activations]
+    """What goes into its layers on the calibration text; empty for random weights."""
+
+    def fitted(self, kind: type[FittedWeights], *, saturating: bool) -> FittedWeights:
+        """Give weights fitted to the activations."""
+        return kind(saturating=saturating, layers=linears(self.fused), activations=self.activations, text={})
+
+
+def _int8(emitter: type[Int8Emitter], weights: Callable[[], WeightCache]) -> Callable[[Source, Path], None]:
+    def make(source: Source, path: Path) -> None:
+        path.write_bytes(rewrite(source.fused, emitter(weights=weights())).SerializeToString())
 
     return make
 
 
-def _weight_only(bits: int, block: int) -> Callable[[onnx.ModelProto, Path], None]:
-    def make(fused: onnx.ModelProto, path: Path) -> None:
-        path.write_bytes(rewrite(fused, WeightOnlyEmitter(bits=bits, block=block)).SerializeToString())
+def _fitted(kind: type[FittedWeights], *, saturating: bool) -> Callable[[Source, Path], None]:
+    def make(source: Source, path: Path) -> None:
+        emitter = Int8Emitter(weights=source.fitted(kind, saturating=saturating))
+        path.write_bytes(rewrite(source.fused, emitter).SerializeToString())
 
     return make
 
 
-def _stock(*, reduce_range: bool) -> Callable[[onnx.ModelProto, Path], None]:
+def _weight_only(bits: int, block: int) -> Callable[[Source, Path], None]:
+    def make(source: Source, path: Path) -> None:
+        path.write_bytes(rewrite(source.fused, WeightOnlyEmitter(bits=bits, block=block)).SerializeToString())
+
+    return make
+
+
+def _stock(*, reduce_range: bool) -> Callable[[Source, Path], None]:
     """ONNX Runtime's quantize_dynamic on the fused graph, signed weights per channel."""
 
-    def make(fused: onnx.ModelProto, path: Path) -> None:
+    def make(given: Source, path: Path) -> None:
         import logging
 
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         source, named = path.with_suffix(".fused.onnx"), onnx.ModelProto()
-        named.CopyFrom(fused)  # the optimizer forgets to name the domain of its operators
+        named.CopyFrom(given.fused)  # the optimizer forgets to name the domain of its operators
         if not any(each.domain == MICROSOFT for each in named.opset_import):
             named.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
         onnx.save(named, source)
@@ -135,8 +176,8 @@ class Alternative:
     """Short name, for tables."""
     what: str
     """What it is."""
-    make: Callable[[onnx.ModelProto, Path], None]
-    """Writes its graph, from the fused one."""
+    make: Callable[[Source, Path], None]
+    """Writes its graph."""
     config: Mapping[str, str] = field(default_factory=dict)
     """Session configuration that goes with it."""
 
@@ -144,10 +185,22 @@ class Alternative:
 ALTERNATIVES = {
     row.name: row
     for row in (
-        Alternative(name="int8-dynamic", what="ships: scale per token, full range", make=_int8(Int8Emitter, _naive)),
         Alternative(
-            name="int8-dynamic avx2", what="ships: scale per token, pair-safe weights", make=_int8(Int8Emitter, _safe)
+            name="int8-dynamic",
+            what="ships: scale per token, full range, fitted",
+            make=_fitted(FittedWeights, saturating=False),
         ),
+        Alternative(
+            name="int8-dynamic avx2",
+            what="ships: scale per token, pair-safe weights, fitted",
+            make=_fitted(FittedWeights, saturating=True),
+        ),
+        Alternative(
+            name="compensated alone", what="no channel divided", make=_fitted(CompensatedOnly, saturating=True)
+        ),
+        Alternative(name="divided alone", what="rounded to the nearest", make=_fitted(DividedOnly, saturating=True)),
+        Alternative(name="not fitted", what="scale per token, full range", make=_int8(Int8Emitter, _naive)),
+        Alternative(name="not fitted avx2", what="scale per token, pair-safe", make=_int8(Int8Emitter, _safe)),
         Alternative(name="seven bits", what="scale per token, reduce_range", make=_int8(Int8Emitter, SevenBits)),
         Alternative(name="U8U8", what="scale per token, unsigned weights", make=_int8(Unsigned, _naive)),
         Alternative(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bertport.quantize.weights import Quantized
     from bertport.runtime.bundle import Bundle
 
-__all__ = ["FittedWeights", "fit"]
+__all__ = ["SAMPLES", "FittedWeights", "fit"]
 
 SAMPLES = {"positions": 2000, "pairs": 100}
 """Masked positions and pairs to fit to: some 17,000 tokens, and enough masked ones for the MLM head's matrices."""
