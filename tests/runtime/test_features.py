@@ -69,6 +69,8 @@ def test_too_long(model):
 def test_unknown_pooling_and_useless_normalize_are_refused(model):
     with pytest.raises(UnknownNameError, match=r"unknown pooling 'max' \(available: none, cls, mean\)"):
         model.features("a", pooling="max")
+    with pytest.raises(UnknownNameError, match="unknown pooling"):
+        model.predict("features", ["a"], pooling=["mean"])
     with pytest.raises(UsageError, match="choose pooling 'cls' or 'mean'"):
         model.features("a", normalize=True)
     with pytest.raises(UsageError, match="normalize is True or False"):

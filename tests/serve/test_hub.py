@@ -106,7 +106,7 @@ def test_a_batch_gives_a_list_also_of_one(server):
         (lambda client: client.feature_extraction("word " * 300), 422, "the model takes 160"),
         (lambda client: client.feature_extraction("a", prompt_name="query"), 422, "no prompts"),
         (lambda client: client.feature_extraction("a", truncation_direction="Left"), 422, "truncation_direction"),
-        (lambda client: client.text_classification({"text": "a"}), 422, "text_pair"),
+        (lambda client: client.text_classification({"text": "a"}), 422, "No mask_token"),
         (lambda client: client.text_classification({"text": "a", "text_pair": 3}), 422, "two texts"),
         (lambda client: client.sentence_similarity("a", []), 422, "sentences"),
     ],

@@ -173,7 +173,7 @@ def test_it_answers_while_it_loads(tiny_bundle):
         (["{bundle}", "--variant", "int9"], 2, "unknown variant 'int9'"),
         (["/nowhere"], 2, "no bundle at /nowhere"),
         (["{bundle}", "{bundle}"], 2, "two bundles are called 'tiny-bert'"),
-        (["{bundle}", "--max-items", "9999"], 2, "a full request could never enter"),
+        (["{bundle}", "--max-items", "9999"], 2, "--max-items is 9999 and the queue takes 2048"),
         (["{bundle}", "--request-timeout", "0"], 2, "--request-timeout is 0.0"),
         (["{bundle}", "--provider", "nothing"], 2, "unknown provider 'nothing'"),
         (["{bundle}", "--api-key", " "], 2, "the API key is empty"),

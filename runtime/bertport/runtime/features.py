@@ -56,7 +56,7 @@ def read(value: object) -> Text:
 
 def output(options: Options) -> str:
     """Give the graph output that the pooling needs."""
-    if options.pooling not in POOLINGS:
+    if not isinstance(options.pooling, str) or options.pooling not in POOLINGS:
         kind = "pooling"
         raise UnknownNameError(kind, str(options.pooling), POOLINGS)
     return POOLINGS[options.pooling]

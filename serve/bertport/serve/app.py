@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from bertport.runtime.errors import BertportError
-from bertport.serve import hub, oip, operations
+from bertport.serve import hub, oip, operations, static
 from bertport.serve.metrics import OTHER
 from bertport.serve.note import Note, request_id
 from bertport.serve.problems import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
@@ -42,6 +42,7 @@ SECURITY_HEADERS = (
 def make_app(service: Service) -> ASGIApp:
     """Put the application together."""
     routes = [
+        *static.routes(),
         Route("/", hub.answer, methods=["POST"]),
         Route("/tasks/{task}", hub.answer, methods=["POST"]),
         Route("/models", operations.models),
@@ -112,7 +113,7 @@ class Front:
             await send(message)
 
         try:
-            self._authorize(scope["path"], headers.get(b"authorization"))
+            self._authorize(scope, headers.get(b"authorization"))
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 — whatever it is, the client gets JSON, and the log the rest
             problem = self._problem(error, note)
@@ -123,9 +124,11 @@ class Front:
         finally:
             self._count(note, status)
 
-    def _authorize(self, path: str, given: bytes | None) -> None:
+    def _authorize(self, scope: Scope, given: bytes | None) -> None:
         """Compare the key in constant time; without one, whatever clients send along is ignored."""
-        if self._key is None or path in OPEN:
+        if self._key is None:
+            return
+        if scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN | static.OPEN_PAGES:
             return
         scheme, _, token = (given or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._key):
