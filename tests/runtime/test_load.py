@@ -163,7 +163,9 @@ def test_unknown_names(tiny_bundle):
 
 def test_a_provider_that_is_not_there_is_an_error(tiny_bundle):
     with pytest.raises(
-        ProviderError, match=r"'cuda' is not available here \(available: cpu\): pip install 'bertport\[gpu\]'"
+        ProviderError,
+        match=r"'cuda' is not available here \(available: cpu\): onnxruntime \S+ is built without it; "
+        r"pip uninstall onnxruntime, then pip install 'bertport\[gpu\]', or",
     ):
         load(tiny_bundle, provider="cuda")
 

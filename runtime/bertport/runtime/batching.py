@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["FLUSH", "MAX_WINDOW", "MAX_WINDOW_WEIGHT", "Flush", "plan", "windows"]
+__all__ = ["FLUSH", "MAX_WINDOW", "MAX_WINDOW_WEIGHT", "Flush", "buckets", "plan", "windows"]
 
 T = TypeVar("T")
 
@@ -37,26 +37,65 @@ FLUSH: Final = Flush.FLUSH
 """In a stream of inputs: answer what there is before waiting for more."""
 
 
-def plan(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
-    """Group inputs of equal length into batches.
+def plan(lengths: Sequence[int], *, budget: int, padding: float = 0.0, most_rows: int = MAX_WINDOW) -> list[list[int]]:
+    """Group inputs of equal, or nearly equal, length into batches.
+
+    Batches of equal length are made first. Then those that leave room are joined with the next shorter ones, as far
+    as the share of padding that this brings is allowed: a few tokens of padding cost less than another run.
 
     Args:
         lengths: tokens of each input.
-        budget: most tokens in a batch; an input longer than that is a batch of its own.
+        budget: most tokens in a batch, padding included; an input longer than that is a batch of its own.
+        padding: largest share of a batch's tokens that may be padding; 0 for none.
+        most_rows: most inputs in a batch.
 
     Returns:
         Batches of indices into `lengths`, longest first, so that the memory of the first serves the rest; every
-        index occurs once.
+        index occurs once, and the first of a batch is its longest.
     """
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for index, length in enumerate(lengths):
         groups[length].append(index)
     batches: list[list[int]] = []
+    open_batch: list[int] = []
+    width = held = 0
     for length in sorted(groups, reverse=True):
-        rows = max(1, budget // max(1, length))
+        rows = max(1, min(most_rows, budget // max(1, length)))
         group = groups[length]
-        batches.extend(group[start : start + rows] for start in range(0, len(group), rows))
+        while open_batch and group:
+            # Each further row is `width` wide; take as many as keep the padding within its share, and the budget.
+            room = min(most_rows, budget // max(1, width)) - len(open_batch)
+            taken = min(room, len(group))
+            while taken > 0 and width * (len(open_batch) + taken) * (1 - padding) > held + taken * length:
+                taken -= 1
+            if taken <= 0:
+                break
+            open_batch += group[:taken]
+            held += taken * length
+            group = group[taken:]
+        if group and open_batch:
+            batches.append(open_batch)
+            open_batch = []
+        full = len(group) - len(group) % rows
+        batches.extend(group[start : start + rows] for start in range(0, full, rows))
+        if len(group) > full:
+            open_batch, width, held = group[full:], length, length * (len(group) - full)
+            if padding <= 0:
+                batches.append(open_batch)
+                open_batch = []
+    if open_batch:
+        batches.append(open_batch)
     return batches
+
+
+def buckets(max_length: int) -> tuple[int, ...]:
+    """Give the lengths that shapes are prepared for where each shape costs: powers of two from 16, and the longest."""
+    lengths = []
+    length = 16
+    while length < max_length:
+        lengths.append(length)
+        length *= 2
+    return (*lengths, max_length)
 
 
 def windows(items: Iterable[T | Flush], *, weight: Callable[[T], int]) -> Iterator[list[T]]:

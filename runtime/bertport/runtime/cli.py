@@ -29,6 +29,7 @@ OWN = {
     "predict": "bertport.runtime.commands.predict:predict",
     "inspect": "bertport.runtime.commands.bundles:inspect",
     "verify": "bertport.runtime.commands.bundles:verify",
+    "doctor": "bertport.runtime.commands.doctor:doctor",
 }
 """The runtime's subcommands, in the order of the help."""
 

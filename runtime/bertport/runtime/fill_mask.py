@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.small_outputs import Best
 from bertport.runtime.tokens import excerpt
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.tokens import Encoded, Tokens
 
-__all__ = ["Options", "finish", "read", "target_ids"]
+__all__ = ["Options", "finish", "needed", "read", "target_ids"]
 
 GROUP = 64
 """Scores in a group when the best are searched for."""
@@ -46,8 +47,10 @@ def read(value: object) -> str:
     return text
 
 
-def finish(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[NDArray[np.float32], Encoded], list[Any]]:
-    """Resolve the targets once, and give the function that turns logits into answers."""
+def finish(
+    options: Options, tokens: Tokens, manifest: Manifest
+) -> Callable[[NDArray[np.float32] | Best, Encoded], list[Any]]:
+    """Resolve the targets once, and give the function that turns logits, or the words chosen of them, into answers."""
     if tokens.mask_id is None:
         message = f"the tokenizer of {manifest.name} has no mask token {tokens.mask_token!r}, so nothing can be filled"
         raise UsageError(message)
@@ -62,33 +65,30 @@ def finish(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[ND
         raise UsageError(message)
     count = min(top_k, size)
 
-    def answers(logits: NDArray[np.float32], encoded: Encoded) -> list[Any]:
+    def answers(found: NDArray[np.float32] | Best, encoded: Encoded) -> list[Any]:
         positions = np.flatnonzero(encoded.ids == tokens.mask_id)
+        chosen = (
+            _chosen(found, count) if isinstance(found, Best) else [_likeliest(row, count, targets) for row in found]
+        )
         rows = [
-            _row(row, position, encoded.ids, single=len(positions) == 1)
-            for row, position in zip(logits, positions, strict=True)
+            _row(each, position, encoded.ids, single=len(positions) == 1)
+            for each, position in zip(chosen, positions, strict=True)
         ]
         return rows[0] if len(rows) == 1 else rows
 
     def _row(
-        logits: NDArray[np.float32], position: np.int64, ids: NDArray[np.int64], *, single: bool
+        chosen: list[tuple[int, float]], position: np.int64, ids: NDArray[np.int64], *, single: bool
     ) -> list[dict[str, Any]]:
-        weights = logits - logits.max()
-        np.exp(weights, out=weights)
-        total = weights.sum()
-        if targets is not None:
-            weights = weights[targets]
-        filled = ids.copy()
+        filled = ids.tolist()
         row: list[dict[str, Any]] = []
-        for index in best(weights, count):
-            token = int(index if targets is None else targets[index])
+        for token, score in chosen:
             filled[position] = token
             # transformers drops padding ids wherever they stand, an answer [PAD] included; and of a text with
             # several masks it keeps the special tokens, because the other masks would vanish with them.
-            sequence = tokens.decode([i for i in filled.tolist() if i != tokens.pad_id], skip_special_tokens=single)
+            sequence = tokens.decode([i for i in filled if i != tokens.pad_id], skip_special_tokens=single)
             row.append(
                 {
-                    "score": float(weights[index] / total),
+                    "score": score,
                     "token": token,
                     "token_str": tokens.decode([token], skip_special_tokens=False),
                     "sequence": sequence,
@@ -97,6 +97,30 @@ def finish(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[ND
         return row
 
     return answers
+
+
+def needed(options: Options) -> int | None:
+    """Say how many of the likeliest words are all that `finish` needs; None where it needs every logit."""
+    return None if options.targets is not None else 5 if options.top_k is None else options.top_k
+
+
+def _likeliest(logits: NDArray[np.float32], count: int, targets: NDArray[np.int64] | None) -> list[tuple[int, float]]:
+    """Give the likeliest words of one position with their probabilities, from its logits."""
+    weights = logits - logits.max()
+    np.exp(weights, out=weights)
+    total = weights.sum()
+    if targets is not None:
+        weights = weights[targets]
+    return [
+        (int(index if targets is None else targets[index]), float(weights[index] / total))
+        for index in best(weights, count)
+    ]
+
+
+def _chosen(found: Best, count: int) -> list[list[tuple[int, float]]]:
+    """Give the same from what the graph chose."""
+    scores = np.exp(found.log_probabilities[:, :count]).tolist()
+    return [list(zip(*row, strict=True)) for row in zip(found.ids[:, :count].tolist(), scores, strict=True)]
 
 
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:

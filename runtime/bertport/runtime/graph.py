@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections import Counter, defaultdict
+import tempfile
+import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime import provider_options
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
-from bertport.runtime.providers import PROVIDERS, check_placement, onnxruntime
+from bertport.runtime.placement import check_active, left_over, obstacle, placement_of, profiled, refusal
+from bertport.runtime.providers import PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +48,7 @@ class Graph:
     session: Any
     """The `onnxruntime.InferenceSession`."""
     inputs: frozenset[str]
-    """Names of the inputs it takes."""
+    """Names of the inputs it must be given."""
     outputs: frozenset[str]
     """Names of the outputs it has."""
     provider: Provider
@@ -53,42 +57,121 @@ class Graph:
     """Nodes per operator, by ONNX Runtime's provider name; empty where ONNX Runtime cannot tell."""
     threads: int | None
     """Threads asked for; None leaves one per physical core to ONNX Runtime."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Provider options in effect."""
+    optional: frozenset[str] = frozenset()
+    """Names of the inputs that have a value of their own when not given."""
 
     def run(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Run the graph on a batch; feeds that it has no input for are left out."""
-        values = self.session.run(list(outputs), {name: feeds[name] for name in self.inputs})
+        given = {name: feeds[name] for name in self.inputs}
+        given |= {name: feeds[name] for name in self.optional if name in feeds}
+        if self.provider.device is None:
+            values = self.session.run(list(outputs), given)
+        else:
+            values = self._bound(given, outputs, self.provider.device)
         return dict(zip(outputs, values, strict=True))
 
+    def _bound(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], device: str) -> list[Any]:
+        """Run with outputs left on the device until all are there; a binding per call, so that threads do not meet."""
+        number = int(self.options.get("device_id", "0"))
+        binding = self.session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_cpu_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, device, number)
+        self.session.run_with_iobinding(binding)
+        values: list[Any] = binding.copy_outputs_to_cpu()
+        return values
 
-def open_graph(path: Path, provider: Provider, *, threads: int | None = None) -> Graph:
+
+def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
+    path: Path,
+    provider: Provider,
+    *,
+    threads: int | None = None,
+    options: Mapping[str, object] | None = None,
+    appended: bytes = b"",
+    allow_fallback: bool = False,
+) -> Graph:
     """Open a graph on a provider, and see that it runs there.
 
     Args:
         path: the `.onnx` file; its external data lies beside it.
         provider: a row of the table.
         threads: threads within an operator; None for one per physical core that this process may use.
+        options: of the provider, in place of the row's own.
+        appended: a serialized model to be merged into the graph: nodes and outputs that follow it.
+        allow_fallback: warn where computing was left to another provider, instead of refusing it.
 
     Raises:
-        UsageError: for a number of threads that cannot be.
+        UsageError: for a number of threads or an option that cannot be.
         ProviderError: when the provider does not work here.
         BundleError: when ONNX Runtime cannot load the graph.
     """
     ort = onnxruntime()
-    if provider.preload and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
     threads = _threads(threads)
+    settled = {**provider.options, **provider_options.checked(provider.name, options or {}, provider.allowed)}
+    if threads is not None and provider.threads_option:
+        settled.setdefault(provider.threads_option, str(threads))
+    reason = obstacle(provider)
+    if reason is not None:
+        raise refusal(provider, reason)
+    session = _session(ort, path, provider, _session_options(ort, threads), settled, appended)
+    check_active(provider, session.get_providers())
+    placement = placement_of(session)
+    if not placement and provider.ort != PROVIDERS["cpu"].ort:
+        placement = _profile(ort, path, provider, threads, settled, appended)
+    left = left_over(provider, placement)
+    if left is not None:
+        if not allow_fallback:
+            raise ProviderError(left)
+        warnings.warn(left, UserWarning, stacklevel=4)  # the caller of `load`
+    return Graph(
+        session=session,
+        inputs=frozenset(each.name for each in session.get_inputs()),
+        optional=frozenset(each.name for each in session.get_overridable_initializers()),
+        outputs=frozenset(each.name for each in session.get_outputs()),
+        provider=provider,
+        placement=placement,
+        threads=threads,
+        options=settled,
+    )
+
+
+def _session_options(ort: Any, threads: int | None) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
     for key, value in SETTINGS.items():
         options.add_session_config_entry(key, value)
+    return options
+
+
+def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
+    ort: Any,  # noqa: ANN401 — ONNX Runtime is not typed
+    path: Path,
+    provider: Provider,
+    options: Any,  # noqa: ANN401 — as above
+    settled: Mapping[str, str],
+    appended: bytes,
+) -> Any:  # noqa: ANN401 — as above
+    names: list[tuple[str, dict[str, str]]] = [(provider.ort, dict(settled))]
+    for each in provider.beside:
+        number = {"device_id": settled["device_id"]} if "device_id" in settled else {}
+        names.append((PROVIDERS[each].ort, {**PROVIDERS[each].options, **number}))
     cpu = PROVIDERS["cpu"].ort
-    names = [(provider.ort, dict(provider.options))]
     if provider.ort != cpu:
-        names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused below
+        names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused
+    source: str | bytes = str(path)
+    if appended:
+        # A repeated field of a protobuf message is joined and a message merged when two are read one after the other.
+        source = path.read_bytes() + appended
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
-        session = ort.InferenceSession(str(path), options, providers=names)
+        # Without fall-back: ONNX Runtime's own would, at the first error of a run, open the session again on the CPU.
+        return ort.InferenceSession(source, options, providers=names, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         reason = " ".join(str(error).split())
         if provider.ort != cpu:
@@ -98,16 +181,30 @@ def open_graph(path: Path, provider: Provider, *, threads: int | None = None) ->
             raise ProviderError(message) from error
         message = f"ONNX Runtime {ort.__version__} cannot load {path} ({reason}): update it, or export again"
         raise BundleError(message) from error
-    placement = _placement(session)
-    check_placement(provider, session.get_providers(), placement)
-    return Graph(
-        session=session,
-        inputs=frozenset(each.name for each in session.get_inputs()),
-        outputs=frozenset(each.name for each in session.get_outputs()),
-        provider=provider,
-        placement=placement,
-        threads=threads,
-    )
+
+
+def _profile(  # noqa: PLR0913, PLR0917 — as `_session`
+    ort: Any,  # noqa: ANN401 — ONNX Runtime is not typed
+    path: Path,
+    provider: Provider,
+    threads: int | None,
+    settled: Mapping[str, str],
+    appended: bytes,
+) -> dict[str, dict[str, int]]:
+    """Learn the placement by running once under the profiler, in a session of its own: a profile ends it."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory(prefix="bertport-profile-") as place:
+        options = _session_options(ort, threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(place) / "placement")
+        session = _session(ort, path, provider, options, settled, appended)
+        ids = np.zeros((1, 2), dtype=np.int64)
+        feeds = {each.name: ids for each in session.get_inputs()}
+        feeds |= {"attention_mask": np.ones_like(ids)} | {"masked_positions": ids[0, :1]}
+        session.run(None, {each.name: feeds[each.name] for each in session.get_inputs()})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return profiled(events)
 
 
 def usable_cores() -> float:
@@ -129,12 +226,3 @@ def _threads(asked: int | None) -> int | None:
     # does not see a container's quota, and more threads than that wait for each other.
     cores = usable_cores()
     return max(1, math.ceil(cores)) if cores < (os.cpu_count() or 1) else None
-
-
-def _placement(session: Any) -> dict[str, dict[str, int]]:  # noqa: ANN401 — ONNX Runtime is not typed
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for part in session.get_provider_graph_assignment_info():
-        counts[part.ep_name].update(node.op_type for node in part.get_nodes())
-    return {name: dict(counter) for name, counter in counts.items()}

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import warnings
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from bertport.runtime import tensorrt
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.elsewhere import tell
 from bertport.runtime.embedded import default_bundle
-from bertport.runtime.errors import ProviderError
+from bertport.runtime.errors import ProviderError, UsageError
 from bertport.runtime.graph import open_graph
 from bertport.runtime.model import Model
-from bertport.runtime.providers import AUTO, candidates, onnxruntime
+from bertport.runtime.placement import obstacle
+from bertport.runtime.provider_options import checked
+from bertport.runtime.providers import AUTO, PROVIDERS, candidates, onnxruntime
+from bertport.runtime.small_outputs import appended
 from bertport.runtime.tokens import TOKENIZER_FILES, Tokens
-from bertport.runtime.variants import choices
+from bertport.runtime.variants import CPU, choices
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from bertport.runtime.providers import Provider
 
 __all__ = ["load"]
 
 
-def load(
+def load(  # noqa: PLR0913 — each is one choice, by keyword
     path: str | os.PathLike[str] | None = None,
     *,
     variant: str | None = None,
     provider: str = AUTO,
     threads: int | None = None,
+    provider_options: Mapping[str, str | float | bool] | None = None,
+    allow_fallback: bool = False,
 ) -> Model:
     """Open a bundle to ask it.
 
@@ -37,6 +45,8 @@ def load(
         variant: one of the bundle's variants; None for its default, or the best for the provider.
         provider: `cpu`, `cuda`, `tensorrt`, `openvino`, or `auto` for the best that really works here.
         threads: threads within an operator; None for one per physical core.
+        provider_options: options of the provider, by ONNX Runtime's names, in place of those that are set here.
+        allow_fallback: run on the CPU, with a warning that says why, where the provider does not work.
 
     Returns:
         A model, safe to use from several threads.
@@ -45,19 +55,43 @@ def load(
         PathError: when there is no such directory, or no embedded default.
         BundleError: when it is not a bundle, or a file that is needed is missing or changed.
         UnknownNameError: for a variant or provider that there is not.
-        ProviderError: when the provider does not work here; never does another one take its place.
+        ProviderError: when the provider does not work here; unless `allow_fallback` is given, no other takes its place.
+        UsageError: for provider options without a provider, or a value that cannot be.
         MissingDependencyError: when ONNX Runtime is not installed.
     """
+    if provider_options and provider == AUTO:
+        message = f"provider options are those of one provider: name it, instead of {AUTO!r}"
+        raise UsageError(message)
     bundle = Bundle.open(default_bundle() if path is None else path)
-    pairs = choices(bundle.manifest, variant, provider, candidates(provider))
-    *hopeful, (name, row) = pairs
-    for each, candidate in hopeful:  # more than one only under `auto`, which goes on to what works
-        with suppress(ProviderError):
-            return _open(bundle, each, candidate, threads)
-    return _open(bundle, name, row, threads)
+    given = provider_options or {}
+    if provider in PROVIDERS:  # before anything is opened, and fall-back or not
+        checked(provider, given, PROVIDERS[provider].allowed)
+    try:
+        *hopeful, (name, row) = choices(bundle.manifest, variant, provider, candidates(provider))
+        for each, candidate in hopeful:  # more than one only under `auto`, which goes on to what works
+            with suppress(ProviderError):
+                return _open(bundle, each, candidate, threads, given)
+        return _open(bundle, name, row, threads, given, allow_fallback=allow_fallback)
+    except ProviderError as error:
+        if not allow_fallback or provider in {AUTO, CPU}:
+            raise
+        # The variant may be for the other provider alone; then the bundle has another for the CPU.
+        for_cpu = variant if variant and CPU in bundle.manifest.variants[variant].providers else None
+        [(name, row)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
+        warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=2)
+        return _open(bundle, name, row, threads, {}, fallback=error.message)
 
 
-def _open(bundle: Bundle, variant: str, provider: Provider, threads: int | None) -> Model:
+def _open(  # noqa: PLR0913 — what a model is made of
+    bundle: Bundle,
+    variant: str,
+    provider: Provider,
+    threads: int | None,
+    given: Mapping[str, str | float | bool],
+    *,
+    allow_fallback: bool = False,
+    fallback: str | None = None,
+) -> Model:
     entry = bundle.manifest.variants[variant]
     texts = [name for name in TOKENIZER_FILES if name in bundle.manifest.files]
     bundle.check(texts)
@@ -65,4 +99,21 @@ def _open(bundle: Bundle, variant: str, provider: Provider, threads: int | None)
         onnxruntime()
         tokens = Tokens.read(bundle)
     tell(bundle, variant, provider)
-    return Model(bundle, variant, open_graph(bundle.file(entry.file), provider, threads=threads), tokens)
+    small = provider.device is not None and entry.kind == "serving" and "logits" in entry.outputs
+    with ExitStack() as stack:
+        if provider.shapes_cost and obstacle(provider) is None:
+            engine = tensorrt.for_variant(bundle, variant, provider, given)
+            stack.enter_context(tensorrt.announced(engine, variant))
+            given = {**engine.options, **given}
+        graph = open_graph(
+            bundle.file(entry.file),
+            provider,
+            threads=threads,
+            options=given,
+            appended=appended() if small else b"",
+            allow_fallback=allow_fallback,
+        )
+        model = Model(bundle, variant, graph, tokens, fallback=fallback)
+        if provider.shapes_cost:  # whatever is left to be built is built by the first run
+            model.run(model.bind("features").prepare([""]))  # type: ignore[arg-type]  # an empty text is always taken
+    return model

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.batching import plan, windows
+from bertport.runtime.batching import MAX_WINDOW, buckets, plan, windows
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, UsageError
+from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
 from bertport.runtime.tasks import OUTPUT_HEADS, TASKS, Call, Work, bind
 
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ class Model:
     Nothing in it changes after it is made, so several threads may use one at once.
     """
 
-    def __init__(self, bundle: Bundle, variant: str, graph: Graph, tokens: Tokens) -> None:
+    def __init__(
+        self, bundle: Bundle, variant: str, graph: Graph, tokens: Tokens, *, fallback: str | None = None
+    ) -> None:
         self.bundle = bundle
         self.variant = variant
         self.graph = graph
         self.tokens = tokens
+        self.fallback = fallback
+        """Why it does not run on the provider that was asked for; None when it does."""
 
     def fill_mask(
         self,
@@ -163,42 +168,91 @@ class Model:
 
     def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Answer like `predict`, but give an input's error in its place and go on; an error given is handed on."""
-        budget = self.graph.provider.batch_tokens
-        for window in windows(inputs, weight=_weight):
-            outcomes: list[Any] = call.prepare(window)
+        row = self.graph.provider
+        for outcomes in self._prepared(call, inputs):
             ready = [index for index, each in enumerate(outcomes) if isinstance(each, Work)]
-            for batch in plan([len(outcomes[index].ids) for index in ready], budget=budget):
+            for batch in plan(
+                [len(outcomes[index].ids) for index in ready],
+                budget=row.batch_tokens,
+                padding=row.padding,
+                most_rows=row.batch_rows,
+            ):
                 places = [ready[index] for index in batch]
                 for place, answer in zip(places, self.run([outcomes[place] for place in places]), strict=True):
                     outcomes[place] = answer
             yield from outcomes
 
+    def _prepared(self, call: Call, inputs: Iterable[object]) -> Iterator[list[Any]]:
+        """Make the inputs ready, window by window; where that pays, the next window's while this one's graph runs."""
+        stream = windows(inputs, weight=_weight)
+        # An iterator is not read ahead for it: its next item may be long in coming.
+        if not (self.graph.provider.overlap and isinstance(inputs, Sized) and len(inputs) > MAX_WINDOW):
+            yield from map(call.prepare, stream)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming = pool.submit(call.prepare, next(stream))
+            for window in stream:
+                ready, coming = coming, pool.submit(call.prepare, window)
+                yield ready.result()
+            yield coming.result()
+
     def run(self, works: Sequence[Work]) -> list[Any]:
-        """Run work of equal length, of whatever tasks, as one batch.
+        """Run work, of whatever tasks, as one batch; shorter inputs are padded to the longest, behind a mask.
 
         Returns:
             The answers, in order.
         """
-        ids = np.stack([work.ids for work in works])
-        length = ids.shape[1]
-        feeds = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "token_type_ids": np.stack([work.type_ids for work in works]),
-            "masked_positions": np.concatenate([work.positions + row * length for row, work in enumerate(works)]),
-        }
-        values = self.graph.run(feeds, sorted({work.output for work in works}))
-        if "logits" in values and "masked_positions" not in self.graph.inputs:  # a portable graph decodes them all
-            values["logits"] = values["logits"].reshape(ids.size, -1)[feeds["masked_positions"]]
+        lengths = [len(work.ids) for work in works]
+        width = max(lengths)
+        feeds = self._feeds(works, lengths, width)
+        names = {work.output for work in works}
+        positions = feeds["masked_positions"]
+        best = self._best(works)
+        if best is not None:
+            names = (names - {"logits"}) | {LOG_PROBABILITIES, IDS}
+            feeds[TOP_K] = np.array([best], dtype=np.int64)
+        least = self.graph.provider.least_positions
+        if len(positions) < least:  # the first position of all is decoded for nobody
+            feeds["masked_positions"] = np.zeros(least, dtype=np.int64)
+        values: dict[str, Any] = self.graph.run(feeds, sorted(names))
+        if best is not None:
+            values["logits"] = Best(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
+        elif "logits" in values and "masked_positions" not in self.graph.inputs:  # a portable graph decodes them all
+            values["logits"] = values["logits"].reshape(len(works) * width, -1)[positions]
         answers: list[Any] = []
         decoded = 0
         for row, work in enumerate(works):
             if work.output == "logits":
                 answers.append(work.finish(values["logits"][decoded : decoded + len(work.positions)]))
             else:
-                answers.append(work.finish(values[work.output][row]))
+                share = values[work.output][row]
+                answers.append(work.finish(share[: lengths[row]] if work.output == "last_hidden_state" else share))
             decoded += len(work.positions)
         return answers
+
+    def _feeds(self, works: Sequence[Work], lengths: Sequence[int], width: int) -> dict[str, Any]:
+        """Lay out inputs as the rows of one batch `[rows, width]`."""
+        starts = np.arange(len(works)) * width
+        positions = np.concatenate([work.positions + start for work, start in zip(works, starts, strict=True)])
+        if min(lengths) == width:
+            ids = np.stack([work.ids for work in works])
+            types = np.stack([work.type_ids for work in works])
+            mask = np.ones_like(ids)
+        else:
+            ids = np.full((len(works), width), self.tokens.pad_id or 0, dtype=np.int64)
+            types, mask = np.zeros_like(ids), np.zeros_like(ids)
+            for row, (work, length) in enumerate(zip(works, lengths, strict=True)):
+                ids[row, :length], types[row, :length], mask[row, :length] = work.ids, work.type_ids, 1
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "masked_positions": positions}
+
+    def _best(self, works: Sequence[Work]) -> int | None:
+        """Say how many of the likeliest words to have the graph choose; None where somebody needs every logit."""
+        wanted = [work.best for work in works if work.output == "logits"]
+        if IDS not in self.graph.outputs or not wanted or None in wanted:
+            return None
+        return max(each for each in wanted if each is not None)
 
     def describe(self) -> dict[str, Any]:
         """Say what is loaded and where it runs, as JSON values."""
@@ -217,9 +271,16 @@ class Model:
             "recipe": variant.recipe,
             "file": variant.file,
             "provider": graph.provider.name,
+            "provider_options": dict(graph.options),
+            "fallback": self.fallback,
             "nodes": {name: sum(counts.values()) for name, counts in graph.placement.items()},
             "threads": graph.threads,
-            "batching": {"tokens": graph.provider.batch_tokens, "padding": False},
+            "batching": {
+                "tokens": graph.provider.batch_tokens,
+                "rows": graph.provider.batch_rows,
+                "padding": graph.provider.padding,
+                "buckets": list(buckets(manifest.max_length)) if graph.provider.shapes_cost else "exact lengths",
+            },
         }
 
 

@@ -1,17 +1,19 @@
-"""The table of execution providers, and the checks that one which was asked for is the one that runs."""
+"""The table of execution providers, and what is known of them before a session is opened."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bertport.runtime import provider_options
+from bertport.runtime.batching import MAX_WINDOW
 from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-__all__ = ["AUTO", "PROVIDERS", "Provider", "candidates", "check_placement", "onnxruntime"]
+__all__ = ["AUTO", "PROVIDERS", "Provider", "candidates", "onnxruntime", "wheel"]
 
 AUTO = "auto"
 """The best provider that really works here."""
@@ -30,11 +32,33 @@ class Provider:
     auto: bool
     """Whether `auto` tries it, in the order of the table."""
     batch_tokens: int
-    """Most tokens in a batch."""
+    """Most tokens in a batch, padding included."""
+    batch_rows: int = MAX_WINDOW
+    """Most inputs in a batch."""
+    padding: float
+    """Largest share of a batch's tokens that may be padding, for the sake of fewer batches."""
+    overlap: bool = False
+    """Whether the next inputs are tokenized while the graph runs: only where it leaves the CPU idle."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Provider options given to ONNX Runtime."""
-    preload: bool = False
-    """Whether its libraries come as Python packages that ONNX Runtime has to be told to look into."""
+    """Provider options given to ONNX Runtime, unless the user gives others."""
+    allowed: frozenset[str] = frozenset()
+    """Names of the options that a user may give."""
+    threads_option: str | None = None
+    """The option that takes the number of threads, where ONNX Runtime's own setting does not reach."""
+    library: str | None = None
+    """ONNX Runtime's library that holds it, without `lib` and the ending; None where it is built in."""
+    nvidia: bool = False
+    """Whether it needs an NVIDIA GPU, and libraries that come as Python packages which ONNX Runtime is to look into."""
+    device: str | None = None
+    """Where inputs and outputs are bound, by ONNX Runtime's name; None where they are handed over as they are."""
+    beside: tuple[str, ...] = ()
+    """Short names of the providers that take what it leaves, before the CPU; they may compute no more than the CPU."""
+    standard_only: bool = False
+    """Whether it takes graphs of standard operators only."""
+    shapes_cost: bool = False
+    """Whether it prepares for shapes: what it is opened for is then made from the bundle's length buckets."""
+    least_positions: int = 0
+    """Fewest positions to decode: 1 where an empty tensor is not taken."""
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -44,10 +68,28 @@ PROVIDERS: dict[str, Provider] = {
         Provider(
             name="tensorrt",
             ort="TensorrtExecutionProvider",
-            install="pip install 'bertport[gpu]' and TensorRT's libraries",
+            install="pip install 'bertport[gpu]' tensorrt-cu13",
             auto=False,
             batch_tokens=16384,
-            preload=True,
+            batch_rows=256,  # the profile's corner is memory: all rows at full length
+            padding=0.25,
+            overlap=True,
+            options={
+                "trt_engine_cache_enable": "1",
+                "trt_timing_cache_enable": "1",
+                # LayerNormalization's sums of squares leave float16's range on outlier channels.
+                "trt_layer_norm_fp32_fallback": "1",
+                # TopK must have a constant K there; it takes microseconds on CUDA.
+                "trt_op_types_to_exclude": "TopK,NonMaxSuppression,NonZero,RoiAlign",
+            },
+            allowed=provider_options.TENSORRT,
+            library="onnxruntime_providers_tensorrt",
+            nvidia=True,
+            device="cuda",
+            beside=("cuda",),
+            standard_only=True,
+            shapes_cost=True,
+            least_positions=1,
         ),
         Provider(
             name="cuda",
@@ -55,7 +97,20 @@ PROVIDERS: dict[str, Provider] = {
             install="pip install 'bertport[gpu]'",
             auto=True,
             batch_tokens=16384,
-            preload=True,
+            padding=0.25,
+            overlap=True,
+            options={
+                # Batches of many shapes: growing by powers of two would hold up to twice what is needed.
+                "arena_extend_strategy": "kSameAsRequested",
+                # A batch of `batch_tokens` of BERT-large needs less than half of it in fp32 (1.3 GB of weights).
+                "gpu_mem_limit": str(4 << 30),
+                # TF32 rounds the factors to 10 bits: fp32 is to mean fp32, and who wants speed takes fp16.
+                "use_tf32": "0",
+            },
+            allowed=provider_options.CUDA,
+            library="onnxruntime_providers_cuda",
+            nvidia=True,
+            device="cuda",
         ),
         # Not faster than ONNX Runtime's own CPU provider where it was measured: only on request.
         Provider(
@@ -64,6 +119,13 @@ PROVIDERS: dict[str, Provider] = {
             install="pip install onnxruntime-openvino in an environment of its own",
             auto=False,
             batch_tokens=1024,
+            padding=0.05,
+            # Its default on the CPU may be bfloat16, and nobody asked for that.
+            options={"device_type": "CPU", "precision": "FP32"},
+            allowed=provider_options.OPENVINO,
+            threads_option="num_of_threads",
+            library="onnxruntime_providers_openvino",
+            standard_only=True,
         ),
         Provider(
             name="cpu",
@@ -71,22 +133,10 @@ PROVIDERS: dict[str, Provider] = {
             install="pip install 'bertport[cpu]'",
             auto=True,
             batch_tokens=1024,
+            padding=0.05,
         ),
     )
 }
-
-COMPUTE = frozenset(
-    {
-        *("MatMul", "Gemm", "Einsum", "FusedMatMul", "FusedGemm", "TransposeMatMul"),
-        *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulNBits"),
-        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
-        *("Attention", "QAttention", "MultiHeadAttention", "Softmax", "BiasSoftmax"),
-        *("LayerNormalization", "SkipLayerNormalization", "EmbedLayerNormalization", "ReduceMean"),
-        *("Erf", "Gelu", "FastGelu", "BiasGelu", "Tanh"),
-    }
-)
-"""Operators that do a model's work. Others, such as Shape, Gather and Concat of shapes, ONNX Runtime itself places on
-the CPU because they are cheaper there (ort#16016, #17930): they say nothing of a fall-back."""
 
 
 def onnxruntime() -> ModuleType:
@@ -108,6 +158,15 @@ def onnxruntime() -> ModuleType:
     return module
 
 
+def wheel() -> str:
+    """Name the wheel that ONNX Runtime came in, with its version, for example `onnxruntime-gpu 1.31.1`.
+
+    The distributions' records do not tell: two wheels may be recorded, of which the later one's files are there.
+    """
+    ort = onnxruntime()
+    return f"{getattr(ort, 'package_name', '') or 'onnxruntime'} {ort.__version__}"
+
+
 def candidates(name: str) -> tuple[Provider, ...]:
     """Give the providers to try for a name, best first; `auto` is every row that may and is built in here.
 
@@ -125,39 +184,10 @@ def candidates(name: str) -> tuple[Provider, ...]:
     row = PROVIDERS[name]
     if row not in available:
         names = ", ".join(each.name for each in available)
-        message = f"provider {name!r} is not available here (available: {names}): {row.install}, or choose another"
+        package = wheel().partition(" ")[0]
+        message = (
+            f"provider {name!r} is not available here (available: {names}): {wheel()} is built without it; "
+            f"pip uninstall {package}, then {row.install}, or choose another"
+        )
         raise ProviderError(message)
     return (row,)
-
-
-def check_placement(provider: Provider, active: list[str], placement: Mapping[str, Mapping[str, int]]) -> None:
-    """Refuse a session that does not run where it was asked to.
-
-    ONNX Runtime lists a provider whose libraries do not load, and then runs everything on the CPU with no more than a
-    line in its log; so what counts is what the finished session says.
-
-    Args:
-        provider: what was asked for.
-        active: the providers of the session, ONNX Runtime's names.
-        placement: nodes per operator, by provider; empty where ONNX Runtime is too old to tell (before 1.24).
-
-    Raises:
-        ProviderError: when the provider is not in use, or computing was left to the CPU.
-    """
-    cpu = PROVIDERS["cpu"].ort
-    if provider.ort not in active:
-        message = (
-            f"provider {provider.name!r} did not start (in use: {', '.join(active)}); ONNX Runtime's message above "
-            f"says why: {provider.install}, or choose --provider cpu"
-        )
-        raise ProviderError(message)
-    if provider.ort == cpu or not placement:
-        return
-    left = {op: count for op, count in placement.get(cpu, {}).items() if op in COMPUTE}
-    if left:
-        nodes = ", ".join(f"{count} {op}" for op, count in sorted(left.items()))
-        message = (
-            f"provider {provider.name!r} left computing to the CPU ({nodes}): "
-            "choose a variant that is made for it, or --provider cpu"
-        )
-        raise ProviderError(message)

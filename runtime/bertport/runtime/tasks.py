@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.tokens import Encoded, Text, Tokens
 
-__all__ = ["OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind"]
+__all__ = ["NO_POSITIONS", "OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind"]
 
 OUTPUT_HEADS: dict[str, str | None] = {
     "logits": "mlm",
@@ -49,8 +49,11 @@ class Task:
     """The graph output it needs under the options given."""
     decodes_masks: bool
     """Whether the MLM head is run, at the positions of the mask token."""
-    finish: Callable[[Any, Tokens, Manifest], Callable[[NDArray[np.float32], Encoded], object]]
+    finish: Callable[[Any, Tokens, Manifest], Callable[[Any, Encoded], object]]
     """Options to a function from one input's share of the output, and its ids, to the answer."""
+    best: Callable[[Any], int | None] = lambda _: None
+    """How many of the likeliest words under the options given are all that `finish` needs; None where it needs the
+    whole output."""
 
 
 TASKS: dict[str, Task] = {
@@ -64,6 +67,7 @@ TASKS: dict[str, Task] = {
             output=lambda _: "logits",
             decodes_masks=True,
             finish=fill_mask.finish,
+            best=fill_mask.needed,
         ),
         Task(
             name="next-sentence",
@@ -99,8 +103,11 @@ class Work:
     """Positions in `ids` to decode; none for tasks that do not."""
     output: str
     """The graph output that `finish` takes."""
-    finish: Callable[[NDArray[np.float32]], object]
-    """This input's share of the output to its answer: `[positions, vocab]`, `[2]`, `[hidden]`, `[tokens, hidden]`."""
+    finish: Callable[[Any], object]
+    """This input's share of the output to its answer: `[positions, vocab]`, `[2]`, `[hidden]`, `[tokens, hidden]`; in
+    place of the first the likeliest words of each position, where the graph chooses them and `best` allows it."""
+    best: int | None = None
+    """How many of the likeliest words `finish` needs; None where it needs the whole output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +122,10 @@ class Call:
     """Whether over-long inputs are cut."""
     output: str
     """The graph output needed."""
-    finish: Callable[[NDArray[np.float32], Encoded], object]
+    finish: Callable[[Any, Encoded], object]
     """What makes the answer."""
+    best: int | None = None
+    """How many of the likeliest words it needs; None where it needs the whole output."""
 
     def prepare(self, inputs: Sequence[object]) -> list[Work | InputTextError]:
         """Make inputs ready to run, all tokenized in one call; a bad one becomes its error, and an error stays one."""
@@ -148,6 +157,7 @@ class Call:
             positions=positions,
             output=self.output,
             finish=lambda values: finish(values, encoded),
+            best=self.best,
         )
 
 
@@ -181,7 +191,14 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         )
         raise MissingHeadError(message)
     finish = task.finish(options, tokens, manifest)
-    return Call(task=task, tokens=tokens, truncation=options.truncation, output=output, finish=finish)
+    return Call(
+        task=task,
+        tokens=tokens,
+        truncation=options.truncation,
+        output=output,
+        finish=finish,
+        best=task.best(options),
+    )
 
 
 def _attempt(read: Callable[[object], Text], value: object) -> Text | InputTextError:

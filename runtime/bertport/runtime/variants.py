@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime import machine
 from bertport.runtime.errors import ProviderError, UnknownNameError
-from bertport.runtime.providers import AUTO
+from bertport.runtime.providers import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.providers import Provider
 
-__all__ = ["choices", "overflows", "preferred"]
+__all__ = ["CPU", "choices", "overflows", "preferred"]
 
 CPU = "cpu"
 
@@ -40,6 +40,12 @@ def choices(
     pairs = []
     for row in candidates:
         name = preferred(manifest, row.name) if variant is None else variant
+        if variant is not None and row.standard_only and (fused := _fused(manifest, variant)):
+            message = (
+                f"variant {variant!r} has operators that {row.name} does not know (of {', '.join(fused)}): choose "
+                f"variant {preferred(manifest, row.name)!r}, or another provider"
+            )
+            raise ProviderError(message)
         if variant is not None and row.name == CPU and overflows(manifest.variants[variant].isa):
             message = (
                 f"variant {variant!r} is made for {manifest.variants[variant].isa}; on this CPU "
@@ -68,15 +74,29 @@ def choices(
 
 
 def preferred(manifest: Manifest, provider: str) -> str | None:
-    """Give the bundle's default variant if it suits the provider, else a serving one that does, else a portable one."""
+    """Give the variant to take for a provider: made for it before made for others too, the bundle's default first.
+
+    A variant lists its providers best first: fp16 names CUDA first and fp32 the CPU, so CUDA gets fp16.
+    """
     suited = [
         name
         for name, each in manifest.variants.items()
-        if provider in each.providers and not (provider == CPU and overflows(each.isa))
+        if provider in each.providers
+        and not (provider == CPU and overflows(each.isa))
+        and not (PROVIDERS[provider].standard_only and _fused(manifest, name))
     ]
-    # False sorts before True: the default, then those that decode only what is asked for, then any.
-    suited.sort(key=lambda name: (name != manifest.default_variant, manifest.variants[name].kind != "serving"))
-    return suited[0] if suited else None
+
+    def rank(name: str) -> tuple[int, bool, bool]:
+        each = manifest.variants[name]
+        # False sorts before True: the default, then those that decode only what is asked for, then any.
+        return each.providers.index(provider), name != manifest.default_variant, each.kind != "serving"
+
+    return min(suited, key=rank, default=None)
+
+
+def _fused(manifest: Manifest, variant: str) -> list[str]:
+    """Name the domains of a variant's operators beside the standard one."""
+    return sorted(set(manifest.variants[variant].domains) - {"", "ai.onnx"})
 
 
 def overflows(isa: str | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bertport.runtime.commands.options import as_json, model_options, truncation
+from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
 
 __all__ = ["features", "fill_mask", "next_sentence"]
 
@@ -24,10 +24,7 @@ __all__ = ["features", "fill_mask", "next_sentence"]
 def fill_mask(  # noqa: PLR0913 — one parameter per option
     *,
     texts: tuple[str, ...],
-    path: str | None,
-    variant: str | None,
-    provider: str,
-    threads: int | None,
+    chosen: Chosen,
     top_k: int,
     targets: tuple[str, ...],
     truncation: bool,
@@ -37,9 +34,9 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
 
     With --json, the fields are those of transformers' fill-mask pipeline.
     """
-    from bertport.runtime import load, render
+    from bertport.runtime import render
 
-    model = load(path, variant=variant, provider=provider, threads=threads)
+    model = chosen.load()
     answers = model.fill_mask(list(texts), top_k=top_k, targets=targets or None, truncation=truncation)
     if as_json:
         _print_json(answers)
@@ -54,21 +51,18 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
 @model_options
 @truncation
 @as_json
-def next_sentence(  # noqa: PLR0913 — one parameter per option
+def next_sentence(
     *,
     a: str,
     b: str,
-    path: str | None,
-    variant: str | None,
-    provider: str,
-    threads: int | None,
+    chosen: Chosen,
     truncation: bool,
     as_json: bool,
 ) -> None:
     """Tell whether text B follows text A."""
-    from bertport.runtime import load, render
+    from bertport.runtime import render
 
-    model = load(path, variant=variant, provider=provider, threads=threads)
+    model = chosen.load()
     answer = model.next_sentence(a, b, truncation=truncation)
     if as_json:
         _print_json(answer)
@@ -92,10 +86,7 @@ def next_sentence(  # noqa: PLR0913 — one parameter per option
 def features(  # noqa: PLR0913 — one parameter per option
     *,
     texts: tuple[str, ...],
-    path: str | None,
-    variant: str | None,
-    provider: str,
-    threads: int | None,
+    chosen: Chosen,
     pooling: str,
     normalize: bool,
     truncation: bool,
@@ -105,9 +96,9 @@ def features(  # noqa: PLR0913 — one parameter per option
 
     Without --json, each vector's shape, length and first numbers; with it, a list with one item per text.
     """
-    from bertport.runtime import load, render
+    from bertport.runtime import render
 
-    model = load(path, variant=variant, provider=provider, threads=threads)
+    model = chosen.load()
     vectors = model.features(list(texts), pooling=pooling, normalize=normalize, truncation=truncation)
     if as_json:
         _print_json([each.tolist() for each in vectors])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bertport.runtime.provider_options import parse
 from bertport.runtime.providers import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_json", "model_options", "truncation"]
+    from bertport.runtime.model import Model
+
+__all__ = ["Chosen", "as_json", "model_options", "truncation"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -20,14 +25,54 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 truncation = click.option("--truncation", is_flag=True, help="Cut texts that are too long instead of refusing them.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which bundle to load and where to run it, as the options say."""
+
+    path: str | None
+    """Of the bundle; None for the embedded default."""
+    variant: str | None
+    """Of the bundle; None for the one that suits the provider."""
+    provider: str
+    """A row of the table of providers, or `auto`."""
+    threads: int | None
+    """Within an operator."""
+    provider_option: tuple[str, ...]
+    """KEY=VALUE, for ONNX Runtime."""
+    allow_fallback: bool
+    """Whether the CPU may take the provider's place."""
+
+    def load(self) -> Model:
+        """Open it."""
+        from bertport.runtime import load
+
+        return load(
+            self.path,
+            variant=self.variant,
+            provider=self.provider,
+            threads=self.threads,
+            provider_options=parse(self.provider_option),
+            allow_fallback=self.allow_fallback,
+        )
+
+
 def model_options(command: F) -> F:
-    """Add the options that say which bundle to load and where to run it."""
+    """Add the options that say which bundle to load and where to run it; the command gets them as `chosen`."""
+
+    @functools.wraps(command)
+    def gathering(**values: Any) -> Any:  # noqa: ANN401 — whatever the command takes and gives
+        own = {name: values.pop(name) for name in Chosen.__dataclass_fields__}
+        return command(chosen=Chosen(**own), **values)
+
+    wrapped: Any = gathering
     for option in reversed(
         (
             click.option(
                 "-m", "--model", "path", metavar="BUNDLE", help="Bundle directory.  [default: the embedded one]"
             ),
-            click.option("--variant", metavar="NAME", help="Variant of the bundle.  [default: the bundle's own]"),
+            click.option(
+                "--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]"
+            ),
             click.option(
                 "--provider",
                 default=AUTO,
@@ -36,9 +81,20 @@ def model_options(command: F) -> F:
                 help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
             ),
             click.option(
+                "--provider-option",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="An option of the provider, by ONNX Runtime's name; may be repeated.",
+            ),
+            click.option(
+                "--allow-fallback",
+                is_flag=True,
+                help="Where the provider does not work, warn and run on the CPU instead of failing.",
+            ),
+            click.option(
                 "--threads", type=int, metavar="N", help="Threads of the CPU.  [default: one per physical core]"
             ),
         )
     ):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]  # the command, with options

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from bertport.runtime.batching import FLUSH, Flush
-from bertport.runtime.commands.options import model_options
+from bertport.runtime.commands.options import Chosen, model_options
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
 if TYPE_CHECKING:
@@ -32,14 +32,11 @@ CHUNK = 1 << 20
     metavar="KEY=VALUE",
     help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
 )
-def predict(  # noqa: PLR0913 — one parameter per option
+def predict(
     *,
     task: str,
     file: str,
-    path: str | None,
-    variant: str | None,
-    provider: str,
-    threads: int | None,
+    chosen: Chosen,
     parameters: tuple[str, ...],
 ) -> None:
     """Answer for every line of a file.
@@ -49,9 +46,7 @@ def predict(  # noqa: PLR0913 — one parameter per option
     line is printed: {"line": N, "result": ...}, or {"line": N, "error": ...} for one that cannot be answered, which is
     also reported on stderr; the others are answered all the same, and the exit code is then 1. Blank lines are skipped.
     """
-    from bertport.runtime import load
-
-    model = load(path, variant=variant, provider=provider, threads=threads)
+    model = chosen.load()
     call = model.bind(task, **dict(map(_parameter, parameters)))
     numbers: list[int] = []  # of the lines read and not yet answered, of which there are no more than a window
     failed = answered = 0

@@ -1,0 +1,82 @@
+"""`bertport doctor`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from bertport.runtime.commands.options import as_json
+
+__all__ = ["doctor"]
+
+
+@click.command(name="doctor")
+@click.argument("path", metavar="[BUNDLE]", required=False)
+@as_json
+@click.pass_context
+def doctor(context: click.Context, *, path: str | None, as_json: bool) -> None:
+    """Say what works here, and why the rest does not.
+
+    ONNX Runtime and its build, the providers and what keeps each from working, the CPU, CUDA and TensorRT, the health
+    of a bundle (the embedded default without BUNDLE), and a speed check of a second. The exit code is 0 when texts can
+    be answered.
+    """
+    from bertport.runtime.doctor import examine
+
+    report = examine(path)
+    click.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else _text(report))
+    if not report["ok"]:
+        context.exit(1)
+
+
+def _text(report: dict[str, Any]) -> str:
+    from bertport.runtime import render
+
+    machine, ort, nvidia, bundle = (report[name] for name in ("machine", "onnxruntime", "nvidia", "bundle"))
+    memory = machine["memory_bytes"]
+    facts = [
+        ("ONNX Runtime", ort["wheel"] or "missing"),
+        ("its build", ort.get("build") or "not stated"),
+        ("system", f"{machine['system']}, Python {machine['python']}"),
+        ("packages", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
+        ("CPU", f"{machine['cpu']}, instruction set {machine['instruction_set']}"),
+        ("cores", f"{machine['usable_cores']:g} usable, {machine['physical_cores']} physical"),
+        ("memory", f"{memory / 2**30:.1f} GiB" if memory else "not stated"),
+        ("NVIDIA driver", nvidia["driver"]),
+        ("GPUs", ", ".join(nvidia["devices"]) or "none"),
+        ("built for CUDA", nvidia["built_for_cuda"] or "no"),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in nvidia["libraries"].items()) or "none found"),
+    ]
+    if ort["problem"]:
+        facts.append(("problem", ort["problem"]))
+    rows = [
+        (name, "works" if each["works"] else "no", each.get("reason", "")) for name, each in report["providers"].items()
+    ]
+    parts = [render.table(facts), "\nproviders", render.table(rows) if rows else "  not tried"]
+    if bundle.get("problem"):
+        parts.append(f"\nbundle\n  {render.printable(bundle['problem'])}")
+    else:
+        nodes = ", ".join(f"{count} nodes on {name}" for name, count in bundle["nodes"].items())
+        health = [
+            ("bundle", f"{bundle['name']}, every file as it was exported"),
+            ("path", bundle["path"]),
+            ("loads", f"variant {bundle['variant']} on {bundle['provider']} ({nodes})"),
+        ]
+        parts += ["", render.table(health)]
+    if report["speed"]:
+        speed = report["speed"]
+        parts.append(
+            render.table(
+                [
+                    ("speed", f"{speed['texts_per_second']:.0f} texts a second, {speed['task']}, one after the other"),
+                    (
+                        "",
+                        f"{speed['median_ms']:.2f} ms for one; fp32 product {speed['matmul_gflops']:.0f} GFLOP/s",
+                    ),
+                ]
+            )
+        )
+    parts.append("\nready" if report["ok"] else "\nnot ready: see above")
+    return "\n".join(parts)

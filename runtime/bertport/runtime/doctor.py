@@ -1,0 +1,226 @@
+"""What `bertport doctor` finds out: what is installed, which providers work, why others do not, and how fast it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime import libraries
+from bertport.runtime import protobuf as pb
+from bertport.runtime.errors import BertportError, ProviderError
+from bertport.runtime.graph import open_graph, usable_cores
+from bertport.runtime.machine import cpu
+from bertport.runtime.placement import obstacle
+from bertport.runtime.providers import PROVIDERS, candidates, onnxruntime, wheel
+
+if TYPE_CHECKING:
+    from bertport.runtime.providers import Provider
+
+__all__ = ["Finding", "examine", "providers", "usable_memory"]
+
+WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+"""Wheels that install the module `onnxruntime`: with two of them recorded, the files of one are gone (ort#26996)."""
+PACKAGES = ("bertport", "numpy", "tokenizers")
+SIZE = 1024
+"""Rows and columns of the matrices whose product is timed."""
+TEXT = "The old man opened the door and looked out into the [MASK] street, where the rain was still falling."
+"""A text of 23 tokens in BERT's English vocabulary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Whether a provider works here."""
+
+    name: str
+    """Short name."""
+    works: bool
+    """Whether a session ran on it."""
+    reason: str | None
+    """Why not, and what to do; None when it works."""
+
+
+def examine(bundle: str | None = None, *, seconds: float = 1.0) -> dict[str, Any]:
+    """Examine this installation and machine.
+
+    Args:
+        bundle: whose health and speed are examined; None for the embedded default.
+        seconds: how long the speed check takes.
+
+    Returns:
+        JSON values. `ok` is whether texts can be answered here: ONNX Runtime runs on the CPU, and the bundle is whole.
+    """
+    report: dict[str, Any] = {"machine": _machine(), "onnxruntime": _onnxruntime()}
+    working = report["onnxruntime"]["problem"] is None
+    found = providers() if working else []
+    report["providers"] = {
+        each.name: {"works": each.works, **({"reason": each.reason} if each.reason else {})} for each in found
+    }
+    driver = libraries.driver()
+    report["nvidia"] = {
+        "driver": driver.problem or f"runs CUDA up to {driver.cuda}",
+        "devices": [f"{each.name} (compute capability {each.capability})" for each in driver.devices],
+        "libraries": libraries.library_versions(),
+        "built_for_cuda": _built_for(),
+    }
+    report["bundle"], report["speed"] = _bundle(bundle, seconds) if working else ({"problem": "not examined"}, None)
+    on_cpu = any(each.name == "cpu" and each.works for each in found)
+    report["ok"] = working and on_cpu and report["bundle"].get("problem") is None
+    return report
+
+
+def providers() -> list[Finding]:
+    """Try every provider of the table with a small matrix product, strictly: what ran elsewhere does not count."""
+    return [_try(row) for row in PROVIDERS.values()]
+
+
+def _try(row: Provider) -> Finding:
+    try:
+        candidates(row.name)
+        reason = obstacle(row)
+        if reason is None:
+            _product(row, 64, 0.0)
+    except ProviderError as error:
+        reason = error.message
+    except BertportError as error:
+        reason = str(error)
+    return Finding(name=row.name, works=reason is None, reason=reason)
+
+
+def _product(row: Provider, size: int, seconds: float) -> float:
+    """Multiply two matrices on a provider; give the fastest of the runs, in GFLOP/s."""
+    import numpy as np
+
+    right = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+    content = pb.model(
+        pb.graph(
+            name="product",
+            nodes=[pb.node("MatMul", ["a", "b"], ["y"])],
+            # A constant, as weights are, so that ONNX Runtime packs it once.
+            initializers=[pb.tensor("b", pb.FLOAT, [size, size], right.tobytes())],
+            inputs=[pb.value("a", pb.FLOAT, ["rows", size])],
+            outputs=[pb.value("y", pb.FLOAT, ["rows", size])],
+        )
+    )
+    with tempfile.TemporaryDirectory(prefix="bertport-doctor-") as place:
+        path = Path(place) / "product.onnx"
+        path.write_bytes(content)
+        engine = {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"} if row.shapes_cost else {}
+        graph = open_graph(path, row, options=engine)
+    feeds: Any = {"a": right}
+    fastest, end = float("inf"), time.perf_counter() + seconds
+    while (began := time.perf_counter()) < end or fastest == float("inf"):
+        graph.run(feeds, ["y"])
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * size**3 / fastest / 1e9
+
+
+def _machine() -> dict[str, Any]:
+    found = cpu()
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cpu": found.model,
+        "instruction_set": found.instruction_set,
+        "physical_cores": found.physical_cores,
+        "usable_cores": usable_cores(),
+        "memory_bytes": usable_memory(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def usable_memory(group: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
+    """Give the memory that this process may use, in bytes; None where the operating system does not say."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    try:  # the container's limit, where there is one ("max" where not)
+        return min(memory, int(group.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return memory
+
+
+def _onnxruntime() -> dict[str, Any]:
+    recorded = {name: version for name in WHEELS if (version := _version(name))}
+    try:
+        ort = onnxruntime()
+    except BertportError as error:
+        return {"wheel": None, "recorded": recorded, "problem": error.message}
+    problem = None
+    if len(recorded) > 1:
+        problem = (
+            f"{len(recorded)} wheels of ONNX Runtime are installed over each other ({', '.join(recorded)}): "
+            f"pip uninstall {' '.join(recorded)}, then install one"
+        )
+    return {
+        "wheel": wheel(),
+        "recorded": recorded,
+        "build": ort.get_build_info() if hasattr(ort, "get_build_info") else None,
+        "lists": list(ort.get_available_providers()),
+        "problem": problem,
+    }
+
+
+def _built_for() -> str | None:
+    try:
+        from onnxruntime.capi.build_and_package_info import cuda_version
+    except ImportError:
+        return None
+    return str(cuda_version) or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Verify every file of a bundle, then load it and ask it for a while."""
+    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.embedded import default_bundle
+    from bertport.runtime.loading import load
+
+    try:
+        opened = Bundle.open(default_bundle() if path is None else path)
+        opened.verify()
+        model = load(opened.path)
+    except BertportError as error:
+        return {"problem": error.message}, None
+    said = model.describe()
+    health = {
+        "path": said["bundle"],
+        "name": said["name"],
+        "variants": list(opened.manifest.variants),
+        "variant": said["variant"],
+        "provider": said["provider"],
+        "nodes": said["nodes"],
+        "problem": None,
+    }
+    gflops = _product(PROVIDERS["cpu"], SIZE, seconds / 3)
+    task = said["tasks"][0]
+    [*_] = model.predict(task, [_input(task)])  # the first answer is slower
+    took: list[float] = []
+    end = time.perf_counter() + seconds * 2 / 3
+    while time.perf_counter() < end or not took:
+        began = time.perf_counter()
+        [*_] = model.predict(task, [_input(task)])
+        took.append(time.perf_counter() - began)
+    took.sort()
+    return health, {
+        "task": task,
+        "texts_per_second": len(took) / sum(took),
+        "median_ms": 1e3 * took[len(took) // 2],
+        "matmul_gflops": gflops,
+    }
+
+
+def _input(task: str) -> object:
+    return (TEXT, TEXT) if task == "next-sentence" else TEXT

@@ -1,0 +1,101 @@
+"""The options that each execution provider takes, and the check of those that a user gives.
+
+An option that ONNX Runtime does not know is, by provider and version, an error, a warning or nothing; here it is
+always an error, before any session is opened. Options whose value is a pointer into the process (a compute stream, an
+allocator, a graph in memory) are left out: from text they could only crash it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["CUDA", "OPENVINO", "SOURCES", "TENSORRT", "checked", "parse"]
+
+SOURCES = {
+    "cuda": "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html",
+    "tensorrt": "https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html",
+    "openvino": "https://onnxruntime.ai/docs/execution-providers/OpenVINO-ExecutionProvider.html",
+}
+"""Where each provider's options are described. The names are those that the provider's library holds (onnxruntime-gpu
+1.31.1, onnxruntime-openvino 1.24.1), which tests/runtime/test_wheels.py looks up in the wheels."""
+
+CUDA = frozenset(
+    """
+    device_id gpu_mem_limit arena_extend_strategy do_copy_in_default_stream use_tf32 use_ep_level_unified_stream
+    enable_cuda_graph enable_skip_layer_norm_strict_mode prefer_nhwc sdpa_kernel fuse_conv_bias tunable_op_enable
+    tunable_op_tuning_enable tunable_op_max_tuning_duration_ms cudnn_conv_algo_search cudnn_conv_use_max_workspace
+    cudnn_conv1d_pad_to_nc1d
+    """.split()  # noqa: SIM905 — names read better so
+)
+"""Of CUDA."""
+
+TENSORRT = frozenset(
+    """
+    device_id trt_auxiliary_streams trt_bf16_enable trt_build_heuristics_enable trt_builder_optimization_level
+    trt_context_memory_sharing_enable trt_cuda_graph_enable trt_detailed_build_log trt_dla_core trt_dla_enable
+    trt_dump_ep_context_model trt_dump_subgraphs trt_engine_cache_enable trt_engine_cache_path trt_engine_cache_prefix
+    trt_engine_decryption_enable trt_engine_decryption_lib_path trt_engine_hw_compatible trt_ep_context_embed_mode
+    trt_ep_context_file_path trt_extra_plugin_lib_paths trt_force_sequential_engine_build trt_force_timing_cache
+    trt_fp16_enable trt_int8_calibration_table_name trt_int8_enable trt_int8_use_native_calibration_table
+    trt_layer_norm_fp32_fallback trt_max_partition_iterations trt_max_workspace_size trt_min_subgraph_size
+    trt_onnx_model_folder_path trt_op_types_to_exclude trt_preview_features trt_profile_max_shapes
+    trt_profile_min_shapes trt_profile_opt_shapes trt_sparsity_enable trt_tactic_sources trt_timing_cache_enable
+    trt_timing_cache_path trt_weight_stripped_engine_enable
+    """.split()  # noqa: SIM905 — names read better so
+)
+"""Of TensorRT."""
+
+OPENVINO = frozenset(
+    """
+    device_type precision num_of_threads num_streams cache_dir load_config enable_qdq_optimizer model_priority
+    enable_opencl_throttling disable_dynamic_shapes layout reshape_input
+    """.split()  # noqa: SIM905 — names read better so
+)
+"""Of OpenVINO."""
+
+
+def parse(pairs: Iterable[str]) -> dict[str, str]:
+    """Read options as the command line gives them.
+
+    Raises:
+        UsageError: for one that is not KEY=VALUE, or a key that is given twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            message = f"a provider option is written KEY=VALUE, not {pair!r}"
+            raise UsageError(message)
+        if key in found:
+            message = f"the provider option {key!r} is given twice ({found[key]!r} and {value!r}): keep one"
+            raise UsageError(message)
+        found[key] = value
+    return found
+
+
+def checked(name: str, given: Mapping[str, object], allowed: frozenset[str]) -> dict[str, str]:
+    """Give options as the text that ONNX Runtime takes; True and False become 1 and 0.
+
+    Args:
+        name: of the provider, for the error.
+        given: options as a caller gives them.
+        allowed: the names that it takes.
+
+    Raises:
+        UnknownNameError: for an option that the provider does not have.
+        UsageError: for a value that is no text, number or truth value.
+    """
+    for key, value in given.items():
+        if key not in allowed:
+            advice = f"see {SOURCES[name]}" if name in SOURCES else "threads are set by threads= (--threads)"
+            kind = f"option of the provider {name!r}"
+            raise UnknownNameError(kind, str(key), sorted(allowed), advice)
+        if not isinstance(value, str | int | float):
+            message = f"the provider option {key!r} is text, a number, True or False, not {value!r}"
+            raise UsageError(message)
+    return {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in given.items()}
