@@ -1,10 +1,16 @@
 """A small vocabulary, texts in its words, and a real ONNX graph whose every figure can be worked out by hand."""
 
+import dataclasses
+import json
+import shutil
+
 import numpy as np
 import pytest
 
+from bertport.compare.effort import QUICK
 from bertport.compare.graph import open_onnx
 from bertport.compare.text import Text
+from tests.conftest import WORDS as VOCABULARY
 
 WORDS = [f"word{number}" for number in range(60)]
 ENTRIES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", ".", *WORDS]
@@ -125,3 +131,97 @@ def make_bag(weights):
         return open_onnx(bag_graph(*noisy, **variation), threads=1)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory):
+    """A file of forty paragraphs of three sentences in the tiny model's words."""
+    rng = np.random.default_rng(3)
+
+    def sentence():
+        return " ".join(rng.choice(VOCABULARY, size=rng.integers(5, 12))).capitalize() + "."
+
+    path = tmp_path_factory.mktemp("text") / "held-out.txt"
+    path.write_text("\n".join(" ".join(sentence() for _ in range(3)) for _ in range(40)) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def compared_bundle(tiny_bundle, tmp_path_factory):
+    """The tiny bundle with two more variants: `noisy`, which answers a little otherwise, and `broken`, no graph."""
+    import onnx
+    from onnx import numpy_helper
+
+    from bertport.quantize.commit import add_variant
+    from bertport.runtime.bundle import Bundle
+
+    path = tmp_path_factory.mktemp("compared") / "bundle"
+    shutil.copytree(tiny_bundle, path)
+    bundle = Bundle.open(path)
+    entry = bundle.manifest.variants["fp32"]
+    model = onnx.load(bundle.file(entry.file))
+    rng = np.random.default_rng(1)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor)
+            noise = (0.02 * rng.normal(size=values.shape)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values * (1 + noise), tensor.name))
+    made = {"noisy": model.SerializeToString(), "broken": b"not a graph"}
+    for name, content in made.items():
+        file = path.with_name(f"{name}.onnx")
+        file.write_bytes(content)
+        variant = dataclasses.replace(
+            entry, file=f"onnx/{name}.onnx", recipe=name, external_data=(), validation=None, providers=("cpu",)
+        )
+        bundle = add_variant(bundle, name, variant, {f"onnx/{name}.onnx": file}, default=None)
+    return path
+
+
+TINY_EFFORT = dataclasses.replace(
+    QUICK,
+    positions=80,
+    pairs=16,
+    stability=2,
+    inputs=4,
+    rounds=2,
+    requests=6,
+    starts=1,
+    shapes=((1, 8), (2, 16)),
+    shape_rounds=2,
+    shape_runs=2,
+)
+"""So little that it takes seconds; whatever it says of a model is noise."""
+
+
+@pytest.fixture(scope="session")
+def make_options(compared_bundle, held_out):
+    """Give the options of a comparison of `compared_bundle` that takes seconds."""
+    from bertport.compare.comparison import Options
+
+    def make(output, **changes):
+        return Options(
+            **{
+                "bundles": (str(compared_bundle),),
+                "output": output,
+                "effort": TINY_EFFORT,
+                "text": str(held_out),
+                "threads": 1,
+                "budget": "top1=0.5",
+                "command": "bertport compare bundle",
+                **changes,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def document(make_options, tmp_path_factory):
+    """The report's document of `compared_bundle`, through JSON; copy it before changing anything."""
+    from bertport.compare import machine
+    from bertport.compare.comparison import Comparison
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "MACHINE_LOCK", tmp_path_factory.mktemp("lock") / "machine.lock")
+        found = Comparison(make_options(tmp_path_factory.mktemp("report"))).run()
+    return json.loads(json.dumps({**found, "against": None}, allow_nan=False))

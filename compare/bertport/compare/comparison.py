@@ -110,7 +110,10 @@ class Comparison:
         self.failed: dict[str, str] = {}
         self.interrupted = False
         self.seconds = 0.0
-        self.journal = Journal(writable(options.output) / JOURNAL, self._settings(), resume=options.resume)
+        path = writable(options.output) / JOURNAL
+        if path.exists() and not options.resume:
+            self.progress.say(f"{path.parent} holds an unfinished comparison, which is begun anew (--resume goes on)")
+        self.journal = Journal(path, self._settings(), resume=options.resume)
 
     def run(self) -> dict[str, Any]:
         """Measure, and give the report's document; an interruption ends with what there is."""

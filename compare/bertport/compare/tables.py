@@ -71,7 +71,8 @@ def overview(document: Mapping[str, Any]) -> Table:
         )
     return Table(
         title="At a glance",
-        caption="Latency and throughput on the texts given; 95% intervals in brackets. Agreement is with fp32.",
+        caption="Latency and throughput on the texts given, ratios of medians; 95% intervals in brackets. Agreement is "
+        "with fp32.",
         head=(
             "variant",
             "size, MB",

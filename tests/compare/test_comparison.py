@@ -1,0 +1,188 @@
+"""The whole comparison of a tiny bundle: real graphs, real processes, every file of the report."""
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.compare import effort, machine
+from bertport.compare.comparison import Comparison
+from bertport.compare.document import SCHEMA_FILE
+from bertport.compare.journal import JOURNAL
+from bertport.compare.progress import Progress
+from bertport.runtime.cli import app
+from bertport.runtime.errors import InputTextError, PathError, ProviderError, UnknownNameError, UsageError
+from tests.compare.conftest import TINY_EFFORT
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path, monkeypatch):
+    """Wait for nobody on this machine: these tests look at the procedure, not at the times."""
+    monkeypatch.setattr(machine, "MACHINE_LOCK", tmp_path / "machine.lock")
+
+
+def validate(document):
+    import jsonschema
+
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def row(document, name):
+    [found] = [each for each in document["rows"] if each["name"] == name]
+    return found
+
+
+def test_the_document_keeps_to_its_schema(document):
+    validate(document)
+
+
+def test_every_scenario_is_measured(document):
+    for name in ("fp32", "noisy"):
+        speed = row(document, name)["speed"]
+        assert speed["start"]["cold_start"]["value"] > speed["start"]["load"]["value"] > 0
+        assert speed["single_stream"]["runs"] == TINY_EFFORT.rounds * TINY_EFFORT.inputs
+        assert set(speed["single_stream"]["stages"]) == {"tokenize", "run", "finish"}
+        assert speed["single_stream"]["median"]["value"] <= speed["single_stream"]["p90"]["value"]
+        assert speed["offline"]["real_tokens"] == sum(document["text"]["inputs"]["lengths"])
+        [server] = speed["server"]
+        assert server["runs"] == TINY_EFFORT.server_rounds * TINY_EFFORT.requests
+        assert set(speed["shapes"]) == {"1x8", "2x16"}
+        assert 0 < speed["shapes"]["1x8"]["share_of_peak"] < 1
+    assert set(row(document, "noisy")["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}
+    assert row(document, "fp32")["times_faster"] == {}
+
+
+def test_quality_is_measured_against_fp32(document):
+    reference, noisy = row(document, "fp32")["quality"], row(document, "noisy")["quality"]
+    assert reference["mlm"]["top1_agreement"]["value"] == 1
+    assert reference["mlm"]["kl"]["value"] == 0
+    assert 0 < noisy["mlm"]["kl"]["value"] < 1
+    assert noisy["nsp"]["flips"]["count"] == TINY_EFFORT.pairs
+    assert noisy["mlm"]["perplexity_reference"] == reference["mlm"]["perplexity_candidate"]
+    sums = row(document, "noisy")["per_text"]["mlm"]
+    assert sum(each["count"] for each in sums) == noisy["mlm"]["kl"]["count"]
+    assert sum(each["top1"] for each in sums) / noisy["mlm"]["kl"]["count"] == pytest.approx(
+        noisy["mlm"]["top1_agreement"]["value"]
+    )
+
+
+def test_a_variant_that_fails_has_a_row_that_says_why(document):
+    broken = row(document, "broken")
+    assert "cannot load" in broken["failed"]
+    assert broken["speed"]["single_stream"] is None
+    assert any("broken: " in each for each in document["not_measured"])
+    assert row(document, "noisy")["failed"] is None
+
+
+def test_weights_that_know_nothing_are_seen_and_nothing_is_recommended(document):
+    [bundle] = document["bundles"]
+    assert bundle["weights"] == "no better than chance"
+    assert all(each["choice"] is None for each in document["recommendations"])
+    assert not any("accuracy" in each["figure"] for each in document["findings"])
+
+
+def test_the_portable_graph_is_left_out_and_said_to_be(document):
+    assert any("portable" in each and "--variant portable" in each for each in document["not_measured"])
+
+
+class Interrupting(Progress):
+    """Presses Ctrl-C when a step begins."""
+
+    def __init__(self, step):
+        super().__init__(None)
+        self.step, self.begun = step, []
+
+    def begin(self, step, label):
+        self.begun.append(step)
+        if step == self.step:
+            raise KeyboardInterrupt
+        super().begin(step, label)
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path):
+    options = make_options(tmp_path / "out", variants=("fp32",))
+    first = Comparison(options, Interrupting("time/SingleStream"))
+    partial = first.run()
+    validate({**partial, "against": None})
+    assert not partial["complete"]
+    assert partial["rows"][0]["quality"]["mlm"]
+    assert partial["rows"][0]["speed"]["start"]
+    assert partial["rows"][0]["speed"]["single_stream"] is None
+    second = Interrupting("none")
+    whole = Comparison(make_options(tmp_path / "out", variants=("fp32",), resume=True), second).run()
+    assert whole["complete"]
+    assert second.begun[0] == "time/SingleStream"
+    assert whole["rows"][0]["quality"] == partial["rows"][0]["quality"]
+    assert whole["rows"][0]["speed"]["single_stream"]
+    with pytest.raises(UsageError, match="begun with another seed"):
+        Comparison(make_options(tmp_path / "out", variants=("fp32",), resume=True, seed=9))
+
+
+def test_nothing_to_resume_is_said(make_options, tmp_path):
+    with pytest.raises(UsageError, match="no unfinished comparison"):
+        Comparison(make_options(tmp_path / "out", resume=True))
+
+
+def test_the_command_writes_every_file(compared_bundle, held_out, tmp_path, monkeypatch):
+    monkeypatch.setattr(effort, "QUICK", TINY_EFFORT)
+    out = tmp_path / "out"
+    command = ["compare", str(compared_bundle), "--quick", "--output", str(out), "--text", str(held_out)]
+    done = CliRunner().invoke(app, [*command, "--threads", "1", "--variant", "fp32", "--random-weights"])
+    assert done.exit_code == 0, done.output
+    assert {each.name for each in out.iterdir()} == {"report.html", "report.md", "report.json", "report.csv"}
+    found = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    validate(found)
+    assert found["bundles"][0]["weights"] == "random"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert "https://" not in page
+    assert page.count("<svg") == 3
+    with (out / "report.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    [p90] = [each for each in lines if each["figure"] == "speed.single_stream.p90"]
+    assert float(p90["value"]) == found["rows"][0]["speed"]["single_stream"]["p90"]["value"]
+    assert "No recommendation" in (out / "report.md").read_text(encoding="utf-8")
+    # The same pages again, without measuring; and nothing changed against itself.
+    again = ["compare", "--from", str(out / "report.json"), "--against", str(out / "report.json")]
+    done = CliRunner().invoke(app, [*again, "--output", str(tmp_path / "again")])
+    assert done.exit_code == 0, done.output
+    assert "nothing changed beyond noise" in done.stdout
+
+
+BAD = {
+    "empty text": ({"text": ""}, InputTextError, "holds no text"),
+    "short text": ({"text": "one line\n"}, InputTextError, "too short"),
+    "not UTF-8": ({"text": b"caf\xe9\n" * 20}, InputTextError, "not UTF-8"),
+    "no such variant": ({"variants": ("int3",)}, UnknownNameError, "unknown variant 'int3'"),
+    "no such provider": ({"providers": ("abacus",)}, UnknownNameError, "unknown provider 'abacus'"),
+    "absent provider": ({"providers": ("openvino",)}, ProviderError, "not available here"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_before_anything_is_measured(make_options, tmp_path, case):
+    changes, error, message = BAD[case]
+    if "text" in changes:
+        content = changes["text"]
+        path = tmp_path / "text.txt"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        changes = {"text": str(path)}
+    with pytest.raises(error, match=message):
+        Comparison(make_options(tmp_path / "out", **changes))
+    assert not (tmp_path / "out" / JOURNAL).exists()
+
+
+def test_an_output_that_cannot_be_written_is_said_first(make_options, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(PathError, match=r"cannot write into .*choose another directory"):
+        Comparison(make_options(tmp_path / "file" / "out"))
+
+
+def test_few_texts_are_said_to_say_little(make_options, held_out, tmp_path):
+    text = tmp_path / "few.txt"
+    text.write_text("\n".join(held_out.read_text(encoding="utf-8").splitlines()[:10]), encoding="utf-8")
+    comparison = Comparison(make_options(tmp_path / "out", text=str(text)), Interrupting("quality/fp32"))
+    assert any("10 texts are too few" in each for each in comparison.run()["not_measured"])
