@@ -103,6 +103,7 @@ class Running:
             self.process.send_signal(sig)
         code = self.process.wait(PATIENCE)
         self.reader.join(PATIENCE)
+        self.output = self.process.stdout.read() if not self.process.stdout.closed else self.output
         self.process.stdout.close()
         self.process.stderr.close()
         return code

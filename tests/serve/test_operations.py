@@ -149,6 +149,31 @@ def test_a_reload_under_load_loses_no_request(tiny_bundle, tmp_path):
         assert server.stop() == 0
 
 
+def test_spans_where_opentelemetry_is_asked_for(tiny_bundle):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with Running(tiny_bundle, *FAST, OTEL_TRACES_EXPORTER="console") as server:
+        assert server.post("/", ASK, traceparent=f"00-{trace}-b7ad6b7169203331-01")[0] == 200
+        assert server.wait_for("request", status=200)["trace_id"] == trace
+        assert server.post("/", ASK, traceparent="nonsense")[0] == 200
+        assert server.stop() == 0
+    spans = [span for span in _values(server.output) if span["attributes"].get("http.response.status_code") == 200]
+    [span] = [span for span in spans if span["context"]["trace_id"] == f"0x{trace}"]
+    assert span["name"] == "POST fill-mask"
+    assert span["parent_id"] == "0xb7ad6b7169203331"
+    assert (span["attributes"]["bertport.tokens"], span["attributes"]["bertport.variant"]) == (4, "fp32")
+    assert len(spans) == 2
+
+
+def _values(text):
+    """JSON values, one after the other."""
+    decoder, at, found = json.JSONDecoder(), 0, []
+    while at < len(text.rstrip()):
+        value, at = decoder.raw_decode(text, at)
+        found.append(value)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return found
+
+
 def test_reloading_over_http_needs_a_key(server):
     status, answer = server.post("/reload", {})
     assert (status, answer["error_type"]) == (403, "forbidden")

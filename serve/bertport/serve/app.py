@@ -17,6 +17,7 @@ from bertport.serve import hub, oip, operations, static
 from bertport.serve.metrics import OTHER
 from bertport.serve.note import Note, request_id
 from bertport.serve.problems import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
+from bertport.serve.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,6 +90,7 @@ class Front:
         self._service = service
         key = service.settings.api_key
         self._key = None if key is None else key.encode()
+        self._tracing = tracing()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; never with a stack trace."""
@@ -103,6 +105,7 @@ class Front:
         )
         scope["app"] = self._app  # so that the router raises what it does not find
         scope["state"] = {"service": self._service, "note": note}
+        span = self._tracing.begin(headers, note) if self._tracing else None
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -123,6 +126,8 @@ class Front:
             status = status or problem.status
         finally:
             self._count(note, status)
+            if self._tracing:
+                self._tracing.end(span, note, status)
 
     def _authorize(self, scope: Scope, given: bytes | None) -> None:
         """Compare the key in constant time; without one, whatever clients send along is ignored."""

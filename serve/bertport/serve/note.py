@@ -50,6 +50,8 @@ class Note:
     """What it waits for: its `body`, the `queue`, the `run`."""
     reason: str | None = None
     """Why there is no result."""
+    trace: str | None = None
+    """OpenTelemetry's id of its trace."""
 
     @property
     def seconds(self) -> float:
@@ -74,6 +76,8 @@ class Note:
             fields |= {"queue_ms": _milliseconds(self.queued), "run_ms": _milliseconds(self.run)}
         if self.reason:
             fields["reason"] = self.reason
+        if self.trace:
+            fields["trace_id"] = self.trace
         return fields
 
 
