@@ -85,11 +85,7 @@ def _set_up(exporter: str) -> bool:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
-        made: Any
-        if exporter == "console":
-            made = ConsoleSpanExporter()
-        else:
-            made = import_module(OTLP).OTLPSpanExporter()
+        made = ConsoleSpanExporter() if exporter == "console" else import_module(OTLP).OTLPSpanExporter()
     except ImportError as error:
         _LOG.warning("no spans are exported: %s is not installed", error.name)
         return False
