@@ -89,3 +89,9 @@ def feeds(rows=3, length=17, *, seed=0, entries=400, masked=(1, 5, 20)):
 
 def manifest_of(path):
     return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+
+
+def cosine(one, two):
+    """The cosine of each row of two outputs."""
+    one, two = one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1])
+    return (one * two).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(two, axis=-1)

@@ -5,7 +5,7 @@ import pytest
 
 from bertport.quantize.int8 import Int8Emitter, WeightCache
 from bertport.quantize.rewrite import rewrite
-from tests.quantize.conftest import feeds, session
+from tests.quantize.conftest import cosine, feeds, session
 
 OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
 
@@ -23,11 +23,6 @@ def graph(request, fused):
 @pytest.fixture(scope="module")
 def candidate(graph):
     return session(graph)
-
-
-def cosine(one, two):
-    one, two = one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1])
-    return (one * two).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(two, axis=-1)
 
 
 def test_every_output_is_near_fp32(reference, candidate):

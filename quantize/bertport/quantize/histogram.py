@@ -95,8 +95,11 @@ class Histogram:
 
 def _exponent(low: float, high: float, bins: int) -> int:
     """Give the least width, as a power of two, with which the bins cover a range; it depends on nothing else."""
-    largest = math.frexp(max(abs(low), abs(high)))[1]
-    exponent = max(FINEST, largest - DIGITS, math.frexp((high - low) / bins)[1] - 1)
+    exponent = FINEST
+    if low != high:
+        exponent = max(exponent, math.frexp((high - low) / bins)[1] - 1)
+    if low or high:
+        exponent = max(exponent, math.frexp(max(abs(low), abs(high)))[1] - DIGITS)
     while math.floor(math.ldexp(high, -exponent)) - math.floor(math.ldexp(low, -exponent)) >= bins:
         exponent += 1
     return exponent

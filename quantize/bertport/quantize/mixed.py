@@ -67,7 +67,7 @@ class Bench:
             stability=stability,
             progress=quiet,
             provider=self.provider,
-            exact="cpu" not in recipe.providers,
+            exact=self.provider not in recipe.providers,
         )
 
 

@@ -101,9 +101,9 @@ def smooth(
     for source, (origin, behind) in smoothable(model, layers).items():
         by = factors(maxima[source], [layer.weights for layer in behind], alpha)
         for name in origin.vectors:
-            scale(name, 1 / by)
+            scale(name, np.reciprocal(by))
         if origin.matrix:
-            scale(origin.matrix, 1 / by)
+            scale(origin.matrix, np.reciprocal(by))
         else:
             restored[source] = numpy_helper.from_array(by, f"{source}.factors")
         for layer in behind:
