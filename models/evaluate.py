@@ -13,7 +13,7 @@ import numpy as np
 
 from bertport.compare.machine import describe_machine
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle import Bundle, file_sha256
 from bertport.runtime.errors import BertportError
 from evaluation.answers import answer_prompts, read_prompts
 from evaluation.card import write_card
@@ -21,7 +21,6 @@ from evaluation.record import EVALUATION, TRAINING
 from evaluation.scorers import BundleScorer, CheckpointScorer, Scorer, is_bundle, serving_variants
 from evaluation.scores import score_batches, score_sentences, summarize
 from pretraining.corpus import Corpus, load_corpus
-from pretraining.encoder import file_sha256
 from pretraining.errors import RecipeError
 from pretraining.objective import BatchSource
 from pretraining.trainer import heldout_batches

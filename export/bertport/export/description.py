@@ -1,17 +1,35 @@
-"""What the checkpoint's own card and this machine's packages have to say for the manifest."""
+"""What the checkpoint's config and card and this machine's packages have to say for the manifest."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.manifest import Architecture
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["read_front_matter", "tool_versions"]
+    from bertport.export.model import BertWithHeads
+
+__all__ = ["architecture", "read_front_matter", "tool_versions"]
 
 TOOLS = ("bertport", "optimum", "optimum-onnx", "transformers", "torch", "onnx", "onnxruntime", "tokenizers")
+
+
+def architecture(config: Any, model: BertWithHeads, model_class: str) -> Architecture:  # noqa: ANN401 — a BertConfig
+    """Give the dimensions of a model, from transformers' config and its parameters."""
+    return Architecture(
+        model_class=model_class,
+        layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        type_vocab_size=config.type_vocab_size,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
 
 
 def read_front_matter(directory: Path) -> tuple[tuple[str, ...], str | None]:

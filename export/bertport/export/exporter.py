@@ -6,14 +6,14 @@ import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bertport.export import storage
 from bertport.export.card import model_card
 from bertport.export.checkpoint import Checkpoint, read_checkpoint
 from bertport.export.conversion import require_heads
 from bertport.export.dependencies import check_dependencies
-from bertport.export.description import read_front_matter, tool_versions
+from bertport.export.description import architecture, read_front_matter, tool_versions
 from bertport.export.graphs import FILES, GraphFiles, make_graphs
 from bertport.export.progress import Event, Stages
 from bertport.export.source import Located, locate
@@ -21,7 +21,7 @@ from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.tracing import OPSETS, check_opset
 from bertport.runtime.bundle import Bundle, describe_files, file_sha256, new_bundle, refuse_existing, write_manifest
 from bertport.runtime.errors import UnknownNameError, UsageError
-from bertport.runtime.manifest import Architecture, Manifest, NextSentence, Source, Validation, Variant
+from bertport.runtime.manifest import Manifest, NextSentence, Source, Validation, Variant
 
 if TYPE_CHECKING:
     import os
@@ -122,7 +122,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
                 name=name or located.name,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
-                architecture=_architecture(checkpoint, model),
+                architecture=architecture(checkpoint.config, model, checkpoint.model_class),
                 heads=checkpoint.plan.heads,
                 next_sentence=NextSentence() if "nsp" in checkpoint.plan.heads else None,
                 max_length=max_length,
@@ -182,20 +182,6 @@ def _write_texts(building: Path, checkpoint: Checkpoint, tokenizer: TokenizerFil
 def _source(located: Located, checkpoint: Checkpoint) -> Source:
     hashes = {path.name: file_sha256(path) for path in checkpoint.weights.paths}
     return Source(name=located.name, revision=located.revision, weights_sha256=hashes)
-
-
-def _architecture(checkpoint: Checkpoint, model: BertWithHeads) -> Architecture:
-    config: Any = checkpoint.config
-    return Architecture(
-        model_class=checkpoint.model_class,
-        layers=config.num_hidden_layers,
-        hidden_size=config.hidden_size,
-        attention_heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
-        vocab_size=config.vocab_size,
-        type_vocab_size=config.type_vocab_size,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-    )
 
 
 def _variants(
