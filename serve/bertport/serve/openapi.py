@@ -51,7 +51,7 @@ def document() -> dict[str, Any]:
             "title": "bertport serve",
             "version": version("bertport"),
             "description": "BERT with both pretraining heads: the Hub's inference format, and the Open Inference "
-            "Protocol v2. Every error is JSON with the field `error`. Bodies may be gzip or deflate.",
+            "Protocol v2. Every error is JSON with the field error. Bodies may be gzip or deflate.",
         },
         "paths": paths,
         "components": {
@@ -66,7 +66,7 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     anything = {"description": "the task's answer; of a list of inputs a list", **_json({})}
     every = {
         "oneOf": [{"type": "string"}, {"type": "array"}, {"type": "object", "required": ["inputs"]}],
-        "description": "an object with `inputs`, or the inputs themselves",
+        "description": "an object with inputs, or the inputs themselves",
     }
     name, task = _parameter("name", "path", "a bundle"), _parameter("task", "path", "a task")
     version = _parameter("version", "path", "a variant")
@@ -138,7 +138,7 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             _operation(
                 "Open Inference Protocol: infer",
                 "Raw tensors (input_ids, and attention_mask, token_type_ids, masked_positions), or text and text_pair. "
-                "The task of text is told by the parameter `task`, or by the outputs asked for.",
+                "The task of text is told by the parameter task, or by the outputs asked for.",
                 outputs,
                 body=tensors,
                 examples={"text": {"value": example}},

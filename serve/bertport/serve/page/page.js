@@ -30,6 +30,7 @@ const TASKS = {
     python: ([text, pair]) =>
       `client.text_classification({"text": ${JSON.stringify(text)}, "text_pair": ${JSON.stringify(pair)}})`,
     lists: (answer) => [{
+      full: 1,
       title: answer.follows ? "The second text follows." : "The second text does not follow.",
       rows: Object.entries(answer.probabilities).map(([word, score]) => ({ word, score, title: word })),
     }],
@@ -46,6 +47,7 @@ const TASKS = {
     python: ([source, others]) =>
       `client.sentence_similarity(${JSON.stringify(source)}, ${JSON.stringify(lines(others))})`,
     lists: (answer, [, others]) => [{
+      full: 1,
       title: "cosine of the mean vectors",
       rows: lines(others).map((word, index) => ({ word, score: answer[index], title: word })),
     }],
@@ -117,8 +119,8 @@ function setValues(texts) {
   $("fields").querySelectorAll("textarea").forEach((each, index) => { each.value = texts[index] ?? ""; });
 }
 
-function table({ title, rows }) {
-  const most = Math.max(...rows.map((row) => row.score), 1e-9);
+function table({ title, rows, full }) {
+  const most = full ?? Math.max(...rows.map((row) => row.score), 1e-9);
   const body = rows.map((row) => {
     const bar = element("div", { className: "bar" });
     bar.style.width = `${Math.max(0, (100 * row.score) / most)}%`;
