@@ -187,8 +187,6 @@ TINY_EFFORT = dataclasses.replace(
     requests=6,
     starts=1,
     shapes=((1, 8), (2, 16)),
-    shape_rounds=2,
-    shape_runs=2,
 )
 """So little that it takes seconds; whatever it says of a model is noise."""
 

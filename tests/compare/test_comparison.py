@@ -1,7 +1,13 @@
 """The whole comparison of a tiny bundle: real graphs, real processes, every file of the report."""
 
 import csv
+import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -43,7 +49,7 @@ def test_every_scenario_is_measured(document):
     for name in ("fp32", "noisy"):
         speed = row(document, name)["speed"]
         assert speed["start"]["cold_start"]["value"] > speed["start"]["load"]["value"] > 0
-        assert speed["single_stream"]["runs"] == TINY_EFFORT.rounds * TINY_EFFORT.inputs
+        assert speed["single_stream"]["runs"] == TINY_EFFORT.rounds * TINY_EFFORT.passes * TINY_EFFORT.inputs
         assert set(speed["single_stream"]["stages"]) == {"tokenize", "run", "finish"}
         assert speed["single_stream"]["median"]["value"] <= speed["single_stream"]["p90"]["value"]
         assert speed["offline"]["real_tokens"] == sum(document["text"]["inputs"]["lengths"])
@@ -103,7 +109,8 @@ class Interrupting(Progress):
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path):
-    options = make_options(tmp_path / "out", variants=("fp32",))
+    apart = dataclasses.replace(TINY_EFFORT, together=False)
+    options = make_options(tmp_path / "out", variants=("fp32",), effort=apart)
     first = Comparison(options, Interrupting("time/SingleStream"))
     partial = first.run()
     validate({**partial, "against": None})
@@ -112,13 +119,13 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path
     assert partial["rows"][0]["speed"]["start"]
     assert partial["rows"][0]["speed"]["single_stream"] is None
     second = Interrupting("none")
-    whole = Comparison(make_options(tmp_path / "out", variants=("fp32",), resume=True), second).run()
+    whole = Comparison(dataclasses.replace(options, resume=True), second).run()
     assert whole["complete"]
     assert second.begun[0] == "time/SingleStream"
     assert whole["rows"][0]["quality"] == partial["rows"][0]["quality"]
     assert whole["rows"][0]["speed"]["single_stream"]
     with pytest.raises(UsageError, match="begun with another seed"):
-        Comparison(make_options(tmp_path / "out", variants=("fp32",), resume=True, seed=9))
+        Comparison(dataclasses.replace(options, resume=True, seed=9))
 
 
 def test_nothing_to_resume_is_said(make_options, tmp_path):
@@ -186,3 +193,49 @@ def test_few_texts_are_said_to_say_little(make_options, held_out, tmp_path):
     text.write_text("\n".join(held_out.read_text(encoding="utf-8").splitlines()[:10]), encoding="utf-8")
     comparison = Comparison(make_options(tmp_path / "out", text=str(text)), Interrupting("quality/fp32"))
     assert any("10 texts are too few" in each for each in comparison.run()["not_measured"])
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_leaves_a_report_and_resume_finishes_it(compared_bundle, held_out, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bertport.runtime", "compare", str(compared_bundle), "--quick"]
+    command += ["--output", str(out), "--text", str(held_out), "--threads", "1", "--variant", "fp32"]
+    command += ["--variant", "noisy"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while "time/cold start" not in (out / JOURNAL).read_text() if (out / JOURNAL).exists() else True:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on" in said
+    assert "Traceback" not in said
+    partial = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert not partial["complete"]
+    assert "interrupted" in (out / "report.html").read_text(encoding="utf-8")
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    whole = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert whole["complete"]
+    assert whole["steps_resumed"] > 0
+    assert row(whole, "noisy")["quality"] == row(partial, "noisy")["quality"]
+    assert not (out / JOURNAL).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_baselines_run_the_same_weights_in_the_same_run(make_options, tmp_path):
+    found = Comparison(
+        make_options(tmp_path / "out", variants=("fp32",), baselines=("transformers", "optimum"), random_weights=True)
+    ).run()
+    validate({**found, "against": None})
+    for name in ("transformers", "optimum"):
+        each = row(found, name)
+        assert each["failed"] is None
+        assert each["same_answers"]["value"] == 1
+        assert each["quality"] is None
+        assert each["size_bytes"] > 0
+        assert each["speed"]["offline"]["padded_tokens"] >= each["speed"]["offline"]["real_tokens"]
+        assert set(each["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}

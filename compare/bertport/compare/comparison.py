@@ -30,9 +30,10 @@ from bertport.compare.timing import interleave
 from bertport.runtime.errors import BertportError, PathError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from bertport.compare.contenders import Contender, Entrant
+    from bertport.compare.timing import Run
     from bertport.compare.workload import Workload
 
 __all__ = ["Comparison", "Options"]
@@ -139,6 +140,12 @@ class Comparison:
         """Give the rows that have not failed."""
         return [each for each in self.contenders if each.name not in self.failed]
 
+    def runs(self, workload: str) -> dict[str, Run]:
+        """Give what every row took for a workload, by name of the row; those that finished it."""
+        steps = [value for key, value in self.steps.items() if key.startswith("time/")]
+        runs = [read_run(each) for step in steps for each in step["runs"] if each["workload"] == workload]
+        return {run.subject: run for run in runs if run.rounds}
+
     def reference_of(self, entrant: Entrant) -> Contender | None:
         """Give the row that a bundle's others are compared with; None where it does not take part."""
         rows = [each for each in self.contenders if each.bundle == entrant.label and each.variant == entrant.reference]
@@ -207,7 +214,7 @@ class Comparison:
                 )
                 for each in rows
             ]
-            if "mlm" in entrant.bundle.manifest.heads:
+            if "mlm" in entrant.bundle.manifest.heads and not self.options.random_weights:
                 found += [
                     _Step(
                         key=f"bias/{each.name}",
@@ -237,52 +244,43 @@ class Comparison:
 
     def _speed_steps(self) -> list[_Step]:
         effort, inputs, rows = self.effort, self.inputs, len(self.contenders)
+        texts = len(inputs.texts)
         first = dataclasses.replace(scenario("SingleStream", inputs), inputs=inputs.texts[:1])
-        runs = effort.rounds * effort.passes * len(inputs.texts) * rows
-        found = [
-            _Step(key="peak", label="matmul peak of the machine", weight=50, run=self._peak),
-            _Step(
-                key="answers",
-                label="answers of every row to the same texts",
-                weight=rows * (len(inputs.texts) + 30),
-                run=self._answers,
-            ),
+        workloads: dict[str, tuple[Workload, float]] = {  # each with what one run weighs, in texts of 100 tokens
+            "SingleStream": (scenario("SingleStream", inputs), texts),
+            "Offline": (scenario("Offline", inputs), texts),
+            **{name: (each, each.rows * each.length / 100) for name, each in self.shapes.items()},
+        }
+        groups = [list(workloads)] if effort.together else [[name] for name in workloads]
+        runs = 1 + effort.rounds * effort.passes
+        found = [_Step(key="peak", label="matmul peak of the machine", weight=50, run=self._peak)]
+        if self.options.baselines:
+            weight = rows * (texts + 30)
+            found.append(_Step(key="answers", label="answers to the same texts", weight=weight, run=self._answers))
+        found.append(
             self._timing(
-                "cold start", first, weight=rows * effort.starts * 40, rounds=effort.starts, runs=1, fresh=True
-            ),
+                {"cold start": first}, weight=rows * effort.starts * 40, rounds=effort.starts, runs=1, fresh=True
+            )
+        )
+        found += [
             self._timing(
-                "SingleStream",
-                scenario("SingleStream", inputs),
-                weight=runs,
+                {name: workloads[name][0] for name in group},
+                weight=rows * (20 + runs * sum(workloads[name][1] for name in group)),
                 rounds=effort.rounds,
                 runs=effort.passes,
                 warmup=1,
-            ),
-            self._timing(
-                "Offline", scenario("Offline", inputs), weight=runs, rounds=effort.rounds, runs=effort.passes, warmup=1
-            ),
+            )
+            for group in groups
         ]
         found += [
             _Step(
                 key=f"time/Server {share:g}",
-                label=f"Server at {share:.0%} of the reference's rate",
+                label=f"speed: Server at {share:.0%} of the reference's rate",
                 weight=effort.server_rounds * effort.requests * rows / share,
                 run=lambda share=share: self._server(share),  # type: ignore[misc]
             )
             for share in effort.server_shares
         ]
-        for name, shape in self.shapes.items():
-            work = shape.rows * shape.length / 100
-            found.append(
-                self._timing(
-                    name,
-                    shape,
-                    weight=rows * (20 + effort.shape_rounds * effort.shape_runs * work),
-                    rounds=effort.shape_rounds,
-                    runs=effort.shape_runs,
-                    warmup=3,
-                )
-            )
         return found
 
     def _peak(self) -> dict[str, Any]:
@@ -292,28 +290,32 @@ class Comparison:
         )
 
     def _answers(self) -> dict[str, Any]:
+        """Ask the references and the baselines for their best answers; those of variants are measured at length."""
         if self.inputs.task != "fill-mask":
             return {}
         found: dict[str, Any] = {"tokens": {}, "failed": {}}
-        for number, each in enumerate(self.present()):
+        references = [self.reference_of(each) for each in self.entrants]
+        asked = [each for each in self.present() if each.kind != "variant" or each in references]
+        for number, each in enumerate(asked):
             try:
                 with Worker(each.subject) as worker:
                     found["tokens"][each.name] = worker.answers(scenario("SingleStream", self.inputs))
             except SubjectError as error:
                 found["failed"][each.name] = str(error)
-            self.progress.update(number + 1, len(self.contenders))
+            self.progress.update(number + 1, len(asked))
         return found
 
-    def _timing(self, name: str, workload: Workload, *, weight: float, **how: Any) -> _Step:  # noqa: ANN401 — for interleave
+    def _timing(self, workloads: Mapping[str, Workload], *, weight: float, **how: Any) -> _Step:  # noqa: ANN401 — for interleave
+        names = ", ".join(workloads)
         return _Step(
-            key=f"time/{name}", label=f"speed: {name}", weight=weight, run=lambda: self._time(name, workload, **how)
+            key=f"time/{names}", label=f"speed: {names}", weight=weight, run=lambda: self._time(workloads, **how)
         )
 
-    def _time(self, name: str, workload: Workload, *, warmup: int = 0, **how: Any) -> dict[str, Any]:  # noqa: ANN401 — for interleave
+    def _time(self, workloads: Mapping[str, Workload], *, warmup: int = 0, **how: Any) -> dict[str, Any]:  # noqa: ANN401 — for interleave
         failed: dict[str, str] = {}
         runs = interleave(
             [each.subject for each in self.present()],
-            {name: workload},
+            workloads,
             warmup=warmup,
             failed=lambda subject, error: failed.update({subject.name: str(error)}),
             waiting=lambda: self.progress.say("waiting for whoever else measures or trains on this machine …"),
@@ -323,15 +325,14 @@ class Comparison:
         return {"runs": [dataclasses.asdict(each) for each in runs], "failed": failed}
 
     def _server(self, share: float) -> dict[str, Any]:
-        alone = [read_run(each) for each in self.steps["time/SingleStream"]["runs"]]
+        alone = list(self.runs("SingleStream").values())
         if not alone:
             return {"runs": []}
         seconds = [each for turn in alone[0].rounds for each in turn]
         rate = share * len(seconds) / sum(seconds)
         workload = scenario("Server", self.inputs, rate=rate, requests=self.effort.requests, seed=self.options.seed)
-        name = f"Server {share:g}"
-        found = self._time(name, workload, rounds=self.effort.server_rounds, runs=1, warmup=0)
-        return {**found, "rate": rate, "share": share, "reference": alone[0].subject}
+        found = self._time({f"Server {share:g}": workload}, rounds=self.effort.server_rounds, runs=1, warmup=0)
+        return {**found, "rate": rate, "reference": alone[0].subject}
 
 
 def writable(directory: Path) -> Path:

@@ -157,12 +157,6 @@ def _row(comparison: Comparison, contender: Contender, settings: Settings, peak:
     }
 
 
-def _runs(comparison: Comparison, workload: str) -> dict[str, Run]:
-    found = comparison.steps.get(f"time/{workload}") or {}
-    runs = [speed.read_run(each) for each in found.get("runs", [])]
-    return {run.subject: run for run in runs if run.rounds}
-
-
 def _speed(
     comparison: Comparison, contender: Contender, entrant: Entrant, settings: Settings, peak: float | None
 ) -> dict[str, Any]:
@@ -177,13 +171,13 @@ def _speed(
             ratios[workload] = speed.ratio(runs[reference.name], runs[name], settings)
 
     work = sum(flops(shape, 1, length) for length in inputs.lengths)
-    if name in (runs := _runs(comparison, "cold start")):
+    if name in (runs := comparison.runs("cold start")):
         found["start"] = speed.start(runs[name], settings)
-    if name in (runs := _runs(comparison, "SingleStream")):
+    if name in (runs := comparison.runs("SingleStream")):
         found["single_stream"] = speed.latency(runs[name], settings)
         found["single_stream"]["peak_bytes"] = runs[name].peak_bytes
         against("SingleStream", runs)
-    if name in (runs := _runs(comparison, "Offline")):
+    if name in (runs := comparison.runs("Offline")):
         times = speed.latency(runs[name], settings)
         real = sum(inputs.lengths)
         found["offline"] = {
@@ -198,7 +192,7 @@ def _speed(
         against("Offline", runs)
     for each in comparison.effort.server_shares:
         step = comparison.steps.get(f"time/Server {each:g}") or {}
-        if name in (runs := _runs(comparison, f"Server {each:g}")):
+        if name in (runs := comparison.runs(f"Server {each:g}")):
             alone = found["single_stream"]["mean"] if found["single_stream"] else 0.0
             found["server"].append(
                 {
@@ -210,7 +204,7 @@ def _speed(
                 }
             )
     for workload, batch in comparison.shapes.items():
-        if name in (runs := _runs(comparison, workload)):
+        if name in (runs := comparison.runs(workload)):
             times = speed.latency(runs[name], settings)
             work = flops(shape, batch.rows, batch.length, batch.masked)
             found["shapes"][workload] = {

@@ -21,10 +21,13 @@ class Effort:
     """Samples of each kind on which the effect of batch mates and padding is measured."""
     inputs: int
     """Texts that the scenarios answer, drawn from the text given."""
+    together: bool
+    """Whether one process of each model goes through SingleStream, Offline and the shapes: fewer starts, but nothing of
+    them to resume before all are done."""
     rounds: int
     """Turns of each model at each workload: what the intervals of speed rest on."""
     passes: int
-    """How often a turn goes through the texts."""
+    """How often a turn goes through the texts, or runs a shape."""
     server_shares: tuple[float, ...]
     """Arrival rates of the Server scenario, as shares of what the reference answers in a second."""
     requests: int
@@ -35,27 +38,22 @@ class Effort:
     """Fresh processes of each model for the cold start."""
     shapes: tuple[tuple[int, int], ...]
     """Rows and tokens of the batches of one length."""
-    shape_rounds: int
-    """Turns at each shape."""
-    shape_runs: int
-    """Runs in a turn at a shape."""
 
 
 FULL = Effort(
     name="full",
-    positions=4000,
-    pairs=2000,
-    stability=64,
-    inputs=64,
-    rounds=12,
+    positions=3000,
+    pairs=1000,
+    stability=24,
+    inputs=48,
+    together=False,
+    rounds=8,
     passes=1,
-    server_shares=(0.4, 0.8),
-    requests=128,
-    server_rounds=5,
-    starts=9,
+    server_shares=(0.5,),
+    requests=100,
+    server_rounds=4,
+    starts=7,
     shapes=((1, 16), (1, 32), (1, 128), (1, 512), (8, 128)),
-    shape_rounds=10,
-    shape_runs=5,
 )
 """For a report that others read: minutes for a small model, an hour for BERT-base with baselines."""
 
@@ -63,16 +61,15 @@ QUICK = Effort(
     name="quick",
     positions=500,
     pairs=60,
-    stability=6,
-    inputs=16,
+    stability=3,
+    inputs=10,
+    together=True,
     rounds=5,
-    passes=1,
+    passes=2,
     server_shares=(0.5,),
-    requests=40,
+    requests=30,
     server_rounds=2,
     starts=2,
     shapes=((1, 16), (1, 128)),
-    shape_rounds=5,
-    shape_runs=3,
 )
 """For a look: under a minute for the default model with a few variants, on two idle cores. Its intervals are wide."""

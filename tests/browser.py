@@ -1,0 +1,52 @@
+"""Headless Chromium for tests of pages: the browser of the system, driven by playwright-core from the npm registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "playwright-core@1.65.1"
+
+
+def chromium() -> str:
+    """Give the path of Chromium; on a machine of ours, such as CI, Debian's is installed when there is none."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found and shutil.which("apt-get") and os.geteuid() == 0:
+        install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
+        subprocess.run(["apt-get", "update"], check=False, capture_output=True, timeout=300)  # noqa: S607 — as the shell finds it
+        subprocess.run(install, check=False, capture_output=True, timeout=600)
+        found = shutil.which("chromium")
+    if not found:
+        pytest.skip("Chromium is not installed")
+    return found
+
+
+def playwright() -> Path:
+    """Give the directory that holds playwright-core: it drives the browser that is there and brings none."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("Node.js and npm are not installed")
+    place = ROOT / ".tools" / "playwright-core"
+    stamp = place / "installed"
+    if not (stamp.is_file() and stamp.read_text() == PACKAGE):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "package.json").write_text('{"private": true}\n')
+        npm = [str(shutil.which("npm")), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", PACKAGE]
+        done = subprocess.run(npm, cwd=place, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        stamp.write_text(PACKAGE)
+    return place
+
+
+def drive(program: Path, url: str, screenshots: Path) -> Any:
+    """Run a program of Node.js on a page; it takes playwright's place, the browser, the page and a directory."""
+    command = [str(shutil.which("node")), str(program), str(playwright()), chromium(), url, str(screenshots)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -1,0 +1,96 @@
+"""The page: what is in it, and what a browser makes of it."""
+
+import copy
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from bertport.compare.plots import plots
+from bertport.compare.report_html import html
+from bertport.compare.report_markdown import markdown
+from bertport.compare.sections import sections
+from tests import browser
+
+SCREENSHOTS = os.environ.get("BERTPORT_SCREENSHOTS")
+"""Where to keep the screenshots: docs/images, to renew those of the page."""
+LAYERS = {
+    "damage": 0.01,
+    "machine": "avx2",
+    "text": {},
+    "higher_precision": ["layer.1.output"],
+    "rows": [
+        {"name": f"layer.{number}.output", "inputs": 64, "outputs": 32, "damage": 0.001 * number, "saved_ms": 0.1}
+        for number in range(3)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def trained(document):
+    """The document as if its weights had been trained and quantization had left a table of layers: every section."""
+    found = copy.deepcopy(document)
+    found["bundles"][0] |= {"weights": "trained", "weights_reason": "", "sensitivity": {"noisy": LAYERS}}
+    found["against"] = {"created": "2026-01-01", "tolerance": {}, "changes": [], "not_compared": ["<b>it</b> & that"]}
+    found["recommendations"] = [{"bundle": "b", "goal": "Lowest latency", "choice": "noisy", "reason": "it is fast"}]
+    return found
+
+
+def test_every_section_is_in_both_pages(trained):
+    page, text = html(trained), markdown(trained)
+    titles = [each.title for each in sections(trained)]
+    for key in ("Summary", "Quality", "Differences from fp32", "Speed", "Bias", "Sensitivity of the layers"):
+        assert key in titles
+    for title in titles:
+        assert f"## {title}" in text
+        assert f">{title}</h2>" in page
+    assert len(plots(trained)) == page.count("<svg") == 4
+
+
+def test_nothing_is_taken_for_markup(trained):
+    assert "<b>it</b>" not in html(trained)
+    assert "&lt;b&gt;it&lt;/b&gt; &amp; that" in html(trained)
+    assert "\\<b\\>it" in markdown(trained)
+
+
+def test_figures_are_the_same_in_both_formats(trained):
+    numbers = re.findall(r"\d+\.\d+ \(\d+\.\d+ to \d+\.\d+\)", markdown(trained))
+    assert len(numbers) > 20
+    page = html(trained)
+    assert all(each in page for each in numbers)
+
+
+def test_plots_take_the_colour_and_the_names_of_the_page(trained):
+    drawn = "".join(each.svg for each in plots(trained))
+    assert "#010203" not in drawn
+    assert "currentColor" in drawn
+    ids = re.findall(r'\bid="([^"]*)"', drawn)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]*)\)", drawn)) <= set(ids)
+
+
+@pytest.mark.slow
+@pytest.mark.node
+@pytest.mark.timeout(900)
+def test_in_a_browser(trained, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(html(trained), encoding="utf-8")
+    screenshots = Path(SCREENSHOTS).resolve() if SCREENSHOTS else tmp_path
+    screenshots.mkdir(parents=True, exist_ok=True)
+    seen = browser.drive(Path(__file__).with_name("page.mjs"), path.as_uri(), screenshots)
+    assert {each for each in seen["requests"] if not each.startswith("data:")} == {path.as_uri()}
+    assert seen["complaints"] == []
+    assert seen["fits"] == {"light": True, "dark": True, "phone": True}
+    assert seen["colours"]["light"] == seen["colours"]["phone"] != seen["colours"]["dark"]
+    assert seen["headings"] == [each.title for each in sections(trained)]
+    assert len(seen["plots"]) == 4
+    assert all(seen["plots"])
+    assert seen["repeated"] == []
+    assert seen["dangling"] == []
+    assert seen["tables"] == seen["captions"] > 8
+    assert seen["rows"] == seen["rowHeads"]
+    assert seen["body"] in seen["inks"]
+    assert seen["pages"] > 10_000
+    for name in ("light", "dark", "phone"):
+        assert (screenshots / f"report-{name}.png").stat().st_size > 10_000
