@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from click.testing import CliRunner
 from bertport.runtime import cli
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.commands.predict import predict
+from bertport.runtime.commands.progress import describe
 from bertport.runtime.tasks import TASKS
 
 
@@ -137,6 +141,53 @@ def test_an_interrupt_ends_predict_without_a_traceback(tiny_bundle):
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert errors.strip() == "Aborted!"
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="only POSIX has pseudo-terminals")
+@pytest.mark.parametrize("source", ["file", "pipe"])
+def test_a_terminal_is_shown_how_far_predict_is(tiny_bundle, tmp_path, source):
+    """Standard error is a terminal and standard output is not: the answers are clean, and the line is erased."""
+    path = tmp_path / "lines.jsonl"
+    path.write_text('"a [MASK]"\n"no mask"\n' * 300)
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
+    command += [str(path)] if source == "file" else []
+    answers, said = [], b""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=theirs) as process:
+        os.close(theirs)
+        others = [threading.Thread(target=lambda: answers.append(process.stdout.read()))]
+        if source == "pipe":
+            others.append(
+                threading.Thread(target=lambda: (process.stdin.write(path.read_bytes()), process.stdin.close()))
+            )
+        for each in others:
+            each.start()
+        with suppress(OSError):  # Linux's way of saying that the other end is closed
+            while part := os.read(ours, 65536):
+                said += part
+        for each in others:
+            each.join()
+        process.wait(60)
+    os.close(ours)
+    lines = [json.loads(line) for line in answers[0].splitlines()]
+    assert [each["line"] for each in lines] == list(range(1, 601))
+    if source == "file":
+        assert b"% " in said
+        assert b"[#" in said or b"[." in said
+    assert b" lines, " in said
+    assert b" a second" in said
+    # The errors stand on lines of their own, and the last line is erased before the closing sentence.
+    errors = [line for line in said.split(b"\n") if b"bertport: line" in line]
+    assert len(errors) == 300
+    assert all(line.rpartition(b"\x1b[K")[2].startswith(b"bertport: line") for line in errors)
+    assert b"\x1b[Kbertport: error: 300 of 600 lines could not be answered" in said
+
+
+def test_no_terminal_is_shown_nothing(run):
+    assert run("predict", "fill-mask", "-m", "BUNDLE", stdin='"a [MASK]"\n').stderr == ""
+    assert describe(1200, 50, 200, 2.0) == "[######..................]  25%  1,200 lines, 600 a second, 6 s left"
+    assert describe(1200, 50, None, 2.0) == "1,200 lines, 600 a second"
 
 
 def test_a_target_that_is_replaced_is_a_warning_on_stderr(run):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import subprocess
+import sys
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from bertport.runtime import batching, load
 from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+from bertport.runtime.model import Model
 
 TEXTS = ["a [MASK]", "the king of [MASK] is old", "[MASK]", "x y z [MASK] w v", "b [MASK]", "[MASK] [MASK]"]
 
@@ -30,6 +35,34 @@ def test_plan_batches_each_input_once_without_padding_within_the_budget(lengths,
         sizes[lengths[batch[0]]] += 1
     for length, count in sizes.items():
         assert count == -(-lengths.count(length) // max(1, budget // length))
+
+
+@given(
+    st.lists(st.integers(1, 40), max_size=60),
+    st.integers(1, 200),
+    st.sampled_from([0.02, 0.05, 0.25]),
+    st.integers(1, 20),
+)
+def test_plan_joins_near_lengths_within_the_padding_allowed(lengths, budget, padding, rows):
+    batches = batching.plan(lengths, budget=budget, padding=padding, most_rows=rows)
+    assert sorted(itertools.chain.from_iterable(batches)) == list(range(len(lengths)))
+    widths = []
+    for batch in batches:
+        width = max(lengths[index] for index in batch)
+        assert width == lengths[batch[0]]
+        assert len(batch) <= rows
+        assert len(batch) == 1 or len(batch) * width <= budget
+        real = sum(lengths[index] for index in batch)
+        assert real >= (1 - padding) * len(batch) * width
+        widths.append(width)
+    assert widths == sorted(widths, reverse=True)
+    assert len(batches) <= len(batching.plan(lengths, budget=budget, most_rows=rows))
+
+
+def test_near_lengths_share_a_run():
+    assert batching.plan([40, 39, 39, 38, 20], budget=1024, padding=0.05) == [[0, 1, 2, 3], [4]]
+    assert batching.plan([40, 39, 39, 38, 20], budget=1024) == [[0], [1, 2], [3], [4]]
+    assert batching.plan([40, 39, 39, 38, 20], budget=120, padding=0.05) == [[0, 1, 2], [3], [4]]
 
 
 @given(st.lists(st.text(max_size=5), max_size=100))
@@ -109,6 +142,87 @@ def test_work_of_different_tasks_runs_in_one_batch(model):
     for answer in (mixed[1], mixed[4]):
         for ours, theirs in zip(answer, model.fill_mask("a b [MASK] [MASK]"), strict=True):
             assert [row["sequence"] for row in ours] == [row["sequence"] for row in theirs]
+
+
+def test_padding_behind_the_mask_changes_no_answer(model):
+    """fp32 sums in another order in another shape; nothing of the padding may come through."""
+    texts = ["a b c [MASK] d", "[MASK]", "the king of [MASK] is [MASK] and " + "old " * 20, "a [MASK]"]
+    works = model.bind("fill-mask").prepare(texts) + model.bind("features").prepare(["a b", "a b c d e f g h"])
+    works += model.bind("next-sentence").prepare([("a", "b c d"), ("x y z " * 9, "a")])
+    works += model.bind("features", pooling="mean").prepare(["a b"])
+    assert len({len(work.ids) for work in works}) > 3
+    for order in (works, works[::-1]):
+        for work, answer in zip(order, model.run(order), strict=True):
+            [alone] = model.run([work])
+            if isinstance(alone, np.ndarray):
+                assert alone.shape == answer.shape
+                np.testing.assert_allclose(answer, alone, atol=1e-5)
+            elif isinstance(alone, dict):
+                assert answer["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
+            else:
+                for ours, theirs in zip(np.ravel(answer), np.ravel(alone), strict=True):
+                    assert (ours["token"], ours["sequence"]) == (theirs["token"], theirs["sequence"])
+                    assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+
+
+def test_the_next_window_is_made_ready_while_the_graph_runs(model, monkeypatch):
+    """Where the provider leaves the CPU idle: order is kept, and each window is prepared once."""
+    monkeypatch.setattr("bertport.runtime.batching.MAX_WINDOW", 8)
+    monkeypatch.setattr("bertport.runtime.model.MAX_WINDOW", 8)
+    row = dataclasses.replace(model.graph.provider, overlap=True)
+    other = Model(model.bundle, model.variant, dataclasses.replace(model.graph, provider=row), model.tokens)
+    call = other.bind("features", pooling="mean")
+    texts = [f"{'a ' * (number % 5)}{number}" for number in range(50)]
+    threads = []
+
+    class Noting:
+        def prepare(self, inputs):
+            threads.append(threading.current_thread())
+            return call.prepare(inputs)
+
+    found = list(other.outcomes(Noting(), texts))
+    np.testing.assert_allclose(found, model.features(texts, pooling="mean"), atol=1e-5)
+    assert len(threads) == 7
+    assert threading.main_thread() not in threads
+    # An iterator is not read ahead.
+    threads.clear()
+    assert len(list(other.outcomes(Noting(), iter(texts)))) == 50
+    assert set(threads) == {threading.main_thread()}
+
+
+def test_an_endless_stream_is_answered_in_bounded_memory(tiny_bundle):
+    """In a process of its own: what was read and answered must not stay."""
+    program = (
+        "import itertools, sys, tracemalloc\n"
+        "from bertport.runtime import load\n"
+        "model = load(sys.argv[1], threads=1)\n"
+        "texts = (f'the {number} [MASK]' for number in itertools.count())\n"
+        "answers = model.predict('fill-mask', texts, top_k=1)\n"
+        "held = []\n"
+        "for upto in (3000, 3000):\n"  # the windows are of full size after the first 1,365
+        "    for _ in range(upto): next(answers)\n"
+        "    if not held: tracemalloc.start(); [next(answers) for _ in range(2048)]\n"
+        "    held.append(tracemalloc.get_traced_memory()[0])\n"
+        "print(*held)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tiny_bundle)], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after < before + 1_000_000
+
+
+def test_several_threads_may_ask_at_once(model):
+    """Different tasks, lengths and parameters, through one model."""
+    jobs = [("fill-mask", TEXTS, {"top_k": 3}), ("features", ["a b", "c"], {"pooling": "mean"})]
+    jobs += [("next-sentence", [("a", "b"), ("x y", "z")], {}), ("fill-mask", ["a [MASK]"], {"targets": ["king"]})]
+    jobs += [("fill-mask", ["x " * 300 + "[MASK]", "[MASK] " + "x " * 300], {"truncation": True})]
+    wanted = [str(list(model.outcomes(model.bind(task, **given), texts))) for task, texts, given in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        futures = [
+            pool.submit(lambda job=job: str(list(model.outcomes(model.bind(job[0], **job[2]), job[1]))))
+            for job in jobs * 12
+        ]
+    for number, future in enumerate(futures):
+        assert future.result() == wanted[number % len(jobs)]
 
 
 def test_mistakes_are_told_at_once(model):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +55,8 @@ def obstacle(provider: Provider) -> str | None:
         return None
     ort = onnxruntime()
     if provider.nvidia and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+        with redirect_stdout(StringIO()):  # it prints what it does not find where answers belong
+            ort.preload_dlls()
     found, advice = [], []
     gone = _missing(provider)
     # The driver is told of below, with more than that its library is missing.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from bertport.runtime.batching import FLUSH, Flush
 from bertport.runtime.commands.options import Chosen, model_options
+from bertport.runtime.commands.progress import Progress, size_of
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
 if TYPE_CHECKING:
@@ -48,14 +50,17 @@ def predict(
     """
     model = chosen.load()
     call = model.bind(task, **dict(map(_parameter, parameters)))
-    numbers: list[int] = []  # of the lines read and not yet answered, of which there are no more than a window
+    # Numbers and ends of the lines read and not yet answered, of which there are no more than a window.
+    places: deque[tuple[int, int]] = deque()
     failed = answered = 0
-    with _open(file) as stream:
-        for outcome in model.outcomes(call, _values(_lines(stream), numbers)):
-            number = numbers.pop(0)
+    with _open(file) as stream, Progress(size_of(stream)) as progress:
+        for outcome in model.outcomes(call, _values(_lines(stream), places)):
+            number, end = places.popleft()
             answered += 1
+            progress.update(answered, end)
             if isinstance(outcome, BertportError):
                 failed += 1
+                progress.clear()
                 click.echo(f"bertport: line {number}: {outcome.message}", err=True)
                 click.echo(json.dumps({"line": number, "error": outcome.message}, ensure_ascii=False))
             else:
@@ -75,16 +80,17 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes | Flush]:
     yield rest
 
 
-def _values(lines: Iterable[bytes | Flush], numbers: list[int]) -> Iterator[object]:
-    """Read JSON lines, noting the numbers of those that are not blank; a bad one becomes its error."""
-    number = 0
+def _values(lines: Iterable[bytes | Flush], places: deque[tuple[int, int]]) -> Iterator[object]:
+    """Read JSON lines, noting number and end of those that are not blank; a bad one becomes its error."""
+    number = end = 0
     for line in lines:
         if isinstance(line, Flush):
             yield line
             continue
         number += 1
+        end += len(line) + 1
         if line.strip():
-            numbers.append(number)
+            places.append((number, end))
             yield _value(line)
 
 

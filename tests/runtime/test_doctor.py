@@ -1,0 +1,111 @@
+"""doctor: what works here and what does not, in words and in JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.runtime import cli, doctor
+from bertport.runtime.machine import cpu
+from bertport.runtime.providers import PROVIDERS
+
+
+@pytest.fixture
+def run(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(doctor, "SIZE", 64)  # of the matrices: the figure is not tested
+
+    def invoke(*arguments):
+        place = [str(tiny_bundle) if each == "BUNDLE" else str(each) for each in arguments]
+        return CliRunner().invoke(cli.app, ["doctor", *place], catch_exceptions=False)
+
+    return invoke
+
+
+def test_a_healthy_installation(run, tiny_bundle):
+    done = run("BUNDLE", "--json")
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert said["ok"]
+    assert said["onnxruntime"]["problem"] is None
+    assert said["onnxruntime"]["wheel"].split()[0] in said["onnxruntime"]["recorded"]
+    assert said["machine"]["instruction_set"] == cpu().instruction_set
+    assert said["machine"]["usable_cores"] > 0
+    assert said["machine"]["memory_bytes"] > 1 << 28
+    assert said["providers"].keys() == PROVIDERS.keys()
+    assert said["providers"]["cpu"] == {"works": True}
+    for name, each in said["providers"].items():
+        assert each["works"] or f"provider {name!r} is not available here" in each["reason"]
+        assert each["works"] or "install" in each["reason"]
+    assert said["bundle"]["path"] == str(tiny_bundle)
+    assert said["bundle"]["variant"] == "fp32"
+    assert said["bundle"]["nodes"]["CPUExecutionProvider"] > 20
+    assert said["speed"]["task"] == "fill-mask"
+    assert said["speed"]["texts_per_second"] > 1
+    assert said["speed"]["matmul_gflops"] > 0
+
+
+def test_in_words(run):
+    done = run("BUNDLE")
+    assert done.exit_code == 0
+    for said in (
+        "ONNX Runtime",
+        "providers",
+        "cpu",
+        "works",
+        "every file as it was exported",
+        "texts a second",
+        "ready",
+    ):
+        assert said in done.stdout
+
+
+def test_a_damaged_bundle_is_told_and_fails(run, edited):
+    bundle = edited()
+    (bundle / "vocab.txt").write_text("changed")
+    done = run(bundle, "--json")
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    assert not said["ok"]
+    assert "vocab.txt is not the file that was exported" in said["bundle"]["problem"]
+    assert said["providers"]["cpu"]["works"]
+    done = run(bundle)
+    assert done.exit_code == 1
+    assert "vocab.txt is not the file that was exported" in done.stdout
+    assert done.stdout.rstrip().endswith("not ready: see above")
+
+
+def test_no_bundle_is_told(run, tmp_path):
+    done = run(tmp_path / "nowhere")
+    assert done.exit_code == 1
+    assert "no bundle at" in done.stdout
+
+
+def test_two_wheels_over_each_other_are_told(run, monkeypatch):
+    known = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.31.1" if name == "onnxruntime-gpu" else known(name))
+    said = json.loads(run("BUNDLE", "--json").stdout)
+    assert (
+        "2 wheels of ONNX Runtime are installed over each other (onnxruntime, onnxruntime-gpu)"
+        in (said["onnxruntime"]["problem"])
+    )
+    assert not said["ok"]
+
+
+def test_without_onnx_runtime(run, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    done = run("BUNDLE", "--json")
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    assert "pip install 'bertport[cpu]'" in said["onnxruntime"]["problem"]
+    assert said["providers"] == {}
+    assert "not ready" in run("BUNDLE").stdout
+
+
+def test_memory_is_no_more_than_the_containers_limit(tmp_path):
+    limit = tmp_path / "memory.max"
+    limit.write_text("1048576\n")
+    assert doctor.usable_memory(limit) == 1048576
+    limit.write_text("max\n")
+    assert doctor.usable_memory(limit) == doctor.usable_memory(tmp_path / "none") > 1048576
