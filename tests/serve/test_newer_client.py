@@ -34,7 +34,7 @@ def test_the_newer_client(server, model, tmp_path):
     place = tmp_path / "venv"
     venv.create(place, with_pip=True)
     python = place / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT]
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT, "numpy"]
     done = subprocess.run(install, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         pytest.skip(f"{REQUIREMENT} could not be installed: {done.stderr.strip().splitlines()[-1]}")

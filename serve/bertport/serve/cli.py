@@ -69,8 +69,20 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
     envvar="BERTPORT_CORS_ORIGIN",
     help="Origin of pages that may call the server; may be repeated.  [default: none]",
 )
-@option("--warm-up/--no-warm-up", default=True, envvar="BERTPORT_WARM_UP", help="Run every bucket before serving.")
-@option("--access-log/--no-access-log", default=True, envvar="BERTPORT_ACCESS_LOG", help="Log every request.")
+@option(
+    "--warm-up/--no-warm-up",
+    default=True,
+    show_default=True,
+    envvar="BERTPORT_WARM_UP",
+    help="Run every bucket before serving.",
+)
+@option(
+    "--access-log/--no-access-log",
+    default=True,
+    show_default=True,
+    envvar="BERTPORT_ACCESS_LOG",
+    help="Log every request.",
+)
 @option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
