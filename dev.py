@@ -113,6 +113,17 @@ def everything() -> None:
 
 
 def bench(*arguments: str) -> None:
+    """Measure speed against peers and then the cold start; rewrite docs/performance.md and docs/cold-start.md."""
+    call(executable(environment("dev"), "python"), "bench/performance.py", *arguments)
+    cold_start()
+
+
+def bench_quick(*arguments: str) -> None:
+    """Measure the default model's speed in less than five minutes; the page goes to out/bench/quick."""
+    call(executable(environment("dev"), "python"), "bench/performance.py", "--quick", *arguments)
+
+
+def cold_start(*arguments: str) -> None:
     """Measure the cold start against transformers and rewrite docs/cold-start.md."""
     call(executable(environment("dev"), "python"), "bench/cold_start.py", *arguments)
 
@@ -212,7 +223,9 @@ COMMANDS = {
     "docs": (docs, "write what the examples print into README.md and docs/", False),
     "check": (check, "ruff, its formatter and mypy --strict", False),
     "all": (everything, "check, slow and test: what .ci/run does after demo", False),
-    "bench": (bench, "measure the cold start and rewrite docs/cold-start.md", True),
+    "bench": (bench, "measure speed against peers, and the cold start; rewrites both pages", True),
+    "bench-quick": (bench_quick, "measure the default model's speed in less than five minutes", True),
+    "bench-cold-start": (cold_start, "measure the cold start and rewrite docs/cold-start.md", True),
 }
 
 if __name__ == "__main__":
