@@ -1,0 +1,315 @@
+"""Serving measured: throughput against offline, CPU a request, overload, the end under load, a soak, and a peer.
+
+    python bench/serving.py [--bundle NAME=DIR]... [--rounds 5] [--seconds 20] [--soak-seconds 300] [--quick] [--check]
+
+The load comes from a second process on the same machine, while the machine's lock is held. Writes
+docs/data/serving.json, docs/images/serving-memory.svg, and the section of docs/serving.md between its marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bertport.compare.machine import describe_machine, machine_lock
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.embedded import default_bundle
+from bertport.runtime.tokens import Encoded, Tokens
+from serving_report import check, plot_memory, section, write_section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+PYTHON = sys.executable
+CLIENTS = 64
+OVERLOAD = 5
+TIMEOUT = 30
+TICKS = os.sysconf("SC_CLK_TCK")
+
+OFFLINE = """
+import json, sys, time
+from bertport.runtime import load
+texts = [json.loads(line)["inputs"] for line in open(sys.argv[3], encoding="utf-8")]
+model = load(sys.argv[1], variant=sys.argv[2])
+list(model.predict("fill-mask", texts[:64]))
+end, done = time.perf_counter() + float(sys.argv[4]), 0
+began, cpu = time.perf_counter(), time.process_time()
+while time.perf_counter() < end:
+    done += len(list(model.predict("fill-mask", texts)))
+seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+print(json.dumps({"texts_per_s": done / seconds, "cpu_ms_per_text": 1e3 * cpu / done}))
+"""
+
+
+class Process:
+    """A server under measurement, ours or the peer."""
+
+    def __init__(self, command: Sequence[str | Path]) -> None:
+        self.process = subprocess.Popen(
+            [str(each) for each in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.port = 0
+        self.log: list[str] = []
+
+    def serves(self) -> Process:
+        """Wait until `bertport serve` is ready, and read its port from the log."""
+        assert self.process.stderr is not None  # noqa: S101 — asked for above
+        for line in self.process.stderr:
+            said = json.loads(line) if line.startswith("{") else {"message": line}
+            if said["message"] == "listening":
+                self.port = int(said["url"].rpartition(":")[2])
+            if said["message"] == "ready":
+                # Read on, so that a full pipe never stops the server.
+                threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True).start()
+                return self
+        message = f"the server ended: {self.process.wait()}"
+        raise RuntimeError(message)
+
+    def prints_its_port(self) -> Process:
+        """Wait until the peer is ready."""
+        assert self.process.stdout is not None  # noqa: S101 — asked for above
+        self.port = int(self.process.stdout.readline())
+        return self
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    @property
+    def resident(self) -> int:
+        """Bytes resident now."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]) * 4096
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        """End it, and give the exit code."""
+        self.process.send_signal(sig)
+        code = self.process.wait(TIMEOUT + 30)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+
+def serve(bundle: Path, variant: str) -> Process:
+    """Start our server."""
+    options = ["--variant", variant, "--port", "0", "--request-timeout", str(TIMEOUT), "--no-access-log"]
+    return Process([PYTHON, "-m", "bertport.runtime", "serve", bundle, *options]).serves()
+
+
+def load(port: int, bodies: Path, seconds: float, *options: object) -> subprocess.Popen[str]:
+    """Start the clients."""
+    command = [PYTHON, HERE / "serving_load.py", "--port", port, "--bodies", bodies, "--seconds", seconds, *options]
+    return subprocess.Popen([str(each) for each in command], stdout=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for what a program prints as JSON."""
+    out, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, out)
+    value: dict[str, Any] = json.loads(out)
+    return value
+
+
+def under_load(server: Process, bodies: Path, seconds: float, *options: object) -> dict[str, Any]:
+    """Give throughput, latency and the server's CPU a request under load."""
+    said(load(server.port, bodies, min(3, seconds), *options))  # until the caches and the arena are as they stay
+    before = server.cpu_s
+    seen = said(load(server.port, bodies, seconds, *options))
+    used = server.cpu_s - before
+    good = sorted(seen["seconds"].get("200", []))
+    answers = sum(seen["outcomes"].values())
+    return {
+        "requests_per_s": len(good) / seen["wall_s"],
+        "cpu_ms_per_request": 1e3 * used / max(1, answers),
+        "client_cpu_s": seen["own_cpu_s"],
+        "outcomes": seen["outcomes"],
+        **{name: 1e3 * _quantile(good, share) for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99))},
+    }
+
+
+def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Measure offline and serving in turns; each round both, in one order and the next time in the other."""
+    found = []
+    for number in range(rounds):
+        result: dict[str, Any] = {}
+        for kind in ("offline", "serving")[:: 1 if number % 2 == 0 else -1]:
+            if kind == "offline":
+                command = [PYTHON, "-c", OFFLINE, str(bundle), variant, str(bodies), str(seconds)]
+                result[kind] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            else:
+                server = serve(bundle, variant)
+                result[kind] = under_load(server, bodies, seconds, "--clients", CLIENTS)
+                result["exit_code"] = server.stop()
+        found.append(result)
+    return found
+
+
+def overload(bundle: Path, variant: str, bodies: Path, rate: float, seconds: float) -> dict[str, Any]:
+    """Ask for five times what it can do, and then see whether it is as fast as before."""
+    server = serve(bundle, variant)
+    before = under_load(server, bodies, seconds, "--clients", CLIENTS)
+    seen = said(load(server.port, bodies, seconds, "--rate", OVERLOAD * rate))
+    after = under_load(server, bodies, seconds, "--clients", CLIENTS)
+    server.stop()
+    accepted = seen["seconds"].get("200", [])
+    return {
+        "rate": OVERLOAD * rate,
+        "outcomes": seen["outcomes"],
+        "slowest_accepted_s": max(accepted, default=0),
+        "refusal_p50_ms": 1e3 * median(seen["seconds"].get("429", [0])),
+        "before_requests_per_s": before["requests_per_s"],
+        "after_requests_per_s": after["requests_per_s"],
+    }
+
+
+def ended(bundle: Path, variant: str, bodies: Path, seconds: float) -> dict[str, Any]:
+    """Send SIGTERM in the middle of a load."""
+    server = serve(bundle, variant)
+    clients = load(server.port, bodies, seconds, "--clients", CLIENTS)
+    time.sleep(seconds / 2)
+    code = server.stop()
+    return {"exit_code": code, "outcomes": said(clients)["outcomes"]}
+
+
+def soaked(bundle: Path, variant: str, bodies: Path, seconds: float) -> dict[str, Any]:
+    """Watch the server's memory while honest and hostile clients are at it."""
+    server = serve(bundle, variant)
+    command = [PYTHON, HERE / "serving_soak.py", "--port", server.port, "--bodies", bodies, "--seconds", seconds]
+    clients = subprocess.Popen([str(each) for each in command], stdout=subprocess.PIPE, text=True)
+    memory = []
+    began = time.monotonic()
+    while clients.poll() is None:
+        memory.append((round(time.monotonic() - began, 1), server.resident))
+        time.sleep(max(0.1, min(1.0, seconds / 100)))
+    seen = said(clients)
+    code = server.stop()
+    errors = [line for line in server.log if '"level":"error"' in line]
+    return {**seen, "memory": memory, "exit_code": code, "errors_logged": len(errors)}
+
+
+def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
+    bundle: Path, variant: str, bodies: Path, rounds: int, seconds: float, scratch: Path
+) -> list[dict[str, Any]]:
+    """Measure ours against transformers' pipeline behind the same framework, in turns."""
+    from restore import restore
+
+    checkpoint = restore(bundle, scratch / "checkpoint")
+    found = []
+    for number in range(rounds):
+        result = {}
+        for kind in ("ours", "pipeline")[:: 1 if number % 2 == 0 else -1]:
+            if kind == "ours":
+                server = serve(bundle, variant)
+            else:
+                server = Process([PYTHON, HERE / "serving_peer.py", checkpoint]).prints_its_port()
+            result[kind] = under_load(server, bodies, seconds, "--clients", CLIENTS)
+            server.stop(signal.SIGTERM if kind == "ours" else signal.SIGKILL)
+        found.append(result)
+    return found
+
+
+def make_bodies(path: Path, bundle: Bundle, count: int = 1024) -> Path:
+    """Write bodies of real lengths: sentences of the held-out text that the model takes, one word of each hidden."""
+    tokens = Tokens.read(bundle)
+    text = (ROOT / "data" / "evaluation.txt").read_text(encoding="utf-8")
+    chosen = random.Random(0)  # noqa: S311 — repeatable
+    texts = []
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        words = sentence.split()
+        if len(words) > 2:  # noqa: PLR2004 — less is a heading
+            words[chosen.randrange(len(words))] = tokens.mask_token
+            texts.append(" ".join(words))
+    fit = [text for text, encoded in zip(texts, tokens.encode(texts), strict=True) if isinstance(encoded, Encoded)]
+    bodies = [json.dumps({"inputs": text}) for text in chosen.sample(fit, min(count, len(fit)))]
+    path.write_text("\n".join(bodies) + "\n", encoding="utf-8")
+    return path
+
+
+def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Measure every bundle's default variant; overload, end, soak and peer on the first bundle."""
+    result: dict[str, Any] = {
+        "machine": dataclasses.asdict(describe_machine()),
+        "clients": CLIENTS,
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "throughput": {},
+    }
+    rounds, seconds = arguments.rounds, arguments.seconds
+    for name, path in bundles.items():
+        variant = arguments.variant or default_variant(path)
+        bodies = make_bodies(scratch / f"{len(result['throughput'])}.jsonl", Bundle.open(path))
+        found = throughput(path, variant, bodies, rounds, seconds)
+        result["throughput"][name] = {"variant": variant, "rounds": found}
+    name, path = next(iter(bundles.items()))
+    variant, bodies = result["throughput"][name]["variant"], scratch / "0.jsonl"
+    rate = median(each["serving"]["requests_per_s"] for each in result["throughput"][name]["rounds"])
+    result["overload"] = overload(path, variant, bodies, rate, seconds)
+    result["end"] = ended(path, variant, bodies, min(6, seconds))
+    if arguments.peer:
+        result["peer"] = peers(path, variant, bodies, rounds, seconds, scratch)
+    result["soak"] = soaked(path, variant, bodies, arguments.soak_seconds)
+    return result
+
+
+def default_variant(path: Path) -> str:
+    """Give the variant that `load` takes here."""
+    program = "import sys; from bertport.runtime import load; print(load(sys.argv[1]).variant)"
+    done = subprocess.run([PYTHON, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+
+
+def main() -> None:
+    """Measure, write, and with --check fail where a bar is missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", action="append", default=[], metavar="NAME=DIR", help="the embedded when not given")
+    parser.add_argument("--variant", help="of every bundle; what load() takes when not given")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--soak-seconds", type=float, default=300)
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave transformers out")
+    parser.add_argument("--quick", action="store_true", help="one short round of all: to see that it works")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs", help="where the report is written")
+    parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds, arguments.soak_seconds = 1, 2, 5
+    pairs = [each.partition("=") for each in arguments.bundle]
+    bundles = {name: Path(path).resolve() for name, _, path in pairs} or {"default": default_bundle()}
+    # A quick run measures nothing, so nothing has to pause for it.
+    with tempfile.TemporaryDirectory() as scratch, nullcontext() if arguments.quick else machine_lock():
+        result = measure(bundles, arguments, Path(scratch))
+    for folder in ("data", "images"):
+        (arguments.output / folder).mkdir(parents=True, exist_ok=True)
+    plot_memory(result["soak"]["memory"], arguments.output / "images" / "serving-memory.svg")
+    (arguments.output / "data" / "serving.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_section(arguments.output / "serving.md", section(result))
+    print(section(result))
+    if arguments.check:
+        check(result)
+
+
+if __name__ == "__main__":
+    main()
