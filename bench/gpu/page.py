@@ -1,0 +1,81 @@
+"""The page docs/gpu.md: what was measured on a GPU, and what has never run on hardware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NEVER = (
+    ("CUDA", "fp16 by default, outputs bound to the device, words chosen on it, arena limits"),
+    ("TensorRT", "profiles, engine and timing cache, cold and warm start, fp16 and QDQ INT8"),
+    ("arm64", "every CPU figure and test is from x86-64"),
+)
+PAGE = """# On a GPU
+
+`provider="cuda"` and `provider="tensorrt"` are rows of the same table as `cpu`, and as strict: [runtime.md](runtime.md)
+says how. This page lists what has run on hardware. `python bench/gpu/run.py page` writes it.
+
+{body}
+## What is done there
+
+- **CUDA** gets the fp16 variant where the bundle has one (`bertport quantize BUNDLE --recipe fp16`). Inputs and outputs
+  are bound to the device. For fill-mask the graph gains LogSoftmax and TopK when it is loaded, so that a few numbers
+  leave the device for each mask and not the vocabulary's logits. The arena grows by what is asked for and holds at most
+  4 GiB (`gpu_mem_limit`); fp32 is computed without TF32 (`use_tf32`). ONNX Runtime gives each session a stream of its
+  own.
+- **TensorRT** takes graphs of standard operators: fp32, fp16, or the QDQ variant `int8-static`. A fused graph is
+  refused with the variant to use instead. One optimization profile covers every length from 1 to the bundle's longest
+  and is tuned for 128 tokens: ONNX Runtime's provider builds several but runs only the first (ort#31624). Engines are
+  kept under the user's cache directory (`XDG_CACHE_HOME`), by graph, shapes, precision, options, GPU and versions; the
+  timing cache by GPU and versions. A build that takes minutes is announced on standard error, with its progress.
+- Both: a compute node that was left to another provider is an error; shape nodes on the CPU, and TopK on CUDA under
+  TensorRT, are not.
+
+## Measuring
+
+```sh
+python bench/gpu/run.py prepare kit    # on a machine with a network and bertport[dev]
+python bench/gpu/run.py run kit        # on a machine with CUDA 13's driver, without a network
+```
+
+`run` installs the kit's wheels, runs the tests marked `gpu`, and measures fp32, fp16 and QDQ INT8 on both providers
+against PyTorch in fp16, eager and compiled, on the same GPU: milliseconds of fixed shapes, the share of the measured
+fp16 matmul peak, and the difference of both heads from fp32 on the CPU.
+"""
+
+
+def page(found: dict[str, Any] | None) -> str:
+    """Give the page as Markdown, with figures where there are any."""
+    if found is None:
+        rows = "\n".join(f"| {name} | {what} |" for name, what in NEVER)
+        body = (
+            "## Never run on hardware\n\nNo machine with a GPU, and none with an Arm processor, was at hand. What "
+            "needs none is tested: the options that are made, the refusals with the real `onnxruntime-gpu` wheel, the "
+            "words chosen in the graph (on the CPU), outputs bound to a device (to the CPU), where engines are kept.\n\n"
+            f"| | never run |\n|---|---|\n{rows}\n\n"
+        )
+        return PAGE.format(body=body)
+    measured = [row for row in found["rows"] if "failed" not in row]
+    failed = [row for row in found["rows"] if "failed" in row]
+    gpu = ", ".join(measured[0]["gpu"]) if measured else "no GPU"
+    passed = "passed" if found["tests_passed"] else "FAILED"
+    parts = [f"## Measured\n\n{gpu}. The tests marked `gpu` {passed}.\n"]
+    if measured:
+        sizes = list(measured[0]["shapes"])
+        parts.append(f"| ms (share of the fp16 peak) | {' | '.join(sizes)} | top-1 | KL | NSP flips |")
+        parts.append(f"|---|{'---:|' * (len(sizes) + 3)}")
+        for row in measured:
+            cells = [f"{each['ms']:.2f} ({each['gflops'] / row['peak_gflops']:.0%})" for each in row["shapes"].values()]
+            near = row["fidelity"]
+            cells += [f"{near['top1_agreement']:.1%}", f"{near['kl']:.2g}", f"{near['nsp_flips']:.1%}"]
+            parts.append(f"| {row['row']} | {' | '.join(cells)} |")
+        for row in measured:
+            if "load_s" in row:
+                cold, warm = row["load_s"]
+                parts.append(f"\n{row['row']}: loaded in {cold:.1f} s, the second time in {warm:.1f} s.")
+    parts += [f"\n{row['row']} did not run: {row['failed']}" for row in failed]
+    ran = {row["row"].rpartition(":")[2] for row in measured}
+    never = [(name, what) for name, what in NEVER if name.lower() not in ran]
+    if never:
+        parts.append("\n## Never run on hardware\n\n| | never run |\n|---|---|")
+        parts += [f"| {name} | {what} |" for name, what in never]
+    return PAGE.format(body="\n".join(parts) + "\n\n")
