@@ -235,6 +235,15 @@ def measure_shapes(
     return rows
 
 
+def measure_choices(model: Prepared, texts: list[Any], *, rounds: int) -> dict[str, list[float]]:
+    """Try other settings of bertport's own than those it ships with."""
+    program = str(ROOT / "bench" / "performance_choices.py")
+    command = [sys.executable, program, str(model.bundle), model.variants[-1], str(rounds)]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True)
+    found: dict[str, list[float]] = json.loads(done.stdout)
+    return found
+
+
 def lengths_of(bundle: Path, inputs: dict[str, list[Any]]) -> dict[str, list[int]]:
     """Count the tokens of each input."""
     tokens = Tokens.read(Bundle.open(bundle))
@@ -292,6 +301,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
                 "lengths": lengths_of(model.bundle, inputs),
                 "rows": rows,
                 "shapes": shapes,
+                "choices": measure_choices(model, inputs["fill-mask"], rounds=given.rounds),
             }
     result["machine"] = dataclasses.asdict(describe_machine(matmul_gflops=max(peaks)))
     result["matmul_gflops_over_time"] = peaks

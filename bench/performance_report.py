@@ -303,7 +303,18 @@ def _section(name: str, model: dict[str, Any], found: dict[str, Any]) -> str:
         "### Fixed shapes\n\nThe graph alone, on random ids; bertport decodes one position in each row, others all.\n\n"
         f"{_table(columns, rows)}\n"
     )
+    parts.append(_choices(model))
     return "\n".join(parts) + "\n"
+
+
+def _choices(model: dict[str, Any]) -> str:
+    """Show what bertport's own settings are worth: throughput of each beside the others of its kind."""
+    count = len(model["lengths"]["fill-mask"])
+    rows = [(name, f"{count / median(seconds):.1f}") for name, seconds in model["choices"].items()]
+    return (
+        f"### Settings\n\nfill-mask with the variant {model['variants'][-1]}, one setting changed at a time from what "
+        f'bertport ships with (`describe()["batching"]`).\n\n{_table(("", "texts/s"), rows)}\n'
+    )
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

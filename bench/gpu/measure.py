@@ -126,10 +126,11 @@ def main() -> None:
     """Measure one row."""
     from bertport.runtime.libraries import driver
 
-    (kind, *rest), kit = sys.argv[1].split(":"), Path(sys.argv[2])
+    kind, how, *on = sys.argv[1].split(":")
+    kit = Path(sys.argv[2])
     manifest = json.loads((kit / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     shape = manifest["architecture"]
-    run, facts = bertport(*rest, kit) if kind == "bertport" else torch_model(*rest, kit)
+    run, facts = bertport(how, on[0], kit) if kind == "bertport" else torch_model(how, kit)
     names = ["logits", "seq_relationship_logits"]
     # What the runtime fetches for fill-mask: the words chosen on the device.
     fetched = ["best_ids", "best_log_probabilities"] if kind == "bertport" else names

@@ -50,7 +50,7 @@ def page(found: dict[str, Any] | None) -> str:
         body = (
             "## Never run on hardware\n\nNo machine with a GPU, and none with an Arm processor, was at hand. What "
             "needs none is tested: the options that are made, the refusals with the real `onnxruntime-gpu` wheel, the "
-            "words chosen in the graph (on the CPU), outputs bound to a device (to the CPU), where engines are kept.\n\n"
+            "words chosen in the graph (on the CPU), outputs bound to a device (the CPU), where engines are kept.\n\n"
             f"| | never run |\n|---|---|\n{rows}\n\n"
         )
         return PAGE.format(body=body)

@@ -1,0 +1,67 @@
+"""How bertport's own batching and threading were chosen: the same texts under each setting, taking turns.
+
+    python bench/performance_choices.py BUNDLE VARIANT ROUNDS < inputs.json       # a process of performance.py
+
+Prints one line of JSON: seconds of each round by setting. The settings are rows of the table of providers, changed one
+at a time from what is shipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime import load
+from bertport.runtime.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PADDINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
+BUDGETS = (128, 256, 512, 1024, 2048, 4096)
+REPEAT = 12
+"""How often the inputs are repeated for `overlap`, which needs more of them than a window holds."""
+
+
+def settings(model: Model) -> dict[str, tuple[Model, int]]:
+    """Name the settings: a model with each, and how often its inputs are repeated."""
+
+    def changed(**changes: Any) -> Model:  # noqa: ANN401 — fields of a provider's row
+        row = dataclasses.replace(model.graph.provider, **changes)
+        graph = dataclasses.replace(model.graph, provider=row)
+        return Model(model.bundle, model.variant, graph, model.tokens)
+
+    found = {f"padding up to {each:.0%}": (changed(padding=each), 1) for each in PADDINGS}
+    found |= {f"{each} tokens in a batch": (changed(batch_tokens=each), 1) for each in BUDGETS}
+    found["tokenizing after running"] = (changed(overlap=False), REPEAT)
+    found["tokenizing while running"] = (changed(overlap=True), REPEAT)
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    path, variant, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    texts = json.load(sys.stdin)
+    plain = load(path, variant=variant, provider="cpu")
+    rows = settings(plain)
+    took: dict[str, list[float]] = {name: [] for name in rows}
+    for number in range(rounds + 1):
+        for name in list(rows) if number % 2 == 0 else list(rows)[::-1]:
+            model, repeat = rows[name]
+            seconds = _timed(lambda model=model, repeat=repeat: list(model.predict("fill-mask", texts * repeat)))  # type: ignore[misc]  # the defaults bind
+            if number:  # the first round warms up
+                took[name].append(seconds / repeat)
+    print(json.dumps(took))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
