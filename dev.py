@@ -51,7 +51,7 @@ def main() -> None:
 def usage() -> str:
     """Give the help text: one line per command."""
     rows = [
-        "  {:<22}{}".format(name + (" [ARGUMENT...]" if passes_on else ""), text)
+        "  {:<31}{}".format(name + (" [ARGUMENT...]" if passes_on else ""), text)
         for name, (_, text, passes_on) in COMMANDS.items()
     ]
     return "\n".join(["usage: python3 dev.py COMMAND", "", "commands:", *rows])
