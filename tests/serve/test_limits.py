@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import struct
 import time
 import zlib
 
@@ -140,6 +141,18 @@ def test_a_body_cut_short_costs_nothing(small):
     small.until(lambda: small.metric("bertport_failures_total", reason="client_gone") == gone + 1)
     assert small.metric("bertport_tokens_total") == before
     assert small.metric("bertport_requests_active") == 0
+
+
+def test_clients_that_reset_their_connection_leave_no_error(small):
+    body = json.dumps({"inputs": ["[MASK] a b c d"] * 8}).encode()
+    for number in range(60):
+        with connected(small) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(head(len(body)) + body)
+            time.sleep(0.0005 * (number % 10))
+    small.until(lambda: small.metric("bertport_requests_active") == 0)
+    assert small.post("/", ASK)[0] == 200
+    assert not [line for line in small.lines if line["level"] == "error"]
 
 
 def test_a_body_that_takes_too_long_is_408(tiny_bundle):

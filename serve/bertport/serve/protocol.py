@@ -19,6 +19,36 @@ WRITE_SECONDS = 60.0
 """For a client to read an answer, once all of it is written."""
 
 
+class Guarded:
+    """A transport that takes no notice of what is done to it once it is closed, as asyncio's own.
+
+    uvloop's raises RuntimeError, and there is a moment between a client's leaving and the protocol's knowing of it.
+    """
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 — whatever the transport has
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, while there is somebody to read."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Closes connections whose head is too large or too slow, and those whose client does not read.
 
@@ -36,7 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Refuse what is too many."""
-        super().connection_made(transport)
+        super().connection_made(Guarded(transport))  # type: ignore[arg-type]  # all that uvicorn uses of one
         if len(self.connections) > self.max_connections:
             self._refuse(b"429 Too Many Requests", b"too many connections", b"retry-after: 1\r\n")
             return
