@@ -128,6 +128,27 @@ def cold_start(*arguments: str) -> None:
     call(executable(environment("dev"), "python"), "bench/cold_start.py", *arguments)
 
 
+def system() -> None:
+    """Install Debian's qemu-user where the overflow test needs it; that test says why it skips where this cannot."""
+    flags = Path("/proc/cpuinfo")
+    if not flags.is_file() or "vnni" not in flags.read_text(encoding="utf-8", errors="replace"):
+        say("this CPU's own 8-bit products overflow, or it is no x86 CPU: no emulator is needed")
+        return
+    if shutil.which("qemu-x86_64"):
+        return
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        say("qemu-user is not installed, which takes root and apt-get: the overflow test will skip")
+        return
+    quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    install = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", "qemu-user"]
+    for command in (install, ["apt-get", "update", "-qq"], install):
+        done = subprocess.call(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if done == 0 and command is install:
+            say("installed qemu-user for the overflow test")
+            return
+    say("apt-get could not install qemu-user: the overflow test will skip")
+
+
 def environment(name: str) -> Path:
     """Make the virtual environment `name` unless it is there and up to date, and give its directory."""
     directory, extra, with_torch = ENVIRONMENTS[name]
@@ -220,6 +241,7 @@ COMMANDS = {
     "demo": (demo, "answer with the embedded default model (no PyTorch)", False),
     "test": (test, "run the tests; arguments go to pytest", True),
     "slow": (slow, "run the tests that take minutes", False),
+    "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
     "check": (check, "ruff, its formatter and mypy --strict", False),
     "all": (everything, "check, slow and test: what .ci/run does after demo", False),

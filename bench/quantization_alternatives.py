@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,20 +14,20 @@ from bertport.quantize.fitted import FittedWeights
 from bertport.quantize.floating import finish
 from bertport.quantize.int8 import Int8Emitter, WeightCache
 from bertport.quantize.layer_times import linears
+from bertport.quantize.ranges import DEFAULT_METHOD, METHODS, Calibration
 from bertport.quantize.rewrite import Linear, rewrite
 from bertport.quantize.weight_only import WeightOnlyEmitter
 from bertport.quantize.weights import Quantized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     import onnx
     from numpy.typing import NDArray
 
-    from bertport.quantize.activations import Activations
+    from quantization_material import Material
 
-__all__ = ["ALTERNATIVES", "Alternative", "Source"]
+__all__ = ["ALTERNATIVES", "Alternative"]
 
 
 class SevenBits(WeightCache):
@@ -95,67 +97,55 @@ class DividedOnly(FittedWeights):
         return self._method(weights)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What graphs are made from."""
-
-    fused: onnx.ModelProto
-    """The fused fp32 graph."""
-    activations: Mapping[str, Activations]
-    """What goes into its layers on the calibration text; empty for random weights."""
-
-    def fitted(self, kind: type[FittedWeights], *, saturating: bool) -> FittedWeights:
-        """Give weights fitted to the activations."""
-        return kind(saturating=saturating, layers=linears(self.fused), activations=self.activations, text={})
-
-
-def _int8(emitter: type[Int8Emitter], weights: Callable[[], WeightCache]) -> Callable[[Source, Path], None]:
-    def make(source: Source, path: Path) -> None:
-        path.write_bytes(rewrite(source.fused, emitter(weights=weights())).SerializeToString())
+def _fitted(kind: type[FittedWeights], *, saturating: bool) -> Callable[[Material], onnx.ModelProto]:
+    def make(given: Material) -> onnx.ModelProto:
+        weights = kind(saturating=saturating, layers=linears(given.fused), activations=given.activations, text={})
+        return rewrite(given.fused, Int8Emitter(weights=weights))
 
     return make
 
 
-def _fitted(kind: type[FittedWeights], *, saturating: bool) -> Callable[[Source, Path], None]:
-    def make(source: Source, path: Path) -> None:
-        emitter = Int8Emitter(weights=source.fitted(kind, saturating=saturating))
-        path.write_bytes(rewrite(source.fused, emitter).SerializeToString())
-
-    return make
+def _int8(emitter: type[Int8Emitter], weights: Callable[[], WeightCache]) -> Callable[[Material], onnx.ModelProto]:
+    return lambda given: rewrite(given.fused, emitter(weights=weights()))
 
 
-def _weight_only(bits: int, block: int) -> Callable[[Source, Path], None]:
-    def make(source: Source, path: Path) -> None:
-        path.write_bytes(rewrite(source.fused, WeightOnlyEmitter(bits=bits, block=block)).SerializeToString())
-
-    return make
+def _weight_only(bits: int, block: int) -> Callable[[Material], onnx.ModelProto]:
+    return lambda given: rewrite(given.fused, WeightOnlyEmitter(bits=bits, block=block))
 
 
-def _stock(*, reduce_range: bool) -> Callable[[Source, Path], None]:
-    """ONNX Runtime's quantize_dynamic on the fused graph, signed weights per channel."""
+def _static(
+    method: str = DEFAULT_METHOD, *, form: str = "int8-static-cpu", smooth: float | None = None, isa: str = "avx2"
+) -> Callable[[Material], onnx.ModelProto]:
+    return lambda given: given.static(form, Calibration(method=method, smooth=smooth), isa)
 
-    def make(given: Source, path: Path) -> None:
+
+def _stock(*, reduce_range: bool) -> Callable[[Material], onnx.ModelProto]:
+    """Use ONNX Runtime's quantize_dynamic on the fused graph, signed weights per channel."""
+
+    def make(given: Material) -> onnx.ModelProto:
         import logging
 
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        source, named = path.with_suffix(".fused.onnx"), onnx.ModelProto()
+        named = onnx.ModelProto()
         named.CopyFrom(given.fused)  # the optimizer forgets to name the domain of its operators
         if not any(each.domain == MICROSOFT for each in named.opset_import):
             named.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
-        onnx.save(named, source)
         logging.disable(logging.WARNING)
-        quantize_dynamic(
-            source,
-            path,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=reduce_range,
-            extra_options={"DefaultTensorType": 1},  # shape inference stops at fused operators
-        )
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "quantized.onnx"
+            quantize_dynamic(
+                named,
+                path,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=reduce_range,
+                extra_options={"DefaultTensorType": 1},  # shape inference stops at fused operators
+            )
+            made = onnx.load(path)
         logging.disable(logging.NOTSET)
-        source.unlink()
+        return made
 
     return make
 
@@ -176,11 +166,16 @@ class Alternative:
     """Short name, for tables."""
     what: str
     """What it is."""
-    make: Callable[[Source, Path], None]
-    """Writes its graph."""
+    make: Callable[[Material], onnx.ModelProto]
+    """Makes its graph."""
     config: Mapping[str, str] = field(default_factory=dict)
     """Session configuration that goes with it."""
+    timed: bool = True
+    """Whether it is among those that are timed: others differ from one of them in numbers only."""
 
+
+AS_DEFINED = {"session.disable_quant_qdq": "1"}
+"""QuantizeLinear and DequantizeLinear as ONNX defines them: what TensorRT computes, without TensorRT."""
 
 ALTERNATIVES = {
     row.name: row
@@ -196,11 +191,20 @@ ALTERNATIVES = {
             make=_fitted(FittedWeights, saturating=True),
         ),
         Alternative(
-            name="compensated alone", what="no channel divided", make=_fitted(CompensatedOnly, saturating=True)
+            name="compensated alone",
+            what="no channel divided",
+            make=_fitted(CompensatedOnly, saturating=True),
+            timed=False,
         ),
-        Alternative(name="divided alone", what="rounded to the nearest", make=_fitted(DividedOnly, saturating=True)),
-        Alternative(name="not fitted", what="scale per token, full range", make=_int8(Int8Emitter, _naive)),
-        Alternative(name="not fitted avx2", what="scale per token, pair-safe", make=_int8(Int8Emitter, _safe)),
+        Alternative(
+            name="divided alone", what="rounded to the nearest", make=_fitted(DividedOnly, saturating=True), timed=False
+        ),
+        Alternative(
+            name="not fitted", what="scale per token, full range", make=_int8(Int8Emitter, _naive), timed=False
+        ),
+        Alternative(
+            name="not fitted avx2", what="scale per token, pair-safe", make=_int8(Int8Emitter, _safe), timed=False
+        ),
         Alternative(name="seven bits", what="scale per token, reduce_range", make=_int8(Int8Emitter, SevenBits)),
         Alternative(name="U8U8", what="scale per token, unsigned weights", make=_int8(Unsigned, _naive)),
         Alternative(
@@ -215,6 +219,23 @@ ALTERNATIVES = {
         ),
         Alternative(name="stock", what="quantize_dynamic on the fused graph", make=_stock(reduce_range=False)),
         Alternative(name="stock reduce_range", what="the same with reduce_range=True", make=_stock(reduce_range=True)),
+        Alternative(
+            name="int8-static",
+            what="ships: QDQ, symmetric, as ONNX defines it",
+            make=_static(form="int8-static"),
+            config=AS_DEFINED,
+            timed=False,
+        ),
+        *(
+            Alternative(
+                name="int8-static-cpu" if method == DEFAULT_METHOD else f"static, {method}",
+                what=f"{'ships: ' if method == DEFAULT_METHOD else ''}QDQ, unsigned, pair-safe weights, {method}",
+                make=_static(method),
+                timed=method == DEFAULT_METHOD,
+            )
+            for method in METHODS
+        ),
+        Alternative(name="static, smooth 0.5", what="the same with --smooth 0.5", make=_static(smooth=0.5)),
         Alternative(name="int8-weight-only", what="ships: 8 bits, blocks of 64", make=_weight_only(8, 64)),
         Alternative(name="8 bits, blocks of 32", what="MatMulNBits", make=_weight_only(8, 32)),
         Alternative(name="8 bits, blocks of 128", what="MatMulNBits", make=_weight_only(8, 128)),

@@ -16,7 +16,9 @@ import pytest
 
 from bertport.quantize.builder import GraphBuilder
 from bertport.quantize.int8 import Int8Emitter, WeightCache
+from bertport.quantize.ranges import FORMS, Range
 from bertport.quantize.rewrite import Linear
+from bertport.quantize.static import StaticEmitter
 from bertport.runtime.machine import INSTRUCTION_SETS, cpu
 
 RUN = """
@@ -37,7 +39,7 @@ print(json.dumps(found))
 def without_vnni():
     """A command prefix that runs Python on a CPU whose 8-bit products saturate."""
     row = INSTRUCTION_SETS.get(cpu().instruction_set)
-    if row is not None and row.name == "avx2":
+    if row is not None and row.saturates:
         return []
     emulator = shutil.which("qemu-x86_64")
     if emulator is None:
@@ -45,13 +47,16 @@ def without_vnni():
     return [emulator, "-cpu", "Haswell"]
 
 
-def write_graph(path, weights, *, saturating):
+def write_graph(path, weights, *, saturating, static):
     """One linear layer as the recipe writes it."""
     from onnx import TensorProto, helper
 
     builder = GraphBuilder(17)
     layer = Linear(name="layer", source="x", output="y", weights=weights, bias=None, gelu=False, table=None)
-    Int8Emitter(weights=WeightCache(saturating=saturating)).linear(builder, layer)
+    cache = WeightCache(saturating=saturating)
+    ranges = {"x": Range(low=0.0, high=6.0)}
+    emitter = StaticEmitter(weights=cache, ranges=ranges, form=FORMS["u8"]) if static else Int8Emitter(weights=cache)
+    emitter.linear(builder, layer)
     inputs, outputs = weights.shape
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", inputs])
     found = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", outputs])
@@ -59,15 +64,16 @@ def write_graph(path, weights, *, saturating):
     path.write_bytes(builder.model(frame).SerializeToString())
 
 
-def test_naive_weights_overflow_where_the_recipe_does_not(without_vnni, tmp_path):
+@pytest.mark.parametrize("static", [False, True], ids=["int8-dynamic", "int8-static-cpu"])
+def test_naive_weights_overflow_where_the_recipe_does_not(without_vnni, tmp_path, static):
     rng = np.random.default_rng(0)
     # Large activations of one sign meet large adjacent weights of one sign, as in the last layers of a BERT.
-    weights = np.abs(rng.standard_normal((64, 24))).astype(np.float32) + 1
-    given = np.abs(rng.standard_normal((5, 64))).astype(np.float32) + 3
+    weights = rng.uniform(2, 3, (64, 24)).astype(np.float32)
+    given = rng.uniform(4, 6, (5, 64)).astype(np.float32)
     np.save(tmp_path / "given.npy", given)
     paths = {name: tmp_path / f"{name}.onnx" for name in ("naive", "shipped")}
-    write_graph(paths["naive"], weights, saturating=False)
-    write_graph(paths["shipped"], weights, saturating=True)
+    write_graph(paths["naive"], weights, saturating=False, static=static)
+    write_graph(paths["shipped"], weights, saturating=True, static=static)
     command = [*without_vnni, sys.executable, "-c", RUN, str(tmp_path / "given.npy"), *map(str, paths.values())]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     found = json.loads(answer.stdout)

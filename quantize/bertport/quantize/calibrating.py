@@ -57,11 +57,18 @@ class Calibrator:
         self.text: CalibrationText = read_calibration(bundle, text, samples=how.samples)
         self._given = plain
 
-    def apply(self, request: Request, recipe: Recipe) -> Request:
-        """Give a request whose graph is rescaled, if asked for, and whose ranges are those of the recipe's form."""
+    def apply(self, request: Request, recipe: Recipe, *, method: str | None = None) -> Request:
+        """Give a request whose graph is rescaled, if asked for, and whose ranges are those of the recipe's form.
+
+        Args:
+            request: What the other recipes' graphs are made from.
+            recipe: One that calibrates, or any other, whose request stays as it is.
+            method: Another one than that of the settings, from the same histograms.
+        """
         if recipe.form is None:
             return request
-        ranges = {name: self.method(found, recipe.form) for name, found in self._histograms.items()}
+        to_range = method_named(method) if method else self.method
+        ranges = {name: to_range(found, recipe.form) for name, found in self._histograms.items()}
         cache = WeightCache(saturating=recipe.by_instruction_set and saturates(request.instruction_set))
         return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=cache)
 

@@ -17,6 +17,7 @@ from bertport.quantize.quantizer import (
     faster_default,
     layers_file,
     prepare,
+    provider_for,
     read_request,
     refuse_idle_settings,
     write_layers,
@@ -64,13 +65,21 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         variant = bundle.manifest.variants[name]
         bundle.check([variant.file, *variant.external_data])
         graph = bundle.file(variant.file)
+        provider = provider_for(RECIPES[variant.recipe], force=True).name
         accuracy = evaluate(
-            bundle, bench.reference, graph, bench.evaluation, stability=STABILITY, progress=options.progress
+            bundle,
+            bench.reference,
+            graph,
+            bench.evaluation,
+            stability=STABILITY,
+            progress=options.progress,
+            provider=provider,
+            exact=provider not in variant.providers,
         )
-        speed = time_against(bundle, graph, progress=options.progress)
+        speed = time_against(bundle, graph, progress=options.progress, provider=provider)
         measured = measurement(bundle, graph, accuracy, bench.evaluation, speed)
         budget = "none" if options.budget.broken(accuracy) else str(options.budget)
-        figures = (variant.fidelity or {}) | measured.to_json() | {"budget": budget}
+        figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
         variant = dataclasses.replace(variant, fidelity=figures)
         bundle = replace_figures(bundle, name, variant, default=faster_default(bundle, name, variant) or REFERENCE)
         refresh_card(bundle)

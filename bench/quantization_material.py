@@ -1,0 +1,89 @@
+"""What the ways of quantizing are made from: the fp32 graph, and what calibration text says of its activations."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bertport.quantize.activations import Activations, collect
+from bertport.quantize.calibrating import Calibrator
+from bertport.quantize.evaluation import read_evaluation, threads_for
+from bertport.quantize.fitted import SAMPLES
+from bertport.quantize.fusing import fuse, load_plain
+from bertport.quantize.int8 import WeightCache
+from bertport.quantize.layer_times import linears
+from bertport.quantize.ranges import Calibration, Range
+from bertport.quantize.recipes import RECIPES
+from bertport.quantize.request import Request
+from bertport.runtime.machine import INSTRUCTION_SETS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import onnx
+
+    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.manifest import Architecture
+
+__all__ = ["Material"]
+
+ANYWHERE = Range(low=-4.0, high=4.0)
+"""Of every activation where there is no text: how long a product takes does not depend on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What graphs are made from; what is costly is made once, when it is first asked for."""
+
+    path: Path
+    """The fp32 serving graph."""
+    architecture: Architecture
+    """Its dimensions."""
+    bundle: Bundle | None = None
+    """The bundle that it is of, whose tokenizer reads the calibration text; None for random weights."""
+    calibrators: dict[Calibration, Calibrator] = field(default_factory=dict)
+    """By their settings."""
+
+    @cached_property
+    def fused(self) -> onnx.ModelProto:
+        """The graph with its layers fused."""
+        return fuse(self.path, self.architecture)
+
+    @cached_property
+    def plain(self) -> onnx.ModelProto:
+        """The graph of standard operators."""
+        return load_plain(self.path)
+
+    @cached_property
+    def activations(self) -> Mapping[str, Activations]:
+        """What goes into the fused graph's layers on the calibration text; with random weights there is none."""
+        if self.bundle is None:
+            return {}
+        return collect(
+            self.fused,
+            [layer.source for layer in linears(self.fused)],
+            read_evaluation(self.bundle, None, sample="calibration", **SAMPLES).samples,
+            threads=threads_for(self.bundle),
+            progress=_silent,
+        )
+
+    def static(self, recipe: str, how: Calibration, isa: str) -> onnx.ModelProto:
+        """Make the graph of a recipe with calibrated activations."""
+        row = RECIPES[recipe]
+        cache = WeightCache(saturating=row.by_instruction_set and INSTRUCTION_SETS[isa].saturates)
+        request = Request(plain=self.plain, fused=self.plain, instruction_set=INSTRUCTION_SETS[isa], weights=cache)
+        if self.bundle is None:
+            ranges = dict.fromkeys((layer.source for layer in linears(self.plain)), ANYWHERE)
+            return row.make(dataclasses.replace(request, ranges=ranges))
+        # Histograms do not depend on the method: one calibrator for each rescaling.
+        key = dataclasses.replace(how, method="minmax")
+        if key not in self.calibrators:
+            self.calibrators[key] = Calibrator(self.bundle, self.plain, how, text=None, progress=_silent)
+        return row.make(self.calibrators[key].apply(request, row, method=how.method))
+
+
+def _silent(stage: str, done: int, count: int) -> None:
+    """Say nothing."""

@@ -1,0 +1,64 @@
+"""The benchmarks of quantization run as programs, on a tiny model: what they write, and the tables made of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.quantization_page import accuracy_table, write_table
+from tests.conftest import WORDS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    sentences = [" ".join(WORDS[begin : begin + 9]).capitalize() + "." for begin in range(0, 180, 4)]
+    path.write_text("\n".join(" ".join(sentences[begin : begin + 3]) for begin in range(0, 42, 3)), encoding="utf-8")
+    return path
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_accuracy_writes_its_figures_and_they_make_a_table(tiny_bundle, text, tmp_path):
+    output = tmp_path / "accuracy.json"
+    few = ["--text", text, "--positions", 30, "--pairs", 6, "--output", output]
+    names = ["int8-dynamic avx2", "static, minmax", "int8-static-cpu"]
+    run("bench/quantization.py", "accuracy", tiny_bundle, *few, *(f"--only={name}" for name in names))
+    result = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["name"] for row in result["rows"]] == names
+    assert all(row["mlm"]["kl"]["value"] < 0.5 for row in result["rows"])
+    table = accuracy_table(result)
+    assert "6 pairs of text.txt" in table
+    for row in result["rows"]:
+        assert f"| {row['name']} | {row['what']} | {row['mlm']['top1_agreement']['value']:.2%} (" in table
+
+
+def test_the_table_replaces_the_old_one(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: one -->\nold\n<!-- end: one -->\nafter\n", encoding="utf-8")
+    for _ in range(2):
+        write_table("one", "new", page)
+    assert page.read_text(encoding="utf-8") == "before\n<!-- table: one -->\nnew\n<!-- end: one -->\nafter\n"
+
+
+def test_the_memory_of_calibration_is_reported(tiny_bundle):
+    answer = run(
+        "bench/calibration_memory.py", f"--bundle={tiny_bundle}", "--samples=8", "--samples=64", "--rounds=1", "--print"
+    )
+    rows = [line.split("|")[1:-1] for line in answer.splitlines()[4:]]
+    assert [row[0].strip() for row in rows] == ["8", "64"]
+    histograms, peaks = ([float(row[index].split()[0].replace(",", "")) for row in rows] for index in (3, 4))
+    assert histograms[0] == histograms[1]
+    assert abs(peaks[0] - peaks[1]) < 40  # MiB: what the allocators keep differs by a few
