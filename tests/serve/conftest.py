@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.local_clients import hub_client_for_this_machine
 from tests.serve.running import Running
 
 VARIANTS = ("--variant", "fp32", "--variant", "portable")
@@ -26,3 +27,9 @@ def model(tiny_bundle):
     from bertport.runtime import load
 
     return load(tiny_bundle, variant="fp32")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clients():
+    with hub_client_for_this_machine():
+        yield

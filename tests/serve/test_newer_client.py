@@ -8,6 +8,8 @@ import venv
 
 import pytest
 
+from tests.local_clients import ONLINE
+
 REQUIREMENT = "huggingface_hub>=1,<3"
 PROGRAM = """
 import json, sys
@@ -38,7 +40,9 @@ def test_the_newer_client(server, model, tmp_path):
     done = subprocess.run(install, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         pytest.skip(f"{REQUIREMENT} could not be installed: {done.stderr.strip().splitlines()[-1]}")
-    ran = subprocess.run([python, "-c", PROGRAM, server.url], capture_output=True, text=True, check=False, timeout=200)
+    ran = subprocess.run(
+        [python, "-c", PROGRAM, server.url], capture_output=True, text=True, check=False, timeout=200, env=ONLINE
+    )
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     assert int(said["version"].split(".")[0]) >= 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bertport.runtime.embedded import default_bundle
+from tests.local_clients import ONLINE
 from tests.serve.running import Running
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,7 @@ def test_the_page(chromium, modules, tmp_path):
         assert json.loads(repeated.stdout.split("]")[0] + "]")[0]["token"] == wanted[0]["token"]
         for program_text, said in ((seen["python"], wanted[0]["token_str"]), (seen["pythonPair"], seen["labels"][0])):
             command = [sys.executable, "-c", program_text]
-            ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+            ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=ONLINE)
             assert said in ran.stdout
         assert server.stop() == 0
     assert seen["complaints"] == []
