@@ -39,7 +39,7 @@ open in any browser, from the disk.
 | model | report | measured on |
 |---|---|---|
 {rows}
-{repeated}"""
+{below}"""
 
 
 def default(directory: Path) -> Path:
@@ -109,6 +109,29 @@ def place(report: Path, target: Path) -> None:
         shutil.copy(report / name, target / name)
 
 
+def photograph(target: Path) -> None:
+    """Take a picture of the top of a page, where Chromium is installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        print("Chromium is not installed: the picture stays as it is", file=sys.stderr)
+        return
+    command = [
+        chromium,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--window-size=1100,1500",
+    ]
+    picture = target / "report.png"
+    subprocess.run(
+        [*command, f"--screenshot={picture}", (target / "report.html").as_uri()],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read a report."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -162,21 +185,25 @@ def order(one: dict[str, float], other: dict[str, float]) -> int:
 
 def index() -> None:
     """Write the page that lists the reports."""
-    rows, twice = [], []
+    rows, twice, pictures = [], [], []
     for path in sorted(REPORTS.glob("*/report.json")):
         found, name = read(path), path.parent.name
         labels = ", ".join(f"{each['name']} ({each['weights']} weights)" for each in found["bundles"])
         where = f"{found['machine']['cpu']}, {found['created'][:10]}, {found['settings']['name']}"
+        if path.with_name("report.png").is_file():
+            pictures.append(f"![The top of the report of {name}]({name}/report.png)")
         rows.append(f"| {labels} | [Markdown]({name}/report.md), [page]({name}/report.html) | {where} |")
         again = path.with_name("repeated.json")
         if again.is_file():
             seen = read(again)
             twice.append(
-                f"{name}, measured twice: {seen['ranked_alike']} of the {seen['pairs']} pairs of rows that both "
-                f"runs tell apart are ranked alike; {seen['within']} of {seen['ratios']} ratios to fp32 are within the first "
-                f"run's interval, and {seen['meet']} intervals meet."
+                f"{name}, measured twice: {seen['ranked_alike']} of the {seen['pairs']} pairs of rows that both runs "
+                "tell apart are ranked alike; "
+                f"{seen['within']} of {seen['ratios']} ratios to fp32 are within the first run's interval, and "
+                f"{seen['meet']} intervals meet."
             )
-    text = INDEX.format(rows="\n".join(rows), repeated="\n" + "\n".join(twice) + "\n" if twice else "")
+    below = "".join(f"\n{each}\n" for each in (*twice, *pictures))
+    text = INDEX.format(rows="\n".join(rows), below=below)
     (REPORTS / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -199,6 +226,7 @@ def main() -> None:
             subprocess.run([*command, "--output", str(report.parent)], check=True, stdout=subprocess.DEVNULL)
         else:
             write(name, quick=arguments.quick, twice=arguments.twice)
+        photograph(REPORTS / name)
     index()
 
 

@@ -15,7 +15,7 @@ async function open(name, options) {
   page.on("console", (message) => seen.complaints.push(message.text()));
   page.on("pageerror", (error) => seen.complaints.push(String(error)));
   await page.goto(url);
-  seen.fits[name] = await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
+  seen.fits[name] = await page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
   seen.colours[name] = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   await page.screenshot({ path: join(screenshots, `report-${name}.png`), fullPage: true });
   return page;

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from bertport.compare.comparison import Comparison
 from bertport.compare.document import SCHEMA_FILE
 from bertport.compare.journal import JOURNAL
 from bertport.compare.progress import Progress
+from bertport.compare.report import as_json
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, PathError, ProviderError, UnknownNameError, UsageError
 from tests.compare.conftest import TINY_EFFORT
@@ -239,3 +241,28 @@ def test_baselines_run_the_same_weights_in_the_same_run(make_options, tmp_path):
         assert each["size_bytes"] > 0
         assert each["speed"]["offline"]["padded_tokens"] >= each["speed"]["offline"]["real_tokens"]
         assert set(each["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}
+
+
+def test_the_reference_comes_with_a_variant_that_is_asked_for(make_options, tmp_path):
+    found = Comparison(make_options(tmp_path / "out", variants=("noisy",)))
+    assert [each.name for each in found.contenders] == ["fp32", "noisy"]
+
+
+def test_a_broken_reference_takes_no_other_variant_along(compared_bundle, make_options, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(compared_bundle, bundle)
+    damaged = bundle / "onnx" / "model_serving.onnx"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    effort = dataclasses.replace(TINY_EFFORT, shapes=((1, 8),), server_shares=())
+    found = Comparison(make_options(tmp_path / "out", bundles=(str(bundle),), variants=("noisy",), effort=effort)).run()
+    validate({**found, "against": None})
+    assert "SHA-256" in row(found, "fp32")["failed"]
+    assert row(found, "noisy")["failed"] is None
+    assert row(found, "noisy")["speed"]["offline"]
+    assert any("its reference variant failed" in each for each in found["not_measured"])
+
+
+def test_the_layout_of_the_json_changes_nothing(document):
+    text = as_json({**document, "text": "[\n {a}"})
+    assert json.loads(text) == {**document, "text": "[\n {a}"}
+    assert len(text.splitlines()) < len(json.dumps(document, indent=1).splitlines()) / 2

@@ -41,7 +41,9 @@ class InterruptionError(BertportError):
 @click.option(
     "--baseline", "baselines", type=click.Choice(BASELINES), multiple=True, help="Measure this library in the same run."
 )
-@click.option("--variant", "variants", multiple=True, metavar="NAME", help="Only this variant; may be repeated.")
+@click.option(
+    "--variant", "variants", multiple=True, metavar="NAME", help="Only this variant and fp32; may be repeated."
+)
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated.")
 @click.option("--threads", type=click.IntRange(1), help="Threads within an operator.  [default: ONNX Runtime's choice]")
 @click.option(

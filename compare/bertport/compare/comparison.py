@@ -119,7 +119,7 @@ class Comparison:
     def run(self) -> dict[str, Any]:
         """Measure, and give the report's document; an interruption ends with what there is."""
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="bertport-compare-") as scratch, self.journal:
+        with tempfile.TemporaryDirectory(prefix="bertport-compare-") as scratch:
             try:
                 with _stoppable():
                     self._prepare_baselines(Path(scratch))
@@ -210,7 +210,7 @@ class Comparison:
                     key=f"quality/{each.name}",
                     label=f"quality of {each.name}",
                     weight=len(samples) + 8 * self.effort.stability,
-                    run=lambda bench=bench, each=each: self._quality(bench, each),  # type: ignore[misc]
+                    run=lambda bench=bench, each=each, reference=reference: self._quality(bench, each, reference),  # type: ignore[misc]
                 )
                 for each in rows
             ]
@@ -226,8 +226,8 @@ class Comparison:
                 ]
         return found
 
-    def _quality(self, bench: QualityBench, contender: Contender) -> dict[str, Any]:
-        if contender.name in self.failed:
+    def _quality(self, bench: QualityBench, contender: Contender, reference: Contender) -> dict[str, Any]:
+        if reference.name in self.failed:  # the others can still be timed
             return {}
         try:
             return bench.quality(contender, self.progress.update)

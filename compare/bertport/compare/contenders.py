@@ -91,7 +91,7 @@ def enter(
 
     Args:
         entrants: The bundles.
-        variants: Names of variants; every serving variant where there are none.
+        variants: Names of variants, to which the references are added; every serving variant where there are none.
         providers: Names of providers; those that work on this machine without being asked for where there are none.
         threads: Threads within an operator.
 
@@ -117,7 +117,8 @@ def enter(
         for name in names:
             entry = manifest.variants[name]
             prefix = f"{entrant.label}: " if len(entrants) > 1 else ""
-            if name not in variants and (variants or (entry.kind != "serving" and name != entrant.reference)):
+            unasked = name not in variants if variants else entry.kind != "serving"
+            if unasked and name != entrant.reference:
                 if not variants:
                     left_out.append(f"{prefix}{name}: the same weights with every position decoded (--variant {name})")
                 continue

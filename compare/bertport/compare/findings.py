@@ -110,7 +110,7 @@ def not_measured(document: Mapping[str, Any], left_out: Iterable[str]) -> list[s
     if document["text"]["inputs"]["task"] != "fill-mask":
         found.append("MLM figures and fill-mask speed: a bundle has no MLM head; the scenarios ask for features.")
     for bundle in document["bundles"]:
-        found += _missing_of(bundle)
+        found += _missing_of(bundle, [row["name"] for row in rows if row["failed"]])
     if texts < FEW_TEXTS:
         found.append(
             f"Reliable intervals of quality: {texts} texts are too few for them to mean much, {FEW_TEXTS} would do."
@@ -129,7 +129,7 @@ def not_measured(document: Mapping[str, Any], left_out: Iterable[str]) -> list[s
     return found
 
 
-def _missing_of(bundle: Mapping[str, Any]) -> list[str]:
+def _missing_of(bundle: Mapping[str, Any], failed: list[str]) -> list[str]:
     label, found = bundle["label"], []
     if "nsp" not in bundle["heads"]:
         found.append(f"{label}: NSP, a head that it does not have.")
@@ -140,6 +140,8 @@ def _missing_of(bundle: Mapping[str, Any]) -> list[str]:
         )
     if bundle["reference"] is None:
         found.append(f"{label}: quality, because its reference variant does not take part.")
+    elif bundle["reference"] in failed:
+        found.append(f"{label}: quality, because its reference variant failed.")
     return found
 
 

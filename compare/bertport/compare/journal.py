@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import PathError, UsageError
 
@@ -39,38 +39,27 @@ class Journal:
         if resume:
             self.steps = self._read(json.loads(json.dumps(settings)))
             self.resumed = len(self.steps)
-        try:
-            self._file: IO[str] = path.open("w", encoding="utf-8")
-            self._write({"settings": settings})
-            for step, value in self.steps.items():
-                self._write({"step": step, "value": value})
-        except OSError as error:
-            raise _unwritable(path, error) from error
-
-    def __enter__(self) -> Self:
-        """Give the journal."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file and keep it."""
-        self._file.close()
+        self._write(
+            "w", {"settings": settings}, *({"step": step, "value": value} for step, value in self.steps.items())
+        )
 
     def add(self, step: str, value: Any) -> None:  # noqa: ANN401 — JSON values
         """Record what a step gave."""
         self.steps[step] = value
-        try:
-            self._write({"step": step, "value": value})
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
+        self._write("a", {"step": step, "value": value})
 
     def remove(self) -> None:
         """Remove the file: the report holds everything now."""
-        self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+    def _write(self, mode: str, *lines: Mapping[str, Any]) -> None:
+        try:
+            with self._path.open(mode, encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+        except OSError as error:
+            reason = error.strerror or error
+            message = f"cannot write {self._path} ({reason}): choose another --output, or free some space"
+            raise PathError(message) from error
 
     def _read(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -93,7 +82,3 @@ class Journal:
             )
             raise UsageError(message)
         return {line["step"]: line["value"] for line in found[1:] if "step" in line}
-
-
-def _unwritable(path: Path, error: OSError) -> PathError:
-    return PathError(f"cannot write {path} ({error.strerror or error}): choose another --output, or free some space")

@@ -95,7 +95,7 @@ def _transformers(directory: str, threads: int | None) -> object:
 def _optimum(directory: str, threads: int | None) -> object:
     import onnxruntime
     import transformers
-    from optimum.onnxruntime import ORTModelForMaskedLM
+    from optimum.onnxruntime import ORTModelForMaskedLM  # type: ignore[import-untyped]  # it ships no types
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0

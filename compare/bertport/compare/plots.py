@@ -34,6 +34,7 @@ SETTINGS: Any = {  # matplotlib types its settings by a list of all names
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": INK,
     "grid.alpha": 0.15,
     "legend.frameon": False,
@@ -87,7 +88,7 @@ def _quality(document: Mapping[str, Any]) -> tuple[str, Callable[[Mapping[str, A
         choices.insert(0, ("MLM top-1 accuracy", ("mlm", "accuracy_candidate")))
     for name, (head, figure) in choices:
         if any((row["quality"] or {}).get(head) for row in document["rows"]):
-            return name, lambda row, head=head, figure=figure: ((row["quality"] or {}).get(head) or {}).get(figure)  # type: ignore[misc]
+            return name, lambda row, head=head, figure=figure: ((row["quality"] or {}).get(head) or {}).get(figure)
     return None
 
 
@@ -201,7 +202,7 @@ def _lengths(document: Mapping[str, Any]) -> Plot | None:
 
 
 def _sizes(document: Mapping[str, Any]) -> Plot | None:
-    rows = [row for row in document["rows"] if row["size_bytes"]]
+    rows = [row for row in document["rows"] if row["size_bytes"] and not row["failed"]]
     if not rows:
         return None
     figure, axes = _figure(0.9 + 0.42 * len(rows))
@@ -235,6 +236,7 @@ def _layers(label: str, variant: str, table: Mapping[str, Any]) -> Plot | None:
     axes.barh(names, [max(0.0, each["damage"]) for each in rows], color=colours, height=0.7)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=9)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("KL that leaving the layer in higher precision takes away, nats")
     return Plot(
         section="sensitivity",

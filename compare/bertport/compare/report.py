@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.report_html import html
@@ -28,7 +29,7 @@ def write_report(document: Mapping[str, Any], directory: Path) -> dict[str, Path
         PathError: when the directory cannot be written.
     """
     texts = {
-        "json": json.dumps(document, ensure_ascii=False, indent=1) + "\n",
+        "json": as_json(document),
         "csv": as_csv(document),
         "md": markdown(document),
         "html": html(document),
@@ -46,6 +47,13 @@ def write_report(document: Mapping[str, Any], directory: Path) -> dict[str, Path
         message = f"cannot write the report into {directory} ({error.strerror or error}): choose another --output"
         raise PathError(message) from error
     return {name: paths[name] for name in ("html", "md", "json", "csv")}
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """Write JSON with each innermost list or object on one line: an estimate, a round's runs, a text's sums."""
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    # A line break in a string is written as an escape, so every one that stands there is layout.
+    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), text) + "\n"
 
 
 def as_csv(document: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ def main(name: str, bundle: str, out: str) -> None:
     if name == "transformers":
         restore_checkpoint(Bundle.open(bundle), target)
         return
-    from optimum.onnxruntime import ORTModelForMaskedLM
+    from optimum.onnxruntime import ORTModelForMaskedLM  # type: ignore[import-untyped]  # it ships no types
     from transformers import AutoTokenizer
 
     checkpoint = restore_checkpoint(Bundle.open(bundle), target.with_name("checkpoint"))

@@ -71,7 +71,9 @@ class Tally:
             head: [
                 {
                     "text": text,
-                    **{name: float(value) for name, value in zip((*columns, "count"), sums[text], strict=True)},
+                    **{
+                        name: float(f"{value:.6g}") for name, value in zip((*columns, "count"), sums[text], strict=True)
+                    },
                 }
                 for text in sorted(sums)
             ]
