@@ -109,3 +109,20 @@ def test_a_file_that_cannot_be_read(rewritten, name):
 def test_a_bundle_without_a_tokenizer(edited):
     with pytest.raises(BundleError, match=r"lists no file 'tokenizer.json'"):
         load(edited(lambda manifest: manifest["files"].pop("tokenizer.json")))
+
+
+@settings(deadline=None)
+@given(ids=st.lists(st.integers(0, 1500), max_size=30), skip=st.booleans())
+def test_decoding_by_pieces_is_decoding(ours, ids, skip):
+    """Every id, the special ones and those that are in no vocabulary, first and later, `##` in front or not."""
+    tokens = ours[False]
+    assert tokens._pieces is not None
+    assert tokens.decode(ids, skip_special_tokens=skip) == tokens._tokenizer.decode(ids, skip_special_tokens=skip)
+
+
+def test_a_decoder_of_another_kind_decodes_by_itself(rewritten, tiny_bundle):
+    content = json.loads((tiny_bundle / "tokenizer.json").read_text(encoding="utf-8"))
+    content["decoder"] = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    tokens = load(rewritten(tokenizer_json=json.dumps(content))).tokens
+    assert tokens._pieces is None
+    assert tokens.decode([20, 21], skip_special_tokens=False)

@@ -111,10 +111,9 @@ def _likeliest(logits: NDArray[np.float32], count: int, targets: NDArray[np.int6
     total = weights.sum()
     if targets is not None:
         weights = weights[targets]
-    return [
-        (int(index if targets is None else targets[index]), float(weights[index] / total))
-        for index in best(weights, count)
-    ]
+    chosen = best(weights, count)
+    tokens = chosen if targets is None else targets[chosen]
+    return list(zip(tokens.tolist(), (weights[chosen] / total).tolist(), strict=True))
 
 
 def _chosen(found: Best, count: int) -> list[list[tuple[int, float]]]:

@@ -58,6 +58,49 @@ class Encoded:
     """Ids that truncation cut off."""
 
 
+class Pieces:
+    """What each id adds to a decoded text, kept as it comes up.
+
+    A WordPiece decoder writes a token by itself: what it gives depends on the token and on whether it is the first, so
+    joining kept pieces gives the same text in a tenth of the time. fill-mask decodes a sequence for every answer, which
+    took as long as choosing the answers. Two threads that meet write the same value.
+
+    Args:
+        tokenizer: with a WordPiece decoder.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._special = frozenset(
+            index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
+        )
+        self._anchor = next(index for index in range(tokenizer.get_vocab_size()) if tokenizer.id_to_token(index))
+        self._before: str = tokenizer.decode([self._anchor], skip_special_tokens=False)
+        self._known: dict[int, tuple[str, str] | None] = {}
+
+    @classmethod
+    def of(cls, tokenizer: tokenizers.Tokenizer) -> Pieces | None:
+        """Give the pieces of a tokenizer with a WordPiece decoder; None for any other."""
+        return cls(tokenizer) if type(tokenizer.decoder).__name__ == "WordPiece" else None
+
+    def join(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """Decode ids."""
+        left = [index for index in ids if index not in self._special] if skip_special_tokens else ids
+        found = [piece for index in left if (piece := self._known.get(index) or self._piece(index)) is not None]
+        return found[0][0] + "".join([rest for _, rest in found[1:]]) if found else ""
+
+    def _piece(self, index: int) -> tuple[str, str] | None:
+        """Give what an id adds as the first token and as a later one; None for an id that is in no vocabulary."""
+        if index not in self._known:
+            piece = None
+            if self._tokenizer.id_to_token(index) is not None:
+                first = self._tokenizer.decode([index], skip_special_tokens=False)
+                after = self._tokenizer.decode([self._anchor, index], skip_special_tokens=False)
+                piece = (first, after[len(self._before) :])
+            self._known[index] = piece
+        return self._known[index]
+
+
 class Tokens:
     """The text side of a bundle. Safe to use from several threads: nothing in it changes after it is made.
 
@@ -71,6 +114,7 @@ class Tokens:
         self.max_length = max_length
         self._tokenizer = _tokenizer(tokenizer)
         self._source = tokenizer
+        self._pieces = Pieces.of(self._tokenizer)
         self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
         self._side = str(config.get("truncation_side", "right"))
         self.mask_token = _content(config, "mask_token", "[MASK]")
@@ -118,7 +162,10 @@ class Tokens:
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """Turn ids into text as transformers' `tokenizer.decode` does."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        if self._pieces is not None:
+            text = self._pieces.join(ids, skip_special_tokens=skip_special_tokens)
+        else:
+            text = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         if self._clean_up:
             for found, replacement in CLEAN_UP.items():
                 text = text.replace(found, replacement)
