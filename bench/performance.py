@@ -195,9 +195,14 @@ def measure_task(
             rows[subject.name] = {"subject": dataclasses.asdict(subject), "task": task, "rounds": [], "answers": said}
             left.append(subject)
         for number in range(rounds):
-            for subject in left if number % 2 == 0 else left[::-1]:
+            for subject in list(left) if number % 2 == 0 else left[::-1]:
                 request = {"do": "time", "task": task, "inputs": inputs, "at_once": subject.at_once}
-                rows[subject.name]["rounds"].append(processes[subject.process].ask(request)["calls"])
+                try:
+                    rows[subject.name]["rounds"].append(processes[subject.process].ask(request)["calls"])
+                except RuntimeError as error:  # the others go on
+                    say(f"left out: {error}")
+                    left.remove(subject)
+                    rows[subject.name] = {"subject": dataclasses.asdict(subject), "task": task, "failed": str(error)}
             say(f"{task}: round {number + 1} of {rounds}")
         for subject in left:
             process = processes[subject.process]
@@ -239,7 +244,10 @@ def measure_choices(model: Prepared, texts: list[Any], *, rounds: int) -> dict[s
     """Try other settings of bertport's own than those it ships with."""
     program = str(ROOT / "bench" / "performance_choices.py")
     command = [sys.executable, program, str(model.bundle), model.variants[-1], str(rounds)]
-    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+    if done.returncode:
+        say(f"settings left out: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        return {}
     found: dict[str, list[float]] = json.loads(done.stdout)
     return found
 

@@ -303,7 +303,7 @@ def _section(name: str, model: dict[str, Any], found: dict[str, Any]) -> str:
         "### Fixed shapes\n\nThe graph alone, on random ids; bertport decodes one position in each row, others all.\n\n"
         f"{_table(columns, rows)}\n"
     )
-    parts.append(_choices(model))
+    parts += [_choices(model)] if model["choices"] else []
     return "\n".join(parts) + "\n"
 
 
