@@ -148,7 +148,7 @@ class Hosts:
         """
         if not self.hosted:
             message = f"the bundles are being loaded: {self.progress}"
-            raise Loading(message, estimated_time=20)
+            raise Loading(message)
         hosted = next(iter(self.hosted.values())) if name is None else self.hosted.get(name)
         if hosted is None:
             raise NotFound(str(UnknownNameError("bundle", str(name)[:100], self.hosted)))
@@ -180,7 +180,7 @@ class Hosts:
             self._busy = False
         for hosted in fresh.values():
             for variant in hosted.lanes:
-                self._introduce(hosted.name, variant, [*hosted.tasks, TENSORS])
+                self._introduce(hosted.name, variant, [*WIRE_TASKS, TENSORS])
         old, self.hosted = self.hosted, fresh
         for hosted in old.values():
             for lane in hosted.lanes.values():

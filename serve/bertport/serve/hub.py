@@ -49,9 +49,9 @@ async def answer(request: Request) -> Response:
                     or request.headers.get(TASK_HEADER)
                     or tasks.choose(payload, lane.model.tokens.mask_token)
                 )
+                note.task = name if name in tasks.WIRE_TASKS else ""
                 try:
                     question = tasks.question(name, payload, limits.max_items)
-                    note.task = name
                     check_targets(question.parameters, limits.max_candidates)
                     call = lane.model.bind(question.task, **question.parameters)
                 except BertportError as error:

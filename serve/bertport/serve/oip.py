@@ -52,7 +52,7 @@ async def ready(request: Request) -> Response:
         raise service.gate.stopping()
     if not service.hosts.ready:
         message = f"the bundles are being loaded: {service.hosts.progress}"
-        raise Loading(message, estimated_time=20)
+        raise Loading(message)
     return hub.encode({"ready": True})
 
 
@@ -124,11 +124,11 @@ async def _text(request: Request, asked: tensors.Asked, lane: Lane, service: Ser
     texts = _texts(asked.inputs)
     wanted = set(asked.outputs or ())
     parameters = {key: each for key, each in asked.parameters.items() if key not in OF_TRITON}
-    name = parameters.pop("task", None) or _task(asked, wanted)
+    name = str(parameters.pop("task", None) or _task(asked, wanted))
     payload = tasks.Payload(inputs=texts, parameters=parameters, told=True, at_root=frozenset())
+    note.task = name if name in tasks.WIRE_TASKS else ""
     try:
-        question = tasks.question(str(name), payload, limits.max_items)
-        note.task = str(name)
+        question = tasks.question(name, payload, limits.max_items)
         hub.check_targets(question.parameters, limits.max_candidates)
         call = lane.model.bind(question.task, **question.parameters)
     except BertportError as error:

@@ -34,7 +34,7 @@ async def ready(request: Request) -> Response:
         raise service.gate.stopping()
     if not service.hosts.ready:
         message = f"the bundles are being loaded: {service.hosts.progress}"
-        raise Loading(message, estimated_time=20)
+        raise Loading(message)
     return encode({"status": "ready"})
 
 

@@ -30,6 +30,9 @@ __all__ = [
     "problem_of",
 ]
 
+LOADING_SECONDS = 2.0
+"""What a client is told to wait while bundles are loaded: most are there by then, and asking again costs nothing."""
+
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -142,7 +145,7 @@ class Loading(Problem):
     status = 503
     reason = "loading"
 
-    def __init__(self, message: str, *, estimated_time: float) -> None:
+    def __init__(self, message: str, *, estimated_time: float = LOADING_SECONDS) -> None:
         super().__init__(message, headers={"retry-after": str(max(1, round(estimated_time)))})
         self.estimated_time = estimated_time
 

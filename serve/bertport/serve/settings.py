@@ -110,20 +110,24 @@ LIMITS: dict[str, Limit] = {
 """By name, in the order of the help."""
 
 
+def _count(name: str) -> int:
+    return int(LIMITS[name].default)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The limits in force; `LIMITS` says what each means."""
 
-    max_concurrent_requests: int = 512
-    max_queue_items: int = 2048
-    max_batch_tokens: int = 0
-    max_items: int = 256
-    max_payload_bytes: int = 2 * MIB
-    max_body_bytes_held: int = 256 * MIB
-    max_answer_bytes: int = 64 * MIB
-    max_candidates: int = 4096
-    max_connections: int = 4096
-    request_timeout: float = 30.0
+    max_concurrent_requests: int = _count("max_concurrent_requests")
+    max_queue_items: int = _count("max_queue_items")
+    max_batch_tokens: int = _count("max_batch_tokens")
+    max_items: int = _count("max_items")
+    max_payload_bytes: int = _count("max_payload_bytes")
+    max_body_bytes_held: int = _count("max_body_bytes_held")
+    max_answer_bytes: int = _count("max_answer_bytes")
+    max_candidates: int = _count("max_candidates")
+    max_connections: int = _count("max_connections")
+    request_timeout: float = LIMITS["request_timeout"].default
 
     def __post_init__(self) -> None:
         """Refuse limits that contradict each other or make no sense."""
