@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def _peer(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
         ("ours", "`bertport serve`"),
         ("pipeline", "transformers' pipeline behind Starlette and uvicorn"),
     ):
-        rate, p99 = (_median(rounds, lambda each, of=of: each[kind][of]) for of in ("requests_per_s", "p99_ms"))  # noqa: B023 — used at once
+        own = [each[kind] for each in rounds]
+        rate, p99 = (_median(own, itemgetter(figure)) for figure in ("requests_per_s", "p99_ms"))
         rows.append(f"| {name} | {rate:.1f} | {p99:.0f} |")
     head = ["", "| server, same model and machine, in turns | requests/s | p99, ms |", "|---|---|---|"]
     return [*head, *rows, "", f"That is {times(rounds):.1f} times as many (median of the rounds' ratios)."]
