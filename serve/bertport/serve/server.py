@@ -17,6 +17,7 @@ from bertport.runtime.errors import BertportError, PathError
 from bertport.serve import logs
 from bertport.serve.app import make_app
 from bertport.serve.hosts import find_bundles
+from bertport.serve.listening import take_on_no_more
 from bertport.serve.problems import Conflict
 from bertport.serve.protocol import bounded
 from bertport.serve.service import Service
@@ -125,7 +126,7 @@ class Server(uvicorn.Server):
         with suppress(OSError):
             # The kernel takes on no more, and what it took on is accepted, before the socket closes: what waits in
             # its queue then would be reset.
-            self._sock.listen(0)
+            take_on_no_more(self._sock)
         await asyncio.sleep(0.05)
         for server in self.servers:
             server.close()
