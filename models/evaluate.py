@@ -11,7 +11,10 @@ from typing import Any
 import click
 import numpy as np
 
+import excerpts
 from bertport.compare.machine import describe_machine
+from bertport.quantize.quantizer import Options
+from bertport.quantize.remeasure import remeasure
 from bertport.runtime import load
 from bertport.runtime.bundle import Bundle, file_sha256
 from bertport.runtime.errors import BertportError
@@ -20,7 +23,7 @@ from evaluation.card import write_card
 from evaluation.record import EVALUATION, TRAINING
 from evaluation.scorers import BundleScorer, CheckpointScorer, Scorer, is_bundle, serving_variants
 from evaluation.scores import score_batches, score_sentences, summarize
-from pretraining.corpus import Corpus, load_corpus
+from pretraining.corpus import Corpus, load_corpus, read_sections
 from pretraining.errors import RecipeError
 from pretraining.objective import BatchSource
 from pretraining.trainer import heldout_batches
@@ -44,7 +47,8 @@ def main(*, model: Path, heldout: Path | None, variants: tuple[str, ...], output
     """Score MODEL on held-out text; for the default bundle, write its card as well.
 
     A bundle is run by bertport's own runtime, every serving variant of it, and answers the prompts of
-    prompts.json too; a checkpoint directory is run by PyTorch. The scores are written as JSON.
+    prompts.json too; a checkpoint directory is run by PyTorch. The scores are written as JSON. The default bundle's
+    quantized variants are also measured against fp32 again, on the held-out text that no sample in data/ holds.
     """
     try:
         record = score_model(model, heldout, variants, share) if heldout else None
@@ -56,6 +60,8 @@ def main(*, model: Path, heldout: Path | None, variants: tuple[str, ...], output
         target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if record and not own:
         click.echo(json.dumps(record["scores"], indent=1))
+    if own and heldout:
+        remeasure_quantized(DEFAULT, heldout)
     if own:
         write_card(DEFAULT, TRAINING)
         click.echo(f"{DEFAULT / 'README.md'}: written", err=True)
@@ -89,6 +95,16 @@ def score_model(path: Path, heldout: Path, variants: tuple[str, ...], share: flo
             name: answer_prompts(load(path, variant=name, provider="cpu"), read_prompts()) for name in scorers
         }
     return record
+
+
+def remeasure_quantized(bundle: Path, heldout: Path) -> None:
+    """Measure a bundle's quantized variants again, for its manifest; nothing happens where there is none."""
+    if not any(variant.fidelity for variant in Bundle.open(bundle).manifest.variants.values()):
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        rest = Path(directory) / "rest.jsonl"
+        excerpts.write_rest(list(read_sections(heldout)), rest)
+        remeasure(bundle, options=Options(text=rest))
 
 
 def score(scorer: Scorer, corpus: Corpus, share: float) -> dict[str, Any]:

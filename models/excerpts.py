@@ -21,6 +21,8 @@ SAMPLES = ("calibration", "evaluation")
 MOST_BYTES = 200_000
 LENGTHS = range(80, 2001)
 """Paragraphs taken, in characters: shorter ones are mostly headings and exclamations."""
+Sections = list[tuple[str, list[str]]]
+"""Names of sections with their paragraphs, as `pretraining.corpus.read_sections` gives them."""
 LEFT_OUT = re.compile(r"\b(?:negro|nigger|kafir|kaffir|savage|jew)", re.IGNORECASE)
 """Beginnings of words by which these books speak of peoples; a sample that ships needs none of it."""
 
@@ -40,21 +42,29 @@ def main(heldout: Path, output: Path, rest: Path | None) -> None:
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
     output.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    for index, name in enumerate(SAMPLES):
-        lines = [line for book in BOOKS for line in cut(sections, book, index)]
-        taken.update(lines)
+    for name, lines in cut_samples(sections).items():
         (output / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
         click.echo(f"{output / name}.txt: {len(lines)} paragraphs", err=True)
     if rest:
-        with rest.open("w", encoding="utf-8") as file:
-            for section, paragraphs in sections:
-                left = [each for each in paragraphs if _line(each) not in taken]
-                if left:
-                    file.write(json.dumps({"id": section, "paragraphs": left}, ensure_ascii=False) + "\n")
+        write_rest(sections, rest)
 
 
-def cut(sections: list[tuple[str, list[str]]], book: str, index: int) -> Iterator[str]:
+def cut_samples(sections: Sections) -> dict[str, list[str]]:
+    """Give the lines of each sample."""
+    return {name: [line for book in BOOKS for line in cut(sections, book, index)] for index, name in enumerate(SAMPLES)}
+
+
+def write_rest(sections: Sections, path: Path) -> None:
+    """Write the paragraphs that are in no sample, as JSON lines."""
+    taken = {line for lines in cut_samples(sections).values() for line in lines}
+    with path.open("w", encoding="utf-8") as file:
+        for section, paragraphs in sections:
+            left = [each for each in paragraphs if _line(each) not in taken]
+            if left:
+                file.write(json.dumps({"id": section, "paragraphs": left}, ensure_ascii=False) + "\n")
+
+
+def cut(sections: Sections, book: str, index: int) -> Iterator[str]:
     """Yield lines of every second section of a book, from its beginning, up to the book's part of the sample."""
     room = MOST_BYTES // len(BOOKS)
     own = [paragraphs for name, paragraphs in sections if name.partition("#")[0] == book]

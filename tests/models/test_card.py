@@ -220,6 +220,19 @@ def test_the_card_keeps_the_section_on_quantized_variants(tiny_bundle: Path, tra
     assert (bundle / "README.md").read_text(encoding="utf-8") == card
 
 
+def test_quantized_variants_are_measured_again_on_the_held_out_text(
+    tiny_bundle: Path, heldout: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    evaluate.remeasure_quantized(bundle, heldout)  # there is none yet
+    quantize(bundle, ["int8-weight-only"], options=Options(budget=parse_budget("none"), positions=60, pairs=8))
+    evaluate.remeasure_quantized(bundle, heldout)
+    fidelity = Bundle.open(bundle).manifest.variants["int8-weight-only"].fidelity
+    assert fidelity is not None
+    assert fidelity["text"]["name"] == "rest.jsonl"
+    assert fidelity["text"]["masked_positions"] >= 1000
+
+
 def test_a_record_that_lacks_a_file_says_which_program_writes_it(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no run\.json: run models/export_default\.py first"):
         read_record(tmp_path)
