@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bench.restore import restore, stored_weights
+from bench.restore import restore
+from bertport.compare.restoring import stored_weights
 from bertport.runtime.errors import BundleError
 
 
