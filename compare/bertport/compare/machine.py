@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertport.runtime import protobuf as pb
 from bertport.runtime.graph import ERRORS_ONLY, usable_cores
 from bertport.runtime.machine import cpu
 from bertport.runtime.providers import onnxruntime
@@ -153,35 +154,18 @@ def _memory() -> int | None:
 
 
 def _matmul_model(right: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> bytes:
-    """Serialize y = a @ right without the onnx package, which measuring need not install; field numbers: onnx.proto.
+    """Serialize y = a @ right without the onnx package, which measuring need not install.
 
     The right matrix is a constant, as weights are, so that ONNX Runtime packs it once.
     """
     rows, columns = right.shape
-    tensor = _field(1, rows) + _field(1, columns) + _field(2, 1) + _field(8, b"b") + _field(9, right.tobytes())
-    node = _field(1, b"a") + _field(1, b"b") + _field(2, b"y") + _field(4, b"MatMul")
-    graph = (
-        _field(1, node)
-        + _field(2, b"matmul")
-        + _field(5, tensor)
-        + _field(11, _value_info(b"a", rows))
-        + _field(12, _value_info(b"y", columns))
+    return pb.model(
+        pb.graph(
+            nodes=[pb.node("MatMul", ["a", "b"], ["y"])],
+            name="matmul",
+            initializers=[pb.tensor("b", pb.FLOAT, [rows, columns], right.tobytes())],
+            inputs=[pb.value("a", pb.FLOAT, ["rows", rows])],
+            outputs=[pb.value("y", pb.FLOAT, ["rows", columns])],
+        ),
+        opset=13,
     )
-    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 13))
-
-
-def _value_info(name: bytes, columns: int) -> bytes:
-    shape = _field(1, _field(2, b"rows")) + _field(1, _field(1, columns))
-    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape)))
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    """Encode one protobuf field: a number as a varint, bytes with their length."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    groups = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
-    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
