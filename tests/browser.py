@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import npm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PACKAGE = "playwright-core@1.65.1"
 
 
@@ -28,25 +31,10 @@ def chromium() -> str:
     return found
 
 
-def playwright() -> Path:
-    """Give the directory that holds playwright-core: it drives the browser that is there and brings none."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("Node.js and npm are not installed")
-    place = ROOT / ".tools" / "playwright-core"
-    stamp = place / "installed"
-    if not (stamp.is_file() and stamp.read_text() == PACKAGE):
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "package.json").write_text('{"private": true}\n')
-        npm = [str(shutil.which("npm")), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", PACKAGE]
-        done = subprocess.run(npm, cwd=place, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        stamp.write_text(PACKAGE)
-    return place
-
-
 def drive(program: Path, url: str, screenshots: Path) -> Any:
     """Run a program of Node.js on a page; it takes playwright's place, the browser, the page and a directory."""
-    command = [str(shutil.which("node")), str(program), str(playwright()), chromium(), url, str(screenshots)]
+    playwright = npm.installed(PACKAGE, "playwright-core")  # it drives the browser that is there and brings none
+    command = [str(shutil.which("node")), str(program), str(playwright), chromium(), url, str(screenshots)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -9,8 +9,8 @@ import pytest
 
 from bertport.runtime import load
 from bertport.runtime.embedded import default_bundle
+from tests import npm
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = "@huggingface/transformers@4.3.1"
 # No apostrophes: transformers.js joins "isn ' t" again in a sequence, transformers' own pipeline does not.
 TEXTS = (
@@ -26,23 +26,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.node,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="Node.js and npm are not installed"),
 ]
 
 
 @pytest.fixture(scope="module")
 def modules():
-    """transformers.js from the npm registry; no script of a package runs, its CPU binaries come inside it."""
-    place = ROOT / ".tools" / "transformers.js"
-    stamp = place / "installed"
-    if not (stamp.is_file() and stamp.read_text() == PACKAGE):
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "package.json").write_text('{"private": true}\n')
-        npm = [shutil.which("npm"), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", PACKAGE]
-        done = subprocess.run(npm, cwd=place, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        stamp.write_text(PACKAGE)
-    return place
+    """transformers.js from the npm registry; its CPU binaries come inside it."""
+    return npm.installed(PACKAGE, "transformers.js")
 
 
 def test_fill_mask_answers_as_the_runtime_does(modules, tmp_path):
