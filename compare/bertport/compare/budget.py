@@ -1,4 +1,4 @@
-"""The accuracy budget of a recommendation: how far from fp32 a variant may be."""
+"""Accuracy budgets: how far from fp32 a variant may be, to be recommended or, in quantization, to be added."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_BUDGET", "LIMITS", "Limit", "broken", "format_budget", "parse_budget"]
+__all__ = ["DEFAULT_BUDGET", "LIMITS", "NO_BUDGET", "Limit", "broken", "format_budget", "parse_budget"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,36 +23,77 @@ class Limit:
     meaning: str
     """What it is, for people."""
     path: tuple[str, str]
-    """Where it is in a fidelity's JSON."""
+    """Where it is in a fidelity."""
     at_least: bool
     """Whether the bound is a lower one."""
     form: str
-    """How it is printed."""
+    """How a report prints it."""
+    fine: str
+    """How it is printed where a variant is refused for it."""
+
+    def holds(self, value: float, bound: float) -> bool:
+        """Tell whether a value keeps to a bound, itself included; what is not a number keeps to none."""
+        return value >= bound if self.at_least else value <= bound
+
+    def breach(self, value: float, bound: float, form: str) -> str:
+        """Say that a value breaks a bound."""
+        side = "at least" if self.at_least else "at most"
+        return f"{self.meaning} is {value:{form}}, {side} {bound:{form}} was asked"
 
 
 LIMITS: dict[str, Limit] = {
     row.name: row
-    for row in (  # the names and directions of `bertport quantize --accuracy-budget`
-        Limit(name="top1", meaning="MLM top-1 agreement", path=("mlm", "top1_agreement"), at_least=True, form=".1%"),
-        Limit(name="nsp", meaning="NSP flips", path=("nsp", "flips"), at_least=False, form=".2%"),
-        Limit(name="kl", meaning="MLM KL divergence", path=("mlm", "kl"), at_least=False, form=".4f"),
-        Limit(name="cosine", meaning="hidden-state cosine", path=("hidden", "cosine"), at_least=True, form=".4f"),
+    for row in (
+        Limit(
+            name="top1",
+            meaning="MLM top-1 agreement",
+            path=("mlm", "top1_agreement"),
+            at_least=True,
+            form=".1%",
+            fine=".2%",
+        ),
+        Limit(
+            name="nsp",
+            meaning="NSP flips",
+            path=("nsp", "flips"),
+            at_least=False,
+            form=".2%",
+            fine=".2%",
+        ),
+        Limit(
+            name="kl",
+            meaning="MLM KL divergence",
+            path=("mlm", "kl"),
+            at_least=False,
+            form=".4f",
+            fine=".5f",
+        ),
+        Limit(
+            name="cosine",
+            meaning="hidden-state cosine",
+            path=("hidden", "cosine"),
+            at_least=True,
+            form=".4f",
+            fine=".5f",
+        ),
     )
 }
 """By name."""
+NO_BUDGET = "none"
+"""What users write for no budget."""
 DEFAULT_BUDGET = "top1=0.98,nsp=0.005"
-"""What `bertport quantize` holds its variants to by default."""
+"""Top-1 agreement of at least 98%, NSP flips of at most 0.5%."""
 
 
 def parse_budget(text: str) -> dict[str, float]:
-    """Read a budget such as `top1=0.98,nsp=0.005`, or `none`, which bounds nothing.
+    """Read a budget such as `top1=0.98,nsp=0.005`, or `none`, which bounds nothing, into bounds by name.
 
     Raises:
         UnknownNameError: for a limit that there is not.
         UsageError: for what is not a list of limits with their bounds.
     """
     bounds: dict[str, float] = {}
-    if text.strip() == "none":
+    if text.strip() == NO_BUDGET:
         return bounds
     for part in text.split(","):
         name, equals, value = (each.strip() for each in part.partition("="))
@@ -61,7 +102,7 @@ def parse_budget(text: str) -> dict[str, float]:
         except ValueError:
             bound = math.nan
         if not equals or not math.isfinite(bound) or bound < 0:
-            message = f"{part.strip()!r} is not a limit: write the budget as {DEFAULT_BUDGET}, or none"
+            message = f"{part.strip()!r} is not a limit: write the budget as {DEFAULT_BUDGET}, or {NO_BUDGET}"
             raise UsageError(message)
         if name not in LIMITS:
             kind = "limit"
@@ -91,11 +132,9 @@ def broken(bounds: Mapping[str, float], fidelity: Mapping[str, Any]) -> tuple[tu
         found = (fidelity.get(head) or {}).get(figure)
         if not found or found["value"] is None:
             continue
-        sign = 1 if limit.at_least else -1
         value, worst = found["value"], found["low" if limit.at_least else "high"]
-        side = "at least" if limit.at_least else "at most"
-        if sign * value < sign * bound:
-            breaks.append(f"{limit.meaning} is {value:{limit.form}}, {side} {bound:{limit.form}} was asked")
-        elif worst is None or sign * worst < sign * bound:
+        if not limit.holds(value, bound):
+            breaks.append(limit.breach(value, bound, limit.form))
+        elif worst is None or not limit.holds(worst, bound):
             near.append(f"{limit.meaning} holds the bound by its value, its interval reaches to {worst:{limit.form}}")
     return tuple(breaks), tuple(near)
