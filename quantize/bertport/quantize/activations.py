@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.compare.graph import make_batch, open_onnx
+from bertport.quantize.calibration import observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ def collect(
     threads: int | None,
     progress: Progress,
 ) -> Mapping[str, Activations]:
-    """Run samples one by one, so that nothing is padded, and gather what passes some points of the graph.
+    """Run samples and gather what passes some points of the graph.
 
     Args:
         model: A graph with its weights in memory; it is not changed.
@@ -55,29 +55,32 @@ def collect(
         threads: As in `open_onnx`.
         progress: Told of what is done and of how much.
     """
-    wanted = sorted(set(names))
-    graph = open_onnx(_with_outputs(model, wanted).SerializeToString(), threads=threads)
-    rng = np.random.default_rng(0)
     share = max(1, -(-ROWS // max(1, len(samples))))
-    gathered = {name: _Gathering() for name in wanted}
-    for done, sample in enumerate(samples, 1):
-        for name, value in graph.run(make_batch([sample]), wanted).items():
-            gathered[name].add(value.reshape(-1, value.shape[-1]), share, rng)
-        progress("running the calibration text", done, len(samples))
+    rng = np.random.default_rng(0)
+    gathered = {name: _Gathering(share, rng) for name in sorted(set(names))}
+    observe(
+        model,
+        gathered,
+        samples,
+        threads=threads,
+        progress=lambda done: progress("running the calibration text", done, len(samples)),
+    )
     return {name: each.result() for name, each in gathered.items() if each.count}
 
 
 class _Gathering:
-    """What was gathered at one point."""
+    """What was gathered at one point, with `share` rows of each text kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: int, rng: np.random.Generator) -> None:
+        self.share, self.rng = share, rng
         self.count = 0
         self.gram: NDArray[np.float32] | None = None
         self.largest: NDArray[np.float32] | None = None
         self.rows: list[NDArray[np.float32]] = []
 
-    def add(self, values: NDArray[np.float32], share: int, rng: np.random.Generator) -> None:
-        """Take in the rows of one text, and keep `share` of them."""
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Take in one text's values, of shape (..., channels)."""
+        values = values.reshape(-1, values.shape[-1])
         if not len(values):
             return
         square, largest = values.T @ values, np.abs(values).max(axis=0)
@@ -87,22 +90,10 @@ class _Gathering:
             self.gram += square
             np.maximum(self.largest, largest, out=self.largest)
         self.count += len(values)
-        self.rows.append(values[rng.permutation(len(values))[:share]])
+        self.rows.append(values[self.rng.permutation(len(values))[: self.share]])
 
     def result(self) -> Activations:
         """Give what was gathered; there was some."""
         assert self.gram is not None  # noqa: S101 — for the type checker
         assert self.largest is not None  # noqa: S101 — as above
         return Activations(gram=self.gram, largest=self.largest, rows=np.concatenate(self.rows), count=self.count)
-
-
-def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Copy a graph, with more of its values among its outputs."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    there = {each.name for each in copy.graph.output}
-    added = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
-    copy.graph.output.extend(each for each in added if each.name not in there)
-    return copy

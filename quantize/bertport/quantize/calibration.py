@@ -125,16 +125,16 @@ def observe(
     recorders: Mapping[str, Recorder],
     samples: Iterable[Sample],
     *,
-    threads: int = 0,
+    threads: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Run a graph on samples, one at a time, and let recorders take note of its activations.
 
     Args:
-        model: The serving graph of standard operators, its weights in memory; it is not changed.
+        model: A serving graph, its weights in memory; it is not changed.
         recorders: By name of the activation.
         samples: What to run.
-        threads: For the session; 0 leaves the choice to ONNX Runtime.
+        threads: As in `open_onnx`.
         progress: Told of how many samples are done.
     """
     graph = open_onnx(_with_outputs(model, recorders), threads=threads)
