@@ -1,10 +1,12 @@
 """How fast bertport answers, beside what people use today: the same weights, texts and machine, taking turns.
 
-    python bench/performance.py [--quick] [--rounds 7] [--texts 100] [--models default,base] [--threads N]
+    python bench/performance.py [--quick] [--rounds 7] [--texts 100] [--models default,base] [--tasks fill-mask,...]
+        [--without shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
 
 Every subject has a process of its own; in each round all take a turn, in one order and in the next round in the
 reverse one, with the machine's lock held. Writes docs/data/performance.json and docs/performance.md; --output writes
-elsewhere. The models are made once and kept in out/bench.
+elsewhere. The models are made once and kept in out/bench. A BERT-base takes eight times as long for a text as the
+default model, so it gets half of the texts and of the rounds; tasks other than fill-mask get two fifths of the texts.
 """
 
 from __future__ import annotations
@@ -42,6 +44,13 @@ TEXT = ROOT / "data" / "evaluation.txt"
 TASKS = ("fill-mask", "next-sentence", "features")
 SHAPES = ((1, 16), (1, 128), (8, 128), (1, 512))
 BATCHES = (1, 8, 32)
+PARTS = ("shapes", "settings", "profile", "sessions")
+"""What is measured beside the tasks, and can be left out."""
+LEAST_ROUNDS = 3
+SMALLER = {"base": 0.5}
+"""The share of the texts and of the rounds that a model gets."""
+OTHERS = 0.4
+"""The share of the texts that a task beside fill-mask gets."""
 # As in bertport.compare.masking: an abbreviation is a false end, which makes a short "sentence" of real words.
 SENTENCE = re.compile("(?<=[.!?])[\"'\u201d\u2019)]*\\s+(?=[\"'\u201c\u2018(]?[A-Z])")
 WORDS = (4, 60)
@@ -139,7 +148,16 @@ def inputs_of(count: int) -> dict[str, list[Any]]:
     return {"fill-mask": masked, "next-sentence": [list(pair) for pair in mixed], "features": chosen}
 
 
-def subjects_of(model: Prepared, task: str, openvino: str | None) -> list[Subject]:
+def share_of(inputs: dict[str, list[Any]], model: str) -> dict[str, list[Any]]:
+    """Give a model's inputs: the first of each task's."""
+    part = SMALLER.get(model, 1.0)
+    return {
+        task: each[: max(1, round(len(each) * part * (1 if task == "fill-mask" else OTHERS)))]
+        for task, each in inputs.items()
+    }
+
+
+def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Sequence[int] = BATCHES) -> list[Subject]:
     """List who takes part in a task."""
     bundle, found = str(model.bundle), []
     for variant in model.variants:
@@ -169,7 +187,7 @@ def subjects_of(model: Prepared, task: str, openvino: str | None) -> list[Subjec
                 at_once=batch,
                 python=python,
             )
-            for batch in BATCHES
+            for batch in batches
         ]
     return found
 
@@ -219,7 +237,9 @@ def measure_shapes(
         for subject in reversed(subjects)
         if subject.peer != "bare" and "single" not in subject.group
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if not shapes:
+        return rows
     with ExitStack() as stack:
         processes = {}
         for group, subject in one.items():
@@ -240,16 +260,14 @@ def measure_shapes(
     return rows
 
 
-def measure_choices(model: Prepared, texts: list[Any], *, rounds: int) -> dict[str, list[float]]:
-    """Try other settings of bertport's own than those it ships with."""
-    program = str(ROOT / "bench" / "performance_choices.py")
-    command = [sys.executable, program, str(model.bundle), model.variants[-1], str(rounds)]
-    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+def asked(program: str, *arguments: str, given: str = "") -> Any:  # noqa: ANN401 — JSON
+    """Run another program of this directory, and give what it prints; None when it fails."""
+    command = [sys.executable, str(ROOT / "bench" / program), *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
-        say(f"settings left out: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-        return {}
-    found: dict[str, list[float]] = json.loads(done.stdout)
-    return found
+        say(f"{program} left out: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        return None
+    return json.loads(done.stdout)
 
 
 def lengths_of(bundle: Path, inputs: dict[str, list[Any]]) -> dict[str, list[int]]:
@@ -265,6 +283,50 @@ def lengths_of(bundle: Path, inputs: dict[str, list[Any]]) -> dict[str, list[int
     return {task: [count(each) for each in found] for task, found in inputs.items()}
 
 
+def measure_model(
+    model: Prepared, inputs: dict[str, list[Any]], given: argparse.Namespace, openvino: str | None
+) -> dict[str, Any]:
+    """Measure one model: each task, fixed shapes, and bertport's own settings."""
+    manifest = Bundle.open(model.bundle).manifest
+    rounds = max(LEAST_ROUNDS, round(given.rounds * SMALLER.get(model.name, 1.0)))
+    say(f"model {model.name}, {rounds} rounds of {len(inputs['fill-mask'])} texts")
+    rows = [
+        row
+        for task in given.tasks
+        for row in measure_task(
+            subjects_of(model, task, openvino, given.batches),
+            task,
+            inputs[task],
+            rounds=rounds,
+            threads=given.threads,
+        )
+    ]
+    shapes = measure_shapes(
+        subjects_of(model, "fill-mask", openvino),
+        () if "shapes" in given.without else given.shapes,
+        rounds=max(2, rounds // 2),
+        threads=given.threads,
+        vocabulary=manifest.architecture.vocab_size,
+    )
+    choices = None
+    if "settings" not in given.without:
+        # Other settings of bertport's own than those it ships with.
+        options = [str(model.bundle), model.variants[-1], str(rounds)]
+        choices = asked("performance_choices.py", *options, given=json.dumps(inputs["fill-mask"]))
+    return {
+        "bundle": manifest.name,
+        "architecture": dataclasses.asdict(manifest.architecture),
+        "variants": list(model.variants),
+        "optimum_preset": performance_models.preset(cpu().instruction_set),
+        "rounds": rounds,
+        "lengths": lengths_of(model.bundle, inputs),
+        "rows": rows,
+        "shapes": shapes,
+        "choices": choices or {},
+        "profile": None,
+    }
+
+
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, and give the figures as JSON values."""
     began = time.monotonic()
@@ -276,7 +338,6 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "command": "dev.py bench-quick" if given.quick else "dev.py bench",
         "quick": given.quick,
-        "rounds": given.rounds,
         "inputs": inputs,
         "text_sha256": hashlib.sha256(TEXT.read_bytes()).hexdigest(),
         "models": {},
@@ -284,33 +345,16 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     with machine_lock(lambda: say("waiting for whoever measures on this machine")):
         peaks = [matmul_peak(threads=given.threads or None)]
         for model in prepared:
-            manifest = Bundle.open(model.bundle).manifest
-            say(f"model {model.name}")
-            rows = [
-                row
-                for task in given.tasks
-                for row in measure_task(
-                    subjects_of(model, task, openvino), task, inputs[task], rounds=given.rounds, threads=given.threads
-                )
-            ]
-            shapes = measure_shapes(
-                subjects_of(model, "fill-mask", openvino),
-                given.shapes,
-                rounds=max(2, given.rounds // 2),
-                threads=given.threads,
-                vocabulary=manifest.architecture.vocab_size,
-            )
+            result["models"][model.name] = measure_model(model, share_of(inputs, model.name), given, openvino)
             peaks.append(matmul_peak(threads=given.threads or None))
-            result["models"][model.name] = {
-                "bundle": manifest.name,
-                "architecture": dataclasses.asdict(manifest.architecture),
-                "variants": list(model.variants),
-                "optimum_preset": performance_models.preset(cpu().instruction_set),
-                "lengths": lengths_of(model.bundle, inputs),
-                "rows": rows,
-                "shapes": shapes,
-                "choices": measure_choices(model, inputs["fill-mask"], rounds=given.rounds),
-            }
+    # These take the machine's lock themselves.
+    for model in prepared:
+        if "profile" not in given.without:
+            say(f"profile of {model.name}")
+            options = ["--variants", ",".join(model.variants), "--threads", str(given.threads)]
+            result["models"][model.name]["profile"] = asked("performance_profile.py", str(model.bundle), *options)
+    if "sessions" not in given.without:
+        result["sessions"] = asked("second_session.py", str(prepared[0].bundle), "--json")
     result["machine"] = dataclasses.asdict(describe_machine(matmul_gflops=max(peaks)))
     result["matmul_gflops_over_time"] = peaks
     result["versions"] = {name: _version(name) for name in ("torch", "transformers", "optimum-onnx", "onnxruntime")}
@@ -335,12 +379,15 @@ def arguments() -> argparse.Namespace:
     """Read the command line; --quick sets what is not given."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the default model alone, fewer texts and rounds")
-    parser.add_argument("--rounds", type=int, help="[7; 3 with --quick]")
+    parser.add_argument("--rounds", type=int, help="[7; 3 with --quick, and at least]")
     parser.add_argument("--texts", type=int, help="[100; 40 with --quick]")
     parser.add_argument(
         "--models", help="default, base, tiny, separated by commas [default,base; default with --quick]"
     )
     parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(TASKS))
+    parser.add_argument(
+        "--without", type=lambda text: text.split(","), default=[], help=f"{', '.join(PARTS)} [settings with --quick]"
+    )
     parser.add_argument("--threads", type=int, default=0, help="of every subject [what each chooses]")
     parser.add_argument("--output", type=Path, help="[docs; out/bench/quick with --quick]")
     given = parser.parse_args()
@@ -348,6 +395,11 @@ def arguments() -> argparse.Namespace:
     given.texts = given.texts or (40 if given.quick else 100)
     given.models = given.models or ("default" if given.quick else "default,base")
     given.shapes = SHAPES[:2] if given.quick else SHAPES
+    given.batches = BATCHES[:2] if given.quick else BATCHES
+    given.without = given.without or (["settings"] if given.quick else [])
+    for kind, names, known in (("task", given.tasks, TASKS), ("part", given.without, PARTS)):
+        if unknown := set(names) - set(known):
+            parser.error(f"unknown {kind} {', '.join(sorted(unknown))} (known: {', '.join(known)})")
     given.output = given.output or (performance_models.KEPT / "quick" if given.quick else ROOT / "docs")
     return given
 

@@ -73,7 +73,7 @@ class Bare(Ours):
         else:
             encodings = self.tokenizer.encode_batch_fast(list(inputs))
         ids = [each.ids for each in encodings]
-        for batch in plan([len(each) for each in ids], budget=row.batch_tokens, padding=row.padding):
+        for batch in plan([len(each) for each in ids], budget=row.batch_tokens, overhead=row.overhead_tokens):
             width = len(ids[batch[0]])
             table = np.zeros((len(batch), width), dtype=np.int64)
             mask = np.zeros_like(table)

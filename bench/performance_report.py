@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.compare.statistics import median_ratio
+from bertport.runtime.batching import plan
+from bertport.runtime.providers import PROVIDERS
+from performance_sections import profile_sections, sessions_section, settings_section, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +35,7 @@ OVERHEAD, SHARE_OF_PEAK = 1.15, 0.8
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """Draw from the runs what the page shows: per row its speed and fidelity, ratios, and the bars."""
     peak = result["machine"]["matmul_gflops"]
-    found: dict[str, Any] = {"rows": [], "ratios": [], "shapes": [], "bars": []}
+    found: dict[str, Any] = {"rows": [], "ratios": [], "shapes": [], "bars": [], "peak": peak}
     for name, model in result["models"].items():
         for row in model["rows"]:
             found["rows"].append(_row(name, model, row, peak))
@@ -88,13 +91,10 @@ def _row(name: str, model: dict[str, Any], row: dict[str, Any], peak: float) -> 
 def _run_tokens(lengths: Sequence[int], subject: dict[str, Any]) -> int:
     """Count the tokens that are run, padding included."""
     if subject["peer"] in {"bertport", "bare"}:
-        from bertport.runtime.batching import plan
-        from bertport.runtime.providers import PROVIDERS
-
         if subject["at_once"]:
             return sum(lengths)
         row = PROVIDERS["cpu"]
-        batches = plan(lengths, budget=row.batch_tokens, padding=row.padding)
+        batches = plan(lengths, budget=row.batch_tokens, overhead=row.overhead_tokens)
         return sum(len(batch) * lengths[batch[0]] for batch in batches)
     size = subject["at_once"]
     parts = (lengths[begin : begin + size] for begin in range(0, len(lengths), size))
@@ -201,19 +201,21 @@ by `python3 {command}`; the figures are in [data/performance.json](data/performa
 
 {conditions}
 
-{bars}{models}
+{bars}{models}{sessions}
 ## How it was measured
 
-{rounds} rounds. Every subject has a process of its own; in a round each answers all inputs once, in one order and in
+{rounds}. Every subject has a process of its own; in a round each answers all inputs once, in one order and in
 the next round in the reverse one, while nothing else may measure on the machine. Before, each answers all inputs once,
 which is the warm-up and gives what fidelity is computed from. Throughput is that of the median round; intervals are 95%
 bootstrap intervals of the ratio, over rounds. Each call is timed: `texts at once` says how many it answers, and the
 percentiles are those of calls. Peak memory is that of the process, which bertport's rows of one precision share.
 
-The inputs are {texts} sentences of data/evaluation.txt with their own lengths, drawn with a fixed seed: one word masked
-for fill-mask; for next-sentence {texts} pairs, half of them neighbours; as they are for features (mean of the tokens).
+The inputs are sentences of data/evaluation.txt with their own lengths, drawn with a fixed seed ({texts}): one word
+masked for fill-mask; for next-sentence pairs, half of them neighbours; as they are for features (mean of the tokens).
 `run tokens` counts padding, `real tokens` does not. The share of the peak is that of the work that cannot be avoided
-(no padding, one position decoded in a text), so whoever does more than that has a lower one. Fidelity is against
+(no padding, one position decoded in a text), so whoever does more than that has a lower one; a multiplication and its
+addition are two operations, there as in the peak, which is the fastest of the products of two 1024x1024 matrices that
+ONNX Runtime ran in a second, on as many threads as it chooses for the subjects. Fidelity is against
 transformers in fp32, one text at a time: how often the best word is the same and by how much its probability moves; how
 many verdicts flip and by how much a probability moves; the smallest cosine of two vectors. Random weights give nearly
 uniform probabilities, whose best word changes by a hair: there the change of the score tells, not the agreement.
@@ -247,7 +249,7 @@ def page(result: dict[str, Any]) -> str:
         rows = [
             (each["bar"], each["wanted"], each["found"], "yes" if each["met"] else "**no**") for each in found["bars"]
         ]
-        bars = f"## The bars\n\n{_table(('', 'wanted', 'found', 'met'), rows)}\n\n"
+        bars = f"## The bars\n\n{table(('', 'wanted', 'found', 'met'), rows)}\n\n"
     sections = "".join(_section(name, model, found) for name, model in result["models"].items())
     presets = sorted({model["optimum_preset"] for model in result["models"].values()})
     return PAGE.format(
@@ -256,8 +258,12 @@ def page(result: dict[str, Any]) -> str:
         conditions=conditions,
         bars=bars,
         models=sections,
-        rounds=result["rounds"],
-        texts=len(result["inputs"]["fill-mask"]),
+        rounds="; ".join(f"{NAMES[name]}: {model['rounds']} rounds" for name, model in result["models"].items()),
+        texts="; ".join(
+            f"{NAMES[name]}: " + ", ".join(f"{len(each)} for {task}" for task, each in model["lengths"].items())
+            for name, model in result["models"].items()
+        ),
+        sessions=sessions_section(result.get("sessions")),
         preset=", ".join(presets),
     ).replace("\n\n\n", "\n\n")
 
@@ -289,8 +295,8 @@ def _section(name: str, model: dict[str, Any], found: dict[str, Any]) -> str:
             for ratio in found["ratios"]
             if (ratio["model"], ratio["task"]) == (name, task) and not ratio["than"].startswith("bare")
         ]
-        parts.append(f"### {task}\n\n{_table(head, rows)}\n")
-        parts.append(f"{_table(('', 'against the best of its group', 'times faster'), ratios)}\n")
+        parts.append(f"### {task}\n\n{table(head, rows)}\n")
+        parts.append(f"{table(('', 'against the best of its group', 'times faster'), ratios)}\n")
     shapes = [each for each in found["shapes"] if each["model"] == name]
     sizes = list(dict.fromkeys(tuple(each["shape"]) for each in shapes))
     rows = []
@@ -301,20 +307,13 @@ def _section(name: str, model: dict[str, Any], found: dict[str, Any]) -> str:
     columns = ("ms (share of peak)", *(f"{rows_}x{length}" for rows_, length in sizes))
     parts.append(
         "### Fixed shapes\n\nThe graph alone, on random ids; bertport decodes one position in each row, others all.\n\n"
-        f"{_table(columns, rows)}\n"
+        f"{table(columns, rows)}\n"
     )
-    parts += [_choices(model)] if model["choices"] else []
+    if not shapes:
+        parts.pop()
+    parts += profile_sections(model, found["peak"]) if model["profile"] else []
+    parts += [settings_section(model)] if model["choices"] else []
     return "\n".join(parts) + "\n"
-
-
-def _choices(model: dict[str, Any]) -> str:
-    """Show what bertport's own settings are worth: throughput of each beside the others of its kind."""
-    count = len(model["lengths"]["fill-mask"])
-    rows = [(name, f"{count / median(seconds):.1f}") for name, seconds in model["choices"].items()]
-    return (
-        f"### Settings\n\nfill-mask with the variant {model['variants'][-1]}, one setting changed at a time from what "
-        f'bertport ships with (`describe()["batching"]`).\n\n{_table(("", "texts/s"), rows)}\n'
-    )
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -340,11 +339,6 @@ def _said(fidelity: dict[str, float] | None) -> str:
     if "flips" in fidelity:
         return f"{fidelity['flips']:.1%} flips, {fidelity['largest_probability_change']:.1g}"
     return f"{fidelity['worst_cosine']:.6f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
 
 
 def plots(result: dict[str, Any], directory: Path) -> None:

@@ -1,13 +1,15 @@
 """What a second model in a process costs: memory, and time while the other is idle or busy.
 
-    python bench/second_session.py [BUNDLE] [--seconds 3]
+    python bench/second_session.py [BUNDLE] [--seconds 3] [--json]
 
-Prints a table. Runs in one process, since that is the question; the machine's lock is held.
+Prints a table, or one line of JSON (a process of performance.py). Runs in one process, since that is the question; the
+machine's lock is held.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import threading
 import time
 from statistics import median
@@ -36,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", nargs="?")
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     rows = []
     with machine_lock():
@@ -60,6 +63,9 @@ def main() -> None:
         other_thread.start()
         rows.append(("one, asked by two threads", milliseconds(models[0], given.seconds), peak_bytes() / MIB))
         other_thread.join()
+    if given.json:
+        print(json.dumps([{"case": name, "ms": took, "peak_mib": memory} for name, took, memory in rows]))
+        return
     print("| | ms for a text | peak MiB |\n|---|---:|---:|")
     for name, took, memory in rows:
         print(f"| {name} | {took:.2f} | {memory:.0f} |")

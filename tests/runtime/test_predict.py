@@ -40,11 +40,11 @@ def test_plan_batches_each_input_once_without_padding_within_the_budget(lengths,
 @given(
     st.lists(st.integers(1, 40), max_size=60),
     st.integers(1, 200),
-    st.sampled_from([0.02, 0.05, 0.25]),
+    st.sampled_from([1, 16, 1024]),
     st.integers(1, 20),
 )
-def test_plan_joins_near_lengths_within_the_padding_allowed(lengths, budget, padding, rows):
-    batches = batching.plan(lengths, budget=budget, padding=padding, most_rows=rows)
+def test_plan_keeps_to_its_limits_and_costs_no_more_than_exact_lengths(lengths, budget, overhead, rows):
+    batches = batching.plan(lengths, budget=budget, overhead=overhead, most_rows=rows)
     assert sorted(itertools.chain.from_iterable(batches)) == list(range(len(lengths)))
     widths = []
     for batch in batches:
@@ -52,17 +52,55 @@ def test_plan_joins_near_lengths_within_the_padding_allowed(lengths, budget, pad
         assert width == lengths[batch[0]]
         assert len(batch) <= rows
         assert len(batch) == 1 or len(batch) * width <= budget
-        real = sum(lengths[index] for index in batch)
-        assert real >= (1 - padding) * len(batch) * width
         widths.append(width)
     assert widths == sorted(widths, reverse=True)
-    assert len(batches) <= len(batching.plan(lengths, budget=budget, most_rows=rows))
+    assert cost(lengths, batches, overhead) <= cost(
+        lengths, batching.plan(lengths, budget=budget, most_rows=rows), overhead
+    )
 
 
-def test_near_lengths_share_a_run():
-    assert batching.plan([40, 39, 39, 38, 20], budget=1024, padding=0.05) == [[0, 1, 2, 3], [4]]
+def cost(lengths, batches, overhead):
+    return sum(overhead + len(batch) * max(lengths[index] for index in batch) for batch in batches)
+
+
+def partitions(items):
+    """Give every way of dividing a list into groups."""
+    if not items:
+        yield []
+        return
+    first, *rest = items
+    for groups in partitions(rest):
+        yield [[first], *groups]
+        for number in range(len(groups)):
+            yield [*groups[:number], [first, *groups[number]], *groups[number + 1 :]]
+
+
+@given(st.lists(st.integers(1, 60), max_size=6), st.integers(1, 200), st.integers(0, 40), st.integers(1, 6))
+def test_plan_costs_least_of_all_ways_to_group(lengths, budget, overhead, rows):
+    least = min(
+        cost(lengths, groups, overhead)
+        for groups in partitions(list(range(len(lengths))))
+        if all(
+            len(group) == 1 or (len(group) <= rows and len(group) * max(lengths[index] for index in group) <= budget)
+            for group in groups
+        )
+    )
+    planned = batching.plan(lengths, budget=budget, overhead=overhead, most_rows=rows)
+    assert cost(lengths, planned, overhead) == least
+
+
+def test_near_lengths_share_a_run_while_that_is_cheaper():
+    assert batching.plan([40, 39, 39, 38, 20], budget=1024, overhead=16) == [[0, 1, 2, 3], [4]]
+    assert batching.plan([40, 39, 39, 38, 20], budget=1024, overhead=21) == [[0, 1, 2, 3, 4]]
     assert batching.plan([40, 39, 39, 38, 20], budget=1024) == [[0], [1, 2], [3], [4]]
-    assert batching.plan([40, 39, 39, 38, 20], budget=120, padding=0.05) == [[0, 1, 2], [3], [4]]
+    assert batching.plan([40, 39, 39, 38, 20], budget=120, overhead=16) == [[0], [1, 2, 3], [4]]
+    assert batching.plan([], budget=1024, overhead=16) == []
+
+
+def test_what_padding_is_worth_does_not_depend_on_how_many_share_it():
+    """A share of the tokens would let sixteen of 20 tokens be padded to 24, which costs more than a run."""
+    assert batching.plan([24] + [20] * 4, budget=1024, overhead=17) == [[0, 1, 2, 3, 4]]
+    assert batching.plan([24] + [20] * 16, budget=1024, overhead=17) == [[0], [*range(1, 17)]]
 
 
 @given(st.lists(st.text(max_size=5), max_size=100))

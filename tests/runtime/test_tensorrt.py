@@ -31,7 +31,7 @@ def test_the_profile_covers_every_batch_that_is_planned(max_length):
     assert most["input_ids"][1] == max_length
     lengths = [1 + index * 7 % max_length for index in range(3000)] + [16] * 3000
     assert (ROW.batch_tokens, ROW.batch_rows) == (16384, 256)
-    for batch in plan(lengths, budget=16384, padding=ROW.padding, most_rows=256):
+    for batch in plan(lengths, budget=16384, overhead=ROW.overhead_tokens, most_rows=256):
         width = max(lengths[index] for index in batch)
         assert width <= most["input_ids"][1]
         assert len(batch) * width <= most["masked_positions"][0]

@@ -23,7 +23,7 @@ from bertport.runtime.providers import onnxruntime
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["MACHINE_LOCK", "Machine", "describe_machine", "machine_lock", "matmul_peak"]
+__all__ = ["MACHINE_LOCK", "Machine", "describe_machine", "machine_lock", "matmul_gflops", "matmul_peak"]
 
 MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
 """Held exclusively by whoever measures time; long work in the background, such as training, holds it shared step by
@@ -130,12 +130,25 @@ def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float 
         size: Rows and columns of the square matrices.
         seconds: How long to try for a faster run; the fastest counts.
     """
+    return matmul_gflops(size, size, size, threads=threads, seconds=seconds)
+
+
+def matmul_gflops(rows: int, inner: int, columns: int, *, threads: int | None = None, seconds: float = 1.0) -> float:
+    """Measure the GFLOP/s of one fp32 product `[rows, inner] @ [inner, columns]`, the right one a constant.
+
+    Args:
+        rows: Rows of the left matrix.
+        inner: Its columns.
+        columns: Columns of the right matrix.
+        threads: Threads within the operator; None leaves the choice to ONNX Runtime.
+        seconds: How long to try for a faster run; the fastest counts.
+    """
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = ERRORS_ONLY
     rng = np.random.default_rng(0)
-    left, right = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+    left, right = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inner), (inner, columns)))
     session = ort.InferenceSession(_matmul_model(right), options, providers=["CPUExecutionProvider"])
     fastest = float("inf")
     with machine_lock():
@@ -143,7 +156,7 @@ def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float 
         while (began := time.perf_counter()) < end or fastest == float("inf"):
             session.run(None, {"a": left})
             fastest = min(fastest, time.perf_counter() - began)
-    return 2 * size**3 / fastest / 1e9
+    return 2 * rows * inner * columns / fastest / 1e9
 
 
 def _memory() -> int | None:

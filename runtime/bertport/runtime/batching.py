@@ -1,16 +1,20 @@
-"""How inputs become batches: windows of a stream, and exact-length groups within a budget of tokens.
+"""How inputs become batches: windows of a stream, and groups of nearly equal length within a budget of tokens.
 
-Padding is work thrown away: real text padded to the longest of its batch costs two to nine times its tokens. So a
-batch holds inputs of one length only, and a batch is capped by tokens, not by rows: a CPU gains nothing from more
-rows than keep its matrix products busy.
+Padding is work thrown away: real text padded to the longest of its batch costs two to nine times its tokens. But a run
+costs something beside its tokens: every weight is read from memory once, whatever the number of tokens. Its time is
+about `a + b * tokens`, so padding pays as long as it is less than a / b tokens for each run that it saves. That number
+hardly depends on the size of a model, because both a and b grow with its weights: it is the machine's arithmetic
+against its memory. A batch is capped by tokens, not by rows: a CPU gains nothing from more rows than keep its matrix
+products busy.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sized
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,55 +41,46 @@ FLUSH: Final = Flush.FLUSH
 """In a stream of inputs: answer what there is before waiting for more."""
 
 
-def plan(lengths: Sequence[int], *, budget: int, padding: float = 0.0, most_rows: int = MAX_WINDOW) -> list[list[int]]:
-    """Group inputs of equal, or nearly equal, length into batches.
+def plan(lengths: Sequence[int], *, budget: int, overhead: int = 0, most_rows: int = MAX_WINDOW) -> list[list[int]]:
+    """Group inputs into the batches that cost least, where a batch costs its tokens, padding included, and `overhead`.
 
-    Batches of equal length are made first. Then those that leave room are joined with the next shorter ones, as far
-    as the share of padding that this brings is allowed: a few tokens of padding cost less than another run.
+    The same lengths always give the same batches: nothing is measured here.
 
     Args:
         lengths: tokens of each input.
         budget: most tokens in a batch, padding included; an input longer than that is a batch of its own.
-        padding: largest share of a batch's tokens that may be padding; 0 for none.
+        overhead: what a batch costs beside its tokens, in tokens: so much padding is worth one batch less. With 0
+            only inputs of equal length share a batch.
         most_rows: most inputs in a batch.
 
     Returns:
         Batches of indices into `lengths`, longest first, so that the memory of the first serves the rest; every
         index occurs once, and the first of a batch is its longest.
     """
-    groups: defaultdict[int, list[int]] = defaultdict(list)
-    for index, length in enumerate(lengths):
-        groups[length].append(index)
-    batches: list[list[int]] = []
-    open_batch: list[int] = []
-    width = held = 0
-    for length in sorted(groups, reverse=True):
-        rows = max(1, min(most_rows, budget // max(1, length)))
-        group = groups[length]
-        while open_batch and group:
-            # Each further row is `width` wide; take as many as keep the padding within its share, and the budget.
-            room = min(most_rows, budget // max(1, width)) - len(open_batch)
-            taken = min(room, len(group))
-            while taken > 0 and width * (len(open_batch) + taken) * (1 - padding) > held + taken * length:
-                taken -= 1
-            if taken <= 0:
-                break
-            open_batch += group[:taken]
-            held += taken * length
-            group = group[taken:]
-        if group and open_batch:
-            batches.append(open_batch)
-            open_batch = []
-        full = len(group) - len(group) % rows
-        batches.extend(group[start : start + rows] for start in range(0, full, rows))
-        if len(group) > full:
-            open_batch, width, held = group[full:], length, length * (len(group) - full)
-            if padding <= 0:
-                batches.append(open_batch)
-                open_batch = []
-    if open_batch:
-        batches.append(open_batch)
-    return batches
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    count = len(order)
+    # Least cost of the first so many inputs, and where the last of their batches starts. In sorted order a batch is a
+    # stretch: each is as wide as its first. Costs are whole numbers, and among equal ones fewer batches are taken (the
+    # 1 beside the tokens scaled up), so that the choice is never one of rounding.
+    least = np.full(count + 1, np.iinfo(np.int64).max)
+    least[0] = 0
+    starts = np.zeros(count + 1, dtype=np.int64)
+    numbers = np.arange(1, count + 1)
+    for start, index in enumerate(order):
+        width = lengths[index]
+        rows = min(count - start, max(1, min(most_rows, budget // max(1, width))))
+        costs = least[start] + (overhead + numbers[:rows] * width) * (count + 1) + 1
+        ends = slice(start + 1, start + 1 + rows)
+        better = costs < least[ends]
+        least[ends] = np.where(better, costs, least[ends])
+        starts[ends] = np.where(better, start, starts[ends])
+    batches = []
+    end = count
+    while end > 0:
+        start = int(starts[end])
+        batches.append(order[start:end])
+        end = start
+    return batches[::-1]
 
 
 def buckets(max_length: int) -> tuple[int, ...]:

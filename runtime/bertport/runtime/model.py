@@ -174,7 +174,7 @@ class Model:
             for batch in plan(
                 [len(outcomes[index].ids) for index in ready],
                 budget=row.batch_tokens,
-                padding=row.padding,
+                overhead=row.overhead_tokens,
                 most_rows=row.batch_rows,
             ):
                 places = [ready[index] for index in batch]
@@ -278,8 +278,8 @@ class Model:
             "batching": {
                 "tokens": graph.provider.batch_tokens,
                 "rows": graph.provider.batch_rows,
-                "padding": graph.provider.padding,
-                "buckets": list(buckets(manifest.max_length)) if graph.provider.shapes_cost else "exact lengths",
+                "overhead_tokens": graph.provider.overhead_tokens,
+                "buckets": list(buckets(manifest.max_length)) if graph.provider.shapes_cost else "by length",
             },
         }
 

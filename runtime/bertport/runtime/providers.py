@@ -18,6 +18,13 @@ __all__ = ["AUTO", "PROVIDERS", "Provider", "candidates", "onnxruntime", "wheel"
 AUTO = "auto"
 """The best provider that really works here."""
 
+CPU_OVERHEAD = 16
+"""Tokens that take as long as a run of none: 8 to 25 of the default model and of BERT-base, in fp32 and INT8, as
+bench/performance_profile.py measures and docs/performance.md lists."""
+GPU_OVERHEAD = 1024
+"""The same for a GPU, by reckoning and never measured: the launches of a BERT-base run take about a millisecond, in
+which such a device computes one to two thousand tokens."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
@@ -35,8 +42,8 @@ class Provider:
     """Most tokens in a batch, padding included."""
     batch_rows: int = MAX_WINDOW
     """Most inputs in a batch."""
-    padding: float
-    """Largest share of a batch's tokens that may be padding, for the sake of fewer batches."""
+    overhead_tokens: int
+    """What a run costs beside its tokens, in tokens: as much padding is taken to save a run."""
     overlap: bool = False
     """Whether the next inputs are tokenized while the graph runs: only where it leaves the CPU idle."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +79,7 @@ PROVIDERS: dict[str, Provider] = {
             auto=False,
             batch_tokens=16384,
             batch_rows=256,  # the profile's corner is memory: all rows at full length
-            padding=0.25,
+            overhead_tokens=GPU_OVERHEAD,
             overlap=True,
             options={
                 "trt_engine_cache_enable": "1",
@@ -97,7 +104,7 @@ PROVIDERS: dict[str, Provider] = {
             install="pip install 'bertport[gpu]'",
             auto=True,
             batch_tokens=16384,
-            padding=0.25,
+            overhead_tokens=GPU_OVERHEAD,
             overlap=True,
             options={
                 # Batches of many shapes: growing by powers of two would hold up to twice what is needed.
@@ -119,7 +126,7 @@ PROVIDERS: dict[str, Provider] = {
             install="pip install onnxruntime-openvino in an environment of its own",
             auto=False,
             batch_tokens=1024,
-            padding=0.05,
+            overhead_tokens=CPU_OVERHEAD,
             # Its default on the CPU may be bfloat16, and nobody asked for that.
             options={"device_type": "CPU", "precision": "FP32"},
             allowed=provider_options.OPENVINO,
@@ -133,7 +140,7 @@ PROVIDERS: dict[str, Provider] = {
             install="pip install 'bertport[cpu]'",
             auto=True,
             batch_tokens=1024,
-            padding=0.05,
+            overhead_tokens=CPU_OVERHEAD,
         ),
     )
 }
