@@ -1,4 +1,4 @@
-"""The backlog: batches of one length, within the budget, nobody starves; and the lock that is given in order."""
+"""The backlog: batches of nearly one length, within the budget, nobody starves; and the lock that is given in order."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class Thing:
     tokens: int
     gone: bool = False
 
+    alone: bool = False
+
     @property
-    def bucket(self):
-        return self.tokens
+    def length(self):
+        return None if self.alone else self.tokens
 
 
-def waiting(requests):
-    backlog = Backlog(lambda thing: thing.gone)
+def waiting(requests, **settings):
+    backlog = Backlog(lambda thing: thing.gone, **settings)
     for request in requests:
         backlog.add(request)
     return backlog
@@ -42,15 +44,17 @@ def drained(backlog, budget):
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 
 
-@given(st.lists(lengths, max_size=12), st.integers(1, 100))
-def test_every_item_runs_once_with_its_own_length_within_the_budget(requests, budget):
+@given(st.lists(lengths, max_size=12), st.integers(1, 100), st.integers(0, 30), st.integers(1, 9))
+def test_every_item_runs_once_with_what_is_nearly_as_long_within_the_budget(requests, budget, overhead, rows):
     things = [[Thing(number, tokens) for tokens in request] for number, request in enumerate(requests)]
-    batches = drained(waiting(things), budget)
+    batches = drained(waiting(things, overhead=overhead, most_rows=rows), budget)
     ran = [id(thing) for batch in batches for thing in batch]
     assert sorted(ran) == sorted(id(thing) for request in things for thing in request)
     for batch in batches:
-        assert len({thing.tokens for thing in batch}) == 1
-        assert len(batch) == 1 or sum(thing.tokens for thing in batch) <= budget
+        sizes = [thing.tokens for thing in batch]
+        assert max(sizes) - min(sizes) <= overhead
+        assert len(batch) == 1 or len(batch) * max(sizes) <= budget
+        assert len(batch) <= rows
 
 
 @given(st.lists(lengths, min_size=1, max_size=8), st.integers(1, 100), st.data())
@@ -97,6 +101,29 @@ def test_equal_lengths_of_several_requests_share_a_batch():
     backlog = waiting([[Thing(number, 10)] for number in range(8)])
     assert [thing.request for thing in backlog.take(45)] == [0, 1, 2, 3]
     assert [thing.request for thing in backlog.take(1000)] == [4, 5, 6, 7]
+
+
+def test_lengths_share_a_batch_as_long_as_the_padding_costs_less_than_a_run():
+    things = [[Thing(number, tokens)] for number, tokens in enumerate((10, 12, 11, 30, 100, 9))]
+    batches = drained(waiting(things, overhead=16), 1000)
+    assert [[thing.tokens for thing in batch] for batch in batches] == [[10, 12, 11, 9], [30], [100]]
+    # Many of one length are not padded for the sake of one.
+    things = [[Thing(number, 10)] for number in range(40)] + [[Thing(40, 12)]]
+    assert [len(batch) for batch in drained(waiting(things, overhead=16), 1000)] == [40, 1]
+
+
+def test_what_runs_alone_runs_alone():
+    things = [[Thing(number, 10, alone=number % 2 == 0)] for number in range(4)]
+    batches = drained(waiting(things, overhead=16), 1000)
+    assert [[thing.request for thing in batch] for batch in batches] == [[0], [1, 3], [2]]
+
+
+@given(st.lists(lengths, min_size=2, max_size=12), st.integers(1, 40))
+def test_the_lowest_tag_is_always_in_the_next_batch(requests, overhead):
+    things = [[Thing(number, tokens) for tokens in request] for number, request in enumerate(requests)]
+    firsts = {id(request[0]) for request in things}
+    backlog = waiting(things, overhead=overhead)
+    assert id(backlog.take(100)[0]) in firsts
 
 
 def test_turns_are_given_in_the_order_in_which_they_were_asked_for():

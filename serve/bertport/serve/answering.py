@@ -103,7 +103,8 @@ async def run(request: Request, hosts: Hosts, note: Note, lane: Lane, works: Seq
 
 def _learn(note: Note, job: Job) -> None:
     if job.started:
-        note.phase = "run"
+        # What still waits of it when its time is over waits because of others: that is overload, not its own size.
+        note.phase = "queue" if job.queued_items else "run"
         note.queued, note.run = job.started - job.added, job.run_seconds
 
 

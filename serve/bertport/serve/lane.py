@@ -14,7 +14,7 @@ from bertport.serve.problems import BackendFailure, Loading, Overloaded, Problem
 from bertport.serve.schedule import Backlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bertport.runtime import Model
     from bertport.serve.settings import Limits
@@ -78,8 +78,8 @@ class Item:
     """Its place in the answers."""
     work: Work | RawWork
     """What is run."""
-    bucket: Hashable
-    """Its length; raw tensors are a bucket of their own."""
+    length: int | None
+    """Tokens of its row; None for raw tensors, which run alone."""
     tokens: int
     """Its cost."""
 
@@ -124,7 +124,10 @@ class Lane:
         self._limits = limits
         self._watch = watch
         self._changed = threading.Condition()
-        self._backlog: Backlog[Item] = Backlog(lambda item: item.job.gone)
+        row = model.graph.provider
+        self._backlog: Backlog[Item] = Backlog(
+            lambda item: item.job.gone, overhead=row.overhead_tokens, most_rows=row.batch_rows
+        )
         self._closing = False
         self._thread = threading.Thread(target=self._work, name=f"lane-{model.variant}", daemon=True)
         self._thread.start()
@@ -167,7 +170,7 @@ class Lane:
                 job=job,
                 index=index,
                 work=work,
-                bucket=id(work) if isinstance(work, RawWork) else (cost,),
+                length=None if isinstance(work, RawWork) else cost,
                 tokens=cost,
             )
             for index, (work, cost) in enumerate(zip(works, costs, strict=True))
@@ -262,7 +265,8 @@ class Lane:
                 job.started = began
                 waits.append(began - job.added)
             job.run_seconds += seconds
-        ran = Batch(items=len(batch), tokens=tokens, padding=0, seconds=seconds, waits=tuple(waits))
+        padded = max(tokens, len(batch) * max(item.tokens for item in batch))
+        ran = Batch(items=len(batch), tokens=padded, padding=padded - tokens, seconds=seconds, waits=tuple(waits))
         loop = batch[0].job.future.get_loop()
         if not loop.is_closed():  # else the process is ending, and nobody waits
             loop.call_soon_threadsafe(self._deliver, batch, outcomes, ran)
