@@ -24,10 +24,11 @@ FIRST = "He opened the door of the old house and went in."
 NEXT = "It was dark inside, and nobody answered when he called."
 STRANGER = "The planet has two small moons and a thin atmosphere."
 
-# One row per environment: directory, extras of bertport, whether PyTorch is installed before them.
+# One row per environment: directory, what pip installs, whether PyTorch is installed before it.
 ENVIRONMENTS = {
-    "demo": (".venv-demo", "cpu", False),
-    "dev": (".venv", "dev", True),
+    "demo": (".venv-demo", "--editable=.[cpu]", False),
+    "dev": (".venv", "--editable=.[dev]", True),
+    "audit": (".venv-audit", "pip-audit>=2.9,<3", False),
 }
 
 
@@ -101,8 +102,16 @@ TYPED = (
     "bench",
     "models",
     "dev.py",
+    "dev_audit.py",
     "hatch_build.py",
 )
+
+
+def audit() -> None:
+    """Look for known vulnerabilities in the packages of the environment that the tests run in."""
+    packages = executable(environment("dev"), "python")
+    tool = environment("audit")
+    call(executable(tool, "python"), "dev_audit.py", executable(tool, "pip-audit"), packages)
 
 
 def everything() -> None:
@@ -151,20 +160,20 @@ def system() -> None:
 
 def environment(name: str) -> Path:
     """Make the virtual environment `name` unless it is there and up to date, and give its directory."""
-    directory, extra, with_torch = ENVIRONMENTS[name]
+    directory, package, with_torch = ENVIRONMENTS[name]
     venv = ROOT / directory
     stamp = venv / "bertport-stamp"
-    wanted = fingerprint(extra)
+    wanted = fingerprint(package)
     if stamp.is_file() and stamp.read_text() == wanted and executable(venv, "python").exists():
         return venv
     began = time.monotonic()
-    say(f"setting up {directory} with bertport[{extra}] (once; a few minutes at most)")
+    say(f"setting up {directory} with {package.replace('--editable=.', 'bertport')} (once; a few minutes at most)")
     if not executable(venv, "python").exists() or not runs(executable(venv, "python"), "-m", "pip", "--version"):
         create(venv)
     python = executable(venv, "python")
     if with_torch:
         install_torch(python)
-    pip(python, "--editable", f"{ROOT}[{extra}]")
+    pip(python, package)
     stamp.write_text(wanted)
     say(f"{directory} is ready ({time.monotonic() - began:.0f} s)")
     return venv
@@ -202,13 +211,13 @@ def pip(python: Path, *requirements: str) -> None:
     call(python, *PIP_INSTALL, *requirements)
 
 
-def fingerprint(extra: str) -> str:
+def fingerprint(package: str) -> str:
     """Tell what an environment was made of: it is remade when any of it changes."""
     parts = [
         sys.version,
         sys.executable,
         str(ROOT),
-        extra,
+        package,
         TORCH,
         (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
     ]
@@ -244,6 +253,7 @@ COMMANDS = {
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
     "check": (check, "ruff, its formatter and mypy --strict", False),
+    "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
     "all": (everything, "check, slow and test: what .ci/run does after demo", False),
     "bench": (bench, "measure speed against peers, and the cold start; rewrites both pages", True),
     "bench-quick": (bench_quick, "measure the default model's speed in less than five minutes", True),
