@@ -252,6 +252,24 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(run, arguments, code, said):
     assert said in line
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("command", [("fill-mask", "a [MASK]", "-m"), ("inspect", "--json")])
+def test_no_room_for_the_answer_is_one_sentence(tiny_bundle, command):
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bertport.runtime", *command, str(tiny_bundle)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "bertport: error: cannot write the output (No space left on device): free some room, or write elsewhere\n"
+    )
+
+
 def test_a_subcommand_whose_packages_are_missing_does_not_take_the_others_along(monkeypatch, tmp_path):
     """A real entry point, in a distribution of its own, whose module needs what is not installed."""
     (tmp_path / "broken_area.py").write_text("import not_there_at_all\n")

@@ -5,9 +5,10 @@ This module and those it imports stay light: `bertport --help` loads no numpy, n
 
 from __future__ import annotations
 
+import errno
 import importlib
 import warnings
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 __all__ = ["Commands", "main"]
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the operating system says of a full disk, a quota, and a file that may not grow."""
 
 ENTRY_POINTS = "bertport.commands"
 """The entry point group in which areas and other packages register subcommands."""
@@ -65,8 +69,17 @@ class Commands(click.Group):
             try:
                 return super().invoke(ctx)
             except BertportError as error:
-                click.echo(f"bertport: error: {error.message}", err=True)
-                ctx.exit(error.exit_code)
+                _fail(ctx, error.message, error.exit_code)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise  # click ends quietly when whoever reads the output has left
+                where = error.filename or "the output"
+                _fail(ctx, f"cannot write {where} ({error.strerror}): free some room, or write elsewhere", 1)
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
+    click.echo(f"bertport: error: {message}", err=True)
+    ctx.exit(code)
 
 
 def _entry_points() -> Iterable[EntryPoint]:
