@@ -63,6 +63,11 @@ def test_no_such_directory(tmp_path):
         load(tmp_path / "nowhere")
 
 
+def test_a_file_is_not_a_bundle(tiny_bundle):
+    with pytest.raises(PathError, match=r"manifest.json is a file: give the bundle's directory"):
+        load(tiny_bundle / "manifest.json")
+
+
 def test_a_checkpoint_is_not_a_bundle(tiny_checkpoint):
     with pytest.raises(BundleError, match=r"is not a bundle: it has no manifest.json; make one with bertport export"):
         load(tiny_checkpoint)
@@ -83,6 +88,17 @@ def test_a_manifest_that_cannot_be_read(edited, text, said):
     (bundle / "manifest.json").write_text(text)
     with pytest.raises(BundleError, match=said):
         load(bundle)
+
+
+@pytest.mark.parametrize("meaning", [{"labels": []}, {"labels": ["a", "b", "c"]}, {"positive": 2}])
+def test_labels_that_are_not_those_of_two_columns(edited, meaning):
+    with pytest.raises(BundleError, match="to the two columns of next-sentence"):
+        load(edited(lambda manifest: manifest["next_sentence"].update(meaning)))
+
+
+def test_a_number_that_no_float_holds(edited):
+    with pytest.raises(BundleError, match="atol: expected float, found 1000"):
+        load(edited(lambda manifest: manifest["variants"]["fp32"]["validation"].update(atol=10**400)))
 
 
 @pytest.mark.parametrize("outside", ["../secret", "/etc/passwd", "onnx/../../secret", "C:/secret", "a\\b"])

@@ -54,6 +54,9 @@ class Bundle:
             BundleError: when it is not a bundle, or one that this version cannot read.
         """
         directory = Path(path)
+        if directory.is_file():
+            message = f"{directory} is a file: give the bundle's directory, the one that holds {MANIFEST}"
+            raise PathError(message)
         if not directory.is_dir():
             message = f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}"
             raise PathError(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -184,6 +185,12 @@ class Manifest:
                     raise BundleError(message)
         for path in manifest.files:
             _refuse_outside(path)
+        if (meaning := manifest.next_sentence) and (len(meaning.labels) != 2 or meaning.positive not in (0, 1)):
+            message = (
+                f"manifest.json gives the labels {meaning.labels} to the two columns of next-sentence, and calls column "
+                f"{meaning.positive} positive: the bundle is damaged; export again"
+            )
+            raise BundleError(message)
         if manifest.default_variant not in manifest.variants:
             message = (
                 f"manifest.json names the default variant {manifest.default_variant!r}, which it does not describe"
@@ -232,7 +239,8 @@ def _parse(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401, C901, 
     if kind is Any:
         return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # JSON's integers have no end
+            return float(value)
     if origin is None and isinstance(kind, type) and isinstance(value, kind) and (kind is bool or value is not True):
         return value
     message = (
