@@ -1,25 +1,31 @@
 """Write docs/reports: the comparison of the default model, and of a BERT-base with seeded random weights.
 
-    python bench/reports.py [default] [bert-base] [--quick] [--twice] [--again]
+    python bench/reports.py [default] [base] [--effort LEVEL] [--twice] [--prepare | --again] [--output DIR]
 
-Each bundle is copied and gets the variants for the CPU that it lacks; both baselines run beside them. `--quick` takes
-few samples and rounds. `--twice` compares twice and writes whether the runs agree. `--again` writes the pages of the
-reports that are there without measuring.
+Each bundle is copied and gets the variants for the CPU that it lacks; it is kept in out/reports until the default
+bundle or the code of quantization changes. Both baselines run beside the variants. `--twice` compares twice, writes
+whether the runs agree, and says so on the page. `--prepare` only makes the bundles. `--again` writes the pages of the
+reports that are there, and their pictures, without measuring. `--output` puts the reports elsewhere, for a trial.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
-import tempfile
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertport.compare.effort import EFFORTS
+from bertport.compare.text import sample_path
 from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.ranges import Calibration
 from bertport.quantize.recipes import RECIPES
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
@@ -29,8 +35,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "reports"
+KEPT = ROOT / "out" / "reports"
 SEED = 0
 FILES = ("report.html", "report.md", "report.json", "report.csv")
+AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
 Written by `python bench/reports.py`; [comparison.md](../comparison.md) explains each figure. The pages (`report.html`)
@@ -42,12 +50,12 @@ open in any browser, from the disk.
 {below}"""
 
 
-def default(directory: Path) -> Path:
+def default(out: Path) -> None:
     """Copy the embedded default."""
-    return shutil.copytree(default_bundle(), directory / "default")
+    shutil.copytree(default_bundle(), out)
 
 
-def bert_base(directory: Path) -> Path:
+def bert_base(out: Path) -> None:
     """Export a BERT-base with seeded random weights and the default's vocabulary."""
     import torch
     from transformers import BertConfig, BertForPreTraining
@@ -55,51 +63,93 @@ def bert_base(directory: Path) -> Path:
     from bertport.export import export
 
     torch.manual_seed(SEED)
-    checkpoint = directory / "bert-base-random"
+    checkpoint = out.with_name("bert-base-random")
     BertForPreTraining(BertConfig()).save_pretrained(checkpoint)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         shutil.copy(default_bundle() / name, checkpoint / name)
-    return export(checkpoint, directory / "bert-base").path
+    export(checkpoint, out)
+    shutil.rmtree(checkpoint)
 
 
-MODELS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
-    "default": (default, ()),
-    "bert-base": (bert_base, ("--random-weights",)),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One row: a report."""
+
+    make: Callable[[Path], None]
+    """Makes the bundle with its fp32 variant."""
+    options: tuple[str, ...] = ()
+    """Of its comparison."""
+    texts: int | None = None
+    """Texts of the calibration sample that quantization uses; None for all. Fitting a BERT-base to all of them takes
+    many minutes, and there is nothing to gain where the weights are random."""
+
+
+MODELS = {
+    "default": Model(make=default),
+    "base": Model(make=bert_base, options=("--random-weights",), texts=24),
 }
-"""What makes a bundle, and the options of its comparison."""
 
 
-def add_variants(bundle: Path) -> None:
-    """Add every variant for the CPU that the bundle lacks, whatever it costs in accuracy or speed."""
+def kept(name: str) -> Path:
+    """Give a model's bundle with every variant for the CPU, made once for this default bundle and this code."""
+    bundle, stamp = KEPT / name, KEPT / f"{name}.made-of"
+    sources = [default_bundle() / "manifest.json", *sorted((ROOT / "quantize").rglob("*.py"))]
+    made_of = hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
+    if not (stamp.is_file() and stamp.read_text(encoding="ascii") == made_of):
+        began = time.monotonic()
+        shutil.rmtree(bundle, ignore_errors=True)
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        MODELS[name].make(bundle)
+        add_variants(bundle, texts=MODELS[name].texts)
+        stamp.write_text(made_of, encoding="ascii")
+        print(f"made {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return bundle
+
+
+def add_variants(bundle: Path, *, texts: int | None) -> None:
+    """Add every variant for the CPU that the bundle lacks, whatever it costs in accuracy or speed.
+
+    No budget, so no search; few samples, because the comparison measures accuracy at length.
+    """
     have = Bundle.open(bundle).manifest.variants
     missing = [name for name, row in RECIPES.items() if "cpu" in row.providers and name not in have]
-    options = Options(budget=parse_budget(NO_BUDGET), force=True, positions=200, pairs=50)
-    for name in missing:
-        print(f"making {name} …", file=sys.stderr, flush=True)
-        quantize(bundle, [name], options=options)
+    told: set[str] = set()
+
+    def tell(stage: str, _done: int, _count: int) -> None:
+        if stage not in told:
+            told.add(stage)
+            print(f"{bundle.name}: {stage} …", file=sys.stderr, flush=True)
+
+    options = Options(budget=parse_budget(NO_BUDGET), force=True, positions=60, pairs=10, progress=tell)
+    if texts is not None:
+        lines = sample_path("calibration").read_text(encoding="utf-8").splitlines(keepends=True)
+        few = bundle.with_name(f"{bundle.name}-calibration.txt")
+        few.write_text("".join([line for line in lines if line.strip()][:texts]), encoding="utf-8")
+        options = replace(options, calibration=few, calibrating=Calibration(samples=texts))
+    quantize(bundle, missing, options=options)
 
 
-def compare(bundle: Path, output: str, *options: str) -> None:
+def compare(bundle: Path, output: str, *options: str) -> Path:
     """Compare in a process of its own, from the bundle's parent, so that the command in the report has no paths."""
+    began = time.monotonic()
     command = [str(Path(sys.executable).with_name("bertport")), "compare", bundle.name, "--output", output, *options]
     print(" ".join(["bertport", *command[1:]]), file=sys.stderr, flush=True)
     subprocess.run(command, cwd=bundle.parent, check=True, stdout=subprocess.DEVNULL)
+    print(f"measured in {(time.monotonic() - began) / 60:.1f} min", file=sys.stderr, flush=True)
+    return bundle.parent / output
 
 
-def write(name: str, *, quick: bool, twice: bool) -> None:
+def write(name: str, target: Path, *, effort: str, twice: bool) -> None:
     """Measure one model and put its report in place."""
-    make, own = MODELS[name]
-    options = (*own, "--baseline", "transformers", "--baseline", "optimum", *(("--quick",) if quick else ()))
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = make(Path(scratch))
-        add_variants(bundle)
-        compare(bundle, "report", *options)
-        place(Path(scratch) / "report", REPORTS / name)
-        if twice:
-            compare(bundle, "second", *options)
-            first, second = (read(Path(scratch) / each / "report.json") for each in ("report", "second"))
-            found = json.dumps(repeated(first, second), indent=1) + "\n"
-            (REPORTS / name / "repeated.json").write_text(found, encoding="utf-8")
+    bundle = kept(name)
+    options = (*MODELS[name].options, "--baseline", "transformers", "--baseline", "optimum", "--effort", effort)
+    first = compare(bundle, f"{name}-report", *options)
+    place(first, target)
+    (target / AGREEMENT).unlink(missing_ok=True)
+    if twice:
+        second = compare(bundle, f"{name}-again", *options)
+        found = agreement(*(read(each / "report.json") for each in (first, second)))
+        (target / AGREEMENT).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def place(report: Path, target: Path) -> None:
@@ -138,42 +188,67 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def repeated(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Say whether two runs agree: the order of rows whose intervals do not meet, and the ratios to fp32.
 
     Returns:
-        `pairs` that both runs tell apart by SingleStream p90 and how many of them they rank alike; `ratios` to fp32
-        and how many of the second run's are within the first one's interval, and how many intervals meet.
+        `rank`: pairs of rows that both runs tell apart by SingleStream p90, and how many of them they rank alike;
+        `ratios`: how many times as fast as fp32, row by row and workload by workload, how many of the second run's
+        are within the first one's interval and how many of the two intervals meet; what does not, in `outside`.
     """
-    times = [
+    ranks = [
         {row["name"]: row["speed"]["single_stream"]["p90"] for row in each["rows"] if row["speed"]["single_stream"]}
         for each in (first, second)
     ]
-    names = [name for name in times[0] if name in times[1]]
-    signs = []
-    for one in names:
-        for other in names:
-            if one < other:
-                found = [order(run[one], run[other]) for run in times]
-                if all(found):
-                    signs.append(found[0] == found[1])
+    names = [name for name in ranks[0] if name in ranks[1]]
+    pairs = [(one, other) for number, one in enumerate(names) for other in names[number + 1 :]]
+    orders = {pair: [order(*(run[name] for name in pair)) for run in ranks] for pair in pairs}
+    told = {pair: found for pair, found in orders.items() if all(found)}
+    rows = {row["name"]: row for row in second["rows"]}
     ratios = [
-        (ratio, after["times_faster"][workload])
+        (before["name"], workload, ratio, rows[before["name"]]["times_faster"][workload])
         for before in first["rows"]
-        for after in second["rows"]
-        if before["name"] == after["name"]
+        if before["name"] in rows
         for workload, ratio in before["times_faster"].items()
-        if workload in after["times_faster"]
+        if workload in rows[before["name"]]["times_faster"]
     ]
-    within = [one["low"] <= other["value"] <= one["high"] for one, other in ratios]
-    meet = [one["low"] <= other["high"] and other["low"] <= one["high"] for one, other in ratios]
+    within = [one["low"] <= other["value"] <= one["high"] for _, _, one, other in ratios]
+    meet = [one["low"] <= other["high"] and other["low"] <= one["high"] for _, _, one, other in ratios]
+    ends = ("value", "low", "high")
     return {
-        "pairs": len(signs),
-        "ranked_alike": sum(signs),
-        "ratios": len(ratios),
-        "within": sum(within),
-        "meet": sum(meet),
+        "measured": [each["created"] for each in (first, second)],
+        "rank": {
+            "pairs": len(told),
+            "alike": sum(found[0] == found[1] for found in told.values()),
+            "unlike": [list(pair) for pair, found in told.items() if found[0] != found[1]],
+        },
+        "ratios": {
+            "count": len(ratios),
+            "second_within_first": sum(within),
+            "intervals_meet": sum(meet),
+            "outside": [
+                {
+                    "row": row,
+                    "workload": workload,
+                    "first": [one[end] for end in ends],
+                    "second": [other[end] for end in ends],
+                }
+                for (row, workload, one, other), inside in zip(ratios, within, strict=True)
+                if not inside
+            ],
+        },
     }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Say in a sentence whether two runs agreed."""
+    rank, ratios = found["rank"], found["ratios"]
+    return (
+        f"measured twice, one run after the other: {rank['alike']} of the {rank['pairs']} pairs of rows that both runs "
+        f"tell apart are ranked alike; of {ratios['count']} speed ratios to fp32, "
+        f"{ratios['second_within_first']} of the second run are within the first run's interval, and the intervals of "
+        f"{ratios['intervals_meet']} meet."
+    )
 
 
 def order(one: dict[str, float], other: dict[str, float]) -> int:
@@ -183,51 +258,59 @@ def order(one: dict[str, float], other: dict[str, float]) -> int:
     return 1 if one["value"] < other["value"] else -1
 
 
-def index() -> None:
+def index(reports: Path) -> None:
     """Write the page that lists the reports."""
     rows, twice, pictures = [], [], []
-    for path in sorted(REPORTS.glob("*/report.json")):
-        found, name = read(path), path.parent.name
+    for name in MODELS:
+        path = reports / name / "report.json"
+        if not path.is_file():
+            continue
+        found = read(path)
         labels = ", ".join(f"{each['name']} ({each['weights']} weights)" for each in found["bundles"])
-        where = f"{found['machine']['cpu']}, {found['created'][:10]}, {found['settings']['name']}"
+        where = f"{found['machine']['cpu']}, {found['created'][:10]}, effort {found['settings']['name']}"
         if path.with_name("report.png").is_file():
             pictures.append(f"![The top of the report of {name}]({name}/report.png)")
         rows.append(f"| {labels} | [Markdown]({name}/report.md), [page]({name}/report.html) | {where} |")
-        again = path.with_name("repeated.json")
+        again = path.with_name(AGREEMENT)
         if again.is_file():
-            seen = read(again)
-            twice.append(
-                f"{name}, measured twice: {seen['ranked_alike']} of the {seen['pairs']} pairs of rows that both runs "
-                "tell apart are ranked alike; "
-                f"{seen['within']} of {seen['ratios']} ratios to fp32 are within the first run's interval, and "
-                f"{seen['meet']} intervals meet."
-            )
+            twice.append(f"{name}, {in_words(read(again))} [Figures]({name}/{AGREEMENT}).")
     below = "".join(f"\n{each}\n" for each in (*twice, *pictures))
     text = INDEX.format(rows="\n".join(rows), below=below)
-    (REPORTS / "README.md").write_text(text, encoding="utf-8")
+    (reports / "README.md").write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     """Write the reports named on the command line, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(MODELS)}; all when none is named")
-    parser.add_argument("--quick", action="store_true", help="few samples and rounds")
+    parser.add_argument("--effort", choices=EFFORTS, default="medium", help="how much to measure  [default: medium]")
     parser.add_argument("--twice", action="store_true", help="compare twice, and write whether the runs agree")
+    parser.add_argument("--prepare", action="store_true", help="make the bundles, measure nothing")
     parser.add_argument("--again", action="store_true", help="write the pages again, measure nothing")
+    parser.add_argument("--output", type=Path, default=REPORTS, help="where the reports go  [default: docs/reports]")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.models if name not in MODELS]
     if unknown:
         parser.error(f"no such model: {', '.join(unknown)} (known: {', '.join(MODELS)})")
-    REPORTS.mkdir(parents=True, exist_ok=True)
     for name in arguments.models or MODELS:
+        target = arguments.output / name
+        if arguments.prepare:
+            kept(name)
+            continue
         if arguments.again:
-            report = REPORTS / name / "report.json"
-            command = [str(Path(sys.executable).with_name("bertport")), "compare", "--from", str(report)]
-            subprocess.run([*command, "--output", str(report.parent)], check=True, stdout=subprocess.DEVNULL)
+            if not (target / "report.json").is_file():
+                continue
+            command = [
+                str(Path(sys.executable).with_name("bertport")),
+                "compare",
+                "--from",
+                str(target / "report.json"),
+            ]
+            subprocess.run([*command, "--output", str(target)], check=True, stdout=subprocess.DEVNULL)
         else:
-            write(name, quick=arguments.quick, twice=arguments.twice)
-        photograph(REPORTS / name)
-    index()
+            write(name, target, effort=arguments.effort, twice=arguments.twice)
+        photograph(target)
+        index(arguments.output)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import copy
 
-from bench.reports import order, repeated
+from bench.reports import agreement, in_words, order
 
 
 def estimate(value, low, high):
@@ -18,7 +18,7 @@ def report(**times):
         }
         for name, value in times.items()
     ]
-    return {"rows": rows}
+    return {"created": "2026-01-01", "rows": rows}
 
 
 def test_intervals_that_meet_have_no_order():
@@ -29,16 +29,15 @@ def test_intervals_that_meet_have_no_order():
 
 def test_two_runs_that_agree():
     first = report(fp32=1.0, fast=0.5, near=0.95)
-    assert repeated(first, copy.deepcopy(first)) == {
-        "pairs": 2,  # fp32 and near cannot be told apart
-        "ranked_alike": 2,
-        "ratios": 2,
-        "within": 2,
-        "meet": 2,
-    }
+    found = agreement(first, copy.deepcopy(first))
+    assert found["rank"] == {"pairs": 2, "alike": 2, "unlike": []}  # fp32 and near cannot be told apart
+    assert found["ratios"] == {"count": 2, "second_within_first": 2, "intervals_meet": 2, "outside": []}
+    assert "2 of the 2 pairs" in in_words(found)
 
 
 def test_two_runs_that_do_not():
-    found = repeated(report(fp32=1.0, fast=0.5), report(fp32=1.0, fast=2.0))
-    assert (found["pairs"], found["ranked_alike"]) == (1, 0)
-    assert (found["ratios"], found["within"], found["meet"]) == (1, 0, 0)
+    found = agreement(report(fp32=1.0, fast=0.5), report(fp32=1.0, fast=2.0))
+    assert found["rank"] == {"pairs": 1, "alike": 0, "unlike": [["fp32", "fast"]]}
+    assert (found["ratios"]["count"], found["ratios"]["second_within_first"]) == (1, 0)
+    assert found["ratios"]["intervals_meet"] == 0
+    assert [each["row"] for each in found["ratios"]["outside"]] == ["fast"]

@@ -136,7 +136,7 @@ def test_nothing_to_resume_is_said(make_options, tmp_path):
 
 
 def test_the_command_writes_every_file(compared_bundle, held_out, tmp_path, monkeypatch):
-    monkeypatch.setattr(effort, "QUICK", TINY_EFFORT)
+    monkeypatch.setitem(effort.EFFORTS, "quick", TINY_EFFORT)
     out = tmp_path / "out"
     command = ["compare", str(compared_bundle), "--quick", "--output", str(out), "--text", str(held_out)]
     done = CliRunner().invoke(app, [*command, "--threads", "1", "--variant", "fp32", "--random-weights"])

@@ -12,6 +12,7 @@ import click
 
 from bertport.compare.budget import DEFAULT_BUDGET, LIMITS, parse_budget
 from bertport.compare.contenders import BASELINES
+from bertport.compare.effort import EFFORTS
 from bertport.runtime.errors import BertportError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,14 @@ class InterruptionError(BertportError):
 @click.command()
 @click.argument("bundles", nargs=-1, type=click.Path(), metavar="[BUNDLE]...")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Directory for the report.")
-@click.option("--quick", is_flag=True, help="Few samples and rounds: under a minute for a small model, wide intervals.")
+@click.option(
+    "--effort",
+    type=click.Choice(list(EFFORTS)),
+    default="full",
+    show_default=True,
+    help="How many samples and rounds: the fewer, the wider the intervals.",
+)
+@click.option("--quick", is_flag=True, help="The same as --effort quick: under a minute for a small model.")
 @click.option("--text", type=click.Path(), help="Your text: a paragraph a line, or JSON lines.  [default: a sample]")
 @click.option("--templates", type=click.Path(), help="Templates of the bias probe, JSON.  [default: those that ship]")
 @click.option(
@@ -71,6 +79,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     *,
     bundles: tuple[str, ...],
     output: Path,
+    effort: str,
     quick: bool,
     text: str | None,
     templates: str | None,
@@ -104,17 +113,18 @@ def compare(  # noqa: PLR0913 — one parameter per option
         if bundles or resume:
             message = "--from takes a report as it is: leave bundles and --resume out"
             raise UsageError(message)
-        document = read_report(report)
+        from bertport.compare.document import conclude
+
+        document = conclude(read_report(report))
     else:
         from bertport.compare.comparison import Comparison, Options
-        from bertport.compare.effort import FULL, QUICK
         from bertport.compare.progress import Progress
         from bertport.runtime.embedded import default_bundle
 
         options = Options(
             bundles=bundles or (str(default_bundle()),),
             output=output,
-            effort=QUICK if quick else FULL,
+            effort=EFFORTS["quick" if quick else effort],
             text=text,
             templates=templates,
             baselines=baselines,
@@ -145,7 +155,7 @@ def _summary(document: Mapping[str, Any], paths: Mapping[str, Path]) -> str:
     from bertport.runtime.render import table
 
     glance = overview(document)
-    parts = [table([glance.head, *glance.rows], right=set(range(1, len(glance.head) - 1)))]
+    parts = [table([glance.head, *glance.rows], right=set(range(1, len(glance.head))))]
     parts += [
         f"{each['bundle']}: {each['goal'].lower()}: {each['choice'] or 'none'}" for each in document["recommendations"]
     ]

@@ -284,7 +284,7 @@ class Comparison:
         return found
 
     def _peak(self) -> dict[str, Any]:
-        seconds = 1.0 if self.effort is FULL else 0.3
+        seconds = 0.3 if self.effort.name == "quick" else 1.0
         return dataclasses.asdict(
             describe_machine(matmul_gflops=matmul_peak(threads=self.options.threads, seconds=seconds))
         )

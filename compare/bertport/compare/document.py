@@ -14,7 +14,7 @@ from bertport.compare.bias import SHIPPED
 from bertport.compare.budget import format_budget, parse_budget
 from bertport.compare.machine import describe_machine
 from bertport.compare.pipelines import padded_tokens
-from bertport.compare.recommend import recommend
+from bertport.compare.recommend import recommend, verdicts
 from bertport.compare.scenarios import flops
 from bertport.compare.statistics import Settings, paired_difference, ratio, share
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bertport.compare.statistics import Estimate
     from bertport.compare.timing import Run
 
-__all__ = ["SCHEMA", "SCHEMA_FILE", "SCHEMA_VERSION", "assemble"]
+__all__ = ["SCHEMA", "SCHEMA_FILE", "SCHEMA_VERSION", "assemble", "conclude"]
 
 SCHEMA = "bertport-comparison"
 SCHEMA_VERSION = 1
@@ -75,10 +75,18 @@ def assemble(comparison: Comparison) -> dict[str, Any]:
         "rows": rows,
         "bias_probe": {**comparison.probe.to_json(), "shipped": options.templates is None, "file": SHIPPED.name},
     }
-    document["findings"] = findings.findings(document)
-    document["recommendations"] = recommend(document)
     document["not_measured"] = findings.not_measured(document, comparison.left_out)
-    return _finite(document)  # type: ignore[return-value]  # a dictionary stays one
+    return conclude(_finite(document))  # type: ignore[arg-type]  # a dictionary stays one
+
+
+def conclude(document: dict[str, Any]) -> dict[str, Any]:
+    """Draw what a document concludes from its figures; for one that was read, what it would be concluded today."""
+    return {
+        **document,
+        "findings": findings.findings(document),
+        "verdicts": verdicts(document),
+        "recommendations": recommend(document),
+    }
 
 
 def _bundle(comparison: Comparison, entrant: Entrant) -> dict[str, Any]:

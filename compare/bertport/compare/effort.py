@@ -1,10 +1,10 @@
-"""How much is measured: two rows, one for a look and one for a report."""
+"""How much is measured: one row for a look, one for a report, one for a report that others will doubt."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FULL", "QUICK", "Effort"]
+__all__ = ["EFFORTS", "FULL", "MEDIUM", "QUICK", "Effort"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +55,35 @@ FULL = Effort(
     starts=7,
     shapes=((1, 16), (1, 32), (1, 128), (1, 512), (8, 128)),
 )
-"""For a report that others read: minutes for a small model, an hour for BERT-base with baselines."""
+"""For a report that others will doubt: ten minutes for a small model, an hour for BERT-base with baselines."""
+
+MEDIUM = Effort(
+    name="medium",
+    positions=1500,
+    pairs=300,
+    stability=6,
+    inputs=24,
+    together=False,
+    rounds=8,
+    passes=1,
+    server_shares=(0.5,),
+    requests=40,
+    server_rounds=3,
+    starts=5,
+    shapes=((1, 16), (1, 32), (1, 128), (8, 128)),
+)
+"""For a report: five minutes for a small model with five variants and both baselines, a quarter of an hour for
+BERT-base."""
 
 QUICK = Effort(
     name="quick",
     positions=500,
     pairs=60,
-    stability=3,
+    stability=2,
     inputs=10,
     together=True,
-    rounds=5,
-    passes=2,
+    rounds=6,
+    passes=1,
     server_shares=(0.5,),
     requests=30,
     server_rounds=2,
@@ -73,3 +91,6 @@ QUICK = Effort(
     shapes=((1, 16), (1, 128)),
 )
 """For a look: under a minute for the default model with a few variants, on two idle cores. Its intervals are wide."""
+
+EFFORTS = {row.name: row for row in (QUICK, MEDIUM, FULL)}
+"""By name, the shortest first."""

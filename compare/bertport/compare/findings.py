@@ -29,16 +29,21 @@ def interval(estimate: Mapping[str, Any] | None, form: str = "") -> str:
 
 
 def number(value: float, form: str = "") -> str:
-    """Write a number to three significant digits, or as the format says."""
-    thousand = 1000
-    return f"{value:{form or (',.0f' if abs(value) >= thousand else '.3g')}}"
+    """Write a number to three significant digits, or to whole ones from 100 on, or as the format says."""
+    if not form:
+        size = abs(value)
+        form = next(
+            (each for least, each in ((100, ",.0f"), (10, ".1f"), (1, ".2f"), (0.1, ".3f")) if size >= least), ""
+        )
+    return f"{value:{form or '.3g'}}"
 
 
 def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Test each variant against its reference, paired, and say what was seen.
 
     Returns:
-        `row`, `figure`, `sentence` and `no_difference_seen`, in the order of the rows.
+        `row`, `figure`, `sentence`, `no_difference_seen`, and the `verdict` and the `size` that are in the sentence, in
+        the order of the rows.
     """
     found = []
     level = 1 - document["settings"]["confidence"]
@@ -53,13 +58,15 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                 continue
             verdict = "better" if (estimate["value"] > 0) == better else "worse"
             size = interval(estimate, form)
-            sentence = f"{figure}: no difference seen" if none else f"{figure}: {verdict} than fp32"
+            seen = "no difference seen" if none else f"{verdict} than fp32"
             found.append(
                 {
                     "row": row["name"],
                     "figure": figure,
                     "no_difference_seen": none,
-                    "sentence": f"{sentence}; difference {size}, p = {p_value:.2g} ({difference['test']}), "
+                    "verdict": seen,
+                    "size": f"{size}, p = {p_value:.2g}",
+                    "sentence": f"{figure}: {seen}; difference {size}, p = {p_value:.2g} ({difference['test']}), "
                     f"{estimate['count']:,} {_unit(figure)} in {estimate['clusters']:,} {_cluster(figure)}",
                 }
             )
@@ -69,8 +76,10 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             found.append(
                 {
                     "row": row["name"],
-                    "figure": f"speed, {workload}",
+                    "figure": f"Speed, {workload}",
                     "no_difference_seen": none,
+                    "verdict": verdict,
+                    "size": f"{interval(ratio)} times as fast",
                     "sentence": f"Speed, {workload}: {verdict}; {interval(ratio)} times as fast, "
                     f"{ratio['clusters']:,} rounds",
                 }
@@ -84,7 +93,7 @@ def _tests(row: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str, bo
     if mlm := quality.get("mlm"):
         tests.append(("MLM top-1 accuracy", mlm["accuracy_difference"], "+.2%", True))
         tests.append(("MLM top-5 accuracy", mlm["top5_accuracy_difference"], "+.2%", True))
-        tests.append(("MLM -log p of the original token (nats)", mlm["nll_difference"], "+.4f", False))
+        tests.append(("MLM loss: -log p of the original token (nats)", mlm["nll_difference"], "+.4f", False))
     if nsp := quality.get("nsp"):
         tests.append(("NSP accuracy", nsp["accuracy_difference"], "+.2%", True))
     if (bias := row["bias"]) and bias["change"]:

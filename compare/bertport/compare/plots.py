@@ -49,6 +49,8 @@ class Plot:
     """Key of the section it belongs to."""
     title: str
     """Its heading."""
+    caption: str
+    """How it is to be read."""
     description: str
     """What it shows, for whoever does not see it."""
     svg: str
@@ -60,7 +62,8 @@ def plots(document: Mapping[str, Any]) -> list[Plot]:
     import matplotlib as mpl
 
     with mpl.rc_context(SETTINGS):
-        found = [draw(document) for draw in (_pareto, _lengths, _sizes)]
+        found = [draw(document) for draw in (_lengths, _sizes)]
+        found[:0] = [_pareto(document, *each) for each in _qualities(document)]
         found += [
             _layers(bundle["label"], variant, table)
             for bundle in document["bundles"]
@@ -77,37 +80,43 @@ def _look(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     }
 
 
-def _quality(document: Mapping[str, Any]) -> tuple[str, Callable[[Mapping[str, Any]], Any]] | None:
-    """Choose the figure of quality that the rows have: accuracy where it means something, else nearness to fp32."""
-    trained = not any(meaningless(document, each["label"]) for each in document["bundles"])
-    choices: list[tuple[str, tuple[str, str]]] = [
-        ("MLM top-1 agreement with fp32", ("mlm", "top1_agreement")),
-        ("Hidden-state cosine with fp32", ("hidden", "cosine")),
+def _qualities(document: Mapping[str, Any]) -> list[tuple[str, str, Callable[[Mapping[str, Any]], Any]]]:
+    """Choose the figures of quality that the rows have: accuracy where it means something, and nearness to fp32.
+
+    Each comes with the limit of the accuracy budget that bounds it, and with what reads it from a row.
+    """
+    choices = [
+        ("MLM top-1 accuracy", "", ("mlm", "accuracy_candidate")),
+        ("MLM top-1 agreement with fp32", "top1", ("mlm", "top1_agreement")),
+        ("Hidden-state cosine with fp32", "cosine", ("hidden", "cosine")),
     ]
-    if trained:
-        choices.insert(0, ("MLM top-1 accuracy", ("mlm", "accuracy_candidate")))
-    for name, (head, figure) in choices:
-        if any((row["quality"] or {}).get(head) for row in document["rows"]):
-            return name, lambda row, head=head, figure=figure: ((row["quality"] or {}).get(head) or {}).get(figure)
-    return None
+    if any(meaningless(document, each["label"]) for each in document["bundles"]):
+        del choices[0]
+    found: list[tuple[str, str, Callable[[Mapping[str, Any]], Any]]] = [
+        (name, limit, lambda row, head=head, figure=figure: ((row["quality"] or {}).get(head) or {}).get(figure))  # type: ignore[misc]
+        for name, limit, (head, figure) in choices
+        if any((row["quality"] or {}).get(head) for row in document["rows"])
+    ]
+    return found[:2] if found and found[0][1] != "top1" else found[:1]
 
 
-def _pareto(document: Mapping[str, Any]) -> Plot | None:
-    quality = _quality(document)
+def _pareto(
+    document: Mapping[str, Any], name: str, limit: str, read: Callable[[Mapping[str, Any]], Any]
+) -> Plot | None:
     points = [
-        (row, row["speed"]["single_stream"]["p90"], quality[1](row))
+        (row, row["speed"]["single_stream"]["p90"], read(row))
         for row in document["rows"]
-        if row["speed"]["single_stream"] and quality
+        if row["speed"]["single_stream"]
     ]
     shown = [each for each in points if each[2] and each[2]["value"] is not None]
-    if not shown or not quality:
+    if not shown:
         return None
-    figure, axes = _figure(4.4)
+    figure, axes = _figure(4.6)
     look = _look(document)
     for row, latency, found in shown:
         colour, marker = look[row["name"]]
         x, y = 1e3 * latency["value"], found["value"]
-        exact = row["reference"] and not quality[0].endswith("accuracy")  # it agrees with itself
+        exact = row["reference"] and not name.endswith("accuracy")  # it agrees with itself
         axes.errorbar(
             x,
             y,
@@ -130,24 +139,30 @@ def _pareto(document: Mapping[str, Any]) -> Plot | None:
             linestyle=":",
             label="Pareto front",
         )
+    bound = document["settings"]["budget"].get(limit)
+    if bound is not None:
+        axes.axhline(bound, color=INK, linewidth=1, label="accuracy budget")
     for row, latency, found in points:
         if not found:
             axes.axvline(
                 1e3 * latency["value"], color=look[row["name"]][0], linestyle="--", label=f"{row['name']} (speed only)"
             )
     axes.set_xlabel("SingleStream p90, ms (left is faster)")
-    axes.set_ylabel(f"{quality[0]}")
+    axes.set_ylabel(name)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}" if value < 1.0001 else "")  # noqa: PLR2004 — a share
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
     names = ", ".join(
         f"{row['name']} {1e3 * latency['value']:.3g} ms and {found['value']:.2%}" for row, latency, found in shown
     )
     return Plot(
         section="summary",
-        title=f"{quality[0]} against latency",
-        description=f"Scatter plot with 95% intervals: {names}. The tables hold the same figures.",
-        svg=_svg(figure, "pareto", f"{quality[0]} against latency"),
+        title=f"{name} against latency",
+        caption="Up is nearer, left is faster; 95% intervals."
+        if bound is not None
+        else "Up is better, left is faster; 95% intervals.",
+        description=f"Scatter plot: {names}. The tables hold the same figures.",
+        svg=_svg(figure, f"pareto-{name}", f"{name} against latency"),
     )
 
 
@@ -188,7 +203,7 @@ def _lengths(document: Mapping[str, Any]) -> Plot | None:
     axes.set_xlabel("tokens in the text")
     axes.set_ylabel("tokens a second")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
     said = "; ".join(
         f"{name}: " + ", ".join(f"{rate['value']:,.0f} at {length} tokens" for length, rate in shapes)
         for name, shapes in lines.items()
@@ -196,7 +211,8 @@ def _lengths(document: Mapping[str, Any]) -> Plot | None:
     return Plot(
         section="speed",
         title="Throughput by length",
-        description=f"Lines with 95% intervals, in tokens a second. {said}.",
+        caption="The graph alone, one text at a time; 95% intervals.",
+        description=f"Lines, in tokens a second. {said}.",
         svg=_svg(figure, "lengths", "Throughput by length"),
     )
 
@@ -218,6 +234,7 @@ def _sizes(document: Mapping[str, Any]) -> Plot | None:
     return Plot(
         section="summary",
         title="Size",
+        caption="Graph and weights; a file that two variants share counts for each.",
         description="Bars: "
         + ", ".join(f"{name} {size:,.1f} MB" for name, size in zip(names, sizes, strict=True))
         + ".",
@@ -241,8 +258,8 @@ def _layers(label: str, variant: str, table: Mapping[str, Any]) -> Plot | None:
     return Plot(
         section="sensitivity",
         title=f"{label}: {variant}",
-        description=f"Bars of the {len(rows)} layers that cost most, the costliest first: {rows[0]['name']} "
-        f"{rows[0]['damage']:.5f} nats. The table holds all of them.",
+        caption=f"The {len(rows)} layers that cost most, the costliest first. The table holds all of them.",
+        description=f"Bars: {rows[0]['name']} {rows[0]['damage']:.5f} nats, and less.",
         svg=_svg(figure, f"layers-{variant}", f"{label}: {variant}"),
     )
 
@@ -250,7 +267,7 @@ def _layers(label: str, variant: str, table: Mapping[str, Any]) -> Plot | None:
 def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+    figure = Figure(figsize=(6.2, height), layout="constrained")
     return figure, figure.add_subplot()
 
 

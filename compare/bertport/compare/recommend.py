@@ -1,17 +1,17 @@
-"""Which variant to deploy, for each goal, and why."""
+"""Which variant to deploy, for each goal, and why; and which ones the accuracy budget leaves out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.budget import broken, format_budget
+from bertport.compare.budget import broken
 from bertport.compare.findings import interval, meaningless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["GOALS", "recommend"]
+__all__ = ["GOALS", "recommend", "verdicts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +20,8 @@ class Goal:
 
     name: str
     """For people."""
-    figure: str
-    """What is compared."""
+    better: str
+    """What a variant would have to be to be chosen instead."""
     read: Callable[[Mapping[str, Any]], float | None]
     """Takes it out of a row; the smallest is best."""
     write: Callable[[Mapping[str, Any]], str]
@@ -42,32 +42,61 @@ def _rate(row: Mapping[str, Any]) -> float | None:
 
 def _milliseconds(row: Mapping[str, Any]) -> str:
     found = {name: 1e3 * row["speed"]["single_stream"]["p90"][name] for name in ("value", "low", "high")}
-    return f"{interval(found)} ms"
+    return f"{interval(found)} ms (SingleStream p90)"
+
+
+def _megabytes(row: Mapping[str, Any]) -> str:
+    return f"{row['size_bytes'] / 1e6:,.1f} MB"
 
 
 GOALS = (
     Goal(
         name="Lowest latency within the budget",
-        figure="SingleStream p90",
+        better="faster",
         read=_p90,
         write=_milliseconds,
         workload="SingleStream",
     ),
     Goal(
         name="Highest throughput within the budget",
-        figure="Offline throughput",
+        better="faster",
         read=_rate,
-        write=lambda row: f"{interval(row['speed']['offline']['texts_per_second'])} texts a second",
+        write=lambda row: f"{interval(row['speed']['offline']['texts_per_second'])} texts a second (Offline)",
         workload="Offline",
     ),
     Goal(
         name="Smallest within the budget",
-        figure="size",
+        better="smaller",
         read=lambda row: row["size_bytes"],
-        write=lambda row: f"{row['size_bytes'] / 1e6:,.1f} MB",
+        write=_megabytes,
         workload=None,
     ),
 )
+
+
+def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Judge every variant whose quality was measured by the accuracy budget.
+
+    Returns:
+        `bundle`, `row`, `holds`; `breaks`, a sentence for each limit that it breaks; and `near`, one for each limit
+        that its figure holds and its interval reaches beyond. Empty for a bundle whose accuracy means nothing.
+    """
+    found = []
+    for row in document["rows"]:
+        if row["kind"] != "variant" or row["reference"] or row["failed"] or not row["quality"]:
+            continue
+        if not meaningless(document, row["bundle"]):
+            breaks, near = broken(document["settings"]["budget"], row["quality"])
+            found.append(
+                {
+                    "bundle": row["bundle"],
+                    "row": row["name"],
+                    "holds": not breaks,
+                    "breaks": list(breaks),
+                    "near": list(near),
+                }
+            )
+    return found
 
 
 def recommend(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -77,51 +106,41 @@ def recommend(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         `bundle`, `goal`, `choice` (the row's name, or None) and `reason`.
     """
     found = []
-    bounds = document["settings"]["budget"]
+    out = {each["row"] for each in verdicts(document) if not each["holds"]}
     for bundle in document["bundles"]:
         label = bundle["label"]
-        if meaningless(document, label):
-            reason = f"no recommendation: accuracy means nothing here ({bundle['weights_reason']})"
-            found += [{"bundle": label, "goal": goal.name, "choice": None, "reason": reason} for goal in GOALS]
-            continue
         rows = [
             row
             for row in document["rows"]
             if row["bundle"] == label and row["kind"] == "variant" and not row["failed"] and row["quality"]
         ]
-        out = {row["name"]: broken(bounds, row["quality"])[0] for row in rows if not row["reference"]}
-        held = [row for row in rows if not out.get(row["name"])]
-        refused = [f"{name} is out ({'; '.join(why)})" for name, why in out.items() if why]
         for goal in GOALS:
-            choice, reason = _choose(goal, held, bounds)
-            sentences = [reason, *refused]
-            found.append({"bundle": label, "goal": goal.name, "choice": choice, "reason": ". ".join(sentences) + "."})
+            if meaningless(document, label):
+                choice, reason = None, f"no recommendation: accuracy means nothing here ({bundle['weights_reason']})"
+            else:
+                choice, reason = _choose(goal, [row for row in rows if row["name"] not in out])
+            found.append({"bundle": label, "goal": goal.name, "choice": choice, "reason": reason})
     return found
 
 
-def _choose(goal: Goal, rows: list[Mapping[str, Any]], bounds: Mapping[str, float]) -> tuple[str | None, str]:
+def _choose(goal: Goal, rows: list[Mapping[str, Any]]) -> tuple[str | None, str]:
     known = [(value, row) for row in rows if (value := goal.read(row)) is not None]
     if not known:
-        return None, f"nothing that was measured for {goal.figure} holds the budget ({format_budget(bounds)})"
-    best, row = min(known, key=lambda each: each[0])
-    del best
+        return None, "no recommendation: nothing that holds the budget was measured for it"
+    _, row = min(known, key=lambda each: each[0])
+    reference = next((other for _, other in known if other["reference"]), None)
     ratio = row["times_faster"].get(goal.workload) if goal.workload else None
-    if ratio and ratio["no_difference_seen"]:
-        others = [other for _, other in known if other["reference"]]
-        if others:
-            return others[0]["name"], (
-                f"{row['name']} has {goal.figure} {goal.write(row)}, but no difference from fp32 was seen "
-                f"({interval(ratio)} times as fast): fp32 is as fast, and nearer to itself"
-            )
-    reason = f"{goal.figure} {goal.write(row)}"
+    if ratio and ratio["no_difference_seen"] and reference:
+        return reference["name"], (
+            f"{goal.write(reference)}; {row['name']} is {interval(ratio)} times as fast, which is no difference seen, "
+            "and fp32 is nearer to itself"
+        )
+    reason = goal.write(row)
     if ratio:
         reason += f", {interval(ratio)} times as fast as fp32"
-    if row["reference"]:
-        reason += "; fp32 is the reference, and nothing that holds the budget is better"
-        if len(known) == 1:
-            reason = f"{goal.figure} {goal.write(row)}; it is all that was measured within the budget"
-    else:
-        near = broken(bounds, row["quality"])[1]
-        reason += f"; it holds the budget ({format_budget(bounds)})"
-        reason += f"; but {'; '.join(near)}" if near else ""
+    elif row["reference"]:
+        alone = len(known) == 1
+        reason += "; nothing else holds the budget" if alone else f"; nothing within the budget is {goal.better}"
+    elif reference:
+        reason += f" instead of {goal.write(reference)}"
     return row["name"], reason

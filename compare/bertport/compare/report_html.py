@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,24 @@ def html(document: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["cell"] = cell
     drawn: dict[str, list[Any]] = {}
     for plot in plots(document):
         drawn.setdefault(plot.section, []).append(plot)
     names = ", ".join(each["label"] for each in document["bundles"])
     page = environment.get_template(TEMPLATE).render(
-        title=f"Accuracy against speed: {names}", sections=sections(document), plots=drawn, document=document
+        title=f"Accuracy against speed: {names}",
+        sections=sections(document),
+        plots=drawn,
+        document=document,
+        paretos=[each for each in drawn.get("summary", []) if each.title != "Size"],
+        rest=[each for each in drawn.get("summary", []) if each.title == "Size"],
     )
     return page + "\n"
+
+
+def cell(text: str) -> str:
+    """Set the interval of a figure apart, so that it can be laid out on a line of its own."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r" (\([^()]* to [^()]*\))", r' <span class="interval">\1</span>', str(escape(text))))  # noqa: S704 — it is escaped

@@ -20,6 +20,9 @@ def markdown(document: Mapping[str, Any]) -> str:
     for section in sections(document):
         parts.append(f"## {section.title}")
         parts += [escape(each) for each in section.paragraphs]
+        if section.choices:
+            lines = [f"- **{escape(goal)}: {escape(choice)}.** {escape(why)}" for goal, choice, why in section.choices]
+            parts.append("\n".join(lines))
         if section.points:
             parts.append("\n".join(f"- {escape(each)}" for each in section.points))
         for table in section.tables:

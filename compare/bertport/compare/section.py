@@ -25,6 +25,8 @@ class Section:
     """Its heading."""
     paragraphs: tuple[str, ...] = ()
     """Text."""
+    choices: tuple[tuple[str, str, str], ...] = ()
+    """Goal, what is chosen for it, and the reason."""
     points: tuple[str, ...] = ()
     """A list."""
     tables: tuple[Table, ...] = ()

@@ -6,12 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.compare.findings import meaningless
 from bertport.compare.section import Section, machine, method
+from bertport.compare.summary import choices, notes
 from bertport.compare.tables import NONE, Table, overview, quality_tables, scaled, speed_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["sections"]
+
+
+MEANING = (
+    "fp32 is the model as it was trained; the others store it in fewer bits. MLM is the head that fills in masked "
+    "words: top-1 agreement is the share of them whose best answer is fp32's. NSP is the head that says whether one "
+    "sentence follows another: flips are the pairs that it answers otherwise than in fp32."
+)
+"""The words of the accuracy budget, for whoever meets them here first."""
 
 
 def sections(document: Mapping[str, Any]) -> list[Section]:
@@ -33,20 +42,10 @@ def sections(document: Mapping[str, Any]) -> list[Section]:
         method(document),
         Section(key="command", title="How to repeat it", code=document["command"]),
     ]
-    return [each for each in found if each.paragraphs or each.points or each.tables or each.code]
+    return [each for each in found if each.paragraphs or each.choices or each.points or each.tables or each.code]
 
 
 def _summary(document: Mapping[str, Any]) -> Section:
-    several = len(document["bundles"]) > 1
-    points = []
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for each in document["recommendations"]:
-        if each["choice"] is None:
-            reasons.setdefault((each["bundle"], each["reason"]), []).append(each["goal"])
-            continue
-        prefix = f"{each['bundle']}: " if several else ""
-        points.append(f"{prefix}{each['goal']}: {each['choice']}. {sentence(each['reason'])}")
-    points += [f"{bundle}: {sentence(reason)}" for bundle, reason in reasons]
     names = ", ".join(each["label"] for each in document["bundles"])
     shapes = ", ".join(f"{each['architecture']['parameters'] / 1e6:,.1f} M parameters" for each in document["bundles"])
     state = "" if document["complete"] else " The run was interrupted: this is what it had measured."
@@ -54,15 +53,14 @@ def _summary(document: Mapping[str, Any]) -> Section:
     return Section(
         key="summary",
         title="Summary",
-        paragraphs=(f"{names} ({shapes}) on {machine(document)}. Accuracy budget: {budget}.{state}",),
-        points=tuple(points),
+        paragraphs=(
+            f"{names} ({shapes}) on {machine(document)}. Accuracy budget: {budget}.{state}",
+            *([MEANING] if document["verdicts"] else []),
+        ),
+        choices=choices(document),
+        points=notes(document),
         tables=(overview(document),),
     )
-
-
-def sentence(text: str) -> str:
-    """Begin with a capital letter and end with a full stop."""
-    return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
 def _changes(document: Mapping[str, Any]) -> Section:
@@ -88,17 +86,23 @@ def _quality_notes(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _findings(document: Mapping[str, Any]) -> dict[str, Any]:
-    rows = dict.fromkeys(each["row"] for each in document["findings"])
-    tables = tuple(
-        Table(
-            title=name,
-            caption="Paired tests against fp32 on the same samples; intervals of 95%.",
-            head=("figure", "what was seen"),
-            rows=tuple(tuple(each["sentence"].split(": ", 1)) for each in document["findings"] if each["row"] == name),
+    found = {(each["figure"], each["row"]): each for each in document["findings"]}
+    figures, rows = (tuple(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
+    if not found:
+        return {}
+    cells = {key: f"{each['verdict']}: {each['size']}" for key, each in found.items()}
+    return {
+        "tables": (
+            Table(
+                title="Variant by variant",
+                caption="Each variant against fp32 on the same samples and in the same rounds, with the 95% interval "
+                "of the difference or ratio: paired bootstrap over texts (MLM head, bias probe), McNemar's exact test "
+                "(NSP head), bootstrap over rounds (speed). No difference seen is no proof that there is none.",
+                head=("figure", *rows),
+                rows=tuple((figure, *(cells.get((figure, row), NONE) for row in rows)) for figure in figures),
+            ),
         )
-        for name in rows
-    )
-    return {"tables": tables}
+    }
 
 
 def _bias(document: Mapping[str, Any]) -> Section:
