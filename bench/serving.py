@@ -1,6 +1,6 @@
 """Serving measured: throughput against offline, CPU a request, overload, the end under load, a soak, and a peer.
 
-    python bench/serving.py [--bundle NAME=DIR]... [--rounds 5] [--seconds 20] [--soak-seconds 300] [--quick] [--check]
+    python bench/serving.py [--bundle NAME=DIR]... [--rounds 5] [--seconds 12] [--soak-seconds 300] [--quick] [--check]
 
 The load comes from a second process on the same machine, while the machine's lock is held. Writes
 docs/data/serving.json, docs/images/serving-memory.svg, and the section of docs/serving.md between its marks.
@@ -40,6 +40,8 @@ PYTHON = sys.executable
 CLIENTS = 64
 OVERLOAD = 5
 TIMEOUT = 30
+PEER_ROUNDS = 3
+"""At most: its bar is a factor of four, which no noise reaches."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 OFFLINE = """
@@ -94,6 +96,12 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / TICKS
 
     @property
+    def loop_cpu_s(self) -> float:
+        """Time of the main thread, which is the event loop's."""
+        place = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat")
+        return int(place.read_text(encoding="ascii").split()[0]) / 1e9
+
+    @property
     def resident(self) -> int:
         """Bytes resident now."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]) * 4096
@@ -132,14 +140,15 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
 def under_load(server: Process, bodies: Path, seconds: float, *options: object) -> dict[str, Any]:
     """Give throughput, latency and the server's CPU a request under load."""
     said(load(server.port, bodies, min(3, seconds), *options))  # until the caches and the arena are as they stay
-    before = server.cpu_s
+    before, loop = server.cpu_s, server.loop_cpu_s
     seen = said(load(server.port, bodies, seconds, *options))
-    used = server.cpu_s - before
+    used, loop = server.cpu_s - before, server.loop_cpu_s - loop
     good = sorted(seen["seconds"].get("200", []))
     answers = sum(seen["outcomes"].values())
     return {
         "requests_per_s": len(good) / seen["wall_s"],
         "cpu_ms_per_request": 1e3 * used / max(1, answers),
+        "loop_ms_per_request": 1e3 * loop / max(1, answers),
         "client_cpu_s": seen["own_cpu_s"],
         "outcomes": seen["outcomes"],
         **{name: 1e3 * _quantile(good, share) for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99))},
@@ -150,6 +159,7 @@ def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: f
     """Measure offline and serving in turns; each round both, in one order and the next time in the other."""
     found = []
     for number in range(rounds):
+        _say(f"{bundle.name} {variant}, round {number + 1} of {rounds}")
         result: dict[str, Any] = {}
         for kind in ("offline", "serving")[:: 1 if number % 2 == 0 else -1]:
             if kind == "offline":
@@ -165,6 +175,7 @@ def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: f
 
 def overload(bundle: Path, variant: str, bodies: Path, rate: float, seconds: float) -> dict[str, Any]:
     """Ask for five times what it can do, and then see whether it is as fast as before."""
+    _say("overload")
     server = serve(bundle, variant)
     before = under_load(server, bodies, seconds, "--clients", CLIENTS)
     seen = said(load(server.port, bodies, seconds, "--rate", OVERLOAD * rate))
@@ -183,6 +194,7 @@ def overload(bundle: Path, variant: str, bodies: Path, rate: float, seconds: flo
 
 def ended(bundle: Path, variant: str, bodies: Path, seconds: float) -> dict[str, Any]:
     """Send SIGTERM in the middle of a load."""
+    _say("SIGTERM")
     server = serve(bundle, variant)
     clients = load(server.port, bodies, seconds, "--clients", CLIENTS)
     time.sleep(seconds / 2)
@@ -192,6 +204,7 @@ def ended(bundle: Path, variant: str, bodies: Path, seconds: float) -> dict[str,
 
 def soaked(bundle: Path, variant: str, bodies: Path, seconds: float) -> dict[str, Any]:
     """Watch the server's memory while honest and hostile clients are at it."""
+    _say(f"soak of {seconds:g} s")
     server = serve(bundle, variant)
     command = [PYTHON, HERE / "serving_soak.py", "--port", server.port, "--bodies", bodies, "--seconds", seconds]
     clients = subprocess.Popen([str(each) for each in command], stdout=subprocess.PIPE, text=True)
@@ -215,6 +228,7 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
     checkpoint = restore(bundle, scratch / "checkpoint")
     found = []
     for number in range(rounds):
+        _say(f"peer, round {number + 1} of {rounds}")
         result = {}
         for kind in ("ours", "pipeline")[:: 1 if number % 2 == 0 else -1]:
             if kind == "ours":
@@ -265,7 +279,7 @@ def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch:
     result["overload"] = overload(path, variant, bodies, rate, seconds)
     result["end"] = ended(path, variant, bodies, min(6, seconds))
     if arguments.peer:
-        result["peer"] = peers(path, variant, bodies, rounds, seconds, scratch)
+        result["peer"] = peers(path, variant, bodies, min(rounds, PEER_ROUNDS), seconds, scratch)
     result["soak"] = soaked(path, variant, bodies, arguments.soak_seconds)
     return result
 
@@ -275,6 +289,10 @@ def default_variant(path: Path) -> str:
     program = "import sys; from bertport.runtime import load; print(load(sys.argv[1]).variant)"
     done = subprocess.run([PYTHON, "-c", program, str(path)], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} serving: {text}", file=sys.stderr, flush=True)
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
@@ -287,7 +305,7 @@ def main() -> None:
     parser.add_argument("--bundle", action="append", default=[], metavar="NAME=DIR", help="the embedded when not given")
     parser.add_argument("--variant", help="of every bundle; what load() takes when not given")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--soak-seconds", type=float, default=300)
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave transformers out")
     parser.add_argument("--quick", action="store_true", help="one short round of all: to see that it works")

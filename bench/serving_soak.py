@@ -30,8 +30,9 @@ BOMB = gzip.compress(b" " * 50_000_000)
 class Soak:
     """What every client shares."""
 
-    def __init__(self, port: int, bodies: list[bytes]) -> None:
+    def __init__(self, port: int, bodies: list[bytes], end: float) -> None:
         self.port = port
+        self.end = end
         self.texts = [json.loads(body)["inputs"] for body in bodies]
         self.tried: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -60,6 +61,8 @@ class Soak:
             outcome = await client.ask(path, json.dumps(body).encode())
             if outcome not in (200, 429):
                 self.wrong.append(f"{path}: {outcome}")
+            if time.monotonic() > self.end:
+                break
         client.close()
 
     async def send(self, data: bytes, wait: float) -> None:
@@ -126,7 +129,8 @@ def _post(length: int, *more: str, path: str = "/") -> bytes:
 
 async def soak(port: int, bodies: list[bytes], seconds: float, clients: int) -> Soak:
     """Run clients of every kind, three honest ones for each hostile one."""
-    shared = Soak(port, bodies)
+    end = time.monotonic() + seconds
+    shared = Soak(port, bodies, end)
     hostile: list[Callable[[random.Random], Awaitable[None]]] = [
         shared.hangs_up,
         shared.cut_short,
@@ -136,7 +140,6 @@ async def soak(port: int, bodies: list[bytes], seconds: float, clients: int) -> 
         shared.slow,
         shared.does_not_read,
     ]
-    end = time.monotonic() + seconds
 
     async def client(number: int) -> None:
         chosen = random.Random(number)  # noqa: S311 — repeatable
