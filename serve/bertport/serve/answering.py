@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import InputTextError
-from bertport.serve.problems import BodyTimeout, ClientGone, Overloaded, TimeUp, Unprocessable
+from bertport.serve.problems import BodyTimeout, Overloaded, TimeUp, Unprocessable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -88,12 +88,9 @@ async def run(request: Request, hosts: Hosts, note: Note, lane: Lane, works: Seq
     job = lane.submit(works, ahead=hosts.ahead(lane))
     note.phase, note.items, note.tokens = "queue", len(works), job.tokens
     left = asyncio.ensure_future(_disconnect(request))
+    left.add_done_callback(lambda _: job.leave())  # asyncio.wait on both would cost each request more
     try:
-        await asyncio.wait((job.future, left), return_when=asyncio.FIRST_COMPLETED)
-        if not job.future.done():
-            message = "the client closed its connection before the answer"
-            raise ClientGone(message)
-        return job.future.result()
+        return await job.future
     finally:
         left.cancel()
         _learn(note, job)

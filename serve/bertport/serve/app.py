@@ -43,9 +43,10 @@ SECURITY_HEADERS = (
 def make_app(service: Service) -> ASGIApp:
     """Put the application together."""
     routes = [
-        *static.routes(),
+        # Most requests are for the first of the table, and each route that is tried takes its time.
         Route("/", hub.answer, methods=["POST"]),
         Route("/tasks/{task}", hub.answer, methods=["POST"]),
+        *static.routes(),
         Route("/models", operations.models),
         # Names keep their slashes, so what follows a name comes before it in the table.
         Route("/models/{name:path}/tasks/{task}", hub.answer, methods=["POST"]),

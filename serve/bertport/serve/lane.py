@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.tasks import Work
-from bertport.serve.problems import BackendFailure, Loading, Overloaded, Problem
+from bertport.serve.problems import BackendFailure, ClientGone, Loading, Overloaded, Problem
 from bertport.serve.schedule import Backlog
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class Job:
     """Time of the batches it was part of."""
     gone: bool = False
     """Nobody waits for it any more."""
+
+    def leave(self) -> None:
+        """Tell whoever waits that the client left, if there is still nothing to give it."""
+        if not self.future.done():
+            self.future.set_exception(ClientGone("the client closed its connection before the answer"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

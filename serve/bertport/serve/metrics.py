@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -60,6 +61,9 @@ class Metrics:
         self.tokens = self._counter("tokens", "Tokens that were run.", of_lane)
         self.padding = self._counter("padding_tokens", "Tokens of padding among them.", of_lane)
         self.reloads = self._counter("reloads", "Reloads of the bundles, by outcome.", ("outcome",))
+        # Looking a series up by its labels costs more than counting in it.
+        self._of_task = cache(self._series_of_task)
+        self._of_lane = cache(self._series_of_lane)
         self._failing(OTHER, OTHER, OTHER)
         for outcome in ("done", "failed"):
             self.reloads.labels(outcome)
@@ -67,32 +71,29 @@ class Metrics:
 
     def introduce(self, bundle: str, variant: str, tasks: Iterable[str]) -> None:
         """Make the series of a variant, at zero."""
-        for metric in (self.queue_seconds, self.run_seconds, self.batch_items, self.batch_tokens):
-            metric.labels(bundle, variant)
-        for counter in (self.tokens, self.padding):
-            counter.labels(bundle, variant)
+        self._of_lane(bundle, variant)
         self._failing(bundle, variant, OTHER)  # refused before its task was known
         for task in tasks:
             self._failing(bundle, variant, task)
-            self.requests.labels(bundle, variant, task)
-            self.request_seconds.labels(bundle, variant, task)
-            self.items.labels(bundle, variant, task)
+            self._of_task(bundle, variant, task)
 
     def ran(self, bundle: str, variant: str, batch: Batch) -> None:
         """Count a batch."""
+        (queue, run, items, size), (tokens, padding) = self._of_lane(bundle, variant)
         for wait in batch.waits:
-            self.queue_seconds.labels(bundle, variant).observe(wait)
-        self.run_seconds.labels(bundle, variant).observe(batch.seconds)
-        self.batch_items.labels(bundle, variant).observe(batch.items)
-        self.batch_tokens.labels(bundle, variant).observe(batch.tokens)
-        self.tokens.labels(bundle, variant).inc(batch.tokens)
-        self.padding.labels(bundle, variant).inc(batch.padding)
+            queue.observe(wait)
+        run.observe(batch.seconds)
+        items.observe(batch.items)
+        size.observe(batch.tokens)
+        tokens.inc(batch.tokens)
+        padding.inc(batch.padding)
 
     def answered(self, bundle: str, variant: str, task: str, items: int, seconds: float) -> None:
         """Count a request with a result."""
-        self.requests.labels(bundle, variant, task).inc()
-        self.request_seconds.labels(bundle, variant, task).observe(seconds)
-        self.items.labels(bundle, variant, task).inc(items)
+        requests, asked, taken = self._of_task(bundle, variant, task)
+        requests.inc()
+        asked.inc(items)
+        taken.observe(seconds)
 
     def failed(self, bundle: str, variant: str, task: str, reason: str) -> None:
         """Count a request without one; `OTHER` for what is not known of it."""
@@ -101,6 +102,16 @@ class Metrics:
     def text(self) -> bytes:
         """Give everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _series_of_lane(self, *labels: str) -> tuple[tuple[Histogram, ...], tuple[Counter, Counter]]:
+        sizes = (self.queue_seconds, self.run_seconds, self.batch_items, self.batch_tokens)
+        return tuple(each.labels(*labels) for each in sizes), (
+            self.tokens.labels(*labels),
+            self.padding.labels(*labels),
+        )
+
+    def _series_of_task(self, *labels: str) -> tuple[Counter, Counter, Histogram]:
+        return self.requests.labels(*labels), self.items.labels(*labels), self.request_seconds.labels(*labels)
 
     def _failing(self, bundle: str, variant: str, task: str) -> None:
         for reason in REASONS:
