@@ -11,6 +11,10 @@ import zlib
 
 import pytest
 
+from bertport.serve.app import Front
+from bertport.serve.problems import Unauthorized
+from bertport.serve.service import Service
+from bertport.serve.settings import Settings
 from tests.serve.running import PATIENCE, Running
 
 LIMITS = {
@@ -143,6 +147,27 @@ def test_a_body_cut_short_costs_nothing(small):
     assert small.metric("bertport_requests_active") == 0
 
 
+def test_a_client_that_leaves_takes_its_work_out_of_the_queue(tiny_bundle):
+    # A run for each text, so that the queue is long; the third client leaves as soon as it has asked.
+    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", "--max-batch-tokens", "1") as server:
+        texts = ["[MASK] " + "a " * 140] * 256
+        body = json.dumps({"inputs": texts, "parameters": {"top_k": 1}}).encode()
+        with connected(server) as stays, connected(server) as stays_too:
+            for each in (stays, stays_too):
+                each.sendall(head(len(body), "Connection: close") + body)
+            server.until(lambda: server.metric("bertport_queue_items"))
+            with connected(server) as leaves:
+                leaves.sendall(head(len(body)) + body)
+                server.until(lambda: server.metric("bertport_requests_active") == 3)
+            for each in (stays, stays_too):
+                assert received(each).startswith(b"HTTP/1.1 200")
+        server.until(lambda: server.metric("bertport_requests_active") == 0)
+        assert server.metric("bertport_failures_total", reason="client_gone") == 1
+        # What it takes to notice may run: a few of its texts, out of 256.
+        assert 2 <= server.metric("bertport_tokens_total") / (256 * 143) < 2.5
+        assert server.metric("bertport_queue_items") == server.metric("bertport_queue_tokens") == 0
+
+
 def test_clients_that_reset_their_connection_leave_no_error(small):
     body = json.dumps({"inputs": ["[MASK] a b c d"] * 8}).encode()
     for number in range(60):
@@ -219,6 +244,25 @@ def test_an_api_key_is_asked_for_everywhere_but_health(tiny_bundle):
         assert server.post("/reload", {}, authorization="Bearer sesame")[0] == 200
         assert server.post("/", ASK, authorization="Bearer sesame")[0] == 200
         assert "sesame" not in json.dumps(server.lines)
+
+
+def test_the_api_key_is_compared_in_constant_time(monkeypatch):
+    # Only the standard library's function can promise that, so what is asserted is that it decides, and alone.
+    compared = []
+
+    def compare(given, key):
+        compared.append((given, key))
+        return given == b"let me in"
+
+    front = Front(None, Service(Settings(api_key="sesame")))
+    monkeypatch.setattr("bertport.serve.app.hmac.compare_digest", compare)
+    scope = {"method": "GET", "path": "/models"}
+    for given in (b"Bearer sesame", b"Bearer s", b"Bearer ", b"bearer  sesame"):
+        with pytest.raises(Unauthorized):
+            front._authorize(scope, given)
+    front._authorize(scope, b"Bearer let me in")
+    assert [each for each, _ in compared] == [b"sesame", b"s", b"", b"sesame", b"let me in"]
+    assert {key for _, key in compared} == {b"sesame"}
 
 
 def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
