@@ -1,13 +1,13 @@
 """How fast and how near to fp32 each way of quantizing is: docs/data/quantization-*.json, and docs/quantization.md.
 
-    python bench/quantization.py accuracy [BUNDLE] [--text FILE] [--only NAME]... [--cpu Haswell]
+    python bench/quantization.py accuracy [BUNDLE] [--text FILE] [--only NAME]...
     python bench/quantization.py speed [--only NAME]...
     python bench/quantization.py page
 
-`accuracy` measures a bundle's model on held-out text; with `--cpu` the candidates run under qemu-user, which emulates
-a CPU without VNNI with ONNX Runtime's own kernels for it (slow: seconds a text). `speed` times a BERT-base with seeded
-random weights against the fp32 serving graph, each in its own process, taking turns, with the machine's lock held.
-Each writes its file of figures and the tables of the page; `page` writes the tables from the files that there are.
+`accuracy` measures a bundle's model on held-out text. `speed` times a BERT-base with seeded random weights against the
+fp32 serving graph, each in its own process, taking turns, with the machine's lock held. Each writes its file of figures
+and the tables of the page; `page` writes the tables from the files that there are. Figures of a CPU with AVX2 alone,
+real or shown by `python bench/without_avx512.py python bench/quantization.py ...`, have files and tables of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.compare.bundled import conventions
 from bertport.compare.fidelity import measure
-from bertport.compare.graph import Graph, Remembered, open_onnx
+from bertport.compare.graph import Remembered, open_onnx
 from bertport.compare.machine import describe_machine
 from bertport.compare.timing import interleave, speedup, summarize
 from bertport.compare.workload import Shape, Subject
@@ -31,7 +31,6 @@ from bertport.quantize.storage import size_on_disk, write_graph
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
 from quantization_alternatives import ALTERNATIVES, Alternative
-from quantization_emulated import EmulatedGraph
 from quantization_material import Material
 from quantization_page import DATA, write_tables
 
@@ -58,21 +57,10 @@ def accuracy(given: argparse.Namespace) -> dict[str, Any]:
         for row in _chosen(given.only, list(ALTERNATIVES.values())):
             file = Path(temporary) / "candidate.onnx"
             written = write_graph(row.make(material), file)
-            config = dict(row.config)
-            candidate: Graph = (
-                EmulatedGraph(file, given.cpu, config, Path(temporary), reference.outputs)
-                if given.cpu
-                else open_onnx(file, threads=threads, config=config)
-            )
+            candidate = open_onnx(file, threads=threads, config=dict(row.config))
             found = measure(
-                reference,
-                candidate,
-                evaluation.samples,
-                conventions=conventions(bundle),
-                stability=0 if given.cpu else STABILITY,
+                reference, candidate, evaluation.samples, conventions=conventions(bundle), stability=STABILITY
             )
-            if isinstance(candidate, EmulatedGraph):
-                candidate.close()
             for each in (file, *written):
                 each.unlink(missing_ok=True)
             rows.append({"name": row.name, "what": row.what, **found.to_json()})
@@ -81,7 +69,6 @@ def accuracy(given: argparse.Namespace) -> dict[str, Any]:
         "model": bundle.manifest.name,
         "source": dataclasses.asdict(bundle.manifest.source),
         "text": evaluation.to_json(),
-        "emulated": given.cpu,
         "machine": dataclasses.asdict(describe_machine()),
         "rows": rows,
     }
@@ -163,7 +150,6 @@ def main() -> None:
     near.add_argument("--text", help="held-out text; the sample that ships when not given")
     near.add_argument("--positions", type=int, default=2000, help="masked positions, about")
     near.add_argument("--pairs", type=int, default=400, help="sentence pairs, at most")
-    near.add_argument("--cpu", help="a CPU model of qemu-user's, such as Haswell")
     timed = commands.add_parser("speed")
     timed.add_argument("--rounds", type=int, default=8)
     for each in (near, timed):
@@ -173,8 +159,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.command != "page":
         result = accuracy(given) if given.command == "accuracy" else speed(given)
-        name = f"quantization-{given.command}{'-emulated' if result.get('emulated') else ''}.json"
-        file = given.output or DATA / name
+        kind = "-avx2" if result["machine"]["instruction_set"] == "avx2" else ""
+        file = given.output or DATA / f"quantization-{given.command}{kind}.json"
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         if given.output:
             return

@@ -35,12 +35,11 @@ def write_table(name: str, text: str, page: Path = PAGE) -> None:
 
 def accuracy_table(result: dict[str, Any]) -> str:
     """Give how near each way is, as Markdown."""
-    text, emulated = result["text"], result["emulated"]
-    where = f"an emulated {emulated} (AVX2, no VNNI)" if emulated else _where(result)
+    text = result["text"]
     lines = [
         (
             f"{result['model']}, {text['masked_positions']:,} masked positions and {text['pairs']:,} pairs of "
-            f"{text['name']}, on {where}. In brackets 95% intervals."
+            f"{text['name']}, on {_where(result)}. In brackets 95% intervals."
         ),
         "",
         "| way | what | top-1 agreement | KL (nats) | NSP flips | cosine | KL moved by batch mates |",
@@ -87,7 +86,11 @@ def speed_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"speed": speed_table, "accuracy": accuracy_table, "accuracy-emulated": accuracy_table}
+TABLES = {
+    f"{name}{kind}": make
+    for name, make in (("speed", speed_table), ("accuracy", accuracy_table))
+    for kind in ("", "-avx2")
+}
 """By the name of the table, and of its file."""
 
 
