@@ -25,6 +25,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 """The manifest format that this version writes, and the newest that it reads."""
+NSP_COLUMNS = 2
+"""Of `seq_relationship_logits`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,10 +187,11 @@ class Manifest:
                     raise BundleError(message)
         for path in manifest.files:
             _refuse_outside(path)
-        if (meaning := manifest.next_sentence) and (len(meaning.labels) != 2 or meaning.positive not in (0, 1)):
+        meaning = manifest.next_sentence
+        if meaning and (len(meaning.labels) != NSP_COLUMNS or meaning.positive not in range(NSP_COLUMNS)):
             message = (
-                f"manifest.json gives the labels {meaning.labels} to the two columns of next-sentence, and calls column "
-                f"{meaning.positive} positive: the bundle is damaged; export again"
+                f"manifest.json gives the labels {meaning.labels} to the two columns of next-sentence, and calls "
+                f"column {meaning.positive} positive: the bundle is damaged; export again"
             )
             raise BundleError(message)
         if manifest.default_variant not in manifest.variants:
