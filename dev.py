@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent
 NEWEST_UNSUPPORTED = (3, 10)
 TORCH = "2.13.0"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+SYSTEM = {"qemu-x86_64": ("qemu-user",), "cc": ("gcc", "libc6-dev"), "objdump": ("binutils",)}
+"""Debian's packages for the tests of AVX2's arithmetic, by the program that is missing without them."""
 TEXT = "He poured her a cup of [MASK]."
 FIRST = "He opened the door of the old house and went in."
 NEXT = "It was dark inside, and nobody answered when he called."
@@ -138,24 +140,26 @@ def cold_start(*arguments: str) -> None:
 
 
 def system() -> None:
-    """Install Debian's qemu-user where the overflow test needs it; that test says why it skips where this cannot."""
+    """Install Debian's packages for the tests of AVX2's arithmetic; they say why they skip where this cannot."""
     flags = Path("/proc/cpuinfo")
     if not flags.is_file() or "vnni" not in flags.read_text(encoding="utf-8", errors="replace"):
-        say("this CPU's own 8-bit products overflow, or it is no x86 CPU: no emulator is needed")
+        say("this CPU's own 8-bit products overflow, or it is no x86 CPU: nothing is needed to show that they do")
         return
-    if shutil.which("qemu-x86_64"):
+    missing = [package for program, packages in SYSTEM.items() if not shutil.which(program) for package in packages]
+    if not missing:
         return
+    names = ", ".join(missing)
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        say("qemu-user is not installed, which takes root and apt-get: the overflow test will skip")
+        say(f"{names}: not installed, which takes root and apt-get: tests that need them will skip")
         return
     quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    install = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", "qemu-user"]
+    install = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *missing]
     for command in (install, ["apt-get", "update", "-qq"], install):
         done = subprocess.call(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if done == 0 and command is install:
-            say("installed qemu-user for the overflow test")
+            say(f"installed {names} for the tests of AVX2's arithmetic")
             return
-    say("apt-get could not install qemu-user: the overflow test will skip")
+    say(f"apt-get could not install {names}: tests that need them will skip")
 
 
 def environment(name: str) -> Path:
