@@ -14,8 +14,6 @@ from collections.abc import Sized
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -57,6 +55,8 @@ def plan(lengths: Sequence[int], *, budget: int, overhead: int = 0, most_rows: i
         Batches of indices into `lengths`, longest first, so that the memory of the first serves the rest; every
         index occurs once, and the first of a batch is its longest.
     """
+    import numpy as np  # not above: the commands' `--help` reads this module and needs none
+
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     count = len(order)
     # Least cost of the first so many inputs, and where the last of their batches starts. In sorted order a batch is a
