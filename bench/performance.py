@@ -354,7 +354,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             options = ["--variants", ",".join(model.variants), "--threads", str(given.threads)]
             result["models"][model.name]["profile"] = asked("performance_profile.py", str(model.bundle), *options)
     if "sessions" not in given.without:
-        result["sessions"] = asked("second_session.py", str(prepared[0].bundle), "--json")
+        result["sessions"] = asked("second_session.py", "--json")
     result["machine"] = dataclasses.asdict(describe_machine(matmul_gflops=max(peaks)))
     result["matmul_gflops_over_time"] = peaks
     result["versions"] = {name: _version(name) for name in ("torch", "transformers", "optimum-onnx", "onnxruntime")}

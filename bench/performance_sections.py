@@ -82,7 +82,7 @@ def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
     head = ("", "times", "ms", "share", "GFLOP/s (of peak)", "alone, at best")
     flops = sum(row["flops"] for row in found)
     said = ""
-    if flops:
+    if alone and variant == "fp32":  # 8-bit products are not counted
         said = (
             f"\nAltogether {total:.2f} ms for {flops / 1e9:.2f} GFLOP: {flops / total / 1e6 / peak:.0%} of the peak of "
             f"{peak:.0f} GFLOP/s. The products take {bound:.2f} ms if each runs as fast as its kernel does alone at "

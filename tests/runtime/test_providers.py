@@ -226,6 +226,7 @@ def variants_of(edited, **providers):
         manifest["variants"] = {
             name: (portable if name == "portable" else serving)
             | {"providers": list(names), "domains": {"com.microsoft": 1} if name == "int8" else {}}
+            | ({} if name in {"fp32", "portable"} else {"recipe": "int8-dynamic" if name == "int8" else name})
             for name, names in providers.items()
         }
         manifest["default_variant"] = next(iter(providers))
@@ -250,6 +251,31 @@ def test_a_variant_made_for_a_provider_goes_before_the_default_that_is_made_for_
     assert choices(manifest, None, "tensorrt", (TENSORRT,)) == [("fp16", TENSORRT)]
     assert choices(manifest, None, "openvino", (OPENVINO,)) == [("fp32", OPENVINO)]
     assert choices(manifest, None, "cpu", (CPU,)) == [("fp32", CPU)]
+
+
+@pytest.mark.parametrize(
+    ("provider", "left_out", "chosen"),
+    [
+        ("cuda", (), "fp16"),
+        ("cuda", ("fp16",), "fp32"),
+        ("tensorrt", (), "fp16"),
+        ("tensorrt", ("fp16",), "int8-static"),
+        ("tensorrt", ("fp16", "int8-static"), "fp32"),
+        ("openvino", (), "fp32"),
+        ("cpu", (), "int8"),
+    ],
+)
+def test_each_provider_names_the_recipes_that_it_prefers(edited, provider, left_out, chosen):
+    """Whatever the order of the variants: as each recipe lists its providers, 8 bits before 16 before 32."""
+    made = {
+        "int8": ["cpu"],
+        "int8-static": ["tensorrt", "cuda"],
+        "fp16": ["cuda", "tensorrt"],
+        "fp32": ["cpu", "cuda", "tensorrt", "openvino"],
+    }
+    manifest = variants_of(edited, **{name: providers for name, providers in made.items() if name not in left_out})
+    row = PROVIDERS[provider]
+    assert choices(manifest, None, provider, (row,)) == [(chosen, row)]
 
 
 def test_a_variant_made_for_another_provider_is_refused_with_one_that_suits(edited):

@@ -38,6 +38,9 @@ class Provider:
     """What to install where it is missing."""
     auto: bool
     """Whether `auto` tries it, in the order of the table."""
+    recipes: tuple[str, ...] = ()
+    """Which variants it takes where nobody names one, by the beginning of their recipe, best first; after these come
+    those made for it before others. Empty for the bundle's default first."""
     batch_tokens: int
     """Most tokens in a batch, padding included."""
     batch_rows: int = MAX_WINDOW
@@ -77,6 +80,9 @@ PROVIDERS: dict[str, Provider] = {
             ort="TensorrtExecutionProvider",
             install="pip install 'bertport[gpu]' tensorrt-cu13",
             auto=False,
+            # 8 bits cost accuracy, so that they are taken before fp32 only: a bundle that has them was given them for
+            # this. Who wants them before fp16 names the variant.
+            recipes=("fp16", "int8-static", "fp32"),
             batch_tokens=16384,
             batch_rows=256,  # the profile's corner is memory: all rows at full length
             overhead_tokens=GPU_OVERHEAD,
@@ -103,6 +109,7 @@ PROVIDERS: dict[str, Provider] = {
             ort="CUDAExecutionProvider",
             install="pip install 'bertport[gpu]'",
             auto=True,
+            recipes=("fp16", "fp32"),  # it has no 8-bit products: QDQ graphs run in floating point, with more nodes
             batch_tokens=16384,
             overhead_tokens=GPU_OVERHEAD,
             overlap=True,
@@ -125,6 +132,7 @@ PROVIDERS: dict[str, Provider] = {
             ort="OpenVINOExecutionProvider",
             install="pip install onnxruntime-openvino in an environment of its own",
             auto=False,
+            recipes=("fp32",),
             batch_tokens=1024,
             overhead_tokens=CPU_OVERHEAD,
             # Its default on the CPU may be bfloat16, and nobody asked for that.

@@ -74,10 +74,12 @@ def choices(
 
 
 def preferred(manifest: Manifest, provider: str) -> str | None:
-    """Give the variant to take for a provider: made for it before made for others too, the bundle's default first.
+    """Give the variant to take for a provider: by the recipes that its row names, best first.
 
-    A variant lists its providers best first: fp16 names CUDA first and fp32 the CPU, so CUDA gets fp16.
+    Then come those made for it before others (a variant lists its providers best first), the bundle's default, and
+    those that decode only what is asked for.
     """
+    recipes = PROVIDERS[provider].recipes
     suited = [
         name
         for name, each in manifest.variants.items()
@@ -86,10 +88,11 @@ def preferred(manifest: Manifest, provider: str) -> str | None:
         and not (PROVIDERS[provider].standard_only and _fused(manifest, name))
     ]
 
-    def rank(name: str) -> tuple[int, bool, bool]:
+    def rank(name: str) -> tuple[int, int, bool, bool]:
         each = manifest.variants[name]
-        # False sorts before True: the default, then those that decode only what is asked for, then any.
-        return each.providers.index(provider), name != manifest.default_variant, each.kind != "serving"
+        named = next((place for place, recipe in enumerate(recipes) if each.recipe.startswith(recipe)), len(recipes))
+        # False sorts before True.
+        return named, each.providers.index(provider), name != manifest.default_variant, each.kind != "serving"
 
     return min(suited, key=rank, default=None)
 
