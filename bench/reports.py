@@ -41,8 +41,9 @@ FILES = ("report.html", "report.md", "report.json", "report.csv")
 AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
-Written by `python bench/reports.py`; [comparison.md](../comparison.md) explains each figure. The pages (`report.html`)
-open in any browser, from the disk.
+Written by `python bench/reports.py default --twice` and `python bench/reports.py base`, and drawn again from their
+figures, pictures included, by `python bench/reports.py --again`; [comparison.md](../comparison.md) explains each figure.
+The pages (`report.html`) open in any browser, from the disk.
 
 | model | report | measured on |
 |---|---|---|

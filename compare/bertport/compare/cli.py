@@ -172,7 +172,8 @@ def _finish(document: Mapping[str, Any], output: Path) -> None:
         raise InterruptionError(message)
     regressions = [each["sentence"] for each in (document["against"] or {}).get("changes", []) if each["regression"]]
     if regressions:
-        message = f"{len(regressions)} regressions beyond the tolerance: {'; '.join(regressions)}"
+        count = f"{len(regressions)} regression{'s' if len(regressions) > 1 else ''}"
+        message = f"{count} beyond the tolerance: {'; '.join(regressions)}"
         raise RegressionError(message)
     if all(row["failed"] for row in document["rows"]):
         message = f"nothing could be measured: {'; '.join(row['failed'] for row in document['rows'])}"

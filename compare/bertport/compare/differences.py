@@ -32,19 +32,59 @@ class Figure:
     """Where it is in a row of the report."""
     up: bool
     """Whether more is better."""
+    factor: float = 1.0
+    """From the report's unit to that of sentences."""
+    unit: str = ""
+    """Of sentences."""
+
+    def write(self, value: float) -> str:
+        """Write a value for people."""
+        return f"{self.factor * value:.4g}{self.unit}"
 
 
 FIGURES = (
-    Figure(name="SingleStream p90", kind="speed", path=("speed", "single_stream", "p90"), up=False),
-    Figure(name="Offline throughput", kind="speed", path=("speed", "offline", "texts_per_second"), up=True),
-    Figure(name="cold start", kind="speed", path=("speed", "start", "cold_start"), up=False),
-    Figure(name="MLM top-1 accuracy", kind="quality", path=("quality", "mlm", "accuracy_candidate"), up=True),
-    Figure(name="MLM top-1 agreement", kind="quality", path=("quality", "mlm", "top1_agreement"), up=True),
+    Figure(
+        name="SingleStream p90", kind="speed", path=("speed", "single_stream", "p90"), up=False, factor=1e3, unit=" ms"
+    ),
+    Figure(
+        name="Offline throughput", kind="speed", path=("speed", "offline", "texts_per_second"), up=True, unit=" texts/s"
+    ),
+    Figure(name="cold start", kind="speed", path=("speed", "start", "cold_start"), up=False, unit=" s"),
+    Figure(
+        name="MLM top-1 accuracy",
+        kind="quality",
+        path=("quality", "mlm", "accuracy_candidate"),
+        up=True,
+        factor=100,
+        unit="%",
+    ),
+    Figure(
+        name="MLM top-1 agreement",
+        kind="quality",
+        path=("quality", "mlm", "top1_agreement"),
+        up=True,
+        factor=100,
+        unit="%",
+    ),
     Figure(name="pseudo-perplexity", kind="quality", path=("quality", "mlm", "perplexity_candidate"), up=False),
-    Figure(name="NSP accuracy", kind="quality", path=("quality", "nsp", "accuracy_candidate"), up=True),
+    Figure(
+        name="NSP accuracy",
+        kind="quality",
+        path=("quality", "nsp", "accuracy_candidate"),
+        up=True,
+        factor=100,
+        unit="%",
+    ),
     Figure(name="hidden-state cosine", kind="quality", path=("quality", "hidden", "cosine"), up=True),
-    Figure(name="size", kind="size", path=("size_bytes",), up=False),
-    Figure(name="peak memory", kind="memory", path=("speed", "single_stream", "peak_bytes"), up=False),
+    Figure(name="size", kind="size", path=("size_bytes",), up=False, factor=1e-6, unit=" MB"),
+    Figure(
+        name="peak memory",
+        kind="memory",
+        path=("speed", "single_stream", "peak_bytes"),
+        up=False,
+        factor=2**-20,
+        unit=" MiB",
+    ),
 )
 """In the order of the report."""
 
@@ -187,7 +227,8 @@ def _compare(
         "change": change if math.isfinite(change) else None,
         "worse": worse,
         "regression": regression,
-        "sentence": f"{name}: {figure.name} went from {one[0]:.4g} to {other[0]:.4g} ({change:+.1%}): {verdict}",
+        "sentence": f"{name}: {figure.name} went from {figure.write(one[0])} to {figure.write(other[0])} "
+        f"({change:+.1%}): {verdict}",
     }
 
 
