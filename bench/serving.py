@@ -159,7 +159,7 @@ def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: f
     """Measure offline and serving in turns; each round both, in one order and the next time in the other."""
     found = []
     for number in range(rounds):
-        _say(f"{bundle.name} {variant}, round {number + 1} of {rounds}")
+        _say(f"{bundle} {variant}, round {number + 1} of {rounds}")
         result: dict[str, Any] = {}
         for kind in ("offline", "serving")[:: 1 if number % 2 == 0 else -1]:
             if kind == "offline":

@@ -40,7 +40,7 @@ def test_the_page_may_load_nothing_from_elsewhere(server):
 def test_the_page(tmp_path):
     screenshots = Path(SCREENSHOTS).resolve() if SCREENSHOTS else tmp_path
     screenshots.mkdir(parents=True, exist_ok=True)
-    with Running(default_bundle(), "--variant", "all", "--no-warm-up") as server:
+    with Running(default_bundle()) as server:  # fp32 and INT8 side by side, warm
         seen = browser.drive(Path(__file__).with_name("page.mjs"), f"{server.url}/", screenshots)
         variants = json.loads(server.get("/models")[1])[0]["variants"]
         status, wanted = server.post("/", {"inputs": "He poured her a cup of [MASK].", "parameters": {"top_k": 7}})
