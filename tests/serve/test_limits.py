@@ -7,12 +7,14 @@ import json
 import socket
 import struct
 import time
+import tracemalloc
 import zlib
 
 import pytest
 
 from bertport.serve.app import Front
-from bertport.serve.problems import Unauthorized
+from bertport.serve.body import unpack
+from bertport.serve.problems import TooLarge, Unauthorized
 from bertport.serve.service import Service
 from bertport.serve.settings import Settings
 from tests.serve.running import PATIENCE, Running
@@ -89,6 +91,17 @@ def test_a_bomb_is_not_unpacked(small, encoding):
     assert (status, "cut short" in text) == (400, True), text
     status, text = small.request("POST", "/", b"no", content_encoding=encoding)
     assert status == 400, text
+
+
+def test_a_bomb_takes_no_memory():
+    bomb = gzip.compress(b" " * 50_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            unpack(bomb, "gzip", 20_000)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_encodings_are_refused(small):
