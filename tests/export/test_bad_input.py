@@ -149,6 +149,14 @@ def test_a_damaged_header(refused, checkpoint):
     assert "truncated or damaged" in refused(checkpoint)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_vocabulary_that_is_not_text(refused, checkpoint, alone):
+    (checkpoint / "vocab.txt").write_bytes(b"\xff\xfe")
+    if alone:
+        (checkpoint / "tokenizer.json").unlink()
+    assert "vocab.txt cannot be read ('utf-8' codec" in refused(checkpoint)
+
+
 def test_a_vocabulary_of_another_size(refused, checkpoint):
     path = checkpoint / "vocab.txt"
     path.write_text(path.read_text(encoding="utf-8") + "surplus\n", encoding="utf-8")

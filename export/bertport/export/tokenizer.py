@@ -102,7 +102,7 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         "model_max_length": max_positions,
     }
     texts = {
-        name: (directory / name).read_text(encoding="utf-8")
+        name: _read_text(directory / name)
         for name in (
             "tokenizer.json",
             "tokenizer_config.json",
@@ -128,6 +128,14 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         special=special,
         notes=tuple(notes),
     )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read ({error}): restore the checkpoint's file"
+        raise CheckpointError(message) from error
 
 
 def _special_tokens(directory: Path, settings: dict[str, Any]) -> dict[str, str]:
@@ -159,11 +167,7 @@ def _from_vocabulary(
     """Make the description of the tokenizer that transformers would build from vocab.txt."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-    try:
-        lines = (directory / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{directory / 'vocab.txt'} cannot be read ({error}): restore the checkpoint's file"
-        raise CheckpointError(message) from error
+    lines = _read_text(directory / "vocab.txt").removesuffix("\n").split("\n")
     vocabulary = {line: index for index, line in enumerate(lines)}
     missing = [token for token in special.values() if token not in vocabulary]
     if missing:
