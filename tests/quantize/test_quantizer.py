@@ -142,6 +142,19 @@ def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, hel
     assert contents(bundle_copy) == before
 
 
+def test_a_bundle_that_cannot_be_written_is_named_with_what_to_do(bundle_copy):
+    from bertport.quantize.commit import add_files
+
+    def write(directory):
+        (directory / "layers.json").write_text("{}")
+        return {"README.md/layers.json": directory / "layers.json"}  # below a file, where even root may not write
+
+    before = contents(bundle_copy)
+    with pytest.raises(PathError, match=r"cannot write .*: work on a copy of the bundle .*; nothing was changed"):
+        add_files(Bundle.open(bundle_copy), write)
+    assert contents(bundle_copy) == before
+
+
 def test_a_damaged_fp32_graph_is_not_quantized(bundle_copy, held_out):
     path = bundle_copy / "onnx" / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1])

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_files", "add_variant", "free_name", "replace_figures", "workspace"]
 
+ADVICE = "work on a copy of the bundle that you may change"
+"""What to do where a bundle cannot be written for another reason than a full disk."""
+
 
 @contextmanager
 def workspace(bundle: Bundle) -> Iterator[Path]:
@@ -30,7 +33,7 @@ def workspace(bundle: Bundle) -> Iterator[Path]:
             tempfile.mkdtemp(prefix=f".{bundle.path.name}.", suffix=".tmp", dir=bundle.path.resolve().parent)
         )
     except OSError as error:
-        raise no_room(error, bundle.path) from error
+        raise no_room(error, bundle.path, otherwise=ADVICE) from error
     try:
         yield directory
     finally:
@@ -77,7 +80,7 @@ def add_variant(
             with suppress(OSError):
                 target.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise no_room(error, bundle.path) from error
+            raise no_room(error, bundle.path, otherwise=ADVICE) from error
         raise
     for superseded in set(bundle.manifest.files) - set(manifest.files):
         with suppress(OSError):  # not listed any more: it only takes up room
@@ -95,14 +98,21 @@ def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: str
 
 
 def add_files(bundle: Bundle, write: Callable[[Path], Mapping[str, Path]]) -> Bundle:
-    """Add files that belong to no variant's graph; `write` makes them in a directory it is given."""
+    """Add files that belong to no variant's graph; `write` makes them in a directory it is given.
+
+    Raises:
+        PathError: when the bundle cannot be written; it is as it was.
+    """
     with workspace(bundle) as directory:
         made = write(directory)
         entries = {path: FileEntry(size=file.stat().st_size, sha256=file_sha256(file)) for path, file in made.items()}
-        for path, file in made.items():
-            target = bundle.path / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
+        try:
+            for path, file in made.items():
+                target = bundle.path / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+        except OSError as error:
+            raise no_room(error, bundle.path, otherwise=ADVICE) from error
         files = dict(sorted((bundle.manifest.files | entries).items()))
         write_manifest(bundle.path, dataclasses.replace(bundle.manifest, files=files))
     return Bundle.open(bundle.path)

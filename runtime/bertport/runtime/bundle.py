@@ -228,9 +228,9 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
             raise PathError(message)
 
 
-def no_room(error: OSError, target: Path) -> PathError:
-    """Turn a failure to write into a sentence that says what to do."""
-    advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another output"
+def no_room(error: OSError, target: Path, *, otherwise: str = "choose another output") -> PathError:
+    """Turn a failure to write into a sentence that says what to do; `otherwise` where the disk is not full."""
+    advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else otherwise
     return PathError(f"cannot write {target} ({error.strerror or error}): {advice}; nothing was changed")
 
 
