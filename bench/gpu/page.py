@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+PROGRAMS = "the programs here"
 NEVER = (
-    ("CUDA", "fp16 by default, outputs bound to the device, words chosen on it, arena limits"),
-    ("TensorRT", "profiles, engine and timing cache, cold and warm start, fp16 and QDQ INT8"),
+    (
+        "CUDA",
+        (
+            "a session on a device: fp16 by default, outputs bound to it, words chosen on it, arena limits, placement "
+            "of nodes; the versions of driver and libraries that `bertport doctor` reports; how much padding a run is "
+            "worth (1,024 tokens by reckoning)"
+        ),
+    ),
+    (
+        "TensorRT",
+        (
+            "an engine: profiles, engine and timing cache, the progress of a cold build, warm starts, fp16 and QDQ "
+            "INT8, fp16 before INT8 by default; how much padding a run is worth"
+        ),
+    ),
+    (PROGRAMS, "`bench/gpu/run.py run`, and the tests marked `gpu`"),
     ("arm64", "every CPU figure and test is from x86-64"),
 )
 PAGE = """# On a GPU
@@ -22,7 +37,8 @@ says how. This page lists what has run on hardware. `python bench/gpu/run.py pag
   leave the device for each mask and not the vocabulary's logits. The arena grows by what is asked for and holds at most
   4 GiB (`gpu_mem_limit`); fp32 is computed without TF32 (`use_tf32`). ONNX Runtime gives each session a stream of its
   own.
-- **TensorRT** takes graphs of standard operators: fp32, fp16, or the QDQ variant `int8-static`. A fused graph is
+- **TensorRT** takes graphs of standard operators: fp16 by itself where the bundle has it, else the QDQ variant
+  `int8-static`, else fp32; 8 bits cost accuracy, so that they have to be asked for beside fp16. A fused graph is
   refused with the variant to use instead. One optimization profile covers every length from 1 to the bundle's longest
   and is tuned for 128 tokens: ONNX Runtime's provider builds several but runs only the first (ort#31624). Engines are
   kept under the user's cache directory (`XDG_CACHE_HOME`), by graph, shapes, precision, options, GPU and versions; the
@@ -50,7 +66,8 @@ def page(found: dict[str, Any] | None) -> str:
         body = (
             "## Never run on hardware\n\nNo machine with a GPU, and none with an Arm processor, was at hand. What "
             "needs none is tested: the options that are made, the refusals with the real `onnxruntime-gpu` wheel, the "
-            "words chosen in the graph (on the CPU), outputs bound to a device (the CPU), where engines are kept.\n\n"
+            "words chosen in the graph (on the CPU), outputs bound to a device (the CPU), where engines are kept. "
+            "What is said of a device below is what the code asks for, not what was seen.\n\n"
             f"| | never run |\n|---|---|\n{rows}\n\n"
         )
         return PAGE.format(body=body)
@@ -73,7 +90,7 @@ def page(found: dict[str, Any] | None) -> str:
                 cold, warm = row["load_s"]
                 parts.append(f"\n{row['row']}: loaded in {cold:.1f} s, the second time in {warm:.1f} s.")
     parts += [f"\n{row['row']} did not run: {row['failed']}" for row in failed]
-    ran = {row["row"].rpartition(":")[2] for row in measured}
+    ran = {row["row"].rpartition(":")[2] for row in measured} | {PROGRAMS}
     never = [(name, what) for name, what in NEVER if name.lower() not in ran]
     if never:
         parts.append("\n## Never run on hardware\n\n| | never run |\n|---|---|")
