@@ -16,8 +16,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-ACCEPTED: dict[str, str] = {}
-"""By the advisory's id: why it does not matter here."""
+ACCEPTED: dict[str, str] = {
+    "CVE-2026-4372": (
+        "transformers before 5.3 runs code that a config.json names, where the package `kernels` is installed. "
+        "Where bertport reads a config.json it takes a fixed list of fields or sets the attention itself, nothing here "
+        "installs `kernels`, and optimum-onnx 0.1.0 needs transformers 4."
+    ),
+    "CVE-2026-1839": (
+        "the Trainer of transformers before 5.0 unpickles a checkpoint's random state under PyTorch before 2.6. "
+        "Nothing here uses the Trainer, and a newer PyTorch is asked for."
+    ),
+}
+"""By the advisory's id or an alias of it: why it does not matter here, and why the package is not raised."""
 
 SOURCES: tuple[tuple[str, ...], ...] = (("-s", "pypi"), ("-s", "osv"))
 """pip-audit's options for each source; the next is asked about what the one before did not know."""
@@ -41,6 +51,7 @@ def main() -> None:
 def installed(python: str) -> list[str]:
     """List the packages of an environment as `name==version`; of `2.13.0+cpu` advisories know `2.13.0`."""
     command = [python, "-m", "pip", "list", "--format", "json", "--exclude-editable", "--disable-pip-version-check"]
+    command += ["--exclude", "pip"]  # it came with the interpreter, and nothing runs on it
     listing = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return sorted(f"{each['name'].lower()}=={each['version'].partition('+')[0]}" for each in listing)
 

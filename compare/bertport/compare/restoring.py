@@ -100,6 +100,8 @@ def restore_checkpoint(bundle: Bundle, out: Path) -> Path:
 
     bundle.verify()
     config: Any = BertConfig.from_pretrained(bundle.path)
+    # Or a config.json could name code for it (CVE-2026-4372). What is saved below does not keep it.
+    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     whole = {"mlm", "nsp", "pooler"} <= set(bundle.manifest.heads)
     model: Any = (BertForPreTraining if whole else BertForMaskedLM)(config)
     _load_weights(model, stored_weights(bundle.file(bundle.manifest.variants["portable"].file)))
