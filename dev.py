@@ -134,6 +134,12 @@ def bench_quick(*arguments: str) -> None:
     call(executable(environment("dev"), "python"), "bench/performance.py", "--quick", *arguments)
 
 
+def bench_serving(*arguments: str) -> None:
+    """Measure the server under load, beside transformers' pipeline, and for minutes; rewrite docs/serving.md."""
+    models = ["--bundle", "default", "--bundle", "base"]
+    call(executable(environment("dev"), "python"), "bench/serving.py", *models, "--check", *arguments)
+
+
 def cold_start(*arguments: str) -> None:
     """Measure the cold start against transformers and rewrite docs/cold-start.md."""
     call(executable(environment("dev"), "python"), "bench/cold_start.py", *arguments)
@@ -261,6 +267,7 @@ COMMANDS = {
     "all": (everything, "check, slow and test: what .ci/run does after demo", False),
     "bench": (bench, "measure speed against peers, and the cold start; rewrites both pages", True),
     "bench-quick": (bench_quick, "measure the default model's speed in less than five minutes", True),
+    "bench-serving": (bench_serving, "measure the server under load; rewrites a section of docs/serving.md", True),
     "bench-cold-start": (cold_start, "measure the cold start and rewrite docs/cold-start.md", True),
 }
 

@@ -1,7 +1,8 @@
 """Serving measured: throughput against offline, CPU a request, overload, the end under load, a soak, and a peer.
 
-    python bench/serving.py [--bundle NAME=DIR]... [--rounds 5] [--seconds 12] [--soak-seconds 300] [--quick] [--check]
+    python bench/serving.py --bundle default --bundle base --check    [--rounds 5] [--seconds 12] [--soak-seconds 300]
 
+`default` and `base` are the models of performance.py, made once and kept in out/bench; NAME=DIR is any other bundle.
 The load comes from a second process on the same machine, while the machine's lock is held. Writes
 docs/data/serving.json, docs/images/serving-memory.svg, and the section of docs/serving.md between its marks.
 """
@@ -284,6 +285,14 @@ def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch:
     return result
 
 
+def made(name: str) -> Path:
+    """Give a model of performance.py by its name."""
+    from bertport.runtime.machine import cpu
+    from performance_models import prepare
+
+    return prepare(name, instruction_set=cpu().instruction_set).bundle
+
+
 def default_variant(path: Path) -> str:
     """Give the variant that `load` takes here."""
     program = "import sys; from bertport.runtime import load; print(load(sys.argv[1]).variant)"
@@ -302,7 +311,9 @@ def _quantile(values: Sequence[float], share: float) -> float:
 def main() -> None:
     """Measure, write, and with --check fail where a bar is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", action="append", default=[], metavar="NAME=DIR", help="the embedded when not given")
+    parser.add_argument(
+        "--bundle", action="append", default=[], metavar="NAME[=DIR]", help="the embedded when not given"
+    )
     parser.add_argument("--variant", help="of every bundle; what load() takes when not given")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=12)
@@ -315,7 +326,8 @@ def main() -> None:
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.soak_seconds = 1, 2, 5
     pairs = [each.partition("=") for each in arguments.bundle]
-    bundles = {name: Path(path).resolve() for name, _, path in pairs} or {"default": default_bundle()}
+    bundles = {name: Path(path).resolve() if path else made(name) for name, _, path in pairs}
+    bundles = bundles or {"default": default_bundle()}
     # A quick run measures nothing, so nothing has to pause for it.
     with tempfile.TemporaryDirectory() as scratch, nullcontext() if arguments.quick else machine_lock():
         result = measure(bundles, arguments, Path(scratch))

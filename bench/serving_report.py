@@ -24,7 +24,8 @@ BASE = "base"
 def section(result: Mapping[str, Any]) -> str:
     """Give the section's text."""
     how = (
-        f"By `python bench/serving.py`, which writes this section: {result['clients']} clients in a second process on "
+        "By `python3 dev.py bench-serving`, which writes this section in twenty minutes: "
+        f"{result['clients']} clients in a second process on "
         "the same machine, each asking again as soon as it is answered; fill-mask on held-out sentences; medians of "
         f"{result['rounds']} rounds of {result['seconds']:g} s. Machine: {_machine(result['machine'])}."
     )
@@ -240,12 +241,9 @@ def _counts(outcomes: Mapping[str, int]) -> str:
     return ", ".join(f"{outcome}: {count:,}" for outcome, count in sorted(outcomes.items()))
 
 
-def _machine(machine: object) -> str:
-    if isinstance(machine, dict):
-        return ", ".join(
-            str(machine[key]) for key in ("cpu", "instruction_set", "usable_cores", "system") if key in machine
-        )
-    return str(machine)
+def _machine(machine: Mapping[str, Any]) -> str:
+    cores = f"{machine['usable_cores']:g} cores"
+    return ", ".join((machine["cpu"], machine["instruction_set"], cores, machine["system"]))
 
 
 def _median(rounds: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]) -> float:
