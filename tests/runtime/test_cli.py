@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,17 @@ def test_predict_answers_each_line_as_it_comes(tiny_bundle):
         assert process.wait(30) == 0
 
 
+@pytest.mark.skipif(not shutil.which("sh"), reason="closing standard input takes a POSIX shell")
+def test_closed_standard_input_is_one_sentence(tiny_bundle):
+    bertport = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *bertport]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "bertport: error: cannot read - (it is not open): name a file of JSON lines, or - for standard input\n"
+    )
+
+
 def test_an_interrupt_ends_predict_without_a_traceback(tiny_bundle):
     command = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
     pipe = subprocess.PIPE
@@ -232,6 +244,7 @@ def test_verify(run, edited):
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "gpu"], 2, "unknown provider 'gpu' (available:"),
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "cuda"], 1, "'cuda' is not available here"),
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--threads", "0"], 2, "threads is a number from 1 up"),
+        (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--threads", "99999"], 2, "cores: ask for 1024 at most"),
         (["fill-mask", "[MASK]" + " a" * 200, "-m", "BUNDLE"], 2, "the input has 203 tokens and the model takes 160"),
         (["fill-mask", "a " * 200 + "[MASK]", "-m", "BUNDLE", "--truncation"], 2, "cut off a [MASK]"),
         (["features", "a", "-m", "BUNDLE", "--pooling", "max"], 2, "unknown pooling 'max'"),
@@ -239,6 +252,7 @@ def test_verify(run, edited):
         (["predict", "fill-mask", "/nowhere", "-m", "BUNDLE"], 2, "cannot read /nowhere"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top_k"], 2, "a parameter is written KEY=VALUE"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top=1"], 2, "unknown parameter of fill-mask 'top'"),
+        (["predict", "fill-mask", "-m", "BUNDLE", "-p", "targets=1"], 2, "targets is a word or a list of words, not 1"),
         (["inspect", "/nowhere"], 2, "no bundle at /nowhere"),
         (["verify", "/tmp"], 1, "/tmp is not a bundle"),  # noqa: S108 — only looked at
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +141,11 @@ def target_ids(targets: str | Sequence[str], tokens: Tokens) -> NDArray[np.int64
     """Look targets up: an exact vocabulary entry, else the first sub-word with a warning; duplicates are dropped.
 
     Raises:
-        UsageError: when none is left.
+        UsageError: when none is left, or they are no words.
     """
+    if not isinstance(targets, Iterable):
+        message = f"targets is a word or a list of words, not {targets!r}"
+        raise UsageError(message)
     words = [targets] if isinstance(targets, str) else list(targets)
     found: set[int] = set()
     for word in words:

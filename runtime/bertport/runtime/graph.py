@@ -37,6 +37,8 @@ SETTINGS = {
     "session.record_ep_graph_assignment_info": "1",
 }
 
+MOST_THREADS = 1024
+"""More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
 ERRORS_ONLY = 3
 """ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
 
@@ -220,6 +222,9 @@ def _threads(asked: int | None) -> int | None:
     if asked is not None:
         if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
             message = f"threads is a number from 1 up, not {asked!r}"
+            raise UsageError(message)
+        if asked > MOST_THREADS:
+            message = f"threads is {asked} and this machine has {os.cpu_count()} cores: ask for {MOST_THREADS} at most"
             raise UsageError(message)
         return asked
     # ONNX Runtime's own choice, one thread per physical core, pinned, is best and ends when a number is set; but it

@@ -116,8 +116,9 @@ def _parameter(text: str) -> tuple[str, object]:
 def _open(file: str) -> Any:  # noqa: ANN401 — click's file, which does not close standard input
     try:
         stream: IO[bytes] = click.open_file(file, "rb")
-    except OSError as error:
-        message = f"cannot read {file} ({error.strerror}): name a file of JSON lines, or - for standard input"
+    except (OSError, RuntimeError) as error:  # RuntimeError: standard input is closed
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not open"
+        message = f"cannot read {file} ({reason}): name a file of JSON lines, or - for standard input"
         raise PathError(message) from error
     return stream
 
