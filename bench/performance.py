@@ -21,6 +21,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -332,8 +333,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     inputs = inputs_of(given.texts)
     names = given.models.split(",")
-    prepared = [performance_models.prepare(name, instruction_set=cpu().instruction_set) for name in names]
-    openvino = performance_models.openvino_python()
+    with ThreadPoolExecutor(max_workers=1) as pool:  # installing waits for the network, exporting computes
+        installing = pool.submit(performance_models.openvino_python)
+        prepared = [performance_models.prepare(name, instruction_set=cpu().instruction_set) for name in names]
+        openvino = installing.result()
     say(f"everything is made ({time.monotonic() - began:.0f} s)")
     result: dict[str, Any] = {
         "command": "dev.py bench-quick" if given.quick else "dev.py bench",
@@ -352,9 +355,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         if "profile" not in given.without:
             say(f"profile of {model.name}")
             options = ["--variants", ",".join(model.variants), "--threads", str(given.threads)]
+            options += ["--seconds", "1.5" if given.quick else "4"]
             result["models"][model.name]["profile"] = asked("performance_profile.py", str(model.bundle), *options)
     if "sessions" not in given.without:
-        result["sessions"] = asked("second_session.py", "--json")
+        result["sessions"] = asked("second_session.py", "--json", "--seconds", "1" if given.quick else "3")
     result["machine"] = dataclasses.asdict(describe_machine(matmul_gflops=max(peaks)))
     result["matmul_gflops_over_time"] = peaks
     result["versions"] = {name: _version(name) for name in ("torch", "transformers", "optimum-onnx", "onnxruntime")}

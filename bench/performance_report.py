@@ -226,6 +226,18 @@ uniform probabilities, whose best word changes by a hair: there the change of th
   models in the same pipeline, in fp32 and in its own 8-bit preset for this machine ({preset}).
 - *onnxruntime, padded* and *openvino, padded* run the portable graph, which decodes every position, in batches padded
   to their longest. ONNX Runtime fuses at load.
+
+## What is not done
+
+- *Tokenizing while the graph runs*, on a CPU: both want the same cores. On a GPU it is done. The settings above have
+  both.
+- *Larger batches* than {batch_tokens} tokens, on a CPU: the products are as fast as they get, and the memory grows.
+- *Reusing the buffers of inputs*: those of a full batch hold {buffer_kb:.0f} KB, beside activations of megabytes, which
+  ONNX Runtime's arena reuses. What all of bertport's own work costs is the difference to *tokenizer and session alone*.
+- *Dropping a mask of ones*: it is one addition to the attention's scores in each layer, within `Add` where the operators
+  of a run are listed; leaving it out takes a second graph in memory.
+- *Binding inputs and outputs*, on a CPU: what leaves the graph is a row of logits for each masked word, which nothing
+  copies.
 """
 
 
@@ -263,6 +275,8 @@ def page(result: dict[str, Any]) -> str:
             f"{NAMES[name]}: " + ", ".join(f"{len(each)} for {task}" for task, each in model["lengths"].items())
             for name, model in result["models"].items()
         ),
+        batch_tokens=f"{PROVIDERS['cpu'].batch_tokens:,}",
+        buffer_kb=3 * 8 * PROVIDERS["cpu"].batch_tokens / 1000,  # ids, mask and segments, 8 bytes each
         sessions=sessions_section(result.get("sessions")),
         preset=", ".join(presets),
     ).replace("\n\n\n", "\n\n")
