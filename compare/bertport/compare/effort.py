@@ -59,21 +59,20 @@ FULL = Effort(
 
 MEDIUM = Effort(
     name="medium",
-    positions=1500,
-    pairs=300,
-    stability=6,
-    inputs=24,
-    together=False,
+    positions=1000,
+    pairs=200,
+    stability=4,
+    inputs=16,
+    together=True,
     rounds=8,
     passes=1,
     server_shares=(0.5,),
     requests=40,
-    server_rounds=3,
-    starts=5,
-    shapes=((1, 16), (1, 32), (1, 128), (8, 128)),
+    server_rounds=2,
+    starts=4,
+    shapes=((1, 16), (1, 32), (1, 128)),
 )
-"""For a report: five minutes for a small model with five variants and both baselines, a quarter of an hour for
-BERT-base."""
+"""For a report: minutes for a small model with five variants and both baselines, a quarter of an hour for BERT-base."""
 
 QUICK = Effort(
     name="quick",
