@@ -204,14 +204,17 @@ by `python3 {command}`; the figures are in [data/performance.json](data/performa
 {bars}{models}{sessions}
 ## How it was measured
 
-{rounds}. Every subject has a process of its own; in a round each answers all inputs once, in one order and in
+{rounds}.
+
+Every subject has a process of its own; in a round each answers all inputs once, in one order and in
 the next round in the reverse one, while nothing else may measure on the machine. Before, each answers all inputs once,
 which is the warm-up and gives what fidelity is computed from. Throughput is that of the median round; intervals are 95%
 bootstrap intervals of the ratio, over rounds. Each call is timed: `texts at once` says how many it answers, and the
 percentiles are those of calls. Peak memory is that of the process, which bertport's rows of one precision share.
 
-The inputs are sentences of data/evaluation.txt with their own lengths, drawn with a fixed seed ({texts}): one word
-masked for fill-mask; for next-sentence pairs, half of them neighbours; as they are for features (mean of the tokens).
+The inputs are sentences of data/evaluation.txt with their own lengths, drawn with a fixed seed. {texts}.
+
+One word is masked for fill-mask; next-sentence has pairs, half of them neighbours; features are the mean of the tokens.
 `run tokens` counts padding, `real tokens` does not. The share of the peak is that of the work that cannot be avoided
 (no padding, one position decoded in a text), so whoever does more than that has a lower one; a multiplication and its
 addition are two operations, there as in the peak, which is the fastest of the products of two 1024x1024 matrices that
@@ -234,8 +237,8 @@ uniform probabilities, whose best word changes by a hair: there the change of th
 - *Larger batches* than {batch_tokens} tokens, on a CPU: the products are as fast as they get, and the memory grows.
 - *Reusing the buffers of inputs*: those of a full batch hold {buffer_kb:.0f} KB, beside activations of megabytes, which
   ONNX Runtime's arena reuses. What all of bertport's own work costs is the difference to *tokenizer and session alone*.
-- *Dropping a mask of ones*: it is one addition to the attention's scores in each layer, within `Add` where the operators
-  of a run are listed; leaving it out takes a second graph in memory.
+- *Dropping a mask of ones*: it is one addition to the attention's scores in each layer, within `Add` where the
+  operators of a run are listed; leaving it out takes a second graph in memory.
 - *Binding inputs and outputs*, on a CPU: what leaves the graph is a row of logits for each masked word, which nothing
   copies.
 """
