@@ -13,6 +13,7 @@ import click
 from bertport.compare.budget import DEFAULT_BUDGET, LIMITS, parse_budget
 from bertport.compare.contenders import BASELINES
 from bertport.compare.effort import EFFORTS
+from bertport.compare.stopping import InterruptionError
 from bertport.runtime.errors import BertportError, UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +26,6 @@ class RegressionError(BertportError):
     """Something got worse than the old report, beyond the tolerance and beyond noise."""
 
     exit_code = 3
-
-
-class InterruptionError(BertportError):
-    """The user, or the system, stopped it."""
-
-    exit_code = 130
 
 
 @click.command()

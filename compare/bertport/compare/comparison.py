@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import tempfile
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +22,13 @@ from bertport.compare.quality import QualityBench, samples_for
 from bertport.compare.restoring import prepare_baseline
 from bertport.compare.scenarios import make_inputs, scenario, shapes
 from bertport.compare.speed import read_run
+from bertport.compare.stopping import stoppable
 from bertport.compare.text import fingerprint, read_texts, sample_path
 from bertport.compare.timing import interleave
 from bertport.runtime.errors import BertportError, PathError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from bertport.compare.contenders import Contender, Entrant
     from bertport.compare.timing import Run
@@ -121,7 +119,7 @@ class Comparison:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="bertport-compare-") as scratch:
             try:
-                with _stoppable():
+                with stoppable():
                     self._prepare_baselines(Path(scratch))
                     self._measure()
             except KeyboardInterrupt:
@@ -349,16 +347,3 @@ def writable(directory: Path) -> Path:
         reason = error.strerror or error
         message = f"cannot write into {directory} ({reason}): choose another directory with --output"
         raise PathError(message) from error
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does, so that what was measured is written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

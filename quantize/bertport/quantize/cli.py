@@ -9,9 +9,10 @@ from typing import TextIO
 
 import click
 
+from bertport.compare.stopping import stoppable
 from bertport.quantize import render
 from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
-from bertport.quantize.failures import explained, stoppable
+from bertport.quantize.failures import explained
 from bertport.quantize.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
 from bertport.quantize.recipes import RECIPES, Recipe
 from bertport.quantize.target import AUTO, CHOICES

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bertport.compare.stopping import InterruptionError
 from bertport.runtime.errors import BertportError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-__all__ = ["InterruptionError", "OutOfMemoryError", "explained", "stoppable"]
+__all__ = ["OutOfMemoryError", "explained"]
 
 SIGNS = ("bad_alloc", "Failed to allocate memory")
 """What ONNX Runtime's messages say when memory ran out."""
-
-
-class InterruptionError(BertportError):
-    """The user, or the system, stopped it."""
-
-    exit_code = 130
 
 
 class OutOfMemoryError(BertportError, MemoryError):
@@ -53,16 +46,3 @@ def _is_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does, so that what was begun is tidied up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
