@@ -90,7 +90,6 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
     if quantize and _int8(bundle) is None:
         # The figures in the manifest are not used here, so few samples do; random weights would hold no budget.
         options = ["--recipe", "int8-dynamic", "--accuracy-budget", "none", "--positions", "100", "--pairs", "10"]
-        options += ["--calibration-samples", "32"]
         _run("quantize it", [_program("bertport"), "quantize", str(bundle), *options, "--force"])
     if not optimum.exists():
         unfinished = optimum.with_name(f"{optimum.name}.tmp")
