@@ -15,6 +15,7 @@ from bertport.compare.budget import format_budget, parse_budget
 from bertport.compare.machine import describe_machine
 from bertport.compare.pipelines import padded_tokens
 from bertport.compare.recommend import recommend, verdicts
+from bertport.compare.results import finite
 from bertport.compare.scenarios import flops
 from bertport.compare.statistics import Settings, paired_difference, ratio, share
 
@@ -76,7 +77,7 @@ def assemble(comparison: Comparison) -> dict[str, Any]:
         "bias_probe": {**comparison.probe.to_json(), "shipped": options.templates is None, "file": SHIPPED.name},
     }
     document["not_measured"] = findings.not_measured(document, comparison.left_out)
-    return conclude(_finite(document))  # type: ignore[arg-type]  # a dictionary stays one
+    return conclude(finite(document))  # type: ignore[arg-type]  # a dictionary stays one
 
 
 def conclude(document: dict[str, Any]) -> dict[str, Any]:
@@ -284,14 +285,3 @@ def _packages(baselines: tuple[str, ...]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _finite(value: object) -> object:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-    return value

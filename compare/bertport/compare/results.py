@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bertport.compare.statistics import Difference, Estimate
 
-__all__ = ["Conventions", "Fidelity", "Hidden", "MaskedTokens", "Movement", "NextSentence", "Stability"]
+__all__ = ["Conventions", "Fidelity", "Hidden", "MaskedTokens", "Movement", "NextSentence", "Stability", "finite"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,13 +144,16 @@ class Fidelity:
 
     def to_json(self) -> dict[str, Any]:
         """Give the figures as JSON values: null stands for what is not a finite number."""
-        return {key: _finite(value) for key, value in dataclasses.asdict(self).items()}
+        return {key: finite(value) for key, value in dataclasses.asdict(self).items()}
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
+    """Give a JSON value with null for every number that is not finite, which JSON has no way to write."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {key: _finite(item) for key, item in value.items()}
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
     return value
