@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertport.compare.budget import DEFAULT_BUDGET, LIMITS, parse_budget
-from bertport.compare.contenders import BASELINES
 from bertport.compare.effort import EFFORTS
+from bertport.compare.restoring import BASELINES
 from bertport.compare.stopping import InterruptionError
 from bertport.runtime.errors import BertportError, UsageError
 

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["BASELINES", "REFERENCE", "Contender", "Entrant", "baseline_contenders", "enter", "open_bundles"]
+__all__ = ["REFERENCE", "Contender", "Entrant", "baseline_contenders", "enter", "open_bundles"]
 
 REFERENCE = "fp32"
 """The variant that is taken as right, where a bundle has it; else its portable graph."""
-BASELINES = ("transformers", "optimum")
-"""What else can take part: the fill-mask pipeline of transformers on PyTorch, and of Optimum on ONNX Runtime."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class Contender:
     bundle: str
     """Label of its bundle; of the one whose weights it has, for a baseline."""
     kind: str
-    """`variant`, or one of `BASELINES`."""
+    """`variant`, or the name of a baseline."""
     variant: str | None
     """Of the bundle; None for a baseline."""
     provider: str

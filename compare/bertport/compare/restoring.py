@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle import Bundle
 
-__all__ = ["BaselineError", "prepare_baseline", "restore_checkpoint", "stored_weights"]
+__all__ = ["BASELINES", "BaselineError", "prepare_baseline", "restore_checkpoint", "stored_weights"]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 NEEDS = {"transformers": ("torch", "transformers", "onnx"), "optimum": ("torch", "transformers", "onnx", "optimum")}
 """Packages of each baseline."""
+BASELINES = tuple(NEEDS)
+"""What else can take part: the fill-mask pipeline of transformers on PyTorch, and of Optimum on ONNX Runtime."""
 _PROGRAM = "import sys; from bertport.compare.restoring import main; main(*sys.argv[1:])"
 
 

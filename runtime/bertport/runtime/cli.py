@@ -1,6 +1,7 @@
 """The command line: finds subcommands in every area, and turns errors into one sentence and an exit code.
 
-This module and those it imports stay light: `bertport --help` loads no numpy, no ONNX Runtime and no framework.
+This module and those it imports stay light: `bertport --help` loads no ONNX Runtime and no framework, and `--help` of
+the runtime's own commands no numpy either.
 """
 
 from __future__ import annotations
