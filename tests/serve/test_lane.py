@@ -116,7 +116,7 @@ def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
         bad = dataclasses.replace(good, finish=fails)
         with lane.turns:
             first, broken, last = (lane.submit([each]) for each in (good, bad, good))
-        with pytest.raises(BackendFailure, match="log says more"):
+        with pytest.raises(BackendFailure, match=r"^the model failed on this input: the server's log says more$"):
             await broken.future
         return await first.future, await last.future
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import logging
 import socket
 import struct
 import time
@@ -276,6 +278,27 @@ def test_the_api_key_is_compared_in_constant_time(monkeypatch):
     front._authorize(scope, b"Bearer let me in")
     assert [each for each, _ in compared] == [b"sesame", b"s", b"", b"sesame", b"let me in"]
     assert {key for _, key in compared} == {b"sesame"}
+
+
+def test_an_error_that_nobody_expected_is_told_without_a_stack_trace(caplog):
+    sent = []
+
+    async def breaks(*_):
+        message = "secret"
+        raise ValueError(message)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/models", "headers": [(b"x-request-id", b"my-id")]}
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(Front(breaks, Service(Settings()))(scope, None, send))
+    [start, body] = sent
+    assert start["status"] == 500
+    assert (b"x-request-id", b"my-id") in start["headers"]
+    told = json.loads(body["body"])
+    assert told == {"error": "the server failed: its log says more, under this request's id", "error_type": "internal"}
+    assert "ValueError: secret" in caplog.text
 
 
 def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
