@@ -92,7 +92,7 @@ class Model:
 
 MODELS = {
     "default": Model(make=default),
-    "base": Model(make=bert_base, options=("--random-weights",), texts=24),
+    "base": Model(make=bert_base, options=("--random-weights",), texts=10),
 }
 
 

@@ -31,6 +31,15 @@ def test_weights_in_16_bits_come_back_rounded(tmp_path):
     np.testing.assert_array_equal(stored_weights(tmp_path / "model.onnx")["w"], matrix.astype(np.float16).T)
 
 
+def test_equal_tensors_that_are_stored_once_come_back_under_each_name(tmp_path):
+    graph = onnx.parser.parse_graph("g (float[n] x) => (float[n] y) { other = Identity(one)\n y = Add(x, other) }")
+    graph.initializer.append(numpy_helper.from_array(np.zeros(3, dtype=np.float32), "one"))
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
+    found = stored_weights(tmp_path / "model.onnx")
+    assert set(found) == {"one", "other"}
+    np.testing.assert_array_equal(found["other"], np.zeros(3, dtype=np.float32))
+
+
 def test_a_damaged_bundle_is_not_restored(tiny_bundle, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_bundle, damaged)

@@ -128,6 +128,10 @@ def stored_weights(graph: Path) -> dict[str, NDArray[np.float32]]:
             name = tensor.name.removesuffix(".float16")  # matrices may be stored in 16 bits, with a Cast to `name`
             array = numpy_helper.to_array(tensor).astype(np.float32)
             stored[name] = array.T if name in transposed else array
+    # Equal tensors (biases of 0 in a model that was never trained) are stored once and handed on under their names.
+    for node in model.graph.node:
+        if node.op_type == "Identity" and node.input[0] in stored:
+            stored[node.output[0]] = stored[node.input[0]]
     return stored
 
 
