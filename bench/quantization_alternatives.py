@@ -14,7 +14,7 @@ from bertport.quantize.fitted import FittedWeights
 from bertport.quantize.floating import finish
 from bertport.quantize.int8 import Int8Emitter, WeightCache
 from bertport.quantize.layer_times import linears
-from bertport.quantize.ranges import DEFAULT_METHOD, METHODS, Calibration
+from bertport.quantize.ranges import DEFAULT, DEFAULT_METHOD, METHODS, Calibration
 from bertport.quantize.rewrite import Linear, rewrite
 from bertport.quantize.weight_only import WeightOnlyEmitter
 from bertport.quantize.weights import Quantized
@@ -114,9 +114,9 @@ def _weight_only(bits: int, block: int) -> Callable[[Material], onnx.ModelProto]
 
 
 def _static(
-    method: str = DEFAULT_METHOD, *, form: str = "int8-static-cpu", smooth: float | None = None, isa: str = "avx2"
+    how: Calibration = DEFAULT, *, form: str = "int8-static-cpu", isa: str = "avx2"
 ) -> Callable[[Material], onnx.ModelProto]:
-    return lambda given: given.static(form, Calibration(method=method, smooth=smooth), isa)
+    return lambda given: given.static(form, how, isa)
 
 
 def _stock(*, reduce_range: bool) -> Callable[[Material], onnx.ModelProto]:
@@ -221,21 +221,31 @@ ALTERNATIVES = {
         Alternative(name="stock reduce_range", what="the same with reduce_range=True", make=_stock(reduce_range=True)),
         Alternative(
             name="int8-static",
-            what="ships: QDQ, symmetric, as ONNX defines it",
+            what="ships: QDQ, symmetric, levelled, fitted, as ONNX defines it",
             make=_static(form="int8-static"),
             config=AS_DEFINED,
             timed=False,
         ),
         *(
+            Alternative(name=name, what=what, make=_static(how, form="int8-static"), config=AS_DEFINED, timed=False)
+            for name, what, how in (
+                ("static, not levelled", "symmetric, weights fitted", Calibration(level=False)),
+                ("static, not fitted", "symmetric, levelled", Calibration(fit=False)),
+                ("static, neither", "symmetric", Calibration(level=False, fit=False)),
+            )
+        ),
+        *(
             Alternative(
                 name="int8-static-cpu" if method == DEFAULT_METHOD else f"static, {method}",
                 what=f"{'ships: ' if method == DEFAULT_METHOD else ''}QDQ, unsigned, pair-safe weights, {method}",
-                make=_static(method),
+                make=_static(Calibration(method=method)),
                 timed=method == DEFAULT_METHOD,
             )
             for method in METHODS
         ),
-        Alternative(name="static, smooth 0.5", what="the same with --smooth 0.5", make=_static(smooth=0.5)),
+        Alternative(
+            name="static, smooth 0.5", what="the same with --smooth 0.5", make=_static(Calibration(smooth=0.5))
+        ),
         Alternative(name="int8-weight-only", what="ships: 8 bits, blocks of 64", make=_weight_only(8, 64)),
         Alternative(name="8 bits, blocks of 32", what="MatMulNBits", make=_weight_only(8, 32)),
         Alternative(name="8 bits, blocks of 128", what="MatMulNBits", make=_weight_only(8, 128)),

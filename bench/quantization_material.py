@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bertport.quantize.activations import Activations, collect
 from bertport.quantize.calibrating import Calibrator
 from bertport.quantize.evaluation import read_evaluation, threads_for
@@ -14,6 +16,7 @@ from bertport.quantize.fitted import SAMPLES
 from bertport.quantize.fusing import fuse, load_plain
 from bertport.quantize.int8 import WeightCache
 from bertport.quantize.layer_times import linears
+from bertport.quantize.levelling import Level, level, levellable
 from bertport.quantize.ranges import Calibration, Range
 from bertport.quantize.recipes import RECIPES
 from bertport.quantize.request import Request
@@ -76,13 +79,27 @@ class Material:
         cache = WeightCache(saturating=row.by_instruction_set and INSTRUCTION_SETS[isa].saturates)
         request = Request(plain=self.plain, fused=self.plain, instruction_set=INSTRUCTION_SETS[isa], weights=cache)
         if self.bundle is None:
-            ranges = dict.fromkeys((layer.source for layer in linears(self.plain)), ANYWHERE)
-            return row.make(dataclasses.replace(request, ranges=ranges))
+            plain = self._levelled if how.level else self.plain
+            ranges = dict.fromkeys((layer.source for layer in linears(plain)), ANYWHERE)
+            return row.make(dataclasses.replace(request, plain=plain, ranges=ranges))
         # Histograms do not depend on the method: one calibrator for each rescaling.
         key = dataclasses.replace(how, method="minmax")
         if key not in self.calibrators:
             self.calibrators[key] = Calibrator(self.bundle, self.plain, how, text=None, progress=_silent)
         return row.make(self.calibrators[key].apply(request, row, method=how.method))
+
+    @cached_property
+    def _levelled(self) -> onnx.ModelProto:
+        """The graph with every activation levelled that may be, by some vector: at most what it costs on real text."""
+        layers = levellable(self.plain, linears(self.plain))
+        levels = {
+            layer.source: Level(
+                shift=np.linspace(-0.1, 0.1, len(layer.weights), dtype=np.float32),
+                divisor=np.linspace(1, 2, len(layer.weights), dtype=np.float32),
+            )
+            for layer in layers
+        }
+        return level(self.plain, layers, levels)
 
 
 def _silent(stage: str, done: int, count: int) -> None:

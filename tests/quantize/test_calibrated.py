@@ -57,7 +57,7 @@ def test_a_budget_leaves_matrices_without_rounding(bundle_copy, held_out):
     )
     assert after.measured.accuracy.mlm.kl.value <= kl * 0.7
     assert after.variant.fidelity["higher_precision"]
-    assert after.variant.fidelity["higher_is"] == "float32"
+    assert after.variant.fidelity["higher_is"] in ("16-bit activations", "float32")
     bundle = Bundle.open(bundle_copy)
     assert "quantization/int8-static-cpu.json" in bundle.manifest.files
     assert not bundle.verify()

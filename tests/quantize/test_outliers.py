@@ -11,7 +11,14 @@ from bertport.quantize.weights import pair_safe
 
 def activations(rows):
     rows = rows.astype(np.float32)
-    return Activations(gram=rows.T @ rows, largest=np.abs(rows).max(axis=0), rows=rows, count=len(rows))
+    return Activations(
+        gram=rows.T @ rows,
+        mean=rows.mean(axis=0),
+        lowest=rows.min(axis=0),
+        highest=rows.max(axis=0),
+        rows=rows,
+        count=len(rows),
+    )
 
 
 def found_in(rows, weights):

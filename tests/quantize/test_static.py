@@ -42,7 +42,7 @@ def request_for(tiny, held_out):
 
     def prepare(name, smooth=None):
         if smooth not in made:
-            how = Calibration(samples=24, smooth=smooth)
+            how = Calibration(samples=24, smooth=smooth, level=smooth is None)
             made[smooth] = Calibrator(tiny, plain, how, text=held_out, progress=silent)
         return made[smooth].apply(request, RECIPES[name])
 
@@ -132,10 +132,29 @@ def test_a_layer_left_in_float_has_no_rounding_around_it(request_for):
     for name in STATIC:
         higher = frozenset({"encoder.layer.0.output.dense", "cls.predictions.decoder"})
         plain = RECIPES[name].make(request_for(name))
-        mixed = RECIPES[name].make(dataclasses.replace(request_for(name), higher=higher))
+        mixed = RECIPES[name].make(dataclasses.replace(request_for(name), higher=higher, in_float=True))
         count = [sum(node.op_type == "QuantizeLinear" for node in each.graph.node) for each in (plain, mixed)]
         assert count[1] == count[0] - 2
         assert all(np.isfinite(each).all() for each in session(mixed).run(OUTPUTS, feeds()))
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_a_layer_with_16_bit_activations_is_nearer_and_still_of_8_bit_products(request_for, reference, tmp_path, name):
+    import dataclasses
+
+    every = frozenset(layer.name for layer in linears(request_for(name).plain))
+    exact, errors = reference.run(OUTPUTS[2:3], feeds(rows=8))[0], []
+    for higher in (frozenset(), every):
+        model = RECIPES[name].make(dataclasses.replace(request_for(name), higher=higher))
+        onnx.checker.check_model(model, full_check=True)
+        assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+        found = session(model).run(OUTPUTS[2:3], feeds(rows=8))[0]
+        errors.append(np.square(exact - found).mean())
+    # What is left is the weights' error.
+    assert errors[1] < 0.9 * errors[0]
+    if name == "int8-static-cpu":
+        operators = optimized(model, tmp_path / "o.onnx")
+        assert operators.count("MatMulIntegerToFloat") == 2 * len(every)
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -169,8 +188,8 @@ def test_smoothing_changes_no_answer(request_for, tiny, reference):
     given["attention_mask"][1, 9:] = 0
     for one, two in zip(reference.run(OUTPUTS, given), session(smoothed).run(OUTPUTS, given), strict=True):
         np.testing.assert_array_equal(one, two)
-    layers = linears(request_for(STATIC[0]).plain)
-    found = smoothable(request_for(STATIC[0]).plain, layers)
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    found = smoothable(plain, linears(plain))
     # In each layer: what queries, keys and values take, what attention gives, and what the intermediate layer takes.
     assert len(found) == 3 * tiny.manifest.architecture.layers
     assert {len(behind) for _, behind in found.values()} == {1, 3}
@@ -189,7 +208,7 @@ def test_smoothing_moves_outliers_into_the_weights(tiny, held_out):
     exact = session(plain).run(OUTPUTS[2:3], feeds())[0]
     errors = []
     for smooth in (None, 0.5):
-        how = Calibration(samples=16, smooth=smooth, method="minmax")
+        how = Calibration(samples=16, smooth=smooth, method="minmax", level=False)
         made = Calibrator(tiny, plain, how, text=held_out, progress=silent).apply(request, RECIPES["int8-static"])
         found = session(RECIPES["int8-static"].make(made)).run(OUTPUTS[2:3], feeds())[0]
         errors.append(np.abs(found - exact).mean())
@@ -219,7 +238,7 @@ def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch)
     calibrator = Calibrator(tiny, plain, how, text=held_out, progress=silent)
     request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
     calibrator.apply(request, RECIPES["int8-static"])
-    assert len(seen) == 20
+    assert len(seen) == 20 + len(calibrator.fitting.samples)
     assert all(batch.attention_mask.all() and len(batch.input_ids) == 1 for batch in seen)
     assert any(batch.token_type_ids.any() for batch in seen)
     assert sum(len(batch.masked_positions) for batch in seen)

@@ -30,12 +30,21 @@ class Activations:
 
     gram: NDArray[np.float32]
     """X'X. Shape: (inputs, inputs)"""
-    largest: NDArray[np.float32]
-    """The largest magnitude of each channel. Shape: (inputs,)"""
+    mean: NDArray[np.float64]
+    """The mean of each channel, so exact that a shift can be taken out of `gram`. Shape: (inputs,)"""
+    lowest: NDArray[np.float32]
+    """The least value of each channel. Shape: (inputs,)"""
+    highest: NDArray[np.float32]
+    """The greatest value of each channel. Shape: (inputs,)"""
     rows: NDArray[np.float32]
     """Some rows of X. Shape: (at most about `ROWS`, inputs)"""
     count: int
     """The number of tokens."""
+
+    @property
+    def largest(self) -> NDArray[np.float32]:
+        """The largest magnitude of each channel, of shape (inputs,)."""
+        return np.maximum(np.abs(self.lowest), np.abs(self.highest))
 
 
 def collect(
@@ -74,26 +83,35 @@ class _Gathering:
     def __init__(self, share: int, rng: np.random.Generator) -> None:
         self.share, self.rng = share, rng
         self.count = 0
-        self.gram: NDArray[np.float32] | None = None
-        self.largest: NDArray[np.float32] | None = None
-        self.rows: list[NDArray[np.float32]] = []
+        self.gram: NDArray[np.floating] = np.zeros((), dtype=np.float32)
+        self.sum: NDArray[np.float64] = np.zeros((), dtype=np.float64)
+        self.lowest: NDArray[np.floating] = np.full((), np.inf, dtype=np.float32)
+        self.highest: NDArray[np.floating] = np.full((), -np.inf, dtype=np.float32)
+        self.rows: list[NDArray[np.floating]] = []
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Take in one text's values, of shape (..., channels)."""
         values = values.reshape(-1, values.shape[-1])
         if not len(values):
             return
-        square, largest = values.T @ values, np.abs(values).max(axis=0)
-        if self.gram is None or self.largest is None:
-            self.gram, self.largest = square, largest
+        square = values.T @ values
+        if self.count:
+            self.gram += square  # in place: a matrix of a megabyte or more
         else:
-            self.gram += square
-            np.maximum(self.largest, largest, out=self.largest)
+            self.gram = square
+        self.sum = self.sum + values.sum(axis=0, dtype=np.float64)
+        self.lowest = np.minimum(self.lowest, values.min(axis=0))
+        self.highest = np.maximum(self.highest, values.max(axis=0))
         self.count += len(values)
         self.rows.append(values[self.rng.permutation(len(values))[: self.share]])
 
     def result(self) -> Activations:
         """Give what was gathered; there was some."""
-        assert self.gram is not None  # noqa: S101 — for the type checker
-        assert self.largest is not None  # noqa: S101 — as above
-        return Activations(gram=self.gram, largest=self.largest, rows=np.concatenate(self.rows), count=self.count)
+        return Activations(
+            gram=self.gram.astype(np.float32, copy=False),
+            mean=self.sum / self.count,
+            lowest=self.lowest.astype(np.float32, copy=False),
+            highest=self.highest.astype(np.float32, copy=False),
+            rows=np.concatenate(self.rows).astype(np.float32, copy=False),
+            count=self.count,
+        )

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bertport.quantize.activations import collect
 from bertport.quantize.calibration import CalibrationText, channel_maxima, histograms, read_calibration
-from bertport.quantize.int8 import WeightCache
+from bertport.quantize.evaluation import read_evaluation, threads_for
+from bertport.quantize.fitted import SAMPLES, FittedWeights
 from bertport.quantize.layer_times import linears
+from bertport.quantize.levelling import LEVELLED, find_levels, level, levellable, levelled
 from bertport.quantize.ranges import digest, method_named
 from bertport.quantize.smoothing import smooth, smoothable
 from bertport.quantize.target import saturates
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     import onnx
 
+    from bertport.quantize.activations import Activations
     from bertport.quantize.evaluation import Progress
     from bertport.quantize.histogram import Histogram
     from bertport.quantize.ranges import Calibration
@@ -55,10 +61,11 @@ class Calibrator:
         self.bundle, self.how, self.progress = bundle, how, progress
         self.method = method_named(how.method)
         self.text: CalibrationText = read_calibration(bundle, text, samples=how.samples)
+        self.fitting = read_evaluation(bundle, text, sample="calibration", **SAMPLES)
         self._given = plain
 
     def apply(self, request: Request, recipe: Recipe, *, method: str | None = None) -> Request:
-        """Give a request whose graph is rescaled, if asked for, and whose ranges are those of the recipe's form.
+        """Give a request whose graph is levelled, whose weights are fitted, and whose ranges suit the recipe's form.
 
         Args:
             request: What the other recipes' graphs are made from.
@@ -69,8 +76,14 @@ class Calibrator:
             return request
         to_range = method_named(method) if method else self.method
         ranges = {name: to_range(found, recipe.form) for name, found in self._histograms.items()}
-        cache = WeightCache(saturating=recipe.by_instruction_set and saturates(request.instruction_set))
-        return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=cache)
+        weights = FittedWeights(
+            saturating=recipe.by_instruction_set and saturates(request.instruction_set),
+            layers=linears(self.plain),
+            activations=self._levelled.activations if self.how.fit else {},
+            text=self.fitting.to_json(),
+            divide=False,
+        )
+        return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=weights)
 
     def record(self, request: Request) -> dict[str, Any]:
         """Say what a calibrated graph was made of: the fingerprint that goes into the manifest."""
@@ -80,12 +93,17 @@ class Calibrator:
             "tokens": self.text.tokens,
             "method": self.how.method,
             "smooth": self.how.smooth,
+            "levelled": self._levelled.count,
             "ranges_sha256": digest(request.ranges),
         }
 
-    @cached_property
+    @property
     def plain(self) -> onnx.ModelProto:
-        """The graph that is quantized: the bundle's, rescaled if that was asked for."""
+        """The graph that is quantized: the bundle's, rescaled if that was asked for, with its activations levelled."""
+        return self._levelled.model
+
+    @cached_property
+    def _smoothed(self) -> onnx.ModelProto:
         if self.how.smooth is None:
             return self._given
         layers = linears(self._given)
@@ -94,6 +112,30 @@ class Calibrator:
         return smooth(self._given, layers, maxima, self.how.smooth)
 
     @cached_property
+    def _levelled(self) -> _Levelled:
+        model = self._smoothed
+        layers = linears(model)
+        sources = [layer.source for layer in layers]
+        threads = threads_for(self.bundle)
+        found = collect(model, sources, self.fitting.samples, threads=threads, progress=self.progress)
+        free = levellable(model, layers)
+        levels = find_levels(free, found) if self.how.level else {}
+        after = {f"{name}{LEVELLED}": levelled(found[name], by) for name, by in levels.items()}
+        return _Levelled(model=level(model, free, levels), activations={**found, **after}, count=len(levels))
+
+    @cached_property
     def _histograms(self) -> dict[str, Histogram]:
         names = dict.fromkeys(layer.source for layer in linears(self.plain))
         return histograms(self.bundle, self.plain, names, self.text, self.progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Levelled:
+    """A graph whose activations are levelled, and what is known of them."""
+
+    model: onnx.ModelProto
+    """The graph, its weights in memory."""
+    activations: Mapping[str, Activations]
+    """What goes into its layers on the calibration text, by name."""
+    count: int
+    """How many of them were levelled."""

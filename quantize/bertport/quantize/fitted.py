@@ -72,6 +72,7 @@ class FittedWeights(WeightCache):
         layers: The linear layers.
         activations: What goes into them, by `Linear.source`; a layer without is rounded to the nearest.
         text: What they were gathered on, for the record.
+        divide: Whether outlier channels are divided while the graph runs; not where they were levelled beforehand.
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class FittedWeights(WeightCache):
         layers: Iterable[Linear],
         activations: Mapping[str, Activations],
         text: dict[str, Any],
+        divide: bool = True,
     ) -> None:
         super().__init__(saturating=saturating)
         self.fitted_to = text
         self._saturating = saturating
+        self._divide = divide
         self._activations = activations
         self._divisors: dict[str, NDArray[np.float32] | None] = {}
         self._decoded = {
@@ -96,7 +99,7 @@ class FittedWeights(WeightCache):
     def divisors(self, linear: Linear) -> NDArray[np.float32] | None:
         """Give what the layer's channels are divided by, or None."""
         found = self._activations.get(linear.source)
-        if found is None or linear.table is not None:
+        if found is None or linear.table is not None or not self._divide:
             return None
         if linear.name not in self._divisors:
             span = span_of(linear)

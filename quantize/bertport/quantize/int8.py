@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bertport.quantize.rewrite import Linear, Table
     from bertport.quantize.weights import Quantized
 
-__all__ = ["ActivationRange", "Int8Emitter", "WeightCache", "rounded", "span_of"]
+__all__ = ["REST_STEPS", "ActivationRange", "Int8Emitter", "WeightCache", "rounded", "span_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

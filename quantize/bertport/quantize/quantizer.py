@@ -254,7 +254,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calib
             fidelity=measured.to_json()
             | {"provider": bench.provider, "budget": str(budget), "higher_precision": higher, "higher_is": higher_is}
             | ({"calibration": calibrator.record(request)} if calibrator and recipe.form else {})
-            | ({"weights_fitted_to": request.weights.fitted_to} if recipe.fits_weights else {}),
+            | ({"weights_fitted_to": request.weights.fitted_to} if recipe.fits_weights or recipe.form else {}),
         )
         variant = dataclasses.replace(variant, file=file, external_data=tuple(weights))
         files = {file: graph, **weights}

@@ -186,6 +186,10 @@ class Calibration:
     """Texts and pairs to run."""
     smooth: float | None = None
     """How far outlier channels are moved into the weights, from 0 to 1; None for not at all."""
+    level: bool = True
+    """Whether channels are shifted and divided where that gains."""
+    fit: bool = True
+    """Whether weights are rounded with compensation."""
 
 
 DEFAULT = Calibration()

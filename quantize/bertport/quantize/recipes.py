@@ -74,7 +74,7 @@ def _weights_4(request: Request) -> Emitter:
 
 def _static(form: Form) -> Callable[[Request], Emitter]:
     return lambda request: StaticEmitter(
-        weights=request.weights, ranges=request.ranges, form=form, higher=request.higher
+        weights=request.weights, ranges=request.ranges, form=form, higher=request.higher, in_float=request.in_float
     )
 
 
@@ -112,6 +112,7 @@ RECIPES: dict[str, Recipe] = {
             for_size=False,
             make=_standard(_static(FORMS["s8"])),
             form=FORMS["s8"],
+            halfway=True,
             emitter=_static(FORMS["s8"]),
         ),
         Recipe(
@@ -124,6 +125,7 @@ RECIPES: dict[str, Recipe] = {
             for_size=False,
             make=_standard(_static(FORMS["u8"])),
             form=FORMS["u8"],
+            halfway=True,
             emitter=_static(FORMS["u8"]),
         ),
         Recipe(

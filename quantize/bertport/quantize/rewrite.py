@@ -213,9 +213,16 @@ class _Rewriting:
                 bias=self._take(bias) if bias else None,
                 gelu=producer is not None and producer.op_type in GELU,
                 table=self._table(tied) if tied else None,
-                flat=node.op_type == "Gemm" or (producer is not None and producer.op_type == "Gather"),
+                flat=node.op_type == "Gemm" or self._picked(node.input[0]),
             ),
         )
+
+    def _picked(self, name: str) -> bool:
+        """Tell whether activations are picked tokens, possibly shifted and scaled by constants."""
+        producer = self.producers.get(name)
+        while producer is not None and producer.op_type in ("Sub", "Mul") and producer.input[1] in self.initializers:
+            producer = self.producers.get(producer.input[0])
+        return producer is not None and producer.op_type == "Gather"
 
     def _take(self, name: str) -> str:
         """Bring an initialiser along when the name is one; give the name."""

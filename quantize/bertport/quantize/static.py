@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.quantize.floating import finish, in_float
+from bertport.quantize.int8 import REST_STEPS
 from bertport.quantize.tables import look_up, store_table, take_first
 
 if TYPE_CHECKING:
@@ -39,24 +40,56 @@ class StaticEmitter:
     form: Form
     """How activations are rounded."""
     higher: frozenset[str] = field(default_factory=frozenset)
-    """Names of the linear layers left in float32."""
+    """Names of the linear layers in higher precision."""
+    in_float: bool = False
+    """Whether these compute in float32, their weights stored in 16 bits; otherwise their activations have 16 bits, in
+    two products with the same 8-bit weights."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
-        if linear.name in self.higher and linear.table is None:
+        higher = linear.name in self.higher
+        if higher and self.in_float and linear.table is None:
             in_float(builder, linear)
             return
-        source = linear.source if linear.name in self.higher else self._rounded(builder, linear.source)
         matrix = self._matrix(builder, linear)
-        if linear.flat and not self.form.symmetric:
-            # The CPU provider makes a Gemm of a product of two matrices and the bias behind it, which it then computes
-            # in float32. One more axis in between keeps it from that; it costs nothing.
-            first = builder.constant("constant.first_axis", np.array([0], dtype=np.int64))
-            product = builder.node("MatMul", [source, matrix], f"{linear.output}.product")
-            product = builder.node("Unsqueeze", [product, first], f"{linear.output}.deep")
-            finish(builder, "Squeeze", [product, first], linear)
+        if higher and self.in_float:
+            self._finish(builder, "MatMul", [linear.source, matrix], linear)
+        elif higher:
+            parts = [self._rounded(builder, linear.source), self._rest(builder, linear.source)]
+            products = [
+                self._product(builder, part, matrix, f"{linear.output}.part.{number}", linear)
+                for number, part in enumerate(parts)
+            ]
+            self._finish(builder, "Add", products, linear)
+        else:
+            rounded = self._rounded(builder, linear.source)
+            self._finish(builder, "MatMul", [rounded, matrix], linear)
+
+    def _deepens(self, linear: Linear) -> bool:
+        """Tell whether a product of two matrices needs one more axis.
+
+        The CPU provider makes a Gemm of such a product and what is added to it, which it then computes in float32. An
+        axis in between keeps it from that; it costs nothing.
+        """
+        return linear.flat and not self.form.symmetric
+
+    def _product(self, builder: GraphBuilder, source: str, matrix: str, output: str, linear: Linear) -> str:
+        """Multiply; the product has one more axis in front where it needs it."""
+        product = builder.node("MatMul", [source, matrix], output)
+        if not self._deepens(linear):
+            return product
+        return builder.node("Unsqueeze", [product, _first_axis(builder)], f"{output}.deep")
+
+    def _finish(self, builder: GraphBuilder, operator: str, inputs: list[str], linear: Linear) -> None:
+        """Add the last operator of a layer, and its bias where it has one."""
+        if not self._deepens(linear):
+            finish(builder, operator, inputs, linear)
             return
-        finish(builder, "MatMul", [source, matrix], linear)
+        if operator == "MatMul":
+            deep = self._product(builder, inputs[0], inputs[1], f"{linear.output}.product", linear)
+        else:
+            deep = builder.node(operator, inputs, f"{linear.output}.sum")
+        finish(builder, "Squeeze", [deep, _first_axis(builder)], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up."""
@@ -77,6 +110,21 @@ class StaticEmitter:
         scale, zero = self.form.parameters(self.ranges[source])
         step, middle = builder.scalar(float(scale), np.float32), builder.scalar(int(zero), self.form.dtype)
         rounded = builder.node("QuantizeLinear", [source, step, middle], f"{source}.quantized")
+        return builder.node("DequantizeLinear", [rounded, step, middle], output)
+
+    def _rest(self, builder: GraphBuilder, source: str) -> str:
+        """Round what `_rounded` leaves of activations, to 8 bits of its own, and back.
+
+        Within the range that is at most half a step; what lies beyond is cut off, as before.
+        """
+        output = f"{source}.rest.dequantized"
+        if builder.has(output):
+            return output
+        scale, _ = self.form.parameters(self.ranges[source])
+        rest = builder.node("Sub", [source, self._rounded(builder, source)], f"{source}.rest")
+        step = builder.scalar(float(scale) / REST_STEPS, np.float32)
+        middle = builder.scalar(0 if self.form.symmetric else 128, self.form.dtype)
+        rounded = builder.node("QuantizeLinear", [rest, step, middle], f"{source}.rest.quantized")
         return builder.node("DequantizeLinear", [rounded, step, middle], output)
 
     def _matrix(self, builder: GraphBuilder, linear: Linear) -> str:
@@ -102,6 +150,10 @@ class StaticEmitter:
             return output
         values, scales = store_table(builder, self.weights, table)
         return _dequantize(builder, values, scales, output, axis=0)
+
+
+def _first_axis(builder: GraphBuilder) -> str:
+    return builder.constant("constant.first_axis", np.array([0], dtype=np.int64))
 
 
 def _dequantize(builder: GraphBuilder, values: str, scales: str, output: str, *, axis: int) -> str:
