@@ -27,7 +27,7 @@ from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.quantize.ranges import Calibration
 from bertport.quantize.recipes import RECIPES
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle import Bundle, write_manifest
 from bertport.runtime.embedded import default_bundle
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ KEPT = ROOT / "out" / "reports"
 SAME_BASE = ROOT / "out" / "bench" / "base" / "bundle"
 """The same model, where performance.py has made it: of the same seed, size and vocabulary."""
 SEED = 0
+BASE = "bert-base-random"
 FILES = ("report.html", "report.md", "report.json", "report.csv")
 AGREEMENT = "agreement.json"
 INDEX = """# Reports
@@ -62,6 +63,7 @@ def bert_base(out: Path) -> None:
     """Export a BERT-base with seeded random weights and the default's vocabulary, or copy that of performance.py."""
     if SAME_BASE.is_dir():
         shutil.copytree(SAME_BASE, out)
+        write_manifest(out, replace(Bundle.open(out).manifest, name=BASE))  # it is called after a directory there
         return
     import torch
     from transformers import BertConfig, BertForPreTraining
@@ -69,7 +71,7 @@ def bert_base(out: Path) -> None:
     from bertport.export import export
 
     torch.manual_seed(SEED)
-    checkpoint = out.with_name("bert-base-random")
+    checkpoint = out.with_name(BASE)
     BertForPreTraining(BertConfig()).save_pretrained(checkpoint)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         shutil.copy(default_bundle() / name, checkpoint / name)
