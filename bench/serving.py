@@ -320,7 +320,7 @@ def main() -> None:
     parser.add_argument("--soak-seconds", type=float, default=300)
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave transformers out")
     parser.add_argument("--quick", action="store_true", help="one short round of all: to see that it works")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs", help="where the report is written")
+    parser.add_argument("--output", type=Path, help="where the report is written: docs, or out/bench/quick")
     parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -331,11 +331,12 @@ def main() -> None:
     # A quick run measures nothing, so nothing has to pause for it.
     with tempfile.TemporaryDirectory() as scratch, nullcontext() if arguments.quick else machine_lock():
         result = measure(bundles, arguments, Path(scratch))
+    output = arguments.output or ROOT / ("out/bench/quick" if arguments.quick else "docs")
     for folder in ("data", "images"):
-        (arguments.output / folder).mkdir(parents=True, exist_ok=True)
-    plot_memory(result["soak"]["memory"], arguments.output / "images" / "serving-memory.svg")
-    (arguments.output / "data" / "serving.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_section(arguments.output / "serving.md", section(result))
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    plot_memory(result["soak"]["memory"], output / "images" / "serving-memory.svg")
+    (output / "data" / "serving.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_section(output / "serving.md", section(result))
     print(section(result))
     if arguments.check:
         check(result)

@@ -51,6 +51,21 @@ def test_what_came_while_the_device_was_busy_runs_together(model):
         assert [row["score"] for row in answer[0]] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
 
 
+def test_nearly_equal_lengths_share_a_run_and_its_padding_is_counted(model):
+    texts = ["a [MASK]", "a b [MASK]"]
+
+    async def use(lane, batches):
+        with lane.turns:
+            jobs = [lane.submit(works(model, text)) for text in texts]
+        return [(await job.future)[0] for job in jobs], batches
+
+    answers, [batch] = with_lane(model, use)
+    assert (batch.items, batch.tokens, batch.padding) == (2, 10, 1)
+    for text, answer in zip(texts, answers, strict=True):
+        wanted = model.fill_mask(text)
+        assert [row["score"] for row in answer] == pytest.approx([row["score"] for row in wanted], abs=1e-5)
+
+
 def test_a_request_larger_than_the_budget_is_split(model):
     texts = ["a [MASK]"] * 20
 
