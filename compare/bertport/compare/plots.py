@@ -23,6 +23,7 @@ COLOURS = ("#2f7fc1", "#c8590f", "#12946f", "#b04f9e", "#94800f", "#cf4258", "#6
 """Each has a contrast of at least 3 to 1 with white and with the page's dark background (WCAG 2.2, 1.4.11)."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 SETTINGS: Any = {  # matplotlib types its settings by a list of all names
+    "svg.hashsalt": "bertport",  # or the names inside differ from one drawing to the next
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
     "font.family": "sans-serif",
     "font.size": 11,

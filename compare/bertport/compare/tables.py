@@ -49,6 +49,12 @@ def milliseconds(estimate: Mapping[str, Any] | None) -> str:
     return scaled(estimate, 1e3, "")
 
 
+def divergence(estimate: Mapping[str, Any]) -> str:
+    """Write a KL divergence: five decimals, or two digits where nothing of it would be left."""
+    least = 1e-4
+    return scaled(estimate, 1, ".5f" if (estimate["value"] or 0) >= least else ".2g")
+
+
 def overview(document: Mapping[str, Any]) -> Table:
     """One line per row: what most readers want."""
     rows: list[tuple[str, ...]] = []
@@ -131,7 +137,7 @@ def quality_tables(document: Mapping[str, Any]) -> list[Table]:
                                 percent(found["flips"], ".2f"),
                                 scaled(found["mean_change"], 1, ".4f"),
                                 f"{found['largest_change']:.4f}",
-                                scaled(found["kl"], 1, ".5f"),
+                                divergence(found["kl"]),
                             )
                         ),
                     )
@@ -174,7 +180,7 @@ def _mlm(document: Mapping[str, Any], row: Mapping[str, Any], found: Mapping[str
             else (
                 percent(found["top1_agreement"]),
                 percent(found["top5_agreement"]),
-                scaled(found["kl"], 1, ".5f"),
+                divergence(found["kl"]),
             )
         ),
     )
