@@ -67,9 +67,9 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
     """
     place = KEPT / name
     place.mkdir(parents=True, exist_ok=True)
-    checkpoint, bundle, optimum = (
-        place / each for each in ("checkpoint", "bundle", f"optimum-{preset(instruction_set)}")
-    )
+    # The bundle that ships is right on every CPU; one that is made here is made for this one.
+    made = "bundle" if name == "default" else f"bundle-{preset(instruction_set)}"
+    checkpoint, bundle, optimum = (place / each for each in ("checkpoint", made, f"optimum-{preset(instruction_set)}"))
     if name == "default":
         source = default_bundle()
         _fresh(place, source / "manifest.json")

@@ -195,7 +195,7 @@ def _times(ratio: dict[str, Any]) -> str:
 PAGE = """# Performance
 
 From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
-by `python3 {command}`; the figures are in [data/performance.json](data/performance.json).
+by `python3 {command}`; the figures are in [data/{stem}.json](data/{stem}.json).{other}
 
 {machine}
 
@@ -244,6 +244,17 @@ uniform probabilities, whose best word changes by a hair: there the change of th
 """
 
 
+OTHER = {
+    "performance": "The same on a CPU with AVX2 alone: [performance-avx2.md](performance-avx2.md).",
+    "performance-avx2": "The same with all that the CPU has: [performance.md](performance.md).",
+}
+
+
+def stem(result: dict[str, Any]) -> str:
+    """Name the files of a result: a CPU with AVX2 alone has its own, since the bars are for one."""
+    return "performance-avx2" if result["machine"]["instruction_set"] == "avx2" else "performance"
+
+
 def page(result: dict[str, Any]) -> str:
     """Give the page as Markdown, every figure of it drawn from `result`."""
     found, machine = result["figures"], result["machine"]
@@ -259,16 +270,24 @@ def page(result: dict[str, Any]) -> str:
             "This machine multiplies 8-bit numbers with VNNI. The bars below were set for two cores without it, where "
             "8 bits gain less; bertport's peers use the same instructions here."
         )
+    if result.get("hidden"):
+        conditions = (
+            "This CPU has AVX-512 and VNNI, which bench/without_avx512.py hid from ONNX Runtime, PyTorch and NumPy: "
+            "what ran is what these run on a CPU of AVX2 alone, at the speed of this one. OpenVINO was left out: its "
+            "libraries would have seen what is hidden."
+        )
     bars = ""
     if found["bars"]:
         rows = [
             (each["bar"], each["wanted"], each["found"], "yes" if each["met"] else "**no**") for each in found["bars"]
         ]
         bars = f"## The bars\n\n{table(('', 'wanted', 'found', 'met'), rows)}\n\n"
-    sections = "".join(_section(name, model, found) for name, model in result["models"].items())
+    sections = "".join(_section(name, model, found, stem(result)) for name, model in result["models"].items())
     presets = sorted({model["optimum_preset"] for model in result["models"].values()})
     return PAGE.format(
         command=result["command"],
+        stem=stem(result),
+        other=f" {OTHER[stem(result)]}",
         machine=said,
         conditions=conditions,
         bars=bars,
@@ -285,12 +304,12 @@ def page(result: dict[str, Any]) -> str:
     ).replace("\n\n\n", "\n\n")
 
 
-def _section(name: str, model: dict[str, Any], found: dict[str, Any]) -> str:
+def _section(name: str, model: dict[str, Any], found: dict[str, Any], stem: str) -> str:
     shape = model["architecture"]
     introduction = (
         f"## {NAMES[name]}\n\n{shape['layers']} layers of width {shape['hidden_size']}, "
         f"{shape['parameters']:,} parameters; bertport's variants: {', '.join(model['variants'])}.\n\n"
-        f"![texts a second](data/performance-{name}.svg)\n"
+        f"![texts a second](data/{stem}-{name}.svg)\n"
     )
     parts = [introduction]
     head = (
@@ -385,5 +404,5 @@ def plots(result: dict[str, Any], directory: Path) -> None:
             axis.set_title(task)
             axis.set_xlabel("texts a second")
             axis.spines[["top", "right"]].set_visible(False)
-        drawing.savefig(directory / f"performance-{name}.svg", metadata={"Date": None})
+        drawing.savefig(directory / f"{stem(result)}-{name}.svg", metadata={"Date": None})
         plt.close(drawing)
