@@ -29,7 +29,10 @@ def bars(layers: Layers, higher: Collection[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" {STYLE}>',
         f"<title>KL that each layer costs in 8 bits; {layers.damage:.5f} nats with all of them</title>",
         '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="8" y="18">KL in nats that a layer costs, of {layers.damage:.5f} with all in 8 bits; beside it, ms that 8 bits save</text>',
+        (
+            f'<text x="8" y="18">KL in nats that a layer costs, of {layers.damage:.5f} with all in 8 bits; '
+            "beside it, ms that 8 bits save</text>"
+        ),
         f'<text x="8" y="34" fill="{HIGHER}">left in higher precision: {len(higher)} of {len(layers.rows)}</text>',
     ]
     for index, row in enumerate(layers.rows):
