@@ -104,13 +104,13 @@ def kept(name: str) -> Path:
     sources = [default_bundle() / "manifest.json", *sorted((ROOT / "quantize").rglob("*.py"))]
     made_of = hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
     if not (stamp.is_file() and stamp.read_text(encoding="ascii") == made_of):
-        began = time.monotonic()
         shutil.rmtree(bundle, ignore_errors=True)
         bundle.parent.mkdir(parents=True, exist_ok=True)
         MODELS[name].make(bundle)
-        add_variants(bundle, texts=MODELS[name].texts)
         stamp.write_text(made_of, encoding="ascii")
-        print(f"made {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    add_variants(bundle, texts=MODELS[name].texts)  # after an interruption those that are missing
+    print(f"made the variants of {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return bundle
 
 
@@ -121,6 +121,8 @@ def add_variants(bundle: Path, *, texts: int | None) -> None:
     """
     have = Bundle.open(bundle).manifest.variants
     missing = [name for name, row in RECIPES.items() if "cpu" in row.providers and name not in have]
+    if not missing:
+        return
     told: set[str] = set()
 
     def tell(stage: str, _done: int, _count: int) -> None:
