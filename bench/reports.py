@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.effort import EFFORTS
-from bertport.compare.text import sample_path
 from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.quantize.ranges import Calibration
 from bertport.quantize.recipes import RECIPES
 from bertport.runtime.bundle import Bundle, write_manifest
 from bertport.runtime.embedded import default_bundle
+from performance_models import FEW, few_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ class Model:
 
 MODELS = {
     "default": Model(make=default),
-    "base": Model(make=bert_base, options=("--random-weights",), texts=10),
+    "base": Model(make=bert_base, options=("--random-weights",), texts=FEW),
 }
 
 
@@ -132,9 +132,8 @@ def add_variants(bundle: Path, *, texts: int | None) -> None:
 
     options = Options(budget=parse_budget(NO_BUDGET), force=True, positions=60, pairs=10, progress=tell)
     if texts is not None:
-        lines = sample_path("calibration").read_text(encoding="utf-8").splitlines(keepends=True)
         few = bundle.with_name(f"{bundle.name}-calibration.txt")
-        few.write_text("".join([line for line in lines if line.strip()][:texts]), encoding="utf-8")
+        few.write_text(few_texts(texts), encoding="utf-8")
         options = replace(options, calibration=few, calibrating=Calibration(samples=texts))
     quantize(bundle, missing, options=options)
 
