@@ -115,7 +115,7 @@ def trained(document):
 def test_the_fastest_and_the_smallest_within_the_budget_are_recommended(trained):
     found = recommend(trained)
     assert {each["choice"] for each in found} == {"noisy"}
-    assert "2 (1.8 to 2.2) times as fast as fp32" in found[0]["reason"]
+    assert "2.00 (1.80 to 2.20) times as fast as fp32" in found[0]["reason"]
 
 
 def test_what_breaks_the_budget_is_not_recommended_and_the_reason_says_so(trained):
