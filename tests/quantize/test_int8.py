@@ -33,6 +33,13 @@ def test_every_output_is_near_fp32(reference, candidate):
         assert cosine(one, two).min() > 0.995, name
 
 
+def test_attention_is_fused_and_skip_connections_are_not(fused):
+    operators = [node.op_type for node in fused.graph.node]
+    assert "MultiHeadAttention" in operators or "Attention" in operators
+    assert "SkipLayerNormalization" not in operators  # slower than its parts on CPUs
+    assert operators.count("LayerNormalization") >= 4
+
+
 def test_masks_count_token_by_token(reference, candidate):
     """ONNX Runtime's fused attention knows only the length of a row; ours takes holes and padding on the left."""
     given = feeds(rows=2, length=12, masked=(3,))
