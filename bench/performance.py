@@ -7,7 +7,7 @@ Every subject has a process of its own; in each round all take a turn, in one or
 reverse one, with the machine's lock held. Writes docs/data/performance.json and docs/performance.md, or
 performance-avx2 for a CPU with AVX2 alone (or `python bench/without_avx512.py python bench/performance.py`); --output
 writes elsewhere. The models are made once and kept in out/bench. A BERT-base takes eight times as long for a text as
-the default model, so it gets half of the texts and of the rounds; tasks other than fill-mask get two fifths of the
+the default model, so it gets half of the texts; tasks other than fill-mask get two fifths of the
 texts.
 """
 
@@ -292,7 +292,7 @@ def measure_model(
 ) -> dict[str, Any]:
     """Measure one model: each task, fixed shapes, and bertport's own settings."""
     manifest = Bundle.open(model.bundle).manifest
-    rounds = max(LEAST_ROUNDS, round(given.rounds * SMALLER.get(model.name, 1.0)))
+    rounds = max(LEAST_ROUNDS, given.rounds)
     say(f"model {model.name}, {rounds} rounds of {len(inputs['fill-mask'])} texts")
     rows = [
         row
