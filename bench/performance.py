@@ -52,7 +52,7 @@ PARTS = ("shapes", "settings", "profile", "sessions")
 """What is measured beside the tasks, and can be left out."""
 LEAST_ROUNDS = 3
 SMALLER = {"base": 0.5}
-"""The share of the texts and of the rounds that a model gets."""
+"""The share of the texts that a model gets."""
 OTHERS = 0.4
 """The share of the texts that a task beside fill-mask gets."""
 # As in bertport.compare.masking: an abbreviation is a false end, which makes a short "sentence" of real words.
