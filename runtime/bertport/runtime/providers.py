@@ -19,8 +19,9 @@ AUTO = "auto"
 """The best provider that really works here."""
 
 CPU_OVERHEAD = 16
-"""Tokens that take as long as a run of none: measured between 10 and 28 for the default model and for BERT-base
-(docs/performance.md). The choice is flat: for any of these, 16 takes at most 1% longer than the right number."""
+"""Tokens that take as long as a run of none: between 6 (BERT-base in 8 bits with AVX2) and 28 (the default model in
+fp32) where it was measured (`bench/performance_profile.py`). The choice is flat: for any of these, 16 costs less than
+2% more than the right number on 40 sentences, and less on more of them."""
 GPU_OVERHEAD = 1024
 """The same for a GPU, by reckoning and never measured: the launches of a BERT-base run take about a millisecond, in
 which such a device computes one to two thousand tokens."""
