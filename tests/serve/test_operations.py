@@ -218,7 +218,6 @@ def test_it_answers_while_it_loads(tiny_bundle):
         (["{bundle}", "{bundle}"], 2, "two bundles are called 'tiny-bert'"),
         (["{bundle}", "--max-items", "9999"], 2, "--max-items is 9999 and the queue takes 2048"),
         (["{bundle}", "--request-timeout", "0"], 2, "--request-timeout is 0.0"),
-        (["{bundle}", "--provider", "nothing"], 2, "unknown provider 'nothing'"),
         (["{bundle}", "--api-key", " "], 2, "the API key is empty"),
         (["{bundle}", "--host", "203.0.113.1"], 2, "cannot listen on 203.0.113.1"),
     ],
@@ -235,6 +234,26 @@ def test_mistakes_end_the_command_with_a_sentence(tiny_bundle, arguments, code, 
     assert done.returncode == code, done.stderr
     assert f"bertport: error: {said}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--provider", "nothing"], "'nothing' is not one of 'tensorrt', 'cuda', 'openvino', 'cpu', 'auto'"),
+        (["--threads", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_values_that_no_server_can_have_are_refused_before_a_bundle_is_read(arguments, said):
+    done = subprocess.run(
+        [sys.executable, "-m", "bertport.runtime", "serve", "/nowhere", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr
+    assert said in done.stderr
 
 
 def test_a_damaged_bundle_ends_the_command(tiny_bundle, tmp_path):

@@ -75,7 +75,12 @@ class Bundle:
         except (ValueError, RecursionError) as error:
             message = f"{directory / MANIFEST} is not JSON ({error}): the bundle is damaged; export again"
             raise BundleError(message) from error
-        return cls(path=directory, manifest=Manifest.from_json(value))
+        try:
+            manifest = Manifest.from_json(value)
+        except BundleError as error:  # it knows the content and not the place
+            message = f"{directory}: {error}"
+            raise BundleError(message) from error
+        return cls(path=directory, manifest=manifest)
 
     def file(self, name: str) -> Path:
         """Give the path of a listed file.

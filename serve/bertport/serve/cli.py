@@ -54,12 +54,13 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
 )
 @option(
     "--provider",
+    type=click.Choice([*PROVIDERS, AUTO]),
     default=AUTO,
     show_default=True,
     metavar="NAME",
     help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
 )
-@option("--threads", type=int, metavar="N", help="Threads of the CPU.  [default: one per physical core]")
+@option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the CPU.  [default: one per physical core]")
 @option("--api-key", metavar="KEY", help="Key that clients have to send; better as the variable.  [default: none]")
 @option(
     "--cors-origin",
