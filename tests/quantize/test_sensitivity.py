@@ -37,6 +37,21 @@ def test_layers_are_ranked_by_kl_per_millisecond():
     assert Layers.from_json(found.to_json()) == found
 
 
+def test_a_layer_is_charged_for_itself_and_not_for_what_it_makes_of_others():
+    """Of two layers whose errors cancel, each costs what it costs alone."""
+
+    def measure(higher):
+        kl = sum(0.25 for name in "ab" if name not in higher) - (0.5 if not higher & {"a", "b"} else 0)
+        kl += 0.125 * ("c" not in higher)
+        return SimpleNamespace(mlm=SimpleNamespace(kl=SimpleNamespace(value=kl)), nsp=None, hidden=None)
+
+    found = rank(
+        dict.fromkeys("abc", (4, 4)), dict.fromkeys("abc", 1.0), measure, text={}, machine="here", progress=silent
+    )
+    assert [(row.name, row.damage) for row in found.rows] == [("a", 0.25), ("b", 0.25), ("c", 0.125)]
+    assert found.damage == 0.125
+
+
 def test_a_layer_that_8_bits_slow_down_comes_first():
     found = table({"a": 0.3, "b": 0.01}, {"a": 0.1, "b": -1.0})
     assert found.rows[0].name == "b"

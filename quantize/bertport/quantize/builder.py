@@ -15,7 +15,7 @@ __all__ = ["MICROSOFT", "GraphBuilder"]
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 AXES_AS_INPUT = 18
-"""The opset from which ReduceMax takes its axes as an input."""
+"""The opset from which ReduceMax takes its axes as an input, and Split how many parts to make."""
 
 
 class GraphBuilder:
@@ -90,6 +90,12 @@ class GraphBuilder:
             return self.node("ReduceMax", [values], output, axes=[-1], keepdims=1)
         last = self.constant("constant.last_axis", np.array([-1], dtype=np.int64))
         return self.node("ReduceMax", [values, last], output, keepdims=1)
+
+    def halves(self, values: str, outputs: list[str]) -> list[str]:
+        """Split values along their first axis into two parts of one length."""
+        count = {} if self.opset < AXES_AS_INPUT else {"num_outputs": 2}
+        self.nodes_out("Split", [values], outputs, axis=0, **count)
+        return outputs
 
     def model(self, like: onnx.ModelProto) -> onnx.ModelProto:
         """Give the graph as a model with the inputs and outputs of another; unused initialisers are left out."""

