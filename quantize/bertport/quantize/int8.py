@@ -196,9 +196,7 @@ def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, 
     return builder.node("MatMulIntegerToFloat", [rounded, values, scale, scales, zero_point], output, domain=MICROSOFT)
 
 
-def _stacked(
-    builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str
-) -> str:
+def _stacked(builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str) -> str:
     """Do the same for few rows: what 8 bits hold above what they leave, in one product."""
     upper, lower = _two_parts(builder, shares, span)
     both = builder.node("Concat", [upper, lower], f"{shares}.both", axis=0)

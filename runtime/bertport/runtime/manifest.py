@@ -171,7 +171,9 @@ class Manifest:
         """
         version = value.get("format_version") if isinstance(value, dict) else None
         if not isinstance(version, int):
-            message = "manifest.json has no format_version: this is not a bertport bundle; make one with bertport export"
+            message = (
+                "manifest.json has no format_version: this is not a bertport bundle; make one with `bertport export`"
+            )
             raise BundleError(message)
         if version > FORMAT_VERSION:
             message = (
