@@ -93,7 +93,7 @@ class GraphBuilder:
 
     def halves(self, values: str, outputs: list[str]) -> list[str]:
         """Split values along their first axis into two parts of one length."""
-        count = {} if self.opset < AXES_AS_INPUT else {"num_outputs": 2}
+        count: dict[str, Any] = {} if self.opset < AXES_AS_INPUT else {"num_outputs": 2}
         self.nodes_out("Split", [values], outputs, axis=0, **count)
         return outputs
 
