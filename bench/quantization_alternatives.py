@@ -83,23 +83,31 @@ class Unsigned(Int8Emitter):
 
 
 class CompensatedOnly(FittedWeights):
-    """Rounding with compensation; no channel is divided."""
+    """Rounding with compensation; no channel is divided or taken out."""
 
-    def divisors(self, linear: Linear) -> None:  # noqa: ARG002 — that of the base
-        """Divide nothing."""
+    def treatment(self, linear: Linear) -> None:  # noqa: ARG002 — that of the base
+        """Do nothing."""
         return
 
 
-class DividedOnly(FittedWeights):
-    """Outlier channels divided; weights rounded to the nearest."""
+class TreatedOnly(FittedWeights):
+    """Outlier channels divided or taken out; weights rounded to the nearest."""
 
     def _round(self, weights: NDArray[np.float32], gram: NDArray[np.float64], count: int) -> Quantized:  # noqa: ARG002
         return self._method(weights)
 
 
-def _fitted(kind: type[FittedWeights], *, saturating: bool) -> Callable[[Material], onnx.ModelProto]:
+def _fitted(
+    kind: type[FittedWeights], *, saturating: bool, takes_out: bool = True
+) -> Callable[[Material], onnx.ModelProto]:
     def make(given: Material) -> onnx.ModelProto:
-        weights = kind(saturating=saturating, layers=linears(given.fused), activations=given.activations, text={})
+        weights = kind(
+            saturating=saturating,
+            layers=linears(given.fused),
+            activations=given.activations,
+            text={},
+            takes_out=takes_out,
+        )
         return rewrite(given.fused, Int8Emitter(weights=weights))
 
     return make
@@ -192,12 +200,17 @@ ALTERNATIVES = {
         ),
         Alternative(
             name="compensated alone",
-            what="no channel divided",
+            what="no channel divided or taken out",
             make=_fitted(CompensatedOnly, saturating=True),
             timed=False,
         ),
         Alternative(
-            name="divided alone", what="rounded to the nearest", make=_fitted(DividedOnly, saturating=True), timed=False
+            name="treated alone", what="rounded to the nearest", make=_fitted(TreatedOnly, saturating=True), timed=False
+        ),
+        Alternative(
+            name="none taken out",
+            what="outlier channels divided, none computed in float32",
+            make=_fitted(FittedWeights, saturating=True, takes_out=False),
         ),
         Alternative(
             name="not fitted", what="scale per token, full range", make=_int8(Int8Emitter, _naive), timed=False

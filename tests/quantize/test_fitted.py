@@ -5,12 +5,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bertport.quantize.activations import ROWS, collect
+from bertport.quantize.activations import ROWS, Activations, collect
+from bertport.quantize.builder import GraphBuilder
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.fitted import FittedWeights, fit
-from bertport.quantize.int8 import Int8Emitter, WeightCache
+from bertport.quantize.int8 import SYMMETRIC, Int8Emitter, WeightCache, rounded
 from bertport.quantize.layer_times import linears
-from bertport.quantize.rewrite import rewrite
+from bertport.quantize.rewrite import Linear, rewrite
 from bertport.quantize.weights import saturates
 from tests.quantize.conftest import feeds, manifest_of, session
 
@@ -52,16 +53,60 @@ def test_fitted_weights_are_nearer_to_fp32(outlying, fitted):
         assert after < 0.5 * before
 
 
-def test_outlier_channels_are_divided_also_where_activations_have_16_bits(outlying, fitted):
-    layers = linears(outlying)
-    names = [layer.name for layer in layers]
-    divided = [layer for layer in layers if fitted.divisors(layer) is not None]
+def test_outlier_channels_are_divided(outlying, fitted):
+    treatments = {layer.name: fitted.treatment(layer) for layer in linears(outlying)}
+    divided = {name: each for name, each in treatments.items() if each is not None and each.multiplies}
     assert divided
-    assert all(fitted.divisors(layer).argmax() == 3 for layer in divided if "intermediate" in layer.name)
-    for eight, sixteen in zip(
-        differences(outlying, fitted), differences(outlying, fitted, frozenset(names)), strict=True
-    ):
+    assert all(each.factors.argmin() == 3 for name, each in divided.items() if "intermediate" in name)
+
+
+def test_activations_of_16_bits_are_nearer_to_fp32(outlying, fitted):
+    names = frozenset(layer.name for layer in linears(outlying))
+    for eight, sixteen in zip(differences(outlying, fitted), differences(outlying, fitted, names), strict=True):
         assert sixteen < eight
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_what_is_taken_out_is_multiplied_in_float(opset):
+    """A layer alone, with channels taken out: the graph's answer is that of the formula."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(2, 150, 128)).astype(np.float32)
+    rows[..., [7, 90]] *= 60
+    weights = rng.normal(size=(128, 32)).astype(np.float32)
+    layer = Linear(name="one", source="x", output="y", weights=weights, bias="b", gelu=False, table=None)
+    flat = rows.reshape(-1, 128)
+    known = Activations(
+        gram=flat.T @ flat,
+        mean=flat.mean(axis=0),
+        lowest=flat.min(axis=0),
+        highest=flat.max(axis=0),
+        rows=flat,
+        count=len(flat),
+    )
+    fitted = FittedWeights(saturating=True, layers=[layer], activations={"x": known}, text={})
+    treatment = fitted.treatment(layer)
+    assert {7, 90} <= set(treatment.apart)
+    assert not fitted.linear(layer).values[treatment.apart].any()
+    assert fitted.linear(layer, treated=False).values[treatment.apart].any()
+
+    bias = rng.normal(size=32).astype(np.float32)
+    builder = GraphBuilder(opset)
+    builder.constant("b", bias)
+    Int8Emitter(weights=fitted).linear(builder, layer)
+    given, found = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", [2, 150, 128]), ("y", [2, 150, 32]))
+    )
+    model = builder.model(
+        onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [found]), ir_version=8)
+    )
+    answer = session(model).run(["y"], {"x": rows})[0]
+    scaled = rounded(rows * treatment.factors, SYMMETRIC) @ fitted.linear(layer).dequantize()
+    apart = rows[..., treatment.apart] @ weights[treatment.apart]
+    np.testing.assert_allclose(answer, scaled + apart + bias, rtol=2e-3, atol=2e-3 * np.abs(answer).max())
+    error = np.square(answer - (rows @ weights + bias)).mean()
+    nearest = rounded(rows, SYMMETRIC) @ WeightCache(saturating=True).linear(layer).dequantize() + bias
+    assert error < 0.05 * np.square(nearest - (rows @ weights + bias)).mean()
 
 
 def test_no_fitted_weight_overflows_on_avx2(outlying, fitted):

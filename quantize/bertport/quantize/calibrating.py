@@ -81,7 +81,7 @@ class Calibrator:
             layers=linears(self.plain),
             activations=self._levelled.activations if self.how.fit else {},
             text=self.fitting.to_json(),
-            divide=False,
+            treats=False,
         )
         return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from bertport.quantize.activations import collect
 from bertport.quantize.compensation import compensated
 from bertport.quantize.evaluation import read_evaluation, threads_for
-from bertport.quantize.int8 import WeightCache, rounded, span_of
+from bertport.quantize.int8 import WeightCache, rounded, spans_of
 from bertport.quantize.layer_times import linears
-from bertport.quantize.outliers import divisors
+from bertport.quantize.outliers import Treatment, treat
 
 if TYPE_CHECKING:
     import os
@@ -65,14 +66,15 @@ def fit(
 
 
 class FittedWeights(WeightCache):
-    """Rounds with compensation, and divides outlier channels.
+    """Rounds with compensation, and divides outlier channels or takes them out.
 
     Args:
         saturating: Whether the instruction set adds pairs of products in 16 bits.
         layers: The linear layers.
         activations: What goes into them, by `Linear.source`; a layer without is rounded to the nearest.
         text: What they were gathered on, for the record.
-        divide: Whether outlier channels are divided while the graph runs; not where they were levelled beforehand.
+        treats: Whether outlier channels are treated while the graph runs; not where they were levelled beforehand.
+        takes_out: Whether the largest of them may be taken out.
     """
 
     def __init__(
@@ -82,45 +84,54 @@ class FittedWeights(WeightCache):
         layers: Iterable[Linear],
         activations: Mapping[str, Activations],
         text: dict[str, Any],
-        divide: bool = True,
+        treats: bool = True,
+        takes_out: bool = True,
     ) -> None:
         super().__init__(saturating=saturating)
         self.fitted_to = text
         self._saturating = saturating
-        self._divide = divide
+        self._treats = treats
+        self._takes_out = takes_out
         self._activations = activations
-        self._divisors: dict[str, NDArray[np.float32] | None] = {}
+        self._treatments: dict[str, Treatment] = {}
         self._decoded = {
             layer.table.name: activations[layer.source]
             for layer in layers
             if layer.table and layer.source in activations
         }
 
-    def divisors(self, linear: Linear) -> NDArray[np.float32] | None:
-        """Give what the layer's channels are divided by, or None."""
+    def treatment(self, linear: Linear) -> Treatment | None:
+        """Give what is done to the layer's activations before they are rounded, or None."""
         found = self._activations.get(linear.source)
-        if found is None or linear.table is not None or not self._divide:
+        if found is None or linear.table is not None or not self._treats:
             return None
-        if linear.name not in self._divisors:
-            span = span_of(linear)
-            self._divisors[linear.name] = divisors(
+        if linear.name not in self._treatments:
+            self._treatments[linear.name] = treat(
                 found,
                 linear.weights,
                 round_weights=self._method,
-                round_activations=lambda rows: rounded(rows, span),
+                roundings=[partial(rounded, span=span) for span in spans_of(linear)],
+                # What these few rows would take apart costs more than it spares.
+                take_out=self._takes_out and not linear.flat,
             )
-        return self._divisors[linear.name]
+        return self._treatments[linear.name]
 
-    def linear(self, linear: Linear) -> Quantized:
-        """Give a linear layer's weights, which are multiplied by its divisors."""
+    def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:
+        """Give a linear layer's weights, for activations as they are or as they are treated."""
         found = self._activations.get(linear.source)
-        if linear.table is None and linear.name not in self._made and found is not None:
-            by = self.divisors(linear)
+        if linear.table is not None or found is None:
+            return super().linear(linear)
+        treatment = self.treatment(linear) if treated else None
+        by = None if treatment is None or not treatment.multiplies else treatment.inverse
+        # Without a treatment of its own, a layer's weights are those for activations as they are.
+        key = linear.name if by is None else f"{linear.name}.treated"
+        if key not in self._made:
             weights, gram = linear.weights, found.gram.astype(np.float64)
             if by is not None:
-                weights, gram = weights * by[:, None], gram / np.outer(by, by)
-            self._made[linear.name] = self._round(weights, gram, found.count)
-        return super().linear(linear)
+                factors = treatment.factors.astype(np.float64)
+                weights, gram = weights * by[:, None], gram * np.outer(factors, factors)
+            self._made[key] = self._round(weights, gram, found.count)
+        return self._made[key]
 
     def table(self, table: Table) -> Quantized:
         """Give a table's transpose; that of a tied one suits the decoder, with regard to the lookups."""

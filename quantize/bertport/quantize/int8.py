@@ -6,6 +6,8 @@ Per linear layer, with x of shape (..., inputs) and one maximum per token:
     q = round(x / m * 127) + 128          unsigned 8 bits; after GELU round(x / m * 239) + 16
     y = (q - 128) @ W_int8, times the constant scales, times m
 
+Channels that are taken out (outliers.py) count as 0 above; y gets their product in float32.
+
 ONNX Runtime's DynamicQuantizeMatMul takes one scale for the whole batch instead, so an answer moves with its batch
 mates and its padding, and one outlier token spoils the others. A scale per token costs a few per cent of speed and
 makes the KL divergence several times smaller (docs/quantization.md).
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.quantize.builder import MICROSOFT
-from bertport.quantize.floating import finish, in_float
+from bertport.quantize.floating import finish, half_stored, in_float
 from bertport.quantize.tables import look_up, store_table, take_first
 from bertport.quantize.weights import full_range, pair_safe
 
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.quantize.builder import GraphBuilder
+    from bertport.quantize.outliers import Treatment
     from bertport.quantize.rewrite import Linear, Table
     from bertport.quantize.weights import Quantized
 
-__all__ = ["REST_STEPS", "ActivationRange", "Int8Emitter", "WeightCache", "rounded", "span_of"]
+__all__ = ["REST_STEPS", "ActivationRange", "Int8Emitter", "WeightCache", "rounded", "spans_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +57,15 @@ MIDDLE = 128
 SYMMETRIC = ActivationRange(steps=127, zero=MIDDLE, floor=1e-12, absolute=True)
 # GELU's minimum is -0.16998 (-0.17005 for the tanh form): with 16 steps below zero, it fits from 239 x 0.1701 / 16 up.
 AFTER_GELU = ActivationRange(steps=239, zero=16, floor=239 * 0.1701 / 16, absolute=False)
+# Where the largest channels are taken out, maxima below that floor are common: more steps below zero bring it down.
+AFTER_GELU_LOW = ActivationRange(steps=231, zero=24, floor=231 * 0.1701 / 24, absolute=False)
 REST_STEPS = 254
 """Steps into which one step is divided where activations get 16 bits: 127 on either side."""
 
 
-def span_of(linear: Linear) -> ActivationRange:
-    """Give the range of what goes into a layer."""
-    return AFTER_GELU if linear.gelu else SYMMETRIC
+def spans_of(linear: Linear) -> tuple[ActivationRange, ...]:
+    """Give the ranges that suit what goes into a layer; the first where nothing is known of it."""
+    return (AFTER_GELU, AFTER_GELU_LOW) if linear.gelu else (SYMMETRIC,)
 
 
 def rounded(rows: NDArray[np.float32], span: ActivationRange) -> NDArray[np.float32]:
@@ -86,14 +91,14 @@ class WeightCache:
         self._method: Callable[[NDArray[np.float32]], Quantized] = pair_safe if saturating else full_range
         self._made: dict[str, Quantized] = {}
 
-    def linear(self, linear: Linear) -> Quantized:
-        """Give a linear layer's weights; a tied decoder's are those of its table."""
+    def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:  # noqa: ARG002 — for those that fit
+        """Give a linear layer's weights, for activations as they are treated; a tied decoder's are those of its table."""
         if linear.table:
             return self.table(linear.table)
         return self._get(linear.name, linear.weights, self._method)
 
-    def divisors(self, linear: Linear) -> NDArray[np.float32] | None:  # noqa: ARG002 — for those that fit
-        """Give what the layer's channels, of shape (inputs,), are divided by before they are rounded, or None."""
+    def treatment(self, linear: Linear) -> Treatment | None:  # noqa: ARG002 — for those that fit
+        """Give what is done to the layer's activations before they are rounded, or None."""
         return None
 
     def table(self, table: Table) -> Quantized:
@@ -125,25 +130,28 @@ class Int8Emitter:
         if linear.name in self.higher and self.in_float:
             self._float(builder, linear)
             return
-        span = span_of(linear)
-        shares, largest = _share_tokens(builder, self._source(builder, linear), span)
-        stored = self._stored(builder, linear)
         if linear.name in self.higher:
+            span = spans_of(linear)[0]
+            shares, largest = _share_tokens(builder, linear.source, span)
             # The few rows of a head cost what reading their weights costs: both parts in one product read them once.
             write = _stacked if linear.flat and span.zero == MIDDLE else _two_products
-            product = write(builder, shares, stored, span, linear.output)
+            product = write(builder, shares, self._stored(builder, linear, treated=False), span, linear.output)
+            finish(builder, "Mul", [product, largest], linear)
+            return
+        treatment = self.weights.treatment(linear)
+        span = spans_of(linear)[treatment.rounding if treatment else 0]
+        source = linear.source
+        if treatment and treatment.multiplies:
+            factors = builder.constant(f"{linear.name}.factors", treatment.factors)
+            source = builder.node("Mul", [source, factors], f"{linear.name}.treated")
+        shares, largest = _share_tokens(builder, source, span)
+        stored = self._stored(builder, linear)
+        product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
+        if treatment and len(treatment.apart):
+            scaled = builder.node("Mul", [product, largest], f"{linear.output}.scaled")
+            finish(builder, "Add", [scaled, _apart(builder, linear, treatment.apart)], linear)
         else:
-            product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
-        finish(builder, "Mul", [product, largest], linear)
-
-    def _source(self, builder: GraphBuilder, linear: Linear) -> str:
-        """Name the activations to round: those that come in, their outlier channels divided."""
-        by = self.weights.divisors(linear)
-        if by is None:
-            return linear.source
-        return builder.node(
-            "Mul", [linear.source, builder.constant(f"{linear.name}.factors", 1 / by)], f"{linear.name}.divided"
-        )
+            finish(builder, "Mul", [product, largest], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up in 8 bits, and scale them."""
@@ -165,10 +173,10 @@ class Int8Emitter:
         builder.node("Mul", [as_float, scales], f"{linear.name}.float")
         finish(builder, "MatMul", [linear.source, f"{linear.name}.float"], linear)
 
-    def _stored(self, builder: GraphBuilder, linear: Linear) -> tuple[str, str]:
+    def _stored(self, builder: GraphBuilder, linear: Linear, *, treated: bool = True) -> tuple[str, str]:
         """Name the weights, (inputs, outputs) in 8 bits, and their scales."""
         if linear.table is None:
-            made = self.weights.linear(linear)
+            made = self.weights.linear(linear, treated=treated)
             return (
                 builder.constant(f"{linear.name}.int8", made.values),
                 builder.constant(f"{linear.name}.scales", made.scales),
@@ -184,6 +192,16 @@ def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> 
     largest = builder.reduce_max(sized, f"{source}.reached")
     largest = builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{source}.largest")
     return builder.node("Div", [source, largest], f"{source}.shares"), largest
+
+
+def _apart(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64]) -> str:
+    """Multiply a few channels with their rows of the weights in float32; the rows are stored in 16 bits."""
+    name = f"{linear.name}.apart"
+    picked = builder.node(
+        "Gather", [linear.source, builder.constant(f"{name}.channels", channels)], f"{name}.picked", axis=-1
+    )
+    rows = half_stored(builder, name, np.ascontiguousarray(linear.weights[channels]))
+    return builder.node("MatMul", [picked, rows], f"{name}.product")
 
 
 def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, and the weights with theirs
