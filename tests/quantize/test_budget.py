@@ -61,3 +61,26 @@ def test_the_sentence_tells_both_numbers():
 
 def test_every_limit_has_its_own_name():
     assert [dataclasses.asdict(row)["name"] for row in LIMITS.values()] == list(LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("figures", "shares"),
+    [
+        ({}, {}),
+        ({"top1": 0.98, "flips": 0.005, "kl": 0.5}, {}),
+        ({"top1": 0.96}, {"mlm": 0.25}),  # twice the changed answers: four times the squared noise
+        ({"flips": 0.01}, {"nsp": 0.25}),
+        ({"kl": 2.0}, {"mlm": 0.5}),
+        ({"top1": 0.96, "kl": 10.0}, {"mlm": 0.1}),
+        ({"top1": 0.97, "flips": 0.02, "cosine": 0.96}, {"mlm": 4 / 9, "nsp": 1 / 16, "hidden": 0.25}),
+        ({"kl": float("nan")}, {"mlm": 0}),
+    ],
+)
+def test_the_share_of_kl_that_may_stay_follows_from_the_worst_breach(figures, shares):
+    found = parse_budget("top1=0.98,nsp=0.005,kl=1,cosine=0.99").shares(fidelity(**figures))
+    assert found == pytest.approx(shares)
+
+
+def test_a_bound_that_nothing_reaches_leaves_no_kl():
+    assert parse_budget("top1=1").shares(fidelity(top1=0.99)) == {"mlm": 0}
+    assert parse_budget("top1=0.98").shares(SimpleNamespace(mlm=None, nsp=None, hidden=None)) == {}

@@ -97,9 +97,7 @@ def test_what_is_taken_out_is_multiplied_in_float(opset):
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         for name, shape in (("x", [2, 150, 128]), ("y", [2, 150, 32]))
     )
-    model = builder.model(
-        onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [found]), ir_version=8)
-    )
+    model = builder.model(onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [found]), ir_version=8))
     answer = session(model).run(["y"], {"x": rows})[0]
     scaled = rounded(rows * treatment.factors, SYMMETRIC) @ fitted.linear(layer).dequantize()
     apart = rows[..., treatment.apart] @ weights[treatment.apart]

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.quantize.budget import Budget
 from bertport.quantize.plot import bars
 from bertport.quantize.sensitivity import Layers, damage, rank, search
 
@@ -61,31 +60,34 @@ costs = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(1e-4, 1), min_siz
 
 
 @given(costs, st.floats(0, 4))
-def test_what_is_found_holds_the_budget(chosen, bound):
-    budget = Budget(bounds={"kl": bound})
+def test_what_is_found_is_enough(chosen, bound):
     measure = world(chosen)
-    if not budget.broken(measure(frozenset())):
-        return  # the plain recipe holds: there is no search
-    found = search(table(chosen, dict.fromkeys(chosen, 1.0)), budget, measure, progress=silent)
+    if damage(measure(frozenset())) <= bound:
+        return  # the plain recipe is enough: there is no search
+    enough = lambda found: damage(found) <= bound  # noqa: E731
+    found = search(table(chosen, dict.fromkeys(chosen, 1.0)), enough, measure, progress=silent)
     assert found.held  # all in higher precision costs nothing here
-    assert not budget.broken(measure(found.higher))
+    assert damage(measure(found.higher)) <= bound
     # Each layer kept is needed: these few are all tried again.
     if len(found.higher) <= 6:
-        assert all(len(found.higher) == 1 or budget.broken(measure(found.higher - {name})) for name in found.higher)
+        assert all(len(found.higher) == 1 or damage(measure(found.higher - {name})) > bound for name in found.higher)
 
 
 def test_a_search_that_finds_nothing_says_how_near_it_came():
     measure = lambda higher: world({"a": 1.0})(frozenset())  # noqa: E731, ARG005 — nothing helps
-    found = search(table({"a": 1.0}, {"a": 1.0}), Budget(bounds={"kl": 0.5}), measure, progress=silent)
+    found = search(table({"a": 1.0}, {"a": 1.0}), lambda found: damage(found) <= 0.5, measure, progress=silent)
     assert not found.held
     assert found.nearest.mlm.kl.value == 1.0
 
 
-def test_damage_adds_the_heads_up():
+def test_damage_is_that_of_the_head_asked_for_or_of_the_first_that_there_is():
     value = lambda number: SimpleNamespace(kl=SimpleNamespace(value=number))  # noqa: E731
-    assert damage(SimpleNamespace(mlm=value(0.25), nsp=value(0.5), hidden=None)) == 0.75
-    hidden = SimpleNamespace(cosine=SimpleNamespace(value=0.75))
-    assert damage(SimpleNamespace(mlm=None, nsp=None, hidden=hidden)) == 0.25
+    both = SimpleNamespace(mlm=value(0.25), nsp=value(0.5), hidden=SimpleNamespace(cosine=SimpleNamespace(value=0.75)))
+    assert damage(both) == damage(both, "mlm") == 0.25
+    assert damage(both, "nsp") == 0.5
+    assert damage(both, "hidden") == 0.25
+    assert damage(SimpleNamespace(mlm=None, nsp=value(0.5), hidden=None)) == 0.5
+    assert damage(SimpleNamespace(mlm=None, nsp=None, hidden=both.hidden)) == 0.25
 
 
 def test_the_plot_is_well_formed_and_shows_every_layer():

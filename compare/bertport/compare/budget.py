@@ -30,6 +30,8 @@ class Limit:
     """How a report prints it."""
     fine: str
     """How it is printed where a variant is refused for it."""
+    counts: bool
+    """Whether it is a share of answers that change or stay, and not a distance."""
 
     def holds(self, value: float, bound: float) -> bool:
         """Tell whether a value keeps to a bound, itself included; what is not a number keeps to none."""
@@ -51,6 +53,7 @@ LIMITS: dict[str, Limit] = {
             at_least=True,
             form=".1%",
             fine=".2%",
+            counts=True,
         ),
         Limit(
             name="nsp",
@@ -59,6 +62,7 @@ LIMITS: dict[str, Limit] = {
             at_least=False,
             form=".2%",
             fine=".2%",
+            counts=True,
         ),
         Limit(
             name="kl",
@@ -67,6 +71,7 @@ LIMITS: dict[str, Limit] = {
             at_least=False,
             form=".4f",
             fine=".5f",
+            counts=False,
         ),
         Limit(
             name="cosine",
@@ -75,6 +80,7 @@ LIMITS: dict[str, Limit] = {
             at_least=True,
             form=".4f",
             fine=".5f",
+            counts=False,
         ),
     )
 }

@@ -42,6 +42,27 @@ class Budget:
                 sentences.append(limit.breach(value, bound, limit.fine))
         return tuple(sentences)
 
+    def shares(self, found: Fidelity) -> dict[str, float]:
+        """Give the share of its distance from fp32 that each head may keep, about, if broken bounds are to hold.
+
+        Answers change where the rounding noise exceeds the lead of the best one, so their share grows with the noise,
+        and KL with its square.
+
+        Returns:
+            By name of the head, `mlm`, `nsp` or `hidden`; only those of which a bound is broken.
+        """
+        shares: dict[str, float] = {}
+        for name, bound in self.bounds.items():
+            limit = LIMITS[name]
+            head, figure = limit.path
+            measured = getattr(found, head)
+            if measured is None or limit.holds(value := getattr(measured, figure).value, bound):
+                continue
+            allowed, reached = (1 - bound, 1 - value) if limit.at_least else (bound, value)
+            share = max(0.0, allowed / reached) ** (2 if limit.counts else 1)
+            shares[head] = min(share, shares.get(head, 1.0))
+        return shares
+
 
 def parse_budget(text: str) -> Budget:
     """Read a budget such as `top1=0.98,nsp=0.005`, or `none`.

@@ -77,7 +77,7 @@ class FittedWeights(WeightCache):
         takes_out: Whether the largest of them may be taken out.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — what is known and what is wanted
         self,
         *,
         saturating: bool,
@@ -122,14 +122,14 @@ class FittedWeights(WeightCache):
         if linear.table is not None or found is None:
             return super().linear(linear)
         treatment = self.treatment(linear) if treated else None
-        by = None if treatment is None or not treatment.multiplies else treatment.inverse
-        # Without a treatment of its own, a layer's weights are those for activations as they are.
-        key = linear.name if by is None else f"{linear.name}.treated"
+        if treatment is not None and not treatment.multiplies:
+            treatment = None
+        key = f"{linear.name}.treated" if treatment else linear.name
         if key not in self._made:
             weights, gram = linear.weights, found.gram.astype(np.float64)
-            if by is not None:
+            if treatment:
                 factors = treatment.factors.astype(np.float64)
-                weights, gram = weights * by[:, None], gram * np.outer(factors, factors)
+                weights, gram = weights * treatment.inverse[:, None], gram * np.outer(factors, factors)
             self._made[key] = self._round(weights, gram, found.count)
         return self._made[key]
 

@@ -92,7 +92,7 @@ class WeightCache:
         self._made: dict[str, Quantized] = {}
 
     def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:  # noqa: ARG002 — for those that fit
-        """Give a linear layer's weights, for activations as they are treated; a tied decoder's are those of its table."""
+        """Give a linear layer's weights, for activations as they are treated; a tied decoder's are its table's."""
         if linear.table:
             return self.table(linear.table)
         return self._get(linear.name, linear.weights, self._method)

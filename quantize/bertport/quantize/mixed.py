@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from bertport.quantize.evaluation import Evaluation, evaluate, read_evaluation
 from bertport.quantize.layer_times import linears, saved_milliseconds
 from bertport.quantize.recipes import searchable
-from bertport.quantize.sensitivity import Layers, rank, search
+from bertport.quantize.sensitivity import Layers, damage, rank, search
 from bertport.quantize.target import saturates
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.machine import INSTRUCTION_SETS, cpu
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from bertport.compare.graph import Graph
     from bertport.compare.results import Fidelity
@@ -30,10 +31,13 @@ __all__ = ["Bench", "Held", "hold_budget", "rank_layers"]
 
 RANKING = {"positions": 400, "pairs": 60}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""
-SEARCHING = {"positions": 2000, "pairs": 200}
-"""Samples behind each combination of the search: agreement to about half a per cent."""
-MORE = 4
-"""Layers that are added, one at a time, when what held on the text of the search breaks on held-out text."""
+SEARCHING = {"positions": 1000, "pairs": 200}
+"""Samples behind each combination of the search: KL to about a twentieth of itself."""
+AIMS = 4
+"""Searches, each of which aims lower, while what they find breaks the budget on held-out text; then all layers are
+left in higher precision."""
+STEP = 0.9
+"""The share of KL that a further search aims at, at most: what little is missing may be the noise of either text."""
 STABILITY = 32
 """Texts of each kind on which the effect of batch mates and padding is measured."""
 
@@ -90,6 +94,8 @@ class Held:
 def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) -> Held:
     """Find the graph of a recipe that holds a budget: the plain one, or one with layers in higher precision.
 
+    The held-out text decides, and tells how far KL must fall; the text for searching, by which layers that is had.
+
     Raises:
         ValidationError: when none does; the message tells how near the nearest came.
     """
@@ -101,22 +107,37 @@ def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) 
     # Two products in 8 bits are faster than one in float32 only where one is more than twice as fast: not on AVX2.
     halfway = recipe.halfway and not saturates(INSTRUCTION_SETS.get(cpu().instruction_set))
     levels = [dataclasses.replace(request, in_float=level) for level in ((False, True) if halfway else (True,))]
-    layers = rank_layers(bench, recipe, levels[0])
+    broken = budget.shares(accuracy)
+    layers = rank_layers(bench, recipe, levels[0], head=min(broken, key=lambda head: broken[head]))
     samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **SEARCHING)
+    plain = bench.accuracy(recipe, request, samples)
     for level in levels:
-        found = search(layers, budget, partial(_with_higher, bench, recipe, level, samples), progress=bench.progress)
-        accuracy = found.nearest
-        if not found.held:
-            continue
-        left = [row.name for row in layers.rows if row.name not in found.higher]
-        for extra in range(MORE + 1):
-            request = dataclasses.replace(level, higher=found.higher | frozenset(left[:extra]))
+        measure = cache(partial(_with_higher, bench, recipe, level, samples))
+        most = {head: damage(plain, head) * share for head, share in broken.items()}
+        for remaining in reversed(range(AIMS + 1)):
+            enough = partial(_within, most) if remaining else _never
+            found = search(layers, enough, measure, progress=bench.progress)
+            request = dataclasses.replace(level, higher=found.higher)
             accuracy = bench.accuracy(recipe, request, bench.evaluation, stability=STABILITY)
             if not budget.broken(accuracy):
                 return Held(request=request, accuracy=accuracy, layers=layers)
+            if not found.held:  # with all layers in this precision
+                break
+            for head, share in budget.shares(accuracy).items():
+                most[head] = damage(found.nearest, head) * min(share, STEP)
     raise _broken(
         recipe, budget, accuracy, "with as many layers in higher precision as were tried: choose another recipe"
     )
+
+
+def _within(most: Mapping[str, float], found: Fidelity) -> bool:
+    """Tell whether no head is farther from fp32 than it may be."""
+    return all(damage(found, head) <= bound for head, bound in most.items())
+
+
+def _never(found: Fidelity) -> bool:  # noqa: ARG001 — as `_within`
+    """Tell of whatever was measured that it is not enough."""
+    return False
 
 
 def _with_higher(
@@ -125,8 +146,15 @@ def _with_higher(
     return bench.accuracy(recipe, dataclasses.replace(request, higher=higher), samples)
 
 
-def rank_layers(bench: Bench, recipe: Recipe, request: Request) -> Layers:
-    """Make the table of a recipe's layers, on the text for searching."""
+def rank_layers(bench: Bench, recipe: Recipe, request: Request, *, head: str | None = None) -> Layers:
+    """Make the table of a recipe's layers, on the text for searching.
+
+    Args:
+        bench: What graphs are measured with.
+        recipe: The recipe.
+        request: What its graphs are made from.
+        head: Whose KL ranks them, as in `damage`.
+    """
     samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **RANKING)
     layers = linears(recipe.source(request))
     emitter = recipe.emitter
@@ -139,6 +167,7 @@ def rank_layers(bench: Bench, recipe: Recipe, request: Request) -> Layers:
             layers, lambda higher: emitter(dataclasses.replace(request, higher=higher)), progress=bench.progress
         ),
         lambda higher: bench.accuracy(recipe, dataclasses.replace(request, higher=higher), samples),
+        cost=partial(damage, head=head),
         text=samples.to_json(),
         machine=cpu().instruction_set,
         progress=bench.progress,

@@ -105,7 +105,7 @@ def treat(
 
     def best_of(candidates: Iterable[Array]) -> tuple[float, Treatment]:
         """Give the least squared error of the product, and the treatment that leaves it."""
-        found = []
+        found: list[tuple[float, int, Treatment]] = []
         for factors in candidates:
             plain = Treatment(factors=factors)
             scaled, matrix = rows * factors, weights * plain.inverse[:, None]

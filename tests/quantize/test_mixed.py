@@ -1,0 +1,107 @@
+"""Holding a budget, on made-up layers: held-out text decides, and the search aims lower until it agrees."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from bertport.quantize import mixed
+from bertport.quantize.budget import Budget
+from bertport.quantize.mixed import hold_budget
+from bertport.quantize.sensitivity import rank
+from bertport.runtime.errors import ValidationError
+
+COSTS = {"a": 0.4, "b": 0.2, "c": 0.2, "d": 0.1, "e": 0.06, "f": 0.04}
+FLOOR = 0.1
+"""KL that no layer's higher precision takes away."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    higher: frozenset = frozenset()
+    in_float: bool = False
+
+
+class World:
+    """What stands in for graphs and texts: KL on held-out text is `harder` times what it is on the other."""
+
+    def __init__(self, harder):
+        self.harder, self.held_out = harder, []
+        self.bundle = self.calibration = None
+        self.evaluation = "held-out"
+
+    def progress(self, *_):
+        pass
+
+    def accuracy(self, recipe, request, samples, *, stability=0):  # noqa: ARG002 — the signature of a Bench
+        kl = FLOOR + sum(cost for name, cost in COSTS.items() if name not in request.higher)
+        if samples == self.evaluation:
+            kl *= self.harder
+            self.held_out.append(request.higher)
+        value = SimpleNamespace(value=kl)
+        # NSP's KL has nothing to do with the layers.
+        return SimpleNamespace(
+            mlm=SimpleNamespace(kl=value), nsp=SimpleNamespace(kl=SimpleNamespace(value=3.0)), hidden=None
+        )
+
+
+@pytest.fixture(autouse=True)
+def _made_up(monkeypatch):
+    def table(bench, recipe, request, *, head):  # noqa: ARG001 — the signature of `rank_layers`
+        measure = lambda higher: bench.accuracy(recipe, Asked(higher), "calibration")  # noqa: E731
+        assert head == "mlm"
+        shapes = dict.fromkeys(COSTS, (4, 4))
+        ones = dict.fromkeys(COSTS, 1.0)
+        return rank(shapes, ones, measure, text={}, machine="here", progress=bench.progress)
+
+    monkeypatch.setattr(mixed, "rank_layers", table)
+    monkeypatch.setattr(mixed, "read_evaluation", lambda *_, **__: "calibration")
+
+
+RECIPE = SimpleNamespace(name="made-up", emitter=object(), halfway=False)
+
+
+def held(harder, bound):
+    world = World(harder)
+    return hold_budget(world, RECIPE, Asked(), Budget(bounds={"kl": bound})), world
+
+
+def test_what_holds_plainly_is_not_searched():
+    found, world = held(1, 1.2)
+    assert found.request.higher == frozenset()
+    assert found.layers is None
+    assert world.held_out == [frozenset()]
+
+
+@pytest.mark.parametrize("harder", [0.5, 1, 1.3, 3])
+def test_the_aim_follows_from_the_breach_whatever_the_text_of_the_search(harder):
+    """Where both texts tell the same of the layers, one search suffices, however hard either is."""
+    found, world = held(harder, 0.75 * harder)
+    assert found.request.higher == {"a"}
+    assert len(world.held_out) == 2
+
+
+def test_where_held_out_text_disagrees_the_search_aims_lower(monkeypatch):
+    """Layer `a` does harm on the text of the search alone."""
+    before = World.accuracy
+
+    def accuracy(self, recipe, request, samples, *, stability=0):
+        if samples == self.evaluation and "a" in request.higher:
+            request = Asked(request.higher - {"a"})
+        return before(self, recipe, request, samples, stability=stability)
+
+    monkeypatch.setattr(World, "accuracy", accuracy)
+    found, world = held(1, 0.85)
+    assert found.accuracy.mlm.kl.value <= 0.85
+    assert len(world.held_out) > 2
+    assert len(found.request.higher) < len(COSTS)
+
+
+def test_what_only_all_layers_hold_is_found():
+    found, _ = held(1, FLOOR * 1.01)
+    assert found.request.higher == set(COSTS)
+
+
+def test_what_nothing_holds_is_refused():
+    with pytest.raises(ValidationError, match=r"KL divergence is 0\.10000, at most 0\.05000 was asked"):
+        held(1, FLOOR / 2)
