@@ -83,4 +83,5 @@ def test_the_share_of_kl_that_may_stay_follows_from_the_worst_breach(figures, sh
 
 def test_a_bound_that_nothing_reaches_leaves_no_kl():
     assert parse_budget("top1=1").shares(fidelity(top1=0.99)) == {"mlm": 0}
+    assert parse_budget("top1=98").shares(fidelity(top1=1.0)) == {"mlm": 0}
     assert parse_budget("top1=0.98").shares(SimpleNamespace(mlm=None, nsp=None, hidden=None)) == {}

@@ -59,11 +59,12 @@ def _made_up(monkeypatch):
 
 
 RECIPE = SimpleNamespace(name="made-up", emitter=object(), halfway=False)
+HALFWAY = SimpleNamespace(name="made-up", emitter=object(), halfway=True)
 
 
-def held(harder, bound):
+def held(harder, bound, recipe=RECIPE):
     world = World(harder)
-    return hold_budget(world, RECIPE, Asked(), Budget(bounds={"kl": bound})), world
+    return hold_budget(world, recipe, Asked(), Budget(bounds={"kl": bound})), world
 
 
 def test_what_holds_plainly_is_not_searched():
@@ -105,3 +106,40 @@ def test_what_only_all_layers_hold_is_found():
 def test_what_nothing_holds_is_refused():
     with pytest.raises(ValidationError, match=r"KL divergence is 0\.10000, at most 0\.05000 was asked"):
         held(1, FLOOR / 2)
+
+
+def test_what_16_bits_do_not_hold_float32_does(monkeypatch):
+    """In 16 bits, the first step, a layer keeps half of what it costs."""
+    before = World.accuracy
+
+    def accuracy(self, recipe, request, samples, *, stability=0):
+        found = before(self, recipe, request, samples, stability=stability)
+        if not request.in_float:
+            half = sum(COSTS[name] for name in request.higher) / 2
+            found.mlm.kl.value += half * (self.harder if samples == self.evaluation else 1)
+        return found
+
+    monkeypatch.setattr(World, "accuracy", accuracy)
+    monkeypatch.setattr(mixed, "saturates", lambda _: False)
+    found, _ = held(1, 0.7, HALFWAY)
+    assert not found.request.in_float
+    found, world = held(1, 0.5, HALFWAY)
+    assert found.request.in_float
+    assert found.request.higher < set(COSTS)
+    assert frozenset(COSTS) in world.held_out, "all layers in 16 bits came first"
+
+
+def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
+    """The text of the search has a floor under which nothing goes, held-out text has none."""
+    before = World.accuracy
+
+    def accuracy(self, recipe, request, samples, *, stability=0):
+        found = before(self, recipe, request, samples, stability=stability)
+        if samples == self.evaluation:
+            found.mlm.kl.value -= FLOOR
+        return found
+
+    monkeypatch.setattr(World, "accuracy", accuracy)
+    found, _ = held(1, 0.07)
+    assert found.accuracy.mlm.kl.value <= 0.07
+    assert len(found.request.higher) < len(COSTS)

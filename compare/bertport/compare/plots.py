@@ -255,7 +255,7 @@ def _layers(label: str, variant: str, table: Mapping[str, Any]) -> Plot | None:
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=9)
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel("KL that leaving the layer in higher precision takes away, nats")
+    axes.set_xlabel("KL that the layer costs when it alone is in low precision, nats")
     return Plot(
         section="sensitivity",
         title=f"{label}: {variant}",

@@ -179,7 +179,7 @@ def _sensitivity(document: Mapping[str, Any]) -> list[Section]:
             tables.append(
                 Table(
                     title=f"{bundle['label']}: {variant}",
-                    caption=f"KL (nats) that leaving a layer in higher precision takes away, of {found['damage']:.5f} "
+                    caption=f"KL (nats) that a layer costs when it alone is in low precision, of {found['damage']:.5f} "
                     "with every layer in low precision, and the milliseconds that low precision saves in it, as "
                     f"measured when the variant was made ({found['machine']}).",
                     head=("layer", "KL, nats", "saved, ms", "in higher precision"),

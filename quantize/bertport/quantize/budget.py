@@ -59,7 +59,8 @@ class Budget:
             if measured is None or limit.holds(value := getattr(measured, figure).value, bound):
                 continue
             allowed, reached = (1 - bound, 1 - value) if limit.at_least else (bound, value)
-            share = max(0.0, allowed / reached) ** (2 if limit.counts else 1)
+            # A bound that nothing can hold, and a figure that is no number, leave nothing.
+            share = max(0.0, allowed / reached) ** (2 if limit.counts else 1) if allowed > 0 else 0.0
             shares[head] = min(share, shares.get(head, 1.0))
         return shares
 

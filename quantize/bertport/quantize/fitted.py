@@ -128,8 +128,9 @@ class FittedWeights(WeightCache):
         if key not in self._made:
             weights, gram = linear.weights, found.gram.astype(np.float64)
             if treatment:
-                factors = treatment.factors.astype(np.float64)
-                weights, gram = weights * treatment.inverse[:, None], gram * np.outer(factors, factors)
+                weights = weights * treatment.inverse[:, None]
+                gram *= treatment.factors[:, None]
+                gram *= treatment.factors
             self._made[key] = self._round(weights, gram, found.count)
         return self._made[key]
 

@@ -3,7 +3,7 @@
 Per linear layer, with x of shape (..., inputs) and one maximum per token:
 
     m = max(|x|)            or, after GELU, max(x), which is the only side that needs room
-    q = round(x / m * 127) + 128          unsigned 8 bits; after GELU round(x / m * 239) + 16
+    q = round(x / m * 127) + 128          unsigned 8 bits; after GELU round(x / m * 239) + 16, or 231 and 24
     y = (q - 128) @ W_int8, times the constant scales, times m
 
 Channels that are taken out (outliers.py) count as 0 above; y gets their product in float32.

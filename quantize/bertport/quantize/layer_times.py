@@ -69,23 +69,27 @@ def saved_milliseconds(
         Milliseconds saved by the lower precision, by the layer's name; negative where the higher is faster.
     """
     by_kind: dict[tuple[object, ...], float] = {}
+    saved = {}
     for done, layer in enumerate(layers, 1):
-        if _kind(layer) not in by_kind:
-            by_kind[_kind(layer)] = _saved(layer, emitter)
+        kind = _kind(layer, emitter(frozenset()))
+        if kind not in by_kind:
+            by_kind[kind] = _saved(layer, emitter)
+        saved[layer.name] = by_kind[kind]
         progress("timing layers", done, len(layers))
-    return {layer.name: by_kind[_kind(layer)] for layer in layers}
+    return saved
 
 
-def _kind(layer: Linear) -> tuple[object, ...]:
-    """Give what tells layers apart that take different times."""
-    return layer.weights.shape, layer.gelu, layer.flat
+def _kind(layer: Linear, emitter: Emitter) -> tuple[object, ...]:
+    """Give what tells layers apart that take different times: shapes, and operators, as some treat outlier channels."""
+    operators = tuple(node.op_type for node in _alone(layer, emitter).graph.node)
+    return layer.weights.shape, layer.gelu, layer.flat, operators
 
 
 def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter]) -> float:
     rows = [PICKED] if layer.flat else [1, TOKENS]
     given = {layer.source: np.random.default_rng(0).standard_normal((*rows, len(layer.weights)), dtype=np.float32)}
     emitters = [emitter(frozenset({layer.name})), emitter(frozenset())]
-    sessions = [_session(_alone(layer, emitter)) for emitter in emitters]
+    sessions = [_session(_alone(layer, emitter).SerializeToString()) for emitter in emitters]
     times: list[list[float]] = [[], []]
     with machine_lock():
         for _ in range(ROUNDS + 1):
@@ -98,7 +102,7 @@ def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter]) -> float
     return higher - lower
 
 
-def _alone(layer: Linear, emitter: Emitter) -> bytes:
+def _alone(layer: Linear, emitter: Emitter) -> onnx.ModelProto:
     """Give a graph of this layer only, without its bias."""
     import dataclasses
 
@@ -111,8 +115,7 @@ def _alone(layer: Linear, emitter: Emitter) -> bytes:
     given = helper.make_tensor_value_info(layer.source, TensorProto.FLOAT, [*rows, inputs])
     found = helper.make_tensor_value_info(layer.output, TensorProto.FLOAT, [*rows, outputs])
     frame = helper.make_model(helper.make_graph([], layer.name, [given], [found]), ir_version=8)
-    serialized: bytes = builder.model(frame).SerializeToString()
-    return serialized
+    return builder.model(frame)
 
 
 def _session(graph: bytes) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed

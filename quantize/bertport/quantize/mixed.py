@@ -38,6 +38,10 @@ AIMS = 4
 left in higher precision."""
 STEP = 0.9
 """The share of KL that a further search aims at, at most: what little is missing may be the noise of either text."""
+REACHABLE = 0.1
+"""The share of what higher precision takes away in all layers together that the first search leaves at least, and each
+further one half of it: near the end each further layer buys next to nothing."""
+HEADS = ("mlm", "nsp", "hidden")
 STABILITY = 32
 """Texts of each kind on which the effect of batch mates and padding is measured."""
 
@@ -111,20 +115,27 @@ def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) 
     layers = rank_layers(bench, recipe, levels[0], head=min(broken, key=lambda head: broken[head]))
     samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **SEARCHING)
     plain = bench.accuracy(recipe, request, samples)
+    every = frozenset(row.name for row in layers.rows)
     for level in levels:
         measure = cache(partial(_with_higher, bench, recipe, level, samples))
+        # What remains with all layers in this precision is beyond any search.
+        floor = {head: damage(measure(every), head) for head in HEADS if getattr(plain, head)}
         most = {head: damage(plain, head) * share for head, share in broken.items()}
-        for remaining in reversed(range(AIMS + 1)):
-            enough = partial(_within, most) if remaining else _never
-            found = search(layers, enough, measure, progress=bench.progress)
-            request = dataclasses.replace(level, higher=found.higher)
+        tried: list[frozenset[str]] = []
+        while every not in tried:
+            left = REACHABLE / 2 ** len(tried)
+            aims = {
+                head: max(bound, floor[head] + left * (damage(plain, head) - floor[head]))
+                for head, bound in most.items()
+            }
+            found = search(layers, partial(_within, aims), measure, progress=bench.progress)
+            tried.append(found.higher if len(tried) < AIMS and found.higher not in tried else every)
+            request = dataclasses.replace(level, higher=tried[-1])
             accuracy = bench.accuracy(recipe, request, bench.evaluation, stability=STABILITY)
             if not budget.broken(accuracy):
                 return Held(request=request, accuracy=accuracy, layers=layers)
-            if not found.held:  # with all layers in this precision
-                break
             for head, share in budget.shares(accuracy).items():
-                most[head] = damage(found.nearest, head) * min(share, STEP)
+                most[head] = damage(measure(tried[-1]), head) * min(share, STEP)
     raise _broken(
         recipe, budget, accuracy, "with as many layers in higher precision as were tried: choose another recipe"
     )
@@ -133,11 +144,6 @@ def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) 
 def _within(most: Mapping[str, float], found: Fidelity) -> bool:
     """Tell whether no head is farther from fp32 than it may be."""
     return all(damage(found, head) <= bound for head, bound in most.items())
-
-
-def _never(found: Fidelity) -> bool:  # noqa: ARG001 — as `_within`
-    """Tell of whatever was measured that it is not enough."""
-    return False
 
 
 def _with_higher(
@@ -167,7 +173,7 @@ def rank_layers(bench: Bench, recipe: Recipe, request: Request, *, head: str | N
             layers, lambda higher: emitter(dataclasses.replace(request, higher=higher)), progress=bench.progress
         ),
         lambda higher: bench.accuracy(recipe, dataclasses.replace(request, higher=higher), samples),
-        cost=partial(damage, head=head),
+        head=head,
         text=samples.to_json(),
         machine=cpu().instruction_set,
         progress=bench.progress,

@@ -43,6 +43,8 @@ FEWER_THRESHOLDS = (0.8, 0.95)
 """Those that are tried where the largest channels are gone already."""
 STRENGTHS = (0.5, 1.0)
 """Powers of how far above: 1 brings a channel down to the threshold."""
+FURTHEST = 1e4
+"""What a channel is divided by at most."""
 APART = (8, 16, 32)
 """How many channels are taken out."""
 SPARSE = 16
@@ -101,7 +103,9 @@ def treat(
         The treatment; its factors are all 1 where no remedy is worth its cost.
     """
     ways = tuple(roundings)
-    rows, largest = activations.rows, np.maximum(activations.largest, np.finfo(np.float32).tiny)
+    # Where most channels are dead, so is the one at a threshold: no factor may come out as 0.
+    least = max(activations.largest.max() / FURTHEST, np.finfo(np.float32).tiny)
+    rows, largest = activations.rows, np.maximum(activations.largest, np.float32(least))
 
     def best_of(candidates: Iterable[Array]) -> tuple[float, Treatment]:
         """Give the least squared error of the product, and the treatment that leaves it."""
@@ -113,7 +117,9 @@ def treat(
             for way, rounding in enumerate(ways):
                 of_rows = np.square((rounding(scaled) - scaled) @ matrix).sum()
                 error = float(of_rows + AFTER_COMPENSATION * of_weights)
-                found.append((error, len(found), Treatment(factors=factors, rounding=way)))
+                found.append(
+                    (error if np.isfinite(error) else np.inf, len(found), Treatment(factors=factors, rounding=way))
+                )
         least, _, treatment = min(found, key=lambda each: each[:2])
         return least, treatment
 

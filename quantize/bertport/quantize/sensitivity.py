@@ -62,6 +62,8 @@ class Layers:
     """What KL was measured on."""
     machine: str
     """The instruction set that times were measured with."""
+    head: str | None = None
+    """Whose KL ranks the layers; None for the first that the model has."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the table as JSON values."""
@@ -71,7 +73,8 @@ class Layers:
     def from_json(cls, value: dict[str, Any]) -> Layers:
         """Read what `to_json` gave."""
         rows = tuple(Layer(**row) for row in value["rows"])
-        return cls(damage=value["damage"], rows=rows, text=value["text"], machine=value["machine"])
+        kept = {key: value[key] for key in ("damage", "text", "machine", "head") if key in value}
+        return cls(rows=rows, **kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
     saved_ms: Mapping[str, float],
     measure: Measure,
     *,
-    cost: Callable[[Fidelity], float] = damage,
+    head: str | None = None,
     text: dict[str, Any],
     machine: str,
     progress: Progress,
@@ -118,20 +121,20 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
         shapes: Inputs and outputs of each layer, by name.
         saved_ms: Milliseconds that 8 bits save in each.
         measure: Measures the graph with some layers in higher precision.
-        cost: What counts of what is measured.
+        head: Whose KL counts, as in `damage`.
         text: What it measures on.
         machine: The instruction set of this machine.
         progress: Told of what is done and of how much.
     """
-    everything = cost(measure(frozenset()))
-    nothing = cost(measure(frozenset(shapes)))
+    everything = damage(measure(frozenset()), head)
+    nothing = damage(measure(frozenset(shapes)), head)
     rows = []
     for done, (name, (inputs, outputs)) in enumerate(shapes.items(), 1):
-        alone = cost(measure(frozenset(shapes) - {name}))
+        alone = damage(measure(frozenset(shapes) - {name}), head)
         rows.append(Layer(name=name, inputs=inputs, outputs=outputs, damage=alone - nothing, saved_ms=saved_ms[name]))
         progress("one layer at a time in 8 bits", done, len(shapes))
     ranked = tuple(sorted(rows, key=lambda row: row.priority, reverse=True))
-    return Layers(damage=everything, rows=ranked, text=text, machine=machine)
+    return Layers(damage=everything, rows=ranked, text=text, machine=machine, head=head)
 
 
 def search(layers: Layers, enough: Callable[[Fidelity], bool], measure: Measure, *, progress: Progress) -> Search:
