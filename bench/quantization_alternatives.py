@@ -82,14 +82,6 @@ class Unsigned(Int8Emitter):
         finish(builder, "Mul", [product, largest], linear)
 
 
-class CompensatedOnly(FittedWeights):
-    """Rounding with compensation; no channel is divided or taken out."""
-
-    def treatment(self, linear: Linear) -> None:  # noqa: ARG002 — that of the base
-        """Do nothing."""
-        return
-
-
 class TreatedOnly(FittedWeights):
     """Outlier channels divided or taken out; weights rounded to the nearest."""
 
@@ -97,17 +89,9 @@ class TreatedOnly(FittedWeights):
         return self._method(weights)
 
 
-def _fitted(
-    kind: type[FittedWeights], *, saturating: bool, takes_out: bool = True
-) -> Callable[[Material], onnx.ModelProto]:
+def _fitted(kind: type[FittedWeights], **how: bool) -> Callable[[Material], onnx.ModelProto]:
     def make(given: Material) -> onnx.ModelProto:
-        weights = kind(
-            saturating=saturating,
-            layers=linears(given.fused),
-            activations=given.activations,
-            text={},
-            takes_out=takes_out,
-        )
+        weights = kind(layers=linears(given.fused), activations=given.activations, text={}, **how)
         return rewrite(given.fused, Int8Emitter(weights=weights))
 
     return make
@@ -201,7 +185,7 @@ ALTERNATIVES = {
         Alternative(
             name="compensated alone",
             what="no channel divided or taken out",
-            make=_fitted(CompensatedOnly, saturating=True),
+            make=_fitted(FittedWeights, saturating=True, treats=False),
             timed=False,
         ),
         Alternative(

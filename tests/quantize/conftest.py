@@ -95,3 +95,18 @@ def cosine(one, two):
     """The cosine of each row of two outputs."""
     one, two = one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1])
     return (one * two).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(two, axis=-1)
+
+
+def gathered(rows):
+    """What `collect` would give of these inputs of a layer, of shape (tokens, inputs), all of them kept."""
+    from bertport.quantize.activations import Activations
+
+    rows = rows.astype(np.float32)
+    return Activations(
+        gram=rows.T @ rows,
+        mean=rows.mean(axis=0, dtype=np.float64),
+        lowest=rows.min(axis=0),
+        highest=rows.max(axis=0),
+        rows=rows,
+        count=len(rows),
+    )

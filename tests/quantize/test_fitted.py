@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bertport.quantize.activations import ROWS, Activations, collect
+from bertport.quantize.activations import ROWS, collect
 from bertport.quantize.builder import GraphBuilder
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.fitted import FittedWeights, fit
@@ -13,7 +13,7 @@ from bertport.quantize.int8 import SYMMETRIC, Int8Emitter, WeightCache, rounded
 from bertport.quantize.layer_times import linears
 from bertport.quantize.rewrite import Linear, rewrite
 from bertport.quantize.weights import saturates
-from tests.quantize.conftest import feeds, manifest_of, session
+from tests.quantize.conftest import feeds, gathered, manifest_of, session
 
 OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state"]
 
@@ -74,15 +74,7 @@ def test_what_is_taken_out_is_multiplied_in_float(opset):
     rows[..., [7, 90]] *= 60
     weights = rng.normal(size=(128, 32)).astype(np.float32)
     layer = Linear(name="one", source="x", output="y", weights=weights, bias="b", gelu=False, table=None)
-    flat = rows.reshape(-1, 128)
-    known = Activations(
-        gram=flat.T @ flat,
-        mean=flat.mean(axis=0),
-        lowest=flat.min(axis=0),
-        highest=flat.max(axis=0),
-        rows=flat,
-        count=len(flat),
-    )
+    known = gathered(rows.reshape(-1, 128))
     fitted = FittedWeights(saturating=True, layers=[layer], activations={"x": known}, text={})
     treatment = fitted.treatment(layer)
     assert {7, 90} <= set(treatment.apart)

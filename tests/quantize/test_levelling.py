@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bertport.quantize.activations import Activations, collect
+from bertport.quantize.activations import collect
 from bertport.quantize.calibrating import Calibrator
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.fusing import load_plain
@@ -17,7 +17,7 @@ from bertport.quantize.levelling import LEVELLED, Level, find_levels, level, lev
 from bertport.quantize.ranges import Calibration
 from bertport.quantize.recipes import RECIPES
 from bertport.quantize.request import Request
-from tests.quantize.conftest import feeds, session
+from tests.quantize.conftest import feeds, gathered, session
 
 OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
 STATIC = [name for name, row in RECIPES.items() if row.form]
@@ -39,17 +39,6 @@ def outlying(tiny):
             values[7] -= 30
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     return model
-
-
-def gathered(rows):
-    return Activations(
-        gram=rows.T @ rows,
-        mean=rows.mean(axis=0, dtype=np.float64),
-        lowest=rows.min(axis=0),
-        highest=rows.max(axis=0),
-        rows=rows,
-        count=len(rows),
-    )
 
 
 def levels_of(tiny, model, held_out):

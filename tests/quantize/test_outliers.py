@@ -5,27 +5,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from bertport.quantize.activations import Activations
 from bertport.quantize.int8 import AFTER_GELU, AFTER_GELU_LOW, SYMMETRIC, rounded
 from bertport.quantize.outliers import APART, SPARSE, Treatment, treat
 from bertport.quantize.weights import pair_safe
-
-
-def activations(rows):
-    rows = rows.astype(np.float32)
-    return Activations(
-        gram=rows.T @ rows,
-        mean=rows.mean(axis=0),
-        lowest=rows.min(axis=0),
-        highest=rows.max(axis=0),
-        rows=rows,
-        count=len(rows),
-    )
+from tests.quantize.conftest import gathered
 
 
 def found_in(rows, weights, spans=(SYMMETRIC,), *, take_out=True):
     return treat(
-        activations(rows),
+        gathered(rows),
         weights,
         round_weights=pair_safe,
         roundings=[partial(rounded, span=span) for span in spans],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bertport.quantize.evaluation import Evaluation, evaluate, read_evaluation
 from bertport.quantize.layer_times import linears, saved_milliseconds
 from bertport.quantize.recipes import searchable
-from bertport.quantize.sensitivity import Layers, damage, rank, search
+from bertport.quantize.sensitivity import HEADS, Layers, damage, rank, search
 from bertport.quantize.target import saturates
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.machine import INSTRUCTION_SETS, cpu
@@ -41,7 +41,6 @@ STEP = 0.9
 REACHABLE = 0.1
 """The share of what higher precision takes away in all layers together that the first search leaves at least, and each
 further one half of it: near the end each further layer buys next to nothing."""
-HEADS = ("mlm", "nsp", "hidden")
 STABILITY = 32
 """Texts of each kind on which the effect of batch mates and padding is measured."""
 
@@ -123,19 +122,22 @@ def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) 
         most = {head: damage(plain, head) * share for head, share in broken.items()}
         tried: list[frozenset[str]] = []
         while every not in tried:
-            left = REACHABLE / 2 ** len(tried)
-            aims = {
-                head: max(bound, floor[head] + left * (damage(plain, head) - floor[head]))
-                for head, bound in most.items()
-            }
-            found = search(layers, partial(_within, aims), measure, progress=bench.progress)
-            tried.append(found.higher if len(tried) < AIMS and found.higher not in tried else every)
-            request = dataclasses.replace(level, higher=tried[-1])
+            higher = every
+            if len(tried) < AIMS:
+                left = REACHABLE / 2 ** len(tried)
+                aims = {
+                    head: max(bound, floor[head] + left * (damage(plain, head) - floor[head]))
+                    for head, bound in most.items()
+                }
+                found = search(layers, partial(_within, aims), measure, progress=bench.progress).higher
+                higher = every if found in tried else found
+            tried.append(higher)
+            request = dataclasses.replace(level, higher=higher)
             accuracy = bench.accuracy(recipe, request, bench.evaluation, stability=STABILITY)
             if not budget.broken(accuracy):
                 return Held(request=request, accuracy=accuracy, layers=layers)
             for head, share in budget.shares(accuracy).items():
-                most[head] = damage(measure(tried[-1]), head) * min(share, STEP)
+                most[head] = damage(measure(higher), head) * min(share, STEP)
     raise _broken(
         recipe, budget, accuracy, "with as many layers in higher precision as were tried: choose another recipe"
     )

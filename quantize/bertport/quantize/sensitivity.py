@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     Measure = Callable[[frozenset[str]], Fidelity]
 
-__all__ = ["Layer", "Layers", "Search", "damage", "rank", "search"]
+__all__ = ["HEADS", "Layer", "Layers", "Search", "damage", "rank", "search"]
 
+HEADS = ("mlm", "nsp", "hidden")
+"""What a candidate is measured by, as `Fidelity` names it; the first that a model has ranks its layers."""
 PRUNED = 6
 """Layers that are tried again in 8 bits once the budget holds, from the end of the ranking."""
 
@@ -99,10 +101,11 @@ def damage(found: Fidelity, head: str | None = None) -> float:
         head: `mlm`, `nsp` or `hidden`; None for the first that there is. KL of pairs is made by a few of them, whatever
             the precision, so that adding it to that of thousands of positions would drown what layers do there.
     """
-    for name in (head,) if head else ("mlm", "nsp"):
-        if (measured := getattr(found, name)) is not None and name != "hidden":
-            return float(measured.kl.value)
-    return 1 - found.hidden.cosine.value if found.hidden else 0.0
+    head = head or next((name for name in HEADS if getattr(found, name)), None)
+    if head is None:
+        return 0.0
+    measured = getattr(found, head)
+    return float(1 - measured.cosine.value if head == "hidden" else measured.kl.value)
 
 
 def rank(  # noqa: PLR0913 — the table's columns come from as many places
