@@ -49,7 +49,7 @@ OFFLINE = """
 import json, sys, time
 from bertport.runtime import load
 texts = [json.loads(line)["inputs"] for line in open(sys.argv[3], encoding="utf-8")]
-model = load(sys.argv[1], variant=sys.argv[2])
+model = load(sys.argv[1], variant=sys.argv[2], streams=None)
 list(model.predict("fill-mask", texts[:64]))
 end, done = time.perf_counter() + float(sys.argv[4]), 0
 began, cpu = time.perf_counter(), time.process_time()

@@ -26,7 +26,8 @@ def section(result: Mapping[str, Any]) -> str:
     how = (
         "By `python3 dev.py bench-serving`, which writes this section in twenty minutes: "
         f"{result['clients']} clients in a second process on "
-        "the same machine, each asking again as soon as it is answered; fill-mask on held-out sentences; medians of "
+        "the same machine, each asking again as soon as it is answered; fill-mask on held-out sentences. Offline is "
+        "`predict` on the same texts in one process, with as many streams as the server. Medians of "
         f"{result['rounds']} rounds of {result['seconds']:g} s. Machine: {_machine(result['machine'])}."
     )
     head = (

@@ -192,6 +192,24 @@ def test_threads_out_of_range(tiny_bundle, threads):
         load(tiny_bundle, threads=threads)
 
 
+@pytest.mark.parametrize("streams", [0, 3, 1.5, True])
+def test_streams_out_of_range(tiny_bundle, streams):
+    with pytest.raises(UsageError, match=r"streams is .+ and there are 2 threads for them: give a number from 1 to 2"):
+        load(tiny_bundle, threads=2, streams=streams)
+
+
+def test_streams_share_the_threads(tiny_bundle, monkeypatch):
+    for threads, streams, each in ((2, 2, 1), (5, 2, 2), (3, None, 1), (8, None, 2), (8, 8, 1)):
+        model = load(tiny_bundle, threads=threads, streams=streams)
+        assert model.streams == model.describe()["streams"] == (streams or min(threads, 4))
+        assert (model.graph.threads, model.narrow.graph.threads) == (threads, each)
+    monkeypatch.setattr(graph, "usable_cores", lambda: 0.5)
+    assert load(tiny_bundle, streams=None).streams == 1
+    one = load(tiny_bundle)
+    assert one.streams == 1
+    assert one.narrow is one
+
+
 def test_onnx_runtime_missing(tiny_bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'bertport\[cpu\]'"):

@@ -152,6 +152,30 @@ def test_order_and_batching_do_not_change_answers(model):
         assert [row["score"] for row in flat] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
 
 
+def test_streams_run_batches_at_once_and_change_no_answer(model, tiny_bundle, monkeypatch):
+    streams = load(tiny_bundle, variant="fp32", threads=2, streams=2)
+    meeting = threading.Barrier(2, timeout=30)
+    run, ran = streams.narrow.run, []
+
+    def both(works):
+        ran.append(len(works))
+        if len(ran) <= 2:
+            meeting.wait()  # until another batch runs as well
+        return run(works)
+
+    monkeypatch.setattr(streams.narrow, "run", both)
+    many = TEXTS * 3
+    answers = list(streams.predict("fill-mask", many))
+    assert sum(ran) == len(many)
+    for text, answer in zip(many, answers, strict=True):
+        flat, wanted = (np.ravel(each) for each in (answer, model.fill_mask(text)))
+        assert [row["token"] for row in flat] == [row["token"] for row in wanted]
+        assert [row["score"] for row in flat] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
+    # A text that is alone has every thread.
+    monkeypatch.setattr(streams.narrow, "run", None)
+    assert streams.fill_mask("a [MASK]")[0]["token"] == model.fill_mask("a [MASK]")[0]["token"]
+
+
 def test_an_error_comes_at_its_place_and_names_it(model):
     answers = model.predict("fill-mask", ["a [MASK]", "none", "b [MASK]"])
     assert len(next(answers)) == 5

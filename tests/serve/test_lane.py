@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import numpy as np
 import pytest
 
+from bertport.runtime import load
 from bertport.serve.lane import Lane, RawWork
 from bertport.serve.problems import BackendFailure, Loading, Overloaded
 from bertport.serve.settings import Limits
 from bertport.serve.turns import Turns
+
+
+@pytest.fixture(scope="module")
+def streams(tiny_bundle):
+    """The model with two batches at once."""
+    return load(tiny_bundle, variant="fp32", threads=2, streams=2)
 
 
 def with_lane(model, use, **limits):
@@ -19,7 +27,7 @@ def with_lane(model, use, **limits):
     batches = []
 
     async def main():
-        lane = Lane(model, Turns(), Limits(**limits), lambda _, batch: batches.append(batch))
+        lane = Lane(model, Turns(model.streams), Limits(**limits), lambda _, batch: batches.append(batch))
         try:
             return await use(lane, batches)
         finally:
@@ -151,6 +159,56 @@ def test_raw_work_runs_alone(model):
         return batches
 
     assert [batch.items for batch in with_lane(model, use)] == [1, 1]
+
+
+def test_streams_run_at_once_each_on_its_share_of_the_threads(streams):
+    meeting = threading.Barrier(2, timeout=30)
+
+    def meet(model):  # returns only when another batch runs as well
+        meeting.wait()
+        return model
+
+    async def use(lane, batches):
+        with lane.turns, lane.turns:
+            jobs = [lane.submit([RawWork(tokens=5, run=meet)]) for _ in range(4)]
+        models = [(await job.future)[0] for job in jobs]
+        # The last of them is told from one that is alone by the places that are taken.
+        assert all(model is streams.narrow for model in models)
+        assert lane.items == lane.tokens == lane._running == 0
+        return batches
+
+    assert [batch.items for batch in with_lane(streams, use)] == [1] * 4
+
+
+def test_what_is_alone_on_the_device_has_all_of_it(streams):
+    async def use(lane, _):
+        ran = [(await lane.submit([RawWork(tokens=5, run=lambda model: model)]).future)[0] for _ in range(3)]
+        with lane.turns:  # as another variant of the device would
+            ran += await lane.submit([RawWork(tokens=5, run=lambda model: model)]).future
+        return ran
+
+    wide, narrow = streams, streams.narrow
+    assert [model is wide for model in with_lane(streams, use)] == [True, True, True, False]
+    assert wide.graph is not narrow.graph
+
+
+def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypatch):
+    meeting, run = threading.Barrier(2, timeout=30), streams.narrow.run
+
+    def both(works):  # so that the first to be done does not take what is left
+        meeting.wait()
+        return run(works)
+
+    monkeypatch.setattr(streams.narrow, "run", both)
+
+    async def use(lane, batches):
+        with lane.turns, lane.turns:
+            job = lane.submit(works(streams, *["a b [MASK]"] * 8))
+        answers = await job.future
+        assert [answer[0]["token"] for answer in answers] == [streams.fill_mask("a b [MASK]")[0]["token"]] * 8
+        return batches
+
+    assert sorted(batch.items for batch in with_lane(streams, use)) == [4, 4]
 
 
 def test_a_closing_lane_finishes_what_waits_and_takes_no_more(model):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime import provider_options
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.machine import cpu
 from bertport.runtime.placement import check_active, left_over, obstacle, placement_of, profiled, refusal
 from bertport.runtime.providers import PROVIDERS, onnxruntime
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.providers import Provider
 
-__all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "open_graph", "usable_cores"]
+__all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "open_graph", "streams_for", "usable_cores"]
 
 SETTINGS = {
     # A session's threads spin for work while it runs and stop when it returns: idle sessions that spin take the
@@ -39,6 +40,9 @@ SETTINGS = {
 
 MOST_THREADS = 1024
 """More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
+MOST_STREAMS = 4
+"""Batches that run at once where nobody says how many. More gain little where there are cores enough for each, and make
+a long batch longer for those who wait for it; nothing above two was measured."""
 ERRORS_ONLY = 3
 """ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
 
@@ -216,6 +220,25 @@ def usable_cores() -> float:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         cores = min(cores, int(quota) / int(period))
     return cores
+
+
+def streams_for(threads: int | None, streams: int | None) -> tuple[int, int]:
+    """Say how many batches run at once, and on how many threads each.
+
+    Args:
+        threads: threads of the CPU; None for one per physical core that this process may use.
+        streams: batches at once; None for one per thread, up to `MOST_STREAMS`.
+
+    Raises:
+        UsageError: for a number that cannot be.
+    """
+    cores = _threads(threads) or min(cpu().physical_cores, max(1, int(usable_cores())))
+    if streams is None:
+        streams = min(MOST_STREAMS, cores)
+    if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= cores:
+        message = f"streams is {streams!r} and there are {cores} threads for them: give a number from 1 to {cores}"
+        raise UsageError(message)
+    return streams, cores // streams
 
 
 def _threads(asked: int | None) -> int | None:

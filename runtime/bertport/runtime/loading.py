@@ -11,7 +11,7 @@ from bertport.runtime.bundle import Bundle
 from bertport.runtime.elsewhere import tell
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import ProviderError, UsageError
-from bertport.runtime.graph import open_graph
+from bertport.runtime.graph import open_graph, streams_for
 from bertport.runtime.model import Model
 from bertport.runtime.placement import obstacle
 from bertport.runtime.provider_options import checked
@@ -35,6 +35,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     variant: str | None = None,
     provider: str = AUTO,
     threads: int | None = None,
+    streams: int | None = 1,
     provider_options: Mapping[str, str | float | bool] | None = None,
     allow_fallback: bool = False,
 ) -> Model:
@@ -44,7 +45,10 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         path: the bundle's directory; None for the embedded default.
         variant: one of the bundle's variants; None for its default, or the best for the provider.
         provider: `cpu`, `cuda`, `tensorrt`, `openvino`, or `auto` for the best that really works here.
-        threads: threads within an operator; None for one per physical core.
+        threads: threads of the CPU; None for one per physical core.
+        streams: batches that run at once on a CPU, each on its share of the threads: more texts a second from many
+            texts, for a second copy of the weights in memory. None for as many as suit the machine; elsewhere than on a
+            CPU always 1.
         provider_options: options of the provider, by ONNX Runtime's names, in place of those that are set here.
         allow_fallback: run on the CPU, with a warning that says why, where the provider does not work.
 
@@ -70,8 +74,8 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         *hopeful, (name, row) = choices(bundle.manifest, variant, provider, candidates(provider))
         for each, candidate in hopeful:  # more than one only under `auto`, which goes on to what works
             with suppress(ProviderError):
-                return _open(bundle, each, candidate, threads, given)
-        return _open(bundle, name, row, threads, given, allow_fallback=allow_fallback)
+                return _open(bundle, each, candidate, threads, streams, given)
+        return _open(bundle, name, row, threads, streams, given, allow_fallback=allow_fallback)
     except ProviderError as error:
         if not allow_fallback or provider in {AUTO, CPU}:
             raise
@@ -79,20 +83,22 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         for_cpu = variant if variant and CPU in bundle.manifest.variants[variant].providers else None
         [(name, row)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=2)
-        return _open(bundle, name, row, threads, {}, fallback=error.message)
+        return _open(bundle, name, row, threads, streams, {}, fallback=error.message)
 
 
-def _open(  # noqa: PLR0913 — what a model is made of
+def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     bundle: Bundle,
     variant: str,
     provider: Provider,
     threads: int | None,
+    streams: int | None,
     given: Mapping[str, str | float | bool],
     *,
     allow_fallback: bool = False,
     fallback: str | None = None,
 ) -> Model:
     entry = bundle.manifest.variants[variant]
+    streams, share = streams_for(threads, streams) if provider.splits_cores else (1, 0)
     texts = [name for name in TOKENIZER_FILES if name in bundle.manifest.files]
     bundle.check(texts)
     with bundle.checking((entry.file, *entry.external_data)):  # waiting for it is a tenth of the time to load
@@ -113,7 +119,11 @@ def _open(  # noqa: PLR0913 — what a model is made of
             appended=appended() if small else b"",
             allow_fallback=allow_fallback,
         )
-        model = Model(bundle, variant, graph, tokens, fallback=fallback)
+        narrow = None
+        if streams > 1:
+            inner = open_graph(bundle.file(entry.file), provider, threads=share, options=given)
+            narrow = Model(bundle, variant, inner, tokens, fallback=fallback)
+        model = Model(bundle, variant, graph, tokens, fallback=fallback, streams=streams, narrow=narrow)
         if provider.shapes_cost:  # whatever is left to be built is built by the first run
             model.run(model.bind("features").prepare([""]))  # type: ignore[arg-type]  # an empty text is always taken
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
 from bertport.runtime.tasks import OUTPUT_HEADS, TASKS, Call, Work, bind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,8 +31,16 @@ class Model:
     Nothing in it changes after it is made, so several threads may use one at once.
     """
 
-    def __init__(
-        self, bundle: Bundle, variant: str, graph: Graph, tokens: Tokens, *, fallback: str | None = None
+    def __init__(  # noqa: PLR0913 — what it is made of
+        self,
+        bundle: Bundle,
+        variant: str,
+        graph: Graph,
+        tokens: Tokens,
+        *,
+        fallback: str | None = None,
+        streams: int = 1,
+        narrow: Model | None = None,
     ) -> None:
         self.bundle = bundle
         self.variant = variant
@@ -39,6 +48,11 @@ class Model:
         self.tokens = tokens
         self.fallback = fallback
         """Why it does not run on the provider that was asked for; None when it does."""
+        self.streams = streams
+        """How many batches run at once."""
+        self.narrow = narrow or self
+        """The same model for one batch of several at once, on its share of the threads; itself where there is but one
+        stream."""
 
     def fill_mask(
         self,
@@ -169,18 +183,31 @@ class Model:
     def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Answer like `predict`, but give an input's error in its place and go on; an error given is handed on."""
         row = self.graph.provider
-        for outcomes in self._prepared(call, inputs):
-            ready = [index for index, each in enumerate(outcomes) if isinstance(each, Work)]
-            for batch in plan(
-                [len(outcomes[index].ids) for index in ready],
-                budget=row.batch_tokens,
-                overhead=row.overhead_tokens,
-                most_rows=row.batch_rows,
-            ):
-                places = [ready[index] for index in batch]
-                for place, answer in zip(places, self.run([outcomes[place] for place in places]), strict=True):
-                    outcomes[place] = answer
-            yield from outcomes
+        with self._several_at_once() as run:
+            for outcomes in self._prepared(call, inputs):
+                ready = [index for index, each in enumerate(outcomes) if isinstance(each, Work)]
+                lengths = [len(outcomes[index].ids) for index in ready]
+                budget = row.batch_tokens
+                if self.streams > 1:  # a batch for each
+                    budget = min(budget, -(-sum(lengths) // self.streams))
+                planned = plan(lengths, budget=budget, overhead=row.overhead_tokens, most_rows=row.batch_rows)
+                batches = [[ready[index] for index in batch] for batch in planned]
+                works = [[outcomes[place] for place in places] for places in batches]
+                for places, answers in zip(batches, run(works), strict=True):
+                    for place, answer in zip(places, answers, strict=True):
+                        outcomes[place] = answer
+                yield from outcomes
+
+    @contextmanager
+    def _several_at_once(self) -> Iterator[Callable[[list[list[Work]]], Iterable[list[Any]]]]:
+        """Give what runs batches, in order: as many at once as there are streams, if there are so many batches."""
+        if self.streams == 1:
+            yield lambda batches: map(self.run, batches)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=self.streams, thread_name_prefix="stream") as pool:
+            yield lambda batches: pool.map(self.narrow.run, batches) if len(batches) > 1 else map(self.run, batches)
 
     def _prepared(self, call: Call, inputs: Iterable[object]) -> Iterator[list[Any]]:
         """Make the inputs ready, window by window; where that pays, the next window's while this one's graph runs."""
@@ -275,6 +302,7 @@ class Model:
             "fallback": self.fallback,
             "nodes": {name: sum(counts.values()) for name, counts in graph.placement.items()},
             "threads": graph.threads,
+            "streams": self.streams,
             "batching": {
                 "tokens": graph.provider.batch_tokens,
                 "rows": graph.provider.batch_rows,

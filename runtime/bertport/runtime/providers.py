@@ -48,6 +48,8 @@ class Provider:
     """Most inputs in a batch."""
     overhead_tokens: int
     """What a run costs beside its tokens, in tokens: as much padding is taken to save a run."""
+    splits_cores: bool = False
+    """Whether several batches can run at once, each on its share of the cores."""
     overlap: bool = False
     """Whether the next inputs are tokenized while the graph runs: only where it leaves the CPU idle."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -150,6 +152,7 @@ PROVIDERS: dict[str, Provider] = {
             auto=True,
             batch_tokens=1024,
             overhead_tokens=CPU_OVERHEAD,
+            splits_cores=True,
         ),
     )
 }

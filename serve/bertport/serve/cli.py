@@ -61,6 +61,13 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
     help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
 )
 @option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the CPU.  [default: one per physical core]")
+@option(
+    "--streams",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Batches that run at once on a CPU, each on its share of the threads; more than 1 holds the weights twice.  "
+    "[default: one per thread, up to 4]",
+)
 @option("--api-key", metavar="KEY", help="Key that clients have to send; better as the variable.  [default: none]")
 @option(
     "--cors-origin",

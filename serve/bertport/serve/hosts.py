@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime import load
@@ -210,7 +211,7 @@ class Hosts:
         models = list(self._models(name, bundle))
         lanes: dict[str, Lane] = {}
         for model in models:
-            turns = self._turns.setdefault(model.graph.provider.name, Turns())
+            turns = self._turns.setdefault(model.graph.provider.name, Turns(model.streams))
             lane = Lane(model, turns, self.settings.limits, self._watcher(name))
             opened.append(lane)
             lanes[model.variant] = lane
@@ -221,22 +222,25 @@ class Hosts:
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
         """Load the variants asked for, the default one first."""
         settings, manifest = self.settings, bundle.manifest
+        opened = partial(
+            load, bundle.path, provider=settings.provider, threads=settings.threads, streams=settings.streams
+        )
         asked = [each for each in settings.variants if each != ALL]
         self._say(f"loading {name}")
         if asked and ALL not in settings.variants:
             if manifest.default_variant in asked:
                 asked.sort(key=lambda each: each != manifest.default_variant)
             for variant in asked:
-                yield load(bundle.path, variant=variant, provider=settings.provider, threads=settings.threads)
+                yield opened(variant=variant)
             return
-        first = load(bundle.path, provider=settings.provider, threads=settings.threads)
+        first = opened()
         yield first
         for variant, entry in manifest.variants.items():
             if variant == first.variant or not (entry.kind == "serving" or ALL in settings.variants):
                 continue
             self._say(f"loading {name}, {variant}")
             try:
-                yield load(bundle.path, variant=variant, provider=settings.provider, threads=settings.threads)
+                yield opened(variant=variant)
             except ProviderError as error:
                 _LOG.warning("variant %s of %s is not served: %s", variant, name, error.message)
 

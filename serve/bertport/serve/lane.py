@@ -1,4 +1,4 @@
-"""One variant's queue and the one thread that runs it."""
+"""One variant's queue and the threads that run it: one for each batch that runs at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.tasks import Work
@@ -101,14 +101,15 @@ class Batch:
     """Tokens of padding among them."""
     seconds: float
     """From its begin to its answers."""
-    waits: tuple[float, ...] = field(default=())
+    waits: tuple[float, ...]
     """Seconds in the queue of the jobs that began with it."""
 
 
 class Lane:
-    """A loaded variant, its queue, and the thread that runs it batch by batch.
+    """A loaded variant, its queue, and the threads that run it batch by batch, one for each of the model's streams.
 
-    Nothing waits for a batch to fill: a free thread takes what there is.
+    Nothing waits for a batch to fill: a free thread takes what there is, but for what the other free ones could take.
+    A text that is alone on the device has all of its cores.
 
     Args:
         model: the loaded variant.
@@ -125,6 +126,7 @@ class Lane:
         self.tokens = 0
         self.users = 0
         self.turns = turns
+        self._running = 0
         self._speed = (FIRST_RATE, 1.0)
         self._limits = limits
         self._watch = watch
@@ -134,8 +136,12 @@ class Lane:
             lambda item: item.job.gone, overhead=row.overhead_tokens, most_rows=row.batch_rows
         )
         self._closing = False
-        self._thread = threading.Thread(target=self._work, name=f"lane-{model.variant}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"lane-{model.variant}-{number}", daemon=True)
+            for number in range(model.streams)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def rate(self) -> float:
@@ -194,7 +200,7 @@ class Lane:
             self.items += len(items)
             self.tokens += job.tokens
             self._backlog.add(items)
-            self._changed.notify()
+            self._changed.notify(len(items))
         return job
 
     def cancel(self, job: Job) -> None:
@@ -206,15 +212,18 @@ class Lane:
             job.queued_items = job.queued_tokens = 0
 
     def close(self) -> None:
-        """Let the thread end when nothing waits any more, and wait for that; not from the event loop's thread."""
+        """Let the threads end when nothing waits any more, and wait for that; not from the event loop's thread."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def run_alone(self, works: Sequence[Work]) -> list[Any]:
-        """Run equal-length work at once, in the caller's thread: for warming up."""
+        """Run equal-length work at once, in the caller's thread and in every session: for warming up."""
         with self.turns:
+            if self.model.narrow is not self.model:
+                self.model.narrow.run(works)
             began = time.perf_counter()
             answers = self.model.run(works)
             self._measure(sum(len(work.ids) for work in works), time.perf_counter() - began)
@@ -228,55 +237,68 @@ class Lane:
                         return
                     self._changed.wait()
             with self.turns:  # and only then choose, so that the latest that came can join
-                batch = self._take()
-                if batch:
-                    began = time.monotonic()
-                    outcomes = self._run(batch)
-                    self._finish(batch, outcomes, began)
+                batch, last = self._take()
+                if not batch:
+                    continue
+                began = time.monotonic()
+                if last and len(batch) == 1:
+                    with self.turns.alone() as alone:
+                        outcomes = self._run(batch, self.model if alone else self.model.narrow)
+                else:
+                    outcomes = self._run(batch, self.model.narrow)
+            # After its turn, so that who asks again at once finds the device free.
+            self._finish(batch, outcomes, began)
 
-    def _take(self) -> list[Item]:
+    def _take(self) -> tuple[list[Item], bool]:
+        """Give the next batch, and whether nothing waits behind it."""
         with self._changed:
-            batch = self._backlog.take(self.budget)
+            free = len(self._threads) - self._running
+            share = max(1, -(-self.tokens // free))  # the rest is for the other threads that have nothing to do
+            batch = self._backlog.take(min(self.budget, share) if free > 1 else self.budget)
             for item in batch:
                 item.job.queued_items -= 1
                 item.job.queued_tokens -= item.tokens
             self.items -= len(batch)
             self.tokens -= sum(item.tokens for item in batch)
-        return batch
+            self._running += bool(batch)
+            return batch, not self.items
 
-    def _run(self, batch: Sequence[Item]) -> list[Any]:
+    def _run(self, batch: Sequence[Item], model: Model) -> list[Any]:
         """Give answers or Problems, in order; one input that the model fails on does not fail its batch mates."""
         try:
             raw = batch[0].work
             if isinstance(raw, RawWork):
-                return [raw.run(self.model)]
-            return self.model.run([item.work for item in batch if isinstance(item.work, Work)])
+                return [raw.run(model)]
+            return model.run([item.work for item in batch if isinstance(item.work, Work)])
         except Problem as problem:
             return [problem] * len(batch)
         except Exception:  # noqa: BLE001 — ONNX Runtime's errors share no base; it is logged
             _LOG.exception("a batch of %d with %d tokens failed", len(batch), batch[0].tokens)
             if len(batch) == 1:
                 return [BackendFailure("the model failed on this input: the server's log says more")]
-        return [answer for item in batch for answer in self._run([item])]
+        return [answer for item in batch for answer in self._run([item], model)]
 
     def _finish(self, batch: Sequence[Item], outcomes: Sequence[Any], began: float) -> None:
         """Hand the answers to the event loop."""
         seconds = time.monotonic() - began
         tokens = sum(item.tokens for item in batch)
-        self._measure(tokens, seconds)
+        with self._changed:
+            self._measure(tokens, seconds / self._running)  # as many went on meanwhile, more or less
+            self._running -= 1
+        loop = batch[0].job.future.get_loop()
+        if not loop.is_closed():  # else the process is ending, and nobody waits
+            loop.call_soon_threadsafe(self._deliver, batch, outcomes, began, seconds)
+
+    def _deliver(self, batch: Sequence[Item], outcomes: Iterable[Any], began: float, seconds: float) -> None:
         waits = []
         for job in {id(item.job): item.job for item in batch}.values():
             if not job.started:
                 job.started = began
                 waits.append(began - job.added)
             job.run_seconds += seconds
+        tokens = sum(item.tokens for item in batch)
         padded = max(tokens, len(batch) * max(item.tokens for item in batch))
         ran = Batch(items=len(batch), tokens=padded, padding=padded - tokens, seconds=seconds, waits=tuple(waits))
-        loop = batch[0].job.future.get_loop()
-        if not loop.is_closed():  # else the process is ending, and nobody waits
-            loop.call_soon_threadsafe(self._deliver, batch, outcomes, ran)
-
-    def _deliver(self, batch: Iterable[Item], outcomes: Iterable[Any], ran: Batch) -> None:
         self._watch(self, ran)
         for item, outcome in zip(batch, outcomes, strict=True):
             job = item.job

@@ -1,40 +1,69 @@
-"""Sessions take turns on a device.
+"""Batches take turns on a device.
 
-Each session has a thread for every core. Two that run at once have twice as many threads as cores, and each waits for
-its slowest; one after the other, batch by batch, each runs at full speed.
+On a CPU there are as many places as streams: each batch runs on its share of the cores, and as many run at once. A
+session that uses every core takes all the places, since two such at once would have twice as many threads as cores, and
+each would wait for its slowest. Elsewhere there is one place.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Turns"]
 
 
 class Turns:
-    """A lock that is given in the order in which it was asked for, so that no session is passed over."""
+    """A lock of several places, given in the order in which they were asked for, so that no session is passed over.
 
-    def __init__(self) -> None:
+    Args:
+        places: how many may have their turn at once.
+    """
+
+    def __init__(self, places: int = 1) -> None:
         self._guard = threading.Lock()
         self._waiting: deque[threading.Lock] = deque()
-        self._taken = False
+        self._places = places
+        self._free = places
 
     def __enter__(self) -> None:
-        """Wait for the turn."""
+        """Wait for a place."""
         with self._guard:
-            if not self._taken:
-                self._taken = True
+            if self._free:
+                self._free -= 1
                 return
             mine = threading.Lock()
             mine.acquire()
             self._waiting.append(mine)
-        mine.acquire()  # released by the one before
+        mine.acquire()  # released by one that is done
 
     def __exit__(self, *_: object) -> None:
-        """Hand the turn to the next."""
+        """Hand the place to the next."""
+        self._give_back(1)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Take the other places too, if all are free, and say whether; for who has a place."""
+        others = self._places - 1
         with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._taken = False
+            taken = self._free == others
+            if taken:
+                self._free = 0
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._give_back(others)
+
+    def _give_back(self, places: int) -> None:
+        with self._guard:
+            for _ in range(places):
+                if self._waiting:
+                    self._waiting.popleft().release()
+                else:
+                    self._free += 1

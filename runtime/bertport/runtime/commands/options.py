@@ -42,8 +42,8 @@ class Chosen:
     allow_fallback: bool
     """Whether the CPU may take the provider's place."""
 
-    def load(self) -> Model:
-        """Open it."""
+    def load(self, *, streams: int | None = 1) -> Model:
+        """Open it; `streams` as in `bertport.runtime.load`."""
         from bertport.runtime import load
 
         return load(
@@ -51,6 +51,7 @@ class Chosen:
             variant=self.variant,
             provider=self.provider,
             threads=self.threads,
+            streams=streams,
             provider_options=parse(self.provider_option),
             allow_fallback=self.allow_fallback,
         )

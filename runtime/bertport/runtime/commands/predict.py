@@ -27,6 +27,13 @@ CHUNK = 1 << 20
 @click.argument("file", metavar="[FILE|-]", default="-")
 @model_options
 @click.option(
+    "--streams",
+    type=int,
+    metavar="N",
+    help="Batches that run at once on a CPU, each on its share of the threads; more than 1 holds the weights twice.  "
+    "[default: one per thread, up to 4]",
+)
+@click.option(
     "-p",
     "--parameter",
     "parameters",
@@ -39,6 +46,7 @@ def predict(
     task: str,
     file: str,
     chosen: Chosen,
+    streams: int | None,
     parameters: tuple[str, ...],
 ) -> None:
     """Answer for every line of a file.
@@ -48,7 +56,7 @@ def predict(
     line is printed: {"line": N, "result": ...}, or {"line": N, "error": ...} for one that cannot be answered, which is
     also reported on stderr; the others are answered all the same, and the exit code is then 1. Blank lines are skipped.
     """
-    model = chosen.load()
+    model = chosen.load(streams=streams)
     call = model.bind(task, **dict(map(_parameter, parameters)))
     # Numbers and ends of the lines read and not yet answered, of which there are no more than a window.
     places: deque[tuple[int, int]] = deque()
