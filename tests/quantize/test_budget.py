@@ -33,6 +33,14 @@ def test_what_is_no_budget_is_refused(text):
         parse_budget(text)
 
 
+def test_a_bound_in_per_cent_is_refused_before_anything_is_measured():
+    with pytest.raises(BertportError, match=r"^'top1=98' bounds .* more than 1 .*: write 98% as top1=0.98$"):
+        parse_budget("nsp=0.005,top1=98")
+    with pytest.raises(BertportError, match=r"write 1.5% as nsp=0.015$"):
+        parse_budget("nsp=1.5")
+    assert parse_budget("top1=1,nsp=1,cosine=1,kl=3").bounds["kl"] == 3
+
+
 @pytest.mark.parametrize(
     ("figures", "broken"),
     [
@@ -83,5 +91,4 @@ def test_the_share_of_kl_that_may_stay_follows_from_the_worst_breach(figures, sh
 
 def test_a_bound_that_nothing_reaches_leaves_no_kl():
     assert parse_budget("top1=1").shares(fidelity(top1=0.99)) == {"mlm": 0}
-    assert parse_budget("top1=98").shares(fidelity(top1=1.0)) == {"mlm": 0}
     assert parse_budget("top1=0.98").shares(SimpleNamespace(mlm=None, nsp=None, hidden=None)) == {}

@@ -96,7 +96,7 @@ def parse_budget(text: str) -> dict[str, float]:
 
     Raises:
         UnknownNameError: for a limit that there is not.
-        UsageError: for what is not a list of limits with their bounds.
+        UsageError: for what is not a list of limits with their bounds, or a bound that nothing can reach.
     """
     bounds: dict[str, float] = {}
     if text.strip() == NO_BUDGET:
@@ -113,6 +113,12 @@ def parse_budget(text: str) -> dict[str, float]:
         if name not in LIMITS:
             kind = "limit"
             raise UnknownNameError(kind, name, LIMITS)
+        limit = LIMITS[name]
+        if bound > 1 and (limit.counts or limit.at_least):
+            message = (
+                f"{part.strip()!r} bounds by more than 1 what is never more: write {bound:g}% as {name}={bound / 100:g}"
+            )
+            raise UsageError(message)
         bounds[name] = bound
     return bounds
 
