@@ -49,7 +49,7 @@ OFFLINE = """
 import json, sys, time
 from bertport.runtime import load
 texts = [json.loads(line)["inputs"] for line in open(sys.argv[3], encoding="utf-8")]
-model = load(sys.argv[1], variant=sys.argv[2], streams=None)
+model = load(sys.argv[1], variant=sys.argv[2], streams=int(sys.argv[5]) or None)
 list(model.predict("fill-mask", texts[:64]))
 end, done = time.perf_counter() + float(sys.argv[4]), 0
 began, cpu = time.perf_counter(), time.process_time()
@@ -117,9 +117,9 @@ class Process:
         return code
 
 
-def serve(bundle: Path, variant: str) -> Process:
+def serve(bundle: Path, variant: str, *more: str) -> Process:
     """Start our server."""
-    options = ["--variant", variant, "--port", "0", "--request-timeout", str(TIMEOUT), "--no-access-log"]
+    options = ["--variant", variant, "--port", "0", "--request-timeout", str(TIMEOUT), "--no-access-log", *more]
     return Process([PYTHON, "-m", "bertport.runtime", "serve", bundle, *options]).serves()
 
 
@@ -157,19 +157,20 @@ def under_load(server: Process, bodies: Path, seconds: float, *options: object) 
 
 
 def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Measure offline and serving in turns; each round both, in one order and the next time in the other."""
+    """Measure offline and serving in turns, with streams and without; in one order and the next time in the other."""
     found = []
     for number in range(rounds):
         _say(f"{bundle} {variant}, round {number + 1} of {rounds}")
-        result: dict[str, Any] = {}
-        for kind in ("offline", "serving")[:: 1 if number % 2 == 0 else -1]:
-            if kind == "offline":
-                command = [PYTHON, "-c", OFFLINE, str(bundle), variant, str(bodies), str(seconds)]
+        result: dict[str, Any] = {"exit_codes": []}
+        for kind in ("offline", "serving", "offline_one_stream", "serving_one_stream")[:: 1 if number % 2 == 0 else -1]:
+            one = kind.endswith("one_stream")
+            if kind.startswith("offline"):
+                command = [PYTHON, "-c", OFFLINE, str(bundle), variant, str(bodies), str(seconds), str(int(one))]
                 result[kind] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             else:
-                server = serve(bundle, variant)
+                server = serve(bundle, variant, *(["--streams", "1"] if one else []))
                 result[kind] = under_load(server, bodies, seconds, "--clients", CLIENTS)
-                result["exit_code"] = server.stop()
+                result["exit_codes"].append(server.stop())
         found.append(result)
     return found
 

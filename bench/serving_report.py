@@ -24,7 +24,7 @@ BASE = "base"
 def section(result: Mapping[str, Any]) -> str:
     """Give the section's text."""
     how = (
-        "By `python3 dev.py bench-serving`, which writes this section in twenty minutes: "
+        "By `python3 dev.py bench-serving`, which writes this section in twenty-five minutes: "
         f"{result['clients']} clients in a second process on "
         "the same machine, each asking again as soon as it is answered; fill-mask on held-out sentences. Offline is "
         "`predict` on the same texts in one process, with as many streams as the server. Medians of "
@@ -45,6 +45,7 @@ def section(result: Mapping[str, Any]) -> str:
             f"| {_median(rounds, lambda each: each['serving']['p50_ms']):.0f} "
             f"| {_median(rounds, lambda each: each['serving']['p99_ms']):.0f} |"
         )
+    lines += _streams(result["throughput"])
     if "peer" in result:
         lines += _peer(result["peer"])
     lines += ["", *_behaviour(result), ""]
@@ -55,6 +56,32 @@ def _verdicts(result: Mapping[str, Any]) -> list[str]:
     said = {True: "yes", False: "**no**", None: ""}
     rows = [f"| {bar.name} | {bar.wanted} | {bar.found} | {said[bar.met]} |" for bar in bars(result)]
     return ["| what has to hold | bar | found | met |", "|---|---|---|---|", *rows, ""]
+
+
+def _streams(throughput: Mapping[str, Any]) -> list[str]:
+    """Tell what streams gain: with as many as suit the machine, and with `--streams 1`, from the same rounds."""
+    lines = [
+        "",
+        "What streams gain, in the same rounds: the same with `--streams 1`, and offline `load(..., streams=1)`.",
+        "",
+        "| model | | one batch at a time | streams | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    figures = (
+        ("offline", "texts_per_s", "offline, texts/s", ".1f"),
+        ("offline", "cpu_ms_per_text", "offline, CPU a text, ms", ".2f"),
+        ("serving", "requests_per_s", "served, requests/s", ".1f"),
+        ("serving", "cpu_ms_per_request", "served, CPU a request, ms", ".2f"),
+        ("serving", "p50_ms", "served, p50, ms", ".0f"),
+        ("serving", "p99_ms", "served, p99, ms", ".0f"),
+    )
+    for name, found in throughput.items():
+        for kind, key, said, form in figures:
+            one = [each[f"{kind}_one_stream"][key] for each in found["rounds"]]
+            several = [each[kind][key] for each in found["rounds"]]
+            ratio = median(after / before for before, after in zip(one, several, strict=True))
+            lines.append(f"| {name} | {said} | {median(one):{form}} | {median(several):{form}} | {ratio:.2f} |")
+    return lines
 
 
 def _peer(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -147,7 +174,8 @@ def bars(result: Mapping[str, Any]) -> list[Bar]:
     for each in found.values():
         for one in each["rounds"]:
             counted.update(one["serving"]["outcomes"])
-    codes = {one["exit_code"] for each in found.values() for one in each["rounds"]}
+            counted.update(one["serving_one_stream"]["outcomes"])
+    codes = {code for each in found.values() for one in each["rounds"] for code in one["exit_codes"]}
     grew = growth(soak["memory"])
     after = over["after_requests_per_s"] / over["before_requests_per_s"]
     lost = {name: count for name, count in end["outcomes"].items() if name not in {"200", "refused"}}

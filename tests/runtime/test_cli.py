@@ -248,6 +248,7 @@ def test_verify(run, edited):
         (["fill-mask", "[MASK]" + " a" * 200, "-m", "BUNDLE"], 2, "the input has 203 tokens and the model takes 160"),
         (["fill-mask", "a " * 200 + "[MASK]", "-m", "BUNDLE", "--truncation"], 2, "cut off a [MASK]"),
         (["features", "a", "-m", "BUNDLE", "--pooling", "max"], 2, "unknown pooling 'max'"),
+        (["predict", "features", "-m", "BUNDLE", "--streams", "0"], 2, "streams is 0 and each takes at least one of"),
         (["predict", "nothing", "-m", "BUNDLE"], 2, "unknown task 'nothing'"),
         (["predict", "fill-mask", "/nowhere", "-m", "BUNDLE"], 2, "cannot read /nowhere"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top_k"], 2, "a parameter is written KEY=VALUE"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -194,20 +196,37 @@ def test_threads_out_of_range(tiny_bundle, threads):
 
 @pytest.mark.parametrize("streams", [0, 3, 1.5, True])
 def test_streams_out_of_range(tiny_bundle, streams):
-    with pytest.raises(UsageError, match=r"streams is .+ and there are 2 threads for them: give a number from 1 to 2"):
+    with pytest.raises(
+        UsageError, match=r"streams is .+ and each takes at least one of 2 threads: give a number from 1"
+    ):
         load(tiny_bundle, threads=2, streams=streams)
 
 
 def test_streams_share_the_threads(tiny_bundle, monkeypatch):
-    for threads, streams, each in ((2, 2, 1), (5, 2, 2), (3, None, 1), (8, None, 2), (8, 8, 1)):
+    for threads, streams, shared in ((2, 2, 1), (5, 2, 4), (3, 3, 1), (8, 3, 6), (8, 8, 1), (3, None, 1), (4, None, 1)):
         model = load(tiny_bundle, threads=threads, streams=streams)
-        assert model.streams == model.describe()["streams"] == (streams or min(threads, 4))
-        assert (model.graph.threads, model.narrow.graph.threads) == (threads, each)
+        assert model.streams == model.describe()["streams"] == (streams or threads)
+        # Each run has its caller's thread besides.
+        assert (model.graph.threads, model.narrow.graph.threads) == (threads, shared)
+    assert load(tiny_bundle, threads=5, streams=None).streams == 1
     monkeypatch.setattr(graph, "usable_cores", lambda: 0.5)
     assert load(tiny_bundle, streams=None).streams == 1
     one = load(tiny_bundle)
     assert one.streams == 1
     assert one.narrow is one
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_model_that_nobody_uses_is_gone_at_once(tiny_bundle, streams):
+    """Its memory is not Python's, so that the garbage collector would not know that it is time."""
+    model = load(tiny_bundle, threads=2, streams=streams)
+    sessions = [weakref.ref(each.graph.session) for each in (model, model.narrow)]
+    gc.disable()
+    try:
+        del model
+        assert [each() for each in sessions] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_onnx_runtime_missing(tiny_bundle, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -190,6 +191,55 @@ def test_what_is_alone_on_the_device_has_all_of_it(streams):
     wide, narrow = streams, streams.narrow
     assert [model is wide for model in with_lane(streams, use)] == [True, True, True, False]
     assert wide.graph is not narrow.graph
+
+
+def test_variants_that_share_a_device_know_how_fast_they_are_together(streams):
+    """Two batches at once on a device: each is done in twice the time that it adds to the work of all."""
+    meeting = threading.Barrier(2, timeout=30)
+
+    def runs(_):
+        meeting.wait()
+        time.sleep(0.2)
+        meeting.wait()
+
+    async def main():
+        turns = Turns(2)
+        lanes = [Lane(streams, turns, Limits(), lambda *_: None) for _ in range(2)]
+        try:
+            with turns, turns:
+                jobs = [lane.submit([RawWork(tokens=100, run=runs)]) for lane in lanes]
+                while len(turns._waiting) < 2:  # noqa: ASYNC110 — the lanes' threads are no coroutines
+                    await asyncio.sleep(0.001)
+                for lane in lanes:
+                    lane._speed = (0.0, 0.0)  # so that only these count
+            for job in jobs:
+                await job.future
+            # The batch that is done last may find the other's place empty again.
+            return max(lane.rate for lane in lanes)
+        finally:
+            for lane in lanes:
+                await asyncio.to_thread(lane.close)
+
+    rate = asyncio.run(asyncio.wait_for(main(), 60))
+    assert 500 < rate <= 1000  # 100 tokens in 0.2 s at most, twice
+
+
+def test_the_time_of_batches_that_ran_at_once_counts_once(streams):
+    meeting = threading.Barrier(2, timeout=30)
+
+    def runs(_):
+        meeting.wait()
+        time.sleep(0.2)
+
+    async def use(lane, batches):
+        began = time.monotonic()
+        job = lane.submit([RawWork(tokens=5, run=runs) for _ in range(2)])
+        await job.future
+        assert [batch.items for batch in batches] == [1, 1]
+        assert 0.2 <= job.run_seconds <= time.monotonic() - began
+        assert job.started >= job.added
+
+    with_lane(streams, use)
 
 
 def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypatch):

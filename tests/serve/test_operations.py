@@ -198,7 +198,8 @@ def test_reloading_over_http_needs_a_key(server):
 
 
 def test_it_answers_while_it_loads(tiny_bundle):
-    with Running(tiny_bundle, "--variant", "all", wait=False) as server:
+    settings = {"BERTPORT_THREADS": "3", "BERTPORT_STREAMS": "2"}
+    with Running(tiny_bundle, "--variant", "all", wait=False, **settings) as server:
         assert server.get("/health")[0] == 200
         status, text = server.get("/ready")
         assert status in (200, 503)
@@ -207,6 +208,8 @@ def test_it_answers_while_it_loads(tiny_bundle):
         server.wait_for("ready")
         assert any("bucket 5 of 5: 10 tokens" in line["message"] for line in server.lines)
         assert server.get("/ready")[0] == 200
+        [model] = json.loads(server.get("/models")[1])
+        assert {(each["threads"], each["streams"]) for each in model["variants"]} == {(3, 2)}
         assert server.stop() == 0
 
 
@@ -217,6 +220,7 @@ def test_it_answers_while_it_loads(tiny_bundle):
         (["/nowhere"], 2, "no bundle at /nowhere"),
         (["{bundle}", "{bundle}"], 2, "two bundles are called 'tiny-bert'"),
         (["{bundle}", "--max-items", "9999"], 2, "--max-items is 9999 and the queue takes 2048"),
+        (["{bundle}", "--threads", "2", "--streams", "3"], 2, "streams is 3 and each takes at least one of 2 threads"),
         (["{bundle}", "--request-timeout", "0"], 2, "--request-timeout is 0.0"),
         (["{bundle}", "--api-key", " "], 2, "the API key is empty"),
         (["{bundle}", "--host", "203.0.113.1"], 2, "cannot listen on 203.0.113.1"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from bertport.serve.turns import Turns
 
 PATIENCE = 30
@@ -44,6 +46,59 @@ def test_as_many_as_there_are_places_and_then_in_the_order_of_asking():
     for thread in threads:
         thread.join(PATIENCE)
     assert sorted(done[2:]) == [2, 3]
+
+
+def test_each_place_goes_to_who_asked_first():
+    turns, done, release = Turns(2), [], threading.Event()
+    turns.__enter__()
+    with turns:
+        threads = []
+        for name in range(3):
+            threads.append(waits(turns, name, done, release))
+            until(lambda: len(turns._waiting) == len(threads))
+    until(lambda: done)
+    time.sleep(0.01)
+    assert done == [0]
+    assert turns.taken == 2
+    turns.__exit__()
+    until(lambda: len(done) == 2)
+    assert done == [0, 1]
+    release.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert done == [0, 1, 2]
+    assert turns.taken == 0
+
+
+def test_waiting_for_all_places():
+    turns, done, release = Turns(2), [], threading.Event()
+    first = waits(turns, "one", done, release)
+    until(lambda: done)
+
+    def everything():
+        with turns.all():
+            done.append("all")
+            assert turns.taken == 2
+
+    gathering = [threading.Thread(target=everything) for _ in range(2)]  # neither may keep a part from the other
+    for thread in gathering:
+        thread.start()
+    until(lambda: turns._waiting)
+    assert done == ["one"]
+    release.set()
+    for thread in (first, *gathering):
+        thread.join(PATIENCE)
+    assert done == ["one", "all", "all"]
+    with turns, turns:
+        pass
+
+
+def test_places_come_back_after_an_error():
+    turns = Turns(2)
+    with pytest.raises(ValueError, match="no"), turns, turns.alone():  # noqa: PT012 — nothing else raises it
+        message = "no"
+        raise ValueError(message)
+    assert turns.taken == 0
 
 
 def test_all_places_only_when_nobody_else_has_one():

@@ -41,8 +41,8 @@ SETTINGS = {
 MOST_THREADS = 1024
 """More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
 MOST_STREAMS = 4
-"""Batches that run at once where nobody says how many. More gain little where there are cores enough for each, and make
-a long batch longer for those who wait for it; nothing above two was measured."""
+"""Cores up to which each has a batch of its own where nobody says how many run at once. With more, a long batch on one
+core would keep those who wait for it waiting long; nothing above two was measured."""
 ERRORS_ONLY = 3
 """ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
 
@@ -223,22 +223,28 @@ def usable_cores() -> float:
 
 
 def streams_for(threads: int | None, streams: int | None) -> tuple[int, int]:
-    """Say how many batches run at once, and on how many threads each.
+    """Say how many batches run at once, and how many threads their session is opened with.
+
+    A session's threads help whichever of its runs has work for them, and each run has its caller's besides: so many
+    that together they are as many as there are cores.
 
     Args:
         threads: threads of the CPU; None for one per physical core that this process may use.
-        streams: batches at once; None for one per thread, up to `MOST_STREAMS`.
+        streams: batches at once; None for one per thread where these are no more than `MOST_STREAMS`, or else 1.
 
     Raises:
         UsageError: for a number that cannot be.
     """
     cores = _threads(threads) or min(cpu().physical_cores, max(1, int(usable_cores())))
     if streams is None:
-        streams = min(MOST_STREAMS, cores)
+        streams = cores if cores <= MOST_STREAMS else 1
     if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= cores:
-        message = f"streams is {streams!r} and there are {cores} threads for them: give a number from 1 to {cores}"
+        message = (
+            f"streams is {streams!r} and each takes at least one of {cores} threads: "
+            "give a number from 1 to that, or more threads"
+        )
         raise UsageError(message)
-    return streams, cores // streams
+    return streams, cores - streams + 1
 
 
 def _threads(asked: int | None) -> int | None:

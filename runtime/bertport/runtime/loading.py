@@ -46,9 +46,9 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         variant: one of the bundle's variants; None for its default, or the best for the provider.
         provider: `cpu`, `cuda`, `tensorrt`, `openvino`, or `auto` for the best that really works here.
         threads: threads of the CPU; None for one per physical core.
-        streams: batches that run at once on a CPU, each on its share of the threads: more texts a second from many
-            texts, for a second copy of the weights in memory. None for as many as suit the machine; elsewhere than on a
-            CPU always 1.
+        streams: batches that run at once under `cpu`, which share the threads: more texts a second from many texts, for
+            a second copy of the weights in memory. None for one per thread, or for 1 where there are more than four.
+            Other providers run one batch at a time, whatever is asked.
         provider_options: options of the provider, by ONNX Runtime's names, in place of those that are set here.
         allow_fallback: run on the CPU, with a warning that says why, where the provider does not work.
 

@@ -50,9 +50,12 @@ class Model:
         """Why it does not run on the provider that was asked for; None when it does."""
         self.streams = streams
         """How many batches run at once."""
-        self.narrow = narrow or self
-        """The same model for one batch of several at once, on its share of the threads; itself where there is but one
-        stream."""
+        self._narrow = narrow
+
+    @property
+    def narrow(self) -> Model:
+        """The same model for one batch of several at once, with fewer threads; itself where there is one stream."""
+        return self._narrow or self  # not stored: a model that refers to itself would outlive its last user
 
     def fill_mask(
         self,

@@ -49,7 +49,7 @@ class Provider:
     overhead_tokens: int
     """What a run costs beside its tokens, in tokens: as much padding is taken to save a run."""
     splits_cores: bool = False
-    """Whether several batches can run at once, each on its share of the cores."""
+    """Whether several batches can run at once, which share the cores."""
     overlap: bool = False
     """Whether the next inputs are tokenized while the graph runs: only where it leaves the CPU idle."""
     options: Mapping[str, str] = field(default_factory=dict)

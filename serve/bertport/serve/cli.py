@@ -65,8 +65,8 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
     "--streams",
     type=click.IntRange(1),
     metavar="N",
-    help="Batches that run at once on a CPU, each on its share of the threads; more than 1 holds the weights twice.  "
-    "[default: one per thread, up to 4]",
+    help="Batches that run at once under `cpu`; more than 1 holds the weights twice.  [default: one per thread, or 1 "
+    "where there are more than 4]",
 )
 @option("--api-key", metavar="KEY", help="Key that clients have to send; better as the variable.  [default: none]")
 @option(

@@ -61,7 +61,7 @@ class Hosted:
             told = lane.model.describe()
             entry = self.manifest.variants[name]
             variants.append(
-                {key: told[key] for key in ("variant", "recipe", "provider", "threads")}
+                {key: told[key] for key in ("variant", "recipe", "provider", "threads", "streams")}
                 | {"batch_tokens": lane.budget, "default": name == self.default, "isa": entry.isa}
             )
         return {
@@ -126,7 +126,7 @@ class Hosts:
         self._introduce = introduce
         self._busy = False
         self._closed = False
-        self._turns: dict[str, Turns] = {}
+        self._turns: dict[tuple[str, int], Turns] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -211,7 +211,7 @@ class Hosts:
         models = list(self._models(name, bundle))
         lanes: dict[str, Lane] = {}
         for model in models:
-            turns = self._turns.setdefault(model.graph.provider.name, Turns(model.streams))
+            turns = self._turns.setdefault((model.graph.provider.name, model.streams), Turns(model.streams))
             lane = Lane(model, turns, self.settings.limits, self._watcher(name))
             opened.append(lane)
             lanes[model.variant] = lane

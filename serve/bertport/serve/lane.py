@@ -61,9 +61,11 @@ class Job:
     added: float
     """When it came, by the monotonic clock."""
     started: float = 0.0
-    """When its first batch began; 0 before."""
+    """When the first of its batches that are done began; 0 before."""
+    ended: float = 0.0
+    """When the latest of them that is done was; 0 before."""
     run_seconds: float = 0.0
-    """Time of the batches it was part of."""
+    """Time in which any of them ran."""
     gone: bool = False
     """Nobody waits for it any more."""
 
@@ -126,7 +128,7 @@ class Lane:
         self.tokens = 0
         self.users = 0
         self.turns = turns
-        self._running = 0
+        self._coming = self._running = 0
         self._speed = (FIRST_RATE, 1.0)
         self._limits = limits
         self._watch = watch
@@ -220,22 +222,26 @@ class Lane:
             thread.join()
 
     def run_alone(self, works: Sequence[Work]) -> list[Any]:
-        """Run equal-length work at once, in the caller's thread and in every session: for warming up."""
+        """Run equal-length work in the caller's thread, in each session that would run it: for warming up."""
+        tokens = sum(len(work.ids) for work in works)
         with self.turns:
-            if self.model.narrow is not self.model:
-                self.model.narrow.run(works)
             began = time.perf_counter()
-            answers = self.model.run(works)
-            self._measure(sum(len(work.ids) for work in works), time.perf_counter() - began)
+            answers = self.model.narrow.run(works)
+            self._measure(tokens, (time.perf_counter() - began) / self.model.streams)  # as many will run at once
+        if self.model.streams > 1 and len(works) == 1:
+            with self.turns.all():
+                answers = self.model.run(works)
         return answers
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._backlog:
-                    if self._closing:
+                # What another thread is about to take wakes nobody else, so that it finds the device free.
+                while self.items <= self._coming:
+                    if self._closing and not self.items:
                         return
                     self._changed.wait()
+                self._coming += 1
             with self.turns:  # and only then choose, so that the latest that came can join
                 batch, last = self._take()
                 if not batch:
@@ -245,9 +251,11 @@ class Lane:
                     with self.turns.alone() as alone:
                         outcomes = self._run(batch, self.model if alone else self.model.narrow)
                 else:
+                    alone = False
                     outcomes = self._run(batch, self.model.narrow)
+                together = 1 if alone else self.turns.taken
             # After its turn, so that who asks again at once finds the device free.
-            self._finish(batch, outcomes, began)
+            self._finish(batch, outcomes, began, together)
 
     def _take(self) -> tuple[list[Item], bool]:
         """Give the next batch, and whether nothing waits behind it."""
@@ -260,7 +268,10 @@ class Lane:
                 item.job.queued_tokens -= item.tokens
             self.items -= len(batch)
             self.tokens -= sum(item.tokens for item in batch)
+            self._coming -= 1
             self._running += bool(batch)
+            if self._closing:
+                self._changed.notify_all()  # who waits for work may find that there is none left
             return batch, not self.items
 
     def _run(self, batch: Sequence[Item], model: Model) -> list[Any]:
@@ -278,12 +289,12 @@ class Lane:
                 return [BackendFailure("the model failed on this input: the server's log says more")]
         return [answer for item in batch for answer in self._run([item], model)]
 
-    def _finish(self, batch: Sequence[Item], outcomes: Sequence[Any], began: float) -> None:
-        """Hand the answers to the event loop."""
+    def _finish(self, batch: Sequence[Item], outcomes: Sequence[Any], began: float, together: int = 1) -> None:
+        """Hand the answers to the event loop; `together` is how many batches the device had meanwhile, about."""
         seconds = time.monotonic() - began
         tokens = sum(item.tokens for item in batch)
         with self._changed:
-            self._measure(tokens, seconds / self._running)  # as many went on meanwhile, more or less
+            self._measure(tokens, seconds / together)
             self._running -= 1
         loop = batch[0].job.future.get_loop()
         if not loop.is_closed():  # else the process is ending, and nobody waits
@@ -295,7 +306,9 @@ class Lane:
             if not job.started:
                 job.started = began
                 waits.append(began - job.added)
-            job.run_seconds += seconds
+            end = began + seconds
+            job.run_seconds += max(0.0, end - max(began, job.ended))
+            job.ended = max(end, job.ended)
         tokens = sum(item.tokens for item in batch)
         padded = max(tokens, len(batch) * max(item.tokens for item in batch))
         ran = Batch(items=len(batch), tokens=padded, padding=padded - tokens, seconds=seconds, waits=tuple(waits))

@@ -161,7 +161,7 @@ class Settings:
     threads: int | None = None
     """Threads of the CPU; None for one per physical core."""
     streams: int | None = None
-    """Batches that run at once on a CPU, each on its share of the threads; None for as many as suit the machine."""
+    """Batches that run at once under `cpu`; None for as many as suit the machine."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 8080

@@ -1,8 +1,8 @@
 """Batches take turns on a device.
 
-On a CPU there are as many places as streams: each batch runs on its share of the cores, and as many run at once. A
-session that uses every core takes all the places, since two such at once would have twice as many threads as cores, and
-each would wait for its slowest. Elsewhere there is one place.
+On a CPU there are as many places as streams, and as many batches run at once, in a session that has no thread for
+every core beside its callers'. A session that has one takes all the places, since with two such at once there would be
+twice as many threads as cores, and each would wait for its slowest. Elsewhere there is one place.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Turns:
 
     def __init__(self, places: int = 1) -> None:
         self._guard = threading.Lock()
+        self._gathering = threading.Lock()
         self._waiting: deque[threading.Lock] = deque()
         self._places = places
         self._free = places
@@ -45,6 +46,22 @@ class Turns:
     def __exit__(self, *_: object) -> None:
         """Hand the place to the next."""
         self._give_back(1)
+
+    @property
+    def taken(self) -> int:
+        """How many have their turn now."""
+        return self._places - self._free
+
+    @contextmanager
+    def all(self) -> Iterator[None]:
+        """Wait for every place; for who has none."""
+        with self._gathering:  # two that each held a part and waited for the rest would wait for ever
+            for _ in range(self._places):
+                self.__enter__()
+            try:
+                yield
+            finally:
+                self._give_back(self._places)
 
     @contextmanager
     def alone(self) -> Iterator[bool]:

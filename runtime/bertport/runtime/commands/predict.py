@@ -30,8 +30,8 @@ CHUNK = 1 << 20
     "--streams",
     type=int,
     metavar="N",
-    help="Batches that run at once on a CPU, each on its share of the threads; more than 1 holds the weights twice.  "
-    "[default: one per thread, up to 4]",
+    help="Batches that run at once under `cpu`; more than 1 holds the weights twice.  [default: one per thread, or 1 "
+    "where there are more than 4]",
 )
 @click.option(
     "-p",
