@@ -102,6 +102,27 @@ def test_who_left_costs_nothing(model):
     assert [batch.items for batch in with_lane(model, use)] == [1]
 
 
+def test_who_left_while_every_thread_was_busy_is_not_kept(model):
+    busy, go_on = threading.Event(), threading.Event()
+
+    def runs(_):
+        busy.set()
+        go_on.wait(30)
+
+    async def use(lane, _):
+        first = lane.submit([RawWork(tokens=5, run=runs)])
+        await asyncio.to_thread(busy.wait, 30)
+        lane.cancel(lane.submit(works(model, "a [MASK]", "a b [MASK]")))
+        assert lane.items == 0
+        assert lane._backlog
+        go_on.set()
+        await first.future
+        while lane._backlog:  # noqa: ASYNC110 — the lane's thread is no coroutine
+            await asyncio.sleep(0.001)
+
+    with_lane(model, use)
+
+
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model):
     async def use(lane, _):
         with lane.turns:

@@ -236,9 +236,10 @@ class Lane:
     def _work(self) -> None:
         while True:
             with self._changed:
-                # What another thread is about to take wakes nobody else, so that it finds the device free.
-                while self.items <= self._coming:
-                    if self._closing and not self.items:
+                # What another thread is about to take wakes nobody else, so that it finds the device free. What nobody
+                # wants any more is taken too, to be dropped.
+                while not self._backlog or 0 < self._coming >= self.items:
+                    if self._closing and not self._backlog:
                         return
                     self._changed.wait()
                 self._coming += 1
