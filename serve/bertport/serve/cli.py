@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bertport.runtime.commands.options import STREAMS, THREADS
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.providers import AUTO, PROVIDERS
 from bertport.serve.settings import LIMITS, Limits, Settings
@@ -60,14 +61,8 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
     metavar="NAME",
     help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
 )
-@option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the CPU.  [default: one per physical core]")
-@option(
-    "--streams",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Batches that run at once under `cpu`; more than 1 holds the weights twice.  [default: one per thread, or 1 "
-    "where there are more than 4]",
-)
+@option("--threads", type=click.IntRange(1), metavar="N", help=THREADS)
+@option("--streams", type=click.IntRange(1), metavar="N", help=STREAMS)
 @option("--api-key", metavar="KEY", help="Key that clients have to send; better as the variable.  [default: none]")
 @option(
     "--cors-origin",

@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
     from bertport.runtime.model import Model
 
-__all__ = ["Chosen", "as_json", "model_options", "truncation"]
+__all__ = ["STREAMS", "THREADS", "Chosen", "as_json", "model_options", "truncation"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+THREADS = "Threads of the CPU.  [default: one per physical core]"
+STREAMS = (
+    "Batches that run at once under `cpu`; more than 1 holds the weights twice.  "
+    "[default: one per thread, or 1 where there are more than 4]"
+)
+"""What `--help` says of these, here and of the server."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -92,9 +99,7 @@ def model_options(command: F) -> F:
                 is_flag=True,
                 help="Where the provider does not work, warn and run on the CPU instead of failing.",
             ),
-            click.option(
-                "--threads", type=int, metavar="N", help="Threads of the CPU.  [default: one per physical core]"
-            ),
+            click.option("--threads", type=int, metavar="N", help=THREADS),
         )
     ):
         wrapped = option(wrapped)

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from bertport.runtime.batching import FLUSH, Flush
-from bertport.runtime.commands.options import Chosen, model_options
+from bertport.runtime.commands.options import STREAMS, Chosen, model_options
 from bertport.runtime.commands.progress import Progress, size_of
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
@@ -26,13 +26,7 @@ CHUNK = 1 << 20
 @click.argument("task", metavar="TASK")
 @click.argument("file", metavar="[FILE|-]", default="-")
 @model_options
-@click.option(
-    "--streams",
-    type=int,
-    metavar="N",
-    help="Batches that run at once under `cpu`; more than 1 holds the weights twice.  [default: one per thread, or 1 "
-    "where there are more than 4]",
-)
+@click.option("--streams", type=int, metavar="N", help=STREAMS)
 @click.option(
     "-p",
     "--parameter",
