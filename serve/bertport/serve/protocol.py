@@ -9,7 +9,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["BoundedProtocol", "bounded"]
+__all__ = ["TRANSPORT", "BoundedProtocol", "bounded"]
+
+TRANSPORT = "bertport.transport"
+"""In a request's scope, under `extensions`: the connection's transport, so that an answer can see how much of what was
+written still waits to be read, and abort."""
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request line and its headers, more or less: what one read brought is taken whole."""
@@ -90,6 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to count, and to wait, anew."""
         super().on_message_begin()
+        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]  # ours, beside ASGI's own
         self._in_head = True
         self._head_bytes = 0
         if self._head_timer is None:
