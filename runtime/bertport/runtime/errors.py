@@ -12,6 +12,7 @@ sentence on stderr and an exit code, without a traceback::
     ├── CheckpointError (ValueError)       exit 1: not a BERT checkpoint that can be read
     ├── BundleError (ValueError)           exit 1: not a bundle, damaged, or too new
     ├── ValidationError (ArithmeticError)  exit 1: a graph differs from its reference
+    ├── OutputError (ArithmeticError)      exit 1: a graph gives an input no finite numbers
     ├── ProviderError (RuntimeError)       exit 1: an execution provider that does not work here
     └── MissingDependencyError (ImportError)  exit 1: a package or extra that is not installed
 """
@@ -19,6 +20,8 @@ sentence on stderr and an exit code, without a traceback::
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +33,7 @@ __all__ = [
     "InputTextError",
     "MissingDependencyError",
     "MissingHeadError",
+    "OutputError",
     "PathError",
     "ProviderError",
     "UnknownNameError",
@@ -74,7 +78,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, found: str, known: Iterable[str], advice: str = "") -> None:
         names = ", ".join(known) or "none"
-        super().__init__(f"unknown {kind} {found!r} (available: {names}){': ' + advice if advice else ''}")
+        super().__init__(f"unknown {kind} {excerpt(found, 100)} (available: {names}){': ' + advice if advice else ''}")
 
 
 class MissingHeadError(UsageError):
@@ -97,6 +101,10 @@ class BundleError(BertportError, ValueError):
 
 class ValidationError(BertportError, ArithmeticError):
     """A graph whose outputs differ from its reference by more than the tolerance."""
+
+
+class OutputError(BertportError, ArithmeticError):
+    """An output with NaN or infinity: the input has no answer."""
 
 
 class ProviderError(BertportError, RuntimeError):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.small_outputs import Best
-from bertport.runtime.tokens import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

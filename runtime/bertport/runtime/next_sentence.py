@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.errors import InputTextError, MissingHeadError
-from bertport.runtime.tokens import excerpt
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

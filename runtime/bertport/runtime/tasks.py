@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from bertport.runtime import features, fill_mask, next_sentence
 from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
-from bertport.runtime.tokens import excerpt
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.reader import PIECE
+from bertport.runtime.steps import drained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.runtime.manifest import Manifest
+    from bertport.runtime.steps import Steps
     from bertport.runtime.tokens import Encoded, Text, Tokens
 
 __all__ = ["NO_POSITIONS", "OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind"]
@@ -31,6 +35,8 @@ OUTPUT_HEADS: dict[str, str | None] = {
 """The head behind each graph output; None for what every encoder has."""
 
 NO_POSITIONS = np.zeros(0, dtype=np.int64)
+INPUTS_A_STEP = 256
+"""Inputs that are looked at without a break: each takes microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +135,34 @@ class Call:
 
     def prepare(self, inputs: Sequence[object]) -> list[Work | InputTextError]:
         """Make inputs ready to run, all tokenized in one call; a bad one becomes its error, and an error stays one."""
-        read = [_attempt(self.task.read, each) for each in inputs]
+        return drained(self.preparing(inputs, piece=sys.maxsize))
+
+    def preparing(self, inputs: Sequence[object], *, piece: int = PIECE) -> Steps[list[Work | InputTextError]]:
+        """Do what `prepare` does in steps of some milliseconds: yield between them, and return the list.
+
+        Args:
+            inputs: any objects.
+            piece: characters that a step tokenizes, about.
+        """
+        read: list[Text | InputTextError] = []
+        for number, each in enumerate(inputs, 1):
+            read.append(_attempt(self.task.read, each))
+            if number % INPUTS_A_STEP == 0:
+                yield
         texts = [each for each in read if not isinstance(each, InputTextError)]
-        encoded = iter(self.tokens.encode(texts, truncation=self.truncation) if texts else ())
-        return [each if isinstance(each, InputTextError) else self._work(each, next(encoded)) for each in read]
+        encoded = iter(
+            (
+                yield from self.tokens.encoding(
+                    texts, truncation=self.truncation, masks=self.task.decodes_masks, piece=piece
+                )
+            )
+        )
+        works: list[Work | InputTextError] = []
+        for number, each in enumerate(read, 1):
+            works.append(each if isinstance(each, InputTextError) else self._work(each, next(encoded)))
+            if number % INPUTS_A_STEP == 0:
+                yield
+        return works
 
     def _work(self, text: Text, encoded: Encoded | InputTextError) -> Work | InputTextError:
         if isinstance(encoded, InputTextError):
@@ -140,7 +170,7 @@ class Call:
         positions = NO_POSITIONS
         if self.task.decodes_masks:
             positions = np.flatnonzero(encoded.ids == self.tokens.mask_id)
-            if self.tokens.mask_id in encoded.lost:
+            if encoded.lost_mask:
                 return InputTextError(
                     f"truncation to {self.tokens.max_length} tokens cut off a {self.tokens.mask_token}: "
                     f"put it nearer the beginning, or shorten the text: {excerpt(text)}"
@@ -150,6 +180,10 @@ class Call:
                     f"No mask_token ({self.tokens.mask_token}) found on the input: "
                     f"write {self.tokens.mask_token} where a word is to be filled in: {excerpt(text)}"
                 )
+        if not len(encoded.ids):
+            return InputTextError(
+                f"the input has no tokens (the tokenizer drops all of it, and adds none): leave it out: {excerpt(text)}"
+            )
         finish = self.finish
         return Work(
             ids=encoded.ids,

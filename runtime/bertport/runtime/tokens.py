@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from functools import cached_property
+import sys
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bertport.runtime.errors import BundleError, InputTextError
+from bertport.runtime.encoder import Encoded, Encoder, Text
+from bertport.runtime.errors import BundleError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.reader import PIECE
+from bertport.runtime.steps import drained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import tokenizers
-    from numpy.typing import NDArray
 
     from bertport.runtime.bundle import Bundle
+    from bertport.runtime.errors import InputTextError
+    from bertport.runtime.steps import Steps
 
 __all__ = ["TOKENIZER", "TOKENIZER_FILES", "Encoded", "Text", "Tokens", "excerpt"]
-
-Text = str | tuple[str, str]
-"""One text, or a pair that becomes `[CLS] A [SEP] B [SEP]`."""
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
@@ -44,18 +43,6 @@ CLEAN_UP = {
     " 're": "'re",
 }
 """What transformers rewrites in decoded text, in this order, when `clean_up_tokenization_spaces` is set."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """One input as the graph takes it."""
-
-    ids: NDArray[np.int64]
-    """Token ids `[tokens]`, special tokens included."""
-    type_ids: NDArray[np.int64]
-    """Segment of each token `[tokens]`: 0 for the first text, 1 for the second."""
-    lost: tuple[int, ...] = ()
-    """Ids that truncation cut off."""
 
 
 class Pieces:
@@ -110,16 +97,23 @@ class Tokens:
         max_length: longest input in tokens, special tokens included.
     """
 
-    def __init__(self, tokenizer: str, config: Mapping[str, Any], max_length: int) -> None:
+    def __init__(
+        self, tokenizer: str, config: Mapping[str, Any], max_length: int, *, vocab_size: int = sys.maxsize
+    ) -> None:
         self.max_length = max_length
         self._tokenizer = _tokenizer(tokenizer)
-        self._source = tokenizer
-        self._pieces = Pieces.of(self._tokenizer)
-        self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
-        self._side = str(config.get("truncation_side", "right"))
         self.mask_token = _content(config, "mask_token", "[MASK]")
         self.mask_id: int | None = self._tokenizer.token_to_id(self.mask_token)
         self.pad_id: int | None = self._tokenizer.token_to_id(_content(config, "pad_token", "[PAD]"))
+        self._encoder = Encoder(
+            self._tokenizer,
+            max_length=max_length,
+            vocab_size=vocab_size,
+            left=str(config.get("truncation_side", "right")) == "left",
+            mask=self.mask_token,
+        )
+        self._pieces = Pieces.of(self._tokenizer)
+        self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
 
     @classmethod
     def read(cls, bundle: Bundle) -> Tokens:
@@ -133,32 +127,34 @@ class Tokens:
         for name in SETTINGS:
             if name in bundle.manifest.files:
                 config |= _settings(bundle.file(name))
-        return cls(text, config, bundle.manifest.max_length)
+        manifest = bundle.manifest
+        return cls(text, config, manifest.max_length, vocab_size=manifest.architecture.vocab_size)
 
-    def encode(self, texts: Sequence[Text], *, truncation: bool = False) -> list[Encoded | InputTextError]:
-        """Turn texts into ids with special tokens, all in one call of the tokenizer.
+    def encode(
+        self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False
+    ) -> list[Encoded | InputTextError]:
+        """Turn texts into ids with special tokens, those of usual length in one call of the tokenizer.
+
+        However long a text is, no more of it is tokenized than its ids depend on.
 
         Args:
             texts: texts and pairs of texts.
             truncation: cut what is longer than the model takes; of a pair, the longer text first.
+            masks: tell where truncation cut off a mask token.
 
         Returns:
             Per text its ids, or the error that says why there are none: too long, or not Unicode text.
         """
-        tokenizer = self._truncating if truncation else self._tokenizer
-        try:
-            if len(texts) == 1:
-                # The batch call hands even one text to its thread pool, which costs more than the text.
-                text = texts[0]
-                encodings = [tokenizer.encode(text) if isinstance(text, str) else tokenizer.encode(*text)]
-            else:
-                encodings = tokenizer.encode_batch_fast(list(texts))
-        except TypeError:
-            # A lone surrogate anywhere refuses the whole batch: encode the others without it.
-            errors = [_not_unicode(text) for text in texts]
-            good = iter(tokenizer.encode_batch_fast([t for t, e in zip(texts, errors, strict=True) if e is None]))
-            return [error or self._encoded(text, next(good)) for text, error in zip(texts, errors, strict=True)]
-        return [self._encoded(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+        return drained(self.encoding(texts, truncation=truncation, masks=masks, piece=sys.maxsize))
+
+    def encoding(
+        self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False, piece: int = PIECE
+    ) -> Steps[list[Encoded | InputTextError]]:
+        """Do what `encode` does in steps of about `piece` characters: yield between them, and return the list.
+
+        The tokenizer holds the interpreter for an input alone of usual length; else it runs beside other threads.
+        """
+        return self._encoder.encoding(texts, truncation=truncation, masks=masks, piece=piece)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """Turn ids into text as transformers' `tokenizer.decode` does."""
@@ -182,35 +178,7 @@ class Tokens:
 
     def first_piece(self, word: str) -> int | None:
         """Give the id of the first sub-word of a text; None where it has none."""
-        if error := _not_unicode(word):
-            raise error
-        ids = self._tokenizer.encode(word, add_special_tokens=False).ids
-        return ids[0] if ids else None
-
-    def _encoded(self, text: Text, encoding: tokenizers.Encoding) -> Encoded | InputTextError:
-        ids = np.array(encoding.ids, dtype=np.int64)
-        if len(ids) > self.max_length:
-            return InputTextError(
-                f"the input has {len(ids)} tokens and the model takes {self.max_length}: "
-                f"shorten it, or pass truncation=True (--truncation): {excerpt(text)}"
-            )
-        pair = not isinstance(text, str)
-        types = np.array(encoding.type_ids, dtype=np.int64) if pair else np.zeros_like(ids)
-        lost = tuple(index for part in encoding.overflowing for index in part.ids)
-        return Encoded(ids=ids, type_ids=types, lost=lost)
-
-    @cached_property
-    def _truncating(self) -> tokenizers.Tokenizer:
-        """A second tokenizer: switching truncation on and off in one would race between threads."""
-        tokenizer = _tokenizer(self._source)
-        tokenizer.enable_truncation(self.max_length, strategy="longest_first", direction=self._side)
-        return tokenizer
-
-
-def excerpt(value: object, length: int = 60) -> str:
-    """Quote the beginning of an input for an error."""
-    text = repr(value)
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+        return self._encoder.first_id(word)
 
 
 def _tokenizer(content: str) -> tokenizers.Tokenizer:
@@ -241,13 +209,3 @@ def _content(config: Mapping[str, Any], key: str, default: str) -> str:
     """Read a special token, which is written as a string or as an object with its content."""
     value = config.get(key) or default
     return str(value.get("content", default) if isinstance(value, dict) else value)
-
-
-def _not_unicode(text: Text) -> InputTextError | None:
-    for each in (text,) if isinstance(text, str) else text:
-        try:
-            each.encode("utf-8")
-        except UnicodeEncodeError as error:
-            reason = f"a lone surrogate at character {error.start}"
-            return InputTextError(f"the input is not Unicode text ({reason}): repair it: {excerpt(text)}")
-    return None

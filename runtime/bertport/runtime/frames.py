@@ -1,0 +1,89 @@
+"""Frames: which special tokens a tokenizer puts around the parts of an input, and in which segment each part is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import tokenizers
+    from numpy.typing import NDArray
+
+__all__ = ["Frame"]
+
+PROBES = ("a", "1", ".")
+"""Texts of which one has a token in any tokenizer that is of use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What surrounds the tokens of one text or of two."""
+
+    special: tuple[tuple[int, ...], ...]
+    """Ids before the first part, behind it, and so on: one run more than there are parts."""
+    types: NDArray[np.int64]
+    """Segment of each run and each part, in order: special ids, part, special ids, …"""
+
+    @property
+    def added(self) -> int:
+        """Number of special tokens."""
+        return sum(map(len, self.special))
+
+    @classmethod
+    def of(cls, tokenizer: tokenizers.Tokenizer, parts: int) -> Frame:
+        """Learn the frame of one text or of a pair from what the tokenizer makes of a short one.
+
+        Raises:
+            BundleError: when no text has a token, or the tokenizer does more than to put tokens around.
+        """
+        for probe in PROBES:
+            try:
+                bare = tokenizer.encode(probe, add_special_tokens=False).ids
+                encoding = tokenizer.encode(*[probe] * parts)
+            except Exception:  # noqa: BLE001, S112 — the package raises bare Exception where a word has no token
+                continue
+            if bare:
+                return cls._read(encoding, parts, len(bare))
+        message = (
+            f"tokenizer.json gives no token for any of {', '.join(map(repr, PROBES))} "
+            "(is its vocabulary empty, or without its unknown token?): export again"
+        )
+        raise BundleError(message)
+
+    @classmethod
+    def _read(cls, encoding: tokenizers.Encoding, parts: int, length: int) -> Frame:
+        runs = [
+            (part, [place for place, _ in places])
+            for part, places in groupby(enumerate(encoding.sequence_ids), key=lambda each: each[1])
+        ]
+        if [(part, len(run)) for part, run in runs if part is not None] != [(part, length) for part in range(parts)]:
+            message = (
+                f"the post-processor of tokenizer.json does not put {'a text' if parts == 1 else 'two texts'} "
+                "between special tokens, each once and in order: export again"
+            )
+            raise BundleError(message)
+        special: list[tuple[int, ...]] = [()]
+        types = [0]
+        for part, places in runs:
+            if part is None:
+                special[-1] = tuple(encoding.ids[place] for place in places)
+                types[-1] = encoding.type_ids[places[0]]
+            else:
+                special.append(())
+                types += [encoding.type_ids[places[0]], encoding.type_ids[places[-1]]]
+        return cls(special=tuple(special), types=np.array(types, dtype=np.int64))
+
+    def around(self, parts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and segments `[tokens]` of parts with their special tokens."""
+        runs = [self.special[0]]
+        for part, after in zip(parts, self.special[1:], strict=True):
+            runs += [part, after]  # type: ignore[list-item]  # sequences of ids, all
+        ids = np.array([index for run in runs for index in run], dtype=np.int64)
+        return ids, np.repeat(self.types, [len(run) for run in runs])
