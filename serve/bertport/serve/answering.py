@@ -6,25 +6,37 @@ import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import InputTextError
-from bertport.serve.problems import BodyTimeout, Overloaded, TimeUp, Unprocessable
+from bertport.runtime.errors import BertportError, InputTextError
+from bertport.runtime.excerpts import excerpt
+from bertport.serve import tasks
+from bertport.serve.pieces import whole
+from bertport.serve.problems import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
+from bertport.serve.wire import JSON_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-    from concurrent.futures import Executor
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from starlette.requests import Request
 
     from bertport.runtime.tasks import Call, Work
-    from bertport.serve.hosts import Hosts
     from bertport.serve.lane import Job, Lane, RawWork
     from bertport.serve.note import Note
+    from bertport.serve.pieces import Pieces
+    from bertport.serve.service import Service
+    from bertport.serve.settings import Limits
+    from bertport.serve.tasks import Payload, Question
 
-__all__ = ["INLINE_CHARACTERS", "in_time", "prepare", "run", "using"]
+__all__ = ["INLINE_CHARACTERS", "ask", "in_time", "prepare", "run", "using"]
 
 INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized in the event loop, in about a millisecond at most: handing them to another
 thread costs as much. Longer ones would hold up everybody."""
+WORD_BYTES = 160
+"""Of a word in an answer of fill-mask, beside the text that it stands in."""
+TOKEN_BYTES = 8
+"""Of a token in that text: about."""
+PAIR_BYTES = 200
+"""Of an answer to next-sentence."""
 
 
 @asynccontextmanager
@@ -41,8 +53,9 @@ async def in_time(note: Note, seconds: float) -> AsyncIterator[None]:
         if note.phase == "body":
             message = f"the request did not arrive within {seconds:g} seconds"
             raise BodyTimeout(message, headers={"connection": "close"}) from None
-        if note.phase == "queue":
-            message = f"the request waited {seconds:g} seconds in the queue: try again later"
+        if note.phase in ("prepare", "queue"):
+            where = "to be tokenized" if note.phase == "prepare" else "in the queue"
+            message = f"the request waited {seconds:g} seconds {where}: try again later"
             raise Overloaded(message, retry_after=seconds) from None
         message = f"the answer was not ready within {seconds:g} seconds: send less at once"
         raise TimeUp(message) from None
@@ -58,16 +71,67 @@ def using(lane: Lane) -> Iterator[None]:
         lane.users -= 1
 
 
-async def prepare(call: Call, inputs: Sequence[object], pool: Executor) -> list[Work]:
+async def ask(
+    request: Request,
+    lane: Lane,
+    name: str,
+    payload: Payload,
+    accept: Callable[[Question], None] = lambda _: None,
+) -> tuple[Question, list[Any], int]:
+    """Ask a variant what a body asks.
+
+    Args:
+        request: whose it is.
+        lane: the variant.
+        name: the wire task.
+        payload: the body, read.
+        accept: raises a Problem where the question does not suit; called before anything is tokenized.
+
+    Returns:
+        The question, its answers in order, and the bytes that they take as JSON, about; the request holds as many.
+
+    Raises:
+        Problem: why there are none.
+    """
+    service: Service = request.state.service
+    note: Note = request.state.note
+    limits = service.settings.limits
+    note.phase = "prepare"
+    note.task = name if name in tasks.WIRE_TASKS else ""
+    try:
+        question = tasks.question(name, payload, limits.max_items)
+        accept(question)
+        _check_targets(question.parameters, limits.max_candidates)
+        for each in (*question.inputs, *question.parameters.values()):
+            _check_characters(each, limits.max_text_characters)
+        if _characters(question.parameters) <= INLINE_CHARACTERS:
+            call = lane.model.bind(question.task, **question.parameters)
+        else:
+            call = await service.pieces.run(whole(_bind, lane, question), _characters(question.parameters))
+    except BertportError as error:
+        raise problem_of(error) from error
+    works = await prepare(call, question.inputs, service.pieces)
+    expected, arrays = _sizes(call, works, question.parameters, lane, limits)
+    request.state.answer.grow(expected + arrays)
+    answers = await run(request, lane, works)
+    return question, answers, expected
+
+
+def _bind(lane: Lane, question: Question) -> Call:
+    return lane.model.bind(question.task, **question.parameters)
+
+
+async def prepare(call: Call, inputs: Sequence[object], pieces: Pieces) -> list[Work]:
     """Tokenize.
 
     Raises:
         Unprocessable: for the first input that the task cannot take.
     """
-    if sum(map(_characters, inputs)) <= INLINE_CHARACTERS:
+    size = sum(map(_characters, inputs))
+    if size <= INLINE_CHARACTERS:
         outcomes = call.prepare(inputs)
     else:
-        outcomes = await asyncio.get_running_loop().run_in_executor(pool, call.prepare, inputs)
+        outcomes = await pieces.run(call.preparing(inputs), size)
     works = []
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, InputTextError):
@@ -77,18 +141,20 @@ async def prepare(call: Call, inputs: Sequence[object], pool: Executor) -> list[
     return works
 
 
-async def run(request: Request, hosts: Hosts, note: Note, lane: Lane, works: Sequence[Work | RawWork]) -> list[Any]:
+async def run(request: Request, lane: Lane, works: Sequence[Work | RawWork]) -> list[Any]:
     """Queue work and wait for its answers.
 
     Raises:
         Overloaded: when there is no room for it.
         BackendFailure: when the model failed.
+        Failed: when the variant can answer no more.
         ClientGone: when the client left, after which what has not begun never runs.
     """
-    job = lane.submit(works, ahead=hosts.ahead(lane))
+    note: Note = request.state.note
+    job = lane.submit(works, ahead=request.state.service.hosts.ahead(lane))
     note.phase, note.items, note.tokens = "queue", len(works), job.tokens
     left = asyncio.ensure_future(_disconnect(request))
-    left.add_done_callback(lambda _: job.leave())  # asyncio.wait on both would cost each request more
+    left.add_done_callback(lambda task: _left(task, job))  # asyncio.wait on both would cost each request more
     try:
         return await job.future
     finally:
@@ -111,6 +177,13 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
+def _left(task: asyncio.Task[None], job: Job) -> None:
+    """End a job whose client has left; an error on its connection is no other end."""
+    if not task.cancelled():
+        task.exception()
+    job.leave()
+
+
 def _characters(value: object) -> int:
     match value:
         case str():
@@ -120,3 +193,60 @@ def _characters(value: object) -> int:
         case list():
             return sum(map(_characters, value))
     return 1
+
+
+def _check_characters(value: object, most: int) -> None:
+    """Refuse a text that is too long, wherever in an input or a parameter it stands."""
+    match value:
+        case str() if len(value) > most:
+            message = f"a text has {len(value):,} characters and may have {most:,}: send the part that is needed"
+            raise TooLarge(message)
+        case dict():
+            for each in value.values():
+                _check_characters(each, most)
+        case list():
+            for each in value:
+                _check_characters(each, most)
+
+
+def _check_targets(parameters: dict[str, Any], most: int) -> None:
+    """Refuse targets that are no words, or too many."""
+    targets = parameters.get("targets")
+    if targets is not None and not isinstance(targets, str | list):
+        message = f"targets is a word or a list of words, not {excerpt(targets, 40)}"
+        raise Unprocessable(message)
+    if isinstance(targets, list) and len(targets) > most:
+        message = f"there are {len(targets)} targets and there may be {most}"
+        raise Unprocessable(message)
+
+
+def _sizes(
+    call: Call, works: Sequence[Work], parameters: dict[str, Any], lane: Lane, limits: Limits
+) -> tuple[int, int]:
+    """Return the bytes of an answer as JSON, about, and of the arrays that it is written from.
+
+    Raises:
+        Unprocessable, TooLarge: when the answer would be too large, before it is computed.
+    """
+    hidden = lane.model.bundle.manifest.architecture.hidden_size
+    if call.task.decodes_masks:
+        top_k = parameters.get("top_k") or 5
+        words = top_k * sum(len(work.positions) for work in works)
+        if words > limits.max_candidates:
+            message = (
+                f"the answer would have {words} words and may have {limits.max_candidates}: "
+                "lower top_k, or send fewer masks at once"
+            )
+            raise Unprocessable(message)
+        return sum(top_k * len(work.positions) * (WORD_BYTES + TOKEN_BYTES * len(work.ids)) for work in works), 0
+    if call.output not in ("last_hidden_state", "pooler_output"):
+        return PAIR_BYTES * len(works), 0
+    pooled = parameters.get("pooling", "none") != "none"
+    numbers = hidden * (len(works) if pooled else sum(len(work.ids) for work in works))
+    if JSON_NUMBER * numbers > limits.max_answer_bytes:
+        message = (
+            f"the answer would have about {JSON_NUMBER * numbers:,} bytes and may have {limits.max_answer_bytes:,}: "
+            'send fewer texts at once, or ask for "pooling": "mean"'
+        )
+        raise TooLarge(message)
+    return JSON_NUMBER * numbers, 4 * numbers

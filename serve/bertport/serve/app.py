@@ -14,10 +14,12 @@ from starlette.routing import Route, Router
 
 from bertport.runtime.errors import BertportError
 from bertport.serve import hub, oip, operations, static
+from bertport.serve.gate import Hold
 from bertport.serve.metrics import OTHER
 from bertport.serve.note import Note, request_id
 from bertport.serve.problems import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
 from bertport.serve.tracing import tracing
+from bertport.serve.wire import read_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,7 +107,8 @@ class Front:
             client=(scope.get("client") or ("",))[0],
         )
         scope["app"] = self._app  # so that the router raises what it does not find
-        scope["state"] = {"service": self._service, "note": note}
+        body, answer = Hold(self._service.gate.bodies), Hold(self._service.gate.answers)
+        scope["state"] = {"service": self._service, "note": note, "body": body, "answer": answer}
         span = self._tracing.begin(headers, note) if self._tracing else None
         status = 0
 
@@ -126,9 +129,14 @@ class Front:
                 await _response(problem)(scope, receive, send_with_headers)
             status = status or problem.status
         finally:
+            body.release()
             self._count(note, status)
             if self._tracing:
                 self._tracing.end(span, note, status)
+            try:
+                await read_out(scope, answer)
+            finally:
+                answer.release()
 
     def _authorize(self, scope: Scope, given: bytes | None) -> None:
         """Compare the key in constant time; without one, whatever clients send along is ignored."""

@@ -1,56 +1,21 @@
-"""A request's body: bounded before it is read, while it is read, while it is unpacked, and after it is parsed."""
+"""From a body's bytes to JSON values: bounded while it is unpacked, and after it is parsed."""
 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from bertport.serve.problems import BadRequest, ClientGone, TooLarge, UnsupportedEncoding
+from bertport.serve.problems import BadRequest, TooLarge, UnsupportedEncoding
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from bertport.serve.gate import Hold
-
-__all__ = ["MAX_DEPTH", "parse_json", "read_body", "unpack"]
+__all__ = ["MAX_DEPTH", "parse_json", "too_large", "unpack"]
 
 MAX_DEPTH = 16
 """Levels of nesting in JSON: a batch of tensors has six. (orjson itself stops at 1,024.)"""
 
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """What zlib calls the encodings that are taken."""
-
-
-async def read_body(request: Request, hold: Hold, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes, packed and unpacked, whatever its headers claim.
-
-    Raises:
-        TooLarge, BadRequest, UnsupportedEncoding, Overloaded, ClientGone: why there is none.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > limit:
-        raise _too_large(limit)
-    body = bytearray()  # a list of its parts would cost forty times as much when each is a byte
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            gone = "the client closed its connection while it sent the request"
-            raise ClientGone(gone)
-        part = message.get("body", b"")
-        if len(body) + len(part) > limit:
-            raise _too_large(limit)
-        hold.grow(len(part))
-        body += part
-        if not message.get("more_body", False):
-            break
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("", "identity"):
-        return bytes(body)
-    unpacked = unpack(bytes(body), encoding, limit)
-    hold.grow(len(unpacked))
-    return unpacked
 
 
 def unpack(body: bytes, encoding: str, limit: int) -> bytes:
@@ -70,7 +35,7 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
         message = f"the body is not {encoding}: {error}"
         raise BadRequest(message) from error
     if len(unpacked) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     if not unpacker.eof:
         message = f"the {encoding} body is cut short"
         raise BadRequest(message)
@@ -109,6 +74,7 @@ def _children(value: object) -> list[object]:
     return []
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
+    """Return the refusal of a body of more than `limit` bytes."""
     message = f"the body is larger than {limit:,} bytes: send less at once"
     return TooLarge(message, headers={"connection": "close"})

@@ -94,6 +94,13 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
     help="Least severe messages that are logged.",
 )
 @option(
+    "--keep-going/--no-keep-going",
+    default=False,
+    show_default=True,
+    envvar="BERTPORT_KEEP_GOING",
+    help="Where a bundle cannot be loaded, serve the others, and name it in /ready, instead of ending.",
+)
+@option(
     "--drain-seconds",
     type=click.FloatRange(0),
     default=0.0,

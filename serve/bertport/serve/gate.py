@@ -1,7 +1,8 @@
-"""Who is let in: so many requests, and so many bytes of bodies, at once."""
+"""Admission control: caps concurrent requests, buffered body bytes, and bytes of answers that clients have not read."""
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,36 +13,73 @@ if TYPE_CHECKING:
 
     from bertport.serve.settings import Limits
 
-__all__ = ["Gate", "Hold"]
+__all__ = ["Gate", "Hold", "Store"]
+
+
+class Store:
+    """Bytes that all requests together hold of one kind. Safe to use from several threads.
+
+    Args:
+        most: how many there may be.
+        kind: what they are, for the sentence that refuses more.
+    """
+
+    def __init__(self, most: int, kind: str) -> None:
+        self.most = most
+        self.held = 0
+        self._kind = kind
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more, or less where it is negative.
+
+        Raises:
+            Overloaded: when there would be too many.
+        """
+        with self._lock:
+            if size > 0 and self.held + size > self.most:
+                message = f"the server holds as many bytes of {self._kind} as it may: try again later"
+                raise Overloaded(message, retry_after=1)
+            self.held += size
 
 
 class Hold:
-    """The bytes that one request holds."""
+    """The bytes that one request holds of one kind; used by one thread at a time.
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self._bytes = 0
+    Args:
+        store: where they are counted.
+    """
+
+    __slots__ = ("_store", "size")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.size = 0
 
     def grow(self, size: int) -> None:
-        """Hold so many bytes more.
+        """Hold `size` bytes more.
 
         Raises:
             Overloaded: when the server would hold too many.
         """
-        if self._gate.held + size > self._gate.limits.max_body_bytes_held:
-            message = "the server holds as many bytes of requests as it may: try again later"
-            raise Overloaded(message, retry_after=1)
-        self._gate.held += size
-        self._bytes += size
+        self._store.take(size)
+        self.size += size
+
+    def settle(self, size: int) -> None:
+        """Hold exactly `size` bytes from now on.
+
+        Raises:
+            Overloaded: when that is more, and the server would hold too many.
+        """
+        self.grow(size - self.size)
 
     def release(self) -> None:
         """Hold none."""
-        self._gate.held -= self._bytes
-        self._bytes = 0
+        self.settle(0)
 
 
 class Gate:
-    """Counts what is inside; used from the event loop only.
+    """The server's counts of what is inside.
 
     Args:
         limits: of the server.
@@ -50,12 +88,13 @@ class Gate:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.active = 0
-        self.held = 0
+        self.bodies = Store(limits.max_body_bytes_held, "requests")
+        self.answers = Store(limits.max_answer_bytes_held, "answers that clients have not read")
         self.draining = False
 
     @contextmanager
-    def enter(self) -> Iterator[Hold]:
-        """Let one request in, while there is room.
+    def enter(self) -> Iterator[None]:
+        """Let one request in, while there is room; from the event loop only.
 
         Raises:
             Overloaded: when there are as many as there may be.
@@ -64,14 +103,12 @@ class Gate:
             message = f"the server answers {self.active} requests already: try again later"
             raise Overloaded(message, retry_after=1)
         self.active += 1
-        hold = Hold(self)
         try:
-            yield hold
+            yield
         finally:
-            hold.release()
             self.active -= 1
 
     def stopping(self) -> Loading:
-        """Give the answer for who asks whether a stopping server is ready."""
+        """Return the answer to `/ready` while the server stops."""
         message = "the server is stopping"
         return Loading(message, estimated_time=5)

@@ -6,14 +6,16 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime import load
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
-from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
+from bertport.runtime.errors import BertportError, BundleError, ProviderError, UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.serve.lane import Lane
-from bertport.serve.problems import Conflict, Loading, NotFound
+from bertport.serve.problems import Conflict, Failed, Loading, NotFound
 from bertport.serve.raw import TASK as TENSORS
 from bertport.serve.tasks import WIRE_TASKS
 from bertport.serve.turns import Turns
@@ -79,8 +81,12 @@ class Hosted:
         }
 
 
-def find_bundles(settings: Settings) -> dict[str, Bundle]:
+def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = None) -> dict[str, Bundle]:
     """Open the manifests of the bundles to serve, by the names that clients will use; no graph is loaded.
+
+    Args:
+        settings: of the server.
+        failed: takes the errors of directories that are no bundles, by name; None to raise the first.
 
     Raises:
         PathError, BundleError: for a directory that is no bundle.
@@ -88,7 +94,15 @@ def find_bundles(settings: Settings) -> dict[str, Bundle]:
     """
     found: dict[str, Bundle] = {}
     for name, path in settings.bundles:
-        bundle = Bundle.open(default_bundle() if path is None else path)
+        try:
+            bundle = Bundle.open(default_bundle() if path is None else path)
+        except Exception as error:
+            known = name or Path(path or "").name
+            named = _named(known, error)
+            if failed is None:
+                raise named from error
+            failed[known] = named
+            continue
         chosen = name or bundle.manifest.name
         if chosen in found:
             message = (
@@ -111,6 +125,7 @@ class Hosts:
         settings: of the server.
         ran: told of each batch: bundle, variant, batch.
         introduce: told of each variant before it serves: bundle, variant, tasks.
+        died: told the reason, from any thread, when no variant is left that can answer.
     """
 
     def __init__(
@@ -118,12 +133,15 @@ class Hosts:
         settings: Settings,
         ran: Callable[[str, str, Batch], None],
         introduce: Callable[[str, str, list[str]], None],
+        died: Callable[[str], None],
     ) -> None:
         self.settings = settings
         self.hosted: dict[str, Hosted] = {}
+        self.failed: dict[str, BertportError] = {}
         self.progress = "starting"
         self._ran = ran
         self._introduce = introduce
+        self._died = died
         self._busy = False
         self._closed = False
         self._turns: dict[tuple[str, int], Turns] = {}
@@ -134,8 +152,13 @@ class Hosts:
         """Whether real predictions were made with every variant."""
         return bool(self.hosted)
 
+    @property
+    def failure(self) -> str | None:
+        """Why a variant that was loaded can answer no more; None while all can."""
+        return next((lane.failure for _, lane in self.lanes() if lane.failure is not None), None)
+
     def lanes(self) -> Iterator[tuple[str, Lane]]:
-        """Give each lane with the name of its bundle."""
+        """Yield each lane with the name of its bundle."""
         for hosted in self.hosted.values():
             for lane in hosted.lanes.values():
                 yield hosted.name, lane
@@ -145,12 +168,16 @@ class Hosts:
 
         Raises:
             Loading: before anything is loaded.
+            Failed: for a bundle that could not be loaded.
             NotFound: for a name that there is not.
         """
         if not self.hosted:
             message = f"the bundles are being loaded: {self.progress}"
             raise Loading(message)
         hosted = next(iter(self.hosted.values())) if name is None else self.hosted.get(name)
+        if hosted is None and name in self.failed:
+            message = f"the bundle {name!r} could not be loaded: the server's log says why"
+            raise Failed(message)
         if hosted is None:
             raise NotFound(str(UnknownNameError("bundle", str(name)[:100], self.hosted)))
         lane = hosted.lanes.get(hosted.default if variant is None else variant)
@@ -165,29 +192,31 @@ class Hosts:
     async def load(self) -> None:
         """Load everything anew, and only then let it take the place of what there was.
 
-        Requests that are under way finish on the old variants, which are let go afterwards.
+        Requests that are under way finish on the old variants, which are let go afterwards. Where the settings say to
+        keep going, the first load leaves out bundles that fail, and names them in `failed`.
 
         Raises:
-            Conflict: when that is under way already.
-            BertportError: when a bundle cannot be loaded; what there was goes on.
+            Conflict: when that is under way already, or the server is stopping.
+            BertportError: when a bundle cannot be loaded, for whatever reason; what there was goes on.
         """
         if self._busy:
             message = "the bundles are being loaded already"
             raise Conflict(message)
         self._busy = True
+        failed: dict[str, BertportError] | None = {} if self.settings.keep_going and not self.hosted else None
         try:
-            fresh = await asyncio.to_thread(self._load_all)
+            fresh = await asyncio.to_thread(self._load_all, failed)
         finally:
             self._busy = False
         for hosted in fresh.values():
             for variant in hosted.lanes:
                 self._introduce(hosted.name, variant, [*WIRE_TASKS, TENSORS])
-        old, self.hosted = self.hosted, fresh
+        old, self.hosted, self.failed = self.hosted, fresh, failed or {}
         for hosted in old.values():
             for lane in hosted.lanes.values():
                 task = asyncio.create_task(_retire(lane))
                 self._retiring.add(task)
-                task.add_done_callback(self._retiring.discard)
+                task.add_done_callback(self._retired)
 
     def stop_loading(self) -> None:
         """Let loading end at its next stage."""
@@ -198,21 +227,40 @@ class Hosts:
         self.stop_loading()
         await asyncio.gather(*(asyncio.to_thread(lane.close) for _, lane in self.lanes()), *self._retiring)
 
-    def _load_all(self) -> dict[str, Hosted]:
+    def _load_all(self, failed: dict[str, BertportError] | None) -> dict[str, Hosted]:
+        fresh: dict[str, Hosted] = {}
         opened: list[Lane] = []
         try:
-            return {name: self._load(name, bundle, opened) for name, bundle in find_bundles(self.settings).items()}
+            for name, bundle in find_bundles(self.settings, failed).items():
+                before = len(opened)
+                try:
+                    fresh[name] = self._load(name, bundle, opened)
+                except Conflict:  # the server is stopping
+                    raise
+                except Exception as error:
+                    named = _named(name, error)
+                    if failed is None:
+                        raise named from error
+                    failed[name] = named
+                    for lane in opened[before:]:
+                        lane.close()
+                    del opened[before:]
         except BaseException:
             for lane in opened:
                 lane.close()
             raise
+        for name, left_out in (failed or {}).items():
+            if not fresh:
+                raise left_out
+            _LOG.error("%s", left_out.message, extra={"fields": {"bundle": name}})
+        return fresh
 
     def _load(self, name: str, bundle: Bundle, opened: list[Lane]) -> Hosted:
         models = list(self._models(name, bundle))
         lanes: dict[str, Lane] = {}
         for model in models:
             turns = self._turns.setdefault((model.graph.provider.name, model.streams), Turns(model.streams))
-            lane = Lane(model, turns, self.settings.limits, self._watcher(name))
+            lane = Lane(model, turns, self.settings.limits, self._watcher(name), self._lane_died)
             opened.append(lane)
             lanes[model.variant] = lane
             for stage in warm_up(lane, every_bucket=self.settings.warm_up):
@@ -247,12 +295,36 @@ class Hosts:
     def _watcher(self, name: str) -> Callable[[Lane, Batch], None]:
         return lambda lane, batch: self._ran(name, lane.variant, batch)
 
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("an old variant could not be closed", exc_info=error)
+
+    def _lane_died(self, lane: Lane, reason: str) -> None:  # noqa: ARG002 — what a lane tells
+        lanes = [each for _, each in self.lanes()]
+        if lanes and all(each.failure is not None for each in lanes):
+            self._died(reason)
+
     def _say(self, text: str) -> None:
         if self._closed:
             message = "the server is stopping"
             raise Conflict(message)
         self.progress = text
         _LOG.info("%s", text)
+
+
+def _named(name: str, error: Exception) -> BertportError:
+    """Return an error that names the bundle that cannot be served, unless an option is at fault.
+
+    An unexpected error is logged as it is.
+    """
+    if isinstance(error, BertportError):
+        if name not in error.message and not isinstance(error, UsageError):
+            error.message = f"bundle {name!r}: {error.message}"
+        return error
+    _LOG.error("bundle %r cannot be served", name, exc_info=error)
+    reason = excerpt(" ".join(str(error).split()), 200)
+    return BundleError(f"bundle {name!r} cannot be served ({type(error).__name__}: {reason}): export it again")
 
 
 async def _retire(lane: Lane) -> None:

@@ -9,8 +9,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.errors import BertportError
 from bertport.runtime.tasks import Work
-from bertport.serve.problems import BackendFailure, ClientGone, Loading, Overloaded, Problem
+from bertport.serve.problems import (
+    BackendFailure,
+    ClientGone,
+    Failed,
+    Loading,
+    Overloaded,
+    Problem,
+    Unprocessable,
+    problem_of,
+)
 from bertport.serve.schedule import Backlog
 
 if TYPE_CHECKING:
@@ -70,9 +80,20 @@ class Job:
     """Nobody waits for it any more."""
 
     def leave(self) -> None:
-        """Tell whoever waits that the client left, if there is still nothing to give it."""
+        """End it because the client left, if there is still nothing to give it."""
         if not self.future.done():
             self.future.set_exception(ClientGone("the client closed its connection before the answer"))
+
+    def fail(self, problem: Problem) -> None:
+        """End it from another thread, if there is still nothing to give it."""
+
+        def end() -> None:
+            if not self.future.done():
+                self.future.set_exception(problem)
+
+        loop = self.future.get_loop()
+        if not loop.is_closed():  # else the process is ending, and nobody waits
+            loop.call_soon_threadsafe(end)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,10 +139,19 @@ class Lane:
         turns: shared by all lanes of a device.
         limits: of the server.
         watch: told of each batch, in the event loop's thread.
+        died: told the reason, from the thread that ended, when one ends otherwise than by `close`.
     """
 
-    def __init__(self, model: Model, turns: Turns, limits: Limits, watch: Callable[[Lane, Batch], None]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        turns: Turns,
+        limits: Limits,
+        watch: Callable[[Lane, Batch], None],
+        died: Callable[[Lane, str], None] = lambda *_: None,
+    ) -> None:
         self.model = model
+        self.failure: str | None = None
         self.variant = model.variant
         self.budget = limits.max_batch_tokens or model.graph.provider.batch_tokens
         self.items = 0
@@ -132,6 +162,8 @@ class Lane:
         self._speed = (FIRST_RATE, 1.0)
         self._limits = limits
         self._watch = watch
+        self._died = died
+        self._held: list[list[Item]] = [[] for _ in range(model.streams)]
         self._changed = threading.Condition()
         row = model.graph.provider
         self._backlog: Backlog[Item] = Backlog(
@@ -139,7 +171,7 @@ class Lane:
         )
         self._closing = False
         self._threads = [
-            threading.Thread(target=self._work, name=f"lane-{model.variant}-{number}", daemon=True)
+            threading.Thread(target=self._owned, args=(number,), name=f"lane-{model.variant}-{number}", daemon=True)
             for number in range(model.streams)
         ]
         for thread in self._threads:
@@ -166,9 +198,14 @@ class Lane:
         Raises:
             Overloaded: when the queue is full, or the work would have to wait longer than a request may take.
             Loading: when the lane is closing.
+            Failed: when one of its threads has ended.
+            Unprocessable: for work without tokens, which no batch can be made of.
         """
         loop = asyncio.get_running_loop()
         costs = [work.tokens if isinstance(work, RawWork) else len(work.ids) for work in works]
+        if not all(costs):
+            message = "an input has no tokens: send a text that is not empty"
+            raise Unprocessable(message)
         job = Job(
             future=loop.create_future(),
             answers=[None] * len(works),
@@ -189,6 +226,8 @@ class Lane:
             for index, (work, cost) in enumerate(zip(works, costs, strict=True))
         ]
         with self._changed:
+            if self.failure is not None:
+                raise Failed(self.failure)
             if self._closing:
                 message = "the server is stopping"
                 raise Loading(message, estimated_time=1)
@@ -233,7 +272,24 @@ class Lane:
                 answers = self.model.run(works)
         return answers
 
-    def _work(self) -> None:
+    def _owned(self, number: int) -> None:
+        """Work; and where that ends by an error, fail all that waits: no later request may wait for this thread."""
+        try:
+            self._work(number)
+        except BaseException as error:  # noqa: BLE001 — whatever it is, those who wait are told
+            reason = f"variant {self.variant!r} can answer no more: its thread ended ({type(error).__name__})"
+            _LOG.critical("%s", reason, exc_info=error)
+            with self._changed:
+                self.failure = reason
+                self._closing = True
+                left = [*self._held[number], *self._backlog.clear()]
+                self.items = self.tokens = 0
+                self._changed.notify_all()
+            for job in {id(item.job): item.job for item in left}.values():
+                job.fail(Failed(reason))
+            self._died(self, reason)
+
+    def _work(self, number: int) -> None:
         while True:
             with self._changed:
                 # What another thread is about to take wakes nobody else, so that it finds the device free. What nobody
@@ -245,6 +301,7 @@ class Lane:
                 self._coming += 1
             with self.turns:  # and only then choose, so that the latest that came can join
                 batch, last = self._take()
+                self._held[number] = batch
                 if not batch:
                     continue
                 began = time.monotonic()
@@ -257,6 +314,7 @@ class Lane:
                 together = 1 if alone else self.turns.taken
             # After its turn, so that who asks again at once finds the device free.
             self._finish(batch, outcomes, began, together)
+            self._held[number] = []
 
     def _take(self) -> tuple[list[Item], bool]:
         """Give the next batch, and whether nothing waits behind it."""
@@ -281,7 +339,8 @@ class Lane:
             raw = batch[0].work
             if isinstance(raw, RawWork):
                 return [raw.run(model)]
-            return model.run([item.work for item in batch if isinstance(item.work, Work)])
+            answers = model.run([item.work for item in batch if isinstance(item.work, Work)])
+            return [problem_of(each) if isinstance(each, BertportError) else each for each in answers]
         except Problem as problem:
             return [problem] * len(batch)
         except Exception:  # noqa: BLE001 — ONNX Runtime's errors share no base; it is logged
@@ -313,7 +372,10 @@ class Lane:
         tokens = sum(item.tokens for item in batch)
         padded = max(tokens, len(batch) * max(item.tokens for item in batch))
         ran = Batch(items=len(batch), tokens=padded, padding=padded - tokens, seconds=seconds, waits=tuple(waits))
-        self._watch(self, ran)
+        try:
+            self._watch(self, ran)
+        except Exception:  # noqa: BLE001 — no count is worth an answer
+            _LOG.exception("a batch could not be counted")
         for item, outcome in zip(batch, outcomes, strict=True):
             job = item.job
             job.answers[item.index] = outcome

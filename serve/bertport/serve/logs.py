@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
 
 import orjson
 
 __all__ = ["JsonLines", "set_up"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class JsonLines(logging.Formatter):
@@ -42,3 +45,10 @@ def set_up(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     logging.getLogger("uvicorn.access").disabled = True
+    threading.excepthook = _thread_ended
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Log the death of a thread that has no owner to do so; Python would print it as plain text."""
+    error = ended.exc_value or ended.exc_type()
+    _LOG.critical("the thread %s ended", ended.thread.name if ended.thread else "unknown", exc_info=error)

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-from starlette.responses import Response
 
-from bertport.runtime.errors import BertportError
-from bertport.serve import answering, hub, raw, tasks, tensors
-from bertport.serve.body import read_body
-from bertport.serve.problems import BadRequest, Loading, Problem, Unprocessable, problem_of
+from bertport.runtime.excerpts import excerpt
+from bertport.serve import answering, raw, tasks, tensors, wire
+from bertport.serve.pieces import whole
+from bertport.serve.problems import BadRequest, Problem, Unprocessable
+from bertport.serve.reading import parsed, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from bertport.serve.hosts import Hosted
     from bertport.serve.lane import Lane
@@ -37,29 +38,25 @@ async def server(request: Request) -> Response:  # noqa: ARG001 — the signatur
     """Say what server this is."""
     from importlib.metadata import version
 
-    return hub.encode({"name": "bertport", "version": version("bertport"), "extensions": ["binary_tensor_data"]})
+    return wire.encode({"name": "bertport", "version": version("bertport"), "extensions": ["binary_tensor_data"]})
 
 
 async def live(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
     """Say that the process answers."""
-    return hub.encode({"live": True})
+    return wire.encode({"live": True})
 
 
 async def ready(request: Request) -> Response:
     """Say whether the server is ready."""
     service: Service = request.state.service
-    if service.gate.draining:
-        raise service.gate.stopping()
-    if not service.hosts.ready:
-        message = f"the bundles are being loaded: {service.hosts.progress}"
-        raise Loading(message)
-    return hub.encode({"ready": True})
+    service.check_ready()
+    return wire.encode({"ready": True})
 
 
 async def model_ready(request: Request) -> Response:
     """Say whether a model is ready, which is so if it is there."""
     hosted, _ = _find(request)
-    return hub.encode({"name": hosted.name, "ready": True})
+    return wire.encode({"name": hosted.name, "ready": True})
 
 
 async def model(request: Request) -> Response:
@@ -74,7 +71,7 @@ async def model(request: Request) -> Response:
     if hosted.manifest.next_sentence is not None:
         labels = len(hosted.manifest.next_sentence.labels)
         outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, labels]})
-    return hub.encode(
+    return wire.encode(
         {
             "name": hosted.name,
             "versions": list(hosted.lanes),
@@ -89,19 +86,16 @@ async def infer(request: Request) -> Response:
     """Answer raw tensors or text."""
     service: Service = request.state.service
     note = request.state.note
-    limits = service.settings.limits
-    async with answering.in_time(note, limits.request_timeout):
-        with service.gate.enter() as hold:
+    async with answering.in_time(note, service.settings.limits.request_timeout):
+        with service.gate.enter():
             hosted, lane = _find(request)
             note.hosted, note.lane = hosted, lane
             with answering.using(lane):
-                body = await read_body(request, hold, limits.max_payload_bytes)
-                asked = tensors.read_request(body, request.headers.get(JSON_SIZE))
-                if "input_ids" in asked.inputs:
-                    outputs = await _raw(request, asked, lane, service)
-                else:
-                    outputs = await _text(request, asked, lane, service)
-                return _response(asked, hosted, lane, outputs)
+                body = await read_body(request)
+                asked = await parsed(request, tensors.read_request, body, request.headers.get(JSON_SIZE))
+                answer = _raw if "input_ids" in asked.inputs else _text
+                outputs, expected = await answer(request, asked, lane)
+                return await _response(request, asked, outputs, expected)
 
 
 def _find(request: Request) -> tuple[Hosted, Lane]:
@@ -109,38 +103,43 @@ def _find(request: Request) -> tuple[Hosted, Lane]:
     return service.hosts.find(request.path_params["name"], request.path_params.get("version"))
 
 
-async def _raw(request: Request, asked: tensors.Asked, lane: Lane, service: Service) -> dict[str, NDArray[Any]]:
-    note = request.state.note
-    note.task = raw.TASK
-    question = raw.read(asked, lane.model, service.settings.limits)
+async def _raw(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict[str, NDArray[Any]], int]:
+    note, limits = request.state.note, request.state.service.settings.limits
+    note.phase, note.task = "prepare", raw.TASK
+    question = raw.read(asked, lane.model, limits)
     parts = raw.split(question, lane.budget)
-    results = await answering.run(request, service.hosts, note, lane, [part.work for part in parts])
+    # While parts are put together, there are both they and the whole.
+    request.state.answer.grow(question.bytes + question.numbers * 4 * (1 + (len(parts) > 1)))
+    results = await answering.run(request, lane, [part.work for part in parts])
     note.items = len(question.feeds["input_ids"])
-    return raw.join(question, parts, results)
+    return raw.join(question, parts, results), question.bytes
 
 
-async def _text(request: Request, asked: tensors.Asked, lane: Lane, service: Service) -> dict[str, NDArray[Any]]:
-    note, limits = request.state.note, service.settings.limits
-    texts = _texts(asked.inputs)
+async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict[str, NDArray[Any]], int]:
     wanted = set(asked.outputs or ())
     parameters = {key: each for key, each in asked.parameters.items() if key not in OF_TRITON}
-    name = str(parameters.pop("task", None) or _task(asked, wanted))
-    payload = tasks.Payload(inputs=texts, parameters=parameters, told=True, at_root=frozenset())
-    note.task = name if name in tasks.WIRE_TASKS else ""
-    try:
-        question = tasks.question(name, payload, limits.max_items)
-        hub.check_targets(question.parameters, limits.max_candidates)
-        call = lane.model.bind(question.task, **question.parameters)
-    except BertportError as error:
-        raise problem_of(error) from error
-    makers = _makers(question)
-    if unknown := wanted - makers.keys():
-        message = f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})"
+    name = parameters.pop("task", None) or _task(asked, wanted)
+    if not isinstance(name, str):
+        message = f"the parameter task is the name of a task, not {excerpt(name, 40)}"
         raise Unprocessable(message)
-    works = await answering.prepare(call, question.inputs, service.pool)
-    hub.check_size(call, works, question.parameters, lane, service)
-    answers = await answering.run(request, service.hosts, note, lane, works)
-    return {output: makers[output](answers) for output in asked.outputs or makers}
+    payload = tasks.Payload(inputs=_texts(asked.inputs), parameters=parameters, told=True, at_root=frozenset())
+
+    def accept(question: tasks.Question) -> None:
+        makers = _makers(question)
+        if unknown := wanted - makers.keys():
+            message = f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})"
+            raise Unprocessable(message)
+
+    question, answers, expected = await answering.ask(request, lane, name, payload, accept)
+    makers = _makers(question)
+    names = [*(asked.outputs or makers)]
+    request.state.answer.grow(len(names) * expected)  # the answers as texts, beside what they are written into
+
+    def make() -> dict[str, NDArray[Any]]:
+        return {each: makers[each](answers) for each in names}
+
+    made = make() if expected <= wire.INLINE_BYTES else await request.state.service.pieces.run(whole(make), expected)
+    return made, len(names) * expected
 
 
 def _texts(inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
@@ -187,16 +186,18 @@ def _makers(question: tasks.Question) -> dict[str, Any]:
     return makers
 
 
-def _response(asked: tensors.Asked, hosted: Hosted, lane: Lane, outputs: Mapping[str, NDArray[Any]]) -> Response:
-    head: dict[str, Any] = {"model_name": hosted.name, "model_version": lane.variant}
+async def _response(
+    request: Request, asked: tensors.Asked, outputs: Mapping[str, NDArray[Any]], expected: int
+) -> Response:
+    note = request.state.note
+    head: dict[str, Any] = {"model_name": note.hosted.name, "model_version": note.lane.variant}
     if asked.id is not None:
         head["id"] = asked.id
     binary = {name: (asked.outputs or {}).get(name, asked.binary) for name in outputs}
     try:
-        body, json_size = tensors.encode(head, outputs, binary)
+        described, parts = tensors.describe(outputs, binary)
+        value = head | {"outputs": described}
+        return await wire.answer(request, value, expected=expected, parts=parts, json_size=JSON_SIZE if parts else None)
     except UnicodeEncodeError as error:
         message = "the answer is not Unicode text"
         raise Problem(message) from error
-    if json_size is None:
-        return Response(body, media_type="application/json")
-    return Response(body, headers={JSON_SIZE: str(json_size)}, media_type="application/octet-stream")

@@ -9,8 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from bertport.runtime.errors import BertportError
-from bertport.serve.hub import encode
-from bertport.serve.problems import Conflict, Forbidden, Loading
+from bertport.serve.problems import Conflict, Forbidden
+from bertport.serve.wire import encode
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,14 +28,11 @@ async def health(request: Request) -> Response:  # noqa: ARG001 — the signatur
 
 
 async def ready(request: Request) -> Response:
-    """Say whether every variant has made real predictions, and the server is not stopping."""
+    """Say whether every variant has made real predictions and can make more, and the server is not stopping."""
     service: Service = request.state.service
-    if service.gate.draining:
-        raise service.gate.stopping()
-    if not service.hosts.ready:
-        message = f"the bundles are being loaded: {service.hosts.progress}"
-        raise Loading(message)
-    return encode({"status": "ready"})
+    service.check_ready()
+    failed = {"failed": sorted(service.hosts.failed)} if service.hosts.failed else {}
+    return encode({"status": "ready"} | failed)
 
 
 async def models(request: Request) -> Response:
@@ -82,8 +79,11 @@ async def reload(request: Request) -> Response:
         raise Forbidden(message)
     try:
         await service.reload()
-    except BertportError as error:
-        _LOG.error("reload failed: %s", error.message)
+    except Conflict:
+        raise
+    except Exception as error:
+        unexpected = None if isinstance(error, BertportError) else error
+        _LOG.error("reload failed: %s", error, exc_info=unexpected)
         message = "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
         raise Conflict(message) from error
     return encode([hosted.describe() for hosted in service.hosts.hosted.values()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import BertportError, BundleError, UsageError
+from bertport.runtime.errors import BertportError, BundleError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ __all__ = [
     "BodyTimeout",
     "ClientGone",
     "Conflict",
+    "Failed",
     "Forbidden",
     "Loading",
     "NotFound",
@@ -154,6 +155,13 @@ class Loading(Problem):
         return super().to_json() | {"estimated_time": self.estimated_time}
 
 
+class Failed(Problem):
+    """A part of the server has ended, so that this cannot be answered until it is started anew."""
+
+    status = 503
+    reason = "failed"
+
+
 class TimeUp(Problem):
     """The answer was not ready within the time per request."""
 
@@ -166,9 +174,14 @@ REASONS: tuple[str, ...] = tuple(sorted({Problem.reason, *(each.reason for each 
 
 
 def problem_of(error: BertportError) -> Problem:
-    """Turn an error of the runtime into an answer: the client's mistake is 422, the server's 500 without details."""
+    """Return the answer for an error of the runtime.
+
+    The client's mistake is 422, an output that is no number 424, anything else 500 without details.
+    """
     if isinstance(error, UsageError):
         return Unprocessable(error.message)
+    if isinstance(error, OutputError):
+        return BackendFailure(error.message)
     if isinstance(error, BundleError):
         return Problem("the bundle cannot be read: the server's log says more")
     return Problem("the request failed: the server's log says more")

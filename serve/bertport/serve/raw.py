@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.serve.lane import RawWork
-from bertport.serve.problems import BadRequest, TooLarge, Unprocessable
+from bertport.serve.problems import BackendFailure, BadRequest, TooLarge, Unprocessable
+from bertport.serve.wire import JSON_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,10 @@ class Raw:
     """Flat indices into rows x tokens whose logits are wanted, in this order; None for all."""
     outputs: tuple[str, ...]
     """Names of the graph's outputs."""
+    numbers: int
+    """Of the answer."""
+    bytes: int
+    """Of the answer, about: its numbers as JSON or bytes, as each output is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +107,17 @@ def read(asked: Asked, model: Model, limits: Limits) -> Raw:
         message = f"there is no output {missing[0]!r:.60} for input_ids (there is: {', '.join(known)})"
         raise Unprocessable(message)
     positions = _positions(asked, ids.size)
-    _check_size(known, outputs, rows, length, positions, limits.max_answer_bytes)
-    return Raw(feeds=feeds, positions=positions, outputs=outputs)
+    counts = _counts(known, outputs, rows, length, positions)
+    size = sum(
+        count * (4 if (asked.outputs or {}).get(name, asked.binary) else JSON_NUMBER) for name, count in counts.items()
+    )
+    if size > limits.max_answer_bytes:
+        message = (
+            f"the answer would have about {size:,} bytes and may have {limits.max_answer_bytes:,}: "
+            "name the outputs that you need, give masked_positions, ask for binary data, or send fewer rows"
+        )
+        raise TooLarge(message)
+    return Raw(feeds=feeds, positions=positions, outputs=outputs, numbers=sum(counts.values()), bytes=size)
 
 
 def split(asked: Raw, budget: int) -> list[Part]:
@@ -130,10 +144,11 @@ def join(asked: Raw, parts: Sequence[Part], results: Sequence[Mapping[str, Any]]
     found: dict[str, NDArray[Any]] = {}
     for name in asked.outputs:
         pieces = [result[name] for result in results]
+        whole = pieces[0] if len(pieces) == 1 else None  # what is whole already need not be copied
         if name != LOGITS:
-            found[name] = np.concatenate(pieces)
+            found[name] = np.concatenate(pieces) if whole is None else whole
         elif asked.positions is None:
-            found[name] = np.concatenate(pieces).reshape(rows, length, -1)
+            found[name] = (np.concatenate(pieces) if whole is None else whole).reshape(rows, length, -1)
         else:
             logits = np.empty((len(asked.positions), pieces[0].shape[-1]), dtype=np.float32)
             for part, piece in zip(parts, pieces, strict=True):
@@ -150,6 +165,10 @@ def _work(feeds: Mapping[str, NDArray[np.int64]], positions: NDArray[np.int64], 
             if "masked_positions" not in model.graph.inputs:  # a portable graph decodes them all
                 logits = logits.reshape(feeds["input_ids"].size, -1)[positions]
             values[LOGITS] = logits
+        for name, each in values.items():
+            if not np.isfinite(each).all():
+                message = f"the output {name} is not finite for this input: the graph is damaged, or overflows here"
+                raise BackendFailure(message)
         return values
 
     return RawWork(tokens=feeds["input_ids"].size, run=run)
@@ -181,24 +200,19 @@ def _positions(asked: Asked, size: int) -> NDArray[np.int64] | None:
     return values.astype(np.int64)
 
 
-def _check_size(  # noqa: PLR0913, PLR0917 — the sizes that make the answer's
+def _counts(
     known: Mapping[str, list[int]],
     outputs: Sequence[str],
     rows: int,
     length: int,
     positions: NDArray[np.int64] | None,
-    most: int,
-) -> None:
-    numbers = 0
+) -> dict[str, int]:
+    """Return how many numbers each output has."""
+    counts = {}
     for name in outputs:
         *sizes, width = known[name]
         count = rows * (length if len(sizes) > 1 else 1)
         if name == LOGITS and positions is not None:
             count = len(positions)
-        numbers += count * width
-    if 4 * numbers > most:
-        message = (
-            f"the answer would have {4 * numbers:,} bytes and may have {most:,}: "
-            "name the outputs that you need, give masked_positions, or send fewer rows"
-        )
-        raise TooLarge(message)
+        counts[name] = count * width
+    return counts

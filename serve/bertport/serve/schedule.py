@@ -97,6 +97,13 @@ class Backlog(Generic[T]):
         self._virtual += sum(item.tokens for item in batch) / waiting
         return batch
 
+    def clear(self) -> list[T]:
+        """Return every item that waits, and let none wait any more."""
+        left = [item for heap in self._buckets.values() for _, _, item, _ in heap]
+        self._buckets.clear()
+        self._requests = 0
+        return left
+
     def __bool__(self) -> bool:
         """Tell whether anything waits, items that are gone included."""
         return bool(self._buckets)

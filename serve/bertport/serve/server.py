@@ -47,7 +47,8 @@ def serve(settings: Settings) -> None:
     Raises:
         BertportError: when a bundle cannot be served, or the address cannot be listened on.
     """
-    find_bundles(settings)  # a mistake in what was asked ends the command before anything listens
+    # A mistake in what was asked ends the command before anything listens.
+    find_bundles(settings, {} if settings.keep_going else None)
     logs.set_up(settings.log_level)
     # A target that is not in the vocabulary is a warning in Python; here it would fill the log, and Python's memory
     # of the warnings that it has shown.
@@ -116,13 +117,21 @@ class Server(uvicorn.Server):
         _LOG.info("listening", extra={"fields": {"url": url}})
         self._loading = asyncio.create_task(self._load())
 
+    async def on_tick(self, counter: int) -> bool:
+        """Tell uvicorn, ten times a second, whether to end: also when a thread that all answers need has ended."""
+        if self._service.failure is not None and self.failure is None:
+            self.failure = BertportError(f"the server cannot go on: {self._service.failure}")
+            self.should_exit = True
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, answer what was accepted, and end."""
         service = self._service
         service.gate.draining = True
         service.hosts.stop_loading()
         _LOG.info("stopping", extra={"fields": {"requests": service.gate.active}})
-        await asyncio.sleep(service.settings.drain_seconds)
+        if self.failure is None:  # else there is nothing that the time to drain would be good for
+            await asyncio.sleep(service.settings.drain_seconds)
         with suppress(OSError):
             # The kernel takes on no more, and what it took on is accepted, before the socket closes: what waits in
             # its queue then would be reset.
@@ -146,7 +155,11 @@ class Server(uvicorn.Server):
             await service.hosts.load()
         except Conflict:  # stopped before it was loaded
             return
-        except BertportError as error:
+        except Exception as error:  # noqa: BLE001 — a server without bundles has nothing to do, whatever it is
+            if not isinstance(error, BertportError):
+                _LOG.critical("loading failed", exc_info=error)
+                error = BertportError(f"the bundles cannot be loaded ({type(error).__name__}): the log says more")
+            _LOG.error("%s", error.message)
             self.failure = error
             self.should_exit = True
             return
@@ -163,7 +176,8 @@ class Server(uvicorn.Server):
             try:
                 await self._service.reload()
             except Exception as error:  # noqa: BLE001 — the old bundles go on, whatever it is
-                _LOG.error("reload failed, the old bundles go on: %s", error)
+                unexpected = None if isinstance(error, BertportError | Conflict) else error
+                _LOG.error("reload failed, the old bundles go on: %s", error, exc_info=unexpected)
             else:
                 _LOG.info("reloaded")
 

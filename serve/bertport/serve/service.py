@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
 from typing import TYPE_CHECKING
 
 from bertport.serve.gate import Gate
 from bertport.serve.hosts import Hosts
 from bertport.serve.metrics import Metrics
+from bertport.serve.pieces import Pieces
+from bertport.serve.problems import Failed, Loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +29,34 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.failure: str | None = None
+        """Why the process cannot go on; None while it can."""
         self.gate = Gate(settings.limits)
         self.metrics = Metrics(self._lanes, lambda: self.gate.active)
-        self.hosts = Hosts(settings, self.metrics.ran, self.metrics.introduce)
-        # Tokenizing long texts: one thread, because the cores belong to the model.
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+        self.hosts = Hosts(settings, self.metrics.ran, self.metrics.introduce, self.die)
+        self.pieces = Pieces(self.die)
 
     def _lanes(self) -> Iterator[tuple[str, Lane]]:
         return self.hosts.lanes()
+
+    def die(self, reason: str) -> None:
+        """Note that the process cannot go on; from any thread."""
+        self.failure = self.failure or reason
+
+    def check_ready(self) -> None:
+        """Return where everything that was asked to be served can be asked.
+
+        Raises:
+            Loading: while bundles are loaded, and when the server stops.
+            Failed: when a thread that answers has ended.
+        """
+        if self.gate.draining:
+            raise self.gate.stopping()
+        if reason := self.failure or self.hosts.failure:
+            raise Failed(reason)
+        if not self.hosts.ready:
+            message = f"the bundles are being loaded: {self.hosts.progress}"
+            raise Loading(message)
 
     async def reload(self) -> None:
         """Load the bundles anew, and count how that ended."""
@@ -48,4 +70,4 @@ class Service:
     async def close(self) -> None:
         """Let what is under way end."""
         await self.hosts.close()
-        self.pool.shutdown(wait=True)
+        await asyncio.to_thread(self.pieces.close)

@@ -82,7 +82,21 @@ LIMITS: dict[str, Limit] = {
             default=64 * MIB,
             kind=int,
             least=1,
-            help="Bytes of an answer, estimated before it is computed; more are answered 413.",
+            help="Bytes of an answer, estimated before it is computed and counted as it is written; more are 413.",
+        ),
+        Limit(
+            name="max_answer_bytes_held",
+            default=256 * MIB,
+            kind=int,
+            least=1,
+            help="Bytes of all answers that are made or not yet read by their clients; more are answered 429.",
+        ),
+        Limit(
+            name="max_text_characters",
+            default=1 << 17,
+            kind=int,
+            least=1,
+            help="Characters of a text, also of one that is to be cut; more are answered 413.",
         ),
         Limit(
             name="max_candidates",
@@ -125,6 +139,8 @@ class Limits:
     max_payload_bytes: int = _count("max_payload_bytes")
     max_body_bytes_held: int = _count("max_body_bytes_held")
     max_answer_bytes: int = _count("max_answer_bytes")
+    max_answer_bytes_held: int = _count("max_answer_bytes_held")
+    max_text_characters: int = _count("max_text_characters")
     max_candidates: int = _count("max_candidates")
     max_connections: int = _count("max_connections")
     request_timeout: float = LIMITS["request_timeout"].default
@@ -144,6 +160,9 @@ class Limits:
             raise UsageError(message)
         if self.max_payload_bytes > self.max_body_bytes_held:
             message = "--max-payload-bytes is more than --max-body-bytes-held: no such request could ever enter"
+            raise UsageError(message)
+        if self.max_answer_bytes > self.max_answer_bytes_held:
+            message = "--max-answer-bytes is more than --max-answer-bytes-held: no such answer could ever be made"
             raise UsageError(message)
 
 
@@ -176,6 +195,8 @@ class Settings:
     """Whether each request is logged."""
     log_level: str = "info"
     """Least severe messages that are logged."""
+    keep_going: bool = False
+    """Whether the bundles that can be loaded are served where others cannot."""
     drain_seconds: float = 0.0
     """How long the server goes on accepting connections after SIGTERM, while it says that it is not ready."""
     limits: Limits = field(default_factory=Limits)

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from bertport.serve import openapi
-from bertport.serve.hub import encode
+from bertport.serve.wire import encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

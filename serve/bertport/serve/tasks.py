@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.errors import UnknownNameError
+from bertport.runtime.excerpts import excerpt
 from bertport.serve.problems import BadRequest, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
@@ -69,8 +70,21 @@ class WireTask:
     """JSON schema of one input."""
 
 
-def read_payload(value: object) -> Payload:
-    """Read a body: an object with `inputs`, or the inputs themselves, as the Hub's first curl examples send them."""
+def read_payload(value: object, max_items: int) -> Payload:
+    """Read a body: an object with `inputs`, or the inputs themselves, as the Hub's first curl examples send them.
+
+    Raises:
+        BadRequest, Unprocessable: for a body that is none.
+        TooLarge: for more texts than a request may have, before any of them is looked at.
+    """
+    payload = _payload(value)
+    match payload.inputs:
+        case list(several) | {"sentences": list(several)} if len(several) > max_items:
+            raise _too_many(len(several), max_items)
+    return payload
+
+
+def _payload(value: object) -> Payload:
     if not isinstance(value, dict) or "inputs" not in value:
         if isinstance(value, dict) and not {"source_sentence", "text", "text_pair"} & value.keys():
             message = 'the body has no field "inputs": send {"inputs": …}'
@@ -149,7 +163,8 @@ def _hub_parameters(parameters: Mapping[str, Any], default_pooling: str) -> dict
     if given.pop("prompt_name", None) is not None:
         message = "prompt_name is not supported: the bundle has no prompts; write the prompt into the text"
         raise Unprocessable(message)
-    if str(given.pop("truncation_direction", "right")).lower() != "right":
+    direction = given.pop("truncation_direction", "right")
+    if not isinstance(direction, str) or direction.lower() != "right":
         message = "truncation_direction is not supported beyond 'right': shorten the text yourself"
         raise Unprocessable(message)
     if "truncate" in given:
@@ -200,11 +215,11 @@ def _text_classification(payload: Payload) -> Question:
     parameters = dict(payload.parameters)
     applied = parameters.pop("function_to_apply", "softmax")
     if applied != "softmax":
-        message = f"function_to_apply is 'softmax' here, not {applied!r:.40}"
+        message = f"function_to_apply is 'softmax' here, not {excerpt(applied, 40)}"
         raise Unprocessable(message)
     top_k = parameters.pop("top_k", None)
     if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
-        message = f"top_k is a number from 1 up, not {top_k!r:.40}"
+        message = f"top_k is a number from 1 up, not {excerpt(top_k, 40)}"
         raise Unprocessable(message)
 
     def labels(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from bertport.serve.body import parse_json
 from bertport.serve.problems import BadRequest
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DATATYPES", "Asked", "encode", "read_request"]
+__all__ = ["DATATYPES", "Asked", "describe", "read_request"]
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -116,34 +115,37 @@ def read_request(body: bytes, header: str | None) -> Asked:
     )
 
 
-def encode(
-    head: Mapping[str, Any], outputs: Mapping[str, NDArray[Any]], binary: Mapping[str, bool]
-) -> tuple[bytes, int | None]:
-    """Write an answer.
+def describe(
+    outputs: Mapping[str, NDArray[Any]], binary: Mapping[str, bool]
+) -> tuple[list[dict[str, Any]], list[memoryview]]:
+    """Return outputs as an answer has them.
 
     Args:
-        head: fields beside the outputs.
         outputs: by name; arrays of objects are text.
         binary: whether each output goes as bytes.
 
     Returns:
-        The body, and the size of its JSON where bytes follow it.
+        The entry of each output, arrays as they are, and the bytes that follow the JSON, in order and not copied.
     """
-    described, parts = [], []
+    described: list[dict[str, Any]] = []
+    parts: list[memoryview] = []
     for name, array in outputs.items():
         text = array.dtype == object
         datatype = BYTES if text else next(key for key, each in DATATYPES.items() if each == array.dtype)
         entry: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype}
         if binary.get(name, False):
-            part = _text_bytes(array.ravel().tolist()) if text else np.ascontiguousarray(array).tobytes()
+            part = memoryview(_text_bytes(array.ravel().tolist()) if text else _bytes(array))
             entry["parameters"] = {"binary_data_size": len(part)}
             parts.append(part)
         else:
-            entry["data"] = array.ravel().tolist() if text else np.ascontiguousarray(array).ravel()
+            entry["data"] = array.ravel().tolist() if text else array.ravel()
         described.append(entry)
-    # NaN has no JSON; no output of a sound graph holds one.
-    json = orjson.dumps({**head, "outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return b"".join([json, *parts]), len(json) if parts else None
+    return described, parts
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint8).data if flat.size else memoryview(b"")
 
 
 def _list(value: Mapping[str, Any], key: str, default: list[Any] | None = None) -> Sequence[Mapping[str, Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.errors import BundleError
+from bertport.runtime.errors import BertportError, BundleError
 from bertport.runtime.tasks import NO_POSITIONS, Work
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def warm_up(lane: Lane, *, every_bucket: bool) -> Iterator[str]:
         What is being done.
 
     Raises:
-        BundleError: when an answer is not a number.
+        BundleError: when an output is not finite.
     """
     model = lane.model
     tasks = model.describe()["tasks"]
@@ -41,8 +41,8 @@ def warm_up(lane: Lane, *, every_bucket: bool) -> Iterator[str]:
     for number, length in enumerate(lengths, 1):
         yield f"bucket {number} of {len(lengths)}: {length} tokens"
         work = _plain(model, length)
-        lane.run_alone([work])
-        lane.run_alone([work] * max(1, lane.budget // length))
+        for works in ([work], [work] * max(1, lane.budget // length)):
+            _check(lane, f"{length} tokens", lane.run_alone(works))
 
 
 def _lengths(longest: int) -> list[int]:
@@ -59,21 +59,14 @@ def _ask(lane: Lane, task: str) -> None:
     [work] = model.bind(task).prepare([["a", "b"] if task == "next-sentence" else mask])
     if not isinstance(work, Work):
         raise work
-    [answer] = lane.run_alone([work])
-    if not _finite(answer):
-        message = f"variant {lane.variant!r} answers {task} with what is no number: the graph is damaged; export again"
-        raise BundleError(message)
+    _check(lane, task, lane.run_alone([work]))
 
 
-def _finite(answer: object) -> bool:
-    match answer:
-        case np.ndarray() | float():
-            return bool(np.isfinite(answer).all())
-        case dict():
-            return all(map(_finite, answer.values()))
-        case list():
-            return all(map(_finite, answer))
-    return True
+def _check(lane: Lane, what: str, answers: list[Any]) -> None:
+    for answer in answers:
+        if isinstance(answer, BertportError):  # as for an output that is no number
+            message = f"variant {lane.variant!r} cannot answer {what} ({answer.message}): export again"
+            raise BundleError(message)
 
 
 def _plain(model: Model, length: int) -> Work:

@@ -1,0 +1,142 @@
+"""Long CPU work of many requests, done by one thread in pieces, so that none of it holds up the event loop or another.
+
+A request's work is a generator that yields between pieces of a few milliseconds. The piece that runs next is that of
+the request that is smallest by its bytes and by the time that it has had so far: a batch of sentences does not wait
+behind megabytes of text that came before it. One thread, because the cores belong to the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bertport.serve.problems import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+__all__ = ["Pieces", "whole"]
+
+_LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BYTES_PER_SECOND = 2e6
+"""At which bytes weigh as much as time: about the speed of tokenizing."""
+
+
+def whole(function: Callable[..., T], *arguments: object) -> Generator[None, None, T]:
+    """Return work of one piece: a call that is bounded by itself."""
+    return function(*arguments)
+    yield  # what makes it a generator
+
+
+class Pieces:
+    """A thread that runs work in pieces, the smallest and least served first.
+
+    Args:
+        died: told the reason, from the thread, when it ends otherwise than by `close`; nothing can be prepared then.
+    """
+
+    def __init__(self, died: Callable[[str], None]) -> None:
+        self.failure: str | None = None
+        self._died = died
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, int, Generator[None, None, Any], asyncio.Future[Any]]] = []
+        self._running: list[asyncio.Future[Any]] = []
+        self._numbers = itertools.count()
+        self._closing = False
+        self._thread = threading.Thread(target=self._owned, name="pieces", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Generator[None, None, T], size: int) -> T:
+        """Run work to its end, and return what it returns or raise what it raises.
+
+        Args:
+            work: yields between its pieces.
+            size: bytes or characters that it works on.
+
+        Raises:
+            Failed: when the thread has ended.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._changed:
+            if self.failure is not None or self._closing:
+                raise Failed(self.failure or "the server is stopping")
+            heapq.heappush(self._waiting, (size / BYTES_PER_SECOND, next(self._numbers), work, future))
+            self._changed.notify()
+        return await future
+
+    def close(self) -> None:
+        """End the thread when nothing waits any more; not from the event loop's thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _owned(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # noqa: BLE001 — whatever it is, those who wait are told
+            reason = f"the thread that tokenizes ended ({type(error).__name__})"
+            _LOG.critical("%s", reason, exc_info=error)
+            with self._changed:
+                self.failure = reason
+                left = [future for _, _, _, future in self._waiting]
+                self._waiting.clear()
+            for future in (*self._running, *left):
+                _settle(future, Failed(reason))
+            self._died(reason)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    if self._closing:
+                        return
+                    self._changed.wait()
+                served, _, work, future = heapq.heappop(self._waiting)
+            self._running = [future]
+            began = time.perf_counter()
+            done = self._step(work, future)
+            served += time.perf_counter() - began
+            self._running = []
+            if not done:
+                with self._changed:
+                    heapq.heappush(self._waiting, (served, next(self._numbers), work, future))
+
+    @staticmethod
+    def _step(work: Generator[None, None, Any], future: asyncio.Future[Any]) -> bool:
+        """Run one piece, and say whether it was the last."""
+        if future.cancelled():  # its client left, or its time is over
+            work.close()
+            return True
+        try:
+            next(work)
+        except StopIteration as end:
+            _settle(future, end.value)
+        except Exception as error:  # noqa: BLE001 — it is the request's to answer
+            _settle(future, error)
+        else:
+            return False
+        return True
+
+
+def _settle(future: asyncio.Future[Any], outcome: object) -> None:
+    """Hand an outcome to the event loop, if it still runs and somebody waits."""
+
+    def settle() -> None:
+        if not future.done():
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    loop = future.get_loop()
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle)
