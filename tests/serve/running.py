@@ -16,10 +16,16 @@ PATIENCE = 120
 
 
 class Running:
-    """A `bertport serve` on a free port; its log is read as it comes."""
+    """A `bertport serve` on a free port; its log is read as it comes.
 
-    def __init__(self, *arguments, wait=True, **environment):
-        command = [sys.executable, "-m", "bertport.runtime", "serve", "--port", "0", *map(str, arguments)]
+    `before` is Python that runs first in its process: a fault that no client can cause any more.
+    """
+
+    def __init__(self, *arguments, wait=True, before="", **environment):
+        main = (
+            ["-c", f"{before}\nfrom bertport.runtime.cli import main\nmain()"] if before else ["-m", "bertport.runtime"]
+        )
+        command = [sys.executable, *main, "serve", "--port", "0", *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )

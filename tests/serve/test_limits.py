@@ -27,7 +27,7 @@ LIMITS = {
     "--max-items": 8,
     "--max-payload-bytes": 20_000,
     "--max-candidates": 100,
-    "--max-answer-bytes": 20_000,
+    "--max-answer-bytes": 40_000,
     "--request-timeout": 20,
 }
 ASK = {"inputs": "a [MASK]"}
@@ -117,7 +117,7 @@ def test_items_candidates_and_answers_are_bounded(small):
     assert small.post("/", {"inputs": "[MASK] " * 30})[0] == 422
     assert small.post("/", {"inputs": "[MASK] " * 20})[0] == 200
     assert small.post("/", {"inputs": "a [MASK]", "parameters": {"targets": ["a"] * 101}})[0] == 422
-    status, answer = small.post("/tasks/features", {"inputs": "word " * 100})
+    status, answer = small.post("/tasks/features", {"inputs": "word " * 150})
     assert (status, '"pooling": "mean"' in answer["error"]) == (413, True)
     tensor = {"name": "input_ids", "shape": [8, 4], "datatype": "INT64", "data": [20] * 32}
     assert small.post("/v2/models/tiny-bert/infer", {"inputs": [tensor]})[0] == 413

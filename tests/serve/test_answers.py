@@ -1,0 +1,201 @@
+"""Bytes that go out are counted as bytes that come in: as they are written, and until their client has read them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertport.runtime.embedded import default_bundle
+from bertport.serve import wire
+from bertport.serve.gate import Gate, Hold, Store
+from bertport.serve.problems import Overloaded, TooLarge
+from bertport.serve.protocol import TRANSPORT
+from bertport.serve.settings import Limits
+from tests.serve.running import PATIENCE, Running
+
+MIB = 1 << 20
+LENGTH = 96
+LOGITS = LENGTH * 30522
+"""Numbers in the logits of one row."""
+
+
+def infer(length, *, output="logits", binary=False):
+    ids = {"name": "input_ids", "shape": [1, length], "datatype": "INT64", "data": [2000 + n for n in range(length)]}
+    asked = {"name": output, "parameters": {"binary_data": binary}}
+    body = json.dumps({"inputs": [ids], "outputs": [asked]}).encode()
+    path = "/v2/models/bertport-default/infer"
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def memory(server, field="VmRSS"):
+    """Resident memory of the server, in bytes."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+
+
+def answer_of(connection):
+    """Status, headers and body of one answer."""
+    with connection.makefile("rb") as stream:
+        status = int(stream.readline().split()[1])
+        headers = {}
+        while line := stream.readline().strip():
+            name, _, value = line.partition(b":")
+            headers[name.lower()] = value.strip()
+        return status, headers, stream.read(int(headers[b"content-length"]))
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A server of the default model, whose answers may be large."""
+    limits = ("--max-answer-bytes", 48 * MIB, "--max-answer-bytes-held", 128 * MIB)
+    with Running(default_bundle(), "--variant", "int8-dynamic", "--no-warm-up", "--streams", "1", *limits) as running:
+        yield running
+        assert running.stop() == 0
+        assert not [line for line in running.lines if line["level"] == "error"]
+        assert not running.other
+
+
+def test_an_answer_is_counted_by_its_encoding(large):
+    with socket.create_connection(("127.0.0.1", large.port), timeout=PATIENCE) as connection:
+        connection.sendall(infer(2 * LENGTH))  # 23 MB as numbers, 62 MB as JSON
+        status, _, body = answer_of(connection)
+        assert status == 413
+        assert b"ask for binary data" in body
+        connection.sendall(infer(2 * LENGTH, binary=True))
+        status, headers, body = answer_of(connection)
+        assert status == 200
+        size = int(headers[b"inference-header-content-length"])
+        values = np.frombuffer(body[size:], dtype="<f4")
+        assert values.size == 2 * LOGITS
+        connection.sendall(infer(2 * LENGTH, output="pooler_output"))
+        assert answer_of(connection)[0] == 200
+
+
+def test_a_large_answer_is_the_same_as_its_bytes(large):
+    with socket.create_connection(("127.0.0.1", large.port), timeout=PATIENCE) as connection:
+        connection.sendall(infer(LENGTH, binary=True))
+        _, headers, body = answer_of(connection)
+        values = np.frombuffer(body[int(headers[b"inference-header-content-length"]) :], dtype="<f4")
+        connection.sendall(infer(LENGTH))
+        status, _, body = answer_of(connection)
+        assert status == 200
+        [output] = json.loads(body)["outputs"]
+        assert output["shape"] == [1, LENGTH, 30522]
+        assert np.array_equal(np.array(output["data"], dtype=np.float32), values)
+
+
+def test_clients_that_do_not_read_hold_no_more_than_the_budget(large):
+    assert large.post("/", {"inputs": "a cup of [MASK]."})[0] == 200
+    idle = memory(large)
+    held = [socket.socket() for _ in range(64)]
+    try:
+        for connection in held:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(PATIENCE)
+            connection.connect(("127.0.0.1", large.port))
+            connection.sendall(infer(LENGTH))
+        large.until(lambda: large.metric("bertport_requests_active") == 0)
+        assert memory(large, "VmHWM") < 2 * idle + 128 * MIB
+        refused = large.metric("bertport_failures_total", reason="overloaded")
+        answered = large.metric("bertport_requests_total", task="tensors")
+        assert answered >= 1
+        assert refused >= 50
+        # Whoever reads is answered all the same, as far as there is room.
+        assert large.post("/", {"inputs": "a cup of [MASK]."})[0] == 200
+        assert large.get("/health")[0] == 200
+    finally:
+        for connection in held:
+            connection.close()
+
+    # What they held is given back when they leave.
+    def roomy():
+        with socket.create_connection(("127.0.0.1", large.port), timeout=PATIENCE) as connection:
+            connection.sendall(infer(LENGTH))
+            return answer_of(connection)[0] == 200
+
+    large.until(roomy)
+
+
+def test_a_slow_reader_gets_all_of_its_answer(large):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(PATIENCE)
+        connection.connect(("127.0.0.1", large.port))
+        connection.sendall(infer(LENGTH))
+        threading.Event().wait(1)
+        status, _, body = answer_of(connection)
+        assert status == 200
+        assert len(json.loads(body)["outputs"][0]["data"]) == LOGITS
+
+
+def values():
+    leaves = st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=5), st.floats(-1e9, 1e9)
+    )
+    arrays = st.builds(
+        lambda shape, seed: np.random.default_rng(seed).standard_normal(shape).astype(np.float32),
+        st.lists(st.integers(1, 7), min_size=1, max_size=3),
+        st.integers(0, 9),
+    )
+    return st.recursive(
+        st.one_of(leaves, arrays),
+        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=3), inner, max_size=4)),
+        max_leaves=12,
+    )
+
+
+@given(values(), st.integers(1, 20))
+def test_json_in_chunks_is_that_of_orjson(value, numbers):
+    wanted = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    before, wire.NUMBERS = wire.NUMBERS, numbers
+    try:
+        assert b"".join(wire.json_chunks(value)) == wanted
+    finally:
+        wire.NUMBERS = before
+
+
+def test_an_answer_that_grows_beyond_its_limit_is_cut_off_while_it_is_written():
+    steps = wire._written(np.zeros((1000, 1000), dtype=np.float32), 100_000)
+    with pytest.raises(TooLarge, match="more than 100,000 bytes"):
+        list(steps)
+
+
+def test_a_store_never_holds_more_than_it_may():
+    gate = Gate(Limits(max_body_bytes_held=2 * MIB + 5))
+    one, two = Hold(gate.bodies), Hold(gate.bodies)
+    one.grow(2 * MIB)
+    with pytest.raises(Overloaded, match="bytes of requests"):
+        two.grow(6)
+    assert (two.size, gate.bodies.held) == (0, 2 * MIB)
+    two.grow(5)
+    one.settle(3)
+    assert gate.bodies.held == 8
+    one.release()
+    two.release()
+    assert gate.bodies.held == 0
+
+
+def test_what_a_client_has_not_read_counts_until_it_has(monkeypatch):
+    monkeypatch.setattr(wire, "READ_OUT_SECONDS", 0.01)
+    store = Store(1000, "answers")
+    left = [300, 300, 100, 0]
+    seen = []
+
+    class Transport:
+        def get_write_buffer_size(self):
+            seen.append(store.held)
+            return left.pop(0)
+
+    hold = Hold(store)
+    hold.grow(500)
+    asyncio.run(wire.read_out({"extensions": {TRANSPORT: Transport()}}, hold))
+    assert seen == [500, 300, 300, 100]
