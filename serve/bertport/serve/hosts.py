@@ -96,11 +96,11 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
     for name, path in settings.bundles:
         try:
             bundle = Bundle.open(default_bundle() if path is None else path)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 — it is told, by name
             known = name or Path(path or "").name
             named = _named(known, error)
             if failed is None:
-                raise named from error
+                raise named from named.__cause__
             failed[known] = named
             continue
         chosen = name or bundle.manifest.name
@@ -237,10 +237,10 @@ class Hosts:
                     fresh[name] = self._load(name, bundle, opened)
                 except Conflict:  # the server is stopping
                     raise
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 — it is told, by name
                     named = _named(name, error)
                     if failed is None:
-                        raise named from error
+                        raise named from named.__cause__
                     failed[name] = named
                     for lane in opened[before:]:
                         lane.close()
@@ -324,7 +324,9 @@ def _named(name: str, error: Exception) -> BertportError:
         return error
     _LOG.error("bundle %r cannot be served", name, exc_info=error)
     reason = excerpt(" ".join(str(error).split()), 200)
-    return BundleError(f"bundle {name!r} cannot be served ({type(error).__name__}: {reason}): export it again")
+    named = BundleError(f"bundle {name!r} cannot be served ({type(error).__name__}: {reason}): export it again")
+    named.__cause__ = error
+    return named
 
 
 async def _retire(lane: Lane) -> None:
