@@ -76,7 +76,7 @@ class UnknownNameError(UsageError):
         advice: what to do, when choosing an accepted name is not the whole answer.
     """
 
-    def __init__(self, kind: str, found: str, known: Iterable[str], advice: str = "") -> None:
+    def __init__(self, kind: str, found: object, known: Iterable[str], advice: str = "") -> None:
         names = ", ".join(known) or "none"
         super().__init__(f"unknown {kind} {excerpt(found, 100)} (available: {names}){': ' + advice if advice else ''}")
 

@@ -58,7 +58,7 @@ def output(options: Options) -> str:
     """Give the graph output that the pooling needs."""
     if not isinstance(options.pooling, str) or options.pooling not in POOLINGS:
         kind = "pooling"
-        raise UnknownNameError(kind, str(options.pooling), POOLINGS)
+        raise UnknownNameError(kind, options.pooling, POOLINGS)
     return POOLINGS[options.pooling]
 
 
@@ -69,7 +69,7 @@ def finish(
 ) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
     """Give the function that turns hidden states `[tokens, hidden]`, or the pooler's `[hidden]`, into the answer."""
     if not isinstance(options.normalize, bool):
-        message = f"normalize is True or False, not {options.normalize!r}"
+        message = f"normalize is True or False, not {excerpt(options.normalize)}"
         raise UsageError(message)
     if options.normalize and options.pooling == "none":
         message = "normalize=True needs one vector per text: choose pooling 'cls' or 'mean'"

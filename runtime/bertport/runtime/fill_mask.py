@@ -59,10 +59,10 @@ def finish(
     size = manifest.architecture.vocab_size if targets is None else len(targets)
     top_k = 5 if options.top_k is None else options.top_k
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-        message = f"top_k is a number from 1 up, not {top_k!r}"
+        message = f"top_k is a number from 1 up, not {excerpt(top_k)}"
         raise UsageError(message)
     if targets is None and top_k > size:
-        message = f"top_k is {top_k} and the vocabulary has {size} words: ask for {size} at most"
+        message = f"top_k is {excerpt(top_k)} and the vocabulary has {size} words: ask for {size} at most"
         raise UsageError(message)
     count = min(top_k, size)
 
@@ -144,20 +144,25 @@ def target_ids(targets: str | Sequence[str], tokens: Tokens) -> NDArray[np.int64
         UsageError: when none is left, or they are no words.
     """
     if not isinstance(targets, Iterable):
-        message = f"targets is a word or a list of words, not {targets!r}"
+        message = f"targets is a word or a list of words, not {excerpt(targets)}"
         raise UsageError(message)
     words = [targets] if isinstance(targets, str) else list(targets)
     found: set[int] = set()
     for word in words:
         if not isinstance(word, str):
-            message = f"a target is a word, not {word!r}"
+            message = f"a target is a word, not {excerpt(word)}"
             raise UsageError(message)
-        index = tokens.token_id(word)
+        try:
+            index = tokens.token_id(word)
+            first = index if index is not None else tokens.first_piece(word)
+        except InputTextError as error:
+            message = f"the target {excerpt(word)} cannot be looked up: {error.message}"
+            raise UsageError(message) from error
         if index is None:
-            index = tokens.first_piece(word)
+            index = first
             fate = "it is left out" if index is None else f"its first piece {tokens.token(index)!r} stands for it"
             # The caller of Model.fill_mask is seven frames up.
-            warnings.warn(f"the target {word!r} is not in the vocabulary: {fate}", UserWarning, stacklevel=7)
+            warnings.warn(f"the target {excerpt(word)} is not in the vocabulary: {fate}", UserWarning, stacklevel=7)
         if index is not None:
             found.add(index)
     if not found:

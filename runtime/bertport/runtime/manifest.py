@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bertport.runtime.errors import BundleError
+from bertport.runtime.excerpts import excerpt
 
 __all__ = [
     "FORMAT_VERSION",
@@ -189,6 +190,9 @@ class Manifest:
                     raise BundleError(message)
         for path in manifest.files:
             _refuse_outside(path)
+        if manifest.max_length < 1:
+            message = f"manifest.json: max_length is {manifest.max_length} tokens: the bundle is damaged; export again"
+            raise BundleError(message)
         meaning = manifest.next_sentence
         if meaning and (len(meaning.labels) != NSP_COLUMNS or meaning.positive not in range(NSP_COLUMNS)):
             message = (
@@ -248,7 +252,6 @@ def _parse(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401, C901, 
             return float(value)
     if origin is None and isinstance(kind, type) and isinstance(value, kind) and (kind is bool or value is not True):
         return value
-    message = (
-        f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.80}: the bundle is damaged; export again"
-    )
+    expected = getattr(kind, "__name__", kind)
+    message = f"{where}: expected {expected}, found {excerpt(value, 80)}: the bundle is damaged; export again"
     raise BundleError(message)

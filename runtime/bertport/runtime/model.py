@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.batching import MAX_WINDOW, buckets, plan, windows
-from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, UsageError
+from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, OutputError, UsageError
+from bertport.runtime.finite import finite
 from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
 from bertport.runtime.tasks import OUTPUT_HEADS, TASKS, Call, Work, bind
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from bertport.runtime.tokens import Tokens
 
 __all__ = ["Model"]
+
+PAIR = 2
+"""Texts in a pair."""
 
 
 class Model:
@@ -168,6 +172,7 @@ class Model:
         Raises:
             UnknownNameError, MissingHeadError, UsageError: at once, for the task or its parameters.
             InputTextError: by the iterator, at the place of the first input that the task cannot take.
+            OutputError: by the iterator, at the place of the first input for which the graph gives NaN or infinity.
         """
         if isinstance(inputs, str):
             message = "predict takes an iterable of inputs: put one text in a list"
@@ -232,7 +237,7 @@ class Model:
         """Run work, of whatever tasks, as one batch; shorter inputs are padded to the longest, behind a mask.
 
         Returns:
-            The answers, in order.
+            The answers, in order; an OutputError in the place of an input whose output is not finite.
         """
         lengths = [len(work.ids) for work in works]
         width = max(lengths)
@@ -251,16 +256,27 @@ class Model:
             values["logits"] = Best(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
         elif "logits" in values and "masked_positions" not in self.graph.inputs:  # a portable graph decodes them all
             values["logits"] = values["logits"].reshape(len(works) * width, -1)[positions]
-        answers: list[Any] = []
+        shares = []
         decoded = 0
         for row, work in enumerate(works):
             if work.output == "logits":
-                answers.append(work.finish(values["logits"][decoded : decoded + len(work.positions)]))
+                shares.append(values["logits"][decoded : decoded + len(work.positions)])
             else:
                 share = values[work.output][row]
-                answers.append(work.finish(share[: lengths[row]] if work.output == "last_hidden_state" else share))
+                shares.append(share[: lengths[row]] if work.output == "last_hidden_state" else share)
             decoded += len(work.positions)
-        return answers
+        return [self._answer(work, share) for work, share in zip(works, shares, strict=True)]
+
+    def _answer(self, work: Work, share: Any) -> Any:  # noqa: ANN401 — arrays or the best of them, to the task's answer
+        """Make the answer of an input's share of the output; its error where there are no numbers to make it of."""
+        if finite(share):
+            answer = work.finish(share)
+            if answer is share or finite(answer):
+                return answer
+        return OutputError(
+            f"the model gives no finite numbers for the input ({work.output} of variant {self.variant!r} of "
+            f"{self.bundle.path} has NaN or infinity): choose another variant or provider, or export again"
+        )
 
     def _feeds(self, works: Sequence[Work], lengths: Sequence[int], width: int) -> dict[str, Any]:
         """Lay out inputs as the rows of one batch `[rows, width]`."""
@@ -316,22 +332,21 @@ class Model:
 
 
 def _weight(value: object) -> int:
-    """Measure an input in characters, roughly."""
+    """Measure an input in characters, roughly: of what is no text or pair nothing is counted but itself."""
     match value:
         case str():
             return len(value)
-        case dict():
-            return sum(map(_weight, value.values()))
-        case list() | tuple():
-            return sum(map(_weight, value))
+        case dict() | list() | tuple() if len(value) <= PAIR:
+            parts = value.values() if isinstance(value, dict) else value
+            return sum(len(each) if isinstance(each, str) else 1 for each in parts)
     return 1
 
 
 def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:
     for number, outcome in enumerate(outcomes, 1):
-        if isinstance(outcome, InputTextError) and numbered:
+        if isinstance(outcome, InputTextError | OutputError) and numbered:
             message = f"input {number}: {outcome.message}"
-            raise InputTextError(message) from outcome
+            raise type(outcome)(message) from outcome
         if isinstance(outcome, BertportError):
             raise outcome
         yield outcome

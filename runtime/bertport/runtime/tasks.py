@@ -214,7 +214,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
             raise UnknownNameError(kind, parameter, known)
     options = task.options(**parameters)
     if not isinstance(options.truncation, bool):
-        message = f"truncation is True or False, not {options.truncation!r}"
+        message = f"truncation is True or False, not {excerpt(options.truncation)}"
         raise UsageError(message)
     output = task.output(options)
     head = OUTPUT_HEADS[output]

@@ -6,14 +6,14 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.encoder import Encoded, Encoder, Text
-from bertport.runtime.errors import BundleError
+from bertport.runtime.encoder import Encoded, Encoder, Text, not_unicode
+from bertport.runtime.errors import BertportError, BundleError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.reader import PIECE
 from bertport.runtime.steps import drained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import tokenizers
@@ -95,6 +95,10 @@ class Tokens:
         tokenizer: the content of `tokenizer.json`.
         config: the content of `tokenizer_config.json`, and of `special_tokens_map.json` where that is silent.
         max_length: longest input in tokens, special tokens included.
+        vocab_size: ids that the model knows.
+
+    Raises:
+        BundleError: when no text can be encoded by them.
     """
 
     def __init__(
@@ -104,7 +108,8 @@ class Tokens:
         self._tokenizer = _tokenizer(tokenizer)
         self.mask_token = _content(config, "mask_token", "[MASK]")
         self.mask_id: int | None = self._tokenizer.token_to_id(self.mask_token)
-        self.pad_id: int | None = self._tokenizer.token_to_id(_content(config, "pad_token", "[PAD]"))
+        self._vocab_size = vocab_size
+        self.pad_id = self.token_id(_content(config, "pad_token", "[PAD]"))
         self._encoder = Encoder(
             self._tokenizer,
             max_length=max_length,
@@ -122,13 +127,22 @@ class Tokens:
         Raises:
             BundleError: when they are missing or cannot be read.
         """
-        text = bundle.file(TOKENIZER).read_text(encoding="utf-8")
+        path, manifest = bundle.file(TOKENIZER), bundle.manifest
         config: dict[str, Any] = {}
         for name in SETTINGS:
-            if name in bundle.manifest.files:
+            if name in manifest.files:
                 config |= _settings(bundle.file(name))
-        manifest = bundle.manifest
-        return cls(text, config, manifest.max_length, vocab_size=manifest.architecture.vocab_size)
+        try:
+            text = path.read_text(encoding="utf-8")
+            return cls(text, config, manifest.max_length, vocab_size=manifest.architecture.vocab_size)
+        except (BertportError, MemoryError):
+            raise
+        except BaseException as error:
+            # The package raises bare Exception, and its panics are no Exception at all.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            message = f"{path} cannot be read ({excerpt(str(error), 200)}): export again"
+            raise BundleError(message) from error
 
     def encode(
         self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False
@@ -152,7 +166,7 @@ class Tokens:
     ) -> Steps[list[Encoded | InputTextError]]:
         """Do what `encode` does in steps of about `piece` characters: yield between them, and return the list.
 
-        The tokenizer holds the interpreter for an input alone of usual length; else it runs beside other threads.
+        The tokenizer runs beside other threads, but for an input alone that takes it half a millisecond.
         """
         return self._encoder.encoding(texts, truncation=truncation, masks=masks, piece=piece)
 
@@ -168,28 +182,35 @@ class Tokens:
         return text
 
     def token_id(self, token: str) -> int | None:
-        """Give the id of an exact vocabulary entry."""
-        found: int | None = self._tokenizer.token_to_id(token)
-        return found
+        """Give the id of an exact vocabulary entry; None where there is none, or none that the model knows.
+
+        Raises:
+            InputTextError: for what is not Unicode text.
+        """
+        if error := not_unicode(token):
+            raise error
+        return self._known(self._tokenizer.token_to_id(token))
 
     def token(self, index: int) -> str:
         """Give the vocabulary entry of an id."""
         return str(self._tokenizer.id_to_token(index))
 
     def first_piece(self, word: str) -> int | None:
-        """Give the id of the first sub-word of a text; None where it has none."""
-        return self._encoder.first_id(word)
+        """Give the id of the first sub-word of a text; None where it has none, or none that the model knows.
+
+        Raises:
+            InputTextError: for what cannot be tokenized.
+        """
+        return self._known(self._encoder.first_id(word))
+
+    def _known(self, index: int | None) -> int | None:
+        return index if index is not None and index < self._vocab_size else None
 
 
 def _tokenizer(content: str) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
-    try:
-        tokenizer = Tokenizer.from_str(content)
-    except Exception as error:
-        # The package raises bare Exception for whatever it cannot read.
-        message = f"{TOKENIZER} cannot be read ({error}): export again"
-        raise BundleError(message) from error
+    tokenizer = Tokenizer.from_str(content)
     # The file may ask for both; lengths are ours to decide, and a batch has no padding.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -197,15 +218,38 @@ def _tokenizer(content: str) -> tokenizers.Tokenizer:
 
 
 def _settings(path: Path) -> dict[str, Any]:
+    """Read one of the files that name the special tokens."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"{path} is not JSON ({error}): export again"
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is not JSON ({excerpt(str(error), 200) or 'nested too deeply'}): export again"
         raise BundleError(message) from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        message = f"{path} is {excerpt(found)} and should be an object: export again"
+        raise BundleError(message)
+    for key, (expected, accepts) in EXPECTED.items():
+        if found.get(key) is not None and not accepts(found[key]):
+            message = f"{path}: {key} is {excerpt(found[key])} and should be {expected}: export again"
+            raise BundleError(message)
+    return found
+
+
+def _is_token(value: object) -> bool:
+    """Say whether a value is a special token: a string, or an object with its content."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return isinstance(content, str) and not_unicode(content) is None
+
+
+EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "mask_token": ("a token", _is_token),
+    "pad_token": ("a token", _is_token),
+    "truncation_side": ("'left' or 'right'", lambda value: value in ("left", "right")),
+    "clean_up_tokenization_spaces": ("true or false", lambda value: isinstance(value, bool)),
+}
+"""What is read of the settings: what each may be where it is given."""
 
 
 def _content(config: Mapping[str, Any], key: str, default: str) -> str:
-    """Read a special token, which is written as a string or as an object with its content."""
+    """Read a special token."""
     value = config.get(key) or default
-    return str(value.get("content", default) if isinstance(value, dict) else value)
+    return str(value["content"] if isinstance(value, dict) else value)
