@@ -37,7 +37,7 @@ class Client:
                 self.refused = True  # never accepted, so nothing is lost
                 return "refused"
         reader, writer = self._streams
-        head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         try:
             writer.write(head.encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")

@@ -104,7 +104,7 @@ class Soak:
         """Send a head, a byte at a time."""
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            for byte in b"POST / HTTP/1.1\r\nHost: slow\r\n"[: chosen.randint(5, 29)]:
+            for byte in b"POST / HTTP/1.1\r\nHost: localhost\r\n"[: chosen.randint(5, 29)]:
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0.1)
             writer.close()
@@ -124,7 +124,9 @@ class Soak:
 
 
 def _post(length: int, *more: str, path: str = "/") -> bytes:
-    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: soak", f"Content-Length: {length}", *more, "", ""]).encode()
+    return "\r\n".join(
+        [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *more, "", ""]
+    ).encode()
 
 
 async def soak(port: int, bodies: list[bytes], seconds: float, clients: int) -> Soak:

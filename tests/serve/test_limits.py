@@ -49,7 +49,7 @@ def connected(server):
 
 
 def head(length, *more):
-    lines = ["POST / HTTP/1.1", "Host: x", f"Content-Length: {length}", *more, "", ""]
+    lines = ["POST / HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *more, "", ""]
     return "\r\n".join(lines).encode()
 
 
@@ -74,7 +74,7 @@ def test_a_payload_that_says_it_is_too_large_is_refused_before_it_is_sent(small)
 
 def test_a_payload_that_does_not_say_so_is_cut_off(small):
     with connected(small) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b"2000\r\n" + b"x" * 0x2000 + b"\r\n"
         connection.sendall(chunk * 3)
         assert received(connection).startswith(b"HTTP/1.1 413")
@@ -206,7 +206,7 @@ def test_a_body_that_takes_too_long_is_408(tiny_bundle):
 
 def test_headers_are_bounded(small):
     with connected(small) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
         try:
             for number in range(40):
                 connection.sendall(b"X-%d: " % number + b"y" * 8000 + b"\r\n")
@@ -235,7 +235,7 @@ def test_headers_are_bounded(small):
 )
 def test_no_path_reads_a_file_or_breaks_the_server(small, line):
     with connected(small) as connection:
-        connection.sendall(line + b"\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}\r\n\r\n")
+        connection.sendall(line + b"\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}\r\n\r\n")
         answer = received(connection)
     assert answer[9:10] == b"4", answer
     assert b"root:" not in answer
@@ -305,7 +305,7 @@ def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
     def preflight(server, origin):
         with connected(server) as connection:
             lines = [f"Origin: {origin}", "Access-Control-Request-Method: POST", "Connection: close"]
-            asked = "\r\n".join(["OPTIONS / HTTP/1.1", "Host: x", *lines, "", ""])
+            asked = "\r\n".join(["OPTIONS / HTTP/1.1", "Host: localhost", *lines, "", ""])
             connection.sendall(asked.encode())
             return received(connection).lower()
 

@@ -157,7 +157,7 @@ def test_a_request_that_began_before_a_reload_is_answered_after_it(tiny_bundle):
         Running(tiny_bundle, *FAST) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as client,
     ):
-        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:5])
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:5])
         server.until(lambda: server.metric("bertport_requests_active") == 1)
         server.process.send_signal(signal.SIGHUP)
         server.wait_for("reloaded")

@@ -14,6 +14,7 @@ from starlette.routing import Route, Router
 
 from bertport.runtime.errors import BertportError
 from bertport.serve import hub, oip, operations, static
+from bertport.serve.allowed import AllowedHosts
 from bertport.serve.gate import Hold
 from bertport.serve.metrics import OTHER
 from bertport.serve.note import Note, request_id
@@ -93,6 +94,7 @@ class Front:
         self._service = service
         key = service.settings.api_key
         self._key = None if key is None else key.encode()
+        self._hosts = AllowedHosts(service.settings.allowed_hosts, service.settings.host)
         self._tracing = tracing()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,6 +122,8 @@ class Front:
             await send(message)
 
         try:
+            if scope["path"] not in OPEN:
+                self._hosts.check(scope["headers"], scope.get("http_version", "1.0"))
             self._authorize(scope, headers.get(b"authorization"))
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 — whatever it is, the client gets JSON, and the log the rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -9,6 +10,7 @@ import click
 from bertport.runtime.commands.options import STREAMS, THREADS
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.providers import AUTO, PROVIDERS
+from bertport.serve.allowed import split_hosts
 from bertport.serve.settings import LIMITS, Limits, Settings
 
 if TYPE_CHECKING:
@@ -17,6 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Restriction(click.Option):
+    """An option that restricts: its variable, where it is set, has to say something.
+
+    click takes an empty variable for one that is not set, and a server would stand open whose secret failed to mount.
+    """
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Read the variable."""
+        variable = str(self.envvar)
+        value = os.environ.get(variable)
+        if value is not None and not value.strip():
+            message = f"{variable} is set and empty: give it a value, or unset it"
+            raise UsageError(message)
+        return super().resolve_envvar_value(ctx)
 
 
 def limits(command: F) -> F:
@@ -43,7 +61,14 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
 
 @click.command(name="serve")
 @click.argument("bundles", nargs=-1, metavar="[[NAME=]BUNDLE]...")
-@option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    cls=Restriction,
+    help="Address to listen on.",
+)
 @option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 for any that is free.")
 @option(
     "--variant",
@@ -63,12 +88,18 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
 )
 @option("--threads", type=click.IntRange(1), metavar="N", help=THREADS)
 @option("--streams", type=click.IntRange(1), metavar="N", help=STREAMS)
-@option("--api-key", metavar="KEY", help="Key that clients have to send; better as the variable.  [default: none]")
+@option(
+    "--api-key",
+    metavar="KEY",
+    cls=Restriction,
+    help="Key that clients have to send; better as the variable.  [default: none]",
+)
 @option(
     "--cors-origin",
     "cors_origins",
     multiple=True,
     metavar="ORIGIN",
+    cls=Restriction,
     envvar="BERTPORT_CORS_ORIGIN",
     help="Origin of pages that may call the server; may be repeated.  [default: none]",
 )
@@ -107,12 +138,21 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
     show_default=True,
     help="After SIGTERM, go on accepting for so long while /ready says no.",
 )
+@option(
+    "--allowed-hosts",
+    multiple=True,
+    metavar="HOST",
+    cls=Restriction,
+    help="Host that requests may name, or `*` for any; may be repeated.  [default: on a loopback address localhost, "
+    "127.0.0.1, [::1] and that address; on others any]",
+)
 @limits
 def serve(
     *,
     bundles: tuple[str, ...],
     variants: tuple[str, ...],
     cors_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
     **given: Any,  # noqa: ANN401 â€” the other options, by name, as the table and the decorators above make them
 ) -> None:
     """Answer over HTTP from one or several bundles, the first being the default one.
@@ -129,16 +169,12 @@ def serve(
         what, extra = "serve", "serve"
         raise MissingDependencyError(what, (error.name or str(error)).partition(".")[0], extra) from error
     found = Limits(**{name: given.pop(name) for name in LIMITS})
-    key = given.pop("api_key")
-    if key is not None and (not key.strip() or not key.isascii()):
-        message = "the API key is empty or not ASCII: give one that fits into a header, or none at all"
-        raise UsageError(message)
     run_server(
         Settings(
             bundles=tuple(map(_named, bundles)) or ((None, None),),
             variants=variants,
             cors_origins=cors_origins,
-            api_key=None if key is None else key.strip(),
+            allowed_hosts=split_hosts(allowed_hosts),
             limits=found,
             **given,
         )

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bertport.runtime.errors import UsageError
+from bertport.serve.allowed import AllowedHosts
 
 __all__ = ["LIMITS", "Limit", "Limits", "Settings"]
 
 MIB = 1 << 20
+MOST = 1 << 40
+"""Of a limit: what is more is none, and an infinite one fits no clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +155,9 @@ class Limits:
             if not value >= row.least:
                 message = f"{row.flag} is {value} and has to be {row.least:g} or more"
                 raise UsageError(message)
+            if value > MOST:
+                message = f"{row.flag} is {value:g} and has to be {MOST:,} or less"
+                raise UsageError(message)
         if self.max_items > self.max_queue_items:
             message = (
                 f"--max-items is {self.max_items} and the queue takes {self.max_queue_items}: "
@@ -201,6 +207,29 @@ class Settings:
     """How long the server goes on accepting connections after SIGTERM, while it says that it is not ready."""
     limits: Limits = field(default_factory=Limits)
     """The limits."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that requests may name; none for this machine's own when listening on loopback, and all otherwise; `*` for
+    all."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would restrict nothing though it is there to restrict.
+
+        Raises:
+            UsageError: for an API key, a host to listen on or an allowed host that is empty, and the like.
+        """
+        if self.api_key is not None:
+            key = self.api_key.strip()
+            if not key or not key.isascii() or not key.isprintable():
+                message = "the API key is empty or not printable ASCII: give one that fits into a header, or none"
+                raise UsageError(message)
+            object.__setattr__(self, "api_key", key)
+        if not self.host.strip():
+            message = "--host is empty, which would be every address: give the one to listen on, or 0.0.0.0 for all"
+            raise UsageError(message)
+        if not 0 <= self.drain_seconds <= MOST:
+            message = f"--drain-seconds is {self.drain_seconds:g} and has to be between 0 and {MOST:,}"
+            raise UsageError(message)
+        AllowedHosts(self.allowed_hosts, self.host)
 
     def to_json(self) -> dict[str, Any]:
         """Give the limits by name."""

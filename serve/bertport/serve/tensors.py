@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertport.runtime.tokens import excerpt
 from bertport.serve.body import parse_json
 from bertport.serve.problems import BadRequest
 
@@ -39,6 +40,11 @@ MAX_TENSORS = 16
 """Inputs or outputs of a request."""
 MAX_RANK = 4
 """Dimensions of a tensor."""
+MAX_SIZE = 2**31 - 1
+"""Of a dimension, and of the product of those that are not zero: with one of zero the rest may be anything, and NumPy
+multiplies them in 64 bits."""
+MAX_NAME = 256
+"""Characters of a name, which errors and answers repeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +96,7 @@ def read_request(body: bytes, header: str | None) -> Asked:
             inputs[name] = _from_json(each, name, shape)
             continue
         if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= len(rest):
-            message = f"the input {name!r} says it has {length!r:.20} bytes and {len(rest)} are left"
+            message = f"the input {name!r} says it has {excerpt(length, 20)} bytes and {len(rest)} are left"
             raise BadRequest(message)
         inputs[name] = _from_bytes(rest[:length], each.get("datatype"), name, shape)
         rest = rest[length:]
@@ -158,8 +164,8 @@ def _list(value: Mapping[str, Any], key: str, default: list[Any] | None = None) 
 
 def _name(value: Mapping[str, Any]) -> str:
     name = value.get("name")
-    if not isinstance(name, str) or not name:
-        message = "every input and output has a name"
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        message = f"every input and output has a name, of at most {MAX_NAME} characters"
         raise BadRequest(message)
     return name
 
@@ -175,40 +181,58 @@ def _parameters(value: Mapping[str, Any]) -> Mapping[str, Any]:
 def _shape(value: Mapping[str, Any], name: str) -> tuple[int, ...]:
     shape = value.get("shape")
     good = isinstance(shape, list) and len(shape) <= MAX_RANK
-    if not good or not all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in shape or ()):
-        message = f"the shape of {name!r} is a list of at most {MAX_RANK} sizes"
+    if not good or not all(type(each) is int and 0 <= each <= MAX_SIZE for each in shape or ()):
+        message = f"the shape of {name!r} is a list of at most {MAX_RANK} sizes, each at most {MAX_SIZE:,}"
         raise BadRequest(message)
-    return tuple(shape or ())
+    sizes = tuple(shape or ())
+    if prod(filter(None, sizes)) > MAX_SIZE:
+        message = f"the shape of {name!r} is {list(sizes)}, more than {MAX_SIZE:,} values: send less at once"
+        raise BadRequest(message)
+    return sizes
 
 
 def _from_json(value: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    datatype, data = value.get("datatype"), value.get("data")
-    flat: list[Any] = []
-    level: Any = data
-    while isinstance(level, list) and level and isinstance(level[0], list):
-        if not all(isinstance(each, list) for each in level):
-            break
-        level = [inner for each in level for inner in each]
-    if isinstance(level, list):
-        flat = level
-    if not isinstance(level, list) or len(flat) != prod(shape):
+    datatype = value.get("datatype")
+    flat = _flat(value.get("data"), shape)
+    if flat is None:
         message = f"the data of {name!r} does not have the shape {list(shape)}"
         raise BadRequest(message)
+    kinds = set(map(type, flat))
     if datatype == BYTES:
-        if not all(isinstance(each, str) for each in flat):
+        if not kinds <= {str}:
             message = f"the data of {name!r} is text, as its datatype BYTES says"
             raise BadRequest(message)
         return _texts(flat, shape)
     dtype = _dtype(datatype, name)
-    kinds = (bool, int) if dtype.kind in "biu" else (bool, int, float)
-    if not all(isinstance(each, kinds) for each in flat):
+    if not kinds <= ({bool, int} if dtype.kind in "biu" else {bool, int, float}):
         message = f"the data of {name!r} is not of its datatype {datatype}"
         raise BadRequest(message)
+    message = f"the data of {name!r} does not fit its datatype {datatype}"
     try:
-        return np.array(flat, dtype=dtype).reshape(shape)
+        with np.errstate(over="ignore"):
+            array = np.array(flat, dtype=dtype).reshape(shape)
     except (OverflowError, ValueError) as error:
-        message = f"the data of {name!r} does not fit its datatype {datatype}"
         raise BadRequest(message) from error
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadRequest(message)
+    return array
+
+
+def _flat(data: object, shape: tuple[int, ...]) -> list[Any] | None:
+    """Return data in one list, whether it came in one or nested as its shape says; None where it is neither.
+
+    Lengths are compared before anything is walked: what does not fit costs nothing.
+    """
+    if not isinstance(data, list):
+        return None
+    if not data or not isinstance(data[0], list):
+        return data if len(data) == prod(shape) else None
+    level: list[Any] = [data]
+    for size in shape:
+        if not all(isinstance(each, list) and len(each) == size for each in level):
+            return None
+        level = [inner for each in level for inner in each]
+    return level if shape else None
 
 
 def _from_bytes(data: memoryview, datatype: object, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -225,6 +249,9 @@ def _split(data: memoryview, name: str, count: int) -> list[str]:
     """Part texts: before each stands its length, four bytes, the lowest first."""
     texts: list[str] = []
     at = 0
+    if 4 * count > len(data):
+        message = f"{name!r} does not hold the {count} texts of its shape"
+        raise BadRequest(message)
     try:
         while at < len(data):
             (length,) = struct.unpack_from("<I", data, at)
@@ -253,6 +280,6 @@ def _text_bytes(texts: Sequence[str]) -> bytes:
 
 def _dtype(datatype: object, name: str) -> np.dtype[Any]:
     if not isinstance(datatype, str) or datatype not in DATATYPES:
-        message = f"the datatype of {name!r} is {datatype!r:.20} and can be {', '.join((*DATATYPES, BYTES))}"
+        message = f"the datatype of {name!r} is {excerpt(datatype, 20)} and can be {', '.join((*DATATYPES, BYTES))}"
         raise BadRequest(message)
     return DATATYPES[datatype]
