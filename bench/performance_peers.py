@@ -20,6 +20,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+# As bertport.runtime does, which not every interpreter that runs this has.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 Answer = dict[str, Any]
 """What is compared: for fill-mask `token` and `score`, for next-sentence `probability` that B follows A, for features
 `vector`."""

@@ -24,6 +24,7 @@ import numpy as np
 from bertport.compare.machine import machine_lock, matmul_gflops
 from bertport.runtime import load
 from bertport.runtime.graph import ERRORS_ONLY, SETTINGS
+from bertport.runtime.providers import onnxruntime
 from performance_sections import PRODUCTS, product_shape
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ def cost(model: Model, seconds: float) -> dict[str, Any]:
 
 def operators(path: Path, feeds: dict[str, Any], *, seconds: float, threads: int) -> list[dict[str, Any]]:
     """Run a graph under ONNX Runtime's profiler; give its nodes by operator and shapes, the slowest first."""
-    import onnxruntime as ort
-
+    ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads

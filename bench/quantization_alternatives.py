@@ -18,6 +18,7 @@ from bertport.quantize.ranges import DEFAULT, DEFAULT_METHOD, METHODS, Calibrati
 from bertport.quantize.rewrite import Linear, rewrite
 from bertport.quantize.weight_only import WeightOnlyEmitter
 from bertport.quantize.weights import Quantized
+from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,6 +118,7 @@ def _stock(*, reduce_range: bool) -> Callable[[Material], onnx.ModelProto]:
     def make(given: Material) -> onnx.ModelProto:
         import logging
 
+        onnxruntime()
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

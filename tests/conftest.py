@@ -24,6 +24,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports huggingface_hub: no test asks the network for a model.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Before anything imports onnxruntime, which tests do by themselves: no test run leaves a device id behind.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Before anything imports torch, here or in a subprocess: on tiny models its threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

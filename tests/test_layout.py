@@ -106,6 +106,112 @@ def test_heavy_packages_are_imported_inside_functions():
             assert not loaded_with({name}, at_import) & HEAVY, f"importing {name} loads a heavy package"
 
 
+def takes_onnx_runtime(node: ast.AST) -> bool:
+    """Whether a statement imports ONNX Runtime, a part of it, or Optimum's package around it."""
+    return any(re.match(r"(onnxruntime|optimum\.onnxruntime)(\.|$)", name) for name in imported([node]))
+
+
+def past_the_door(tree: ast.Module) -> list[int]:
+    """The lines that take ONNX Runtime where no statement before, in the same block or around it, opens the door.
+
+    A door that another branch opens does not count, nor one that is opened when the function was only defined.
+    """
+    found: list[int] = []
+
+    def visit(body: list[ast.stmt], *, opened: bool) -> None:
+        for statement in body:
+            if takes_onnx_runtime(statement) and not opened:
+                found.append(statement.lineno)
+            inside = opened and not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            for name in ("body", "orelse", "finalbody"):
+                visit(getattr(statement, name, []), opened=inside)
+            for each in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+                visit(each.body, opened=inside)
+            value = getattr(statement, "value", None)
+            opened |= (
+                isinstance(statement, ast.Expr | ast.Assign)
+                and isinstance(value, ast.Call)
+                and isinstance(value.func, ast.Name)
+                and value.func.id == "onnxruntime"
+            )
+
+    visit(tree.body, opened=False)
+    return found
+
+
+def smuggled(tree: ast.Module) -> list[int]:
+    """The lines that import it by name, or hold a program for another process that imports it."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
+            found += [node.lineno for each in node.args if "onnxruntime" in ast.unparse(each)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += [node.lineno] * bool(
+                re.search(r"^\s*(import|from) (onnxruntime|optimum\.onnx)", node.value, re.MULTILINE)
+            )
+    return found
+
+
+DOOR = ROOT / "runtime" / "bertport" / "runtime" / "providers.py"
+ALONE = ROOT / "bench" / "performance_peers.py"
+"""Runs under interpreters that have no bertport; it sets the variable itself, at its head."""
+SETS_IT = "os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')"
+PROGRAMS = [each for place in ("bench", "models") for each in sorted((ROOT / place).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", [*MODULES, *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_onnx_runtime_is_taken_through_one_door(path):
+    """Telemetry must be off before it is imported: `providers.onnxruntime()` is called before any part of it is."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if path == DOOR:
+        [function] = [each for each in tree.body if getattr(each, "name", "") == "onnxruntime"]
+        assert len(past_the_door(function)) == len(past_the_door(tree)) == 1
+        return
+    if path == ALONE:
+        [line] = [each.lineno for each in tree.body if ast.unparse(each) == SETS_IT]
+        assert all(line < each for each in past_the_door(tree))
+        return
+    assert not past_the_door(tree)
+    names = imported(list(ast.walk(tree)))
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    if "onnxruntime" in called and path.stem != "doctor":
+        assert "bertport.runtime.providers.onnxruntime" in names, "another function of the door's name"
+    if smuggled(tree):  # the variable is set for child processes as soon as any part of bertport is imported
+        assert any(each.startswith("bertport.") for each in imported(statements_at_import(tree.body)))
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        ("import onnxruntime", [1]),
+        ("def f():\n  import onnxruntime as ort", [2]),
+        ("def f():\n  from optimum.onnxruntime import A\n  onnxruntime()", [2]),
+        ("def f():\n  onnxruntime()\n  from onnxruntime.capi import a", []),
+        ("def f():\n  ort = onnxruntime()\n  with a:\n    import onnxruntime.tools", []),
+        ("def f():\n  if a:\n    onnxruntime()\n  import onnxruntime.tools", [4]),
+        ("def f():\n  try:\n    onnxruntime()\n    import onnxruntime\n  except E:\n    import onnxruntime", [6]),
+        ("onnxruntime()\ndef f():\n  import onnxruntime", [3]),
+        ("def g():\n  onnxruntime()\nfrom optimum import onnxruntime", [3]),
+        ("import onnxruntime_extensions, onnx, optimum.exporters", []),
+    ],
+)
+def test_what_is_past_the_door(program, lines):
+    assert past_the_door(ast.parse(program)) == lines
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("importlib.import_module('onnxruntime')", True),
+        ("__import__('onnxruntime.capi')", True),
+        ("CHILD = 'import sys\\nimport onnxruntime'", True),
+        ("TEXT = 'people import onnxruntime too'", False),
+    ],
+)
+def test_what_is_smuggled(program, found):
+    assert bool(smuggled(ast.parse(program))) is found
+
+
 def test_the_command_line_starts_without_the_heavy_packages():
     program = (
         "import sys, bertport.runtime, bertport.runtime.cli\n"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.telemetry import at_home, traces
+
 ROOT = Path(__file__).parents[1]
 LIMIT_MB = {True: 60, False: 30}
 """Compressed size of the wheel at most, by whether fp32 is what `load()` takes."""
@@ -104,6 +106,53 @@ def test_the_default_answers_far_from_the_checkout(installed, tmp_path):
         cwd=tmp_path,
     )
     assert str(ROOT) not in where.stdout
+
+
+@pytest.mark.parametrize("setting", [None, "0"])
+def test_nothing_is_left_at_home_unless_the_user_lets_it(installed, tmp_path, setting):
+    """ONNX Runtime's telemetry writes a device id and a queue of events when it runs; it may only where it is asked."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = at_home(home, setting)
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('"a [MASK]"\n', encoding="utf-8")
+    for command in (
+        ("fill-mask", "a [MASK]"),
+        ("next-sentence", "a", "b"),
+        ("features", "a"),
+        ("predict", "fill-mask", lines),
+        ("inspect",),
+        ("verify",),
+        ("doctor",),
+    ):
+        done = subprocess.run(
+            [installed / "bertport", *command],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout
+        assert not setting or command != ("doctor",) or "left on by ORT_DISABLE_TELEMETRY=0" in done.stdout
+    assert bool(traces(home)) is bool(setting)
+    assert setting or not list(home.iterdir())
+
+
+def test_the_server_leaves_nothing_at_home(wheel, installed, tmp_path):
+    succeed(installed / "python", "-m", "pip", "install", "-qq", f"{wheel}[cpu,serve]", cwd=tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    command = [installed / "bertport", "serve", "--port", "0"]
+    with subprocess.Popen(command, env=at_home(home), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            ready = next((line for line in server.stderr if '"listening"' in line), None)
+        finally:
+            server.terminate()
+            server.communicate(timeout=60)
+    assert ready
+    assert server.returncode == 0
+    assert not list(home.iterdir())
 
 
 def test_neither_torch_nor_the_export_tools_are_there(installed, tmp_path):

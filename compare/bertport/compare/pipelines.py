@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,11 +94,11 @@ def _transformers(directory: str, threads: int | None) -> object:
 
 
 def _optimum(directory: str, threads: int | None) -> object:
-    import onnxruntime
+    ort = onnxruntime()
     import transformers
     from optimum.onnxruntime import ORTModelForMaskedLM  # type: ignore[import-untyped]  # it ships no types
 
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
     model = ORTModelForMaskedLM.from_pretrained(
         directory, provider="CPUExecutionProvider", session_options=options, local_files_only=True

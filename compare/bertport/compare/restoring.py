@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, MissingDependencyError
+from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +80,7 @@ def main(name: str, bundle: str, out: str) -> None:
     if name == "transformers":
         restore_checkpoint(Bundle.open(bundle), target)
         return
+    onnxruntime()
     from optimum.onnxruntime import ORTModelForMaskedLM  # type: ignore[import-untyped]  # it ships no types
     from transformers import AutoTokenizer
 

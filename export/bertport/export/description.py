@@ -7,6 +7,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.manifest import Architecture
+from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,5 @@ def tool_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             # ONNX Runtime comes under several names (onnxruntime-gpu, …); its module knows its version.
             if name == "onnxruntime":
-                import onnxruntime
-
-                versions[name] = onnxruntime.__version__
+                versions[name] = onnxruntime().__version__
     return versions | {"python": platform.python_version()}

@@ -10,6 +10,7 @@ import numpy as np
 from bertport.export.passes.gather_positions import MASKED_POSITIONS
 from bertport.runtime.errors import ValidationError
 from bertport.runtime.manifest import Validation
+from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,14 +98,13 @@ def worst_difference(expected: NDArray[np.float32], found: NDArray[np.float32]) 
 
 
 def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    ort = onnxruntime()
+    options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised as well
     # PyTorch's threads work in turn with ONNX Runtime's; whichever waits must not spin on the other's cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
         message = f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written"
         raise ValidationError(message) from error

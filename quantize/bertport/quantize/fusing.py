@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import MissingDependencyError
+from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,7 @@ def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
         MissingDependencyError: without ONNX Runtime or what its tools import.
     """
     try:
+        onnxruntime()
         from onnxruntime.transformers.fusion_options import FusionOptions
         from onnxruntime.transformers.optimizer import optimize_model
     except ImportError as error:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertport.runtime.providers import onnxruntime
+
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
@@ -29,6 +31,7 @@ def half_precision(request: Request) -> onnx.ModelProto:
     import copy
     import warnings
 
+    onnxruntime()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = copy.deepcopy(request.plain)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bertport.runtime import telemetry
+
 if TYPE_CHECKING:
     from bertport.runtime.loading import load
     from bertport.runtime.model import Model
 
 __all__ = ["Model", "load"]
+
+telemetry.turn_off()  # here, because this is imported before anything that imports ONNX Runtime
 
 
 def __getattr__(name: str) -> object:

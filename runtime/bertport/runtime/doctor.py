@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime import libraries
+from bertport.runtime import libraries, telemetry
 from bertport.runtime import protobuf as pb
 from bertport.runtime.errors import BertportError, ProviderError
 from bertport.runtime.graph import open_graph, usable_cores
@@ -56,6 +56,8 @@ def examine(bundle: str | None = None, *, seconds: float = 1.0) -> dict[str, Any
         JSON values. `ok` is whether texts can be answered here: ONNX Runtime runs on the CPU, and the bundle is whole.
     """
     report: dict[str, Any] = {"machine": _machine(), "onnxruntime": _onnxruntime()}
+    said, why = telemetry.state()
+    report["telemetry"] = {"state": said, **({"reason": why} if why else {})}
     working = report["onnxruntime"]["problem"] is None
     found = providers() if working else []
     report["providers"] = {
@@ -169,8 +171,9 @@ def _onnxruntime() -> dict[str, Any]:
 
 def _built_for() -> str | None:
     try:
+        onnxruntime()
         from onnxruntime.capi.build_and_package_info import cuda_version
-    except ImportError:
+    except (ImportError, BertportError):
         return None
     return str(cuda_version) or None
 

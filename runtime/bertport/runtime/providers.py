@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bertport.runtime import provider_options
+from bertport.runtime import provider_options, telemetry
 from bertport.runtime.batching import MAX_WINDOW
 from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
 
@@ -159,7 +159,9 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def onnxruntime() -> ModuleType:
-    """Import ONNX Runtime.
+    """Import ONNX Runtime, with its telemetry off: the one place that does.
+
+    Whatever imports a part of it, or a package that does, calls this before.
 
     Raises:
         MissingDependencyError: when it is not installed, or only a remnant of it is.
@@ -174,6 +176,7 @@ def onnxruntime() -> ModuleType:
         message = "onnxruntime is installed in part: pip install --force-reinstall onnxruntime"
         raise ProviderError(message)
     module: ModuleType = onnxruntime
+    telemetry.silence(module)
     return module
 
 

@@ -39,6 +39,7 @@ def _text(report: dict[str, Any]) -> str:
     facts = [
         ("ONNX Runtime", ort["wheel"] or "missing"),
         ("its build", ort.get("build") or "not stated"),
+        ("telemetry", _telemetry(report["telemetry"])),
         ("system", f"{machine['system']}, Python {machine['python']}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
         ("CPU", f"{machine['cpu']}, instruction set {machine['instruction_set']}"),
@@ -80,3 +81,7 @@ def _text(report: dict[str, Any]) -> str:
         )
     parts.append("\nready" if report["ok"] else "\nnot ready: see above")
     return "\n".join(parts)
+
+
+def _telemetry(found: dict[str, str]) -> str:
+    return ": ".join(found.values())
