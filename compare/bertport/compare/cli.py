@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from bertport.compare.budget import DEFAULT_BUDGET, LIMITS, parse_budget
 from bertport.compare.effort import EFFORTS
 from bertport.compare.restoring import BASELINES
 from bertport.compare.stopping import InterruptionError
+from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import BertportError, UsageError
 
 if TYPE_CHECKING:
@@ -139,9 +139,9 @@ def compare(  # noqa: PLR0913 — one parameter per option
     if report is None and document["complete"]:
         comparison.journal.remove()
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+        show_json(document, indent=1)
     else:
-        click.echo(_summary(document, paths))
+        show(_summary(document, paths))
     _finish(document, output)
 
 

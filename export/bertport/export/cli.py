@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -12,6 +11,7 @@ from bertport.export.conversion import HEADS
 from bertport.export.exporter import WEIGHTS
 from bertport.export.exporter import export as run_export
 from bertport.export.tracing import DEFAULT_OPSET, OPSETS
+from bertport.runtime.commands.output import show, show_json
 
 if TYPE_CHECKING:
     from bertport.export.progress import Event
@@ -124,6 +124,6 @@ def export(  # noqa: PLR0913 — one parameter per option
         progress=ProgressLines(sys.stderr),
     )
     if as_json:
-        click.echo(json.dumps(bundle.manifest.to_json(), indent=2, ensure_ascii=False))
+        show_json(bundle.manifest.to_json(), indent=2)
     else:
-        click.echo(f"{bundle.path}: {', '.join(bundle.manifest.heads) or 'features only'}")
+        show(f"{bundle.path}: {', '.join(bundle.manifest.heads) or 'features only'}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-from typing import TextIO
+from functools import partial
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -16,7 +16,11 @@ from bertport.quantize.failures import explained
 from bertport.quantize.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
 from bertport.quantize.recipes import RECIPES, Recipe
 from bertport.quantize.target import AUTO, CHOICES
+from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["ProgressLine", "quantize"]
 
@@ -147,7 +151,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     """
     if list_recipes:
         rows = [_values(each) for each in RECIPES.values()]
-        click.echo(json.dumps(rows, indent=2) if as_json else render.recipes())
+        _answer(rows, render.recipes, as_json=as_json)
         return
     if bundle is None:
         message = "no bundle was given: bertport quantize BUNDLE, or --list for the recipes"
@@ -178,20 +182,27 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     if explain:
         for name, (layers, higher) in tables.items():
             value = layers.to_json() | {"higher_precision": higher}
-            click.echo(json.dumps(value, indent=2) if as_json else render.layers(name, layers, higher))
+            _answer(value, partial(render.layers, name, layers, higher), as_json=as_json)
         return
     if as_json:
         entries = {each.name: dataclasses.asdict(each.variant) for each in outcomes}
-        click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        show_json(entries, indent=2)
         return
     for each in outcomes:
-        click.echo(render.figures(each.name, each.measured))
+        show(render.figures(each.name, each.measured))
         higher = (each.variant.fidelity or {}).get("higher_precision", [])
         if higher:
             kind = (each.variant.fidelity or {}).get("higher_is")
-            click.echo(f"in higher precision ({kind}) to hold the budget: {', '.join(higher)}")
+            show(f"in higher precision ({kind}) to hold the budget: {', '.join(higher)}")
         if each.default:
-            click.echo(f"{each.name} is the bundle's default on the CPU")
+            show(f"{each.name} is the bundle's default on the CPU")
+
+
+def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:
+    if as_json:
+        show_json(value, indent=2)
+    else:
+        show(text())
 
 
 def _values(row: Recipe) -> dict[str, object]:

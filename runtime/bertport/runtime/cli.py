@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
+import sys
 import warnings
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from bertport.runtime.commands.output import ADVICE, OutputError, finish, guard, report, unwritten
 from bertport.runtime.errors import BertportError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -23,6 +26,15 @@ __all__ = ["Commands", "main"]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the operating system says of a full disk, a quota, and a file that may not grow."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells give it: 128 and the signal's number."""
+
+TRACEBACK = "BERTPORT_TRACEBACK"
+"""The variable that shows the traceback of an unexpected error."""
+
+LONGEST = 300
+"""Characters of an unexpected error's own text that are shown."""
 
 ENTRY_POINTS = "bertport.commands"
 """The entry point group in which areas and other packages register subcommands."""
@@ -62,25 +74,20 @@ class Commands(click.Group):
             return loaded
         return None
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 — click's signature
+    def invoke(self, ctx: click.Context) -> None:
         """Run a subcommand; a user's mistake ends in one sentence and its exit code, never in a traceback."""
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)  # every target that is replaced, not only the first
             warnings.showwarning = _show_warning
             try:
-                return super().invoke(ctx)
+                super().invoke(ctx)
             except BertportError as error:
-                _fail(ctx, error.message, error.exit_code)
-            except OSError as error:
-                if error.errno not in NO_ROOM:
-                    raise  # click ends quietly when whoever reads the output has left
-                where = error.filename or "the output"
-                _fail(ctx, f"cannot write {where} ({error.strerror}): free some room, or write elsewhere", 1)
-
-
-def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
-    click.echo(f"bertport: error: {message}", err=True)
-    ctx.exit(code)
+                report(f"bertport: error: {error.message}")
+                ctx.exit(error.exit_code)
+            except KeyboardInterrupt:  # click would say "Aborted!"
+                ctx.exit(INTERRUPTED)
+            except EOFError as error:  # click takes it for a user who ends an input
+                ctx.exit(_unexpected(error))
 
 
 def _entry_points() -> Iterable[EntryPoint]:
@@ -109,7 +116,7 @@ def _show_warning(  # noqa: PLR0913, PLR0917 — the signature of warnings.showw
     file: IO[str] | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
 ) -> None:
-    click.echo(f"bertport: warning: {message}", err=True)
+    report(f"bertport: warning: {message}")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -121,6 +128,65 @@ def app() -> None:
     """
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, and exit."""
-    app.main(args=list(args) if args is not None else None, prog_name="bertport")
+    guard()
+    code = _run(args)
+    try:
+        finish()
+    except OutputError as error:
+        report(f"bertport: error: {error.message}")
+        code = code or error.exit_code
+    sys.exit(code)
+
+
+def _run(args: Sequence[str] | None) -> int:
+    """Run the command line and give the exit code; whatever happens is one sentence."""
+    try:
+        # Its result is the code that ended it, or nothing.
+        return int(
+            app.main(args=None if args is None else list(args), prog_name="bertport", standalone_mode=False) or 0
+        )
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            report(end.code)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BertportError as error:
+        report(f"bertport: error: {error.message}")
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 — the last guard
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """Say in one sentence what nothing below has made an error of, with the traceback where that is asked for."""
+    if os.environ.get(TRACEBACK, "0") not in {"", "0"}:
+        import traceback
+
+        traceback.print_exception(error, file=sys.stderr)
+    said = " ".join(str(error).split())
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None and error.errno in {*NO_ROOM, errno.EBADF}:  # click's own printing of a help
+            said = unwritten(error).message
+        elif error.filename is None:
+            said = f"input or output failed ({error.strerror}): check what is read and written"
+        elif error.errno in NO_ROOM:
+            said = f"cannot write {os.fsdecode(error.filename)} ({error.strerror}): {ADVICE}"
+        else:
+            where = os.fsdecode(error.filename)
+            said = f"cannot use {where} ({error.strerror}): check its path and who may read and write it"
+        report(f"bertport: error: {said}")
+    elif isinstance(error, MemoryError):
+        report(f"bertport: error: out of memory ({said or type(error).__name__}): ask for less at once")
+    else:
+        report(
+            f"bertport: error: unexpected {type(error).__name__}{f' ({said})' if said else ''}: this is a fault of "
+            f"bertport: set {TRACEBACK}=1 and report what it prints then"
+        )
+    return 1

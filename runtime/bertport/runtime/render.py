@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle import Bundle
 
-__all__ = ["features", "fill_mask", "manifest", "next_sentence", "table"]
+__all__ = ["features", "fill_mask", "manifest", "next_sentence", "printable", "table"]
 
 SHOWN = 4
 """How many numbers of a vector are printed."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import click
 
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
+from bertport.runtime.commands.output import show, show_json
 
 __all__ = ["features", "fill_mask", "next_sentence"]
 
@@ -39,10 +37,10 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
     model = chosen.load()
     answers = model.fill_mask(list(texts), top_k=top_k, targets=targets or None, truncation=truncation)
     if as_json:
-        _print_json(answers)
+        show_json(answers, indent=2)
         return
     every = [answers] if len(texts) == 1 else answers
-    click.echo("\n\n".join(render.fill_mask(text, answer) for text, answer in zip(texts, every, strict=True)))
+    show("\n\n".join(render.fill_mask(text, answer) for text, answer in zip(texts, every, strict=True)))
 
 
 @click.command(name="next-sentence")
@@ -65,9 +63,9 @@ def next_sentence(
     model = chosen.load()
     answer = model.next_sentence(a, b, truncation=truncation)
     if as_json:
-        _print_json(answer)
+        show_json(answer, indent=2)
     elif isinstance(answer, dict):
-        click.echo(render.next_sentence(answer))
+        show(render.next_sentence(answer))
 
 
 @click.command(name="features")
@@ -101,10 +99,6 @@ def features(  # noqa: PLR0913 — one parameter per option
     model = chosen.load()
     vectors = model.features(list(texts), pooling=pooling, normalize=normalize, truncation=truncation)
     if as_json:
-        _print_json([each.tolist() for each in vectors])
+        show_json([each.tolist() for each in vectors], indent=2)
     else:
-        click.echo("\n".join(render.features(text, each) for text, each in zip(texts, vectors, strict=True)))
-
-
-def _print_json(value: Any) -> None:  # noqa: ANN401 — any JSON value
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+        show("\n".join(render.features(text, each) for text, each in zip(texts, vectors, strict=True)))

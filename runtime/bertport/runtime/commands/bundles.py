@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from bertport.runtime.commands.options import as_json
+from bertport.runtime.commands.output import report, show, show_json
 
 __all__ = ["inspect", "verify"]
 
@@ -27,9 +26,9 @@ def inspect(*, path: str | None, as_json: bool) -> None:
 
     bundle = Bundle.open(default_bundle() if path is None else path)
     if as_json:
-        click.echo(json.dumps(bundle.manifest.to_json(), ensure_ascii=False, indent=2))
+        show_json(bundle.manifest.to_json(), indent=2)
     else:
-        click.echo(render.manifest(bundle))
+        show(render.manifest(bundle))
 
 
 @click.command(name="verify")
@@ -48,9 +47,9 @@ def verify(*, path: str | None, as_json: bool) -> None:
     files = bundle.manifest.files
     size = sum(each.size for each in files.values())
     for name in unlisted:
-        click.echo(f"bertport: warning: {name} is not part of the bundle", err=True)
+        report(f"bertport: warning: {name} is not part of the bundle")
     if as_json:
-        report = {"bundle": str(bundle.path), "files": len(files), "bytes": size, "unlisted": list(unlisted)}
-        click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+        found = {"bundle": str(bundle.path), "files": len(files), "bytes": size, "unlisted": list(unlisted)}
+        show_json(found, indent=2)
     else:
-        click.echo(f"{bundle.path}: {len(files)} files, {size:,} bytes, all as they were exported")
+        show(f"{bundle.path}: {len(files)} files, {size:,} bytes, all as they were exported")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from bertport.runtime.commands.options import as_json
+from bertport.runtime.commands.output import show, show_json
 
 __all__ = ["doctor"]
 
@@ -26,7 +26,10 @@ def doctor(context: click.Context, *, path: str | None, as_json: bool) -> None:
     from bertport.runtime.doctor import examine
 
     report = examine(path)
-    click.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else _text(report))
+    if as_json:
+        show_json(report, indent=2)
+    else:
+        show(_text(report))
     if not report["ok"]:
         context.exit(1)
 

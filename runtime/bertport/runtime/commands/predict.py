@@ -10,6 +10,7 @@ import click
 
 from bertport.runtime.batching import FLUSH, Flush
 from bertport.runtime.commands.options import STREAMS, Chosen, model_options
+from bertport.runtime.commands.output import report, show_json
 from bertport.runtime.commands.progress import Progress, size_of
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
@@ -63,10 +64,10 @@ def predict(
             if isinstance(outcome, BertportError):
                 failed += 1
                 progress.clear()
-                click.echo(f"bertport: line {number}: {outcome.message}", err=True)
-                click.echo(json.dumps({"line": number, "error": outcome.message}, ensure_ascii=False))
+                report(f"bertport: line {number}: {outcome.message}")
+                show_json({"line": number, "error": outcome.message})
             else:
-                click.echo(json.dumps({"line": number, "result": outcome}, ensure_ascii=False, default=_plain))
+                show_json({"line": number, "result": outcome}, default=_plain)
     if failed:
         message = f"{failed} of {answered} lines could not be answered"
         raise BertportError(message)

@@ -1,0 +1,170 @@
+"""What commands write: answers, which have to arrive, and messages, which stop nothing."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import click
+
+from bertport.runtime.errors import BertportError
+from bertport.runtime.render import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ADVICE", "OutputError", "finish", "guard", "report", "show", "show_json", "unwritten"]
+
+LONGEST = 4000
+"""Characters of a message: it may quote whatever was given."""
+ADVICE = "free some room, or write elsewhere"
+NOT_OPEN = "cannot write the output (it is not open): give the command a standard output"
+
+
+class OutputError(BertportError):
+    """An answer that could not be written."""
+
+
+def show(text: str) -> None:
+    """Print an answer on standard output, at once.
+
+    Raises:
+        OutputError: when it cannot be written there.
+    """
+    if sys.stdout is None:
+        raise OutputError(NOT_OPEN)
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has left: nobody to tell
+        sys.stdout = cast("TextIO", None)  # or Python would try again as it ends, and say so
+        raise click.exceptions.Exit(1) from None
+    except OSError as error:
+        raise unwritten(error) from error
+
+
+def show_json(
+    value: Any,  # noqa: ANN401 — any JSON value
+    *,
+    indent: int | None = None,
+    default: Callable[[Any], object] | None = None,
+) -> None:
+    """Print an answer as JSON, with escapes where the encoding of standard output cannot hold its characters.
+
+    Numbers that are not finite are null, as JavaScript and the server write them: JSON has no word for them.
+
+    Raises:
+        OutputError: when it cannot be written there.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=indent, default=default, allow_nan=False)
+    except ValueError:
+        value = json.loads(json.dumps(value, default=default), parse_constant=lambda _: None)
+        text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent, default=default)
+    show(text)
+
+
+def report(text: str) -> None:
+    """Print a message on standard error, as one line that moves no cursor."""
+    line = printable(re.sub(r"\s*[\r\n]\s*", " ", text.strip()))
+    click.echo(line if len(line) <= LONGEST else f"{line[:LONGEST]}...", file=sys.stderr)
+
+
+class Messages(io.TextIOBase):
+    """Standard error that is never the reason to stop: what cannot be written there is dropped.
+
+    Args:
+        stream: where to write; None where standard error is closed.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # the base allows setting it
+        """The encoding written in."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def writable(self) -> bool:
+        """Tell that it takes text."""
+        return True
+
+    def isatty(self) -> bool:
+        """Tell whether a person reads it."""
+        return self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Give the number of the file."""
+        if self._stream is None:
+            raise io.UnsupportedOperation
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Write, if that can be."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if that can be."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.flush()
+
+
+def guard() -> None:
+    """Prepare the process's streams, once, before a command runs.
+
+    Standard output escapes what its encoding cannot hold, and where it is closed, writing fails instead of being
+    skipped. Standard error never fails.
+    """
+    inheritable = True
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Or the next file opened would get this number, and ONNX Runtime's messages. Opened the wrong way round,
+            # as GNU's tools do, so that using it fails. The lowest free number is taken, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY), inheritable)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 — to the end
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if not isinstance(sys.stderr, Messages):
+        sys.stderr = cast("TextIO", Messages(sys.stderr))
+
+
+def finish() -> None:
+    """See that all that was printed has arrived: some file systems say only at the end that it has not.
+
+    Raises:
+        OutputError: when it has not.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+        with suppress(io.UnsupportedOperation):
+            os.close(os.dup(sys.stdout.fileno()))
+    except OSError as error:
+        raise unwritten(error) from error
+
+
+def unwritten(error: OSError) -> OutputError:
+    """Make the error for standard output that cannot be written; nothing is written there from now on."""
+    sys.stdout = cast("TextIO", None)  # or Python would try again as it ends, and say so
+    if error.errno == errno.EBADF:
+        return OutputError(NOT_OPEN)
+    return OutputError(f"cannot write the output ({error.strerror or type(error).__name__}): {ADVICE}")
