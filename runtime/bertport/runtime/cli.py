@@ -177,10 +177,9 @@ def _unexpected(error: Exception) -> int:
         elif error.filename is None:
             said = f"input or output failed ({error.strerror}): check what is read and written"
         elif error.errno in NO_ROOM:
-            said = f"cannot write {os.fsdecode(error.filename)} ({error.strerror}): {ADVICE}"
+            said = f"cannot write {error.filename} ({error.strerror}): {ADVICE}"
         else:
-            where = os.fsdecode(error.filename)
-            said = f"cannot use {where} ({error.strerror}): check its path and who may read and write it"
+            said = f"cannot use {error.filename} ({error.strerror}): check its path and who may read and write it"
         report(f"bertport: error: {said}")
     elif isinstance(error, MemoryError):
         report(f"bertport: error: out of memory ({said or type(error).__name__}): ask for less at once")

@@ -188,6 +188,7 @@ def _version(package: str) -> str | None:
 def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Verify every file of a bundle, then load it and ask it for a while."""
     from bertport.runtime.bundle import Bundle
+    from bertport.runtime.elsewhere import notes
     from bertport.runtime.embedded import default_bundle
     from bertport.runtime.loading import load
 
@@ -205,6 +206,7 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
         "variant": said["variant"],
         "provider": said["provider"],
         "nodes": said["nodes"],
+        "measured_elsewhere": notes(opened),
         "problem": None,
     }
     gflops = _product(PROVIDERS["cpu"], SIZE, seconds / 3)

@@ -1,18 +1,26 @@
-"""Telling, once, that a variant's figures are those of another machine."""
+"""Variants whose figures are those of another machine: who asks is told, and is warned only of what may be wrong."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bertport.runtime.machine import cpu
+from bertport.runtime.embedded import default_bundle
+from bertport.runtime.errors import PathError
+from bertport.runtime.machine import GENERIC, cpu
+from bertport.runtime.variants import CPU, overflows
 
 if TYPE_CHECKING:
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.manifest import Variant
     from bertport.runtime.providers import Provider
 
-__all__ = ["measured_elsewhere", "tell"]
+__all__ = ["measured_elsewhere", "notes", "tell", "unsafe"]
+
+EXACT = "weight-only"
+"""The end of the recipes whose 8-bit products are summed in 32 bits on every CPU: MatMulNBits, whose largest error on
+weights and activations of one sign is the same with AVX2 alone (`bench/without_avx512.py`) as with VNNI."""
 
 _LOG = logging.getLogger(__name__)
 _told: set[tuple[str, str]] = set()
@@ -25,22 +33,48 @@ def measured_elsewhere(variant: Variant, here: str) -> str | None:
     return measured if isinstance(measured, str) and measured != here else None
 
 
+def notes(bundle: Bundle) -> dict[str, str]:
+    """Say of each variant that was measured on another instruction set which one that was, and what to do about it."""
+    here = cpu().instruction_set
+    embedded = False
+    with suppress(PathError):
+        embedded = bundle.path.resolve() == default_bundle().resolve()
+    # Nobody can write into an installed package, nor should.
+    advice = "" if embedded else f": bertport quantize --remeasure {bundle.path}"
+    return {
+        name: f"measured on {measured}; this machine has {here}, where speed and accuracy may differ{advice}"
+        for name, each in bundle.manifest.variants.items()
+        if CPU in each.providers and (measured := measured_elsewhere(each, here))
+    }
+
+
+def unsafe(variant: Variant, here: str) -> bool:
+    """Tell whether answers may be wrong here though nothing refuses the variant.
+
+    One that says what it is made for is refused where it overflows (`variants.overflows`), and bertport writes none
+    with products of 8 bits that does not say. One of another origin may have weights of the full range: it shows
+    where it was measured on a CPU that sums exactly, and this one does not. On CPUs of which nothing is known bertport
+    makes variants for the worst of them.
+    """
+    measured = measured_elsewhere(variant, here)
+    integers = variant.recipe.startswith("int") and not variant.recipe.endswith(EXACT)
+    return variant.isa is None and integers and measured not in {None, GENERIC} and overflows(measured)
+
+
 def tell(bundle: Bundle, name: str, provider: Provider) -> None:
-    """Say on standard error, once a process and variant, that it was measured on another instruction set.
+    """Warn on standard error, once a process and variant, of answers that may be wrong on this CPU.
 
     A log record and not a Python warning: nothing is wrong with the program, and a program that turns warnings into
     errors must run on every machine. Without a handler for it, Python's logging writes it to standard error.
     """
-    here, path = cpu().instruction_set, str(bundle.path)
-    measured = measured_elsewhere(bundle.manifest.variants[name], here)
-    if provider.name != "cpu" or measured is None or (path, name) in _told:
+    here, path, variant = cpu().instruction_set, str(bundle.path), bundle.manifest.variants[name]
+    if provider.name != CPU or (path, name) in _told or not unsafe(variant, here):
         return
     _told.add((path, name))
     _LOG.warning(
-        "bertport: variant %r was measured on %s and this machine has %s, where speed and accuracy may differ: "
-        "bertport quantize --remeasure %s",
+        "bertport: variant %r was measured on %s and does not say which CPUs it is made for; on this one (%s) products "
+        "of 8 bits may overflow and its answers be wrong: choose another variant, or run bertport quantize here",
         name,
-        measured,
+        measured_elsewhere(variant, here),
         here,
-        path,
     )

@@ -6,14 +6,14 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle import Bundle
 
-__all__ = ["features", "fill_mask", "manifest", "next_sentence", "printable", "table"]
+__all__ = ["features", "fill_mask", "manifest", "next_sentence", "notes", "printable", "table"]
 
 SHOWN = 4
 """How many numbers of a vector are printed."""
@@ -91,6 +91,11 @@ def manifest(bundle: Bundle) -> str:
     total = sum(each.size for each in known.files.values())
     end = f"  * default; {len(known.files)} files, {total:,} bytes (bytes of a variant include weights it shares)"
     return f"{table(facts)}\n\n{table(variants, right={7})}\n{end}"
+
+
+def notes(told: Mapping[str, str]) -> list[str]:
+    """Lay out what is to be said of variants, a line each."""
+    return [f"  {printable(name)} was {printable(text)}" for name, text in told.items()]
 
 
 def percent(value: float) -> str:

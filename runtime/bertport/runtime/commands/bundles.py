@@ -18,17 +18,20 @@ bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False)
 def inspect(*, path: str | None, as_json: bool) -> None:
     """Show what a bundle says of itself.
 
-    Without BUNDLE, the embedded default. No file but the manifest is read.
+    Without BUNDLE, the embedded default. No file but the manifest is read. Variants whose figures are those of another
+    kind of CPU are named; --json adds them as `measured_elsewhere`.
     """
     from bertport.runtime import render
     from bertport.runtime.bundle import Bundle
+    from bertport.runtime.elsewhere import notes
     from bertport.runtime.embedded import default_bundle
 
     bundle = Bundle.open(default_bundle() if path is None else path)
+    told = notes(bundle)
     if as_json:
-        show_json(bundle.manifest.to_json(), indent=2)
+        show_json(bundle.manifest.to_json() | ({"measured_elsewhere": told} if told else {}), indent=2)
     else:
-        show(render.manifest(bundle))
+        show("\n".join([render.manifest(bundle), *render.notes(told)]))
 
 
 @click.command(name="verify")

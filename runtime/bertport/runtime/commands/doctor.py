@@ -68,7 +68,7 @@ def _text(report: dict[str, Any]) -> str:
             ("path", bundle["path"]),
             ("loads", f"variant {bundle['variant']} on {bundle['provider']} ({nodes})"),
         ]
-        parts += ["", render.table(health)]
+        parts += ["", render.table(health), *render.notes(bundle["measured_elsewhere"])]
     if report["speed"]:
         speed = report["speed"]
         parts.append(
