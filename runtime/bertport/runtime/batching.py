@@ -93,8 +93,10 @@ def buckets(max_length: int) -> tuple[int, ...]:
     return (*lengths, max_length)
 
 
-def windows(items: Iterable[T | Flush], *, weight: Callable[[T], int]) -> Iterator[list[T]]:
-    """Cut a stream into lists of at most `MAX_WINDOW` items and about `MAX_WINDOW_WEIGHT` of weight.
+def windows(
+    items: Iterable[T | Flush], *, weight: Callable[[T], int], most_weight: int = MAX_WINDOW_WEIGHT
+) -> Iterator[list[T]]:
+    """Cut a stream into lists of at most `MAX_WINDOW` items and about `most_weight` of weight.
 
     A collection of known size is cut into full windows. Of an iterator the first window is one item, the next four,
     and so on, so that the first answer comes early; and where the source knows that more may be long in coming, it
@@ -107,7 +109,7 @@ def windows(items: Iterable[T | Flush], *, weight: Callable[[T], int]) -> Iterat
         if not isinstance(item, Flush):
             window.append(item)
             held += weight(item)
-        full = len(window) >= size or held >= MAX_WINDOW_WEIGHT
+        full = len(window) >= size or held >= most_weight
         if window and (full or isinstance(item, Flush)):
             yield window
             window, held = [], 0

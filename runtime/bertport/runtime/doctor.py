@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 import time
@@ -16,13 +15,14 @@ from bertport.runtime import protobuf as pb
 from bertport.runtime.errors import BertportError, ProviderError
 from bertport.runtime.graph import open_graph, usable_cores
 from bertport.runtime.machine import cpu
+from bertport.runtime.memory import usable_memory
 from bertport.runtime.placement import obstacle
 from bertport.runtime.providers import PROVIDERS, candidates, onnxruntime, wheel
 
 if TYPE_CHECKING:
     from bertport.runtime.providers import Provider
 
-__all__ = ["Finding", "examine", "providers", "usable_memory"]
+__all__ = ["Finding", "examine", "providers"]
 
 WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 """Wheels that install the module `onnxruntime`: with two of them recorded, the files of one are gone (ort#26996)."""
@@ -134,18 +134,6 @@ def _machine() -> dict[str, Any]:
         "memory_bytes": usable_memory(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
     }
-
-
-def usable_memory(group: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
-    """Give the memory that this process may use, in bytes; None where the operating system does not say."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
-    try:  # the container's limit, where there is one ("max" where not)
-        return min(memory, int(group.read_text(encoding="ascii")))
-    except (OSError, ValueError):
-        return memory
 
 
 def _onnxruntime() -> dict[str, Any]:

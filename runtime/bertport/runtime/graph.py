@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime import provider_options
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.machine import cpu
+from bertport.runtime.memory import make_room
 from bertport.runtime.placement import check_active, left_over, obstacle, placement_of, profiled, refusal
 from bertport.runtime.providers import PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from bertport.runtime.providers import Provider
 
-__all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "open_graph", "streams_for", "usable_cores"]
+__all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "Sliced", "open_graph", "streams_for", "usable_cores"]
 
 SETTINGS = {
     # A session's threads spin for work while it runs and stop when it returns: idle sessions that spin take the
@@ -38,6 +39,8 @@ SETTINGS = {
     "session.record_ep_graph_assignment_info": "1",
 }
 
+POSITIONS = "masked_positions"
+"""The input that says which positions are decoded."""
 MOST_THREADS = 1024
 """More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
 MOST_STREAMS = 4
@@ -45,6 +48,48 @@ MOST_STREAMS = 4
 core would keep those who wait for it waiting long; nothing above two was measured."""
 ERRORS_ONLY = 3
 """ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
+
+
+class Sliced:
+    """Logits `[positions, vocabulary]` of which one slice is there at a time: the others are decoded as they are read.
+
+    Args:
+        first: the first slice.
+        decode: gives the slice that starts at a position.
+        count: how many positions there are.
+        step: how many are in a slice.
+    """
+
+    def __init__(
+        self, first: NDArray[np.float32], decode: Callable[[int], NDArray[np.float32]], count: int, step: int
+    ) -> None:
+        self._at, self._slice = 0, first
+        self._decode, self._count, self._step = decode, count, step
+
+    def __len__(self) -> int:
+        """Return the number of positions."""
+        return self._count
+
+    def __getitem__(self, rows: slice) -> Iterator[NDArray[np.float32]]:
+        """Return the logits of some positions, one after the other; read in order, each slice is decoded once."""
+        return (self._row(number) for number in range(*rows.indices(self._count)))
+
+    def _row(self, number: int) -> NDArray[np.float32]:
+        start = number - number % self._step
+        if start != self._at:
+            self._at, self._slice = -1, self._slice[:0].copy()  # let go before the next takes as much
+            self._at, self._slice = start, self._decode(start)
+        row: NDArray[np.float32] = self._slice[number - start].copy()  # a view would keep the slice
+        return row
+
+    def whole(self) -> NDArray[np.float32]:
+        """Return all of them as one array."""
+        import numpy as np
+
+        values = np.empty((self._count, self._slice.shape[1]), dtype=np.float32)
+        for number, row in enumerate(self[:]):
+            values[number] = row
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +112,35 @@ class Graph:
     """Provider options in effect."""
     optional: frozenset[str] = frozenset()
     """Names of the inputs that have a value of their own when not given."""
+    full: int | None = None
+    """Bytes held by the process from which on memory is given back before a run; None where none need be."""
+
+    def run_in_slices(
+        self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
+    ) -> dict[str, Any]:
+        """Run the graph on a batch, and decode no more than `most` positions at once.
+
+        Returns:
+            What `run` does; in place of logits `[positions, vocabulary]` of more positions than that, `Sliced`.
+        """
+        positions = feeds[POSITIONS]
+        # What the graph chose of the logits is small. A portable graph decodes them all, whatever is asked.
+        if len(positions) <= most or "logits" not in outputs or POSITIONS not in self.inputs:
+            return self.run(feeds, outputs)
+
+        def decode(start: int, names: Sequence[str]) -> dict[str, Any]:
+            return self.run({**feeds, POSITIONS: positions[start : start + most]}, names)
+
+        values: dict[str, Any] = decode(0, outputs)
+        values["logits"] = Sliced(
+            values["logits"], lambda start: decode(start, ["logits"])["logits"], len(positions), most
+        )
+        return values
 
     def run(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Run the graph on a batch; feeds that it has no input for are left out."""
+        if self.full is not None:
+            make_room(self.full)
         given = {name: feeds[name] for name in self.inputs}
         given |= {name: feeds[name] for name in self.optional if name in feeds}
         if self.provider.device is None:
@@ -99,6 +170,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     options: Mapping[str, object] | None = None,
     appended: bytes = b"",
     allow_fallback: bool = False,
+    bounded: bool = False,
 ) -> Graph:
     """Open a graph on a provider, and see that it runs there.
 
@@ -109,6 +181,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         options: of the provider, in place of the row's own.
         appended: a serialized model to be merged into the graph: nodes and outputs that follow it.
         allow_fallback: warn where computing was left to another provider, instead of refusing it.
+        bounded: give memory back after each run, in place of keeping the most that any run took.
 
     Raises:
         UsageError: for a number of threads or an option that cannot be.
@@ -123,7 +196,12 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     reason = obstacle(provider)
     if reason is not None:
         raise refusal(provider, reason)
-    session = _session(ort, path, provider, _session_options(ort, threads), settled, appended)
+    session_options = _session_options(ort, threads)
+    if bounded:
+        # The arena grows by doubling and never gives back; a pattern is one more block, as large as all of a run's
+        # values, kept for each shape that was seen.
+        session_options.enable_cpu_mem_arena = session_options.enable_mem_pattern = False
+    session = _session(ort, path, provider, session_options, settled, appended)
     check_active(provider, session.get_providers())
     placement = placement_of(session)
     if not placement and provider.ort != PROVIDERS["cpu"].ort:

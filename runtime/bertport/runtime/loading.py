@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bertport.runtime import tensorrt
@@ -12,6 +13,18 @@ from bertport.runtime.elsewhere import tell
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import ProviderError, UsageError
 from bertport.runtime.graph import open_graph, streams_for
+from bertport.runtime.memory import (
+    choose,
+    opening,
+    parse_memory,
+    resident_memory,
+    return_freed,
+    running,
+    too_little,
+    usable_memory,
+    use_one_heap,
+    written,
+)
 from bertport.runtime.model import Model
 from bertport.runtime.placement import obstacle
 from bertport.runtime.provider_options import checked
@@ -38,6 +51,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     streams: int | None = 1,
     provider_options: Mapping[str, str | float | bool] | None = None,
     allow_fallback: bool = False,
+    memory: str | int | None = None,
 ) -> Model:
     """Open a bundle to ask it.
 
@@ -51,6 +65,10 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
             Other providers run one batch at a time, whatever is asked.
         provider_options: options of the provider, by ONNX Runtime's names, in place of those that are set here.
         allow_fallback: run on the CPU, with a warning that says why, where the provider does not work.
+        memory: what this process may hold in memory, as `512M`, `1.5G` or bytes; None for no bound. Streams, tokens in
+            a batch and positions decoded at once are chosen to stay under it, and ONNX Runtime gives memory back after
+            each run. It holds for all that the process holds when the model is loaded and for what the model takes;
+            answers that are kept, and what else the program takes later, are beside it. On the `cpu` provider only.
 
     Returns:
         A model, safe to use from several threads.
@@ -60,12 +78,16 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         BundleError: when it is not a bundle, or a file that is needed is missing or changed.
         UnknownNameError: for a variant or provider that there is not.
         ProviderError: when the provider does not work here; unless `allow_fallback` is given, no other takes its place.
-        UsageError: for provider options without a provider, or a value that cannot be.
+        UsageError: for provider options without a provider, a value that cannot be, or a bound of memory that the
+            model cannot keep to.
         MissingDependencyError: when ONNX Runtime is not installed.
     """
     if provider_options and provider == AUTO:
         message = f"provider options are those of one provider: name it, instead of {AUTO!r}"
         raise UsageError(message)
+    bound = None if memory is None else _bound(memory, provider)
+    if bound is not None:
+        provider = CPU
     bundle = Bundle.open(default_bundle() if path is None else path)
     given = provider_options or {}
     if provider in PROVIDERS:  # before anything is opened, and fall-back or not
@@ -75,7 +97,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         for each, candidate in hopeful:  # more than one only under `auto`, which goes on to what works
             with suppress(ProviderError):
                 return _open(bundle, each, candidate, threads, streams, given)
-        return _open(bundle, name, row, threads, streams, given, allow_fallback=allow_fallback)
+        return _open(bundle, name, row, threads, streams, given, allow_fallback=allow_fallback, memory=bound)
     except ProviderError as error:
         if not allow_fallback or provider in {AUTO, CPU}:
             raise
@@ -84,6 +106,21 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         [(name, row)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=2)
         return _open(bundle, name, row, threads, streams, {}, fallback=error.message)
+
+
+def _bound(memory: str | int, provider: str) -> int:
+    """Read a bound of memory, and see that it can be kept here."""
+    size, usable = parse_memory(memory), usable_memory()
+    if provider not in {AUTO, CPU}:
+        message = f"memory bounds what the provider {CPU!r} takes, not {provider!r}: leave one of the two out"
+        raise UsageError(message)
+    if resident_memory() is None:
+        message = "this operating system does not say what a process holds in memory: leave memory out"
+        raise UsageError(message)
+    if usable is not None and size > usable:
+        message = f"memory is bounded to {written(size)} and this process may use {written(usable)}: ask for less"
+        raise UsageError(message)
+    return size
 
 
 def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
@@ -96,8 +133,10 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     *,
     allow_fallback: bool = False,
     fallback: str | None = None,
+    memory: int | None = None,
 ) -> Model:
     entry = bundle.manifest.variants[variant]
+    explicit = streams
     streams, share = streams_for(threads, streams) if provider.splits_cores else (1, 0)
     texts = [name for name in TOKENIZER_FILES if name in bundle.manifest.files]
     bundle.check(texts)
@@ -105,6 +144,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
         onnxruntime()
         tokens = Tokens.read(bundle)
     tell(bundle, variant, provider)
+    before = _held_before(bundle, variant, memory) if memory is not None else 0
     small = provider.device is not None and entry.kind == "serving" and "logits" in entry.outputs
     with ExitStack() as stack:
         if provider.shapes_cost and obstacle(provider) is None:
@@ -118,12 +158,41 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             options=given,
             appended=appended() if small else b"",
             allow_fallback=allow_fallback,
+            bounded=memory is not None,
         )
+        bound = None
+        if memory is not None:
+            return_freed()
+            held = resident_memory() or 0
+            bound = choose(
+                memory,
+                bundle.manifest,
+                variant,
+                held=held,
+                session=held - before,
+                batch_tokens=provider.batch_tokens,
+                streams=range(streams, 0, -1) if explicit is None else [streams],
+            )
+            streams, share = streams_for(threads, bound.streams)
+            graph = replace(graph, full=bound.full)
         narrow = None
         if streams > 1:
-            inner = open_graph(bundle.file(entry.file), provider, threads=share, options=given)
-            narrow = Model(bundle, variant, inner, tokens, fallback=fallback)
-        model = Model(bundle, variant, graph, tokens, fallback=fallback, streams=streams, narrow=narrow)
+            path, bounded = bundle.file(entry.file), bound is not None
+            inner = open_graph(path, provider, threads=share, options=given, bounded=bounded)
+            inner = replace(inner, full=bound.full) if bound else inner
+            narrow = Model(bundle, variant, inner, tokens, fallback=fallback, bound=bound)
+        model = Model(bundle, variant, graph, tokens, fallback=fallback, streams=streams, narrow=narrow, bound=bound)
         if provider.shapes_cost:  # whatever is left to be built is built by the first run
             model.run(model.bind("features").prepare([""]))  # type: ignore[arg-type]  # an empty text is always taken
     return model
+
+
+def _held_before(bundle: Bundle, variant: str, memory: int) -> int:
+    """Return the bytes held before a session is opened, and refuse to open one that could never fit."""
+    use_one_heap()
+    return_freed()
+    held = resident_memory() or 0
+    least = held + opening(bundle.manifest, variant) + running(bundle.manifest, variant, tokens=1, positions=1)
+    if least > memory:
+        raise too_little(memory, variant, least)
+    return held

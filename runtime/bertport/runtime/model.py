@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.batching import MAX_WINDOW, buckets, plan, windows
+from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, buckets, plan, windows
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, OutputError, UsageError
 from bertport.runtime.finite import finite
 from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.graph import Graph
+    from bertport.runtime.memory import Choice
     from bertport.runtime.tokens import Tokens
 
 __all__ = ["Model"]
 
 PAIR = 2
 """Texts in a pair."""
+TOKENS_PER_POSITION = 4
+"""Tokens in a batch for each position decoded at once, where nothing bounds memory: a text of nothing but masks would
+take a gigabyte (ten rows of a vocabulary for each), and no honest batch has a mask for each fourth token."""
 
 
 class Model:
@@ -45,6 +49,7 @@ class Model:
         fallback: str | None = None,
         streams: int = 1,
         narrow: Model | None = None,
+        bound: Choice | None = None,
     ) -> None:
         self.bundle = bundle
         self.variant = variant
@@ -54,6 +59,13 @@ class Model:
         """Why it does not run on the provider that was asked for; None when it does."""
         self.streams = streams
         """How many batches run at once."""
+        self.bound = bound
+        """What was chosen to stay under a bound of memory; None without one."""
+        row = graph.provider
+        self.batch_tokens = bound.batch_tokens if bound else row.batch_tokens
+        """Most tokens in a batch, padding included."""
+        self.positions = bound.positions if bound else row.batch_tokens // TOKENS_PER_POSITION
+        """Most positions decoded in one run of the graph."""
         self._narrow = narrow
 
     @property
@@ -195,7 +207,7 @@ class Model:
             for outcomes in self._prepared(call, inputs):
                 ready = [index for index, each in enumerate(outcomes) if isinstance(each, Work)]
                 lengths = [len(outcomes[index].ids) for index in ready]
-                budget = row.batch_tokens
+                budget = self.batch_tokens
                 if self.streams > 1:  # a batch for each
                     budget = min(budget, -(-sum(lengths) // self.streams))
                 planned = plan(lengths, budget=budget, overhead=row.overhead_tokens, most_rows=row.batch_rows)
@@ -219,7 +231,8 @@ class Model:
 
     def _prepared(self, call: Call, inputs: Iterable[object]) -> Iterator[list[Any]]:
         """Make the inputs ready, window by window; where that pays, the next window's while this one's graph runs."""
-        stream = windows(inputs, weight=_weight)
+        most = self.bound.characters if self.bound else MAX_WINDOW_WEIGHT
+        stream = windows(inputs, weight=_weight, most_weight=most)
         # An iterator is not read ahead for it: its next item may be long in coming.
         if not (self.graph.provider.overlap and isinstance(inputs, Sized) and len(inputs) > MAX_WINDOW):
             yield from map(call.prepare, stream)
@@ -251,7 +264,7 @@ class Model:
         least = self.graph.provider.least_positions
         if len(positions) < least:  # the first position of all is decoded for nobody
             feeds["masked_positions"] = np.zeros(least, dtype=np.int64)
-        values: dict[str, Any] = self.graph.run(feeds, sorted(names))
+        values = self.graph.run_in_slices(feeds, sorted(names), most=self.positions)
         if best is not None:
             values["logits"] = Best(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
         elif "logits" in values and "masked_positions" not in self.graph.inputs:  # a portable graph decodes them all
@@ -322,8 +335,15 @@ class Model:
             "nodes": {name: sum(counts.values()) for name, counts in graph.placement.items()},
             "threads": graph.threads,
             "streams": self.streams,
+            "memory": None
+            if self.bound is None
+            else {
+                "bound_bytes": self.bound.memory,
+                "expected_bytes": self.bound.expected,
+                "positions": self.positions,
+            },
             "batching": {
-                "tokens": graph.provider.batch_tokens,
+                "tokens": self.batch_tokens,
                 "rows": graph.provider.batch_rows,
                 "overhead_tokens": graph.provider.overhead_tokens,
                 "buckets": list(buckets(manifest.max_length)) if graph.provider.shapes_cost else "by length",

@@ -1,0 +1,286 @@
+"""How much memory this process may use, what a model needs of it, and the choice that stays under a bound.
+
+A bound is on the resident memory of the whole process. What it holds before a model's first run is measured, the
+model's sessions included: they depend on how ONNX Runtime packs each recipe's weights. What a run adds is reckoned, for
+the worst that inputs can do, from the manifest and the factors below (`bench/memory.py` holds them against what is
+measured).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bertport.runtime.manifest import Manifest
+
+__all__ = [
+    "Choice",
+    "choose",
+    "make_room",
+    "opening",
+    "parse_memory",
+    "resident_memory",
+    "return_freed",
+    "running",
+    "too_little",
+    "usable_memory",
+    "use_one_heap",
+    "written",
+]
+
+MIB = 1 << 20
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+"""Powers of two: a container's `512M` is 512 x 2**20 bytes."""
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+
+POSITIONS = (256, 128, 64, 32, 16)
+"""What is tried under a bound. With few, a batch of many masks is encoded several times over: it is seldom, and slow
+rather than refused."""
+FEWEST_POSITIONS = 64
+"""Of a choice with several streams or a large batch: below, a batch of text with 15% of it masked takes several runs,
+and the streams gain nothing."""
+
+FLOAT = 4
+"""Bytes of a float32."""
+COPIES = {"int8-dynamic": (1, 5), "int8": (3, 5), "": (3, 3)}
+"""By the beginning of the recipe, how often there are attention's scores `[rows, heads, length, length]` and logits
+`[positions, vocabulary]`: one fused operator of the first keeps the scores once; products in 8 bits are kept as whole
+numbers, as floating point, and scaled and biased."""
+INNER = 4
+"""The feed-forward layer's `[tokens, intermediate]`: before and after its activation, and quantized copies."""
+OUTER = 8
+"""Hidden states `[tokens, hidden]`: query, key and value, the residuals, the output and its copies."""
+SLACK = 1.25
+"""What the heap loses to pieces between what is in use."""
+RUN = 16 * MIB
+"""What a run needs whatever its size: code pages of the kernels at the first, threads' buffers, Python's objects."""
+OPENING = 1.0
+"""Bytes resident for each byte of the weights as stored, at least, once a session is open."""
+SHARE_OF_ANSWERS = 1 / 16
+"""Of the bound: per-token vectors of one window of inputs, which wait to be handed out together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What stays under a bound."""
+
+    memory: int
+    """The bound, in bytes of resident memory of the process."""
+    expected: int
+    """Bytes that are expected at most."""
+    streams: int
+    """Batches at once."""
+    batch_tokens: int
+    """Most tokens in a batch, padding included; a longer text is a batch of its own."""
+    positions: int
+    """Most positions decoded in one run of the graph."""
+    characters: int
+    """Most characters of inputs looked at together."""
+    full: int
+    """Bytes held from which on what is free is given back before a run: there would not be room for its peak."""
+
+
+def parse_memory(value: str | int) -> int:
+    """Return the bytes that a size names: `512M`, `512MB`, `512MiB` and `1.5G` in powers of two, or bytes as they are.
+
+    Raises:
+        UsageError: for what is no size.
+    """
+    found = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is not None:
+        size = int(float(found[1]) * 2 ** UNITS[found[2].upper()])
+    else:
+        size = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if size < 1:
+        message = f"memory is a size such as 512M, 1.5G or a number of bytes, not {value!r:.60}"
+        raise UsageError(message)
+    return size
+
+
+def written(size: int) -> str:
+    """Write a size as people read it, in MB of 2**20 bytes, rounded up."""
+    return f"{-(-size // MIB)} MB"
+
+
+def resident_memory() -> int | None:
+    """Return the bytes of this process that are in memory; None where the operating system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with suppress(ImportError):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the nearest that macOS tells
+        return peak if sys.platform == "darwin" else peak * 1024
+    return None
+
+
+def usable_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the bytes that this process may use: the machine's, or the least of its control groups' limits.
+
+    Both versions of control groups are read, and every group above the process's own, since the least limit holds.
+    Inside a container the path in `groups` may be the host's, of which only the root is mounted.
+
+    Args:
+        groups: the control groups of the process.
+        root: where control groups are mounted.
+
+    Returns:
+        Bytes; None where the operating system does not say.
+    """
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    limits = [memory]
+    for file in _limit_files(groups, root):
+        with suppress(OSError, ValueError):  # there is no such group here, or it has no limit ("max")
+            limits.append(int(file.read_text(encoding="ascii")))
+    return min(limits)
+
+
+def _limit_files(groups: Path, root: Path) -> Iterable[Path]:
+    """List the files that may hold a limit."""
+    places = {root / "memory.max", root / "memory" / "memory.limit_in_bytes"}
+    with suppress(OSError, ValueError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                tops, name = (root, root / "unified"), "memory.max"
+            elif "memory" in controllers.split(","):
+                tops, name = (root / "memory", root / controllers), "memory.limit_in_bytes"
+            else:
+                continue
+            inner = Path(path.lstrip("/"))
+            if ".." not in inner.parts:
+                places.update(top / each / name for top in tops for each in (inner, *inner.parents))
+    return sorted(places)
+
+
+def opening(manifest: Manifest, variant: str) -> int:
+    """Return the bytes that a session of a variant holds at least, by the size of its files."""
+    entry = manifest.variants[variant]
+    stored = sum(manifest.files[name].size for name in (entry.file, *entry.external_data) if name in manifest.files)
+    return int(OPENING * stored)
+
+
+def running(manifest: Manifest, variant: str, *, tokens: int, positions: int) -> int:
+    """Return the bytes that one batch needs at most beside the session.
+
+    Args:
+        manifest: the bundle's contract.
+        variant: whose graph runs.
+        tokens: of the batch, padding included; no less than the longest text is reckoned.
+        positions: decoded in one run.
+    """
+    shape, entry = manifest.architecture, manifest.variants[variant]
+    tokens = max(tokens, manifest.max_length)
+    scored, decoded = next(copies for prefix, copies in COPIES.items() if entry.recipe.startswith(prefix))
+    scores = scored * shape.attention_heads * manifest.max_length
+    encoder = tokens * (scores + INNER * shape.intermediate_size + OUTER * shape.hidden_size)
+    decoder = 0
+    if "logits" in entry.outputs:
+        if entry.kind != "serving":  # it decodes every position
+            positions = tokens
+        # The decoder runs after the encoder has let go of its own, but for the hidden states.
+        decoder = decoded * positions * shape.vocab_size + OUTER * tokens * shape.hidden_size
+    return RUN + int(SLACK * FLOAT * max(encoder, decoder))
+
+
+def choose(  # noqa: PLR0913 — what the choice depends on, by keyword
+    memory: int,
+    manifest: Manifest,
+    variant: str,
+    *,
+    held: int,
+    session: int,
+    batch_tokens: int,
+    streams: Sequence[int],
+) -> Choice:
+    """Choose what is fastest under a bound: streams before large batches before many positions at once.
+
+    Args:
+        memory: the bound, in bytes.
+        manifest: the bundle's contract.
+        variant: that runs.
+        held: bytes that the process holds, one session included.
+        session: bytes that each further session adds.
+        batch_tokens: most tokens in a batch where memory is no matter.
+        streams: numbers of streams that may be chosen, best first.
+
+    Raises:
+        UsageError: when the least of these choices needs more.
+    """
+    window = int(SHARE_OF_ANSWERS * memory)
+    characters = max(manifest.max_length, window // (FLOAT * manifest.architecture.hidden_size))
+
+    def needed(many: int, tokens: int, positions: int) -> int:
+        runs = many * running(manifest, variant, tokens=tokens, positions=positions)
+        return held + window + (session if many > 1 else 0) + runs
+
+    sizes = [max(1, batch_tokens)]
+    while sizes[-1] // 2 >= manifest.max_length:
+        sizes.append(sizes[-1] // 2)
+    choices = [
+        (many, tokens, positions)
+        for many in streams
+        for tokens in sizes
+        for positions in POSITIONS
+        if positions >= FEWEST_POSITIONS or (many, tokens) == (streams[-1], sizes[-1])
+    ]
+    for many, tokens, positions in choices:
+        expected = needed(many, tokens, positions)
+        if expected <= memory:
+            return Choice(
+                memory=memory,
+                expected=expected,
+                streams=many,
+                batch_tokens=tokens,
+                positions=positions,
+                characters=characters,
+                full=memory - many * running(manifest, variant, tokens=tokens, positions=positions),
+            )
+    least = needed(*choices[-1])
+    raise too_little(memory, variant, least, streams[-1])
+
+
+def too_little(memory: int, variant: str, least: int, streams: int = 1) -> UsageError:
+    """Return the error for a bound that a model cannot keep to."""
+    several = f" with {streams} streams" if streams > 1 else ""
+    return UsageError(
+        f"memory is bounded to {written(memory)} and variant {variant!r}{several} needs about {written(least)}, what "
+        f"the process holds already included: give more{', fewer streams' if several else ''}, or a smaller model"
+    )
+
+
+def use_one_heap() -> None:
+    """Have glibc's malloc serve the threads to come from one heap: with one each, every thread keeps its own peak."""
+    _glibc("mallopt", -8, 1)  # M_ARENA_MAX
+
+
+def make_room(full: int) -> None:
+    """Give back what is free where the process holds more than so many bytes: it costs a run a tenth of its time."""
+    if (resident_memory() or 0) > full:
+        return_freed()
+
+
+def return_freed() -> None:
+    """Have glibc's malloc give what is free back to the operating system."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(name: str, *arguments: int) -> None:
+    """Call a function of glibc; nothing where another library is the C library."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), name)(*arguments)
