@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
-from contextlib import contextmanager
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
 from bertport.runtime.tasks import OUTPUT_HEADS, TASKS, Call, Work, bind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -282,8 +282,8 @@ class Model:
 
     def _answer(self, work: Work, share: Any) -> Any:  # noqa: ANN401 — arrays or the best of them, to the task's answer
         """Make the answer of an input's share of the output; its error where there are no numbers to make it of."""
-        if finite(share):
-            answer = work.finish(share)
+        with suppress(FloatingPointError):
+            answer = work.finish(_finite(share))
             if answer is share or finite(answer):
                 return answer
         return OutputError(
@@ -349,6 +349,15 @@ class Model:
                 "buckets": list(buckets(manifest.max_length)) if graph.provider.shapes_cost else "by length",
             },
         }
+
+
+def _finite(share: Any) -> Any:  # noqa: ANN401 — arrays, the best of them, or rows that are decoded as they are read
+    """Return a share of an output as it is; FloatingPointError where it, or a row of it when read, is not finite."""
+    if isinstance(share, Iterator):
+        return map(_finite, share)
+    if not finite(share):
+        raise FloatingPointError
+    return share
 
 
 def _weight(value: object) -> int:

@@ -181,7 +181,7 @@ def problem_of(error: BertportError) -> Problem:
     if isinstance(error, UsageError):
         return Unprocessable(error.message)
     if isinstance(error, OutputError):
-        return BackendFailure(error.message)
+        return BackendFailure("the model gives no finite numbers for this input: choose another variant")
     if isinstance(error, BundleError):
         return Problem("the bundle cannot be read: the server's log says more")
     return Problem("the request failed: the server's log says more")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertport.runtime.finite import first_not_finite
+from bertport.runtime.graph import Sliced
 from bertport.serve.lane import RawWork
 from bertport.serve.problems import BackendFailure, BadRequest, TooLarge, Unprocessable
 from bertport.serve.wire import JSON_NUMBER
@@ -159,16 +161,19 @@ def join(asked: Raw, parts: Sequence[Part], results: Sequence[Mapping[str, Any]]
 
 def _work(feeds: Mapping[str, NDArray[np.int64]], positions: NDArray[np.int64], outputs: tuple[str, ...]) -> RawWork:
     def run(model: Model) -> dict[str, NDArray[np.float32]]:
-        values = model.graph.run({**feeds, "masked_positions": positions}, list(outputs))
+        values = model.graph.run_in_slices(
+            {**feeds, "masked_positions": positions}, list(outputs), most=model.positions
+        )
         if LOGITS in values:
             logits = values[LOGITS]
+            if isinstance(logits, Sliced):
+                logits = logits.whole()
             if "masked_positions" not in model.graph.inputs:  # a portable graph decodes them all
                 logits = logits.reshape(feeds["input_ids"].size, -1)[positions]
             values[LOGITS] = logits
-        for name, each in values.items():
-            if not np.isfinite(each).all():
-                message = f"the output {name} is not finite for this input: the graph is damaged, or overflows here"
-                raise BackendFailure(message)
+        if name := first_not_finite(values):
+            message = f"the output {name} has NaN or infinity for this input: choose another variant"
+            raise BackendFailure(message)
         return values
 
     return RawWork(tokens=feeds["input_ids"].size, run=run)
