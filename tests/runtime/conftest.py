@@ -49,16 +49,18 @@ def rewritten(edited):
     """A function that gives a copy of the tiny bundle whose files were replaced, with hashes to match."""
 
     def copy(**contents):
-        names = {name.replace("_json", ".json"): text for name, text in contents.items()}
+        names = {
+            name.replace("_json", ".json"): text if isinstance(text, bytes) else text.encode()
+            for name, text in contents.items()
+        }
 
         def record(manifest):
-            for name, text in names.items():
-                content = text.encode()
+            for name, content in names.items():
                 manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
         bundle = edited(record)
-        for name, text in names.items():
-            (bundle / name).write_text(text, encoding="utf-8")
+        for name, content in names.items():
+            (bundle / name).write_bytes(content)
         return bundle
 
     return copy

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.fill_mask import best
+from bertport.runtime.reader import Reader
 from tests.runtime.parity import assert_same_fillings
 
 PIECES = st.one_of(
@@ -95,6 +96,37 @@ def test_a_target_outside_the_vocabulary_is_warned_of(model):
     assert seen[0].filename == __file__
     with pytest.warns(UserWarning, match="'' is not in the vocabulary: it is left out"):
         model.fill_mask("a [MASK]", targets=["", "hello"])
+
+
+@pytest.mark.parametrize("target", ["\ud83d", "a\udcff", "king" * 50_000 + "\ud83d"])
+@pytest.mark.parametrize("several", [True, False])
+def test_a_target_that_is_no_text(model, target, several):
+    with pytest.raises(
+        UsageError, match=r"the target '.* is not Unicode text \(a lone surrogate at character \d+\): repair it"
+    ) as error:
+        model.fill_mask("a [MASK]", targets=["king", target] if several else target)
+    str(error.value).encode("utf-8")
+    assert len(str(error.value)) < 300
+
+
+def test_a_long_target_costs_what_its_first_piece_does(model, monkeypatch):
+    characters = []
+    read = Reader.read
+
+    def note(reader):
+        before = reader.at
+        found = read(reader)
+        characters.append(reader.at - before)
+        return found
+
+    monkeypatch.setattr(Reader, "read", note)
+    for character in (".", "a ", "中", "a"):
+        characters.clear()
+        text = character * (2_000_000 // len(character))
+        with pytest.warns(UserWarning, match="is not in the vocabulary: its first piece") as seen:
+            model.fill_mask("a [MASK]", targets=[text])
+        assert len(str(seen[0].message)) < 200
+        assert sum(characters) < 20_000
 
 
 def test_one_target_may_be_a_string(model, pipe):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bertport.runtime import load
-from bertport.runtime.errors import BundleError
+from bertport.runtime.errors import BundleError, InputTextError
 from bertport.runtime.tokens import TOKENIZER, TOKENIZER_FILES, Tokens
 
 TEXTS = st.one_of(
@@ -126,3 +127,168 @@ def test_a_decoder_of_another_kind_decodes_by_itself(rewritten, tiny_bundle):
     tokens = load(rewritten(tokenizer_json=json.dumps(content))).tokens
     assert tokens._pieces is None
     assert tokens.decode([20, 21], skip_special_tokens=False)
+
+
+@pytest.fixture(scope="module")
+def description(tiny_bundle):
+    """The content of the tiny tokenizer."""
+    return json.loads((tiny_bundle / TOKENIZER).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", ["", "\u200b", " \n", "\x00"])
+def test_an_input_of_no_tokens_is_refused_in_one_sentence(rewritten, description, text):
+    """What `BertWordPieceTokenizer().train().save()` writes adds no special tokens."""
+    model = load(rewritten(tokenizer_json=json.dumps(description | {"post_processor": None})))
+    for task in ("features", "next-sentence"):
+        for parameters in ({}, {"truncation": True}):
+            bad = text if task == "features" else (text, text)
+            good = "a" if task == "features" else ("a", text)
+            found = list(model.outcomes(model.bind(task, **parameters), [good, bad, good]))
+            assert isinstance(found[1], InputTextError)
+            assert "the input has no tokens" in str(found[1])
+            assert not isinstance(found[0], Exception)
+            assert not isinstance(found[2], Exception)
+    with pytest.raises(InputTextError, match="No mask_token"):
+        model.fill_mask(text)
+    with pytest.raises(InputTextError, match="has no tokens"):
+        model.features(text * 20_000, pooling="mean", truncation=True)
+
+
+POST = {
+    "none": None,
+    "roberta": {
+        "type": "RobertaProcessing",
+        "sep": ["[SEP]", 13],
+        "cls": ["[CLS]", 12],
+        "trim_offsets": True,
+        "add_prefix_space": False,
+    },
+    "bert": {"type": "BertProcessing", "sep": ["[SEP]", 13], "cls": ["[CLS]", 12]},
+    "template without specials": {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {},
+    },
+}
+
+
+@settings(max_examples=30)
+@given(
+    name=st.sampled_from(list(POST)),
+    inputs=st.lists(st.one_of(TEXTS, st.tuples(TEXTS, TEXTS), st.sampled_from(["", "\u200b"])), min_size=1, max_size=4),
+    truncation=st.booleans(),
+)
+def test_whatever_the_tokenizer_adds_there_is_an_answer_or_a_sentence(posts, name, inputs, truncation):
+    for pooling in ("none", "mean", "cls"):
+        model = posts[name]
+        for each in model.outcomes(model.bind("features", pooling=pooling, truncation=truncation), inputs):
+            assert isinstance(each, InputTextError) or np.isfinite(each).all()
+
+
+@pytest.fixture(scope="module")
+def posts(tiny_bundle, description):
+    """The tiny model with other tokenizers, by name."""
+    from bertport.runtime.model import Model
+
+    model = load(tiny_bundle)
+    return {
+        name: Model(
+            model.bundle,
+            model.variant,
+            model.graph,
+            Tokens(json.dumps(description | {"post_processor": each}), {}, 160),
+        )
+        for name, each in POST.items()
+    }
+
+
+def without_vocabulary(content):
+    return content | {"model": content["model"] | {"vocab": {}}, "added_tokens": []}
+
+
+BROKEN = {
+    "an empty vocabulary": (without_vocabulary, r"tokenizer.json (gives no token|cannot be read)"),
+    "another unknown token": (
+        lambda content: content | {"model": content["model"] | {"unk_token": "[none]", "vocab": {"[zz]": 0}}},
+        "tokenizer.json",
+    ),
+    "not an object": (lambda _: [], "tokenizer.json cannot be read"),
+    "special tokens of another checkpoint": (
+        lambda content: (
+            content | {"post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 13], "cls": ["[CLS]", 70_000]}}
+        ),
+        r"adds the token 70000 and the model knows \d+",
+    ),
+    "a text twice": (
+        lambda content: (
+            content
+            | {
+                "post_processor": {
+                    "type": "TemplateProcessing",
+                    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 2,
+                    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                    "special_tokens": {},
+                }
+            }
+        ),
+        "post-processor of tokenizer.json does not put a text between special tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_tokenizer_that_cannot_be_used(rewritten, description, name):
+    change, message = BROKEN[name]
+    content = json.loads(json.dumps(description))
+    with pytest.raises(BundleError, match=message):
+        load(rewritten(tokenizer_json=json.dumps(change(content))))
+
+
+@pytest.mark.parametrize("name", TOKENIZER_FILES)
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", b"\x00", b"", b"[" * 100_000, b"null", b"[]", b"3"])
+def test_a_file_of_any_bytes(rewritten, name, content):
+    with pytest.raises(BundleError, match=name):
+        load(rewritten(**{name.replace(".json", "_json"): content}))
+
+
+@pytest.mark.parametrize("name", TOKENIZER_FILES[1:])
+@pytest.mark.parametrize("key", ["mask_token", "pad_token", "truncation_side", "clean_up_tokenization_spaces"])
+@pytest.mark.parametrize("value", [5, [], {}, {"content": 5}, {"content": None}, "\ud83d", ["[MASK]"], 1.5])
+def test_settings_of_the_wrong_kind(rewritten, name, key, value):
+    other = TOKENIZER_FILES[3 - TOKENIZER_FILES.index(name)].replace(".json", "_json")
+    with pytest.raises(BundleError, match=rf"{name}: {key} is .* and should be"):
+        load(rewritten(**{name.replace(".json", "_json"): json.dumps({key: value}), other: "{}"}))
+
+
+def test_ids_that_the_model_does_not_know(rewritten, description):
+    """A vocabulary larger than the embedding: the word is refused, and the others are answered."""
+    content = json.loads(json.dumps(description))
+    content["model"]["vocab"] |= {"zzz": 5000, "zzzz": 5001}
+    model = load(rewritten(tokenizer_json=json.dumps(content)))
+    for text in ("a zzz", "a zzz " + "b " * 5000):
+        found = list(model.outcomes(model.bind("features", truncation=True), ["a", text, "b"]))
+        assert isinstance(found[1], InputTextError)
+        assert "the token 5000 and the model knows" in str(found[1])
+        assert not any(isinstance(each, Exception) for each in (found[0], found[2]))
+    with pytest.warns(UserWarning, match="'zzz' is not in the vocabulary: it is left out"):
+        assert len(model.fill_mask("a [MASK]", targets=["zzz", "king"])) == 1
+
+
+@pytest.mark.parametrize("length", [0, -1, -(10**9)])
+def test_a_length_that_cannot_be(edited, length):
+    with pytest.raises(BundleError, match=f"max_length is {length} tokens"):
+        load(edited(lambda manifest: manifest.update(max_length=length)))
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_length_that_is_used_up_by_special_tokens(edited, length):
+    with pytest.raises(BundleError, match=f"the model takes {length} tokens and tokenizer.json adds 2 to every text"):
+        load(edited(lambda manifest: manifest.update(max_length=length)))
+
+
+def test_a_pair_that_has_no_room(edited):
+    model = load(edited(lambda manifest: manifest.update(max_length=3)))
+    assert model.features("a b c", truncation=True).shape == (3, 32)
+    [found] = model.predict("features", [("a", "b")], truncation=True)
+    assert found.shape == (3, 32)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.steps import Steps
 
-__all__ = ["Encoded", "Encoder", "Text", "not_unicode"]
+__all__ = ["Encoded", "Encoder", "Text", "lone_surrogate", "not_unicode"]
 
 Text = str | tuple[str, str]
 """One text, or a pair that becomes `[CLS] A [SEP] B [SEP]`."""
@@ -314,13 +314,19 @@ def lengths(counts: Sequence[int], room: int) -> list[int]:
     return [longer, shorter] if counts[0] > counts[1] else [shorter, longer]
 
 
+def lone_surrogate(text: str) -> str | None:
+    """Return where a text is no Unicode text; None for one that is."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"a lone surrogate at character {error.start}"
+    return None
+
+
 def not_unicode(text: Text) -> InputTextError | None:
-    """Return the error for a text that is no Unicode text; None for one that is."""
+    """Return the error for an input that is no Unicode text; None for one that is."""
     for each in (text,) if isinstance(text, str) else text:
-        try:
-            each.encode("utf-8")
-        except UnicodeEncodeError as error:
-            reason = f"a lone surrogate at character {error.start}"
+        if reason := lone_surrogate(each):
             return InputTextError(f"the input is not Unicode text ({reason}): repair it: {excerpt(text)}")
     return None
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["excerpt"]
 
-LARGEST_NUMBER = 256
+LARGEST_NUMBER = 4096
 """Bits of the largest integer that is written out: writing takes time that grows with the square of them."""
 
 

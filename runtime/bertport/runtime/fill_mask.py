@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertport.runtime.encoder import lone_surrogate
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.small_outputs import Best
@@ -152,14 +153,12 @@ def target_ids(targets: str | Sequence[str], tokens: Tokens) -> NDArray[np.int64
         if not isinstance(word, str):
             message = f"a target is a word, not {excerpt(word)}"
             raise UsageError(message)
-        try:
-            index = tokens.token_id(word)
-            first = index if index is not None else tokens.first_piece(word)
-        except InputTextError as error:
-            message = f"the target {excerpt(word)} cannot be looked up: {error.message}"
-            raise UsageError(message) from error
+        if reason := lone_surrogate(word):
+            message = f"the target {excerpt(word)} is not Unicode text ({reason}): repair it"
+            raise UsageError(message)
+        index = tokens.token_id(word)
         if index is None:
-            index = first
+            index = tokens.first_piece(word)
             fate = "it is left out" if index is None else f"its first piece {tokens.token(index)!r} stands for it"
             # The caller of Model.fill_mask is seven frames up.
             warnings.warn(f"the target {excerpt(word)} is not in the vocabulary: {fate}", UserWarning, stacklevel=7)

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.encoder import Encoded, Encoder, Text, not_unicode
+from bertport.runtime.encoder import Encoded, Encoder, Text, lone_surrogate
 from bertport.runtime.errors import BertportError, BundleError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.reader import PIECE
@@ -182,14 +182,8 @@ class Tokens:
         return text
 
     def token_id(self, token: str) -> int | None:
-        """Give the id of an exact vocabulary entry; None where there is none, or none that the model knows.
-
-        Raises:
-            InputTextError: for what is not Unicode text.
-        """
-        if error := not_unicode(token):
-            raise error
-        return self._known(self._tokenizer.token_to_id(token))
+        """Give the id of an exact vocabulary entry; None where there is none, or none that the model knows."""
+        return None if lone_surrogate(token) else self._known(self._tokenizer.token_to_id(token))
 
     def token(self, index: int) -> str:
         """Give the vocabulary entry of an id."""
@@ -237,7 +231,7 @@ def _settings(path: Path) -> dict[str, Any]:
 def _is_token(value: object) -> bool:
     """Say whether a value is a special token: a string, or an object with its content."""
     content = value.get("content") if isinstance(value, dict) else value
-    return isinstance(content, str) and not_unicode(content) is None
+    return isinstance(content, str) and lone_surrogate(content) is None
 
 
 EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
