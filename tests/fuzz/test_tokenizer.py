@@ -1,0 +1,76 @@
+"""The tokenizer wrapper under any text: ids or one sentence, within every bound, and those of the whole text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+
+from bertport.runtime.encoder import Encoded
+from bertport.runtime.errors import InputTextError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.steps import drained
+from bertport.runtime.tokens import TOKENIZER, Tokens
+from tests.fuzz.budget import explore
+
+ANY = st.text(st.characters(), max_size=80)  # lone surrogates too
+STRANGE = st.lists(
+    st.builds(
+        lambda text, number: text * number,
+        st.one_of(
+            st.characters(), st.sampled_from(["[MASK]", "[MA", "SK]", "[SEP]", "a", " ", "\u200b", "\u0301", "中"])
+        ),
+        st.one_of(st.just(1), st.integers(1, 400)),
+    ),
+    max_size=20,
+).map("".join)
+TEXT = st.one_of(ANY, STRANGE)
+INPUT = st.one_of(TEXT, st.tuples(TEXT, TEXT))
+LENGTHS = (3, 8, 33, 160)
+
+
+@pytest.mark.slow
+def test_any_text(tiny_bundle):
+    content = (tiny_bundle / TOKENIZER).read_text(encoding="utf-8")
+    every = {
+        (length, side): Tokens(content, {"truncation_side": side}, length)
+        for length in LENGTHS
+        for side in ("left", "right")
+    }
+    whole = Tokens(content, {}, 10**9)
+    size = whole._tokenizer.get_vocab_size()
+
+    def check(inputs, length, side, truncation, piece, usual):  # noqa: PLR0913, PLR0917 — drawn
+        tokens = every[length, side]
+        tokens._encoder._usual = usual
+        steps = tokens.encoding(inputs, truncation=truncation, masks=True, piece=piece)
+        found = drained(steps)
+        assert len(found) == len(inputs)
+        for text, each, all_of_it in zip(inputs, found, whole.encode(inputs), strict=True):
+            if isinstance(each, InputTextError):
+                too_long = isinstance(all_of_it, Encoded) and len(all_of_it.ids) > length and not truncation
+                assert too_long or isinstance(all_of_it, InputTextError), excerpt(text)
+                assert len(str(each)) < 400
+                str(each).encode("utf-8")
+                continue
+            assert len(each.ids) == len(each.type_ids) <= length
+            assert each.ids.min() >= 0
+            assert each.ids.max() < size
+            assert set(each.type_ids.tolist()) <= ({0} if isinstance(text, str) else {0, 1})
+            if len(all_of_it.ids) <= length:
+                assert each.ids.tolist() == all_of_it.ids.tolist()
+                assert each.type_ids.tolist() == all_of_it.type_ids.tolist()
+                assert not each.lost_mask
+            else:
+                assert len(each.ids) == length
+                gone = (all_of_it.ids == tokens.mask_id).sum() - (each.ids == tokens.mask_id).sum()
+                assert each.lost_mask == (gone > 0)
+
+    explore(
+        check,
+        st.lists(INPUT, max_size=4),
+        st.sampled_from(LENGTHS),
+        st.sampled_from(["left", "right"]),
+        st.booleans(),
+        st.sampled_from([1, 13, 50, 300, 10_000]),
+        st.sampled_from([0, 40, 10_000]),
+    )
