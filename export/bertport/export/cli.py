@@ -111,6 +111,7 @@ def export(  # noqa: PLR0913 — one parameter per option
     Every output of every graph is compared with PyTorch; when one differs, nothing is written. Needs
     bertport[cpu,export].
     """
+    out.encode()  # PyTorch's exporter takes only names that are text: the command line says so of any other
     bundle = run_export(
         source,
         out,

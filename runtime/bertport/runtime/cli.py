@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -15,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bertport.runtime.commands.output import ADVICE, OutputError, finish, guard, report, unwritten
-from bertport.runtime.errors import BertportError, MissingDependencyError
+from bertport.runtime.commands.output import ADVICE, OutputError, bounded, finish, guard, report, unwritten
+from bertport.runtime.errors import BertportError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -152,7 +153,9 @@ def _run(args: Sequence[str] | None) -> int:
             report(end.code)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except click.ClickException as error:
-        error.show(sys.stderr)
+        said = io.StringIO()
+        error.show(said)
+        click.echo(bounded(said.getvalue().rstrip()), file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -169,23 +172,33 @@ def _unexpected(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    said = " ".join(str(error).split())
-    said = said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
-    if isinstance(error, OSError) and error.strerror:
-        if error.filename is None and error.errno in {*NO_ROOM, errno.EBADF}:  # click's own printing of a help
-            said = unwritten(error).message
-        elif error.filename is None:
-            said = f"input or output failed ({error.strerror}): check what is read and written"
-        elif error.errno in NO_ROOM:
-            said = f"cannot write {error.filename} ({error.strerror}): {ADVICE}"
-        else:
-            said = f"cannot use {error.filename} ({error.strerror}): check its path and who may read and write it"
-        report(f"bertport: error: {said}")
-    elif isinstance(error, MemoryError):
-        report(f"bertport: error: out of memory ({said or type(error).__name__}): ask for less at once")
-    else:
-        report(
-            f"bertport: error: unexpected {type(error).__name__}{f' ({said})' if said else ''}: this is a fault of "
-            f"bertport: set {TRACEBACK}=1 and report what it prints then"
-        )
-    return 1
+    sentence, code = _sentence(error)
+    report(f"bertport: error: {sentence}")
+    return code
+
+
+def _sentence(error: Exception) -> tuple[str, int]:  # noqa: PLR0911 — a row for each kind
+    """Give the sentence for an error that nothing below has made one of ours, and its exit code."""
+    said = bounded(" ".join(str(error).split()), LONGEST)
+    match error:
+        case OSError(filename=None) if error.errno in {*NO_ROOM, errno.EBADF}:  # click's own printing of a help
+            return unwritten(error).message, 1
+        case OSError(filename=None, strerror=str()):
+            return f"input or output failed ({error.strerror}): check what is read and written", 1
+        case OSError(strerror=str()) if error.errno in NO_ROOM:
+            return f"cannot write {error.filename} ({error.strerror}): {ADVICE}", 1
+        case OSError(strerror=str()):
+            where = f"{error.filename} ({error.strerror})"
+            return f"cannot use {where}: check its path and who may read and write it", 1
+        case UnicodeEncodeError(reason="surrogates not allowed"):
+            # Bytes that are no text, in an argument or the name of a file: native code takes only text.
+            given = ascii(str(error.object)[:LONGEST])
+            return f"{given} is not Unicode text: write it, or name the file, in UTF-8", UsageError.exit_code
+        case ValueError() if said.startswith("embedded null"):
+            return "a path holds a NUL character, which no path can: give another", UsageError.exit_code
+        case MemoryError():
+            return f"out of memory ({said or type(error).__name__}): ask for less at once", 1
+    return (
+        f"unexpected {type(error).__name__}{f' ({said})' if said else ''}: this is a fault of bertport: "
+        f"set {TRACEBACK}=1 and report what it prints then"
+    ), 1

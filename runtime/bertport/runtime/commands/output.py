@@ -19,7 +19,7 @@ from bertport.runtime.render import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ADVICE", "OutputError", "finish", "guard", "report", "show", "show_json", "unwritten"]
+__all__ = ["ADVICE", "OutputError", "bounded", "finish", "guard", "report", "show", "show_json", "unwritten"]
 
 LONGEST = 4000
 """Characters of a message: it may quote whatever was given."""
@@ -75,9 +75,13 @@ def show_json(
 
 
 def report(text: str) -> None:
-    """Print a message on standard error, as one line that moves no cursor."""
-    line = printable(re.sub(r"\s*[\r\n]\s*", " ", text.strip()))
-    click.echo(line if len(line) <= LONGEST else f"{line[:LONGEST]}...", file=sys.stderr)
+    """Print a message on standard error, as one line."""
+    click.echo(bounded(printable(re.sub(r"\s*[\r\n]\s*", " ", text.strip()))), file=sys.stderr)
+
+
+def bounded(text: str, length: int = LONGEST) -> str:
+    """Cut a message that is longer than anybody reads."""
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 class Messages(io.TextIOBase):

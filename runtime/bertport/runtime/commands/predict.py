@@ -21,6 +21,8 @@ __all__ = ["predict"]
 
 CHUNK = 1 << 20
 """Bytes read at once, at most; a pipe gives what it has."""
+LONGEST_LINE = 16 << 20
+"""Bytes of a line, at most: far beyond what any text may have, and little enough to hold."""
 
 
 @click.command(name="predict")
@@ -57,7 +59,7 @@ def predict(
     places: deque[tuple[int, int]] = deque()
     failed = answered = 0
     with _open(file) as stream, Progress(size_of(stream)) as progress:
-        for outcome in model.outcomes(call, _values(_lines(stream), places)):
+        for outcome in model.outcomes(call, _values(_lines(stream, file), places)):
             number, end = places.popleft()
             answered += 1
             progress.update(answered, end)
@@ -73,17 +75,36 @@ def predict(
         raise BertportError(message)
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes | Flush]:
-    """Read lines as they come: whoever writes one and waits for its answer gets it."""
-    rest = b""
-    while chunk := stream.read1(CHUNK):  # type: ignore[attr-defined]  # every buffered file has it; IO does not say so
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
+def _lines(stream: IO[bytes], file: str) -> Iterator[bytes | int | Flush]:
+    """Read lines as they come: whoever writes one and waits for its answer gets it.
+
+    Of a line that is too long only its length is given: it is not kept.
+    """
+    parts: list[bytes] = []
+    length = 0
+    while chunk := _read(stream, file):
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            length += len(end)
+            yield length if length > LONGEST_LINE else b"".join([*parts, end])
+            parts, length = [], 0
+        length += len(rest)
+        parts.append(rest)
+        if length > LONGEST_LINE:
+            parts.clear()
         yield FLUSH
-    yield rest
+    yield length if length > LONGEST_LINE else b"".join(parts)
 
 
-def _values(lines: Iterable[bytes | Flush], places: deque[tuple[int, int]]) -> Iterator[object]:
+def _read(stream: IO[bytes], file: str) -> bytes:
+    try:
+        chunk: bytes = stream.read1(CHUNK)  # type: ignore[attr-defined]  # every buffered file has it; IO does not say so
+    except OSError as error:
+        raise _unreadable(file, error.strerror or "it cannot be read") from error
+    return chunk
+
+
+def _values(lines: Iterable[bytes | int | Flush], places: deque[tuple[int, int]]) -> Iterator[object]:
     """Read JSON lines, noting number and end of those that are not blank; a bad one becomes its error."""
     number = end = 0
     for line in lines:
@@ -91,8 +112,11 @@ def _values(lines: Iterable[bytes | Flush], places: deque[tuple[int, int]]) -> I
             yield line
             continue
         number += 1
-        end += len(line) + 1
-        if line.strip():
+        end += (line if isinstance(line, int) else len(line)) + 1
+        if isinstance(line, int):
+            places.append((number, end))
+            yield InputTextError(f"a line of {line:,} bytes is too long: {LONGEST_LINE:,} are taken at most")
+        elif line.strip():
             places.append((number, end))
             yield _value(line)
 
@@ -119,11 +143,14 @@ def _parameter(text: str) -> tuple[str, object]:
 def _open(file: str) -> Any:  # noqa: ANN401 — click's file, which does not close standard input
     try:
         stream: IO[bytes] = click.open_file(file, "rb")
-    except (OSError, RuntimeError) as error:  # RuntimeError: standard input is closed
-        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not open"
-        message = f"cannot read {file} ({reason}): name a file of JSON lines, or - for standard input"
-        raise PathError(message) from error
+    except (OSError, RuntimeError, ValueError) as error:  # standard input is closed; a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error) if isinstance(error, ValueError) else None
+        raise _unreadable(file, reason or "it is not open") from error
     return stream
+
+
+def _unreadable(file: str, reason: str) -> PathError:
+    return PathError(f"cannot read {file} ({reason}): name a file of JSON lines, or - for standard input")
 
 
 def _plain(value: Any) -> object:  # noqa: ANN401 — a numpy array, as features gives

@@ -1,0 +1,583 @@
+"""What a terminal sees whatever is given and wherever it goes: answers or one sentence, and the right exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertport.runtime import cli
+from bertport.runtime.commands import output, predict
+from bertport.runtime.commands.output import Messages, show_json
+
+BERTPORT = [sys.executable, "-m", "bertport.runtime"]
+NOT_UTF_8 = os.fsdecode(b"no\xff")
+CLOSED = "bertport: error: cannot write the output (it is not open): give the command a standard output\n"
+FULL = "bertport: error: cannot write the output (No space left on device): free some room, or write elsewhere\n"
+
+posix = pytest.mark.skipif(os.name != "posix", reason="closing a standard stream takes a POSIX shell")
+linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+
+
+class Ended:
+    """How a run of the command line ended."""
+
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(tiny_bundle, tiny_checkpoint, tmp_path, monkeypatch):
+    """Run `main` in this process, its output in an encoding; BUNDLE and CHECKPOINT stand for the tiny ones."""
+    monkeypatch.chdir(tmp_path)
+    stands = {"BUNDLE": str(tiny_bundle), "CHECKPOINT": str(tiny_checkpoint)}
+
+    def invoke(*arguments, encoding="utf-8"):
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        err = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "argv", ["bertport", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main([stands.get(each, each) for each in arguments])
+        err.flush()
+        monkeypatch.undo()
+        return Ended(end.value.code, out.buffer.getvalue().decode(encoding), err.buffer.getvalue().decode(encoding))
+
+    return invoke
+
+
+def shell(script, *arguments, stdin=None, **environment):
+    """Run `bertport ARGUMENTS` where `script` has "$@"."""
+    return subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *BERTPORT, *map(str, arguments)],
+        input=stdin,
+        env=os.environ | environment,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+
+
+# Whatever is given
+
+
+def hostile(directory):
+    """Make files and directories that nobody would hand on; give their names."""
+    (directory / "directory").mkdir()
+    (directory / "empty").touch()
+    (directory / "binary").write_bytes(bytes(range(256)) * 9)
+    (directory / "text").write_text("some text\n")
+    (directory / "loop").symlink_to("loop")
+    contents = {
+        "deep": b"[" * 100_000,
+        "list": b"[]",
+        "nan": b'{"format_version": NaN}',
+        "digits": b'{"format_version": ' + b"9" * 5000 + b"}",
+        "bytes": bytes(range(256)),
+    }
+    for name, content in contents.items():
+        (directory / name).mkdir()
+        (directory / name / "manifest.json").write_bytes(content)
+    (directory / "odd" / "manifest.json").mkdir(parents=True)
+
+
+PATHS = [
+    *("", "empty", "binary", "directory", "text", "loop", "deep", "list", "nan", "digits", "bytes", "odd"),
+    *("/dev/null", "/nowhere", NOT_UTF_8, "a\0b", "x" * 5000, "\n", "\x1b[31m"),
+]
+WITH_A_PATH = [
+    ("fill-mask", "a [MASK]", "-m", "PATH"),
+    ("next-sentence", "a", "b", "-m", "PATH"),
+    ("features", "a", "-m", "PATH"),
+    ("predict", "fill-mask", "-m", "PATH"),
+    ("predict", "fill-mask", "PATH", "-m", "BUNDLE"),
+    ("inspect", "PATH"),
+    ("verify", "PATH"),
+    ("export", "PATH", "out"),
+    ("quantize", "PATH"),
+    ("quantize", "BUNDLE", "--text", "PATH", "--calibration", "PATH"),
+    ("compare", "PATH", "--quick", "--output", "out"),
+    ("compare", "--output", "PATH", "--from", "PATH"),
+    ("compare", "--output", "out", "--from", "PATH", "--against", "PATH"),
+    ("compare", "BUNDLE", "--output", "out", "--quick", "--text", "PATH", "--templates", "PATH"),
+]
+NUMBERS = ["10" * 30, "-1", "0", "nan", "inf", "1e400", "", "½", "0x10"]
+WITH_A_NUMBER = [
+    ("fill-mask", "no mask", "-m", "BUNDLE", "--threads", "NUMBER"),
+    ("fill-mask", "no mask", "-m", "BUNDLE", "-k", "NUMBER"),
+    ("predict", "fill-mask", "/nowhere", "-m", "BUNDLE", "--streams", "NUMBER"),
+    ("predict", "fill-mask", "/nowhere", "-m", "BUNDLE", "-p", "top_k=NUMBER"),
+    ("export", "CHECKPOINT", "/dev/null/out", "--atol", "NUMBER"),
+    ("export", "CHECKPOINT", "/dev/null/out", "--opset", "NUMBER"),
+    ("quantize", "/nowhere", "--smooth", "NUMBER"),
+    ("quantize", "/nowhere", "--positions", "NUMBER"),
+    ("quantize", "/nowhere", "--accuracy-budget", "top1=NUMBER"),
+    ("compare", "--output", "out", "--from", "/nowhere", "--threads", "NUMBER"),
+    ("compare", "--output", "out", "--from", "/nowhere", "--tolerance", "NUMBER"),
+    ("compare", "--output", "out", "--from", "/nowhere", "--accuracy-budget", "top1=NUMBER"),
+    ("serve", "/nowhere", "--port", "1NUMBER0000000"),
+]
+WORDS = ["", "\udcff", "a\0b", "\n", "--", "=", "[" * 100_000, "targets=[[[", "日本", "\x1b[31m"]
+WITH_A_WORD = [
+    ("WORD",),
+    ("predict", "WORD", "text", "-m", "BUNDLE"),
+    ("predict", "fill-mask", "text", "-m", "BUNDLE", "-p", "WORD"),
+    ("features", "a", "-m", "BUNDLE", "--pooling", "WORD"),
+    ("fill-mask", "a [MASK]", "-m", "BUNDLE", "--variant", "WORD"),
+    ("fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "WORD"),
+    ("fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "cpu", "--provider-option", "WORD"),
+    ("export", "CHECKPOINT", "/dev/null/out", "--name", "WORD"),
+    ("quantize", "BUNDLE", "--recipe", "WORD"),
+    ("quantize", "BUNDLE", "--accuracy-budget", "WORD"),
+    ("compare", "BUNDLE", "--quick", "--output", "out", "--variant", "WORD"),
+    ("compare", "BUNDLE", "--quick", "--output", "out", "--provider", "WORD"),
+    ("serve", "BUNDLE", "--variant", "WORD", "--port", "x"),
+]
+
+
+def mistaken(done):
+    """It failed, said so in one sentence that moves no cursor and is not too long, and blamed nobody else."""
+    assert done.code in {1, 2}
+    assert done.out == "" or done.out.startswith('{"line"')
+    assert "Traceback" not in done.err
+    assert "unexpected" not in done.err.replace("unexpected extra argument", "")
+    assert not set(done.err) & {"\x1b", "\0", "\r"}
+    assert len(done.err) < 6000
+    last = done.err.splitlines()[-1]
+    if last.startswith("Error: "):  # click's own, with a line of usage before
+        assert done.code == 2
+    else:
+        assert last.startswith("bertport: error: ")
+        assert done.err.count("bertport: error: ") == 1
+
+
+def ids(case):
+    return ascii(case if isinstance(case, str) else " ".join(case))[1:-1][:60]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=ids)
+@pytest.mark.parametrize("command", WITH_A_PATH, ids=ids)
+def test_a_path_that_is_none(run, tmp_path, monkeypatch, command, path):
+    hostile(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    if (command[1:3], path) in {(("fill-mask", "PATH"), each) for each in ("/dev/null", "empty")}:
+        assert run(*("/dev/null" if each == "PATH" else each for each in command)).code == 0
+        return
+    mistaken(run(*(path if each == "PATH" else each for each in command)))
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=ids)
+@pytest.mark.parametrize("command", WITH_A_NUMBER, ids=ids)
+def test_a_number_that_is_none(run, command, number):
+    mistaken(run(*(each.replace("NUMBER", number) for each in command)))
+
+
+@pytest.mark.parametrize("word", WORDS, ids=ids)
+@pytest.mark.parametrize("command", WITH_A_WORD, ids=ids)
+def test_a_word_that_is_none(run, tmp_path, command, word):
+    hostile(tmp_path)
+    mistaken(run(*(word if each == "WORD" else each for each in command)))
+
+
+def test_a_bundle_and_a_checkpoint_in_a_directory_whose_name_is_not_utf_8(run, tiny_bundle, tiny_checkpoint, tmp_path):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / NOT_UTF_8)
+    checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / os.fsdecode(b"checkpoint\xff"))
+    for command in (
+        ("fill-mask", "a [MASK]", "-m", str(bundle)),
+        ("quantize", str(bundle)),
+        ("compare", str(bundle), "--quick", "--output", "out"),
+        ("export", str(checkpoint), "out"),
+        ("export", "CHECKPOINT", os.fsdecode(b"out\xff")),
+    ):
+        mistaken(run(*command))
+    for command in ("inspect", "verify"):
+        done = run(command, str(bundle))
+        assert done.code == 0
+        assert "no\\udcff" in done.out
+        done = run("verify", str(bundle), "--json")
+        assert json.loads(done.out)["bundle"] == str(bundle)
+
+
+@pytest.mark.parametrize(
+    ("content", "answers", "code"),
+    [
+        (b'\xef\xbb\xbf"a [MASK]"\r\n\r\n"b [MASK]"', [True, True], 0),
+        (b'"a [MASK]"', [True], 0),
+        (b"[" * 3_000_000 + b'\n"b [MASK]"', [False, True], 1),
+        (b'{"text": ' * 200_000 + b'\n"b [MASK]"\n', [False, True], 1),
+        (bytes(range(256)) + b'\n"b [MASK]"\n', [False, False, True], 1),
+        (b'"a [MASK]\x00"\n' + b"9" * 5000 + b"\nNaN\n1e999\n" + b'"\\ud83d [MASK]"\n', [False] * 5, 1),
+        (b'"' + b"x" * 50_000_000 + b'"\n"b [MASK]"\n', [False, True], 1),
+        (b"\n" * 100_000 + b'"b [MASK]"', [True], 0),
+    ],
+    ids=["bom", "no end", "deep", "deeper", "binary", "odd", "50 MB", "blank"],
+)
+def test_lines_of_every_kind(run, tmp_path, content, answers, code):
+    (tmp_path / "lines").write_bytes(content)
+    done = run("predict", "fill-mask", "lines", "-m", "BUNDLE")
+    assert done.code == code
+    assert ["result" in json.loads(line) for line in done.out.splitlines()] == answers
+    assert len(done.err.splitlines()) == answers.count(False) + code
+    assert len(done.err) < 6000
+
+
+def test_a_line_without_end_is_not_kept(tmp_path, monkeypatch):
+    """Nor is it copied again for each piece of it that arrives."""
+    monkeypatch.setattr(predict, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(predict, "CHUNK", 64)
+    lines = ['"a [MASK]"', f'"{"x" * 998}"', f'"{"x" * 999}"', '"b [MASK]"', "y" * 5000]
+    (tmp_path / "lines").write_text("\n".join(lines))
+    with (tmp_path / "lines").open("rb") as stream:
+        kept = list(predict._lines(stream, "lines"))
+    found = [each for each in kept if isinstance(each, bytes | int)]
+    assert found == [lines[0].encode(), lines[1].encode(), 1001, lines[3].encode(), 5000]
+    places = predict.deque()
+    values = [each for each in predict._values(kept, places) if not isinstance(each, predict.Flush)]
+    assert "a line of 1,001 bytes is too long: 1,000 are taken at most" in str(values[2])
+    assert [end for _, end in places] == [len("\n".join(lines[: count + 1])) + 1 for count in range(5)]
+
+
+@posix
+def test_what_cannot_be_read_on_is_one_sentence(run):
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("only Linux has a file whose beginning cannot be read")
+    done = run("predict", "fill-mask", "/proc/self/mem", "-m", "BUNDLE")
+    mistaken(done)
+    assert "cannot read /proc/self/mem (Input/output error)" in done.err
+
+
+# Whatever happens
+
+
+class OddError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            OddError("one\ntwo \x1b[31m"),
+            1,
+            "unexpected OddError (one two \\x1b[31m): this is a fault of bertport: set BERTPORT_T",
+        ),
+        (AssertionError(), 1, "unexpected AssertionError: this is a fault of bertport"),
+        (ValueError("x" * 10_000), 1, "unexpected ValueError (" + "x" * 300 + "...)"),
+        (EOFError("ran out"), 1, "unexpected EOFError (ran out)"),
+        (RecursionError("too deep"), 1, "unexpected RecursionError (too deep)"),
+        (MemoryError(), 1, "out of memory (MemoryError): ask for less at once"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "cannot use /x (Permission denied): check its path"),
+        (OSError(28, "No space left on device", "/x"), 1, "cannot write /x (No space left on device): free some room"),
+        (OSError(5, "Input/output error"), 1, "input or output failed (Input/output error)"),
+        (OSError("odd"), 1, "unexpected OSError (odd)"),
+        (UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates not allowed"), 2, "'\\ud83d' is not Unicode text"),
+    ],
+    ids=lambda case: type(case).__name__ if isinstance(case, Exception) else "",
+)
+def test_no_error_is_a_traceback(run, monkeypatch, error, code, said):
+    @click.command()
+    def fail():
+        raise error
+
+    monkeypatch.delenv("BERTPORT_TRACEBACK", raising=False)
+    monkeypatch.setattr(cli.Commands, "get_command", lambda *_: fail)
+    done = run("fail")
+    assert done.code == code
+    assert done.err.startswith(f"bertport: error: {said}")
+    assert len(done.err.splitlines()) == 1
+    monkeypatch.setenv("BERTPORT_TRACEBACK", "1")
+    monkeypatch.setattr(cli.Commands, "get_command", lambda *_: fail)
+    done = run("fail")
+    assert done.code == code
+    assert done.err.startswith("Traceback (most recent call last):")
+    assert done.err.splitlines()[-1].startswith(f"bertport: error: {said}")
+
+
+@pytest.mark.parametrize(("end", "code", "said"), [(3, 3, ""), (None, 0, ""), ("why", 1, "why\n")])
+def test_a_command_that_exits_by_itself(run, monkeypatch, end, code, said):
+    @click.command()
+    def leave():
+        sys.exit(end)
+
+    monkeypatch.setattr(cli.Commands, "get_command", lambda *_: leave)
+    done = run("leave")
+    assert (done.code, done.err) == (code, said)
+
+
+@posix
+def test_an_interrupt_is_quiet_and_130(tiny_bundle):
+    command = [*BERTPORT, "predict", "fill-mask", "-m", str(tiny_bundle)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        process.stdin.write(b'"a [MASK]"\n')
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, b"")
+
+
+# Whatever it is written in
+
+TEXT = "é ñ 中文 😀 \u200b [MASK]"
+ENCODINGS = ["utf-8", "latin-1", "ascii", "cp1252", "utf-16"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_people_and_programs_can_read_it_in_every_encoding(run, model, encoding):
+    targets = ["-t", "中", "-t", "é", "-t", "king"]
+    done = run("fill-mask", TEXT, "-m", "BUNDLE", *targets, encoding=encoding)
+    assert done.code == 0
+    head = done.out.splitlines()[0]
+    assert head == "é ñ 中文 😀 \\u200b [MASK]".encode(encoding, "backslashreplace").decode(encoding)
+    done = run("fill-mask", TEXT, "-m", "BUNDLE", "--json", *targets, encoding=encoding)
+    assert json.loads(done.out) == model.fill_mask(TEXT, targets=["中", "é", "king"])
+    done = run("fill-mask", "中文 😀 without", "-m", "BUNDLE", encoding=encoding)
+    mistaken(done)
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "doctor", "fill-mask", "predict", "export", "quantize"])
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_json_is_json_in_every_encoding(run, edited, tmp_path, command, encoding):
+    def rename(manifest):
+        manifest["name"] = "中文 😀 é"
+
+    bundle = edited(rename)
+    bundle = str(bundle.rename(bundle.with_name("é 中 😀")))
+    (tmp_path / "lines").write_text(json.dumps([TEXT, "no mask 😀"], ensure_ascii=False), encoding="utf-8")
+    arguments = {
+        "fill-mask": (TEXT, "-m", bundle, "--json"),
+        "predict": ("next-sentence", "lines", "-m", bundle),
+        "export": ("CHECKPOINT", "out", "--name", "中文 😀 é", "--json"),
+        "quantize": ("--list", "--json"),
+    }.get(command, (bundle, "--json"))
+    done = run(command, *arguments, encoding=encoding)
+    assert done.code == 0
+    said = json.loads(done.out)
+    if command in {"inspect", "export"}:
+        assert said["name"] == "中文 😀 é"
+    if command == "verify":
+        assert said["bundle"] == bundle
+
+
+@posix
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "utf-8:strict"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C"},
+    ],
+    ids=str,
+)
+def test_in_every_locale(tiny_bundle, environment):
+    for arguments in (
+        ("fill-mask", "a [MASK]", "-m", tiny_bundle, "-k", "900"),
+        ("fill-mask", "a [MASK]", "-m", tiny_bundle, "-k", "900", "--json"),
+        ("fill-mask", "中文 😀 [MASK]", "-m", tiny_bundle, "--json"),
+        ("--help",),
+        ("中文 😀",),
+    ):
+        done = shell('"$@"', *arguments, **environment)
+        assert b"Traceback" not in done.stderr
+        assert b"unexpected" not in done.stderr
+        if "--json" in arguments and not done.returncode:
+            json.loads(done.stdout)
+    assert done.returncode == 2
+
+
+def written(value, encoding):
+    """What show_json writes of a value."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    before, sys.stdout = sys.stdout, out
+    try:
+        show_json(value)
+    finally:
+        sys.stdout = before
+    return out.buffer.getvalue().decode(encoding)
+
+
+@given(
+    st.recursive(st.text(st.characters()) | st.floats() | st.integers(-(2**70), 2**70) | st.none(), st.lists),
+    st.sampled_from(ENCODINGS),
+)
+def test_json_reads_back_whatever_it_holds(value, encoding):
+    """Lone surrogates and astral characters too; numbers that are not finite are null."""
+
+    def finite(value):
+        if isinstance(value, list):
+            return [finite(each) for each in value]
+        return None if isinstance(value, float) and value - value != 0 else value
+
+    assert json.loads(written(value, encoding)) == finite(value)
+
+
+# Wherever it goes
+
+ANSWERING = [
+    ("fill-mask", "a [MASK]", "-m", "BUNDLE"),
+    ("fill-mask", "a [MASK]", "-m", "BUNDLE", "--json"),
+    ("next-sentence", "a", "b", "-m", "BUNDLE"),
+    ("features", "a", "-m", "BUNDLE"),
+    ("predict", "features", "lines", "-m", "BUNDLE"),
+    ("inspect", "BUNDLE"),
+    ("verify", "BUNDLE", "--json"),
+    ("doctor", "BUNDLE"),
+    ("quantize", "--list"),
+    ("quantize", "--list", "--json"),
+    ("--help",),
+    ("--version",),
+    ("inspect", "--help"),
+]
+
+
+@pytest.fixture
+def placed(tiny_bundle, tiny_checkpoint, tmp_path):
+    """Put paths in the place of their names in arguments."""
+    (tmp_path / "lines").write_text('"a"\n"b"\n')
+    stands = {name: str(tmp_path / name) for name in ("lines", "out")}
+    stands |= {"BUNDLE": str(tiny_bundle), "CHECKPOINT": str(tiny_checkpoint)}
+    return lambda arguments: [stands.get(each, each) for each in arguments]
+
+
+@posix
+@pytest.mark.parametrize("arguments", ANSWERING, ids=ids)
+def test_an_answer_that_has_nowhere_to_go_is_a_failure(placed, arguments):
+    done = shell('exec "$@" >&-', *placed(arguments))
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith(CLOSED)
+    assert b"Traceback" not in done.stderr
+
+
+@linux
+@pytest.mark.parametrize("arguments", ANSWERING, ids=ids)
+def test_an_answer_that_finds_no_room_is_a_failure(placed, arguments):
+    done = shell('exec "$@" >/dev/full', *placed(arguments))
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith(FULL)
+    assert b"Traceback" not in done.stderr
+
+
+@posix
+@pytest.mark.parametrize("streams", [">&- 2>&-", ">&- 2>&- <&-", "1</dev/null 2>&-"])
+def test_with_nowhere_to_say_it_the_exit_code_is_left(placed, streams):
+    for arguments in (ANSWERING[0], ANSWERING[4], ("--help",)):
+        done = shell(f'"$@" {streams}', *placed(arguments))
+        assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+@posix
+@pytest.mark.parametrize("streams", ["2>&-", pytest.param("2>/dev/full", marks=linux), "2</dev/null", "2>&- <&-"])
+def test_standard_error_stops_nothing(placed, streams):
+    lines = b'"a [MASK]"\nbad\n"b [MASK]"\n"no mask"\n"c [MASK]"\n'
+    if "<&-" not in streams:
+        predicting = placed(("predict", "fill-mask", "-m", "BUNDLE"))
+        done = shell(f'"$@" {streams}', *predicting, stdin=lines)
+        assert done.returncode == 1
+        assert ["result" in json.loads(line) for line in done.stdout.splitlines()] == [True, False] * 2 + [True]
+    warned = placed(("fill-mask", "a [MASK]", "-m", "BUNDLE", "-t", "parisian", "-t", "king"))
+    done = shell(f'"$@" {streams}', *warned)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"a [MASK]\n  king ")
+    assert shell(f'"$@" {streams}', "inspect", "/nowhere").returncode == 2
+    assert shell(f'"$@" {streams}', "inspect", "--nothing").returncode == 2
+
+
+@posix
+def test_progress_that_cannot_be_shown_stops_nothing(placed):
+    done = shell('"$@" 2>&-', *placed(("export", "CHECKPOINT", "out")))
+    assert done.returncode == 0
+    assert done.stdout.endswith(b"out: mlm, nsp, pooler\n")
+
+
+@linux
+def test_a_full_disk_under_predict_is_told_and_ends_it(placed):
+    done = shell('exec "$@" >/dev/full', *placed(("predict", "features", "lines", "-m", "BUNDLE")))
+    assert (done.returncode, done.stderr.decode()) == (1, FULL)
+    done = shell('exec "$@" >/dev/full 2>/dev/full', *placed(("predict", "features", "lines", "-m", "BUNDLE")))
+    assert done.returncode == 1
+
+
+@posix
+def test_a_reader_that_leaves_is_no_error_to_tell(placed):
+    many = placed(("features", "a " * 150, "-m", "BUNDLE", "--json"))
+    done = shell('{ "$@"; echo $? >&2; } | head -c 10', *many)
+    assert done.stdout.startswith(b"[")
+    assert done.stderr in {b"0\n", b"1\n"}  # 0 where the pipe took it all in time
+
+
+@posix
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path):
+    """Or what ONNX Runtime writes to standard error would go into it."""
+    program = (
+        "import os, sys\n"
+        "from bertport.runtime.commands.output import guard\n"
+        "guard()\n"
+        f"print(os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY), file=open({str(tmp_path / 'n')!r}, 'w'))"
+    )
+    shell(f'exec {sys.executable} -c "$P" <&- >&- 2>&-', P=program)
+    assert int((tmp_path / "n").read_text()) > 2
+
+
+class Late(io.RawIOBase):
+    """A file that takes everything, and says as it is flushed that there was no room."""
+
+    def __init__(self):
+        self.full = False
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if self.full:
+            raise OSError(122, "Disk quota exceeded")
+        return len(data)
+
+
+def test_an_error_that_shows_only_at_the_end_is_told(monkeypatch):
+    late = Late()
+    stream = io.TextIOWrapper(io.BufferedWriter(late), encoding="utf-8")
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", said)
+
+    @click.command()
+    def speak():
+        sys.stdout.write("an answer")  # not flushed
+        late.full = True
+
+    monkeypatch.setattr(cli.Commands, "get_command", lambda *_: speak)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["speak"])
+    late.full = False
+    assert end.value.code == 1
+    assert said.getvalue() == (
+        "bertport: error: cannot write the output (Disk quota exceeded): free some room, or write elsewhere\n"
+    )
+
+
+def test_messages_are_a_stream_like_any_other():
+    assert not Messages(None).isatty()
+    assert Messages(None).write("x") == 1
+    Messages(None).flush()
+    with pytest.raises(io.UnsupportedOperation):
+        Messages(None).fileno()
+    closed = io.StringIO()
+    closed.close()
+    assert Messages(closed).write("x") == 1
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    assert Messages(stream).encoding == "latin-1"
+    assert output.LONGEST > 1000
