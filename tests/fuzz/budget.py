@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["explore"]
+__all__ = ["explore", "run"]
 
 SECONDS = "BERTPORT_FUZZ_SECONDS"
 """The environment variable with the seconds of each fuzz test; 60 without it."""
@@ -31,7 +31,6 @@ def explore(check: Callable[..., None], *strategies: SearchStrategy[Any]) -> int
     A failure is shrunk and raised as hypothesis does it, however long that takes.
     """
     end = time.monotonic() + float(os.environ.get(SECONDS, "60"))
-    first = int(os.environ.get(SEED, time.time_ns() // 1_000_000_000))
     examples, failed = 0, False
 
     @given(tuples(*strategies))
@@ -46,16 +45,22 @@ def explore(check: Callable[..., None], *strategies: SearchStrategy[Any]) -> int
             failed = True
             raise
 
-    example = settings(
-        max_examples=ROUND, deadline=None, database=None, print_blob=False, suppress_health_check=list(HealthCheck)
-    )(example)
-    try:
-        for number in count(first):
-            seed(number)(example)()
-            if time.monotonic() >= end:
-                break
-    except BaseException as error:
-        error.add_note(f"{SEED}={number} repeats it")
-        raise
-    print(f"{examples} examples from seed {first} on")  # noqa: T201 — pytest shows it with -s or -rP
+    run(example)
+    print(f"{examples} examples")  # noqa: T201 — pytest shows it with -s or -rP
     return examples
+
+
+def run(test: Callable[[], None], among: int = 1) -> None:
+    """Run a property, made by `given`, with new seeds for its share of the time of a target that several try."""
+    end = time.monotonic() + float(os.environ.get(SECONDS, "60")) / among
+    bounded = settings(
+        max_examples=ROUND, deadline=None, database=None, print_blob=False, suppress_health_check=list(HealthCheck)
+    )(test)
+    for number in count(int(os.environ.get(SEED, time.time_ns() // 1_000_000_000))):
+        try:
+            seed(number)(bounded)()
+        except BaseException as error:
+            error.add_note(f"{SEED}={number} repeats it")
+            raise
+        if time.monotonic() >= end:
+            return

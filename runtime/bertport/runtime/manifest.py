@@ -26,6 +26,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 """The manifest format that this version writes, and the newest that it reads."""
+MOST_QUOTED = 200
+"""Characters of a name that an error repeats."""
 NSP_COLUMNS = 2
 """Of `seq_relationship_logits`."""
 
@@ -186,7 +188,9 @@ class Manifest:
         for variant in manifest.variants.values():
             for path in (variant.file, *variant.external_data):
                 if path not in manifest.files:
-                    message = f"manifest.json names {path!r} but does not list it among its files: export again"
+                    message = (
+                        f"manifest.json names {path[:MOST_QUOTED]!r} but does not list it among its files: export again"
+                    )
                     raise BundleError(message)
         for path in manifest.files:
             _refuse_outside(path)
@@ -196,13 +200,14 @@ class Manifest:
         meaning = manifest.next_sentence
         if meaning and (len(meaning.labels) != NSP_COLUMNS or meaning.positive not in range(NSP_COLUMNS)):
             message = (
-                f"manifest.json gives the labels {meaning.labels} to the two columns of next-sentence, and calls "
+                f"manifest.json gives {len(meaning.labels)} labels to the two columns of next-sentence, and calls "
                 f"column {meaning.positive} positive: the bundle is damaged; export again"
             )
             raise BundleError(message)
         if manifest.default_variant not in manifest.variants:
             message = (
-                f"manifest.json names the default variant {manifest.default_variant!r}, which it does not describe"
+                f"manifest.json names the default variant {manifest.default_variant[:MOST_QUOTED]!r}, "
+                "which it does not describe"
             )
             raise BundleError(message)
         return manifest
@@ -211,7 +216,8 @@ class Manifest:
 def _refuse_outside(path: str) -> None:
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or "\0" in path:
-        message = f"manifest.json names {path!r}, which is outside the bundle: do not use a bundle from this source"
+        named = path[:MOST_QUOTED]
+        message = f"manifest.json names {named!r}, which is outside the bundle: do not use a bundle from this source"
         raise BundleError(message)
 
 
@@ -244,7 +250,7 @@ def _parse(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401, C901, 
     if origin is tuple and isinstance(value, list):
         return tuple(_parse(arguments[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
-        return {str(key): _parse(arguments[1], item, f"{where}: {key}") for key, item in value.items()}
+        return {str(key): _parse(arguments[1], item, f"{where}: {key[:MOST_QUOTED]}") for key, item in value.items()}
     if kind is Any:
         return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
