@@ -101,11 +101,3 @@ def test_without_onnx_runtime(run, monkeypatch):
     assert "pip install 'bertport[cpu]'" in said["onnxruntime"]["problem"]
     assert said["providers"] == {}
     assert "not ready" in run("BUNDLE").stdout
-
-
-def test_memory_is_no_more_than_the_containers_limit(tmp_path):
-    limit = tmp_path / "memory.max"
-    limit.write_text("1048576\n")
-    assert doctor.usable_memory(limit) == 1048576
-    limit.write_text("max\n")
-    assert doctor.usable_memory(limit) == doctor.usable_memory(tmp_path / "none") > 1048576

@@ -61,9 +61,9 @@ INNER = 4
 """The feed-forward layer's `[tokens, intermediate]`: before and after its activation, and quantized copies."""
 OUTER = 8
 """Hidden states `[tokens, hidden]`: query, key and value, the residuals, the output and its copies."""
-SLACK = 1.25
+SLACK = 1.4
 """What the heap loses to pieces between what is in use."""
-RUN = 16 * MIB
+RUN = 24 * MIB
 """What a run needs whatever its size: code pages of the kernels at the first, threads' buffers, Python's objects."""
 OPENING = 1.0
 """Bytes resident for each byte of the weights as stored, at least, once a session is open."""

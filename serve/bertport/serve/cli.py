@@ -6,12 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from bertport.runtime.commands.options import STREAMS, THREADS
+from bertport.runtime.commands.options import MEMORY, STREAMS, THREADS
 from bertport.runtime.errors import MissingDependencyError, UsageError
+from bertport.runtime.memory import parse_memory, written
 from bertport.runtime.providers import AUTO, PROVIDERS
 from bertport.serve.allowed import split_hosts
-from bertport.serve.settings import LIMITS, Limits, Settings
+from bertport.serve.settings import LIMITS, Limits, Settings, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +90,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
 )
 @option("--threads", type=click.IntRange(1), metavar="N", help=THREADS)
 @option("--streams", type=click.IntRange(1), metavar="N", help=STREAMS)
+@option("--memory", metavar="SIZE", help=MEMORY)
 @option(
     "--api-key",
     metavar="KEY",
@@ -153,6 +156,7 @@ def serve(
     variants: tuple[str, ...],
     cors_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
+    memory: str | None,
     **given: Any,  # noqa: ANN401 â€” the other options, by name, as the table and the decorators above make them
 ) -> None:
     """Answer over HTTP from one or several bundles, the first being the default one.
@@ -168,17 +172,36 @@ def serve(
             raise
         what, extra = "serve", "serve"
         raise MissingDependencyError(what, (error.name or str(error)).partition(".")[0], extra) from error
-    found = Limits(**{name: given.pop(name) for name in LIMITS})
+    bound = None if memory is None else parse_memory(memory)
+    found = Limits(**_within(bound, {name: given.pop(name) for name in LIMITS}))
     run_server(
         Settings(
             bundles=tuple(map(_named, bundles)) or ((None, None),),
             variants=variants,
             cors_origins=cors_origins,
             allowed_hosts=split_hosts(allowed_hosts),
+            memory=bound,
             limits=found,
             **given,
         )
     )
+
+
+def _within(memory: int | None, limits: dict[str, Any]) -> dict[str, Any]:
+    """Lower the limits on bytes that nobody gave to their shares of a bound of memory, and refuse larger ones."""
+    if memory is None:
+        return limits
+    source = click.get_current_context().get_parameter_source
+    for name, most in shares(memory).items():
+        if source(name) is ParameterSource.DEFAULT:
+            limits[name] = min(limits[name], most)
+        elif limits[name] > most:
+            message = (
+                f"{LIMITS[name].flag} is {limits[name]:,} and --memory {written(memory)} leaves {most:,} for it: "
+                "lower the one or raise the other"
+            )
+            raise UsageError(message)
+    return limits
 
 
 def _named(argument: str) -> tuple[str | None, str]:

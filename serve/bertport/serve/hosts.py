@@ -14,9 +14,11 @@ from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import BertportError, BundleError, ProviderError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.memory import resident_memory, return_freed, too_little
 from bertport.serve.lane import Lane
 from bertport.serve.problems import Conflict, Failed, Loading, NotFound
 from bertport.serve.raw import TASK as TENSORS
+from bertport.serve.settings import for_models
 from bertport.serve.tasks import WIRE_TASKS
 from bertport.serve.turns import Turns
 from bertport.serve.warm_up import warm_up
@@ -63,7 +65,7 @@ class Hosted:
             told = lane.model.describe()
             entry = self.manifest.variants[name]
             variants.append(
-                {key: told[key] for key in ("variant", "recipe", "provider", "threads", "streams")}
+                {key: told[key] for key in ("variant", "recipe", "provider", "threads", "streams", "memory")}
                 | {"batch_tokens": lane.budget, "default": name == self.default, "isa": entry.isa}
             )
         return {
@@ -144,6 +146,7 @@ class Hosts:
         self._died = died
         self._busy = False
         self._closed = False
+        self._streams, self._run = settings.streams, 0
         self._turns: dict[tuple[str, int], Turns] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -230,6 +233,7 @@ class Hosts:
     def _load_all(self, failed: dict[str, BertportError] | None) -> dict[str, Hosted]:
         fresh: dict[str, Hosted] = {}
         opened: list[Lane] = []
+        self._streams, self._run = self.settings.streams, 0
         try:
             for name, bundle in find_bundles(self.settings, failed).items():
                 before = len(opened)
@@ -270,9 +274,7 @@ class Hosts:
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
         """Load the variants asked for, the default one first."""
         settings, manifest = self.settings, bundle.manifest
-        opened = partial(
-            load, bundle.path, provider=settings.provider, threads=settings.threads, streams=settings.streams
-        )
+        opened = partial(self._opened, bundle)
         asked = [each for each in settings.variants if each != ALL]
         self._say(f"loading {name}")
         if asked and ALL not in settings.variants:
@@ -283,6 +285,10 @@ class Hosts:
             return
         first = opened()
         yield first
+        if settings.memory is not None and ALL not in settings.variants:
+            left = [name for name, entry in manifest.variants.items() if entry.kind == "serving"]
+            _LOG.info("with --memory, of the variants %s only %s is served", ", ".join(left), first.variant)
+            return
         for variant, entry in manifest.variants.items():
             if variant == first.variant or not (entry.kind == "serving" or ALL in settings.variants):
                 continue
@@ -291,6 +297,35 @@ class Hosts:
                 yield opened(variant=variant)
             except ProviderError as error:
                 _LOG.warning("variant %s of %s is not served: %s", variant, name, error.message)
+
+    def _opened(self, bundle: Bundle, variant: str | None = None) -> Model:
+        """Load a variant; under a bound of memory, as many streams for each as the first was given."""
+        settings = self.settings
+        model = load(
+            bundle.path,
+            variant=variant,
+            provider=settings.provider,
+            threads=settings.threads,
+            streams=self._streams,
+            memory=None if settings.memory is None else for_models(settings.memory),
+        )
+        if model.bound is not None:
+            self._streams = model.streams  # what runs at once is bounded for all variants together
+            self._run = max(self._run, model.bound.memory - model.bound.full)
+            return_freed()
+            least = (resident_memory() or 0) + self._run
+            if least > model.bound.memory:
+                raise too_little(model.bound.memory, model.variant, least, model.streams)
+            most = settings.limits.max_batch_tokens
+            if most > model.batch_tokens:
+                message = (
+                    f"--max-batch-tokens is {most} and the bound of memory leaves {model.batch_tokens} for variant "
+                    f"{model.variant!r}: lower the one or raise --memory"
+                )
+                raise UsageError(message)
+            told = {"variant": model.variant, "streams": model.streams, **model.describe()["memory"]}
+            _LOG.info("memory", extra={"fields": {**told, "batch_tokens": model.batch_tokens}})
+        return model
 
     def _watcher(self, name: str) -> Callable[[Lane, Batch], None]:
         return lambda lane, batch: self._ran(name, lane.variant, batch)

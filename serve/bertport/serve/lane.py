@@ -153,7 +153,7 @@ class Lane:
         self.model = model
         self.failure: str | None = None
         self.variant = model.variant
-        self.budget = limits.max_batch_tokens or model.graph.provider.batch_tokens
+        self.budget = limits.max_batch_tokens or model.batch_tokens
         self.items = 0
         self.tokens = 0
         self.users = 0

@@ -8,7 +8,7 @@ from typing import Any
 from bertport.runtime.errors import UsageError
 from bertport.serve.allowed import AllowedHosts
 
-__all__ = ["LIMITS", "Limit", "Limits", "Settings"]
+__all__ = ["LIMITS", "Limit", "Limits", "Settings", "for_models", "shares"]
 
 MIB = 1 << 20
 MOST = 1 << 40
@@ -127,6 +127,23 @@ LIMITS: dict[str, Limit] = {
 """By name, in the order of the help."""
 
 
+SHARES = {"max_body_bytes_held": 16, "max_payload_bytes": 64, "max_answer_bytes": 32}
+"""Limits on bytes that are parts of a bound of memory: what it is divided by. The first and the last are what requests
+and answers may hold; a body is held twice while it is read, as bytes and as values."""
+RESERVED = 3 / 16
+"""Of a bound of memory for all that requests hold, beside the models."""
+
+
+def shares(memory: int) -> dict[str, int]:
+    """Return the most that limits on bytes may be under a bound of memory, and what they are where nobody says."""
+    return {name: min(int(LIMITS[name].default), memory // divisor) for name, divisor in SHARES.items()}
+
+
+def for_models(memory: int) -> int:
+    """Return what a bound of memory leaves to the models and the process itself."""
+    return int(memory * (1 - RESERVED))
+
+
 def _count(name: str) -> int:
     return int(LIMITS[name].default)
 
@@ -187,6 +204,8 @@ class Settings:
     """Threads of the CPU; None for one per physical core."""
     streams: int | None = None
     """Batches that run at once under `cpu`; None for as many as suit the machine."""
+    memory: int | None = None
+    """Bytes that the process may hold in memory; None for no bound."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 8080

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.model import Model
 
-__all__ = ["STREAMS", "THREADS", "Chosen", "as_json", "model_options", "truncation"]
+__all__ = ["MEMORY", "STREAMS", "THREADS", "Chosen", "as_json", "model_options", "truncation"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -24,6 +24,10 @@ THREADS = "Threads of the CPU.  [default: one per physical core]"
 STREAMS = (
     "Batches that run at once under `cpu`; more than 1 holds the weights twice.  "
     "[default: one per thread, or 1 where there are more than 4]"
+)
+MEMORY = (
+    "What the process may hold in memory, as 512M or 1.5G: streams and batches of `cpu` are chosen to stay under it.  "
+    "[default: no bound]"
 )
 """What `--help` says of these, here and of the server."""
 
@@ -48,6 +52,8 @@ class Chosen:
     """KEY=VALUE, for ONNX Runtime."""
     allow_fallback: bool
     """Whether the CPU may take the provider's place."""
+    memory: str | None
+    """What the process may hold in memory; None for no bound."""
 
     def load(self, *, streams: int | None = 1) -> Model:
         """Open it; `streams` as in `bertport.runtime.load`."""
@@ -61,6 +67,7 @@ class Chosen:
             streams=streams,
             provider_options=parse(self.provider_option),
             allow_fallback=self.allow_fallback,
+            memory=self.memory,
         )
 
 
@@ -100,6 +107,7 @@ def model_options(command: F) -> F:
                 help="Where the provider does not work, warn and run on the CPU instead of failing.",
             ),
             click.option("--threads", type=int, metavar="N", help=THREADS),
+            click.option("--memory", metavar="SIZE", help=MEMORY),
         )
     ):
         wrapped = option(wrapped)
