@@ -127,9 +127,9 @@ LIMITS: dict[str, Limit] = {
 """By name, in the order of the help."""
 
 
-SHARES = {"max_body_bytes_held": 16, "max_payload_bytes": 64, "max_answer_bytes": 32}
-"""Limits on bytes that are parts of a bound of memory: what it is divided by. The first and the last are what requests
-and answers may hold; a body is held twice while it is read, as bytes and as values."""
+SHARES = {"max_body_bytes_held": 16, "max_payload_bytes": 64, "max_answer_bytes": 32, "max_answer_bytes_held": 16}
+"""Limits on bytes that are parts of a bound of memory: what it is divided by. A body is held twice while it is read, as
+bytes and as values."""
 RESERVED = 3 / 16
 """Of a bound of memory for all that requests hold, beside the models."""
 
@@ -184,8 +184,11 @@ class Limits:
         if self.max_payload_bytes > self.max_body_bytes_held:
             message = "--max-payload-bytes is more than --max-body-bytes-held: no such request could ever enter"
             raise UsageError(message)
-        if self.max_answer_bytes > self.max_answer_bytes_held:
-            message = "--max-answer-bytes is more than --max-answer-bytes-held: no such answer could ever be made"
+        if 2 * self.max_answer_bytes > self.max_answer_bytes_held:
+            message = (
+                "--max-answer-bytes is more than half of --max-answer-bytes-held, and an answer is held twice while "
+                "it is written: lower the one or raise the other"
+            )
             raise UsageError(message)
 
 
