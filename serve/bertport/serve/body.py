@@ -59,34 +59,38 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 — any JSON value
     if not body:
         message = 'the body is empty: send {"inputs": …}'
         raise BadRequest(message)
-    _check_structure(body)
+    deep = _depth(body) > MAX_DEPTH
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         message = f"the body is not JSON: {error}"
         raise BadRequest(message) from error
+    if deep:
+        message = f"the body's JSON is nested more than {MAX_DEPTH} levels deep"
+        raise BadRequest(message)
+    return value
 
 
-def _check_structure(body: bytes) -> None:
-    """Refuse too many containers, and those nested too deeply, before any is made.
+def _depth(body: bytes) -> int:
+    """Return how deeply JSON is nested, and refuse too many containers before any is made.
 
     Brackets inside of strings are no containers. What is not JSON may be counted wrongly, but never a bracket that the
     parser would have come to.
     """
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
+    containers = body.count(b"[") + body.count(b"{")
+    if containers <= MAX_DEPTH:
+        return containers
     # Escaped characters go first, backslashes before quotes, so that every quote left begins or ends a string.
     outside = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
     brackets = b"".join(outside).translate(None, NO_BRACKETS)
     if brackets.count(b"[") + brackets.count(b"{") > MAX_CONTAINERS:
         message = f"the body's JSON has more than {MAX_CONTAINERS:,} lists and objects: send less at once"
         raise TooLarge(message)
-    depth = 0
+    depth = deepest = 0
     for each in brackets:
         depth += 1 if each in b"[{" else -1
-        if depth > MAX_DEPTH:
-            message = f"the body's JSON is nested more than {MAX_DEPTH} levels deep"
-            raise BadRequest(message)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def too_large(limit: int) -> TooLarge:
