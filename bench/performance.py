@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any, Self
 import performance_models
 from bertport.compare.machine import describe_machine, machine_lock, matmul_peak
 from bertport.runtime.bundle import Bundle
+from bertport.runtime.encoder import Encoded
 from bertport.runtime.machine import cpu
-from bertport.runtime.tokens import Encoded, Tokens
+from bertport.runtime.tokens import Tokens
 from performance_report import figures, page, plots, stem
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from bertport.compare.machine import describe_machine, machine_lock
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
-from bertport.runtime.tokens import Encoded, Tokens
+from bertport.runtime.encoder import Encoded
+from bertport.runtime.tokens import Tokens
 from serving_report import check, plot_memory, section, write_section
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from bertport.runtime import encoder, load
-from bertport.runtime.encoder import lengths
+from bertport.runtime.encoder import Encoded, lengths
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.reader import Reader, Rules
 from bertport.runtime.steps import drained
-from bertport.runtime.tokens import TOKENIZER, Encoded, Tokens
+from bertport.runtime.tokens import TOKENIZER, Tokens
 
 ATOMS = [
     *("a", "the", "fo", "foo", "ab", "king", "xq", ".", ",", "_", "[", "]", "[MASK]", "[MA", "SK]", "MASK", "[[MASK]]"),

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bertport.runtime.encoder import Encoded, Text
     from bertport.runtime.manifest import Manifest
-    from bertport.runtime.tokens import Encoded, Text, Tokens
+    from bertport.runtime.tokens import Tokens
 
 __all__ = ["POOLINGS", "Options", "finish", "output", "read"]
 

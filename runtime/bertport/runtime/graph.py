@@ -46,6 +46,9 @@ MOST_THREADS = 1024
 MOST_STREAMS = 4
 """Cores up to which each has a batch of its own where nobody says how many run at once. With more, a long batch on one
 core would keep those who wait for it waiting long; nothing above two was measured."""
+FATAL_ONLY = 4
+"""ONNX Runtime's log level in a session: its errors are raised as well, and what it prints of them by itself would
+stand between the lines of a log, or of a terminal that shows one sentence."""
 ERRORS_ONLY = 3
 """ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
 
@@ -225,7 +228,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
 
 def _session_options(ort: Any, threads: int | None) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed
     options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
     for key, value in SETTINGS.items():

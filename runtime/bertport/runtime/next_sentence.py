@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bertport.runtime.encoder import Encoded
     from bertport.runtime.manifest import Manifest
-    from bertport.runtime.tokens import Encoded, Tokens
+    from bertport.runtime.tokens import Tokens
 
 __all__ = ["Options", "finish", "read"]
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bertport.runtime.encoder import Encoded, Text
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.steps import Steps
-    from bertport.runtime.tokens import Encoded, Text, Tokens
+    from bertport.runtime.tokens import Tokens
 
 __all__ = ["NO_POSITIONS", "OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind"]
 

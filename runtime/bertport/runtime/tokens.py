@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bertport.runtime.errors import InputTextError
     from bertport.runtime.steps import Steps
 
-__all__ = ["TOKENIZER", "TOKENIZER_FILES", "Encoded", "Text", "Tokens", "excerpt"]
+__all__ = ["TOKENIZER", "TOKENIZER_FILES", "Tokens"]
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")

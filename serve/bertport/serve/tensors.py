@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.tokens import excerpt
+from bertport.runtime.excerpts import excerpt
 from bertport.serve.body import parse_json
 from bertport.serve.problems import BadRequest
 
