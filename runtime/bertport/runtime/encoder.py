@@ -121,6 +121,8 @@ class Encoder:
         self._mask_is_searched = self._rules.finds(mask)
         self._frames = tuple(Frame.of(tokenizer, parts) for parts in (1, 2))
         self._usual = max(PIECE, min(CHARACTERS_PER_TOKEN * max_length, MOST_USUAL))
+        self.sample = self._frames[0].probe
+        """A text that has tokens."""
         if self._frames[0].added >= max_length:
             message = (
                 f"the model takes {max_length} tokens and tokenizer.json adds {self._frames[0].added} to every text: "

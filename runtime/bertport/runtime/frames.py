@@ -28,6 +28,8 @@ class Frame:
 
     special: tuple[tuple[int, ...], ...]
     """Ids before the first part, behind it, and so on: one run more than there are parts."""
+    probe: str
+    """A text that has tokens."""
     types: NDArray[np.int64]
     """Segment of each run and each part, in order: special ids, part, special ids, …"""
 
@@ -50,7 +52,7 @@ class Frame:
             except Exception:  # noqa: BLE001, S112 — the package raises bare Exception where a word has no token
                 continue
             if bare:
-                return cls._read(encoding, parts, len(bare))
+                return cls._read(encoding, parts, len(bare), probe)
         message = (
             f"tokenizer.json gives no token for any of {', '.join(map(repr, PROBES))} "
             "(is its vocabulary empty, or without its unknown token?): export again"
@@ -58,7 +60,7 @@ class Frame:
         raise BundleError(message)
 
     @classmethod
-    def _read(cls, encoding: tokenizers.Encoding, parts: int, length: int) -> Frame:
+    def _read(cls, encoding: tokenizers.Encoding, parts: int, length: int, probe: str) -> Frame:
         runs = [
             (part, [place for place, _ in places])
             for part, places in groupby(enumerate(encoding.sequence_ids), key=lambda each: each[1])
@@ -78,7 +80,7 @@ class Frame:
             else:
                 special.append(())
                 types += [encoding.type_ids[places[0]], encoding.type_ids[places[-1]]]
-        return cls(special=tuple(special), types=np.array(types, dtype=np.int64))
+        return cls(special=tuple(special), probe=probe, types=np.array(types, dtype=np.int64))
 
     def around(self, parts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ids and segments `[tokens]` of parts with their special tokens."""

@@ -117,6 +117,8 @@ class Tokens:
             left=str(config.get("truncation_side", "right")) == "left",
             mask=self.mask_token,
         )
+        self.sample = self._encoder.sample
+        """A text that has tokens, whatever the tokenizer adds to it."""
         self._pieces = Pieces.of(self._tokenizer)
         self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
 
