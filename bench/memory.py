@@ -65,14 +65,14 @@ def hostile(
     masks, words, half = " ".join([mask] * longest), " ".join(["the"] * longest), " ".join(["a"] * (longest // 2))
     asked: list[tuple[str, list[Any], dict[str, object]]] = [
         ("fill-mask", [masks], {"top_k": 1}),
-        ("fill-mask", [masks, masks, f"{mask} b"], {"targets": ["the", "a"]}),
-        ("fill-mask", [f"a {mask}"] * 200, {}),
-        ("features", ["." * longest] * 80, {}),
-        ("features", [words] * 4, {"pooling": "mean"}),
-        ("features", ["a"] * 1024, {}),
-        ("next-sentence", [(half, half)] * 8, {"truncation": True}),
-        ("features", [" ".join(["the"] * length) for length in range(1, longest, 21)], {}),
-        ("features", ["the " * 25_000] * 3, {"truncation": True}),
+        ("fill-mask", [masks, f"{mask} b", masks], {"targets": "the"}),
+        ("fill-mask", [f"a {mask}"] * 130, {}),
+        ("features", ["." * longest] * 40, {}),
+        ("features", [words] * 2, {"pooling": "mean"}),
+        ("features", ["a"] * 400, {}),
+        ("next-sentence", [(half, half)] * 4, {"truncation": True}),
+        ("features", [" ".join(["the"] * length) for length in range(1, longest, 42)], {}),
+        ("features", ["the " * 25_000] * 2, {"truncation": True}),
     ]
     known = model.describe()["tasks"]
     asked = [each for each in asked if each[0] in known]
