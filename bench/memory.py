@@ -67,7 +67,7 @@ def hostile(
         ("fill-mask", [masks], {"top_k": 1}),
         ("fill-mask", [masks, f"{mask} b", masks], {"targets": "the"}),
         ("fill-mask", [f"a {mask}"] * 130, {}),
-        ("features", ["." * longest] * 40, {}),
+        ("features", ["." * longest] * 25, {}),
         ("features", [words] * 2, {"pooling": "mean"}),
         ("features", ["a"] * 400, {}),
         ("next-sentence", [(half, half)] * 4, {"truncation": True}),
