@@ -67,6 +67,11 @@ RUN = 24 * MIB
 """What a run needs whatever its size: code pages of the kernels at the first, threads' buffers, Python's objects."""
 OPENING = 1.0
 """Bytes resident for each byte of the weights as stored, at least, once a session is open."""
+LARGE = 8 * MIB
+"""Blocks from which on each is given back when it is freed. From 4 MiB on, long texts in 8 bits took up to twice the
+time; from 32 MiB on, where glibc may come to by itself, runs of fp32 took 290 MB in place of 75."""
+KEPT = 64 * MIB
+"""Free at the end of the heap before it is given back: less is given back and taken again by each run."""
 SHARE_OF_ANSWERS = 1 / 16
 """Of the bound: per-token vectors of one window of inputs, which wait to be handed out together."""
 
@@ -264,8 +269,15 @@ def too_little(memory: int, variant: str, least: int, streams: int = 1) -> Usage
 
 
 def use_one_heap() -> None:
-    """Have glibc's malloc serve the threads to come from one heap: with one each, every thread keeps its own peak."""
+    """Have glibc's malloc hold no more than is in use: one heap for the threads to come, and large blocks beside it.
+
+    With a heap each, every thread keeps its own peak. Blocks as large as attention's scores leave holes in a heap that
+    smaller ones then break: a run of fp32 was seen to take four times what it uses. Beside the heap they cost the
+    zeroing of their pages each time, which long texts alone notice.
+    """
     _glibc("mallopt", -8, 1)  # M_ARENA_MAX
+    _glibc("mallopt", -3, LARGE)  # M_MMAP_THRESHOLD
+    _glibc("mallopt", -1, KEPT)  # M_TRIM_THRESHOLD, which the one before sets to far less
 
 
 def make_room(full: int) -> None:
