@@ -103,8 +103,9 @@ def session(bundle: str | None, variant: str, chosen: str) -> dict[str, Any]:
     import tokenizers  # noqa: F401 — for its size
 
     parts["tokenizers"] = status("VmRSS")
-    import onnxruntime as ort
+    from bertport.runtime.providers import onnxruntime
 
+    ort = onnxruntime()
     parts["onnxruntime"] = status("VmRSS")
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.embedded import default_bundle

@@ -129,18 +129,18 @@ def break_value(value: Any, chosen: random.Random) -> Any:  # noqa: ANN401 — a
         else:
             found[at] = break_value(found[at], chosen)
         return found
-    found = dict(value)
-    key = chosen.choice(list(found))
+    changed = dict(value)
+    key = chosen.choice(list(changed))
     action = chosen.randrange(6)
     if action == 0:
-        found.pop(key)
+        changed.pop(key)
     elif action == 1:
-        found[chosen.choice((*TEXTS, *PARAMETERS))] = found.pop(key)
+        changed[chosen.choice((*TEXTS, *PARAMETERS))] = changed.pop(key)
     elif action == 2:
-        found[chosen.choice(PARAMETERS)] = json_value(chosen)
+        changed[chosen.choice(PARAMETERS)] = json_value(chosen)
     else:
-        found[key] = break_value(found[key], chosen)
-    return found
+        changed[key] = break_value(changed[key], chosen)
+    return changed
 
 
 def dumped(value: Any, chosen: random.Random) -> bytes:  # noqa: ANN401 — any JSON value

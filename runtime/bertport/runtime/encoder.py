@@ -37,6 +37,8 @@ MOST_USUAL = 65_536
 """Characters that are not usual for any model, whatever its manifest says of its length."""
 TEXT_WEIGHT = 64
 """What a text costs beside its characters, in characters."""
+FIRST = 128
+"""Characters that are read at once where only the first token is asked for."""
 CHECKED = 1 << 20
 """Characters that are checked at once for being Unicode."""
 
@@ -165,7 +167,7 @@ class Encoder:
         Raises:
             InputTextError: for what is not Unicode text, or cannot be tokenized.
         """
-        reader = Reader(self._rules, text)
+        reader = Reader(self._rules, text, FIRST)
         try:
             while True:
                 ids = reader.read()

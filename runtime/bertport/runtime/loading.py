@@ -183,7 +183,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             narrow = Model(bundle, variant, inner, tokens, fallback=fallback, bound=bound)
         model = Model(bundle, variant, graph, tokens, fallback=fallback, streams=streams, narrow=narrow, bound=bound)
         if provider.shapes_cost:  # whatever is left to be built is built by the first run
-            model.run(model.bind("features").prepare([""]))  # type: ignore[arg-type]  # an empty text is always taken
+            model.run(model.bind("features").prepare([tokens.sample]))  # type: ignore[arg-type]  # it has tokens in any tokenizer
     return model
 
 
