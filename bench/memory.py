@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs" / "data" / "memory.json"
 MEMORY = ("192M", "256M", "384M", "512M", "1G")
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "as without a bound": {},
     "without the arena": {"arena": False},
     "without patterns": {"pattern": False},

@@ -122,8 +122,8 @@ def soak(  # noqa: PLR0913 — what is soaked, within what, how long
         bodies = make_bodies(Path(scratch) / "bodies.jsonl", Bundle.open(bundle))
         options = ["--variant", variant, "--memory", memory, "--port", "0", "--request-timeout", TIMEOUT]
         enter = f'echo $$ > "{group.place}/cgroup.procs" && exec "$@"'
-        program = [PYTHON, "-m", "bertport.runtime", "serve", bundle, *options, "--no-access-log"]
-        server = Process(["sh", "-c", enter, "sh", *program]).serves()
+        program = [str(each) for each in (PYTHON, "-m", "bertport.runtime", "serve", bundle, *options)]
+        server = Process(["sh", "-c", enter, "sh", *program, "--no-access-log"]).serves()
         command: Sequence[object]
         command = (PYTHON, HERE / "serving_soak.py", "--port", server.port, "--bodies", bodies)
         command = (*command, "--seconds", seconds, "--clients", clients)
