@@ -313,3 +313,21 @@ def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
     with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", "--cors-origin", "http://page.example") as server:
         assert b"access-control-allow-origin: http://page.example" in preflight(server, "http://page.example")
         assert b"access-control-allow-origin" not in preflight(server, "http://other.example")
+
+
+def test_a_limit_on_files_bounds_connections_before_it_is_met(tiny_bundle):
+    few = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))"
+    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", before=few) as server:
+        held = [connected(server) for _ in range(150)]
+        try:
+            held[-1].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert received(held[-1]).startswith(b"HTTP/1.1 429")
+        finally:
+            for connection in held:
+                connection.close()
+        server.until(lambda: server.get("/health")[0] == 200)
+        assert server.post("/", ASK)[0] == 200
+        assert server.stop() == 0
+        assert not [line for line in server.lines if line["level"] == "error"]
+        assert [line for line in server.lines if "limit on open files is 100" in line["message"]]
+        assert not server.other

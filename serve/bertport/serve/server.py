@@ -34,6 +34,8 @@ _LOG = logging.getLogger(__name__)
 
 BACKLOG = 2048
 """Connections that the kernel holds until they are accepted."""
+SPARE_FILES = 64
+"""Files beside connections: the bundles', the event loop's, and connections that are refused and still closing."""
 LINGER_SECONDS = 0.5
 """How long a stopping server waits for requests on connections that are open: a client that has just had an answer
 may have sent the next one."""
@@ -57,7 +59,7 @@ def serve(settings: Settings) -> None:
     sock = _listen(settings.host, settings.port)
     config = uvicorn.Config(
         make_app(service),
-        http=bounded(settings.limits.max_connections),
+        http=bounded(_connections(settings.limits.max_connections)),
         ws="none",
         loop="auto",
         lifespan="off",
@@ -183,6 +185,30 @@ class Server(uvicorn.Server):
 
         if self._loading is None or self._loading.done():
             self._loading = asyncio.create_task(reload())
+
+
+def _connections(most: int) -> int:
+    """Return how many connections may be open, with room for as many made in the operating system's limit on files.
+
+    Without a file number for it, no connection is accepted, and none can be told so.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return most
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = most + SPARE_FILES
+    if soft != unlimited and soft < wanted:
+        soft = wanted if hard == unlimited else min(wanted, hard)
+        with suppress(OSError, ValueError):  # it may not be raised here
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == unlimited or soft >= wanted:
+        return most
+    fewer = max(1, soft - SPARE_FILES)
+    _LOG.warning("the limit on open files is %d, so that %d connections may be open and not %d", soft, fewer, most)
+    return fewer
 
 
 def _listen(host: str, port: int) -> socket.socket:
