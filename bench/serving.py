@@ -118,6 +118,13 @@ class Process:
         return code
 
 
+def commit() -> str:
+    """Return the commit that is measured; `unknown` outside a checkout."""
+    git = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
 def serve(bundle: Path, variant: str, *more: str) -> Process:
     """Start our server."""
     options = ["--variant", variant, "--port", "0", "--request-timeout", str(TIMEOUT), "--no-access-log", *more]

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.compare.machine import describe_machine, machine_lock
 from bertport.runtime.embedded import default_bundle
-from serving import PYTHON, Process, serve
+from serving import PYTHON, Process, commit, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -344,7 +344,7 @@ def main() -> None:
             )
     value = {
         "machine": dataclasses.asdict(describe_machine()),
-        "commit": _commit(),
+        "commit": commit(),
         "seconds": arguments.seconds,
         "attacks": found,
     }
@@ -352,16 +352,6 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     sys.exit(failed)
-
-
-def _commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 — the user's own git
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

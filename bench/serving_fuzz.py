@@ -44,6 +44,7 @@ from typing import Any
 from bertport.compare.machine import describe_machine
 from bertport.serve.static import OPEN_PAGES
 from bertport.serve.tasks import WIRE_TASKS
+from serving import commit
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "data" / "serving-fuzz.json"
 MIB = 1 << 20
@@ -615,13 +616,6 @@ async def attack(server: Server, requests: int, connections: int, seed: int) -> 
     for _ in range(50):
         await honest(server.port, found)
     return found, before, server.resident()
-
-
-def commit() -> str:
-    """Return the commit that is measured."""
-    place = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=place, capture_output=True, text=True, check=False)  # noqa: S607
-    return done.stdout.strip() or "unknown"
 
 
 def table(found: Found) -> str:

@@ -27,7 +27,7 @@ from bertport.compare.machine import describe_machine
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.memory import parse_memory
-from serving import HERE, PYTHON, ROOT, TIMEOUT, Process, make_bodies, said
+from serving import HERE, PYTHON, ROOT, TIMEOUT, Process, commit, make_bodies, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -183,11 +183,9 @@ def main() -> None:
     limit = parse_memory(given.group)
     seconds, clients = given.seconds, given.clients
     result = soak(bundle, given.variant, memory=given.memory, limit=limit, seconds=seconds, clients=clients)
-    git = ["git", "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False, cwd=ROOT)
     wrong = verdicts(result)
     result = {
-        "commit": commit.stdout.strip() or None,
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": dataclasses.asdict(describe_machine()),
         "variant": given.variant,

@@ -1,0 +1,119 @@
+"""Write the measured part of docs/reliability.md from the data of the programs that attack, fuzz and soak the server.
+
+    python bench/reliability.py [--check]
+
+With `--check`, nothing is written, and the exit code is 1 where the page is not what the data say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from serving_attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
+from serving_report import BEGIN, END, write_section
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reliability.md"
+DATA = ROOT / "docs" / "data"
+MIB = 1 << 20
+
+
+def section() -> str:
+    """Return the measured part."""
+    return "\n".join(
+        [*_attacks(_read("serving-attacks")), *_fuzz(_read("serving-fuzz")), *_soak(_read("serving-memory"))]
+    )
+
+
+def _read(name: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
+    return value
+
+
+def _attacks(data: dict[str, Any]) -> list[str]:
+    rows = []
+    for found in data["attacks"].values():
+        answers = ", ".join(f"{status}: {count:,}" for status, count in sorted(found["answers"].items()))
+        memory, probes = found["memory"], found["health_ms"]["p99"]
+        cells = [found["case"], found["summary"], found["clients"], f"{probes:.0f}", f"{found['batch_ratio']:.1f}"]
+        cells += [_mib(memory["idle"]), _mib(memory["peak"]), answers, "no" if verdicts(found) else "yes"]
+        rows.append(_row(cells))
+    text = f"""
+## Attacked
+
+`python bench/serving_attacks.py`: for {data["seconds"]:g} seconds each, the clients of an attack send the same request
+again and again to a server of the default model in INT8. Beside them, `/health` is asked a hundred times a second (bar:
+{HEALTH_P99_MS:.0f} ms at p99), and an honest batch of 40 sentences again and again (bar: {BATCH_RATIO:g} times as
+long as alone, medians). Memory may be twice the idle server's and the 256 MiB that answers may hold.
+{_when(data, data["date"])}
+"""
+    names = ["case", "what is sent", "clients", "`/health` p99, ms", "batch, times as long", "idle, MiB", "peak, MiB"]
+    end = """
+`closed` and `unanswered` are requests that were under way when the time of the attack was over, or, for S6, connections
+that were closed on the client while it sent."""
+    return [text, _row([*names, "answers", "held"]), "|---|---|---:|---:|---:|---:|---:|---|---|", *rows, end]
+
+
+def _fuzz(data: dict[str, Any]) -> list[str]:
+    statuses = ", ".join(f"{status}: {count:,}" for status, count in data["statuses"].items())
+    memory = data["resident_bytes"]
+    wrong = "nothing" if not data["wrong"] else f"{len(data['wrong'])} things"
+    text = f"""
+## Fuzzed
+
+`python bench/serving_fuzz.py`: {data["requests"]:,} malformed requests from seed {data["seed"]} over every route, raw
+HTTP included, and {data["honest"]:,} honest ones among them, over {data["connections"]} connections in
+{data["seconds"]:.0f} seconds. Found: {wrong} that breaks a promise (a 5xx that is not documented, a complete request without an answer, a
+line outside the log, a stack trace, a wrong answer to an honest request). Answers: {statuses}. Resident memory
+{_mib(memory["start"])} MiB before and {_mib(memory["end"])} MiB after; exit code {data["exit_code"]}.
+{_when(data, data["created"])}"""
+    return [text]
+
+
+def _soak(data: dict[str, Any]) -> list[str]:
+    text = f"""
+## An hour within 512 MB
+
+`python bench/serving_memory.py`: the default model in INT8 under a `--memory` of {_mib(data["memory"])} MiB in a
+control group of {_mib(data["group"])} MiB, with {data["clients"]} clients at once, honest and hostile, for
+{data["seconds"] / 60:.0f} minutes: {sum(data["tried"].values()):,} in all. Resident memory, medians:
+{_mib(data["second_quarter"])} MiB in the second quarter, {_mib(data["last_quarter"])} MiB in the last (bar: 5% more),
+{_mib(data["peak"])} MiB at most; {data["oom_kills"]} kills by the kernel, {len(data["wrong"])} wrong answers,
+{len(data["errors_logged"])} logged errors, exit code {data["exit_code"]}.
+{_when(data, data["date"])}
+"""
+    return [text]
+
+
+def _row(cells: list[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _mib(size: float) -> str:
+    return f"{size / MIB:.0f}"
+
+
+def _when(data: dict[str, Any], date: str) -> str:
+    machine = data["machine"]
+    described = f"{machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores"
+    return f"Machine: {described}; {date[:10]}, commit {data['commit'][:7]}."
+
+
+def main() -> None:
+    """Write the page, or compare it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    if not parser.parse_args().check:
+        write_section(PAGE, section())
+        return
+    page = PAGE.read_text(encoding="utf-8")
+    if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section().strip("\n"):
+        sys.exit("docs/reliability.md is not what the data say: run python bench/reliability.py")
+
+
+if __name__ == "__main__":
+    main()

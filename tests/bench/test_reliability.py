@@ -1,0 +1,57 @@
+"""What the page on reliability claims follows from the data that the programs wrote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "docs" / "data"
+
+
+@pytest.mark.parametrize("name", ["serving-attacks", "serving-fuzz", "serving-memory"])
+def test_the_data_can_be_read_and_say_when_and_on_what_they_were_made(name):
+    data = json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
+    assert data["machine"]["cpu"]
+    assert len(data["commit"]) == 40
+    assert data.get("date", data.get("created"))
+
+
+def test_the_page_is_what_the_data_say():
+    command = [sys.executable, "bench/reliability.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_attack_held_and_the_fuzzer_found_nothing():
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        import serving_attacks
+        import serving_memory
+    finally:
+        sys.path.remove(str(ROOT / "bench"))
+    attacks = json.loads((DATA / "serving-attacks.json").read_text(encoding="utf-8"))["attacks"]
+    assert attacks.keys() == serving_attacks.attacks().keys()
+    assert not [
+        (name, serving_attacks.verdicts(found)) for name, found in attacks.items() if serving_attacks.verdicts(found)
+    ]
+    fuzz = json.loads((DATA / "serving-fuzz.json").read_text(encoding="utf-8"))
+    assert fuzz["requests"] >= 20_000
+    assert not fuzz["wrong"]
+    soak = json.loads((DATA / "serving-memory.json").read_text(encoding="utf-8"))
+    assert soak["seconds"] >= 3590
+    assert not serving_memory.verdicts(soak)
+
+
+def test_the_tests_that_the_pages_name_are_there():
+    import re
+
+    for page in (ROOT / "SECURITY.md", ROOT / "docs" / "reliability.md"):
+        named = re.findall(r"`((?:tests|bench)/[\w/]+(?:\.py)?/?)`", page.read_text(encoding="utf-8"))
+        assert named
+        missing = [each for each in named if not (ROOT / each).exists()]
+        assert not missing, page
