@@ -67,9 +67,9 @@ def _fuzz(data: dict[str, Any]) -> list[str]:
 
 `python bench/serving_fuzz.py`: {data["requests"]:,} malformed requests from seed {data["seed"]} over every route, raw
 HTTP included, and {data["honest"]:,} honest ones among them, over {data["connections"]} connections in
-{data["seconds"]:.0f} seconds. Found: {wrong} that breaks a promise (a 5xx that is not documented, a complete request without an answer, a
-line outside the log, a stack trace, a wrong answer to an honest request). Answers: {statuses}. Resident memory
-{_mib(memory["start"])} MiB before and {_mib(memory["end"])} MiB after; exit code {data["exit_code"]}.
+{data["seconds"]:.0f} seconds. Found: {wrong} that breaks a promise (a 5xx that is not documented, a complete request
+without an answer, a line outside the log, a stack trace, a wrong answer to an honest request). Answers: {statuses}.
+Resident memory {_mib(memory["start"])} MiB before and {_mib(memory["end"])} MiB after; exit code {data["exit_code"]}.
 {_when(data, data["created"])}"""
     return [text]
 

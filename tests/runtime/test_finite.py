@@ -120,3 +120,13 @@ def test_a_dictionary_of_outputs():
     assert first_not_finite(good | {"b": np.array([0, np.inf], np.float16)}) == "b"
     assert not finite(Best(log_probabilities=np.array([np.nan]), ids=None))
     assert finite(np.zeros(0, np.float32))
+
+
+def test_rows_that_are_decoded_as_they_are_read_are_looked_at_too(poisoned):
+    """Where a batch has more masks than are decoded at once, what a task gets is no array."""
+    model = load(poisoned("bert.embeddings.position_embeddings.weight", slice(20, None)), variant="fp32")
+    whole = model.fill_mask("[MASK] " * 10)
+    model.positions = 4
+    assert [each[0]["token"] for each in model.fill_mask("[MASK] " * 10)] == [each[0]["token"] for each in whole]
+    with pytest.raises(OutputError, match="no finite numbers"):
+        model.fill_mask("[MASK] " * 30)
