@@ -133,6 +133,11 @@ def attacks() -> dict[str, Attack]:
         "gzip": Attack(
             case="S4", summary="the same, gzipped", request=_packed("/", b"[" + b"[]," * (most // 3) + b"0]")
         ),
+        "strings": Attack(
+            case="S4",
+            summary="an input, and a parameter, of 250,000 texts each",
+            request=_json("/tasks/features", {"inputs": [["a"] * 250_000], "parameters": {"pooling": ["a"] * 250_000}}),
+        ),
         "numbers": Attack(
             case="S4",
             summary="a tensor of 600,000 numbers as JSON, of which 512 are its shape",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, InputTextError
@@ -14,7 +15,7 @@ from bertport.serve.problems import BodyTimeout, Overloaded, TimeUp, TooLarge, U
 from bertport.serve.wire import JSON_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from starlette.requests import Request
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bertport.serve.settings import Limits
     from bertport.serve.tasks import Payload, Question
 
-__all__ = ["INLINE_CHARACTERS", "ask", "in_time", "prepare", "run", "using"]
+__all__ = ["INLINE_CHARACTERS", "ask", "in_time", "run", "using"]
 
 INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized in the event loop, in about a millisecond at most: handing them to another
@@ -35,6 +36,8 @@ WORD_BYTES = 160
 """Of a word in an answer of fill-mask, beside the text that it stands in."""
 TOKEN_BYTES = 8
 """Of a token in that text: about."""
+PAIR = 2
+"""Texts in a pair: the most parts that any input has."""
 PAIR_BYTES = 200
 """Of an answer to next-sentence."""
 
@@ -102,15 +105,15 @@ async def ask(
         question = tasks.question(name, payload, limits.max_items)
         accept(question)
         _check_targets(question.parameters, limits.max_candidates)
-        for each in (*question.inputs, *question.parameters.values()):
-            _check_characters(each, limits.max_text_characters)
-        if _characters(question.parameters) <= INLINE_CHARACTERS:
+        size = _check_characters(chain.from_iterable(map(_strings, question.inputs)), limits.max_text_characters)
+        given = chain.from_iterable(_strings(each, limits.max_candidates) for each in question.parameters.values())
+        if (weight := _check_characters(given, limits.max_text_characters)) <= INLINE_CHARACTERS:
             call = lane.model.bind(question.task, **question.parameters)
         else:
-            call = await service.pieces.run(whole(_bind, lane, question), _characters(question.parameters))
+            call = await service.pieces.run(whole(_bind, lane, question), weight)
     except BertportError as error:
         raise problem_of(error) from error
-    works = await prepare(call, question.inputs, service.pieces)
+    works = await _prepare(call, question.inputs, size, service.pieces)
     expected, arrays = _sizes(call, works, question.parameters, lane, limits)
     request.state.answer.grow(expected + arrays)
     answers = await run(request, lane, works)
@@ -121,13 +124,12 @@ def _bind(lane: Lane, question: Question) -> Call:
     return lane.model.bind(question.task, **question.parameters)
 
 
-async def prepare(call: Call, inputs: Sequence[object], pieces: Pieces) -> list[Work]:
-    """Tokenize.
+async def _prepare(call: Call, inputs: Sequence[object], size: int, pieces: Pieces) -> list[Work]:
+    """Tokenize inputs of so many characters.
 
     Raises:
         Unprocessable: for the first input that the task cannot take.
     """
-    size = sum(map(_characters, inputs))
     if size <= INLINE_CHARACTERS:
         outcomes = call.prepare(inputs)
     else:
@@ -184,29 +186,30 @@ def _left(task: asyncio.Task[None], job: Job) -> None:
     job.leave()
 
 
-def _characters(value: object) -> int:
+def _strings(value: object, most: int = PAIR) -> Iterator[str]:
+    """Yield the texts of an input or parameter; none of one with more parts than any has, which its task refuses."""
     match value:
         case str():
-            return len(value)
-        case dict():
-            return sum(map(_characters, value.values()))
-        case list():
-            return sum(map(_characters, value))
-    return 1
+            yield value
+        case dict() | list() if len(value) <= most:
+            for each in value.values() if isinstance(value, dict) else value:
+                if isinstance(each, str):
+                    yield each
 
 
-def _check_characters(value: object, most: int) -> None:
-    """Refuse a text that is too long, wherever in an input or a parameter it stands."""
-    match value:
-        case str() if len(value) > most:
-            message = f"a text has {len(value):,} characters and may have {most:,}: send the part that is needed"
+def _check_characters(texts: Iterable[str], most: int) -> int:
+    """Return the characters of all texts.
+
+    Raises:
+        TooLarge: when one of them has too many.
+    """
+    size = 0
+    for text in texts:
+        if len(text) > most:
+            message = f"a text has {len(text):,} characters and may have {most:,}: send the part that is needed"
             raise TooLarge(message)
-        case dict():
-            for each in value.values():
-                _check_characters(each, most)
-        case list():
-            for each in value:
-                _check_characters(each, most)
+        size += len(text)
+    return size
 
 
 def _check_targets(parameters: dict[str, Any], most: int) -> None:
