@@ -127,6 +127,14 @@ def attacks() -> dict[str, Attack]:
                 {"inputs": "a [MASK]", "parameters": {"targets": [f"{n:05d}" + "x y " * 120 for n in range(4096)]}},
             ),
         ),
+        "words": Attack(
+            case="S4",
+            summary="3,900 targets of one character",
+            request=_json(
+                "/tasks/fill-mask",
+                {"inputs": "a [MASK]", "parameters": {"targets": [chr(0x4E00 + n) for n in range(3900)]}},
+            ),
+        ),
         "lists": Attack(
             case="S4", summary="2 MB of [[],[],…]", request=_post("/", b"[" + b"[]," * (most // 3) + b"0]")
         ),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bertport.runtime.embedded import default_bundle
 from bertport.serve import wire
 from bertport.serve.gate import Gate, Hold, Store
-from bertport.serve.problems import Overloaded, TooLarge
+from bertport.serve.problems import ClientGone, Overloaded, TooLarge
 from bertport.serve.protocol import TRANSPORT
 from bertport.serve.settings import Limits
 from tests.serve.running import PATIENCE, Running
@@ -184,18 +184,96 @@ def test_a_store_never_holds_more_than_it_may():
     assert gate.bodies.held == 0
 
 
-def test_what_a_client_has_not_read_counts_until_it_has(monkeypatch):
+class Transport:
+    """Of a client that reads in steps."""
+
+    def __init__(self, *left):
+        self.written = 10_000
+        self.left = list(left)
+        self.seen = []
+        self.aborted = False
+
+    def get_write_buffer_size(self):
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+    def abort(self):
+        self.aborted = True
+
+
+def read_out(transport, monkeypatch, size=500):
     monkeypatch.setattr(wire, "READ_OUT_SECONDS", 0.01)
     store = Store(1000, "answers")
-    left = [300, 300, 100, 0]
-    seen = []
-
-    class Transport:
-        def get_write_buffer_size(self):
-            seen.append(store.held)
-            return left.pop(0)
-
     hold = Hold(store)
-    hold.grow(500)
-    asyncio.run(wire.read_out({"extensions": {TRANSPORT: Transport()}}, hold))
-    assert seen == [500, 300, 300, 100]
+    hold.grow(size)
+    settled = hold.settle
+    hold_sizes = transport.seen
+
+    class Watched(Hold):
+        def settle(self, size):
+            hold_sizes.append(size)
+            settled(size)
+
+    watched = Watched(store)
+    watched.size = size
+    asyncio.run(wire.read_out({"extensions": {TRANSPORT: transport}}, watched))
+    return transport
+
+
+def test_what_a_client_has_not_read_counts_until_it_has(monkeypatch):
+    assert read_out(Transport(300, 300, 100, 0), monkeypatch).seen == [300, 300, 100]
+
+
+def test_later_answers_on_a_connection_do_not_make_a_reader_look_idle(monkeypatch):
+    class Busy(Transport):
+        def get_write_buffer_size(self):
+            self.written += 200  # another answer is written, and as much is read
+            return 300
+
+    assert read_out(Busy(0), monkeypatch).seen == [300, 100]
+
+
+def test_a_client_that_reads_nothing_is_let_go(monkeypatch):
+    monkeypatch.setattr(wire, "WRITE_SECONDS", 0.05)
+    assert read_out(Transport(300), monkeypatch).aborted
+
+
+def test_the_last_part_of_an_answer_counts_until_it_is_read(monkeypatch):
+    monkeypatch.setattr(wire, "CHUNK", 100)
+    store = Store(1000, "answers")
+    hold = Hold(store)
+    hold.grow(250)
+    held = []
+
+    async def send(message):
+        held.append((len(message.get("body", b"")), store.held))
+
+    answer = wire.Chunked([b"x" * 250], hold, headers={}, media_type="text/plain")
+    asyncio.run(answer({}, None, send))
+    assert held == [(0, 250), (100, 250), (100, 250), (50, 150), (0, 50)]
+    assert store.held == 50
+
+
+def test_a_client_that_reads_nothing_holds_a_large_answer_no_longer_than_a_small_one(monkeypatch):
+    monkeypatch.setattr(wire, "WRITE_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "CHUNK", 1000)
+    gone = asyncio.Event()
+
+    class Silent(Transport):
+        def abort(self):
+            gone.set()
+
+    async def send(message):
+        if message.get("body"):
+            await asyncio.sleep(60)
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def use():
+        store = Store(100_000_000, "answers")
+        answer = wire.Chunked([b"x" * 50_000_000], Hold(store), headers={}, media_type="text/plain")
+        with pytest.raises(ClientGone):
+            await asyncio.wait_for(answer({"extensions": {TRANSPORT: Silent(0)}}, receive, send), 20)
+
+    asyncio.run(use())

@@ -7,6 +7,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime
 
@@ -72,7 +73,9 @@ def test_the_rest_is_served_where_it_is_asked_to_keep_going(tiny_bundle, tmp_pat
     bundles = (f"bad={bad}", f"none={no_bundle}", f"good={tiny_bundle}")
     with Running(*bundles, *FP32, "--no-warm-up", "--keep-going") as server:
         assert server.get("/ready") == (200, '{"status":"ready","failed":["bad","none"]}')
-        assert server.post("/", ASK)[0] == server.post("/models/good", ASK)[0] == 200
+        assert server.post("/models/good", ASK)[0] == 200
+        status, answer = server.post("/", ASK)  # the first is the default one, and no other takes its place unseen
+        assert (status, "'bad' could not be loaded" in answer["error"]) == (503, True)
         for name in ("bad", "none"):
             status, answer = server.post(f"/models/{name}", ASK)
             assert (status, answer["error_type"]) == (503, "failed")
@@ -180,12 +183,14 @@ def test_one_of_two_variants_that_ends_turns_ready_to_503_and_the_other_answers(
         assert server.post("/?variant=fp32", ASK)[0] == 200
         trigger.touch()
         assert server.post("/?variant=fp32", ASK)[0] == server.post("/?variant=fp32", ASK)[0] == 503
-        for path in ("/ready", "/v2/health/ready"):
+        for path in ("/ready", "/v2/health/ready", "/v2/models/tiny-bert/versions/fp32/ready"):
             status, said = server.get(path)
             assert status == 503
             assert "variant 'fp32' can answer no more" in said
         assert server.get("/health")[0] == 200
         assert server.post("/?variant=portable", ASK)[0] == 200
+        assert server.get("/v2/models/tiny-bert/versions/portable/ready")[0] == 200
+        assert server.metric("bertport_queue_items") == server.metric("bertport_queue_tokens") == 0
         assert server.stop() == 0
 
 
@@ -217,6 +222,8 @@ def test_a_lane_that_ends_fails_what_waits_and_what_comes(model, monkeypatch, ca
                 await job.future
         with pytest.raises(Failed, match="can answer no more"):
             lane.submit([work])
+        for job in jobs:
+            lane.cancel(job)
         assert (lane.items, lane.tokens) == (0, 0)
         await asyncio.to_thread(lane.close)
         return lane
@@ -244,34 +251,40 @@ def test_work_of_no_tokens_never_reaches_the_queue(model):
     asyncio.run(asyncio.wait_for(use(), 60))
 
 
-def test_pieces_run_least_served_first_and_hand_errors_on():
-    order = []
+def test_pieces_run_smallest_first_and_hand_errors_on():
+    order, go = [], threading.Event()
 
     def work(name, steps):
         for _ in range(steps):
-            time.sleep(0.01)
+            assert go.wait(60)
             order.append(name)
             yield
         return name
 
-    def fails():
-        message = "no"
-        raise ValueError(message)
+    def fails(error):
+        raise error
+
+    class PanicException(BaseException):
+        pass
 
     async def use():
         died = []
         pieces = Pieces(died.append)
         try:
-            long = asyncio.create_task(pieces.run(work("long", 20), 10))
-            await asyncio.sleep(0.05)
-            assert await pieces.run(work("short", 2), 10) == "short"
-            assert not long.done()
-            assert await long == "long"
-            with pytest.raises(ValueError, match="no"):
-                await pieces.run(whole(fails), 10)
-            left = asyncio.create_task(pieces.run(work("left", 1000), 10))
-            await asyncio.sleep(0.05)
-            left.cancel()
+            # The first piece of the long one runs until it may go on; all the others wait by then.
+            long = asyncio.create_task(pieces.run(work("long", 3), 1_000_000))
+            await asyncio.sleep(0.2)
+            gone = asyncio.create_task(pieces.run(work("gone", 3), 10))
+            short = asyncio.create_task(pieces.run(work("short", 2), 10))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            assert len(pieces._waiting) == 1  # what nobody waits for holds nothing
+            go.set()
+            assert [await short, await long] == ["short", "long"]
+            for error in (ValueError("no"), PanicException("no")):
+                with pytest.raises((ValueError, RuntimeError), match="no"):
+                    await pieces.run(whole(fails, error), 10)
             assert await pieces.run(whole(len, "four"), 10) == 4
         finally:
             await asyncio.to_thread(pieces.close)
@@ -280,5 +293,4 @@ def test_pieces_run_least_served_first_and_hand_errors_on():
             await pieces.run(whole(len, ""), 10)
 
     asyncio.run(asyncio.wait_for(use(), 60))
-    assert order.index("short") < 19
-    assert order.count("left") < 1000
+    assert order == ["long", "short", "short", "long", "long"]

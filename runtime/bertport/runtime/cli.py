@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bertport.runtime.commands.output import ADVICE, OutputError, bounded, finish, guard, report, unwritten
+from bertport.runtime.commands.output import ADVICE, UnwrittenError, bounded, finish, guard, report, unwritten
 from bertport.runtime.errors import BertportError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     code = _run(args)
     try:
         finish()
-    except OutputError as error:
+    except UnwrittenError as error:
         report(f"bertport: error: {error.message}")
         code = code or error.exit_code
     sys.exit(code)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.runtime.errors import BundleError, InputTextError
+from bertport.runtime.errors import BundleError, InputTextError, panicked
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.frames import Frame
 from bertport.runtime.reader import PIECE, Reader, Rules
@@ -173,8 +173,8 @@ class Encoder:
                 ids = reader.read()
                 if ids or reader.done:
                     return ids[0] if ids else None
-        except Exception as error:
-            raise not_unicode(text) or _not_tokenized(text, error) from error
+        except BaseException as error:
+            raise _refused(text, error) from error
 
     def _of_usual(self, texts: Sequence[Text], truncation: bool) -> list[Encoded | InputTextError]:  # noqa: FBT001
         """Encode texts in one call of the tokenizer."""
@@ -185,9 +185,9 @@ class Encoder:
                 encodings = [self._tokenizer.encode(text) if isinstance(text, str) else self._tokenizer.encode(*text)]
             else:
                 encodings = self._tokenizer.encode_batch_fast(list(texts))
-        except Exception as error:  # noqa: BLE001 — TypeError for a lone surrogate, and bare Exception for the rest
+        except BaseException as error:  # noqa: BLE001 — TypeError for a lone surrogate, bare Exception, a panic
             if len(texts) == 1:
-                return [not_unicode(texts[0]) or _not_tokenized(texts[0], error)]
+                return [_refused(texts[0], error)]
             return [each for text in texts for each in self._of_usual([text], truncation)]  # one refuses the batch
         return [self._whole(text, encoding, truncation) for text, encoding in zip(texts, encodings, strict=True)]
 
@@ -238,8 +238,8 @@ class Encoder:
             if masks and isinstance(encoded, Encoded) and not encoded.lost_mask:
                 yield from self._look_for_mask(parts)
                 encoded = replace(encoded, lost_mask=any(part.lost_mask for part in parts))
-        except Exception as error:  # noqa: BLE001 — as in `_of_usual`
-            return not_unicode(text) or _not_tokenized(text, error)
+        except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
+            return _refused(text, error)
         return encoded
 
     def _read(self, parts: Sequence[Part], *, truncation: bool) -> Steps[None]:
@@ -335,5 +335,10 @@ def not_unicode(text: Text) -> InputTextError | None:
     return None
 
 
-def _not_tokenized(text: Text, error: Exception) -> InputTextError:
-    return InputTextError(f"the tokenizer cannot read the input ({excerpt(str(error), 200)}): {excerpt(text)}")
+def _refused(text: Text, error: BaseException) -> InputTextError:
+    """Return the error for a text that the tokenizer refuses, in whatever way; raise what is no refusal."""
+    if not isinstance(error, Exception) and not panicked(error):
+        raise error
+    return not_unicode(text) or InputTextError(
+        f"the tokenizer cannot read the input ({excerpt(str(error), 200)}): {excerpt(text)}"
+    )

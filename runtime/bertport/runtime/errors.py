@@ -39,6 +39,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "ValidationError",
+    "panicked",
 ]
 
 
@@ -122,3 +123,8 @@ class MissingDependencyError(BertportError, ImportError):
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(f"{what} needs the package {package}, which is not installed: pip install 'bertport[{extra}]'")
+
+
+def panicked(error: BaseException) -> bool:
+    """Return whether an error is a panic of a Rust package, which is no `Exception`."""
+    return type(error).__name__ == "PanicException"

@@ -14,6 +14,7 @@ from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import ProviderError, UsageError
 from bertport.runtime.graph import open_graph, streams_for
 from bertport.runtime.memory import (
+    check_usable,
     choose,
     opening,
     parse_memory,
@@ -21,9 +22,7 @@ from bertport.runtime.memory import (
     return_freed,
     running,
     too_little,
-    usable_memory,
     use_one_heap,
-    written,
 )
 from bertport.runtime.model import Model
 from bertport.runtime.placement import obstacle
@@ -110,16 +109,14 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
 
 def _bound(memory: str | int, provider: str) -> int:
     """Read a bound of memory, and see that it can be kept here."""
-    size, usable = parse_memory(memory), usable_memory()
+    size = parse_memory(memory)
     if provider not in {AUTO, CPU}:
         message = f"memory bounds what the provider {CPU!r} takes, not {provider!r}: leave one of the two out"
         raise UsageError(message)
     if resident_memory() is None:
         message = "this operating system does not say what a process holds in memory: leave memory out"
         raise UsageError(message)
-    if usable is not None and size > usable:
-        message = f"memory is bounded to {written(size)} and this process may use {written(usable)}: ask for less"
-        raise UsageError(message)
+    check_usable(size)
     return size
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Choice",
+    "check_usable",
     "choose",
     "make_room",
     "opening",
@@ -128,6 +129,18 @@ def resident_memory() -> int | None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the nearest that macOS tells
         return peak if sys.platform == "darwin" else peak * 1024
     return None
+
+
+def check_usable(size: int) -> None:
+    """Return where this process may use so many bytes.
+
+    Raises:
+        UsageError: where it may not, so that the kernel would end it before the bound is reached.
+    """
+    usable = usable_memory()
+    if usable is not None and size > usable:
+        message = f"memory is bounded to {written(size)} and this process may use {written(usable)}: ask for less"
+        raise UsageError(message)
 
 
 def usable_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:

@@ -196,7 +196,9 @@ class Model:
         """Check a task and its parameters once, for `outcomes` or for `Call.prepare` and `run`."""
         call = bind(task, parameters, self.tokens, self.bundle.manifest)
         if call.output not in self.graph.outputs:
-            message = f"variant {self.variant!r} of {self.bundle.path} has no output {call.output!r}: choose another"
+            message = (
+                f"variant {self.variant!r} of {self.bundle.manifest.name} has no output {call.output!r}: choose another"
+            )
             raise MissingHeadError(message)
         return call
 
@@ -288,7 +290,7 @@ class Model:
                 return answer
         return OutputError(
             f"the model gives no finite numbers for the input ({work.output} of variant {self.variant!r} of "
-            f"{self.bundle.path} has NaN or infinity): choose another variant or provider, or export again"
+            f"{self.bundle.manifest.name} has NaN or infinity): choose another variant or provider, or export again"
         )
 
     def _feeds(self, works: Sequence[Work], lengths: Sequence[int], width: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.encoder import Encoded, Encoder, Text, lone_surrogate
-from bertport.runtime.errors import BertportError, BundleError
+from bertport.runtime.errors import BertportError, BundleError, panicked
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.reader import PIECE
 from bertport.runtime.steps import drained
@@ -141,7 +141,7 @@ class Tokens:
             raise
         except BaseException as error:
             # The package raises bare Exception, and its panics are no Exception at all.
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            if not isinstance(error, Exception) and not panicked(error):
                 raise
             message = f"{path} cannot be read ({excerpt(str(error), 200)}): export again"
             raise BundleError(message) from error

@@ -32,6 +32,8 @@ __all__ = ["INLINE_CHARACTERS", "ask", "in_time", "run", "using"]
 INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized in the event loop, in about a millisecond at most: handing them to another
 thread costs as much. Longer ones would hold up everybody."""
+TEXT_WEIGHT = 64
+"""What a text costs beside its characters, in characters; a target that is in no vocabulary as much."""
 WORD_BYTES = 160
 """Of a word in an answer of fill-mask, beside the text that it stands in."""
 TOKEN_BYTES = 8
@@ -198,7 +200,7 @@ def _strings(value: object, most: int = PAIR) -> Iterator[str]:
 
 
 def _check_characters(texts: Iterable[str], most: int) -> int:
-    """Return the characters of all texts.
+    """Return the characters of all texts, and what each costs beside them.
 
     Raises:
         TooLarge: when one of them has too many.
@@ -208,7 +210,7 @@ def _check_characters(texts: Iterable[str], most: int) -> int:
         if len(text) > most:
             message = f"a text has {len(text):,} characters and may have {most:,}: send the part that is needed"
             raise TooLarge(message)
-        size += len(text)
+        size += len(text) + TEXT_WEIGHT
     return size
 
 

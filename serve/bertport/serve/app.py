@@ -37,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no API key: what asks whether a server is up has none."""
 
+ERRORS = 400
+"""From this status on, an answer is a sentence, too small to be counted."""
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -117,6 +119,8 @@ class Front:
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                if not answer.size and message["status"] < ERRORS:
+                    answer.grow(next((int(each) for name, each in message["headers"] if name == b"content-length"), 0))
                 status = message["status"]
                 message["headers"] = [*message["headers"], *self._headers(note, message["headers"])]
             await send(message)
@@ -134,10 +138,10 @@ class Front:
             status = status or problem.status
         finally:
             body.release()
-            self._count(note, status)
-            if self._tracing:
-                self._tracing.end(span, note, status)
             try:
+                self._count(note, status)
+                if self._tracing:
+                    self._tracing.end(span, note, status)
                 await read_out(scope, answer)
             finally:
                 answer.release()

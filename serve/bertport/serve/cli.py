@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from bertport.runtime.commands.options import MEMORY, STREAMS, THREADS
 from bertport.runtime.errors import MissingDependencyError, UsageError
-from bertport.runtime.memory import parse_memory, written
+from bertport.runtime.memory import check_usable, parse_memory, written
 from bertport.runtime.providers import AUTO, PROVIDERS
 from bertport.serve.allowed import split_hosts
 from bertport.serve.settings import LIMITS, Limits, Settings, shares
@@ -173,6 +173,8 @@ def serve(
         what, extra = "serve", "serve"
         raise MissingDependencyError(what, (error.name or str(error)).partition(".")[0], extra) from error
     bound = None if memory is None else parse_memory(memory)
+    if bound is not None:  # the models are given less than all of it, and look at their part
+        check_usable(bound)
     found = Limits(**_within(bound, {name: given.pop(name) for name in LIMITS}))
     run_server(
         Settings(

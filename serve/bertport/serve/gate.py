@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ __all__ = ["Gate", "Hold", "Store"]
 
 
 class Store:
-    """Bytes that all requests together hold of one kind. Safe to use from several threads.
+    """Bytes that all requests together hold of one kind; used from the event loop only.
 
     Args:
         most: how many there may be.
@@ -28,7 +27,6 @@ class Store:
         self.most = most
         self.held = 0
         self._kind = kind
-        self._lock = threading.Lock()
 
     def take(self, size: int) -> None:
         """Hold `size` bytes more, or less where it is negative.
@@ -36,15 +34,14 @@ class Store:
         Raises:
             Overloaded: when there would be too many.
         """
-        with self._lock:
-            if size > 0 and self.held + size > self.most:
-                message = f"the server holds as many bytes of {self._kind} as it may: try again later"
-                raise Overloaded(message, retry_after=1)
-            self.held += size
+        if size > 0 and self.held + size > self.most:
+            message = f"the server holds as many bytes of {self._kind} as it may: try again later"
+            raise Overloaded(message, retry_after=1)
+        self.held += size
 
 
 class Hold:
-    """The bytes that one request holds of one kind; used by one thread at a time.
+    """The bytes that one request holds of one kind.
 
     Args:
         store: where they are counted.

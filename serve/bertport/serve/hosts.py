@@ -35,6 +35,8 @@ __all__ = ["ALL", "Hosted", "Hosts", "find_bundles"]
 
 _LOG = logging.getLogger(__name__)
 
+EMBEDDED = "the embedded bundle"
+"""What it is called where it cannot be opened."""
 ALL = "all"
 """In place of a variant's name: every variant that runs here."""
 
@@ -83,32 +85,39 @@ class Hosted:
         }
 
 
-def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = None) -> dict[str, Bundle]:
+def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = None) -> dict[str, Bundle | None]:
     """Open the manifests of the bundles to serve, by the names that clients will use; no graph is loaded.
 
     Args:
         settings: of the server.
         failed: takes the errors of directories that are no bundles, by name; None to raise the first.
 
+    Returns:
+        By name, the default one first; None for those that failed.
+
     Raises:
         PathError, BundleError: for a directory that is no bundle.
         UsageError: for two bundles of one name.
     """
-    found: dict[str, Bundle] = {}
+    found: dict[str, Bundle | None] = {}
     for name, path in settings.bundles:
         try:
             bundle = Bundle.open(default_bundle() if path is None else path)
         except Exception as error:  # noqa: BLE001 — it is told, by name
-            known = name or Path(path or "").name
+            known = name or (Path(path).resolve().name if path else EMBEDDED)
+            if failed and known in failed:
+                known = str(path)
             named = _named(known, error)
             if failed is None:
                 raise named from named.__cause__
             failed[known] = named
+            found[known] = None
             continue
         chosen = name or bundle.manifest.name
         if chosen in found:
+            other = found[chosen]
             message = (
-                f"two bundles are called {chosen!r} ({found[chosen].path} and {bundle.path}): "
+                f"two bundles are called {chosen!r} ({other.path if other else 'one that failed'} and {bundle.path}): "
                 "name one of them otherwise, with NAME=BUNDLE"
             )
             raise UsageError(message)
@@ -140,6 +149,7 @@ class Hosts:
         self.settings = settings
         self.hosted: dict[str, Hosted] = {}
         self.failed: dict[str, BertportError] = {}
+        self._first = ""
         self.progress = "starting"
         self._ran = ran
         self._introduce = introduce
@@ -177,7 +187,9 @@ class Hosts:
         if not self.hosted:
             message = f"the bundles are being loaded: {self.progress}"
             raise Loading(message)
-        hosted = next(iter(self.hosted.values())) if name is None else self.hosted.get(name)
+        if name is None:
+            name = self._first if self._first in self.failed else next(iter(self.hosted))
+        hosted = self.hosted.get(name)
         if hosted is None and name in self.failed:
             message = f"the bundle {name!r} could not be loaded: the server's log says why"
             raise Failed(message)
@@ -235,20 +247,11 @@ class Hosts:
         opened: list[Lane] = []
         self._streams, self._run = self.settings.streams, 0
         try:
-            for name, bundle in find_bundles(self.settings, failed).items():
-                before = len(opened)
-                try:
-                    fresh[name] = self._load(name, bundle, opened)
-                except Conflict:  # the server is stopping
-                    raise
-                except Exception as error:  # noqa: BLE001 — it is told, by name
-                    named = _named(name, error)
-                    if failed is None:
-                        raise named from named.__cause__
-                    failed[name] = named
-                    for lane in opened[before:]:
-                        lane.close()
-                    del opened[before:]
+            found = find_bundles(self.settings, failed)
+            self._first = next(iter(found))
+            for name, bundle in found.items():
+                if bundle is not None and (loaded := self._loaded(name, bundle, opened, failed)) is not None:
+                    fresh[name] = loaded
         except BaseException:
             for lane in opened:
                 lane.close()
@@ -258,6 +261,25 @@ class Hosts:
                 raise left_out
             _LOG.error("%s", left_out.message, extra={"fields": {"bundle": name}})
         return fresh
+
+    def _loaded(
+        self, name: str, bundle: Bundle, opened: list[Lane], failed: dict[str, BertportError] | None
+    ) -> Hosted | None:
+        """Load a bundle; None where it failed and that is noted in `failed`."""
+        before = len(opened)
+        try:
+            return self._load(name, bundle, opened)
+        except Conflict:  # the server is stopping
+            raise
+        except BaseException as error:  # noqa: BLE001 — it is told, by name; a package's panic too
+            named = _named(name, error)
+            if failed is None:
+                raise named from named.__cause__
+            failed[name] = named
+            for lane in opened[before:]:
+                lane.close()
+            del opened[before:]
+            return None
 
     def _load(self, name: str, bundle: Bundle, opened: list[Lane]) -> Hosted:
         models = list(self._models(name, bundle))
@@ -348,7 +370,7 @@ class Hosts:
         _LOG.info("%s", text)
 
 
-def _named(name: str, error: Exception) -> BertportError:
+def _named(name: str, error: BaseException) -> BertportError:
     """Return an error that names the bundle that cannot be served, unless an option is at fault.
 
     An unexpected error is logged as it is.

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError
 from bertport.runtime.tasks import Work
+from bertport.serve.pieces import settle
 from bertport.serve.problems import (
     BackendFailure,
     ClientGone,
@@ -86,14 +88,7 @@ class Job:
 
     def fail(self, problem: Problem) -> None:
         """End it from another thread, if there is still nothing to give it."""
-
-        def end() -> None:
-            if not self.future.done():
-                self.future.set_exception(problem)
-
-        loop = self.future.get_loop()
-        if not loop.is_closed():  # else the process is ending, and nobody waits
-            loop.call_soon_threadsafe(end)
+        settle(self.future, problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -284,6 +279,8 @@ class Lane:
                 self._closing = True
                 left = [*self._held[number], *self._backlog.clear()]
                 self.items = self.tokens = 0
+                for item in left:
+                    item.job.queued_items = item.job.queued_tokens = 0
                 self._changed.notify_all()
             for job in {id(item.job): item.job for item in left}.values():
                 job.fail(Failed(reason))
@@ -356,9 +353,8 @@ class Lane:
         with self._changed:
             self._measure(tokens, seconds / together)
             self._running -= 1
-        loop = batch[0].job.future.get_loop()
-        if not loop.is_closed():  # else the process is ending, and nobody waits
-            loop.call_soon_threadsafe(self._deliver, batch, outcomes, began, seconds)
+        with suppress(RuntimeError):  # the event loop is closed: the process is ending, and nobody waits
+            batch[0].job.future.get_loop().call_soon_threadsafe(self._deliver, batch, outcomes, began, seconds)
 
     def _deliver(self, batch: Sequence[Item], outcomes: Iterable[Any], began: float, seconds: float) -> None:
         waits = []

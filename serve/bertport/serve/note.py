@@ -47,7 +47,7 @@ class Note:
     run: float | None = None
     """Seconds of the batches it was in."""
     phase: str = "body"
-    """What it waits for: its `body`, the `queue`, the `run`."""
+    """What it waits for: its `body`, to be tokenized (`prepare`), the `queue`, the `run`."""
     reason: str | None = None
     """Why there is no result."""
     trace: str | None = None

@@ -8,9 +8,9 @@ import numpy as np
 import orjson
 
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.steps import drained
 from bertport.serve import answering, raw, tasks, tensors, wire
-from bertport.serve.pieces import whole
-from bertport.serve.problems import BadRequest, Problem, Unprocessable
+from bertport.serve.problems import BadRequest, Failed, Problem, Unprocessable
 from bertport.serve.reading import parsed, read_body
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from bertport.runtime.steps import Steps
     from bertport.serve.hosts import Hosted
     from bertport.serve.lane import Lane
     from bertport.serve.service import Service
@@ -54,8 +55,10 @@ async def ready(request: Request) -> Response:
 
 
 async def model_ready(request: Request) -> Response:
-    """Say whether a model is ready, which is so if it is there."""
-    hosted, _ = _find(request)
+    """Say whether a model is ready, which is so if it is there and can answer."""
+    hosted, lane = _find(request)
+    if lane.failure is not None:
+        raise Failed(lane.failure)
     return wire.encode({"name": hosted.name, "ready": True})
 
 
@@ -131,14 +134,11 @@ async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dic
             raise Unprocessable(message)
 
     question, answers, expected = await answering.ask(request, lane, name, payload, accept)
-    makers = _makers(question)
-    names = [*(asked.outputs or makers)]
+    names = [*(asked.outputs or _makers(question))]
     request.state.answer.grow(len(names) * expected)  # the answers as texts, beside what they are written into
-
-    def make() -> dict[str, NDArray[Any]]:
-        return {each: makers[each](answers) for each in names}
-
-    made = make() if expected <= wire.INLINE_BYTES else await request.state.service.pieces.run(whole(make), expected)
+    making = _made(question, answers, names)
+    inline = expected <= wire.INLINE_BYTES
+    made = drained(making) if inline else await request.state.service.pieces.run(making, expected)
     return made, len(names) * expected
 
 
@@ -167,16 +167,24 @@ def _task(asked: tensors.Asked, wanted: set[str]) -> str:
     return "next-sentence" if PROBABILITIES in wanted or PAIR in asked.inputs else "fill-mask"
 
 
+def _made(question: tasks.Question, answers: list[Any], names: list[str]) -> Steps[dict[str, NDArray[Any]]]:
+    """Make outputs of the answers, a text at a time."""
+    makers = _makers(question)
+    outputs: dict[str, NDArray[Any]] = {}
+    for name in names:
+        if name != ANSWER:
+            outputs[name] = makers[name](answers)
+            continue
+        outputs[name] = np.empty(len(answers), dtype=object)
+        for number, each in enumerate(question.shape(answers)):
+            outputs[name][number] = orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+            yield
+    return outputs
+
+
 def _makers(question: tasks.Question) -> dict[str, Any]:
-    """Give the outputs that a task has, each with what makes it of the answers."""
-
-    def answer(answers: list[Any]) -> NDArray[Any]:
-        values = question.shape(answers)
-        array = np.empty(len(answers), dtype=object)
-        array[:] = [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY).decode() for each in values]
-        return array
-
-    makers: dict[str, Any] = {ANSWER: answer}
+    """Return the outputs that a task has, each with what makes it of the answers; None for JSON of them."""
+    makers: dict[str, Any] = {ANSWER: None}
     if question.task == "next-sentence":
         makers[PROBABILITIES] = lambda answers: np.array(
             [list(each["probabilities"].values()) for each in answers], dtype=np.float32

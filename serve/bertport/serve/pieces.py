@@ -13,14 +13,16 @@ import itertools
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bertport.runtime.errors import panicked
 from bertport.serve.problems import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["Pieces", "whole"]
+__all__ = ["Pieces", "settle", "whole"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +72,13 @@ class Pieces:
                 raise Failed(self.failure or "the server is stopping")
             heapq.heappush(self._waiting, (size / BYTES_PER_SECOND, next(self._numbers), work, future))
             self._changed.notify()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:  # its client left, or its time is over: what it holds is let go of at once
+            with self._changed:
+                self._waiting = [each for each in self._waiting if each[3] is not future]
+                heapq.heapify(self._waiting)
+            raise
 
     def close(self) -> None:
         """End the thread when nothing waits any more; not from the event loop's thread."""
@@ -90,7 +98,7 @@ class Pieces:
                 left = [future for _, _, _, future in self._waiting]
                 self._waiting.clear()
             for future in (*self._running, *left):
-                _settle(future, Failed(reason))
+                settle(future, Failed(reason))
             self._died(reason)
 
     def _loop(self) -> None:
@@ -106,9 +114,10 @@ class Pieces:
             done = self._step(work, future)
             served += time.perf_counter() - began
             self._running = []
-            if not done:
-                with self._changed:
+            with self._changed:
+                if not done and not future.cancelled():
                     heapq.heappush(self._waiting, (served, next(self._numbers), work, future))
+            del work, future  # or they would be held until the next comes
 
     @staticmethod
     def _step(work: Generator[None, None, Any], future: asyncio.Future[Any]) -> bool:
@@ -119,24 +128,25 @@ class Pieces:
         try:
             next(work)
         except StopIteration as end:
-            _settle(future, end.value)
-        except Exception as error:  # noqa: BLE001 — it is the request's to answer
-            _settle(future, error)
+            settle(future, end.value)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not panicked(error):
+                raise
+            settle(future, error if isinstance(error, Exception) else RuntimeError(str(error)))
         else:
             return False
         return True
 
 
-def _settle(future: asyncio.Future[Any], outcome: object) -> None:
-    """Hand an outcome to the event loop, if it still runs and somebody waits."""
+def settle(future: asyncio.Future[Any], outcome: object) -> None:
+    """Hand an outcome to a future's event loop from another thread, if the loop still runs and somebody waits."""
 
-    def settle() -> None:
+    def end() -> None:
         if not future.done():
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
 
-    loop = future.get_loop()
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle)
+    with suppress(RuntimeError):  # the loop is closed: the process is ending, and nobody waits
+        future.get_loop().call_soon_threadsafe(end)

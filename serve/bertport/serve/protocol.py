@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bertport.serve.problems import Problem
 
-__all__ = ["TRANSPORT", "BoundedProtocol", "bounded"]
+__all__ = ["TRANSPORT", "WRITE_SECONDS", "BoundedProtocol", "bounded"]
 
 TRANSPORT = "bertport.transport"
 """In a request's scope, under `extensions`: the connection's transport, so that an answer can see how much of what was
@@ -71,13 +71,15 @@ class Guarded:
         linger: called when only the sending side was closed, because of that.
     """
 
-    __slots__ = ("_linger", "_transport", "_unread", "lingers")
+    __slots__ = ("_linger", "_transport", "_unread", "lingers", "written")
 
     def __init__(self, transport: asyncio.Transport, unread: Callable[[], bool], linger: Callable[[], None]) -> None:
         self._transport = transport
         self._unread = unread
         self._linger = linger
         self.lingers = False
+        self.written = 0
+        """Bytes that were handed over so far."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 — whatever the transport has
         return getattr(self._transport, name)
@@ -89,6 +91,7 @@ class Guarded:
     def write(self, data: bytes) -> None:
         """Write, while there is somebody to read."""
         if not self.is_closing():
+            self.written += len(data)
             self._transport.write(data)
 
     def pause_reading(self) -> None:
@@ -245,8 +248,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Give the client a time to read the answer, and to send what it has still to send."""
         last = self._last is not None and not self.pipeline
         super().on_response_complete()
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(WRITE_SECONDS, self._abort_if_unread)
         if self.transport.is_closing():
             return
         if last and self._last is not None:
@@ -404,11 +405,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None
-
-    def _abort_if_unread(self) -> None:
-        # A connection that is closing waits for its buffer, so closing it is not enough.
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
 
 
 class _TooManyHeaders(TooLarge):

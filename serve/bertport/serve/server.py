@@ -157,7 +157,9 @@ class Server(uvicorn.Server):
             await service.hosts.load()
         except Conflict:  # stopped before it was loaded
             return
-        except Exception as error:  # noqa: BLE001 — a server without bundles has nothing to do, whatever it is
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 — a server without bundles has nothing to do, whatever it is
             if not isinstance(error, BertportError):
                 _LOG.critical("loading failed", exc_info=error)
                 error = BertportError(f"the bundles cannot be loaded ({type(error).__name__}): the log says more")

@@ -58,7 +58,8 @@ def _ask(lane: Lane, task: str) -> None:
     mask = f"{model.tokens.mask_token}."
     [work] = model.bind(task).prepare([["a", "b"] if task == "next-sentence" else mask])
     if not isinstance(work, Work):
-        raise work
+        message = f"variant {lane.variant!r} cannot answer {task} ({work.message}): export again"
+        raise BundleError(message)
     _check(lane, task, lane.run_alone([work]))
 
 

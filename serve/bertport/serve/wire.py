@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import orjson
 from starlette.responses import Response
 
 from bertport.serve.problems import ClientGone, TooLarge
-from bertport.serve.protocol import TRANSPORT
+from bertport.serve.protocol import TRANSPORT, WRITE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -31,10 +30,8 @@ NUMBERS = 1 << 16
 """Numbers that are written at once: some milliseconds, in which nothing else in the process runs."""
 CHUNK = 256 << 10
 """Bytes handed to the transport at once: what it holds beyond its own mark while a client does not read."""
-WRITE_SECONDS = 60.0
-"""For a client to read an answer, and as many more as its bytes take at `SLOWEST`."""
 SLOWEST = 64 << 10
-"""Bytes a second that a client has to read."""
+"""Bytes a second that a client has to read, after `WRITE_SECONDS`."""
 
 
 def encode(value: object) -> Response:
@@ -169,14 +166,17 @@ class Chunked(Response):
             ClientGone: when the client reads too slowly; its connection is aborted then.
         """
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        began = asyncio.get_running_loop().time()
+        sent = waiting = 0
         try:
-            async with asyncio.timeout(WRITE_SECONDS + self._size / SLOWEST):
-                while self._chunks:
-                    chunk = memoryview(self._chunks.pop(0))
-                    for start in range(0, len(chunk), CHUNK):
-                        part = chunk[start : start + CHUNK]
-                        await send({"type": "http.response.body", "body": part, "more_body": True})
-                        self._hold.grow(-min(len(part), self._hold.size))
+            async with asyncio.timeout(WRITE_SECONDS) as limit:
+                for part in self._parts():
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                    # A part counts until the next is taken, which waits for the client to have read all but its end.
+                    self._hold.grow(-min(waiting, self._hold.size))
+                    waiting = len(part)
+                    sent += waiting
+                    limit.reschedule(began + WRITE_SECONDS + sent / SLOWEST)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             if transport := _transport(scope):
@@ -186,22 +186,37 @@ class Chunked(Response):
             message = "the client did not read the answer in time"
             raise ClientGone(message) from None
 
+    def _parts(self) -> Iterator[memoryview]:
+        while self._chunks:
+            chunk = memoryview(self._chunks.pop(0))
+            for start in range(0, len(chunk), CHUNK):
+                yield chunk[start : start + CHUNK]
+
 
 async def read_out(scope: Scope, hold: Hold) -> None:
-    """Return when the client has read what its connection still holds; its bytes count until then."""
+    """Return when the client has read all that was written until now; what it has not counts until then."""
     transport = _transport(scope)
     if transport is None or not hold.size:
         return
     await asyncio.sleep(0)  # the event loop writes at the end of its turn
-    for _ in range(int(WRITE_SECONDS / READ_OUT_SECONDS)):
-        left = 0
-        with suppress(RuntimeError):  # uvloop's of a connection that is closed
-            left = transport.get_write_buffer_size()
-        if not left:
+    end: int = transport.written
+    patience = WRITE_SECONDS + hold.size / SLOWEST
+    waited = 0.0
+    # Later answers on the same connection may be written meanwhile: what counts is how far the client has read.
+    while (left := end - (transport.written - _unread(transport))) > 0:
+        if waited > patience:
+            transport.abort()
             return
         hold.settle(min(left, hold.size))
         await asyncio.sleep(READ_OUT_SECONDS)
-    transport.abort()
+        waited += READ_OUT_SECONDS
+
+
+def _unread(transport: Any) -> int:  # noqa: ANN401 — as below
+    try:
+        return int(transport.get_write_buffer_size())
+    except RuntimeError:  # uvloop's of a connection that is closed
+        return 0
 
 
 READ_OUT_SECONDS = 0.05

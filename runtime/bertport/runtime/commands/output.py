@@ -19,7 +19,7 @@ from bertport.runtime.render import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ADVICE", "OutputError", "bounded", "finish", "guard", "report", "show", "show_json", "unwritten"]
+__all__ = ["ADVICE", "UnwrittenError", "bounded", "finish", "guard", "report", "show", "show_json", "unwritten"]
 
 LONGEST = 4000
 """Characters of a message: it may quote whatever was given."""
@@ -27,7 +27,7 @@ ADVICE = "free some room, or write elsewhere"
 NOT_OPEN = "cannot write the output (it is not open): give the command a standard output"
 
 
-class OutputError(BertportError):
+class UnwrittenError(BertportError):
     """An answer that could not be written."""
 
 
@@ -35,10 +35,10 @@ def show(text: str) -> None:
     """Print an answer on standard output, at once.
 
     Raises:
-        OutputError: when it cannot be written there.
+        UnwrittenError: when it cannot be written there.
     """
     if sys.stdout is None:
-        raise OutputError(NOT_OPEN)
+        raise UnwrittenError(NOT_OPEN)
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
@@ -60,7 +60,7 @@ def show_json(
     Numbers that are not finite are null, as JavaScript and the server write them: JSON has no word for them.
 
     Raises:
-        OutputError: when it cannot be written there.
+        UnwrittenError: when it cannot be written there.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, indent=indent, default=default, allow_nan=False)
@@ -154,7 +154,7 @@ def finish() -> None:
     """See that all that was printed has arrived: some file systems say only at the end that it has not.
 
     Raises:
-        OutputError: when it has not.
+        UnwrittenError: when it has not.
     """
     if sys.stdout is None:
         return
@@ -166,9 +166,9 @@ def finish() -> None:
         raise unwritten(error) from error
 
 
-def unwritten(error: OSError) -> OutputError:
+def unwritten(error: OSError) -> UnwrittenError:
     """Make the error for standard output that cannot be written; nothing is written there from now on."""
     sys.stdout = cast("TextIO", None)  # or Python would try again as it ends, and say so
     if error.errno == errno.EBADF:
-        return OutputError(NOT_OPEN)
-    return OutputError(f"cannot write the output ({error.strerror or type(error).__name__}): {ADVICE}")
+        return UnwrittenError(NOT_OPEN)
+    return UnwrittenError(f"cannot write the output ({error.strerror or type(error).__name__}): {ADVICE}")
