@@ -28,6 +28,8 @@ FORMAT_VERSION = 1
 """The manifest format that this version writes, and the newest that it reads."""
 MOST_QUOTED = 200
 """Characters of a name that an error repeats."""
+LONGEST_PATH = 512
+"""Characters of a file's path inside the bundle."""
 NSP_COLUMNS = 2
 """Of `seq_relationship_logits`."""
 
@@ -214,6 +216,12 @@ class Manifest:
 
 
 def _refuse_outside(path: str) -> None:
+    if len(path) > LONGEST_PATH:
+        message = (
+            f"manifest.json names {excerpt(path)}, of {len(path):,} characters where a path has {LONGEST_PATH} at most: "
+            "the bundle is damaged; export again"
+        )
+        raise BundleError(message)
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or "\0" in path:
         named = path[:MOST_QUOTED]
