@@ -218,7 +218,7 @@ class Manifest:
 def _refuse_outside(path: str) -> None:
     if len(path) > LONGEST_PATH:
         message = (
-            f"manifest.json names {excerpt(path)}, of {len(path):,} characters where a path has {LONGEST_PATH} at most: "
+            f"manifest.json names {excerpt(path)}, of {len(path):,} characters, and a path has {LONGEST_PATH} at most: "
             "the bundle is damaged; export again"
         )
         raise BundleError(message)
