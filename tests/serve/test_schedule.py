@@ -25,6 +25,10 @@ class Thing:
     def length(self):
         return None if self.alone else self.tokens
 
+    @property
+    def cost(self):
+        return self.tokens
+
 
 def waiting(requests, **settings):
     backlog = Backlog(lambda thing: thing.gone, **settings)

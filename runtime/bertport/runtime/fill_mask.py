@@ -13,6 +13,7 @@ from bertport.runtime.encoder import lone_surrogate
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.small_outputs import Best
+from bertport.runtime.steps import drained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
     from bertport.runtime.encoder import Encoded
     from bertport.runtime.manifest import Manifest
+    from bertport.runtime.steps import Steps
     from bertport.runtime.tokens import Tokens
 
-__all__ = ["Options", "finish", "needed", "read", "target_ids"]
+__all__ = ["Found", "Options", "finding", "finish", "needed", "read", "target_ids"]
 
+STEP = 64
+"""Targets that are looked up at once: some milliseconds."""
 GROUP = 64
 """Scores in a group when the best are searched for."""
 
@@ -35,7 +39,7 @@ class Options:
 
     top_k: int | None = 5
     """How many answers per mask; None is 5, as in transformers."""
-    targets: str | Sequence[str] | None = None
+    targets: str | Sequence[str] | Found | None = None
     """Only these words compete; their scores stay those of the full vocabulary."""
     truncation: bool = False
     """Cut a text that is too long instead of refusing it."""
@@ -82,22 +86,19 @@ def finish(
     def _row(
         chosen: list[tuple[int, float]], position: np.int64, ids: NDArray[np.int64], *, single: bool
     ) -> list[dict[str, Any]]:
-        filled = ids.tolist()
-        row: list[dict[str, Any]] = []
-        for token, score in chosen:
-            filled[position] = token
-            # transformers drops padding ids wherever they stand, an answer [PAD] included; and of a text with
-            # several masks it keeps the special tokens, because the other masks would vanish with them.
-            sequence = tokens.decode([i for i in filled if i != tokens.pad_id], skip_special_tokens=single)
-            row.append(
-                {
-                    "score": score,
-                    "token": token,
-                    "token_str": tokens.decode([token], skip_special_tokens=False),
-                    "sequence": sequence,
-                }
-            )
-        return row
+        # transformers drops padding ids wherever they stand, an answer [PAD] included; and of a text with several masks
+        # it keeps the special tokens, because the other masks would vanish with them.
+        before, after = ([i for i in part.tolist() if i != tokens.pad_id] for part in np.split(ids, [position]))
+        sequence = tokens.filling(before, after[1:], skip_special_tokens=single)
+        return [
+            {
+                "score": score,
+                "token": token,
+                "token_str": tokens.decode([token], skip_special_tokens=False),
+                "sequence": sequence(None if token == tokens.pad_id else token),
+            }
+            for token, score in chosen
+        ]
 
     return answers
 
@@ -139,8 +140,21 @@ def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     return order
 
 
-def target_ids(targets: str | Sequence[str], tokens: Tokens) -> NDArray[np.int64]:
-    """Look targets up: an exact vocabulary entry, else the first sub-word with a warning; duplicates are dropped.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Targets that were looked up already."""
+
+    ids: NDArray[np.int64]
+    """Their token ids, each once."""
+
+
+def target_ids(targets: str | Sequence[str] | Found, tokens: Tokens) -> NDArray[np.int64]:
+    """Return the ids of targets; see `finding`."""
+    return targets.ids if isinstance(targets, Found) else drained(finding(targets, tokens)).ids
+
+
+def finding(targets: str | Sequence[str], tokens: Tokens) -> Steps[Found]:
+    """Look targets up, in steps: an exact vocabulary entry, else the first sub-word with a warning; each once.
 
     Raises:
         UsageError: when none is left, or they are no words.
@@ -150,7 +164,9 @@ def target_ids(targets: str | Sequence[str], tokens: Tokens) -> NDArray[np.int64
         raise UsageError(message)
     words = [targets] if isinstance(targets, str) else list(targets)
     found: set[int] = set()
-    for word in words:
+    for number, word in enumerate(words, 1):
+        if number % STEP == 0:
+            yield
         if not isinstance(word, str):
             message = f"a target is a word, not {excerpt(word)}"
             raise UsageError(message)
@@ -161,11 +177,11 @@ def target_ids(targets: str | Sequence[str], tokens: Tokens) -> NDArray[np.int64
         if index is None:
             index = tokens.first_piece(word)
             fate = "it is left out" if index is None else f"its first piece {tokens.token(index)!r} stands for it"
-            # The caller of Model.fill_mask is seven frames up.
-            warnings.warn(f"the target {excerpt(word)} is not in the vocabulary: {fate}", UserWarning, stacklevel=7)
+            # The caller of Model.fill_mask is nine frames up.
+            warnings.warn(f"the target {excerpt(word)} is not in the vocabulary: {fate}", UserWarning, stacklevel=9)
         if index is not None:
             found.add(index)
     if not found:
         message = "At least one target must be provided when passed."
         raise UsageError(message)
-    return np.array(sorted(found), dtype=np.int64)
+    return Found(ids=np.array(sorted(found), dtype=np.int64))

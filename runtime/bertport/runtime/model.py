@@ -28,7 +28,7 @@ __all__ = ["Model"]
 
 PAIR = 2
 """Texts in a pair."""
-TOKENS_PER_POSITION = 4
+TOKENS_PER_POSITION = 8
 """Tokens in a batch for each position decoded at once, where nothing bounds memory: a text of nothing but masks would
 take a gigabyte (ten rows of a vocabulary for each), and no honest batch has a mask for each fourth token."""
 

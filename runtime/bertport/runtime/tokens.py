@@ -76,6 +76,29 @@ class Pieces:
         found = [piece for index in left if (piece := self._known.get(index) or self._piece(index)) is not None]
         return found[0][0] + "".join([rest for _, rest in found[1:]]) if found else ""
 
+    def around(
+        self, before: Sequence[int], after: Sequence[int], *, skip_special_tokens: bool
+    ) -> Callable[[int | None], str]:
+        """Return what decodes ids with another between them, or with none, without joining all of them again."""
+        skipped = self._special if skip_special_tokens else frozenset[int]()
+
+        def found(index: int | None) -> tuple[str, str] | None:
+            return None if index is None or index in skipped else self._known.get(index) or self._piece(index)
+
+        first = [piece for index in before if (piece := found(index)) is not None]
+        last = [piece for index in after if (piece := found(index)) is not None]
+        head = first[0][0] + "".join([rest for _, rest in first[1:]]) if first else None
+        tail = "".join([rest for _, rest in last])
+        alone = last[0][0] + "".join([rest for _, rest in last[1:]]) if last else ""
+
+        def text(index: int | None) -> str:
+            piece = found(index)
+            if head is not None:
+                return head + (piece[1] if piece else "") + tail
+            return piece[0] + tail if piece else alone
+
+        return text
+
     def _piece(self, index: int) -> tuple[str, str] | None:
         """Give what an id adds as the first token and as a later one; None for an id that is in no vocabulary."""
         if index not in self._known:
@@ -178,6 +201,20 @@ class Tokens:
             text = self._pieces.join(ids, skip_special_tokens=skip_special_tokens)
         else:
             text = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return self._cleaned(text)
+
+    def filling(
+        self, before: Sequence[int], after: Sequence[int], *, skip_special_tokens: bool
+    ) -> Callable[[int | None], str]:
+        """Return what `decode` gives for ids with another between them, or with none: in a hundredth of the time."""
+        if self._pieces is None:
+            return lambda index: self.decode(
+                [*before, *([] if index is None else [index]), *after], skip_special_tokens=skip_special_tokens
+            )
+        text = self._pieces.around(before, after, skip_special_tokens=skip_special_tokens)
+        return lambda index: self._cleaned(text(index))
+
+    def _cleaned(self, text: str) -> str:
         if self._clean_up:
             for found, replacement in CLEAN_UP.items():
                 text = text.replace(found, replacement)

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime import fill_mask
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
 from bertport.serve import tasks
-from bertport.serve.pieces import whole
 from bertport.serve.problems import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
 from bertport.serve.wire import JSON_NUMBER
 
@@ -109,10 +109,13 @@ async def ask(
         _check_targets(question.parameters, limits.max_candidates)
         size = _check_characters(chain.from_iterable(map(_strings, question.inputs)), limits.max_text_characters)
         given = chain.from_iterable(_strings(each, limits.max_candidates) for each in question.parameters.values())
-        if (weight := _check_characters(given, limits.max_text_characters)) <= INLINE_CHARACTERS:
+        weight = _check_characters(given, limits.max_text_characters)
+        if weight <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
             call = lane.model.bind(question.task, **question.parameters)
         else:
-            call = await service.pieces.run(whole(_bind, lane, question), weight)
+            targets = fill_mask.finding(question.parameters["targets"], lane.model.tokens)
+            found = await service.pieces.run(targets, weight)
+            call = lane.model.bind(question.task, **question.parameters | {"targets": found})
     except BertportError as error:
         raise problem_of(error) from error
     works = await _prepare(call, question.inputs, size, service.pieces)
@@ -120,10 +123,6 @@ async def ask(
     request.state.answer.grow(expected + arrays)
     answers = await run(request, lane, works)
     return question, answers, expected
-
-
-def _bind(lane: Lane, question: Question) -> Call:
-    return lane.model.bind(question.task, **question.parameters)
 
 
 async def _prepare(call: Call, inputs: Sequence[object], size: int, pieces: Pieces) -> list[Work]:
@@ -243,7 +242,8 @@ def _sizes(
                 "lower top_k, or send fewer masks at once"
             )
             raise Unprocessable(message)
-        return sum(top_k * len(work.positions) * (WORD_BYTES + TOKEN_BYTES * len(work.ids)) for work in works), 0
+        size = sum(top_k * len(work.positions) * (WORD_BYTES + TOKEN_BYTES * len(work.ids)) for work in works)
+        return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
     if call.output not in ("last_hidden_state", "pooler_output"):
         return PAIR_BYTES * len(works), 0
     pooled = parameters.get("pooling", "none") != "none"

@@ -40,6 +40,10 @@ SMOOTHING = 0.2
 """Weight of the latest batch in the mean speed: the last dozen batches decide."""
 FIRST_RATE = 2000.0
 """Tokens per second assumed before anything ran."""
+SMALL_SHARE = 4
+"""A request of at most this part of the texts that one may have finds this part of the queue kept for its like."""
+WORDS_PER_TOKEN = 4
+"""Words of an answer of fill-mask that take as long as a token: about, of a text of the greatest length."""
 PATIENCE = 0.8
 """Share of the time per request that may be spent in the queue: the rest is for the run and the answer."""
 
@@ -104,7 +108,9 @@ class Item:
     length: int | None
     """Tokens of its row; None for raw tensors, which run alone."""
     tokens: int
-    """Its cost."""
+    """Of its row, or of its tensors."""
+    cost: int
+    """What it costs, in tokens: what is decoded and answered counts as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +127,11 @@ class Batch:
     """From its begin to its answers."""
     waits: tuple[float, ...]
     """Seconds in the queue of the jobs that began with it."""
+
+
+def _cost(work: Work) -> int:
+    """Return what an input costs, in tokens: decoding a position takes about as long as encoding a token."""
+    return len(work.ids) + len(work.positions) * (1 + (work.best or 1) // WORDS_PER_TOKEN)
 
 
 class Lane:
@@ -197,17 +208,18 @@ class Lane:
             Unprocessable: for work without tokens, which no batch can be made of.
         """
         loop = asyncio.get_running_loop()
-        costs = [work.tokens if isinstance(work, RawWork) else len(work.ids) for work in works]
-        if not all(costs):
+        sizes = [work.tokens if isinstance(work, RawWork) else len(work.ids) for work in works]
+        costs = [size if isinstance(work, RawWork) else _cost(work) for work, size in zip(works, sizes, strict=True)]
+        if not all(sizes):
             message = "an input has no tokens: send a text that is not empty"
             raise Unprocessable(message)
         job = Job(
             future=loop.create_future(),
             answers=[None] * len(works),
             missing=len(works),
-            tokens=sum(costs),
+            tokens=sum(sizes),
             queued_items=len(works),
-            queued_tokens=sum(costs),
+            queued_tokens=sum(sizes),
             added=time.monotonic(),
         )
         items = [
@@ -215,10 +227,11 @@ class Lane:
                 job=job,
                 index=index,
                 work=work,
-                length=None if isinstance(work, RawWork) else cost,
-                tokens=cost,
+                length=None if isinstance(work, RawWork) else size,
+                tokens=size,
+                cost=cost,
             )
-            for index, (work, cost) in enumerate(zip(works, costs, strict=True))
+            for index, (work, size, cost) in enumerate(zip(works, sizes, costs, strict=True))
         ]
         with self._changed:
             if self.failure is not None:
@@ -226,15 +239,20 @@ class Lane:
             if self._closing:
                 message = "the server is stopping"
                 raise Loading(message, estimated_time=1)
-            wait = ahead + self.wait
-            if self.items + len(items) > self._limits.max_queue_items:
+            # Under fair queueing a small request does not wait for all of a large one.
+            own = sum(costs) * (self._backlog.requests + 1) / self.rate
+            wait = ahead + min(self.wait, own)
+            room = self._limits.max_queue_items
+            if len(items) > self._limits.max_items // SMALL_SHARE:
+                room -= room // SMALL_SHARE  # which is kept for small ones
+            if self.items and self.items + len(items) > room:
                 message = f"the queue of variant {self.variant!r} is full: try again later"
                 raise Overloaded(message, retry_after=wait)
             if wait > PATIENCE * self._limits.request_timeout:
                 message = f"the queue of variant {self.variant!r} is {wait:.0f} seconds long: try again later"
                 raise Overloaded(message, retry_after=wait)
             self.items += len(items)
-            self.tokens += job.tokens
+            self.tokens += job.queued_tokens
             self._backlog.add(items)
             self._changed.notify(len(items))
         return job

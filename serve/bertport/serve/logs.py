@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -31,7 +32,10 @@ class JsonLines(logging.Formatter):
             line["request_id"] = request
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # a name that is no Unicode text, as a path of the command line can be
+            return json.dumps(line, default=str)
 
 
 def set_up(level: str) -> None:

@@ -31,8 +31,6 @@ PLATFORM = "onnx_onnxv1"
 JSON_SIZE = "inference-header-content-length"
 TEXT, PAIR = "text", "text_pair"
 ANSWER, EMBEDDING, PROBABILITIES = "answer", "embedding", "probabilities"
-OF_TRITON = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout"})
-"""Parameters of Triton's own, which mean nothing here."""
 
 
 async def server(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
@@ -120,12 +118,17 @@ async def _raw(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict
 
 async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict[str, NDArray[Any]], int]:
     wanted = set(asked.outputs or ())
-    parameters = {key: each for key, each in asked.parameters.items() if key not in OF_TRITON}
+    parameters = dict(asked.parameters)
     name = parameters.pop("task", None) or _task(asked, wanted)
     if not isinstance(name, str):
         message = f"the parameter task is the name of a task, not {excerpt(name, 40)}"
         raise Unprocessable(message)
-    payload = tasks.Payload(inputs=_texts(asked.inputs), parameters=parameters, told=True, at_root=frozenset())
+    payload = tasks.Payload(
+        inputs=_texts(asked.inputs, request.state.service.settings.limits.max_items),
+        parameters=parameters,
+        told=True,
+        at_root=frozenset(),
+    )
 
     def accept(question: tasks.Question) -> None:
         makers = _makers(question)
@@ -142,14 +145,16 @@ async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dic
     return made, len(names) * expected
 
 
-def _texts(inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
-    """Give texts, or pairs of them as the tasks read them."""
+def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
+    """Return texts, or pairs of them as the tasks read them; no more than there may be."""
     if unknown := inputs.keys() - {TEXT, PAIR}:
         message = f"there is no input {min(unknown)!r:.60}: send input_ids, or {TEXT}, or {TEXT} and {PAIR}"
         raise BadRequest(message)
     if TEXT not in inputs or any(each.dtype != object for each in inputs.values()):
         message = f"{TEXT} is needed, and {TEXT} and {PAIR} are of the datatype BYTES"
         raise BadRequest(message)
+    if inputs[TEXT].size > most:
+        raise tasks.too_many(inputs[TEXT].size, most)
     first = inputs[TEXT].ravel().tolist()
     if PAIR not in inputs:
         return first

@@ -1,8 +1,9 @@
 """Long CPU work of many requests, done by one thread in pieces, so that none of it holds up the event loop or another.
 
 A request's work is a generator that yields between pieces of a few milliseconds. The piece that runs next is that of
-the request that is smallest by its bytes and by the time that it has had so far: a batch of sentences does not wait
-behind megabytes of text that came before it. One thread, because the cores belong to the model.
+the request that would be done first, by when it came, its bytes, and the time it has had: a batch of sentences does
+not wait behind megabytes of text that came before it, and megabytes do not wait for ever. One thread, because the
+cores belong to the model.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Pieces:
         with self._changed:
             if self.failure is not None or self._closing:
                 raise Failed(self.failure or "the server is stopping")
-            heapq.heappush(self._waiting, (size / BYTES_PER_SECOND, next(self._numbers), work, future))
+            due = time.monotonic() + size / BYTES_PER_SECOND
+            heapq.heappush(self._waiting, (due, next(self._numbers), work, future))
             self._changed.notify()
         try:
             return await future

@@ -36,6 +36,10 @@ CHUNKED_PART = 512
 """Least bytes of a chunked body to be parsed at once, so that one that is all line ends costs no call for each."""
 HEAD_SECONDS = 10.0
 """For a request's head to arrive."""
+MAX_AHEAD_BYTES = 32 << 20
+"""Sent ahead on all connections together; beyond it, those with more than `AHEAD_BYTES` are closed."""
+AHEAD_BYTES = 16 << 10
+"""What a connection may always send ahead."""
 WRITE_SECONDS = 60.0
 """For a client to read an answer, once all of it is written."""
 LINGER_SECONDS = 5.0
@@ -126,6 +130,13 @@ class Guarded:
             self._transport.pause_reading()
 
 
+class Ahead:
+    """Bytes that the connections of a server have sent ahead of their next request."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Bounds a connection: the bytes and the time of heads, framing and answers, and the requests read ahead.
 
@@ -138,6 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     max_connections = 4096
+    ahead = Ahead()
 
     transport: Guarded  # type: ignore[assignment]  # what uvicorn uses of one
 
@@ -152,6 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._offered = False
         self._problem: Problem | None = None
         self._last: bytes | None = None
+        self._ahead_counted = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
 
@@ -169,6 +182,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._cancel_head_timer()
         self._cancel_linger_timer()
         self._ahead = b""
+        self._count_ahead()
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -274,7 +288,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
 
     def _parse(self) -> None:
-        """Feed the parser up to the end of the next request, and keep the rest."""
+        """Feed the parser up to the end of the next request, and keep the rest, as far as all connections may."""
+        self._parse_next()
+        self._count_ahead()
+        if self._ahead_counted > AHEAD_BYTES and self.ahead.held > MAX_AHEAD_BYTES:
+            self.transport.abort()
+
+    def _count_ahead(self) -> None:
+        self.ahead.held += len(self._ahead) - self._ahead_counted
+        self._ahead_counted = len(self._ahead)
+
+    def _parse_next(self) -> None:
         data, self._ahead = self._ahead, b""
         at = 0
         while at < len(data) and self._last is None and self.parser is not None and not self.transport.is_closing():
@@ -434,4 +458,4 @@ def _answer(problem: Problem) -> bytes:
 
 def bounded(max_connections: int) -> type[BoundedProtocol]:
     """Return the protocol with a bound on the connections."""
-    return type("Protocol", (BoundedProtocol,), {"max_connections": max_connections})
+    return type("Protocol", (BoundedProtocol,), {"max_connections": max_connections, "ahead": Ahead()})

@@ -35,7 +35,7 @@ class Item(Protocol):
         """Tokens of its row; None for what runs alone."""
 
     @property
-    def tokens(self) -> int:
+    def cost(self) -> int:
         """What it costs."""
 
 
@@ -79,7 +79,7 @@ class Backlog(Generic[T]):
             number = next(self._numbers)
             bucket = ("alone", number) if item.length is None else item.length
             heapq.heappush(self._buckets.setdefault(bucket, []), (tag, number, item, request))
-            tag += item.tokens
+            tag += item.cost
 
     def take(self, budget: int) -> list[T]:
         """Give the next batch: its rows as wide as its longest, within the budget or a single item; else empty."""
@@ -94,8 +94,13 @@ class Backlog(Generic[T]):
         batch = [self._pop(first)]
         while len(batch) < rows and (left := [each for each in stretch if each in self._buckets]):
             batch.append(self._pop(self._first(left)))
-        self._virtual += sum(item.tokens for item in batch) / waiting
+        self._virtual += sum(item.cost for item in batch) / waiting
         return batch
+
+    @property
+    def requests(self) -> int:
+        """How many requests have items that wait."""
+        return self._requests
 
     def clear(self) -> list[T]:
         """Return every item that waits, and let none wait any more."""

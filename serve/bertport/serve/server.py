@@ -49,6 +49,8 @@ def serve(settings: Settings) -> None:
     Raises:
         BertportError: when a bundle cannot be served, or the address cannot be listened on.
     """
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it reloads: before that, it would end the process
     # A mistake in what was asked ends the command before anything listens.
     find_bundles(settings, {} if settings.keep_going else None)
     logs.set_up(settings.log_level)
@@ -145,11 +147,22 @@ class Server(uvicorn.Server):
         while self.server_state.connections and waited < LINGER_SECONDS:
             await asyncio.sleep(0.05)
             waited += 0.05
+        patience = service.settings.limits.request_timeout + LAST_SECONDS - 1
+        late = asyncio.get_running_loop().call_later(patience, self._leave_unread)
         await super().shutdown(sockets)
+        late.cancel()
         if self._loading is not None:
             await asyncio.gather(self._loading, return_exceptions=True)
         await service.close()
         _LOG.info("stopped")
+
+    def _leave_unread(self) -> None:
+        """Close the connections whose clients still do not read: no answer is waited for any more."""
+        left = [each for each in self.server_state.connections if each.transport is not None]
+        if left:
+            _LOG.warning("closing connections whose clients do not read", extra={"fields": {"connections": len(left)}})
+        for each in left:
+            each.transport.abort()
 
     async def _load(self) -> None:
         service = self._service

@@ -14,7 +14,7 @@ from bertport.serve.problems import BadRequest, TooLarge, Unprocessable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["WIRE_TASKS", "Payload", "Question", "WireTask", "choose", "question", "read_payload"]
+__all__ = ["WIRE_TASKS", "Payload", "Question", "WireTask", "choose", "question", "read_payload", "too_many"]
 
 IGNORED = frozenset({"options", "model"})
 """Fields at the root that clients send and that mean nothing here."""
@@ -80,7 +80,7 @@ def read_payload(value: object, max_items: int) -> Payload:
     payload = _payload(value)
     match payload.inputs:
         case list(several) | {"sentences": list(several)} if len(several) > max_items:
-            raise _too_many(len(several), max_items)
+            raise too_many(len(several), max_items)
     return payload
 
 
@@ -350,12 +350,13 @@ def question(name: str, payload: Payload, max_items: int) -> Question:
         kind = "task"
         raise UnknownNameError(kind, name, WIRE_TASKS)
     if isinstance(payload.inputs, list) and len(payload.inputs) > max_items:
-        raise _too_many(len(payload.inputs), max_items)
+        raise too_many(len(payload.inputs), max_items)
     asked = WIRE_TASKS[name].ask(payload)
     if len(asked.inputs) > max_items:
-        raise _too_many(len(asked.inputs), max_items)
+        raise too_many(len(asked.inputs), max_items)
     return asked
 
 
-def _too_many(count: int, most: int) -> TooLarge:
+def too_many(count: int, most: int) -> TooLarge:
+    """Return the refusal of a request with more texts than one may have."""
     return TooLarge(f"the request has {count} texts and may have {most}: send them in several requests")

@@ -38,6 +38,20 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 BYTES = "BYTES"
 MAX_TENSORS = 16
 """Inputs or outputs of a request."""
+MAX_PARTS = 4096
+"""Of a parameter that is a list."""
+IGNORED = frozenset(
+    {
+        "binary_data_output",
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "priority",
+        "timeout",
+        "triton_final_response",
+    }
+)
+"""Parameters that are read here, and those of Triton's own, which mean nothing here."""
 MAX_RANK = 4
 """Dimensions of a tensor."""
 MAX_SIZE = 2**31 - 1
@@ -114,7 +128,7 @@ def read_request(body: bytes, header: str | None) -> Asked:
     }
     return Asked(
         id=given if isinstance(given, str) else None,
-        parameters={key: each for key, each in parameters.items() if key != "binary_data_output"},
+        parameters={key: _bounded(key, each) for key, each in parameters.items() if key not in IGNORED},
         inputs=inputs,
         outputs=outputs or None,
         binary=binary,
@@ -176,6 +190,15 @@ def _parameters(value: Mapping[str, Any]) -> Mapping[str, Any]:
         message = '"parameters" is an object'
         raise BadRequest(message)
     return found
+
+
+def _bounded(name: str, value: object) -> object:
+    """Return a parameter that is a scalar, or a short list of them: it is held while a request waits."""
+    parts = value if isinstance(value, list) else [value]
+    if len(parts) > MAX_PARTS or any(isinstance(each, list | dict) for each in parts):
+        message = f"the parameter {excerpt(name)} is neither a number, a word nor a list of at most {MAX_PARTS} of them"
+        raise BadRequest(message)
+    return value
 
 
 def _shape(value: Mapping[str, Any], name: str) -> tuple[int, ...]:
