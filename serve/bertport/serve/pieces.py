@@ -1,8 +1,9 @@
 """Long CPU work of many requests, done by one thread in pieces, so that none of it holds up the event loop or another.
 
-A request's work is a generator that yields between pieces of a few milliseconds. The piece that runs next is that of
-the request that would be done first, by when it came, its bytes, and the time it has had: a batch of sentences does
-not wait behind megabytes of text that came before it, and megabytes do not wait for ever. One thread, because the
+A request's work is a generator that yields between pieces of a few milliseconds. Which piece runs next is fair
+queueing, as in `bertport.serve.schedule`: each request waits with a tag, the virtual time at which it came, its size, and
+the time that it has had; virtual time goes on by what is run, divided by the requests that wait. So a batch of sentences
+does not wait behind megabytes of text that came before it, and megabytes do not wait for ever. One thread, because the
 cores belong to the model.
 """
 
@@ -52,6 +53,7 @@ class Pieces:
         self._changed = threading.Condition()
         self._waiting: list[tuple[float, int, Generator[None, None, Any], asyncio.Future[Any]]] = []
         self._running: list[asyncio.Future[Any]] = []
+        self._virtual = 0.0
         self._numbers = itertools.count()
         self._closing = False
         self._thread = threading.Thread(target=self._owned, name="pieces", daemon=True)
@@ -71,8 +73,8 @@ class Pieces:
         with self._changed:
             if self.failure is not None or self._closing:
                 raise Failed(self.failure or "the server is stopping")
-            due = time.monotonic() + size / BYTES_PER_SECOND
-            heapq.heappush(self._waiting, (due, next(self._numbers), work, future))
+            tag = self._virtual + size / BYTES_PER_SECOND
+            heapq.heappush(self._waiting, (tag, next(self._numbers), work, future))
             self._changed.notify()
         try:
             return await future
@@ -110,15 +112,17 @@ class Pieces:
                     if self._closing:
                         return
                     self._changed.wait()
-                served, _, work, future = heapq.heappop(self._waiting)
+                tag, _, work, future = heapq.heappop(self._waiting)
+                among = len(self._waiting) + 1
             self._running = [future]
             began = time.perf_counter()
             done = self._step(work, future)
-            served += time.perf_counter() - began
+            took = time.perf_counter() - began
             self._running = []
             with self._changed:
+                self._virtual += took / among
                 if not done and not future.cancelled():
-                    heapq.heappush(self._waiting, (served, next(self._numbers), work, future))
+                    heapq.heappush(self._waiting, (tag + took, next(self._numbers), work, future))
             del work, future  # or they would be held until the next comes
 
     @staticmethod
