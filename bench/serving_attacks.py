@@ -148,8 +148,8 @@ def attacks() -> dict[str, Attack]:
         ),
         "numbers": Attack(
             case="S4",
-            summary="a tensor of 600,000 numbers as JSON, of which 512 are its shape",
-            request=_infer(512, [7] * 600_000, "pooler_output"),
+            summary="a tensor of 390,000 numbers as JSON, of which 512 are its shape",
+            request=_infer(512, [7] * 390_000, "pooler_output"),
         ),
         "silent": Attack(
             case="S5",

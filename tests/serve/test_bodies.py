@@ -129,7 +129,7 @@ def test_a_number_that_its_datatype_cannot_hold_is_refused_without_a_warning(dat
 
 
 def test_data_far_longer_than_its_shape_is_not_walked():
-    data = [1] * 1_000_000
+    data = [1] * 300_000
 
     class Counted(list):
         walked = 0
@@ -217,3 +217,10 @@ def test_lists_without_end_do_not_hold_the_server(server, pack):
         status, text = server.request("POST", "/", body, **({"content_encoding": "gzip"} if pack is not bytes else {}))
         assert (status, json.loads(text)["error_type"]) == (413, "too_large")
     assert time.monotonic() - began < 20
+
+
+def test_more_values_than_any_tensor_has_are_refused_before_they_are_parsed():
+    with pytest.raises(TooLarge, match="more than 400,000 values"):
+        parse_json(b"[" + b"0," * 500_000 + b"0]")
+    text = "a, " * 500_000
+    assert parse_json(json.dumps([text]).encode()) == [text]

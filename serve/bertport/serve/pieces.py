@@ -1,10 +1,10 @@
 """Long CPU work of many requests, done by one thread in pieces, so that none of it holds up the event loop or another.
 
 A request's work is a generator that yields between pieces of a few milliseconds. Which piece runs next is fair
-queueing, as in `bertport.serve.schedule`: each request waits with a tag, the virtual time at which it came, its size, and
-the time that it has had; virtual time goes on by what is run, divided by the requests that wait. So a batch of sentences
-does not wait behind megabytes of text that came before it, and megabytes do not wait for ever. One thread, because the
-cores belong to the model.
+queueing, as in `bertport.serve.schedule`: each request waits with a tag, the virtual time at which it came, its size,
+and the time that it has had; virtual time goes on by what is run, divided by the requests that wait. So a batch of
+sentences does not wait behind megabytes of text that came before it, and megabytes do not wait for ever. One thread,
+because the cores belong to the model.
 """
 
 from __future__ import annotations
