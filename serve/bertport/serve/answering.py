@@ -36,6 +36,8 @@ TEXT_WEIGHT = 64
 """What a text costs beside its characters, in characters; a target that is in no vocabulary as much."""
 WORD_BYTES = 160
 """Of a word in an answer of fill-mask, beside the text that it stands in."""
+WORD_TOKENS = 64
+"""Tokens that the texts of an answer's words may have on average, where there are as many words as there may be."""
 TOKEN_BYTES = 8
 """Of a token in that text: about."""
 PAIR = 2
@@ -242,7 +244,14 @@ def _sizes(
                 "lower top_k, or send fewer masks at once"
             )
             raise Unprocessable(message)
-        size = sum(top_k * len(work.positions) * (WORD_BYTES + TOKEN_BYTES * len(work.ids)) for work in works)
+        tokens = sum(top_k * len(work.positions) * len(work.ids) for work in works)
+        if tokens > WORD_TOKENS * limits.max_candidates:
+            message = (
+                f"the answer would have {words} words, each in its whole text, {tokens:,} tokens in all, and may have "
+                f"{WORD_TOKENS * limits.max_candidates:,}: lower top_k, shorten the text, or send fewer masks at once"
+            )
+            raise Unprocessable(message)
+        size = WORD_BYTES * words + TOKEN_BYTES * tokens
         return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
     if call.output not in ("last_hidden_state", "pooler_output"):
         return PAIR_BYTES * len(works), 0
