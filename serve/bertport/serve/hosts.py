@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,16 +295,15 @@ class Hosts:
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
         """Load the variants asked for, the default one first."""
         settings, manifest = self.settings, bundle.manifest
-        opened = partial(self._opened, bundle)
         asked = [each for each in settings.variants if each != ALL]
         self._say(f"loading {name}")
         if asked and ALL not in settings.variants:
             if manifest.default_variant in asked:
                 asked.sort(key=lambda each: each != manifest.default_variant)
             for variant in asked:
-                yield opened(variant=variant)
+                yield self._opened(bundle, variant)
             return
-        first = opened()
+        first = self._opened(bundle)
         yield first
         if settings.memory is not None and ALL not in settings.variants:
             left = [name for name, entry in manifest.variants.items() if entry.kind == "serving"]
@@ -316,7 +314,7 @@ class Hosts:
                 continue
             self._say(f"loading {name}, {variant}")
             try:
-                yield opened(variant=variant)
+                yield self._opened(bundle, variant)
             except ProviderError as error:
                 _LOG.warning("variant %s of %s is not served: %s", variant, name, error.message)
 
