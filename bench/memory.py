@@ -236,7 +236,10 @@ def main() -> None:
             print(error.message, file=sys.stderr)
             sys.exit(error.exit_code)
     else:
+        from serving import commit  # not above: the processes that are measured would hold what it imports
+
         result = measure(Path(bundle).resolve(), variants, given.memory or list(MEMORY), given.seconds)
+        result |= {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
         DATA.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(tables(result))
 
