@@ -64,6 +64,20 @@ def test_tasks_mixed_in_a_batch_get_their_shares(small, model):
     assert_same_fillings(model.fill_mask("[MASK] a", top_k=3), ours[3])
 
 
+def test_a_graph_that_chooses_words_is_never_run_without_a_position(small, monkeypatch):
+    asked = []
+    run = type(small.graph).run
+
+    def note(graph, feeds, outputs):
+        asked.append(len(feeds["masked_positions"]))
+        return run(graph, feeds, outputs)
+
+    monkeypatch.setattr(type(small.graph), "run", note)
+    small.features("a")
+    small.next_sentence("a", "b")
+    assert asked == [1, 1]
+
+
 def test_a_provider_that_takes_no_empty_tensor_is_given_a_position(small):
     row = dataclasses.replace(small.graph.provider, least_positions=1)
     graph = dataclasses.replace(small.graph, provider=row)

@@ -118,6 +118,15 @@ class Graph:
     full: int | None = None
     """Bytes held by the process from which on memory is given back before a run; None where none need be."""
 
+    @property
+    def least_positions(self) -> int:
+        """Return the fewest positions that a run must decode.
+
+        One where the graph chooses words: TopK over no rows divides by zero, which ends the process, in ONNX Runtime up
+        to 1.29.
+        """
+        return max(self.provider.least_positions, int("top_k" in self.optional))
+
     def run_in_slices(
         self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
     ) -> dict[str, Any]:

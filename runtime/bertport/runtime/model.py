@@ -263,7 +263,7 @@ class Model:
         if best is not None:
             names = (names - {"logits"}) | {LOG_PROBABILITIES, IDS}
             feeds[TOP_K] = np.array([best], dtype=np.int64)
-        least = self.graph.provider.least_positions
+        least = self.graph.least_positions
         if len(positions) < least:  # the first position of all is decoded for nobody
             feeds["masked_positions"] = np.zeros(least, dtype=np.int64)
         values = self.graph.run_in_slices(feeds, sorted(names), most=self.positions)
