@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ ENVIRONMENTS = {
     "demo": (".venv-demo", "--editable=.[cpu]", False),
     "dev": (".venv", "--editable=.[dev]", True),
     "audit": (".venv-audit", "pip-audit>=2.9,<3", False),
+    "lowest": (".venv-lowest", "--editable=.[cpu,compare,export,quantize,serve]", True),
 }
 
 
@@ -116,10 +118,35 @@ def audit() -> None:
     call(executable(tool, "python"), "dev_audit.py", executable(tool, "pip-audit"), packages)
 
 
+def lowest(*arguments: str) -> None:
+    """Run the runtime's tests and an export on the lowest version of each package that pyproject.toml allows."""
+    python = executable(environment("lowest"), "python")
+    pip(python, *TEST_TOOLS)
+    chosen = arguments or ("tests/runtime", "tests/export/test_cli.py", "-m", "not slow and not gpu")
+    call(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen)
+
+
+TEST_TOOLS = ("hypothesis>=6.120", "jsonschema>=4.23", "pytest>=8.4", "pytest-timeout>=2.3")
+
+
+def floors() -> str:
+    """Return pip's constraints that allow the lowest version of each dependency alone."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = ("cpu", "compare", "export", "quantize", "serve")
+    wanted = [*project["dependencies"], *(each for name in extras for each in project["optional-dependencies"][name])]
+    lines = set()
+    for requirement in wanted:
+        lines.add(re.sub(r"^([\w.-]+)(?:\[.*\])?\s*(?:>=|==|~=)\s*([\w.]+).*$", r"\1==\2", requirement))
+    return "\n".join(sorted(lines)) + "\n"
+
+
 def everything() -> None:
     """Do all that must pass before a change lands."""
     check()
     slow()
+    lowest()
     test()
 
 
@@ -183,7 +210,12 @@ def environment(name: str) -> Path:
     python = executable(venv, "python")
     if with_torch:
         install_torch(python)
-    pip(python, package)
+    if name == "lowest":
+        constraints = venv / "lowest.txt"
+        constraints.write_text(floors(), encoding="utf-8")
+        pip(python, package, "--constraint", str(constraints))
+    else:
+        pip(python, package)
     stamp.write_text(wanted)
     say(f"{directory} is ready ({time.monotonic() - began:.0f} s)")
     return venv
@@ -264,7 +296,8 @@ COMMANDS = {
     "docs": (docs, "write what the examples print into README.md and docs/", False),
     "check": (check, "ruff, its formatter and mypy --strict", False),
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
-    "all": (everything, "check, slow and test: what .ci/run does after demo", False),
+    "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),
+    "all": (everything, "check, slow, lowest and test: what .ci/run does after demo", False),
     "bench": (bench, "measure speed against peers, and the cold start; rewrites both pages", True),
     "bench-quick": (bench_quick, "measure the default model's speed in less than five minutes", True),
     "bench-serving": (bench_serving, "measure the server under load; rewrites a section of docs/serving.md", True),
