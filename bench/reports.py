@@ -26,8 +26,9 @@ from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.quantize.ranges import Calibration
 from bertport.quantize.recipes import RECIPES
-from bertport.runtime.bundle import Bundle, write_manifest
+from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
+from bertport.runtime.writer import write_manifest
 from performance_models import FEW, few_texts
 
 if TYPE_CHECKING:

@@ -152,8 +152,8 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
     import onnx
     from onnx import numpy_helper
 
-    from bertport.quantize.commit import add_variant
     from bertport.runtime.bundle import Bundle
+    from bertport.runtime.writer import add_variant
 
     path = tmp_path_factory.mktemp("compared") / "bundle"
     shutil.copytree(tiny_bundle, path)

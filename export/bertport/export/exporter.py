@@ -19,9 +19,10 @@ from bertport.export.progress import Event, Stages
 from bertport.export.source import Located, locate
 from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.tracing import OPSETS, check_opset
-from bertport.runtime.bundle import Bundle, describe_files, file_sha256, new_bundle, refuse_existing, write_manifest
+from bertport.runtime.bundle import Bundle, file_sha256
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.manifest import Manifest, NextSentence, Source, Validation, Variant
+from bertport.runtime.writer import describe_files, new_bundle, refuse_existing, write_manifest
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from bertport.quantize.budget import DEFAULT_BUDGET, Budget
 from bertport.quantize.calibrating import Calibrator
 from bertport.quantize.card import refresh_card
-from bertport.quantize.commit import add_variant, free_name, workspace
 from bertport.quantize.evaluation import (
     PAIRS,
     POSITIONS,
@@ -36,6 +35,7 @@ from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.manifest import Variant
 from bertport.runtime.providers import PROVIDERS, onnxruntime
+from bertport.runtime.writer import add_variant, free_name, workspace
 
 if TYPE_CHECKING:
     import os

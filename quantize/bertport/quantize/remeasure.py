@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 from bertport.quantize.card import refresh_card
-from bertport.quantize.commit import add_files, replace_figures
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
 from bertport.quantize.mixed import STABILITY, rank_layers
 from bertport.quantize.quantizer import (
@@ -27,6 +26,7 @@ from bertport.quantize.sensitivity import Layers
 from bertport.quantize.target import target
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.writer import add_files, replace_figures
 
 if TYPE_CHECKING:
     import os

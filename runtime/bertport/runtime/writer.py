@@ -1,24 +1,132 @@
-"""Adding files to a bundle: everything is made in a temporary sibling, and the manifest is written last."""
+"""Writing bundles: new ones in a temporary sibling that is renamed, changes by a manifest that is written last."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
+import json
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from bertport.runtime.bundle import Bundle, file_sha256, no_room, write_manifest
+from bertport.runtime.bundle import MANIFEST, UNHASHED, Bundle, file_sha256
+from bertport.runtime.errors import PathError
 from bertport.runtime.manifest import FileEntry, Manifest, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["add_files", "add_variant", "free_name", "replace_figures", "workspace"]
+__all__ = [
+    "add_files",
+    "add_variant",
+    "describe_files",
+    "free_name",
+    "new_bundle",
+    "no_room",
+    "refuse_existing",
+    "replace_figures",
+    "workspace",
+    "write_manifest",
+]
 
 ADVICE = "work on a copy of the bundle that you may change"
 """What to do where a bundle cannot be written for another reason than a full disk."""
+
+
+def describe_files(directory: Path) -> dict[str, FileEntry]:
+    """Measure and hash every file below a directory but manifest.json and README.md, by relative path."""
+    paths = sorted(each for each in directory.rglob("*") if each.is_file())
+    names = {path.relative_to(directory).as_posix(): path for path in paths}
+    return {
+        name: FileEntry(size=path.stat().st_size, sha256=file_sha256(path))
+        for name, path in names.items()
+        if name not in UNHASHED
+    }
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` beside the old one and rename it into place: the commit of any change to a bundle."""
+    text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False) + "\n"
+    unfinished = directory / f".{MANIFEST}.tmp"
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(directory / MANIFEST)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise no_room(error, directory) from error
+
+
+@contextmanager
+def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give an empty temporary sibling of `target` to fill, and rename it to `target` when the block ends.
+
+    An existing target is moved aside, the new one in, and the old one removed, so that an interruption leaves
+    one complete copy. When the block raises, the sibling is removed and the target is as it was.
+
+    Raises:
+        PathError: when the target exists and `overwrite` is false, or cannot be written.
+    """
+    refuse_existing(target, overwrite=overwrite)
+    made = [each for each in target.parents if not each.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        building.chmod(0o755)  # mkdtemp makes it private; a bundle is meant to be read
+    except OSError as error:
+        raise no_room(error, target) from error
+    try:
+        yield building
+        _replace_directory(building, target)
+    except OSError as error:
+        if isinstance(error, PathError):
+            raise
+        raise no_room(error, target) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        for each in made:  # innermost first; with the bundle in them they are not empty, and stay
+            with suppress(OSError):
+                each.rmdir()
+
+
+def refuse_existing(target: Path, *, overwrite: bool) -> None:
+    """Raise PathError where `target` exists and may not be replaced; only a bundle or an empty directory may."""
+    if not (target.exists() or target.is_symlink()):
+        return
+    if not target.is_dir() or target.is_symlink():
+        message = f"{target} exists and is not a directory: choose another output"
+        raise PathError(message)
+    if any(target.iterdir()):
+        if not (target / MANIFEST).exists():
+            message = f"{target} exists and is not a bundle, so it will not be replaced: choose another output"
+            raise PathError(message)
+        if not overwrite:
+            message = f"{target} exists: pass --overwrite to replace it, or choose another output"
+            raise PathError(message)
+
+
+def no_room(error: OSError, target: Path, *, otherwise: str = "choose another output") -> PathError:
+    """Turn a failure to write into a sentence that says what to do; `otherwise` where the disk is not full."""
+    advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else otherwise
+    return PathError(f"cannot write {target} ({error.strerror or error}): {advice}; nothing was changed")
+
+
+def _replace_directory(new: Path, target: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    old = aside / target.name
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
