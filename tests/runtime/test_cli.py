@@ -19,6 +19,7 @@ from bertport.runtime import cli
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.commands.predict import predict
 from bertport.runtime.commands.progress import describe
+from bertport.runtime.poolings import CLS_CHANGED
 from bertport.runtime.tasks import TASKS
 
 
@@ -79,6 +80,17 @@ def test_features(run, model):
     done = run("features", "a", "b c", "-m", "BUNDLE", "--pooling", "mean", "--normalize", "--json")
     assert json.loads(done.stdout) == model.features(["a", "b c"], pooling="mean", normalize=True).tolist()
     assert "3 x 32 float32" in run("features", "a", "-m", "BUNDLE").stdout
+
+
+@pytest.mark.parametrize("command", [["features", "a", "--pooling"], ["predict", "features", "-p"]])
+def test_a_pooling_whose_meaning_changed_is_said_in_one_line(run, command):
+    said = {}
+    for pooling in ("cls", "pooler"):
+        value = pooling if "--pooling" in command else f"pooling={pooling}"
+        done = run(*command, value, "-m", "BUNDLE", stdin='"a"\n"b"')
+        assert done.exit_code == 0
+        said[pooling] = done.stderr.splitlines()
+    assert said == {"cls": [f"bertport: note: {CLS_CHANGED}"], "pooler": []}
 
 
 def test_predict_answers_every_line_and_reports_the_bad_ones(run, model):

@@ -35,10 +35,40 @@ def test_per_token(model, reference):
         np.testing.assert_allclose(ours, theirs, atol=ATOL, rtol=0)
 
 
-def test_cls_is_the_pooler(model, reference):
-    answers = model.features(TEXTS, pooling="cls")
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_pooler_is_the_pooler(model, reference, normalize):
+    answers = model.features(TEXTS, pooling="pooler", normalize=normalize)
     assert answers.shape == (len(TEXTS), 32)
-    np.testing.assert_allclose(answers, reference[1], atol=ATOL, rtol=0)
+    np.testing.assert_allclose(answers, unit(reference[1]) if normalize else reference[1], atol=ATOL, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:pooling 'cls'")
+@pytest.mark.parametrize("normalize", [False, True])
+def test_cls_is_the_state_of_the_first_token(model, reference, normalize):
+    expected = np.stack([rows[0] for rows in reference[0]])
+    assert np.abs(expected - reference[1]).max() > 0.1
+    answers = model.features(TEXTS, pooling="cls", normalize=normalize)
+    assert answers.shape == (len(TEXTS), 32)
+    np.testing.assert_allclose(answers, unit(expected) if normalize else expected, atol=ATOL, rtol=0)
+    assert model.features(TEXTS[0], pooling="cls").base is None  # not a view that keeps the states of every token
+
+
+def test_cls_says_where_it_is_asked_for_that_it_has_changed(model):
+    asked = (
+        lambda: model.features("a", pooling="cls"),
+        lambda: model.predict("features", ["a"], pooling="cls"),
+        lambda: model.bind("features", pooling="cls"),
+    )
+    for ask in asked:
+        with pytest.warns(FutureWarning, match="for which write pooling 'pooler' now") as caught:
+            ask()
+        assert [each.filename for each in caught] == [__file__]
+    assert model.resolve("features", pooling="cls").note
+    assert model.resolve("features", pooling="pooler").note is None
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -57,7 +87,7 @@ def test_one_text_gives_one_array(model):
     assert [each.shape for each in model.features(["hello world"])] == [(4, 32)]
     assert model.features(["hello world"], pooling="mean").shape == (1, 32)
     assert model.features([]) == []
-    assert model.features([], pooling="cls").shape == (0, 32)
+    assert model.features([], pooling="pooler").shape == (0, 32)
 
 
 def test_too_long(model):
@@ -67,11 +97,11 @@ def test_too_long(model):
 
 
 def test_unknown_pooling_and_useless_normalize_are_refused(model):
-    with pytest.raises(UnknownNameError, match=r"unknown pooling 'max' \(available: none, cls, mean\)"):
+    with pytest.raises(UnknownNameError, match=r"unknown pooling 'max' \(available: none, cls, mean, pooler\)"):
         model.features("a", pooling="max")
     with pytest.raises(UnknownNameError, match="unknown pooling"):
         model.predict("features", ["a"], pooling=["mean"])
-    with pytest.raises(UsageError, match="choose pooling 'cls' or 'mean'"):
+    with pytest.raises(UsageError, match="choose pooling 'cls', 'mean' or 'pooler'"):
         model.features("a", normalize=True)
     with pytest.raises(UsageError, match="normalize is True or False"):
         model.features("a", pooling="mean", normalize="yes")

@@ -53,7 +53,7 @@ CASES = {
     "one word": ("cls.predictions.bias", "fill-mask", {}, "a [MASK] [MASK]"),
     "targets": ("cls.predictions.bias", "fill-mask", {"targets": ["king", "queen"]}, "a [MASK]"),
     "next sentence": ("cls.seq_relationship.bias", "next-sentence", {}, ("a", "b")),
-    "pooler": ("bert.pooler.dense.bias", "features", {"pooling": "cls"}, "a"),
+    "pooler": ("bert.pooler.dense.bias", "features", {"pooling": "pooler"}, "a"),
     "mean": ("bert.embeddings.LayerNorm.bias", "features", {"pooling": "mean", "normalize": True}, "a"),
     "tokens": ("bert.embeddings.LayerNorm.bias", "features", {}, "a"),
 }

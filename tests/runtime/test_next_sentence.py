@@ -107,5 +107,7 @@ def test_a_bundle_without_the_head_refuses(edited):
     with pytest.raises(MissingHeadError, match=r"next-sentence needs the head 'nsp'.*heads: mlm"):
         beheaded.next_sentence("a", "b")
     with pytest.raises(MissingHeadError, match="needs the head 'pooler'"):
-        beheaded.features("a", pooling="cls")
+        beheaded.features("a", pooling="pooler")
+    with pytest.warns(FutureWarning, match="state of the first token"):
+        assert beheaded.features("a", pooling="cls").tolist() == beheaded.features("a")[0].tolist()
     assert beheaded.describe()["tasks"] == ["fill-mask", "features"]

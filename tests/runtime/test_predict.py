@@ -195,11 +195,11 @@ def test_work_of_different_tasks_runs_in_one_batch(model):
     [fill] = model.bind("fill-mask").prepare(["a b [MASK] [MASK]"])
     [pair] = model.bind("next-sentence").prepare([["a b", "c"]])
     [vectors] = model.bind("features").prepare(["a b c d"])
-    [pooled] = model.bind("features", pooling="cls").prepare(["a b c d"])
+    [pooled] = model.bind("features", pooling="pooler").prepare(["a b c d"])
     assert len(fill.ids) == len(pair.ids) == len(vectors.ids) == len(pooled.ids)
     mixed = model.run([vectors, fill, pair, pooled, fill])
     np.testing.assert_allclose(mixed[0], model.features("a b c d"), atol=1e-5)
-    np.testing.assert_allclose(mixed[3], model.features("a b c d", pooling="cls"), atol=1e-5)
+    np.testing.assert_allclose(mixed[3], model.features("a b c d", pooling="pooler"), atol=1e-5)
     assert mixed[2]["probabilities"] == pytest.approx(model.next_sentence("a b", "c")["probabilities"], abs=1e-6)
     for answer in (mixed[1], mixed[4]):
         for ours, theirs in zip(answer, model.fill_mask("a b [MASK] [MASK]"), strict=True):

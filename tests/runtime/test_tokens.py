@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bertport.runtime import load
 from bertport.runtime.errors import BundleError, InputTextError
+from bertport.runtime.poolings import POOLINGS
 from bertport.runtime.tokens import TOKENIZER, TOKENIZER_FILES, Tokens
 
 TEXTS = st.one_of(
@@ -182,8 +183,8 @@ POST = {
 def test_whatever_the_tokenizer_adds_there_is_an_answer_or_a_sentence(posts, name, inputs, truncation):
     model = posts[name]
     assert len(model.features(model.tokens.sample)) > 0
-    for pooling in ("none", "mean", "cls"):
-        for each in model.outcomes(model.bind("features", pooling=pooling, truncation=truncation), inputs):
+    for pooling in POOLINGS:
+        for each in model.outcomes(model.resolve("features", pooling=pooling, truncation=truncation), inputs):
             assert isinstance(each, InputTextError) or np.isfinite(each).all()
 
 

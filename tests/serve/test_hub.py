@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import urllib.request
 
 import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
+
+from bertport.runtime.poolings import CLS_CHANGED
 
 ATOL = 1e-5
 """Batches differ in their last bits."""
@@ -57,6 +60,18 @@ def test_feature_extraction(client, model):
     np.testing.assert_allclose(vector, model.features(long, pooling="mean", truncation=True), atol=ATOL)
     tokens = InferenceClient(model=f"{client.model}/tasks/features").feature_extraction("[MASK] tea")
     np.testing.assert_allclose(tokens, model.features("[MASK] tea"), atol=ATOL)
+
+
+def test_cls_is_answered_and_its_change_is_told_in_a_header_and_once_in_the_log(server, model):
+    text = "He drank a cup of tea."
+    for address in ("feature-extraction", "features", "features"):
+        for pooling, wanted in (("cls", model.features(text)[0]), ("pooler", model.features(text, pooling="pooler"))):
+            body = json.dumps({"inputs": text, "parameters": {"pooling": pooling}}).encode()
+            with urllib.request.urlopen(f"{server.url}/tasks/{address}", data=body) as answer:  # noqa: S310 — ours
+                assert answer.headers["x-bertport-note"] == (CLS_CHANGED if pooling == "cls" else None)
+                np.testing.assert_allclose(json.load(answer), wanted, atol=ATOL)
+    told = [line for line in server.lines if CLS_CHANGED in line["message"]]
+    assert [(line["level"], line["bundle"]) for line in told] == [("warning", "tiny")]
 
 
 def test_sentence_similarity(client, model):

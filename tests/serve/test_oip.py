@@ -64,7 +64,7 @@ def test_raw_tensors(client, model, binary, version):
     hidden = result.as_numpy("last_hidden_state")
     for row, text in enumerate(["a cup of tea", "the king"]):
         np.testing.assert_allclose(hidden[row, : len(encoded[row])], model.features(text), atol=ATOL)
-        pooled = model.features(text, pooling="cls")
+        pooled = model.features(text, pooling="pooler")
         np.testing.assert_allclose(result.as_numpy("pooler_output")[row], pooled, atol=ATOL)
     assert result.as_numpy("logits").shape == (2, 8, model.bundle.manifest.architecture.vocab_size)
     # No outputs asked for: all of them, and only some positions decoded.

@@ -79,6 +79,7 @@ class Commands(click.Group):
         """Run a subcommand; a user's mistake ends in one sentence and its exit code, never in a traceback."""
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)  # every target that is replaced, not only the first
+            warnings.filterwarnings("default", category=FutureWarning, module=r"bertport\.")
             warnings.showwarning = _show_warning
             try:
                 super().invoke(ctx)
@@ -111,13 +112,14 @@ def _unavailable(name: str, error: ImportError) -> click.Command:
 
 def _show_warning(  # noqa: PLR0913, PLR0917 — the signature of warnings.showwarning
     message: Warning | str,
-    category: type[Warning],  # noqa: ARG001
+    category: type[Warning],
     filename: str,  # noqa: ARG001
     lineno: int,  # noqa: ARG001
     file: IO[str] | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
 ) -> None:
-    report(f"bertport: warning: {message}")
+    kind = "note" if issubclass(category, FutureWarning) else "warning"
+    report(f"bertport: {kind}: {message}")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

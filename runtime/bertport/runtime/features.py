@@ -9,6 +9,7 @@ import numpy as np
 
 from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.poolings import POOLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.tokens import Tokens
 
-__all__ = ["POOLINGS", "Options", "finish", "output", "read"]
-
-POOLINGS = {"none": "last_hidden_state", "cls": "pooler_output", "mean": "last_hidden_state"}
-"""The graph output behind each pooling."""
+__all__ = ["Options", "finish", "note", "output", "read"]
 
 SMALLEST_NORM = 1e-12
 """What a vector is divided by at least, as torch.nn.functional.normalize does, so that zeros stay zeros."""
@@ -33,7 +31,8 @@ class Options:
     """Parameters of features."""
 
     pooling: str = "none"
-    """`none`: one vector per token; `cls`: the pooler's output; `mean`: the mean over the text's tokens."""
+    """`none`: one vector per token; `cls`: the state of the first token; `mean`: the mean over the text's tokens;
+    `pooler`: the pooler's output."""
     normalize: bool = False
     """Scale a pooled vector to length 1."""
     truncation: bool = False
@@ -60,7 +59,12 @@ def output(options: Options) -> str:
     if not isinstance(options.pooling, str) or options.pooling not in POOLINGS:
         kind = "pooling"
         raise UnknownNameError(kind, options.pooling, POOLINGS)
-    return POOLINGS[options.pooling]
+    return POOLINGS[options.pooling].output
+
+
+def note(options: Options) -> str | None:
+    """Return what a caller should be told of the options; None where there is nothing."""
+    return POOLINGS[options.pooling].note
 
 
 def finish(
@@ -73,12 +77,15 @@ def finish(
         message = f"normalize is True or False, not {excerpt(options.normalize)}"
         raise UsageError(message)
     if options.normalize and options.pooling == "none":
-        message = "normalize=True needs one vector per text: choose pooling 'cls' or 'mean'"
+        *others, last = (repr(each) for each in POOLINGS if each != "none")
+        message = f"normalize=True needs one vector per text: choose pooling {', '.join(others)} or {last}"
         raise UsageError(message)
 
     def vector(values: NDArray[np.float32], _: Encoded) -> NDArray[np.float32]:
         if options.pooling == "mean":
             values = values.mean(axis=0)
+        elif options.pooling == "cls":
+            values = values[0].copy()  # a view would keep the states of the whole batch
         if options.normalize:
             values = values / max(float(np.linalg.norm(values)), SMALLEST_NORM)
         return values

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bertport.runtime.answers import NextSentence
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.graph import Graph
     from bertport.runtime.memory import Choice
@@ -104,9 +106,15 @@ class Model:
         )
         return answers[0] if len(answers) == 1 else answers  # a list of one is unwrapped, as in transformers
 
+    @overload
+    def next_sentence(self, a: str, b: str, *, truncation: bool = False) -> NextSentence: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts to the checker alone
+
+    @overload
+    def next_sentence(self, a: Sequence[str], b: Sequence[str], *, truncation: bool = False) -> list[NextSentence]: ...
+
     def next_sentence(
         self, a: str | Sequence[str], b: str | Sequence[str], *, truncation: bool = False
-    ) -> dict[str, Any] | list[dict[str, Any]]:
+    ) -> NextSentence | list[NextSentence]:
         """Tell whether `b` follows `a`.
 
         Args:
@@ -125,11 +133,41 @@ class Model:
         """
         if isinstance(a, str) and isinstance(b, str):
             [answer] = self.predict("next-sentence", [(a, b)], truncation=truncation)
-            return answer  # type: ignore[no-any-return]  # predict answers for every task
+            return answer
         if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
             message = "next-sentence takes two texts, or two lists of equally many"
             raise UsageError(message)
         return list(self.predict("next-sentence", list(zip(a, b, strict=True)), truncation=truncation))
+
+    @overload
+    def features(  # type: ignore[overload-overlap]  # as above
+        self, texts: str, *, pooling: str = "none", normalize: bool = False, truncation: bool = False
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def features(
+        self,
+        texts: Sequence[str],
+        *,
+        pooling: Literal["none"] = "none",
+        normalize: bool = False,
+        truncation: bool = False,
+    ) -> list[NDArray[np.float32]]: ...
+
+    @overload
+    def features(
+        self,
+        texts: Sequence[str],
+        *,
+        pooling: Literal["cls", "mean", "pooler"],
+        normalize: bool = False,
+        truncation: bool = False,
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def features(
+        self, texts: Sequence[str], *, pooling: str, normalize: bool = False, truncation: bool = False
+    ) -> NDArray[np.float32] | list[NDArray[np.float32]]: ...
 
     def features(
         self,
@@ -143,8 +181,10 @@ class Model:
 
         Args:
             texts: a text, or a list of texts.
-            pooling: `none` for a vector per token, `cls` for the pooler's output, `mean` for the mean over the
-                tokens, special ones included, as sentence encoders take it.
+            pooling: `none` for a vector per token, `mean` for the mean over the tokens, special ones included, `cls`
+                for the state of the first token, `[CLS]`, both as sentence encoders take them; `pooler` for the
+                pooler's output, which is the state of `[CLS]` after a dense layer and tanh. Until 0.1 `cls` was that,
+                so it warns (FutureWarning).
             normalize: scale pooled vectors to length 1.
             truncation: cut a text that is too long instead of refusing it.
 
@@ -153,22 +193,39 @@ class Model:
             `[tokens, hidden]`, or one array `[texts, hidden]` when pooled.
 
         Raises:
-            MissingHeadError: for `cls` when the bundle has no pooler.
+            MissingHeadError: for `pooler` when the bundle has no pooler.
             InputTextError: for a text that is too long.
         """
         one = isinstance(texts, str)
-        vectors = list(
-            self.predict(
-                "features", [texts] if one else texts, pooling=pooling, normalize=normalize, truncation=truncation
-            )
-        )
+        call = self.resolve("features", pooling=pooling, normalize=normalize, truncation=truncation)
+        if call.note:
+            warnings.warn(call.note, FutureWarning, stacklevel=2)
+        vectors: list[NDArray[np.float32]] = list(self._answers(call, [texts] if one else texts))
         if one:
-            return vectors[0]  # type: ignore[no-any-return]  # predict answers for every task
+            return vectors[0]
         if pooling == "none":
             return vectors
         return (
             np.stack(vectors) if vectors else np.zeros((0, self.bundle.manifest.architecture.hidden_size), np.float32)
         )
+
+    @overload
+    def predict(
+        self, task: Literal["next-sentence"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[NextSentence]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["features"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[NDArray[np.float32]]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["fill-mask"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[list[Any]]: ...
+
+    @overload
+    def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]: ...
 
     def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]:
         """Answer any task for any iterable, in order and lazily, in bounded memory.
@@ -189,11 +246,20 @@ class Model:
         if isinstance(inputs, str):
             message = "predict takes an iterable of inputs: put one text in a list"
             raise UsageError(message)
-        outcomes = self.outcomes(self.bind(task, **parameters), inputs)
-        return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
+        call = self.resolve(task, **parameters)
+        if call.note:
+            warnings.warn(call.note, FutureWarning, stacklevel=2)
+        return self._answers(call, inputs)
 
     def bind(self, task: str, **parameters: object) -> Call:
         """Check a task and its parameters once, for `outcomes` or for `Call.prepare` and `run`."""
+        call = self.resolve(task, **parameters)
+        if call.note:
+            warnings.warn(call.note, FutureWarning, stacklevel=2)
+        return call
+
+    def resolve(self, task: str, **parameters: object) -> Call:
+        """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
         call = bind(task, parameters, self.tokens, self.bundle.manifest)
         if call.output not in self.graph.outputs:
             message = (
@@ -201,6 +267,11 @@ class Model:
             )
             raise MissingHeadError(message)
         return call
+
+    def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
+        """Return the answers of `outcomes`, raising the first error."""
+        outcomes = self.outcomes(call, inputs)
+        return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
 
     def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Answer like `predict`, but give an input's error in its place and go on; an error given is handed on."""

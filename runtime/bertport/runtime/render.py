@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bertport.runtime.answers import NextSentence
     from bertport.runtime.bundle import Bundle
 
 __all__ = ["features", "fill_mask", "manifest", "next_sentence", "notes", "printable", "table"]
@@ -31,7 +32,7 @@ def _fillings(rows: Sequence[dict[str, Any]]) -> str:
     return table([(row["token_str"], percent(row["score"]), row["sequence"]) for row in rows], right={1})
 
 
-def next_sentence(answer: dict[str, Any]) -> str:
+def next_sentence(answer: NextSentence) -> str:
     """Lay out both probabilities, the label's first."""
     ranked = sorted(answer["probabilities"].items(), key=lambda item: item[1], reverse=True)
     verdict = "B follows A" if answer["follows"] else "B is from another place"

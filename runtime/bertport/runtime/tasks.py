@@ -61,6 +61,8 @@ class Task:
     best: Callable[[Any], int | None] = lambda _: None
     """How many of the likeliest words under the options given are all that `finish` needs; None where it needs the
     whole output."""
+    note: Callable[[Any], str | None] = lambda _: None
+    """What a caller should be told of the options given; None where there is nothing."""
 
 
 TASKS: dict[str, Task] = {
@@ -93,6 +95,7 @@ TASKS: dict[str, Task] = {
             output=features.output,
             decodes_masks=False,
             finish=features.finish,
+            note=features.note,
         ),
     )
 }
@@ -133,6 +136,8 @@ class Call:
     """What makes the answer."""
     best: int | None = None
     """How many of the likeliest words it needs; None where it needs the whole output."""
+    note: str | None = None
+    """What a caller should be told of the parameters; None where there is nothing."""
 
     def prepare(self, inputs: Sequence[object]) -> list[Work | InputTextError]:
         """Make inputs ready to run, all tokenized in one call; a bad one becomes its error, and an error stays one."""
@@ -233,6 +238,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         output=output,
         finish=finish,
         best=task.best(options),
+        note=task.note(options),
     )
 
 

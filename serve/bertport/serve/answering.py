@@ -113,13 +113,16 @@ async def ask(
         given = chain.from_iterable(_strings(each, limits.max_candidates) for each in question.parameters.values())
         weight = _check_characters(given, limits.max_text_characters)
         if weight <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
-            call = lane.model.bind(question.task, **question.parameters)
+            call = lane.model.resolve(question.task, **question.parameters)
         else:
             targets = fill_mask.finding(question.parameters["targets"], lane.model.tokens)
             found = await service.pieces.run(targets, weight)
-            call = lane.model.bind(question.task, **question.parameters | {"targets": found})
+            call = lane.model.resolve(question.task, **question.parameters | {"targets": found})
     except BertportError as error:
         raise problem_of(error) from error
+    if call.note:
+        note.said = call.note
+        service.tell(note.hosted.name if note.hosted else lane.variant, call.note)
     works = await _prepare(call, question.inputs, size, service.pieces)
     expected, arrays = _sizes(call, works, question.parameters, lane, limits)
     request.state.answer.grow(expected + arrays)

@@ -39,6 +39,8 @@ OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 
 ERRORS = 400
 """From this status on, an answer is a sentence, too small to be counted."""
+NOTE_HEADER = b"x-bertport-note"
+"""What a client should know of its parameters, beside an answer."""
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -75,7 +77,7 @@ def make_app(service: Service) -> ASGIApp:
             allow_origins=service.settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", hub.VARIANT_HEADER, hub.TASK_HEADER, "x-request-id"],
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "retry-after", NOTE_HEADER.decode()],
         )
     return app
 
@@ -165,6 +167,8 @@ class Front:
             more.append((b"server-timing", timing.encode()))
         if note.lane is not None:
             more.append((hub.VARIANT_HEADER.encode(), note.lane.variant.encode("latin-1", "replace")))
+        if note.said is not None:
+            more.append((NOTE_HEADER, note.said.encode("ascii", "replace")))
         if self._service.gate.draining:
             more.append((b"connection", b"close"))
         return [(name, value) for name, value in more if name not in present]

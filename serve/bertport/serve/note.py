@@ -50,6 +50,8 @@ class Note:
     """What it waits for: its `body`, to be tokenized (`prepare`), the `queue`, the `run`."""
     reason: str | None = None
     """Why there is no result."""
+    said: str | None = None
+    """What the client is told of its parameters, beside the answer."""
     trace: str | None = None
     """OpenTelemetry's id of its trace."""
 

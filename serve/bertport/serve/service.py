@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from bertport.serve.gate import Gate
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from bertport.serve.settings import Settings
 
 __all__ = ["Service"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Service:
@@ -35,6 +38,7 @@ class Service:
         self.metrics = Metrics(self._lanes, lambda: self.gate.active)
         self.hosts = Hosts(settings, self.metrics.ran, self.metrics.introduce, self.die)
         self.pieces = Pieces(self.die)
+        self._told: set[tuple[str, str]] = set()
 
     def _lanes(self) -> Iterator[tuple[str, Lane]]:
         return self.hosts.lanes()
@@ -42,6 +46,12 @@ class Service:
     def die(self, reason: str) -> None:
         """Note that the process cannot go on; from any thread."""
         self.failure = self.failure or reason
+
+    def tell(self, bundle: str, note: str) -> None:
+        """Log what clients are told of their parameters, once for each bundle."""
+        if (bundle, note) not in self._told:
+            self._told.add((bundle, note))
+            _LOG.warning("a client is told: %s", note, extra={"fields": {"bundle": bundle}})
 
     def check_ready(self) -> None:
         """Return where everything that was asked to be served can be asked.

@@ -9,6 +9,7 @@ import numpy as np
 
 from bertport.runtime.errors import UnknownNameError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.poolings import POOLINGS, meanings
 from bertport.serve.problems import BadRequest, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ TRUNCATION = {
     "truncation": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"}
 }
 NORMALIZE = {"normalize": {"type": "boolean", "default": False, "description": "scale vectors to length 1"}}
-POOLING = {"type": "string", "enum": ["none", "cls", "mean"]}
+POOLING = {"type": "string", "enum": list(POOLINGS), "description": meanings()}
 
 WIRE_TASKS: dict[str, WireTask] = {
     row.name: row

@@ -6,6 +6,7 @@ import click
 
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
 from bertport.runtime.commands.output import show, show_json
+from bertport.runtime.poolings import meanings
 
 __all__ = ["features", "fill_mask", "next_sentence"]
 
@@ -64,7 +65,7 @@ def next_sentence(
     answer = model.next_sentence(a, b, truncation=truncation)
     if as_json:
         show_json(answer, indent=2)
-    elif isinstance(answer, dict):
+    else:
         show(render.next_sentence(answer))
 
 
@@ -76,7 +77,7 @@ def next_sentence(
     default="none",
     show_default=True,
     metavar="NAME",
-    help="none: a vector per token; cls: the pooler's output; mean: the mean over the tokens.",
+    help=f"{meanings()}.",
 )
 @click.option("--normalize", is_flag=True, help="Scale pooled vectors to length 1.")
 @truncation

@@ -1,0 +1,46 @@
+"""The table of poolings: how the vectors of a text's tokens become one. Help texts need it, and no numpy with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CLS_CHANGED", "POOLINGS", "Pooling", "meanings"]
+
+CLS_CHANGED = (
+    "pooling 'cls' gives the state of the first token, [CLS], as sentence-transformers does; in bertport 0.1 it gave "
+    "the pooler's output, for which write pooling 'pooler' now"
+)
+"""Said for one release, 0.2, whose `cls` is another vector than that of 0.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooling:
+    """One row."""
+
+    name: str
+    """What users write."""
+    meaning: str
+    """What it gives, for help texts."""
+    output: str
+    """The graph output that it is made of."""
+    note: str | None = None
+    """What is said to those who ask for it."""
+
+
+POOLINGS: dict[str, Pooling] = {
+    row.name: row
+    for row in (
+        Pooling(name="none", meaning="a vector per token", output="last_hidden_state"),
+        Pooling(
+            name="cls", meaning="the state of the first token, [CLS]", output="last_hidden_state", note=CLS_CHANGED
+        ),
+        Pooling(name="mean", meaning="the mean over the tokens", output="last_hidden_state"),
+        Pooling(name="pooler", meaning="the pooler's output", output="pooler_output"),
+    )
+}
+"""By name."""
+
+
+def meanings() -> str:
+    """Return what each pooling gives, in one sentence."""
+    return "; ".join(f"{row.name}: {row.meaning}" for row in POOLINGS.values())
