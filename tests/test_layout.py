@@ -55,6 +55,11 @@ def imported(statements: list[ast.AST]) -> set[str]:
     return names
 
 
+@pytest.mark.parametrize("area", AREAS)
+def test_every_area_tells_type_checkers_that_it_is_typed(area):
+    assert (ROOT / area / "bertport" / area / "py.typed").is_file()
+
+
 def test_there_are_modules_to_look_at():
     assert {area_of(path) for path in MODULES} >= {"export", "runtime"}
 

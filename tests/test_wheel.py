@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.telemetry import at_home, traces
+from tests.test_layout import AREAS
 
 ROOT = Path(__file__).parents[1]
 LIMIT_MB = {True: 60, False: 30}
@@ -56,6 +57,51 @@ def test_the_wheel_holds_the_namespace_and_nothing_else(wheel):
     assert "bertport/__init__.py" not in names
     assert {name.split("/")[1] for name in names if name.startswith("bertport/")} >= {"runtime", "export"}
     assert f"bertport-{version}.dist-info/licenses/LICENSE" in names
+
+
+PROGRAM = """
+from collections.abc import Iterator
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertport.compare.budget import parse_budget
+from bertport.runtime import Model, load
+from bertport.runtime.answers import FilledMask, NextSentence
+from bertport.runtime.errors import BertportError
+
+model = assert_type(load("bundle", threads=1), Model)
+best: list[FilledMask] = model.fill_mask("a [MASK]", top_k=3)
+assert_type(best[0]["token_str"], str)
+assert_type(model.next_sentence("a", "b"), NextSentence)
+assert_type(model.next_sentence("a", "b")["follows"], bool)
+assert_type(model.next_sentence(["a"], ["b"]), list[NextSentence])
+assert_type(model.features("a"), NDArray[np.float32])
+assert_type(model.features(["a"]), list[NDArray[np.float32]])
+assert_type(model.features(["a"], pooling="cls", normalize=True), NDArray[np.float32])
+assert_type(model.predict("features", ["a"]), Iterator[NDArray[np.float32]])
+assert_type(model.predict("next-sentence", [("a", "b")]), Iterator[NextSentence])
+assert_type(model.describe(), dict[str, Any])
+assert_type(parse_budget("top1=0.98"), dict[str, float])
+try:
+    model.features(3)
+except BertportError as error:
+    print(error.message)
+"""
+
+
+def test_a_program_that_uses_the_wheel_is_type_checked(wheel, installed, tmp_path):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[1] for name in names if name.endswith("/py.typed")} == set(AREAS)
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\n", encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--python-executable", installed / "python", "program.py"]
+    said = run(*command, cwd=tmp_path).stdout.splitlines()
+    wrong = 1 + PROGRAM.splitlines().index("    model.features(3)")
+    errors = [line for line in said if ": error:" in line]
+    assert [line.split(": error:")[0] for line in errors] == [f"program.py:{wrong}"], said
+    assert 'No overload variant of "features" of "Model" matches argument type "int"' in errors[0]
 
 
 def test_the_wheel_holds_the_sample_texts(wheel):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bertport.runtime.answers import FilledMask
     from bertport.runtime.encoder import Encoded
     from bertport.runtime.manifest import Manifest
     from bertport.runtime.steps import Steps
@@ -85,7 +86,7 @@ def finish(
 
     def _row(
         chosen: list[tuple[int, float]], position: np.int64, ids: NDArray[np.int64], *, single: bool
-    ) -> list[dict[str, Any]]:
+    ) -> list[FilledMask]:
         # transformers drops padding ids wherever they stand, an answer [PAD] included; and of a text with several masks
         # it keeps the special tokens, because the other masks would vanish with them.
         before, after = ([i for i in part.tolist() if i != tokens.pad_id] for part in np.split(ids, [position]))
