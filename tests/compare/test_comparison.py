@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.compare import effort, machine
-from bertport.compare.comparison import Comparison
+from bertport.compare.budget import DEFAULT_BUDGET
+from bertport.compare.comparison import Comparison, Options
 from bertport.compare.document import SCHEMA_FILE
 from bertport.compare.journal import JOURNAL
 from bertport.compare.progress import Progress
@@ -182,6 +183,59 @@ def test_bad_input_is_one_sentence_before_anything_is_measured(make_options, tmp
     with pytest.raises(error, match=message):
         Comparison(make_options(tmp_path / "out", **changes))
     assert not (tmp_path / "out" / JOURNAL).exists()
+
+
+def test_what_has_a_default_need_not_be_said(tmp_path):
+    found = Comparison(Options(output=tmp_path, effort="quick"))
+    assert found.options.budget == DEFAULT_BUDGET
+    assert [each.label for each in found.entrants] == ["bertport-default"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"budget": "top1=98"}, UsageError, "write 98% as top1=0.98"),
+        ({"budget": ""}, UsageError, "'' is not a limit"),
+        ({"budget": None}, UsageError, "a budget is a text such as .*, not None"),
+        ({"budget": "top2=0.9"}, UnknownNameError, "unknown limit 'top2'"),
+        ({"bundles": "bundle"}, UsageError, r"bundles is a tuple of directories, not 'bundle': write \('bundle',\)"),
+        ({"bundles": (3,)}, UsageError, r"bundles is a tuple of directories, not \(3,\)"),
+        ({"output": None}, UsageError, "output is a path, not None"),
+        ({"output": ""}, UsageError, "output is a path, not ''"),
+        ({"effort": "thorough"}, UnknownNameError, r"unknown effort 'thorough' \(available: quick, medium, full\)"),
+        ({"effort": 3}, UsageError, "effort is a row .* not 3"),
+        ({"text": b"text.txt"}, UsageError, "text is a path, not b'text.txt'"),
+        ({"templates": 1}, UsageError, "templates is a path, not 1"),
+        ({"baselines": ("tensorflow",)}, UnknownNameError, "unknown baseline 'tensorflow'"),
+        ({"variants": "fp32"}, UsageError, "variants is a tuple of names, not 'fp32'"),
+        ({"providers": {"cpu"}}, UsageError, "providers is a tuple of names"),
+        ({"threads": 0}, UsageError, "threads is a whole number from 1 up, not 0"),
+        ({"threads": True}, UsageError, "threads is a whole number from 1 up, not True"),
+        ({"seed": -1}, UsageError, "seed is a whole number from 0 up, not -1"),
+        ({"seed": 0.5}, UsageError, "seed is a whole number from 0 up, not 0.5"),
+        ({"resume": "no"}, UsageError, "resume is True or False, not 'no'"),
+        ({"random_weights": None}, UsageError, "random_weights is True or False, not None"),
+        ({"command": 1}, UsageError, "command is the text of a command line, not 1"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_when_it_is_said(make_options, tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        make_options(**{"output": tmp_path / "out", **change})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions": 0}, "the effort's positions is a whole number from 1 up, not 0"),
+        ({"pairs": 1.5}, "the effort's pairs is a whole number from 0 up, not 1.5"),
+        ({"server_shares": (0,)}, "server_shares are shares above 0"),
+        ({"shapes": ((1,),)}, "shapes are pairs of rows and tokens"),
+    ],
+)
+def test_an_effort_of_which_nothing_can_be_measured_is_refused(change, message):
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(TINY_EFFORT, **change)
 
 
 def test_an_output_that_cannot_be_written_is_said_first(make_options, tmp_path):

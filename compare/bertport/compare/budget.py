@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +100,9 @@ def parse_budget(text: str) -> dict[str, float]:
         UsageError: for what is not a list of limits with their bounds, or a bound that nothing can reach.
     """
     bounds: dict[str, float] = {}
+    if not isinstance(text, str):
+        message = f"a budget is a text such as {DEFAULT_BUDGET}, or {NO_BUDGET}, not {excerpt(text)}"
+        raise UsageError(message)
     if text.strip() == NO_BUDGET:
         return bounds
     for part in text.split(","):

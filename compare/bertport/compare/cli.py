@@ -114,10 +114,9 @@ def compare(  # noqa: PLR0913 — one parameter per option
     else:
         from bertport.compare.comparison import Comparison, Options
         from bertport.compare.progress import Progress
-        from bertport.runtime.embedded import default_bundle
 
         options = Options(
-            bundles=bundles or (str(default_bundle()),),
+            bundles=bundles,
             output=output,
             effort=EFFORTS["quick" if quick else effort],
             text=text,

@@ -13,9 +13,9 @@ from bertport.compare.bias import probe, read_probe
 from bertport.compare.bundled import read_tokenizer
 from bertport.compare.contenders import baseline_contenders, enter, open_bundles
 from bertport.compare.document import assemble
-from bertport.compare.effort import FULL, Effort
 from bertport.compare.journal import JOURNAL, Journal
 from bertport.compare.machine import describe_machine, matmul_peak
+from bertport.compare.options import Options
 from bertport.compare.process import SubjectError, Worker
 from bertport.compare.progress import Progress
 from bertport.compare.quality import QualityBench, samples_for
@@ -25,6 +25,7 @@ from bertport.compare.speed import read_run
 from bertport.compare.stopping import stoppable
 from bertport.compare.text import fingerprint, read_texts, sample_path
 from bertport.compare.timing import interleave
+from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import BertportError, PathError
 
 if TYPE_CHECKING:
@@ -35,40 +36,6 @@ if TYPE_CHECKING:
     from bertport.compare.workload import Workload
 
 __all__ = ["Comparison", "Options"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What to compare, and how."""
-
-    bundles: tuple[str, ...]
-    """Directories of bundles."""
-    output: Path
-    """Where the report goes."""
-    effort: Effort = FULL
-    """How much to measure."""
-    text: str | None = None
-    """File of texts; None for the sample that ships."""
-    templates: str | None = None
-    """File of the bias probe; None for the one that ships."""
-    baselines: tuple[str, ...] = ()
-    """Other libraries to measure in the same run."""
-    variants: tuple[str, ...] = ()
-    """Variants to measure; all serving ones where there are none."""
-    providers: tuple[str, ...] = ()
-    """Providers to measure on; those that work here where there are none."""
-    threads: int | None = None
-    """Threads within an operator."""
-    budget: str = ""
-    """Of the recommendation, as `bertport.compare.budget` reads it."""
-    random_weights: bool = False
-    """Said by the user: the weights are random, so accuracy means nothing."""
-    seed: int = 0
-    """Of masks, pairs, inputs, arrivals and resamples."""
-    resume: bool = False
-    """Go on with what an interrupted run left in the output."""
-    command: str = ""
-    """The command line, for the report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +59,9 @@ class Comparison:
     """
 
     def __init__(self, options: Options, progress: Progress | None = None) -> None:
-        self.options, self.effort = options, options.effort
+        self.options, self.effort = options, options.sizes
         self.progress = progress or Progress(None)
-        self.entrants = open_bundles(options.bundles)
+        self.entrants = open_bundles(options.bundles or (default_bundle(),))
         variants, self.left_out = enter(
             self.entrants, variants=options.variants, providers=options.providers, threads=options.threads
         )
@@ -109,7 +76,7 @@ class Comparison:
         self.failed: dict[str, str] = {}
         self.interrupted = False
         self.seconds = 0.0
-        path = writable(options.output) / JOURNAL
+        path = writable(Path(options.output)) / JOURNAL
         if path.exists() and not options.resume:
             self.progress.say(f"{path.parent} holds an unfinished comparison, which is begun anew (--resume goes on)")
         self.journal = Journal(path, self._settings(), resume=options.resume)

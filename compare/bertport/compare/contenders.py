@@ -13,6 +13,7 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.providers import PROVIDERS, candidates, onnxruntime
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
@@ -59,7 +60,7 @@ class Contender:
     """What a worker process loads."""
 
 
-def open_bundles(paths: Sequence[str | Path]) -> list[Entrant]:
+def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[Entrant]:
     """Open bundles, and label each by its name, with its directory or a number where names repeat.
 
     Raises:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-__all__ = ["EFFORTS", "FULL", "MEDIUM", "QUICK", "Effort"]
+from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+
+__all__ = ["EFFORTS", "FULL", "MEDIUM", "QUICK", "Effort", "effort_named"]
+
+LEAST = {
+    **dict.fromkeys(("positions", "inputs", "rounds", "passes", "requests", "server_rounds", "starts"), 1),
+    **dict.fromkeys(("pairs", "stability", "most_positions", "most_pairs"), 0),
+}
+"""The smallest whole number of each size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +25,14 @@ class Effort:
     """What the report calls it."""
     positions: int
     """Masked positions for the MLM head, about."""
+    most_positions: int = 0
+    """As many where the first leave a bound of the budget undecided and these would decide it."""
     pairs: int
     """Sentence pairs for the NSP head, at most."""
+    most_pairs: int = 0
+    """As many where the first leave a bound undecided and these would decide it."""
+    patience: float = 600.0
+    """Seconds that a variant's further samples may take, about; they are not taken where they would take more."""
     stability: int
     """Samples of each kind on which the effect of batch mates and padding is measured."""
     inputs: int
@@ -39,11 +55,32 @@ class Effort:
     shapes: tuple[tuple[int, int], ...]
     """Rows and tokens of the batches of one length."""
 
+    def __post_init__(self) -> None:
+        """Check every size.
+
+        Raises:
+            UsageError: for one of which nothing can be measured.
+        """
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                message = f"the effort's {name} is a whole number from {least} up, not {excerpt(value)}"
+                raise UsageError(message)
+        if not all(isinstance(each, int | float) and 0 < each < math.inf for each in self.server_shares):
+            message = f"the effort's server_shares are shares above 0, not {excerpt(self.server_shares)}"
+            raise UsageError(message)
+        for shape in self.shapes:
+            if len(shape) != 2 or not all(isinstance(each, int) and each >= 1 for each in shape):  # noqa: PLR2004 — rows and tokens
+                message = f"the effort's shapes are pairs of rows and tokens, not {excerpt(shape)}"
+                raise UsageError(message)
+
 
 FULL = Effort(
     name="full",
     positions=3000,
+    most_positions=10_000,
     pairs=1000,
+    most_pairs=5000,
     stability=24,
     inputs=48,
     together=False,
@@ -60,7 +97,10 @@ FULL = Effort(
 MEDIUM = Effort(
     name="medium",
     positions=1000,
+    most_positions=4000,
     pairs=200,
+    most_pairs=2000,
+    patience=120.0,
     stability=4,
     inputs=16,
     together=True,
@@ -77,7 +117,10 @@ MEDIUM = Effort(
 QUICK = Effort(
     name="quick",
     positions=500,
+    most_positions=2000,
     pairs=60,
+    most_pairs=800,
+    patience=30.0,
     stability=2,
     inputs=10,
     together=True,
@@ -93,3 +136,21 @@ QUICK = Effort(
 
 EFFORTS = {row.name: row for row in (QUICK, MEDIUM, FULL)}
 """By name, the shortest first."""
+
+
+def effort_named(effort: Effort | str) -> Effort:
+    """Return the row of a name, or the row that is given.
+
+    Raises:
+        UnknownNameError: for a name that there is not.
+        UsageError: for what is neither.
+    """
+    if isinstance(effort, Effort):
+        return effort
+    if not isinstance(effort, str):
+        message = f"effort is a row of the table of efforts or its name, not {excerpt(effort)}"
+        raise UsageError(message)
+    if effort not in EFFORTS:
+        kind = "effort"
+        raise UnknownNameError(kind, effort, EFFORTS)
+    return EFFORTS[effort]

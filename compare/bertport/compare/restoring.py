@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle import Bundle
 
-__all__ = ["BASELINES", "BaselineError", "prepare_baseline", "restore_checkpoint", "stored_weights"]
+__all__ = ["BASELINES", "BaselineError", "check_baseline", "prepare_baseline", "restore_checkpoint", "stored_weights"]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 NEEDS = {"transformers": ("torch", "transformers", "onnx"), "optimum": ("torch", "transformers", "onnx", "optimum")}
@@ -31,6 +31,20 @@ _PROGRAM = "import sys; from bertport.compare.restoring import main; main(*sys.a
 
 class BaselineError(BertportError, RuntimeError):
     """A baseline that could not be made from a bundle."""
+
+
+def check_baseline(name: str) -> None:
+    """See that a baseline's packages are installed.
+
+    Raises:
+        MissingDependencyError: when one is not.
+    """
+    from importlib.util import find_spec
+
+    for package in NEEDS[name]:
+        if find_spec(package) is None:
+            what = f"--baseline {name}"
+            raise MissingDependencyError(what, package, "export")
 
 
 def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
@@ -45,12 +59,7 @@ def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
         MissingDependencyError: when a package is not installed.
         BaselineError: when the bundle's weights are not those of a model that the baseline has.
     """
-    import importlib.util
-
-    for package in NEEDS[name]:
-        if importlib.util.find_spec(package) is None:
-            what = f"--baseline {name}"
-            raise MissingDependencyError(what, package, "export")
+    check_baseline(name)
     out = directory / name
     if out.is_dir():
         return out

@@ -1,0 +1,116 @@
+"""What a comparison is asked to do, checked as soon as it is said: a mistake must not cost a measurement."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertport.compare.budget import DEFAULT_BUDGET, parse_budget
+from bertport.compare.effort import FULL, Effort, effort_named
+from bertport.compare.restoring import BASELINES, check_baseline
+from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+
+__all__ = ["Options"]
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to compare, and how.
+
+    Raises:
+        UsageError: for a value of the wrong type, or out of range.
+        UnknownNameError: for an effort, a baseline or a limit of the budget that there is not.
+        MissingDependencyError: for a baseline whose packages are not installed.
+    """
+
+    bundles: tuple[PathLike, ...] = ()
+    """Directories of bundles; the embedded default where there are none."""
+    output: PathLike
+    """Where the report goes."""
+    effort: Effort | str = FULL
+    """How much to measure: a row of `bertport.compare.effort.EFFORTS`, or its name."""
+    text: PathLike | None = None
+    """File of texts; None for the sample that ships."""
+    templates: PathLike | None = None
+    """File of the bias probe; None for the one that ships."""
+    baselines: tuple[str, ...] = ()
+    """Other libraries to measure in the same run."""
+    variants: tuple[str, ...] = ()
+    """Variants to measure; all serving ones where there are none."""
+    providers: tuple[str, ...] = ()
+    """Providers to measure on; those that work here where there are none."""
+    threads: int | None = None
+    """Threads within an operator."""
+    budget: str = DEFAULT_BUDGET
+    """Of the recommendation, as `bertport.compare.budget` reads it."""
+    random_weights: bool = False
+    """Said by the user: the weights are random, so accuracy means nothing."""
+    seed: int = 0
+    """Of masks, pairs, inputs, arrivals and resamples."""
+    resume: bool = False
+    """Go on with what an interrupted run left in the output."""
+    command: str = ""
+    """The command line, for the report."""
+
+    def __post_init__(self) -> None:
+        """Check every value, and put each into the type that the rest of the program reads."""
+        settle = object.__setattr__  # the class is frozen for everybody else
+        settle(
+            self,
+            "bundles",
+            tuple(str(each) for each in _several("bundles", self.bundles, (str, os.PathLike), "directories")),
+        )
+        settle(self, "output", Path(_path("output", self.output)))
+        settle(self, "effort", effort_named(self.effort))
+        for name in ("text", "templates"):
+            value = getattr(self, name)
+            settle(self, name, None if value is None else str(_path(name, value)))
+        for name in ("baselines", "variants", "providers"):
+            settle(self, name, _several(name, getattr(self, name), (str,), "names"))
+        for name in self.baselines:
+            if name not in BASELINES:
+                kind = "baseline"
+                raise UnknownNameError(kind, name, BASELINES)
+            check_baseline(name)
+        if self.threads is not None:
+            _whole("threads", self.threads, 1)
+        parse_budget(self.budget)
+        _whole("seed", self.seed, 0)
+        for name in ("random_weights", "resume"):
+            if not isinstance(value := getattr(self, name), bool):
+                message = f"{name} is True or False, not {excerpt(value)}"
+                raise UsageError(message)
+        if not isinstance(self.command, str):
+            message = f"command is the text of a command line, not {excerpt(self.command)}"
+            raise UsageError(message)
+
+    @property
+    def sizes(self) -> Effort:
+        """The effort as a row."""
+        return effort_named(self.effort)
+
+
+def _several(name: str, value: object, kinds: tuple[type, ...], what: str) -> tuple[str, ...]:
+    """Read a sequence; a single text is one by type, and never what was meant."""
+    if isinstance(value, list | tuple) and all(isinstance(each, kinds) for each in value):
+        return tuple(value)
+    one = f": write ({excerpt(value, 40)},) for a single one" if isinstance(value, kinds) else ""
+    message = f"{name} is a tuple of {what}, not {excerpt(value)}{one}"
+    raise UsageError(message)
+
+
+def _path(name: str, value: object) -> PathLike:
+    if isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str) and os.fspath(value):
+        return value
+    message = f"{name} is a path, not {excerpt(value)}"
+    raise UsageError(message)
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        message = f"{name} is a whole number from {least} up, not {excerpt(value)}"
+        raise UsageError(message)
