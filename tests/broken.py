@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bertport.runtime.digest import sealed
+
 TOKENIZER = "tokenizer.json"
 GRAPH = "onnx/model.onnx"
 
@@ -28,7 +30,7 @@ def copied(bundle, target, *, manifest=None, **files):
         known["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     if manifest is not None:
         manifest(known)
-    path.write_text(json.dumps(known), encoding="utf-8")
+    path.write_bytes(sealed(known))
     return target
 
 

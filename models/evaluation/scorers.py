@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from bertport.runtime import load
 from bertport.runtime.bundle import MANIFEST, Bundle
+from bertport.runtime.variants import suits
 from pretraining.vocabulary import read_tokenizer
 
 Ids = NDArray[np.int64]
@@ -89,7 +90,9 @@ class CheckpointScorer:
 def serving_variants(bundle: Bundle, provider: str = "cpu") -> list[str]:
     """Name the variants that `load` can choose on a provider, the default one first."""
     manifest = bundle.manifest
-    names = [name for name, each in manifest.variants.items() if each.kind == "serving" and provider in each.providers]
+    names = [
+        name for name, each in manifest.variants.items() if each.kind == "serving" and suits(each.requires, provider)
+    ]
     return sorted(names, key=lambda name: (name != manifest.default_variant, name))
 
 

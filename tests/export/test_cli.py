@@ -92,7 +92,7 @@ def test_the_card_has_what_a_reader_looks_for(manifest, tiny_bundle):
 
 
 def test_the_card_speaks_only_of_what_is_there(manifest):
-    bare = dataclasses.replace(manifest, heads=(), next_sentence=None, languages=(), licence=None, lowercase=None)
+    bare = dataclasses.replace(manifest, heads={}, languages=(), licence=None, lowercase=None)
     card = model_card(bare)
     for text in ("fill_mask(", "fill-mask", "next_sentence", "next-sentence", "seq_relationship"):
         assert text not in card.replace(card[card.index("Not in the checkpoint") :].split("\n")[0], "")

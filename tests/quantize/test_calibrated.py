@@ -10,6 +10,7 @@ from bertport.quantize.ranges import Calibration
 from bertport.runtime import load
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import PathError, UsageError
+from bertport.runtime.variants import providers_for
 from tests.quantize.conftest import contents
 from tests.quantize.test_cli import run
 
@@ -26,7 +27,7 @@ def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_ou
     assert not bundle.verify()
     for name in BOTH:
         variant = bundle.manifest.variants[name]
-        assert variant.domains == {}  # standard operators only
+        assert variant.requires.operator_domains.keys() == {"ai.onnx"}  # standard operators only
         found = variant.fidelity["calibration"]
         assert found["text"]["name"] == "held-out.txt"
         assert (found["samples"], found["method"], found["smooth"]) == (16, "mse", 0.5)
@@ -34,8 +35,8 @@ def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_ou
         assert variant.fidelity["accuracy"]["mlm"]["kl"]["value"] < 0.05
     forms = [bundle.manifest.variants[name].fidelity["calibration"]["ranges_sha256"] for name in BOTH]
     assert forms[0] != forms[1]
-    assert bundle.manifest.variants["int8-static"].providers == ("tensorrt", "cuda")
-    assert bundle.manifest.variants["int8-static"].isa is None
+    assert providers_for(bundle.manifest.variants["int8-static"].requires) == ["tensorrt", "cuda"]
+    assert bundle.manifest.variants["int8-static"].requires.isa is None
     model = load(bundle_copy, variant="int8-static-cpu", provider="cpu")
     assert len(model.fill_mask("the [MASK] is small .", top_k=3)) == 3
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from bertport.runtime import cli, doctor, elsewhere, load, machine
 from bertport.runtime.bundle import Bundle
+from bertport.runtime.digest import sealed
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import ProviderError
 from bertport.runtime.machine import INSTRUCTION_SETS, cpu
@@ -38,8 +39,10 @@ def remade(quantized, tmp_path):
         variant = manifest["variants"]["int8-dynamic"]
         if measured:
             variant["fidelity"]["machine"]["instruction_set"] = measured
+        if "isa" in changes:
+            variant["requires"]["isa"] = changes.pop("isa")
         variant |= changes
-        (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        (path / "manifest.json").write_bytes(sealed(manifest))
         return path
 
     return copy

@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from bertport.runtime.digest import sealed
+
 
 @pytest.fixture(scope="session")
 def model(tiny_bundle):
@@ -38,7 +40,7 @@ def edited(tiny_bundle, tmp_path):
             path = target / "manifest.json"
             manifest = json.loads(path.read_text(encoding="utf-8"))
             change(manifest)
-            path.write_text(json.dumps(manifest), encoding="utf-8")
+            path.write_bytes(sealed(manifest))
         return target
 
     return copy

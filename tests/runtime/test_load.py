@@ -81,7 +81,7 @@ def test_a_checkpoint_is_not_a_bundle(tiny_checkpoint):
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "has no format_version"),
-        ('{"format_version": 99}', "the bundle has format 99 and this version of bertport reads up to 1"),
+        ('{"format_version": 99}', "the bundle has format 99 and this version of bertport reads up to 2"),
         ('{"format_version": 1}', "lacks the field 'name'"),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_manifest_that_cannot_be_read(edited, text, said):
 @pytest.mark.parametrize("meaning", [{"labels": []}, {"labels": ["a", "b", "c"]}, {"positive": 2}])
 def test_labels_that_are_not_those_of_two_columns(edited, meaning):
     with pytest.raises(BundleError, match="to the two columns of next-sentence"):
-        load(edited(lambda manifest: manifest["next_sentence"].update(meaning)))
+        load(edited(lambda manifest: manifest["heads"]["nsp"].update(meaning)))
 
 
 def test_a_number_that_no_float_holds(edited):

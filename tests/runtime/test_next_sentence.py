@@ -78,7 +78,7 @@ def test_truncation_cuts_the_longer_text_first(model, reference):
 
 def test_the_recorded_polarity_rules(model, edited):
     def swap(manifest):
-        manifest["next_sentence"] = {"labels": ["other", "follows"], "positive": 1}
+        manifest["heads"]["nsp"] |= {"labels": ["other", "follows"], "positive": 1}
 
     before = model.next_sentence("a", "b")["probabilities"]
     swapped = load(edited(swap)).next_sentence("a", "b")
@@ -100,8 +100,7 @@ def test_what_is_no_pair_is_refused(model, bad):
 
 def test_a_bundle_without_the_head_refuses(edited):
     def behead(manifest):
-        manifest["heads"] = ["mlm"]
-        manifest["next_sentence"] = None
+        manifest["heads"] = {"mlm": manifest["heads"]["mlm"]}
 
     beheaded = load(edited(behead))
     with pytest.raises(MissingHeadError, match=r"next-sentence needs the head 'nsp'.*heads: mlm"):

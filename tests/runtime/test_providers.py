@@ -149,7 +149,8 @@ def test_fall_back_is_a_warning_with_the_reason_when_it_is_allowed(tiny_bundle):
 
 def test_fall_back_takes_a_variant_that_is_for_the_cpu(edited):
     def change(manifest):
-        manifest["variants"]["fp16"] = manifest["variants"]["fp32"] | {"providers": ["cuda"]}
+        fp32 = manifest["variants"]["fp32"]
+        manifest["variants"]["fp16"] = fp32 | {"requires": fp32["requires"] | {"precision": "fp16"}}
 
     with pytest.warns(UserWarning, match="running variant 'fp32' on the CPU instead"):
         assert load(edited(change), provider="cuda", variant="fp16", allow_fallback=True).variant == "fp32"
@@ -217,36 +218,46 @@ def test_outputs_bound_to_a_device_are_those_of_a_plain_run(tiny_bundle):
             np.testing.assert_array_equal(value, plain[name])
 
 
-def variants_of(edited, **providers):
-    """The manifest of the tiny bundle with variants made for the given providers; the first is the default."""
+PRECISIONS = {
+    "int8": ("int8-dynamic", "int8-dynamic"),
+    "int8-static": ("int8-static", "int8-static-symmetric"),
+    "fp16": ("fp16", "fp16"),
+    "fused": ("fp16", "fp16"),
+}
+"""Recipe and precision of the variants below; the others are fp32."""
+
+
+def variants_of(edited, *names):
+    """The manifest of the tiny bundle with variants of the given names; the first is the default."""
 
     def change(manifest):
-        serving = manifest["variants"]["fp32"]
-        portable = manifest["variants"]["portable"]
-        manifest["variants"] = {
-            name: (portable if name == "portable" else serving)
-            | {"providers": list(names), "domains": {"com.microsoft": 1} if name == "int8" else {}}
-            | ({} if name in {"fp32", "portable"} else {"recipe": "int8-dynamic" if name == "int8" else name})
-            for name, names in providers.items()
-        }
-        manifest["default_variant"] = next(iter(providers))
+        portable, serving = manifest["variants"]["portable"], manifest["variants"]["fp32"]
+        manifest["variants"] = {}
+        for name in names:
+            recipe, precision = PRECISIONS.get(name, ("fp32", "fp32"))
+            requires = serving["requires"] | {"precision": precision}
+            if name in {"int8", "fused"}:
+                requires["operator_domains"] = requires["operator_domains"] | {"com.microsoft": 1}
+            manifest["variants"][name] = (portable if name == "portable" else serving) | {
+                "recipe": recipe,
+                "requires": requires,
+            }
+        manifest["default_variant"] = names[0]
 
     return Bundle.open(edited(change)).manifest
 
 
 def test_the_variant_suits_the_provider(edited):
-    manifest = variants_of(
-        edited, int8=["cpu"], fp32=["cpu", "cuda", "tensorrt"], portable=["cpu", "cuda", "tensorrt"], fp16=["cuda"]
-    )
+    manifest = variants_of(edited, "int8", "fp32", "portable", "fp16")
     assert choices(manifest, None, "cpu", (CPU,)) == [("int8", CPU)]
     assert choices(manifest, None, "auto", (CUDA, CPU)) == [("fp16", CUDA), ("int8", CPU)]
-    assert choices(manifest, None, "tensorrt", (TENSORRT,)) == [("fp32", TENSORRT)]
+    assert choices(manifest, None, "openvino", (OPENVINO,)) == [("fp32", OPENVINO)]
     assert choices(manifest, "int8", "auto", (CUDA, CPU)) == [("int8", CPU)]
     assert choices(manifest, "portable", "auto", (CUDA, CPU)) == [("portable", CUDA), ("portable", CPU)]
 
 
-def test_a_variant_made_for_a_provider_goes_before_the_default_that_is_made_for_others_first(edited):
-    manifest = variants_of(edited, fp32=["cpu", "cuda", "tensorrt", "openvino"], fp16=["cuda", "tensorrt"])
+def test_a_recipe_that_the_provider_names_goes_before_the_default(edited):
+    manifest = variants_of(edited, "fp32", "fp16")
     assert choices(manifest, None, "cuda", (CUDA,)) == [("fp16", CUDA)]
     assert choices(manifest, None, "tensorrt", (TENSORRT,)) == [("fp16", TENSORRT)]
     assert choices(manifest, None, "openvino", (OPENVINO,)) == [("fp32", OPENVINO)]
@@ -266,34 +277,29 @@ def test_a_variant_made_for_a_provider_goes_before_the_default_that_is_made_for_
     ],
 )
 def test_each_provider_names_the_recipes_that_it_prefers(edited, provider, left_out, chosen):
-    """Whatever the order of the variants: as each recipe lists its providers, 8 bits before 16 before 32."""
-    made = {
-        "int8": ["cpu"],
-        "int8-static": ["tensorrt", "cuda"],
-        "fp16": ["cuda", "tensorrt"],
-        "fp32": ["cpu", "cuda", "tensorrt", "openvino"],
-    }
-    manifest = variants_of(edited, **{name: providers for name, providers in made.items() if name not in left_out})
+    """Whatever the order of the variants: 8 bits before 16 before 32."""
+    made = ("int8", "int8-static", "fp16", "fp32")
+    manifest = variants_of(edited, *(name for name in made if name not in left_out))
     row = PROVIDERS[provider]
     assert choices(manifest, None, provider, (row,)) == [(chosen, row)]
 
 
 def test_a_variant_made_for_another_provider_is_refused_with_one_that_suits(edited):
-    manifest = variants_of(edited, int8=["cpu"], portable=["cpu", "cuda"], fp16=["cuda"])
+    manifest = variants_of(edited, "int8", "portable", "fp16")
     with pytest.raises(ProviderError, match=r"'int8' is made for cpu, not for cuda: .*\(here: portable, fp16\)"):
         choices(manifest, "int8", "cuda", (CUDA,))
-    with pytest.raises(ProviderError, match=r"no variant for tensorrt \(made for: cpu, cuda\)"):
-        choices(manifest, None, "tensorrt", (TENSORRT,))
-    with pytest.raises(ProviderError, match="'fp16' is made for cuda, not for cpu"):
+    with pytest.raises(ProviderError, match="'fp16' is made for tensorrt, cuda, not for cpu"):
         choices(manifest, "fp16", "auto", (CPU,))
+    with pytest.raises(ProviderError, match=r"no variant for tensorrt \(made for: cpu\)"):
+        choices(variants_of(edited, "int8"), None, "tensorrt", (TENSORRT,))
 
 
-def test_tensorrt_refuses_fused_operators_whatever_the_manifest_says(edited):
-    manifest = variants_of(edited, int8=["cpu", "tensorrt"], fp32=["cpu", "tensorrt"])
+def test_tensorrt_refuses_fused_operators(edited):
+    manifest = variants_of(edited, "fused", "fp32")
     assert choices(manifest, None, "tensorrt", (TENSORRT,)) == [("fp32", TENSORRT)]
-    said = r"'int8' has operators that tensorrt does not know \(of com.microsoft\): choose variant 'fp32'"
+    said = r"'fused' has operators that tensorrt does not know \(of com.microsoft\): choose variant 'fp32'"
     with pytest.raises(ProviderError, match=said):
-        choices(manifest, "int8", "tensorrt", (TENSORRT,))
+        choices(manifest, "fused", "tensorrt", (TENSORRT,))
 
 
 @pytest.mark.parametrize(
@@ -312,7 +318,9 @@ def test_tensorrt_refuses_fused_operators_whatever_the_manifest_says(edited):
 )
 def test_a_variant_whose_products_overflow_here_is_not_taken(edited, monkeypatch, here, made_for, chosen):
     def change(manifest):
-        manifest["variants"]["int8"] = manifest["variants"]["fp32"] | {"providers": ["cpu"], "isa": made_for}
+        fp32 = manifest["variants"]["fp32"]
+        requires = fp32["requires"] | {"precision": "int8-dynamic", "isa": made_for}
+        manifest["variants"]["int8"] = fp32 | {"requires": requires}
         manifest["default_variant"] = "int8"
 
     flags = machine.INSTRUCTION_SETS[here].needs if here != "generic" else frozenset()

@@ -11,6 +11,7 @@ from bertport.compare.workload import Subject
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.providers import PROVIDERS, candidates, onnxruntime
+from bertport.runtime.variants import suits
 
 if TYPE_CHECKING:
     import os
@@ -121,7 +122,7 @@ def enter(
                 if not variants:
                     left_out.append(f"{prefix}{name}: the same weights with every position decoded (--variant {name})")
                 continue
-            suited = [row for row in rows if row in entry.providers]
+            suited = [row for row in rows if suits(entry.requires, row)]
             left_out += [f"{prefix}{name} on {row}: it is not made for {row}" for row in rows if row not in suited]
             contenders += [
                 Contender(

@@ -153,7 +153,7 @@ def _row(comparison: Comparison, contender: Contender, settings: Settings, peak:
         "variant": contender.variant,
         "provider": contender.provider,
         "recipe": contender.recipe,
-        "instruction_set": entry.isa if entry else None,
+        "instruction_set": entry.requires.isa if entry else None,
         "reference": bool(reference and reference.name == name),
         "default": bool(entry and contender.variant == entrant.bundle.manifest.default_variant),
         "size_bytes": contender.size_bytes,

@@ -91,9 +91,9 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _heads(manifest: Manifest) -> str:
-    lines = [f"- `{head}`: {HEADS[head]}" for head in manifest.heads]
-    if manifest.next_sentence:
-        columns = ", ".join(f"{index} is `{label}`" for index, label in enumerate(manifest.next_sentence.labels))
+    lines = [f"- `{head}`: {HEADS.get(head, 'another head')}" for head in manifest.heads]
+    if "nsp" in manifest.heads and (labels := manifest.heads["nsp"].labels):
+        columns = ", ".join(f"{index} is `{label}`" for index, label in enumerate(labels))
         lines.append(f"\nIn `seq_relationship_logits`, column {columns}.")
     missing = [head for head in HEADS if head not in manifest.heads]
     if missing:
@@ -120,7 +120,7 @@ def _graphs(manifest: Manifest) -> str:
         worst = variant.validation.worst if variant.validation else {}
         difference = f"{max(worst.values()):.1e}" if worst else "see manifest.json"
         default = " (default)" if name == manifest.default_variant else ""
-        versions = f"{variant.opset} | {variant.ir_version}"
+        versions = f"{variant.requires.opset} | {variant.requires.ir_version}"
         rows.append(f"| {name}{default} | `{variant.file}` | {variant.recipe} | {versions} | {difference} |")
     return "\n".join(rows)
 

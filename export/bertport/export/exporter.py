@@ -18,10 +18,10 @@ from bertport.export.graphs import FILES, GraphFiles, make_graphs
 from bertport.export.progress import Event, Stages
 from bertport.export.source import Located, locate
 from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
-from bertport.export.tracing import OPSETS, check_opset
+from bertport.export.tracing import check_opset
 from bertport.runtime.bundle import Bundle, file_sha256
 from bertport.runtime.errors import UnknownNameError, UsageError
-from bertport.runtime.manifest import Manifest, NextSentence, Source, Validation, Variant
+from bertport.runtime.manifest import Manifest, Source, Validation, Variant, encoder_inputs, heads_of
 from bertport.runtime.writer import describe_files, new_bundle, refuse_existing, write_manifest
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ __all__ = ["WEIGHTS", "export"]
 
 WEIGHTS = {"float32": "fp32", "float16": "fp32-weights16"}
 """How weights may be stored, and the recipe's name for it; arithmetic is float32 either way."""
-
-PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
-"""Standard operators run on all of them."""
 
 
 def export(  # noqa: PLR0913 — the command's options, each with its default
@@ -124,13 +121,13 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
                 architecture=architecture(checkpoint.config, model, checkpoint.model_class),
-                heads=checkpoint.plan.heads,
-                next_sentence=NextSentence() if "nsp" in checkpoint.plan.heads else None,
+                inputs=encoder_inputs(),
+                heads=heads_of(checkpoint.plan.heads),
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
                 languages=languages,
                 licence=licence,
-                variants=_variants(graphs, validations, opset=opset, recipe=WEIGHTS[weights]),
+                variants=_variants(graphs, validations, recipe=WEIGHTS[weights]),
                 default_variant="fp32",
                 tools=tool_versions(),
                 files=describe_files(building),
@@ -185,17 +182,13 @@ def _source(located: Located, checkpoint: Checkpoint) -> Source:
     return Source(name=located.name, revision=located.revision, weights_sha256=hashes)
 
 
-def _variants(
-    graphs: dict[str, GraphFiles], validations: dict[str, Validation], *, opset: int, recipe: str
-) -> dict[str, Variant]:
+def _variants(graphs: dict[str, GraphFiles], validations: dict[str, Validation], *, recipe: str) -> dict[str, Variant]:
     return {
         name: Variant(
             file=FILES[name],
             kind="portable" if name == "portable" else "serving",
             recipe=recipe,
-            providers=PROVIDERS,
-            opset=opset,
-            ir_version=OPSETS[opset],
+            requires=graph.requires,
             outputs=graph.outputs,
             external_data=graph.external_data,
             validation=validations[name],

@@ -17,6 +17,7 @@ from bertport.export.passes.tie_decoder import tie_decoder
 from bertport.export.storage import save, tensor_locations
 from bertport.export.tracing import OPSETS, trace
 from bertport.runtime.errors import ValidationError
+from bertport.runtime.requirements import requires_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from bertport.export.model import BertWithHeads
     from bertport.export.progress import Stages
+    from bertport.runtime.manifest import Requires
 
 __all__ = ["FILES", "GraphFiles", "make_graphs"]
 
@@ -40,6 +42,8 @@ class GraphFiles:
     """Names of its outputs, in order."""
     external_data: tuple[str, ...]
     """Files inside the bundle that hold its weights, beside the graph itself."""
+    requires: Requires
+    """What it requires of a provider."""
 
 
 def make_graphs(  # noqa: PLR0913 — all but the first two by name
@@ -95,6 +99,7 @@ def _describe(graph: onnx.ModelProto, beside: tuple[str, ...]) -> GraphFiles:
     return GraphFiles(
         outputs=tuple(output.name for output in graph.graph.output),
         external_data=tuple(str(folder / file) for file in beside),
+        requires=requires_of(graph, precision="fp32"),
     )
 
 

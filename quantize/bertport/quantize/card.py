@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.variants import suits
+
 if TYPE_CHECKING:
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.manifest import Manifest
@@ -64,8 +66,8 @@ def section(manifest: Manifest) -> str:
         speed = ", ".join(f"{each['speedup']:.2f}x at {shape}" for shape, each in found["speed"].items())
         kl = f"{mlm['kl']['value']:.5f}" if mlm else "-"
         slower = " (slower than fp32)" if found.get("slower_than_reference") else ""
-        provider = found.get("provider", variant.providers[0])
-        elsewhere = "" if provider in variant.providers else f", on {provider}, which it is not made for"
+        provider = found.get("provider", "cpu")
+        elsewhere = "" if suits(variant.requires, provider) else f", on {provider}, which it is not made for"
         rows.append(
             f"| {name} | {found['size']['of_reference']:.3f} of fp32 | {_percent(mlm, 'top1_agreement')} | "
             f"{kl} | {_percent(nsp, 'flips')} | {speed or 'not timed'}{slower} | "

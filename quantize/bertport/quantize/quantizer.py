@@ -35,6 +35,8 @@ from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.manifest import Variant
 from bertport.runtime.providers import PROVIDERS, onnxruntime
+from bertport.runtime.requirements import requires_of
+from bertport.runtime.variants import CPU, suits
 from bertport.runtime.writer import add_variant, free_name, workspace
 
 if TYPE_CHECKING:
@@ -295,16 +297,15 @@ def describe(
     fidelity: dict[str, Any],
 ) -> Variant:
     """Give a variant's entry in the manifest."""
-    opsets = {each.domain: each.version for each in model.opset_import}
     return Variant(
         file=recipe.file,
         kind="serving",
         recipe=recipe.name,
-        providers=recipe.providers,
-        isa=instruction_set.name if recipe.by_instruction_set and instruction_set else None,
-        opset=opsets[""],
-        ir_version=model.ir_version,
-        domains={domain: version for domain, version in opsets.items() if domain},
+        requires=requires_of(
+            model,
+            precision=recipe.precision,
+            isa=instruction_set.name if recipe.by_instruction_set and instruction_set else None,
+        ),
         outputs=outputs,
         fidelity=fidelity,
     )
@@ -318,7 +319,7 @@ def faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
     fastest, default = 1.0, None
     for each, entry in {**bundle.manifest.variants, name: variant}.items():
         found = entry.fidelity
-        if "cpu" in entry.providers and found and found.get("budget") not in (None, "none"):
+        if suits(entry.requires, CPU) and found and found.get("budget") not in (None, "none"):
             ratio = min(float(speed["speedup"]) for speed in found["speed"].values())
             if ratio > fastest:
                 fastest, default = ratio, each

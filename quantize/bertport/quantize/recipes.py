@@ -36,7 +36,9 @@ class Recipe:
     file: str
     """Path of the graph inside the bundle."""
     providers: tuple[str, ...]
-    """Short names of the providers it is for, best first."""
+    """Short names of the providers it is for, best first; those whose rows have its precision."""
+    precision: str
+    """How products are computed, as manifests call it."""
     size: float
     """Share of fp32's size that a BERT-base takes, about."""
     by_instruction_set: bool
@@ -94,6 +96,7 @@ RECIPES: dict[str, Recipe] = {
             summary="weights and activations in 8 bits, activation scales made at run time for each token",
             file="onnx/model_int8_dynamic.onnx",
             providers=("cpu",),
+            precision="int8-dynamic",
             size=0.25,
             by_instruction_set=True,
             for_size=False,
@@ -107,6 +110,7 @@ RECIPES: dict[str, Recipe] = {
             summary="calibrated activations (QDQ), symmetric, standard operators: what TensorRT multiplies in 8 bits",
             file="onnx/model_int8_static.onnx",
             providers=("tensorrt", "cuda"),
+            precision="int8-static-symmetric",
             size=0.25,
             by_instruction_set=False,
             for_size=False,
@@ -120,6 +124,7 @@ RECIPES: dict[str, Recipe] = {
             summary="the same with unsigned activations over the range that they have, for CPUs",
             file="onnx/model_int8_static_cpu.onnx",
             providers=("cpu",),
+            precision="int8-static",
             size=0.25,
             by_instruction_set=True,
             for_size=False,
@@ -133,6 +138,7 @@ RECIPES: dict[str, Recipe] = {
             summary="weights in 8 bits by blocks of 64: the nearest to fp32, slower than it on some machines",
             file="onnx/model_int8_weight_only.onnx",
             providers=("cpu",),
+            precision="int8-weight-only",
             size=0.27,
             by_instruction_set=False,
             for_size=True,
@@ -144,6 +150,7 @@ RECIPES: dict[str, Recipe] = {
             summary="layers in 4 bits by blocks of 32, tables in 8: the smallest, slower than fp32 on some machines",
             file="onnx/model_int4_weight_only.onnx",
             providers=("cpu",),
+            precision="int4-weight-only",
             size=0.18,
             by_instruction_set=False,
             for_size=True,
@@ -155,6 +162,7 @@ RECIPES: dict[str, Recipe] = {
             summary="weights and arithmetic in 16 bits, standard operators, masks that do not overflow",
             file="onnx/model_fp16.onnx",
             providers=("cuda", "tensorrt"),
+            precision="fp16",
             size=0.5,
             by_instruction_set=False,
             for_size=False,

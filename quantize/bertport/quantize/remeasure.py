@@ -26,6 +26,7 @@ from bertport.quantize.sensitivity import Layers
 from bertport.quantize.target import target
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.variants import CPU, suits
 from bertport.runtime.writer import add_files, replace_figures
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     """
     bundle = Bundle.open(path)
     made = [name for name, each in bundle.manifest.variants.items() if each.recipe in RECIPES]
-    chosen = list(dict.fromkeys(names)) or [name for name in made if "cpu" in bundle.manifest.variants[name].providers]
+    chosen = list(dict.fromkeys(names)) or [
+        name for name in made if suits(bundle.manifest.variants[name].requires, CPU)
+    ]
     for name in chosen:
         if name not in made:
             kind = "quantized variant"
@@ -74,7 +77,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             stability=STABILITY,
             progress=options.progress,
             provider=provider,
-            exact=provider not in variant.providers,
+            exact=not suits(variant.requires, provider),
         )
         speed = time_against(bundle, graph, progress=options.progress, provider=provider)
         measured = measurement(bundle, graph, accuracy, bench.evaluation, speed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
+import stat
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import BundleError, PathError
-from bertport.runtime.manifest import Manifest
+from bertport.runtime.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator
 
 __all__ = ["MANIFEST", "UNHASHED", "Bundle", "file_sha256"]
 
 MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 16 << 20
+"""Bytes: a thousand variants with their figures take three million."""
 UNHASHED = frozenset({MANIFEST, "README.md"})
 """Files that may be edited without breaking the bundle."""
 
@@ -32,6 +34,10 @@ class Bundle:
     """The directory."""
     manifest: Manifest
     """Its contract."""
+    digest: str
+    """`sha256:` and 64 digits that stand for all of it: of its manifest, which lists the hashes of the other files."""
+    format_version: int
+    """The format that its manifest is stored in."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -48,27 +54,13 @@ class Bundle:
         if not directory.is_dir():
             message = f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}"
             raise PathError(message)
+        content = _manifest_content(directory)
         try:
-            text = (directory / MANIFEST).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            message = (
-                f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
-            )
-            raise BundleError(message) from None
-        except (OSError, UnicodeDecodeError) as error:
-            message = f"{directory / MANIFEST} cannot be read ({error}): export again"
-            raise BundleError(message) from error
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            message = f"{directory / MANIFEST} is not JSON ({error}): the bundle is damaged; export again"
-            raise BundleError(message) from error
-        try:
-            manifest = Manifest.from_json(value)
+            stored = read_manifest(content)
         except BundleError as error:  # it knows the content and not the place
             message = f"{directory}: {error}"
             raise BundleError(message) from error
-        return cls(path=directory, manifest=manifest)
+        return cls(path=directory, manifest=stored.manifest, digest=stored.digest, format_version=stored.format_version)
 
     def file(self, name: str) -> Path:
         """Give the path of a listed file.
@@ -141,6 +133,36 @@ class Bundle:
         self.check(self.manifest.files)
         present = {each.relative_to(self.path).as_posix() for each in self.path.rglob("*") if not each.is_dir()}
         return tuple(sorted(present - set(self.manifest.files) - UNHASHED))
+
+
+def _manifest_content(directory: Path) -> bytes:
+    """Read manifest.json: a regular file of bounded size, whatever else stands in its place.
+
+    Raises:
+        BundleError: when it is missing, something else than a file, too large, or cannot be read.
+    """
+    path = directory / MANIFEST
+    try:
+        # A FIFO would wait for a writer, and what it waits for is not read.
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                message = f"{path} is not a regular file: copy the bundle whole, or export again"
+                raise BundleError(message)
+            with os.fdopen(number, "rb", closefd=False) as file:
+                content = file.read(LARGEST_MANIFEST + 1)
+        finally:
+            os.close(number)
+    except FileNotFoundError:
+        message = f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
+        raise BundleError(message) from None
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror or error}): copy the bundle whole, or export again"
+        raise BundleError(message) from error
+    if len(content) > LARGEST_MANIFEST:
+        message = f"{path} has more than {LARGEST_MANIFEST:,} bytes, which no bundle's has: export again"
+        raise BundleError(message)
+    return content
 
 
 def file_sha256(path: Path) -> str:

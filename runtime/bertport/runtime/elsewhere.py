@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import PathError
 from bertport.runtime.machine import GENERIC, cpu
-from bertport.runtime.variants import CPU, overflows
+from bertport.runtime.variants import CPU, overflows, suits
 
 if TYPE_CHECKING:
     from bertport.runtime.bundle import Bundle
@@ -44,7 +44,7 @@ def notes(bundle: Bundle) -> dict[str, str]:
     return {
         name: f"measured on {measured}; this machine has {here}, where speed and accuracy may differ{advice}"
         for name, each in bundle.manifest.variants.items()
-        if CPU in each.providers and (measured := measured_elsewhere(each, here))
+        if suits(each.requires, CPU) and (measured := measured_elsewhere(each, here))
     }
 
 
@@ -58,7 +58,7 @@ def unsafe(variant: Variant, here: str) -> bool:
     """
     measured = measured_elsewhere(variant, here)
     integers = variant.recipe.startswith("int") and not variant.recipe.endswith(EXACT)
-    return variant.isa is None and integers and measured not in {None, GENERIC} and overflows(measured)
+    return variant.requires.isa is None and integers and measured not in {None, GENERIC} and overflows(measured)
 
 
 def tell(bundle: Bundle, name: str, provider: Provider) -> None:

@@ -30,7 +30,7 @@ from bertport.runtime.provider_options import checked
 from bertport.runtime.providers import AUTO, PROVIDERS, candidates, onnxruntime
 from bertport.runtime.small_outputs import appended
 from bertport.runtime.tokens import TOKENIZER_FILES, Tokens
-from bertport.runtime.variants import CPU, choices
+from bertport.runtime.variants import CPU, choices, suits
 
 if TYPE_CHECKING:
     import os
@@ -101,7 +101,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         if not allow_fallback or provider in {AUTO, CPU}:
             raise
         # The variant may be for the other provider alone; then the bundle has another for the CPU.
-        for_cpu = variant if variant and CPU in bundle.manifest.variants[variant].providers else None
+        for_cpu = variant if variant and suits(bundle.manifest.variants[variant].requires, CPU) else None
         [(name, row)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=2)
         return _open(bundle, name, row, threads, streams, {}, fallback=error.message)

@@ -1,37 +1,53 @@
-"""The bundle's contract as frozen values: what `manifest.json` says, and nothing about files or graphs."""
+"""The bundle's contract as frozen values: what `manifest.json` says, and nothing about files or graphs.
+
+Whatever format was read, the values have the shape of format 2, and that is what is written. In its open places
+(inputs, heads, pooling, what a variant requires, task metrics, golden vectors) keys that this version does not know are
+kept and written again; anywhere else they are refused.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
-from contextlib import suppress
+import json
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.digest import digest_of, sealed
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.parsing import MOST_QUOTED, OMITTED, json_values, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "FORMAT_VERSION",
+    "OPSET",
     "Architecture",
     "FileEntry",
+    "GoldenVectors",
+    "Head",
+    "Input",
     "Manifest",
-    "NextSentence",
+    "Pooling",
+    "Requires",
     "Source",
+    "Stored",
     "Validation",
     "Variant",
+    "encoder_inputs",
+    "heads_of",
+    "read_manifest",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The manifest format that this version writes, and the newest that it reads."""
-MOST_QUOTED = 200
-"""Characters of a name that an error repeats."""
 LONGEST_PATH = 512
 """Characters of a file's path inside the bundle."""
 NSP_COLUMNS = 2
 """Of `seq_relationship_logits`."""
+OPSET = "ai.onnx"
+"""The domain of the standard operators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +95,47 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextSentence:
-    """What the columns of `seq_relationship_logits` mean."""
+class Input:
+    """One input of the encoder."""
 
-    labels: tuple[str, ...] = ("is_next", "not_next")
-    """A readable label per column; BERT's polarity is 0: B follows A, 1: B is from another place."""
-    positive: int = 0
-    """The column that says that B follows A."""
+    dtype: str
+    """Element type."""
+    axes: tuple[str, ...]
+    """A name per axis."""
+    constant: int | None = None
+    """The value of every element where the tokenizer does not give it; None where it does."""
+    further: dict[str, Any] = field(default_factory=dict)
+    """What this version does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One head of the model, and what its output means."""
+
+    output: str
+    """Name of the graph's output."""
+    axes: tuple[str, ...]
+    """A name per axis of the output, as the portable graph gives it."""
+    labels: tuple[str, ...] | None = None
+    """A readable label per column of the last axis; None where it does not classify."""
+    problem_type: str | None = None
+    """As transformers calls it, for example `single_label_classification`; None where it does not classify."""
+    positive: int | None = field(default=None, metadata={OMITTED: True})
+    """Of two labels the one that says yes: for next-sentence, that B follows A."""
+    further: dict[str, Any] = field(default_factory=dict)
+    """What this version does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooling:
+    """How one vector is made of a text's."""
+
+    mode: str
+    """`mean`, `cls`, `pooler`, …"""
+    normalize: bool = False
+    """Whether it is divided by its Euclidean length."""
+    further: dict[str, Any] = field(default_factory=dict)
+    """What this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +146,38 @@ class Validation:
     """Tolerance that held, absolute."""
     cases: int
     """Number of input batches compared."""
+    seeds: tuple[int, ...] = ()
+    """Of the random inputs; none where they were not recorded."""
     worst: dict[str, float]
     """Largest absolute difference seen, by output name."""
+    worst_padding: dict[str, float] = field(default_factory=dict)
+    """The same at padded positions, where they were judged apart: nobody reads them."""
+    decided_by_float64: int = 0
+    """Number of values in which PyTorch and the graph both strayed from float64, and the graph was no farther."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requires:
+    """What a variant needs of an execution provider."""
+
+    operator_domains: dict[str, int]
+    """Versions of the operator sets used, by domain; the standard one is `ai.onnx`."""
+    ir_version: int
+    """ONNX IR version."""
+    dtypes: tuple[str, ...]
+    """Element types that are stored or computed in, but for the integers and truth values that serve shapes."""
+    precision: str
+    """How products are computed: fp32, fp16, int8-dynamic, int8-static (unsigned activations), int8-static-symmetric,
+    int8-weight-only or int4-weight-only."""
+    isa: str | None = None
+    """The CPU instruction set it was made for; None where any will do."""
+    further: dict[str, Any] = field(default_factory=dict)
+    """What this version does not know."""
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operator set."""
+        return self.operator_domains[OPSET]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,16 +190,8 @@ class Variant:
     """`portable` (every position decoded, opens anywhere) or `serving` (has the input `masked_positions`)."""
     recipe: str
     """How its weights are stored: `fp32`, `int8-dynamic`, …"""
-    providers: tuple[str, ...]
-    """Short names of the providers it is for, best first."""
-    isa: str | None = None
-    """The CPU instruction set it was made for; None where any will do."""
-    opset: int
-    """Version of the standard operator set."""
-    ir_version: int
-    """ONNX IR version."""
-    domains: dict[str, int] = field(default_factory=dict)
-    """Operator domains beside the standard one, with their versions."""
+    requires: Requires
+    """What it needs of a provider."""
     outputs: tuple[str, ...]
     """Names of the graph's outputs, in order."""
     external_data: tuple[str, ...] = ()
@@ -128,23 +200,36 @@ class Variant:
     """Difference from PyTorch, for graphs that were compared with it."""
     fidelity: dict[str, Any] | None = None
     """Difference from the fp32 variant as measured, for quantized variants (see docs/quantization.md)."""
+    task_metrics: dict[str, Any] = field(default_factory=dict)
+    """Figures on labelled tasks, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenVectors:
+    """Inputs with the outputs that they must give."""
+
+    file: str
+    """Path inside the bundle."""
+    further: dict[str, Any] = field(default_factory=dict)
+    """What this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything that a bundle says of itself."""
 
-    format_version: int = FORMAT_VERSION
     name: str
     """Name shown to people."""
     created: str
     """UTC time of the export, ISO 8601."""
     source: Source
     architecture: Architecture
-    heads: tuple[str, ...]
-    """The heads present, out of `mlm`, `nsp` and `pooler`."""
-    next_sentence: NextSentence | None
-    """None without the NSP head."""
+    inputs: dict[str, Input]
+    """Of the encoder, by name."""
+    heads: dict[str, Head]
+    """The heads present, by name: `mlm`, `nsp`, `pooler`, or what a later version adds."""
+    pooling: Pooling | None = None
+    """How one vector is made of a text's; None where the checkpoint does not say."""
     max_length: int
     """Longest input, in tokens, special tokens included."""
     lowercase: bool | None
@@ -157,25 +242,48 @@ class Manifest:
     """By name; `portable` is always there."""
     default_variant: str
     """The variant that `load` takes when none is asked for and the provider suits it."""
+    golden_vectors: GoldenVectors | None = None
+    """Inputs with the outputs that they must give; None where there are none."""
     tools: dict[str, str]
     """Versions of what made the bundle, by package name."""
     files: dict[str, FileEntry]
     """Every file of the bundle but manifest.json and README.md, by path."""
 
+    @property
+    def segments(self) -> int | None:
+        """The value of every element of `token_type_ids`; None where the tokenizer gives them."""
+        given = self.inputs.get("token_type_ids")
+        return given.constant if given else None
+
+    def to_bytes(self) -> bytes:
+        """Return the content of `manifest.json`, its digest included.
+
+        Raises:
+            BundleError: for what JSON cannot hold.
+        """
+        try:
+            return sealed({"format_version": FORMAT_VERSION} | json_values(self))
+        except ValueError as error:
+            message = f"the manifest cannot be written as JSON ({error}): measure again, or export again"
+            raise BundleError(message) from error
+
     def to_json(self) -> dict[str, Any]:
-        """Give the manifest as JSON values."""
-        value = dataclasses.asdict(self)
-        return typing.cast("dict[str, Any]", _lists_for_tuples(value))
+        """Return the manifest as JSON values, as `to_bytes` writes them."""
+        value: dict[str, Any] = json.loads(self.to_bytes())
+        return value
 
     @classmethod
     def from_json(cls, value: object) -> Manifest:
-        """Read a manifest from JSON values, ignoring fields that it does not know.
+        """Read a manifest of any format from JSON values; a digest among them is not looked at.
+
+        Format 1 ignores fields that it does not know; format 2 refuses them outside its open places.
 
         Raises:
-            BundleError: for a newer format, a missing or ill-typed field, or a path that leaves the bundle.
+            BundleError: for a newer format, a missing, unknown or ill-typed field, or a path that leaves the bundle.
         """
-        version = value.get("format_version") if isinstance(value, dict) else None
-        if not isinstance(version, int):
+        from bertport.runtime import format1
+
+        if not isinstance(value, dict) or type(version := value.get("format_version")) is not int:
             message = (
                 "manifest.json has no format_version: this is not a bertport bundle; make one with `bertport export`"
             )
@@ -186,33 +294,164 @@ class Manifest:
                 "pip install --upgrade bertport"
             )
             raise BundleError(message)
-        manifest: Manifest = _parse(cls, value, "manifest.json")
-        for variant in manifest.variants.values():
-            for path in (variant.file, *variant.external_data):
-                if path not in manifest.files:
-                    message = (
-                        f"manifest.json names {path[:MOST_QUOTED]!r} but does not list it among its files: export again"
-                    )
-                    raise BundleError(message)
-        for path in manifest.files:
-            _refuse_outside(path)
-        if manifest.max_length < 1:
-            message = f"manifest.json: max_length is {manifest.max_length} tokens: the bundle is damaged; export again"
+        if version < 1:
+            message = f"manifest.json states format {version}, and the first was 1: the bundle is damaged; export again"
             raise BundleError(message)
-        meaning = manifest.next_sentence
-        if meaning and (len(meaning.labels) != NSP_COLUMNS or meaning.positive not in range(NSP_COLUMNS)):
-            message = (
-                f"manifest.json gives {len(meaning.labels)} labels to the two columns of next-sentence, and calls "
-                f"column {meaning.positive} positive: the bundle is damaged; export again"
-            )
-            raise BundleError(message)
-        if manifest.default_variant not in manifest.variants:
-            message = (
-                f"manifest.json names the default variant {manifest.default_variant[:MOST_QUOTED]!r}, "
-                "which it does not describe"
-            )
-            raise BundleError(message)
+        if version == 1:
+            manifest = format1.read(value)
+        else:
+            fields = {key: each for key, each in value.items() if key not in {"format_version", "digest"}}
+            manifest = parse(cls, fields, "manifest.json")
+        _check(manifest)
         return manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A manifest as it was read."""
+
+    manifest: Manifest
+    """What it says, in the shape of format 2."""
+    digest: str
+    """What stands for all of it: see `bertport.runtime.digest`."""
+    format_version: int
+    """The format it is stored in."""
+
+
+def read_manifest(content: bytes) -> Stored:
+    """Read the content of a `manifest.json`.
+
+    Raises:
+        BundleError: for what is no manifest, or was changed after it was written.
+    """
+    try:
+        value = json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        message = f"manifest.json is not JSON ({excerpt(str(error), 200)}): the bundle is damaged; export again"
+        raise BundleError(message) from error
+    stated = None
+    if isinstance(value, dict) and value.get("format_version") == FORMAT_VERSION:
+        stated = value.get("digest")
+        if stated is None:
+            message = "manifest.json lacks its digest, which format 2 needs: the bundle is damaged; copy it again"
+            raise BundleError(message)
+    digest = digest_of(content, stated)
+    if digest is None or (stated is not None and digest != stated):
+        message = (
+            f"manifest.json is not as it was written (it states the digest {excerpt(stated, 80)} and has "
+            f"{digest or 'another'}): copy the bundle again, or export again"
+        )
+        raise BundleError(message)
+    manifest = Manifest.from_json(value)
+    return Stored(manifest=manifest, digest=digest, format_version=value["format_version"])
+
+
+def encoder_inputs(*, segments: int | None = None) -> dict[str, Input]:
+    """Return the inputs of a BERT.
+
+    Args:
+        segments: the value of every element of `token_type_ids`; None where the tokenizer gives them.
+    """
+    constants = {"input_ids": None, "attention_mask": None, "token_type_ids": segments}
+    return {
+        name: Input(dtype="int64", axes=("batch", "sequence"), constant=constant)
+        for name, constant in constants.items()
+    }
+
+
+HEADS: dict[str, Head] = {
+    "mlm": Head(output="logits", axes=("batch", "sequence", "vocabulary")),
+    "nsp": Head(
+        output="seq_relationship_logits",
+        axes=("batch", "label"),
+        labels=("is_next", "not_next"),  # BERT's polarity is 0: B follows A, 1: B is from another place
+        problem_type="single_label_classification",
+        positive=0,
+    ),
+    "pooler": Head(output="pooler_output", axes=("batch", "hidden")),
+}
+"""BERT's, by name."""
+
+
+def heads_of(names: Iterable[str]) -> dict[str, Head]:
+    """Return the rows of BERT's heads that have these names."""
+    return {name: HEADS[name] for name in names}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its members, no two of one name."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        message = f"the key {excerpt(repeated, 80)} is there twice"
+        raise ValueError(message)
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    message = f"{name} is no number of JSON's"
+    raise ValueError(message)
+
+
+def _check(manifest: Manifest) -> None:
+    """Refuse what is well formed and cannot be."""
+    named = {path for each in manifest.variants.values() for path in (each.file, *each.external_data)}
+    if manifest.golden_vectors:
+        named.add(manifest.golden_vectors.file)
+    for path in sorted(named - manifest.files.keys()):
+        message = f"manifest.json names {path[:MOST_QUOTED]!r} but does not list it among its files: export again"
+        raise BundleError(message)
+    for path in manifest.files:
+        _refuse_outside(path)
+    if manifest.max_length < 1:
+        message = f"manifest.json: max_length is {manifest.max_length} tokens: the bundle is damaged; export again"
+        raise BundleError(message)
+    for name, variant in manifest.variants.items():
+        if OPSET not in variant.requires.operator_domains:
+            message = (
+                f"manifest.json: variant {name[:MOST_QUOTED]!r} requires no version of {OPSET}: "
+                "the bundle is damaged; export again"
+            )
+            raise BundleError(message)
+    _check_inputs(manifest)
+    _check_labels(manifest)
+    if manifest.default_variant not in manifest.variants:
+        message = (
+            f"manifest.json names the default variant {manifest.default_variant[:MOST_QUOTED]!r}, "
+            "which it does not describe"
+        )
+        raise BundleError(message)
+
+
+def _check_inputs(manifest: Manifest) -> None:
+    """Refuse a constant that is no row of the embedding of segments, and one for another input."""
+    rows = {"token_type_ids": manifest.architecture.type_vocab_size}
+    for name, each in manifest.inputs.items():
+        if each.constant is not None and each.constant not in range(rows.get(name, 0)):
+            message = (
+                f"manifest.json: the input {name[:MOST_QUOTED]!r} is {each.constant} everywhere, which it cannot be: "
+                "the bundle is damaged; export again"
+            )
+            raise BundleError(message)
+
+
+def _check_labels(manifest: Manifest) -> None:
+    """Refuse labels that are not those of the columns."""
+    for name, head in manifest.heads.items():
+        labels, positive = head.labels, head.positive
+        if name == "nsp" and labels is not None:
+            wrong = len(labels) != NSP_COLUMNS or positive not in range(NSP_COLUMNS)
+            columns = "the two columns of next-sentence"
+        else:
+            wrong = positive is not None and positive not in range(len(labels or ()))
+            columns = f"the columns of the head {name[:MOST_QUOTED]!r}"
+        if wrong:
+            message = (
+                f"manifest.json gives {len(labels or ())} labels to {columns}, and calls column {positive} positive: "
+                "the bundle is damaged; export again"
+            )
+            raise BundleError(message)
 
 
 def _refuse_outside(path: str) -> None:
@@ -227,45 +466,3 @@ def _refuse_outside(path: str) -> None:
         named = path[:MOST_QUOTED]
         message = f"manifest.json names {named!r}, which is outside the bundle: do not use a bundle from this source"
         raise BundleError(message)
-
-
-def _lists_for_tuples(value: object) -> object:
-    match value:
-        case dict():
-            return {key: _lists_for_tuples(item) for key, item in value.items()}
-        case tuple() | list():
-            return [_lists_for_tuples(item) for item in value]
-    return value
-
-
-def _parse(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401, C901, PLR0911 — a type in, a value of it out; one branch per kind
-    """Turn a JSON value into a value of the annotated type `kind`, or say what was expected where."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        given: dict[str, Any] = {}
-        for each in dataclasses.fields(kind):
-            if each.name in value:
-                given[each.name] = _parse(hints[each.name], value[each.name], f"{where}: {each.name}")
-            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-                message = f"{where} lacks the field {each.name!r}: the bundle is damaged; export again"
-                raise BundleError(message)
-        return kind(**given)  # type: ignore[operator]  # narrowed to a class above, which mypy cannot follow
-    if origin is types.UnionType:
-        if value is None and type(None) in arguments:
-            return None
-        return _parse(next(each for each in arguments if each is not type(None)), value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_parse(arguments[0], item, where) for item in value)
-    if origin is dict and isinstance(value, dict):
-        return {str(key): _parse(arguments[1], item, f"{where}: {key[:MOST_QUOTED]}") for key, item in value.items()}
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # JSON's integers have no end
-            return float(value)
-    if origin is None and isinstance(kind, type) and isinstance(value, kind) and (kind is bool or value is not True):
-        return value
-    expected = getattr(kind, "__name__", kind)
-    message = f"{where}: expected {expected}, found {excerpt(value, 80)}: the bundle is damaged; export again"
-    raise BundleError(message)

@@ -47,8 +47,9 @@ def finish(
     manifest: Manifest,
 ) -> Callable[[NDArray[np.float32], Encoded], dict[str, Any]]:
     """Give the function that turns two logits into both probabilities, by the labels the bundle records."""
-    polarity = manifest.next_sentence
-    if polarity is None:
+    head = manifest.heads.get("nsp")
+    labels = head.labels if head else None
+    if head is None or labels is None:
         message = f"{manifest.name} does not record what its next-sentence labels mean: export it again"
         raise MissingHeadError(message)
 
@@ -57,10 +58,10 @@ def finish(
         probabilities = weights / weights.sum()
         best = int(probabilities.argmax())
         return {
-            "label": polarity.labels[best],
+            "label": labels[best],
             "score": float(probabilities[best]),
-            "follows": best == polarity.positive,
-            "probabilities": dict(zip(polarity.labels, probabilities.tolist(), strict=True)),
+            "follows": best == head.positive,
+            "probabilities": dict(zip(labels, probabilities.tolist(), strict=True)),
         }
 
     return answer

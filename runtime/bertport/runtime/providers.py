@@ -40,8 +40,8 @@ class Provider:
     auto: bool
     """Whether `auto` tries it, in the order of the table."""
     recipes: tuple[str, ...] = ()
-    """Which variants it takes where nobody names one, by the beginning of their recipe, best first; after these come
-    those made for it before others. Empty for the bundle's default first."""
+    """Which variants it takes where nobody names one, by the beginning of their recipe, best first.
+    Empty for the bundle's default first."""
     batch_tokens: int
     """Most tokens in a batch, padding included."""
     batch_rows: int = MAX_WINDOW
@@ -66,13 +66,22 @@ class Provider:
     """Where inputs and outputs are bound, by ONNX Runtime's name; None where they are handed over as they are."""
     beside: tuple[str, ...] = ()
     """Short names of the providers that take what it leaves, before the CPU; they may compute no more than the CPU."""
-    standard_only: bool = False
-    """Whether it takes graphs of standard operators only."""
+    operator_domains: frozenset[str] = frozenset({"ai.onnx"})
+    """Domains of the operators that it knows."""
+    dtypes: frozenset[str]
+    """Element types that it stores and computes in, but for those that serve shapes."""
+    precisions: frozenset[str]
+    """How products may be computed, as manifests call it: those it is right and not slower with."""
     shapes_cost: bool = False
     """Whether it prepares for shapes: what it is opened for is then made from the bundle's length buckets."""
     least_positions: int = 0
     """Fewest positions to decode: 1 where an empty tensor is not taken."""
 
+
+FLOATING = frozenset({"float32", "float16"})
+INTEGER = frozenset({"int8", "uint8"})
+CONTRIBUTED = frozenset({"ai.onnx", "com.microsoft"})
+"""The standard operators, and those of ONNX Runtime's own."""
 
 PROVIDERS: dict[str, Provider] = {
     row.name: row
@@ -103,7 +112,8 @@ PROVIDERS: dict[str, Provider] = {
             nvidia=True,
             device="cuda",
             beside=("cuda",),
-            standard_only=True,
+            dtypes=FLOATING | INTEGER,
+            precisions=frozenset({"fp32", "fp16", "int8-static-symmetric"}),
             shapes_cost=True,
             least_positions=1,
         ),
@@ -128,6 +138,9 @@ PROVIDERS: dict[str, Provider] = {
             library="onnxruntime_providers_cuda",
             nvidia=True,
             device="cuda",
+            operator_domains=CONTRIBUTED,
+            dtypes=FLOATING | INTEGER,
+            precisions=frozenset({"fp32", "fp16", "int8-static-symmetric"}),
         ),
         # Not faster than ONNX Runtime's own CPU provider where it was measured: only on request.
         Provider(
@@ -143,7 +156,8 @@ PROVIDERS: dict[str, Provider] = {
             allowed=provider_options.OPENVINO,
             threads_option="num_of_threads",
             library="onnxruntime_providers_openvino",
-            standard_only=True,
+            dtypes=FLOATING,
+            precisions=frozenset({"fp32"}),
         ),
         Provider(
             name="cpu",
@@ -153,6 +167,10 @@ PROVIDERS: dict[str, Provider] = {
             batch_tokens=1024,
             overhead_tokens=CPU_OVERHEAD,
             splits_cores=True,
+            operator_domains=CONTRIBUTED,
+            dtypes=FLOATING | INTEGER,
+            # Products of symmetric int8 become unsigned there, and overflow on AVX2; fp16 is computed in fp32, slowly.
+            precisions=frozenset({"fp32", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"}),
         ),
     )
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.variants import providers_for
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -56,10 +58,11 @@ def manifest(bundle: Bundle) -> str:
     """Lay out what a bundle says of itself."""
     known = bundle.manifest
     shape = known.architecture
-    labels = known.next_sentence.labels if known.next_sentence else ()
+    labels = (known.heads["nsp"].labels if "nsp" in known.heads else None) or ()
     facts = [
         ("name", known.name),
         ("bundle", str(bundle.path)),
+        ("digest", bundle.digest),
         ("source", f"{known.source.name}{'@' + known.source.revision if known.source.revision else ''}"),
         ("exported", known.created),
         ("class", shape.model_class),
@@ -82,9 +85,9 @@ def manifest(bundle: Bundle) -> str:
                 name + mark,
                 each.recipe,
                 each.kind,
-                ", ".join(each.providers),
-                each.isa or "any",
-                str(each.opset),
+                ", ".join(providers_for(each.requires)) or "none known",
+                each.requires.isa or "any",
+                str(each.requires.opset),
                 each.file,
                 f"{size:,}",
             )

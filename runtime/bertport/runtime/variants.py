@@ -6,17 +6,33 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime import machine
 from bertport.runtime.errors import ProviderError, UnknownNameError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.providers import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.manifest import Manifest, Requires
     from bertport.runtime.providers import Provider
 
-__all__ = ["CPU", "choices", "overflows", "preferred"]
+__all__ = ["CPU", "choices", "overflows", "preferred", "providers_for", "suits"]
 
 CPU = "cpu"
+
+
+def suits(requires: Requires, provider: str) -> bool:
+    """Tell whether a provider has all that a variant requires, whatever this machine is."""
+    row = PROVIDERS[provider]
+    return (
+        requires.precision in row.precisions
+        and row.operator_domains.issuperset(requires.operator_domains)
+        and row.dtypes.issuperset(requires.dtypes)
+    )
+
+
+def providers_for(requires: Requires) -> list[str]:
+    """Return the providers that a variant is for: the CPU before those that have to be installed for."""
+    return sorted((name for name in PROVIDERS if suits(requires, name)), key=lambda name: name != CPU)
 
 
 def choices(
@@ -40,32 +56,35 @@ def choices(
     pairs = []
     for row in candidates:
         name = preferred(manifest, row.name) if variant is None else variant
-        if variant is not None and row.standard_only and (fused := _fused(manifest, variant)):
+        if variant is not None and (unknown := _unknown_operators(manifest.variants[variant].requires, row)):
             message = (
-                f"variant {variant!r} has operators that {row.name} does not know (of {', '.join(fused)}): choose "
+                f"variant {variant!r} has operators that {row.name} does not know (of {', '.join(unknown)}): choose "
                 f"variant {preferred(manifest, row.name)!r}, or another provider"
             )
             raise ProviderError(message)
-        if variant is not None and row.name == CPU and overflows(manifest.variants[variant].isa):
+        if variant is not None and row.name == CPU and overflows(manifest.variants[variant].requires.isa):
             message = (
-                f"variant {variant!r} is made for {manifest.variants[variant].isa}; on this CPU "
+                f"variant {variant!r} is made for {manifest.variants[variant].requires.isa}; on this CPU "
                 f"({machine.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
                 f"choose variant {preferred(manifest, CPU)!r}, or run bertport quantize here"
             )
             raise ProviderError(message)
-        if name is not None and row.name in manifest.variants[name].providers:
+        if name is not None and suits(manifest.variants[name].requires, row.name):
             pairs.append((name, row))
     if pairs:
         return pairs
     tried = ", ".join(row.name for row in candidates) if provider == AUTO else provider
     if variant is None:
-        made = sorted({each for known in manifest.variants.values() for each in known.providers})
+        made = sorted({each for known in manifest.variants.values() for each in providers_for(known.requires)})
         message = f"the bundle {manifest.name} has no variant for {tried} (made for: {', '.join(made)}): choose another"
     else:
-        made = list(manifest.variants[variant].providers)
+        requires = manifest.variants[variant].requires
         suited = [
-            name for name, each in manifest.variants.items() if any(row.name in each.providers for row in candidates)
+            name
+            for name, each in manifest.variants.items()
+            if any(suits(each.requires, row.name) for row in candidates)
         ]
+        made = providers_for(requires) or [f"what this version does not know ({excerpt(requires.precision, 60)})"]
         message = (
             f"variant {variant!r} is made for {', '.join(made)}, not for {tried}: "
             f"choose another provider, or a variant that is (here: {', '.join(suited) or 'none'})"
@@ -76,30 +95,27 @@ def choices(
 def preferred(manifest: Manifest, provider: str) -> str | None:
     """Give the variant to take for a provider: by the recipes that its row names, best first.
 
-    Then come those made for it before others (a variant lists its providers best first), the bundle's default, and
-    those that decode only what is asked for.
+    Then come the bundle's default, and those that decode only what is asked for.
     """
     recipes = PROVIDERS[provider].recipes
     suited = [
         name
         for name, each in manifest.variants.items()
-        if provider in each.providers
-        and not (provider == CPU and overflows(each.isa))
-        and not (PROVIDERS[provider].standard_only and _fused(manifest, name))
+        if suits(each.requires, provider) and not (provider == CPU and overflows(each.requires.isa))
     ]
 
-    def rank(name: str) -> tuple[int, int, bool, bool]:
+    def rank(name: str) -> tuple[int, bool, bool]:
         each = manifest.variants[name]
         named = next((place for place, recipe in enumerate(recipes) if each.recipe.startswith(recipe)), len(recipes))
         # False sorts before True.
-        return named, each.providers.index(provider), name != manifest.default_variant, each.kind != "serving"
+        return named, name != manifest.default_variant, each.kind != "serving"
 
     return min(suited, key=rank, default=None)
 
 
-def _fused(manifest: Manifest, variant: str) -> list[str]:
-    """Name the domains of a variant's operators beside the standard one."""
-    return sorted(set(manifest.variants[variant].domains) - {"", "ai.onnx"})
+def _unknown_operators(requires: Requires, provider: Provider) -> list[str]:
+    """Name the domains of a variant's operators that a provider does not know."""
+    return sorted(requires.operator_domains.keys() - provider.operator_domains)
 
 
 def overflows(isa: str | None) -> bool:

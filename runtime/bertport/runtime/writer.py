@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -48,10 +47,10 @@ def describe_files(directory: Path) -> dict[str, FileEntry]:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest.json` beside the old one and rename it into place: the commit of any change to a bundle."""
-    text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False) + "\n"
+    content = manifest.to_bytes()
     unfinished = directory / f".{MANIFEST}.tmp"
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content)
         unfinished.replace(directory / MANIFEST)
     except OSError as error:
         with suppress(OSError):

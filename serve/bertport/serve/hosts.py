@@ -59,6 +59,12 @@ class Hosted:
         able = self.lanes[self.default].model.describe()["tasks"]
         return [row.name for row in WIRE_TASKS.values() if row.runtime in able]
 
+    @property
+    def _labels(self) -> list[str] | None:
+        """What next-sentence answers with; None without that head."""
+        head = self.manifest.heads.get("nsp")
+        return list(head.labels) if head and head.labels else None
+
     def describe(self) -> dict[str, Any]:
         """Say what it is and where it runs, without paths of this machine."""
         variants = []
@@ -67,7 +73,7 @@ class Hosted:
             entry = self.manifest.variants[name]
             variants.append(
                 {key: told[key] for key in ("variant", "recipe", "provider", "threads", "streams", "memory")}
-                | {"batch_tokens": lane.budget, "default": name == self.default, "isa": entry.isa}
+                | {"batch_tokens": lane.budget, "default": name == self.default, "isa": entry.requires.isa}
             )
         return {
             "name": self.name,
@@ -79,7 +85,7 @@ class Hosted:
             "hidden_size": self.manifest.architecture.hidden_size,
             "vocab_size": self.manifest.architecture.vocab_size,
             "mask_token": self.lanes[self.default].model.tokens.mask_token,
-            "labels": list(self.manifest.next_sentence.labels) if self.manifest.next_sentence else None,
+            "labels": self._labels,
             "variants": variants,
         }
 

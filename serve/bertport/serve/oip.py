@@ -69,9 +69,8 @@ async def model(request: Request) -> Response:
     outputs = [{"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(lane.model).items()]
     outputs.append({"name": ANSWER, "datatype": "BYTES", "shape": [-1]})
     outputs.append({"name": EMBEDDING, "datatype": "FP32", "shape": [-1, hidden]})
-    if hosted.manifest.next_sentence is not None:
-        labels = len(hosted.manifest.next_sentence.labels)
-        outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, labels]})
+    if "nsp" in hosted.manifest.heads and (labels := hosted.manifest.heads["nsp"].labels):
+        outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(labels)]})
     return wire.encode(
         {
             "name": hosted.name,

@@ -62,10 +62,10 @@ def outputs_of(model: Model) -> dict[str, list[int]]:
     """Give the graph's outputs with their shapes; -1 is any size."""
     architecture = model.bundle.manifest.architecture
     hidden, vocabulary = architecture.hidden_size, architecture.vocab_size
-    polarity = model.bundle.manifest.next_sentence
+    head = model.bundle.manifest.heads.get("nsp")
     shapes = {
         LOGITS: [-1, -1, vocabulary],
-        "seq_relationship_logits": [-1, len(polarity.labels) if polarity else 2],
+        "seq_relationship_logits": [-1, len((head.labels if head else None) or (0, 1))],
         "last_hidden_state": [-1, -1, hidden],
         "pooler_output": [-1, hidden],
     }
