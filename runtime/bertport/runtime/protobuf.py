@@ -1,22 +1,119 @@
-"""Writing the few ONNX messages that the runtime needs, without the onnx package, which answering does not install.
+"""Writing the few ONNX messages that the runtime needs, and reading the fields of any, without the onnx package.
 
-Field numbers are those of onnx.proto.
+Answering does not install it. Field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["FLOAT", "INT64", "field", "graph", "model", "node", "tensor", "value"]
+__all__ = ["FLOAT", "INT64", "MalformedError", "Reader", "field", "graph", "model", "node", "tensor", "value"]
 
 FLOAT = 1
 """TensorProto.DataType of 32-bit floating-point numbers."""
 INT64 = 7
 """And of 64-bit integers."""
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types: how a field's value is written."""
+LONGEST_VARINT = 10
+"""Bytes of 64 bits, seven in each."""
+WINDOW = 2**16
+"""Bytes read at once: what lies between the weights, which are skipped."""
+MOST_FIELDS = 4_000_000
+"""A BERT-large has 100,000; reading one takes a microsecond, and a file of nothing else would take hours."""
+
+
+class MalformedError(ValueError):
+    """Bytes that are no protobuf message, or one that no writer of ONNX writes."""
+
+
+class Reader:
+    """The fields of messages in a file, read through a window so that the contents of the long ones are not read.
+
+    It is stricter than protobuf's own parsers where these take what no writer writes, so that what is seen here is what
+    they see.
+
+    Args:
+        file: unbuffered and seekable.
+        size: its bytes.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.size = size
+        self._file = file
+        self._start, self._window = 0, b""
+        self._left = MOST_FIELDS
+
+    def fields(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the fields of the message between two positions: number, wire type, value, and where it ends.
+
+        The value of a field of bytes is the position where they begin, that of a fixed one its position as well.
+
+        Raises:
+            MalformedError: when they are not a message.
+        """
+        while start < end:
+            self._left -= 1
+            if self._left < 0:
+                message = f"it has more than {MOST_FIELDS:,} fields"
+                raise MalformedError(message)
+            at = start
+            tag, start = self.varint(start, end)
+            number, wire = tag >> 3, tag & 7
+            if not 0 < number < 2**29:
+                message = f"the field at byte {at:,} has the number {number}"
+                raise MalformedError(message)
+            if wire == BYTES:
+                value, start = self.varint(start, end)
+                value, start = start, start + value
+            elif wire == VARINT:
+                value, start = self.varint(start, end)
+            elif wire in {FIXED32, FIXED64}:
+                value, start = start, start + (4 if wire == FIXED32 else 8)
+            else:
+                message = f"the field at byte {at:,} has the wire type {wire}"
+                raise MalformedError(message)
+            if start > end:
+                message = f"the field at byte {at:,} ends beyond what holds it"
+                raise MalformedError(message)
+            yield number, wire, value, start
+
+    def varint(self, start: int, end: int) -> tuple[int, int]:
+        """Return the number written at a position, and the position behind it.
+
+        Raises:
+            MalformedError: when there is none of 64 bits.
+        """
+        window, index = self._at(start, LONGEST_VARINT)
+        if start < end and index < len(window) and window[index] < 0x80:  # noqa: PLR2004 — most numbers are one byte
+            return window[index], start + 1
+        value = 0
+        for shift, byte in enumerate(window[index : index + LONGEST_VARINT]):
+            value |= (byte & 0x7F) << 7 * shift
+            if byte < 0x80:  # noqa: PLR2004 — the continuation bit
+                if start + shift >= end or value >> 64:
+                    break
+                return value, start + shift + 1
+        message = f"there is no number at byte {start:,}"
+        raise MalformedError(message)
+
+    def content(self, start: int, end: int) -> bytes:
+        """Return the bytes between two positions, no further apart than a window is long."""
+        window, index = self._at(start, end - start)
+        return window[index : index + end - start]
+
+    def _at(self, start: int, count: int) -> tuple[bytes, int]:
+        """Return a window with some bytes in it, as far as the file has them, and where in it they begin."""
+        index = start - self._start
+        if not 0 <= index <= len(self._window) - count and (index < 0 or self._start + len(self._window) < self.size):
+            self._file.seek(start)
+            self._start, self._window, index = start, self._file.read(WINDOW), 0
+        return self._window, index
 
 
 def field(number: int, content: int | bytes | str) -> bytes:

@@ -1,0 +1,115 @@
+"""Files of a bundle, opened so that nothing else is read in their place: no FIFO, device, directory or endless file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from bertport.runtime.errors import BundleError
+
+__all__ = ["Stamp", "hashed", "inside", "open_regular", "read_bounded", "settled"]
+
+BLOCK = 2**20
+"""Bytes hashed at once: hashing lets other threads run, and begins anew for each block."""
+TICK = 20_000_000
+"""Nanoseconds. A file system stamps a change with the kernel's clock, which moves every 1 to 10 ms: two changes within
+one of its steps have the same time."""
+FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
+"""A FIFO that nobody writes to must not block whoever opens it; the rest as Python's own `open` has it."""
+KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Stamp(NamedTuple):
+    """What tells a file from another, and from itself after a change.
+
+    The time of change cannot be set back by who may write the file. A hash besides would be read from the file again,
+    and a replacement that is gone by then would not show.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp in what the system says of a file."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, unbuffered.
+
+    Raises:
+        BundleError: when it is anything else.
+        OSError: when it cannot be opened.
+    """
+    _refuse_irregular(path, path.stat())  # merely opening a device can have an effect (/dev/watchdog)
+    file = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | FLAGS))  # noqa: SIM115 — the caller's; Path.open takes no opener
+    try:
+        _refuse_irregular(path, os.fstat(file.fileno()))  # it may have been replaced since
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _refuse_irregular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        message = f"{path} is {kind} and should be a regular file: copy the bundle again, or export again"
+        raise BundleError(message)
+
+
+def read_bounded(file: BinaryIO, most: int) -> bytes:
+    """Read an unbuffered file from its beginning to its end, or `most` bytes and one more where it has more."""
+    parts: list[bytes] = []
+    left = most + 1
+    while left and (part := file.read(min(left, 64 * BLOCK))):  # a read may give less, and never takes memory for more
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def hashed(file: BinaryIO, most: int) -> tuple[int, str]:
+    """Return the number of bytes and the SHA-256 of an unbuffered file, read no further than a byte beyond `most`."""
+    digest, size = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(min(BLOCK, most + 1)))
+    while size <= most and (count := file.readinto(buffer[: most + 1 - size])):  # type: ignore[attr-defined]  # unbuffered: io.RawIOBase
+        digest.update(buffer[:count])
+        size += count
+    return size, digest.hexdigest()
+
+
+def settled(status: os.stat_result) -> bool:
+    """Return whether a file was last changed so long ago that the next change is sure to have another time."""
+    return not 0 <= time.time_ns() - status.st_ctime_ns < TICK
+
+
+def inside(path: Path, directory: Path) -> bool:
+    """Return whether a path, its links followed, is that of something in a bundle's directory.
+
+    A bundle in the cache of huggingface_hub consists of links: `models--ORG--NAME/snapshots/REVISION/FILE` leads to
+    `models--ORG--NAME/blobs/HASH`. Files there are the bundle's as well, those of other repositories are not.
+    """
+    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
+    if real.is_relative_to(root):
+        return True
+    # The blobs of the Hub's repository that the directory is a snapshot of, or is in one.
+    for revision in (root, *root.parents):
+        snapshots = revision.parent
+        if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
+            blobs = snapshots.parent / "blobs"
+            return real.parent == blobs == Path(os.path.realpath(blobs))
+    return False
