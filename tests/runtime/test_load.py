@@ -22,6 +22,7 @@ from bertport.runtime.errors import (
     UnknownNameError,
     UsageError,
 )
+from tests.broken import copied
 
 
 def test_describe_says_what_runs_where(model, tiny_bundle):
@@ -156,17 +157,16 @@ def test_load_hashes_only_what_it_loads(edited):
     assert load(bundle, variant="portable").fill_mask("a [MASK]")
 
 
-def test_a_graph_that_onnx_runtime_cannot_load(edited):
-    import hashlib
-
-    junk = b"not a graph"
-
-    def replace(manifest):
-        manifest["files"]["onnx/model_serving.onnx"] = {"size": len(junk), "sha256": hashlib.sha256(junk).hexdigest()}
-
-    bundle = edited(replace)
-    (bundle / "onnx" / "model_serving.onnx").write_bytes(junk)
-    with pytest.raises(BundleError, match=r"ONNX Runtime .* cannot load .*model_serving.onnx"):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"not a graph", r"model_serving.onnx is not an ONNX graph \(the field at byte 0 has the wire type 6\)"),
+        (b"", r"ONNX Runtime .* cannot load .*model_serving.onnx"),
+    ],
+)
+def test_a_graph_that_is_none(tiny_bundle, tmp_path, content, said):
+    bundle = copied(tiny_bundle, tmp_path / "broken", onnx_model_serving_onnx=lambda _: content)
+    with pytest.raises(BundleError, match=said):
         load(bundle)
 
 

@@ -66,7 +66,7 @@ def test_the_profile_of_a_run_gives_the_placement_that_the_session_tells(tiny_bu
     bundle = Bundle.open(tiny_bundle)
     path = bundle.file(bundle.manifest.variants["fp32"].file)
     told = open_graph(path, CPU).placement
-    found = graph._profile(onnxruntime, path, CPU, 1, {}, b"")
+    found = graph._profile(onnxruntime, path, CPU, 1, {}, b"", {})
     # The session tells of the graph as it was read, the profile of what is left after fusing and folding.
     assert found.keys() == told.keys() == {CPU.ort}
     assert found[CPU.ort]["MatMul"] + found[CPU.ort].get("FusedMatMul", 0) == told[CPU.ort]["MatMul"]

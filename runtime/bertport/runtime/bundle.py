@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import BundleError, PathError
+from bertport.runtime.errors import BertportError, BundleError, PathError
+from bertport.runtime.external_data import HostileError, spans
+from bertport.runtime.files import hashed, inside, open_regular, read_bounded
 from bertport.runtime.manifest import Manifest, read_manifest
+from bertport.runtime.protobuf import MalformedError
+from bertport.runtime.stamps import CheckedGraph, stamps_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+    from bertport.runtime.external_data import Span
 
 __all__ = ["MANIFEST", "UNHASHED", "Bundle", "file_sha256"]
 
@@ -24,6 +29,8 @@ LARGEST_MANIFEST = 16 << 20
 """Bytes: a thousand variants with their figures take three million."""
 UNHASHED = frozenset({MANIFEST, "README.md"})
 """Files that may be edited without breaking the bundle."""
+LARGEST_TEXT = 2**28
+"""Bytes of a file that is read as a whole; the largest tokenizers have 40 million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,87 +79,169 @@ class Bundle:
             message = f"the bundle at {self.path} lists no file {name!r}: export again"
             raise BundleError(message)
         path = self.path / name
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        if not inside(path, self.path):
             message = f"{path} is a link that leaves the bundle: do not use a bundle from this source"
             raise BundleError(message)
         return path
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a listed file, read once: what is hashed is what the caller gets.
+
+        Raises:
+            BundleError: when it is missing, changed, outside the bundle or no regular file.
+        """
+        path, entry = self.file(name), self.manifest.files[name]
+        if entry.size > LARGEST_TEXT:
+            message = f"{path} has {entry.size:,} bytes, and {LARGEST_TEXT:,} are the most that is read: export again"
+            raise BundleError(message)
+        with self._opened(name) as file:
+            self._sized(name, file)
+            content = read_bounded(file, entry.size)
+        self._compare(name, len(content), hashlib.sha256(content).hexdigest())
+        return content
 
     def check(self, names: Iterable[str]) -> None:
         """Compare listed files with their sizes and hashes.
 
         Raises:
-            BundleError: for the first file that is missing, changed or outside the bundle.
+            BundleError: for the first file that is missing, changed, outside the bundle or no regular file.
         """
         for name in names:
-            path = self.file(name)
-            entry = self.manifest.files[name]
-            try:
-                size = path.stat().st_size
-                changed = size != entry.size or file_sha256(path) != entry.sha256
-            except OSError as error:
-                message = f"the bundle at {self.path} lacks {name} ({error.strerror}): copy it whole, or export again"
-                raise BundleError(message) from error
-            if changed:
-                found = f"{size:,} bytes, expected {entry.size:,}" if size != entry.size else "its SHA-256 differs"
-                message = f"{path} is not the file that was exported ({found}): copy the bundle again, or export again"
-                raise BundleError(message)
+            with self._opened(name) as file:
+                self._hash(name, file)
 
-    @contextmanager
-    def checking(self, names: Iterable[str]) -> Iterator[None]:
-        """Do what `check` does beside the block, which hashing lets run, and raise what it raises when the block ends.
+    def check_variant(self, name: str) -> CheckedGraph:
+        """Check what opening a variant's graph reads: its files, and that the graph opens no others.
+
+        Returns:
+            The graph, to be opened within `opening`.
 
         Raises:
-            BundleError: for the first file that is missing, changed or outside the bundle.
+            BundleError: for the first file that is missing, changed, outside the bundle or no regular file, and for a
+                graph that takes weights from anywhere but the variant's listed files.
         """
-        found: list[Exception] = []
+        variant = self.manifest.variants[name]
+        names = dict.fromkeys((variant.file, *variant.external_data))
+        stamps, locations = stamps_of(self.path, names), frozenset[str]()
+        for each in names:
+            with self._opened(each) as file:
+                self._hash(each, file)
+                if each == variant.file:
+                    locations = self._check_graph(name, file)
+        checked = CheckedGraph(path=self.path / variant.file, external_data=locations, stamps=stamps)
+        checked.check()  # what was hashed is what was there before, and not a byte was written meanwhile
+        return checked
 
-        def check() -> None:
-            try:
-                self.check(names)
-            except Exception as error:  # noqa: BLE001 — raised below, in the caller's thread
-                found.append(error)
+    @contextmanager
+    def opening(self, name: str) -> Iterator[Path]:
+        """Check a variant's files, give its graph's path to open, and see then that what was opened was checked.
 
-        thread = threading.Thread(target=check)
-        thread.start()
+        Raises:
+            BundleError: as `check_variant` and `CheckedGraph.opening` raise it.
+        """
+        with self.check_variant(name).opening() as path:
+            yield path
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
         try:
-            yield
-        finally:
-            thread.join()
-        if found:
-            raise found[0]
+            with open_regular(self.file(name)) as file:
+                yield file
+        except BertportError:
+            raise
+        except OSError as error:
+            message = f"the bundle at {self.path} lacks {name} ({error.strerror}): copy it whole, or export again"
+            raise BundleError(message) from error
+
+    def _hash(self, name: str, file: BinaryIO) -> None:
+        self._sized(name, file)
+        self._compare(name, *hashed(file, self.manifest.files[name].size))
+
+    def _sized(self, name: str, file: BinaryIO) -> None:
+        """Refuse a file of another size before a byte of it is read."""
+        size = os.fstat(file.fileno()).st_size
+        if size != self.manifest.files[name].size:
+            self._compare(name, size, "")
+
+    def _compare(self, name: str, size: int, sha256: str) -> None:
+        entry = self.manifest.files[name]
+        if size != entry.size or sha256 != entry.sha256:
+            found = f"{size:,} bytes, expected {entry.size:,}" if size != entry.size else "its SHA-256 differs"
+            message = (
+                f"{self.path / name} is not the file that was exported ({found}): copy the bundle again, "
+                "or export again"
+            )
+            raise BundleError(message)
+
+    def _check_graph(self, name: str, file: BinaryIO) -> frozenset[str]:
+        """See that a graph, whose file is as exported, takes weights from the variant's listed files only.
+
+        Returns:
+            Their paths from the graph's directory, as the graph names them.
+        """
+        variant = self.manifest.variants[name]
+        path, found = self.path / variant.file, set()
+        try:
+            for span in spans(file, self.manifest.files[variant.file].size):
+                self._check_span(name, span)
+                found.add(span.location)
+        except MalformedError as error:
+            message = f"{path} is not an ONNX graph ({error}): export again"
+            raise BundleError(message) from error
+        except HostileError as error:
+            message = f"{path} {error}: do not use a bundle from this source"
+            raise BundleError(message) from error
+        return frozenset(found)
+
+    def _check_span(self, name: str, span: Span) -> None:
+        variant, files = self.manifest.variants[name], self.manifest.files
+        place = str(PurePosixPath(variant.file).parent / span.location)
+        if place not in variant.external_data or place not in files:
+            message = (
+                f"keeps the tensor {span.tensor[:100]!a} in {place!a}, which manifest.json does not list as external "
+                f"data of the variant {name!a}"
+            )
+            raise HostileError(message)
+        if span.offset + span.length > files[place].size:
+            message = (
+                f"takes bytes {span.offset:,} to {span.offset + span.length:,} of {place!a}, which has "
+                f"{files[place].size:,}"
+            )
+            raise HostileError(message)
 
     def verify(self) -> tuple[str, ...]:
-        """Check every listed file.
+        """Check every listed file, and what every graph opens.
 
         Returns:
             The files in the directory that the manifest does not list, which do no harm.
 
         Raises:
-            BundleError: for the first file that is missing, changed or outside the bundle.
+            BundleError: for the first file that is missing, changed, outside the bundle or no regular file, and for a
+                graph that takes weights from elsewhere.
         """
         self.check(self.manifest.files)
+        for name, variant in self.manifest.variants.items():
+            with self._opened(variant.file) as file:
+                self._check_graph(name, file)
         present = {each.relative_to(self.path).as_posix() for each in self.path.rglob("*") if not each.is_dir()}
         return tuple(sorted(present - set(self.manifest.files) - UNHASHED))
 
 
 def _manifest_content(directory: Path) -> bytes:
-    """Read manifest.json: a regular file of bounded size, whatever else stands in its place.
+    """Read a bundle's manifest.json: a regular file of bounded size, whatever else stands in its place.
 
     Raises:
         BundleError: when it is missing, something else than a file, too large, or cannot be read.
     """
     path = directory / MANIFEST
     try:
-        # A FIFO would wait for a writer, and what it waits for is not read.
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                message = f"{path} is not a regular file: copy the bundle whole, or export again"
+        with open_regular(path) as file:
+            if not inside(path, directory):
+                message = f"{path} is a link that leaves the bundle: do not use a bundle from this source"
                 raise BundleError(message)
-            with os.fdopen(number, "rb", closefd=False) as file:
-                content = file.read(LARGEST_MANIFEST + 1)
-        finally:
-            os.close(number)
+            content = read_bounded(file, LARGEST_MANIFEST)
+    except BertportError:
+        raise
     except FileNotFoundError:
         message = f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
         raise BundleError(message) from None

@@ -5,19 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import time
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from bertport.runtime.errors import BundleError
 
-__all__ = ["Stamp", "hashed", "inside", "open_regular", "read_bounded", "settled"]
+__all__ = ["hashed", "inside", "open_regular", "read_bounded"]
 
 BLOCK = 2**20
 """Bytes hashed at once: hashing lets other threads run, and begins anew for each block."""
-TICK = 20_000_000
-"""Nanoseconds. A file system stamps a change with the kernel's clock, which moves every 1 to 10 ms: two changes within
-one of its steps have the same time."""
 FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 """A FIFO that nobody writes to must not block whoever opens it; the rest as Python's own `open` has it."""
 KINDS = {
@@ -27,25 +23,6 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-
-class Stamp(NamedTuple):
-    """What tells a file from another, and from itself after a change.
-
-    The time of change cannot be set back by who may write the file. A hash besides would be read from the file again,
-    and a replacement that is gone by then would not show.
-    """
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        """Return the stamp in what the system says of a file."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -90,11 +67,6 @@ def hashed(file: BinaryIO, most: int) -> tuple[int, str]:
         digest.update(buffer[:count])
         size += count
     return size, digest.hexdigest()
-
-
-def settled(status: os.stat_result) -> bool:
-    """Return whether a file was last changed so long ago that the next change is sure to have another time."""
-    return not 0 <= time.time_ns() - status.st_ctime_ns < TICK
 
 
 def inside(path: Path, directory: Path) -> bool:

@@ -20,7 +20,7 @@ from bertport.runtime.placement import check_active, left_over, obstacle, placem
 from bertport.runtime.providers import PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +37,8 @@ SETTINGS = {
     # so, which changes the arithmetic of the whole program (numpy's 1e-40 becomes 0).
     # So that the session can say which provider runs each node.
     "session.record_ep_graph_assignment_info": "1",
+    # Or a file whose name ends in `.ort` would be read as another format than it was checked as.
+    "session.load_model_format": "ONNX",
 }
 
 POSITIONS = "masked_positions"
@@ -180,6 +182,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     *,
     threads: int | None = None,
     options: Mapping[str, object] | None = None,
+    external_data: Iterable[str] = (),
     appended: bytes = b"",
     allow_fallback: bool = False,
     bounded: bool = False,
@@ -191,6 +194,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         provider: a row of the table.
         threads: threads within an operator; None for one per physical core that this process may use.
         options: of the provider, in place of the row's own.
+        external_data: paths of the files that hold its weights, from its directory.
         appended: a serialized model to be merged into the graph: nodes and outputs that follow it.
         allow_fallback: warn where computing was left to another provider, instead of refusing it.
         bounded: give memory back after each run, in place of keeping the most that any run took.
@@ -213,16 +217,17 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         # The arena grows by doubling and never gives back; a pattern is one more block, as large as all of a run's
         # values, kept for each shape that was seen.
         session_options.enable_cpu_mem_arena = session_options.enable_mem_pattern = False
-    session = _session(ort, path, provider, session_options, settled, appended)
+    weights = _unreachable(path, external_data, in_memory=bool(appended))
+    session = _session(ort, path, provider, session_options, settled, appended, weights)
     check_active(provider, session.get_providers())
     placement = placement_of(session)
     if not placement and provider.ort != PROVIDERS["cpu"].ort:
-        placement = _profile(ort, path, provider, threads, settled, appended)
+        placement = _profile(ort, path, provider, threads, settled, appended, weights)
     left = left_over(provider, placement)
     if left is not None:
         if not allow_fallback:
             raise ProviderError(left)
-        warnings.warn(left, UserWarning, stacklevel=4)  # the caller of `load`
+        warnings.warn(left, UserWarning, stacklevel=5)  # the caller of `load`
     return Graph(
         session=session,
         inputs=frozenset(each.name for each in session.get_inputs()),
@@ -245,6 +250,24 @@ def _session_options(ort: Any, threads: int | None) -> Any:  # noqa: ANN401 — 
     return options
 
 
+def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -> dict[str, NDArray[np.uint8]]:
+    """Map the files of weights that ONNX Runtime would not open, though they belong to the bundle.
+
+    It opens what lies below the graph's directory, or below that of the file that the graph is a link to. A bundle in
+    the Hub's cache consists of links into another directory: where the graph is none of them, or is handed over in
+    memory, its weights are handed over as well.
+    """
+    import numpy as np
+
+    allowed = [Path(os.path.realpath(path.parent))] + ([] if in_memory else [Path(os.path.realpath(path)).parent])
+    found = {}
+    for name in external_data:
+        file = Path(os.path.realpath(path.parent / name))
+        if not any(file.is_relative_to(directory) for directory in allowed):
+            found[name] = np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
+    return found
+
+
 def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     ort: Any,  # noqa: ANN401 — ONNX Runtime is not typed
     path: Path,
@@ -252,6 +275,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     options: Any,  # noqa: ANN401 — as above
     settled: Mapping[str, str],
     appended: bytes,
+    weights: Mapping[str, NDArray[np.uint8]],
 ) -> Any:  # noqa: ANN401 — as above
     names: list[tuple[str, dict[str, str]]] = [(provider.ort, dict(settled))]
     for each in provider.beside:
@@ -265,6 +289,10 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
         # A repeated field of a protobuf message is joined and a message merged when two are read one after the other.
         source = path.read_bytes() + appended
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    if weights:
+        options.add_external_initializers_from_files_in_memory(
+            list(weights), list(weights.values()), [each.size for each in weights.values()]
+        )
     try:
         # Without fall-back: ONNX Runtime's own would, at the first error of a run, open the session again on the CPU.
         return ort.InferenceSession(source, options, providers=names, enable_fallback=0)
@@ -286,6 +314,7 @@ def _profile(  # noqa: PLR0913, PLR0917 — as `_session`
     threads: int | None,
     settled: Mapping[str, str],
     appended: bytes,
+    weights: Mapping[str, NDArray[np.uint8]],
 ) -> dict[str, dict[str, int]]:
     """Learn the placement by running once under the profiler, in a session of its own: a profile ends it."""
     import numpy as np
@@ -294,7 +323,7 @@ def _profile(  # noqa: PLR0913, PLR0917 — as `_session`
         options = _session_options(ort, threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(place) / "placement")
-        session = _session(ort, path, provider, options, settled, appended)
+        session = _session(ort, path, provider, options, settled, appended, weights)
         ids = np.zeros((1, 2), dtype=np.int64)
         feeds = {each.name: ids for each in session.get_inputs()}
         feeds |= {"attention_mask": np.ones_like(ids)} | {"masked_positions": ids[0, :1]}

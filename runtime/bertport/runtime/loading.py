@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ from bertport.runtime.placement import obstacle
 from bertport.runtime.provider_options import checked
 from bertport.runtime.providers import AUTO, PROVIDERS, candidates, onnxruntime
 from bertport.runtime.small_outputs import appended
-from bertport.runtime.tokens import TOKENIZER_FILES, Tokens
+from bertport.runtime.stamps import MovedError
+from bertport.runtime.tokens import Tokens
 from bertport.runtime.variants import CPU, choices, suits
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from bertport.runtime.providers import Provider
 
 __all__ = ["load"]
+
+ATTEMPTS = 3
+"""How often to open a bundle whose directories change each time."""
 
 
 def load(  # noqa: PLR0913 — each is one choice, by keyword
@@ -132,14 +137,46 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     fallback: str | None = None,
     memory: int | None = None,
 ) -> Model:
+    """Open a variant, anew where a directory of the bundle changed meanwhile, as it does when a file is added to it."""
+    for attempt in range(ATTEMPTS, 0, -1):
+        try:
+            return _open_once(
+                bundle,
+                variant,
+                provider,
+                threads,
+                streams,
+                given,
+                allow_fallback=allow_fallback,
+                fallback=fallback,
+                memory=memory,
+            )
+        except MovedError:
+            if attempt == 1:
+                raise
+    raise AssertionError
+
+
+def _open_once(  # noqa: PLR0913, PLR0917 — as above
+    bundle: Bundle,
+    variant: str,
+    provider: Provider,
+    threads: int | None,
+    streams: int | None,
+    given: Mapping[str, str | float | bool],
+    *,
+    allow_fallback: bool = False,
+    fallback: str | None = None,
+    memory: int | None = None,
+) -> Model:
     entry = bundle.manifest.variants[variant]
     explicit = streams
     streams, share = streams_for(threads, streams) if provider.splits_cores else (1, 0)
-    texts = [name for name in TOKENIZER_FILES if name in bundle.manifest.files]
-    bundle.check(texts)
-    with bundle.checking((entry.file, *entry.external_data)):  # waiting for it is a tenth of the time to load
+    with ThreadPoolExecutor(1) as beside:  # hashing is a tenth of the time to load, and lets the rest run
+        hashing = beside.submit(bundle.check_variant, variant)
         onnxruntime()
         tokens = Tokens.read(bundle)
+    checked = hashing.result()  # before anything of the graph is opened
     tell(bundle, variant, provider)
     before = _held_before(bundle, variant, memory) if memory is not None else 0
     small = provider.device is not None and entry.kind == "serving" and "logits" in entry.outputs
@@ -148,11 +185,13 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             engine = tensorrt.for_variant(bundle, variant, provider, given)
             stack.enter_context(tensorrt.announced(engine, variant))
             given = {**engine.options, **given}
+        path = stack.enter_context(checked.opening())
         graph = open_graph(
-            bundle.file(entry.file),
+            path,
             provider,
             threads=threads,
             options=given,
+            external_data=checked.external_data,
             appended=appended() if small else b"",
             allow_fallback=allow_fallback,
             bounded=memory is not None,
@@ -174,8 +213,14 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             graph = replace(graph, full=bound.full)
         narrow = None
         if streams > 1:
-            path, bounded = bundle.file(entry.file), bound is not None
-            inner = open_graph(path, provider, threads=share, options=given, bounded=bounded)
+            inner = open_graph(
+                path,
+                provider,
+                threads=share,
+                options=given,
+                external_data=checked.external_data,
+                bounded=bound is not None,
+            )
             inner = replace(inner, full=bound.full) if bound else inner
             narrow = Model(bundle, variant, inner, tokens, fallback=fallback, bound=bound)
         model = Model(bundle, variant, graph, tokens, fallback=fallback, streams=streams, narrow=narrow, bound=bound)

@@ -156,9 +156,10 @@ class Tokens:
         config: dict[str, Any] = {}
         for name in SETTINGS:
             if name in manifest.files:
-                config |= _settings(bundle.file(name))
+                config |= _settings(bundle.file(name), bundle.read(name))
+        content = bundle.read(TOKENIZER)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = content.decode()
             return cls(text, config, manifest.max_length, vocab_size=manifest.architecture.vocab_size)
         except (BertportError, MemoryError):
             raise
@@ -250,10 +251,10 @@ def _tokenizer(content: str) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(path: Path, content: bytes) -> dict[str, Any]:
     """Read one of the files that name the special tokens."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         message = f"{path} is not JSON ({excerpt(str(error), 200) or 'nested too deeply'}): export again"
         raise BundleError(message) from error
