@@ -26,11 +26,11 @@ def read_tokenizer(bundle: Bundle) -> Tokenizer:
     """Read a bundle's tokenizer, without the truncation and padding that some checkpoints store in it.
 
     Raises:
-        BundleError: when the bundle lists none.
+        BundleError: when the bundle lists none, or it is changed.
     """
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(bundle.file(TOKENIZER)))
+    tokenizer = Tokenizer.from_str(bundle.read(TOKENIZER).decode())
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

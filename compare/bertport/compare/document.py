@@ -134,8 +134,7 @@ def _sensitivity(entrant: Entrant) -> dict[str, Any]:
     for name in entrant.bundle.manifest.files:
         path = Path(name)
         if path.parent == Path("quantization") and path.suffix == ".json":
-            entrant.bundle.check([name])
-            found[path.stem] = json.loads(entrant.bundle.file(name).read_text(encoding="utf-8"))
+            found[path.stem] = json.loads(entrant.bundle.read(name))
     return found
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bertport.compare.onnx_files import read_model
 from bertport.runtime.errors import BertportError, MissingDependencyError
 from bertport.runtime.providers import onnxruntime
 
@@ -117,11 +118,12 @@ def restore_checkpoint(bundle: Bundle, out: Path) -> Path:
     config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     whole = {"mlm", "nsp", "pooler"} <= set(bundle.manifest.heads)
     model: Any = (BertForPreTraining if whole else BertForMaskedLM)(config)
-    _load_weights(model, stored_weights(bundle.file(bundle.manifest.variants["portable"].file)))
+    with bundle.opening("portable") as graph:
+        _load_weights(model, stored_weights(graph))
     model.save_pretrained(out)
     for name in TOKENIZER_FILES:
-        if (bundle.path / name).is_file():
-            shutil.copy(bundle.path / name, out / name)
+        if name in bundle.manifest.files:
+            (out / name).write_bytes(bundle.read(name))
     return out
 
 
@@ -131,7 +133,7 @@ def stored_weights(graph: Path) -> dict[str, NDArray[np.float32]]:
     import onnx
     from onnx import numpy_helper
 
-    model = onnx.load(graph)
+    model = read_model(graph)
     transposed = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
     stored: dict[str, NDArray[np.float32]] = {}
     for tensor in model.graph.initializer:

@@ -26,6 +26,7 @@ from bertport.compare.bundled import graph_of
 from bertport.compare.graph import Batch, OnnxGraph, open_onnx
 from bertport.compare.workload import SCENARIOS, Shape, Subject, Texts, from_json
 from bertport.runtime import load
+from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import BertportError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class Timed:
             from bertport.compare.pipelines import open_pipeline
 
             self.pipeline = open_pipeline(subject)
+        elif subject.bundle is not None and subject.bare:
+            with Bundle.open(subject.bundle).opening(str(subject.variant)) as graph:
+                self.graph = open_onnx(graph, provider=subject.provider, threads=subject.threads, config=subject.config)
         elif subject.bundle is not None:
             self.model = load(
                 subject.bundle, variant=subject.variant, provider=subject.provider, threads=subject.threads

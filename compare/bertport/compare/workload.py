@@ -23,6 +23,8 @@ class Subject:
     """What opens the directory in `file`: a row of `bertport.compare.pipelines.PIPELINES`."""
     bundle: str | None = None
     """Directory of a bundle, opened by `bertport.runtime.load`."""
+    bare: bool = False
+    """Open the graph of the bundle's variant alone, as one in a `file` is."""
     variant: str | None = None
     """Of the bundle; None for its default."""
     provider: str = "cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,15 +167,14 @@ def threads_for(bundle: Bundle) -> int:
 
 def open_reference(bundle: Bundle) -> Graph:
     """Open the fp32 serving graph; its answers are kept for the next candidate."""
-    variant = bundle.manifest.variants[REFERENCE]
-    bundle.check({variant.file, *variant.external_data})
-    return Remembered(open_onnx(bundle.file(variant.file), threads=threads_for(bundle)))
+    with bundle.opening(REFERENCE) as graph:
+        return Remembered(open_onnx(graph, threads=threads_for(bundle)))
 
 
 def evaluate(  # noqa: PLR0913 — what a comparison takes
     bundle: Bundle,
     reference: Graph,
-    candidate: Path | bytes,
+    candidate: Path | bytes | str,
     evaluation: Evaluation,
     *,
     stability: int,
@@ -187,7 +187,7 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
     Args:
         bundle: The bundle.
         reference: Of `open_reference`.
-        candidate: A graph's path or bytes.
+        candidate: A graph's path or bytes, or the name of a variant of the bundle.
         evaluation: What to measure on.
         stability: Samples on which to measure the effect of batch mates and padding.
         progress: Told of what is done and of how much.
@@ -196,9 +196,11 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
             measured on another provider than it is made for.
     """
     config = AS_DEFINED if exact else {}
+    with bundle.opening(candidate) if isinstance(candidate, str) else nullcontext(candidate) as source:
+        graph = open_onnx(source, provider=provider, threads=threads_for(bundle), config=config)
     return measure(
         reference,
-        open_onnx(candidate, provider=provider, threads=threads_for(bundle), config=config),
+        graph,
         evaluation.samples,
         conventions=conventions(bundle),
         stability=stability,
@@ -207,9 +209,17 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
 
 
 def time_against(  # noqa: PLR0913 — how long to measure, by keyword
-    bundle: Bundle, candidate: Path, *, progress: Progress, provider: str = "cpu", rounds: int = 8, runs: int = 5
+    bundle: Bundle, candidate: Path | str, *, progress: Progress, provider: str = "cpu", rounds: int = 8, runs: int = 5
 ) -> dict[str, Speed]:
     """Time a graph against the fp32 serving graph on the same provider, taking turns, each in its own process.
+
+    Args:
+        bundle: The bundle.
+        candidate: A graph's path, or the name of a variant of the bundle.
+        progress: Told of what is done and of how much.
+        provider: Short name of the provider that both run on.
+        rounds: Turns of each.
+        runs: Timed runs in a turn.
 
     Raises:
         SubjectError: when one cannot be loaded or run.
@@ -220,11 +230,15 @@ def time_against(  # noqa: PLR0913 — how long to measure, by keyword
         f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=manifest.architecture.vocab_size)
         for rows, length in lengths
     }
-    reference = bundle.file(manifest.variants[REFERENCE].file)
+    place: dict[str, Any] = (
+        {"bundle": str(bundle.path), "variant": candidate, "bare": True}
+        if isinstance(candidate, str)
+        else {"file": str(candidate)}
+    )
     times = interleave(
         [
-            Subject(name=REFERENCE, file=str(reference), provider=provider),
-            Subject(name="candidate", file=str(candidate), provider=provider),
+            Subject(name=REFERENCE, bundle=str(bundle.path), variant=REFERENCE, bare=True, provider=provider),
+            Subject(name="candidate", provider=provider, **place),
         ],
         workloads,
         rounds=rounds,

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from bertport.compare.onnx_files import read_model
 from bertport.runtime.errors import MissingDependencyError
 from bertport.runtime.providers import onnxruntime
 
@@ -91,11 +92,10 @@ def load_plain(path: Path) -> onnx.ModelProto:
         MissingDependencyError: without the onnx package.
     """
     try:
-        import onnx
+        model = read_model(path)
     except ImportError as error:
         what = "quantize"
         raise MissingDependencyError(what, "onnx", "cpu,quantize") from error
-    model = onnx.load(path)
     _widen(model)
     return model
 

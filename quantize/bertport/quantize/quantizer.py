@@ -161,8 +161,8 @@ def read_request(
 ) -> Request:
     """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
     options.progress("fusing the fp32 graph", 0, 0)
-    path = bundle.file(bundle.manifest.variants[REFERENCE].file)
-    plain, fused = load_plain(path), fuse(path, bundle.manifest.architecture)
+    with bundle.opening(REFERENCE) as path:
+        plain, fused = load_plain(path), fuse(path, bundle.manifest.architecture)
     saturating = saturates(instruction_set)
     weights = (
         fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)

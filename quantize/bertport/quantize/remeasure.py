@@ -66,21 +66,19 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     bench = prepare(bundle, options)
     for name in chosen:
         variant = bundle.manifest.variants[name]
-        bundle.check([variant.file, *variant.external_data])
-        graph = bundle.file(variant.file)
         provider = provider_for(RECIPES[variant.recipe], force=True).name
         accuracy = evaluate(
             bundle,
             bench.reference,
-            graph,
+            name,
             bench.evaluation,
             stability=STABILITY,
             progress=options.progress,
             provider=provider,
             exact=not suits(variant.requires, provider),
         )
-        speed = time_against(bundle, graph, progress=options.progress, provider=provider)
-        measured = measurement(bundle, graph, accuracy, bench.evaluation, speed)
+        speed = time_against(bundle, name, progress=options.progress, provider=provider)
+        measured = measurement(bundle, bundle.file(variant.file), accuracy, bench.evaluation, speed)
         budget = "none" if options.budget.broken(accuracy) else str(options.budget)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
         variant = dataclasses.replace(variant, fidelity=figures)
@@ -108,8 +106,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
     bundle = Bundle.open(path)
     file = layers_file(name)
     if file in bundle.manifest.files:
-        bundle.check([file])
-        saved = json.loads(bundle.file(file).read_text(encoding="utf-8"))
+        saved = json.loads(bundle.read(file))
         return Layers.from_json(saved), list(saved["higher_precision"])
     refuse_idle_settings([recipe], options)
     bench = prepare(bundle, options)
