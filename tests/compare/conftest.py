@@ -153,7 +153,7 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
     from onnx import numpy_helper
 
     from bertport.runtime.bundle import Bundle
-    from bertport.runtime.writer import add_variant
+    from bertport.runtime.changes import Workspace, add_variant
 
     path = tmp_path_factory.mktemp("compared") / "bundle"
     shutil.copytree(tiny_bundle, path)
@@ -174,7 +174,8 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
         variant = dataclasses.replace(
             entry, file=f"onnx/{name}.onnx", recipe=name, external_data=(), validation=None, requires=requires
         )
-        bundle = add_variant(bundle, name, variant, {f"onnx/{name}.onnx": file}, default=None)
+        with Workspace.beside(bundle) as work:
+            bundle = add_variant(work, name, variant, {f"onnx/{name}.onnx": file})
     return path
 
 

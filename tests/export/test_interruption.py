@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import resource
 import shutil
@@ -18,8 +18,9 @@ from bertport.runtime.bundle import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import PathError
 
-# Replaces the bundle at `target`, and sends itself a signal at a moment: the begin of a stage, or the time between
-# the old bundle's leaving and the new one's coming, when `target` does not exist.
+# Replaces the bundle at `target`, and sends itself a signal at a moment: the begin of a stage, the time just after the
+# old and the new bundle were exchanged, or, where the system exchanges nothing, the time between the old bundle's
+# leaving and the new one's coming, when `target` does not exist.
 CHILD = """
 import os, signal, sys
 from pathlib import Path
@@ -31,7 +32,14 @@ source, target, moment, number = sys.argv[1:]
 def strike():
     os.kill(os.getpid(), int(number))
 
-if moment == "between":
+if moment in ("exchanged", "between"):
+    import bertport.runtime.exchange as exchanging
+    exchange = exchanging.exchange
+    def exchanged(new, old):
+        if moment == "between" or not exchange(new, old):
+            return False
+        strike()
+    exchanging.exchange = exchanged
     rename = Path.rename
     def renamed(self, other):
         result = rename(self, other)
@@ -70,19 +78,23 @@ def strike(source, target, moment, number):
     )
 
 
-@pytest.mark.parametrize("moment", ["making the graphs", "writing the bundle", "between"])
-def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tiny_bundle, tmp_path):
+@pytest.mark.parametrize("moment", ["making the graphs", "writing the bundle", "exchanged", "between"])
+def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tiny_bundle, tmp_path, caplog):
     target = shutil.copytree(tiny_bundle, tmp_path / "out")
     result = strike(tiny_checkpoint, target, moment, signal.SIGKILL)
     assert result.returncode == -signal.SIGKILL, result.stderr
     if moment == "between":
+        with pytest.raises(PathError, match="a process that was stopped had taken it from its place: it is whole in"):
+            Bundle.open(target)
         assert sorted(complete_bundles(tmp_path)) == ["new", "tiny-bert"]
     else:
-        assert complete_bundles(target) == ["tiny-bert"]
-    with contextlib.suppress(FileNotFoundError):
-        assert not list((target / "onnx").glob(".*"))
-    # What a killed export left beside the target does not stop the next one.
-    assert export(tiny_checkpoint, target, overwrite=True, name="next").manifest.name == "next"
+        assert complete_bundles(target) == ["new" if moment == "exchanged" else "tiny-bert"]
+    # The next one goes on, and removes what this one left.
+    with caplog.at_level(logging.WARNING):
+        assert export(tiny_checkpoint, target, overwrite=True, name="next").manifest.name == "next"
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+    assert "removed what a process that was stopped has left of its work on" in caplog.text
+    assert ("brought back" in caplog.text) == (moment == "between")
 
 
 def test_an_interrupted_export_leaves_nothing(tiny_checkpoint, tiny_bundle, tmp_path):

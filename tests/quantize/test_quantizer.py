@@ -130,12 +130,12 @@ def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monk
 
 
 def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch):
-    from bertport.runtime import writer
+    from bertport.runtime import changes
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writer, "write_manifest", full)
+    monkeypatch.setattr(changes, "write_manifest", full)
     before = contents(bundle_copy)
     with pytest.raises(PathError, match="No space left"):
         quantize(bundle_copy, options=Options(text=held_out, force=True, **FEW))
@@ -143,7 +143,7 @@ def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, hel
 
 
 def test_a_bundle_that_cannot_be_written_is_named_with_what_to_do(bundle_copy):
-    from bertport.runtime.writer import add_files
+    from bertport.runtime.changes import add_files
 
     def write(directory):
         (directory / "layers.json").write_text("{}")

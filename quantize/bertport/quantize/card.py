@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.changes import listed, rewrite_card
 from bertport.runtime.variants import suits
 
 if TYPE_CHECKING:
@@ -17,18 +17,8 @@ BEGIN, END = "<!-- quantized variants: begin -->", "<!-- quantized variants: end
 
 
 def refresh_card(bundle: Bundle) -> None:
-    """Rewrite the section in README.md, beside and then in place of the old file.
-
-    The card is not part of what the manifest vouches for, so that a failure here is no failure of the variant.
-    """
-    path = bundle.path / "README.md"
-    unfinished = path.with_name(".README.md.tmp")
-    with suppress(OSError):
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
-        unfinished.write_text(with_section(old, section(bundle.manifest)), encoding="utf-8")
-        unfinished.replace(path)
-    with suppress(OSError):
-        unfinished.unlink(missing_ok=True)
+    """Rewrite the section in README.md to say what the manifest says now."""
+    rewrite_card(bundle.path, lambda old, manifest: with_section(old, section(manifest)))
 
 
 def with_section(card: str, text: str) -> str:
@@ -73,8 +63,8 @@ def section(manifest: Manifest) -> str:
             f"{kl} | {_percent(nsp, 'flips')} | {speed or 'not timed'}{slower} | "
             f"{found['machine']['instruction_set']}{elsewhere} |"
         )
-        plot = f"quantization/{name}.svg"
-        if plot in manifest.files:
+        plot = listed(manifest, f"quantization/{name}.svg")
+        if plot is not None:
             plots.append(f"\n![What each layer costs in {name}]({plot})")
     return "\n".join([heading, *rows, *plots])
 

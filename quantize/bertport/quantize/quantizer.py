@@ -32,12 +32,12 @@ from bertport.quantize.request import Request
 from bertport.quantize.storage import write_graph
 from bertport.quantize.target import AUTO, saturates, target
 from bertport.runtime.bundle import Bundle
+from bertport.runtime.changes import Workspace, add_variant, tidy
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.manifest import Variant
 from bertport.runtime.providers import PROVIDERS, onnxruntime
 from bertport.runtime.requirements import requires_of
 from bertport.runtime.variants import CPU, suits
-from bertport.runtime.writer import add_variant, free_name, workspace
 
 if TYPE_CHECKING:
     import os
@@ -121,6 +121,7 @@ def quantize(
     options = options or Options()
     rows = [recipe_named(name) for name in dict.fromkeys(recipes)] or [next(iter(RECIPES.values()))]
     instruction_set = target(options.isa)
+    tidy(path)
     bundle = Bundle.open(path)
     for row in rows:
         if row.name in bundle.manifest.variants and not options.overwrite:
@@ -228,12 +229,13 @@ def _check_source(bundle: Bundle) -> None:
 
 def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calibrator: Calibrator | None) -> Outcome:
     bundle, progress, budget = bench.bundle, bench.progress, options.budget
-    with workspace(bundle) as directory:
+    with Workspace.beside(bundle) as work:
+        directory = work.directory
         request = calibrator.apply(request, recipe) if calibrator else request
         progress(f"making {recipe.name}", 0, 0)
         held = hold_budget(bench, recipe, request, budget)
         model = recipe.make(held.request)
-        file = free_name(recipe.file, bundle.manifest)
+        file = work.reserve(recipe.file)
         graph = directory / Path(file).name
         # The graph names its weights' file, so both get the names that they will have in the bundle.
         weights = {str(PurePosixPath(file).with_name(each.name)): each for each in write_graph(model, graph)}
@@ -262,8 +264,14 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calib
         files = {file: graph, **weights}
         if held.layers:
             files |= write_layers(held.layers, higher, recipe.name, directory)
-        default = faster_default(bundle, recipe.name, variant)
-        bundle = add_variant(bundle, recipe.name, variant, files, default=default)
+        bundle = add_variant(
+            work,
+            recipe.name,
+            variant,
+            files,
+            overwrite=options.overwrite,
+            default=lambda now: faster_default(now, recipe.name, variant),
+        )
         refresh_card(bundle)
     return Outcome(
         name=recipe.name,

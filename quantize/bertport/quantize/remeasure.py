@@ -25,13 +25,15 @@ from bertport.quantize.recipes import RECIPES, recipe_named
 from bertport.quantize.sensitivity import Layers
 from bertport.quantize.target import target
 from bertport.runtime.bundle import Bundle
+from bertport.runtime.changes import add_files, listed, replace_figures, tidy
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.variants import CPU, suits
-from bertport.runtime.writer import add_files, replace_figures
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from bertport.runtime.manifest import Variant
 
 __all__ = ["explain", "remeasure"]
 
@@ -49,7 +51,9 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     Raises:
         UnknownNameError: for a variant that the bundle does not have.
         UsageError: when it has no quantized variant.
+        BundleError: when another process has made the variant, or the bundle, again meanwhile.
     """
+    tidy(path)
     bundle = Bundle.open(path)
     made = [name for name, each in bundle.manifest.variants.items() if each.recipe in RECIPES]
     chosen = list(dict.fromkeys(names)) or [
@@ -82,11 +86,16 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         budget = "none" if options.budget.broken(accuracy) else str(options.budget)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
         variant = dataclasses.replace(variant, fidelity=figures)
-        bundle = replace_figures(bundle, name, variant, default=faster_default(bundle, name, variant) or REFERENCE)
+        bundle = replace_figures(bundle, name, variant, default=_default_with(name, variant))
         refresh_card(bundle)
         default = bundle.manifest.default_variant == name
         outcomes.append(Outcome(name=name, variant=variant, measured=measured, default=default))
     return outcomes
+
+
+def _default_with(name: str, variant: Variant) -> Callable[[Bundle], str]:
+    """Return what chooses a bundle's default once a variant has new figures."""
+    return lambda now: faster_default(now, name, variant) or REFERENCE
 
 
 def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tuple[Layers, list[str]]:
@@ -103,9 +112,10 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         UnknownNameError, UsageError: for a recipe that there is not, or that has no layers to rank.
     """
     recipe = recipe_named(name)
+    tidy(path, write=False)  # a table that was saved is read from bundles that nobody may write, too
     bundle = Bundle.open(path)
-    file = layers_file(name)
-    if file in bundle.manifest.files:
+    file = listed(bundle.manifest, layers_file(name))
+    if file is not None:
         saved = json.loads(bundle.read(file))
         return Layers.from_json(saved), list(saved["higher_precision"])
     refuse_idle_settings([recipe], options)

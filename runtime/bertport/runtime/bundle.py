@@ -14,6 +14,7 @@ from bertport.runtime.external_data import HostileError, spans
 from bertport.runtime.files import hashed, inside, open_regular, read_bounded
 from bertport.runtime.manifest import Manifest, read_manifest
 from bertport.runtime.protobuf import MalformedError
+from bertport.runtime.siblings import comes_back, set_aside
 from bertport.runtime.stamps import CheckedGraph, stamps_of
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ class Bundle:
         if directory.is_file():
             message = f"{directory} is a file: give the bundle's directory, the one that holds {MANIFEST}"
             raise PathError(message)
-        if not directory.is_dir():
-            message = f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}"
-            raise PathError(message)
+        if not directory.is_dir() and not comes_back(directory):
+            raise _missing(directory)
         content = _manifest_content(directory)
         try:
             stored = read_manifest(content)
@@ -252,6 +252,15 @@ def _manifest_content(directory: Path) -> bytes:
         message = f"{path} has more than {LARGEST_MANIFEST:,} bytes, which no bundle's has: export again"
         raise BundleError(message)
     return content
+
+
+def _missing(directory: Path) -> PathError:
+    if old := set_aside(directory):
+        return PathError(
+            f"no bundle at {directory}: a process that was stopped had taken it from its place: it is whole in {old}; "
+            "move it back, which the next bertport export or quantize does, too"
+        )
+    return PathError(f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}")
 
 
 def file_sha256(path: Path) -> str:

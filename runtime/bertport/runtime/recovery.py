@@ -1,0 +1,177 @@
+"""What processes that were killed have left of their work on a bundle: brought back, or removed by the next writer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle import MANIFEST, Bundle, file_sha256
+from bertport.runtime.errors import BertportError
+from bertport.runtime.locks import Lock, claim, exclusive, try_lock
+from bertport.runtime.siblings import NEW, OLD, lock_file, new_workspace, workspaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bertport.runtime.manifest import FileEntry
+
+__all__ = ["UNFINISHED", "Working", "read_names", "remove_unlisted", "start", "write_placing", "writing"]
+
+OWNER = "owner"
+"""The file in a workspace that its process has locked for as long as it lives."""
+NAMES, PLACING = "names.json", "placing.json"
+"""Of a workspace: names in the bundle that it will use, and what is being moved there."""
+UNFINISHED = {name: f".{name}.bertport.tmp" for name in (MANIFEST, "README.md")}
+"""Names of files that are written beside those that they replace, under the bundle's lock."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A directory beside a bundle that is this process's, to build in or to remove."""
+
+    path: Path
+    """The directory."""
+    lock: Lock
+    """Of its owner."""
+
+    def remove(self) -> None:
+        """Remove it: what says whose it is last, so that the rest is found if this is cut short."""
+        with suppress(OSError):
+            for each in list(os.scandir(self.path)):
+                if each.name.startswith(OWNER):
+                    continue
+                if each.is_dir(follow_symlinks=False):
+                    shutil.rmtree(each.path, ignore_errors=True)
+                else:
+                    Path(each.path).unlink(missing_ok=True)
+        self.lock.release()
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Hold a bundle's lock for a change, once what dead processes have left is out of the way.
+
+    Args:
+        target: The bundle's real path; it need not be there.
+
+    Raises:
+        PathError: when another process has the lock and keeps it.
+        OSError: when the lock cannot be made.
+    """
+    dead: list[Working] = []
+    try:
+        with exclusive(lock_file(target), str(target)):
+            dead = _recover(target)
+            yield
+    finally:
+        for each in dead:  # without the bundle's lock: it may be much
+            each.remove()
+
+
+def start(target: Path) -> Working:
+    """Make a workspace for a bundle; call it in `writing`, where no other can take it for a dead one's.
+
+    Raises:
+        OSError: when it cannot be made.
+    """
+    path = new_workspace(target)
+    lock = None
+    try:
+        lock = try_lock(path / OWNER)
+        (path / NEW).mkdir()
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    if lock is None:
+        message = f"{path / OWNER} was locked by another process"
+        raise OSError(message)
+    return Working(path, lock)
+
+
+def write_placing(workspace: Path, entries: Mapping[str, FileEntry]) -> None:
+    """Note which files are moved into the bundle next, so that those that it does not list in the end are known."""
+    value = {name: {"size": entry.size, "sha256": entry.sha256} for name, entry in entries.items()}
+    (workspace / PLACING).write_text(json.dumps(value), encoding="utf-8")
+
+
+def read_names(workspace: Path) -> list[str]:
+    """Return the names in the bundle that a workspace's process will use."""
+    with suppress(OSError, ValueError):
+        return [str(each) for each in json.loads((workspace / NAMES).read_text(encoding="utf-8"))]
+    return []
+
+
+def remove_unlisted(target: Path, workspace: Path) -> list[str]:
+    """Remove files that a commit moved into a bundle whose manifest does not list them; return their names.
+
+    Only those that are what was noted, by size and hash: the same name may be another's by now.
+    """
+    removed = []
+    try:
+        placing = json.loads((workspace / PLACING).read_text(encoding="utf-8"))
+        listed = Bundle.open(target).manifest.files
+    except (OSError, ValueError, BertportError):  # nothing was moved, or a bundle that nothing is known of
+        return []
+    for name in set(placing) - set(listed):
+        path = target / name
+        with suppress(OSError):
+            expected = placing[name]
+            if path.stat().st_size == expected["size"] and file_sha256(path) == expected["sha256"]:
+                path.unlink()
+                removed.append(name)
+    for folder in {folder for name in placing for folder in Path(name).parents if folder != Path()}:
+        with suppress(OSError):  # made for them, if it is empty now
+            (target / folder).rmdir()
+    return sorted(removed)
+
+
+def _recover(target: Path) -> list[Working]:
+    """Bring a bundle back that died on its way, and return what is left to remove."""
+    dead = []
+    for path in workspaces(target):
+        lock = _claim(path)
+        if lock is None:
+            continue
+        try:
+            _bring_back(path, target)
+        except OSError:  # then it holds the only copy
+            lock.release(remove=False)
+            raise
+        names = remove_unlisted(target, path)
+        what = "".join(f", {name}" for name in names)
+        _LOG.warning("removed what a process that was stopped has left of its work on %s: %s%s", target, path, what)
+        dead.append(Working(path, lock))
+    for name in UNFINISHED.values():
+        with suppress(OSError):
+            (target / name).unlink()
+            _LOG.warning("removed what a process that was stopped has left of its work on %s: %s", target, name)
+    return dead
+
+
+def _claim(path: Path) -> Lock | None:
+    """Take over a workspace whose process is gone; None where it lives, or is none of ours."""
+    # Not Path.exists, which raises where the directory is another user's.
+    if not any(os.path.exists(path / name) for name in (OWNER, f"{OWNER}.pid")):  # noqa: PTH110 — as above
+        with suppress(OSError):  # what makes one dies before it says whose it is, or when all else is removed: empty
+            path.rmdir()
+        return None
+    try:
+        return claim(path / OWNER)
+    except OSError:
+        return None
+
+
+def _bring_back(workspace: Path, target: Path) -> None:
+    """Put a bundle back that left its place for a new one which has not come."""
+    if (workspace / OLD).is_dir() and (workspace / NEW).is_dir() and not target.exists():
+        (workspace / OLD).rename(target)
+        _LOG.warning("brought back %s, which a process that was stopped had taken from its place", target)
