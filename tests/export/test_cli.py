@@ -24,6 +24,7 @@ def test_json_and_progress(tiny_checkpoint, tmp_path):
     assert json.loads(result.stdout) == Bundle.open(tmp_path / "out").manifest.to_json()
     stages = [
         "reading the checkpoint",
+        "comparing the tokenizer",
         "tracing through Optimum",
         "making the graphs",
         "comparing with PyTorch",

@@ -18,6 +18,7 @@ from bertport.export.graphs import FILES, GraphFiles, make_graphs
 from bertport.export.progress import Event, Stages
 from bertport.export.source import Located, locate
 from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
+from bertport.export.tokenizer_check import check_tokenizer
 from bertport.export.tracing import check_opset
 from bertport.runtime.bundle import Bundle, file_sha256
 from bertport.runtime.errors import UnknownNameError, UsageError
@@ -75,7 +76,8 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         UsageError: for an opset, tolerance, head or way of storing weights that cannot be.
         PathError: when the source is not there, or the output exists or cannot be written.
         CheckpointError: when the source is no BERT checkpoint that can be read.
-        ValidationError: when a graph differs from PyTorch by more than `atol`; nothing is left behind.
+        ValidationError: when a graph differs from PyTorch by more than `atol`, or the tokenizer that was saved gives
+            other ids than transformers'; nothing is left behind.
     """
     check_dependencies()
     if weights not in WEIGHTS:
@@ -106,6 +108,9 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
     from bertport.export.validation import validate
 
     with new_bundle(target, overwrite=overwrite) as building:
+        with stages.stage("comparing the tokenizer"):
+            tokenizer.save(building)
+            check_tokenizer(tokenizer, building, max_length=max_length, vocab_size=config.vocab_size)
         graphs = make_graphs(
             model, building, opset=opset, half=weights == "float16", external_above=external_above, stages=stages
         )
@@ -114,14 +119,14 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
             paths = {variant: building / file for variant, file in FILES.items()}
             validations = validate(model, paths, cases, atol=atol, step=stages.step)
         with stages.stage("writing the bundle"):
-            _write_texts(building, checkpoint, tokenizer)
+            _write_config(building, checkpoint)
             languages, licence = read_front_matter(located.directory)
             manifest = Manifest(
                 name=name or located.name,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
                 architecture=architecture(checkpoint.config, model, checkpoint.model_class),
-                inputs=encoder_inputs(),
+                inputs=encoder_inputs(segments=None if tokenizer.segments else 0),
                 heads=heads_of(checkpoint.plan.heads),
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
@@ -160,16 +165,15 @@ def _vocabulary(files: TokenizerFiles) -> Vocabulary:
 
     entries = files.tokenizer.get_vocab(with_added_tokens=True)
     ordinary = sorted(index for token, index in entries.items() if token not in files.special.values())
+    ordinary = ordinary or sorted(entries.values())
     ids: dict[str, int] = {
-        role: index if (index := entries.get(files.special[f"{role}_token"])) is not None else ordinary[0]
+        role: index if (index := entries.get(files.special.get(f"{role}_token", ""))) is not None else ordinary[0]
         for role in ("cls", "sep", "pad", "mask")
     }
     return Vocabulary(ordinary=ordinary, **ids)
 
 
-def _write_texts(building: Path, checkpoint: Checkpoint, tokenizer: TokenizerFiles) -> None:
-    for file, text in tokenizer.texts.items():
-        (building / file).write_text(text, encoding="utf-8")
+def _write_config(building: Path, checkpoint: Checkpoint) -> None:
     text = (checkpoint.directory / "config.json").read_text(encoding="utf-8")
     if "model_type" not in checkpoint.raw_config:
         # BERT's first checkpoints; without it no tool of today knows what they are.

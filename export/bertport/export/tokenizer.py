@@ -1,62 +1,111 @@
-"""The checkpoint's tokenizer: its settings read, its files made to agree, a tokenizer.json made where there is none."""
+"""The checkpoint's tokenizer: the fast one that transformers' AutoTokenizer makes of it, and files that make it again.
+
+What transformers adds to a tokenizer when it loads one (tokens of added_tokens.json, special_tokens_map.json and
+tokenizer_config.json, settings that overrule tokenizer.json, defaults of the class) is written nowhere. So transformers
+loads it, and what it made is saved.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.source import read_json
-from bertport.runtime.errors import CheckpointError
+from bertport.export.tokenizer_damage import explained
+from bertport.export.tokenizer_loading import PATHS, check_class, load, quiet
+from bertport.runtime.errors import CheckpointError, panicked
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tokenizers import Tokenizer
 
 __all__ = ["TokenizerFiles", "read_tokenizer"]
 
-BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
-OTHER_CLASSES = ("PreTrainedTokenizerFast",)
-NORMALIZER_SETTINGS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
-"""tokenizer_config.json's name of each setting, and tokenizer.json's."""
-SPECIAL = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-"""BERT's special tokens, where the checkpoint does not name its own."""
+ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""BERT's special tokens, by transformers' names."""
+OF_OLD = (*PATHS, "special_tokens_map_file", "added_tokens_file", "fast_tokenizer_files", "name_or_path")
+"""Settings that name files or places of the checkpoint, which a bundle does not have."""
+VERY_LARGE = 10**20
+"""From here on transformers takes model_max_length for none."""
+STDOUT = 1
+"""The file descriptor."""
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How Rust writes an error of the operating system."""
+NAMED = 5
+"""Tokens that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerFiles:
-    """A tokenizer, and the files that hold it."""
+    """A tokenizer as transformers made it, and what is known of it."""
 
+    reference: Any
+    """transformers' own object, a fast tokenizer."""
     tokenizer: Tokenizer
-    """The tokenizer, as tokenizer.json describes it."""
-    texts: dict[str, str]
-    """Content of the files to write, by name."""
+    """The tokenizer behind it, without truncation and padding."""
     lowercase: bool | None
     """Whether it lower-cases; None where its normaliser does not say."""
+    segments: bool
+    """Whether transformers gives the model token_type_ids; without them it takes zeros."""
     model_max_length: int | None
     """Longest input that its settings allow, in tokens."""
+    max_positions: int
+    """Rows of the position embedding."""
     special: dict[str, str]
-    """Special tokens by role, for example `mask_token`."""
+    """Special tokens by role, for example `mask_token`, as far as it has them."""
     notes: tuple[str, ...]
-    """What was settled, and how, in sentences."""
+    """What was found, in sentences."""
+
+    def save(self, directory: Path) -> None:
+        """Write the files of which transformers, and readers of tokenizer.json alone, make the same tokenizer.
+
+        Args:
+            directory: an empty one.
+
+        Raises:
+            CheckpointError: when transformers cannot write what it read.
+        """
+        with _without_stdout():
+            self._save(directory)
+        path = directory / "tokenizer_config.json"
+        settings = {name: value for name, value in read_json(path).items() if name not in OF_OLD}
+        settings["clean_up_tokenization_spaces"] = bool(self.reference.clean_up_tokenization_spaces)
+        settings["model_max_length"] = self.model_max_length or self.max_positions
+        if settings["model_max_length"] > VERY_LARGE:
+            settings["model_max_length"] = self.max_positions
+        path.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        with suppress(FileNotFoundError):
+            (directory / "vocab.txt").unlink()
+        vocabulary = _vocabulary_text(self.tokenizer)
+        if vocabulary is not None:
+            (directory / "vocab.txt").write_text(vocabulary, encoding="utf-8", newline="\n")
+
+    def _save(self, directory: Path) -> None:
+        try:
+            with quiet():
+                self.reference.save_pretrained(str(directory))
+        except OSError:
+            raise
+        except Exception as error:  # whatever a setting makes it raise
+            if system := OS_ERROR.search(str(error)):  # the package below raises bare Exception for a full disk too
+                number = int(system[1])
+                raise OSError(number, os.strerror(number), str(directory)) from error
+            message = f"transformers cannot write the tokenizer that it read ({type(error).__name__}: {error})"
+            raise CheckpointError(message) from error
+        # Not what `save_pretrained` wrote of it: a call of transformers may have switched truncation on.
+        (directory / "tokenizer.json").write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
 
 
 def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> TokenizerFiles:
-    """Read a checkpoint's tokenizer.
-
-    transformers lets tokenizer_config.json overrule tokenizer.json (and puts defaults of its own where the former
-    says nothing); other readers see tokenizer.json alone. Here both are written so that all agree.
+    """Read a checkpoint's tokenizer as transformers does.
 
     Args:
         directory: the checkpoint.
@@ -64,175 +113,162 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         max_positions: rows of the position embedding.
 
     Raises:
-        CheckpointError: when there is none, it needs code of its own, cannot be read, or has another number of
-            entries than the word embedding has rows.
+        CheckpointError: when there is none, it has no fast form or needs code of its own, cannot be read, or has
+            tokens that the word embedding has no rows for.
     """
-    settings = read_json(directory / "tokenizer_config.json") if (directory / "tokenizer_config.json").exists() else {}
-    kind = settings.get("tokenizer_class") or BERT_CLASSES[0]
-    if settings.get("auto_map") or kind not in BERT_CLASSES + OTHER_CLASSES:
-        named = "code of its own (auto_map)" if settings.get("auto_map") else f"the tokenizer {kind}"
-        message = (
-            f"{directory} needs {named}, which cannot be used; supported: {', '.join(BERT_CLASSES + OTHER_CLASSES)}"
-        )
-        raise CheckpointError(message)
-    special = _special_tokens(directory, settings)
-    notes: list[str] = []
-    if (directory / "tokenizer.json").exists():
-        description = read_json(directory / "tokenizer.json")
-        settled = description if kind in OTHER_CLASSES else _settle(description, settings)
-        if settled != description:
-            notes.append(
-                "tokenizer.json disagreed with tokenizer_config.json, which rules in transformers: it was followed"
-            )
-        description = settled
-    elif (directory / "vocab.txt").exists():
-        description = _from_vocabulary(directory, settings, special, notes)
-    else:
-        message = (
-            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from where it came"
-        )
-        raise CheckpointError(message)
-    tokenizer = _load(description, directory)
-    _check_vocabulary(tokenizer, vocab_size, directory)
-
-    normalizer = description.get("normalizer")
-    normalizer = normalizer if isinstance(normalizer, dict) else {}
-    explicit = {ours: normalizer[theirs] for ours, theirs in NORMALIZER_SETTINGS.items() if theirs in normalizer} | {
-        "tokenizer_class": kind,
-        "model_max_length": max_positions,
-    }
-    texts = {
-        name: _read_text(directory / name)
+    stored = {
+        name: read_json(directory / name)
         for name in (
-            "tokenizer.json",
+            "config.json",
             "tokenizer_config.json",
             "special_tokens_map.json",
             "added_tokens.json",
-            "vocab.txt",
+            "tokenizer.json",
         )
         if (directory / name).exists()
     }
-    if "tokenizer.json" not in texts or json.loads(texts["tokenizer.json"]) != description:
-        texts["tokenizer.json"] = json.dumps(description, ensure_ascii=False, indent=2) + "\n"
-    if any(key not in settings for key in explicit):
-        completed = {**special, **explicit, **settings} if not settings else {**explicit, **settings}
-        texts["tokenizer_config.json"] = json.dumps(completed, ensure_ascii=False, indent=2) + "\n"
-    if "vocab.txt" not in texts and (description.get("model") or {}).get("type") == "WordPiece":
-        texts["vocab.txt"] = _vocabulary_text(tokenizer)
-    limit = settings.get("model_max_length")
+    settings, config = stored.get("tokenizer_config.json", {}), stored.get("config.json", {})
+    check_class(directory, settings, config)
+    if "tokenizer.json" not in stored and (directory / "vocab.txt").exists():
+        _check_text(directory / "vocab.txt")
+    try:
+        reference = load(directory, settings, config)
+    except BaseException as error:
+        # transformers raises of every kind, and panics of the package below are no Exception at all.
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        message = explained(error, directory, stored, load)
+        raise CheckpointError(message) from error
+    if not getattr(reference, "is_fast", False):
+        message = f"transformers makes a {type(reference).__name__} of {directory}, which is not a fast tokenizer"
+        raise CheckpointError(message)
+    if reference.split_special_tokens:
+        message = (
+            f"{directory / 'tokenizer_config.json'}: split_special_tokens is set, so that a mask in a text is no mask: "
+            "remove it"
+        )
+        raise CheckpointError(message)
+    tokenizer = reference.backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    _check_vocabulary(tokenizer, vocab_size, directory)
+    normalizer = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
     return TokenizerFiles(
+        reference=reference,
         tokenizer=tokenizer,
-        texts=texts,
         lowercase=_lowercase(normalizer),
-        model_max_length=limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else None,
-        special=special,
-        notes=tuple(notes),
+        segments="token_type_ids" in _inputs(reference.model_input_names, directory),
+        model_max_length=_limit(reference.model_max_length, directory),
+        max_positions=max_positions,
+        special={role: str(token) for role in ROLES if (token := getattr(reference, role, None)) is not None},
+        notes=tuple(_notes(stored, settings, normalizer, tokenizer, vocab_size)),
     )
 
 
-def _read_text(path: Path) -> str:
+@contextmanager
+def _without_stdout() -> Iterator[None]:
+    """Keep the tokenizers package from printing: it writes a line to stdout for each vocabulary with gaps, as saved."""
+    sys.stdout.flush()
     try:
-        return path.read_text(encoding="utf-8")
+        kept = os.dup(STDOUT)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, STDOUT)
+        yield
+    finally:
+        os.dup2(kept, STDOUT)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _check_text(path: Path) -> None:
+    try:
+        path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"{path} cannot be read ({error}): restore the checkpoint's file"
         raise CheckpointError(message) from error
 
 
-def _special_tokens(directory: Path, settings: dict[str, Any]) -> dict[str, str]:
-    path = directory / "special_tokens_map.json"
-    stated = (read_json(path) if path.exists() else {}) | settings
-    special = {}
-    for role, default in SPECIAL.items():
-        value = stated.get(role)
-        text = value.get("content") if isinstance(value, dict) else default if value is None else value
-        if not isinstance(text, str) or not text:
-            message = f"{directory}: the {role} of its tokenizer is {value!r:.80}; a token is expected"
-            raise CheckpointError(message)
-        special[role] = text
-    return special
-
-
-def _settle(description: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Give tokenizer.json with the settings that tokenizer_config.json states."""
-    normalizer = description.get("normalizer")
-    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
-        return description
-    stated = {theirs: settings[ours] for ours, theirs in NORMALIZER_SETTINGS.items() if ours in settings}
-    return description | {"normalizer": normalizer | stated}
-
-
-def _from_vocabulary(
-    directory: Path, settings: dict[str, Any], special: dict[str, str], notes: list[str]
-) -> dict[str, Any]:
-    """Make the description of the tokenizer that transformers would build from vocab.txt."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    lines = _read_text(directory / "vocab.txt").removesuffix("\n").split("\n")
-    vocabulary = {line: index for index, line in enumerate(lines)}
-    missing = [token for token in special.values() if token not in vocabulary]
-    if missing:
+def _inputs(stated: object, directory: Path) -> list[str]:
+    """Return the inputs that the tokenizer gives to a model."""
+    if not isinstance(stated, list) or not all(isinstance(each, str) for each in stated):
         message = (
-            f"{directory / 'vocab.txt'} lacks the special token {missing[0]}: it is not this checkpoint's vocabulary"
+            f"{directory / 'tokenizer_config.json'}: model_input_names is {excerpt(stated)} and should be a list of "
+            "names: correct it, or remove it"
         )
         raise CheckpointError(message)
-    lowercase = settings.get("do_lower_case")
-    if lowercase is None:
-        # An entry with a capital can never come out of a tokenizer that lower-cases, so the vocabulary itself tells.
-        lowercase = not any(line != line.lower() for line in lines if not (line.startswith("[") and line.endswith("]")))
-        kind = (
-            "holds no capital, so the tokenizer lower-cases"
-            if lowercase
-            else "holds capitals, so it does not lower-case"
+    return stated
+
+
+def _limit(stated: object, directory: Path) -> int | None:
+    """Return the longest input that is allowed; None where the number allows none, which transformers disregards."""
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or stated != stated:  # noqa: PLR0124 — NaN
+        message = (
+            f"{directory / 'tokenizer_config.json'}: model_max_length is {excerpt(stated)} and should be a number: "
+            "set it to the longest input in tokens, or remove it"
         )
-        notes.append(f"no tokenizer_config.json says whether the tokenizer lower-cases; vocab.txt {kind}")
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk_token"], max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=lowercase,
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    cls, sep = special["cls_token"], special["sep_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
-    )
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special.values()])
-    description: dict[str, Any] = json.loads(tokenizer.to_str())
-    return description
-
-
-def _load(description: dict[str, Any], directory: Path) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_str(json.dumps(description))
-    except Exception as error:  # the tokenizers package raises nothing more particular
-        message = f"{directory / 'tokenizer.json'} cannot be read ({error}): restore the checkpoint's file"
-        raise CheckpointError(message) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+        raise CheckpointError(message)
+    limit = int(min(stated, float(10**30)))
+    return limit if limit > 0 else None
 
 
 def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, directory: Path) -> None:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    entries = max(vocabulary.values(), default=-1) + 1
-    if entries != vocab_size:
+    if not vocabulary:
+        message = f"the tokenizer of {directory} has no tokens: restore the checkpoint's files"
+        raise CheckpointError(message)
+    beyond = sorted((index, token) for token, index in vocabulary.items() if index >= vocab_size)
+    if beyond:
+        named = ", ".join(f"{excerpt(token)} ({index})" for index, token in beyond[:NAMED])
         message = (
-            f"the tokenizer of {directory} has {entries:,} entries and the word embedding {vocab_size:,} rows: "
-            "one of them belongs to another checkpoint (if rows were added, fill up the vocabulary with unused entries)"
+            f"the tokenizer of {directory} has {len(vocabulary):,} tokens and the word embedding {vocab_size:,} rows, "
+            f"none for {named}{' …' if beyond[NAMED:] else ''}: one of them belongs to another checkpoint, or the "
+            "embedding was not resized when the tokens were added"
         )
         raise CheckpointError(message)
 
 
-def _vocabulary_text(tokenizer: Tokenizer) -> str:
+def _notes(
+    stored: dict[str, dict[str, Any]],
+    settings: dict[str, Any],
+    normalizer: dict[str, Any],
+    tokenizer: Tokenizer,
+    vocab_size: int,
+) -> Iterator[str]:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    by_index = {index: token for token, index in vocabulary.items()}
-    return "".join(by_index.get(index, f"[unused-{index}]") + "\n" for index in range(max(by_index) + 1))
+    if "tokenizer.json" in stored and (stored["tokenizer.json"].get("normalizer") or {}) != normalizer:
+        yield (
+            "tokenizer.json disagreed with tokenizer_config.json or, where that is silent, with transformers' default, "
+            "which rules in transformers: it was followed"
+        )
+    if _lowercase(normalizer) and settings.get("do_lower_case") is None:
+        added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        capitals = [
+            token
+            for token in vocabulary
+            if token != token.lower() and token not in added and not (token.startswith("[") and token.endswith("]"))
+        ]
+        if capitals:
+            yield (
+                "no tokenizer_config.json says whether the tokenizer lower-cases, so it does, as in transformers, and "
+                f"never gives the {len(capitals):,} entries with capitals, such as {excerpt(min(capitals))}: if the "
+                'model keeps case, put {"do_lower_case": false} there and export again'
+            )
+    nameless = vocab_size - len(set(vocabulary.values()))
+    if nameless:
+        yield f"{nameless:,} of {vocab_size:,} rows of the word embedding have no token: no answer will name them"
+
+
+def _vocabulary_text(tokenizer: Tokenizer) -> str | None:
+    """Return vocab.txt, a line for each id; None where the tokenizer is no WordPiece, or a token is no line."""
+    if type(tokenizer.model).__name__ != "WordPiece":
+        return None
+    tokens = {index: token for token, index in tokenizer.get_vocab(with_added_tokens=False).items()}
+    lines = [tokens.get(index, f"[unused-{index}]") for index in range(max(tokens, default=-1) + 1)]
+    return None if any("\n" in line or "\r" in line for line in lines) else "".join(line + "\n" for line in lines)
 
 
 def _lowercase(normalizer: dict[str, Any]) -> bool | None:

@@ -17,7 +17,7 @@ from bertport.runtime.frames import Frame
 from bertport.runtime.reader import PIECE, Reader, Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import tokenizers
     from numpy.typing import NDArray
@@ -122,6 +122,7 @@ class Encoder:
         self._rules = Rules.of(tokenizer)
         self._mask_is_searched = self._rules.finds(mask)
         self._frames = tuple(Frame.of(tokenizer, parts) for parts in (1, 2))
+        self._batched = _batch_call(tokenizer, self._frames[1].probe)
         self._usual = max(PIECE, min(CHARACTERS_PER_TOKEN * max_length, MOST_USUAL))
         self.sample = self._frames[0].probe
         """A text that has tokens."""
@@ -184,7 +185,7 @@ class Encoder:
                 text = texts[0]
                 encodings = [self._tokenizer.encode(text) if isinstance(text, str) else self._tokenizer.encode(*text)]
             else:
-                encodings = self._tokenizer.encode_batch_fast(list(texts))
+                encodings = self._batched(list(texts))
         except BaseException as error:  # noqa: BLE001 — TypeError for a lone surrogate, bare Exception, a panic
             if len(texts) == 1:
                 return [_refused(texts[0], error)]
@@ -298,6 +299,16 @@ class Encoder:
             f"the tokenizer gives the input the token {index} and the model knows {self._vocab_size}: "
             f"one of them belongs to another checkpoint; export again: {excerpt(text)}"
         )
+
+
+def _batch_call(tokenizer: tokenizers.Tokenizer, probe: str) -> Callable[[list[Text]], list[tokenizers.Encoding]]:
+    """Return the faster of the two calls that encode a batch, unless it leaves out the segments of pairs.
+
+    Without a post-processor `encode_batch_fast` puts both texts into segment 0, and `encode` and `encode_batch` do not.
+    """
+    [fast] = tokenizer.encode_batch_fast([(probe, probe)])
+    same = fast.type_ids == tokenizer.encode(probe, probe).type_ids
+    return tokenizer.encode_batch_fast if same else tokenizer.encode_batch  # type: ignore[no-any-return]  # not typed
 
 
 def _size(text: Text) -> int:

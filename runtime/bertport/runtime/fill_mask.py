@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,11 +64,11 @@ def finish(
         message = f"the tokenizer of {manifest.name} has no mask token {tokens.mask_token!r}, so nothing can be filled"
         raise UsageError(message)
     targets = None if options.targets is None else target_ids(options.targets, tokens)
-    size = manifest.architecture.vocab_size if targets is None else len(targets)
     top_k = 5 if options.top_k is None else options.top_k
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
         message = f"top_k is a number from 1 up, not {excerpt(top_k)}"
         raise UsageError(message)
+    size = _words(tokens, manifest, top_k) if targets is None else len(targets)
     if targets is None and top_k > size:
         message = f"top_k is {excerpt(top_k)} and the vocabulary has {size} words: ask for {size} at most"
         raise UsageError(message)
@@ -76,7 +77,9 @@ def finish(
     def answers(found: NDArray[np.float32] | Best, encoded: Encoded) -> list[Any]:
         positions = np.flatnonzero(encoded.ids == tokens.mask_id)
         chosen = (
-            _chosen(found, count) if isinstance(found, Best) else [_likeliest(row, count, targets) for row in found]
+            _chosen(found, count, tokens)
+            if isinstance(found, Best)
+            else [_likeliest(row, count, targets, tokens) for row in found]
         )
         rows = [
             _row(each, position, encoded.ids, single=len(positions) == 1)
@@ -109,22 +112,36 @@ def needed(options: Options) -> int | None:
     return None if options.targets is not None else 5 if options.top_k is None else options.top_k
 
 
-def _likeliest(logits: NDArray[np.float32], count: int, targets: NDArray[np.int64] | None) -> list[tuple[int, float]]:
-    """Give the likeliest words of one position with their probabilities, from its logits."""
+def _words(tokens: Tokens, manifest: Manifest, wanted: int) -> int:
+    """Return how many words there are to choose from: rows of the embedding that have a token.
+
+    They are counted only where so many are wanted that it matters; there are as good as always as many as rows.
+    """
+    rows = manifest.architecture.vocab_size
+    return rows if 2 * wanted <= min(rows, tokens.size) else rows - len(tokens.nameless)
+
+
+def _likeliest(
+    logits: NDArray[np.float32], count: int, targets: NDArray[np.int64] | None, tokens: Tokens
+) -> list[tuple[int, float]]:
+    """Give the likeliest words of one position with their probabilities over all rows, from its logits."""
     weights = logits - logits.max()
     np.exp(weights, out=weights)
     total = weights.sum()
     if targets is not None:
         weights = weights[targets]
     chosen = best(weights, count)
-    tokens = chosen if targets is None else targets[chosen]
-    return list(zip(tokens.tolist(), (weights[chosen] / total).tolist(), strict=True))
+    if targets is None and not all(map(tokens.names, chosen.tolist())):
+        weights[tokens.nameless] = -1
+        chosen = best(weights, count)
+    ids = chosen if targets is None else targets[chosen]
+    return list(zip(ids.tolist(), (weights[chosen] / total).tolist(), strict=True))
 
 
-def _chosen(found: Best, count: int) -> list[list[tuple[int, float]]]:
-    """Give the same from what the graph chose."""
-    scores = np.exp(found.log_probabilities[:, :count]).tolist()
-    return [list(zip(*row, strict=True)) for row in zip(found.ids[:, :count].tolist(), scores, strict=True)]
+def _chosen(found: Best, count: int, tokens: Tokens) -> list[list[tuple[int, float]]]:
+    """Give the same from what the graph chose, which are as many more as there are rows without a token."""
+    rows = zip(found.ids.tolist(), np.exp(found.log_probabilities).tolist(), strict=True)
+    return [list(islice((each for each in zip(*row, strict=True) if tokens.names(each[0])), count)) for row in rows]
 
 
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:

@@ -377,14 +377,20 @@ class Model:
             types, mask = np.zeros_like(ids), np.zeros_like(ids)
             for row, (work, length) in enumerate(zip(works, lengths, strict=True)):
                 ids[row, :length], types[row, :length], mask[row, :length] = work.ids, work.type_ids, 1
+        if self.bundle.manifest.segments is not None:  # transformers' tokenizer gives none, and the model one for all
+            types.fill(self.bundle.manifest.segments)
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "masked_positions": positions}
 
     def _best(self, works: Sequence[Work]) -> int | None:
-        """Say how many of the likeliest words to have the graph choose; None where somebody needs every logit."""
+        """Say how many of the likeliest rows to have the graph choose; None where somebody needs every logit.
+
+        The graph does not know which rows have no token: where all of them come first, enough others come with them.
+        """
         wanted = [work.best for work in works if work.output == "logits"]
         if IDS not in self.graph.outputs or not wanted or None in wanted:
             return None
-        return max(each for each in wanted if each is not None)
+        rows = self.bundle.manifest.architecture.vocab_size
+        return min(rows, max(each for each in wanted if each is not None) + len(self.tokens.nameless))
 
     def describe(self) -> dict[str, Any]:
         """Say what is loaded and where it runs, as JSON values."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bertport.runtime.encoder import Encoded, Encoder, Text, lone_surrogate
 from bertport.runtime.errors import BertportError, BundleError, panicked
@@ -17,18 +20,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import tokenizers
+    from numpy.typing import NDArray
 
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.errors import InputTextError
     from bertport.runtime.steps import Steps
 
-__all__ = ["TOKENIZER", "TOKENIZER_FILES", "Tokens"]
+__all__ = ["SETTINGS", "TOKENIZER", "TOKENIZER_FILES", "Tokens", "read_settings"]
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 """Files that name the special tokens, as far as a bundle has them; the later one rules."""
 TOKENIZER_FILES = (TOKENIZER, *SETTINGS)
 """What is read here, and so has to be as it was exported."""
+
+BEGINNING = 1024
+"""Ids among which a token is looked for first."""
 
 CLEAN_UP = {
     " .": ".",
@@ -61,7 +68,7 @@ class Pieces:
         self._special = frozenset(
             index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )
-        self._anchor = next(index for index in range(tokenizer.get_vocab_size()) if tokenizer.id_to_token(index))
+        self._anchor = _any_token(tokenizer)
         self._before: str = tokenizer.decode([self._anchor], skip_special_tokens=False)
         self._known: dict[int, tuple[str, str] | None] = {}
 
@@ -112,7 +119,7 @@ class Pieces:
 
 
 class Tokens:
-    """The text side of a bundle. Safe to use from several threads: nothing in it changes after it is made.
+    """The text side of a bundle. Safe to use from several threads: what is kept of it is the same whoever finds it.
 
     Args:
         tokenizer: the content of `tokenizer.json`.
@@ -153,10 +160,7 @@ class Tokens:
             BundleError: when they are missing or cannot be read.
         """
         path, manifest = bundle.file(TOKENIZER), bundle.manifest
-        config: dict[str, Any] = {}
-        for name in SETTINGS:
-            if name in manifest.files:
-                config |= _settings(bundle.file(name), bundle.read(name))
+        config = read_settings({bundle.file(name): bundle.read(name) for name in SETTINGS if name in manifest.files})
         content = bundle.read(TOKENIZER)
         try:
             text = content.decode()
@@ -229,6 +233,25 @@ class Tokens:
         """Give the vocabulary entry of an id."""
         return str(self._tokenizer.id_to_token(index))
 
+    @cached_property
+    def size(self) -> int:
+        """Number of tokens, whether the model knows them or not."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @cached_property
+    def nameless(self) -> NDArray[np.int64]:
+        """Ids that the model knows and no token has, ascending: rows that fill up an embedding, and gaps within it.
+
+        Found when it is first asked for, in some hundredths of a second.
+        """
+        known = np.fromiter(self._tokenizer.get_vocab(with_added_tokens=True).values(), dtype=np.int64)
+        rows = self._vocab_size if self._vocab_size < sys.maxsize else int(known.max(initial=-1)) + 1
+        return np.setdiff1d(np.arange(rows), known, assume_unique=False)
+
+    def names(self, index: int) -> bool:
+        """Return whether an id has a token."""
+        return self._tokenizer.id_to_token(index) is not None
+
     def first_piece(self, word: str) -> int | None:
         """Give the id of the first sub-word of a text; None where it has none, or none that the model knows.
 
@@ -241,6 +264,15 @@ class Tokens:
         return index if index is not None and index < self._vocab_size else None
 
 
+def _any_token(tokenizer: tokenizers.Tokenizer) -> int:
+    """Return the id of a token that is some text."""
+    beginning = (index for index in range(BEGINNING) if tokenizer.id_to_token(index))
+    found = next(beginning, None)
+    if found is None:  # counting a vocabulary takes a hundredth of a second, which is hardly ever needed
+        found = next(index for index in range(tokenizer.get_vocab_size()) if tokenizer.id_to_token(index))
+    return found
+
+
 def _tokenizer(content: str) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
@@ -249,6 +281,21 @@ def _tokenizer(content: str) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def read_settings(contents: Mapping[Path, bytes]) -> dict[str, Any]:
+    """Read the files that name the special tokens, the later one over the earlier.
+
+    Args:
+        contents: of those of `SETTINGS` that there are, by path.
+
+    Raises:
+        BundleError: when one cannot be read.
+    """
+    config: dict[str, Any] = {}
+    for path, content in contents.items():
+        config |= _settings(path, content)
+    return config
 
 
 def _settings(path: Path, content: bytes) -> dict[str, Any]:

@@ -1,0 +1,139 @@
+"""Having transformers make a tokenizer: of which class it is, whether that has a fast form, and making it."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from logging import CRITICAL
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.errors import CheckpointError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["PATHS", "check_class", "load", "quiet"]
+
+GENERIC = ("TokenizersBackend",)
+"""transformers 5's names of what transformers 4 calls PreTrainedTokenizerFast: whatever tokenizer.json says."""
+FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+"""Of these patterns a tokenizer has one file at least."""
+PATHS = {
+    "tokenizer_file": ("tokenizer.json",),
+    "vocab_file": ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),
+    "merges_file": ("merges.txt",),
+}
+"""Settings by which tokenizer_config.json can name a file of any place, and files beside it that are read instead."""
+REMEDY = (
+    "only fast tokenizers can be in a bundle: give it a tokenizer.json that makes the same ids, "
+    'with "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json'
+)
+
+
+def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
+    """See that a checkpoint has a tokenizer of a class with a fast form.
+
+    Args:
+        directory: the checkpoint.
+        settings: the content of tokenizer_config.json.
+        config: the content of config.json.
+
+    Raises:
+        CheckpointError: when it has none, needs code of its own, or only a slow form.
+    """
+    if settings.get("auto_map"):
+        message = (
+            f"{directory} needs a tokenizer with code of its own (auto_map in tokenizer_config.json), "
+            f"which is never run; {REMEDY}"
+        )
+        raise CheckpointError(message)
+    if not any(match.is_file() for pattern in FILES for match in directory.glob(pattern)):
+        message = (
+            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from where it came"
+        )
+        raise CheckpointError(message)
+    file = "config.json" if settings.get("tokenizer_class") is None else "tokenizer_config.json"
+    kind = _stated(settings, config)
+    if kind is None or kind in GENERIC:
+        return
+    if not isinstance(kind, str) or not kind.isidentifier():
+        message = (
+            f"{directory / file}: tokenizer_class is {excerpt(kind)} and should be the name of a class: correct it"
+        )
+        raise CheckpointError(message)
+
+    import transformers
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    known = [found for name in (f"{kind}Fast", kind) if (found := tokenizer_class_from_name(name)) is not None]
+    if any(isinstance(each, type) and issubclass(each, transformers.PreTrainedTokenizerFast) for each in known):
+        return
+    lack = (
+        "has no fast form"
+        if known
+        else f"transformers {transformers.__version__} does not know (it has code of its own, or is newer)"
+    )
+    message = f"{directory} needs the tokenizer {kind} ({file}), which {lack}; {REMEDY}"
+    raise CheckpointError(message)
+
+
+def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> Any:  # noqa: ANN401 — transformers is not typed
+    """Have transformers make the tokenizer of a directory, without network and without code of the directory's own.
+
+    Args:
+        directory: where its files are.
+        settings: the content of tokenizer_config.json.
+        config: the content of config.json.
+
+    Raises:
+        BaseException: whatever transformers raises, panics of the package below included.
+    """
+    given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    for name, files in PATHS.items():
+        beside = next((directory / file for file in files if (directory / file).is_file()), None)
+        if isinstance(settings.get(name), str) and beside is not None:
+            given[name] = str(beside)
+    extra = settings.get("extra_special_tokens")
+    if isinstance(extra, list):
+        # transformers 5 calls additional_special_tokens so; to 4 the name means tokens by role.
+        given["extra_special_tokens"] = {}
+        given["additional_special_tokens"] = [*(settings.get("additional_special_tokens") or []), *extra]
+    with quiet():
+        return _constructor(settings, config)(str(directory), **given)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from telling on stderr what is no error here."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _constructor(settings: dict[str, Any], config: dict[str, Any]) -> Callable[..., Any]:
+    """Return what makes the tokenizer of a directory."""
+    import transformers
+
+    classes: Any = transformers  # partly typed
+    kind = _stated(settings, config)
+    make: Callable[..., Any] = classes.AutoTokenizer.from_pretrained
+    if kind in GENERIC:
+        make = classes.PreTrainedTokenizerFast.from_pretrained
+    elif kind is None and "model_type" not in config:
+        # BERT's first checkpoints do not say what they are; transformers would guess it by the name of the directory.
+        return lambda *arguments, **given: make(*arguments, config=classes.BertConfig(), **given)
+    return make
+
+
+def _stated(settings: dict[str, Any], config: dict[str, Any]) -> Any:  # noqa: ANN401 — whatever the file says
+    stated = settings.get("tokenizer_class")
+    return config.get("tokenizer_class") if stated is None else stated
