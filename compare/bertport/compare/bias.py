@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,5 +157,6 @@ def _answer(graph: Graph, tokenizer: Tokenizer, text: str, template: int) -> NDA
 
 
 def _best(answer: NDArray[np.float64], tokenizer: Tokenizer) -> list[Sequence[Any]]:
-    order = np.argsort(-answer, kind="stable")[:SHOWN]
-    return [[tokenizer.id_to_token(int(index)), float(np.exp(answer[index]))] for index in order]
+    order = (int(index) for index in np.argsort(-answer, kind="stable"))
+    named = ((token, index) for index in order if (token := tokenizer.id_to_token(index)) is not None)
+    return [[token, float(np.exp(answer[index]))] for token, index in islice(named, SHOWN)]
