@@ -28,11 +28,12 @@ class GraphBuilder:
     def __init__(self, opset: int) -> None:
         self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
+        self._made: dict[str, onnx.NodeProto] = {}
         self._initializers: dict[str, onnx.TensorProto] = {}
 
     def has(self, output: str) -> bool:
         """Tell whether a node with this output was added."""
-        return any(output in node.output for node in self.nodes)
+        return output in self._made
 
     def constant(self, name: str, values: NDArray[Any] | float) -> str:
         """Store an array under a name, once; give the name."""
@@ -77,12 +78,24 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,  # noqa: ANN401 — whatever an attribute can be
     ) -> None:
-        """Add a node with several outputs, named after the first."""
+        """Add a node with several outputs, named after the first; one that is there already is not added again.
+
+        Several products may read one activation, and each writes what it needs of it.
+
+        Raises:
+            ValueError: when another node has the name, which would compute something else.
+        """
         from onnx import helper
 
-        self.nodes.append(
-            helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}", domain=domain, **attributes)
-        )
+        name = f"{outputs[0]}/{operator}"
+        node = helper.make_node(operator, inputs, outputs, name=name, domain=domain, **attributes)
+        for output in outputs:
+            if self._made.get(output, node) != node:
+                message = f"{output} is computed by {self._made[output].name} already, in another way than by {name}"
+                raise ValueError(message)
+        if outputs[0] not in self._made:
+            self._made.update(dict.fromkeys(outputs, node))
+            self.nodes.append(node)
 
     def reduce_max(self, values: str, output: str) -> str:
         """Add the largest value along the last axis, which keeps length 1."""
@@ -96,6 +109,11 @@ class GraphBuilder:
         count: dict[str, Any] = {} if self.opset < AXES_AS_INPUT else {"num_outputs": 2}
         self.nodes_out("Split", [values], outputs, axis=0, **count)
         return outputs
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        """Add a node as it is."""
+        self._made.update(dict.fromkeys(node.output, node))
+        self.nodes.append(node)
 
     def model(self, like: onnx.ModelProto) -> onnx.ModelProto:
         """Give the graph as a model with the inputs and outputs of another; unused initialisers are left out."""

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from bertport.compare.onnx_files import read_model
-from bertport.runtime.errors import MissingDependencyError
+from bertport.runtime.errors import BundleError, MissingDependencyError
 from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from bertport.runtime.manifest import Architecture
 
-__all__ = ["fuse", "load_plain"]
+__all__ = ["fuse", "load_plain", "sort_nodes"]
+
+LEAST_OPSET = 17
+"""The first with LayerNormalization as one operator, which every recipe writes or keeps in float32."""
+WIDENED = frozenset({"Shape", "Pow", "Where", "Identity", "LessOrEqual", "GreaterOrEqual"})
+"""Operators that opsets 15 to 17 changed without changing what they compute of what opset 14 allows."""
 
 
 def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
@@ -86,10 +91,11 @@ def _split_skips(model: onnx.ModelProto) -> None:
 
 
 def load_plain(path: Path) -> onnx.ModelProto:
-    """Read the fp32 serving graph with its weights in memory.
+    """Read the fp32 serving graph with its weights in memory, in an opset that every recipe can write.
 
     Raises:
         MissingDependencyError: without the onnx package.
+        BundleError: for a graph in an older opset with an operator that means something else in the newer one.
     """
     try:
         model = read_model(path)
@@ -97,7 +103,79 @@ def load_plain(path: Path) -> onnx.ModelProto:
         what = "quantize"
         raise MissingDependencyError(what, "onnx", "cpu,quantize") from error
     _widen(model)
+    _without_aliases(model)
+    _raise_opset(model)
     return model
+
+
+def _without_aliases(model: onnx.ModelProto) -> None:
+    """Let every node that takes a stored tensor under a second name take it under its own, in place.
+
+    PyTorch's exporter stores equal tensors once, with an Identity for each further one: a matrix behind it would not
+    be found, and the layer left in float32 beside the rounded copy.
+    """
+    stored = {tensor.name: tensor.name for tensor in model.graph.initializer}
+    outputs = {each.name for each in model.graph.output}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs:
+            stored[node.output[0]] = stored[node.input[0]]
+            continue
+        node.input[:] = [stored.get(name, name) for name in node.input]
+        kept.append(node)
+    if len(kept) < len(model.graph.node):
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+
+
+def _raise_opset(model: onnx.ModelProto) -> None:
+    """Bring a graph to `LEAST_OPSET`, its LayerNormalizations each one operator, in place; newer ones stay as they are.
+
+    Nothing that BERT is made of changes its meaning between opsets 14 and 17: operators only gained types, and Shape
+    two attributes that may be left out. Any other operator that was changed in between is refused.
+    """
+    from onnx import defs, helper
+
+    [standard] = [each for each in model.opset_import if each.domain in ("", "ai.onnx")]
+    if standard.version >= LEAST_OPSET:
+        return
+    for operator in sorted({node.op_type for node in model.graph.node} - WIDENED):
+        newest = defs.get_schema(operator, LEAST_OPSET)
+        if newest.since_version > standard.version:
+            message = (
+                f"the graph is in opset {standard.version}, and its operator {operator} means something else in opset "
+                f"{newest.since_version}: export again with --opset {LEAST_OPSET}, then quantize"
+            )
+            raise BundleError(message)
+    standard.version = LEAST_OPSET
+    model.ir_version = max(model.ir_version, helper.find_min_ir_version_for([standard]))
+    onnxruntime()
+    from onnxruntime.transformers.fusion_layernorm import FusionLayerNormalization
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    with _quiet():
+        fused = OnnxModel(model)
+        FusionLayerNormalization(fused).apply()
+        fused.prune_graph()
+    sort_nodes(model)
+
+
+def sort_nodes(model: onnx.ModelProto) -> None:
+    """Put a graph's nodes behind those whose outputs they take, in place, and otherwise leave their order."""
+    nodes = list(model.graph.node)
+    makers = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    order: dict[int, None] = {}
+    for index in range(len(nodes)):
+        waiting = [index]
+        while waiting:
+            needed = [makers[name] for name in nodes[waiting[-1]].input if name in makers]
+            missing = [each for each in needed if each not in order]
+            if missing:
+                waiting += missing
+            else:
+                order[waiting.pop()] = None
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[index] for index in order)
 
 
 def _widen(model: onnx.ModelProto) -> None:

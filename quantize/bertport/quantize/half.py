@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertport.quantize.fusing import sort_nodes
 from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def half_precision(request: Request) -> onnx.ModelProto:
         converted: onnx.ModelProto = convert_float_to_float16(
             model, keep_io_types=True, op_block_list=IN_FLOAT32, disable_shape_infer=False
         )
+    sort_nodes(converted)  # it puts every Cast that it adds at the end
     return converted
 
 

@@ -143,7 +143,7 @@ class Int8Emitter:
         source = linear.source
         if treatment and treatment.multiplies:
             factors = builder.constant(f"{linear.name}.factors", treatment.factors)
-            source = builder.node("Mul", [source, factors], f"{linear.name}.treated")
+            source = builder.node("Mul", [source, factors], f"{source}.treated.{linear.name}")
         shares, largest = _share_tokens(builder, source, span)
         stored = self._stored(builder, linear)
         product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
@@ -188,20 +188,22 @@ class Int8Emitter:
 
 def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
     """Add the activations as shares of their token's maximum, and the maxima."""
+    # Two layers behind one GELU may round it in two ways.
+    where = source if span.absolute else f"{source}.{span.zero}"
     sized = builder.node("Abs", [source], f"{source}.absolute") if span.absolute else source
-    largest = builder.reduce_max(sized, f"{source}.reached")
-    largest = builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{source}.largest")
-    return builder.node("Div", [source, largest], f"{source}.shares"), largest
+    largest = builder.reduce_max(sized, f"{where}.reached")
+    largest = builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{where}.largest")
+    return builder.node("Div", [source, largest], f"{where}.shares"), largest
 
 
 def _apart(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64]) -> str:
     """Multiply a few channels with their rows of the weights in float32; the rows are stored in 16 bits."""
-    name = f"{linear.name}.apart"
+    name, output = f"{linear.name}.apart", f"{linear.output}.apart"
     picked = builder.node(
-        "Gather", [linear.source, builder.constant(f"{name}.channels", channels)], f"{name}.picked", axis=-1
+        "Gather", [linear.source, builder.constant(f"{name}.channels", channels)], f"{output}.picked", axis=-1
     )
     rows = half_stored(builder, name, np.ascontiguousarray(linear.weights[channels]))
-    return builder.node("MatMul", [picked, rows], f"{name}.product")
+    return builder.node("MatMul", [picked, rows], f"{output}.product")
 
 
 def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, and the weights with theirs

@@ -109,7 +109,7 @@ class _Rewriting:
 
     def keep(self, node: onnx.NodeProto) -> None:
         """Leave a node as it is."""
-        self.builder.nodes.append(node)
+        self.builder.keep(node)
         for name in node.input:
             self._take(name)
 

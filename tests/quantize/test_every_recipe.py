@@ -1,0 +1,301 @@
+"""Every recipe from every kind of bundle, to its end: made, valid ONNX, written, opened, and near fp32."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertport.export import export
+from bertport.export.tracing import OPSETS
+from bertport.quantize.budget import Budget
+from bertport.quantize.builder import GraphBuilder
+from bertport.quantize.calibrating import Calibrator
+from bertport.quantize.fitted import fit
+from bertport.quantize.fusing import LEAST_OPSET, fuse, load_plain, sort_nodes
+from bertport.quantize.int8 import WeightCache
+from bertport.quantize.layer_times import linears
+from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.ranges import Calibration
+from bertport.quantize.recipes import RECIPES
+from bertport.quantize.request import Request
+from bertport.quantize.storage import write_graph
+from bertport.runtime import load
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.embedded import default_bundle
+from bertport.runtime.errors import BundleError
+from tests.conftest import build_checkpoint
+from tests.quantize.conftest import cosine, feeds, session
+
+NEAR = {"fp16": 0.99999, "int8-dynamic": 0.99, "int8-weight-only": 0.99, "int8-static": 0.95, "int4-weight-only": 0.9}
+"""The least cosine of any hidden state to fp32's; two matrices in each other's place give less than 0.8."""
+
+
+def exported(place, model_class="BertForPreTraining", *, opset=17, weights="float32", change=None, **config):
+    """Export a very small checkpoint of one kind."""
+    checkpoint = build_checkpoint(place / "checkpoint", model_class, **({"num_hidden_layers": 1} | config))
+    if change:
+        model = getattr(transformers, model_class).from_pretrained(checkpoint)
+        change(model)
+        model.save_pretrained(checkpoint)
+    return export(checkpoint, place / "bundle", opset=opset, weights=weights)
+
+
+class Source:
+    """A bundle, and the fp32 answers to compare with."""
+
+    def __init__(self, bundle, *, fits=True):
+        self.bundle, self.fits = bundle, fits
+        self.path = self.bundle.file(self.bundle.manifest.variants["fp32"].file)
+        reference = session(self.path)
+        self.outputs = [each.name for each in reference.get_outputs()]
+        known = {each.name for each in reference.get_inputs()}
+        self.feeds = {name: value for name, value in feeds().items() if name in known}
+        self.feeds["attention_mask"][1, 9:] = 0
+        self.expected = reference.run(self.outputs, self.feeds)
+        self.plain = load_plain(self.path)
+        self.fused = fuse(self.path, self.bundle.manifest.architecture)
+        self._calibrator = None
+
+    def request(self, recipe, text):
+        """What the recipe's graph is made from."""
+        request = Request(
+            plain=self.plain, fused=self.fused, instruction_set=None, weights=WeightCache(saturating=True)
+        )
+        if recipe.fits_weights and self.fits:
+            weights = fit(self.bundle, self.fused, text, saturating=True, progress=lambda *_: None)
+            return dataclasses.replace(request, weights=weights)
+        if recipe.form is None:
+            return request
+        if self._calibrator is None:
+            how = Calibration(samples=12, fit=self.fits)
+            self._calibrator = Calibrator(self.bundle, self.plain, how, text=text, progress=lambda *_: None)
+        return self._calibrator.apply(request, recipe)
+
+    def distance(self, graph):
+        """The least cosine of a hidden state, once every output is found to have its shape and to be finite."""
+        found = dict(zip(self.outputs, session(graph).run(self.outputs, self.feeds), strict=True))
+        for name, expected in zip(self.outputs, self.expected, strict=True):
+            assert found[name].shape == expected.shape
+            assert found[name].dtype == np.float32
+            assert np.isfinite(found[name]).all()
+        real = self.feeds["attention_mask"] == 1
+        hidden = self.outputs.index("last_hidden_state")
+        return float(cosine(self.expected[hidden][real], found["last_hidden_state"][real]).min())
+
+
+def to_its_end(source, name, text, place):
+    """Make, check, write, open and compare."""
+    recipe = RECIPES[name]
+    model = recipe.make(source.request(recipe, text))
+    path = place / "model.onnx"
+    write_graph(model, path)
+    onnx.checker.check_model(str(path), full_check=True)
+    assert model.opset_import[0].version >= LEAST_OPSET
+    names = [node.name for node in model.graph.node if node.name]
+    assert len(names) == len(set(names))
+    assert source.distance(path) > near(name)
+
+
+def near(name):
+    return NEAR[name.removesuffix("-cpu")]
+
+
+KINDS = {
+    "the oldest opset": {"opset": 14},
+    "relative positions": {"position_embedding_type": "relative_key_query", "num_hidden_layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Give a function that makes each kind of bundle once."""
+    made = {}
+
+    def source(kind):
+        if kind not in made:
+            made[kind] = Source(exported(tmp_path_factory.mktemp("kind"), **KINDS[kind]))
+        return made[kind]
+
+    return source
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_recipe_runs_to_its_end(sources, kind, name, held_out, tmp_path):
+    to_its_end(sources(kind), name, held_out, tmp_path)
+
+
+OTHERS = {
+    "float16 weights": {"weights": "float16"},
+    "float16 weights in the oldest opset": {"weights": "float16", "opset": 14},
+    "only hidden states": {"model_class": "BertModel"},
+    "only the MLM head": {"model_class": "BertForMaskedLM"},
+    "relative keys": {"position_embedding_type": "relative_key", "opset": 15},
+    "a decoder of its own": {"tie_word_embeddings": False},
+    "relu": {"hidden_act": "relu"},
+    "the tanh form of GELU": {"hidden_act": "gelu_new"},
+    "silu": {"hidden_act": "silu"},
+    "GELU cut at 10": {"hidden_act": "gelu_10"},
+    "one head, an odd width": {"num_attention_heads": 1, "hidden_size": 33, "intermediate_size": 49},
+    "chunks": {"chunk_size_feed_forward": 4},
+    **{f"opset {opset}": {"opset": opset} for opset in OPSETS if opset != min(OPSETS)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OTHERS)
+def test_every_recipe_runs_to_its_end_from_every_other_bundle(kind, held_out, tmp_path):
+    source = Source(exported(tmp_path, **OTHERS[kind]))
+    for name in RECIPES:
+        (tmp_path / name).mkdir()
+        to_its_end(source, name, held_out, tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def default():
+    """The default model's bundle; fitting weights takes most of a minute here, and is tried on the small ones."""
+    return Source(Bundle.open(default_bundle()), fits=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_runs_to_its_end_from_the_default_model(default, name, held_out, tmp_path):
+    to_its_end(default, name, held_out, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_adds_every_recipe_and_each_answers(tiny_bundle, held_out, tmp_path):
+    place = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    options = Options(text=held_out, calibration=held_out, budget=Budget(bounds={}), positions=60, pairs=8, force=True)
+    assert [outcome.name for outcome in quantize(place, list(RECIPES), options=options)] == list(RECIPES)
+    bundle = Bundle.open(place)
+    assert not bundle.verify()
+    for name, recipe in RECIPES.items():
+        path = bundle.file(bundle.manifest.variants[name].file)
+        onnx.checker.check_model(str(path), full_check=True)
+        if "cpu" in recipe.providers:
+            [*answers] = load(place, variant=name, provider="cpu").fill_mask("the [MASK] is small .", top_k=3)
+            assert len(answers) == 3
+
+
+@pytest.fixture(scope="module")
+def wrong(sources, tmp_path_factory):
+    """A bundle whose graph has two matrices in each other's place, compared with the right answers."""
+    right = sources("the oldest opset")
+    changed = load_plain(right.path)
+    stored = {
+        tensor.name.removeprefix("bert.encoder.layer.0.attention."): tensor for tensor in changed.graph.initializer
+    }
+    one, other = stored["self.value.weight"], stored["output.dense.weight"]
+    one.raw_data, other.raw_data = other.raw_data, one.raw_data
+    path = tmp_path_factory.mktemp("wrong") / "model.onnx"
+    onnx.save(changed, path)
+    source = copy.copy(right)
+    source.plain, source.fused, source._calibrator = changed, fuse(path, right.bundle.manifest.architecture), None
+    return source
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_bound_tells_a_wrong_graph(wrong, name, held_out):
+    recipe = RECIPES[name]
+    assert wrong.distance(recipe.make(wrong.request(recipe, held_out))) < near(name) - 0.05
+
+
+def test_raising_the_opset_changes_no_output(sources):
+    source = sources("the oldest opset")
+    before = onnx.load(source.path)
+    assert before.opset_import[0].version < LEAST_OPSET == source.plain.opset_import[0].version
+    for one, two in zip(source.expected, session(source.plain).run(source.outputs, source.feeds), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    onnx.checker.check_model(source.plain, full_check=True)
+    operators = [node.op_type for node in source.plain.graph.node]
+    assert operators.count("LayerNormalization") == 4  # embeddings, two in the layer, one in the MLM head
+    assert "ReduceMean" not in operators
+
+
+def test_an_operator_that_the_newer_opset_changed_is_refused(sources, tmp_path):
+    model = onnx.load(sources("the oldest opset").path)
+    model.graph.node.append(onnx.helper.make_node("ScatterElements", ["a", "b", "c"], ["d"]))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(
+        BundleError, match=r"opset 14, and its operator ScatterElements means something else in opset 16"
+    ):
+        load_plain(tmp_path / "model.onnx")
+
+
+@given(order=st.permutations(range(8)))
+def test_nodes_are_sorted_from_any_order(order):
+    nodes = [
+        onnx.helper.make_node("Add", [f"{max(0, each - 1)}", f"{each // 2}"], [f"{each + 1}"]) for each in range(8)
+    ]
+    graph = onnx.helper.make_graph([nodes[each] for each in order], "graph", [], [])
+    model = onnx.helper.make_model(graph)
+    sort_nodes(model)
+    seen = {"0"}
+    for node in model.graph.node:
+        assert seen.issuperset(node.input)
+        seen.update(node.output)
+    assert len(seen) == 9
+    again = [node.output[0] for node in model.graph.node]
+    sort_nodes(model)
+    assert [node.output[0] for node in model.graph.node] == again
+
+
+def share_layers(model):
+    """Give the second layer the first one's matrices, and keys and values those of queries."""
+    import torch
+
+    with torch.no_grad():
+        state = model.state_dict()
+        for name, tensor in state.items():
+            first = name.replace(".layer.1.", ".layer.0.")
+            tensor.copy_(state[re.sub(r"\.(key|value)\.weight$", ".query.weight", first)])
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A bundle of which several products take one matrix: exporters store equal ones once."""
+    place = tmp_path_factory.mktemp("shared")
+    settings = {"num_hidden_layers": 2, "position_embedding_type": "relative_key"}
+    source = Source(exported(place, change=share_layers, **settings))
+    names = [layer.name for layer in linears(source.plain)]
+    assert len(set(names)) < len(names)
+    return source
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_matrix_of_several_layers_runs_to_its_end(shared, name, held_out, tmp_path):
+    to_its_end(shared, name, held_out, tmp_path)
+
+
+@pytest.mark.parametrize("in_float", [False, True])
+@pytest.mark.parametrize("name", [name for name, row in RECIPES.items() if row.emitter])
+def test_layers_in_higher_precision_run_to_their_end(shared, name, in_float, held_out):
+    recipe = RECIPES[name]
+    request = shared.request(recipe, held_out)
+    layers = linears(recipe.source(request))
+    every = frozenset(layer.name for layer in layers)
+    for higher in (every, frozenset({layers[0].name})):
+        model = recipe.make(dataclasses.replace(request, higher=higher, in_float=in_float))
+        onnx.checker.check_model(model, full_check=True)
+        assert shared.distance(model) > near(name)
+
+
+def test_a_name_stands_for_one_value():
+    builder = GraphBuilder(17)
+    for _ in range(2):
+        builder.node("Abs", ["x"], "y")
+    assert [node.op_type for node in builder.nodes] == ["Abs"]
+    assert builder.has("y")
+    for operator, source in (("Neg", "x"), ("Abs", "z")):
+        with pytest.raises(ValueError, match="y is computed by y/Abs already, in another way"):
+            builder.node(operator, [source], "y")
