@@ -104,7 +104,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         model = _build(checkpoint, weights)
     max_length = min(config.max_position_embeddings, tokenizer.model_max_length or config.max_position_embeddings)
 
-    from bertport.export.grid import grid
+    from bertport.export.grid import cases
     from bertport.export.validation import validate
 
     with new_bundle(target, overwrite=overwrite) as building:
@@ -115,9 +115,9 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
             model, building, opset=opset, half=weights == "float16", external_above=external_above, stages=stages
         )
         with stages.stage("comparing with PyTorch"):
-            cases = list(grid(_vocabulary(tokenizer), max_length=max_length, segments=config.type_vocab_size))
+            batches = list(cases(_vocabulary(tokenizer), max_length=max_length, segments=config.type_vocab_size))
             paths = {variant: building / file for variant, file in FILES.items()}
-            validations = validate(model, paths, cases, atol=atol, step=stages.step)
+            validations = validate(model, paths, batches, atol=atol, step=stages.step)
         with stages.stage("writing the bundle"):
             _write_config(building, checkpoint)
             languages, licence = read_front_matter(located.directory)

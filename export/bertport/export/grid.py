@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Case", "Vocabulary", "grid"]
+__all__ = ["SEEDS", "Case", "Vocabulary", "cases", "grid"]
 
 BATCHES = (1, 3)
 LENGTHS = (2, 16, 128)
-SEED = 20260101
+SEEDS = (20260101, 20260102, 20260103, 20260104)
+"""Of the random ids and lengths: every shape is filled from the first, a few from each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +43,49 @@ class Case:
 
     name: str
     """Its place in the grid, for messages."""
+    seed: int
+    """What its ids and lengths were drawn with."""
     inputs: dict[str, NDArray[np.int64]]
     """`input_ids`, `attention_mask` and `token_type_ids`, [batch, sequence]."""
     positions: tuple[NDArray[np.int64], ...]
     """Values of `masked_positions` to try on a graph that has it: flat indices, [n]."""
 
 
-def grid(vocabulary: Vocabulary, *, max_length: int, segments: int) -> Iterator[Case]:
-    """Give batches of every combination of batch size, length, padding and number of segments.
+def cases(vocabulary: Vocabulary, *, max_length: int, segments: int) -> Iterator[Case]:
+    """Return the batches of an export: the whole grid from the first seed, and padded batches from the others.
+
+    Another seed brings other tokens, whose rows of the word embedding a fault may be in; the shapes are all there.
+
+    Args:
+        vocabulary: the ids to draw from.
+        max_length: the longest input.
+        segments: rows of the token type embedding.
+    """
+    first, *others = SEEDS
+    yield from grid(vocabulary, max_length=max_length, segments=segments, seed=first)
+    shortest, longest = (min(length, max_length) for length in LENGTHS[1:])
+    for seed in others:
+        for case in grid(vocabulary, max_length=max_length, segments=segments, seed=seed):
+            rows, length = case.inputs["attention_mask"].shape
+            full = bool(case.inputs["attention_mask"].all())
+            if rows == BATCHES[-1] and shortest <= length <= longest and full == (length == 1):
+                yield case
+
+
+def grid(vocabulary: Vocabulary, *, max_length: int, segments: int, seed: int = SEEDS[0]) -> Iterator[Case]:
+    """Return batches of every combination of batch size, length, padding and number of segments.
 
     Args:
         vocabulary: the ids to draw from.
         max_length: the longest input; it is one of the lengths.
         segments: rows of the token type embedding; with one, there are no pairs.
+        seed: what ids and lengths are drawn with.
     """
-    random = np.random.default_rng(SEED)
+    random = np.random.default_rng(seed)
     lengths = sorted({min(length, max_length) for length in (*LENGTHS, max_length)})
     for batch, length, padded, pairs in itertools.product(BATCHES, lengths, (False, True), (False, True)):
-        if pairs and segments == 1:
+        # An input of one token has none to spare for padding.
+        if (pairs and segments == 1) or (padded and length == 1):
             continue
         ids = random.choice(np.asarray(vocabulary.ordinary, dtype=np.int64), size=(batch, length))
         mask = np.ones_like(ids)
@@ -79,6 +105,7 @@ def grid(vocabulary: Vocabulary, *, max_length: int, segments: int) -> Iterator[
         positions = (asked, asked[:0]) if length == lengths[min(1, len(lengths) - 1)] else (asked,)
         name = (
             f"batch {batch}, length {length}, {'padded' if padded else 'full'}, {1 + pairs} segment{'s'[: int(pairs)]}"
+            + (f", seed {seed}" if seed != SEEDS[0] else "")
         )
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-        yield Case(name=name, inputs=inputs, positions=positions)
+        yield Case(name=name, seed=seed, inputs=inputs, positions=positions)
