@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import onnx
 import pytest
@@ -10,20 +12,25 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from bertport.export import graphs
+from bertport.export.checkpoint import read_checkpoint
 from bertport.export.exporter import export
-from bertport.export.grid import Vocabulary, grid
-from bertport.export.validation import worst_difference
+from bertport.export.graphs import make_graphs
+from bertport.export.grid import SEEDS, Vocabulary, cases, grid
+from bertport.export.model import build
+from bertport.export.progress import Stages
+from bertport.export.source import locate
+from bertport.export.validation import validate, worst_difference
 from bertport.runtime.errors import ValidationError
 
 VOCABULARY = Vocabulary(ordinary=range(5, 100), cls=1, sep=2, pad=0, mask=3)
 
 
-@given(max_length=st.integers(2, 600), segments=st.integers(1, 3))
+@given(max_length=st.integers(1, 600), segments=st.integers(1, 3))
 def test_the_grid(max_length, segments):
-    cases = list(grid(VOCABULARY, max_length=max_length, segments=segments))
+    found = list(grid(VOCABULARY, max_length=max_length, segments=segments))
     lengths = {min(each, max_length) for each in (2, 16, 128, max_length)}
     seen = set()
-    for case in cases:
+    for case in found:
         ids, mask, types = (case.inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids"))
         seen.add((*ids.shape, bool((mask == 0).any()), bool(types.any())))
         assert ids.dtype == mask.dtype == types.dtype == np.int64
@@ -36,23 +43,38 @@ def test_the_grid(max_length, segments):
             assert ((positions >= 0) & (positions < ids.size)).all()
     assert {shape[:2] for shape in seen} == {(batch, length) for batch in (1, 3) for length in lengths}
     assert {(batch, length, padded) for batch, length, padded, _ in seen} == {
-        (batch, length, padded) for batch in (1, 3) for length in lengths for padded in (False, True)
+        (batch, length, padded) for batch in (1, 3) for length in lengths for padded in (False, True)[:length]
     }
-    assert len(cases) == 2 * len(lengths) * 2 * min(segments, 2)
-    assert any(not len(positions) for case in cases for positions in case.positions)
+    assert len(found) == 2 * (2 * len(lengths) - (max_length == 1)) * min(segments, 2)
+    assert any(not len(positions) for case in found for positions in case.positions)
 
 
 def test_the_grid_is_that_of_the_promise():
-    cases = [case.name for case in grid(VOCABULARY, max_length=512, segments=2)]
-    assert len(cases) == len(set(cases)) == 32
-    assert cases[0] == "batch 1, length 2, full, 1 segment"
-    assert cases[-1] == "batch 3, length 512, padded, 2 segments"
+    names = [case.name for case in grid(VOCABULARY, max_length=512, segments=2)]
+    assert len(names) == len(set(names)) == 32
+    assert names[0] == "batch 1, length 2, full, 1 segment"
+    assert names[-1] == "batch 3, length 512, padded, 2 segments"
 
 
 def test_the_grid_is_the_same_every_time():
-    first, second = (list(grid(VOCABULARY, max_length=20, segments=2)) for _ in range(2))
+    first, second = (list(cases(VOCABULARY, max_length=20, segments=2)) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert all(np.array_equal(one.inputs[name], other.inputs[name]) for name in one.inputs)
+
+
+@given(max_length=st.integers(1, 600), segments=st.integers(1, 3))
+def test_each_further_seed_fills_a_few_padded_batches(max_length, segments):
+    every = list(cases(VOCABULARY, max_length=max_length, segments=segments))
+    assert {case.seed for case in every} == set(SEEDS)
+    assert len({case.name for case in every}) == len(every)
+    whole = len(list(grid(VOCABULARY, max_length=max_length, segments=segments)))
+    further = every[whole:]
+    assert all(case.seed == SEEDS[0] for case in every[:whole])
+    lengths = {min(length, max_length) for length in (16, 128)}
+    assert len(further) == 3 * len(lengths) * min(segments, 2)
+    assert {case.inputs["input_ids"].shape for case in further} == {(3, length) for length in lengths}
+    if max_length > 1:
+        assert not any(case.inputs["attention_mask"].all() for case in further)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -174,3 +196,152 @@ def test_a_graph_that_cannot_be_loaded_is_refused(tiny_checkpoint, tmp_path, mon
     with pytest.raises(ValidationError, match="not valid ONNX"):
         export(tiny_checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+class Exported:
+    """The tiny model and its two graphs, and what validates changed ones."""
+
+    def __init__(self, checkpoint, place, change=None):
+        located = locate(str(checkpoint))
+        found = read_checkpoint(located)
+        self.model = build(found.config, found.plan, found.tensors())
+        if change:
+            change(self.model)
+        make_graphs(self.model, place, opset=17, half=False, external_above=10**9, stages=Stages(lambda _: None))
+        self.place = place
+        self.graphs = {name: onnx.load(place / file) for name, file in graphs.FILES.items()}
+        self.cases = {
+            seed: [
+                case
+                for case in grid(VOCABULARY, max_length=160, segments=2, seed=seed)
+                if case.inputs["input_ids"].shape == (3, 16)
+            ]
+            for seed in range(6)
+        }
+
+    def validate(self, damage=None, *, seed=0, graph="portable", atol=1e-4):
+        """Compare one graph, changed by a function of it, on a few batches of one seed."""
+        model = copy.deepcopy(self.graphs[graph])
+        if damage:
+            damage(model)
+        path = self.place / "changed.onnx"
+        onnx.save(model, path)
+        return validate(self.model, {graph: path}, self.cases[seed], atol=atol)[graph]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_checkpoint, tmp_path_factory):
+    return Exported(tiny_checkpoint, tmp_path_factory.mktemp("exported"))
+
+
+def swapped_weights(model):
+    """Queries for keys: no other shape, no other operator."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    one, other = (stored[f"bert.encoder.layer.1.attention.self.{name}.weight"] for name in ("query", "value"))
+    one.raw_data, other.raw_data = other.raw_data, one.raw_data
+
+
+def wrong_epsilon(model):
+    """PyTorch's own default for LayerNorm, where BERT has 1e-12."""
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization":
+            next(each for each in node.attribute if each.name == "epsilon").f = 1e-5
+
+
+def rounded_weights(model):
+    """Weights in 16 bits that nobody asked for."""
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 2:
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16).astype(np.float32), tensor.name))
+
+
+def wrong_segments(model):
+    """The second segment's embedding for the first one's."""
+    stored = next(each for each in model.graph.initializer if each.name.endswith("token_type_embeddings.weight"))
+    values = numpy_helper.to_array(stored)[::-1].copy()
+    stored.CopyFrom(numpy_helper.from_array(values, stored.name))
+
+
+FAULTS = [swapped_weights, wrong_epsilon, rounded_weights, wrong_segments, lost_padding]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_refused_at_every_seed(exported, fault):
+    for seed in exported.cases:
+        for graph in exported.graphs:
+            with pytest.raises(ValidationError, match="float64, the graph"):
+                exported.validate(fault, seed=seed, graph=graph)
+
+
+def test_a_sound_graph_passes_at_every_seed_and_says_so(exported):
+    for seed in exported.cases:
+        for graph in exported.graphs:
+            found = exported.validate(seed=seed, graph=graph)
+            assert found.seeds == (seed,)
+            assert found.cases == 4
+            assert found.worst.keys() == {each.name for each in exported.graphs[graph].graph.output}
+            assert found.worst_padding.keys() == {"logits", "last_hidden_state"}
+            assert found.decided_by_float64 == 0
+            assert max(found.worst.values()) < 1e-4
+
+
+def padding_moved_by(amount):
+    """Give a function that adds to the hidden states of padding, and to nothing else."""
+
+    def change(model):
+        output = next(each for each in model.graph.output if each.name == "last_hidden_state")
+        name = output.name
+        for node in model.graph.node:
+            node.output[:] = ["inner" if each == name else each for each in node.output]
+            node.input[:] = ["inner" if each == name else each for each in node.input]
+        for constant, value in (("amount", np.float32(amount)), ("one", np.float32(1)), ("last", np.array([-1]))):
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), constant))
+        model.graph.node.extend(
+            [
+                onnx.helper.make_node("Cast", ["attention_mask"], ["real"], to=onnx.TensorProto.FLOAT),
+                onnx.helper.make_node("Equal", ["real", "one"], ["is_real"]),
+                onnx.helper.make_node("Unsqueeze", ["is_real", "last"], ["column"]),
+                onnx.helper.make_node("Add", ["inner", "amount"], ["moved"]),
+                onnx.helper.make_node("Where", ["column", "inner", "moved"], [name]),
+            ]
+        )
+
+    return change
+
+
+def test_padding_is_judged_apart(exported):
+    """1.4e-4 at a padded position made a sound all-MiniLM-L6-v2 fail."""
+    found = exported.validate(padding_moved_by(1.4e-4))
+    assert found.worst["last_hidden_state"] < 1e-5
+    assert found.worst_padding["last_hidden_state"] == pytest.approx(1.4e-4, rel=0.1)
+    assert found.worst_padding["logits"] < 1e-5
+
+
+@pytest.mark.parametrize("amount", [0.1, np.inf, np.nan])
+def test_padding_that_is_wildly_wrong_or_no_number_fails(exported, amount):
+    with pytest.raises(ValidationError, match=r"output last_hidden_state of portable, shape \[[13], 16, 32\]"):
+        exported.validate(padding_moved_by(amount))
+
+
+@pytest.fixture(scope="module")
+def straying(tiny_checkpoint, tmp_path_factory):
+    """A model whose words all lie far from 0, which LayerNorm subtracts: float32 has few digits left for the rest."""
+
+    def move(model):
+        model.bert.embeddings.word_embeddings.weight.data += 10
+
+    return Exported(tiny_checkpoint, tmp_path_factory.mktemp("straying"), move)
+
+
+def test_where_both_stray_float64_decides(straying):
+    found = straying.validate(atol=1e-5)
+    assert found.decided_by_float64 > 0
+    assert max(found.worst.values()) > 1e-5
+    assert straying.validate(atol=10).decided_by_float64 == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_where_both_stray_a_fault_is_still_refused(straying, fault):
+    with pytest.raises(ValidationError, match="float64, the graph"):
+        straying.validate(fault, atol=1e-5)
