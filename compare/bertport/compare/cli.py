@@ -145,6 +145,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
 
 
 def _summary(document: Mapping[str, Any], paths: Mapping[str, Path]) -> str:
+    from bertport.compare.summary import verdict
     from bertport.compare.tables import overview
     from bertport.runtime.render import table
 
@@ -153,6 +154,7 @@ def _summary(document: Mapping[str, Any], paths: Mapping[str, Path]) -> str:
     parts += [
         f"{each['bundle']}: {each['goal'].lower()}: {each['choice'] or 'none'}" for each in document["recommendations"]
     ]
+    parts += ["\n  ".join(verdict(each)) for each in document["verdicts"]]
     if document["against"]:
         parts += [each["sentence"] for each in document["against"]["changes"]] or ["nothing changed beyond noise"]
     parts.append("written: " + ", ".join(str(path) for path in paths.values()))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.bias import probe, read_probe
+from bertport.compare.budget import DEFAULT_BUDGET, UNDECIDED, applicable, judge_all, parse_budget, refuse_idle
 from bertport.compare.bundled import read_tokenizer
 from bertport.compare.contenders import baseline_contenders, enter, open_bundles
 from bertport.compare.document import assemble
@@ -19,6 +20,7 @@ from bertport.compare.options import Options
 from bertport.compare.process import SubjectError, Worker
 from bertport.compare.progress import Progress
 from bertport.compare.quality import QualityBench, samples_for
+from bertport.compare.recorded import recorded
 from bertport.compare.restoring import prepare_baseline
 from bertport.compare.scenarios import make_inputs, scenario, shapes
 from bertport.compare.speed import read_run
@@ -27,6 +29,7 @@ from bertport.compare.text import fingerprint, read_texts, sample_path
 from bertport.compare.timing import interleave
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import BertportError, PathError
+from bertport.runtime.machine import cpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +64,10 @@ class Comparison:
     def __init__(self, options: Options, progress: Progress | None = None) -> None:
         self.options, self.effort = options, options.sizes
         self.progress = progress or Progress(None)
+        self.bounds = parse_budget(options.budget)
         self.entrants = open_bundles(options.bundles or (default_bundle(),))
+        if options.budget != DEFAULT_BUDGET:
+            refuse_idle(self.bounds, {head for each in self.entrants for head in each.bundle.manifest.heads})
         variants, self.left_out = enter(
             self.entrants, variants=options.variants, providers=options.providers, threads=options.threads
         )
@@ -129,6 +135,7 @@ class Comparison:
             "baselines": list(options.baselines),
             "threads": options.threads,
             "seed": options.seed,
+            "budget": self.bounds,
             "machine": describe_machine().cpu,
         }
 
@@ -167,14 +174,16 @@ class Comparison:
             if reference is None:
                 continue
             samples = self.samples[entrant.label]
-            bench = QualityBench(entrant, reference, samples, self.effort, self.options.seed)
+            bench = QualityBench(
+                entrant, reference, samples, self.effort, seed=self.options.seed, bounds=self._bounds_of(entrant)
+            )
             rows = [each for each in self.contenders if each.bundle == entrant.label and each.kind == "variant"]
             rows.sort(key=lambda each, reference=reference: each != reference)  # type: ignore[misc]
             found += [
                 _Step(
                     key=f"quality/{each.name}",
                     label=f"quality of {each.name}",
-                    weight=len(samples) + 8 * self.effort.stability,
+                    weight=len(samples.first) + 8 * self.effort.stability,
                     run=lambda bench=bench, each=each, reference=reference: self._quality(bench, each, reference),  # type: ignore[misc]
                 )
                 for each in rows
@@ -195,9 +204,28 @@ class Comparison:
         if reference.name in self.failed:  # the others can still be timed
             return {}
         try:
-            return bench.quality(contender, self.progress.update)
+            return bench.quality(contender, self.progress.update, decided=self._decided(contender))
         except BertportError as error:
             return {"failed": {contender.name: str(error)}}
+
+    def _bounds_of(self, entrant: Entrant) -> dict[str, float]:
+        """Return the bounds on which a bundle's variants are judged; none where their accuracy means nothing."""
+        return {} if self.options.random_weights else applicable(self.bounds, entrant.bundle.manifest.heads)
+
+    def recorded_of(self, contender: Contender) -> dict[str, Any] | None:
+        """Return what the manifest records of a variant's accuracy that this comparison can use."""
+        [entrant] = [each for each in self.entrants if each.label == contender.bundle]
+        entry = entrant.bundle.manifest.variants.get(contender.variant or "")
+        if entry is None:
+            return None
+        here = cpu().instruction_set
+        return recorded(entry.fidelity, reference=entrant.reference, provider=contender.provider, here=here)
+
+    def _decided(self, contender: Contender) -> list[str]:
+        """Name the bounds on which the manifest's record is a verdict, so that this run need not come to one."""
+        found = self.recorded_of(contender) if self.options.text is None else None
+        judged = judge_all(self.bounds, found["figures"]) if found else {}
+        return [name for name, each in judged.items() if each.verdict != UNDECIDED]
 
     def _bias(self, bench: QualityBench, contender: Contender, entrant: Entrant) -> dict[str, Any]:
         if contender.name in self.failed:

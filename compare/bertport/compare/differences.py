@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.compare.budget import BROKEN, LIMITS
+from bertport.compare.recommend import verdicts
 from bertport.runtime.errors import PathError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +150,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: Mappi
 
     A change is beyond noise when the two intervals do not meet; figures without an interval (sizes) are exact, and
     peak memory is taken to be. It is a regression when it is for the worse and by more than the tolerance, as a share
-    of the old figure.
+    of the old figure. A bound of the accuracy budget that is broken now and was not is one whatever the tolerance; one
+    that is undecided is none. Both reports are judged by the new one's budget.
 
     Returns:
         `changes`, each with `row`, `figure`, `old`, `new`, `change` (a share), `worse`, `regression`, `sentence`; and
@@ -167,6 +170,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: Mappi
         for figure in FIGURES:
             if figure.kind not in skipped:
                 changes += _compare(name, figure, before[name], row, tolerance[figure.kind])
+    if "quality" not in skipped:
+        changes += _verdicts(old, new)
     changes += [_failure(name, "it is not in the new report") for name in before if name not in after]
     return {
         "created": old["created"],
@@ -177,6 +182,33 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: Mappi
             *(f"{name} is new: the old report does not have it" for name in after if name not in before),
         ],
     }
+
+
+def _verdicts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the bounds of the budget that are broken now and were not, and those that were and are not."""
+    settings = {**old["settings"], "budget": new["settings"]["budget"]}
+    before = {
+        (judged["row"], each["limit"]): each
+        for judged in verdicts({**old, "settings": settings})
+        for each in judged["bounds"]
+    }
+    for judged in verdicts(new):
+        for each in judged["bounds"]:
+            was = before.get((judged["row"], each["limit"]))
+            if was is None or (was["verdict"] == BROKEN) == (each["verdict"] == BROKEN):
+                continue
+            worse = each["verdict"] == BROKEN
+            yield {
+                "row": judged["row"],
+                "figure": f"accuracy budget, {LIMITS[each['limit']].meaning}",
+                "old": was["run"]["value"],
+                "new": each["run"]["value"],
+                "change": None,
+                "worse": worse,
+                "regression": worse,
+                "sentence": f"{judged['row']}: the accuracy budget was {was['verdict']} and is {each['verdict']} now: "
+                f"{each['sentence']}",
+            }
 
 
 def _incomparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:

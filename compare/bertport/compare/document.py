@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.compare import findings, speed
 from bertport.compare.bias import SHIPPED
-from bertport.compare.budget import format_budget, parse_budget
+from bertport.compare.budget import format_budget
 from bertport.compare.machine import describe_machine
 from bertport.compare.pipelines import padded_tokens
 from bertport.compare.recommend import recommend, verdicts
@@ -46,7 +46,7 @@ def assemble(comparison: Comparison) -> dict[str, Any]:
     machine = comparison.steps.get("peak") or dataclasses.asdict(describe_machine())
     bundles = [_bundle(comparison, each) for each in comparison.entrants]
     rows = [_row(comparison, each, settings, machine["matmul_gflops"]) for each in comparison.contenders]
-    budget = parse_budget(options.budget)
+    budget = comparison.bounds
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -70,6 +70,7 @@ def assemble(comparison: Comparison) -> dict[str, Any]:
             "name": comparison.text_name,
             "sha256": comparison.text_sha256,
             "texts": len(comparison.texts),
+            "shipped": options.text is None,
             "inputs": comparison.inputs.describe(),
         },
         "bundles": bundles,
@@ -93,7 +94,7 @@ def conclude(document: dict[str, Any]) -> dict[str, Any]:
 def _bundle(comparison: Comparison, entrant: Entrant) -> dict[str, Any]:
     manifest = entrant.bundle.manifest
     reference = comparison.reference_of(entrant)
-    samples = comparison.samples[entrant.label]
+    samples = comparison.samples[entrant.label].first
     weights, why = "trained", ""
     if comparison.options.random_weights:
         weights, why = "random", "--random-weights was given"
@@ -157,6 +158,8 @@ def _row(comparison: Comparison, contender: Contender, settings: Settings, peak:
         "default": bool(entry and contender.variant == entrant.bundle.manifest.default_variant),
         "size_bytes": contender.size_bytes,
         "failed": comparison.failed.get(name),
+        "recorded": comparison.recorded_of(contender),
+        "looks": quality.get("looks", 1) if quality else None,
         "quality": quality.get("fidelity"),
         "per_text": quality.get("per_text"),
         "bias": _bias(comparison, contender, reference, settings),

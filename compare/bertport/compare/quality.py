@@ -1,9 +1,19 @@
-"""The quality of one variant: per head against the reference, and what each answers to the bias probe."""
+"""The quality of one variant: per head against the reference, on as many samples as a verdict on the budget needs.
+
+Samples are looked at twice at most: those of the effort, and then, where they leave a bound undecided, all that the
+effort allows. A bound that the first look decides by its interval of 95% is not taken as decided yet, for then the two
+looks together would err more often than one: it has to be decided by one of 99.9% (Haybittle 1971, Peto et al. 1976),
+which adds next to nothing to the errors of the last look, whose interval of 95% is the one that is shown and judged by.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.compare.budget import LIMITS, beyond_doubt, judge_all
 from bertport.compare.bundled import conventions, graph_of, read_tokenizer
 from bertport.compare.fidelity import measure
 from bertport.compare.graph import Remembered
@@ -12,16 +22,16 @@ from bertport.compare.statistics import Settings
 from bertport.runtime import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bertport.compare.contenders import Contender, Entrant
     from bertport.compare.effort import Effort
     from bertport.compare.graph import Graph
     from bertport.compare.masking import Sample
-    from bertport.compare.tally import Tally
+    from bertport.compare.results import Fidelity
     from bertport.compare.text import Text
 
-__all__ = ["LONGEST", "SMALL", "QualityBench", "samples_for"]
+__all__ = ["LONGEST", "SMALL", "QualityBench", "Samples", "further", "samples_for"]
 
 LONGEST = 128
 """Tokens of the longest sample: BERT was pretrained on this length for nine steps in ten."""
@@ -29,16 +39,53 @@ SMALL = 2_000_000
 """Parameters below which one thread is faster than two."""
 
 
-def samples_for(entrant: Entrant, texts: Sequence[Text], effort: Effort, seed: int) -> list[Sample]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """What quality is measured on: masked texts and pairs, for the first look and for the second."""
+
+    first: tuple[Sample, ...]
+    """Of the effort."""
+    masked: tuple[Sample, ...] = ()
+    """More masked texts."""
+    pairs: tuple[Sample, ...] = ()
+    """More pairs."""
+
+
+def samples_for(entrant: Entrant, texts: Sequence[Text], effort: Effort, seed: int) -> Samples:
     """Make masked texts and pairs for the heads that a bundle has."""
     tokenizer, manifest = read_tokenizer(entrant.bundle), entrant.bundle.manifest
     longest = min(LONGEST, manifest.max_length)
-    found: list[Sample] = []
+    most = max(effort.positions, effort.most_positions)
     # Without the MLM head they still show the hidden states.
-    found += masked_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=effort.positions)
+    masked = list(masked_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most))
+    first = _until(masked, effort.positions)
+    pairs: list[Sample] = []
     if "nsp" in manifest.heads and effort.pairs:
-        found += pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=effort.pairs)
-    return found
+        most = max(effort.pairs, effort.most_pairs)
+        pairs = list(pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most))
+    chosen = set(_balanced(pairs, effort.pairs))
+    return Samples(
+        first=(*masked[:first], *(each for index, each in enumerate(pairs) if index in chosen)),
+        masked=tuple(masked[first:]),
+        pairs=tuple(each for index, each in enumerate(pairs) if index not in chosen),
+    )
+
+
+def _until(samples: Sequence[Sample], positions: int) -> int:
+    """Return how many samples have so many masked positions; a text is not cut in two."""
+    found = 0
+    for number, each in enumerate(samples):
+        if found >= positions and each.text != samples[number - 1].text:
+            return number
+        found += len(each.positions)
+    return len(samples)
+
+
+def _balanced(pairs: Sequence[Sample], count: int) -> list[int]:
+    """Return the places of the first pairs, as many of each label."""
+    by_label = [[index for index, each in enumerate(pairs) if each.next_sentence == label] for label in (0, 1)]
+    sizes = (count - count // 2, count // 2)
+    return [index for places, size in zip(by_label, sizes, strict=True) for index in places[:size]]
 
 
 class QualityBench:
@@ -50,12 +97,21 @@ class QualityBench:
         samples: From `samples_for`.
         effort: How much to measure.
         seed: Of the resamples.
+        bounds: The budget, for the verdicts on which more is measured where that is needed.
     """
 
-    def __init__(
-        self, entrant: Entrant, reference: Contender, samples: Sequence[Sample], effort: Effort, seed: int
+    def __init__(  # noqa: PLR0913 — what it is made of
+        self,
+        entrant: Entrant,
+        reference: Contender,
+        samples: Samples,
+        effort: Effort,
+        *,
+        seed: int = 0,
+        bounds: Mapping[str, float] | None = None,
     ) -> None:
         self._entrant, self._reference, self._samples = entrant, reference, samples
+        self._bounds = dict(bounds or {})
         self._effort, self._settings = effort, Settings(seed=seed)
         self._kept: Graph | None = None
 
@@ -74,27 +130,60 @@ class QualityBench:
             self._kept = Remembered(self.open(self._reference))
         return self._kept
 
-    def quality(self, contender: Contender, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    def quality(
+        self, contender: Contender, progress: Callable[[int, int], None], *, decided: Iterable[str] = ()
+    ) -> dict[str, Any]:
         """Measure a variant against the reference; the reference against itself, for its own accuracy.
 
+        Args:
+            contender: The variant.
+            progress: Called with the number of samples done and the number of all.
+            decided: Names of the bounds that need no verdict of this run.
+
         Returns:
-            `fidelity`, as `Fidelity.to_json` gives it, and `per_text`, the sums behind it.
+            `fidelity`, as `Fidelity.to_json` gives it; `per_text`, the sums behind it; and `looks`, 2 where the first
+            samples left a bound undecided and more were taken.
         """
         itself = contender == self._reference
         candidate = self.reference() if itself else self.open(contender)
+        began = time.monotonic()
+        found, sums = self._measure(candidate, self._samples.first, self._effort.stability, progress)
+        seconds = (time.monotonic() - began) / len(self._samples.first)
+        bounds = {} if itself else {name: bound for name, bound in self._bounds.items() if name not in set(decided)}
+        more = further(self._samples, found.to_json(), bounds)
+        every = (*self._samples.first, *more)
+        if not more or seconds * len(every) > self._effort.patience:
+            return {"fidelity": found.to_json(), "per_text": sums, "looks": 1}
+        again, sums = self._measure(candidate, every, 0, progress)
+        whole = dataclasses.replace(again, stability=found.stability)
+        return {"fidelity": whole.to_json(), "per_text": sums, "looks": 2}
+
+    def _measure(
+        self, candidate: Graph, samples: Sequence[Sample], stability: int, progress: Callable[[int, int], None]
+    ) -> tuple[Fidelity, dict[str, Any]]:
         sums: dict[str, Any] = {}
-
-        def keep(tally: Tally) -> None:
-            sums.update(tally.per_text())
-
         found = measure(
             self.reference(),
             candidate,
-            self._samples,
+            samples,
             settings=self._settings,
             conventions=conventions(self._entrant.bundle),
-            stability=self._effort.stability,
+            stability=stability,
             progress=progress,
-            tallied=keep,
+            tallied=lambda tally: sums.update(tally.per_text()),
         )
-        return {"fidelity": found.to_json(), "per_text": sums}
+        return found, sums
+
+
+def further(samples: Samples, accuracy: Mapping[str, Any], bounds: Mapping[str, float]) -> tuple[Sample, ...]:
+    """Return the samples that may decide the bounds that are open after the first look; none where nothing would."""
+    judged = judge_all(bounds, accuracy)
+    positions = sum(len(each.positions) for each in samples.masked)
+    tokens = sum(len(each.input_ids) for each in samples.masked)
+    left = {"positions": positions, "pairs": len(samples.pairs), "tokens": tokens}
+    found: dict[str, tuple[Sample, ...]] = {}
+    for name, each in judged.items():
+        unit = LIMITS[name].unit
+        if each.more is not None and each.more <= left[unit] and not beyond_doubt(LIMITS[name], bounds[name], each):
+            found["pairs" if unit == "pairs" else "masked"] = samples.pairs if unit == "pairs" else samples.masked
+    return (*found.get("masked", ()), *found.get("pairs", ()))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.budget import broken
+from bertport.compare.budget import BROKEN, HELD, LIMITS, UNDECIDED, judge_all, overall
 from bertport.compare.findings import interval, meaningless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from bertport.compare.budget import Judgement, Limit
 
 __all__ = ["GOALS", "recommend", "verdicts"]
 
@@ -77,36 +80,110 @@ GOALS = (
 def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Judge every variant whose quality was measured by the accuracy budget.
 
+    A bound has the verdict of this run, or, where this run cannot tell, that of the manifest's record, if the text is
+    the one that ships: of a user's own text the record says nothing.
+
     Returns:
-        `bundle`, `row`, `holds`; `breaks`, a sentence for each limit that it breaks; and `near`, one for each limit
-        that its figure holds and its interval reaches beyond. Empty for a bundle whose accuracy means nothing.
+        `bundle`, `row`, `verdict` (held, broken, undecided) and `bounds`, one for each limit that was measured: its
+        `limit`, `bound`, `verdict`, `by` (`run` or `record`, whose verdict it is), `run` and `record` (their
+        judgements) and `sentence`. Beside them `holds` (no bound is broken), `breaks`, the sentences of broken bounds,
+        and `near`, those of undecided ones. Empty for a bundle whose accuracy means nothing.
     """
     found = []
     for row in document["rows"]:
         if row["kind"] != "variant" or row["reference"] or row["failed"] or not row["quality"]:
             continue
-        if not meaningless(document, row["bundle"]):
-            breaks, near = broken(document["settings"]["budget"], row["quality"])
-            found.append(
-                {
-                    "bundle": row["bundle"],
-                    "row": row["name"],
-                    "holds": not breaks,
-                    "breaks": list(breaks),
-                    "near": list(near),
-                }
-            )
+        if meaningless(document, row["bundle"]):
+            continue
+        bounds = _bounds(document, row)
+        verdict = overall(each["verdict"] for each in bounds) if document["settings"]["budget"] else HELD
+        found.append(
+            {
+                "bundle": row["bundle"],
+                "row": row["name"],
+                "verdict": verdict,
+                "bounds": bounds,
+                "holds": verdict != BROKEN,
+                "breaks": [each["sentence"] for each in bounds if each["verdict"] == BROKEN],
+                "near": [each["sentence"] for each in bounds if each["verdict"] == UNDECIDED],
+            }
+        )
     return found
 
 
+def _bounds(document: Mapping[str, Any], row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    budget, record = document["settings"]["budget"], row.get("recorded")  # reports of 0.1 have none
+    run = judge_all(budget, row["quality"])
+    recorded = judge_all(budget, record["figures"]) if record else {}
+    found = []
+    for name, judged in run.items():
+        before = recorded.get(name)
+        verdict, by = judged.verdict, "run"
+        if verdict == UNDECIDED and before and before.verdict != UNDECIDED and document["text"].get("shipped"):
+            verdict, by = before.verdict, "record"
+        found.append(
+            {
+                "limit": name,
+                "bound": budget[name],
+                "verdict": verdict,
+                "by": by,
+                "run": judged.to_json(),
+                "record": before.to_json() if before else None,
+                "sentence": _sentence(LIMITS[name], budget[name], judged, before, record, by),
+            }
+        )
+    return found
+
+
+def _sentence(  # noqa: PLR0913, PLR0917 — all that is known of a bound
+    limit: Limit,
+    bound: float,
+    judged: Judgement,
+    before: Judgement | None,
+    record: Mapping[str, Any] | None,
+    by: str,
+) -> str:
+    """Say what is known of a bound: what was asked, what this run says, and what was measured at quantization."""
+    side = "least" if limit.at_least else "most"
+    text = f"{limit.meaning}, at {side} {bound:{limit.form}} asked: {_judged(limit, judged)} here"
+    if judged.verdict != UNDECIDED:
+        text += f": {judged.verdict}"
+    elif by == "record":
+        text += ", which cannot tell"
+    else:
+        where = "inside" if judged.inside else "outside"
+        text += f", {where} by its value, but this run cannot tell; {_needed(limit, judged)}"
+    if before and record and (judged.verdict == UNDECIDED or before.verdict != judged.verdict):
+        where = " on ".join(each for each in ("at quantization", record["text"]) if each)
+        says = f"{'inside' if before.inside else 'outside'} by its value"
+        if before.verdict != UNDECIDED:
+            says = before.verdict
+        text += f"; {where} ({record['instruction_set']}) {_judged(limit, before)}: {says}"
+    return text
+
+
+def _judged(limit: Limit, judged: Judgement) -> str:
+    form = limit.fine
+    if not math.isfinite(judged.low):
+        return f"{judged.value:{form}} in {judged.clusters:,} texts, too few for an interval,"
+    low, high = (f"{each:{form}}" for each in (judged.low, judged.high))
+    return f"{judged.value:{form}} of {judged.count:,} {limit.unit} ({low} to {high})"
+
+
+def _needed(limit: Limit, judged: Judgement) -> str:
+    if judged.more is None:
+        return f"it is so near to the bound that no number of {limit.unit} within reach would tell"
+    return f"about {judged.more:,} more {limit.unit} would tell"
+
+
 def recommend(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Choose a variant for each goal and bundle, out of those that hold the accuracy budget.
+    """Choose a variant for each goal and bundle, out of those of which the accuracy budget is not known to be broken.
 
     Returns:
         `bundle`, `goal`, `choice` (the row's name, or None) and `reason`.
     """
     found = []
-    out = {each["row"] for each in verdicts(document) if not each["holds"]}
+    judged = {each["row"]: each["verdict"] for each in verdicts(document)}
     for bundle in document["bundles"]:
         label = bundle["label"]
         rows = [
@@ -118,7 +195,9 @@ def recommend(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             if meaningless(document, label):
                 choice, reason = None, f"no recommendation: accuracy means nothing here ({bundle['weights_reason']})"
             else:
-                choice, reason = _choose(goal, [row for row in rows if row["name"] not in out])
+                choice, reason = _choose(goal, [row for row in rows if judged.get(row["name"]) != BROKEN])
+                if choice and judged.get(choice) == UNDECIDED:
+                    reason += "; whether it keeps to the budget is undecided"
             found.append({"bundle": label, "goal": goal.name, "choice": choice, "reason": reason})
     return found
 

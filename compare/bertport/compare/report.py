@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["flat", "write_report"]
 
+ESTIMATE = ("value", "low", "high", "count", "clusters")
+"""Columns of an estimate."""
 LEFT_OUT = ("per_text", "rounds", "pairs", "card")
 """Lists of single samples, which the JSON has and the CSV has not."""
 
@@ -57,14 +59,22 @@ def as_json(document: Mapping[str, Any]) -> str:
 
 
 def as_csv(document: Mapping[str, Any]) -> str:
-    """Give every figure of every row as a line: row, figure, value, ends of its interval, count and clusters."""
+    """Give every figure of every row as a line: row, figure, value, ends of its interval, count and clusters.
+
+    Figures that the budget bounds have another line, `budget.` and their limit, with the interval that they are judged
+    by and the verdict.
+    """
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["row", "bundle", "kind", "provider", "figure", "value", "low", "high", "count", "clusters"])
+    writer.writerow(["row", "bundle", "kind", "provider", "figure", *ESTIMATE, "verdict"])
+    judged = {each["row"]: each["bounds"] for each in document["verdicts"]}
     for row in document["rows"]:
         start = [row["name"], row["bundle"], row["kind"], row["provider"]]
         for name, values in flat(row):
-            writer.writerow([*start, name, *("" if each is None else each for each in values)])
+            writer.writerow([*start, name, *("" if each is None else each for each in values), ""])
+        for each in judged.get(row["name"], ()):
+            run = ["" if each["run"][name] is None else each["run"][name] for name in ESTIMATE]
+            writer.writerow([*start, f"budget.{each['limit']}", *run, each["verdict"]])
     return out.getvalue()
 
 
@@ -72,8 +82,8 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:  
     """Yield the figures inside JSON values by their path: estimates whole, numbers alone."""
     empty = (None,) * 4
     if isinstance(value, dict):
-        if {"value", "low", "high", "count", "clusters"} <= set(value):
-            yield path, tuple(value[name] for name in ("value", "low", "high", "count", "clusters"))
+        if set(ESTIMATE) <= set(value):
+            yield path, tuple(value[name] for name in ESTIMATE)
             return
         for key, item in value.items():
             if key not in LEFT_OUT:

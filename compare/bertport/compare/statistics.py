@@ -2,8 +2,12 @@
 
 Positions in one text are not independent, so whole texts are resampled (the cluster bootstrap: Field and Welsh
 2007, "Bootstrapping clustered data"). Intervals are percentile intervals (Efron and Tibshirani 1993, chapter 13).
-Where a share is exactly 0 or 1 every resample gives it again and the interval would have no width; the bound of
-Clopper and Pearson 1934 takes its place, with the texts as the independent trials.
+Shares are an exception: a handful of hits, or none, gives resamples that hardly differ, and the interval is too narrow
+to judge a bound by. Theirs is the exact interval of Clopper and Pearson 1934 for the number of independent trials that
+would give as much variance (Korn and Graubard 1998, "Confidence intervals for proportions with small expected number of
+positive counts estimated from survey data"): as many as there are positions where these do not depend on their text,
+and about as many as texts where they are all alike in each. Where there is no hit, or nothing else, that dependence
+cannot be seen, and the latter is taken.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from bertport.compare.binomial import clopper_pearson, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +32,7 @@ __all__ = [
     "Estimate",
     "Settings",
     "bootstrap_sums",
+    "effective_trials",
     "mcnemar",
     "mean",
     "median_ratio",
@@ -149,15 +156,44 @@ def share(
     totals: ArrayLike,
     settings: Settings = DEFAULTS,
 ) -> Estimate:
-    """Estimate a share as `ratio` does, with an exact bound where it is 0 or 1; clusters are rows."""
-    found = ratio(hits, totals, settings)
-    trials = int(np.count_nonzero(np.asarray(totals)))
-    if trials and found.value in (0.0, 1.0):
-        # Clopper and Pearson: with no failure in n trials, the upper bound on their share is 1 - (alpha/2)^(1/n).
-        width = 1 - ((1 - settings.confidence) / 2) ** (1 / trials)
-        low, high = (1 - width, 1.0) if found.value else (0.0, width)
-        return Estimate(value=found.value, low=low, high=high, count=found.count, clusters=found.clusters)
-    return found
+    """Estimate a share of positions that are hits; clusters are rows.
+
+    The interval is exact for the effective number of trials. Sums of shares that are not whole, such as the share of
+    five best words that two models have in common, are no counts: of those it is `ratio`'s, but at 0 and 1.
+    """
+    above, below = (np.asarray(each, dtype=np.float64) for each in (hits, totals))
+    count = float(below.sum())
+    value = float(above.sum()) / count if count else math.nan
+    if not count or (0 < value < 1 and (above != above.round()).any()):
+        return ratio(above, below, settings)
+    trials = effective_trials(above, below)
+    low, high = clopper_pearson(value * trials, trials, settings.confidence)
+    return Estimate(value=value, low=low, high=high, count=round(count), clusters=len(below))
+
+
+def effective_trials(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> float:
+    """Return how many independent trials would tell as much of a share as these clusters do.
+
+    They are between those of clusters whose positions are all alike (Kish 1965) and the positions themselves, as the
+    variance of the ratio over the clusters says; with Korn and Graubard's factor for how well that is known, which only
+    the clusters that differ from most tell.
+
+    Args:
+        hits: One count per cluster. Shape: (clusters,)
+        totals: Positions per cluster. Shape: (clusters,)
+    """
+    hits, totals = hits[totals > 0], totals[totals > 0]
+    clusters, count = len(totals), float(totals.sum())
+    share = float(hits.sum()) / count
+    least = count**2 / float(np.square(totals).sum())
+    rare = min(np.count_nonzero(hits), np.count_nonzero(totals - hits))
+    if clusters == 1 or not rare:
+        return least
+    variance = clusters / (clusters - 1) * float(np.square(hits - share * totals).sum()) / count**2
+    found = min(count, max(least, share * (1 - share) / variance)) if variance else count
+    level = (1 + CONFIDENCE) / 2
+    known = (t_quantile(level, max(1.0, count - 1)) / t_quantile(level, max(1.0, rare - 1.0))) ** 2
+    return least + min(1.0, known) * (found - least)
 
 
 def quantile(rounds: ArrayLike, level: float, settings: Settings = DEFAULTS) -> Estimate:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bertport.compare.budget import HELD
 from bertport.compare.findings import interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["choices", "notes", "sentence"]
+__all__ = ["choices", "notes", "sentence", "verdict"]
 
 
 def sentence(text: str) -> str:
     """Begin with a capital letter and end with a full stop."""
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    return capitalized(text).rstrip(".") + "."
 
 
 def choices(document: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
@@ -49,11 +50,22 @@ def notes(document: Mapping[str, Any]) -> tuple[str, ...]:
         if reference and name != reference["name"]:
             found += [text for text in (_costs(rows[name]), _saves(rows[name], reference)) if text]
     for each in document["verdicts"]:
-        if not each["holds"]:
-            found.append(f"{each['row']} is out of the budget: {'; '.join(each['breaks'])}.")
-        elif each["row"] in chosen and each["near"]:
-            found.append(f"{each['row']} is in the budget, but not beyond doubt: {'; '.join(each['near'])}.")
+        if each["verdict"] != HELD or each["row"] in chosen:
+            found.append(f"{'. '.join(verdict(each))}.")
     return tuple(found)
+
+
+def verdict(judged: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what is known of a variant and the budget: why it is broken, or undecided, or by what it is held."""
+    start = f"Accuracy budget of {judged['row']}: {judged['verdict']}"
+    if not judged["bounds"]:
+        return (start if judged["verdict"] == HELD else f"{start}, because nothing that it bounds was measured",)
+    return start, *(capitalized(each["sentence"]) for each in judged["bounds"] if each["verdict"] == judged["verdict"])
+
+
+def capitalized(text: str) -> str:
+    """Begin with a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def _costs(row: Mapping[str, Any]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.compare.budget import LIMITS, UNDECIDED
 from bertport.compare.findings import interval, meaningless, settings_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Table", "overview", "quality_tables", "speed_tables"]
 
@@ -101,16 +102,67 @@ def megabytes(size: float | None) -> str:
     return f"{size / 1e6:,.1f}" if size else NONE
 
 
+def budget_table(document: Mapping[str, Any]) -> list[Table]:
+    """Lay out the verdict on each bound of the budget, from this run and from quantization; none without verdicts."""
+    rows = [
+        (
+            judged["row"],
+            LIMITS[each["limit"]].meaning,
+            f"at {'least' if LIMITS[each['limit']].at_least else 'most'} {each['bound']:{LIMITS[each['limit']].form}}",
+            _figure(each["limit"], each["run"]),
+            _figure(each["limit"], each["record"]),
+            each["verdict"] + (" (at quantization)" if each["by"] == "record" else ""),
+            _more(each),
+        )
+        for judged in document["verdicts"]
+        for each in judged["bounds"]
+    ]
+    if not rows:
+        return []
+    caption = (
+        "Held or broken where the whole 95% interval is on one side of the bound, undecided where the bound is in it. "
+        "A verdict is this run's; where this run cannot tell, and the text is the sample that ships, it is that of the "
+        "figure that was measured at quantization, when the variant was made. More needed: so many more samples would "
+        "decide, about, if the figure stays as it is."
+    )
+    head = ("variant", "figure", "asked", "this run", "at quantization", "verdict", "more needed")
+    return [Table(title="Accuracy budget", caption=caption, head=head, rows=tuple(rows))]
+
+
+def _figure(limit: str, judged: Mapping[str, Any] | None) -> str:
+    if not judged:
+        return NONE
+    row = LIMITS[limit]
+    text = percent(judged, ".2f") if row.counts else scaled(judged, 1, row.fine)
+    return f"{text} of {judged['count']:,}"
+
+
+def _more(bound: Mapping[str, Any]) -> str:
+    if bound["verdict"] != UNDECIDED:
+        return NONE
+    more = bound["run"]["more"]
+    return f"{more:,} {LIMITS[bound['limit']].unit}" if more else "beyond reach"
+
+
+def sizes(estimates: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Write how many samples and texts rows were measured on: a range where verdicts needed more of some."""
+    found = []
+    for name in ("count", "clusters"):
+        least, most = (pick(each[name] for each in estimates) for pick in (min, max))
+        found.append(f"{least:,}" if least == most else f"{least:,} to {most:,}")
+    return found[0], found[1]
+
+
 def quality_tables(document: Mapping[str, Any]) -> list[Table]:
     """One table per head, of the rows whose quality was measured."""
     rows = [row for row in document["rows"] if row["quality"]]
-    tables = []
+    tables = budget_table(document)
     mlm = [(row, row["quality"]["mlm"]) for row in rows if row["quality"]["mlm"]]
     if mlm:
         tables.append(
             Table(
                 title="Masked-language-model head",
-                caption=f"{mlm[0][1]['kl']['count']:,} masked positions in {mlm[0][1]['kl']['clusters']:,} texts, "
+                caption="{} masked positions in {} texts, ".format(*sizes([found["kl"] for _, found in mlm])) +
                 "masked by BERT's procedure with a fixed seed. Agreement and KL are with fp32.",
                 head=(
                     "variant", "top-1 accuracy", "top-5 accuracy", "pseudo-perplexity", "top-1 agreement",
@@ -124,7 +176,7 @@ def quality_tables(document: Mapping[str, Any]) -> list[Table]:
         tables.append(
             Table(
                 title="Next-sentence head",
-                caption=f"{nsp[0][1]['flips']['count']:,} pairs, half of them true continuations.",
+                caption=f"{sizes([found['flips'] for _, found in nsp])[0]} pairs, about half true continuations.",
                 head=("variant", "accuracy", "flips", "mean change of probability", "largest change", "KL, nats"),
                 rows=tuple(
                     (
