@@ -55,8 +55,8 @@ def test_the_summary_says_nothing_twice(trained):
     budget = {"top1": 0.98}
     [noisy] = [each for each in found["rows"] if each["name"] == "noisy"]
     agreement = noisy["quality"]["mlm"]["top1_agreement"]
-    for value, low, words in ((0.99, 0.97, "not beyond doubt"), (0.90, 0.85, "noisy is out of the budget")):
-        agreement |= {"value": value, "low": low, "high": 1.0}
+    for value, low, words in ((0.99, 0.97, "budget of noisy: undecided"), (0.90, 0.85, "budget of noisy: broken")):
+        agreement |= {"value": value, "low": low, "high": value + 0.005}
         found["settings"] |= {"budget": budget}
         [summary, *_] = sections(conclude(found))
         said = [*summary.points, *(reason for _, _, reason in summary.choices)]

@@ -14,7 +14,7 @@ from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageErr
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Callable, Container, Iterable
 
 __all__ = [
     "BROKEN",
@@ -45,6 +45,8 @@ FIRST_LOOK = math.log(0.0005) / math.log(0.025)
 """How much longer an interval of 99.9% is."""
 FEW = 30
 """Texts below which an interval without width proves nothing."""
+ABOUT = 1.02
+"""Ratio that a number of samples is found to."""
 MOST = 1_000_000
 """Samples that nobody takes."""
 
@@ -272,26 +274,35 @@ def _interval(limit: Limit, estimate: Mapping[str, Any]) -> tuple[float, float]:
 
 def _more(limit: Limit, bound: float, estimate: Mapping[str, Any], low: float, high: float) -> int | None:
     """Return how many more samples would decide, about, if the figure stays what it is."""
-    value, count, clusters = float(estimate["value"]), int(estimate["count"]), int(estimate["clusters"])
+    value, count = float(estimate["value"]), int(estimate["count"])
     if not limit.counts:
         arm, gap = (high - value, bound - value) if value < bound else (value - low, value - bound)
         needed = count * (arm / gap) ** 2 if gap and math.isfinite(arm) else math.inf
     else:
-        # A trial is as many samples as the interval says that it takes.
-        spread = (high - low) / (2 * NORMAL)
-        trials = min(count, value * (1 - value) / spread**2) if 0 < value < 1 else min(count, clusters)
-        least, most = 0.0, float(MOST)
-        if not _decides(value, most, bound):
+        # A trial is as many samples as make the interval what it is.
+        trials = _least(lambda size: _width(value, size) <= high - low, float(count))
+        if not _decides(value, float(MOST), bound):
             return None
-        while most - least > max(1.0, least / 100):
-            middle = (least + most) / 2
-            least, most = (least, middle) if _decides(value, middle, bound) else (middle, most)
-        needed = most * count / max(1.0, trials)
+        needed = _least(lambda size: _decides(value, size, bound), float(MOST)) * count / trials
     if needed > MOST:
         return None
     more = max(1, math.ceil(needed) - count)
     digits: int = 10 ** max(0, len(str(more)) - 2)
     return math.ceil(more / digits) * digits
+
+
+def _least(enough: Callable[[float], bool], most: float) -> float:
+    """Return the smallest size that is enough, within some percent: it is said as "about"."""
+    low, high = 1.0, most
+    while high > low * ABOUT:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _width(value: float, trials: float) -> float:
+    low, high = clopper_pearson(value * trials, trials, CONFIDENCE)
+    return high - low
 
 
 def _decides(value: float, trials: float, bound: float) -> bool:
