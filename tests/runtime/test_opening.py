@@ -23,6 +23,7 @@ from bertport.runtime.graph import open_graph
 from bertport.runtime.providers import PROVIDERS
 from bertport.runtime.small_outputs import appended
 from bertport.runtime.tokens import TOKENIZER, Tokens
+from tests.broken import copied
 from tests.hub_cache import COMMIT, in_hub_cache
 
 SERVING, WEIGHTS = "onnx/model_serving.onnx", "onnx/model.onnx"
@@ -86,16 +87,22 @@ def test_only_regular_files_are_read(bundle, name, make, said):
 
 
 @pytest.mark.timeout(30)
-def test_a_listed_fifo_of_no_size(bundle, capsys):
+def test_a_listed_fifo_of_no_size(tiny_bundle, tmp_path, capsys):
+    entry = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
+    bundle = copied(tiny_bundle, tmp_path / "listed", manifest=lambda value: value["files"].update(empty=entry))
     os.mkfifo(bundle / "empty")
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    manifest["files"]["empty"] = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="is a FIFO and should be a regular file"):
         Bundle.open(bundle).verify()
     with pytest.raises(SystemExit, match="1"):
         main(["verify", str(bundle)])
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_name_that_no_file_can_have(tiny_bundle, tmp_path):
+    entry = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
+    bundle = copied(tiny_bundle, tmp_path / "named", manifest=lambda value: value["files"].update({"\ud83d": entry}))
+    with pytest.raises(BundleError, match="which no file here can be called"):
+        Bundle.open(bundle).verify()
 
 
 def test_a_device_in_the_place_of_a_file_is_not_even_opened(monkeypatch):

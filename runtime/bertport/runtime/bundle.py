@@ -79,7 +79,12 @@ class Bundle:
             message = f"the bundle at {self.path} lists no file {name!r}: export again"
             raise BundleError(message)
         path = self.path / name
-        if not inside(path, self.path):
+        try:
+            within = inside(path, self.path)
+        except ValueError as error:  # UnicodeEncodeError is one
+            message = f"manifest.json names the file {name!a}, which no file here can be called: export again"
+            raise BundleError(message) from error
+        if not within:
             message = f"{path} is a link that leaves the bundle: do not use a bundle from this source"
             raise BundleError(message)
         return path
