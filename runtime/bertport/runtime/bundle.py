@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -213,6 +213,12 @@ class Bundle:
                 f"{files[place].size:,}"
             )
             raise HostileError(message)
+
+    def is_replaced(self) -> bool:
+        """Return whether a writer has put another manifest in the place of this one, whose files may be gone."""
+        with suppress(PathError, BundleError):
+            return Bundle.open(self.path).manifest != self.manifest
+        return False
 
     def verify(self) -> tuple[str, ...]:
         """Check every listed file, and what every graph opens.

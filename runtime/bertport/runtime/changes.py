@@ -344,21 +344,25 @@ def _entries(bundle: Bundle, names: Iterable[str]) -> dict[str, FileEntry | None
 
 
 def _own(manifest: Manifest, name: str) -> set[str]:
-    """Return the files that only the variant of this name uses."""
+    """Return the files of the variant of this name."""
     if name not in manifest.variants:
         return set()
-    others = {
-        path for other, each in manifest.variants.items() if other != name for path in (each.file, *each.external_data)
-    }
     tables = {path for path in manifest.files if _stem(path).startswith(f"quantization/{name}.")}
-    return {manifest.variants[name].file, *manifest.variants[name].external_data, *tables} - others
+    return {manifest.variants[name].file, *manifest.variants[name].external_data, *tables}
 
 
 def _with(
     manifest: Manifest, name: str, variant: Variant, entries: Mapping[str, FileEntry], *, superseded: set[str]
 ) -> Manifest:
     stems = {_stem(path) for path in superseded}
-    kept = {path: entry for path, entry in manifest.files.items() if _stem(path) not in stems or path in entries}
+    others = {
+        path for other, each in manifest.variants.items() if other != name for path in (each.file, *each.external_data)
+    }
+    kept = {
+        path: entry
+        for path, entry in manifest.files.items()
+        if _stem(path) not in stems or path in entries or path in others
+    }
     return dataclasses.replace(
         manifest, variants=manifest.variants | {name: variant}, files=dict(sorted((kept | dict(entries)).items()))
     )

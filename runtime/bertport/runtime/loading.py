@@ -12,7 +12,7 @@ from bertport.runtime import tensorrt
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.elsewhere import tell
 from bertport.runtime.embedded import default_bundle
-from bertport.runtime.errors import ProviderError, UsageError
+from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.graph import open_graph, streams_for
 from bertport.runtime.memory import (
     check_usable,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 ATTEMPTS = 3
-"""How often to open a bundle whose directories change each time."""
+"""How often to read a bundle that a writer changes each time while it is read."""
 
 
 def load(  # noqa: PLR0913 — each is one choice, by keyword
@@ -92,23 +92,50 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     bound = None if memory is None else _bound(memory, provider)
     if bound is not None:
         provider = CPU
-    bundle = Bundle.open(default_bundle() if path is None else path)
     given = provider_options or {}
     if provider in PROVIDERS:  # before anything is opened, and fall-back or not
         checked(provider, given, PROVIDERS[provider].allowed)
+    for attempt in range(ATTEMPTS, 0, -1):
+        bundle = Bundle.open(default_bundle() if path is None else path)
+        try:
+            return _best(
+                bundle, variant, provider, threads, streams, given, allow_fallback=allow_fallback, memory=bound
+            )
+        except MovedError:  # a writer that adds a file to the bundle changes its directory
+            if attempt == 1:
+                raise
+        except (BundleError, OSError):
+            # A writer that commits while the files are read removes those that it has replaced: take the new ones.
+            if attempt == 1 or not bundle.is_replaced():
+                raise
+    raise AssertionError
+
+
+def _best(  # noqa: PLR0913, PLR0917 — what is asked for
+    bundle: Bundle,
+    variant: str | None,
+    provider: str,
+    threads: int | None,
+    streams: int | None,
+    given: Mapping[str, str | float | bool],
+    *,
+    allow_fallback: bool,
+    memory: int | None,
+) -> Model:
+    """Open the best variant on the best provider of those asked for."""
     try:
         *hopeful, (name, row) = choices(bundle.manifest, variant, provider, candidates(provider))
         for each, candidate in hopeful:  # more than one only under `auto`, which goes on to what works
             with suppress(ProviderError):
                 return _open(bundle, each, candidate, threads, streams, given)
-        return _open(bundle, name, row, threads, streams, given, allow_fallback=allow_fallback, memory=bound)
+        return _open(bundle, name, row, threads, streams, given, allow_fallback=allow_fallback, memory=memory)
     except ProviderError as error:
         if not allow_fallback or provider in {AUTO, CPU}:
             raise
         # The variant may be for the other provider alone; then the bundle has another for the CPU.
         for_cpu = variant if variant and suits(bundle.manifest.variants[variant].requires, CPU) else None
         [(name, row)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
-        warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=2)
+        warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=3)
         return _open(bundle, name, row, threads, streams, {}, fallback=error.message)
 
 
@@ -126,38 +153,6 @@ def _bound(memory: str | int, provider: str) -> int:
 
 
 def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
-    bundle: Bundle,
-    variant: str,
-    provider: Provider,
-    threads: int | None,
-    streams: int | None,
-    given: Mapping[str, str | float | bool],
-    *,
-    allow_fallback: bool = False,
-    fallback: str | None = None,
-    memory: int | None = None,
-) -> Model:
-    """Open a variant, anew where a directory of the bundle changed meanwhile, as it does when a file is added to it."""
-    for attempt in range(ATTEMPTS, 0, -1):
-        try:
-            return _open_once(
-                bundle,
-                variant,
-                provider,
-                threads,
-                streams,
-                given,
-                allow_fallback=allow_fallback,
-                fallback=fallback,
-                memory=memory,
-            )
-        except MovedError:
-            if attempt == 1:
-                raise
-    raise AssertionError
-
-
-def _open_once(  # noqa: PLR0913, PLR0917 — as above
     bundle: Bundle,
     variant: str,
     provider: Provider,

@@ -1,6 +1,6 @@
 """Exclusive locks between processes and threads, which end with the process that holds them.
 
-`flock` on POSIX and byte locks on Windows. Where neither is there, or the file system has none, a file that names its
+`flock` on POSIX and byte locks on Windows. Where neither is there, or the file system has none, a link that names its
 process takes their place: that of a process that is gone is broken, and one that cannot be judged is left to people.
 """
 
@@ -40,13 +40,13 @@ class Lock:
     path: Path
     """The file that is locked, or that names this process."""
     descriptor: int | None
-    """Of the locked file; None where the file's being there is the lock."""
+    """Of the locked file; None where the lock is that it is there."""
 
     def release(self, *, remove: bool = True) -> None:
         """Give it back, and remove its file."""
         if self.descriptor is None:
             with suppress(OSError):
-                if self.path.read_text(encoding="utf-8") == _signature():
+                if _read(self.path) == _signature():
                     self.path.unlink()
             return
         # Before the lock is given back: afterwards the file may be another's. Who waits for it sees that it is gone.
@@ -124,9 +124,9 @@ def claim(path: Path) -> Lock | None:
         OSError: when the file cannot be opened.
     """
     named = _named(path)
-    if named.exists():  # made by a process that had no other locks, whatever this one has
+    if os.path.lexists(named):  # made by a process that had no other locks, whatever this one has
         _break_if_dead(named)
-        return None if named.exists() else _by_name(path)
+        return None if os.path.lexists(named) else _by_name(path)
     return try_lock(path, create=False) if _has_system_locks() else None
 
 
@@ -180,32 +180,44 @@ def _named(path: Path) -> Path:
 
 
 def _by_name(path: Path) -> Lock | None:
-    """Take a lock by making a file that names this process, which must not be there."""
+    """Take a lock by making a link to nowhere that names this process, as Emacs does; where there are none, a file.
+
+    A link is there with what it says in one step; a file is empty for a moment, or for long if its process dies then.
+    """
     path = _named(path)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            path.symlink_to(_signature())
+        except FileExistsError:
+            raise
+        except (OSError, NotImplementedError):
+            with path.open("x", encoding="utf-8") as file:
+                file.write(_signature())
     except FileExistsError:
         _break_if_dead(path)
         return None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(_signature())
     return Lock(path, None)
 
 
 def _signature() -> str:
-    return f"{os.getpid()} {_TOKEN} {platform.node()}\n"
+    return f"{os.getpid()} {_TOKEN} {platform.node()}"
+
+
+def _read(path: Path) -> str:
+    """Return which process a link or a file names."""
+    return str(path.readlink()) if path.is_symlink() else path.read_text(encoding="utf-8")
 
 
 def _break_if_dead(path: Path) -> None:
     """Remove the file of a process that is gone."""
     with suppress(OSError, UnicodeDecodeError):
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
         if not (_is_dead(text) if text else time.time() - path.stat().st_mtime > UNWRITTEN):
             return
         # Of several that find it, one can rename it; what was not the file that was read goes back.
         aside = path.with_name(f"{path.name}.{os.getpid()}")
         path.rename(aside)
-        if aside.read_text(encoding="utf-8") == text or path.exists():
+        if _read(aside) == text or os.path.lexists(path):
             aside.unlink()
         else:
             aside.rename(path)

@@ -160,7 +160,7 @@ def _recover(target: Path) -> list[Working]:
 def _claim(path: Path) -> Lock | None:
     """Take over a workspace whose process is gone; None where it lives, or is none of ours."""
     # Not Path.exists, which raises where the directory is another user's.
-    if not any(os.path.exists(path / name) for name in (OWNER, f"{OWNER}.pid")):  # noqa: PTH110 — as above
+    if not any(os.path.lexists(path / name) for name in (OWNER, f"{OWNER}.pid")):
         with suppress(OSError):  # what makes one dies before it says whose it is, or when all else is removed: empty
             path.rmdir()
         return None

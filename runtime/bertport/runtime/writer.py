@@ -105,8 +105,11 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
     """Raise PathError where `target` exists and may not be replaced; only a bundle or an empty directory may."""
-    if not (target.exists() or target.is_symlink()):
-        return
+    try:
+        if not (target.exists() or target.is_symlink()):
+            return
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise no_room(error, target) from error
     if not target.is_dir() or target.is_symlink():
         message = f"{target} exists and is not a directory: choose another output"
         raise PathError(message)

@@ -1,0 +1,406 @@
+"""Writing bundles: several at once, killed at any step, readers meanwhile, odd places, and systems without locks."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bertport.runtime import load
+from bertport.runtime.bundle import Bundle
+from bertport.runtime.changes import Workspace, add_files, add_variant, change_manifest, replace_figures, tidy
+from bertport.runtime.errors import BundleError, PathError, UsageError
+from bertport.runtime.writer import describe_files, new_bundle, write_manifest
+from tests.runtime.killing import CHANGES, put
+
+KILLING = Path(__file__).with_name("killing.py")
+
+
+@pytest.fixture(scope="module")
+def small(tiny_bundle, tmp_path_factory):
+    """A bundle of a few bytes that verifies and cannot be asked."""
+    path = tmp_path_factory.mktemp("small") / "small"
+    manifest = Bundle.open(tiny_bundle).manifest
+    for name in ("tokenizer.json", *(each.file for each in manifest.variants.values())):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(name)
+    (path / "README.md").write_text("# small\n")
+    variants = {name: dataclasses.replace(each, external_data=()) for name, each in manifest.variants.items()}
+    write_manifest(path, dataclasses.replace(manifest, files=describe_files(path), variants=variants))
+    return path
+
+
+@pytest.fixture
+def bundle(small, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(small, tmp_path / "bundle")
+
+
+def left(bundle):
+    """Name what is beside a bundle, and what it does not list."""
+    return [*Bundle.open(bundle).verify(), *(each.name for each in bundle.parent.iterdir() if each != bundle)]
+
+
+def python(program, *arguments):
+    """Start a program that knows `bundle`, its first argument, and what killing.py can do."""
+    head = (
+        "import sys, dataclasses\nfrom pathlib import Path\nbundle = Path(sys.argv[1])\n"
+        f"sys.path.insert(0, {str(KILLING.parent)!r})\nfrom killing import hide, put\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", head + program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def test_of_several_writers_none_is_lost(bundle):
+    program = "for n in range(8): put(bundle, f'{sys.argv[2]}{n}', stem='same')"
+    for each in [python(program, bundle, name) for name in "abc"]:
+        output(each)
+    manifest = Bundle.open(bundle).manifest
+    assert {f"{name}{n}" for name in "abc" for n in range(8)} < set(manifest.variants)
+    files = [each.file for each in manifest.variants.values()]
+    assert len(set(files)) == len(files)
+    assert left(bundle) == []
+
+
+def test_of_several_that_make_the_same_variant_again_one_stays_whole(bundle):
+    program = "for n in range(8): put(bundle, 'same', overwrite=True, content=sys.argv[2].encode())"
+    for each in [python(program, bundle, name) for name in "abc"]:
+        output(each)
+    opened = Bundle.open(bundle)
+    variant = opened.manifest.variants["same"]
+    assert (bundle / variant.file).read_bytes() == (bundle / variant.external_data[0]).read_bytes()
+    assert variant.external_data == (f"{variant.file}_data",)
+    assert left(bundle) == []
+
+
+def test_of_two_that_make_the_same_variant_the_second_is_refused(bundle):
+    opened = Bundle.open(bundle)
+    with Workspace.beside(opened) as first, Workspace.beside(opened) as second:
+        names = [each.reserve("onnx/more.onnx") for each in (first, second)]
+        assert names == ["onnx/more.onnx", "onnx/more-2.onnx"]
+        for work, name in zip((first, second), names, strict=True):
+            (work.directory / "graph").write_text(name)
+        fp32 = opened.manifest.variants["fp32"]
+        committed = add_variant(
+            first, "more", dataclasses.replace(fp32, file=names[0]), {names[0]: first.directory / "graph"}
+        )
+        with pytest.raises(UsageError, match=r"has added the variant 'more' to the bundle .* meanwhile: pass --overw"):
+            add_variant(
+                second, "more", dataclasses.replace(fp32, file=names[1]), {names[1]: second.directory / "graph"}
+            )
+    assert Bundle.open(bundle) == committed
+    assert left(bundle) == []
+
+
+def replaced(bundle, text="another"):
+    """Put another model in the place of a bundle."""
+    with new_bundle(bundle, overwrite=True) as building:
+        shutil.copytree(bundle, building, dirs_exist_ok=True)
+        (building / "tokenizer.json").write_text(text)
+        manifest = Bundle.open(building).manifest
+        write_manifest(building, dataclasses.replace(manifest, files=describe_files(building)))
+
+
+@pytest.mark.parametrize("change", ["variant", "figures", "table"])
+def test_a_bundle_that_was_replaced_meanwhile_is_not_changed(bundle, change):
+    opened = Bundle.open(bundle)
+    fp32 = opened.manifest.variants["fp32"]
+    with Workspace.beside(opened) as work:
+        (work.directory / "graph").write_text("graph")
+        replaced(bundle)
+        changes = {
+            "variant": lambda: add_variant(work, "more", fp32, {"onnx/more.onnx": work.directory / "graph"}),
+            "figures": lambda: replace_figures(opened, "fp32", fp32, default=lambda _: "fp32"),
+            "table": lambda: add_files(opened, lambda _: {"quantization/fp32.json": work.directory / "graph"}),
+        }
+        with pytest.raises(BundleError, match=r"another model has taken the place of the one at .*: start again"):
+            changes[change]()
+    assert left(bundle) == []
+
+
+def test_figures_of_a_variant_that_was_made_again_are_refused(bundle):
+    put(bundle, "more")
+    opened = Bundle.open(bundle)
+    put(bundle, "more", overwrite=True, content=b"other")
+    with pytest.raises(BundleError, match=r"has made the variant 'more' .* again while it was measured: measure it"):
+        replace_figures(opened, "more", opened.manifest.variants["more"], default=lambda _: "fp32")
+
+
+def test_a_change_of_the_manifest_is_made_to_what_is_there(bundle):
+    program = (
+        "from bertport.runtime.changes import change_manifest\n"
+        "for _ in range(20): change_manifest(bundle, lambda now: dataclasses.replace(now.manifest, "
+        "name=now.manifest.name + 'x'))"
+    )
+    for each in [python(program, bundle) for _ in range(2)]:
+        output(each)
+    assert Bundle.open(bundle).manifest.name.endswith("x" * 40)
+    assert left(bundle) == []
+
+
+def test_of_two_new_bundles_the_second_is_refused(small, tmp_path):
+    late = new_bundle(tmp_path / "new", overwrite=False)
+    shutil.copytree(small, late.__enter__(), dirs_exist_ok=True)
+    output(
+        python(
+            "from bertport.runtime.writer import new_bundle\n"
+            "import shutil\n"
+            "with new_bundle(bundle, overwrite=False) as new: shutil.copytree(sys.argv[2], new, dirs_exist_ok=True)",
+            *(tmp_path / "new", small),
+        )
+    )
+    with pytest.raises(PathError, match="pass --overwrite"):
+        late.__exit__(None, None, None)
+    assert left(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "portable"),
+    [
+        pytest.param(
+            change, portable, marks=() if change in ("again", "replace") and not portable else pytest.mark.slow
+        )
+        for portable in ((), ("--portable",))
+        for change in CHANGES
+    ],
+)
+def test_killed_at_any_step(small, tmp_path, change, portable):
+    """Nothing stays, a retry works, and the bundle is the old or the new one: see the program."""
+    command = [sys.executable, KILLING, small, tmp_path, change, *portable]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 15
+
+
+def test_what_belongs_to_a_live_process_is_left_alone(bundle, caplog):
+    program = (
+        "from bertport.runtime.bundle import Bundle\n"
+        "from bertport.runtime.changes import Workspace\n"
+        "with Workspace.beside(Bundle.open(bundle)) as work:\n"
+        "    (work.directory / 'graph').write_text('graph')\n"
+        "    print(work.reserve('onnx/more.onnx'), flush=True)\n"
+        "    import time; time.sleep(100)"
+    )
+    process = python(program, bundle)
+    assert process.stdout.readline() == "onnx/more.onnx\n"
+    put(bundle, "other", stem="more")
+    assert Bundle.open(bundle).manifest.variants["other"].file == "onnx/more-2.onnx"
+    [name] = left(bundle)
+    assert (bundle.parent / name / "new" / "graph").exists()
+    assert not caplog.text
+    process.kill()
+    process.communicate()
+    with caplog.at_level(logging.WARNING):
+        tidy(bundle)
+    assert f"removed what a process that was stopped has left of its work on {bundle}" in caplog.text
+    assert left(bundle) == []
+
+
+def test_what_others_have_named_alike_is_left_alone(bundle):
+    beside = {
+        ".bundle.abcdefgh.tmp/model": "of another program",
+        ".bundle.bertport-abcdefgh.tmp/model": "without an owner",
+        ".bundle.bertport-abcdefgh.tmp.bertport-abcdefgh.tmp/owner": "of a bundle of that name",
+        ".bundle.bertport-abcdefg.tmp/owner": "too short",
+        ".other.bertport-abcdefgh.tmp/owner": "of another bundle",
+        "bundle/.manifest.json.tmp": "in it",
+        "bundle/onnx/more.onnx": "not listed",
+    }
+    for name, content in beside.items():
+        (bundle.parent / name).parent.mkdir(exist_ok=True)
+        (bundle.parent / name).write_text(content)
+    put(bundle, "more")
+    assert Bundle.open(bundle).manifest.variants["more"].file == "onnx/more-2.onnx"
+    for name, content in beside.items():
+        assert (bundle.parent / name).read_text() == content
+
+
+def test_a_reader_gets_the_old_model_or_the_new_one(tiny_bundle, tmp_path):
+    path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    program = (
+        "from bertport.runtime.writer import new_bundle\n"
+        "import shutil\n"
+        "content = (bundle / 'onnx' / 'model.onnx').read_bytes()\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    for _ in range(5): put(bundle, 'same', overwrite=True, content=content)\n"
+        "    with new_bundle(bundle, overwrite=True) as building:\n"
+        "        shutil.copytree(sys.argv[2], building, dirs_exist_ok=True)\n"
+    )
+    process = python(program, path, tiny_bundle)
+    process.stdout.readline()
+    try:
+        for _ in range(15):
+            assert load(path, provider="cpu").fill_mask("the [MASK] is small .", top_k=1)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_reader_takes_what_a_writer_has_put_in_the_place_of_what_it_began_to_read(tiny_bundle, tmp_path, monkeypatch):
+    path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    check, times = Bundle.check, []
+
+    def meanwhile(self, names):
+        if not times:
+            (path / "vocab.txt").unlink(missing_ok=True)
+            change_manifest(path, lambda now: dataclasses.replace(now.manifest, name="second"))
+            shutil.copytree(tiny_bundle, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+            times.append(1)
+            message = "a file is gone"
+            raise BundleError(message)
+        check(self, names)
+
+    monkeypatch.setattr(Bundle, "check", meanwhile)
+    assert load(path, provider="cpu").bundle.manifest.name == "second"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [" a b\n", "...", ".hidden", "é" * 127, "x" * 255, "-rf", "a.bertport-abcdefgh.tmp", os.fsdecode(b"\xff\xfe")],
+    ids=ascii,
+)
+def test_names(small, tmp_path, name):
+    path = tmp_path / "folder" / name
+    for _ in range(2):
+        with new_bundle(path, overwrite=True) as building:
+            shutil.copytree(small, building, dirs_exist_ok=True)
+    put(path, "more")
+    assert left(path) == []
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    with (
+        pytest.raises(PathError, match=r"cannot write .* \(File name too long\)"),
+        new_bundle(tmp_path / ("x" * 256), overwrite=True),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_by_way_of_a_link_and_by_relative_paths(bundle, tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    link.symlink_to(bundle)
+    put(link, "linked")
+    monkeypatch.chdir(bundle)
+    put(Path(), "dot")
+    monkeypatch.chdir(bundle / "onnx")
+    put(Path(".."), "above")
+    with (
+        pytest.raises(PathError, match="is or holds the directory that this runs in"),
+        new_bundle(Path(".."), overwrite=True),
+    ):
+        pass
+    monkeypatch.chdir(tmp_path)
+    with new_bundle(Path("bundle"), overwrite=True) as building:
+        shutil.copytree(bundle, building, dirs_exist_ok=True)
+    with pytest.raises(PathError, match="exists and is not a directory"), new_bundle(link, overwrite=True):
+        pass
+    assert {"linked", "dot", "above"} < set(Bundle.open(link).manifest.variants)
+    assert left(bundle) == ["link"]
+
+
+def test_a_lock_that_is_kept_is_told_of(bundle, monkeypatch):
+    from bertport.runtime import locks
+
+    exclusive = locks.exclusive.__wrapped__.__defaults__
+    monkeypatch.setattr(locks.exclusive.__wrapped__, "__defaults__", (0.05,))
+    lock = locks.try_lock(bundle.parent / ".bundle.bertport.lock")
+    try:
+        with pytest.raises(PathError, match=r"has held its lock .*\.bundle\.bertport\.lock for 0 s; .* nothing was"):
+            tidy(bundle)
+    finally:
+        lock.release()
+    assert exclusive == (60.0,)
+    tidy(bundle)
+    assert left(bundle) == []
+
+
+def test_a_stopped_process_keeps_its_lock_and_a_killed_one_does_not(bundle):
+    program = (
+        "import os, signal\n"
+        "from bertport.runtime.recovery import writing\n"
+        "with writing(bundle.resolve()):\n"
+        "    print('held', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    process = python(program, bundle)
+    assert process.stdout.readline() == "held\n"
+    waiting = python("put(bundle, 'more')", bundle)
+    time.sleep(0.5)
+    assert "more" not in Bundle.open(bundle).manifest.variants
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    output(waiting)
+    assert "more" in Bundle.open(bundle).manifest.variants
+    assert left(bundle) == []
+
+
+@pytest.fixture
+def immutable(bundle):
+    """A bundle that even root may not write, where the file system can have one."""
+    change = shutil.which("chattr")
+    if os.geteuid() != 0:
+        bundle.chmod(0o500)
+    elif change is None or subprocess.run([change, "+i", bundle], check=False, capture_output=True).returncode:
+        pytest.skip("root may write anywhere here")
+    yield bundle
+    if os.geteuid() != 0:
+        bundle.chmod(0o700)
+    else:
+        subprocess.run([change, "-i", bundle], check=True)
+
+
+def test_a_bundle_that_may_not_be_written_is_told_before_the_work(immutable):
+    with pytest.raises(PathError, match=r"cannot write .*: work on a copy of the bundle .*; nothing was changed"):
+        tidy(immutable)
+    assert left(immutable) == []
+
+
+WITHOUT = "hide()\n"
+"""What Windows and other systems do not have is out of reach of everything that is imported after it."""
+
+
+def test_without_locks_of_the_system_and_exchange(tiny_bundle, tmp_path):
+    path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    program = WITHOUT + (
+        "from bertport.runtime import load\n"
+        "from bertport.runtime.bundle import Bundle\n"
+        "from bertport.runtime.writer import new_bundle\n"
+        "import bertport.export, bertport.export.cli, bertport.export.exporter, bertport.quantize.cli, shutil\n"
+        "put(bundle, 'more')\n"
+        "put(bundle, 'more', overwrite=True)\n"
+        "assert not Bundle.open(bundle).verify()\n"
+        "with new_bundle(bundle, overwrite=True) as place: shutil.copytree(bundle, place, dirs_exist_ok=True)\n"
+        "assert not Bundle.open(bundle).verify()\n"
+        "print(load(bundle, variant='fp32', provider='cpu', memory='2G').fill_mask('the [MASK] .', top_k=1))"
+    )
+    assert output(python(program, path)).strip()
+    assert "more" in Bundle.open(path).manifest.variants
+    assert left(path) == []
+
+
+def test_several_writers_without_locks_of_the_system(bundle):
+    program = WITHOUT + "for n in range(5): put(bundle, f'{sys.argv[2]}{n}', stem='same')"
+    for each in [python(program, bundle, name) for name in "ab"]:
+        output(each)
+    assert {f"{name}{n}" for name in "ab" for n in range(5)} < set(Bundle.open(bundle).manifest.variants)
+    assert left(bundle) == []
