@@ -225,6 +225,20 @@ def test_a_disagreement_is_settled_aloud(source):
     assert "tokenizer.json disagreed" in files.notes[0]
 
 
+def test_ids_that_the_fast_tokenizer_does_not_give_are_noted(source):
+    """The slow form gives <far> the id that added_tokens.json states; the fast one counts on from the vocabulary."""
+    forms_of.added_tokens_with_gaps(source)
+    notes = read(source).notes
+    assert any("give '<far>' the id 690 and transformers' fast tokenizer gives it 673" in note for note in notes)
+
+
+def test_a_class_that_the_file_is_not_of(source):
+    forms_of.byte_level(source)
+    edit(source / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    with pytest.raises(CheckpointError, match="can be read: where it is of another kind"):
+        read(source)
+
+
 @pytest.mark.parametrize(
     ("stated", "limit"),
     [

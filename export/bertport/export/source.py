@@ -19,6 +19,9 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
     "README.md",
 )
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.source import read_json
 from bertport.export.tokenizer_damage import explained
-from bertport.export.tokenizer_loading import PATHS, check_class, load, quiet
+from bertport.export.tokenizer_loading import PATHS, check_class, load, quiet, without_stdout
 from bertport.runtime.errors import CheckpointError, panicked
 from bertport.runtime.excerpts import excerpt
 
@@ -35,8 +34,6 @@ OF_OLD = (*PATHS, "special_tokens_map_file", "added_tokens_file", "fast_tokenize
 """Settings that name files or places of the checkpoint, which a bundle does not have."""
 VERY_LARGE = 10**20
 """From here on transformers takes model_max_length for none."""
-STDOUT = 1
-"""The file descriptor."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """How Rust writes an error of the operating system."""
 NAMED = 5
@@ -73,8 +70,7 @@ class TokenizerFiles:
         Raises:
             CheckpointError: when transformers cannot write what it read.
         """
-        with _without_stdout():
-            self._save(directory)
+        self._save(directory)
         path = directory / "tokenizer_config.json"
         settings = {name: value for name, value in read_json(path).items() if name not in OF_OLD}
         settings["clean_up_tokenization_spaces"] = bool(self.reference.clean_up_tokenization_spaces)
@@ -90,7 +86,7 @@ class TokenizerFiles:
 
     def _save(self, directory: Path) -> None:
         try:
-            with quiet():
+            with quiet(), without_stdout():
                 self.reference.save_pretrained(str(directory))
         except OSError:
             raise
@@ -101,7 +97,9 @@ class TokenizerFiles:
             message = f"transformers cannot write the tokenizer that it read ({type(error).__name__}: {error})"
             raise CheckpointError(message) from error
         # Not what `save_pretrained` wrote of it: a call of transformers may have switched truncation on.
-        (directory / "tokenizer.json").write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
+        with without_stdout():
+            content = self.tokenizer.to_str(pretty=True)
+        (directory / "tokenizer.json").write_text(content, encoding="utf-8")
 
 
 def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> TokenizerFiles:
@@ -125,11 +123,11 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
             "added_tokens.json",
             "tokenizer.json",
         )
-        if (directory / name).exists()
+        if (directory / name).is_file()
     }
     settings, config = stored.get("tokenizer_config.json", {}), stored.get("config.json", {})
     check_class(directory, settings, config)
-    if "tokenizer.json" not in stored and (directory / "vocab.txt").exists():
+    if "tokenizer.json" not in stored and (directory / "vocab.txt").is_file():
         _check_text(directory / "vocab.txt")
     try:
         reference = load(directory, settings, config)
@@ -163,25 +161,6 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         special={role: str(token) for role in ROLES if (token := getattr(reference, role, None)) is not None},
         notes=tuple(_notes(stored, settings, normalizer, tokenizer, vocab_size)),
     )
-
-
-@contextmanager
-def _without_stdout() -> Iterator[None]:
-    """Keep the tokenizers package from printing: it writes a line to stdout for each vocabulary with gaps, as saved."""
-    sys.stdout.flush()
-    try:
-        kept = os.dup(STDOUT)
-    except OSError:  # closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, STDOUT)
-        yield
-    finally:
-        os.dup2(kept, STDOUT)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _check_text(path: Path) -> None:
@@ -257,9 +236,25 @@ def _notes(
                 f"never gives the {len(capitals):,} entries with capitals, such as {excerpt(min(capitals))}: if the "
                 'model keeps case, put {"do_lower_case": false} there and export again'
             )
+    moved = [(token, index) for token, index in _stated_ids(stored) if vocabulary.get(token) != index]
+    if moved:
+        token, index = moved[0]
+        more = f"; so with {len(moved) - 1} more" if moved[1:] else ""
+        yield (
+            f"the checkpoint's files give {excerpt(token)} the id {index} and transformers' fast tokenizer gives it "
+            f"{vocabulary.get(token, 'none')}, which was followed{more}"
+        )
     nameless = vocab_size - len(set(vocabulary.values()))
     if nameless:
         yield f"{nameless:,} of {vocab_size:,} rows of the word embedding have no token: no answer will name them"
+
+
+def _stated_ids(stored: dict[str, dict[str, Any]]) -> Iterator[tuple[str, int]]:
+    """Return added tokens with the ids that the checkpoint's files state."""
+    for token, index in stored.get("added_tokens.json", {}).items():
+        yield token, index
+    for stated, token in (stored.get("tokenizer_config.json", {}).get("added_tokens_decoder") or {}).items():
+        yield str(token.get("content", "")), int(stated)
 
 
 def _vocabulary_text(tokenizer: Tokenizer) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.export.source import read_json
 from bertport.export.tokenizer_loading import load, quiet
 from bertport.export.tokenizer_texts import long_texts, pairs_of, texts_for
-from bertport.runtime.errors import BundleError, InputTextError, ValidationError, panicked
+from bertport.runtime.errors import InputTextError, ValidationError, panicked
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tokens import SETTINGS, TOKENIZER, Tokens, read_settings
 
@@ -75,10 +75,13 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
 
 def _tokens(directory: Path, max_length: int, vocab_size: int) -> Tokens:
     settings = read_settings({directory / name: (directory / name).read_bytes() for name in SETTINGS})
+    content = (directory / TOKENIZER).read_text(encoding="utf-8")
     try:
-        return Tokens((directory / TOKENIZER).read_text(encoding="utf-8"), settings, max_length, vocab_size=vocab_size)
-    except BundleError as error:
-        reason = error.message.removesuffix(": export again").removesuffix("; export again")
+        return Tokens(content, settings, max_length, vocab_size=vocab_size)
+    except BaseException as error:
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        reason = str(error).removesuffix(": export again").removesuffix("; export again")
         message = f"the runtime cannot use the checkpoint's tokenizer ({reason}): {REMEDY}"
         raise ValidationError(message) from error
 

@@ -46,7 +46,11 @@ def explained(error: BaseException, directory: Path, stored: dict[str, dict[str,
                     f"tokenizer of that ({reason}): set it to what the checkpoint was trained with, or remove it"
                 )
     if "tokenizer.json" in stored:
-        return f"{directory / 'tokenizer.json'} cannot be read ({reason}): restore the file"
+        return (
+            f"transformers cannot make a tokenizer of {directory} ({reason}), though tokenizer.json can be read: where "
+            'it is of another kind than its class, put "tokenizer_class": "PreTrainedTokenizerFast" in '
+            "tokenizer_config.json"
+        )
     return f"transformers cannot make a tokenizer of {directory} ({reason}): restore its files, or add a tokenizer.json"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from contextlib import contextmanager
 from logging import CRITICAL
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["PATHS", "check_class", "load", "quiet"]
+__all__ = ["PATHS", "check_class", "load", "quiet", "without_stdout"]
 
 GENERIC = ("TokenizersBackend",)
 """transformers 5's names of what transformers 4 calls PreTrainedTokenizerFast: whatever tokenizer.json says."""
@@ -26,6 +28,8 @@ PATHS = {
     "merges_file": ("merges.txt",),
 }
 """Settings by which tokenizer_config.json can name a file of any place, and files beside it that are read instead."""
+STDOUT = 1
+"""The file descriptor."""
 REMEDY = (
     "only fast tokenizers can be in a bundle: give it a tokenizer.json that makes the same ids, "
     'with "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json'
@@ -100,7 +104,7 @@ def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> A
         # transformers 5 calls additional_special_tokens so; to 4 the name means tokens by role.
         given["extra_special_tokens"] = {}
         given["additional_special_tokens"] = [*(settings.get("additional_special_tokens") or []), *extra]
-    with quiet():
+    with quiet(), without_stdout():
         return _constructor(settings, config)(str(directory), **given)
 
 
@@ -117,6 +121,29 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(before)
+
+
+@contextmanager
+def without_stdout() -> Iterator[None]:
+    """Keep the tokenizers package from printing.
+
+    It writes to stdout of each vocabulary with gaps that it saves, and of each field of an added token that it does not
+    know, and stdout may be read by a program.
+    """
+    sys.stdout.flush()
+    try:
+        kept = os.dup(STDOUT)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, STDOUT)
+        yield
+    finally:
+        os.dup2(kept, STDOUT)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _constructor(settings: dict[str, Any], config: dict[str, Any]) -> Callable[..., Any]:
