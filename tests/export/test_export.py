@@ -246,7 +246,10 @@ def test_the_manifest(tiny_bundle, tiny_checkpoint):
     kinds = {name: (variant.kind, variant.file) for name, variant in manifest.variants.items()}
     assert kinds == {"portable": ("portable", "onnx/model.onnx"), "fp32": ("serving", "onnx/model_serving.onnx")}
     for variant in manifest.variants.values():
-        assert variant.validation.cases == 32
+        assert variant.validation.cases == 44
+        assert len(variant.validation.seeds) == 4
+        assert variant.validation.decided_by_float64 == 0
+        assert variant.validation.worst_padding.keys() == {"logits", "last_hidden_state"}
         assert variant.validation.worst.keys() == set(variant.outputs)
         # 0 would mean that nothing was compared: PyTorch and ONNX Runtime sum in different orders.
         assert 0 < variant.validation.worst["logits"] < ATOL

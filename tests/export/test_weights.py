@@ -156,9 +156,25 @@ def test_values_that_are_not_finite(tmp_path, value):
         read_all(tmp_path)
 
 
-def test_integers_are_no_weights(tmp_path):
-    save_file({"a": torch.tensor([1, 2], dtype=torch.int8)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="int8; floating point is expected"):
+NOT_READ = [torch.int8, torch.uint8, torch.int64, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize("write", [save_file, write_bin])
+@pytest.mark.parametrize("dtype", NOT_READ)
+def test_numbers_that_are_parts_of_a_value_are_no_weights(tmp_path, dtype, write):
+    """8 bits mean nothing without the scales that are stored apart."""
+    name = "model.safetensors" if write is save_file else "pytorch_model.bin"
+    write({"a.weight": torch.ones(2, 2).to(dtype)}, tmp_path / name)
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(
+        CheckpointError, match=rf"the tensor a\.weight is of type {kind}; float32, .* can be read: convert"
+    ):
+        read_all(tmp_path)
+
+
+def test_values_beyond_float32_are_refused(tmp_path):
+    save_file({"a": torch.tensor([1e300], dtype=torch.float64)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="the tensor a holds values that are not finite"):
         read_all(tmp_path)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export import conversion
 from bertport.export.config import read_config
+from bertport.export.foreign import MERGE, adapter_in, explain
 from bertport.export.source import read_json
 from bertport.export.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
@@ -78,6 +79,8 @@ def read_checkpoint(located: Located) -> Checkpoint:
         CheckpointError: when this is no checkpoint, not of a supported architecture, would need code of its own,
             is damaged, or its config disagrees with its tensors.
     """
+    if not (located.directory / "config.json").exists():
+        raise _without_config(located.directory)
     raw_config = read_json(located.directory / "config.json")
     _check_architecture(raw_config, located.name)
     config = read_config(raw_config, located.directory / "config.json")
@@ -89,7 +92,25 @@ def read_checkpoint(located: Located) -> Checkpoint:
 
     expected = expected_shapes(config, found)
     conversion.check_shapes(shapes, expected, found.renames)
+    if adapter := adapter_in(located.directory):
+        note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
+        found = replace(found, notes=(*found.notes, note))
     return Checkpoint(directory=located.directory, raw_config=raw_config, config=config, weights=weights, plan=found)
+
+
+def _without_config(directory: Path) -> CheckpointError:
+    """Return the error for a directory that has no config.json."""
+    try:
+        found = find_weights(directory).paths[0].name
+    except CheckpointError:
+        return explain(directory, "it has no config.json")
+    if (directory / "bert_config.json").is_file():
+        return CheckpointError(
+            f"{directory} has no config.json: copy its bert_config.json to that name, beside {found}, and export again"
+        )
+    return CheckpointError(
+        f"{directory} has no config.json beside {found}: copy it from the model that the weights were trained from"
+    )
 
 
 def _check_architecture(config: dict[str, Any], name: str) -> None:

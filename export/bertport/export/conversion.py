@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.foreign import MERGE
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["HEADS", "Plan", "check_shapes", "plan", "require_heads"]
 
 RENAMES = (
-    # Checkpoints saved from inside DistributedDataParallel.
-    (re.compile(r"^module\."), ""),
+    # Checkpoints saved from inside DistributedDataParallel, or of compiled modules.
+    (re.compile(r"(?<![^.])(module|_orig_mod)\."), ""),
     # A bare BertModel has no prefix.
     (re.compile(r"^(?=(embeddings|encoder|pooler)\.)"), "bert."),
     # Converted from TensorFlow: its LayerNorm calls them gamma and beta.
@@ -30,7 +31,11 @@ BUFFERS = frozenset({"bert.embeddings.position_ids", "bert.embeddings.token_type
 """Constants that older versions of transformers stored with the weights."""
 
 DECODER = "cls.predictions.decoder.weight"
-EMBEDDING = "bert.embeddings.word_embeddings.weight"
+WORDS = "embeddings.word_embeddings.weight"
+EMBEDDING = f"bert.{WORDS}"
+
+UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
+"""Names that PEFT gives to parts of a model that it has changed."""
 
 HEADS: dict[str, tuple[str, ...]] = {
     "mlm": (
@@ -70,12 +75,18 @@ def plan(names: Iterable[str], config: Mapping[str, Any]) -> Plan:
     Raises:
         CheckpointError: when a head is there in part, or a tensor belongs to none of encoder and heads.
     """
-    renamed = {name: _rename(name) for name in names}
+    stored = tuple(names)
+    unmerged = next((name for name in stored if UNMERGED.search(name)), None)
+    if unmerged:
+        message = f"the weights hold a PEFT adapter that is not merged ({unmerged}): {MERGE}, then export OUT"
+        raise CheckpointError(message)
+    prefix = _prefix(stored)
+    renamed = {name: _rename(name, prefix) for name in stored}
     present = {name for name in renamed.values() if name not in BUFFERS}
     if EMBEDDING not in present:
         message = f"the weights hold no {EMBEDDING}: these are not the weights of a BERT encoder"
         raise CheckpointError(message)
-    notes = []
+    notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
     heads = [head for head in HEADS if _holds(head, present)]
     tied = bool(config.get("tie_word_embeddings", True))
     if "mlm" in heads and not tied and DECODER not in present:
@@ -153,8 +164,34 @@ def check_shapes(
         raise CheckpointError(message)
 
 
-def _rename(name: str) -> str:
-    for pattern, replacement in RENAMES:
+def _prefix(names: Collection[str]) -> str:
+    """Return what stands before the names of a BERT in those of a model that has it as a part; empty for none.
+
+    Lightning, sentence-transformers and others store `model.bert.…` or `0.auto_model.…`.
+
+    Raises:
+        CheckpointError: when there are several encoders, none of them under a BERT's own names.
+    """
+    found = {
+        name.removesuffix(WORDS).removesuffix("bert.")
+        for name in (_unwrapped(each) for each in names)
+        if name == WORDS or name.endswith(f".{WORDS}")
+    }
+    if len(found) > 1 and "" not in found:
+        named = ", ".join(sorted(found)[:5])
+        message = f"the weights hold {len(found)} encoders, under {named}: save the one that is meant by itself"
+        raise CheckpointError(message)
+    return "" if not found or "" in found else found.pop()
+
+
+def _unwrapped(name: str) -> str:
+    pattern, replacement = RENAMES[0]
+    return pattern.sub(replacement, name)
+
+
+def _rename(name: str, prefix: str = "") -> str:
+    name = _unwrapped(name).removeprefix(prefix)
+    for pattern, replacement in RENAMES[1:]:
         name = pattern.sub(replacement, name)
     return name
 

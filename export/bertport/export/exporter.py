@@ -105,7 +105,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
     max_length = min(config.max_position_embeddings, tokenizer.model_max_length or config.max_position_embeddings)
 
     from bertport.export.grid import cases
-    from bertport.export.validation import validate
+    from bertport.export.validation import notes, validate
 
     with new_bundle(target, overwrite=overwrite) as building:
         with stages.stage("comparing the tokenizer"):
@@ -118,6 +118,8 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
             batches = list(cases(_vocabulary(tokenizer), max_length=max_length, segments=config.type_vocab_size))
             paths = {variant: building / file for variant, file in FILES.items()}
             validations = validate(model, paths, batches, atol=atol, step=stages.step)
+            for note in notes(validations):
+                stages.note(note)
         with stages.stage("writing the bundle"):
             _write_config(building, checkpoint)
             languages, licence = read_front_matter(located.directory)

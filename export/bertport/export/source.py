@@ -23,6 +23,7 @@ SMALL_FILES = (
     "merges.txt",
     "*.model",
     "README.md",
+    "adapter_config.json",
 )
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
 """What to fetch, in order of preference: the second is asked for only where the first gives nothing."""

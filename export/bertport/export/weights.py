@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertport.export.foreign import explain
 from bertport.export.source import read_json
 from bertport.runtime.errors import CheckpointError
 
@@ -25,6 +26,8 @@ FORMATS = (
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 """Single file and index of shards, in order of preference."""
+READ = ("float32", "float16", "bfloat16", "float64")
+"""Types of numbers that are read; others are parts of a value, whose scales are stored apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +57,7 @@ def find_weights(directory: Path) -> WeightFiles:
         if (directory / index).is_file():
             return _shards(directory, index)
     names = ", ".join(name for pair in FORMATS for name in pair)
-    message = f"{directory} is not a checkpoint that can be read: it has no weights (looked for {names})"
-    raise CheckpointError(message)
+    raise explain(directory, f"it has no weights (looked for {names})")
 
 
 def read_shapes(files: WeightFiles) -> dict[str, tuple[int, ...]]:
@@ -99,19 +101,24 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str]) -> dict[str, tor
     tensors: dict[str, torch.Tensor] = {}
     for path in files.paths:
         for stored, tensor in _tensors(path, files, wanted).items():
-            if not tensor.is_floating_point():
-                message = f"{path}: the tensor {stored} is of type {tensor.dtype}; floating point is expected"
+            kind = str(tensor.dtype).removeprefix("torch.")
+            if kind not in READ:
+                message = (
+                    f"{path}: the tensor {stored} is of type {kind}; {', '.join(READ)} can be read: convert the "
+                    "checkpoint to one of them"
+                )
                 raise CheckpointError(message)
-            if not bool(torch.isfinite(tensor).all()):
+            value = tensor.float()
+            if not bool(torch.isfinite(value).all()):
                 message = f"{path}: the tensor {stored} holds values that are not finite: the weights are damaged"
                 raise CheckpointError(message)
             name = wanted[stored]
-            if name in tensors and not torch.equal(tensors[name], tensor.float()):
+            if name in tensors and not torch.equal(tensors[name], value):
                 message = (
                     f"{path}: the tensor {stored} differs from another one stored for {name}: keep only one of them"
                 )
                 raise CheckpointError(message)
-            tensors[name] = tensor.float()
+            tensors[name] = value
     return tensors
 
 
