@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,7 @@ from bertport.compare.recorded import recorded, same_arithmetic
 from bertport.compare.report import as_csv
 from bertport.compare.statistics import Settings, ratio, share
 from bertport.compare.summary import notes
+from bertport.runtime.cli import app
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 
 NSP, TOP1, KL, COSINE = (LIMITS[name] for name in ("nsp", "top1", "kl", "cosine"))
@@ -240,8 +242,8 @@ def trained(document):
     row["quality"]["nsp"]["flips"] = dataclasses.asdict(share([1] + [0] * 59, [1] * 60))
     speed = {"value": 2.0, "low": 1.8, "high": 2.2, "count": 9, "clusters": 3, "no_difference_seen": False}
     row["times_faster"] = {"SingleStream": speed, "Offline": dict(speed)}
-    row["speed"]["single_stream"]["p90"]["value"] = 1e-9
-    row["speed"]["offline"]["texts_per_second"]["value"] = 1e9
+    row["speed"]["single_stream"]["p90"] |= dict.fromkeys(("value", "low", "high"), 1e-9)
+    row["speed"]["offline"]["texts_per_second"] |= dict.fromkeys(("value", "low", "high"), 1e9)
     row["size_bytes"] = 1
     return found
 
@@ -332,6 +334,19 @@ def test_the_verdicts_are_in_the_table_of_figures(trained):
     assert (line["row"], line["verdict"], line["count"]) == ("noisy", UNDECIDED, "60")
     assert float(line["high"]) == pytest.approx(0.0894, abs=1e-4)
     assert {each["verdict"] for each in lines if not each["figure"].startswith("budget.")} == {""}
+
+
+def test_a_report_is_judged_by_another_budget_without_measuring(trained, tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps(trained), encoding="utf-8")
+    command = ["compare", "--from", str(tmp_path / "report.json"), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    said = done.stdout
+    assert "Accuracy budget of noisy: undecided\n  NSP flips, at most 0.50% asked: 1.67% of 60 pairs" in said
+    said = CliRunner().invoke(app, [*command, "--accuracy-budget", "nsp=0.1"]).stdout
+    assert "Accuracy budget of noisy: held\n  NSP flips, at most 10.00% asked" in said
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "| noisy | NSP flips | at most 10.00% | 1.67% (0.04 to 8.94) of 60 | – | held | – |" in page  # noqa: RUF001
 
 
 def test_no_budget_is_held_and_one_of_nothing_that_was_measured_is_undecided(trained):

@@ -38,7 +38,7 @@ class RegressionError(BertportError):
     show_default=True,
     help="How many samples and rounds: the fewer, the wider the intervals.",
 )
-@click.option("--quick", is_flag=True, help="The same as --effort quick: under a minute for a small model.")
+@click.option("--quick", is_flag=True, help="The same as --effort quick: about a minute for a small model.")
 @click.option("--text", type=click.Path(), help="Your text: a paragraph a line, or JSON lines.  [default: a sample]")
 @click.option("--templates", type=click.Path(), help="Templates of the bias probe, JSON.  [default: those that ship]")
 @click.option(
@@ -52,10 +52,8 @@ class RegressionError(BertportError):
 @click.option(
     "--accuracy-budget",
     "budget",
-    default=DEFAULT_BUDGET,
-    show_default=True,
     metavar="LIMITS",
-    help=f"How far from fp32 a recommended variant may be: {', '.join(LIMITS)}, or none.",
+    help=f"How far from fp32 a recommended variant may be: {', '.join(LIMITS)}, or none.  [default: {DEFAULT_BUDGET}]",
 )
 @click.option("--random-weights", is_flag=True, help="The weights are random: no accuracy, no recommendation.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks, inputs and resamples.")
@@ -82,7 +80,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     variants: tuple[str, ...],
     providers: tuple[str, ...],
     threads: int | None,
-    budget: str,
+    budget: str | None,
     random_weights: bool,
     seed: int,
     resume: bool,
@@ -101,7 +99,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     from bertport.compare.report_html import check_packages
 
     check_packages()
-    parse_budget(budget)
+    bounds = None if budget is None else parse_budget(budget)
     limits = parse_tolerance(tolerance)
     old = read_report(against) if against else None
     if report is not None:
@@ -110,7 +108,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
             raise UsageError(message)
         from bertport.compare.document import conclude
 
-        document = conclude(read_report(report))
+        document = conclude(read_report(report), bounds)
     else:
         from bertport.compare.comparison import Comparison, Options
         from bertport.compare.progress import Progress
@@ -125,7 +123,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
             variants=variants,
             providers=providers,
             threads=threads,
-            budget=budget,
+            budget=DEFAULT_BUDGET if budget is None else budget,
             random_weights=random_weights,
             seed=seed,
             resume=resume,

@@ -81,8 +81,16 @@ def assemble(comparison: Comparison) -> dict[str, Any]:
     return conclude(finite(document))  # type: ignore[arg-type]  # a dictionary stays one
 
 
-def conclude(document: dict[str, Any]) -> dict[str, Any]:
-    """Draw what a document concludes from its figures; for one that was read, what it would be concluded today."""
+def conclude(document: dict[str, Any], budget: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Draw what a document concludes from its figures; for one that was read, what would be concluded today.
+
+    Args:
+        document: Of `assemble`, or a report.
+        budget: Bounds to judge by; None for those of the document.
+    """
+    if budget is not None:
+        settings = {**document["settings"], "budget": dict(budget), "budget_in_words": format_budget(budget)}
+        document = {**document, "settings": settings}
     return {
         **document,
         "findings": findings.findings(document),

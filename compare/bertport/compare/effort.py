@@ -132,7 +132,7 @@ QUICK = Effort(
     starts=2,
     shapes=((1, 16), (1, 128)),
 )
-"""For a look: under a minute for the default model with a few variants, on two idle cores. Its intervals are wide."""
+"""For a look: about a minute for the default model with a few variants, on two idle cores. Its intervals are wide."""
 
 EFFORTS = {row.name: row for row in (QUICK, MEDIUM, FULL)}
 """By name, the shortest first."""
