@@ -18,6 +18,7 @@ from bertport.compare.binomial import clopper_pearson, incomplete_beta, t_quanti
 from bertport.compare.budget import (
     BROKEN,
     DEFAULT_BUDGET,
+    DEFAULT_OF_FEATURES,
     HELD,
     LIMITS,
     UNDECIDED,
@@ -349,6 +350,18 @@ def test_a_report_is_judged_by_another_budget_without_measuring(trained, tmp_pat
     assert "| noisy | NSP flips | at most 10.00% | 1.67% (0.04 to 8.94) of 60 | – | held | – |" in page  # noqa: RUF001
 
 
+def test_a_bundle_that_answers_nothing_is_judged_by_its_hidden_states(trained):
+    trained["settings"]["budget"] = parse_budget(DEFAULT_BUDGET)
+    trained["bundles"][0]["heads"] = ["pooler"]
+    noisy(trained)["quality"] |= {
+        "mlm": None,
+        "nsp": None,
+        "hidden": {"cosine": estimate(0.98, 0.97, 0.985), "worst": 0},
+    }
+    [found] = verdicts(trained)
+    assert (found["verdict"], [each["limit"] for each in found["bounds"]]) == (BROKEN, ["cosine"])
+
+
 def test_no_budget_is_held_and_one_of_nothing_that_was_measured_is_undecided(trained):
     trained["settings"]["budget"] = {}
     assert [each["verdict"] for each in verdicts(trained)] == [HELD]
@@ -393,6 +406,9 @@ def test_a_record_is_taken_where_it_is_of_the_same_arithmetic(change, here, take
 
 def test_a_bound_on_a_head_that_nothing_has_is_refused_if_it_was_asked_for(make_options, tmp_path, monkeypatch):
     assert applicable({"top1": 0.98, "nsp": 0.005, "cosine": 0.9}, ("mlm",)) == {"top1": 0.98, "cosine": 0.9}
+    assert applicable(parse_budget(DEFAULT_BUDGET), ("nsp", "pooler")) == {"nsp": 0.005}
+    assert applicable(parse_budget(DEFAULT_BUDGET), ("pooler",)) == parse_budget(DEFAULT_OF_FEATURES)
+    assert applicable({"top1": 0.9}, ("pooler",)) == applicable({}, ("pooler",)) == {}
     from bertport.compare import comparison
 
     heads = comparison.open_bundles

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BROKEN",
     "DEFAULT_BUDGET",
+    "DEFAULT_OF_FEATURES",
     "HELD",
     "LIMITS",
     "NO_BUDGET",
@@ -132,6 +133,9 @@ NO_BUDGET = "none"
 """What users write for no budget."""
 DEFAULT_BUDGET = "top1=0.98,nsp=0.005"
 """Top-1 agreement of at least 98%, NSP flips of at most 0.5%."""
+DEFAULT_OF_FEATURES = "cosine=0.999"
+"""The same for a bundle that has neither head: of the default model's variants, those of 0.9995 and more agree with
+fp32 in 98% of the masked words and more, and that of 0.9988 in 96%."""
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -311,12 +315,17 @@ def _decides(value: float, trials: float, bound: float) -> bool:
 
 
 def applicable(bounds: Mapping[str, float], heads: Container[str]) -> dict[str, float]:
-    """Return the bounds on what a bundle with these heads has; every one has hidden states."""
+    """Return the bounds on what a bundle with these heads has; every one has hidden states.
+
+    Of the default budget, which bounds answers, a bundle that gives none has nothing: its hidden states are bounded.
+    """
     found = {}
     for name, bound in bounds.items():
         head = LIMITS[name].path[0]
         if head == "hidden" or head in heads:
             found[name] = bound
+    if not found and dict(bounds) == parse_budget(DEFAULT_BUDGET):
+        return parse_budget(DEFAULT_OF_FEATURES)
     return found
 
 

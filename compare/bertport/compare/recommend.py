@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.budget import BROKEN, HELD, LIMITS, UNDECIDED, judge_all, overall
+from bertport.compare.budget import BROKEN, HELD, LIMITS, UNDECIDED, applicable, judge_all, overall
 from bertport.compare.findings import interval, meaningless
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _bounds(document: Mapping[str, Any], row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    budget, record = document["settings"]["budget"], row.get("recorded")  # reports of 0.1 have none
+    [heads] = [each["heads"] for each in document["bundles"] if each["label"] == row["bundle"]]
+    budget, record = applicable(document["settings"]["budget"], heads), row.get("recorded")  # reports of 0.1 have none
     run = judge_all(budget, row["quality"])
     recorded = judge_all(budget, record["figures"]) if record else {}
     found = []
