@@ -45,6 +45,8 @@ def test_the_manifest_tells_everything_that_was_measured(quantized):
     assert found["text"]["masked_positions"] >= 120
     assert found["machine"]["instruction_set"]
     assert found["budget"] == "top1=0.5"
+    assert found["verdicts"]["top1"]["verdict"] == "held"
+    assert found["verdicts"]["top1"]["value"] == accuracy["mlm"]["top1_agreement"]["value"]
     assert 0 < found["size"]["of_reference"] < 1
 
 

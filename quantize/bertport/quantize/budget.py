@@ -6,7 +6,7 @@ Its limits, and how users write them, are those of `bertport.compare.budget`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertport.compare import budget as limits
 from bertport.compare.budget import LIMITS, NO_BUDGET
@@ -41,6 +41,14 @@ class Budget:
             if not limit.holds(value, bound):
                 sentences.append(limit.breach(value, bound, limit.fine))
         return tuple(sentences)
+
+    def verdicts(self, found: Fidelity) -> dict[str, dict[str, Any]]:
+        """Judge each bound by its figure's whole interval, which `broken` does not do: see `compare.budget.judge`.
+
+        A variant is added where its figures keep to the budget, though their intervals may not: the search ends with
+        the first that does, so that a figure near its bound is the rule. What the intervals say is recorded.
+        """
+        return {name: each.to_json() for name, each in limits.judge_all(self.bounds, found.to_json()).items()}
 
     def shares(self, found: Fidelity) -> dict[str, float]:
         """Give the share of its distance from fp32 that each head may keep, about, if broken bounds are to hold.

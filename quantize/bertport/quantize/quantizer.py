@@ -257,6 +257,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calib
             outputs=bench.reference.outputs,
             fidelity=measured.to_json()
             | {"provider": bench.provider, "budget": str(budget), "higher_precision": higher, "higher_is": higher_is}
+            | {"verdicts": budget.verdicts(held.accuracy)}
             | ({"calibration": calibrator.record(request)} if calibrator and recipe.form else {})
             | ({"weights_fitted_to": request.weights.fitted_to} if recipe.fits_weights or recipe.form else {}),
         )

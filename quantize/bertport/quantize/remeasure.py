@@ -85,6 +85,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         measured = measurement(bundle, bundle.file(variant.file), accuracy, bench.evaluation, speed)
         budget = "none" if options.budget.broken(accuracy) else str(options.budget)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
+        figures["verdicts"] = options.budget.verdicts(accuracy)
         variant = dataclasses.replace(variant, fidelity=figures)
         bundle = replace_figures(bundle, name, variant, default=_default_with(name, variant))
         refresh_card(bundle)
