@@ -377,8 +377,6 @@ class Model:
             types, mask = np.zeros_like(ids), np.zeros_like(ids)
             for row, (work, length) in enumerate(zip(works, lengths, strict=True)):
                 ids[row, :length], types[row, :length], mask[row, :length] = work.ids, work.type_ids, 1
-        if self.bundle.manifest.segments is not None:  # transformers' tokenizer gives none, and the model one for all
-            types.fill(self.bundle.manifest.segments)
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "masked_positions": positions}
 
     def _best(self, works: Sequence[Work]) -> int | None:
