@@ -63,8 +63,7 @@ class Made:
         again = self.bundle(text, pair, verbose=False)
         assert (again.input_ids, again.get("token_type_ids", [0] * len(again.input_ids))) == wanted
         [ours] = self.tokens.encode([text if pair is None else (text, pair)])
-        types = ours.type_ids.tolist() if self.files.segments else [0] * len(ours.ids)
-        assert (ours.ids.tolist(), types) == wanted
+        assert (ours.ids.tolist(), ours.type_ids.tolist()) == wanted
 
 
 @pytest.fixture(
@@ -87,12 +86,8 @@ def made(request, make_tokenizer, tmp_path_factory):
     with quiet():
         bundle = AutoTokenizer.from_pretrained(written)
     content = (written / "tokenizer.json").read_text(encoding="utf-8")
-    tokens = Tokens(
-        content,
-        read_settings({written / name: (written / name).read_bytes() for name in SETTINGS}),
-        LENGTH,
-        vocab_size=rows,
-    )
+    config = read_settings((written / name, (written / name).read_bytes()) for name in SETTINGS)
+    tokens = Tokens(content, config, LENGTH, vocab_size=rows, segments=files.segments)
     expected = of_transformers(source, form)
     return Made(expected=expected, bundle=bundle, tokens=tokens, files=files, written=written)
 

@@ -128,7 +128,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
                 architecture=architecture(checkpoint.config, model, checkpoint.model_class),
-                inputs=encoder_inputs(segments=None if tokenizer.segments else 0),
+                inputs=encoder_inputs(segments=tokenizer.segments),
                 heads=heads_of(checkpoint.plan.heads),
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,

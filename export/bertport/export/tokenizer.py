@@ -50,8 +50,8 @@ class TokenizerFiles:
     """The tokenizer behind it, without truncation and padding."""
     lowercase: bool | None
     """Whether it lower-cases; None where its normaliser does not say."""
-    segments: bool
-    """Whether transformers gives the model token_type_ids; without them it takes zeros."""
+    segments: int | None
+    """The segment of every token where transformers gives the model none, which is 0; None where it gives them."""
     model_max_length: int | None
     """Longest input that its settings allow, in tokens."""
     max_positions: int
@@ -155,7 +155,7 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         reference=reference,
         tokenizer=tokenizer,
         lowercase=_lowercase(normalizer),
-        segments="token_type_ids" in _inputs(reference.model_input_names, directory),
+        segments=None if "token_type_ids" in _inputs(reference.model_input_names, directory) else 0,
         model_max_length=_limit(reference.model_max_length, directory),
         max_positions=max_positions,
         special={role: str(token) for role in ROLES if (token := getattr(reference, role, None)) is not None},

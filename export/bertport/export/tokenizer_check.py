@@ -65,19 +65,19 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
         for texts, length in ((whole, None), (cut, max_length)):
             expected = _references(files.reference, texts, length)
             _compare("transformers", files.reference, texts, expected, _references(again, texts, length))
-            tokens = _tokens(directory, length or UNBOUNDED, vocab_size)
-            found = [_ids(each, files) for each in tokens.encode(texts, truncation=length is not None)]
+            tokens = _tokens(files, directory, length or UNBOUNDED, vocab_size)
+            found = [_ids(each) for each in tokens.encode(texts, truncation=length is not None)]
             _compare("the runtime", files.reference, texts, expected, found)
             if length is None:
                 _compare_decoded(files.reference, tokens, [each[0][:DECODED] for each in expected if each])
     return len(whole) + len(cut)
 
 
-def _tokens(directory: Path, max_length: int, vocab_size: int) -> Tokens:
-    settings = read_settings({directory / name: (directory / name).read_bytes() for name in SETTINGS})
+def _tokens(files: TokenizerFiles, directory: Path, max_length: int, vocab_size: int) -> Tokens:
+    settings = read_settings((directory / name, (directory / name).read_bytes()) for name in SETTINGS)
     content = (directory / TOKENIZER).read_text(encoding="utf-8")
     try:
-        return Tokens(content, settings, max_length, vocab_size=vocab_size)
+        return Tokens(content, settings, max_length, vocab_size=vocab_size, segments=files.segments)
     except BaseException as error:
         if not isinstance(error, Exception) and not panicked(error):
             raise
@@ -108,10 +108,8 @@ def _references(tokenizer: Any, texts: Sequence[Text], length: int | None) -> li
     return found
 
 
-def _ids(found: Encoded | InputTextError, files: TokenizerFiles) -> Ids | None:
-    if isinstance(found, InputTextError):
-        return None
-    return found.ids.tolist(), found.type_ids.tolist() if files.segments else [0] * len(found.ids)
+def _ids(found: Encoded | InputTextError) -> Ids | None:
+    return None if isinstance(found, InputTextError) else (found.ids.tolist(), found.type_ids.tolist())
 
 
 def _compare(

@@ -105,19 +105,28 @@ class Encoder:
         vocab_size: ids that the model knows.
         left: whether truncation keeps the end of a text.
         mask: the mask token.
+        segments: the segment of every token; None where the tokenizer gives each its own.
 
     Raises:
         BundleError: when the tokenizer cannot be used with such a model.
     """
 
-    def __init__(
-        self, tokenizer: tokenizers.Tokenizer, *, max_length: int, vocab_size: int, left: bool, mask: str
+    def __init__(  # noqa: PLR0913 — what it is told of the model, by keyword
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        *,
+        max_length: int,
+        vocab_size: int,
+        left: bool,
+        mask: str,
+        segments: int | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._vocab_size = vocab_size
         self._left = left
         self._mask = mask
+        self._segments = segments
         self._mask_id: int | None = tokenizer.token_to_id(mask)
         self._rules = Rules.of(tokenizer)
         self._mask_is_searched = self._rules.finds(mask)
@@ -204,7 +213,8 @@ class Encoder:
             if ids and max(ids) >= self._vocab_size:
                 return self._beyond(text, max(ids))
             array = np.array(ids, dtype=np.int64)
-            types = np.zeros_like(array) if isinstance(text, str) else np.array(encoding.type_ids, dtype=np.int64)
+            given = self._segments is None and not isinstance(text, str)
+            types = np.array(encoding.type_ids, dtype=np.int64) if given else self._one_segment(array)
             return Encoded(ids=array, type_ids=types)
         if not truncation:
             return self._too_long(text, str(len(ids)))
@@ -276,9 +286,13 @@ class Encoder:
         largest = int(ids.max(initial=0))
         if largest >= self._vocab_size:
             return self._beyond(text, largest)
-        if len(parts) == 1:
-            types = np.zeros_like(ids)
+        if len(parts) == 1 or self._segments is not None:
+            types = self._one_segment(ids)
         return Encoded(ids=ids, type_ids=types, lost_mask=any(part.lost_mask for part in parts))
+
+    def _one_segment(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the segments of a single text, or of any where the tokenizer gives none."""
+        return np.full_like(ids, self._segments or 0)
 
     def _look_for_mask(self, parts: Sequence[Part]) -> Steps[None]:
         """Look for mask tokens in what was not read."""

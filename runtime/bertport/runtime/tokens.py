@@ -16,7 +16,7 @@ from bertport.runtime.reader import PIECE
 from bertport.runtime.steps import drained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import tokenizers
@@ -126,13 +126,20 @@ class Tokens:
         config: the content of `tokenizer_config.json`, and of `special_tokens_map.json` where that is silent.
         max_length: longest input in tokens, special tokens included.
         vocab_size: ids that the model knows.
+        segments: the segment of every token; None where the tokenizer gives each its own.
 
     Raises:
         BundleError: when no text can be encoded by them.
     """
 
     def __init__(
-        self, tokenizer: str, config: Mapping[str, Any], max_length: int, *, vocab_size: int = sys.maxsize
+        self,
+        tokenizer: str,
+        config: Mapping[str, Any],
+        max_length: int,
+        *,
+        vocab_size: int = sys.maxsize,
+        segments: int | None = None,
     ) -> None:
         self.max_length = max_length
         self._tokenizer = _tokenizer(tokenizer)
@@ -146,6 +153,7 @@ class Tokens:
             vocab_size=vocab_size,
             left=str(config.get("truncation_side", "right")) == "left",
             mask=self.mask_token,
+            segments=segments,
         )
         self.sample = self._encoder.sample
         """A text that has tokens, whatever the tokenizer adds to it."""
@@ -160,11 +168,12 @@ class Tokens:
             BundleError: when they are missing or cannot be read.
         """
         path, manifest = bundle.file(TOKENIZER), bundle.manifest
-        config = read_settings({bundle.file(name): bundle.read(name) for name in SETTINGS if name in manifest.files})
+        config = read_settings((bundle.file(name), bundle.read(name)) for name in SETTINGS if name in manifest.files)
         content = bundle.read(TOKENIZER)
         try:
             text = content.decode()
-            return cls(text, config, manifest.max_length, vocab_size=manifest.architecture.vocab_size)
+            size = manifest.architecture.vocab_size
+            return cls(text, config, manifest.max_length, vocab_size=size, segments=manifest.segments)
         except (BertportError, MemoryError):
             raise
         except BaseException as error:
@@ -283,17 +292,17 @@ def _tokenizer(content: str) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def read_settings(contents: Mapping[Path, bytes]) -> dict[str, Any]:
+def read_settings(files: Iterable[tuple[Path, bytes]]) -> dict[str, Any]:
     """Read the files that name the special tokens, the later one over the earlier.
 
     Args:
-        contents: of those of `SETTINGS` that there are, by path.
+        files: path and content of those of `SETTINGS` that there are, in this order.
 
     Raises:
         BundleError: when one cannot be read.
     """
     config: dict[str, Any] = {}
-    for path, content in contents.items():
+    for path, content in files:
         config |= _settings(path, content)
     return config
 

@@ -93,7 +93,7 @@ def read(asked: Asked, model: Model, limits: Limits) -> Raw:
     feeds = {
         "input_ids": ids,
         "attention_mask": _integers(asked, "attention_mask", np.ones_like(ids)),
-        "token_type_ids": _integers(asked, "token_type_ids", np.zeros_like(ids)),
+        "token_type_ids": _integers(asked, "token_type_ids", np.full_like(ids, model.bundle.manifest.segments or 0)),
     }
     for name, values, end in (
         ("input_ids", ids, architecture.vocab_size),
