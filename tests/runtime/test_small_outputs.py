@@ -78,6 +78,17 @@ def test_a_graph_that_chooses_words_is_never_run_without_a_position(small, monke
     assert asked == [1, 1]
 
 
+@pytest.mark.parametrize(("version", "least"), [("1.24.4", 1), ("1.31.1", 1), ("1.32.0", 0), ("2.0.0", 0)])
+def test_a_graph_that_looks_for_the_largest_value_is_given_a_row_where_onnx_runtime_needs_one(
+    model, monkeypatch, version, least
+):
+    """Up to 1.31 features of the default model failed: ReduceMax gives no rows another shape."""
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    assert model.graph.least_positions == 0
+    placed = dataclasses.replace(model.graph, placement={"CPUExecutionProvider": {"MatMul": 3, "ReduceMax": 1}})
+    assert placed.least_positions == least
+
+
 def test_a_provider_that_takes_no_empty_tensor_is_given_a_position(small):
     row = dataclasses.replace(small.graph.provider, least_positions=1)
     graph = dataclasses.replace(small.graph, provider=row)

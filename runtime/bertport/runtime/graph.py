@@ -41,6 +41,8 @@ SETTINGS = {
     "session.load_model_format": "ONNX",
 }
 
+REDUCES_NOTHING = (1, 32)
+"""The first version of ONNX Runtime whose ReduceMax takes an empty tensor."""
 POSITIONS = "masked_positions"
 """The input that says which positions are decoded."""
 MOST_THREADS = 1024
@@ -125,9 +127,12 @@ class Graph:
         """Return the fewest positions that a run must decode.
 
         One where the graph chooses words: TopK over no rows divides by zero, which ends the process, in ONNX Runtime up
-        to 1.29.
+        to 1.29. And one where it looks for the largest value of a row, as INT8 graphs with 16-bit activations do: of no
+        rows, ReduceMax gives a tensor of another shape, which the next operator refuses, up to 1.31.
         """
-        return max(self.provider.least_positions, int("top_k" in self.optional))
+        operators = {name for each in self.placement.values() for name in each}
+        reduced = "ReduceMax" in operators and _version() < REDUCES_NOTHING
+        return max(self.provider.least_positions, int("top_k" in self.optional or reduced))
 
     def run_in_slices(
         self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
@@ -330,6 +335,10 @@ def _profile(  # noqa: PLR0913, PLR0917 — as `_session`
         session.run(None, {each.name: feeds[each.name] for each in session.get_inputs()})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return profiled(events)
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in onnxruntime().__version__.split(".")[:2])
 
 
 def usable_cores() -> float:
