@@ -21,6 +21,7 @@ from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.tokenizer_check import check_tokenizer
 from bertport.export.tracing import check_opset
 from bertport.runtime.bundle import Bundle, file_sha256
+from bertport.runtime.changes import tidy
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.manifest import Manifest, Source, Validation, Variant, encoder_inputs, heads_of
 from bertport.runtime.writer import describe_files, new_bundle, refuse_existing, write_manifest
@@ -88,6 +89,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         raise UsageError(message)
     opset = check_opset(opset)
     target = Path(output)
+    tidy(target, write=False)  # what a process left that was stopped may be what is asked for
     refuse_existing(target, overwrite=overwrite)
     stages = Stages(progress or _log_notes)
 
