@@ -19,7 +19,7 @@ from bertport.runtime.bundle import Bundle
 from bertport.runtime.changes import Workspace, add_files, add_variant, change_manifest, replace_figures, tidy
 from bertport.runtime.errors import BundleError, PathError, UsageError
 from bertport.runtime.writer import describe_files, new_bundle, write_manifest
-from tests.runtime.killing import CHANGES, put
+from tests.runtime.killing import put
 
 KILLING = Path(__file__).with_name("killing.py")
 
@@ -173,18 +173,17 @@ def test_of_two_new_bundles_the_second_is_refused(small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "portable"),
+    ("change", "options"),
     [
-        pytest.param(
-            change, portable, marks=() if change in ("again", "replace") and not portable else pytest.mark.slow
-        )
-        for portable in ((), ("--portable",))
-        for change in CHANGES
+        ("again", []),
+        ("replace", []),
+        *(pytest.param(change, [], marks=pytest.mark.slow) for change in ("add", "figures", "table", "new")),
+        *(pytest.param(change, ["--portable"], marks=pytest.mark.slow) for change in ("again", "replace")),
     ],
 )
-def test_killed_at_any_step(small, tmp_path, change, portable):
+def test_killed_at_any_step(small, tmp_path, change, options):
     """Nothing stays, a retry works, and the bundle is the old or the new one: see the program."""
-    command = [sys.executable, KILLING, small, tmp_path, change, *portable]
+    command = [sys.executable, KILLING, small, tmp_path, change, *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 15

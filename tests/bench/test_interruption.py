@@ -1,0 +1,34 @@
+"""Export and quantize killed a few times each, and what the page claims of a hundred times."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "docs" / "data" / "interruption.json"
+
+
+@pytest.mark.slow
+def test_killed_commands_leave_a_whole_bundle_and_nothing_else(tmp_path):
+    output = tmp_path / "found.json"
+    command = [sys.executable, "bench/interruption.py", "--kills", "5", "--output", output]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = json.loads(output.read_text(encoding="utf-8"))["cases"]
+    assert {case["command"] for case in cases} == {"export", "quantize"}
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="python bench/interruption.py has not been run")
+def test_of_a_hundred_kills_each_nothing_was_wrong():
+    data = json.loads(DATA.read_text(encoding="utf-8"))
+    assert data["machine"]["cpu"]
+    assert len(data["commit"]) == 40
+    for command in ("export", "quantize"):
+        cases = [case for case in data["cases"] if case["command"] == command]
+        assert sum(case["kills"] for case in cases) >= 100
+        assert not [case["wrong"] for case in cases if case["wrong"]]
