@@ -97,9 +97,15 @@ def plan(names: Iterable[str], config: Mapping[str, Any]) -> Plan:
         notes.append("the weights hold no pooler: the bundle has neither next-sentence prediction nor pooled features")
     elif "pooler" not in heads:
         notes.append("the weights hold no pooler: the bundle has no pooled features")
+    if "nsp" in heads and config.get("type_vocab_size") == 1:
+        heads.remove("nsp")
+        notes.append(
+            "config.json has one segment only (type_vocab_size 1), so there are no pairs of sentences: "
+            "the bundle has no next-sentence prediction"
+        )
     claimed = (config.get("architectures") or [""])[0]
     for head, classes in CLAIMS.items():
-        if claimed in classes and head not in heads:
+        if claimed in classes and not _holds(head, present):
             notes.append(f"config.json says {claimed}, but the weights hold no {head} head: the bundle is without it")
     owned = {name for head in heads for name in HEADS[head]} | ({DECODER} if "mlm" in heads else set())
     kept = {

@@ -149,6 +149,11 @@ class Encoder:
             )
             raise BundleError(message)
 
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether two texts of one token each fit into the model."""
+        return self._frames[1].added + 2 <= self._max_length
+
     def encoding(
         self, texts: Sequence[Text], *, truncation: bool, masks: bool, piece: int = PIECE
     ) -> Steps[list[Encoded | InputTextError]]:

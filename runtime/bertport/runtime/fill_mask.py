@@ -60,9 +60,6 @@ def finish(
     options: Options, tokens: Tokens, manifest: Manifest
 ) -> Callable[[NDArray[np.float32] | Best, Encoded], list[Any]]:
     """Resolve the targets once, and give the function that turns logits, or the words chosen of them, into answers."""
-    if tokens.mask_id is None:
-        message = f"the tokenizer of {manifest.name} has no mask token {tokens.mask_token!r}, so nothing can be filled"
-        raise UsageError(message)
     targets = None if options.targets is None else target_ids(options.targets, tokens)
     top_k = 5 if options.top_k is None else options.top_k
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:

@@ -13,7 +13,7 @@ from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, buckets, pl
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, OutputError, UsageError
 from bertport.runtime.finite import finite
 from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
-from bertport.runtime.tasks import OUTPUT_HEADS, TASKS, Call, Work, bind
+from bertport.runtime.tasks import TASKS, Call, Work, bind, obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -394,9 +394,7 @@ class Model:
         """Say what is loaded and where it runs, as JSON values."""
         manifest, graph = self.bundle.manifest, self.graph
         variant = manifest.variants[self.variant]
-        tasks = [
-            name for name, task in TASKS.items() if OUTPUT_HEADS[task.output(task.options())] in (None, *manifest.heads)
-        ]
+        tasks = [name for name, task in TASKS.items() if obstacle(task, task.options(), self.tokens, manifest) is None]
         return {
             "bundle": str(self.bundle.path),
             "name": manifest.name,

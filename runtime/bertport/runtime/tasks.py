@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bertport.runtime.steps import Steps
     from bertport.runtime.tokens import Tokens
 
-__all__ = ["NO_POSITIONS", "OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind"]
+__all__ = ["NO_POSITIONS", "OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind", "obstacle"]
 
 OUTPUT_HEADS: dict[str, str | None] = {
     "logits": "mlm",
@@ -58,6 +58,8 @@ class Task:
     """Whether the MLM head is run, at the positions of the mask token."""
     finish: Callable[[Any, Tokens, Manifest], Callable[[Any, Encoded], object]]
     """Options to a function from one input's share of the output, and its ids, to the answer."""
+    pairs: bool = False
+    """Whether an input is always two texts."""
     best: Callable[[Any], int | None] = lambda _: None
     """How many of the likeliest words under the options given are all that `finish` needs; None where it needs the
     whole output."""
@@ -85,6 +87,7 @@ TASKS: dict[str, Task] = {
             read=next_sentence.read,
             output=lambda _: "seq_relationship_logits",
             decodes_masks=False,
+            pairs=True,
             finish=next_sentence.finish,
         ),
         Task(
@@ -134,6 +137,8 @@ class Call:
     """The graph output needed."""
     finish: Callable[[Any, Encoded], object]
     """What makes the answer."""
+    segments: int
+    """Rows of the token type embedding."""
     best: int | None = None
     """How many of the likeliest words it needs; None where it needs the whole output."""
     note: str | None = None
@@ -190,6 +195,11 @@ class Call:
             return InputTextError(
                 f"the input has no tokens (the tokenizer drops all of it, and adds none): leave it out: {excerpt(text)}"
             )
+        if not isinstance(text, str) and int(encoded.type_ids.max()) >= self.segments:
+            return InputTextError(
+                f"the input is a pair of texts and the model knows {self.segments} segment"
+                f"{'s'[: self.segments - 1]} (type_vocab_size): give one text: {excerpt(text)}"
+            )
         finish = self.finish
         return Work(
             ids=encoded.ids,
@@ -222,24 +232,51 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
     if not isinstance(options.truncation, bool):
         message = f"truncation is True or False, not {excerpt(options.truncation)}"
         raise UsageError(message)
-    output = task.output(options)
-    head = OUTPUT_HEADS[output]
-    if head is not None and head not in manifest.heads:
-        message = (
-            f"{name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "
-            f"(heads: {', '.join(manifest.heads) or 'none'}): use a bundle that has it"
-        )
-        raise MissingHeadError(message)
+    error = obstacle(task, options, tokens, manifest)
+    if error is not None:
+        raise error
     finish = task.finish(options, tokens, manifest)
     return Call(
         task=task,
         tokens=tokens,
         truncation=options.truncation,
-        output=output,
+        output=task.output(options),
+        segments=manifest.architecture.type_vocab_size,
         finish=finish,
         best=task.best(options),
         note=task.note(options),
     )
+
+
+def obstacle(
+    task: Task,
+    options: Any,  # noqa: ANN401 — the task's own
+    tokens: Tokens,
+    manifest: Manifest,
+) -> MissingHeadError | UsageError | None:
+    """Return why a bundle cannot do a task; None where it can."""
+    head = OUTPUT_HEADS[task.output(options)]
+    if head is not None and head not in manifest.heads:
+        return MissingHeadError(
+            f"{task.name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "
+            f"(heads: {', '.join(manifest.heads) or 'none'}): use a bundle that has it"
+        )
+    if task.decodes_masks and tokens.mask_id is None:
+        return UsageError(
+            f"the tokenizer of {manifest.name} has no mask token {tokens.mask_token!r}, so nothing can be filled: "
+            "use a bundle whose tokenizer has one"
+        )
+    if task.pairs and manifest.architecture.type_vocab_size == 1:
+        return MissingHeadError(
+            f"{task.name} takes two texts, and {manifest.name} knows one segment (type_vocab_size 1): "
+            "use a bundle that was trained on pairs"
+        )
+    if task.pairs and not tokens.takes_pairs:
+        return MissingHeadError(
+            f"{task.name} takes two texts, and {manifest.name} takes {tokens.max_length} tokens, too few for any pair: "
+            "use a bundle that takes longer inputs"
+        )
+    return None
 
 
 def _attempt(read: Callable[[object], Text], value: object) -> Text | InputTextError:
