@@ -184,7 +184,8 @@ def recommend(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         `bundle`, `goal`, `choice` (the row's name, or None) and `reason`.
     """
     found = []
-    judged = {each["row"]: each["verdict"] for each in verdicts(document)}
+    judged = {each["row"]: each for each in verdicts(document)}
+    broken = {name for name, each in judged.items() if each["verdict"] == BROKEN}
     for bundle in document["bundles"]:
         label = bundle["label"]
         rows = [
@@ -196,11 +197,19 @@ def recommend(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             if meaningless(document, label):
                 choice, reason = None, f"no recommendation: accuracy means nothing here ({bundle['weights_reason']})"
             else:
-                choice, reason = _choose(goal, [row for row in rows if judged.get(row["name"]) != BROKEN])
-                if choice and judged.get(choice) == UNDECIDED:
-                    reason += "; whether it keeps to the budget is undecided"
+                choice, reason = _choose(goal, [row for row in rows if row["name"] not in broken])
+                if choice in judged and judged[choice]["verdict"] == UNDECIDED:
+                    reason += f"; {_doubt(judged[choice]['bounds'])}"
             found.append({"bundle": label, "goal": goal.name, "choice": choice, "reason": reason})
     return found
+
+
+def _doubt(bounds: list[Mapping[str, Any]]) -> str:
+    """Say of a variant whose verdict is open what its figures are: those of the larger sample, here or recorded."""
+    known = [max((each["run"], each["record"] or each["run"]), key=lambda found: found["count"]) for each in bounds]
+    if bounds and all(each["inside"] for each in known):
+        return "within the budget by its figures, but not beyond doubt"
+    return "whether it is within the budget is undecided"
 
 
 def _choose(goal: Goal, rows: list[Mapping[str, Any]]) -> tuple[str | None, str]:
