@@ -249,17 +249,17 @@ def kill_all(case: Case, material: Material, scratch: Path, kills: int, generato
 def make_material(place: Path) -> Material:
     """Make the tiny checkpoint, its bundle, and that with the variant."""
     sys.path.insert(0, str(ROOT))
-    from tests.conftest import WORDS, build_checkpoint
+    conftest = importlib.import_module("tests.conftest")  # which is not typed
 
     (place / "checkpoint").mkdir(parents=True)
     generator = random.Random(3)  # noqa: S311 — no secret
-    sentences = [" ".join(generator.choices(WORDS, k=8)).capitalize() + "." for _ in range(120)]
+    sentences = [" ".join(generator.choices(conftest.WORDS, k=8)).capitalize() + "." for _ in range(120)]
     text = place / "text.txt"
     text.write_text("\n".join(" ".join(sentences[at : at + 3]) for at in range(0, 120, 3)) + "\n", encoding="utf-8")
     material = Material(checkpoint=place / "checkpoint", bundle=place / "old", quantized=place / "quantized", text=text)
 
     def work() -> None:  # in a process of its own: that which is forked from has run nothing
-        build_checkpoint(material.checkpoint)
+        conftest.build_checkpoint(material.checkpoint)
         export(material.checkpoint, material.bundle, name="old")
         shutil.copytree(material.bundle, material.quantized)
         app(CASES[-1].arguments(material, material.quantized))
@@ -271,9 +271,16 @@ def make_material(place: Path) -> Material:
 
 def import_all() -> None:
     """Import what the commands import, once: a process that is forked from this one begins with it."""
-    onnxruntime()
-    for name in ("torch", "transformers", "optimum.exporters.onnx", "onnx", "bertport.quantize.remeasure"):
+    for name in (
+        "onnx",
+        "optimum.exporters.onnx",
+        "torch",
+        "transformers",
+        "bertport.quantize.cli",
+        "bertport.quantize.remeasure",
+    ):
         importlib.import_module(name)
+    onnxruntime()
 
 
 def main() -> None:
