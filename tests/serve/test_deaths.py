@@ -19,7 +19,7 @@ from bertport.serve.lane import Lane
 from bertport.serve.pieces import Pieces, whole
 from bertport.serve.problems import Failed, Unprocessable
 from bertport.serve.schedule import Backlog
-from bertport.serve.settings import Limits, Settings
+from bertport.serve.settings import Asked, Limits, Settings
 from bertport.serve.turns import Turns
 from tests.broken import BROKEN, copied, edited_json, not_a_number, without_template
 from tests.serve.running import PATIENCE, Running
@@ -33,7 +33,7 @@ FP32 = ("--variant", "fp32")
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_load_that_fails_names_the_bundle_whatever_is_wrong_with_it(tiny_bundle, tmp_path, kind):
     bundle = copied(tiny_bundle, tmp_path / "bad", **BROKEN[kind])
-    settings = Settings(bundles=(("thebundle", str(bundle)),), variants=("fp32",))
+    settings = Settings(bundles=(Asked("thebundle", str(bundle)),), variants=("fp32",))
     hosts = Hosts(settings, lambda *_: None, lambda *_: None, lambda _: None)
     with pytest.raises(BertportError, match="thebundle"):
         asyncio.run(hosts.load())

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import BertportError, BundleError, PathError
+from bertport.runtime.digest import normalized
+from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.external_data import HostileError, spans
 from bertport.runtime.files import hashed, inside, open_regular, read_bounded
 from bertport.runtime.manifest import Manifest, read_manifest
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.external_data import Span
 
-__all__ = ["MANIFEST", "UNHASHED", "Bundle", "file_sha256"]
+__all__ = ["MANIFEST", "UNHASHED", "Bundle", "expected_digest", "file_sha256"]
 
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 << 20
@@ -46,15 +48,23 @@ class Bundle:
     """`sha256:` and 64 digits that stand for all of it: of its manifest, which lists the hashes of the other files."""
     format_version: int
     """The format that its manifest is stored in."""
+    pinned: bool = False
+    """Whether its digest was expected, and not only read."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+    def open(cls, path: str | os.PathLike[str], *, digest: str | None = None) -> Bundle:
         """Read a bundle's manifest; no other file is opened.
 
+        Args:
+            path: the bundle's directory.
+            digest: the digest that the bundle must have, with or without `sha256:`; None for any.
+
         Raises:
+            UsageError: for a digest that is none.
             PathError: when there is no such directory.
-            BundleError: when it is not a bundle, or one that this version cannot read.
+            BundleError: when it is not a bundle, one that this version cannot read, or one of another digest.
         """
+        expected = None if digest is None else expected_digest(digest)
         directory = Path(path)
         if directory.is_file():
             message = f"{directory} is a file: give the bundle's directory, the one that holds {MANIFEST}"
@@ -67,7 +77,19 @@ class Bundle:
         except BundleError as error:  # it knows the content and not the place
             message = f"{directory}: {error}"
             raise BundleError(message) from error
-        return cls(path=directory, manifest=stored.manifest, digest=stored.digest, format_version=stored.format_version)
+        if expected not in {None, stored.digest}:
+            message = (
+                f"{directory} has the digest {stored.digest}, and {expected} was asked for: it is another bundle, or "
+                "was changed; get the one that is meant, or ask for this one"
+            )
+            raise BundleError(message)
+        return cls(
+            path=directory,
+            manifest=stored.manifest,
+            digest=stored.digest,
+            format_version=stored.format_version,
+            pinned=expected is not None,
+        )
 
     def file(self, name: str) -> Path:
         """Give the path of a listed file.
@@ -236,6 +258,22 @@ class Bundle:
                 self._check_graph(name, file)
         present = {each.relative_to(self.path).as_posix() for each in self.path.rglob("*") if not each.is_dir()}
         return tuple(sorted(present - set(self.manifest.files) - UNHASHED))
+
+
+def expected_digest(text: str) -> str:
+    """Return a digest that a user gave, as manifests write it.
+
+    Raises:
+        UsageError: for what is no digest.
+    """
+    found = normalized(text) if isinstance(text, str) else None
+    if found is None:
+        message = (
+            f"the digest {excerpt(text, 100)} is no SHA-256: give sha256: and 64 hexadecimal digits, as bertport "
+            "verify prints them"
+        )
+        raise UsageError(message)
+    return found
 
 
 def _manifest_content(directory: Path) -> bytes:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bertport.runtime.bundle import Bundle, file_sha256
 from bertport.runtime.errors import BertportError, BundleError, UsageError
 from bertport.runtime.exchange import sync_directory, sync_file
-from bertport.runtime.manifest import FileEntry, Manifest, Variant
+from bertport.runtime.manifest import FORMAT_VERSION, FileEntry, Manifest, Variant
 from bertport.runtime.recovery import NAMES, Working, read_names, remove_unlisted, start, write_placing, writing
 from bertport.runtime.siblings import NEW, real, workspaces
 from bertport.runtime.writer import no_room, replace_file, write_manifest
@@ -34,6 +34,7 @@ __all__ = [
     "replace_figures",
     "rewrite_card",
     "tidy",
+    "upgrade",
 ]
 
 ADVICE = "work on a copy of the bundle that you may change"
@@ -123,6 +124,31 @@ def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
     with _told(Path(path)), writing(target):
         if write and target.is_dir() and not os.access(target, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def upgrade(path: str | os.PathLike[str]) -> tuple[Bundle, Bundle]:
+    """Write a bundle's manifest anew in the format of this version, and no other file.
+
+    Args:
+        path: The bundle's directory.
+
+    Returns:
+        The bundle as it was and as it is; one is the other where it has that format already.
+
+    Raises:
+        PathError: when there is no such bundle, or it cannot be written; it is as it was.
+        BundleError: when a file is not as it was exported: a digest would vouch for it.
+    """
+    tidy(path)
+    before = Bundle.open(path)
+    if before.format_version == FORMAT_VERSION:
+        return before, before
+
+    def checked(now: Bundle) -> Manifest:
+        now.verify()
+        return now.manifest
+
+    return before, change_manifest(before.path, checked)
 
 
 def change_manifest(path: Path, change: Callable[[Bundle], Manifest]) -> Bundle:

@@ -47,6 +47,7 @@ OWN = {
     "predict": "bertport.runtime.commands.predict:predict",
     "inspect": "bertport.runtime.commands.bundles:inspect",
     "verify": "bertport.runtime.commands.bundles:verify",
+    "upgrade": "bertport.runtime.commands.bundles:upgrade",
     "doctor": "bertport.runtime.commands.doctor:doctor",
 }
 """The runtime's subcommands, in the order of the help."""

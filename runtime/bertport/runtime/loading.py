@@ -56,6 +56,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     provider_options: Mapping[str, str | float | bool] | None = None,
     allow_fallback: bool = False,
     memory: str | int | None = None,
+    digest: str | None = None,
 ) -> Model:
     """Open a bundle to ask it.
 
@@ -73,13 +74,15 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
             a batch and positions decoded at once are chosen to stay under it, and ONNX Runtime gives memory back after
             each run. It holds for all that the process holds when the model is loaded and for what the model takes;
             answers that are kept, and what else the program takes later, are beside it. On the `cpu` provider only.
+        digest: the digest that the bundle must have, as `bertport verify` prints it; None for any. It stands for every
+            file of the bundle.
 
     Returns:
         A model, safe to use from several threads.
 
     Raises:
         PathError: when there is no such directory, or no embedded default.
-        BundleError: when it is not a bundle, or a file that is needed is missing or changed.
+        BundleError: when it is not a bundle, has another digest, or a file that is needed is missing or changed.
         UnknownNameError: for a variant or provider that there is not.
         ProviderError: when the provider does not work here; unless `allow_fallback` is given, no other takes its place.
         UsageError: for provider options without a provider, a value that cannot be, or a bound of memory that the
@@ -96,7 +99,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     if provider in PROVIDERS:  # before anything is opened, and fall-back or not
         checked(provider, given, PROVIDERS[provider].allowed)
     for attempt in range(ATTEMPTS, 0, -1):
-        bundle = Bundle.open(default_bundle() if path is None else path)
+        bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
         try:
             return _best(
                 bundle, variant, provider, threads, streams, given, allow_fallback=allow_fallback, memory=bound

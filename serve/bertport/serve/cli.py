@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from bertport.runtime.bundle import expected_digest
 from bertport.runtime.commands.options import MEMORY, STREAMS, THREADS
+from bertport.runtime.digest import ALGORITHM
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.memory import check_usable, parse_memory, written
 from bertport.runtime.providers import AUTO, PROVIDERS
 from bertport.serve.allowed import split_hosts
-from bertport.serve.settings import LIMITS, Limits, Settings, shares
+from bertport.serve.settings import LIMITS, Asked, Limits, Settings, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +64,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
 
 
 @click.command(name="serve")
-@click.argument("bundles", nargs=-1, metavar="[[NAME=]BUNDLE]...")
+@click.argument("bundles", nargs=-1, metavar="[[NAME=]BUNDLE[@sha256:DIGEST]]...")
 @option(
     "--host",
     default="127.0.0.1",
@@ -161,6 +163,8 @@ def serve(
 ) -> None:
     """Answer over HTTP from one or several bundles, the first being the default one.
 
+    A bundle with a digest behind it, as `bertport verify` prints it, has to have that digest, at each load.
+
     Without BUNDLE the embedded one is served. Every option can be given as the environment variable that is named
     beside it. SIGTERM answers what was accepted and exits with 0; SIGHUP loads the bundles anew without losing a
     request. Logs are lines of JSON on standard error. Needs bertport[cpu,serve].
@@ -178,7 +182,7 @@ def serve(
     found = Limits(**_within(bound, {name: given.pop(name) for name in LIMITS}))
     run_server(
         Settings(
-            bundles=tuple(map(_named, bundles)) or ((None, None),),
+            bundles=tuple(map(_asked, bundles)) or (Asked(),),
             variants=variants,
             cors_origins=cors_origins,
             allowed_hosts=split_hosts(allowed_hosts),
@@ -206,9 +210,16 @@ def _within(memory: int | None, limits: dict[str, Any]) -> dict[str, Any]:
     return limits
 
 
-def _named(argument: str) -> tuple[str | None, str]:
-    """Split NAME=BUNDLE; names may have slashes, so a path with an equals sign is written with its name or ./ ahead."""
-    name, equals, path = argument.partition("=")
+def _asked(argument: str) -> Asked:
+    """Split [NAME=]BUNDLE[@DIGEST].
+
+    Names may have slashes, so a path with an equals sign is written with its name or ./ ahead; and one that ends like a
+    digest, with a slash behind it.
+    """
+    place, at, digits = argument.rpartition(f"@{ALGORITHM}")
+    digest = expected_digest(digits) if at and not digits.endswith("/") else None
+    place = argument if digest is None else place
+    name, equals, path = place.partition("=")
     if equals and name and name[0] not in "./":
-        return name, path
-    return None, argument
+        return Asked(name=name, path=path, digest=digest)
+    return Asked(path=place, digest=digest)

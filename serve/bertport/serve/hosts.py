@@ -105,9 +105,9 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
         UsageError: for two bundles of one name.
     """
     found: dict[str, Bundle | None] = {}
-    for name, path in settings.bundles:
+    for name, path, digest in settings.bundles:
         try:
-            bundle = Bundle.open(default_bundle() if path is None else path)
+            bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
         except Exception as error:  # noqa: BLE001 — it is told, by name
             known = name or (Path(path).resolve().name if path else EMBEDDED)
             if failed and known in failed:
@@ -334,6 +334,7 @@ class Hosts:
             threads=settings.threads,
             streams=self._streams,
             memory=None if settings.memory is None else for_models(settings.memory),
+            digest=bundle.digest if bundle.pinned else None,
         )
         if model.bound is not None:
             self._streams = model.streams  # what runs at once is bounded for all variants together

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertport.runtime.errors import UsageError
 from bertport.serve.allowed import AllowedHosts
 
-__all__ = ["LIMITS", "Limit", "Limits", "Settings", "for_models", "shares"]
+__all__ = ["LIMITS", "Asked", "Limit", "Limits", "Settings", "for_models", "shares"]
 
 MIB = 1 << 20
 MOST = 1 << 40
@@ -192,13 +192,23 @@ class Limits:
             raise UsageError(message)
 
 
+class Asked(NamedTuple):
+    """A bundle to serve."""
+
+    name: str | None = None
+    """What clients call it; None for the bundle's own name."""
+    path: str | None = None
+    """Its directory; None for the embedded one."""
+    digest: str | None = None
+    """The digest that it must have, at each load; None for any."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything the server is told."""
 
-    bundles: tuple[tuple[str | None, str | None], ...] = ((None, None),)
-    """Name and directory of each bundle, the default one first; a name of None is the bundle's own, a directory of
-    None the embedded bundle."""
+    bundles: tuple[Asked, ...] = (Asked(),)
+    """The bundles to serve, the default one first."""
     variants: tuple[str, ...] = ()
     """Variants to load of each bundle; none for every one that suits the provider, `all` for portable ones too."""
     provider: str = "auto"

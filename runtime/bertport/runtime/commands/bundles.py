@@ -1,13 +1,13 @@
-"""`bertport inspect` and `bertport verify`."""
+"""`bertport inspect`, `bertport verify` and `bertport upgrade`."""
 
 from __future__ import annotations
 
 import click
 
-from bertport.runtime.commands.options import as_json
+from bertport.runtime.commands.options import as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 
-__all__ = ["inspect", "verify"]
+__all__ = ["inspect", "upgrade", "verify"]
 
 bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False)
 
@@ -29,30 +29,61 @@ def inspect(*, path: str | None, as_json: bool) -> None:
     bundle = Bundle.open(default_bundle() if path is None else path)
     told = notes(bundle)
     if as_json:
-        show_json(bundle.manifest.to_json() | ({"measured_elsewhere": told} if told else {}), indent=2)
+        stored = {"format_version": bundle.format_version, "digest": bundle.digest}
+        show_json(bundle.manifest.to_json() | stored | ({"measured_elsewhere": told} if told else {}), indent=2)
     else:
         show("\n".join([render.manifest(bundle), *render.notes(told)]))
 
 
 @click.command(name="verify")
 @bundle_argument
+@digest
 @as_json
-def verify(*, path: str | None, as_json: bool) -> None:
-    """Check every file of a bundle.
+def verify(*, path: str | None, digest: str | None, as_json: bool) -> None:
+    """Check every file of a bundle, and print the digest that stands for all of them.
 
-    Each file is compared with its size and hash in the manifest; without BUNDLE, those of the embedded default.
+    Each file is compared with its size and hash in the manifest, and each graph with the files that it may open;
+    without BUNDLE, those of the embedded default.
     """
     from bertport.runtime.bundle import Bundle
     from bertport.runtime.embedded import default_bundle
 
-    bundle = Bundle.open(default_bundle() if path is None else path)
+    bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     unlisted = bundle.verify()
     files = bundle.manifest.files
     size = sum(each.size for each in files.values())
     for name in unlisted:
         report(f"bertport: warning: {name} is not part of the bundle")
     if as_json:
-        found = {"bundle": str(bundle.path), "files": len(files), "bytes": size, "unlisted": list(unlisted)}
+        found = {
+            "bundle": str(bundle.path),
+            "digest": bundle.digest,
+            "format_version": bundle.format_version,
+            "files": len(files),
+            "bytes": size,
+            "unlisted": list(unlisted),
+        }
         show_json(found, indent=2)
     else:
-        show(f"{bundle.path}: {len(files)} files, {size:,} bytes, all as they were exported")
+        show(f"{bundle.path}: {len(files)} files, {size:,} bytes, all as they were exported\n{bundle.digest}")
+
+
+@click.command(name="upgrade")
+@click.argument("path", metavar="BUNDLE")
+@as_json
+def upgrade(*, path: str, as_json: bool) -> None:
+    """Rewrite a bundle's manifest in the newest format.
+
+    Every file is checked before, and none but the manifest is written. Bundles of older formats are read as they are:
+    what they gain is a digest, which guards the manifest itself.
+    """
+    from bertport.runtime import changes
+
+    before, after = changes.upgrade(path)
+    if as_json:
+        found = {"bundle": str(after.path), "from": before.format_version, "to": after.format_version}
+        show_json(found | {"digest": after.digest}, indent=2)
+    elif before.format_version == after.format_version:
+        show(f"{after.path}: already of format {after.format_version}\n{after.digest}")
+    else:
+        show(f"{after.path}: from format {before.format_version} to {after.format_version}\n{after.digest}")

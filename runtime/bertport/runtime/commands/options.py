@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.model import Model
 
-__all__ = ["MEMORY", "STREAMS", "THREADS", "Chosen", "as_json", "model_options", "truncation"]
+__all__ = ["MEMORY", "STREAMS", "THREADS", "Chosen", "as_json", "digest", "model_options", "truncation"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -32,6 +32,10 @@ MEMORY = (
 """What `--help` says of these, here and of the server."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+digest = click.option(
+    "--digest", metavar="SHA256", help="The digest that the bundle must have, as `bertport verify` prints it."
+)
 
 truncation = click.option("--truncation", is_flag=True, help="Cut texts that are too long instead of refusing them.")
 
@@ -54,6 +58,8 @@ class Chosen:
     """Whether the CPU may take the provider's place."""
     memory: str | None
     """What the process may hold in memory; None for no bound."""
+    digest: str | None
+    """The digest that the bundle must have; None for any."""
 
     def load(self, *, streams: int | None = 1) -> Model:
         """Open it; `streams` as in `bertport.runtime.load`."""
@@ -68,6 +74,7 @@ class Chosen:
             provider_options=parse(self.provider_option),
             allow_fallback=self.allow_fallback,
             memory=self.memory,
+            digest=self.digest,
         )
 
 
@@ -108,6 +115,7 @@ def model_options(command: F) -> F:
             ),
             click.option("--threads", type=int, metavar="N", help=THREADS),
             click.option("--memory", metavar="SIZE", help=MEMORY),
+            digest,
         )
     ):
         wrapped = option(wrapped)
