@@ -168,7 +168,7 @@ BAD = {
     "not UTF-8": ({"text": b"caf\xe9\n" * 20}, InputTextError, "not UTF-8"),
     "no such variant": ({"variants": ("int3",)}, UnknownNameError, "unknown variant 'int3'"),
     "no such provider": ({"providers": ("abacus",)}, UnknownNameError, "unknown provider 'abacus'"),
-    "absent provider": ({"providers": ("openvino",)}, ProviderError, "not available here"),
+    "absent provider": ({"providers": ("cuda",)}, ProviderError, "not available here"),
 }
 
 

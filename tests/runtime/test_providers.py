@@ -21,7 +21,7 @@ from bertport.runtime.provider_options import checked, parse
 from bertport.runtime.providers import PROVIDERS, candidates
 from bertport.runtime.variants import choices
 
-CPU, CUDA, TENSORRT, OPENVINO = (PROVIDERS[name] for name in ("cpu", "cuda", "tensorrt", "openvino"))
+CPU, CUDA, TENSORRT = (PROVIDERS[name] for name in ("cpu", "cuda", "tensorrt"))
 
 
 def test_auto_tries_what_is_built_in_and_ends_with_the_cpu():
@@ -251,7 +251,6 @@ def test_the_variant_suits_the_provider(edited):
     manifest = variants_of(edited, "int8", "fp32", "portable", "fp16")
     assert choices(manifest, None, "cpu", (CPU,)) == [("int8", CPU)]
     assert choices(manifest, None, "auto", (CUDA, CPU)) == [("fp16", CUDA), ("int8", CPU)]
-    assert choices(manifest, None, "openvino", (OPENVINO,)) == [("fp32", OPENVINO)]
     assert choices(manifest, "int8", "auto", (CUDA, CPU)) == [("int8", CPU)]
     assert choices(manifest, "portable", "auto", (CUDA, CPU)) == [("portable", CUDA), ("portable", CPU)]
 
@@ -260,7 +259,6 @@ def test_a_recipe_that_the_provider_names_goes_before_the_default(edited):
     manifest = variants_of(edited, "fp32", "fp16")
     assert choices(manifest, None, "cuda", (CUDA,)) == [("fp16", CUDA)]
     assert choices(manifest, None, "tensorrt", (TENSORRT,)) == [("fp16", TENSORRT)]
-    assert choices(manifest, None, "openvino", (OPENVINO,)) == [("fp32", OPENVINO)]
     assert choices(manifest, None, "cpu", (CPU,)) == [("fp32", CPU)]
 
 
@@ -272,7 +270,6 @@ def test_a_recipe_that_the_provider_names_goes_before_the_default(edited):
         ("tensorrt", (), "fp16"),
         ("tensorrt", ("fp16",), "int8-static"),
         ("tensorrt", ("fp16", "int8-static"), "fp32"),
-        ("openvino", (), "fp32"),
         ("cpu", (), "int8"),
     ],
 )

@@ -1,7 +1,7 @@
 """Other wheels of ONNX Runtime, for real, each in an environment of its own that is kept in `.tools`.
 
 `onnxruntime-gpu` installs, lists CUDA and TensorRT, and without a GPU runs everything on the CPU with a line in its
-log: that is what has to be refused. `onnxruntime-openvino` computes on the CPU with OpenVINO's own kernels.
+log: that is what has to be refused.
 """
 
 from __future__ import annotations
@@ -15,16 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from bertport.runtime import libraries, load
-from bertport.runtime.provider_options import CUDA, OPENVINO, TENSORRT
-from tests.runtime.parity import assert_same_fillings
+from bertport.runtime import libraries
+from bertport.runtime.provider_options import CUDA, TENSORRT
 
 ROOT = Path(__file__).parents[2]
-WHEELS = {"gpu": "onnxruntime-gpu==1.31.1", "openvino": "onnxruntime-openvino==1.24.1"}
+WHEELS = {"gpu": "onnxruntime-gpu==1.31.1"}
 """Pinned, because the tests also read what the providers' libraries hold."""
-TEXTS = ["a [MASK]", "the king of [MASK] is old", "[MASK] [MASK] x", "london " * 40 + "[MASK]"]
-ATOL = 1e-4
-"""On features: other kernels sum in another order. On the default model 6e-7 was seen."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,11 +50,6 @@ def environment(name: str) -> Path:
 @pytest.fixture(scope="module")
 def gpu():
     return environment("gpu")
-
-
-@pytest.fixture(scope="module")
-def openvino():
-    return environment("openvino")
 
 
 def run(python, *arguments):
@@ -113,7 +104,6 @@ def test_auto_is_the_cpu_and_fall_back_on_request_says_why(gpu, tiny_bundle):
     assert {name: each["works"] for name, each in said["providers"].items()} == {
         "tensorrt": False,
         "cuda": False,
-        "openvino": False,
         "cpu": True,
     }
     assert said["onnxruntime"]["wheel"] == "onnxruntime-gpu 1.31.1"
@@ -127,63 +117,11 @@ def test_auto_is_the_cpu_and_fall_back_on_request_says_why(gpu, tiny_bundle):
     assert done.stderr.rstrip().endswith("running variant 'fp32' on the CPU instead")
 
 
-def test_the_options_are_those_that_the_libraries_know(gpu, openvino):
-    for python, library, allowed in (
-        (gpu, "libonnxruntime_providers_cuda.so", CUDA),
-        (gpu, "libonnxruntime_providers_tensorrt.so", TENSORRT),
-        (openvino, "libonnxruntime_providers_openvino.so", OPENVINO),
+def test_the_options_are_those_that_the_libraries_know(gpu):
+    for library, allowed in (
+        ("libonnxruntime_providers_cuda.so", CUDA),
+        ("libonnxruntime_providers_tensorrt.so", TENSORRT),
     ):
-        where = run(python, "-c", "import onnxruntime; print(onnxruntime.__file__)").stdout.strip()
+        where = run(gpu, "-c", "import onnxruntime; print(onnxruntime.__file__)").stdout.strip()
         content = (Path(where).parent / "capi" / library).read_bytes()
         assert not [name for name in sorted(allowed) if name.encode() + b"\0" not in content]
-
-
-OPENVINO_ANSWERS = """
-import json, sys
-from bertport.runtime import load
-model = load(sys.argv[1], provider="openvino", threads=1)
-texts = json.loads(sys.argv[2])
-print(json.dumps({
-    "described": model.describe(),
-    "filled": [model.fill_mask(text) for text in texts],
-    "together": list(model.predict("fill-mask", texts * 3)),
-    "next": model.next_sentence("the king is old", "he went home"),
-    "features": [each.tolist() for each in model.features(texts)],
-}))
-"""
-
-
-def test_openvino_answers_as_the_cpu_does(openvino, tiny_bundle, model):
-    import numpy as np
-
-    done = run(openvino, "-c", OPENVINO_ANSWERS, tiny_bundle, json.dumps(TEXTS))
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["described"]["provider"] == "openvino"
-    assert said["described"]["provider_options"]["num_of_threads"] == "1"
-    assert said["described"]["nodes"].keys() == {"OpenVINOExecutionProvider"}
-    for text, alone in zip(TEXTS, said["filled"], strict=True):
-        assert_same_fillings(model.fill_mask(text), alone)
-    for number, answer in enumerate(said["together"]):
-        assert_same_fillings(model.fill_mask(TEXTS[number % len(TEXTS)]), answer)
-    assert said["next"]["probabilities"] == pytest.approx(
-        load(tiny_bundle).next_sentence("the king is old", "he went home")["probabilities"], abs=ATOL
-    )
-    for ours, theirs in zip(said["features"], model.features(TEXTS), strict=True):
-        np.testing.assert_allclose(np.array(ours), theirs, atol=ATOL)
-
-
-def test_openvino_takes_options_and_refuses_others(openvino, tiny_bundle):
-    ask = ("fill-mask", "a [MASK]", "-m", tiny_bundle, "--provider", "openvino", "--provider-option")
-    assert bertport(openvino, *ask, "num_streams=1").returncode == 0
-    done = bertport(openvino, *ask, "streams=1")
-    assert done.returncode == 2
-    assert "unknown option of the provider 'openvino' 'streams' (available: cache_dir" in done.stderr
-    # A value that OpenVINO refuses is its error, not a silent other way of running.
-    assert bertport(openvino, *ask, "device_type=NPU").returncode == 1
-
-
-def test_openvino_has_no_cuda_and_says_which_wheel_is_here(openvino, tiny_bundle):
-    done = bertport(openvino, "fill-mask", "a [MASK]", "-m", tiny_bundle, "--provider", "cuda")
-    assert done.returncode == 1
-    assert "onnxruntime-openvino 1.24.1 is built without it; pip uninstall onnxruntime-openvino, then" in done.stderr

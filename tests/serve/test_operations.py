@@ -243,7 +243,7 @@ def test_mistakes_end_the_command_with_a_sentence(tiny_bundle, arguments, code, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--provider", "nothing"], "'nothing' is not one of 'tensorrt', 'cuda', 'openvino', 'cpu', 'auto'"),
+        (["--provider", "nothing"], "'nothing' is not one of 'tensorrt', 'cuda', 'cpu', 'auto'"),
         (["--threads", "0"], "0 is not in the range x>=1"),
     ],
 )

@@ -63,7 +63,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     Args:
         path: the bundle's directory; None for the embedded default.
         variant: one of the bundle's variants; None for its default, or the best for the provider.
-        provider: `cpu`, `cuda`, `tensorrt`, `openvino`, or `auto` for the best that really works here.
+        provider: `cpu`, `cuda`, `tensorrt`, or `auto` for the best that really works here.
         threads: threads of the CPU; None for one per physical core.
         streams: batches that run at once under `cpu`, which share the threads: more texts a second from many texts, for
             a second copy of the weights in memory. None for one per thread, or for 1 where there are more than four.

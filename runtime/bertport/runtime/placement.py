@@ -40,7 +40,6 @@ ADVICE = (
     ("libnvonnxparser", "pip install tensorrt-cu13 of the major version that the library's name ends in"),
     ("libcudnn", "pip install 'bertport[gpu]'"),
     ("libcu", "pip install 'bertport[gpu]'"),
-    ("libopenvino", "pip install --force-reinstall onnxruntime-openvino"),
 )
 """What brings a library, by the beginning of its name; the first that fits."""
 

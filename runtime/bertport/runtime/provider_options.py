@@ -14,15 +14,14 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["CUDA", "OPENVINO", "SOURCES", "TENSORRT", "checked", "parse"]
+__all__ = ["CUDA", "SOURCES", "TENSORRT", "checked", "parse"]
 
 SOURCES = {
     "cuda": "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html",
     "tensorrt": "https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html",
-    "openvino": "https://onnxruntime.ai/docs/execution-providers/OpenVINO-ExecutionProvider.html",
 }
 """Where each provider's options are described. The names are those that the provider's library holds (onnxruntime-gpu
-1.31.1, onnxruntime-openvino 1.24.1), which tests/runtime/test_wheels.py looks up in the wheels."""
+1.31.1), which tests/runtime/test_wheels.py looks up in the wheels."""
 
 CUDA = frozenset(
     """
@@ -49,14 +48,6 @@ TENSORRT = frozenset(
     """.split()  # noqa: SIM905 — names read better so
 )
 """Of TensorRT."""
-
-OPENVINO = frozenset(
-    """
-    device_type precision num_of_threads num_streams cache_dir load_config enable_qdq_optimizer model_priority
-    enable_opencl_throttling disable_dynamic_shapes layout reshape_input
-    """.split()  # noqa: SIM905 — names read better so
-)
-"""Of OpenVINO."""
 
 
 def parse(pairs: Iterable[str]) -> dict[str, str]:

@@ -142,23 +142,6 @@ PROVIDERS: dict[str, Provider] = {
             dtypes=FLOATING | INTEGER,
             precisions=frozenset({"fp32", "fp16", "int8-static-symmetric"}),
         ),
-        # Not faster than ONNX Runtime's own CPU provider where it was measured: only on request.
-        Provider(
-            name="openvino",
-            ort="OpenVINOExecutionProvider",
-            install="pip install onnxruntime-openvino in an environment of its own",
-            auto=False,
-            recipes=("fp32",),
-            batch_tokens=1024,
-            overhead_tokens=CPU_OVERHEAD,
-            # Its default on the CPU may be bfloat16, and nobody asked for that.
-            options={"device_type": "CPU", "precision": "FP32"},
-            allowed=provider_options.OPENVINO,
-            threads_option="num_of_threads",
-            library="onnxruntime_providers_openvino",
-            dtypes=FLOATING,
-            precisions=frozenset({"fp32"}),
-        ),
         Provider(
             name="cpu",
             ort="CPUExecutionProvider",
@@ -174,6 +157,13 @@ PROVIDERS: dict[str, Provider] = {
         ),
     )
 }
+
+
+GONE = {
+    "openvino": "its wheel of ONNX Runtime ends at 1.24.1, which opens no bundle in the Hub's cache; a plugin, "
+    "onnxruntime-ep-openvino, is to bring it back in a later version of bertport",
+}
+"""What to say of providers that earlier versions had."""
 
 
 def onnxruntime() -> ModuleType:
@@ -216,7 +206,7 @@ def candidates(name: str) -> tuple[Provider, ...]:
     """
     if name != AUTO and name not in PROVIDERS:
         kind = "provider"
-        raise UnknownNameError(kind, name, (AUTO, *PROVIDERS))
+        raise UnknownNameError(kind, name, (AUTO, *PROVIDERS), GONE.get(name, ""))
     built_in = set(onnxruntime().get_available_providers())
     available = [row for row in PROVIDERS.values() if row.ort in built_in]
     if name == AUTO:
