@@ -16,7 +16,7 @@ from bertport.runtime import graph, libraries, load, loading, machine, placement
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
 from bertport.runtime.graph import open_graph
-from bertport.runtime.placement import check_active, left_over, obstacle, profiled
+from bertport.runtime.placement import check_active, left_over, obstacle
 from bertport.runtime.provider_options import checked, parse
 from bertport.runtime.providers import PROVIDERS, candidates
 from bertport.runtime.variants import choices
@@ -59,34 +59,6 @@ def test_computing_left_to_others_is_told_and_shapes_are_not():
     assert "left computing to cuda (9 MatMul) and the CPU (1 Softmax)" in said
     with pytest.raises(ProviderError, match="'tensorrt' does not start here: in use are only CUDAExecutionProvider"):
         check_active(TENSORRT, [CUDA.ort, CPU.ort])
-
-
-def test_the_profile_of_a_run_gives_the_placement_that_the_session_tells(tiny_bundle, tmp_path):
-    """For ONNX Runtime before 1.24; here both can be asked."""
-    bundle = Bundle.open(tiny_bundle)
-    path = bundle.file(bundle.manifest.variants["fp32"].file)
-    told = open_graph(path, CPU).placement
-    found = graph._profile(onnxruntime, path, CPU, 1, {}, b"", {})
-    # The session tells of the graph as it was read, the profile of what is left after fusing and folding.
-    assert found.keys() == told.keys() == {CPU.ort}
-    assert found[CPU.ort]["MatMul"] + found[CPU.ort].get("FusedMatMul", 0) == told[CPU.ort]["MatMul"]
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_profile_counts_each_node_once_and_other_events_not():
-    def event(name, provider, operator, cat="Node"):
-        return {"cat": cat, "name": name, "args": {"provider": provider, "op_name": operator}}
-
-    events = [
-        event("a_kernel_time", CUDA.ort, "MatMul"),
-        event("a_kernel_time", CUDA.ort, "MatMul"),
-        event("b_kernel_time", CUDA.ort, "MatMul"),
-        event("b_fence_before", CUDA.ort, "MatMul"),
-        event("c_kernel_time", CPU.ort, "Shape"),
-        {"cat": "Session", "name": "model_loading", "args": {}},
-        {"cat": "Node", "name": "d_kernel_time"},
-    ]
-    assert profiled(events) == {CUDA.ort: {"MatMul": 2}, CPU.ort: {"Shape": 1}}
 
 
 def test_libraries_are_named_that_a_library_needs_and_those_that_are_missing(tmp_path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import tempfile
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from bertport.runtime import provider_options
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.machine import cpu
 from bertport.runtime.memory import make_room
-from bertport.runtime.placement import check_active, left_over, obstacle, placement_of, profiled, refusal
+from bertport.runtime.placement import check_active, left_over, obstacle, placement_of, refusal
 from bertport.runtime.providers import PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
@@ -226,8 +224,6 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     session = _session(ort, path, provider, session_options, settled, appended, weights)
     check_active(provider, session.get_providers())
     placement = placement_of(session)
-    if not placement and provider.ort != PROVIDERS["cpu"].ort:
-        placement = _profile(ort, path, provider, threads, settled, appended, weights)
     left = left_over(provider, placement)
     if left is not None:
         if not allow_fallback:
@@ -310,31 +306,6 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
             raise ProviderError(message) from error
         message = f"ONNX Runtime {ort.__version__} cannot load {path} ({reason}): update it, or export again"
         raise BundleError(message) from error
-
-
-def _profile(  # noqa: PLR0913, PLR0917 — as `_session`
-    ort: Any,  # noqa: ANN401 — ONNX Runtime is not typed
-    path: Path,
-    provider: Provider,
-    threads: int | None,
-    settled: Mapping[str, str],
-    appended: bytes,
-    weights: Mapping[str, NDArray[np.uint8]],
-) -> dict[str, dict[str, int]]:
-    """Learn the placement by running once under the profiler, in a session of its own: a profile ends it."""
-    import numpy as np
-
-    with tempfile.TemporaryDirectory(prefix="bertport-profile-") as place:
-        options = _session_options(ort, threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(place) / "placement")
-        session = _session(ort, path, provider, options, settled, appended, weights)
-        ids = np.zeros((1, 2), dtype=np.int64)
-        feeds = {each.name: ids for each in session.get_inputs()}
-        feeds |= {"attention_mask": np.ones_like(ids)} | {"masked_positions": ids[0, :1]}
-        session.run(None, {each.name: feeds[each.name] for each in session.get_inputs()})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return profiled(events)
 
 
 def _version() -> tuple[int, ...]:

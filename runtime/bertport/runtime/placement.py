@@ -14,11 +14,11 @@ from bertport.runtime.errors import ProviderError
 from bertport.runtime.providers import PROVIDERS, onnxruntime, wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bertport.runtime.providers import Provider
 
-__all__ = ["COMPUTE", "check_active", "left_over", "obstacle", "placement_of", "profiled", "refusal"]
+__all__ = ["COMPUTE", "check_active", "left_over", "obstacle", "placement_of", "refusal"]
 
 COMPUTE = frozenset(
     {
@@ -133,28 +133,8 @@ def left_over(provider: Provider, placement: Mapping[str, Mapping[str, int]]) ->
 
 
 def placement_of(session: Any) -> dict[str, dict[str, int]]:  # noqa: ANN401 — ONNX Runtime is not typed
-    """Ask a session which provider runs each node: nodes per operator, by provider; empty before ONNX Runtime 1.24."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}
+    """Ask a session which provider runs each node: nodes per operator, by provider."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for part in session.get_provider_graph_assignment_info():
         counts[part.ep_name].update(node.op_type for node in part.get_nodes())
-    return {name: dict(counter) for name, counter in counts.items()}
-
-
-def profiled(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Read the same from the events of ONNX Runtime's profile of one run, for versions that cannot be asked.
-
-    Each node that ran has an event `…_kernel_time` that names its provider and operator; a part of the graph that a
-    provider compiled is one node, whose operator is the provider's own name for it.
-    """
-    seen = {
-        (args["provider"], args["op_name"], event["name"])
-        for event in events
-        if event.get("cat") == "Node" and (args := event.get("args") or {}).get("provider") and "op_name" in args
-        if str(event.get("name", "")).endswith("_kernel_time")
-    }
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for name, operator, _ in seen:
-        counts[name][operator] += 1
     return {name: dict(counter) for name, counter in counts.items()}
