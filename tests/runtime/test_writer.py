@@ -374,6 +374,21 @@ def test_a_bundle_that_may_not_be_written_is_told_before_the_work(immutable):
     assert left(immutable) == []
 
 
+def test_no_room_for_a_variant_is_one_sentence(bundle):
+    import resource
+
+    before = Bundle.open(bundle)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        with pytest.raises(PathError, match=r"cannot write .*File too large.*; nothing was changed"):
+            put(bundle, "more", content=b"x" * 200_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Bundle.open(bundle) == before
+    assert left(bundle) == []
+
+
 WITHOUT = "hide()\n"
 """What Windows and other systems do not have is out of reach of everything that is imported after it."""
 

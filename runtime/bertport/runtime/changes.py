@@ -39,6 +39,8 @@ __all__ = [
 
 ADVICE = "work on a copy of the bundle that you may change"
 """What to do where a bundle cannot be written for another reason than a full disk."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the operating system says of a full disk, a quota, and a file that may not grow."""
 REFERENCE = "fp32"
 """The variant that others are made of and measured against."""
 
@@ -58,12 +60,16 @@ class Workspace:
         """Make one on the bundle's file system, which is removed when the block ends.
 
         Raises:
-            PathError: when it cannot be made: no room, or no permission.
+            PathError: when it cannot be made, or there is no room for what it is to hold.
         """
         with _told(bundle.path), writing(real(bundle.path)):
             working = start(real(bundle.path))
         try:
             yield cls(bundle, working)
+        except OSError as error:
+            if error.errno in FULL and not isinstance(error, BertportError):
+                raise no_room(error, bundle.path, otherwise=ADVICE) from error
+            raise
         finally:
             working.remove()
 

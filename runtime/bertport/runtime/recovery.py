@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.manifest import FileEntry
 
-__all__ = ["UNFINISHED", "Working", "read_names", "remove_unlisted", "start", "write_placing", "writing"]
+__all__ = ["NAMES", "UNFINISHED", "Working", "read_names", "remove_unlisted", "start", "write_placing", "writing"]
 
 OWNER = "owner"
 """The file in a workspace that its process has locked for as long as it lives."""

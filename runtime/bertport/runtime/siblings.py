@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["comes_back", "home", "lock_file", "new_workspace", "real", "set_aside", "workspaces"]
+__all__ = ["NEW", "OLD", "comes_back", "home", "lock_file", "new_workspace", "real", "set_aside", "workspaces"]
 
 LONGEST = 100
 """Bytes of a bundle's name that are repeated in others: a file system may bound names to 143, most do to 255."""
