@@ -25,8 +25,10 @@ __all__ = ["NAMES", "UNFINISHED", "Working", "read_names", "remove_unlisted", "s
 
 OWNER = "owner"
 """The file in a workspace that its process has locked for as long as it lives."""
-NAMES, PLACING = "names.json", "placing.json"
-"""Of a workspace: names in the bundle that it will use, and what is being moved there."""
+NAMES = "names.json"
+"""Of a workspace: the names in the bundle that it will use."""
+PLACING = "placing.json"
+"""Of a workspace: what is being moved into the bundle, and what is removed from it then."""
 UNFINISHED = {name: f".{name}.bertport.tmp" for name in (MANIFEST, "README.md")}
 """Names of files that are written beside those that they replace, under the bundle's lock."""
 _LOG = logging.getLogger(__name__)

@@ -16,8 +16,10 @@ __all__ = ["NEW", "OLD", "comes_back", "home", "lock_file", "new_workspace", "re
 
 LONGEST = 100
 """Bytes of a bundle's name that are repeated in others: a file system may bound names to 143, most do to 255."""
-NEW, OLD = "new", "old"
-"""What a workspace holds: what is being made, and what it replaces on its way out."""
+NEW = "new"
+"""What is being made in a workspace."""
+OLD = "old"
+"""What it replaces, on its way out."""
 
 
 def real(target: Path) -> Path:
