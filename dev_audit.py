@@ -22,6 +22,14 @@ ACCEPTED: dict[str, str] = {
         "Where bertport reads a config.json it takes a fixed list of fields or sets the attention itself, nothing here "
         "installs `kernels`, and optimum-onnx 0.1.0 needs transformers 4."
     ),
+    "CVE-2026-9856": (
+        "save_pretrained of transformers before 5.10 writes a tokenizer's chat templates under names that a checkpoint "
+        "chooses, also out of the directory. Export drops them before it saves, which a test holds."
+    ),
+    "CVE-2026-5241": (
+        "transformers before 5.5 lets the config of a LightGlue model allow code of its own. Export refuses what is no "
+        "BERT, and any auto_map, before it has transformers read a checkpoint."
+    ),
     "CVE-2026-1839": (
         "the Trainer of transformers before 5.0 unpickles a checkpoint's random state under PyTorch before 2.6. "
         "Nothing here uses the Trainer, and a newer PyTorch is asked for."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -386,3 +387,18 @@ def test_nothing_is_printed(source, written, form, capfd):
         check_tokenizer(files, written, max_length=40, vocab_size=ROWS)
     assert caught == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_names_of_chat_templates_lead_nowhere(tiny_checkpoint, tmp_path):
+    """CVE-2026-9856: transformers before 5.10 makes paths of them."""
+    source = tmp_path / "checkpoint"
+    shutil.copytree(tiny_checkpoint, source)
+    templates = [{"name": "default", "template": "x"}, {"name": "../../../found", "template": "x"}]
+    edit(source / "tokenizer_config.json", chat_template=templates)
+    config = json.loads((source / "config.json").read_text())
+    written = tmp_path / "one" / "two" / "written"
+    written.mkdir(parents=True)
+    files = read_tokenizer(source, vocab_size=config["vocab_size"], max_positions=config["max_position_embeddings"])
+    files.save(written)
+    assert not list(tmp_path.rglob("*.jinja"))
+    assert json.loads((written / "tokenizer_config.json").read_text()).get("chat_template") is None

@@ -86,6 +86,9 @@ class TokenizerFiles:
 
     def _save(self, directory: Path) -> None:
         try:
+            # An encoder has no use for chat templates, and transformers before 5.10 makes paths of their names, which a
+            # checkpoint chooses (CVE-2026-9856).
+            self.reference.chat_template = None
             with quiet(), without_stdout():
                 self.reference.save_pretrained(str(directory))
         except OSError:
