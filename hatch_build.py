@@ -34,10 +34,15 @@ class PackageData(BuildHookInterface[Any]):
         if version == "editable":
             return
         source = Path(self.root) / SOURCE
-        manifest = serving_part(json.loads((source / "manifest.json").read_text(encoding="utf-8")))
+        digest, content = _digest(Path(self.root)), (source / "manifest.json").read_bytes()
+        whole = json.loads(content)
+        if digest.digest_of(content, whole["digest"]) != whole["digest"]:
+            message = f"{source}/manifest.json is not as it was written: a digest of the wheel's own would vouch for it"
+            raise ValueError(message)
+        manifest = serving_part(whole)
         self.written = Path(tempfile.mkdtemp())
         written = self.written / "manifest.json"
-        written.write_bytes(_digest(Path(self.root)).sealed(manifest))
+        written.write_bytes(digest.sealed(manifest))
         build_data["force_include"][str(written)] = f"{TARGET}/manifest.json"
         for name in ("README.md", *manifest["files"]):
             build_data["force_include"][str(source / name)] = f"{TARGET}/{name}"

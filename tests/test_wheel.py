@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bertport.runtime.manifest import read_manifest
 from tests.telemetry import at_home, traces
 from tests.test_layout import AREAS
 
@@ -112,14 +113,16 @@ def test_the_wheel_holds_the_sample_texts(wheel):
 def test_the_wheel_holds_what_load_takes_of_the_default_bundle_and_no_other_graph(wheel):
     whole = json.loads((ROOT / "models" / "default" / "manifest.json").read_text(encoding="utf-8"))
     archive = zipfile.ZipFile(wheel)
-    manifest = json.loads(archive.read(f"{DEFAULT}manifest.json"))
+    content = archive.read(f"{DEFAULT}manifest.json")
+    manifest = json.loads(content)
     found = {name.removeprefix(DEFAULT) for name in archive.namelist() if name.startswith(DEFAULT)}
     assert found == {"manifest.json", "README.md", *manifest["files"]}
     serving = manifest["variants"][manifest["default_variant"]]
     graphs = {name for name in found if name.startswith("onnx/")}
     assert graphs == {serving["file"], *serving["external_data"]}
     assert whole["default_variant"] == manifest["default_variant"]
-    assert whole | {"variants": manifest["variants"], "files": manifest["files"]} == manifest
+    assert whole | {each: manifest[each] for each in ("digest", "variants", "files")} == manifest
+    assert read_manifest(content).digest == manifest["digest"] != whole["digest"]  # another bundle: fewer files
     assert serving == whole["variants"][whole["default_variant"]]
 
 
