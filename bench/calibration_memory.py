@@ -41,7 +41,7 @@ def peak_memory():
 bundle = Bundle.open(sys.argv[1])
 text = read_calibration(bundle, samples=int(sys.argv[2]))
 plain = load_plain(bundle.file(bundle.manifest.variants["fp32"].file))
-found = histograms(bundle, plain, {layer.source for layer in linears(plain)}, text, lambda *_: None)
+found = histograms(plain, {layer.source for layer in linears(plain)}, text, lambda *_: None)
 print(json.dumps({
     "samples": len(text.samples),
     "tokens": text.tokens,

@@ -26,7 +26,7 @@ from bertport.compare.graph import Remembered, open_onnx
 from bertport.compare.machine import describe_machine
 from bertport.compare.timing import interleave, speedup, summarize
 from bertport.compare.workload import Shape, Subject
-from bertport.quantize.evaluation import read_evaluation, threads_for
+from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.storage import size_on_disk, write_graph
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
@@ -50,14 +50,13 @@ def accuracy(given: argparse.Namespace) -> dict[str, Any]:
     fp32 = bundle.file(bundle.manifest.variants["fp32"].file)
     material = Material(path=fp32, architecture=bundle.manifest.architecture, bundle=bundle)
     evaluation = read_evaluation(bundle, given.text, sample="evaluation", positions=given.positions, pairs=given.pairs)
-    threads = threads_for(bundle)
-    reference = Remembered(open_onnx(fp32, threads=threads))
+    reference = Remembered(open_onnx(fp32, threads=1))
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for row in _chosen(given.only, list(ALTERNATIVES.values())):
             file = Path(temporary) / "candidate.onnx"
             written = write_graph(row.make(material), file)
-            candidate = open_onnx(file, threads=threads, config=dict(row.config))
+            candidate = open_onnx(file, threads=1, config=dict(row.config))
             found = measure(
                 reference, candidate, evaluation.samples, conventions=conventions(bundle), stability=STABILITY
             )

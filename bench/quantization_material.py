@@ -11,7 +11,7 @@ import numpy as np
 
 from bertport.quantize.activations import Activations, collect
 from bertport.quantize.calibrating import Calibrator
-from bertport.quantize.evaluation import read_evaluation, threads_for
+from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.fitted import SAMPLES
 from bertport.quantize.fusing import fuse, load_plain
 from bertport.quantize.int8 import WeightCache
@@ -69,7 +69,6 @@ class Material:
             self.fused,
             [layer.source for layer in linears(self.fused)],
             read_evaluation(self.bundle, None, sample="calibration", **SAMPLES).samples,
-            threads=threads_for(self.bundle),
             progress=_silent,
         )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bertport.compare.fidelity import measure, measure_stability
-from bertport.compare.graph import Remembered, make_batch, open_onnx
+from bertport.compare.graph import Remembered, in_order, make_batch, open_onnx
 from bertport.compare.masking import masked_samples, pair_samples
 from bertport.compare.results import Conventions
 from bertport.compare.statistics import Settings, says_no_difference
@@ -243,3 +243,31 @@ def test_progress_is_told(bag, samples):
     told = []
     measure(bag, bag, samples[:3], settings=QUICK, stability=0, progress=lambda *done: told.append(done))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_samples_that_run_at_once_give_the_same_figures(bag, make_bag, samples):
+    one, three = (
+        measure(bag, make_bag(noise=0.1), samples, settings=QUICK, stability=5, streams=streams) for streams in (1, 3)
+    )
+    assert one == three
+
+
+def test_an_error_in_a_stream_is_the_callers():
+    def broken(number):
+        if number == 5:
+            message = "no number"
+            raise ValidationError(message)
+        return number
+
+    found = []
+    with pytest.raises(ValidationError, match="no number"):
+        found.extend(in_order(broken, range(100), 2))
+    assert list(in_order(lambda number: number * 2, range(50), 4)) == list(range(0, 100, 2))
+
+
+@pytest.mark.parametrize("limit", [1, 3, 9])
+def test_each_chosen_text_counts_once_whatever_fills_its_batch(bag, samples, limit):
+    found = measure_stability(bag, samples, limit=limit, settings=QUICK, streams=2)
+    assert (found.texts, found.rows) == (2 * limit, 8)
+    assert found.batch_mates.nsp_flips.count == limit
+    assert found.batch_mates.worst_cosine == pytest.approx(1)

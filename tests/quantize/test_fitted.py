@@ -124,7 +124,7 @@ def test_a_layer_without_activations_is_rounded_to_the_nearest(outlying):
 def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out):
     samples = read_evaluation(tiny, held_out, sample="calibration", positions=60, pairs=5).samples
     name = linears(fused)[1].source
-    found = collect(fused, [name], samples, threads=1, progress=silent)[name]
+    found = collect(fused, [name], samples, progress=silent)[name]
     rows = []
     graph = onnx.ModelProto()
     graph.CopyFrom(fused)

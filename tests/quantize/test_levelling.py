@@ -44,7 +44,7 @@ def outlying(tiny):
 def levels_of(tiny, model, held_out):
     layers = levellable(model, linears(model))
     samples = read_evaluation(tiny, held_out, sample="calibration", positions=100, pairs=10).samples
-    found = collect(model, [layer.source for layer in layers], samples, threads=1, progress=silent)
+    found = collect(model, [layer.source for layer in layers], samples, progress=silent)
     return layers, find_levels(layers, found)
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.compare.graph import HIDDEN, LOGITS, NSP_LOGITS, Batch, Graph, make_batch
+from bertport.compare.graph import HIDDEN, LOGITS, NSP_LOGITS, Batch, Graph, in_order, make_batch
 from bertport.compare.results import Conventions, Fidelity, Stability
 from bertport.compare.statistics import Settings
 from bertport.compare.tally import Tally
 from bertport.runtime.errors import UsageError, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bertport.compare.graph import Outputs
     from bertport.compare.masking import Sample
+    from bertport.compare.tally import Figures
 
 __all__ = ["measure", "measure_stability"]
 
@@ -30,6 +32,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     settings: Settings | None = None,
     conventions: Conventions | None = None,
     stability: int = 64,
+    streams: int = 1,
     progress: Callable[[int, int], None] | None = None,
     tallied: Callable[[Tally], None] | None = None,
 ) -> Fidelity:
@@ -44,6 +47,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
         settings: Seed, resamples and confidence level.
         conventions: The model's maximum length, padding id and meaning of the NSP labels.
         stability: Samples of each kind on which to measure the effect of batch mates and padding; 0 for none.
+        streams: Samples that run at once, each alone in its batch; the graphs' sessions then have one thread each.
         progress: Called with the number of samples done and the number of all.
         tallied: Given the sums per text that the figures were drawn from.
 
@@ -54,11 +58,18 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     settings, conventions = settings or Settings(), conventions or Conventions()
     samples = list(samples)
     tally = Tally(conventions.positive)
-    for done, sample in enumerate(samples, 1):
+
+    def figures(sample: Sample) -> Figures | None:
         names = _outputs_for(sample, reference, candidate)
-        if names:
-            batch = make_batch([sample])
-            tally.add(sample, _run(reference, batch, names, "reference"), _run(candidate, batch, names, "candidate"))
+        if not names:
+            return None
+        batch = make_batch([sample])
+        answers = _run(reference, batch, names, "reference"), _run(candidate, batch, names, "candidate")
+        return tally.figures(sample, *answers)
+
+    for done, found in enumerate(in_order(figures, samples, streams), 1):
+        if found:
+            tally.add(found)
         if progress:
             progress(done, len(samples))
     if not tally.measured:
@@ -77,7 +88,9 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
         mlm=tally.masked_tokens(settings),
         nsp=tally.next_sentence(settings),
         hidden=tally.hidden(settings),
-        stability=measure_stability(candidate, samples, limit=stability, settings=settings, conventions=conventions)
+        stability=measure_stability(
+            candidate, samples, limit=stability, settings=settings, conventions=conventions, streams=streams
+        )
         if stability
         else None,
     )
@@ -91,10 +104,12 @@ def measure_stability(  # noqa: PLR0913 — as above
     rows: int = 8,
     settings: Settings | None = None,
     conventions: Conventions | None = None,
+    streams: int = 1,
 ) -> Stability | None:
     """Measure how a model's answers move with batch mates and with padding.
 
-    Mates are other samples cut or repeated to the text's own length, so that no padding comes with them.
+    Texts of about one length are each other's mates: those of a batch are repeated from their beginning up to its
+    longest, so that no padding comes with it, and each answers alone, among the others, and with padding.
 
     Args:
         model: The model under test.
@@ -103,6 +118,7 @@ def measure_stability(  # noqa: PLR0913 — as above
         rows: Rows of the batch with mates.
         settings: Seed, resamples and confidence level.
         conventions: The model's maximum length, padding id and meaning of the NSP labels.
+        streams: Runs at once, as in `measure`.
 
     Returns:
         None when no sample asks for an output that the model gives.
@@ -113,19 +129,14 @@ def measure_stability(  # noqa: PLR0913 — as above
         [each for each in samples if each.next_sentence is not None],
     )
     chosen = [kind[index] for kind in kinds for index in _evenly(len(kind), limit)]
-    rng = np.random.default_rng(settings.seed)
     mates, padded = Tally(conventions.positive), Tally(conventions.positive)
-    for sample in chosen:
-        names = _outputs_for(sample, model)
-        if not names:
-            continue
-        alone = _run(model, make_batch([sample]), names, "model")
-        crowd = make_batch([sample, *(_cut(samples[int(rng.integers(len(samples)))], sample) for _ in range(rows - 1))])
-        mates.add(sample, alone, _first_row(_run(model, crowd, names, "model"), sample))
-        length = min(conventions.max_length, 2 * len(sample.input_ids))
-        if length > len(sample.input_ids):
-            wide = _run(model, make_batch([sample], pad=conventions.pad, length=length), names, "model")
-            padded.add(sample, alone, _first_row(wide, sample))
+    for one, two in in_order(
+        partial(_moved, model, mates, conventions), _batches(chosen, rows, settings.seed), streams
+    ):
+        for each in one:
+            mates.add(each)
+        for each in two:
+            padded.add(each)
     if not mates.measured:
         return None
     return Stability(
@@ -134,6 +145,42 @@ def measure_stability(  # noqa: PLR0913 — as above
         batch_mates=mates.movement(settings),
         padding=padded.movement(settings) if padded.measured else None,
     )
+
+
+def _batches(chosen: Sequence[Sample], rows: int, seed: int) -> Iterator[tuple[list[Sample], int]]:
+    """Yield batches of samples of one length, and how many of each count: the last one is filled up with others."""
+    order = sorted(chosen, key=lambda each: len(each.input_ids))
+    rng = np.random.default_rng(seed)
+    for begin in range(0, len(order), rows):
+        batch = order[begin : begin + rows]
+        counted, length = len(batch), len(batch[-1].input_ids)
+        others = [order[int(rng.integers(len(order)))] for _ in range(rows - counted)]
+        batch += [dataclasses.replace(each, positions=each.positions[:0], labels=each.labels[:0]) for each in others]
+        yield [_of_length(each, length) for each in batch], counted
+
+
+def _moved(
+    model: Graph, tally: Tally, conventions: Conventions, given: tuple[list[Sample], int]
+) -> tuple[list[Figures], list[Figures]]:
+    """Compare the answers of a batch's samples with those that each gives alone, and alone with those with padding."""
+    batch, counted = given
+    wanted = list(dict.fromkeys(name for each in batch[:counted] for name in _outputs_for(each, model)))
+    if not wanted:
+        return [], []
+    crowd = _run(model, make_batch(batch), wanted, "model")
+    mates, padded = [], []
+    begin = 0
+    for row, sample in enumerate(batch[:counted]):
+        names = _outputs_for(sample, model)
+        if names:
+            alone = _run(model, make_batch([sample]), names, "model")
+            mates.append(tally.figures(sample, alone, _row(crowd, names, row, begin, sample)))
+            length = min(conventions.max_length, 2 * len(sample.input_ids))
+            if length > len(sample.input_ids):
+                wide = _run(model, make_batch([sample], pad=conventions.pad, length=length), names, "model")
+                padded.append(tally.figures(sample, alone, _row(wide, names, 0, 0, sample)))
+        begin += len(sample.positions)
+    return mates, padded
 
 
 def _outputs_for(sample: Sample, *graphs: Graph) -> list[str]:
@@ -157,25 +204,25 @@ def _run(graph: Graph, batch: Batch, names: list[str], role: str) -> Outputs:
     return found
 
 
-def _first_row(outputs: Outputs, sample: Sample) -> Outputs:
-    """Keep the sample's own row and tokens of a wider batch; only the sample's positions were decoded."""
-    found = dict(outputs)
-    if NSP_LOGITS in found:
-        found[NSP_LOGITS] = found[NSP_LOGITS][:1]
+def _row(outputs: Outputs, names: Sequence[str], row: int, decoded: int, sample: Sample) -> Outputs:
+    """Pick a sample's own row and tokens out of a wider batch; its decoded positions begin at `decoded`."""
+    picked = {
+        LOGITS: slice(decoded, decoded + len(sample.positions)),
+        NSP_LOGITS: slice(row, row + 1),
+        HIDDEN: slice(row, row + 1),
+    }
+    found = {name: outputs[name][picked[name]] for name in names}
     if HIDDEN in found:
-        found[HIDDEN] = found[HIDDEN][:1, : len(sample.input_ids)]
+        found[HIDDEN] = found[HIDDEN][:, : len(sample.input_ids)]
     return found
 
 
-def _cut(mate: Sample, sample: Sample) -> Sample:
-    """Give a mate the sample's length, by cutting or repeating it, and nothing to decode."""
-    length = len(sample.input_ids)
+def _of_length(sample: Sample, length: int) -> Sample:
+    """Give a sample a length by repeating it from its beginning; what is decoded of it stays."""
     return dataclasses.replace(
-        mate,
-        input_ids=np.resize(mate.input_ids, length),
-        token_type_ids=np.resize(mate.token_type_ids, length),
-        positions=mate.positions[:0],
-        labels=mate.labels[:0],
+        sample,
+        input_ids=np.resize(sample.input_ids, length),
+        token_type_ids=np.resize(sample.token_type_ids, length),
     )
 
 

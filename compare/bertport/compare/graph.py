@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from bertport.runtime.providers import AUTO, candidates, onnxruntime
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,7 +24,21 @@ if TYPE_CHECKING:
 
     Outputs = Mapping[str, NDArray[np.floating]]
 
-__all__ = ["HIDDEN", "LOGITS", "NSP_LOGITS", "Batch", "Graph", "OnnxGraph", "Remembered", "make_batch", "open_onnx"]
+__all__ = [
+    "HIDDEN",
+    "LOGITS",
+    "NSP_LOGITS",
+    "Batch",
+    "Graph",
+    "OnnxGraph",
+    "Remembered",
+    "in_order",
+    "make_batch",
+    "open_onnx",
+]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 LOGITS, NSP_LOGITS, HIDDEN = "logits", "seq_relationship_logits", "last_hidden_state"
 
@@ -73,6 +90,34 @@ def make_batch(samples: Sequence[Sample], *, pad: int = 0, length: int = 0) -> B
         token_type_ids=token_type_ids,
         masked_positions=np.concatenate([each.positions + row * width for row, each in enumerate(samples)]),
     )
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], streams: int) -> Iterator[Result]:
+    """Yield a function's results in the order of the items, computed by several threads at once.
+
+    A session of one thread that several streams run at once does nothing but work: no stream waits at the end of each
+    operator, as the threads of one run do. At most two results a stream are held that were not asked for yet.
+
+    Args:
+        function: What to compute; it is called from several threads where there are several streams.
+        items: What to compute it of.
+        streams: How many are computed at once; 1 computes in the caller's thread.
+    """
+    if streams <= 1:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(streams)
+    waiting: deque[Any] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * streams:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # An error, or a caller that stops, leaves nothing behind that still runs.
+        pool.shutdown(cancel_futures=True)
 
 
 class OnnxGraph:
@@ -157,6 +202,7 @@ class Remembered:
         self.limit = limit
         self._size = 0
         self._kept: dict[bytes, Outputs] = {}
+        self._lock = Lock()  # several streams may ask at once
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Give the kept answer of an equal batch, or run it."""
@@ -166,7 +212,8 @@ class Remembered:
             return self._kept[key]
         found = self.graph.run(batch, outputs)
         size = sum(each.nbytes for each in found.values())
-        if self._size + size <= self.limit:
-            self._kept[key] = found
-            self._size += size
+        with self._lock:
+            if self._size + size <= self.limit:
+                self._kept[key] = found
+                self._size += size
         return found

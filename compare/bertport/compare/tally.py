@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,21 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Tally"]
+__all__ = ["Figures", "Tally"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The figures of one sample."""
+
+    text: int
+    """Number of the text that the sample is from."""
+    mlm: Floats | None
+    """As `mlm_figures` gives them. Shape: (masked, columns)"""
+    nsp: Floats | None
+    """As `nsp_figures` gives them. Shape: (1, columns)"""
+    hidden: Floats | None
+    """Cosine of each token's hidden states. Shape: (tokens,)"""
 
 
 class Tally:
@@ -42,23 +57,32 @@ class Tally:
         self._largest_change = 0.0
         self._discordant = [0, 0]
 
-    def add(self, sample: Sample, reference: Outputs, candidate: Outputs) -> None:
-        """Add one sample's outputs."""
-        self.measured += 1
+    def figures(self, sample: Sample, reference: Outputs, candidate: Outputs) -> Figures:
+        """Compute the figures of one sample's outputs; changes nothing, so that several threads may do it at once."""
+        mlm = nsp = hidden = None
         if LOGITS in reference:
-            _sum(self._mlm, sample.text, mlm_figures(reference[LOGITS], candidate[LOGITS], sample.labels))
+            mlm = mlm_figures(reference[LOGITS], candidate[LOGITS], sample.labels)
         if NSP_LOGITS in reference and sample.next_sentence is not None:
             labels = np.array([sample.next_sentence])
-            rows = nsp_figures(reference[NSP_LOGITS], candidate[NSP_LOGITS], labels, positive=self.positive)
-            _sum(self._nsp, sample.text, rows)
-            row = dict(zip(NSP_COLUMNS, rows[0], strict=True))
+            nsp = nsp_figures(reference[NSP_LOGITS], candidate[NSP_LOGITS], labels, positive=self.positive)
+        if HIDDEN in reference:
+            hidden = cosines(reference[HIDDEN][0], candidate[HIDDEN][0])
+        return Figures(text=sample.text, mlm=mlm, nsp=nsp, hidden=hidden)
+
+    def add(self, figures: Figures) -> None:
+        """Add one sample's figures."""
+        self.measured += 1
+        if figures.mlm is not None:
+            _sum(self._mlm, figures.text, figures.mlm)
+        if figures.nsp is not None:
+            _sum(self._nsp, figures.text, figures.nsp)
+            row = dict(zip(NSP_COLUMNS, figures.nsp[0], strict=True))
             self._largest_change = max(self._largest_change, float(row["change"]))
             self._discordant[0] += int(row["right_candidate"] > row["right_reference"])
             self._discordant[1] += int(row["right_candidate"] < row["right_reference"])
-        if HIDDEN in reference:
-            found = cosines(reference[HIDDEN][0], candidate[HIDDEN][0])
-            _sum(self._cosines, sample.text, found[:, None])
-            self._worst_cosine = min(self._worst_cosine, float(found.min()))
+        if figures.hidden is not None:
+            _sum(self._cosines, figures.text, figures.hidden[:, None])
+            self._worst_cosine = min(self._worst_cosine, float(figures.hidden.min()))
 
     def per_text(self) -> dict[str, list[dict[str, float]]]:
         """Give the sums of each text by head: what the bootstrap resamples. `count` is the number of positions."""

@@ -22,6 +22,10 @@ __all__ = ["Activations", "collect"]
 
 ROWS = 512
 """Rows kept of each input, drawn from all texts alike."""
+TOGETHER = 768
+"""Tokens that are squared at once: adding to a matrix of megabytes for each text took longer than squaring."""
+BLOCK = 768
+"""Channels of a block of X'X: of the blocks, those below the diagonal are not computed, but mirrored in the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,6 @@ def collect(
     names: Iterable[str],
     samples: Sequence[Sample],
     *,
-    threads: int | None,
     progress: Progress,
 ) -> Mapping[str, Activations]:
     """Run samples and gather what passes some points of the graph.
@@ -61,7 +64,6 @@ def collect(
         model: A graph with its weights in memory; it is not changed.
         names: Of activations whose last axis is the layer's input.
         samples: What to run.
-        threads: As in `open_onnx`.
         progress: Told of what is done and of how much.
     """
     share = max(1, -(-ROWS // max(1, len(samples))))
@@ -71,7 +73,6 @@ def collect(
         model,
         gathered,
         samples,
-        threads=threads,
         progress=lambda done: progress("running the calibration text", done, len(samples)),
     )
     return {name: each.result() for name, each in gathered.items() if each.count}
@@ -83,7 +84,8 @@ class _Gathering:
     def __init__(self, share: int, rng: np.random.Generator) -> None:
         self.share, self.rng = share, rng
         self.count = 0
-        self.gram: NDArray[np.floating] = np.zeros((), dtype=np.float32)
+        self.waiting: list[NDArray[np.floating]] = []
+        self.gram: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
         self.sum: NDArray[np.float64] = np.zeros((), dtype=np.float64)
         self.lowest: NDArray[np.floating] = np.full((), np.inf, dtype=np.float32)
         self.highest: NDArray[np.floating] = np.full((), -np.inf, dtype=np.float32)
@@ -94,21 +96,33 @@ class _Gathering:
         values = values.reshape(-1, values.shape[-1])
         if not len(values):
             return
-        square = values.T @ values
-        if self.count:
-            self.gram += square  # in place: a matrix of a megabyte or more
-        else:
-            self.gram = square
+        self.count += len(values)
+        self.rows.append(values[self.rng.permutation(len(values))[: self.share]])
+        self.waiting.append(values)
+        if sum(map(len, self.waiting)) >= TOGETHER:
+            self._square()
+
+    def _square(self) -> None:
+        values = np.concatenate(self.waiting).astype(np.float32, copy=False)
+        self.waiting.clear()
+        channels = values.shape[-1]
+        if not len(self.gram):
+            self.gram = np.zeros((channels, channels), dtype=np.float32)
+        for begin in range(0, channels, BLOCK):
+            end = begin + BLOCK
+            self.gram[begin:end, begin:] += values[:, begin:end].T @ values[:, begin:]
         self.sum = self.sum + values.sum(axis=0, dtype=np.float64)
         self.lowest = np.minimum(self.lowest, values.min(axis=0))
         self.highest = np.maximum(self.highest, values.max(axis=0))
-        self.count += len(values)
-        self.rows.append(values[self.rng.permutation(len(values))[: self.share]])
 
     def result(self) -> Activations:
         """Give what was gathered; there was some."""
+        if self.waiting:
+            self._square()
+        for begin in range(BLOCK, len(self.gram), BLOCK):
+            self.gram[begin:, begin - BLOCK : begin] = self.gram[begin - BLOCK : begin, begin:].T
         return Activations(
-            gram=self.gram.astype(np.float32, copy=False),
+            gram=self.gram,
             mean=self.sum / self.count,
             lowest=self.lowest.astype(np.float32, copy=False),
             highest=self.highest.astype(np.float32, copy=False),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.activations import collect
 from bertport.quantize.calibration import CalibrationText, channel_maxima, histograms, read_calibration
-from bertport.quantize.evaluation import read_evaluation, threads_for
+from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.fitted import SAMPLES, FittedWeights
 from bertport.quantize.layer_times import linears
 from bertport.quantize.levelling import LEVELLED, find_levels, level, levellable, levelled
@@ -58,7 +58,7 @@ class Calibrator:
         text: str | os.PathLike[str] | None,
         progress: Progress,
     ) -> None:
-        self.bundle, self.how, self.progress = bundle, how, progress
+        self.how, self.progress = how, progress
         self.method = method_named(how.method)
         self.text: CalibrationText = read_calibration(bundle, text, samples=how.samples)
         self.fitting = read_evaluation(bundle, text, sample="calibration", **SAMPLES)
@@ -108,7 +108,7 @@ class Calibrator:
             return self._given
         layers = linears(self._given)
         names = smoothable(self._given, layers)
-        maxima = channel_maxima(self.bundle, self._given, names, self.text, self.progress)
+        maxima = channel_maxima(self._given, names, self.text, self.progress)
         return smooth(self._given, layers, maxima, self.how.smooth)
 
     @cached_property
@@ -116,8 +116,7 @@ class Calibrator:
         model = self._smoothed
         layers = linears(model)
         sources = [layer.source for layer in layers]
-        threads = threads_for(self.bundle)
-        found = collect(model, sources, self.fitting.samples, threads=threads, progress=self.progress)
+        found = collect(model, sources, self.fitting.samples, progress=self.progress)
         free = levellable(model, layers)
         levels = find_levels(free, found) if self.how.level else {}
         after = {f"{name}{LEVELLED}": levelled(found[name], by) for name, by in levels.items()}
@@ -126,7 +125,7 @@ class Calibrator:
     @cached_property
     def _histograms(self) -> dict[str, Histogram]:
         names = dict.fromkeys(layer.source for layer in linears(self.plain))
-        return histograms(self.bundle, self.plain, names, self.text, self.progress)
+        return histograms(self.plain, names, self.text, self.progress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Calibration: running the fp32 graph on text, and keeping of each activation what 8 bits need to know.
 
-One text runs at a time, at its own length, so that there is no padding to leave out; what is kept of it is a
+Each text runs alone, at its own length, so that there is no padding to leave out; what is kept of it is a
 histogram, or a maximum for each channel, whose size does not grow with the text.
 """
 
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bertport.compare.bundled import read_tokenizer
-from bertport.compare.graph import make_batch, open_onnx
+from bertport.compare.graph import in_order, make_batch, open_onnx
 from bertport.compare.masking import masked_samples, pair_samples
 from bertport.compare.text import fingerprint, read_texts, sample_path
-from bertport.quantize.evaluation import threads_for
+from bertport.quantize.evaluation import streams
 from bertport.quantize.histogram import Histogram
 from bertport.quantize.ranges import SAMPLES
 from bertport.runtime.errors import InputTextError
@@ -125,21 +125,20 @@ def observe(
     recorders: Mapping[str, Recorder],
     samples: Iterable[Sample],
     *,
-    threads: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Run a graph on samples, one at a time, and let recorders take note of its activations.
+    """Run a graph on samples, each alone in its batch, and let recorders take note of its activations, in order.
 
     Args:
         model: A serving graph, its weights in memory; it is not changed.
         recorders: By name of the activation.
         samples: What to run.
-        threads: As in `open_onnx`.
         progress: Told of how many samples are done.
     """
-    graph = open_onnx(_with_outputs(model, recorders), threads=threads)
-    for done, sample in enumerate(samples, 1):
-        for name, values in graph.run(make_batch([sample]), list(recorders)).items():
+    graph, names = open_onnx(_with_outputs(model, recorders), threads=1), list(recorders)
+    answers = in_order(lambda sample: graph.run(make_batch([sample]), names), samples, streams())
+    for done, found in enumerate(answers, 1):
+        for name, values in found.items():
             recorders[name].add(values)
         progress(done)
 
@@ -158,7 +157,7 @@ def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
 
 
 def histograms(
-    bundle: Bundle, model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
+    model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
 ) -> dict[str, Histogram]:
     """Make a histogram of each named activation."""
     found = {name: Histogram() for name in names}
@@ -166,14 +165,13 @@ def histograms(
         model,
         found,
         text.samples,
-        threads=threads_for(bundle),
         progress=lambda done: progress("calibrating", done, len(text.samples)),
     )
     return found
 
 
 def channel_maxima(
-    bundle: Bundle, model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
+    model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
 ) -> dict[str, NDArray[Any]]:
     """Find the largest absolute value of each channel of each named activation."""
     found = {name: ChannelMaxima() for name in names}
@@ -181,7 +179,6 @@ def channel_maxima(
         model,
         found,
         text.samples,
-        threads=threads_for(bundle),
         progress=lambda done: progress("looking for outlier channels", done, len(text.samples)),
     )
     return {name: each.values for name, each in found.items()}

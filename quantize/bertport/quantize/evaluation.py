@@ -20,6 +20,8 @@ from bertport.compare.timing import interleave, speedup, summarize
 from bertport.compare.workload import Shape, Subject
 from bertport.quantize.storage import size_on_disk
 from bertport.runtime.errors import InputTextError
+from bertport.runtime.graph import usable_cores
+from bertport.runtime.machine import cpu
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +40,7 @@ __all__ = [
     "Speed",
     "open_reference",
     "read_evaluation",
+    "streams",
     "time_against",
 ]
 
@@ -47,8 +50,8 @@ LEAST_POSITIONS = 50
 """Fewer say nothing of an agreement of 98%."""
 SHAPES = ((1, 16), (1, 128))
 """Rows and tokens that are timed."""
-SMALL = 2_000_000
-"""Parameters below which one thread is faster than two."""
+MOST_STREAMS = 16
+"""Samples that run at once, at most: each holds its own activations."""
 AS_DEFINED = {"session.disable_quant_qdq": "1"}
 """ONNX Runtime's setting by which QuantizeLinear and DequantizeLinear stay what they are: nothing can overflow."""
 REFERENCE = "fp32"
@@ -160,15 +163,15 @@ def read_evaluation(
     return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))
 
 
-def threads_for(bundle: Bundle) -> int:
-    """Give the number of threads to measure accuracy with: one for a small model, whose threads mostly wait."""
-    return 1 if bundle.manifest.architecture.parameters < SMALL else 0
+def streams() -> int:
+    """Return how many samples to run at once, each on one thread: one for each core that this process may use."""
+    return max(1, min(MOST_STREAMS, cpu().physical_cores, int(usable_cores())))
 
 
 def open_reference(bundle: Bundle) -> Graph:
     """Open the fp32 serving graph; its answers are kept for the next candidate."""
     with bundle.opening(REFERENCE) as graph:
-        return Remembered(open_onnx(graph, threads=threads_for(bundle)))
+        return Remembered(open_onnx(graph, threads=1))
 
 
 def evaluate(  # noqa: PLR0913 — what a comparison takes
@@ -197,13 +200,14 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
     """
     config = AS_DEFINED if exact else {}
     with bundle.opening(candidate) if isinstance(candidate, str) else nullcontext(candidate) as source:
-        graph = open_onnx(source, provider=provider, threads=threads_for(bundle), config=config)
+        graph = open_onnx(source, provider=provider, threads=1, config=config)
     return measure(
         reference,
         graph,
         evaluation.samples,
         conventions=conventions(bundle),
         stability=stability,
+        streams=streams() if provider == "cpu" else 1,
         progress=lambda done, all_of_them: progress("measuring accuracy", done, all_of_them),
     )
 

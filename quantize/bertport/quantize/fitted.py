@@ -9,7 +9,7 @@ import numpy as np
 
 from bertport.quantize.activations import collect
 from bertport.quantize.compensation import compensated
-from bertport.quantize.evaluation import read_evaluation, threads_for
+from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.int8 import WeightCache, rounded, spans_of
 from bertport.quantize.layer_times import linears
 from bertport.quantize.outliers import Treatment, treat
@@ -61,7 +61,7 @@ def fit(
     text = read_evaluation(bundle, calibration, sample="calibration", **SAMPLES)
     layers = linears(fused)
     sources = (layer.source for layer in layers)
-    activations = collect(fused, sources, text.samples, threads=threads_for(bundle), progress=progress)
+    activations = collect(fused, sources, text.samples, progress=progress)
     return FittedWeights(saturating=saturating, layers=layers, activations=activations, text=text.to_json())
 
 

@@ -72,8 +72,10 @@ def rounded(rows: NDArray[np.float32], span: ActivationRange) -> NDArray[np.floa
     """Round activations as the graph does, each row with a scale of its own, and give what they then stand for."""
     sized = np.abs(rows) if span.absolute else rows
     step = np.maximum(sized.max(axis=-1, keepdims=True), np.float32(span.floor)) / np.float32(span.steps)
-    integers = np.clip(np.rint(rows / step), -span.zero, 255 - span.zero)
-    found: NDArray[np.float32] = (integers * step).astype(np.float32)
+    found: NDArray[np.float32] = rows / step
+    np.rint(found, out=found)
+    np.clip(found, -span.zero, 255 - span.zero, out=found)
+    found *= step
     return found
 
 
