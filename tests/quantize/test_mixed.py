@@ -7,11 +7,13 @@ import pytest
 
 from bertport.quantize import mixed
 from bertport.quantize.budget import Budget
+from bertport.quantize.deadline import Deadline, TimeUpError
 from bertport.quantize.mixed import hold_budget
 from bertport.quantize.sensitivity import rank
 from bertport.runtime.errors import ValidationError
 
 COSTS = {"a": 0.4, "b": 0.2, "c": 0.2, "d": 0.1, "e": 0.06, "f": 0.04}
+HELD_OUT, SEARCHED = SimpleNamespace(tokens=300), SimpleNamespace(tokens=100)
 FLOOR = 0.1
 """KL that no layer's higher precision takes away."""
 
@@ -25,10 +27,11 @@ class Asked:
 class World:
     """What stands in for graphs and texts: KL on held-out text is `harder` times what it is on the other."""
 
-    def __init__(self, harder):
+    def __init__(self, harder, deadline=None):
         self.harder, self.held_out = harder, []
         self.bundle = self.calibration = None
-        self.evaluation = "held-out"
+        self.evaluation = HELD_OUT
+        self.deadline = deadline or Deadline()
 
     def progress(self, *_):
         pass
@@ -48,14 +51,15 @@ class World:
 @pytest.fixture(autouse=True)
 def _made_up(monkeypatch):
     def table(bench, recipe, request, *, head):  # noqa: ARG001 — the signature of `rank_layers`
-        measure = lambda higher: bench.accuracy(recipe, Asked(higher), "calibration")  # noqa: E731
+        measure = lambda higher: bench.accuracy(recipe, Asked(higher), SEARCHED)  # noqa: E731
         assert head == "mlm"
         shapes = dict.fromkeys(COSTS, (4, 4))
         ones = dict.fromkeys(COSTS, 1.0)
         return rank(shapes, ones, measure, text={}, machine="here", progress=bench.progress)
 
     monkeypatch.setattr(mixed, "rank_layers", table)
-    monkeypatch.setattr(mixed, "read_evaluation", lambda *_, **__: "calibration")
+    monkeypatch.setattr(mixed, "read_evaluation", lambda *_, **__: SEARCHED)
+    monkeypatch.setattr(mixed, "_names", lambda *_: frozenset(COSTS))
 
 
 RECIPE = SimpleNamespace(name="made-up", emitter=object(), halfway=False)
@@ -143,3 +147,53 @@ def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
     found, _ = held(1, 0.07)
     assert found.accuracy.mlm.kl.value <= 0.07
     assert len(found.request.higher) < len(COSTS)
+
+
+class Expiring(Deadline):
+    """A limit that is reached after some measurements."""
+
+    def __init__(self, measurements):
+        super().__init__(600)
+        self.left = measurements
+
+    def check(self):
+        self.left -= 1
+        if self.left < 0:
+            raise TimeUpError
+
+
+def cut(measurements, bound, recipe=RECIPE):
+    world = World(1, Expiring(measurements))
+    before = world.accuracy
+
+    def accuracy(*given, **options):
+        world.deadline.check()
+        return before(*given, **options)
+
+    world.accuracy = accuracy
+    return hold_budget(world, recipe, Asked(), Budget(bounds={"kl": bound}))
+
+
+@pytest.mark.parametrize("measurements", [3, 5, 11])
+def test_when_the_time_is_up_what_holds_is_taken(measurements):
+    found = cut(measurements, 0.75)
+    assert found.request.higher == set(COSTS)
+    assert found.search["cut"] is True
+    assert found.search["time_limit_seconds"] == 600
+
+
+def test_a_search_within_its_time_finds_what_it_finds_without_a_limit():
+    found = cut(1000, 0.75)
+    assert found.request.higher == {"a"}
+    assert found.search["cut"] is False
+    assert held(1, 0.75)[0].search["combinations_on_held_out_text"] == 1
+
+
+def test_when_the_time_is_up_and_nothing_holds_the_nearest_is_told():
+    with pytest.raises(ValidationError, match=r"KL divergence is 1\.10.*the time limit of 10m passed before"):
+        cut(1, 0.75)
+
+
+def test_with_a_limit_what_nothing_can_hold_is_told_at_once():
+    with pytest.raises(ValidationError, match="with all layers in higher precision"):
+        cut(3, FLOOR / 2)

@@ -12,7 +12,7 @@ from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
 from bertport.runtime.bundle import Bundle
-from bertport.runtime.errors import BundleError, PathError, UnknownNameError, UsageError, ValidationError
+from bertport.runtime.errors import BundleError, PathError, SlowerError, UnknownNameError, UsageError, ValidationError
 from tests.quantize.conftest import contents, manifest_of
 
 TWICE = Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)
@@ -62,7 +62,7 @@ def test_a_slower_variant_is_refused_without_force(bundle_copy, held_out, monkey
     slow = dataclasses.replace(TWICE, speedup=0.5)
     monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": slow})
     before = contents(bundle_copy)
-    with pytest.raises(UsageError, match=r"slower than fp32 on this machine \(0\.50x at 1x16\): pass --force"):
+    with pytest.raises(SlowerError, match=r"slower than fp32 on this machine \(0\.50x at 1x16\): pass --force"):
         quantize(bundle_copy, options=Options(text=held_out, **FEW))
     assert contents(bundle_copy) == before
 

@@ -16,6 +16,7 @@ from bertport.compare.contenders import baseline_contenders, enter, open_bundles
 from bertport.compare.document import assemble
 from bertport.compare.journal import JOURNAL, Journal
 from bertport.compare.machine import describe_machine, matmul_peak
+from bertport.compare.masking import refuse_unread
 from bertport.compare.options import Options
 from bertport.compare.process import SubjectError, Worker
 from bertport.compare.progress import Progress
@@ -75,6 +76,10 @@ class Comparison:
         source = sample_path("evaluation") if options.text is None else Path(options.text)
         self.texts = read_texts(source)
         self.text_name, self.text_sha256 = source.name, fingerprint(self.texts)
+        if not options.random_weights:
+            for each in self.entrants:
+                tokenizer = read_tokenizer(each.bundle)
+                refuse_unread(self.texts, tokenizer, source.name, shipped=options.text is None, option="--text")
         self.probe = read_probe(options.templates)
         self.inputs = make_inputs(self.entrants, self.texts, self.effort.inputs, options.seed)
         self.shapes = shapes(self.entrants, self.effort)

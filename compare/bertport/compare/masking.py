@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from bertport.compare.text import Text
 
-__all__ = ["IS_NEXT", "NOT_NEXT", "Sample", "Vocabulary", "mask_ids", "masked_samples", "pair_samples"]
+__all__ = [
+    "IS_NEXT",
+    "NOT_NEXT",
+    "Sample",
+    "Vocabulary",
+    "mask_ids",
+    "masked_samples",
+    "pair_samples",
+    "refuse_unread",
+    "unread_share",
+]
 
 MASKED_SHARE = 0.15
 REPLACED_BY_MASK = 0.8
@@ -31,6 +41,10 @@ IS_NEXT, NOT_NEXT = 0, 1
 """NSP labels with BERT's polarity."""
 SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
+UNREAD = 0.05
+"""Share of unknown tokens from which a text says nothing of a model: what it would be judged by is holes."""
+READ_AT_MOST = 1000
+"""Texts, drawn, that the share is counted on."""
 # A sentence ends at . ! or ? with closing quotes, before a capital, digit or opening quote. An abbreviation is a
 # false end ("Mr. Smith"), which only puts the cut between A and B inside a sentence: BERT's spans allow that.
 _SENTENCE_END = re.compile("[.!?]+[\"'\u201d\u2019)\\]]*\\s+(?=[\"'\u201c\u2018(\\[]?[A-Z0-9])")
@@ -213,3 +227,40 @@ def pair_samples(
             labels=np.empty(0, dtype=np.int64),
             next_sentence=int(label),
         )
+
+
+def unread_share(texts: Sequence[Text], tokenizer: Tokenizer) -> float:
+    """Return the share of the tokens that the vocabulary does not have; 0 for a tokenizer without an unknown token."""
+    token = getattr(tokenizer.model, "unk_token", None)
+    unknown = tokenizer.token_to_id(token) if token else None
+    if unknown is None:
+        return 0.0
+    # In the order in which `masked_samples` takes them, so that what is measured is among them.
+    order = np.random.default_rng([0, 2]).permutation(len(texts))[:READ_AT_MOST]
+    encoded = tokenizer.encode_batch([texts[index].text for index in order], add_special_tokens=False)
+    count = sum(len(each.ids) for each in encoded)
+    missing = sum(each.ids.count(unknown) for each in encoded)
+    return float(missing / max(1, count))
+
+
+def refuse_unread(texts: Sequence[Text], tokenizer: Tokenizer, name: str, *, shipped: bool, option: str) -> None:
+    """Refuse a text that a tokenizer does not read.
+
+    Args:
+        texts: The texts.
+        tokenizer: The model's, without truncation or padding.
+        name: Of the file.
+        shipped: Whether it is a sample that ships.
+        option: By which another text is passed.
+
+    Raises:
+        InputTextError: where 5% of the tokens and more are unknown.
+    """
+    share = unread_share(texts, tokenizer)
+    if share >= UNREAD:
+        which = f"{name}, the English sample that ships," if shipped else name
+        message = (
+            f"{share:.1%} of the tokens of {which} are unknown to the model's vocabulary, so nothing can be judged by "
+            f"it (less than {UNREAD:.0%} may be): pass a text in the model's language and script with {option} FILE"
+        )
+        raise InputTextError(message)

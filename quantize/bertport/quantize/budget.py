@@ -12,9 +12,11 @@ from bertport.compare import budget as limits
 from bertport.compare.budget import LIMITS, NO_BUDGET
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bertport.compare.results import Fidelity
 
-__all__ = ["DEFAULT_BUDGET", "LIMITS", "NO_BUDGET", "Budget", "parse_budget"]
+__all__ = ["DEFAULT_BUDGET", "LIMITS", "NO_BUDGET", "Budget", "budget_for", "parse_budget"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,3 +87,19 @@ def parse_budget(text: str) -> Budget:
 
 DEFAULT_BUDGET = parse_budget(limits.DEFAULT_BUDGET)
 """What variants are held to unless users say otherwise."""
+
+
+def budget_for(asked: Budget | None, heads: Collection[str]) -> Budget:
+    """Return the budget of a bundle: the one that was asked for, or what of the default is measured there.
+
+    Args:
+        asked: None for the default.
+        heads: The heads that are measured.
+
+    Raises:
+        MissingHeadError: for a bound that was asked for on a head that is not measured.
+    """
+    if asked is None:
+        return Budget(bounds=limits.applicable(DEFAULT_BUDGET.bounds, heads))
+    limits.refuse_idle(asked.bounds, heads)
+    return asked

@@ -15,7 +15,7 @@ import numpy as np
 
 from bertport.compare.bundled import read_tokenizer
 from bertport.compare.graph import in_order, make_batch, open_onnx
-from bertport.compare.masking import masked_samples, pair_samples
+from bertport.compare.masking import masked_samples, pair_samples, refuse_unread
 from bertport.compare.text import fingerprint, read_texts, sample_path
 from bertport.quantize.evaluation import streams
 from bertport.quantize.histogram import Histogram
@@ -103,6 +103,7 @@ def read_calibration(
     source = sample_path("calibration") if path is None else Path(path)
     texts = read_texts(source)
     tokenizer = read_tokenizer(bundle)
+    refuse_unread(texts, tokenizer, source.name, shipped=path is None, option="--calibration")
     longest = min(LONGEST, bundle.manifest.max_length)
     pairs = (
         list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from bertport.compare.budget import DEFAULT_OF_FEATURES
 from bertport.compare.stopping import stoppable
 from bertport.quantize import render
 from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
+from bertport.quantize.deadline import parse_duration
 from bertport.quantize.failures import explained
 from bertport.quantize.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
 from bertport.quantize.recipes import RECIPES, Recipe
@@ -20,7 +23,9 @@ from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from bertport.quantize.quantizer import Outcome, Refused
 
 __all__ = ["ProgressLine", "quantize"]
 
@@ -81,10 +86,14 @@ class ProgressLine:
 @click.option(
     "--accuracy-budget",
     "budget",
-    default=str(DEFAULT_BUDGET),
-    show_default=True,
     metavar="LIMITS",
-    help=f"How far from fp32 a variant may be: {', '.join(LIMITS)}, or {NO_BUDGET}.",
+    help=f"How far from fp32 a variant may be: {', '.join(LIMITS)}, or {NO_BUDGET}.  [default: {DEFAULT_BUDGET}, "
+    f"of which what the bundle has; {DEFAULT_OF_FEATURES} without heads]",
+)
+@click.option(
+    "--time-limit",
+    metavar="DURATION",
+    help="End the search for a variant within the budget after 10m, 90s or 1h30m, with the best it has found.",
 )
 @click.option("--text", type=click.Path(), help="Held-out text to measure on.  [default: the sample that ships]")
 @click.option(
@@ -130,7 +139,8 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     bundle: str | None,
     recipes: tuple[str, ...],
     isa: str,
-    budget: str,
+    budget: str | None,
+    time_limit: str | None,
     text: str | None,
     calibration: str | None,
     method: str,
@@ -147,8 +157,10 @@ def quantize(  # noqa: PLR0913 — one parameter per option
 ) -> None:
     """Add INT8 variants to BUNDLE, each measured against fp32, head by head, on this machine.
 
-    A variant that breaks its accuracy budget or is slower than fp32 is not added. Needs bertport[cpu,quantize].
+    A variant that breaks its accuracy budget (exit code 1) or is slower than fp32 (3) is not added. Needs
+    bertport[cpu,quantize].
     """
+    started = time.monotonic()
     if list_recipes:
         rows = [_values(each) for each in RECIPES.values()]
         _answer(rows, render.recipes, as_json=as_json)
@@ -161,10 +173,13 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     from bertport.quantize.remeasure import explain as run_explain
     from bertport.quantize.remeasure import remeasure as run_remeasure
 
+    results: list[Outcome | Refused] = []
     progress = ProgressLine(sys.stderr)
     options = Options(
         isa=isa,
-        budget=parse_budget(budget),
+        budget=None if budget is None else parse_budget(budget),
+        time_limit=None if time_limit is None else parse_duration(time_limit),
+        started=started,
         text=text,
         calibration=calibration,
         calibrating=Calibration(method=method, samples=samples, smooth=smooth),
@@ -173,23 +188,43 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         overwrite=overwrite,
         force=force,
         progress=progress,
+        told=results.append,
     )
-    with stoppable(), explained(bundle), progress:
-        if explain:
-            tables = {name: run_explain(bundle, name, options=options) for name in recipes or [next(iter(RECIPES))]}
-        else:
-            outcomes = (run_remeasure if remeasure else run_quantize)(bundle, recipes, options=options)
+    try:
+        with stoppable(), explained(bundle), progress:
+            if explain:
+                tables = {name: run_explain(bundle, name, options=options) for name in recipes or [next(iter(RECIPES))]}
+            else:
+                (run_remeasure if remeasure else run_quantize)(bundle, recipes, options=options)
+    finally:
+        if results:
+            _show_results(results, as_json=as_json)
     if explain:
         for name, (layers, higher) in tables.items():
             value = layers.to_json() | {"higher_precision": higher}
             _answer(value, partial(render.layers, name, layers, higher), as_json=as_json)
         return
+
+
+def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> None:
+    """Show what was added, and what was measured of what was refused: the error that follows says why."""
+    from bertport.quantize.quantizer import Outcome
+
     if as_json:
-        entries = {each.name: dataclasses.asdict(each.variant) for each in outcomes}
-        show_json(entries, indent=2)
+        show_json(
+            {
+                each.name: dataclasses.asdict(each.variant)
+                if isinstance(each, Outcome)
+                else {"refused": each.reason, "fidelity": each.measured.to_json()}
+                for each in results
+            },
+            indent=2,
+        )
         return
-    for each in outcomes:
+    for each in results:
         show(render.figures(each.name, each.measured))
+        if not isinstance(each, Outcome):
+            continue
         higher = (each.variant.fidelity or {}).get("higher_precision", [])
         if higher:
             kind = (each.variant.fidelity or {}).get("higher_is")

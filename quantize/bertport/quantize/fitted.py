@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SAMPLES", "FittedWeights", "fit"]
 
-SAMPLES = {"positions": 2000, "pairs": 100}
+SAMPLES = {"positions": 2000, "pairs": 100, "longest_pair": 128}
 """Masked positions and pairs to fit to: some 17,000 tokens, and enough masked ones for the MLM head's matrices."""
 LOOKUPS = 0.3
 """Weight of looking rows up, which spares no direction, beside decoding, when a tied table is rounded: KL was 0.00037

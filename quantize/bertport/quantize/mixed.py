@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
 from bertport.quantize.evaluation import Evaluation, evaluate, read_evaluation
 from bertport.quantize.layer_times import linears, saved_milliseconds
 from bertport.quantize.recipes import searchable
-from bertport.quantize.sensitivity import HEADS, Layers, damage, rank, search
+from bertport.quantize.sensitivity import HEADS, Layers, damage, most_tries, rank, search
 from bertport.quantize.target import saturates
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.machine import INSTRUCTION_SETS, cpu
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bertport.compare.graph import Graph
     from bertport.compare.results import Fidelity
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from bertport.quantize.request import Request
     from bertport.runtime.bundle import Bundle
 
-__all__ = ["Bench", "Held", "hold_budget", "rank_layers"]
+__all__ = ["Bench", "BrokenBudgetError", "Held", "hold_budget", "rank_layers"]
 
 RANKING = {"positions": 400, "pairs": 60}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""
@@ -61,11 +64,14 @@ class Bench:
     """Told of what is done."""
     provider: str = "cpu"
     """Short name of the provider that candidates run on."""
+    deadline: Deadline = field(default_factory=Deadline)
+    """When the search ends."""
 
     def accuracy(self, recipe: Recipe, request: Request, samples: Evaluation, *, stability: int = 0) -> Fidelity:
         """Make a graph and measure it, in memory."""
         graph = recipe.make(request).SerializeToString()
-        quiet = self.progress if stability else _silent
+        # The search reports its own steps.
+        quiet = self.progress if stability else self.deadline.watching(_silent)
         return evaluate(
             self.bundle,
             self.reference,
@@ -79,7 +85,20 @@ class Bench:
 
 
 def _silent(stage: str, done: int, count: int) -> None:
-    """Say nothing: the search reports its own steps."""
+    """Say nothing."""
+
+
+class BrokenBudgetError(ValidationError):
+    """A variant that breaks its budget, and the nearest that was reached.
+
+    Args:
+        message: For the user.
+        accuracy: What was measured of it.
+    """
+
+    def __init__(self, message: str, accuracy: Fidelity) -> None:
+        super().__init__(message)
+        self.accuracy = accuracy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +110,34 @@ class Held:
     accuracy: Fidelity
     """What was measured of it on the held-out text."""
     layers: Layers | None
-    """The table of the search; None where the plain recipe held."""
+    """The table of the search; None where the plain recipe held, or the time was up before."""
+    search: dict[str, Any] | None = None
+    """What the search did; None where there was none."""
+
+
+@dataclass(slots=True)
+class _Reached:
+    """What a search has reached so far."""
+
+    accuracy: Fidelity
+    """What was measured last on held-out text."""
+    estimate: tuple[float, float] = (0.0, 0.0)
+    """Seconds that it takes, from and to."""
+    combinations: int = 0
+    """Combinations of layers measured on held-out text, the plain recipe aside."""
+    held: Held | None = None
+    """One that holds the budget, if not with the fewest layers."""
+    layers: Layers | None = None
+    """The table of layers."""
+
+    def record(self, deadline: Deadline, *, cut: bool) -> dict[str, Any]:
+        """Return what a manifest says of the search."""
+        return {
+            "estimated_seconds": [round(each, 1) for each in self.estimate],
+            "combinations_on_held_out_text": self.combinations,
+            "time_limit_seconds": deadline.limit,
+            "cut": cut,
+        }
 
 
 def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) -> Held:
@@ -107,14 +153,35 @@ def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) 
         return Held(request=request, accuracy=accuracy, layers=None)
     if recipe.emitter is None:
         raise _broken(recipe, budget, accuracy, "choose another recipe")
+    reached = _Reached(accuracy)
+    try:
+        found = _searched(bench, recipe, request, budget, reached)
+        return dataclasses.replace(found, search=reached.record(bench.deadline, cut=False))
+    except TimeUpError:
+        if reached.held:
+            record = reached.record(bench.deadline, cut=True)
+            return dataclasses.replace(reached.held, layers=reached.layers, search=record)
+        limit = format_duration(bench.deadline.limit or 0)
+        advice = f"and the time limit of {limit} passed before a combination that holds it was found: give more time"
+        raise _broken(recipe, budget, reached.accuracy, advice) from None
+
+
+def _searched(bench: Bench, recipe: Recipe, request: Request, budget: Budget, reached: _Reached) -> Held:
+    """Search for layers to leave in higher precision; what holds the budget is noted in `reached` at once."""
     # Two products in 8 bits are faster than one in float32 only where one is more than twice as fast: not on AVX2.
     halfway = recipe.halfway and not saturates(INSTRUCTION_SETS.get(cpu().instruction_set))
     levels = [dataclasses.replace(request, in_float=level) for level in ((False, True) if halfway else (True,))]
-    broken = budget.shares(accuracy)
-    layers = rank_layers(bench, recipe, levels[0], head=min(broken, key=lambda head: broken[head]))
+    broken = budget.shares(reached.accuracy)
     samples = read_evaluation(bench.bundle, bench.calibration, sample="calibration", **SEARCHING)
+    began = time.monotonic()
     plain = bench.accuracy(recipe, request, samples)
-    every = frozenset(row.name for row in layers.rows)
+    every = _names(recipe, levels[0])
+    reached.estimate = _estimate(time.monotonic() - began, len(every), samples, bench.evaluation, len(levels))
+    span = " to ".join(format_duration(each) for each in reached.estimate)
+    bench.progress(f"{recipe.name} breaks its budget, and the search for layers to leave in higher takes {span}", 0, 0)
+    if bench.deadline.limit is not None:
+        levels = _fallback(bench, recipe, levels, every, budget, reached)
+    layers = reached.layers = rank_layers(bench, recipe, levels[0], head=min(broken, key=lambda head: broken[head]))
     for level in levels:
         measure = cache(partial(_with_higher, bench, recipe, level, samples))
         # What remains with all layers in this precision is beyond any search.
@@ -132,15 +199,53 @@ def hold_budget(bench: Bench, recipe: Recipe, request: Request, budget: Budget) 
                 found = search(layers, partial(_within, aims), measure, progress=bench.progress).higher
                 higher = every if found in tried else found
             tried.append(higher)
-            request = dataclasses.replace(level, higher=higher)
-            accuracy = bench.accuracy(recipe, request, bench.evaluation, stability=STABILITY)
-            if not budget.broken(accuracy):
-                return Held(request=request, accuracy=accuracy, layers=layers)
-            for head, share in budget.shares(accuracy).items():
+            held = _on_held_out(bench, recipe, dataclasses.replace(level, higher=higher), budget, reached)
+            if held:
+                return dataclasses.replace(held, layers=layers)
+            for head, share in budget.shares(reached.accuracy).items():
                 most[head] = damage(measure(higher), head) * min(share, STEP)
     raise _broken(
-        recipe, budget, accuracy, "with as many layers in higher precision as were tried: choose another recipe"
+        recipe, budget, reached.accuracy, "with as many layers in higher precision as were tried: choose another recipe"
     )
+
+
+def _on_held_out(bench: Bench, recipe: Recipe, request: Request, budget: Budget, reached: _Reached) -> Held | None:
+    """Measure a combination on held-out text; return it where it holds the budget."""
+    reached.accuracy = bench.accuracy(recipe, request, bench.evaluation, stability=STABILITY)
+    reached.combinations += 1
+    if budget.broken(reached.accuracy):
+        return None
+    return Held(request=request, accuracy=reached.accuracy, layers=None)
+
+
+def _fallback(  # noqa: PLR0913, PLR0917 — what the search has
+    bench: Bench,
+    recipe: Recipe,
+    levels: Sequence[Request],
+    every: frozenset[str],
+    budget: Budget,
+    reached: _Reached,
+) -> list[Request]:
+    """Find what can be written when the time is up: all layers in higher precision; return the levels from there on."""
+    for index, level in enumerate(levels):
+        reached.held = _on_held_out(bench, recipe, dataclasses.replace(level, higher=every), budget, reached)
+        if reached.held:
+            return list(levels[index:])
+    raise _broken(recipe, budget, reached.accuracy, "with all layers in higher precision: choose another recipe")
+
+
+def _names(recipe: Recipe, request: Request) -> frozenset[str]:
+    return frozenset(layer.name for layer in linears(recipe.source(request)))
+
+
+def _estimate(
+    seconds: float, layers: int, samples: Evaluation, held_out: Evaluation, levels: int
+) -> tuple[float, float]:
+    """Return how many seconds a search takes, from and to, by what one measurement on its text took."""
+    ranking = seconds * min(1.0, RANKING["positions"] / SEARCHING["positions"]) * (layers + 2)
+    once = seconds * held_out.tokens / max(1, samples.tokens)
+    least = ranking + seconds * math.ceil(math.log2(layers + 1)) + once
+    return least, ranking + levels * (AIMS * most_tries(layers) * seconds + (AIMS + 1) * once)
 
 
 def _within(most: Mapping[str, float], found: Fidelity) -> bool:
@@ -182,9 +287,10 @@ def rank_layers(bench: Bench, recipe: Recipe, request: Request, *, head: str | N
     )
 
 
-def _broken(recipe: Recipe, budget: Budget, found: Fidelity, advice: str) -> ValidationError:
+def _broken(recipe: Recipe, budget: Budget, found: Fidelity, advice: str) -> BrokenBudgetError:
     reasons = "; ".join(budget.broken(found))
-    return ValidationError(
+    message = (
         f"{recipe.name} breaks the accuracy budget {budget} ({reasons}), {advice}, or give a wider --accuracy-budget; "
         "the bundle is as it was"
     )
+    return BrokenBudgetError(message, found)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bertport.quantize.budget import DEFAULT_BUDGET, Budget
+from bertport.quantize.budget import Budget, budget_for
 from bertport.quantize.calibrating import Calibrator
 from bertport.quantize.card import refresh_card
+from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
 from bertport.quantize.evaluation import (
+    LEAST_POSITIONS,
     PAIRS,
     POSITIONS,
     REFERENCE,
@@ -24,7 +28,7 @@ from bertport.quantize.evaluation import (
 from bertport.quantize.fitted import fit
 from bertport.quantize.fusing import fuse, load_plain
 from bertport.quantize.int8 import WeightCache
-from bertport.quantize.mixed import Bench, hold_budget
+from bertport.quantize.mixed import Bench, BrokenBudgetError, hold_budget
 from bertport.quantize.plot import bars
 from bertport.quantize.ranges import DEFAULT, Calibration
 from bertport.quantize.recipes import RECIPES, Recipe, recipe_named
@@ -33,7 +37,7 @@ from bertport.quantize.storage import write_graph
 from bertport.quantize.target import AUTO, saturates, target
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.changes import Workspace, add_variant, tidy
-from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.errors import BundleError, ProviderError, SlowerError, UsageError, ValidationError
 from bertport.runtime.manifest import Variant
 from bertport.runtime.providers import PROVIDERS, onnxruntime
 from bertport.runtime.requirements import requires_of
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
-__all__ = ["Options", "Outcome", "quantize"]
+__all__ = ["Options", "Outcome", "Refused", "quantize"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,22 @@ class Outcome:
     """Whether `load` takes it when no variant is asked for."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A variant that was measured and not added."""
+
+    name: str
+    """Of the variant."""
+    measured: Measurement
+    """What it costs and gives; without speed and size where accuracy decided."""
+    reason: str
+    """The sentence of the error that follows."""
+
+
+def _untold(result: Outcome | Refused) -> None:  # noqa: ARG001 — the signature
+    return
+
+
 def _silent(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature of progress
     return
 
@@ -78,8 +98,8 @@ class Options:
 
     isa: str = AUTO
     """The instruction set to make them for, as in `target.CHOICES`."""
-    budget: Budget = DEFAULT_BUDGET
-    """How far from fp32 they may be."""
+    budget: Budget | None = None
+    """How far from fp32 they may be; None for the default, of which what the bundle has is taken."""
     text: str | os.PathLike[str] | None = None
     """Held-out text to measure accuracy on; None for the sample that ships."""
     calibration: str | os.PathLike[str] | None = None
@@ -94,8 +114,21 @@ class Options:
     """Whether a variant that is there may be made again."""
     force: bool = False
     """Whether one that is slower than fp32 here is written all the same, and marked."""
+    time_limit: float | None = None
+    """Seconds from `started` after which the search for a variant within the budget ends with the best it has found."""
+    started: float = field(default_factory=time.monotonic)
+    """When the command began, by `time.monotonic`."""
     progress: Progress = _silent
     """Told of the stage, what is done of it, and how much there is."""
+    told: Callable[[Outcome | Refused], None] = _untold
+    """Given each variant as soon as it was added or refused."""
+
+    def __post_init__(self) -> None:
+        """Check the time limit."""
+        limit = self.time_limit
+        if limit is not None and not (0 < limit < math.inf):
+            message = f"a time limit is a number of seconds above 0, not {limit!r}"
+            raise UsageError(message)
 
 
 def quantize(
@@ -114,7 +147,10 @@ def quantize(
     Raises:
         PathError, BundleError: when there is no bundle, it is damaged, or it cannot be written.
         UnknownNameError: for a recipe or instruction set that there is not.
-        UsageError: for a variant that is there already, or is slower than fp32.
+        UsageError: for a variant that is there already.
+        MissingHeadError: for a bound that was asked for on a head that is not there.
+        InputTextError: for a text that the vocabulary does not read.
+        SlowerError: for a variant that is slower than fp32.
         ProviderError: for a recipe whose providers are not here.
         ValidationError: for a variant that breaks its budget. What was not added leaves the bundle as it was.
     """
@@ -132,19 +168,51 @@ def quantize(
             raise UsageError(message)
     refuse_idle_settings(rows, options)
     providers = [provider_for(row, force=options.force) for row in rows]
-    bench = prepare(bundle, options)
-    request = read_request(rows, bundle, instruction_set, options)
-    calibrator = calibrator_for(rows, bundle, request, options)
-    outcomes = []
-    for row, provider in zip(rows, providers, strict=True):
-        bench = dataclasses.replace(bench, bundle=Bundle.open(path), provider=provider.name)
-        outcomes.append(_add(bench, row, request, options, calibrator))
+    deadline = Deadline(options.time_limit, options.started)
+    options = dataclasses.replace(options, progress=deadline.watching(options.progress))
+    outcomes: list[Outcome] = []
+    try:
+        bench = dataclasses.replace(prepare(bundle, options), deadline=deadline)
+        options = dataclasses.replace(options, budget=measured_budget(bench, options))
+        _check_calibration(rows, bundle, options)
+        request = read_request(rows, bundle, instruction_set, options)
+        calibrator = calibrator_for(rows, bundle, request, options)
+        for row, provider in zip(rows, providers, strict=True):
+            bench = dataclasses.replace(bench, bundle=Bundle.open(path), provider=provider.name)
+            outcomes.append(_add(bench, row, request, options, calibrator))
+            options.told(outcomes[-1])
+    except TimeUpError:
+        message = (
+            f"the time limit of {format_duration(options.time_limit or 0)} passed before {rows[len(outcomes)].name} "
+            "was measured: give a longer --time-limit; the bundle is as it was"
+            + (f", with {' and '.join(each.name for each in outcomes)} added" if outcomes else "")
+        )
+        raise ValidationError(message) from None
     return outcomes
 
 
+def measured_budget(bench: Bench, options: Options) -> Budget:
+    """Return the budget that variants of a bundle are held to.
+
+    Raises:
+        MissingHeadError: for a bound that was asked for on a head that is not measured.
+    """
+    pairs = any(each.next_sentence is not None for each in bench.evaluation.samples)
+    heads = set(bench.bundle.manifest.heads) - (set() if pairs else {"nsp"})
+    return budget_for(options.budget, heads)
+
+
+def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options) -> None:
+    """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more."""
+    searched = options.budget is not None and options.budget.bounds
+    if any(row.fits_weights or row.form or (searched and row.emitter) for row in recipes):
+        read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
+
+
 def prepare(bundle: Bundle, options: Options) -> Bench:
-    """Read the held-out text and open the fp32 graph."""
+    """Read the held-out text and open the fp32 graph; what cannot be measured is refused before."""
     _check_source(bundle)
+    budget_for(options.budget, set(bundle.manifest.heads) - (set() if options.pairs else {"nsp"}))
     evaluation = read_evaluation(
         bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs
     )
@@ -228,12 +296,19 @@ def _check_source(bundle: Bundle) -> None:
 
 
 def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calibrator: Calibrator | None) -> Outcome:
-    bundle, progress, budget = bench.bundle, bench.progress, options.budget
+    bundle, progress, budget = bench.bundle, bench.progress, options.budget or measured_budget(bench, options)
     with Workspace.beside(bundle) as work:
         directory = work.directory
         request = calibrator.apply(request, recipe) if calibrator else request
         progress(f"making {recipe.name}", 0, 0)
-        held = hold_budget(bench, recipe, request, budget)
+        bench.deadline.armed = True
+        try:
+            held = hold_budget(bench, recipe, request, budget)
+        except BrokenBudgetError as error:
+            found = Measurement.of_accuracy(error.accuracy, bench.evaluation)
+            options.told(Refused(name=recipe.name, measured=found, reason=str(error)))
+            raise
+        bench.deadline.armed = False  # what was found has yet to be timed and written
         model = recipe.make(held.request)
         file = work.reserve(recipe.file)
         graph = directory / Path(file).name
@@ -247,7 +322,8 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calib
                 f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it all the same, "
                 "marked as slower; the bundle is as it was"
             )
-            raise UsageError(message)
+            options.told(Refused(name=recipe.name, measured=measured, reason=message))
+            raise SlowerError(message)
         higher = sorted(held.request.higher)
         higher_is = "16-bit activations" if recipe.halfway and not held.request.in_float else "float32"
         variant = describe(
@@ -258,6 +334,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calib
             fidelity=measured.to_json()
             | {"provider": bench.provider, "budget": str(budget), "higher_precision": higher, "higher_is": higher_is}
             | {"verdicts": budget.verdicts(held.accuracy)}
+            | ({"search": held.search} if held.search else {})
             | ({"calibration": calibrator.record(request)} if calibrator and recipe.form else {})
             | ({"weights_fitted_to": request.weights.fitted_to} if recipe.fits_weights or recipe.form else {}),
         )

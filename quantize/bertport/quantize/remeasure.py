@@ -15,6 +15,7 @@ from bertport.quantize.quantizer import (
     calibrator_for,
     faster_default,
     layers_file,
+    measured_budget,
     prepare,
     provider_for,
     read_request,
@@ -68,6 +69,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         raise UsageError(message)
     outcomes = []
     bench = prepare(bundle, options)
+    held_to = measured_budget(bench, options)
     for name in chosen:
         variant = bundle.manifest.variants[name]
         provider = provider_for(RECIPES[variant.recipe], force=True).name
@@ -83,14 +85,15 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         )
         speed = time_against(bundle, name, progress=options.progress, provider=provider)
         measured = measurement(bundle, bundle.file(variant.file), accuracy, bench.evaluation, speed)
-        budget = "none" if options.budget.broken(accuracy) else str(options.budget)
+        budget = "none" if held_to.broken(accuracy) else str(held_to)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
-        figures["verdicts"] = options.budget.verdicts(accuracy)
+        figures["verdicts"] = held_to.verdicts(accuracy)
         variant = dataclasses.replace(variant, fidelity=figures)
         bundle = replace_figures(bundle, name, variant, default=_default_with(name, variant))
         refresh_card(bundle)
         default = bundle.manifest.default_variant == name
         outcomes.append(Outcome(name=name, variant=variant, measured=measured, default=default))
+        options.told(outcomes[-1])
     return outcomes
 
 

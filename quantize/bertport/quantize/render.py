@@ -65,7 +65,8 @@ def figures(name: str, measured: Measurement) -> str:
     for shape, speed in measured.speed.items():
         value = f"{speed.speedup:.2f}x ({speed.reference_ms:.1f} -> {speed.ms:.1f} ms)"
         rows.append((f"speed-up over fp32 at {shape}", value, f"{speed.low:.2f} to {speed.high:.2f}", ""))
-    rows.append(("size", f"{measured.size_of_reference:.3f} of fp32", "", f"{measured.size:,} bytes"))
+    if measured.size is not None:
+        rows.append(("size", f"{measured.size_of_reference:.3f} of fp32", "", f"{measured.size:,} bytes"))
     lines = [table(rows), f"measured on {measured.machine['cpu']} ({measured.machine['instruction_set']})"]
     if measured.slower:
         lines.append("SLOWER than fp32 on this machine")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Measure = Callable[[frozenset[str]], Fidelity]
 
-__all__ = ["HEADS", "Layer", "Layers", "Search", "damage", "rank", "search"]
+__all__ = ["HEADS", "Layer", "Layers", "Search", "damage", "most_tries", "rank", "search"]
 
 HEADS = ("mlm", "nsp", "hidden")
 """What a candidate is measured by, as `Fidelity` names it; the first that a model has ranks its layers."""
@@ -140,6 +140,11 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
     return Layers(damage=everything, rows=ranked, text=text, machine=machine, head=head)
 
 
+def most_tries(layers: int) -> int:
+    """Return how many combinations a search of so many layers measures at most."""
+    return 2 * layers.bit_length() + PRUNED
+
+
 def search(layers: Layers, enough: Callable[[Fidelity], bool], measure: Measure, *, progress: Progress) -> Search:
     """Find few layers that, left in higher precision, bring KL down.
 
@@ -153,7 +158,7 @@ def search(layers: Layers, enough: Callable[[Fidelity], bool], measure: Measure,
         measure: Measures the graph with some layers in higher precision.
         progress: Told of what is done and of how much.
     """
-    tries = _Tries(enough, measure, progress)
+    tries = _Tries(enough, measure, progress, most_tries(len(layers.rows)))
     names = [row.name for row in layers.rows]
     low, high = 0, 1  # of the prefix lengths, `low` leaves too much and `high` may not
     while not tries.enough(frozenset(names[:high])):
@@ -176,15 +181,15 @@ def search(layers: Layers, enough: Callable[[Fidelity], bool], measure: Measure,
 class _Tries:
     """Measures combinations, each once."""
 
-    def __init__(self, enough: Callable[[Fidelity], bool], measure: Measure, progress: Progress) -> None:
-        self._enough, self._measure, self._progress = enough, measure, progress
+    def __init__(self, enough: Callable[[Fidelity], bool], measure: Measure, progress: Progress, most: int) -> None:
+        self._enough, self._measure, self._progress, self._most = enough, measure, progress, most
         self._found: dict[frozenset[str], Fidelity] = {}
 
     def enough(self, higher: frozenset[str]) -> bool:
         """Tell whether these layers in higher precision bring KL down to what was asked."""
         if higher not in self._found:
             self._found[higher] = self._measure(higher)
-            self._progress("searching for the fewest layers in higher precision", len(self._found), 0)
+            self._progress("searching for the fewest layers in higher precision", len(self._found), self._most)
         return self._enough(self._found[higher])
 
     def result(self, higher: frozenset[str], *, held: bool) -> Search:

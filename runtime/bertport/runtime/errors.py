@@ -13,6 +13,7 @@ sentence on stderr and an exit code, without a traceback::
     ├── BundleError (ValueError)           exit 1: not a bundle, damaged, or too new
     ├── ValidationError (ArithmeticError)  exit 1: a graph differs from its reference
     ├── OutputError (ArithmeticError)      exit 1: a graph gives an input no finite numbers
+    ├── SlowerError (ArithmeticError)      exit 3: a variant that is slower than what it is made of
     ├── ProviderError (RuntimeError)       exit 1: an execution provider that does not work here
     └── MissingDependencyError (ImportError)  exit 1: a package or extra that is not installed
 """
@@ -36,6 +37,7 @@ __all__ = [
     "OutputError",
     "PathError",
     "ProviderError",
+    "SlowerError",
     "UnknownNameError",
     "UsageError",
     "ValidationError",
@@ -106,6 +108,12 @@ class ValidationError(BertportError, ArithmeticError):
 
 class OutputError(BertportError, ArithmeticError):
     """An output with NaN or infinity: the input has no answer."""
+
+
+class SlowerError(BertportError, ArithmeticError):
+    """A variant that was measured and is slower than fp32, which it is made of."""
+
+    exit_code = 3
 
 
 class ProviderError(BertportError, RuntimeError):

@@ -1,0 +1,116 @@
+"""What is refused before it costs anything: text that is not read, bounds on what is not there; and exit codes."""
+
+import io
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.compare.masking import unread_share
+from bertport.compare.text import Text
+from bertport.quantize import quantizer
+from bertport.quantize.budget import DEFAULT_BUDGET, budget_for, parse_budget
+from bertport.quantize.evaluation import Speed
+from bertport.quantize.quantizer import Options, quantize
+from bertport.runtime.cli import app
+from bertport.runtime.errors import InputTextError, MissingHeadError
+from tests.quantize.conftest import contents
+
+FOREIGN = "\u4eca\u65e5\u306f\u3044\u3044\u5929\u6c17\u3067\u3059\u3002"
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    path = tmp_path / "foreign.txt"
+    path.write_text(f"{FOREIGN}\n" * 40, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("which", "option"), [("text", "--text"), ("calibration", "--calibration")], ids=["evaluation", "calibration"]
+)
+@pytest.mark.parametrize("budget", ["none", "top1=0.98"])
+def test_a_text_that_the_vocabulary_does_not_read_is_refused(  # noqa: PLR0913, PLR0917 — fixtures
+    bundle_copy, held_out, foreign, monkeypatch, which, option, budget
+):
+    monkeypatch.setattr(quantizer, "fuse", lambda *_: pytest.fail("the work began"))
+    texts = {"text": held_out, "calibration": held_out} | {which: foreign}
+    message = rf"85\.7% of the tokens of foreign\.txt are unknown to the model's vocabulary.*{option} FILE$"
+    with pytest.raises(InputTextError, match=message):
+        quantize(bundle_copy, options=Options(**texts, budget=parse_budget(budget)))
+
+
+def test_a_comparison_refuses_it_as_well(tiny_bundle, foreign, tmp_path):
+    from bertport.compare.comparison import Comparison
+    from bertport.compare.options import Options as Asked
+    from bertport.compare.progress import Progress
+
+    asked = Asked(bundles=(tiny_bundle,), output=tmp_path / "report", text=foreign, effort="quick")
+    with pytest.raises(InputTextError, match=r"85\.7% of the tokens of foreign\.txt .* --text FILE$"):
+        Comparison(asked, Progress(io.StringIO()))
+
+
+@pytest.mark.parametrize(("foreign_words", "refused"), [(4, False), (6, True)])
+def test_five_per_cent_is_the_line(tiny, foreign_words, refused):
+    from bertport.compare.bundled import read_tokenizer
+
+    tokenizer = read_tokenizer(tiny)
+    texts = [Text(text=" ".join([*["the"] * (100 - foreign_words), *["\u4eca"] * foreign_words]), document=0)]
+    assert unread_share(texts, tokenizer) == pytest.approx(foreign_words / 100)
+    assert (unread_share(texts, tokenizer) >= 0.05) is refused
+
+
+def test_a_tokenizer_without_an_unknown_token_reads_everything():
+    from tokenizers import Tokenizer, models
+
+    assert unread_share([Text(text=FOREIGN, document=0)], Tokenizer(models.BPE())) == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "heads"),
+    [("top1=0.98", {"nsp"}), ("kl=0.1", {"nsp"}), ("nsp=0.005", {"mlm"}), (str(DEFAULT_BUDGET), {"mlm"})],
+)
+def test_a_bound_that_was_asked_for_on_a_head_that_is_absent_is_refused(bounds, heads):
+    with pytest.raises(MissingHeadError, match="there is no head"):
+        budget_for(parse_budget(bounds), heads)
+
+
+@pytest.mark.parametrize(
+    ("heads", "budget"),
+    [({"mlm", "nsp"}, str(DEFAULT_BUDGET)), ({"mlm"}, "top1=0.98"), ({"nsp"}, "nsp=0.005"), (set(), "cosine=0.999")],
+)
+def test_the_default_budget_bounds_what_is_there(heads, budget):
+    assert str(budget_for(None, heads)) == budget
+
+
+def test_a_bound_on_pairs_that_are_not_measured_is_refused(bundle_copy, held_out):
+    with pytest.raises(MissingHeadError, match="NSP flips"):
+        quantize(bundle_copy, options=Options(text=held_out, budget=parse_budget("nsp=0.1"), pairs=0))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("budget", "code", "message"),
+    [("none", 3, "is slower than fp32"), ("kl=0.0000001", 1, "breaks the accuracy budget")],
+)
+def test_what_was_measured_is_shown_before_it_is_refused(  # noqa: PLR0913, PLR0917 — fixtures
+    bundle_copy, held_out, monkeypatch, as_json, budget, code, message
+):
+    slow = Speed(reference_ms=1.0, ms=2.0, speedup=0.5, low=0.5, high=0.5)
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": slow})
+    before = contents(bundle_copy)
+    arguments = ["quantize", str(bundle_copy), "--text", str(held_out), "--calibration", str(held_out)]
+    arguments += ["--positions", "60", "--pairs", "4", "--accuracy-budget", budget, "--recipe", "int8-dynamic"]
+    arguments += ["--time-limit", "10m"]
+    answer = CliRunner().invoke(app, [*arguments, *(["--json"] if as_json else [])], prog_name="bertport")
+    assert answer.exit_code == code
+    assert message in answer.stderr
+    if as_json:
+        [(name, value)] = json.loads(answer.stdout).items()
+        assert name == "int8-dynamic"
+        assert message in value["refused"]
+        assert value["fidelity"]["accuracy"]["mlm"]["kl"]["count"]
+    else:
+        assert "MLM KL divergence" in answer.stdout
+        assert ("SLOWER than fp32" in answer.stdout) is (code == 3)
+    assert contents(bundle_copy) == before
