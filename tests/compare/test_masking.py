@@ -151,3 +151,10 @@ def test_pairs_of_a_single_text_are_refused(word_tokenizer):
 
 def test_texts_of_one_sentence_give_no_pairs(word_tokenizer):
     assert list(pair_samples([Text(text="word1 word2", document=0)] * 5, word_tokenizer)) == []
+
+
+def test_pairs_of_a_model_without_segments_have_one(word_texts, word_tokenizer):
+    one, two = (list(pair_samples(word_texts, word_tokenizer, segments=each)) for each in (0, None))
+    assert all(not each.token_type_ids.any() for each in one)
+    assert all(each.token_type_ids.any() for each in two)
+    assert all(np.array_equal(a.input_ids, b.input_ids) for a, b in zip(one, two, strict=True))

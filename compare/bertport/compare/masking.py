@@ -174,8 +174,14 @@ def masked_samples(
                 )
 
 
-def pair_samples(
-    texts: Sequence[Text], tokenizer: Tokenizer, *, seed: int = 0, max_tokens: int = 128, limit: int | None = None
+def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
+    texts: Sequence[Text],
+    tokenizer: Tokenizer,
+    *,
+    seed: int = 0,
+    max_tokens: int = 128,
+    limit: int | None = None,
+    segments: int | None = None,
 ) -> Iterator[Sample]:
     """Yield `[CLS] A [SEP] B [SEP]`: for half of the pairs B follows A in its text, for half B is a stranger.
 
@@ -189,6 +195,7 @@ def pair_samples(
         seed: The same seed and texts give the same pairs.
         max_tokens: Longest pair, special tokens included; A keeps its end and B its beginning, half of it each.
         limit: The most pairs to yield, drawn evenly from all that there are.
+        segments: The segment of every token, where the model takes one for all; None for 0 in A and 1 in B.
     """
     vocabulary = Vocabulary.of(tokenizer)
     rng = np.random.default_rng([seed, 1])
@@ -222,7 +229,11 @@ def pair_samples(
         yield Sample(
             text=number,
             input_ids=whole,
-            token_type_ids=(np.arange(len(whole)) >= len(a) + 2).astype(np.int64),
+            token_type_ids=(
+                (np.arange(len(whole)) >= len(a) + 2).astype(np.int64)
+                if segments is None
+                else np.full_like(whole, segments)
+            ),
             positions=np.empty(0, dtype=np.int64),
             labels=np.empty(0, dtype=np.int64),
             next_sentence=int(label),

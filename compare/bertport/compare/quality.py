@@ -62,7 +62,8 @@ def samples_for(entrant: Entrant, texts: Sequence[Text], effort: Effort, seed: i
     pairs: list[Sample] = []
     if "nsp" in manifest.heads and effort.pairs:
         most = max(effort.pairs, effort.most_pairs)
-        pairs = list(pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most))
+        segments = manifest.segments
+        pairs = list(pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most, segments=segments))
     chosen = set(_balanced(pairs, effort.pairs))
     return Samples(
         first=(*masked[:first], *(each for index, each in enumerate(pairs) if index in chosen)),

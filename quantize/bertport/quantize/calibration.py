@@ -106,7 +106,7 @@ def read_calibration(
     refuse_unread(texts, tokenizer, source.name, shipped=path is None, option="--calibration")
     longest = min(LONGEST, bundle.manifest.max_length)
     pairs = (
-        list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2))
+        list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2, segments=bundle.manifest.segments))
         if "nsp" in bundle.manifest.heads
         else []
     )

@@ -196,7 +196,8 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         )
         raise InputTextError(message)
     if "nsp" in bundle.manifest.heads and pairs:
-        chosen += pair_samples(texts, tokenizer, max_tokens=min(longest_pair, most), limit=pairs)
+        segments = bundle.manifest.segments
+        chosen += pair_samples(texts, tokenizer, max_tokens=min(longest_pair, most), limit=pairs, segments=segments)
     return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))
 
 
