@@ -8,6 +8,7 @@ kept and written again; anywhere else they are refused.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ __all__ = [
 
 FORMAT_VERSION = 2
 """The manifest format that this version writes, and the newest that it reads."""
+DEEPEST = 100
+"""Levels of objects and lists; those of today take six."""
 LONGEST_PATH = 512
 """Characters of a file's path inside the bundle."""
 NSP_COLUMNS = 2
@@ -325,7 +328,9 @@ def read_manifest(content: bytes) -> Stored:
         BundleError: for what is no manifest, or was changed after it was written.
     """
     try:
-        value = json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        value = json.loads(
+            content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         message = f"manifest.json is not JSON ({excerpt(str(error), 200)}): the bundle is damaged; export again"
         raise BundleError(message) from error
@@ -342,6 +347,7 @@ def read_manifest(content: bytes) -> Stored:
             f"{digest or 'another'}): copy the bundle again, or export again"
         )
         raise BundleError(message)
+    _refuse_nested(value)
     manifest = Manifest.from_json(value)
     return Stored(manifest=manifest, digest=digest, format_version=value["format_version"])
 
@@ -394,6 +400,31 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(message)
 
 
+def _finite(text: str) -> float:
+    """Read a number; one that is too large for a float would be an infinity, which JSON cannot hold."""
+    value = float(text)
+    if math.isinf(value):
+        message = f"{text} is larger than any float"
+        raise ValueError(message)
+    return value
+
+
+def _refuse_nested(value: object) -> None:
+    """Refuse what is nested deeper than Python's stack lets it be written again; its open places hold anything."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        level = [
+            each
+            for outer in level
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(each, dict | list)
+        ]
+        if not level:
+            return
+    message = f"manifest.json is nested more than {DEEPEST} levels deep: the bundle is damaged; export again"
+    raise BundleError(message)
+
+
 def _check(manifest: Manifest) -> None:
     """Refuse what is well formed and cannot be."""
     named = {path for each in manifest.variants.values() for path in (each.file, *each.external_data)}
@@ -425,10 +456,14 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_inputs(manifest: Manifest) -> None:
-    """Refuse a constant that is no row of the embedding of segments, and one for another input."""
-    rows = {"token_type_ids": manifest.architecture.type_vocab_size}
-    for name, each in manifest.inputs.items():
-        if each.constant is not None and each.constant not in range(rows.get(name, 0)):
+    """Refuse a constant that is no row of the embedding of segments, and one for ids or the mask.
+
+    Inputs that only a later version knows are its own affair.
+    """
+    rows = {"input_ids": 0, "attention_mask": 0, "token_type_ids": manifest.architecture.type_vocab_size}
+    for name in rows.keys() & manifest.inputs.keys():
+        each = manifest.inputs[name]
+        if each.constant is not None and each.constant not in range(rows[name]):
             message = (
                 f"manifest.json: the input {name[:MOST_QUOTED]!r} is {each.constant} everywhere, which it cannot be: "
                 "the bundle is damaged; export again"
