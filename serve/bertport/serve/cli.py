@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["serve"]
+
+DIGEST = re.compile(rf"(?P<place>.*)@{ALGORITHM}(?P<digits>[^/]*)", re.IGNORECASE | re.DOTALL)
+"""A bundle and its digest, or what stands in its place."""
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -214,12 +218,11 @@ def _asked(argument: str) -> Asked:
     """Split [NAME=]BUNDLE[@DIGEST].
 
     Names may have slashes, so a path with an equals sign is written with its name or ./ ahead; and one that ends like a
-    digest, with a slash behind it.
+    digest, with a slash behind it. A digest without BUNDLE is that of the embedded one.
     """
-    place, at, digits = argument.rpartition(f"@{ALGORITHM}")
-    digest = expected_digest(digits) if at and not digits.endswith("/") else None
-    place = argument if digest is None else place
+    found = DIGEST.fullmatch(argument)
+    place, digest = (found["place"], expected_digest(found["digits"])) if found else (argument, None)
     name, equals, path = place.partition("=")
-    if equals and name and name[0] not in "./":
-        return Asked(name=name, path=path, digest=digest)
-    return Asked(path=place, digest=digest)
+    if not (equals and name and name[0] not in "./"):
+        return Asked(path=place if place or digest is None else None, digest=digest)
+    return Asked(name=name, path=path if path or digest is None else None, digest=digest)
