@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertport.runtime.bundle import MANIFEST, Bundle
+from bertport.runtime.digest import digest_of, sealed
 from bertport.runtime.errors import BertportError
 from bertport.runtime.manifest import Manifest
 from tests.fuzz import budget
@@ -78,11 +79,18 @@ def every_step(directory):
 
 
 def test_any_value_is_a_manifest_or_refused():
-    @given(VALUES | st.fixed_dictionaries({"format_version": st.just(1) | VALUES}))
+    @given(VALUES | st.fixed_dictionaries({"format_version": st.sampled_from([1, 2]) | VALUES}))
     def read(value):
         refused_or_taken(lambda: Manifest.from_json(value))
 
-    budget.run(read, among=3)
+    budget.run(read, among=4)
+
+
+def resealed(content, stated):
+    """Give a manifest's bytes the digest that they have to have, where they still state one."""
+    return (
+        content.replace(stated, digest_of(content, stated.decode()).encode()) if content.count(stated) == 1 else content
+    )
 
 
 def test_changed_manifests_are_read_or_refused(manifest, copy):
@@ -92,22 +100,45 @@ def test_changed_manifests_are_read_or_refused(manifest, copy):
         for _ in range(data.draw(st.integers(1, 3))):
             value = changed(data.draw, value)
         with suppress(UnicodeEncodeError):
-            (copy / MANIFEST).write_text(json.dumps(value, ensure_ascii=data.draw(st.booleans())), encoding="utf-8")
+            content = json.dumps(value, ensure_ascii=data.draw(st.booleans())).encode()
+            with suppress(ValueError, KeyError, TypeError):  # what cannot be sealed is read as it is
+                content = sealed(value)
+            (copy / MANIFEST).write_bytes(content)
             every_step(copy)
 
-    budget.run(read, among=3)
+    budget.run(read, among=4)
+
+
+def replaced(content):
+    """Bytes of a manifest, some of them replaced by others."""
+    places = st.integers(0, len(content))
+    new = st.binary(max_size=20) | st.sampled_from(sorted(BYTES))
+    return st.builds(
+        lambda at, length, new: content[:at] + BYTES.get(new, new) + content[at + length :],
+        places,
+        st.integers(0, 40),
+        new,
+    )
 
 
 def test_changed_bytes_are_read_or_refused(manifest, copy):
-    content = json.dumps(manifest).encode()
+    content = sealed(manifest)
+    stated = json.loads(content)["digest"].encode()
 
-    @given(
-        st.integers(0, len(content)),
-        st.integers(0, 40),
-        st.binary(max_size=20) | st.sampled_from(sorted(BYTES)),
-    )
-    def read(at, length, new):
-        (copy / MANIFEST).write_bytes(content[:at] + BYTES.get(new, new) + content[at + length :])
+    @given(replaced(content))
+    def read(changed):
+        (copy / MANIFEST).write_bytes(resealed(changed, stated))
         every_step(copy)
 
-    budget.run(read, among=3)
+    budget.run(read, among=4)
+
+
+def test_changed_bytes_without_another_digest_are_refused(manifest, copy):
+    content = sealed(manifest)
+
+    @given(replaced(content).filter(lambda changed: changed != content))
+    def read(changed):
+        (copy / MANIFEST).write_bytes(changed)
+        assert refused_or_taken(lambda: Bundle.open(copy)) is None
+
+    budget.run(read, among=4)
