@@ -13,7 +13,7 @@ from bertport.quantize.budget import DEFAULT_BUDGET, budget_for, parse_budget
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.cli import app
-from bertport.runtime.errors import InputTextError, MissingHeadError
+from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
 from tests.quantize.conftest import contents
 
 FOREIGN = "\u4eca\u65e5\u306f\u3044\u3044\u5929\u6c17\u3067\u3059\u3002"
@@ -114,3 +114,28 @@ def test_what_was_measured_is_shown_before_it_is_refused(  # noqa: PLR0913, PLR0
         assert "MLM KL divergence" in answer.stdout
         assert ("SLOWER than fp32" in answer.stdout) is (code == 3)
     assert contents(bundle_copy) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [4, 8])
+def test_a_model_too_narrow_for_a_recipe_is_refused_in_a_sentence(width, held_out, tmp_path):
+    from transformers import BertConfig, BertForPreTraining
+
+    from bertport.export import export
+    from bertport.quantize.recipes import RECIPES
+    from tests.conftest import write_tokenizer
+
+    write_tokenizer(tmp_path)
+    entries = len((tmp_path / "vocab.txt").read_text(encoding="utf-8").splitlines())
+    sizes = {"hidden_size": width, "num_attention_heads": 1, "intermediate_size": 4, "num_hidden_layers": 1}
+    config = BertConfig(vocab_size=entries, max_position_embeddings=16, **sizes)
+    BertForPreTraining(config).save_pretrained(tmp_path)
+    export(tmp_path, tmp_path / "bundle")
+    few = {"text": held_out, "calibration": held_out, "positions": 60, "pairs": 4, "force": True}
+    options = Options(budget=parse_budget("none"), **few)
+    for name, recipe in RECIPES.items():
+        if recipe.emitter:
+            with pytest.raises(UsageError, match=rf"no matrix .* 16 rows and columns.* so {name} would leave it"):
+                quantize(tmp_path / "bundle", [name], options=options)
+        else:
+            assert quantize(tmp_path / "bundle", [name], options=options)

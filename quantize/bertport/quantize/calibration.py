@@ -136,6 +136,8 @@ def observe(
         samples: What to run.
         progress: Told of how many samples are done.
     """
+    if not recorders:
+        return
     graph, names = open_onnx(_with_outputs(model, recorders), threads=1), list(recorders)
     answers = in_order(lambda sample: graph.run(make_batch([sample]), names), samples, streams())
     for done, found in enumerate(answers, 1):

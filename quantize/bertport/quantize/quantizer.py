@@ -28,11 +28,13 @@ from bertport.quantize.evaluation import (
 from bertport.quantize.fitted import fit
 from bertport.quantize.fusing import fuse, load_plain
 from bertport.quantize.int8 import WeightCache
+from bertport.quantize.layer_times import linears
 from bertport.quantize.mixed import Bench, BrokenBudgetError, hold_budget
 from bertport.quantize.plot import bars
 from bertport.quantize.ranges import DEFAULT, Calibration
 from bertport.quantize.recipes import RECIPES, Recipe, recipe_named
 from bertport.quantize.request import Request
+from bertport.quantize.rewrite import NARROWEST
 from bertport.quantize.storage import write_graph
 from bertport.quantize.target import AUTO, saturates, target
 from bertport.runtime.bundle import Bundle
@@ -226,12 +228,13 @@ def prepare(bundle: Bundle, options: Options) -> Bench:
 
 
 def read_request(
-    recipes: Iterable[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
+    recipes: Sequence[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
 ) -> Request:
     """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
     options.progress("fusing the fp32 graph", 0, 0)
     with bundle.opening(REFERENCE) as path:
         plain, fused = load_plain(path), fuse(path, bundle.manifest.architecture)
+    _refuse_narrow(recipes, bundle, plain)
     saturating = saturates(instruction_set)
     weights = (
         fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
@@ -239,6 +242,21 @@ def read_request(
         else WeightCache(saturating=saturating)
     )
     return Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
+
+
+def _refuse_narrow(recipes: Iterable[Recipe], bundle: Bundle, plain: onnx.ModelProto) -> None:
+    """Refuse a graph of which a recipe would change nothing.
+
+    Raises:
+        UsageError: for such a graph.
+    """
+    idle = [row.name for row in recipes if row.emitter]
+    if idle and not linears(plain):
+        message = (
+            f"no matrix of the model at {bundle.path} has {NARROWEST} rows and columns, below which 8 bits save "
+            f"nothing, so {idle[0]} would leave it as it is: use the variant {REFERENCE!r}"
+        )
+        raise UsageError(message)
 
 
 def calibrator_for(recipes: Iterable[Recipe], bundle: Bundle, request: Request, options: Options) -> Calibrator | None:

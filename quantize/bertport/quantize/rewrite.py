@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["Emitter", "Linear", "Table", "rewrite"]
+__all__ = ["NARROWEST", "Emitter", "Linear", "Table", "rewrite"]
 
 NARROWEST = 16
 """Rows or columns below which a matrix stays as it is: the NSP head and token types, where 8 bits save nothing."""
