@@ -45,6 +45,11 @@ def hide() -> None:
     ctypes.CDLL = Without
 
 
+def model(content: bytes) -> bytes:
+    """Return an ONNX model that has a producer, whose name begins like the content, and nothing else."""
+    return b"\x12" + bytes([len(content[:100])]) + content[:100]
+
+
 def put(bundle: Path, name: str, *, overwrite: bool = False, content: bytes = b"graph", stem: str = "") -> None:
     """Add a variant of a file and its weights, named after it or `stem`, both of the content."""
     from bertport.runtime.bundle import Bundle
@@ -54,8 +59,8 @@ def put(bundle: Path, name: str, *, overwrite: bool = False, content: bytes = b"
     with Workspace.beside(opened) as work:
         file = work.reserve(f"onnx/{stem or name}.onnx")
         files = {file: work.directory / "graph", f"{file}_data": work.directory / "data"}
-        for each in files.values():
-            each.write_bytes(content)
+        (work.directory / "graph").write_bytes(model(content))
+        (work.directory / "data").write_bytes(content)
         fp32 = opened.manifest.variants["fp32"]
         variant = dataclasses.replace(fp32, file=file, external_data=(f"{file}_data",), recipe=name)
         add_variant(work, name, variant, files, overwrite=overwrite)
@@ -72,7 +77,8 @@ def add(bundle: Path, _: Path) -> None:
         file = work.reserve("onnx/more.onnx")
         number = len(opened.manifest.files)
         for name, content in (("more", b"graph"), ("more_data", b"weights"), ("table", b"table")):
-            (work.directory / name).write_bytes(content + str(number).encode() + os.urandom(4))
+            written = content + str(number).encode() + os.urandom(4)
+            (work.directory / name).write_bytes(model(written) if name == "more" else written)
         paths = {file: "more", f"{file}_data": "more_data", "quantization/more.json": "table"}
         fp32 = opened.manifest.variants["fp32"]
         variant = dataclasses.replace(fp32, file=file, external_data=(f"{file}_data",), recipe="more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-ATTEMPTS = 3
-"""How often to read a bundle that a writer changes each time while it is read."""
+PAUSES = (0.02, 0.1, 0.3, 1.0)
+"""Seconds between attempts to read a bundle that a writer changes each time while it is read."""
 
 
 def load(  # noqa: PLR0913 — each is one choice, by keyword
@@ -98,19 +99,17 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     given = provider_options or {}
     if provider in PROVIDERS:  # before anything is opened, and fall-back or not
         checked(provider, given, PROVIDERS[provider].allowed)
-    for attempt in range(ATTEMPTS, 0, -1):
+    for pause in (*PAUSES, None):
         bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
         try:
             return _best(
                 bundle, variant, provider, threads, streams, given, allow_fallback=allow_fallback, memory=bound
             )
-        except MovedError:  # a writer that adds a file to the bundle changes its directory
-            if attempt == 1:
+        except (BundleError, OSError) as error:
+            # A writer that adds a file changes its directory, and one that commits removes what it has replaced.
+            if pause is None or not (isinstance(error, MovedError) or bundle.is_replaced()):
                 raise
-        except (BundleError, OSError):
-            # A writer that commits while the files are read removes those that it has replaced: take the new ones.
-            if attempt == 1 or not bundle.is_replaced():
-                raise
+            time.sleep(pause)
     raise AssertionError
 
 

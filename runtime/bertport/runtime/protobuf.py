@@ -11,14 +11,30 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["FLOAT", "INT64", "MalformedError", "Reader", "field", "graph", "model", "node", "tensor", "value"]
+__all__ = [
+    "BYTES",
+    "FLOAT",
+    "INT64",
+    "VARINT",
+    "MalformedError",
+    "Reader",
+    "field",
+    "graph",
+    "model",
+    "node",
+    "tensor",
+    "value",
+]
 
 FLOAT = 1
 """TensorProto.DataType of 32-bit floating-point numbers."""
 INT64 = 7
 """And of 64-bit integers."""
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+VARINT = 0
+FIXED64 = 1
+BYTES = 2
+FIXED32 = 5
 """Wire types: how a field's value is written."""
 LONGEST_VARINT = 10
 """Bytes of 64 bits, seven in each."""
