@@ -243,6 +243,14 @@ def test_the_manifest(tiny_bundle, tiny_checkpoint):
     model = BertForPreTraining.from_pretrained(tiny_checkpoint)
     assert manifest.architecture.parameters == model.num_parameters()
     assert manifest.default_variant == "fp32"
+    assert manifest.inputs.keys() == {"input_ids", "attention_mask", "token_type_ids"}
+    assert {name: (head.output, head.problem_type) for name, head in manifest.heads.items()} == {
+        "mlm": ("logits", None),
+        "nsp": ("seq_relationship_logits", "single_label_classification"),
+        "pooler": ("pooler_output", None),
+    }
+    for variant in manifest.variants.values():
+        assert (variant.requires.dtypes, variant.requires.precision) == (("float32",), "fp32")
     kinds = {name: (variant.kind, variant.file) for name, variant in manifest.variants.items()}
     assert kinds == {"portable": ("portable", "onnx/model.onnx"), "fp32": ("serving", "onnx/model_serving.onnx")}
     for variant in manifest.variants.values():

@@ -23,7 +23,7 @@ from bertport.quantize.fitted import fit
 from bertport.quantize.fusing import LEAST_OPSET, fuse, load_plain, sort_nodes
 from bertport.quantize.int8 import WeightCache
 from bertport.quantize.layer_times import linears
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.quantizer import Options, describe, quantize
 from bertport.quantize.ranges import Calibration
 from bertport.quantize.recipes import RECIPES
 from bertport.quantize.request import Request
@@ -32,6 +32,7 @@ from bertport.runtime import load
 from bertport.runtime.bundle import Bundle
 from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import BundleError
+from bertport.runtime.variants import providers_for
 from tests.conftest import build_checkpoint
 from tests.quantize.conftest import cosine, feeds, session
 
@@ -103,6 +104,11 @@ def to_its_end(source, name, text, place):
     names = [node.name for node in model.graph.node if node.name]
     assert len(names) == len(set(names))
     assert source.distance(path) > near(name)
+    requires = describe(recipe, model, None, outputs=(), fidelity={}).requires
+    assert set(providers_for(requires)) == set(recipe.providers)
+    stored = {"float16"} if name == "fp16" else {"uint8"} if name.endswith("weight-only") else {"int8"}
+    assert stored <= set(requires.dtypes) <= {"float32", "float16", "int8", "uint8"}
+    assert requires.opset == model.opset_import[0].version
 
 
 def near(name):

@@ -209,6 +209,7 @@ def test_it_answers_while_it_loads(tiny_bundle):
         assert any("bucket 5 of 5: 10 tokens" in line["message"] for line in server.lines)
         assert server.get("/ready")[0] == 200
         [model] = json.loads(server.get("/models")[1])
+        assert model["digest"].startswith("sha256:")
         assert {(each["threads"], each["streams"]) for each in model["variants"]} == {(3, 2)}
         assert server.stop() == 0
 

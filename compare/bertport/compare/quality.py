@@ -60,7 +60,7 @@ def samples_for(entrant: Entrant, texts: Sequence[Text], effort: Effort, seed: i
     masked = list(masked_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most))
     first = _until(masked, effort.positions)
     pairs: list[Sample] = []
-    if "nsp" in manifest.heads and effort.pairs:
+    if manifest.judges_pairs and effort.pairs:
         most = max(effort.pairs, effort.most_pairs)
         segments = manifest.segments
         pairs = list(pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most, segments=segments))

@@ -107,7 +107,7 @@ def read_calibration(
     longest = min(LONGEST, bundle.manifest.max_length)
     pairs = (
         list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2, segments=bundle.manifest.segments))
-        if "nsp" in bundle.manifest.heads
+        if bundle.manifest.judges_pairs
         else []
     )
     masked = masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)

@@ -195,7 +195,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
             "give more text"
         )
         raise InputTextError(message)
-    if "nsp" in bundle.manifest.heads and pairs:
+    if bundle.manifest.judges_pairs and pairs:
         segments = bundle.manifest.segments
         chosen += pair_samples(texts, tokenizer, max_tokens=min(longest_pair, most), limit=pairs, segments=segments)
     return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -253,6 +254,11 @@ class Manifest:
     """Every file of the bundle but manifest.json and README.md, by path."""
 
     @property
+    def judges_pairs(self) -> bool:
+        """Whether the head that judges pairs of texts is there, and a second segment for it to tell them apart by."""
+        return "nsp" in self.heads and self.architecture.type_vocab_size > 1
+
+    @property
     def segments(self) -> int | None:
         """The value of every element of `token_type_ids`; None where the tokenizer gives them."""
         given = self.inputs.get("token_type_ids")
@@ -388,8 +394,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object of its members, no two of one name."""
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         message = f"the key {excerpt(repeated, 80)} is there twice"
         raise ValueError(message)
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.manifest import FORMAT_VERSION
 from bertport.runtime.variants import providers_for
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def manifest(bundle: Bundle) -> str:
         ("name", known.name),
         ("bundle", str(bundle.path)),
         ("digest", bundle.digest),
+        ("format", _format(bundle)),
         ("source", f"{known.source.name}{'@' + known.source.revision if known.source.revision else ''}"),
         ("exported", known.created),
         ("class", shape.model_class),
@@ -95,6 +97,12 @@ def manifest(bundle: Bundle) -> str:
     total = sum(each.size for each in known.files.values())
     end = f"  * default; {len(known.files)} files, {total:,} bytes (bytes of a variant include weights it shares)"
     return f"{table(facts)}\n\n{table(variants, right={7})}\n{end}"
+
+
+def _format(bundle: Bundle) -> str:
+    """Return the format of a bundle's manifest, and what to do about an old one."""
+    old = bundle.format_version < FORMAT_VERSION
+    return f"{bundle.format_version}{f' (bertport upgrade {bundle.path})' if old else ''}"
 
 
 def notes(told: Mapping[str, str]) -> list[str]:

@@ -48,6 +48,8 @@ class Hosted:
     """What clients call it."""
     manifest: Manifest
     """Its contract."""
+    digest: str
+    """What stands for all of it."""
     default: str
     """The variant of requests that name none."""
     lanes: Mapping[str, Lane]
@@ -77,6 +79,7 @@ class Hosted:
             )
         return {
             "name": self.name,
+            "digest": self.digest,
             "source": {"name": self.manifest.source.name, "revision": self.manifest.source.revision},
             "licence": self.manifest.licence,
             "heads": list(self.manifest.heads),
@@ -296,7 +299,7 @@ class Hosts:
             lanes[model.variant] = lane
             for stage in warm_up(lane, every_bucket=self.settings.warm_up):
                 self._say(f"warming up {name}, {model.variant}: {stage}")
-        return Hosted(name=name, manifest=bundle.manifest, default=models[0].variant, lanes=lanes)
+        return Hosted(name=name, manifest=bundle.manifest, digest=bundle.digest, default=models[0].variant, lanes=lanes)
 
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
         """Load the variants asked for, the default one first."""

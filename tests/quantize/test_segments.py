@@ -1,0 +1,34 @@
+"""Pairs are measured and calibrated with as they are served."""
+
+from __future__ import annotations
+
+import pytest
+
+from bertport.compare.comparison import Comparison
+from bertport.compare.comparison import Options as CompareOptions
+from bertport.quantize.calibration import read_calibration
+from bertport.quantize.evaluation import read_evaluation
+from bertport.runtime.bundle import Bundle
+from tests.broken import copied
+
+
+def without_segments(manifest):
+    manifest["inputs"]["token_type_ids"]["constant"] = 0
+
+
+def of_one_segment(manifest):
+    """As bertport 0.1.0 exported some: with a next-sentence head that can be given no pair."""
+    manifest["architecture"]["type_vocab_size"] = 1
+
+
+@pytest.mark.parametrize(("change", "segments"), [(None, {1}), (without_segments, {0}), (of_one_segment, set())])
+def test_pairs_have_the_segments_that_they_are_served_with(tiny_bundle, held_out, change, segments, tmp_path):
+    bundle = Bundle.open(copied(tiny_bundle, tmp_path / "bundle", manifest=change))
+    samples = [
+        *read_evaluation(bundle, held_out, sample="evaluation", positions=60, pairs=8).samples,
+        *read_calibration(bundle, held_out, samples=12).samples,
+    ]
+    options = CompareOptions(bundles=(bundle.path,), text=held_out, output=tmp_path / "report")
+    for each in Comparison(options).samples.values():
+        samples += [*each.first, *each.masked, *each.pairs]
+    assert {int(each.token_type_ids.max()) for each in samples if each.next_sentence is not None} == segments
