@@ -180,6 +180,60 @@ def test_links_within_the_bundle_are_its_own(bundle):
     assert load(bundle).fill_mask(TEXT)
 
 
+def back_in(bundle, tmp_path):
+    """A link outside that leads back into the bundle."""
+    (tmp_path / "via").symlink_to(bundle / "inner")
+    return tmp_path / "via" / "onnx"
+
+
+def around(bundle, tmp_path):
+    """A directory outside that is left again, as it may be a link by then."""
+    (tmp_path / "other").mkdir()
+    return Path("..") / "other" / ".." / bundle.name / "inner" / "onnx"
+
+
+@pytest.mark.parametrize("target", [back_in, around], ids=lambda each: each.__name__)
+def test_a_way_that_leaves_the_bundle_is_refused_though_it_ends_inside(bundle, tmp_path, target):
+    (bundle / "inner").mkdir()
+    (bundle / "onnx").rename(bundle / "inner" / "onnx")
+    (bundle / "onnx").symlink_to(target(bundle, tmp_path))
+    assert (bundle / WEIGHTS).is_file()
+    for action in (lambda: load(bundle), Bundle.open(bundle).verify):
+        with pytest.raises(BundleError, match="is a link that leaves the bundle"):
+            action()
+
+
+def led_away_and_back(link, target):
+    for lead in ("elsewhere", target):
+        link.unlink()
+        link.symlink_to(lead)
+
+
+@pytest.mark.parametrize("by_link", [False, True], ids=["as it is", "by a link to it"])
+@pytest.mark.parametrize("target", ["inner/onnx", "../bundle/inner/onnx", "x/d/../onnx", "/"])
+def test_links_that_stay_in_the_bundle_are_followed_and_watched(bundle, tmp_path, by_link, target):
+    (bundle / "inner" / "deep").mkdir(parents=True)
+    (bundle / "onnx").rename(bundle / "inner" / "onnx")
+    (bundle / "x").mkdir()
+    (bundle / "x" / "d").symlink_to("../inner/deep")  # so that x/d/.. is inner, and not x
+    (tmp_path / "link").symlink_to(bundle)
+    place = tmp_path / "link" if by_link else bundle
+    (bundle / "onnx").symlink_to(place / "inner" / "onnx" if target == "/" else target)
+    with Bundle.open(place).opening("fp32") as path:
+        assert path.is_file()
+    if target.startswith("x"):
+        with pytest.raises(BundleError, match="was changed while"), Bundle.open(place).opening("fp32"):
+            led_away_and_back(bundle / "x" / "d", "../inner/deep")
+
+
+def test_links_in_a_circle(bundle):
+    (bundle / WEIGHTS).unlink()
+    (bundle / WEIGHTS).symlink_to("other")
+    (bundle / "onnx" / "other").symlink_to("model.onnx")
+    with pytest.raises(BundleError, match=r"lacks onnx/model.onnx \(Too many levels"):
+        load(bundle)
+
+
 # Nothing changes between hashing and opening.
 
 

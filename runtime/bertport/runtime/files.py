@@ -10,12 +10,14 @@ from typing import BinaryIO
 
 from bertport.runtime.errors import BundleError
 
-__all__ = ["hashed", "inside", "open_regular", "read_bounded"]
+__all__ = ["hashed", "inside", "open_regular", "read_bounded", "way"]
 
 BLOCK = 2**20
 """Bytes hashed at once: hashing lets other threads run, and begins anew for each block."""
 FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 """A FIFO that nobody writes to must not block whoever opens it; the rest as Python's own `open` has it."""
+MOST_LINKS = 64
+"""Links on the way to a file that are followed; Linux follows 40, Windows 63."""
 KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -70,18 +72,69 @@ def hashed(file: BinaryIO, most: int) -> tuple[int, str]:
 
 
 def inside(path: Path, directory: Path) -> bool:
-    """Return whether a path, its links followed, is that of something in a bundle's directory.
+    """Return whether a path, its links followed, is that of something in a bundle's directory: see `way`."""
+    return way(path, directory) is not None
 
-    A bundle in the cache of huggingface_hub consists of links: `models--ORG--NAME/snapshots/REVISION/FILE` leads to
-    `models--ORG--NAME/blobs/HASH`. Files there are the bundle's as well, those of other repositories are not.
+
+def way(path: Path, directory: Path) -> tuple[Path, ...] | None:
+    """Return what is passed on the way from a bundle's directory to a path in it, links followed one by one.
+
+    A link may lead to another place in the bundle, and nowhere outside on the way there: what lies outside is led
+    elsewhere, and back, by others. A bundle in the cache of huggingface_hub consists of links:
+    `models--ORG--NAME/snapshots/REVISION/FILE` leads to `models--ORG--NAME/blobs/HASH`. Files there are the bundle's as
+    well, those of other repositories are not.
+
+    Returns:
+        Directories and links in the bundle, its own directory among them, and the file; None where the way leaves it.
     """
-    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
-    if real.is_relative_to(root):
-        return True
-    # The blobs of the Hub's repository that the directory is a snapshot of, or is in one.
+    root = Path(os.path.realpath(directory))
+    given = Path(os.path.abspath(directory))  # noqa: PTH100 — links in it are those that the user goes by
+    blobs = _blobs(root)
+    at, left, passed, links = root, [*reversed(path.relative_to(directory).parts)], [root], 0
+    while left:
+        part = left.pop()
+        at = at.parent if part == ".." else at / part
+        own = at.is_relative_to(root)
+        blob = at.parent == blobs and not left
+        if not (own or blob or at == blobs or root.is_relative_to(at)):
+            return None
+        if own or blob:
+            passed.append(at)
+        target = _target(at)
+        if target is None:
+            continue
+        links += 1
+        if not own:
+            return None
+        if links > MOST_LINKS:
+            return tuple(passed)  # no system follows as many, and opening it says so
+        at, parts = _led(at, target, root, given)
+        left += reversed(parts)
+    return tuple(passed) if at.is_relative_to(root) or at.parent == blobs else None
+
+
+def _blobs(root: Path) -> Path | None:
+    """Return the blobs of the Hub's repository that a directory is a snapshot of, or is in one."""
     for revision in (root, *root.parents):
         snapshots = revision.parent
         if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
-            blobs = snapshots.parent / "blobs"
-            return real.parent == blobs == Path(os.path.realpath(blobs))
-    return False
+            return snapshots.parent / "blobs"
+    return None
+
+
+def _target(path: Path) -> Path | None:
+    """Return where a link leads; None for what is no link, or is not there."""
+    try:
+        return Path(os.readlink(path).removeprefix("\\\\?\\"))  # noqa: PTH115 — of a junction as well; Windows' prefix
+    except OSError:
+        return None
+
+
+def _led(link: Path, target: Path, root: Path, given: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return where to go on from a link, and the parts of the path from there."""
+    for base in (root, given):
+        if target.is_relative_to(base):
+            return root, target.relative_to(base).parts
+    if target.is_absolute():
+        return Path(target.anchor), target.parts[1:]
+    return link.parent, target.parts

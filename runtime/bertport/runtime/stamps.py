@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bertport.runtime.errors import BundleError
+from bertport.runtime.files import way
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["CheckedGraph", "MovedError", "Stamp", "stamps_of"]
 
@@ -55,8 +56,11 @@ class CheckedGraph:
     ONNX Runtime opens files by their paths, so that it cannot be given the very files that were hashed. A file that is
     replaced, moved away and back, or written to in between has another inode or time of change afterwards, and so has a
     directory or link on the way that is moved: they are looked at before hashing and after opening. That takes
-    microseconds, where handing ONNX Runtime the hashed bytes would copy every weight. What cannot be seen is a change
-    by who can set the system's clock, and a directory above the bundle that is moved away and back.
+    microseconds, where handing ONNX Runtime the hashed bytes would copy every weight.
+
+    What cannot be seen is a change by a program that sets the system's clock; a directory or link above the bundle that
+    is moved away and back; and what a program writes through a shared mapping of a file (mmap) to a page that it has
+    written to before and the system has not yet stored: the time of change moves only with the first such write.
     """
 
     path: Path
@@ -107,18 +111,10 @@ def stamps_of(root: Path, names: Iterable[str]) -> dict[Path, Stamp]:
     Not of the Hub's directory of blobs: it changes with each file of another revision that is fetched.
     """
     found: dict[Path, Stamp] = {}
-    ways = [root, *(root / name for name in names)]
-    ways += [Path(os.path.realpath(way)) for way in ways]
-    while ways:
-        way = ways.pop()
-        above = [each for each in way.parents if each.is_relative_to(root)]
-        for path in (way, *above):
-            if path in found:
-                continue
-            with suppress(OSError):  # what is missing is told when it is opened
-                found[path] = _settled_stamp(path)
-                if path.is_symlink():
-                    ways.append(Path(os.path.normpath(path.parent / path.readlink() / way.relative_to(path))))
+    passed = [each for name in names for each in way(root / name, root) or ()]  # one that leaves is refused elsewhere
+    for path in dict.fromkeys((root, *passed)):
+        with suppress(OSError):  # what is missing is told when it is opened
+            found[path] = _settled_stamp(path)
     return found
 
 
