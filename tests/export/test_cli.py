@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
 
 import pytest
@@ -111,10 +112,43 @@ def test_the_card_speaks_only_of_what_is_there(manifest):
         ("# only a title", ((), None)),
         ("---\n: : :\n---\n", ((), None)),
         ("---\n- a list\n---\n", ((), None)),
+        ("---\r\nlanguage: no\r\nlicense: [mit]\r\n---\r\n# x", (("no",), "mit")),
+        ("---\nlanguage: en\ndate: 2024-02-30\nversion: 0x_\n---\n", (("en",), None)),
+        ("---\nlanguage: ~\nlanguages: [de, null]\nlicense: null\n---\n", (("de",), None)),
+        ("---\nlicense: 0x_\n---\n", ((), "0x_")),
+        ("---\nlicense: {a: b}\nlanguage: [en, [de]]\n---\n", ((), None)),
+        ("---\nlicense: !!python/object/apply:os.getcwd []\n---\n", ((), None)),
+        ("---\nlicense: " + "[" * 5000 + "\n---\n", ((), None)),
+        ('---\nlicense: "\\ud83d"\n---\n', ((), None)),
+        ('---\nlicense: "mit\\n\\n# Owned"\nlanguage: ["e\\nn"]\n---\n', ((), None)),
+        ("---\nlicense: " + "x" * 10_000 + "\nlanguage: [" + "a," * 10_000 + "]\n---\n", ((), None)),
+        ("---\nx: &x [a, a]\nlicense: *x\n---\n", ((), None)),
+        ("---\nlicense: mit\n" + "# much\n" * 40_000 + "---\n", ((), None)),
+        ("---\nlicense: mit\n---\n" + "much ü\n" * 40_000, ((), "mit")),
     ],
 )
 def test_front_matter(text, expected, tmp_path):
-    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "README.md").write_text(text, newline="")
     assert read_front_matter(tmp_path) == expected
     (tmp_path / "README.md").unlink()
     assert read_front_matter(tmp_path) == ((), None)
+
+
+def test_an_alias_bomb_states_nothing(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (tmp_path / "README.md").write_text("\n".join(["---", *lines, "license: {x: *a8}", "---"]))
+    assert read_front_matter(tmp_path) == ((), None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_card_that_is_no_file_states_nothing(tmp_path):
+    os.mkfifo(tmp_path / "README.md")
+    assert read_front_matter(tmp_path) == ((), None)
+
+
+def test_the_cards_front_matter_is_read_again_as_it_was_stated(manifest, tmp_path):
+    stated = ("no", "zh-Hant", "a: b", "# c", "ü"), "other: [1]"
+    card = model_card(dataclasses.replace(manifest, languages=stated[0], licence=stated[1]))
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    assert read_front_matter(tmp_path) == stated

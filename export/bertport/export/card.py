@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["model_card"]
 
+PLAIN = re.compile(r"[A-Za-z][\w.-]*")
+"""Texts that YAML reads as texts without quotes, but for these."""
+WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 HEADS = {
     "mlm": "masked language modelling: fills `[MASK]`",
     "nsp": "next-sentence prediction: says whether one sentence follows another",
@@ -59,12 +64,18 @@ def model_card(manifest: Manifest) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _scalar(text: str) -> str:
+    """Write a text for YAML, in quotes where it could be read as anything else ("no", "a: b")."""
+    plain = PLAIN.fullmatch(text) is not None and text.lower() not in WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
 def _front_matter(manifest: Manifest) -> str:
     lines = ["---"]
     if manifest.languages:
-        lines += ["language:", *(f"  - {language}" for language in manifest.languages)]
+        lines += ["language:", *(f"  - {_scalar(language)}" for language in manifest.languages)]
     if manifest.licence:
-        lines.append(f"license: {manifest.licence}")
+        lines.append(f"license: {_scalar(manifest.licence)}")
     if manifest.source.revision:
         lines.append(f"base_model: {manifest.source.name}")
     if "mlm" in manifest.heads:

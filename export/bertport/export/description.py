@@ -6,6 +6,8 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.source import read_part
+from bertport.runtime.errors import CheckpointError
 from bertport.runtime.manifest import Architecture
 from bertport.runtime.providers import onnxruntime
 
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["architecture", "read_front_matter", "tool_versions"]
 
 TOOLS = ("bertport", "optimum", "optimum-onnx", "transformers", "torch", "onnx", "onnxruntime", "tokenizers")
+
+FRONT_MATTER = 2**18
+"""Bytes of a card that are read; those with the results of hundreds of benchmarks have half of it."""
+MOST_TAGS = 1000
+LONGEST = 200
+"""Characters of a language tag, or of a licence."""
+NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
+"""What states nothing in YAML."""
 
 
 def architecture(config: Any, model: BertWithHeads, model_class: str) -> Architecture:  # noqa: ANN401 — a BertConfig
@@ -36,29 +46,46 @@ def architecture(config: Any, model: BertWithHeads, model_class: str) -> Archite
 def read_front_matter(directory: Path) -> tuple[tuple[str, ...], str | None]:
     """Give the languages and the licence stated in the YAML front matter of a checkpoint's README.md.
 
-    A card that is missing or cannot be read states nothing.
+    A card that is missing or cannot be read states nothing, and so does a value that is neither text nor a list of it.
     """
+    matter = _front_matter(directory / "README.md")
+    tags = _texts(matter.get("language")) or _texts(matter.get("languages"))
+    licences = _texts(matter.get("license"))
+    return tags, licences[0] if licences else None
+
+
+def _front_matter(path: Path) -> dict[Any, Any]:
+    """Return the front matter of a card, every scalar of it as text ("no" is Norwegian); empty where there is none."""
     import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
 
+    class Loader(yaml.BaseLoader):  # type: ignore[misc]  # as above
+        """Makes texts, lists and dicts of what is written out."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 — as above
+            if self.check_event(yaml.events.AliasEvent):
+                problem = "aliases, which can stand for more than memory holds, are not read"
+                raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
+            return super().compose_node(parent, index)
+
     try:
-        text = (directory / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return (), None
-    if not text.startswith("---"):
-        return (), None
-    try:
-        matter = yaml.safe_load(text.split("\n---", 1)[0].removeprefix("---"))
-    except yaml.YAMLError:
-        return (), None
-    if not isinstance(matter, dict):
-        return (), None
-    languages = matter.get("language") or matter.get("languages") or []
-    languages = [languages] if isinstance(languages, str) else languages
-    # YAML reads Norwegian's tag, "no", as false.
-    tags = tuple("no" if each is False else str(each) for each in languages) if isinstance(languages, list) else ()
-    licence = matter.get("license")
-    licence = licence[0] if isinstance(licence, list) and licence else licence
-    return tags, str(licence) if licence else None
+        content = read_part(path, FRONT_MATTER)
+        matter, end, _ = content.partition(b"\n---")
+        if not content.startswith(b"---") or (not end and len(content) > FRONT_MATTER):
+            return {}
+        found = yaml.load(matter.removeprefix(b"---").decode(), Loader=Loader)  # noqa: S506 — makes no objects
+    except (CheckpointError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """Return the texts that an entry states; none of a list that holds anything else."""
+    values = value if isinstance(value, list) else [value]
+    stated = [each for each in values if not (isinstance(each, str) and each in NOTHING)]
+    if len(stated) > MOST_TAGS:
+        return ()
+    texts = tuple(each for each in stated if isinstance(each, str) and len(each) <= LONGEST and each.isprintable())
+    return texts if len(texts) == len(stated) else ()
 
 
 def tool_versions() -> dict[str, str]:

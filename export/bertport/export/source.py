@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertport.runtime.errors import CheckpointError, PathError, UsageError
+from bertport.runtime.errors import BundleError, CheckpointError, PathError, UsageError
+from bertport.runtime.files import open_regular, read_bounded
 
-__all__ = ["Located", "locate", "read_json"]
+__all__ = ["Located", "locate", "read_json", "read_part", "read_whole"]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SMALL_FILES = (
@@ -27,6 +28,10 @@ SMALL_FILES = (
 )
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
 """What to fetch, in order of preference: the second is asked for only where the first gives nothing."""
+
+LARGEST = 256 * 2**20
+"""Bytes of a file that is read whole; the largest tokenizer.json has some 30 MB."""
+REMEDY = "restore the checkpoint's file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +80,47 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: when the file is missing, unreadable or not a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_whole(path).decode())
+    except (ValueError, RecursionError) as error:
+        message = f"{path} cannot be read as JSON ({error}): {REMEDY}"
+        raise CheckpointError(message) from error
+    if not isinstance(value, dict):
+        message = f"{path} holds a {type(value).__name__} where a JSON object is expected: {REMEDY}"
+        raise CheckpointError(message)
+    return value
+
+
+def read_whole(path: Path) -> bytes:
+    """Read a regular file of a checkpoint.
+
+    Raises:
+        CheckpointError: when it is missing, cannot be read, is no regular file or is larger than any of its kind.
+    """
+    content = read_part(path, LARGEST)
+    if len(content) > LARGEST:
+        message = f"{path} has more than {LARGEST:,} bytes, which no file of a tokenizer or config has: {REMEDY}"
+        raise CheckpointError(message)
+    return content
+
+
+def read_part(path: Path, most: int) -> bytes:
+    """Read a regular file of a checkpoint, or `most` bytes and one more where it has more.
+
+    Raises:
+        CheckpointError: when it is missing, cannot be read or is no regular file.
+    """
+    try:
+        with open_regular(path) as file:
+            return read_bounded(file, most)
     except FileNotFoundError:
         message = f"{path.parent} is not a checkpoint: it has no {path.name}"
         raise CheckpointError(message) from None
-    except (OSError, ValueError, RecursionError) as error:
-        message = f"{path} cannot be read as JSON ({error}): restore the checkpoint's file"
+    except BundleError as error:
+        message = f"{str(error).removesuffix(': copy the bundle again, or export again')}: {REMEDY}"
         raise CheckpointError(message) from error
-    if not isinstance(value, dict):
-        message = (
-            f"{path} holds a {type(value).__name__} where a JSON object is expected: restore the checkpoint's file"
-        )
-        raise CheckpointError(message)
-    return value
+    except OSError as error:
+        message = f"{path} cannot be read ({error}): {REMEDY}"
+        raise CheckpointError(message) from error
 
 
 def _from_hub(name: str, revision: str | None) -> Located:
