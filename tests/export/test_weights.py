@@ -185,3 +185,18 @@ def test_two_names_for_one_tensor_must_agree(tmp_path):
         read_tensors(files, {"a": "c", "b": "c"})
     assert load_file(files.paths[0])["a"].tolist() == [0, 0]
     assert read_tensors(files, {"a": "c"})["c"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "form"),
+    [
+        (torch.Tensor.to_sparse, "sparse_coo"),
+        (torch.Tensor.to_sparse_csr, "sparse_csr"),
+        (lambda tensor: tensor.to("meta"), "meta, which has no values"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+def test_tensors_that_are_not_dense(tmp_path, change, form):
+    write_bin(TENSORS | {"a.weight": change(TENSORS["a.weight"])}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=f"the tensor a.weight is stored as {form}; dense tensors can be read"):
+        read_all(tmp_path)

@@ -93,7 +93,7 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str]) -> dict[str, tor
         wanted: the name a tensor is to have, by the name under which it is stored.
 
     Raises:
-        CheckpointError: when a file is damaged, a tensor is not floating point or not finite, or two stored
+        CheckpointError: when a file is damaged, a tensor is not dense, not floating point or not finite, or two stored
             tensors of one name differ.
     """
     import torch
@@ -101,6 +101,13 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str]) -> dict[str, tor
     tensors: dict[str, torch.Tensor] = {}
     for path in files.paths:
         for stored, tensor in _tensors(path, files, wanted).items():
+            form = "meta, which has no values" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+            if form != "strided":
+                message = (
+                    f"{path}: the tensor {stored} is stored as {form}; dense tensors can be read: save the "
+                    "checkpoint with dense weights"
+                )
+                raise CheckpointError(message)
             kind = str(tensor.dtype).removeprefix("torch.")
             if kind not in READ:
                 message = (
