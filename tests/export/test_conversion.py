@@ -103,3 +103,12 @@ def test_asking_for_a_head():
         require_heads(("mlm", "pooler"), ("nsp",), "it")
     with pytest.raises(UnknownNameError, match="unknown head 'nps'"):
         require_heads(("mlm",), ("nps",), "it")
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_pooler_without_the_encoders_prefix_is_told(prefix):
+    stored = [f"{prefix}{name}" for name in (*ENCODER, *(each.removeprefix("bert.") for each in HEADS["pooler"]))]
+    found = plan(stored, {})
+    assert found.heads == ("pooler",)
+    assert f"the pooler is stored as {prefix}pooler.dense.bias, beside weights under bert.…" in found.notes[-1]
+    assert plan([f"{prefix}{name}" for name in (*ENCODER, *HEADS["pooler"])], {}).notes == plan(stored, {}).notes[:-1]

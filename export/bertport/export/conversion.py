@@ -34,6 +34,8 @@ DECODER = "cls.predictions.decoder.weight"
 WORDS = "embeddings.word_embeddings.weight"
 EMBEDDING = f"bert.{WORDS}"
 
+BERTS = re.compile(r"(?<![^.])bert\.")
+"""What stands before the encoder's names in a model with heads."""
 UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
 """Names that PEFT gives to parts of a model that it has changed."""
 
@@ -87,6 +89,7 @@ def plan(names: Iterable[str], config: Mapping[str, Any]) -> Plan:
         message = f"the weights hold no {EMBEDDING}: these are not the weights of a BERT encoder"
         raise CheckpointError(message)
     notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
+    notes += _stray_pooler(renamed)
     heads = [head for head in HEADS if _holds(head, present)]
     tied = bool(config.get("tie_word_embeddings", True))
     if "mlm" in heads and not tied and DECODER not in present:
@@ -188,6 +191,18 @@ def _prefix(names: Collection[str]) -> str:
         message = f"the weights hold {len(found)} encoders, under {named}: save the one that is meant by itself"
         raise CheckpointError(message)
     return "" if not found or "" in found else found.pop()
+
+
+def _stray_pooler(renamed: Mapping[str, str]) -> list[str]:
+    """Return a note where the pooler is stored without the prefix that the encoder has."""
+    stray = sorted(name for name, target in renamed.items() if target in HEADS["pooler"] and not BERTS.search(name))
+    if not stray or not any(BERTS.search(name) for name, target in renamed.items() if target == EMBEDDING):
+        return []
+    note = (
+        f"the pooler is stored as {stray[0]}, beside weights under bert.…, where transformers does not look for it: "
+        "it was taken for the encoder's own"
+    )
+    return [note]
 
 
 def _unwrapped(name: str) -> str:
