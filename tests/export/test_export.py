@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -384,3 +385,26 @@ def test_options_that_cannot_be(options, error, message, tiny_checkpoint, tmp_pa
         export(tiny_checkpoint, tmp_path / "out", **options)
     assert caught.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_config_json_names_no_code_and_is_otherwise_as_it_was(tiny_checkpoint, tmp_path):
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    code = {
+        "_attn_implementation_internal": "org/kernels:x",
+        "attn_implementation": "org/kernels",
+        "_experts_implementation": "x",
+        "auto_map": {},
+        "custom_pipelines": {"a": {"impl": "x.Y"}},
+        "trust_remote_code": True,
+    }
+    # Epsilon 0, and a whole number: PyTorch takes both.
+    (source / "config.json").write_text(json.dumps(config | code | {"layer_norm_eps": 0, "label": "é"}))
+    notes = []
+    bundle = export(source, tmp_path / "stripped", progress=lambda event: notes.append(event.text))
+    found = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
+    assert found == config | {"layer_norm_eps": 0, "label": "é"}
+    assert any("left out of config.json" in note and "'_attn_implementation_internal'" in note for note in notes)
+    content = json.dumps(config | {"layer_norm_eps": 1}, indent=3).replace("\n", "\r\n").encode()
+    (source / "config.json").write_bytes(content)
+    assert (export(source, tmp_path / "kept").path / "config.json").read_bytes() == content

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export import conversion
-from bertport.export.config import read_config
+from bertport.export.config import names_code, read_config
 from bertport.export.foreign import MERGE, adapter_in, explain
 from bertport.export.source import read_json
 from bertport.export.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +95,9 @@ def read_checkpoint(located: Located) -> Checkpoint:
     conversion.check_shapes(shapes, expected, found.renames)
     if adapter := adapter_in(located.directory):
         note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
+        found = replace(found, notes=(*found.notes, note))
+    if code := sorted(filter(names_code, raw_config)):
+        note = f"left out of config.json, because it names code or kernels to run: {', '.join(map(excerpt, code))}"
         found = replace(found, notes=(*found.notes, note))
     return Checkpoint(directory=located.directory, raw_config=raw_config, config=config, weights=weights, plan=found)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import CheckpointError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,8 +15,16 @@ if TYPE_CHECKING:
 
     from transformers import BertConfig
 
-__all__ = ["read_config"]
+__all__ = ["names_code", "read_config"]
 
+LARGEST = 10**8
+"""Of any size: a hundred times what the largest BERT has, and the product of two of them is still a number of bytes."""
+LARGEST_EPSILON = 1e30
+"""Well within float32."""
+CODE = re.compile(
+    r".*_implementation(_\w+)?|auto_map|custom_pipelines|custom_generate|trust_remote_code|use_kernels|kernel_config"
+)
+"""Settings by which a config names code or kernels, of this machine or of a repository, that transformers would run."""
 POSITIONS = ("absolute", "relative_key", "relative_key_query")
 
 
@@ -32,7 +42,9 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-SIZE = Setting(accepts=lambda value: _whole(value) and value > 0, expected="a positive number")
+SIZE = Setting(
+    accepts=lambda value: _whole(value) and 0 < value <= LARGEST, expected=f"a positive number up to {LARGEST:,}"
+)
 SETTINGS = {
     "vocab_size": SIZE,
     "hidden_size": SIZE,
@@ -43,7 +55,8 @@ SETTINGS = {
     "type_vocab_size": SIZE,
     "hidden_act": Setting(accepts=lambda value: isinstance(value, str), expected="a name"),
     "layer_norm_eps": Setting(
-        accepts=lambda value: isinstance(value, float) and 0 < value < 1, expected="a small number"
+        accepts=lambda value: (isinstance(value, float) or _whole(value)) and 0 <= value <= LARGEST_EPSILON,
+        expected="a number from 0 up",
     ),
     "position_embedding_type": Setting(
         accepts=lambda value: value in POSITIONS, expected=f"one of {', '.join(POSITIONS)}"
@@ -69,7 +82,7 @@ def read_config(raw: dict[str, Any], path: Path) -> BertConfig:
 
     for name, setting in SETTINGS.items():
         if name in raw and not setting.accepts(raw[name]):
-            message = f"{path}: {name} is {raw[name]!r:.80}; {setting.expected} is expected"
+            message = f"{path}: {name} is {excerpt(raw[name])}; {setting.expected} is expected"
             raise CheckpointError(message)
     if raw.get("pruned_heads"):
         message = f"{path}: attention heads were pruned (pruned_heads), which cannot be exported: save the model whole"
@@ -84,9 +97,32 @@ def read_config(raw: dict[str, Any], path: Path) -> BertConfig:
     if config.hidden_act not in ACT2FN:
         message = f"{path}: unknown hidden_act {config.hidden_act!r}"
         raise CheckpointError(message)
+    _check_activation(config.hidden_act, path)
+    config.layer_norm_eps = float(config.layer_norm_eps)
     if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
         message = f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}"
         raise CheckpointError(message)
     # The attention that ONNX Runtime's fusion recognises (and the one that relative positions have).
     config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     return config
+
+
+def names_code(setting: str) -> bool:
+    """Return whether a setting of a JSON file names code or kernels, which a bundle has no use for."""
+    return CODE.fullmatch(setting) is not None
+
+
+def _check_activation(name: str, path: Path) -> None:
+    import torch
+    from transformers.activations import ACT2FN
+
+    try:
+        with torch.device("meta"):  # as where shapes are looked up
+            ACT2FN[name]
+    except Exception as error:  # whatever an activation raises
+        reason = (str(error).strip().splitlines() or [""])[0]
+        message = (
+            f"{path}: hidden_act {name!r} cannot be exported: PyTorch does not make it without values of its own "
+            f"({type(error).__name__}: {excerpt(reason)})"
+        )
+        raise CheckpointError(message) from error

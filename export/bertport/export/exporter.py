@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from bertport.export import storage
 from bertport.export.card import model_card
 from bertport.export.checkpoint import Checkpoint, read_checkpoint
+from bertport.export.config import names_code
 from bertport.export.conversion import require_heads
 from bertport.export.dependencies import check_dependencies
 from bertport.export.description import architecture, read_front_matter, tool_versions
 from bertport.export.graphs import FILES, GraphFiles, make_graphs
 from bertport.export.progress import Event, Stages
-from bertport.export.source import Located, locate
+from bertport.export.source import Located, locate, read_whole
 from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.tokenizer_check import check_tokenizer
 from bertport.export.tracing import check_opset
@@ -178,11 +179,13 @@ def _vocabulary(files: TokenizerFiles) -> Vocabulary:
 
 
 def _write_config(building: Path, checkpoint: Checkpoint) -> None:
-    text = (checkpoint.directory / "config.json").read_text(encoding="utf-8")
-    if "model_type" not in checkpoint.raw_config:
-        # BERT's first checkpoints; without it no tool of today knows what they are.
-        text = json.dumps({"model_type": "bert"} | checkpoint.raw_config, indent=2) + "\n"
-    (building / "config.json").write_text(text, encoding="utf-8")
+    kept = {name: value for name, value in checkpoint.raw_config.items() if not names_code(name)}
+    if "model_type" in checkpoint.raw_config and len(kept) == len(checkpoint.raw_config):
+        content = read_whole(checkpoint.directory / "config.json")
+    else:
+        # BERT's first checkpoints have no model_type; without it no tool of today knows what they are.
+        content = (json.dumps({"model_type": "bert"} | kept, indent=2) + "\n").encode()
+    (building / "config.json").write_bytes(content)
 
 
 def _source(located: Located, checkpoint: Checkpoint) -> Source:
