@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bertport.runtime import load
-from bertport.runtime.errors import BundleError, InputTextError
+from bertport.runtime.errors import BundleError, InputTextError, UsageError
 from bertport.runtime.poolings import POOLINGS
 from bertport.runtime.tokens import TOKENIZER, TOKENIZER_FILES, Tokens
 
@@ -100,6 +100,22 @@ def test_a_mask_token_of_another_name(rewritten, tiny_bundle):
     ):
         other = load(rewritten(tokenizer_json=text, **files))
         assert len(other.fill_mask("a <mask>")) == 5
+
+
+def test_null_is_no_token_and_silence_is_berts_own(rewritten):
+    """As transformers, which drops padding from a `sequence` only where there is a padding token."""
+    silent = load(rewritten(tokenizer_config_json="{}", special_tokens_map_json="{}"))
+    assert (silent.tokens.mask_token, silent.tokens.token(silent.tokens.pad_id)) == ("[MASK]", "[PAD]")
+    assert "[PAD]" not in silent.fill_mask("a [PAD] [MASK] , [MASK]")[0][0]["sequence"]
+    padless = load(rewritten(tokenizer_config_json='{"pad_token": null}', special_tokens_map_json="{}"))
+    assert padless.tokens.pad_id is None
+    assert "[PAD]" in padless.fill_mask("a [PAD] [MASK] , [MASK]")[0][0]["sequence"]
+    assert padless.features(["a", "a b c"])[0].shape == silent.features("a").shape
+    maskless = load(rewritten(tokenizer_config_json='{"mask_token": null}', special_tokens_map_json="{}"))
+    assert "fill-mask" not in maskless.describe()["tasks"]
+    assert maskless.describe()["tasks"] == ["next-sentence", "features"]
+    with pytest.raises(UsageError, match="has no mask token, so nothing can be filled"):
+        maskless.fill_mask("a [MASK]")
 
 
 @pytest.mark.parametrize("name", TOKENIZER_FILES)

@@ -64,10 +64,11 @@ def make_inputs(entrants: Sequence[Entrant], texts: Sequence[Text], count: int, 
     Raises:
         InputTextError: when no text has a word to mask.
     """
-    task = TASK if all("mlm" in each.bundle.manifest.heads for each in entrants) else "features"
     tokenizers = [read_tokenizer(each.bundle) for each in entrants]
     room = min(each.bundle.manifest.max_length for each in entrants)
     mask = Tokens.read(entrants[0].bundle).mask_token
+    fills = mask is not None and all("mlm" in each.bundle.manifest.heads for each in entrants)
+    task = TASK if fills else "features"
     rng = np.random.default_rng([seed, 3])
     encoded = [tokenizers[0].encode(each.text, add_special_tokens=False) for each in texts]
     found: list[str] = []
@@ -80,7 +81,7 @@ def make_inputs(entrants: Sequence[Entrant], texts: Sequence[Text], count: int, 
         if len(encoding.ids) > room - 2:
             end = encoding.offsets[room - 3][1]
         words = [span for span in _words(encoding) if span[1] <= end]
-        if mask in text or not words:
+        if (mask is not None and mask in text) or not words:
             continue
         begin, stop = words[int(rng.integers(len(words)))]
         masked = f"{text[:begin]}{mask}{text[stop:end]}" if task == TASK else text[:end]

@@ -104,7 +104,7 @@ class Encoder:
         max_length: longest input in tokens, special tokens included.
         vocab_size: ids that the model knows.
         left: whether truncation keeps the end of a text.
-        mask: the mask token.
+        mask: the mask token; None where there is none.
         segments: the segment of every token; None where the tokenizer gives each its own.
 
     Raises:
@@ -118,7 +118,7 @@ class Encoder:
         max_length: int,
         vocab_size: int,
         left: bool,
-        mask: str,
+        mask: str | None,
         segments: int | None = None,
     ) -> None:
         self._tokenizer = tokenizer
@@ -127,9 +127,9 @@ class Encoder:
         self._left = left
         self._mask = mask
         self._segments = segments
-        self._mask_id: int | None = tokenizer.token_to_id(mask)
+        self._mask_id: int | None = None if mask is None else tokenizer.token_to_id(mask)
         self._rules = Rules.of(tokenizer)
-        self._mask_is_searched = self._rules.finds(mask)
+        self._mask_is_searched = mask is not None and self._rules.finds(mask)
         self._frames = tuple(Frame.of(tokenizer, parts) for parts in (1, 2))
         self._batched = _batch_call(tokenizer, self._frames[1].probe)
         self._usual = max(PIECE, min(CHARACTERS_PER_TOKEN * max_length, MOST_USUAL))
@@ -302,7 +302,7 @@ class Encoder:
     def _look_for_mask(self, parts: Sequence[Part]) -> Steps[None]:
         """Look for mask tokens in what was not read."""
         for part in parts:
-            if self._mask_is_searched:
+            if self._mask is not None and self._mask_is_searched:
                 part.lost_mask = part.lost_mask or part.reader.text.find(self._mask, part.reader.at) >= 0
             else:
                 yield from part.all_read()

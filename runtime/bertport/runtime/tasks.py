@@ -262,8 +262,9 @@ def obstacle(
             f"(heads: {', '.join(manifest.heads) or 'none'}): use a bundle that has it"
         )
     if task.decodes_masks and tokens.mask_id is None:
+        named = "" if tokens.mask_token is None else f" {tokens.mask_token!r}"
         return UsageError(
-            f"the tokenizer of {manifest.name} has no mask token {tokens.mask_token!r}, so nothing can be filled: "
+            f"the tokenizer of {manifest.name} has no mask token{named}, so nothing can be filled: "
             "use a bundle whose tokenizer has one"
         )
     if task.pairs and manifest.architecture.type_vocab_size == 1:

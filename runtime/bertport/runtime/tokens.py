@@ -144,9 +144,11 @@ class Tokens:
         self.max_length = max_length
         self._tokenizer = _tokenizer(tokenizer)
         self.mask_token = _content(config, "mask_token", "[MASK]")
-        self.mask_id: int | None = self._tokenizer.token_to_id(self.mask_token)
+        """None where the settings say that there is none."""
+        self.mask_id: int | None = None if self.mask_token is None else self._tokenizer.token_to_id(self.mask_token)
         self._vocab_size = vocab_size
-        self.pad_id = self.token_id(_content(config, "pad_token", "[PAD]"))
+        pad = _content(config, "pad_token", "[PAD]")
+        self.pad_id = None if pad is None else self.token_id(pad)
         self._encoder = Encoder(
             self._tokenizer,
             max_length=max_length,
@@ -340,7 +342,7 @@ EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
 """What is read of the settings: what each may be where it is given."""
 
 
-def _content(config: Mapping[str, Any], key: str, default: str) -> str:
-    """Read a special token."""
-    value = config.get(key) or default
-    return str(value["content"] if isinstance(value, dict) else value)
+def _content(config: Mapping[str, Any], key: str, default: str) -> str | None:
+    """Read a special token: the default where the settings are silent, None where they say null."""
+    value = config.get(key, default)
+    return None if value is None else str(value["content"] if isinstance(value, dict) else value)

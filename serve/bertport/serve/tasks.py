@@ -105,7 +105,7 @@ def _payload(value: object) -> Payload:
     )
 
 
-def choose(payload: Payload, mask_token: str) -> str:
+def choose(payload: Payload, mask_token: str | None) -> str:
     """Tell which task a body is for, where neither address nor header says so.
 
     Every client posts to the same address; what tells bodies apart is the shape of their inputs. Of a text without a
@@ -119,7 +119,7 @@ def choose(payload: Payload, mask_token: str) -> str:
     if payload.at_root & OF_FEATURES or payload.parameters.keys() & {"pooling", "normalize"}:
         return "feature-extraction"
     texts = payload.inputs if isinstance(payload.inputs, list) else [payload.inputs]
-    if payload.told or any(mask_token in _text(each) for each in texts):
+    if payload.told or (mask_token is not None and any(mask_token in _text(each) for each in texts)):
         return "fill-mask"
     return "feature-extraction"
 
