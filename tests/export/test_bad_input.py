@@ -76,10 +76,22 @@ def test_a_decoder(entries, refused, checkpoint, change_config):
     ("entries", "message"),
     [
         ({"architectures": "BertModel"}, "a list of names is expected"),
-        ({"hidden_size": "32"}, "hidden_size is '32'; a positive number is expected"),
+        ({"hidden_size": "32"}, "hidden_size is '32'; a positive number up to 100,000,000 is expected"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_attention_heads": 5}, "hidden_size 32 is not a multiple of num_attention_heads 5"),
         ({"hidden_act": "gleu"}, "unknown hidden_act 'gleu'"),
+        ({"hidden_act": "xielu"}, "hidden_act 'xielu' cannot be exported: PyTorch does not make it without values"),
+        ({"vocab_size": 10**30}, "a positive number up to 100,000,000 is expected"),
+        ({"type_vocab_size": 10**20}, "a positive number up to 100,000,000 is expected"),
+        ({"intermediate_size": 10**400}, "a positive number up to 100,000,000 is expected"),
+        ({"hidden_size": 2**63, "num_attention_heads": 1}, "a positive number up to 100,000,000 is expected"),
+        ({"max_position_embeddings": 2**62}, "a positive number up to 100,000,000 is expected"),
+        ({"max_position_embeddings": 10**8}, "bert.embeddings.position_embeddings.weight has the shape [160, 32]"),
+        ({"num_hidden_layers": 10**30}, "a positive number up to 100,000,000 is expected"),
+        ({"layer_norm_eps": -1e-12}, "layer_norm_eps is -1e-12; a number from 0 up is expected"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan; a number from 0 up is expected"),
+        ({"layer_norm_eps": 10**400}, "; a number from 0 up is expected"),
+        ({"layer_norm_eps": True}, "layer_norm_eps is True; a number from 0 up is expected"),
         ({"pruned_heads": {"0": [1]}}, "attention heads were pruned"),
         ({"pad_token_id": 5000}, "pad_token_id is 5000, beyond vocab_size 672"),
         ({"position_embedding_type": "rotary"}, "one of absolute, relative_key, relative_key_query is expected"),
@@ -88,6 +100,35 @@ def test_a_decoder(entries, refused, checkpoint, change_config):
 def test_a_config_that_makes_no_sense(entries, message, refused, checkpoint, change_config):
     change_config(checkpoint, **entries)
     assert message in refused(checkpoint)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_model_too_short_for_any_text(rows, refused, checkpoint, change_config, change_weights):
+    name = "bert.embeddings.position_embeddings.weight"
+    change_weights(checkpoint, lambda tensors: tensors | {name: tensors[name][:rows]})
+    change_config(checkpoint, max_position_embeddings=rows)
+    assert f"the model takes {rows} tokens (max_position" in refused(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("SplinterTokenizer", "cannot load the SplinterTokenizerFast of the checkpoint again"),
+        ("LayoutLMv2Tokenizer", "LayoutLMv2TokenizerFast takes no plain text (ValueError: "),
+        ("RoFormerTokenizer", "without a package that is not installed (ImportError: You need to install rjieba"),
+    ],
+)
+def test_a_tokenizer_of_another_kind(kind, message, refused, checkpoint, change_config):
+    if kind == "SplinterTokenizer":
+        (checkpoint / "tokenizer.json").unlink()
+        (checkpoint / "tokenizer_config.json").write_text("{}")
+        lines = (checkpoint / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        lines[8] = "[QUESTION]"
+        (checkpoint / "vocab.txt").write_text("".join(f"{each}\n" for each in lines), encoding="utf-8")
+    change_config(checkpoint, "tokenizer_config.json", tokenizer_class=kind)
+    found = refused(checkpoint)
+    assert message in found
+    assert "give it a tokenizer.json" in found
 
 
 @pytest.mark.parametrize(

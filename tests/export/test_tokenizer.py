@@ -38,7 +38,9 @@ def of_transformers(directory, form):
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if form in ELSEWHERE:
-        return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+        # The default of transformers 5's class; it gives no segments.
+        inputs = {"model_input_names": ["input_ids", "attention_mask"]} if form is forms_of.of_transformers_5 else {}
+        return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"), **inputs)
     with quiet():
         return AutoTokenizer.from_pretrained(directory)
 
@@ -402,3 +404,45 @@ def test_names_of_chat_templates_lead_nowhere(tiny_checkpoint, tmp_path):
     files.save(written)
     assert not list(tmp_path.rglob("*.jinja"))
     assert json.loads((written / "tokenizer_config.json").read_text()).get("chat_template") is None
+
+
+def test_a_tokenizer_of_transformers_5_gives_no_segments_where_its_settings_are_silent(source, written):
+    """The default of its TokenizersBackend; that of transformers 4's PreTrainedTokenizerFast is to give them."""
+    for kind, segments in (("TokenizersBackend", 0), ("PreTrainedTokenizerFast", None)):
+        edit(source / "tokenizer_config.json", tokenizer_class=kind)
+        assert read(source).segments == segments
+        edit(source / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+        assert read(source).segments is None
+        edit(source / "tokenizer_config.json", model_input_names=None)
+    edit(source / "tokenizer_config.json", tokenizer_class="TokenizersBackend")
+    files = read(source)
+    files.save(written)
+    assert check_tokenizer(files, written, max_length=160, vocab_size=ROWS) > 400
+
+
+@pytest.mark.parametrize("role", ["mask_token", "pad_token"])
+@pytest.mark.parametrize("kind", ["BertTokenizer", "PreTrainedTokenizerFast"])
+def test_a_special_token_that_the_settings_do_without(source, written, role, kind):
+    """As null to BERT's class, whose default is another, and as nothing at all to the one that has no defaults."""
+    path = source / "tokenizer_config.json"
+    edit(path, tokenizer_class=kind)
+    remove(source, "special_tokens_map.json")
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    del settings[role]
+    path.write_text(json.dumps(settings | ({role: None} if kind == "BertTokenizer" else {})), encoding="utf-8")
+    files = read(source)
+    assert getattr(files.reference, role) is None
+    assert any("has no mask token" in note for note in files.notes) is (role == "mask_token")
+    files.save(written)
+    assert json.loads((written / "tokenizer_config.json").read_text(encoding="utf-8"))[role] is None
+    assert check_tokenizer(files, written, max_length=160, vocab_size=ROWS) > 400
+
+
+def test_the_comparison_finds_a_special_token_that_another_stands_for(source, written):
+    files = read(source)
+    files.save(written)
+    for role in ("mask_token", "pad_token"):
+        edit(written / "tokenizer_config.json", **{role: "[SEP]"})
+        with pytest.raises(ValidationError, match=rf"the runtime takes \d+ for the id of {role} and transformers \d+"):
+            check_tokenizer(files, written, max_length=160, vocab_size=ROWS)
+        files.save(written)

@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.source import read_json
+from bertport.export.config import names_code
+from bertport.export.source import read_json, read_whole
 from bertport.export.tokenizer_damage import explained
 from bertport.export.tokenizer_loading import PATHS, check_class, load, quiet, without_stdout
 from bertport.runtime.errors import CheckpointError, panicked
@@ -30,12 +31,18 @@ __all__ = ["TokenizerFiles", "read_tokenizer"]
 
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """BERT's special tokens, by transformers' names."""
+READ = ("mask_token", "pad_token")
+"""Those of them that answers depend on."""
 OF_OLD = (*PATHS, "special_tokens_map_file", "added_tokens_file", "fast_tokenizer_files", "name_or_path")
 """Settings that name files or places of the checkpoint, which a bundle does not have."""
 VERY_LARGE = 10**20
 """From here on transformers takes model_max_length for none."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """How Rust writes an error of the operating system."""
+MASKLESS = (
+    "transformers' tokenizer of the checkpoint has no mask token, so no word will be filled in: where it was trained "
+    "with one, name it as mask_token in tokenizer_config.json and export again"
+)
 NAMED = 5
 """Tokens that a message names."""
 
@@ -72,11 +79,16 @@ class TokenizerFiles:
         """
         self._save(directory)
         path = directory / "tokenizer_config.json"
-        settings = {name: value for name, value in read_json(path).items() if name not in OF_OLD}
+        settings = {
+            name: value for name, value in read_json(path).items() if name not in OF_OLD and not names_code(name)
+        }
         settings["clean_up_tokenization_spaces"] = bool(self.reference.clean_up_tokenization_spaces)
         settings["model_max_length"] = self.model_max_length or self.max_positions
         if settings["model_max_length"] > VERY_LARGE:
             settings["model_max_length"] = self.max_positions
+        for role in READ:  # where the settings are silent, readers of a bundle take BERT's own
+            if getattr(self.reference, role) is None:
+                settings[role] = None
         path.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         with suppress(FileNotFoundError):
             (directory / "vocab.txt").unlink()
@@ -162,14 +174,17 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         model_max_length=_limit(reference.model_max_length, directory),
         max_positions=max_positions,
         special={role: str(token) for role in ROLES if (token := getattr(reference, role, None)) is not None},
-        notes=tuple(_notes(stored, settings, normalizer, tokenizer, vocab_size)),
+        notes=(
+            *_notes(stored, settings, normalizer, tokenizer, vocab_size),
+            *([MASKLESS] if reference.mask_token is None else []),
+        ),
     )
 
 
 def _check_text(path: Path) -> None:
     try:
-        path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        read_whole(path).decode()
+    except UnicodeDecodeError as error:
         message = f"{path} cannot be read ({error}): restore the checkpoint's file"
         raise CheckpointError(message) from error
 

@@ -6,9 +6,9 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.source import read_json
-from bertport.export.tokenizer_loading import load, quiet
+from bertport.export.tokenizer_loading import OTHERWISE, load, quiet
 from bertport.export.tokenizer_texts import long_texts, pairs_of, texts_for
-from bertport.runtime.errors import InputTextError, ValidationError, panicked
+from bertport.runtime.errors import CheckpointError, InputTextError, ValidationError, panicked
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tokens import SETTINGS, TOKENIZER, Tokens, read_settings
 
@@ -53,6 +53,14 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
     Raises:
         ValidationError: naming the first text that is read otherwise, and the first token of it that differs.
     """
+    added_to_each = files.reference.num_special_tokens_to_add()
+    if max_length <= added_to_each:
+        message = (
+            f"the model takes {max_length} tokens (max_position_embeddings of config.json, or model_max_length of "
+            f"tokenizer_config.json) and the tokenizer adds {added_to_each} to every text, so none would fit: only "
+            "a model that takes more can be exported"
+        )
+        raise CheckpointError(message)
     vocabulary = files.tokenizer.get_vocab(with_added_tokens=True)
     added = [token for _, token in sorted(files.tokenizer.get_added_tokens_decoder().items())]
     short, long = texts_for(vocabulary, added), long_texts(vocabulary, added)
@@ -61,16 +69,48 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
     parts = [each[: 2 * max_length] for each in (*long, *short[:20]) if each]
     cut: list[Text] = [*long, *zip(parts, parts[:1] + parts, strict=False)] if max_length >= LEAST_CUT else []
     with quiet():
-        again = load(directory, read_json(directory / "tokenizer_config.json"), {})
+        again = _again(files, directory)
         for texts, length in ((whole, None), (cut, max_length)):
             expected = _references(files.reference, texts, length)
+            if texts and all(each is None for each in expected):
+                raise _takes_no_text(files.reference, texts[0])
             _compare("transformers", files.reference, texts, expected, _references(again, texts, length))
             tokens = _tokens(files, directory, length or UNBOUNDED, vocab_size)
             found = [_ids(each) for each in tokens.encode(texts, truncation=length is not None)]
             _compare("the runtime", files.reference, texts, expected, found)
             if length is None:
+                _compare_special(files.reference, tokens)
                 _compare_decoded(files.reference, tokens, [each[0][:DECODED] for each in expected if each])
     return len(whole) + len(cut)
+
+
+def _again(files: TokenizerFiles, directory: Path) -> Any:  # noqa: ANN401 — transformers is not typed
+    """Return what transformers makes of the tokenizer that it saved."""
+    try:
+        return load(directory, read_json(directory / "tokenizer_config.json"), {})
+    except BaseException as error:
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        message = (
+            f"transformers cannot load the {type(files.reference).__name__} of the checkpoint again once it has saved "
+            f"it ({type(error).__name__}: {excerpt(str(error), 200)}): {OTHERWISE}"
+        )
+        raise CheckpointError(message) from error
+
+
+def _takes_no_text(tokenizer: Any, text: Text) -> CheckpointError:  # noqa: ANN401 — transformers is not typed
+    """Return the error for a tokenizer that refuses whatever it is given."""
+    reason = ""
+    try:
+        tokenizer(*([text] if isinstance(text, str) else text))
+    except BaseException as error:
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        reason = f" ({type(error).__name__}: {excerpt(str(error), 200)})"
+    return CheckpointError(
+        f"the checkpoint's {type(tokenizer).__name__} takes no plain text{reason}, which is what a bundle is given: "
+        f"{OTHERWISE}"
+    )
 
 
 def _tokens(files: TokenizerFiles, directory: Path, max_length: int, vocab_size: int) -> Tokens:
@@ -151,6 +191,20 @@ def _difference(reference: Any, wanted: Ids | None, given: Ids | None) -> str:  
 
 def _named(reference: Any, index: int) -> str:  # noqa: ANN401 — as above
     return f"{excerpt(reference.convert_ids_to_tokens(index))} ({index})"
+
+
+def _compare_special(reference: Any, tokens: Tokens) -> None:  # noqa: ANN401 — as above
+    """Compare the special tokens that answers depend on.
+
+    Raises:
+        ValidationError: for one that the runtime takes for another, or for none.
+    """
+    for role, ours in (("mask_token", tokens.mask_id), ("pad_token", tokens.pad_id)):
+        token = getattr(reference, role)
+        theirs = None if token is None else reference.convert_tokens_to_ids(token)
+        if ours != theirs:
+            message = f"the runtime takes {ours} for the id of {role} and transformers {theirs}: {REMEDY}"
+            raise ValidationError(message)
 
 
 def _compare_decoded(reference: Any, tokens: Tokens, readings: Sequence[Sequence[int]]) -> None:  # noqa: ANN401 — as above

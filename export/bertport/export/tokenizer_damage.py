@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertport.export.tokenizer_loading import OTHERWISE
 from bertport.runtime.errors import panicked
 from bertport.runtime.excerpts import excerpt
 
@@ -33,6 +34,11 @@ def explained(error: BaseException, directory: Path, stored: dict[str, dict[str,
         load: makes a tokenizer.
     """
     reason = _short(error)
+    if isinstance(error, ImportError):
+        return (
+            f"transformers makes no tokenizer of {directory} without a package that is not installed ({reason}): "
+            f"install it, or {OTHERWISE}"
+        )
     damage = _damage(directory) if "tokenizer.json" in stored else None
     if damage is not None:
         return f"{directory / 'tokenizer.json'} cannot be read ({damage}): restore the file"

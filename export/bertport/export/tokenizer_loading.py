@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["PATHS", "check_class", "load", "quiet", "without_stdout"]
+__all__ = ["OTHERWISE", "PATHS", "check_class", "load", "quiet", "without_stdout"]
 
 GENERIC = ("TokenizersBackend",)
 """transformers 5's names of what transformers 4 calls PreTrainedTokenizerFast: whatever tokenizer.json says."""
+GENERIC_INPUTS = ["input_ids", "attention_mask"]
+"""What those of transformers 5 give to a model, where their settings are silent; 4's give segments too."""
 FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 """Of these patterns a tokenizer has one file at least."""
 PATHS = {
@@ -30,10 +32,11 @@ PATHS = {
 """Settings by which tokenizer_config.json can name a file of any place, and files beside it that are read instead."""
 STDOUT = 1
 """The file descriptor."""
-REMEDY = (
-    "only fast tokenizers can be in a bundle: give it a tokenizer.json that makes the same ids, "
-    'with "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json'
+OTHERWISE = (
+    "give it a tokenizer.json that makes the same ids, with "
+    '"tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json'
 )
+REMEDY = f"only fast tokenizers can be in a bundle: {OTHERWISE}"
 
 
 def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
@@ -104,6 +107,8 @@ def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> A
         # transformers 5 calls additional_special_tokens so; to 4 the name means tokens by role.
         given["extra_special_tokens"] = {}
         given["additional_special_tokens"] = [*(settings.get("additional_special_tokens") or []), *extra]
+    if _stated(settings, config) in GENERIC and settings.get("model_input_names") is None:
+        given["model_input_names"] = GENERIC_INPUTS.copy()
     with quiet(), without_stdout():
         return _constructor(settings, config)(str(directory), **given)
 
