@@ -25,7 +25,7 @@ from bertport.runtime.errors import ValidationError
 VOCABULARY = Vocabulary(ordinary=range(5, 100), cls=1, sep=2, pad=0, mask=3)
 
 
-@given(max_length=st.integers(1, 600), segments=st.integers(1, 3))
+@given(max_length=st.integers(1, 600), segments=st.integers(1, 5))
 def test_the_grid(max_length, segments):
     found = list(grid(VOCABULARY, max_length=max_length, segments=segments))
     lengths = {min(each, max_length) for each in (2, 16, 128, max_length)}
@@ -46,6 +46,9 @@ def test_the_grid(max_length, segments):
         (batch, length, padded) for batch in (1, 3) for length in lengths for padded in (False, True)[:length]
     }
     assert len(found) == 2 * (2 * len(lengths) - (max_length == 1)) * min(segments, 2)
+    if max_length >= 16:
+        every = np.concatenate([case.inputs["token_type_ids"].ravel() for case in found])
+        assert np.unique(every).tolist() == list(range(segments))
     assert any(not len(positions) for case in found for positions in case.positions)
 
 
@@ -345,3 +348,115 @@ def test_where_both_stray_float64_decides(straying):
 def test_where_both_stray_a_fault_is_still_refused(straying, fault):
     with pytest.raises(ValidationError, match="float64, the graph"):
         straying.validate(fault, atol=1e-5)
+
+
+def bias_off_by(amount, index=100):
+    """The bias of one word is another."""
+
+    def change(model):
+        change_weight("cls.predictions.bias", index, np.float32(amount))(model)
+
+    return change
+
+
+@pytest.fixture(scope="module", params=[-1e4, -1e6, -1e30], ids=str)
+def filled(tiny_checkpoint, tmp_path_factory, request):
+    """A model that never gives three words: float32 has few digits, or none, for what is added to their biases."""
+
+    def fill(model):
+        model.cls["predictions"].bias.data[3:6] = request.param
+
+    return Exported(tiny_checkpoint, tmp_path_factory.mktemp("filled"), fill)
+
+
+def test_values_without_digits_decide_for_themselves_alone(filled):
+    """The last digit of -1e4 is 0.001, and let every other word's bias be wrong by as much."""
+    for graph in filled.graphs:
+        filled.validate(graph=graph)
+        filled.validate(graph=graph, atol=1e-7)
+        for amount in (1e-3, 1.4e-3, 0.08):
+            with pytest.raises(ValidationError, match=r"column 100 PyTorch is up to .* from float64, the graph"):
+                filled.validate(bias_off_by(amount), graph=graph)
+
+
+@pytest.fixture(scope="module")
+def noisy_word(tiny_checkpoint, tmp_path_factory):
+    """A model one of whose words has a large row: its logits are far from 0, and as many digits worse."""
+
+    def enlarge(model):
+        head = model.cls["predictions"]
+        head.decoder.weight = type(head.decoder.weight)(head.decoder.weight.clone())
+        head.decoder.weight.data[3] *= 1e5
+
+    return Exported(tiny_checkpoint, tmp_path_factory.mktemp("noisy"), enlarge)
+
+
+def test_a_word_that_strays_decides_for_itself_alone(noisy_word):
+    found = noisy_word.validate()
+    assert found.decided_by_float64 > 0
+    assert found.worst["logits"] > 3e-3
+    with pytest.raises(ValidationError, match="column 100 PyTorch"):
+        noisy_word.validate(bias_off_by(1e-3))
+
+
+@pytest.fixture(scope="module")
+def deep(make_checkpoint, tmp_path_factory):
+    """Give a function that makes models of four layers with large matrices, each of which amplifies rounding."""
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp("deep") / "checkpoint", num_hidden_layers=4)
+
+    def make(scale):
+        def enlarge(model):
+            for parameter in model.parameters():
+                if parameter.ndim == 2:
+                    parameter.data *= scale
+
+        return Exported(checkpoint, tmp_path_factory.mktemp("deep"), enlarge)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def chaotic(deep):
+    """A model whose answers rounding decides as much as its weights do."""
+    return deep(20)
+
+
+@pytest.mark.parametrize("fault", [None, wrong_epsilon], ids=["sound", "epsilon"])
+def test_a_model_that_rounding_decides_cannot_be_verified(chaotic, fault):
+    """The wrong epsilon moved the next sentence's scores by 1.1, and passed: PyTorch strays by 0.3 itself."""
+    with pytest.raises(ValidationError, match=r"ill-conditioned in float32: column \d+ .* --atol above") as caught:
+        chaotic.validate(fault)
+    needed = float(str(caught.value).split("--atol above ")[1].split()[0])
+    assert chaotic.validate(fault, atol=1.01 * needed).decided_by_float64 == 0
+
+
+@pytest.mark.parametrize("fault", [each for each in FAULTS if each is not wrong_epsilon])
+def test_where_rounding_decides_no_fault_passes(chaotic, fault):
+    for seed in chaotic.cases:
+        with pytest.raises(ValidationError, match="nothing was written"):
+            chaotic.validate(fault, seed=seed)  # the epsilon is less than rounding at some seeds
+
+
+def test_a_sound_graph_passes_where_pytorch_was_lucky(deep):
+    """All values of the text that strays most are off by little in PyTorch and by 20 times as much in the graph."""
+    amplifying = deep(8)
+    for seed in amplifying.cases:
+        assert amplifying.validate(seed=seed).decided_by_float64 > 0
+
+
+def test_each_row_of_segments_is_compared(make_checkpoint, tmp_path, monkeypatch):
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", type_vocab_size=4)
+    change = change_weight("bert.embeddings.token_type_embeddings.weight", (3, 0), 1.0)
+    monkeypatch.setattr(graphs, "name_weights", change)
+    with pytest.raises(ValidationError, match="4 segments"):
+        export(checkpoint, tmp_path / "out")
+
+
+def test_a_model_whose_own_outputs_are_not_finite_is_named(exported, tiny_checkpoint, tmp_path):
+    def enlarge(model):
+        model.bert.embeddings.word_embeddings.weight.data *= 1e20
+
+    with pytest.raises(ValidationError, match="the model's own output logits is not finite in PyTorch"):
+        Exported(tiny_checkpoint, tmp_path, enlarge).validate()
+    with pytest.raises(ValidationError, match="exported graph differs"):
+        exported.validate(padding_moved_by(np.nan))

@@ -83,6 +83,7 @@ def grid(vocabulary: Vocabulary, *, max_length: int, segments: int, seed: int = 
     """
     random = np.random.default_rng(seed)
     lengths = sorted({min(length, max_length) for length in (*LENGTHS, max_length)})
+    further = itertools.cycle(range(1, segments))
     for batch, length, padded, pairs in itertools.product(BATCHES, lengths, (False, True), (False, True)):
         # An input of one token has none to spare for padding.
         if (pairs and segments == 1) or (padded and length == 1):
@@ -100,12 +101,13 @@ def grid(vocabulary: Vocabulary, *, max_length: int, segments: int, seed: int = 
             if pairs:
                 middle = real // 2
                 ids[row, middle] = vocabulary.sep
-                types[row, middle + (real > 2) : real] = 1  # noqa: PLR2004 — in [CLS][SEP] the second is segment 1
+                start = middle + (real > 2)  # noqa: PLR2004 — in [CLS][SEP] the second is segment 1
+                # Where there are more than two, each token has the next: no row of the embedding is left out.
+                types[row, start:real] = list(itertools.islice(further, real - start))
         asked = np.sort(random.permutation(batch * length)[: max(1, batch * length // 7)]).astype(np.int64)
         positions = (asked, asked[:0]) if length == lengths[min(1, len(lengths) - 1)] else (asked,)
-        name = (
-            f"batch {batch}, length {length}, {'padded' if padded else 'full'}, {1 + pairs} segment{'s'[: int(pairs)]}"
-            + (f", seed {seed}" if seed != SEEDS[0] else "")
-        )
+        kinds = f"{segments} segments" if pairs else "1 segment"
+        name = f"batch {batch}, length {length}, {'padded' if padded else 'full'}, {kinds}"
+        name += f", seed {seed}" if seed != SEEDS[0] else ""
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
         yield Case(name=name, seed=seed, inputs=inputs, positions=positions)
