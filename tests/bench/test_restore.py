@@ -1,5 +1,6 @@
 """The checkpoint that peers are measured on is the one that the bundle was exported from."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,7 +10,10 @@ from onnx import numpy_helper
 
 from bench.restore import restore
 from bertport.compare.restoring import stored_weights
+from bertport.runtime.bundle import MANIFEST
+from bertport.runtime.digest import sealed
 from bertport.runtime.errors import BundleError
+from tests.broken import copied, edited_json
 
 
 def test_every_tensor_comes_back(tiny_bundle, tiny_checkpoint, tmp_path):
@@ -20,6 +24,41 @@ def test_every_tensor_comes_back(tiny_bundle, tiny_checkpoint, tmp_path):
     assert set(found) == set(expected)
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+
+
+def test_the_configuration_is_the_one_that_was_hashed(tiny_bundle, tmp_path):
+    """Though it names another for this version of transformers, and code for its attention."""
+
+    def led_on(value):
+        value.update(configuration_files=["config.4.0.0.json"], auto_map={"AutoConfig": "code.Config"})
+        value["_attn_implementation"] = value["_experts_implementation"] = "acme/kernels"
+
+    bundle = copied(tiny_bundle, tmp_path / "bundle", config_json=edited_json(led_on))
+    config = json.loads((tiny_bundle / "config.json").read_text())
+    (bundle / "config.4.0.0.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    restored = json.loads((restore(bundle, tmp_path / "restored") / "config.json").read_text())
+    assert restored["hidden_act"] == config["hidden_act"]
+    assert not restored.keys() & {"configuration_files", "auto_map", "_attn_implementation"}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_configuration_that_the_manifest_does_not_list_is_not_read(tiny_bundle, tmp_path, link):
+    bundle = copied(tiny_bundle, tmp_path / "bundle")
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    del manifest["files"]["config.json"]
+    (bundle / MANIFEST).write_bytes(sealed(manifest))
+    if link:
+        (bundle / "config.json").rename(tmp_path / "elsewhere.json")
+        (bundle / "config.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(BundleError, match=r"lists no file 'config.json': export again"):
+        restore(bundle, tmp_path / "restored")
+
+
+@pytest.mark.parametrize("content", [b"[]", b"no", b"\xff"])
+def test_a_configuration_that_is_none(tiny_bundle, tmp_path, content):
+    bundle = copied(tiny_bundle, tmp_path / "bundle", config_json=lambda _: content)
+    with pytest.raises(BundleError, match=r"config.json is no configuration of a BERT .*: export again"):
+        restore(bundle, tmp_path / "restored")
 
 
 def test_weights_in_16_bits_come_back_rounded(tmp_path):

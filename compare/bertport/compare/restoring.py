@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.onnx_files import read_model
-from bertport.runtime.errors import BertportError, MissingDependencyError
+from bertport.runtime.errors import BertportError, BundleError, MissingDependencyError
 from bertport.runtime.providers import onnxruntime
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["BASELINES", "BaselineError", "check_baseline", "prepare_baseline", "restore_checkpoint", "stored_weights"]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+CONFIG = "config.json"
+LEADING = frozenset({"configuration_files", "auto_map", "attn_implementation", "experts_implementation"})
+"""Keys of a configuration by which transformers takes something from elsewhere; so do those that begin with `_`."""
 NEEDS = {"transformers": ("torch", "transformers", "onnx"), "optimum": ("torch", "transformers", "onnx", "optimum")}
 """Packages of each baseline."""
 BASELINES = tuple(NEEDS)
@@ -110,12 +114,10 @@ def restore_checkpoint(bundle: Bundle, out: Path) -> Path:
         BaselineError: when the graph lacks a tensor of the model, or holds one of another shape.
         BundleError: when a file is missing or changed.
     """
-    from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
+    from transformers import BertForMaskedLM, BertForPreTraining
 
     bundle.verify()
-    config: Any = BertConfig.from_pretrained(bundle.path)
-    # Or a config.json could name code for it (CVE-2026-4372). What is saved below does not keep it.
-    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
+    config = _config(bundle)
     whole = {"mlm", "nsp", "pooler"} <= set(bundle.manifest.heads)
     model: Any = (BertForPreTraining if whole else BertForMaskedLM)(config)
     with bundle.opening("portable") as graph:
@@ -125,6 +127,26 @@ def restore_checkpoint(bundle: Bundle, out: Path) -> Path:
         if name in bundle.manifest.files:
             (out / name).write_bytes(bundle.read(name))
     return out
+
+
+def _config(bundle: Bundle) -> Any:  # noqa: ANN401 — transformers is untyped
+    """Read the checkpoint's configuration from the bytes that the manifest lists.
+
+    transformers would read it by its path: the file that is there by then, or another that it names for this version.
+    """
+    from transformers import BertConfig
+
+    content = bundle.read(CONFIG)
+    try:
+        value = json.loads(content)
+        given = {key: each for key, each in value.items() if not key.startswith("_") and key not in LEADING}
+        config: Any = BertConfig.from_dict(given)
+    except Exception as error:
+        message = f"{bundle.path / CONFIG} is no configuration of a BERT ({' '.join(str(error).split())}): export again"
+        raise BundleError(message) from error
+    # Or it could name code for it (CVE-2026-4372). What is saved does not keep it.
+    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
+    return config
 
 
 def stored_weights(graph: Path) -> dict[str, NDArray[np.float32]]:
