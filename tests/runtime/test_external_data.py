@@ -528,3 +528,27 @@ def test_a_link_out_of_the_bundle_is_not_followed(tiny_bundle, tmp_path):
     for action in (lambda: load(bundle), Bundle.open(bundle).verify):
         with pytest.raises(BundleError, match="is a link that leaves the bundle"):
             action()
+
+
+def test_a_length_beyond_the_rows_of_the_positions(tiny_bundle, tmp_path):
+    bundle = Bundle.open(copied(tiny_bundle, tmp_path / "bundle", manifest=lambda known: known.update(max_length=161)))
+    for action in (bundle.verify, lambda: load(bundle.path), lambda: load(bundle.path, variant="portable")):
+        with pytest.raises(
+            BundleError, match=r"onnx knows 160 positions, and manifest.json states inputs of up to 161"
+        ):
+            action()
+
+
+@pytest.mark.parametrize("variant", ["fp32", "portable"])
+def test_a_length_beyond_positions_that_nothing_tells(tiny_bundle, tmp_path, variant):
+    """The table of positions has another name than checkpoints give it."""
+
+    def renamed(content):
+        return content.replace(b"position_embeddings.weight", b"position_embeddinxs.weight")
+
+    graphs = {"onnx_model_onnx": renamed, "onnx_model_serving_onnx": renamed}
+    longer = copied(tiny_bundle, tmp_path / "bundle", manifest=lambda known: known.update(max_length=1000), **graphs)
+    model = load(longer, variant=variant)
+    assert model.features("the king " * 70).shape == (142, 32)
+    with pytest.raises(BundleError, match=r"fails on inputs of 202 tokens .*fewer positions than the 1,000 .*export"):
+        model.features("the king " * 100)

@@ -231,6 +231,18 @@ ODD = {
         "nested more than 100 levels",
     ),
     "digits": (lambda content: content.replace(b'"max_length": 24', b'"max_length": ' + b"9" * 5000), "is not JSON"),
+    "more tokens than there are": (
+        lambda content: content.replace(b'"max_length": 24', b'"max_length": 1000001'),
+        "max_length is 1,000,001 tokens",
+    ),
+    "half a character": (
+        lambda content: content.replace(b'"name": "', b'"name": "\\ud800', 1),
+        r"not Unicode text \('\\ud800tiny",
+    ),
+    "half a character in an open place": (
+        lambda content: content.replace(b'"fidelity": null', b'"fidelity": {"a": [{"\\udfff": 1}]}', 1),
+        "not Unicode text",
+    ),
     "no digest": (lambda content: content.replace(b'"digest"', b'"gigest"'), "lacks its digest"),
     "a digest of another kind": (lambda content: content.replace(b'"sha256:', b'"sha512:', 1), "not as it was written"),
     "a digest in upper case": (lambda content: content.replace(b'"sha256:', b'"SHA256:', 1), "not as it was written"),

@@ -176,7 +176,8 @@ def open_onnx(
         options.add_session_config_entry(key, value)
     try:
         source = model if isinstance(model, bytes) else str(model)
-        session = ort.InferenceSession(source, options, providers=[(row.ort, dict(row.options))])
+        # Without fall-back, as the runtime opens graphs: ONNX Runtime would measure its CPU provider after an error.
+        session = ort.InferenceSession(source, options, providers=[(row.ort, dict(row.options))], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
         message = f"ONNX Runtime {ort.__version__} cannot load {name}: {' '.join(str(error).split())}"

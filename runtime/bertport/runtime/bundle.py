@@ -203,13 +203,15 @@ class Bundle:
     def _check_graph(self, name: str, file: BinaryIO) -> frozenset[str]:
         """See that a graph, whose file is as exported, takes weights from the variant's listed files only.
 
+        And that it knows as many positions as inputs may have tokens, where it has a table of them.
+
         Returns:
             Their paths from the graph's directory, as the graph names them.
         """
         variant = self.manifest.variants[name]
-        path, found = self.path / variant.file, set()
+        path, found, positions = self.path / variant.file, set(), dict[str, int]()
         try:
-            for span in spans(file, self.manifest.files[variant.file].size):
+            for span in spans(file, self.manifest.files[variant.file].size, positions):
                 self._check_span(name, span)
                 found.add(span.location)
         except MalformedError as error:
@@ -218,6 +220,13 @@ class Bundle:
         except HostileError as error:
             message = f"{path} {error}: do not use a bundle from this source"
             raise BundleError(message) from error
+        most = min(positions.values(), default=self.manifest.max_length)
+        if most < self.manifest.max_length:
+            message = (
+                f"{path} knows {most:,} positions, and manifest.json states inputs of up to "
+                f"{self.manifest.max_length:,} tokens: the bundle is damaged; export again"
+            )
+            raise BundleError(message)
         return frozenset(found)
 
     def _check_span(self, name: str, span: Span) -> None:

@@ -69,6 +69,8 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Domains whose operators ONNX Runtime brings itself; any other is code that somebody adds."""
 FOREIGN = frozenset({"EPContext", "Snpe", "PythonOp", "PythonOpGrad"})
 """Operators that ONNX Runtime hands to other software as they are: compiled code, or the path of a file with it."""
+POSITIONS, TABLE_AXES = "embeddings.position_embeddings.weight", 2
+"""In the name of the table of positions, as in checkpoints, however it is stored; and how many axes it has."""
 SPECIAL = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
 """Characters that no file of a bundle has in its name: Windows allows none, and `*` begins the names under which ONNX
 Runtime takes an offset for an address in memory."""
@@ -92,23 +94,25 @@ class Span:
     """Number of bytes."""
 
 
-def spans(file: BinaryIO, size: int) -> Iterator[Span]:
+def spans(file: BinaryIO, size: int, positions: dict[str, int] | None = None) -> Iterator[Span]:
     """Yield the tensors of a graph that lie in other files, each seen to be a plain path below the graph's directory.
 
     Args:
         file: the graph's, unbuffered.
         size: its bytes.
+        positions: takes the rows of each table of positions, by its tensor's name.
 
     Raises:
         MalformedError: when the file is no ONNX graph.
         HostileError: for a path that leads elsewhere, or an operator that opens files by itself.
     """
-    yield from _Walk(Reader(file, size)).model()
+    yield from _Walk(Reader(file, size), {} if positions is None else positions).model()
 
 
 class _Walk:
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, positions: dict[str, int]) -> None:
         self._reader = reader
+        self._positions = positions
         self._used: dict[str, str] = {}
         self._defined: set[str] = set()
 
@@ -171,11 +175,16 @@ class _Walk:
                     message = f"it says {key!r} twice of a tensor"
                     raise MalformedError(message)
                 entries[key] = text
+        self._count_positions(name, sizes)
         location = found.get(DATA_LOCATION, DEFAULT)
         if location not in {DEFAULT, EXTERNAL}:
             self._wrong("TensorProto", DATA_LOCATION, start)
         if location == EXTERNAL or entries:  # those that are not used today are what another reader may use
             yield _span(self._text(*name), entries, found.get(DATA_TYPE, 0), sizes)
+
+    def _count_positions(self, name: tuple[int, int], sizes: list[int]) -> None:
+        if len(sizes) == TABLE_AXES and POSITIONS in (text := self._text(*name)):
+            self._positions[text] = sizes[0]
 
     def _packed(self, wire: int, start: int, end: int) -> list[int]:
         self._bytes_only("TensorProto", DIMS, wire, start)

@@ -48,6 +48,8 @@ DEEPEST = 100
 """Levels of objects and lists; those of today take six."""
 LONGEST_PATH = 512
 """Characters of a file's path inside the bundle."""
+LONGEST_INPUT = 1_000_000
+"""Tokens; attention over as many would take terabytes."""
 NSP_COLUMNS = 2
 """Of `seq_relationship_logits`."""
 OPSET = "ai.onnx"
@@ -354,6 +356,7 @@ def read_manifest(content: bytes) -> Stored:
         )
         raise BundleError(message)
     _refuse_nested(value)
+    _refuse_surrogates(value)
     manifest = Manifest.from_json(value)
     return Stored(manifest=manifest, digest=digest, format_version=value["format_version"])
 
@@ -430,6 +433,29 @@ def _refuse_nested(value: object) -> None:
     raise BundleError(message)
 
 
+def _refuse_surrogates(value: object) -> None:
+    """Refuse text that has no UTF-8 (half of a pair of escapes), as it could be neither shown nor written again.
+
+    Called when the nesting is known to be bounded.
+    """
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _refuse_surrogates(key)
+            _refuse_surrogates(each)
+    elif isinstance(value, list):
+        for each in value:
+            _refuse_surrogates(each)
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            message = (
+                f"manifest.json has a text that is not Unicode text ({excerpt(value, 80)}): the bundle is damaged; "
+                "export again"
+            )
+            raise BundleError(message) from error
+
+
 def _check(manifest: Manifest) -> None:
     """Refuse what is well formed and cannot be."""
     named = {path for each in manifest.variants.values() for path in (each.file, *each.external_data)}
@@ -440,8 +466,8 @@ def _check(manifest: Manifest) -> None:
         raise BundleError(message)
     for path in manifest.files:
         _refuse_outside(path)
-    if manifest.max_length < 1:
-        message = f"manifest.json: max_length is {manifest.max_length} tokens: the bundle is damaged; export again"
+    if not 1 <= manifest.max_length <= LONGEST_INPUT:
+        message = f"manifest.json: max_length is {manifest.max_length:,} tokens: the bundle is damaged; export again"
         raise BundleError(message)
     for name, variant in manifest.variants.items():
         if OPSET not in variant.requires.operator_domains:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
@@ -10,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, buckets, plan, windows
-from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, OutputError, UsageError
+from bertport.runtime.errors import (
+    BertportError,
+    BundleError,
+    InputTextError,
+    MissingHeadError,
+    OutputError,
+    UsageError,
+)
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
 from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
 from bertport.runtime.tasks import TASKS, Call, Work, bind, obstacle
@@ -30,6 +39,8 @@ __all__ = ["Model"]
 
 PAIR = 2
 """Texts in a pair."""
+BEYOND = re.compile(r"Attempting to broadcast an axis|out of data bounds")
+"""In ONNX Runtime's errors where a table of positions is too short: of adding it to the words, or of taking a row."""
 TOKENS_PER_POSITION = 8
 """Tokens in a batch for each position decoded at once, where nothing bounds memory: a text of nothing but masks would
 take a gigabyte (ten rows of a vocabulary for each), and no honest batch has a mask for each fourth token."""
@@ -337,7 +348,12 @@ class Model:
         least = self.graph.least_positions
         if len(positions) < least:  # the first position of all is decoded for nobody
             feeds["masked_positions"] = np.zeros(least, dtype=np.int64)
-        values = self.graph.run_in_slices(feeds, sorted(names), most=self.positions)
+        try:
+            values = self.graph.run_in_slices(feeds, sorted(names), most=self.positions)
+        except Exception as error:  # ONNX Runtime's errors share no base but Exception
+            if BEYOND.search(str(error)) is None:
+                raise
+            raise self._beyond(width, error) from error
         if best is not None:
             values["logits"] = Best(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
         elif "logits" in values and "masked_positions" not in self.graph.inputs:  # a portable graph decodes them all
@@ -352,6 +368,15 @@ class Model:
                 shares.append(share[: lengths[row]] if work.output == "last_hidden_state" else share)
             decoded += len(work.positions)
         return [self._answer(work, share) for work, share in zip(works, shares, strict=True)]
+
+    def _beyond(self, width: int, error: Exception) -> BundleError:
+        """Return the error of a graph that has no row for a position: loading sees it only in tables that it knows."""
+        manifest = self.bundle.manifest
+        return BundleError(
+            f"variant {self.variant!r} of {manifest.name} fails on inputs of {width} tokens "
+            f"({excerpt(' '.join(str(error).split()), 300)}): its graph knows fewer positions than the "
+            f"{manifest.max_length:,} tokens that manifest.json states; export again"
+        )
 
     def _answer(self, work: Work, share: Any) -> Any:  # noqa: ANN401 — arrays or the best of them, to the task's answer
         """Make the answer of an input's share of the output; its error where there are no numbers to make it of."""
