@@ -167,7 +167,8 @@ def serve(
 ) -> None:
     """Answer over HTTP from one or several bundles, the first being the default one.
 
-    A bundle with a digest behind it, as `bertport verify` prints it, has to have that digest, at each load.
+    A bundle with a digest behind it, as `bertport verify` prints it, has to have that digest, at each load; without
+    `sha256:` it would be a part of the path.
 
     Without BUNDLE the embedded one is served. Every option can be given as the environment variable that is named
     beside it. SIGTERM answers what was accepted and exits with 0; SIGHUP loads the bundles anew without losing a
