@@ -145,6 +145,11 @@ def test_only_common_heads_are_measured(bag, bag_bytes, samples):
     assert found.mlm.kl.value == 0
 
 
+def test_a_session_never_falls_back_to_another_provider(bag):
+    """ONNX Runtime's own would, at the first error of a run, open the session again and measure that."""
+    assert not bag.session._enable_fallback
+
+
 def test_a_graph_that_decodes_everything_gives_the_same(bag, bag_bytes, samples):
     from onnx import helper, load_from_string
 

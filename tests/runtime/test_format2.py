@@ -233,7 +233,11 @@ ODD = {
     "digits": (lambda content: content.replace(b'"max_length": 24', b'"max_length": ' + b"9" * 5000), "is not JSON"),
     "more tokens than there are": (
         lambda content: content.replace(b'"max_length": 24', b'"max_length": 1000001'),
-        "max_length is 1,000,001 tokens",
+        "max_length is 1000001 tokens",
+    ),
+    "tokens without end": (
+        lambda content: content.replace(b'"max_length": 24', b'"max_length": ' + b"9" * 4000),
+        "max_length is <a number of .* bits> tokens",
     ),
     "half a character": (
         lambda content: content.replace(b'"name": "', b'"name": "\\ud800', 1),

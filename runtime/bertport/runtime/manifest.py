@@ -467,7 +467,8 @@ def _check(manifest: Manifest) -> None:
     for path in manifest.files:
         _refuse_outside(path)
     if not 1 <= manifest.max_length <= LONGEST_INPUT:
-        message = f"manifest.json: max_length is {manifest.max_length:,} tokens: the bundle is damaged; export again"
+        stated = excerpt(manifest.max_length, 40)
+        message = f"manifest.json: max_length is {stated} tokens: the bundle is damaged; export again"
         raise BundleError(message)
     for name, variant in manifest.variants.items():
         if OPSET not in variant.requires.operator_domains:
