@@ -260,7 +260,7 @@ def make_bodies(path: Path, bundle: Bundle, count: int = 1024) -> Path:
     for sentence in re.split(r"(?<=[.!?])\s+", text):
         words = sentence.split()
         if len(words) > 2:  # noqa: PLR2004 — less is a heading
-            words[chosen.randrange(len(words))] = tokens.mask_token
+            words[chosen.randrange(len(words))] = tokens.mask_token or "[MASK]"
             texts.append(" ".join(words))
     fit = [text for text, encoded in zip(texts, tokens.encode(texts), strict=True) if isinstance(encoded, Encoded)]
     bodies = [json.dumps({"inputs": text}) for text in chosen.sample(fit, min(count, len(fit)))]
