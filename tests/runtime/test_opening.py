@@ -9,6 +9,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -583,19 +585,26 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_bundle_that_huggingface_hub_fetched(tiny_bundle, tmp_path, monkeypatch):
-    import huggingface_hub
-    from huggingface_hub import constants
-
+def test_a_bundle_that_huggingface_hub_fetched(tiny_bundle, tmp_path):
     held = {each.relative_to(tiny_bundle).as_posix(): each.read_bytes() for each in tiny_bundle.rglob("*.*")}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hub,), {"files": held}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    # In a process of its own: this one is offline, and huggingface_hub keeps the sessions that it made so.
+    program = (
+        "import huggingface_hub, sys\n"
+        "print(huggingface_hub.snapshot_download('acme/tiny', cache_dir=sys.argv[1], endpoint=sys.argv[2]))"
+    )
     try:
-        place = huggingface_hub.snapshot_download(
-            "acme/tiny", cache_dir=tmp_path, endpoint=f"http://127.0.0.1:{server.server_port}", max_workers=1
+        done = subprocess.run(
+            [sys.executable, "-c", program, tmp_path, endpoint],
+            env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
         )
+        place = done.stdout.strip()
     finally:
         server.shutdown()
         thread.join()
