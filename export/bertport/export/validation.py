@@ -272,7 +272,7 @@ def _decide(  # noqa: PLR0913 — as for validate
         beside = [_reference(each, case) for each in near]
         for output, read in dict.fromkeys((output, read) for _, output, read in worst):
             columns = torchs.setdefault((output, read), _Columns(single[output].shape[-1]))
-            for outputs in (single, *beside):
+            for outputs in (single, *(each for each in beside if np.isfinite(each[output]).all())):
                 columns.add(outputs[output], double[output], _read(case, output) == read)
         for each, run in _again(sessions, [each for each in differences if each.run.case is case]):
             count, errors = _strays(each, run, references, atol)
@@ -294,8 +294,10 @@ def _neighbour(model: BertWithHeads, seed: int) -> BertWithHeads:
     with torch.inference_mode():
         for parameter in found.parameters():
             chance = torch.rand(parameter.shape, generator=random)
-            aside = torch.where(chance < MOVED / 2, -torch.inf, torch.inf).to(parameter)
-            parameter.copy_(torch.where(chance < MOVED, torch.nextafter(parameter, aside), parameter))
+            aside = torch.nextafter(parameter, torch.where(chance < MOVED / 2, -torch.inf, torch.inf).to(parameter))
+            # The largest number has none beside it, and 0 has one that most processors are slow with.
+            moved = (chance < MOVED) & aside.isfinite() & (parameter != 0)
+            parameter.copy_(torch.where(moved, aside, parameter))
     return found
 
 
