@@ -205,6 +205,20 @@ def test_a_way_that_leaves_the_bundle_is_refused_though_it_ends_inside(bundle, t
             action()
 
 
+def test_a_bundle_beside_what_a_link_leads_to(bundle, tmp_path):
+    """Where `link/..` is not the link's own directory."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "bundle").symlink_to(shutil.copytree(bundle, tmp_path / "far" / "real"))
+    (tmp_path / "far" / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    place = tmp_path / "link" / ".." / "bundle"
+    assert Bundle.open(place).verify() == ()
+    (tmp_path / "far" / "real" / WEIGHTS).unlink()
+    (tmp_path / "far" / "real" / WEIGHTS).symlink_to(bundle / WEIGHTS)
+    with pytest.raises(BundleError, match="is a link that leaves the bundle"):
+        Bundle.open(place).verify()
+
+
 def led_away_and_back(link, target):
     for lead in ("elsewhere", target):
         link.unlink()

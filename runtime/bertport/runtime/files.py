@@ -88,7 +88,7 @@ def way(path: Path, directory: Path) -> tuple[Path, ...] | None:
         Directories and links in the bundle, its own directory among them, and the file; None where the way leaves it.
     """
     root = Path(os.path.realpath(directory))
-    given = Path(os.path.abspath(directory))  # noqa: PTH100 — links in it are those that the user goes by
+    given = Path.cwd() / directory  # links in it are those that the user goes by
     blobs = _blobs(root)
     at, left, passed, links = root, [*reversed(path.relative_to(directory).parts)], [root], 0
     while left:
