@@ -79,8 +79,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: when the file is missing, unreadable or not a JSON object.
     """
+    content = read_whole(path)
     try:
-        value = json.loads(read_whole(path).decode())
+        value = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         message = f"{path} cannot be read as JSON ({error}): {REMEDY}"
         raise CheckpointError(message) from error
