@@ -359,7 +359,7 @@ def bias_off_by(amount, index=100):
     return change
 
 
-@pytest.fixture(scope="module", params=[-1e4, -1e6, -1e30, np.finfo(np.float32).min], ids=str)
+@pytest.fixture(scope="module", params=[-1e4, -1e6, -1e30, float(np.finfo(np.float32).min)], ids=str)
 def filled(tiny_checkpoint, tmp_path_factory, request):
     """A model that never gives three words: float32 has few digits, or none, for what is added to their biases."""
 
