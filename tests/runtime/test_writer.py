@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -16,7 +18,15 @@ import pytest
 
 from bertport.runtime import load
 from bertport.runtime.bundle import Bundle
-from bertport.runtime.changes import Workspace, add_files, add_variant, change_manifest, replace_figures, tidy
+from bertport.runtime.changes import (
+    Workspace,
+    add_files,
+    add_variant,
+    change_manifest,
+    replace_figures,
+    rewrite_card,
+    tidy,
+)
 from bertport.runtime.errors import BundleError, PathError, UsageError
 from bertport.runtime.writer import describe_files, new_bundle, write_manifest
 from tests.runtime.killing import model, put
@@ -429,3 +439,91 @@ def test_several_writers_without_locks_of_the_system(bundle):
         output(each)
     assert {f"{name}{n}" for name in "ab" for n in range(5)} < set(Bundle.open(bundle).manifest.variants)
     assert left(bundle) == []
+
+
+@pytest.fixture
+def planted(bundle, tmp_path):
+    """A workspace beside the bundle that came with it, and somebody's files."""
+    home = tmp_path / "home"
+    (home / "photos").mkdir(parents=True)
+    for name in ("owner", "notes", "photos/one"):
+        (home / name).write_text("x")
+    return tmp_path / f".{bundle.name}.bertport-abcdefgh.tmp", home
+
+
+def files(directory):
+    return sorted(each.relative_to(directory).as_posix() for each in directory.rglob("*") if each.is_file())
+
+
+@pytest.mark.parametrize("place", ["home", ".", "bundle"])
+def test_a_workspace_that_is_a_link_is_nobodys(bundle, planted, place):
+    workspace, home = planted
+    (bundle / "owner").write_text("x")
+    (bundle.parent / "owner").write_text("x")
+    workspace.symlink_to(place)
+    before = files(home), files(bundle)
+    tidy(bundle)
+    assert (files(home), files(bundle)) == before
+    assert workspace.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["../home/notes", "absolute", "onnx/../../home/notes", "out/notes", "vocab.txt", "\0"])
+def test_a_note_that_came_with_a_workspace_removes_nothing_else(bundle, planted, name):
+    workspace, home = planted
+    workspace.mkdir()
+    (workspace / "owner").write_text("")
+    (bundle / "vocab.txt").write_text("x")
+    (bundle / "onnx" / "out").symlink_to(home)
+    name = {"absolute": str(home / "notes"), "out/notes": "onnx/out/notes"}.get(name, name)
+    note = {name: {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}}
+    (workspace / "placing.json").write_text(json.dumps(note))
+    before = files(home)
+    tidy(bundle)
+    assert files(home) == before
+    assert (bundle / "vocab.txt").exists()
+    assert not workspace.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '["a\\u0000b"]', '{"onnx/a": 1}', '{"onnx/a": {"size": "x"}}', "\0"]
+)
+def test_notes_that_are_none_block_nobody(bundle, planted, content):
+    workspace, _ = planted
+    workspace.mkdir()
+    for name in ("owner", "placing.json", "names.json"):
+        (workspace / name).write_text(content)
+    tidy(bundle)
+    put(bundle, "more")
+    assert left(bundle) == ["home"]
+
+
+def test_nothing_is_written_through_a_link_out_of_the_bundle(bundle, planted):
+    _, home = planted
+    (bundle / "quantization").symlink_to(home)
+    before = files(home)
+    with pytest.raises(BundleError, match="is a link that leaves the bundle, and nothing is written through it"):
+        put(bundle, "more")
+    assert files(home) == before
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["link", "fifo", "endless"])
+def test_a_card_that_is_no_file_of_the_bundle_is_left_alone(bundle, planted, kind):
+    _, home = planted
+    card = bundle / "README.md"
+    card.unlink()
+    if kind == "fifo":
+        os.mkfifo(card)
+    else:
+        card.symlink_to(home / "notes" if kind == "link" else "/dev/zero")
+    rewrite_card(bundle, lambda old, _: f"{old}!")
+    assert card.is_symlink() or card.is_fifo()
+    assert (home / "notes").read_text() == "x"
+
+
+def test_a_lock_that_is_a_link_makes_no_file(bundle, planted):
+    _, home = planted
+    (bundle.parent / f".{bundle.name}.bertport.lock").symlink_to(home / "made")
+    with pytest.raises(PathError, match="cannot write"):
+        put(bundle, "more")
+    assert not (home / "made").exists()

@@ -17,8 +17,18 @@ from typing import TYPE_CHECKING
 from bertport.runtime.bundle import Bundle, file_sha256
 from bertport.runtime.errors import BertportError, BundleError, UsageError
 from bertport.runtime.exchange import sync_directory, sync_file
+from bertport.runtime.files import inside, open_regular, read_bounded
 from bertport.runtime.manifest import FORMAT_VERSION, FileEntry, Manifest, Variant
-from bertport.runtime.recovery import NAMES, Working, read_names, remove_unlisted, start, write_placing, writing
+from bertport.runtime.recovery import (
+    FOLDERS,
+    NAMES,
+    Working,
+    read_names,
+    remove_unlisted,
+    start,
+    write_placing,
+    writing,
+)
 from bertport.runtime.siblings import NEW, real, workspaces
 from bertport.runtime.writer import no_room, replace_file, write_manifest
 
@@ -37,6 +47,8 @@ __all__ = [
     "upgrade",
 ]
 
+LARGEST_CARD = 1 << 20
+"""Bytes of README.md that is kept."""
 ADVICE = "work on a copy of the bundle that you may change"
 """What to do where a bundle cannot be written for another reason than a full disk."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -63,6 +75,8 @@ class Workspace:
             PathError: when it cannot be made, or there is no room for what it is to hold.
         """
         with _told(bundle.path), writing(real(bundle.path)):
+            for folder in FOLDERS:
+                _refuse_leaving(bundle.path, folder)
             working = start(real(bundle.path))
         try:
             yield cls(bundle, working)
@@ -290,9 +304,17 @@ def rewrite_card(path: Path, rewrite: Callable[[str, Manifest], str]) -> None:
 
     The card is not part of what the manifest vouches for, so that a failure here is no failure of the change.
     """
-    with suppress(OSError, BertportError), writing(real(path)):
+    with suppress(OSError, ValueError, BertportError), writing(real(path)):
         card = path / "README.md"
-        old = card.read_text(encoding="utf-8") if card.exists() else ""
+        old = ""
+        if os.path.lexists(card):
+            if not inside(card, path):
+                return
+            with open_regular(card) as file:
+                content = read_bounded(file, LARGEST_CARD)
+            if len(content) > LARGEST_CARD:
+                return
+            old = content.decode()
         replace_file(path, card.name, rewrite(old, Bundle.open(path).manifest).encode())
 
 
@@ -328,6 +350,8 @@ def _place(
     """
     path = work.bundle.path
     going = {name: entry for name, entry in old.files.items() if name not in manifest.files}
+    for name in files:
+        _refuse_leaving(path, str(PurePosixPath(name).parent))
     write_placing(work.working.path, {**entries, **going})
     try:
         for name, source in files.items():
@@ -341,6 +365,19 @@ def _place(
                 (path / name).unlink(missing_ok=True)
     finally:
         remove_unlisted(path, work.working.path)
+
+
+def _refuse_leaving(path: Path, folder: str) -> None:
+    """Refuse to put files into a folder that a link leads out of the bundle.
+
+    Raises:
+        BundleError: for such a folder.
+    """
+    if os.path.lexists(path / folder) and not inside(path / folder, path):
+        message = (
+            f"{path / folder} is a link that leaves the bundle, and nothing is written through it: copy the bundle"
+        )
+        raise BundleError(message)
 
 
 @contextmanager

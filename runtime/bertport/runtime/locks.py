@@ -29,6 +29,8 @@ HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK, 
 """What systems say of a lock that another has, or that cannot be judged (NFS, of a file that may only be read)."""
 UNWRITTEN = 10.0
 """Seconds after which a file that should name its process, and is empty, is one whose process died at once."""
+FLAGS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
+"""Of the file that is locked: no link is followed, which would lock, or make, another's file."""
 _TOKEN = os.urandom(8).hex()
 """Tells this process from an earlier one of the same number, as the first ones of a container's runs are."""
 
@@ -132,11 +134,11 @@ def claim(path: Path) -> Lock | None:
 
 def _open(path: Path, *, create: bool) -> int:
     try:
-        return os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+        return os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | FLAGS, 0o666)
     except PermissionError:
         # Another user's, who died with it: on a local file system it can be locked all the same.
         with suppress(OSError):
-            return os.open(path, os.O_RDONLY)
+            return os.open(path, os.O_RDONLY | FLAGS)
         raise
 
 

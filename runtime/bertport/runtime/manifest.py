@@ -40,6 +40,7 @@ __all__ = [
     "encoder_inputs",
     "heads_of",
     "read_manifest",
+    "refuse_outside",
 ]
 
 FORMAT_VERSION = 2
@@ -465,7 +466,7 @@ def _check(manifest: Manifest) -> None:
         message = f"manifest.json names {path[:MOST_QUOTED]!r} but does not list it among its files: export again"
         raise BundleError(message)
     for path in manifest.files:
-        _refuse_outside(path)
+        refuse_outside(path)
     if not 1 <= manifest.max_length <= LONGEST_INPUT:
         stated = excerpt(manifest.max_length, 40)
         message = f"manifest.json: max_length is {stated} tokens: the bundle is damaged; export again"
@@ -521,7 +522,12 @@ def _check_labels(manifest: Manifest) -> None:
             raise BundleError(message)
 
 
-def _refuse_outside(path: str) -> None:
+def refuse_outside(path: str) -> None:
+    """Refuse a path that is none inside a bundle.
+
+    Raises:
+        BundleError: for such a path.
+    """
     if len(path) > LONGEST_PATH:
         message = (
             f"manifest.json names {excerpt(path)}, of {len(path):,} characters, and a path has {LONGEST_PATH} at most: "

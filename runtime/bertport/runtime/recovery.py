@@ -8,20 +8,32 @@ import os
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from bertport.runtime.bundle import MANIFEST, Bundle, file_sha256
+from bertport.runtime.bundle import MANIFEST, Bundle
 from bertport.runtime.errors import BertportError
+from bertport.runtime.files import hashed, inside, open_regular, read_bounded
 from bertport.runtime.locks import Lock, claim, exclusive, try_lock
-from bertport.runtime.siblings import NEW, OLD, lock_file, new_workspace, workspaces
+from bertport.runtime.manifest import refuse_outside
+from bertport.runtime.siblings import NEW, OLD, lock_file, new_workspace, set_aside, workspaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bertport.runtime.manifest import FileEntry
 
-__all__ = ["NAMES", "UNFINISHED", "Working", "read_names", "remove_unlisted", "start", "write_placing", "writing"]
+__all__ = [
+    "FOLDERS",
+    "NAMES",
+    "UNFINISHED",
+    "Working",
+    "read_names",
+    "remove_unlisted",
+    "start",
+    "write_placing",
+    "writing",
+]
 
 OWNER = "owner"
 """The file in a workspace that its process has locked for as long as it lives."""
@@ -31,6 +43,10 @@ PLACING = "placing.json"
 """Of a workspace: what is being moved into the bundle, and what is removed from it then."""
 UNFINISHED = {name: f".{name}.bertport.tmp" for name in (MANIFEST, "README.md")}
 """Names of files that are written beside those that they replace, under the bundle's lock."""
+FOLDERS = ("onnx", "quantization")
+"""Folders of a bundle that files are added to."""
+LARGEST_NOTE = 1 << 24
+"""Bytes of a file in a workspace that is read."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -46,13 +62,7 @@ class Working:
     def remove(self) -> None:
         """Remove it: what says whose it is last, so that the rest is found if this is cut short."""
         with suppress(OSError):
-            for each in list(os.scandir(self.path)):
-                if each.name.startswith(OWNER):
-                    continue
-                if each.is_dir(follow_symlinks=False):
-                    shutil.rmtree(each.path, ignore_errors=True)
-                else:
-                    Path(each.path).unlink(missing_ok=True)
+            _empty(self.path)
         self.lock.release()
         with suppress(OSError):
             self.path.rmdir()
@@ -107,9 +117,8 @@ def write_placing(workspace: Path, entries: Mapping[str, FileEntry]) -> None:
 
 def read_names(workspace: Path) -> list[str]:
     """Return the names in the bundle that a workspace's process will use."""
-    with suppress(OSError, ValueError):
-        return [str(each) for each in json.loads((workspace / NAMES).read_text(encoding="utf-8"))]
-    return []
+    value = _note(workspace / NAMES)
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def remove_unlisted(target: Path, workspace: Path) -> list[str]:
@@ -118,22 +127,69 @@ def remove_unlisted(target: Path, workspace: Path) -> list[str]:
     Only those that are what was noted, by size and hash: the same name may be another's by now.
     """
     removed = []
+    value = _note(workspace / PLACING)
+    placing = (
+        {name: each for name, each in value.items() if _is_placed(target, name)} if isinstance(value, dict) else {}
+    )
+    if not placing:
+        return []
     try:
-        placing = json.loads((workspace / PLACING).read_text(encoding="utf-8"))
         listed = Bundle.open(target).manifest.files
-    except (OSError, ValueError, BertportError):  # nothing was moved, or a bundle that nothing is known of
+    except (OSError, BertportError):  # a bundle that nothing is known of
         return []
     for name in set(placing) - set(listed):
         path = target / name
-        with suppress(OSError):
-            expected = placing[name]
-            if path.stat().st_size == expected["size"] and file_sha256(path) == expected["sha256"]:
+        with suppress(OSError, BertportError, TypeError, KeyError):
+            size, sha256 = placing[name]["size"], placing[name]["sha256"]
+            with open_regular(path) as file:
+                same = os.fstat(file.fileno()).st_size == size and hashed(file, size) == (size, sha256)
+            if same:
                 path.unlink()
                 removed.append(name)
     for folder in {folder for name in placing for folder in Path(name).parents if folder != Path()}:
         with suppress(OSError):  # made for them, if it is empty now
             (target / folder).rmdir()
     return sorted(removed)
+
+
+def _note(path: Path) -> object:
+    """Return what a workspace's file says as JSON; None where it is none of ours, whatever it is."""
+    try:
+        with open_regular(path) as file:
+            content = read_bounded(file, LARGEST_NOTE)
+        return None if len(content) > LARGEST_NOTE else json.loads(content)
+    except (OSError, ValueError, RecursionError, BertportError):
+        return None
+
+
+def _is_placed(target: Path, name: str) -> bool:
+    """Return whether a writer can have put a file of this name into a bundle: a note may be anybody's."""
+    try:
+        refuse_outside(name)
+        return PurePosixPath(name).parts[0] in FOLDERS and inside(target / name, target)
+    except (OSError, ValueError, BertportError):
+        return False
+
+
+def _empty(path: Path) -> None:
+    """Remove what is in a workspace but what says whose it is, by way of no link that takes its place meanwhile."""
+    if not (shutil.rmtree.avoids_symlink_attacks and hasattr(os, "O_NOFOLLOW")):
+        for each in list(os.scandir(path)):
+            if each.is_dir(follow_symlinks=False):
+                shutil.rmtree(each.path, ignore_errors=True)
+            elif not each.name.startswith(OWNER):
+                Path(each.path).unlink(missing_ok=True)
+        return
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for each in list(os.scandir(directory)):
+            if each.is_dir(follow_symlinks=False):
+                shutil.rmtree(each.name, ignore_errors=True, dir_fd=directory)
+            elif not each.name.startswith(OWNER):
+                with suppress(FileNotFoundError):
+                    os.unlink(each.name, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _recover(target: Path) -> list[Working]:
@@ -174,6 +230,6 @@ def _claim(path: Path) -> Lock | None:
 
 def _bring_back(workspace: Path, target: Path) -> None:
     """Put a bundle back that left its place for a new one which has not come."""
-    if (workspace / OLD).is_dir() and (workspace / NEW).is_dir() and not target.exists():
+    if set_aside(target) == workspace / OLD and not os.path.lexists(target):
         (workspace / OLD).rename(target)
         _LOG.warning("brought back %s, which a process that was stopped had taken from its place", target)

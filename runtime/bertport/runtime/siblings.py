@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -50,10 +51,14 @@ def new_workspace(target: Path) -> Path:
 
 
 def workspaces(target: Path) -> list[Path]:
-    """Return the directories that writers of a bundle build in, or have left."""
+    """Return the directories that writers of a bundle build in, or have left.
+
+    A name proves nothing: it may have come with an archive, or be another user's in a shared directory. What is no
+    directory of this user's own, links among it, is left alone.
+    """
     made = re.compile(re.escape(f"{_prefix(target)}-") + r"[a-z0-9_]{8}\.tmp", re.DOTALL)
     try:
-        return sorted(each for each in home(target).iterdir() if made.fullmatch(each.name))
+        return sorted(each for each in home(target).iterdir() if made.fullmatch(each.name) and _own(each))
     except OSError:
         return []
 
@@ -65,8 +70,7 @@ def set_aside(target: Path) -> Path | None:
     except (OSError, ValueError):  # a name that none can have
         return None
     for each in workspaces(target):
-        # Not Path.is_dir, which raises where the directory is another user's.
-        if os.path.isdir(each / OLD) and os.path.isdir(each / NEW):  # noqa: PTH112 — as above
+        if _own(each / OLD) and _own(each / NEW):
             return each / OLD
     return None
 
@@ -77,6 +81,15 @@ def comes_back(target: Path, seconds: float = 1.0) -> bool:
     while set_aside(target) and not target.is_dir() and time.monotonic() < end:
         time.sleep(0.01)
     return target.is_dir()
+
+
+def _own(path: Path) -> bool:
+    """Return whether a path is a directory, and no link to one, that belongs to this user."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid())
 
 
 def _prefix(target: Path) -> str:
