@@ -83,11 +83,6 @@ def test_the_default_budget_bounds_what_is_there(heads, budget):
     assert str(budget_for(None, heads)) == budget
 
 
-def test_a_bound_on_pairs_that_are_not_measured_is_refused(bundle_copy, held_out):
-    with pytest.raises(MissingHeadError, match="NSP flips"):
-        quantize(bundle_copy, options=Options(text=held_out, budget=parse_budget("nsp=0.1"), pairs=0))
-
-
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     ("budget", "code", "message"),
@@ -139,3 +134,20 @@ def test_a_model_too_narrow_for_a_recipe_is_refused_in_a_sentence(width, held_ou
                 quantize(tmp_path / "bundle", [name], options=options)
         else:
             assert quantize(tmp_path / "bundle", [name], options=options)
+
+
+def test_a_text_of_one_token_is_refused(bundle_copy, held_out, tmp_path):
+    path = tmp_path / "same.txt"
+    path.write_text(f"{'the ' * 20}\n{'the of ' * 10}\n" * 20, encoding="utf-8")
+    with pytest.raises(InputTextError, match=r"75\.0% of the tokens of same\.txt are the same \('the'\)"):
+        quantize(bundle_copy, options=Options(text=path, calibration=held_out, budget=parse_budget("none")))
+
+
+@pytest.mark.parametrize("pairs", [0, 8])
+def test_a_bound_on_pairs_that_there_are_none_of_is_not_blamed_on_the_head(bundle_copy, held_out, tmp_path, pairs):
+    path = tmp_path / "single.txt"
+    path.write_text(held_out.read_text(encoding="utf-8").replace(". ", ", "), encoding="utf-8")
+    how = Options(text=path, calibration=held_out, budget=parse_budget("nsp=0.1"), positions=60, pairs=pairs)
+    found = "--pairs 0 leaves none" if not pairs else r"single\.txt makes no pair of sentences"
+    with pytest.raises(UsageError, match=f"{found} to measure them on: give more --pairs"):
+        quantize(bundle_copy, options=how)

@@ -7,6 +7,7 @@ Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transforme
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,10 @@ SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 UNREAD = 0.05
 """Share of unknown tokens from which a text says nothing of a model: what it would be judged by is holes."""
+MONOTONOUS = 0.5
+"""Share of its most frequent token from which a text says nothing either: "the" is 6% of English."""
 READ_AT_MOST = 1000
-"""Texts, drawn, that the share is counted on."""
+"""Texts, drawn, that the shares are counted on."""
 # A sentence ends at . ! or ? with closing quotes, before a capital, digit or opening quote. An abbreviation is a
 # false end ("Mr. Smith"), which only puts the cut between A and B inside a sentence: BERT's spans allow that.
 _SENTENCE_END = re.compile("[.!?]+[\"'\u201d\u2019)\\]]*\\s+(?=[\"'\u201c\u2018(\\[]?[A-Z0-9])")
@@ -246,16 +249,23 @@ def unread_share(texts: Sequence[Text], tokenizer: Tokenizer) -> float:
     unknown = tokenizer.token_to_id(token) if token else None
     if unknown is None:
         return 0.0
+    counts = _tokens(texts, tokenizer)
+    return counts[unknown] / max(1, counts.total())
+
+
+def _tokens(texts: Sequence[Text], tokenizer: Tokenizer) -> Counter[int]:
+    """Count the tokens of some texts."""
     # In the order in which `masked_samples` takes them, so that what is measured is among them.
     order = np.random.default_rng([0, 2]).permutation(len(texts))[:READ_AT_MOST]
     encoded = tokenizer.encode_batch([texts[index].text for index in order], add_special_tokens=False)
-    count = sum(len(each.ids) for each in encoded)
-    missing = sum(each.ids.count(unknown) for each in encoded)
-    return float(missing / max(1, count))
+    counts: Counter[int] = Counter()
+    for each in encoded:
+        counts.update(each.ids)
+    return counts
 
 
 def refuse_unread(texts: Sequence[Text], tokenizer: Tokenizer, name: str, *, shipped: bool, option: str) -> None:
-    """Refuse a text that a tokenizer does not read.
+    """Refuse a text that a tokenizer does not read, or of which it makes the same token again and again.
 
     Args:
         texts: The texts.
@@ -265,7 +275,7 @@ def refuse_unread(texts: Sequence[Text], tokenizer: Tokenizer, name: str, *, shi
         option: By which another text is passed.
 
     Raises:
-        InputTextError: where 5% of the tokens and more are unknown.
+        InputTextError: where 5% of the tokens and more are unknown, or half of them and more are the same one.
     """
     share = unread_share(texts, tokenizer)
     if share >= UNREAD:
@@ -275,3 +285,12 @@ def refuse_unread(texts: Sequence[Text], tokenizer: Tokenizer, name: str, *, shi
             f"it (less than {UNREAD:.0%} may be): pass a text in the model's language and script with {option} FILE"
         )
         raise InputTextError(message)
+    counts = _tokens(texts, tokenizer)
+    for token, count in counts.most_common(1):
+        share = count / counts.total()
+        if share >= MONOTONOUS:
+            message = (
+                f"{share:.1%} of the tokens of {name} are the same ({tokenizer.id_to_token(token)!r}), so nothing can "
+                f"be judged by it (less than {MONOTONOUS:.0%} may be): pass varied text with {option} FILE"
+            )
+            raise InputTextError(message)

@@ -47,7 +47,7 @@ from bertport.runtime.variants import CPU, suits
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     import onnx
 
@@ -197,11 +197,24 @@ def measured_budget(bench: Bench, options: Options) -> Budget:
     """Return the budget that variants of a bundle are held to.
 
     Raises:
-        MissingHeadError: for a bound that was asked for on a head that is not measured.
+        MissingHeadError: for a bound that was asked for on a head that is not there.
+        UsageError: for one on pairs where there are none to measure on.
     """
-    pairs = any(each.next_sentence is not None for each in bench.evaluation.samples)
-    heads = set(bench.bundle.manifest.heads) - (set() if pairs else {"nsp"})
+    heads = set(bench.bundle.manifest.heads)
+    if not any(each.next_sentence is not None for each in bench.evaluation.samples):
+        _refuse_bound_on_no_pairs(options, heads, f"{bench.evaluation.name} makes no pair of sentences")
+        heads.discard("nsp")
     return budget_for(options.budget, heads)
+
+
+def _refuse_bound_on_no_pairs(options: Options, heads: Collection[str], found: str) -> None:
+    """Refuse a bound that was asked for on pairs of sentences that there are none of, though there is the head."""
+    if "nsp" in heads and options.budget is not None and "nsp" in options.budget.bounds:
+        message = (
+            f"the budget bounds NSP flips (nsp), and {found} to measure them on: give more --pairs, or text of several "
+            "sentences a paragraph, or leave the bound out"
+        )
+        raise UsageError(message)
 
 
 def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options) -> None:
@@ -214,6 +227,8 @@ def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Optio
 def prepare(bundle: Bundle, options: Options) -> Bench:
     """Read the held-out text and open the fp32 graph; what cannot be measured is refused before."""
     _check_source(bundle)
+    if not options.pairs:
+        _refuse_bound_on_no_pairs(options, bundle.manifest.heads, "--pairs 0 leaves none")
     budget_for(options.budget, set(bundle.manifest.heads) - (set() if options.pairs else {"nsp"}))
     evaluation = read_evaluation(
         bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs
