@@ -182,6 +182,8 @@ def open_onnx(
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
         message = f"ONNX Runtime {ort.__version__} cannot load {name}: {' '.join(str(error).split())}"
         raise BundleError(message) from error
+    # It keeps the bytes to begin again with another provider, which nobody asks of it: as much memory as the weights.
+    session._model_bytes = None  # noqa: SLF001
     if row.ort not in session.get_providers():
         message = f"provider {row.name!r} did not start (in use: {', '.join(session.get_providers())}): {row.install}"
         raise ProviderError(message)

@@ -76,13 +76,15 @@ class Calibrator:
             return request
         to_range = method_named(method) if method else self.method
         ranges = {name: to_range(found, recipe.form) for name, found in self._histograms.items()}
+        layers = linears(self.plain)
         weights = FittedWeights(
             saturating=recipe.by_instruction_set and saturates(request.instruction_set),
-            layers=linears(self.plain),
+            layers=layers,
             activations=self._levelled.activations if self.how.fit else {},
             text=self.fitting.to_json(),
             treats=False,
         )
+        weights.prepare(layers, self.progress)
         return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=weights)
 
     def record(self, request: Request) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bertport.compare.bundled import read_tokenizer
 from bertport.compare.graph import in_order, make_batch, open_onnx
 from bertport.compare.masking import masked_samples, pair_samples, refuse_unread
 from bertport.compare.text import fingerprint, read_texts, sample_path
+from bertport.quantize.blas import one_thread
 from bertport.quantize.evaluation import streams
 from bertport.quantize.histogram import Histogram
 from bertport.quantize.ranges import SAMPLES
@@ -140,10 +141,11 @@ def observe(
         return
     graph, names = open_onnx(_with_outputs(model, recorders), threads=1), list(recorders)
     answers = in_order(lambda sample: graph.run(make_batch([sample]), names), samples, streams())
-    for done, found in enumerate(answers, 1):
-        for name, values in found.items():
-            recorders[name].add(values)
-        progress(done)
+    with one_thread():
+        for done, found in enumerate(answers, 1):
+            for name, values in found.items():
+                recorders[name].add(values)
+            progress(done)
 
 
 def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
@@ -151,11 +153,15 @@ def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     import onnx
     from onnx import TensorProto, helper
 
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    del changed.graph.output[:]
-    changed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    serialized: bytes = changed.SerializeToString()
+    # A copy would hold all weights once more: the outputs are others for as long as the graph is written.
+    kept = [onnx.ValueInfoProto.FromString(each.SerializeToString()) for each in model.graph.output]
+    try:
+        del model.graph.output[:]
+        model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+        serialized: bytes = model.SerializeToString()
+    finally:
+        del model.graph.output[:]
+        model.graph.output.extend(kept)
     return serialized
 
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.bundled import conventions, read_tokenizer, size_of
@@ -25,8 +26,9 @@ from bertport.runtime.machine import cpu
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from bertport.compare.graph import Batch, Outputs
     from bertport.compare.results import Fidelity
     from bertport.runtime.bundle import Bundle
 
@@ -207,9 +209,29 @@ def streams() -> int:
 
 
 def open_reference(bundle: Bundle) -> Graph:
-    """Open the fp32 serving graph; its answers are kept for the next candidate."""
-    with bundle.opening(REFERENCE) as graph:
-        return Remembered(open_onnx(graph, threads=1))
+    """Return the fp32 serving graph, whose answers are kept for the next candidate."""
+    return Remembered(_Reference(bundle))
+
+
+class _Reference:
+    """The fp32 serving graph, opened when it first runs: while weights are fitted it would be in the way.
+
+    Args:
+        bundle: The bundle.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle, self._lock = bundle, Lock()  # several streams may be the first
+        self._graph: Graph | None = None
+        self.outputs = bundle.manifest.variants[REFERENCE].outputs
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """Run a batch, as `Graph.run` does."""
+        with self._lock:
+            if self._graph is None:
+                with self._bundle.opening(REFERENCE) as path:
+                    self._graph = open_onnx(path, threads=1)
+        return self._graph.run(batch, outputs)
 
 
 def evaluate(  # noqa: PLR0913 — what a comparison takes

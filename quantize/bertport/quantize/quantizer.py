@@ -248,14 +248,18 @@ def read_request(
     """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
     options.progress("fusing the fp32 graph", 0, 0)
     with bundle.opening(REFERENCE) as path:
-        plain, fused = load_plain(path), fuse(path, bundle.manifest.architecture)
-    _refuse_narrow(recipes, bundle, plain)
+        read = load_plain(path)
+        _refuse_narrow(recipes, bundle, read)
+        plain = read if any(each.takes_plain for each in recipes) else None
+        del read  # its weights are those of the fused one
+        fused = fuse(path, bundle.manifest.architecture)
     saturating = saturates(instruction_set)
     weights = (
         fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
         if any(each.fits_weights for each in recipes)
         else WeightCache(saturating=saturating)
     )
+    plain = fused if plain is None else plain
     return Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
 
 

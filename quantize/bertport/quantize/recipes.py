@@ -57,6 +57,11 @@ class Recipe:
     """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
     where that cannot be."""
 
+    @property
+    def takes_plain(self) -> bool:
+        """Whether it makes its graph from the one of standard operators: calibrated, or converted as a whole."""
+        return self.form is not None or self.emitter is None
+
     def source(self, request: Request) -> onnx.ModelProto:
         """Give the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
         return request.plain if self.form else request.fused

@@ -22,7 +22,8 @@ class Request:
     """What a graph is made from."""
 
     plain: onnx.ModelProto
-    """The fp32 serving graph of standard operators, its weights in memory; not to be changed."""
+    """The fp32 serving graph of standard operators, its weights in memory; not to be changed. Where no recipe takes it,
+    the fused one stands here, so that the weights are held once."""
     fused: onnx.ModelProto
     """The same with its layers fused into ONNX Runtime's operators, its weights in memory; not to be changed."""
     instruction_set: InstructionSet | None
