@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -527,3 +528,74 @@ def test_a_lock_that_is_a_link_makes_no_file(bundle, planted):
     with pytest.raises(PathError, match="cannot write"):
         put(bundle, "more")
     assert not (home / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["onnx//model.onnx", "onnx/./model.onnx", "onnx/again/tokenizer.json", "."])
+def test_a_note_that_came_with_a_workspace_removes_no_listed_file_by_another_name(bundle, planted, name):
+    workspace, _ = planted
+    workspace.mkdir()
+    (workspace / "owner").write_text("")
+    (bundle / "onnx" / "again").symlink_to("..")
+    content = (bundle / name).read_bytes() if name != "." else b""
+    note = {name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+    (workspace / "placing.json").write_text(json.dumps(note))
+    tidy(bundle)
+    assert left(bundle) == ["home"]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["fifo", "endless", "number", "digit"])
+def test_a_signature_that_is_none_blocks_nobody(bundle, planted, kind):
+    workspace, _ = planted
+    workspace.mkdir()
+    named = workspace / "owner.pid"
+    if kind == "fifo":
+        os.mkfifo(named)
+    elif kind == "endless":
+        with named.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        named.write_text(f"{'9' * 5000 if kind == 'number' else chr(0xB2)} token {platform.node()}")
+    tidy(bundle)
+    put(bundle, "more")
+    assert workspace.exists()
+
+
+@pytest.mark.timeout(30)
+def test_many_names_that_came_with_a_workspace_take_no_time(bundle, planted):
+    workspace, _ = planted
+    workspace.mkdir()
+    (workspace / "owner.pid").write_text("1 token of another machine")
+    names = ["onnx/more.onnx", *(f"onnx/more-{n}.onnx" for n in range(2, 40_000))]
+    (workspace / "names.json").write_text(json.dumps(names))
+    put(bundle, "more")
+    assert Bundle.open(bundle).manifest.variants["more"].file == "onnx/more-40000.onnx"
+
+
+def test_a_bundle_comes_back_whatever_came_beside_it(bundle, planted):
+    workspace, _ = planted
+    real = workspace.with_name(f".{bundle.name}.bertport-zzzzzzzz.tmp")
+    for each in (workspace, real):
+        (each / "new").mkdir(parents=True)
+    (workspace / "old").mkdir()
+    (workspace / "owner.pid").write_text("1 token of another machine")
+    (real / "owner").write_text("")
+    before = Bundle.open(bundle)
+    bundle.rename(real / "old")
+    tidy(bundle)
+    assert Bundle.open(bundle) == before
+
+
+def test_a_link_out_of_the_bundle_is_told_before_the_work(bundle, planted):
+    (bundle / "quantization").symlink_to(planted[1])
+    with pytest.raises(BundleError, match="is a link that leaves the bundle"):
+        tidy(bundle)
+    tidy(bundle, write=False)
+
+
+def test_a_manifest_is_written_through_no_link(bundle, planted):
+    _, home = planted
+    (bundle / ".manifest.json.bertport.tmp").symlink_to(home / "notes")
+    write_manifest(bundle, Bundle.open(bundle).manifest)
+    assert (home / "notes").read_text() == "x"
+    assert left(bundle) == ["home"]

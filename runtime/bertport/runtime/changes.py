@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import json
 import os
+from bisect import bisect_left
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -75,8 +76,7 @@ class Workspace:
             PathError: when it cannot be made, or there is no room for what it is to hold.
         """
         with _told(bundle.path), writing(real(bundle.path)):
-            for folder in FOLDERS:
-                _refuse_leaving(bundle.path, folder)
+            _refuse_leaving(bundle.path)
             working = start(real(bundle.path))
         try:
             yield cls(bundle, working)
@@ -122,7 +122,8 @@ class Workspace:
         with suppress(OSError):  # a file that is not listed is somebody's too
             taken.update(str(folder / each.name) for each in (target / folder).iterdir())
         pure, number, name = PurePosixPath(path), 1, path
-        while any(each.startswith(name) for each in taken):
+        names = sorted(taken)
+        while (at := bisect_left(names, name)) < len(names) and names[at].startswith(name):
             number += 1
             name = str(pure.with_name(f"{pure.stem}-{number}{pure.suffix}"))
         return name
@@ -137,6 +138,7 @@ def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
 
     Raises:
         PathError: when it cannot be written.
+        BundleError: when a link leads out of it where files are added to it.
     """
     target = real(Path(path))
     if not workspaces(target) and not (write and target.is_dir()):
@@ -144,6 +146,8 @@ def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
     with _told(Path(path)), writing(target):
         if write and target.is_dir() and not os.access(target, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if write and target.is_dir():
+            _refuse_leaving(Path(path))
 
 
 def upgrade(path: str | os.PathLike[str]) -> tuple[Bundle, Bundle]:
@@ -304,7 +308,7 @@ def rewrite_card(path: Path, rewrite: Callable[[str, Manifest], str]) -> None:
 
     The card is not part of what the manifest vouches for, so that a failure here is no failure of the change.
     """
-    with suppress(OSError, ValueError, BertportError), writing(real(path)):
+    with suppress(OSError, ValueError, MemoryError, BertportError), writing(real(path)):
         card = path / "README.md"
         old = ""
         if os.path.lexists(card):
@@ -350,8 +354,7 @@ def _place(
     """
     path = work.bundle.path
     going = {name: entry for name, entry in old.files.items() if name not in manifest.files}
-    for name in files:
-        _refuse_leaving(path, str(PurePosixPath(name).parent))
+    _refuse_leaving(path, {str(PurePosixPath(name).parent) for name in files})
     write_placing(work.working.path, {**entries, **going})
     try:
         for name, source in files.items():
@@ -367,17 +370,18 @@ def _place(
         remove_unlisted(path, work.working.path)
 
 
-def _refuse_leaving(path: Path, folder: str) -> None:
-    """Refuse to put files into a folder that a link leads out of the bundle.
+def _refuse_leaving(path: Path, folders: Iterable[str] = FOLDERS) -> None:
+    """Refuse to put files into folders that a link leads out of the bundle.
 
     Raises:
         BundleError: for such a folder.
     """
-    if os.path.lexists(path / folder) and not inside(path / folder, path):
-        message = (
-            f"{path / folder} is a link that leaves the bundle, and nothing is written through it: copy the bundle"
-        )
-        raise BundleError(message)
+    for folder in folders:
+        if not inside(path / folder, path):
+            message = (
+                f"{path / folder} is a link that leaves the bundle, and nothing is written through it: copy the bundle"
+            )
+            raise BundleError(message)
 
 
 @contextmanager

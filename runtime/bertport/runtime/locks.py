@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import PathError
+from bertport.runtime.errors import BundleError, PathError
+from bertport.runtime.files import open_regular, read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,10 @@ HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK, 
 """What systems say of a lock that another has, or that cannot be judged (NFS, of a file that may only be read)."""
 UNWRITTEN = 10.0
 """Seconds after which a file that should name its process, and is empty, is one whose process died at once."""
+LONGEST_SIGNATURE = 1000
+"""Bytes of a file that names a process."""
+NUMBER = re.compile("[0-9]{1,18}")
+"""Of a process."""
 FLAGS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
 """Of the file that is locked: no link is followed, which would lock, or make, another's file."""
 _TOKEN = os.urandom(8).hex()
@@ -47,7 +53,7 @@ class Lock:
     def release(self, *, remove: bool = True) -> None:
         """Give it back, and remove its file."""
         if self.descriptor is None:
-            with suppress(OSError):
+            with suppress(OSError, UnicodeDecodeError, BundleError):
                 if _read(self.path) == _signature():
                     self.path.unlink()
             return
@@ -207,12 +213,15 @@ def _signature() -> str:
 
 def _read(path: Path) -> str:
     """Return which process a link or a file names."""
-    return str(path.readlink()) if path.is_symlink() else path.read_text(encoding="utf-8")
+    if path.is_symlink():
+        return str(path.readlink())
+    with open_regular(path) as file:
+        return read_bounded(file, LONGEST_SIGNATURE).decode()
 
 
 def _break_if_dead(path: Path) -> None:
     """Remove the file of a process that is gone."""
-    with suppress(OSError, UnicodeDecodeError):
+    with suppress(OSError, UnicodeDecodeError, BundleError):
         text = _read(path)
         if not (_is_dead(text) if text else time.time() - path.stat().st_mtime > UNWRITTEN):
             return
@@ -228,7 +237,7 @@ def _break_if_dead(path: Path) -> None:
 def _is_dead(text: str) -> bool:
     """Return whether the process of a signature is gone for certain: of this machine, and no process has its number."""
     number, token, host = (*text.strip().split(" ", 2), "", "", "")[:3]
-    if os.name != "posix" or host != platform.node() or not number.isdigit():
+    if os.name != "posix" or host != platform.node() or not NUMBER.fullmatch(number):
         return False
     if int(number) == os.getpid():
         return token != _TOKEN

@@ -16,7 +16,7 @@ from bertport.runtime.errors import BertportError
 from bertport.runtime.files import hashed, inside, open_regular, read_bounded
 from bertport.runtime.locks import Lock, claim, exclusive, try_lock
 from bertport.runtime.manifest import refuse_outside
-from bertport.runtime.siblings import NEW, OLD, lock_file, new_workspace, set_aside, workspaces
+from bertport.runtime.siblings import NEW, OLD, is_set_aside, lock_file, new_workspace, workspaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ UNFINISHED = {name: f".{name}.bertport.tmp" for name in (MANIFEST, "README.md")}
 """Names of files that are written beside those that they replace, under the bundle's lock."""
 FOLDERS = ("onnx", "quantization")
 """Folders of a bundle that files are added to."""
-LARGEST_NOTE = 1 << 24
+LARGEST_NOTE = 1 << 20
 """Bytes of a file in a workspace that is read."""
 _LOG = logging.getLogger(__name__)
 
@@ -137,9 +137,12 @@ def remove_unlisted(target: Path, workspace: Path) -> list[str]:
         listed = Bundle.open(target).manifest.files
     except (OSError, BertportError):  # a bundle that nothing is known of
         return []
+    kept = {_identity(target / name) for name in listed}
     for name in set(placing) - set(listed):
         path = target / name
         with suppress(OSError, BertportError, TypeError, KeyError):
+            if _identity(path) in kept:  # a listed file by another name: by way of a link, or in other letters
+                continue
             size, sha256 = placing[name]["size"], placing[name]["sha256"]
             with open_regular(path) as file:
                 same = os.fstat(file.fileno()).st_size == size and hashed(file, size) == (size, sha256)
@@ -166,9 +169,19 @@ def _is_placed(target: Path, name: str) -> bool:
     """Return whether a writer can have put a file of this name into a bundle: a note may be anybody's."""
     try:
         refuse_outside(name)
-        return PurePosixPath(name).parts[0] in FOLDERS and inside(target / name, target)
+        folder, *rest = PurePosixPath(name).parts
+        return folder in FOLDERS and bool(rest) and inside(target / name, target)
     except (OSError, ValueError, BertportError):
         return False
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others, whatever it is called; None where there is none."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _empty(path: Path) -> None:
@@ -230,6 +243,6 @@ def _claim(path: Path) -> Lock | None:
 
 def _bring_back(workspace: Path, target: Path) -> None:
     """Put a bundle back that left its place for a new one which has not come."""
-    if set_aside(target) == workspace / OLD and not os.path.lexists(target):
+    if is_set_aside(workspace) and not os.path.lexists(target):
         (workspace / OLD).rename(target)
         _LOG.warning("brought back %s, which a process that was stopped had taken from its place", target)

@@ -13,7 +13,18 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["NEW", "OLD", "comes_back", "home", "lock_file", "new_workspace", "real", "set_aside", "workspaces"]
+__all__ = [
+    "NEW",
+    "OLD",
+    "comes_back",
+    "home",
+    "is_set_aside",
+    "lock_file",
+    "new_workspace",
+    "real",
+    "set_aside",
+    "workspaces",
+]
 
 LONGEST = 100
 """Bytes of a bundle's name that are repeated in others: a file system may bound names to 143, most do to 255."""
@@ -70,9 +81,14 @@ def set_aside(target: Path) -> Path | None:
     except (OSError, ValueError):  # a name that none can have
         return None
     for each in workspaces(target):
-        if _own(each / OLD) and _own(each / NEW):
+        if is_set_aside(each):
             return each / OLD
     return None
+
+
+def is_set_aside(workspace: Path) -> bool:
+    """Return whether a workspace holds a bundle that left its place for a new one which has not come."""
+    return _own(workspace / OLD) and _own(workspace / NEW)
 
 
 def comes_back(target: Path, seconds: float = 1.0) -> bool:

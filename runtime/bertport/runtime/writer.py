@@ -55,7 +55,9 @@ def replace_file(directory: Path, name: str, content: bytes) -> None:
     """
     unfinished = directory / UNFINISHED[name]
     try:
-        unfinished.write_bytes(content)
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as file:  # through no link, and into no file of others
+            file.write(content)
         sync_file(unfinished)
         unfinished.replace(directory / name)
     except OSError:
