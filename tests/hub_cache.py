@@ -1,15 +1,19 @@
-"""The layout in which huggingface_hub keeps what it fetches: files that are links to blobs of their repository."""
+"""A Hub of our own, and the layout in which huggingface_hub keeps what it fetches: files that are links to blobs."""
 
 from __future__ import annotations
 
 import hashlib
+import http.server
+import json
 import os
-from typing import TYPE_CHECKING
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["COMMIT", "in_hub_cache"]
+__all__ = ["COMMIT", "in_hub_cache", "serving"]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -31,3 +35,53 @@ def in_hub_cache(bundle: Path, cache: Path, *, name: str = "acme/tiny", links: b
         else:
             target.write_bytes(content)
     return snapshot / below
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """What huggingface_hub asks of the Hub: a repository's files at a revision, and each file."""
+
+    repositories: ClassVar[dict[str, dict[str, bytes]]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        parts = self.path.split("?")[0].strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            name, revision = "/".join(parts[2:4]), parts[5] if parts[4:5] == ["revision"] else "main"
+            if name not in self.repositories or revision not in ("main", "v1", COMMIT):
+                error = "RevisionNotFound" if name in self.repositories else "RepoNotFound"
+                return self.answer(404, b"{}", {"X-Error-Code": error, "X-Error-Message": f"{error}: {name}"})
+            files = [{"rfilename": file} for file in self.repositories[name]]
+            return self.answer(200, json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode(), {})
+        content = self.repositories["/".join(parts[:2])]["/".join(parts[4:])]
+        if self.command == "GET":
+            self.asked.append("/".join(parts[4:]))
+        etag = hashlib.sha256(content).hexdigest()
+        return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+
+    do_HEAD = do_GET  # noqa: N815 — the name that http.server calls
+
+    def answer(self, status, content, headers):
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(repositories):
+    """Give the address of a Hub that has files by repository and name, and the names that it is asked for."""
+    handler = type("Serving", (Hub,), {"repositories": repositories, "asked": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", handler.asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

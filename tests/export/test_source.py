@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from bertport.export.source import locate, read_json
 from bertport.runtime.errors import CheckpointError, PathError, UsageError
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from tests.hub_cache import COMMIT, serving
 
 
 @pytest.fixture
@@ -78,69 +72,28 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch):
         locate("acme/other")
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """What huggingface_hub asks of the Hub: a repository's files at a revision, and each file."""
-
-    repositories: ClassVar[dict[str, dict[str, bytes]]] = {}
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self):
-        parts = self.path.split("?")[0].strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            name, revision = "/".join(parts[2:4]), parts[5] if parts[4:5] == ["revision"] else "main"
-            if name not in self.repositories or revision not in ("main", "v1", COMMIT):
-                error = "RevisionNotFound" if name in self.repositories else "RepoNotFound"
-                return self.answer(404, b"{}", {"X-Error-Code": error, "X-Error-Message": f"{error}: {name}"})
-            files = [{"rfilename": file} for file in self.repositories[name]]
-            return self.answer(200, json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode(), {})
-        content = self.repositories["/".join(parts[:2])]["/".join(parts[4:])]
-        if self.command == "GET":
-            self.asked.append("/".join(parts[4:]))
-        etag = hashlib.sha256(content).hexdigest()
-        return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
-
-    do_HEAD = do_GET  # noqa: N815 — the name that http.server calls
-
-    def answer(self, status, content, headers):
-        self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def hub(tiny_checkpoint, tmp_path):
     """Give a function that asks for a checkpoint of a Hub of our own, in a process of its own; and what it served."""
     files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
     others = {"pytorch_model.bin": b"large", "tf_model.h5": b"large", "onnx/model.onnx": b"large", "run.py": b"code"}
-    Hub.repositories = {"acme/tiny": files | others}
     pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
-    Hub.repositories["acme/pickled"] = pickled | others
-    Hub.asked = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    repositories = {"acme/tiny": files | others, "acme/pickled": pickled | others}
     code = (
         "import sys; from bertport.export.source import locate; from bertport.runtime.errors import BertportError\n"
         "try: found = locate(*sys.argv[1:]); print(found.name, found.revision, found.directory)\n"
         "except BertportError as error: sys.exit(f'{type(error).__name__}: {error}')"
     )
-    environment = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
-    environment["HF_HUB_DISABLE_XET"] = "1"
+    with serving(repositories) as (endpoint, asked):
+        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
 
-    def ask(*arguments, offline="0"):
-        command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(
-            command, env={**environment, "HF_HUB_OFFLINE": offline}, capture_output=True, text=True, check=False
-        )
+        def ask(*arguments, offline="0"):
+            command = [sys.executable, "-c", code, *arguments]
+            return subprocess.run(
+                command, env={**environment, "HF_HUB_OFFLINE": offline}, capture_output=True, text=True, check=False
+            )
 
-    yield ask, Hub.asked
-    server.shutdown()
-    server.server_close()
+        yield ask, asked
 
 
 def test_the_hub_is_asked_for_what_is_needed_and_no_more(hub, tiny_checkpoint):

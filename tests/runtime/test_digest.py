@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from bertport.runtime.bundle import Bundle
 from bertport.runtime.changes import upgrade
 from bertport.runtime.errors import BundleError, PathError, UsageError
 from tests.hub_cache import in_hub_cache
+from tests.unwritable import unwritable
 
 OLD = Path(__file__).parents[1] / "data" / "bundle-0.1.0"
 DIGITS = "1c6f4e4751f9e5889bab60fb07adfa195e17203f134922aaa5306b0fe469c6ae"
@@ -129,17 +129,8 @@ def test_what_is_no_bundle_is_not_upgraded(tmp_path, what):
 
 @pytest.fixture
 def immutable(old):
-    """A bundle that even root may not write, where the file system can have one."""
-    change = shutil.which("chattr")
-    if os.geteuid() != 0:
-        old.chmod(0o500)
-    elif change is None or subprocess.run([change, "+i", old], check=False, capture_output=True).returncode:
-        pytest.skip("root may write anywhere here")
-    yield old
-    if os.geteuid() != 0:
-        old.chmod(0o700)
-    else:
-        subprocess.run([change, "-i", old], check=True)
+    with unwritable(old) as path:
+        yield path
 
 
 def test_a_bundle_that_may_not_be_written_is_told_in_a_sentence(immutable):

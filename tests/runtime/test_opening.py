@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.server
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -28,7 +25,7 @@ from bertport.runtime.providers import PROVIDERS
 from bertport.runtime.small_outputs import appended
 from bertport.runtime.tokens import TOKENIZER, Tokens
 from tests.broken import copied
-from tests.hub_cache import COMMIT, in_hub_cache
+from tests.hub_cache import COMMIT, in_hub_cache, serving
 
 SERVING, WEIGHTS = "onnx/model_serving.onnx", "onnx/model.onnx"
 TEXT = "the king of [MASK] is old"
@@ -572,45 +569,14 @@ def test_weights_that_onnx_runtime_would_not_open_are_handed_over(tiny_bundle, t
     np.testing.assert_array_equal(opened.run(feeds, ["logits"])["logits"], plain.run(feeds, ["logits"])["logits"])
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """What `snapshot_download` asks of the Hub."""
-
-    files: dict[str, bytes]
-
-    def do_GET(self):
-        parts = self.path.split("?")[0].strip("/").split("/")
-        if parts[0] == "api":
-            listed = [{"rfilename": name} for name in self.files]
-            return self.answer(json.dumps({"id": "acme/tiny", "sha": COMMIT, "siblings": listed}).encode(), {})
-        content = self.files["/".join(parts[4:])]
-        return self.answer(content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT})
-
-    do_HEAD = do_GET  # noqa: N815 — the name that http.server calls
-
-    def answer(self, content, headers):
-        self.send_response(200)
-        for key, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 def test_a_bundle_that_huggingface_hub_fetched(tiny_bundle, tmp_path):
     held = {each.relative_to(tiny_bundle).as_posix(): each.read_bytes() for each in tiny_bundle.rglob("*.*")}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hub,), {"files": held}))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
     # In a process of its own: this one is offline, and huggingface_hub keeps the sessions that it made so.
     program = (
         "import huggingface_hub, sys\n"
         "print(huggingface_hub.snapshot_download('acme/tiny', cache_dir=sys.argv[1], endpoint=sys.argv[2]))"
     )
-    try:
+    with serving({"acme/tiny": held}) as (endpoint, _):
         done = subprocess.run(
             [sys.executable, "-c", program, tmp_path, endpoint],
             env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)},
@@ -618,11 +584,7 @@ def test_a_bundle_that_huggingface_hub_fetched(tiny_bundle, tmp_path):
             text=True,
             check=True,
         )
-        place = done.stdout.strip()
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    place = done.stdout.strip()
     assert (Path(place) / WEIGHTS).is_symlink()
     assert load(place).fill_mask(TEXT)
     assert Bundle.open(place).verify() == ()

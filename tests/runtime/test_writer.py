@@ -31,6 +31,7 @@ from bertport.runtime.changes import (
 from bertport.runtime.errors import BundleError, PathError, UsageError
 from bertport.runtime.writer import describe_files, new_bundle, write_manifest
 from tests.runtime.killing import model, put
+from tests.unwritable import unwritable
 
 KILLING = Path(__file__).with_name("killing.py")
 
@@ -377,17 +378,8 @@ def test_a_stopped_process_keeps_its_lock_and_a_killed_one_does_not(bundle):
 
 @pytest.fixture
 def immutable(bundle):
-    """A bundle that even root may not write, where the file system can have one."""
-    change = shutil.which("chattr")
-    if os.geteuid() != 0:
-        bundle.chmod(0o500)
-    elif change is None or subprocess.run([change, "+i", bundle], check=False, capture_output=True).returncode:
-        pytest.skip("root may write anywhere here")
-    yield bundle
-    if os.geteuid() != 0:
-        bundle.chmod(0o700)
-    else:
-        subprocess.run([change, "-i", bundle], check=True)
+    with unwritable(bundle) as path:
+        yield path
 
 
 def test_a_bundle_that_may_not_be_written_is_told_before_the_work(immutable):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from bertport.runtime.protobuf import BYTES, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,50 +71,19 @@ def tensor_locations(path: Path) -> dict[str, Location]:
             locations[tensor.name] = Location(
                 file=entry["location"], offset=int(entry.get("offset", 0)), length=int(entry["length"])
             )
-    if path.stat().st_size == 0:
-        return locations
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for graph in _fields(data, 0, len(data), GRAPH):
-            for tensor_span in _fields(data, *graph, INITIALIZER):
-                name = [bytes(data[a:b]).decode() for a, b in _fields(data, *tensor_span, NAME)]
-                for start, end in _fields(data, *tensor_span, RAW_DATA):
+    # The onnx package parses a file into objects and does not tell where their bytes came from.
+    with path.open("rb", buffering=0) as file:
+        reader = Reader(file, path.stat().st_size)
+        for graph in _spans(reader, 0, reader.size, GRAPH):
+            for tensor_span in _spans(reader, *graph, INITIALIZER):
+                name = [reader.content(*span).decode() for span in _spans(reader, *tensor_span, NAME)]
+                for start, end in _spans(reader, *tensor_span, RAW_DATA):
                     locations[name[-1]] = Location(file=path.name, offset=start, length=end - start)
     return locations
 
 
-def _fields(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Give the spans of a protobuf message's length-delimited fields of one number.
-
-    The onnx package parses a file into objects and does not tell where their bytes came from, so this walks the
-    wire format itself (protobuf.dev/programming-guides/encoding).
-    """
-    position = start
-    while position < end:
-        tag, position = _varint(data, position)
-        number, wire_type = tag >> 3, tag & 7
-        match wire_type:
-            case 0:
-                _, position = _varint(data, position)
-            case 1:
-                position += 8
-            case 2:
-                length, position = _varint(data, position)
-                if number == wanted:
-                    yield position, position + length
-                position += length
-            case 5:
-                position += 4
-            case _:
-                message = f"unknown protobuf wire type {wire_type}"
-                raise ValueError(message)
-
-
-def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 — the continuation bit
-            return value, position
-        shift += 7
+def _spans(reader: Reader, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Yield where the fields of bytes of one number begin and end in a message."""
+    for number, wire, value, stop in reader.fields(start, end):
+        if number == wanted and wire == BYTES:
+            yield value, stop

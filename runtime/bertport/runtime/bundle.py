@@ -248,7 +248,7 @@ class Bundle:
     def is_replaced(self) -> bool:
         """Return whether a writer has put another manifest in the place of this one, whose files may be gone."""
         with suppress(PathError, BundleError):
-            return Bundle.open(self.path).manifest != self.manifest
+            return Bundle.open(self.path).digest != self.digest
         return False
 
     def verify(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle import Bundle, file_sha256
-from bertport.runtime.errors import BertportError, BundleError, UsageError
+from bertport.runtime.errors import NO_ROOM, BertportError, BundleError, UsageError
 from bertport.runtime.exchange import sync_directory, sync_file
 from bertport.runtime.files import inside, open_regular, read_bounded
 from bertport.runtime.manifest import FORMAT_VERSION, FileEntry, Manifest, Variant
@@ -52,8 +52,6 @@ LARGEST_CARD = 1 << 20
 """Bytes of README.md that is kept."""
 ADVICE = "work on a copy of the bundle that you may change"
 """What to do where a bundle cannot be written for another reason than a full disk."""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the operating system says of a full disk, a quota, and a file that may not grow."""
 REFERENCE = "fp32"
 """The variant that others are made of and measured against."""
 
@@ -81,7 +79,7 @@ class Workspace:
         try:
             yield cls(bundle, working)
         except OSError as error:
-            if error.errno in FULL and not isinstance(error, BertportError):
+            if error.errno in NO_ROOM and not isinstance(error, BertportError):
                 raise no_room(error, bundle.path, otherwise=ADVICE) from error
             raise
         finally:

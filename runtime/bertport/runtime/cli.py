@@ -17,16 +17,13 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 
 from bertport.runtime.commands.output import ADVICE, UnwrittenError, bounded, finish, guard, report, unwritten
-from bertport.runtime.errors import BertportError, MissingDependencyError, UsageError
+from bertport.runtime.errors import NO_ROOM, BertportError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from importlib.metadata import EntryPoint
 
 __all__ = ["Commands", "main"]
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the operating system says of a full disk, a quota, and a file that may not grow."""
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells give it: 128 and the signal's number."""

@@ -20,6 +20,7 @@ sentence on stderr and an exit code, without a traceback::
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from bertport.runtime.excerpts import excerpt
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "NO_ROOM",
     "BertportError",
     "BundleError",
     "CheckpointError",
@@ -43,6 +45,10 @@ __all__ = [
     "ValidationError",
     "panicked",
 ]
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the operating system says of a full disk, a quota, and a file that may not grow."""
 
 
 class BertportError(Exception):

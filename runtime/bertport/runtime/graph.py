@@ -210,8 +210,6 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     ort = onnxruntime()
     threads = _threads(threads)
     settled = {**provider.options, **provider_options.checked(provider.name, options or {}, provider.allowed)}
-    if threads is not None and provider.threads_option:
-        settled.setdefault(provider.threads_option, str(threads))
     reason = obstacle(provider)
     if reason is not None:
         raise refusal(provider, reason)

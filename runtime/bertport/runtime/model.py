@@ -79,6 +79,7 @@ class Model:
         """Most tokens in a batch, padding included."""
         self.positions = bound.positions if bound else row.batch_tokens // TOKENS_PER_POSITION
         """Most positions decoded in one run of the graph."""
+        self._least_positions = graph.least_positions
         self._narrow = narrow
 
     @property
@@ -345,7 +346,7 @@ class Model:
         if best is not None:
             names = (names - {"logits"}) | {LOG_PROBABILITIES, IDS}
             feeds[TOP_K] = np.array([best], dtype=np.int64)
-        least = self.graph.least_positions
+        least = self._least_positions
         if len(positions) < least:  # the first position of all is decoded for nobody
             feeds["masked_positions"] = np.zeros(least, dtype=np.int64)
         try:

@@ -56,8 +56,6 @@ class Provider:
     """Provider options given to ONNX Runtime, unless the user gives others."""
     allowed: frozenset[str] = frozenset()
     """Names of the options that a user may give."""
-    threads_option: str | None = None
-    """The option that takes the number of threads, where ONNX Runtime's own setting does not reach."""
     library: str | None = None
     """ONNX Runtime's library that holds it, without `lib` and the ending; None where it is built in."""
     nvidia: bool = False
