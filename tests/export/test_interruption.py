@@ -78,7 +78,10 @@ def strike(source, target, moment, number):
     )
 
 
-@pytest.mark.parametrize("moment", ["making the graphs", "writing the bundle", "exchanged", "between"])
+@pytest.mark.parametrize(
+    "moment",
+    ["making the graphs", "writing the bundle", pytest.param("exchanged", marks=pytest.mark.slow), "between"],
+)
 def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tiny_bundle, tmp_path, caplog):
     target = shutil.copytree(tiny_bundle, tmp_path / "out")
     result = strike(tiny_checkpoint, target, moment, signal.SIGKILL)

@@ -369,6 +369,7 @@ def filled(tiny_checkpoint, tmp_path_factory, request):
     return Exported(tiny_checkpoint, tmp_path_factory.mktemp("filled"), fill)
 
 
+@pytest.mark.slow
 def test_values_without_digits_decide_for_themselves_alone(filled):
     """The last digit of -1e4 is 0.001, and let every other word's bias be wrong by as much."""
     for graph in filled.graphs:
@@ -431,6 +432,7 @@ def test_a_model_that_rounding_decides_cannot_be_verified(chaotic, fault):
 
 
 @pytest.mark.parametrize("fault", [each for each in FAULTS if each is not wrong_epsilon])
+@pytest.mark.slow
 def test_where_rounding_decides_no_fault_passes(chaotic, fault):
     for seed in chaotic.cases:
         with pytest.raises(ValidationError, match="nothing was written"):

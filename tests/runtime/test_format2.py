@@ -98,6 +98,7 @@ READ = {
 """What `load` reads of the small bundle for its variant fp32."""
 
 
+@pytest.mark.slow
 def test_a_thousand_bits_of_the_files_are_caught(copy, opened):
     bundle = Bundle.open(copy)
     rng, names = np.random.default_rng(2), sorted(bundle.manifest.files)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bertport.runtime import files, load, stamps
+from bertport.runtime import files, load, loading, stamps
 from bertport.runtime import graph as runtime_graph
 from bertport.runtime.bundle import MANIFEST, Bundle
 from bertport.runtime.cli import main
@@ -345,6 +345,7 @@ def test_a_directory_that_is_moved_away_and_back_is_opened_anew(bundle, monkeypa
 
     inner = runtime_graph._session
     monkeypatch.setattr(runtime_graph, "_session", then)
+    monkeypatch.setattr(loading, "PAUSES", (0.0,) * len(PAUSES))
     times = 1
     assert load(bundle).fill_mask(TEXT)
     assert len(sessions) == 2

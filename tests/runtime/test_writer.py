@@ -187,9 +187,8 @@ def test_of_two_new_bundles_the_second_is_refused(small, tmp_path):
 @pytest.mark.parametrize(
     ("change", "options"),
     [
-        ("again", []),
         ("replace", []),
-        *(pytest.param(change, [], marks=pytest.mark.slow) for change in ("add", "figures", "table", "new")),
+        *(pytest.param(change, [], marks=pytest.mark.slow) for change in ("again", "add", "figures", "table", "new")),
         *(pytest.param(change, ["--portable"], marks=pytest.mark.slow) for change in ("again", "replace")),
     ],
 )
