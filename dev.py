@@ -102,7 +102,7 @@ def check() -> None:
 
 
 TYPED = (
-    *(f"{area}/bertport" for area in ("export", "quantize", "runtime", "compare", "serve")),
+    *(f"{area}/bertport" for area in ("export", "quantize", "runtime", "measure", "compare", "serve")),
     "bench",
     "models",
     "dev.py",

@@ -19,9 +19,9 @@ TARGET = "bertport/runtime/default"
 """Where `load()` looks in an installed wheel; in a checkout it reads `models/default` itself."""
 
 SAMPLES = {
-    f"data/{name}": f"bertport/compare/data/{name}" for name in ("README.md", "calibration.txt", "evaluation.txt")
+    f"data/{name}": f"bertport/measure/data/{name}" for name in ("README.md", "calibration.txt", "evaluation.txt")
 }
-"""Where `bertport.compare.text` looks for them in an installed wheel; in a checkout it reads `data` itself."""
+"""Where `bertport.measure.text` looks for them in an installed wheel; in a checkout it reads `data` itself."""
 
 
 class PackageData(BuildHookInterface[Any]):
@@ -57,7 +57,7 @@ class PackageData(BuildHookInterface[Any]):
 
 def _digest(root: Path) -> ModuleType:
     """Load the one module that writes digests: the package that holds it is what is being built."""
-    spec = importlib.util.spec_from_file_location("digest", root / "runtime/bertport/runtime/digest.py")
+    spec = importlib.util.spec_from_file_location("digest", root / "runtime/bertport/runtime/bundle/digest.py")
     assert spec is not None  # noqa: S101 — for mypy: a path to a .py file has a loader
     assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)

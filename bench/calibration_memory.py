@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bertport.compare.machine import describe_machine
-from bertport.runtime.embedded import default_bundle
+from bertport.measure.machine import describe_machine
+from bertport.runtime.bundle.default import default_bundle
 from quantization_page import write_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,10 +28,10 @@ MIB = 2**20
 WORK = """
 import json, sys
 from pathlib import Path
-from bertport.quantize.calibration import histograms, read_calibration
-from bertport.quantize.fusing import load_plain
-from bertport.quantize.layer_times import linears
-from bertport.runtime.bundle import Bundle
+from bertport.quantize.calibration.observe import histograms, read_calibration
+from bertport.quantize.graph.fusion import load_plain
+from bertport.quantize.search.layer_timing import linears
+from bertport.runtime.bundle.directory import Bundle
 def peak_memory():
     status = Path("/proc/self/status")
     if status.exists():  # not getrusage: Linux starts its peak at what the parent had

@@ -24,9 +24,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.machine import describe_machine, machine_lock
-from bertport.compare.statistics import median_ratio
-from bertport.runtime.embedded import default_bundle
+from bertport.measure.machine import describe_machine, machine_lock
+from bertport.measure.statistics import median_ratio
+from bertport.runtime.bundle.default import default_bundle
 from cold_start_report import page
 
 if TYPE_CHECKING:

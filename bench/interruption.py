@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.machine import describe_machine
 from bertport.export import export
-from bertport.runtime import exchange
-from bertport.runtime.bundle import Bundle
+from bertport.measure.machine import describe_machine
+from bertport.runtime.bundle import exchange
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BertportError
-from bertport.runtime.providers import onnxruntime
+from bertport.runtime.providers.table import onnxruntime
 from serving import commit
 
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
     python bench/layer_ranking.py [--bundle DIR] [--isa avx2] [--positions 400]
 
-The search for layers in higher precision (`bertport.quantize.sensitivity`) trusts such a table. Both ways are measured
-on the two halves of the calibration text: the rank correlation of the halves, and what the layers add up to as a
-share of what all of them cost together. Prints the table and writes docs/data/layer-ranking.json. Nothing is timed.
+The search for layers in higher precision (`bertport.quantize.search.sensitivity`) trusts such a table. Both ways are
+measured on the two halves of the calibration text: the rank correlation of the halves, and what the layers add up to
+as a share of what all of them cost together. Prints the table and writes docs/data/layer-ranking.json. Nothing is
+timed.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from bertport.compare.machine import describe_machine
+from bertport.measure.machine import describe_machine
 from bertport.quantize.evaluation import read_evaluation
-from bertport.quantize.layer_times import linears
+from bertport.quantize.isa import target
 from bertport.quantize.quantizer import Options, prepare, read_request
-from bertport.quantize.recipes import recipe_named
-from bertport.quantize.sensitivity import damage
-from bertport.quantize.target import target
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
+from bertport.quantize.recipes.table import recipe_named
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.search.sensitivity import damage
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 CALIBRATION = ROOT / "data" / "calibration.txt"

@@ -103,14 +103,14 @@ def session(bundle: str | None, variant: str, chosen: str) -> dict[str, Any]:
     import tokenizers  # noqa: F401 — for its size
 
     parts["tokenizers"] = status("VmRSS")
-    from bertport.runtime.providers import onnxruntime
+    from bertport.runtime.providers.table import onnxruntime
 
     ort = onnxruntime()
     parts["onnxruntime"] = status("VmRSS")
-    from bertport.runtime.bundle import Bundle
-    from bertport.runtime.embedded import default_bundle
-    from bertport.runtime.graph import SETTINGS as OURS
-    from bertport.runtime.tokens import Tokens
+    from bertport.runtime.bundle.default import default_bundle
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.session import SETTINGS as OURS
+    from bertport.runtime.text.tokenizer import Tokens
 
     opened = Bundle.open(bundle or default_bundle())
     tokens = Tokens.read(opened)
@@ -190,7 +190,7 @@ def tables(result: dict[str, Any]) -> str:
 
 def measure(bundle: Path, variants: list[str], bounds: list[str], seconds: float) -> dict[str, Any]:
     """Measure every row in a process of its own."""
-    from bertport.compare.machine import describe_machine
+    from bertport.measure.machine import describe_machine
 
     machine = describe_machine()
     result: dict[str, Any] = {
@@ -212,7 +212,7 @@ def measure(bundle: Path, variants: list[str], bounds: list[str], seconds: float
 
 def main() -> None:
     """Measure, or be one of the processes measured."""
-    from bertport.runtime.embedded import default_bundle
+    from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.errors import UsageError
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import performance_models
-from bertport.compare.machine import describe_machine, machine_lock, matmul_peak
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.encoder import Encoded
-from bertport.runtime.machine import cpu
-from bertport.runtime.tokens import Tokens
+from bertport.measure.machine import describe_machine, machine_lock, matmul_peak
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.text.encoder import Encoded
+from bertport.runtime.text.tokenizer import Tokens
 from performance_report import figures, page, plots, stem
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ SMALLER = {"base": 0.5}
 """The share of the texts that a model gets."""
 OTHERS = 0.4
 """The share of the texts that a task beside fill-mask gets."""
-# As in bertport.compare.masking: an abbreviation is a false end, which makes a short "sentence" of real words.
+# As in bertport.measure.quality.samples: an abbreviation is a false end, which makes a short "sentence" of real words.
 SENTENCE = re.compile("(?<=[.!?])[\"'\u201d\u2019)]*\\s+(?=[\"'\u201c\u2018(]?[A-Z])")
 WORDS = (4, 60)
 """Fewest and most words of a sentence."""

@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertport.compare.text import sample_path
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
+from bertport.measure.text import sample_path
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "out" / "bench"

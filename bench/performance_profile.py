@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.compare.machine import machine_lock, matmul_gflops
+from bertport.measure.machine import machine_lock, matmul_gflops
 from bertport.runtime import load
-from bertport.runtime.graph import ERRORS_ONLY, SETTINGS
-from bertport.runtime.providers import onnxruntime
+from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.session import ERRORS_ONLY, SETTINGS
 from performance_sections import PRODUCTS, product_shape
 
 if TYPE_CHECKING:

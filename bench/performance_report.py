@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.compare.statistics import median_ratio
+from bertport.measure.statistics import median_ratio
 from bertport.runtime.batching import plan
-from bertport.runtime.providers import PROVIDERS
+from bertport.runtime.providers.table import PROVIDERS
 from performance_sections import profile_sections, sessions_section, settings_section, table
 
 if TYPE_CHECKING:

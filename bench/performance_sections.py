@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.providers import PROVIDERS
+from bertport.runtime.providers.table import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

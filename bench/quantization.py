@@ -20,16 +20,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.bundled import conventions
-from bertport.compare.fidelity import measure
-from bertport.compare.graph import Remembered, open_onnx
-from bertport.compare.machine import describe_machine
-from bertport.compare.timing import interleave, speedup, summarize
-from bertport.compare.workload import Shape, Subject
+from bertport.measure.machine import describe_machine
+from bertport.measure.quality.bundled import conventions
+from bertport.measure.quality.fidelity import measure
+from bertport.measure.quality.model import Remembered, open_onnx
+from bertport.measure.speed.timing import interleave, speedup, summarize
+from bertport.measure.speed.workload import Shape, Subject
 from bertport.quantize.evaluation import read_evaluation
-from bertport.quantize.storage import size_on_disk, write_graph
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
+from bertport.quantize.graph.storage import size_on_disk, write_graph
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
 from quantization_alternatives import ALTERNATIVES, Alternative
 from quantization_material import Material
 from quantization_page import DATA, write_tables
@@ -37,7 +37,7 @@ from quantization_page import DATA, write_tables
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bertport.runtime.manifest import Architecture
+    from bertport.runtime.bundle.manifest import Architecture
 
 SHAPES = ((1, 16), (1, 128))
 STABILITY = 16
@@ -108,11 +108,11 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     import torch
     from transformers import BertConfig
 
-    from bertport.export.description import architecture
-    from bertport.export.graphs import FILES, make_graphs
-    from bertport.export.model import BertWithHeads
+    from bertport.export.graph.build import FILES, make_graphs
+    from bertport.export.graph.onnx_files import EXTERNAL_ABOVE
+    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.metadata import architecture
     from bertport.export.progress import Stages
-    from bertport.export.storage import EXTERNAL_ABOVE
 
     torch.manual_seed(0)
     config = BertConfig(attn_implementation="eager")

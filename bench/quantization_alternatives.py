@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.builder import MICROSOFT, GraphBuilder
-from bertport.quantize.fitted import FittedWeights
-from bertport.quantize.floating import finish
-from bertport.quantize.int8 import Int8Emitter, WeightCache
-from bertport.quantize.layer_times import linears
-from bertport.quantize.ranges import DEFAULT, DEFAULT_METHOD, METHODS, Calibration
-from bertport.quantize.rewrite import Linear, rewrite
-from bertport.quantize.weight_only import WeightOnlyEmitter
-from bertport.quantize.weights import Quantized
-from bertport.runtime.providers import onnxruntime
+from bertport.quantize.calibration.ranges import DEFAULT, DEFAULT_METHOD, METHODS, Calibration
+from bertport.quantize.graph.builder import MICROSOFT, GraphBuilder
+from bertport.quantize.graph.rewrite import Linear, rewrite
+from bertport.quantize.recipes.common import finish
+from bertport.quantize.recipes.dynamic import Int8Emitter, WeightCache
+from bertport.quantize.recipes.weight_only import WeightOnlyEmitter
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.calibrated import FittedWeights
+from bertport.quantize.weights.rounding import Quantized
+from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.activations import Activations, collect
-from bertport.quantize.calibrating import Calibrator
+from bertport.quantize.calibration.outlier_suppression import Level, level, levellable
+from bertport.quantize.calibration.ranges import Calibration, Range
+from bertport.quantize.calibration.statistics import Activations, collect
+from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.evaluation import read_evaluation
-from bertport.quantize.fitted import SAMPLES
-from bertport.quantize.fusing import fuse, load_plain
-from bertport.quantize.int8 import WeightCache
-from bertport.quantize.layer_times import linears
-from bertport.quantize.levelling import Level, level, levellable
-from bertport.quantize.ranges import Calibration, Range
-from bertport.quantize.recipes import RECIPES
-from bertport.quantize.request import Request
-from bertport.runtime.machine import INSTRUCTION_SETS
+from bertport.quantize.graph.fusion import fuse, load_plain
+from bertport.quantize.recipes.dynamic import WeightCache
+from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.calibrated import SAMPLES
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.runtime.bundle import Bundle
-    from bertport.runtime.manifest import Architecture
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.manifest import Architecture
 
 __all__ = ["Material"]
 

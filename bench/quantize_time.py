@@ -19,11 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bertport.compare.machine import describe_machine
+from bertport.measure.machine import describe_machine
 from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.quantizer import Options, quantize
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
 from serving import commit
 from serving_report import BEGIN, END, write_section
 

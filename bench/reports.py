@@ -21,14 +21,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.effort import EFFORTS
+from bertport.compare.presets import EFFORTS
 from bertport.quantize.budget import NO_BUDGET, parse_budget
+from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.quantizer import Options, quantize
-from bertport.quantize.ranges import Calibration
-from bertport.quantize.recipes import RECIPES
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
-from bertport.runtime.writer import write_manifest
+from bertport.quantize.recipes.table import RECIPES
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.writer import write_manifest
 from performance_models import FEW, few_texts
 
 if TYPE_CHECKING:

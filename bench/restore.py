@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from bertport.compare.restoring import restore_checkpoint
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
+from bertport.measure.speed.restoring import restore_checkpoint
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
 
 
 def restore(bundle: Path, out: Path) -> Path:

@@ -14,8 +14,8 @@ import threading
 import time
 from statistics import median
 
-from bertport.compare.machine import machine_lock
-from bertport.compare.worker import peak_bytes
+from bertport.measure.machine import machine_lock
+from bertport.measure.speed.worker import peak_bytes
 from bertport.runtime import load
 
 TEXT = "The old man opened the door and looked out into the [MASK] street, where the rain was still falling."

@@ -26,11 +26,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.machine import describe_machine, machine_lock
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
-from bertport.runtime.encoder import Encoded
-from bertport.runtime.tokens import Tokens
+from bertport.measure.machine import describe_machine, machine_lock
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.text.encoder import Encoded
+from bertport.runtime.text.tokenizer import Tokens
 from serving_report import check, plot_memory, section, write_section
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch:
 
 def made(name: str) -> Path:
     """Give a model of performance.py by its name."""
-    from bertport.runtime.machine import cpu
+    from bertport.runtime.providers.cpu import cpu
     from performance_models import prepare
 
     return prepare(name, instruction_set=cpu().instruction_set).bundle

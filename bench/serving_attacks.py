@@ -27,8 +27,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.machine import describe_machine, machine_lock
-from bertport.runtime.embedded import default_bundle
+from bertport.measure.machine import describe_machine, machine_lock
+from bertport.runtime.bundle.default import default_bundle
 from serving import PYTHON, Process, commit, serve
 
 if TYPE_CHECKING:

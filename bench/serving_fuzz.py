@@ -41,9 +41,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bertport.compare.machine import describe_machine
-from bertport.serve.static import OPEN_PAGES
-from bertport.serve.tasks import WIRE_TASKS
+from bertport.measure.machine import describe_machine
+from bertport.serve.api.page import OPEN_PAGES
+from bertport.serve.api.tasks import WIRE_TASKS
 from serving import commit
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "data" / "serving-fuzz.json"

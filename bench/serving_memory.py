@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.machine import describe_machine
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
+from bertport.measure.machine import describe_machine
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.memory import parse_memory
 from serving import HERE, PYTHON, ROOT, TIMEOUT, Process, commit, make_bodies, said
 

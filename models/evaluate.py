@@ -12,11 +12,11 @@ import click
 import numpy as np
 
 import excerpts
-from bertport.compare.machine import describe_machine
+from bertport.measure.machine import describe_machine
 from bertport.quantize.quantizer import Options
 from bertport.quantize.remeasure import remeasure
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle, file_sha256
+from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.errors import BertportError
 from evaluation.answers import answer_prompts, read_prompts
 from evaluation.card import write_card

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import torch
 
-from bertport.runtime.bundle import file_sha256
+from bertport.runtime.bundle.directory import file_sha256
 from pretraining import run
 from pretraining.corpus import load_corpus
 from pretraining.encoder import PINNED

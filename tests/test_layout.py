@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-AREAS = ("export", "quantize", "runtime", "compare", "serve")
-MAY_IMPORT = {"quantize": {"compare"}}
+AREAS = ("export", "quantize", "runtime", "measure", "compare", "serve")
+MAY_IMPORT = {"quantize": {"measure"}, "compare": {"measure"}}
 """Beside itself and `runtime`, which every area may import."""
 HEAVY = {"torch", "transformers", "optimum", "onnx", "onnxruntime", "huggingface_hub", "safetensors", "onnx_ir"}
 """Imported inside the functions that need them: starting the command line loads none of them."""
@@ -157,7 +157,7 @@ def smuggled(tree: ast.Module) -> list[int]:
     return found
 
 
-DOOR = ROOT / "runtime" / "bertport" / "runtime" / "providers.py"
+DOOR = ROOT / "runtime" / "bertport" / "runtime" / "providers" / "table.py"
 ALONE = ROOT / "bench" / "performance_peers.py"
 """Runs under interpreters that have no bertport; it sets the variable itself, at its head."""
 SETS_IT = "os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')"
@@ -180,7 +180,7 @@ def test_onnx_runtime_is_taken_through_one_door(path):
     names = imported(list(ast.walk(tree)))
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     if "onnxruntime" in called and path.stem != "doctor":
-        assert "bertport.runtime.providers.onnxruntime" in names, "another function of the door's name"
+        assert "bertport.runtime.providers.table.onnxruntime" in names, "another function of the door's name"
     if smuggled(tree):  # the variable is set for child processes as soon as any part of bertport is imported
         assert any(each.startswith("bertport.") for each in imported(statements_at_import(tree.body)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertport.runtime.manifest import read_manifest
+from bertport.runtime.bundle.manifest import read_manifest
 from tests.telemetry import at_home, traces
 from tests.test_layout import AREAS
 
@@ -67,9 +67,9 @@ from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from bertport.compare.budget import parse_budget
+from bertport.measure.budget import parse_budget
 from bertport.runtime import Model, load
-from bertport.runtime.answers import FilledMask, NextSentence
+from bertport.runtime.tasks.answers import FilledMask, NextSentence
 from bertport.runtime.errors import BertportError
 
 model = assert_type(load("bundle", threads=1), Model)
@@ -107,7 +107,7 @@ def test_a_program_that_uses_the_wheel_is_type_checked(wheel, installed, tmp_pat
 
 def test_the_wheel_holds_the_sample_texts(wheel):
     for name in ("README.md", "calibration.txt", "evaluation.txt"):
-        assert zipfile.ZipFile(wheel).read(f"bertport/compare/data/{name}") == (ROOT / "data" / name).read_bytes()
+        assert zipfile.ZipFile(wheel).read(f"bertport/measure/data/{name}") == (ROOT / "data" / name).read_bytes()
 
 
 def test_the_wheel_holds_what_load_takes_of_the_default_bundle_and_no_other_graph(wheel):
@@ -133,7 +133,10 @@ def test_the_wheel_is_small_enough(wheel):
 
 def test_the_installed_bundle_is_whole(installed, tmp_path):
     where = succeed(
-        installed / "python", "-c", "from bertport.runtime.embedded import *; print(default_bundle())", cwd=tmp_path
+        installed / "python",
+        "-c",
+        "from bertport.runtime.bundle.default import *; print(default_bundle())",
+        cwd=tmp_path,
     ).stdout.strip()
     succeed(installed / "bertport", "verify", where, cwd=tmp_path)
 

@@ -124,7 +124,7 @@ def _log_softmax(values: Any) -> Any:  # noqa: ANN401 — arrays
 
 def main() -> None:
     """Measure one row."""
-    from bertport.runtime.libraries import driver
+    from bertport.runtime.providers.native import driver
 
     kind, how, *on = sys.argv[1].split(":")
     kit = Path(sys.argv[2])

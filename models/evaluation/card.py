@@ -6,7 +6,7 @@ from typing import Any
 
 from bertport.export.card import model_card
 from bertport.quantize.card import quantized_section
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from evaluation.plot import plot_curve
 from evaluation.record import CURVE, Record, read_record
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bertport.runtime import load
-from bertport.runtime.bundle import MANIFEST, Bundle
-from bertport.runtime.variants import suits
+from bertport.runtime.bundle.directory import MANIFEST, Bundle
+from bertport.runtime.bundle.select import suits
 from pretraining.vocabulary import read_tokenizer
 
 Ids = NDArray[np.int64]

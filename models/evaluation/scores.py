@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertport.compare.statistics import Estimate, bootstrap_sums, ratio, share
+from bertport.measure.statistics import Estimate, bootstrap_sums, ratio, share
 from evaluation.scorers import Scorer
 from pretraining.corpus import Corpus
 from pretraining.objective import Batch, SpecialTokens

@@ -5,7 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from bertport.runtime.bundle import file_sha256
+from bertport.runtime.bundle.directory import file_sha256
 
 from .errors import RecipeError
 

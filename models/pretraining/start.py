@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from bertport.runtime.bundle import file_sha256
+from bertport.runtime.bundle.directory import file_sha256
 
 from . import encoder, vocabulary
 from .corpus import read_sections

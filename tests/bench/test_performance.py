@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))  # its programs import one another by name
 

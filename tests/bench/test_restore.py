@@ -9,9 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 from bench.restore import restore
-from bertport.compare.restoring import stored_weights
-from bertport.runtime.bundle import MANIFEST
-from bertport.runtime.digest import sealed
+from bertport.measure.speed.restoring import stored_weights
+from bertport.runtime.bundle.digest import sealed
+from bertport.runtime.bundle.directory import MANIFEST
 from bertport.runtime.errors import BundleError
 from tests.broken import copied, edited_json
 

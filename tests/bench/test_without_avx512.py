@@ -13,13 +13,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bench.without_avx512 import cpuinfo
-from bertport.runtime.machine import INSTRUCTION_SETS, cpu, parse_cpuinfo
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu, parse_cpuinfo
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
 import json, sys
 import numpy, onnxruntime
-from bertport.runtime.machine import cpu
+from bertport.runtime.providers.cpu import cpu
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 found = session.run(None, {"a": numpy.full((1, 1024), 255, numpy.uint8)})[0]
 print(json.dumps([int(found[0, 0]), cpu().model, cpu().instruction_set]))

@@ -13,9 +13,17 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.compare import budget
-from bertport.compare.binomial import clopper_pearson, incomplete_beta, t_quantile
-from bertport.compare.budget import (
+from bertport.compare.quality import Samples, further
+from bertport.compare.recorded import recorded, same_arithmetic
+from bertport.compare.report.document import conclude
+from bertport.compare.report.files import as_csv
+from bertport.compare.report.recommend import recommend, verdicts
+from bertport.compare.report.regressions import differences, parse_tolerance
+from bertport.compare.report.summary import notes
+from bertport.compare.runner import Comparison
+from bertport.measure import budget
+from bertport.measure.binomial import clopper_pearson, incomplete_beta, t_quantile
+from bertport.measure.budget import (
     BROKEN,
     DEFAULT_BUDGET,
     DEFAULT_OF_FEATURES,
@@ -30,16 +38,8 @@ from bertport.compare.budget import (
     overall,
     parse_budget,
 )
-from bertport.compare.comparison import Comparison
-from bertport.compare.differences import differences, parse_tolerance
-from bertport.compare.document import conclude
-from bertport.compare.masking import Sample
-from bertport.compare.quality import Samples, further
-from bertport.compare.recommend import recommend, verdicts
-from bertport.compare.recorded import recorded, same_arithmetic
-from bertport.compare.report import as_csv
-from bertport.compare.statistics import Settings, ratio, share
-from bertport.compare.summary import notes
+from bertport.measure.quality.samples import Sample
+from bertport.measure.statistics import Settings, ratio, share
 from bertport.runtime.cli import app
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 
@@ -411,7 +411,7 @@ def test_a_bound_on_a_head_that_nothing_has_is_refused_if_it_was_asked_for(make_
     assert applicable(parse_budget(DEFAULT_BUDGET), ("nsp", "pooler")) == {"nsp": 0.005}
     assert applicable(parse_budget(DEFAULT_BUDGET), ("pooler",)) == parse_budget(DEFAULT_OF_FEATURES)
     assert applicable({"top1": 0.9}, ("pooler",)) == applicable({}, ("pooler",)) == {}
-    from bertport.compare import comparison
+    from bertport.compare import runner as comparison
 
     heads = comparison.open_bundles
     monkeypatch.setattr(comparison, "open_bundles", lambda paths: [beheaded(each) for each in heads(paths)])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bertport.compare.document import conclude
-from bertport.compare.plots import plots
-from bertport.compare.recommend import GOALS
-from bertport.compare.report_html import html
-from bertport.compare.report_markdown import markdown
-from bertport.compare.sections import sections
+from bertport.compare.report.document import conclude
+from bertport.compare.report.html import html
+from bertport.compare.report.markdown import markdown
+from bertport.compare.report.plots import plots
+from bertport.compare.report.recommend import GOALS
+from bertport.compare.report.sections import sections
 from tests import browser
 
 SCREENSHOTS = os.environ.get("BERTPORT_SCREENSHOTS")

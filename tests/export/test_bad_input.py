@@ -9,10 +9,10 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from bertport.export import graphs
+from bertport.export.graph import build
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BertportError
-from tests.export.test_validation import change_weight
+from tests.export.validation.test_check import change_weight
 
 
 @pytest.fixture
@@ -153,9 +153,9 @@ ODD = (None, 0, "x", -1, ["x"], [], {"a": 1}, {}, float("inf"), 1.5, True, 10**7
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"])
 def test_any_entry_may_be_wrong(file, checkpoint):
     """Every entry in turn is replaced by values of every kind: it is refused in a sentence, or does no harm."""
-    from bertport.export.checkpoint import read_checkpoint
-    from bertport.export.source import locate
-    from bertport.export.tokenizer import read_tokenizer
+    from bertport.export.checkpoint.read import read_checkpoint
+    from bertport.export.checkpoint.source import locate
+    from bertport.export.checkpoint.tokenizer import read_tokenizer
 
     entries = json.loads((checkpoint / file).read_text())
     others = (
@@ -224,7 +224,7 @@ def test_options_that_cannot_be(options, tiny_checkpoint, tmp_path):
 @pytest.fixture
 def wrong_graph(monkeypatch):
     """Every graph gets one bias of another value."""
-    monkeypatch.setattr(graphs, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
+    monkeypatch.setattr(build, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
 
 
 @pytest.mark.usefixtures("wrong_graph")
@@ -268,7 +268,7 @@ def test_a_tolerance_below_float32_is_decided_by_float64_and_told(tiny_checkpoin
 def test_folders_made_for_a_failed_export_are_removed(tiny_checkpoint, tmp_path, monkeypatch):
     out = tmp_path / "a" / "b" / "out"
     with monkeypatch.context() as changed:
-        changed.setattr(graphs, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
+        changed.setattr(build, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
         result = CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(out)])
     assert result.exit_code == 1
     assert list(tmp_path.iterdir()) == []
@@ -305,7 +305,7 @@ class TestOutputThatExists:
         assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
     def test_a_failed_export_keeps_the_old_bundle(self, existing, tiny_checkpoint, tmp_path, monkeypatch):
-        monkeypatch.setattr(graphs, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
+        monkeypatch.setattr(build, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
         before = {path: path.read_bytes() for path in existing.rglob("*") if path.is_file()}
         result = self.run(tiny_checkpoint, existing, "--overwrite")
         assert result.exit_code == 1

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from bertport.export.card import model_card
 from bertport.export.cli import ProgressLines
-from bertport.export.description import read_front_matter
+from bertport.export.metadata import read_front_matter
 from bertport.export.progress import Event
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
-from bertport.export.passes.decoder_as_gemm import decoder_as_gemm
+from bertport.export.graph.passes.decoder_as_gemm import decoder_as_gemm
 
 TABLE = np.arange(15, dtype=np.float32).reshape(5, 3) / 7
 MODEL = """

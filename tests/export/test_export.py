@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bertport.export import export
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 
 ATOL = 1e-4

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.export import export
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import PathError
 
@@ -33,7 +33,7 @@ def strike():
     os.kill(os.getpid(), int(number))
 
 if moment in ("exchanged", "between"):
-    import bertport.runtime.exchange as exchanging
+    import bertport.runtime.bundle.exchange as exchanging
     exchange = exchanging.exchange
     def exchanged(new, old):
         if moment == "between" or not exchange(new, old):

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from bertport.export import grid
 from bertport.export.exporter import export
+from bertport.export.validation import cases
 from pretraining.encoder import fetch_pinned
 from pretraining.errors import RecipeError
 
@@ -27,7 +27,7 @@ def minilm(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("length", [300, 3])
 def test_any_length_is_exported(minilm, tmp_path, length, monkeypatch):
-    monkeypatch.setattr(grid, "SEEDS", (SEED, SEED + 1))
+    monkeypatch.setattr(cases, "SEEDS", (SEED, SEED + 1))
     checkpoint = shutil.copytree(minilm, tmp_path / "checkpoint")
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": length}
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))

@@ -81,7 +81,7 @@ def test_a_copy_of_the_directory_is_the_same_bundle(tiny_bundle, tmp_path, encod
     """Moved and copied as one: nothing in it knows where it was made."""
     import shutil
 
-    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.bundle.directory import Bundle
 
     copy = shutil.copytree(tiny_bundle, tmp_path / "elsewhere")
     assert Bundle.open(copy).verify() == ()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bertport.export import export
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 
 SENTENCES = [
     "The capital of France is [MASK].",

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.runtime.bundle import MANIFEST, Bundle
-from bertport.runtime.digest import digest_of, sealed
+from bertport.runtime.bundle.digest import digest_of, sealed
+from bertport.runtime.bundle.directory import MANIFEST, Bundle
+from bertport.runtime.bundle.manifest import Manifest
 from bertport.runtime.errors import BertportError
-from bertport.runtime.manifest import Manifest
 from tests.fuzz import budget
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.runtime.external_data import HostileError, spans
-from bertport.runtime.protobuf import MalformedError
+from bertport.runtime.bundle.external_data import HostileError, spans
+from bertport.runtime.onnx_wire import MalformedError
 from tests.fuzz import budget
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.serve.problems import Problem
-from bertport.serve.tensors import DATATYPES, MAX_RANK, MAX_TENSORS, read_request
+from bertport.serve.api.tensors import DATATYPES, MAX_RANK, MAX_TENSORS, read_request
+from bertport.serve.errors import Problem
 from tests.fuzz import budget
 
 pytestmark = pytest.mark.slow

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from bertport.runtime.encoder import Encoded
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.steps import drained
-from bertport.runtime.tokens import TOKENIZER, Tokens
+from bertport.runtime.text.encoder import Encoded
+from bertport.runtime.text.steps import drained
+from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
 from tests.fuzz.budget import explore
 
 ANY = st.text(st.characters(), max_size=80)  # lone surrogates too

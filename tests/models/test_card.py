@@ -15,7 +15,7 @@ import export_default
 from bertport.quantize.budget import parse_budget
 from bertport.quantize.card import refresh_card
 from bertport.quantize.quantizer import Options, quantize
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from evaluation.card import render_card, write_card
 from evaluation.record import TRAINING, read_record
 from evaluation.scorers import BundleScorer, CheckpointScorer, serving_variants

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertport.runtime import load
-from bertport.runtime.embedded import default_bundle
+from bertport.runtime.bundle.default import default_bundle
 from tests import npm
 
 PACKAGE = "@huggingface/transformers@4.3.1"

@@ -8,8 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from bertport.runtime.bundle import Bundle
-from tests.conftest import WORDS
+from bertport.runtime.bundle.directory import Bundle
 
 
 @pytest.fixture(scope="session")
@@ -21,23 +20,9 @@ def tiny(tiny_bundle):
 @pytest.fixture(scope="session")
 def fused(tiny):
     """The tiny bundle's fp32 serving graph, fused; not to be changed."""
-    from bertport.quantize.fusing import fuse
+    from bertport.quantize.graph.fusion import fuse
 
     return fuse(tiny.file(tiny.manifest.variants["fp32"].file), tiny.manifest.architecture)
-
-
-@pytest.fixture(scope="session")
-def held_out(tmp_path_factory):
-    """A file of forty paragraphs of three sentences in the tiny model's words."""
-    rng = np.random.default_rng(3)
-
-    def sentence():
-        return " ".join(rng.choice(WORDS, size=rng.integers(5, 12))).capitalize() + "."
-
-    path = tmp_path_factory.mktemp("text") / "held-out.txt"
-    paragraphs = [" ".join(sentence() for _ in range(3)) for _ in range(40)]
-    path.write_text("\n".join(paragraphs) + "\n", encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -99,7 +84,7 @@ def cosine(one, two):
 
 def gathered(rows):
     """What `collect` would give of these inputs of a layer, of shape (tokens, inputs), all of them kept."""
-    from bertport.quantize.activations import Activations
+    from bertport.quantize.calibration.statistics import Activations
 
     rows = rows.astype(np.float32)
     return Activations(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from bertport.quantize.budget import Budget
+from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.quantizer import Options, quantize
-from bertport.quantize.ranges import Calibration
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import providers_for
 from bertport.runtime.errors import PathError, UsageError
-from bertport.runtime.variants import providers_for
 from tests.quantize.conftest import contents
 from tests.quantize.test_cli import run
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.quantize.failures import OutOfMemoryError, explained
-from bertport.quantize.recipes import RECIPES
+from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError
 from tests.quantize.conftest import contents, manifest_of

@@ -12,12 +12,13 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from bertport.runtime import cli, doctor, elsewhere, load, machine
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.digest import sealed
-from bertport.runtime.embedded import default_bundle
+from bertport.runtime import cli, doctor, elsewhere, load
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.digest import sealed
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import ProviderError
-from bertport.runtime.machine import INSTRUCTION_SETS, cpu
+from bertport.runtime.providers import cpu as machine
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
 TWICE = """
 import sys

@@ -15,24 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertport.export import export
-from bertport.export.tracing import OPSETS
+from bertport.export.graph.tracing import OPSETS
 from bertport.quantize.budget import Budget
-from bertport.quantize.builder import GraphBuilder
-from bertport.quantize.calibrating import Calibrator
-from bertport.quantize.fitted import fit
-from bertport.quantize.fusing import LEAST_OPSET, fuse, load_plain, sort_nodes
-from bertport.quantize.int8 import WeightCache
-from bertport.quantize.layer_times import linears
+from bertport.quantize.calibration.ranges import Calibration
+from bertport.quantize.calibrator import Calibrator
+from bertport.quantize.graph.builder import GraphBuilder
+from bertport.quantize.graph.fusion import LEAST_OPSET, fuse, load_plain, sort_nodes
+from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.quantizer import Options, describe, quantize
-from bertport.quantize.ranges import Calibration
-from bertport.quantize.recipes import RECIPES
-from bertport.quantize.request import Request
-from bertport.quantize.storage import write_graph
+from bertport.quantize.recipes.dynamic import WeightCache
+from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.calibrated import fit
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import providers_for
 from bertport.runtime.errors import BundleError
-from bertport.runtime.variants import providers_for
 from tests.conftest import build_checkpoint
 from tests.quantize.conftest import cosine, feeds, session
 

@@ -8,11 +8,11 @@ import shutil
 
 import pytest
 
-from bertport.compare.onnx_files import read_model
+from bertport.measure.onnx_files import read_model
 from bertport.quantize.budget import parse_budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError
 from tests.broken import copied
 from tests.hub_cache import in_hub_cache

@@ -14,12 +14,12 @@ import sys
 import numpy as np
 import pytest
 
-from bertport.quantize.builder import GraphBuilder
-from bertport.quantize.int8 import Int8Emitter, WeightCache
-from bertport.quantize.ranges import FORMS, Range
-from bertport.quantize.rewrite import Linear
-from bertport.quantize.static import StaticEmitter
-from bertport.runtime.machine import INSTRUCTION_SETS, cpu
+from bertport.quantize.calibration.ranges import FORMS, Range
+from bertport.quantize.graph.builder import GraphBuilder
+from bertport.quantize.graph.rewrite import Linear
+from bertport.quantize.recipes.dynamic import Int8Emitter, WeightCache
+from bertport.quantize.recipes.qdq import StaticEmitter
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
 RUN = """
 import json, sys

@@ -11,7 +11,7 @@ from bertport.quantize.budget import Budget, parse_budget
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, SlowerError, UnknownNameError, UsageError, ValidationError
 from tests.quantize.conftest import contents, manifest_of
 
@@ -132,7 +132,7 @@ def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monk
 
 
 def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch):
-    from bertport.runtime import changes
+    from bertport.runtime.bundle import changes
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -145,7 +145,7 @@ def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, hel
 
 
 def test_a_bundle_that_cannot_be_written_is_named_with_what_to_do(bundle_copy):
-    from bertport.runtime.changes import add_files
+    from bertport.runtime.bundle.changes import add_files
 
     def write(directory):
         (directory / "layers.json").write_text("{}")

@@ -6,8 +6,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from bertport.compare.masking import unread_share
-from bertport.compare.text import Text
+from bertport.measure.quality.samples import unread_share
+from bertport.measure.text import Text
 from bertport.quantize import quantizer
 from bertport.quantize.budget import DEFAULT_BUDGET, budget_for, parse_budget
 from bertport.quantize.evaluation import Speed
@@ -41,9 +41,9 @@ def test_a_text_that_the_vocabulary_does_not_read_is_refused(  # noqa: PLR0913, 
 
 
 def test_a_comparison_refuses_it_as_well(tiny_bundle, foreign, tmp_path):
-    from bertport.compare.comparison import Comparison
     from bertport.compare.options import Options as Asked
     from bertport.compare.progress import Progress
+    from bertport.compare.runner import Comparison
 
     asked = Asked(bundles=(tiny_bundle,), output=tmp_path / "report", text=foreign, effort="quick")
     with pytest.raises(InputTextError, match=r"85\.7% of the tokens of foreign\.txt .* --text FILE$"):
@@ -52,7 +52,7 @@ def test_a_comparison_refuses_it_as_well(tiny_bundle, foreign, tmp_path):
 
 @pytest.mark.parametrize(("foreign_words", "refused"), [(4, False), (6, True)])
 def test_five_per_cent_is_the_line(tiny, foreign_words, refused):
-    from bertport.compare.bundled import read_tokenizer
+    from bertport.measure.quality.bundled import read_tokenizer
 
     tokenizer = read_tokenizer(tiny)
     texts = [Text(text=" ".join([*["the"] * (100 - foreign_words), *["\u4eca"] * foreign_words]), document=0)]
@@ -117,7 +117,7 @@ def test_a_model_too_narrow_for_a_recipe_is_refused_in_a_sentence(width, held_ou
     from transformers import BertConfig, BertForPreTraining
 
     from bertport.export import export
-    from bertport.quantize.recipes import RECIPES
+    from bertport.quantize.recipes.table import RECIPES
     from tests.conftest import write_tokenizer
 
     write_tokenizer(tmp_path)

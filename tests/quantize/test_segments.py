@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bertport.compare.comparison import Comparison
-from bertport.compare.comparison import Options as CompareOptions
-from bertport.quantize.calibration import read_calibration
+from bertport.compare.runner import Comparison
+from bertport.compare.runner import Options as CompareOptions
+from bertport.quantize.calibration.observe import read_calibration
 from bertport.quantize.evaluation import read_evaluation
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from tests.broken import copied
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from bertport.runtime.digest import sealed
+from bertport.runtime.bundle.digest import sealed
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.commands.predict import predict
 from bertport.runtime.commands.progress import describe
-from bertport.runtime.poolings import CLS_CHANGED
-from bertport.runtime.tasks import TASKS
+from bertport.runtime.tasks.poolings import CLS_CHANGED
+from bertport.runtime.tasks.table import TASKS
 
 
 @pytest.fixture

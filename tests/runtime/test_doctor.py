@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli, doctor
-from bertport.runtime.machine import cpu
-from bertport.runtime.providers import PROVIDERS
+from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.providers.table import PROVIDERS
 
 
 @pytest.fixture

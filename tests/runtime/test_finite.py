@@ -12,13 +12,13 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 
 from bertport.runtime import cli, load
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import OutputError
 from bertport.runtime.finite import finite, first_not_finite
-from bertport.runtime.graph import open_graph
 from bertport.runtime.model import Model
-from bertport.runtime.providers import PROVIDERS
-from bertport.runtime.small_outputs import Best, appended
+from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.session import open_graph
+from bertport.runtime.top_k import Best, appended
 
 SECOND_SEGMENT = ("bert.embeddings.token_type_embeddings.weight", 1)
 """Makes every pair NaN and leaves single texts as they are."""

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertport.runtime import libraries, load
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.embedded import default_bundle
-from bertport.runtime.placement import left_over, obstacle
-from bertport.runtime.providers import PROVIDERS
+from bertport.runtime import load
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.providers import native
+from bertport.runtime.providers.checks import left_over, obstacle
+from bertport.runtime.providers.table import PROVIDERS
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not libraries.driver().devices, reason=f"needs a GPU: {libraries.driver().problem}"),
+    pytest.mark.skipif(not native.driver().devices, reason=f"needs a GPU: {native.driver().problem}"),
 ]
 
 TEXTS = ["Paris is the [MASK] of France.", "[MASK] and [MASK]", "He poured her a cup of [MASK]."] * 40

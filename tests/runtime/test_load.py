@@ -12,8 +12,9 @@ import weakref
 
 import pytest
 
-from bertport.runtime import graph, load
-from bertport.runtime.embedded import default_bundle
+from bertport.runtime import load
+from bertport.runtime import session as graph
+from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.errors import (
     BundleError,
     MissingDependencyError,
@@ -263,7 +264,7 @@ def test_threads_follow_what_the_process_may_use(tiny_bundle, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has it")
 def test_usable_cores_follow_the_affinity():
     program = (
-        "import os; from bertport.runtime.graph import usable_cores\n"
+        "import os; from bertport.runtime.session import usable_cores\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(usable_cores() <= 1)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertport.runtime import load
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
 from bertport.runtime.memory import choose, parse_memory, resident_memory, running, usable_memory
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from bertport.runtime.errors import UsageError
-from bertport.runtime.graph import open_graph
 from bertport.runtime.model import Model
-from bertport.runtime.providers import PROVIDERS
-from bertport.runtime.small_outputs import appended
+from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.session import open_graph
+from bertport.runtime.top_k import appended
 from tests.export import tokenizer_forms as forms
 from tests.runtime.parity import assert_same_fillings
 

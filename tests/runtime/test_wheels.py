@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bertport.runtime import libraries
-from bertport.runtime.provider_options import CUDA, TENSORRT
+from bertport.runtime.providers import native
+from bertport.runtime.providers.options import CUDA, TENSORRT
 
 ROOT = Path(__file__).parents[2]
 WHEELS = {"gpu": "onnxruntime-gpu==1.31.1"}
@@ -64,7 +64,7 @@ def bertport(python, *arguments):
     return run(python, "-m", "bertport.runtime", *arguments)
 
 
-no_gpu = pytest.mark.skipif(bool(libraries.driver().devices), reason="this machine has an NVIDIA GPU")
+no_gpu = pytest.mark.skipif(bool(native.driver().devices), reason="this machine has an NVIDIA GPU")
 
 
 @no_gpu
@@ -88,8 +88,8 @@ def test_without_the_check_before_it_the_finished_session_is_refused(gpu, tiny_b
         "import dataclasses, sys\n"
         "from pathlib import Path\n"
         "from bertport.runtime.errors import ProviderError\n"
-        "from bertport.runtime.graph import open_graph\n"
-        "from bertport.runtime.providers import PROVIDERS\n"
+        "from bertport.runtime.session import open_graph\n"
+        "from bertport.runtime.providers.table import PROVIDERS\n"
         "row = dataclasses.replace(PROVIDERS['cuda'], library=None)\n"
         "try: open_graph(Path(sys.argv[1]), row)\n"
         "except ProviderError as error: print(error)\n"

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.runtime.embedded import default_bundle
-from bertport.serve import wire
-from bertport.serve.gate import Gate, Hold, Store
-from bertport.serve.problems import ClientGone, Overloaded, TooLarge
-from bertport.serve.protocol import TRANSPORT
+from bertport.runtime.bundle.default import default_bundle
+from bertport.serve.errors import ClientGone, Overloaded, TooLarge
+from bertport.serve.http import wire
+from bertport.serve.http.admission import Gate, Hold, Store
+from bertport.serve.http.protocol import TRANSPORT
 from bertport.serve.settings import Limits
 from tests.serve.running import PATIENCE, Running
 

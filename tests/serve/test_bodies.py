@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.serve.body import MAX_CONTAINERS, MAX_DEPTH, parse_json, unpack
-from bertport.serve.problems import BadRequest, Problem, TooLarge, UnsupportedEncoding
-from bertport.serve.tensors import DATATYPES, read_request
+from bertport.serve.api.tensors import DATATYPES, read_request
+from bertport.serve.errors import BadRequest, Problem, TooLarge, UnsupportedEncoding
+from bertport.serve.http.body import MAX_CONTAINERS, MAX_DEPTH, parse_json, unpack
 
 HUGE = 9223372036854775808
 
@@ -138,7 +138,7 @@ def test_data_far_longer_than_its_shape_is_not_walked():
             Counted.walked += 1
             return super().__iter__()
 
-    from bertport.serve import tensors
+    from bertport.serve.api import tensors
 
     assert tensors._flat(Counted(data), (1,)) is None
     assert tensors._flat([Counted(data)], (1, 1)) is None

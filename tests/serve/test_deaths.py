@@ -14,13 +14,13 @@ from datetime import datetime
 import pytest
 
 from bertport.runtime.errors import BertportError
-from bertport.serve.hosts import Hosts
-from bertport.serve.lane import Lane
-from bertport.serve.pieces import Pieces, whole
-from bertport.serve.problems import Failed, Unprocessable
-from bertport.serve.schedule import Backlog
+from bertport.serve.engine.pieces import Pieces, whole
+from bertport.serve.engine.queue import Backlog
+from bertport.serve.engine.registry import Hosts
+from bertport.serve.engine.slots import Turns
+from bertport.serve.engine.worker import Lane
+from bertport.serve.errors import Failed, Unprocessable
 from bertport.serve.settings import Asked, Limits, Settings
-from bertport.serve.turns import Turns
 from tests.broken import BROKEN, copied, edited_json, not_a_number, without_template
 from tests.serve.running import PATIENCE, Running
 
@@ -151,9 +151,9 @@ def test_an_output_that_is_no_number_is_424_for_that_input_alone(tiny_bundle, tm
 def test_a_model_thread_that_ends_is_told_and_ends_the_process(tiny_bundle, tmp_path):
     trigger = tmp_path / "now"
     fault = (
-        "import os\nfrom bertport.serve import schedule\ntake = schedule.Backlog.take\n"
+        "import os\nfrom bertport.serve.engine import queue\ntake = queue.Backlog.take\n"
         f"def fails(self, budget):\n    if os.path.exists({str(trigger)!r}): 1 / 0\n    return take(self, budget)\n"
-        "schedule.Backlog.take = fails"
+        "queue.Backlog.take = fails"
     )
     with Running(tiny_bundle, *FP32, "--no-warm-up", before=fault) as server:
         assert server.post("/", ASK)[0] == 200
@@ -174,10 +174,10 @@ def test_a_model_thread_that_ends_is_told_and_ends_the_process(tiny_bundle, tmp_
 def test_one_of_two_variants_that_ends_turns_ready_to_503_and_the_other_answers(tiny_bundle, tmp_path):
     trigger = tmp_path / "now"
     fault = (
-        "import os\nfrom bertport.serve import lane\ntake = lane.Lane._take\n"
+        "import os\nfrom bertport.serve.engine import worker\ntake = worker.Lane._take\n"
         f"def fails(self):\n    if self.variant == 'fp32' and os.path.exists({str(trigger)!r}): 1 / 0\n"
         "    return take(self)\n"
-        "lane.Lane._take = fails"
+        "worker.Lane._take = fails"
     )
     with Running(tiny_bundle, *FP32, "--variant", "portable", "--no-warm-up", before=fault) as server:
         assert server.post("/?variant=fp32", ASK)[0] == 200
@@ -197,7 +197,7 @@ def test_one_of_two_variants_that_ends_turns_ready_to_503_and_the_other_answers(
 def test_the_thread_that_tokenizes_is_needed_by_all(tiny_bundle, tmp_path):
     trigger = tmp_path / "now"
     fault = (
-        "import os\nfrom bertport.serve import pieces\nstep = pieces.Pieces._step\n"
+        "import os\nfrom bertport.serve.engine import pieces\nstep = pieces.Pieces._step\n"
         f"def fails(work, future):\n    if os.path.exists({str(trigger)!r}): 1 / 0\n    return step(work, future)\n"
         "pieces.Pieces._step = staticmethod(fails)"
     )

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.changes import change_manifest, upgrade
+from bertport.runtime.bundle.changes import change_manifest, upgrade
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
 from bertport.serve.cli import _asked
 from bertport.serve.settings import Asked

@@ -15,10 +15,10 @@ import zlib
 import pytest
 
 from bertport.serve.app import Front
-from bertport.serve.body import unpack
-from bertport.serve.problems import TooLarge, Unauthorized
-from bertport.serve.service import Service
+from bertport.serve.errors import TooLarge, Unauthorized
+from bertport.serve.http.body import unpack
 from bertport.serve.settings import Settings
+from bertport.serve.state import Service
 from tests.serve.running import PATIENCE, Running
 
 LIMITS = {

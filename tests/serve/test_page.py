@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bertport.runtime.embedded import default_bundle
+from bertport.runtime.bundle.default import default_bundle
 from tests import browser
 from tests.local_clients import ONLINE
 from tests.serve.running import Running

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bertport.compare.budget import DEFAULT_BUDGET, LIMITS, parse_budget
-from bertport.compare.effort import EFFORTS
-from bertport.compare.restoring import BASELINES
-from bertport.compare.stopping import InterruptionError
+from bertport.compare.presets import EFFORTS
+from bertport.measure.budget import DEFAULT_BUDGET, LIMITS, parse_budget
+from bertport.measure.interrupts import InterruptionError
+from bertport.measure.speed.restoring import BASELINES
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import BertportError, UsageError
 
@@ -94,9 +94,9 @@ def compare(  # noqa: PLR0913 — one parameter per option
     OUTPUT gets report.html, report.md, report.json and report.csv. Without BUNDLE, the embedded default. Needs
     bertport[cpu,compare]; --baseline needs bertport[export] as well.
     """
-    from bertport.compare.differences import differences, parse_tolerance, read_report
-    from bertport.compare.report import write_report
-    from bertport.compare.report_html import check_packages
+    from bertport.compare.report.files import write_report
+    from bertport.compare.report.html import check_packages
+    from bertport.compare.report.regressions import differences, parse_tolerance, read_report
 
     check_packages()
     bounds = None if budget is None else parse_budget(budget)
@@ -106,12 +106,12 @@ def compare(  # noqa: PLR0913 — one parameter per option
         if bundles or resume:
             message = "--from takes a report as it is: leave bundles and --resume out"
             raise UsageError(message)
-        from bertport.compare.document import conclude
+        from bertport.compare.report.document import conclude
 
         document = conclude(read_report(report), bounds)
     else:
-        from bertport.compare.comparison import Comparison, Options
         from bertport.compare.progress import Progress
+        from bertport.compare.runner import Comparison, Options
 
         options = Options(
             bundles=bundles,
@@ -143,9 +143,9 @@ def compare(  # noqa: PLR0913 — one parameter per option
 
 
 def _summary(document: Mapping[str, Any], paths: Mapping[str, Path]) -> str:
-    from bertport.compare.summary import verdict
-    from bertport.compare.tables import overview
-    from bertport.runtime.render import table
+    from bertport.compare.report.summary import verdict
+    from bertport.compare.report.tables import overview
+    from bertport.runtime.commands.render import table
 
     glance = overview(document)
     parts = [table([glance.head, *glance.rows], right=set(range(1, len(glance.head))))]

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertport.compare.budget import DEFAULT_BUDGET, parse_budget
-from bertport.compare.effort import FULL, Effort, effort_named
-from bertport.compare.restoring import BASELINES, check_baseline
+from bertport.compare.presets import FULL, Effort, effort_named
+from bertport.measure.budget import DEFAULT_BUDGET, parse_budget
+from bertport.measure.speed.restoring import BASELINES, check_baseline
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
@@ -32,7 +32,7 @@ class Options:
     output: PathLike
     """Where the report goes."""
     effort: Effort | str = FULL
-    """How much to measure: a row of `bertport.compare.effort.EFFORTS`, or its name."""
+    """How much to measure: a row of `bertport.compare.presets.EFFORTS`, or its name."""
     text: PathLike | None = None
     """File of texts; None for the sample that ships."""
     templates: PathLike | None = None
@@ -46,7 +46,7 @@ class Options:
     threads: int | None = None
     """Threads within an operator."""
     budget: str = DEFAULT_BUDGET
-    """Of the recommendation, as `bertport.compare.budget` reads it."""
+    """Of the recommendation, as `bertport.measure.budget` reads it."""
     random_weights: bool = False
     """Said by the user: the weights are random, so accuracy means nothing."""
     seed: int = 0

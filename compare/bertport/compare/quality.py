@@ -13,23 +13,23 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.budget import LIMITS, beyond_doubt, judge_all
-from bertport.compare.bundled import conventions, graph_of, read_tokenizer
-from bertport.compare.fidelity import measure
-from bertport.compare.graph import Remembered
-from bertport.compare.masking import masked_samples, pair_samples
-from bertport.compare.statistics import Settings
+from bertport.measure.budget import LIMITS, beyond_doubt, judge_all
+from bertport.measure.quality.bundled import conventions, graph_of, read_tokenizer
+from bertport.measure.quality.fidelity import measure
+from bertport.measure.quality.model import Remembered
+from bertport.measure.quality.samples import masked_samples, pair_samples
+from bertport.measure.statistics import Settings
 from bertport.runtime import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bertport.compare.contenders import Contender, Entrant
-    from bertport.compare.effort import Effort
-    from bertport.compare.graph import Graph
-    from bertport.compare.masking import Sample
-    from bertport.compare.results import Fidelity
-    from bertport.compare.text import Text
+    from bertport.compare.entries import Contender, Entrant
+    from bertport.compare.presets import Effort
+    from bertport.measure.quality.model import Graph
+    from bertport.measure.quality.results import Fidelity
+    from bertport.measure.quality.samples import Sample
+    from bertport.measure.text import Text
 
 __all__ = ["LONGEST", "SMALL", "QualityBench", "Samples", "further", "samples_for"]
 

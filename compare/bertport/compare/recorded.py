@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.budget import LIMITS
-from bertport.runtime.machine import INSTRUCTION_SETS
+from bertport.measure.budget import LIMITS
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,13 +6,13 @@ import dataclasses
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare import statistics
-from bertport.compare.timing import Run, speedup, summarize
+from bertport.measure import statistics
+from bertport.measure.speed.timing import Run, speedup, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bertport.compare.statistics import Estimate, Settings
+    from bertport.measure.statistics import Estimate, Settings
 
 __all__ = ["inverse", "latency", "ratio", "read_run", "start"]
 

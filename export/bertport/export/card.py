@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["model_card"]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
-from bertport.export.conversion import HEADS
+from bertport.export.checkpoint.tensors import HEADS
 from bertport.export.exporter import WEIGHTS
 from bertport.export.exporter import export as run_export
-from bertport.export.tracing import DEFAULT_OPSET, OPSETS
+from bertport.export.graph.tracing import DEFAULT_OPSET, OPSETS
 from bertport.runtime.commands.output import show, show_json
 
 if TYPE_CHECKING:

@@ -8,31 +8,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bertport.export import storage
 from bertport.export.card import model_card
-from bertport.export.checkpoint import Checkpoint, read_checkpoint
-from bertport.export.config import names_code
-from bertport.export.conversion import require_heads
+from bertport.export.checkpoint.config import names_code
+from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
+from bertport.export.checkpoint.source import Located, locate, read_whole
+from bertport.export.checkpoint.tensors import require_heads
+from bertport.export.checkpoint.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.dependencies import check_dependencies
-from bertport.export.description import architecture, read_front_matter, tool_versions
-from bertport.export.graphs import FILES, GraphFiles, make_graphs
+from bertport.export.graph import onnx_files
+from bertport.export.graph.build import FILES, GraphFiles, make_graphs
+from bertport.export.graph.tracing import check_opset
+from bertport.export.metadata import architecture, read_front_matter, tool_versions
 from bertport.export.progress import Event, Stages
-from bertport.export.source import Located, locate, read_whole
-from bertport.export.tokenizer import TokenizerFiles, read_tokenizer
-from bertport.export.tokenizer_check import check_tokenizer
-from bertport.export.tracing import check_opset
-from bertport.runtime.bundle import Bundle, file_sha256
-from bertport.runtime.changes import tidy
+from bertport.export.validation.tokenizer import check_tokenizer
+from bertport.runtime.bundle.changes import tidy
+from bertport.runtime.bundle.directory import Bundle, file_sha256
+from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs, heads_of
+from bertport.runtime.bundle.writer import describe_files, new_bundle, refuse_existing, write_manifest
 from bertport.runtime.errors import UnknownNameError, UsageError
-from bertport.runtime.manifest import Manifest, Source, Validation, Variant, encoder_inputs, heads_of
-from bertport.runtime.writer import describe_files, new_bundle, refuse_existing, write_manifest
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection
 
-    from bertport.export.grid import Vocabulary
-    from bertport.export.model import BertWithHeads
+    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.validation.cases import Vocabulary
 
 __all__ = ["WEIGHTS", "export"]
 
@@ -52,7 +52,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
     overwrite: bool = False,
     name: str | None = None,
     progress: Callable[[Event], None] | None = None,
-    external_above: int = storage.EXTERNAL_ABOVE,
+    external_above: int = onnx_files.EXTERNAL_ABOVE,
 ) -> Bundle:
     """Turn a trained BERT into a verified bundle.
 
@@ -107,8 +107,8 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         model = _build(checkpoint, weights)
     max_length = min(config.max_position_embeddings, tokenizer.model_max_length or config.max_position_embeddings)
 
-    from bertport.export.grid import cases
-    from bertport.export.validation import notes, validate
+    from bertport.export.validation.cases import cases
+    from bertport.export.validation.check import notes, validate
 
     with new_bundle(target, overwrite=overwrite) as building:
         with stages.stage("comparing the tokenizer"):
@@ -153,7 +153,7 @@ def _log_notes(event: Event) -> None:
 
 
 def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
-    from bertport.export.model import build, round_matrices
+    from bertport.export.graph.wrapper import build, round_matrices
 
     model = build(checkpoint.config, checkpoint.plan, checkpoint.tensors())
     if weights == "float16":
@@ -166,7 +166,7 @@ def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
 
 
 def _vocabulary(files: TokenizerFiles) -> Vocabulary:
-    from bertport.export.grid import Vocabulary
+    from bertport.export.validation.cases import Vocabulary
 
     entries = files.tokenizer.get_vocab(with_added_tokens=True)
     ordinary = sorted(index for token, index in entries.items() if token not in files.special.values())

@@ -1,6 +1,6 @@
 """The accuracy budget of quantization: whether what was measured of a variant is within it.
 
-Its limits, and how users write them, are those of `bertport.compare.budget`.
+Its limits, and how users write them, are those of `bertport.measure.budget`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare import budget as limits
-from bertport.compare.budget import LIMITS, NO_BUDGET
+from bertport.measure import budget as limits
+from bertport.measure.budget import LIMITS, NO_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from bertport.compare.results import Fidelity
+    from bertport.measure.quality.results import Fidelity
 
 __all__ = ["DEFAULT_BUDGET", "LIMITS", "NO_BUDGET", "Budget", "budget_for", "parse_budget"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.changes import listed, rewrite_card
-from bertport.runtime.variants import suits
+from bertport.runtime.bundle.changes import listed, rewrite_card
+from bertport.runtime.bundle.select import suits
 
 if TYPE_CHECKING:
-    from bertport.runtime.bundle import Bundle
-    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["quantized_section", "refresh_card", "section", "with_section"]
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from bertport.compare.budget import DEFAULT_OF_FEATURES
-from bertport.compare.stopping import stoppable
+from bertport.measure.budget import DEFAULT_OF_FEATURES
+from bertport.measure.interrupts import stoppable
 from bertport.quantize import render
 from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
+from bertport.quantize.calibration.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
 from bertport.quantize.deadline import parse_duration
 from bertport.quantize.failures import explained
-from bertport.quantize.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
-from bertport.quantize.recipes import RECIPES, Recipe
-from bertport.quantize.target import AUTO, CHOICES
+from bertport.quantize.isa import AUTO, CHOICES
+from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import UsageError
 

@@ -11,26 +11,26 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.bundled import conventions, read_tokenizer, size_of
-from bertport.compare.fidelity import measure
-from bertport.compare.graph import Graph, Remembered, open_onnx
-from bertport.compare.machine import describe_machine
-from bertport.compare.masking import Sample, masked_samples, pair_samples, refuse_unread
-from bertport.compare.text import fingerprint, read_texts, sample_path
-from bertport.compare.timing import interleave, speedup, summarize
-from bertport.compare.workload import Shape, Subject
-from bertport.quantize.storage import size_on_disk
+from bertport.measure.machine import describe_machine
+from bertport.measure.quality.bundled import conventions, read_tokenizer, size_of
+from bertport.measure.quality.fidelity import measure
+from bertport.measure.quality.model import Graph, Remembered, open_onnx
+from bertport.measure.quality.samples import Sample, masked_samples, pair_samples, refuse_unread
+from bertport.measure.speed.timing import interleave, speedup, summarize
+from bertport.measure.speed.workload import Shape, Subject
+from bertport.measure.text import fingerprint, read_texts, sample_path
+from bertport.quantize.graph.storage import size_on_disk
 from bertport.runtime.errors import InputTextError
-from bertport.runtime.graph import usable_cores
-from bertport.runtime.machine import cpu
+from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.session import usable_cores
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from bertport.compare.graph import Batch, Outputs
-    from bertport.compare.results import Fidelity
-    from bertport.runtime.bundle import Bundle
+    from bertport.measure.quality.model import Batch, Outputs
+    from bertport.measure.quality.results import Fidelity
+    from bertport.runtime.bundle.directory import Bundle
 
     Progress = Callable[[str, int, int], None]
 
@@ -175,7 +175,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
     Args:
         bundle: The bundle.
         path: A file of texts; None for a sample that ships.
-        sample: Which of `bertport.compare.text.SAMPLES` that is.
+        sample: Which of `bertport.measure.text.SAMPLES` that is.
         positions: Masked positions, about.
         pairs: Sentence pairs, at most.
         longest_pair: Tokens of the longest of them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bertport.compare.stopping import InterruptionError
+from bertport.measure.interrupts import InterruptionError
 from bertport.runtime.errors import BertportError
 
 if TYPE_CHECKING:

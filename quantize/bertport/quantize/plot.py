@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from bertport.quantize.sensitivity import Layers
+    from bertport.quantize.search.sensitivity import Layers
 
 __all__ = ["bars"]
 

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.budget import Budget, budget_for
-from bertport.quantize.calibrating import Calibrator
+from bertport.quantize.calibration.ranges import DEFAULT, Calibration
+from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.card import refresh_card
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
 from bertport.quantize.evaluation import (
@@ -25,25 +26,24 @@ from bertport.quantize.evaluation import (
     read_evaluation,
     time_against,
 )
-from bertport.quantize.fitted import fit
-from bertport.quantize.fusing import fuse, load_plain
-from bertport.quantize.int8 import WeightCache
-from bertport.quantize.layer_times import linears
-from bertport.quantize.mixed import Bench, BrokenBudgetError, hold_budget
+from bertport.quantize.graph.fusion import fuse, load_plain
+from bertport.quantize.graph.rewrite import NARROWEST
+from bertport.quantize.graph.storage import write_graph
+from bertport.quantize.isa import AUTO, saturates, target
 from bertport.quantize.plot import bars
-from bertport.quantize.ranges import DEFAULT, Calibration
-from bertport.quantize.recipes import RECIPES, Recipe, recipe_named
-from bertport.quantize.request import Request
-from bertport.quantize.rewrite import NARROWEST
-from bertport.quantize.storage import write_graph
-from bertport.quantize.target import AUTO, saturates, target
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.changes import Workspace, add_variant, tidy
+from bertport.quantize.recipes.dynamic import WeightCache
+from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.search.mixed_precision import Bench, BrokenBudgetError, hold_budget
+from bertport.quantize.weights.calibrated import fit
+from bertport.runtime.bundle.changes import Workspace, add_variant, tidy
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.manifest import Variant
+from bertport.runtime.bundle.requirements import requires_of
+from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.errors import BundleError, ProviderError, SlowerError, UsageError, ValidationError
-from bertport.runtime.manifest import Variant
-from bertport.runtime.providers import PROVIDERS, onnxruntime
-from bertport.runtime.requirements import requires_of
-from bertport.runtime.variants import CPU, suits
+from bertport.runtime.providers.table import PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
     import os
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.quantize.sensitivity import Layers
-    from bertport.runtime.machine import InstructionSet
-    from bertport.runtime.providers import Provider
+    from bertport.quantize.search.sensitivity import Layers
+    from bertport.runtime.providers.cpu import InstructionSet
+    from bertport.runtime.providers.table import Provider
 
     Progress = Callable[[str, int, int], None]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.quantize.card import refresh_card
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
-from bertport.quantize.mixed import STABILITY, rank_layers
+from bertport.quantize.isa import target
 from bertport.quantize.quantizer import (
     Options,
     Outcome,
@@ -22,19 +22,19 @@ from bertport.quantize.quantizer import (
     refuse_idle_settings,
     write_layers,
 )
-from bertport.quantize.recipes import RECIPES, recipe_named
-from bertport.quantize.sensitivity import Layers
-from bertport.quantize.target import target
-from bertport.runtime.bundle import Bundle
-from bertport.runtime.changes import add_files, listed, replace_figures, tidy
+from bertport.quantize.recipes.table import RECIPES, recipe_named
+from bertport.quantize.search.mixed_precision import STABILITY, rank_layers
+from bertport.quantize.search.sensitivity import Layers
+from bertport.runtime.bundle.changes import add_files, listed, replace_figures, tidy
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.errors import UnknownNameError, UsageError
-from bertport.runtime.variants import CPU, suits
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
-    from bertport.runtime.manifest import Variant
+    from bertport.runtime.bundle.manifest import Variant
 
 __all__ = ["explain", "remeasure"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bertport.quantize.recipes import RECIPES
+from bertport.quantize.recipes.table import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bertport.compare.results import Movement
+    from bertport.measure.quality.results import Movement
     from bertport.quantize.evaluation import Measurement
-    from bertport.quantize.sensitivity import Layers
+    from bertport.quantize.search.sensitivity import Layers
 
 __all__ = ["figures", "layers", "recipes", "table"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertport.runtime import telemetry
+from bertport.runtime.providers import telemetry
 
 if TYPE_CHECKING:
     from bertport.runtime.loading import load

@@ -10,17 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime import libraries, telemetry
-from bertport.runtime import protobuf as pb
+from bertport.runtime import onnx_wire as pb
 from bertport.runtime.errors import BertportError, ProviderError
-from bertport.runtime.graph import open_graph, usable_cores
-from bertport.runtime.machine import cpu
 from bertport.runtime.memory import usable_memory
-from bertport.runtime.placement import obstacle
-from bertport.runtime.providers import PROVIDERS, candidates, onnxruntime, wheel
+from bertport.runtime.providers import native, telemetry
+from bertport.runtime.providers.checks import obstacle
+from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.providers.table import PROVIDERS, candidates, onnxruntime, wheel
+from bertport.runtime.session import open_graph, usable_cores
 
 if TYPE_CHECKING:
-    from bertport.runtime.providers import Provider
+    from bertport.runtime.providers.table import Provider
 
 __all__ = ["Finding", "examine", "providers"]
 
@@ -63,11 +63,11 @@ def examine(bundle: str | None = None, *, seconds: float = 1.0) -> dict[str, Any
     report["providers"] = {
         each.name: {"works": each.works, **({"reason": each.reason} if each.reason else {})} for each in found
     }
-    driver = libraries.driver()
+    driver = native.driver()
     report["nvidia"] = {
         "driver": driver.problem or f"runs CUDA up to {driver.cuda}",
         "devices": [f"{each.name} (compute capability {each.capability})" for each in driver.devices],
-        "libraries": libraries.library_versions(),
+        "libraries": native.library_versions(),
         "built_for_cuda": _built_for(),
     }
     report["bundle"], report["speed"] = _bundle(bundle, seconds) if working else ({"problem": "not examined"}, None)
@@ -175,9 +175,9 @@ def _version(package: str) -> str | None:
 
 def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Verify every file of a bundle, then load it and ask it for a while."""
-    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.bundle.default import default_bundle
+    from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.elsewhere import notes
-    from bertport.runtime.embedded import default_bundle
     from bertport.runtime.loading import load
 
     try:

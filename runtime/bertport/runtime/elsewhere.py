@@ -6,15 +6,15 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bertport.runtime.embedded import default_bundle
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.select import CPU, overflows, suits
 from bertport.runtime.errors import PathError
-from bertport.runtime.machine import GENERIC, cpu
-from bertport.runtime.variants import CPU, overflows, suits
+from bertport.runtime.providers.cpu import GENERIC, cpu
 
 if TYPE_CHECKING:
-    from bertport.runtime.bundle import Bundle
-    from bertport.runtime.manifest import Variant
-    from bertport.runtime.providers import Provider
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.manifest import Variant
+    from bertport.runtime.providers.table import Provider
 
 __all__ = ["measured_elsewhere", "notes", "tell", "unsafe"]
 

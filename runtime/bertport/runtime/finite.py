@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.runtime.small_outputs import Best
+from bertport.runtime.top_k import Best
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

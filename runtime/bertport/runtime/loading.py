@@ -9,12 +9,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bertport.runtime import tensorrt
-from bertport.runtime.bundle import Bundle
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import CPU, choices, suits
+from bertport.runtime.bundle.stamps import MovedError
 from bertport.runtime.elsewhere import tell
-from bertport.runtime.embedded import default_bundle
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
-from bertport.runtime.graph import open_graph, streams_for
 from bertport.runtime.memory import (
     check_usable,
     choose,
@@ -27,19 +27,19 @@ from bertport.runtime.memory import (
     use_one_heap,
 )
 from bertport.runtime.model import Model
-from bertport.runtime.placement import obstacle
-from bertport.runtime.provider_options import checked
-from bertport.runtime.providers import AUTO, PROVIDERS, candidates, onnxruntime
-from bertport.runtime.small_outputs import appended
-from bertport.runtime.stamps import MovedError
-from bertport.runtime.tokens import Tokens
-from bertport.runtime.variants import CPU, choices, suits
+from bertport.runtime.providers import tensorrt_engines
+from bertport.runtime.providers.checks import obstacle
+from bertport.runtime.providers.options import checked
+from bertport.runtime.providers.table import AUTO, PROVIDERS, candidates, onnxruntime
+from bertport.runtime.session import open_graph, streams_for
+from bertport.runtime.text.tokenizer import Tokens
+from bertport.runtime.top_k import appended
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from bertport.runtime.providers import Provider
+    from bertport.runtime.providers.table import Provider
 
 __all__ = ["load"]
 
@@ -179,8 +179,8 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     small = provider.device is not None and entry.kind == "serving" and "logits" in entry.outputs
     with ExitStack() as stack:
         if provider.shapes_cost and obstacle(provider) is None:
-            engine = tensorrt.for_variant(bundle, variant, provider, given)
-            stack.enter_context(tensorrt.announced(engine, variant))
+            engine = tensorrt_engines.for_variant(bundle, variant, provider, given)
+            stack.enter_context(tensorrt_engines.announced(engine, variant))
             given = {**engine.options, **given}
         path = stack.enter_context(checked.opening())
         graph = open_graph(

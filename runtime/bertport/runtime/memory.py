@@ -22,7 +22,7 @@ from bertport.runtime.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bertport.runtime.manifest import Manifest
+    from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = [
     "Choice",

@@ -21,19 +21,19 @@ from bertport.runtime.errors import (
 )
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
-from bertport.runtime.small_outputs import IDS, LOG_PROBABILITIES, TOP_K, Best
-from bertport.runtime.tasks import TASKS, Call, Work, bind, obstacle
+from bertport.runtime.tasks.table import TASKS, Call, Work, bind, obstacle
+from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, Best
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from bertport.runtime.answers import NextSentence
-    from bertport.runtime.bundle import Bundle
-    from bertport.runtime.graph import Graph
+    from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.memory import Choice
-    from bertport.runtime.tokens import Tokens
+    from bertport.runtime.session import Graph
+    from bertport.runtime.tasks.answers import NextSentence
+    from bertport.runtime.text.tokenizer import Tokens
 
 __all__ = ["Model"]
 

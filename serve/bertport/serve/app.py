@@ -13,14 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from bertport.runtime.errors import BertportError
-from bertport.serve import hub, oip, operations, static
-from bertport.serve.allowed import AllowedHosts
-from bertport.serve.gate import Hold
-from bertport.serve.metrics import OTHER
-from bertport.serve.note import Note, request_id
-from bertport.serve.problems import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
-from bertport.serve.tracing import tracing
-from bertport.serve.wire import read_out
+from bertport.serve.api import huggingface, open_inference, operations, page
+from bertport.serve.errors import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
+from bertport.serve.http.admission import Hold
+from bertport.serve.http.allowed import AllowedHosts
+from bertport.serve.http.wire import read_out
+from bertport.serve.observability.context import Note, request_id
+from bertport.serve.observability.metrics import OTHER
+from bertport.serve.observability.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from bertport.serve.service import Service
+    from bertport.serve.state import Service
 
 __all__ = ["OPEN", "make_app"]
 
@@ -51,19 +51,19 @@ def make_app(service: Service) -> ASGIApp:
     """Put the application together."""
     routes = [
         # Most requests are for the first of the table, and each route that is tried takes its time.
-        Route("/", hub.answer, methods=["POST"]),
-        Route("/tasks/{task}", hub.answer, methods=["POST"]),
-        *static.routes(),
+        Route("/", huggingface.answer, methods=["POST"]),
+        Route("/tasks/{task}", huggingface.answer, methods=["POST"]),
+        *page.routes(),
         Route("/models", operations.models),
         # Names keep their slashes, so what follows a name comes before it in the table.
-        Route("/models/{name:path}/tasks/{task}", hub.answer, methods=["POST"]),
-        Route("/models/{name:path}", hub.answer, methods=["POST"]),
-        Route("/v2", oip.server),
-        Route("/v2/health/live", oip.live),
-        Route("/v2/health/ready", oip.ready),
-        *_versioned("/ready", oip.model_ready, "GET"),
-        *_versioned("/infer", oip.infer, "POST"),
-        *_versioned("", oip.model, "GET"),
+        Route("/models/{name:path}/tasks/{task}", huggingface.answer, methods=["POST"]),
+        Route("/models/{name:path}", huggingface.answer, methods=["POST"]),
+        Route("/v2", open_inference.server),
+        Route("/v2/health/live", open_inference.live),
+        Route("/v2/health/ready", open_inference.ready),
+        *_versioned("/ready", open_inference.model_ready, "GET"),
+        *_versioned("/infer", open_inference.infer, "POST"),
+        *_versioned("", open_inference.model, "GET"),
         Route("/health", operations.health),
         Route("/ready", operations.ready),
         Route("/info", operations.info),
@@ -76,7 +76,13 @@ def make_app(service: Service) -> ASGIApp:
             app,
             allow_origins=service.settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", hub.VARIANT_HEADER, hub.TASK_HEADER, "x-request-id"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                huggingface.VARIANT_HEADER,
+                huggingface.TASK_HEADER,
+                "x-request-id",
+            ],
             expose_headers=["x-request-id", "retry-after", NOTE_HEADER.decode()],
         )
     return app
@@ -152,7 +158,7 @@ class Front:
         """Compare the key in constant time; without one, whatever clients send along is ignored."""
         if self._key is None:
             return
-        if scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN | static.OPEN_PAGES:
+        if scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN | page.OPEN_PAGES:
             return
         scheme, _, token = (given or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._key):
@@ -166,7 +172,7 @@ class Front:
             timing = f"queue;dur={1e3 * note.queued:.2f}, run;dur={1e3 * note.run:.2f}"
             more.append((b"server-timing", timing.encode()))
         if note.lane is not None:
-            more.append((hub.VARIANT_HEADER.encode(), note.lane.variant.encode("latin-1", "replace")))
+            more.append((huggingface.VARIANT_HEADER.encode(), note.lane.variant.encode("latin-1", "replace")))
         if note.said is not None:
             more.append((NOTE_HEADER, note.said.encode("ascii", "replace")))
         if self._service.gate.draining:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from bertport.runtime.bundle import expected_digest
+from bertport.runtime.bundle.digest import ALGORITHM
+from bertport.runtime.bundle.directory import expected_digest
 from bertport.runtime.commands.options import MEMORY, STREAMS, THREADS
-from bertport.runtime.digest import ALGORITHM
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.memory import check_usable, parse_memory, written
-from bertport.runtime.providers import AUTO, PROVIDERS
-from bertport.serve.allowed import split_hosts
+from bertport.runtime.providers.table import AUTO, PROVIDERS
+from bertport.serve.http.allowed import split_hosts
 from bertport.serve.settings import LIMITS, Asked, Limits, Settings, shares
 
 if TYPE_CHECKING:

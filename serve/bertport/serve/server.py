@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from bertport.runtime.errors import BertportError, PathError
-from bertport.serve import logs
 from bertport.serve.app import make_app
-from bertport.serve.hosts import find_bundles
-from bertport.serve.listening import take_on_no_more
-from bertport.serve.problems import Conflict
-from bertport.serve.protocol import bounded
-from bertport.serve.service import Service
+from bertport.serve.engine.registry import find_bundles
+from bertport.serve.errors import Conflict
+from bertport.serve.http.drain import take_on_no_more
+from bertport.serve.http.protocol import bounded
+from bertport.serve.observability import logs
+from bertport.serve.state import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from bertport.runtime.errors import UsageError
-from bertport.serve.allowed import AllowedHosts
+from bertport.serve.http.allowed import AllowedHosts
 
 __all__ = ["LIMITS", "Asked", "Limit", "Limits", "Settings", "for_models", "shares"]
 

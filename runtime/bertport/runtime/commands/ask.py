@@ -6,7 +6,7 @@ import click
 
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
 from bertport.runtime.commands.output import show, show_json
-from bertport.runtime.poolings import meanings
+from bertport.runtime.tasks.poolings import meanings
 
 __all__ = ["features", "fill_mask", "next_sentence"]
 
@@ -33,7 +33,7 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
 
     With --json, the fields are those of transformers' fill-mask pipeline.
     """
-    from bertport.runtime import render
+    from bertport.runtime.commands import render
 
     model = chosen.load()
     answers = model.fill_mask(list(texts), top_k=top_k, targets=targets or None, truncation=truncation)
@@ -59,7 +59,7 @@ def next_sentence(
     as_json: bool,
 ) -> None:
     """Tell whether text B follows text A."""
-    from bertport.runtime import render
+    from bertport.runtime.commands import render
 
     model = chosen.load()
     answer = model.next_sentence(a, b, truncation=truncation)
@@ -95,7 +95,7 @@ def features(  # noqa: PLR0913 — one parameter per option
 
     Without --json, each vector's shape, length and first numbers; with it, a list with one item per text.
     """
-    from bertport.runtime import render
+    from bertport.runtime.commands import render
 
     model = chosen.load()
     vectors = model.features(list(texts), pooling=pooling, normalize=normalize, truncation=truncation)

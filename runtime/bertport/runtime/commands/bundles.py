@@ -21,10 +21,10 @@ def inspect(*, path: str | None, as_json: bool) -> None:
     Without BUNDLE, the embedded default. No file but the manifest is read. Variants whose figures are those of another
     kind of CPU are named; --json adds them as `measured_elsewhere`.
     """
-    from bertport.runtime import render
-    from bertport.runtime.bundle import Bundle
+    from bertport.runtime.bundle.default import default_bundle
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.commands import render
     from bertport.runtime.elsewhere import notes
-    from bertport.runtime.embedded import default_bundle
 
     bundle = Bundle.open(default_bundle() if path is None else path)
     told = notes(bundle)
@@ -45,8 +45,8 @@ def verify(*, path: str | None, digest: str | None, as_json: bool) -> None:
     Each file is compared with its size and hash in the manifest, and each graph with the files that it may open;
     without BUNDLE, those of the embedded default.
     """
-    from bertport.runtime.bundle import Bundle
-    from bertport.runtime.embedded import default_bundle
+    from bertport.runtime.bundle.default import default_bundle
+    from bertport.runtime.bundle.directory import Bundle
 
     bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     unlisted = bundle.verify()
@@ -77,7 +77,7 @@ def upgrade(*, path: str, as_json: bool) -> None:
     Every file is checked before, and none but the manifest is written. Bundles of older formats are read as they are:
     what they gain is a digest, which guards the manifest itself.
     """
-    from bertport.runtime import changes
+    from bertport.runtime.bundle import changes
 
     before, after = changes.upgrade(path)
     if as_json:

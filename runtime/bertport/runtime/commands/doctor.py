@@ -35,7 +35,7 @@ def doctor(context: click.Context, *, path: str | None, as_json: bool) -> None:
 
 
 def _text(report: dict[str, Any]) -> str:
-    from bertport.runtime import render
+    from bertport.runtime.commands import render
 
     machine, ort, nvidia, bundle = (report[name] for name in ("machine", "onnxruntime", "nvidia", "bundle"))
     memory = machine["memory_bytes"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bertport.runtime.provider_options import parse
-from bertport.runtime.providers import AUTO, PROVIDERS
+from bertport.runtime.providers.options import parse
+from bertport.runtime.providers.table import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

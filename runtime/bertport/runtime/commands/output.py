@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
+from bertport.runtime.commands.render import printable
 from bertport.runtime.errors import BertportError
-from bertport.runtime.render import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,194 @@
+"""Who takes part in a comparison: variants on providers, and the baselines; one row of the report each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertport.measure.quality.bundled import size_of
+from bertport.measure.speed.workload import Subject
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import suits
+from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.providers.table import PROVIDERS, candidates, onnxruntime
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+__all__ = ["REFERENCE", "Contender", "Entrant", "baseline_contenders", "enter", "open_bundles"]
+
+REFERENCE = "fp32"
+"""The variant that is taken as right, where a bundle has it; else its portable graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrant:
+    """A bundle that takes part."""
+
+    label: str
+    """What the report calls it; differs from that of every other bundle."""
+    bundle: Bundle
+    """The bundle."""
+
+    @property
+    def reference(self) -> str:
+        """Name of the variant that the others are compared with."""
+        return REFERENCE if REFERENCE in self.bundle.manifest.variants else "portable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One row: a model in one setting."""
+
+    name: str
+    """What the report calls it; differs from that of every other row."""
+    bundle: str
+    """Label of its bundle; of the one whose weights it has, for a baseline."""
+    kind: str
+    """`variant`, or the name of a baseline."""
+    variant: str | None
+    """Of the bundle; None for a baseline."""
+    provider: str
+    """A row of the runtime's table of providers."""
+    recipe: str
+    """How its weights are stored."""
+    size_bytes: int | None
+    """Bytes of the graph and the weights it needs; None where that is not known yet."""
+    subject: Subject
+    """What a worker process loads."""
+
+
+def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[Entrant]:
+    """Open bundles, and label each by its name, with its directory or a number where names repeat.
+
+    Raises:
+        PathError, BundleError: for what is not a bundle.
+    """
+    bundles = [Bundle.open(path) for path in paths]
+    names = [bundle.manifest.name for bundle in bundles]
+    if len(set(names)) < len(names):
+        names = [bundle.path.resolve().name for bundle in bundles]
+    seen: Counter[str] = Counter()
+    entrants = []
+    for name, bundle in zip(names, bundles, strict=True):
+        seen[name] += 1
+        label = f"{name} ({seen[name]})" if names.count(name) > 1 else name
+        entrants.append(Entrant(label=label, bundle=bundle))
+    return entrants
+
+
+def enter(
+    entrants: Sequence[Entrant],
+    *,
+    variants: Iterable[str] = (),
+    providers: Iterable[str] = (),
+    threads: int | None = None,
+) -> tuple[list[Contender], list[str]]:
+    """Pair variants with providers.
+
+    Args:
+        entrants: The bundles.
+        variants: Names of variants, to which the references are added; every serving variant where there are none.
+        providers: Names of providers; those that work on this machine without being asked for where there are none.
+        threads: Threads within an operator.
+
+    Returns:
+        The rows, references first within their bundle, and a sentence for each variant that was left out.
+
+    Raises:
+        UnknownNameError: for a variant that no bundle has, or a provider that there is not.
+        ProviderError: for a provider that is not available here.
+        UsageError: when nothing is left to compare.
+    """
+    variants, providers = tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(providers))
+    known = {name for each in entrants for name in each.bundle.manifest.variants}
+    for name in variants:
+        if name not in known:
+            kind = "variant"
+            raise UnknownNameError(kind, name, sorted(known))
+    rows = _providers(providers)
+    contenders, left_out = [], []
+    for entrant in entrants:
+        manifest = entrant.bundle.manifest
+        names = sorted(manifest.variants, key=lambda name: name != entrant.reference)
+        for name in names:
+            entry = manifest.variants[name]
+            prefix = f"{entrant.label}: " if len(entrants) > 1 else ""
+            unasked = name not in variants if variants else entry.kind != "serving"
+            if unasked and name != entrant.reference:
+                if not variants:
+                    left_out.append(f"{prefix}{name}: the same weights with every position decoded (--variant {name})")
+                continue
+            suited = [row for row in rows if suits(entry.requires, row)]
+            left_out += [f"{prefix}{name} on {row}: it is not made for {row}" for row in rows if row not in suited]
+            contenders += [
+                Contender(
+                    name=f"{prefix}{name}{f' on {row}' if len(rows) > 1 else ''}",
+                    bundle=entrant.label,
+                    kind="variant",
+                    variant=name,
+                    provider=row,
+                    recipe=entry.recipe,
+                    size_bytes=size_of(entrant.bundle, name),
+                    subject=Subject(
+                        name=f"{prefix}{name}{f' on {row}' if len(rows) > 1 else ''}",
+                        bundle=str(entrant.bundle.path),
+                        variant=name,
+                        provider=row,
+                        threads=threads,
+                    ),
+                )
+                for row in suited
+            ]
+    if not contenders:
+        names_of = ", ".join(each.label for each in entrants)
+        why = f" ({'; '.join(left_out)})" if left_out else ""
+        message = (
+            f"nothing to compare: {names_of} has no variant for {', '.join(rows)}{why}: "
+            "choose another --provider or --variant"
+        )
+        raise UsageError(message)
+    return contenders, left_out
+
+
+def baseline_contenders(
+    names: Iterable[str], entrants: Sequence[Entrant], directories: dict[tuple[str, str], Path], threads: int | None
+) -> list[Contender]:
+    """Make a row per baseline and bundle; `directories` says where each baseline's model is, by both."""
+    return [
+        Contender(
+            name=f"{entrant.label}: {name}" if len(entrants) > 1 else name,
+            bundle=entrant.label,
+            kind=name,
+            variant=None,
+            provider="cpu",
+            recipe="fp32",
+            size_bytes=_weights(directories[entrant.label, name]),
+            subject=Subject(
+                name=f"{entrant.label}: {name}" if len(entrants) > 1 else name,
+                file=str(directories[entrant.label, name]),
+                baseline=name,
+                threads=threads,
+            ),
+        )
+        for entrant in entrants
+        for name in dict.fromkeys(names)
+        if (entrant.label, name) in directories
+    ]
+
+
+def _providers(asked: Sequence[str]) -> list[str]:
+    if asked:
+        return [row.name for name in asked for row in candidates(name)]
+    built_in = set(onnxruntime().get_available_providers())
+    found = [row.name for row in PROVIDERS.values() if row.auto and row.ort in built_in]
+    return sorted(found, key=lambda name: name != "cpu")
+
+
+def _weights(directory: Path) -> int:
+    """Give the bytes of a checkpoint's weights, or of an ONNX graph with its external data."""
+    suffixes = (".safetensors", ".bin", ".onnx", ".onnx_data", ".data")
+    return sum(each.stat().st_size for each in directory.rglob("*") if each.suffix in suffixes)

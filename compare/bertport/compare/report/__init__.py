@@ -1,0 +1,1 @@
+"""The report: one document, and the pages that are drawn from it."""

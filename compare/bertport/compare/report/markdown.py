@@ -1,0 +1,46 @@
+"""The report in Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bertport.compare.report.sections import sections
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bertport.compare.report.tables import Table
+
+__all__ = ["markdown"]
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """Write the report in Markdown: the text and tables of the page, without its plots."""
+    parts = ["# Accuracy against speed"]
+    for section in sections(document):
+        parts.append(f"## {section.title}")
+        parts += [escape(each) for each in section.paragraphs]
+        if section.choices:
+            lines = [f"- **{escape(goal)}: {escape(choice)}.** {escape(why)}" for goal, choice, why in section.choices]
+            parts.append("\n".join(lines))
+        if section.points:
+            parts.append("\n".join(f"- {escape(each)}" for each in section.points))
+        for table in section.tables:
+            parts += [f"### {escape(table.title)}", escape(table.caption), _table(table)]
+        if section.code:
+            parts.append(f"```sh\n{section.code}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(table: Table) -> str:
+    lines = [
+        "| " + " | ".join(escape(cell) for cell in table.head) + " |",
+        "|---|" + "---:|" * (len(table.head) - 1),
+        *("| " + " | ".join(escape(cell) for cell in row) + " |" for row in table.rows),
+    ]
+    return "\n".join(lines)
+
+
+def escape(text: str) -> str:
+    """Take the meaning from characters that Markdown gives one."""
+    return "".join(f"\\{each}" if each in "\\`*_[]<>|#" else each for each in text).replace("\n", " ")

@@ -1,0 +1,148 @@
+"""The workloads of a comparison, made of the text given: MLPerf's scenarios, and batches of one length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.measure.quality.bundled import read_tokenizer
+from bertport.measure.speed.baselines import padded_tokens
+from bertport.measure.speed.workload import Shape, Texts
+from bertport.runtime.errors import InputTextError
+from bertport.runtime.text.tokenizer import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bertport.compare.entries import Entrant
+    from bertport.compare.presets import Effort
+    from bertport.measure.text import Text
+    from bertport.runtime.bundle.manifest import Architecture
+
+__all__ = ["Inputs", "arrivals", "flops", "make_inputs", "scenario", "shapes"]
+
+TASK = "fill-mask"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the scenarios answer."""
+
+    task: str
+    """`fill-mask`, or `features` where a bundle has no MLM head."""
+    texts: tuple[str, ...]
+    """One mask each for fill-mask."""
+    lengths: tuple[int, ...]
+    """Tokens of each with special ones, by the first bundle's tokenizer."""
+    cut: int
+    """How many were cut because they were longer than a model takes."""
+    all_lengths: tuple[int, ...]
+    """Tokens of every text given, uncut."""
+
+    def describe(self) -> dict[str, Any]:
+        """Give counts and quantiles as JSON values."""
+        levels = (0, 10, 25, 50, 75, 90, 100)
+        padded = padded_tokens(self.lengths)
+        return {
+            "task": self.task,
+            "texts": len(self.texts),
+            "cut": self.cut,
+            "real_tokens": sum(self.lengths),
+            "padded_tokens_in_batches_of_8": padded,
+            "padded_tokens_to_longest": max(self.lengths) * len(self.lengths),
+            "lengths": list(self.lengths),
+            "percentiles": {str(level): float(np.percentile(self.lengths, level)) for level in levels},
+            "percentiles_of_all": {str(level): float(np.percentile(self.all_lengths, level)) for level in levels},
+        }
+
+
+def make_inputs(entrants: Sequence[Entrant], texts: Sequence[Text], count: int, seed: int) -> Inputs:
+    """Draw texts and mask one word of each, so that their lengths are those of the text given.
+
+    Raises:
+        InputTextError: when no text has a word to mask.
+    """
+    tokenizers = [read_tokenizer(each.bundle) for each in entrants]
+    room = min(each.bundle.manifest.max_length for each in entrants)
+    mask = Tokens.read(entrants[0].bundle).mask_token
+    fills = mask is not None and all("mlm" in each.bundle.manifest.heads for each in entrants)
+    task = TASK if fills else "features"
+    rng = np.random.default_rng([seed, 3])
+    encoded = [tokenizers[0].encode(each.text, add_special_tokens=False) for each in texts]
+    found: list[str] = []
+    cut = 0
+    for number in rng.permutation(len(texts)).tolist():
+        if len(found) == count:
+            break
+        text, encoding = texts[number].text, encoded[number]
+        end = len(text)
+        if len(encoding.ids) > room - 2:
+            end = encoding.offsets[room - 3][1]
+        words = [span for span in _words(encoding) if span[1] <= end]
+        if (mask is not None and mask in text) or not words:
+            continue
+        begin, stop = words[int(rng.integers(len(words)))]
+        masked = f"{text[:begin]}{mask}{text[stop:end]}" if task == TASK else text[:end]
+        if all(len(each.encode(masked).ids) <= room for each in tokenizers):
+            found.append(masked)
+            cut += end < len(text)
+    if not found:
+        message = "the text has no word that could be masked, so there is nothing to time: give text in words"
+        raise InputTextError(message)
+    return Inputs(
+        task=task,
+        texts=tuple(found),
+        lengths=tuple(len(tokenizers[0].encode(each).ids) for each in found),
+        cut=cut,
+        all_lengths=tuple(len(each.ids) + 2 for each in encoded),
+    )
+
+
+def _words(encoding: Any) -> list[tuple[int, int]]:  # noqa: ANN401 — tokenizers' Encoding
+    """Give where each word of letters begins and ends in the text."""
+    spans: dict[int, tuple[int, int]] = {}
+    for word, (begin, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+        if word is not None:
+            spans[word] = (spans.get(word, (begin, end))[0], end)
+    return [span for span in spans.values() if span[1] > span[0]]
+
+
+def scenario(name: str, inputs: Inputs, *, rate: float = 0.0, requests: int = 0, seed: int = 0) -> Texts:
+    """Make a scenario's workload; `rate` (requests a second) and `requests` are those of Server."""
+    parameters: dict[str, Any] = {"top_k": 5} if inputs.task == TASK else {"pooling": "mean"}
+    return Texts(
+        task=inputs.task,
+        inputs=inputs.texts,
+        parameters=parameters,
+        scenario=name,
+        arrivals=arrivals(rate, requests, seed) if name == "Server" else (),
+    )
+
+
+def arrivals(rate: float, requests: int, seed: int) -> tuple[float, ...]:
+    """Draw a Poisson process: exponential gaps with a mean of 1/rate seconds, ascending times from the first gap."""
+    gaps = np.random.default_rng([seed, 4]).exponential(1 / rate, size=requests)
+    return tuple(float(each) for each in gaps.cumsum())
+
+
+def shapes(entrants: Sequence[Entrant], effort: Effort) -> dict[str, Shape]:
+    """Make the workloads of one length, none longer than every bundle takes."""
+    room = min(each.bundle.manifest.max_length for each in entrants)
+    vocabulary = min(each.bundle.manifest.architecture.vocab_size for each in entrants)
+    sizes = dict.fromkeys((rows, min(length, room)) for rows, length in effort.shapes)
+    return {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=vocabulary) for rows, length in sizes}
+
+
+def flops(shape: Architecture, rows: int, length: int, masked: int = 1) -> float:
+    """Count the floating-point operations of a batch with `masked` positions decoded in each row.
+
+    Per token and layer: 8h^2 (queries, keys, values, output) + 4hi (feed-forward) + 4Sh (attention); per decoded
+    position 2h^2 + 2hV (transform and vocabulary). A multiplication and its addition are two operations. The pooler
+    and everything that is not a matrix product are left out: below a hundredth.
+    """
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    token = shape.layers * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden)
+    position = 2 * hidden**2 + 2 * hidden * shape.vocab_size
+    return float(rows * (length * token + masked * position))

@@ -1,0 +1,117 @@
+"""What is in a directory that holds no checkpoint that can be read: named, with the way from it to one that can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertport.export.checkpoint.source import read_json
+from bertport.runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ADAPTER", "MERGE", "adapter_in", "explain"]
+
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+"""Files of a PEFT adapter."""
+MERGE = "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(OUT)"
+"""What makes one checkpoint of a model and an adapter."""
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""Files that a checkpoint has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """A form of weights that is not read."""
+
+    patterns: tuple[str, ...]
+    """File names that tell it."""
+    what: str
+    """Its name, for people."""
+    way: str
+    """What to do."""
+
+
+WITH_TRANSFORMERS = "BertForPreTraining.from_pretrained(DIR, {}=True).save_pretrained(OUT) in transformers 4 with {}"
+FOREIGN = (
+    Foreign(
+        patterns=("*.ckpt.index", "*.ckpt.data-*", "*.ckpt.meta", "checkpoint", "saved_model.pb"),
+        what="a TensorFlow checkpoint",
+        way="convert it with python -m transformers.models.bert.convert_bert_original_tf_checkpoint_to_pytorch "
+        "(transformers 4 with tensorflow), add config.json and vocab.txt",
+    ),
+    Foreign(
+        patterns=("tf_model*.h5", "*.h5"),
+        what="weights of TensorFlow",
+        way=f"convert them with {WITH_TRANSFORMERS.format('from_tf', 'tensorflow')}",
+    ),
+    Foreign(
+        patterns=("flax_model*.msgpack", "*.msgpack"),
+        what="weights of Flax",
+        way=f"convert them with {WITH_TRANSFORMERS.format('from_flax', 'flax')}",
+    ),
+    Foreign(
+        patterns=("*.onnx", "onnx/*.onnx"),
+        what="an ONNX graph",
+        way="get the PyTorch checkpoint that it was made from",
+    ),
+    Foreign(
+        patterns=("*.gguf",),
+        what="weights in GGUF",
+        way="get the checkpoint that they were made from, in safetensors",
+    ),
+    Foreign(
+        patterns=("model.*.safetensors", "pytorch_model.*.bin"),
+        what="weights under another name",
+        way="rename them to model.safetensors or pytorch_model.bin",
+    ),
+    Foreign(
+        patterns=("*.safetensors",),
+        what="safetensors under another name",
+        way="rename the file to model.safetensors if it holds the whole model",
+    ),
+    Foreign(
+        patterns=("*.bin", "*.pt", "*.pth", "*.ckpt"),
+        what="PyTorch weights under another name",
+        way="save them with save_pretrained, or rename a file that holds a state dict to pytorch_model.bin",
+    ),
+)
+"""In the order in which they are looked for."""
+
+
+def explain(directory: Path, missing: str) -> CheckpointError:
+    """Return the error for a directory that is no checkpoint, in the terms of what it holds.
+
+    Args:
+        directory: where a checkpoint was looked for.
+        missing: what it lacks, for a directory of nothing known.
+    """
+    if adapter := adapter_in(directory):
+        base = _base(directory)
+        return CheckpointError(
+            f"{directory} holds a PEFT adapter ({adapter}) and no whole model: merge it into its base model"
+            f"{f' {base}' if base else ''} with {MERGE}, then export OUT"
+        )
+    for form in FOREIGN:
+        found = sorted(path for pattern in form.patterns for path in directory.glob(pattern) if path.is_file())
+        if found:
+            named = found[0].relative_to(directory)
+            return CheckpointError(f"{directory} holds {form.what} ({named}), which is not read: {form.way}")
+    inner = sorted(path.parent for pattern in WEIGHTS for path in directory.glob(f"*/{pattern}"))
+    advice = f"; there is one in it: give {inner[0]}" if inner else ""
+    return CheckpointError(f"{directory} is not a checkpoint that can be read: {missing}{advice}")
+
+
+def adapter_in(directory: Path) -> str | None:
+    """Return the name of the first file of a PEFT adapter; None where there is none."""
+    return next((name for name in ADAPTER if (directory / name).is_file()), None)
+
+
+def _base(directory: Path) -> str | None:
+    """Return the name of the model that an adapter was trained on, where its settings tell."""
+    try:
+        name = read_json(directory / ADAPTER[0]).get("base_model_name_or_path")
+    except CheckpointError:
+        return None
+    return name if isinstance(name, str) and name else None

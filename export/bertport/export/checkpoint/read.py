@@ -1,0 +1,141 @@
+"""A checkpoint's config, heads and tensors, checked against each other before a model is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bertport.export.checkpoint import tensors as conversion
+from bertport.export.checkpoint.config import names_code, read_config
+from bertport.export.checkpoint.foreign import MERGE, adapter_in, explain
+from bertport.export.checkpoint.source import read_json
+from bertport.export.checkpoint.weights import WeightFiles, find_weights, read_shapes, read_tensors
+from bertport.runtime.errors import CheckpointError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from transformers import BertConfig
+
+    from bertport.export.checkpoint.source import Located
+
+__all__ = ["SUPPORTED", "Checkpoint", "read_checkpoint"]
+
+SUPPORTED = ("BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "BertModel")
+"""transformers' classes whose checkpoints can be exported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint directory holds, its tensors not yet read."""
+
+    directory: Path
+    """Where its files are."""
+    raw_config: dict[str, Any]
+    """config.json."""
+    config: BertConfig
+    """The same as transformers understands it, set for tracing."""
+    weights: WeightFiles
+    """Its weight files."""
+    plan: conversion.Plan
+    """Heads and renames."""
+
+    @property
+    def model_class(self) -> str:
+        """The class in transformers, as config.json states it, or else the smallest one that has the heads found."""
+        stated: list[str] = self.raw_config.get("architectures") or []
+        heads = set(self.plan.heads)
+        smallest = (
+            "BertForPreTraining"
+            if heads >= {"mlm", "nsp"}
+            else "BertForMaskedLM"
+            if "mlm" in heads
+            else "BertForNextSentencePrediction"
+            if "nsp" in heads
+            else "BertModel"
+        )
+        return stated[0] if stated else smallest
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Read the tensors as float32, under the names that the model's `load_state_dict` expects.
+
+        Raises:
+            CheckpointError: when a file is damaged.
+        """
+        tensors = read_tensors(self.weights, self.plan.renames)
+        if "mlm" in self.plan.heads:
+            if self.plan.tied:
+                # As in transformers, a stored copy of a tied decoder is not looked at.
+                tensors[conversion.DECODER] = tensors[conversion.EMBEDDING]
+            tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+        return tensors
+
+
+def read_checkpoint(located: Located) -> Checkpoint:
+    """Read config and tensor headers, and check one against the other.
+
+    Raises:
+        CheckpointError: when this is no checkpoint, not of a supported architecture, would need code of its own,
+            is damaged, or its config disagrees with its tensors.
+    """
+    if not (located.directory / "config.json").exists():
+        raise _without_config(located.directory)
+    raw_config = read_json(located.directory / "config.json")
+    _check_architecture(raw_config, located.name)
+    config = read_config(raw_config, located.directory / "config.json")
+    weights = find_weights(located.directory)
+    shapes = read_shapes(weights)
+    found = conversion.plan(shapes, raw_config)
+
+    from bertport.export.graph.wrapper import expected_shapes
+
+    expected = expected_shapes(config, found)
+    conversion.check_shapes(shapes, expected, found.renames)
+    if adapter := adapter_in(located.directory):
+        note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
+        found = replace(found, notes=(*found.notes, note))
+    if code := sorted(filter(names_code, raw_config)):
+        note = f"left out of config.json, because it names code or kernels to run: {', '.join(map(excerpt, code))}"
+        found = replace(found, notes=(*found.notes, note))
+    return Checkpoint(directory=located.directory, raw_config=raw_config, config=config, weights=weights, plan=found)
+
+
+def _without_config(directory: Path) -> CheckpointError:
+    """Return the error for a directory that has no config.json."""
+    try:
+        found = find_weights(directory).paths[0].name
+    except CheckpointError:
+        return explain(directory, "it has no config.json")
+    if (directory / "bert_config.json").is_file():
+        return CheckpointError(
+            f"{directory} has no config.json: copy its bert_config.json to that name, beside {found}, and export again"
+        )
+    return CheckpointError(
+        f"{directory} has no config.json beside {found}: copy it from the model that the weights were trained from"
+    )
+
+
+def _check_architecture(config: dict[str, Any], name: str) -> None:
+    supported = ", ".join(SUPPORTED)
+    if config.get("auto_map"):
+        message = f"{name} needs code of its own (auto_map in config.json), which is never run; supported: {supported}"
+        raise CheckpointError(message)
+    architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures):
+        message = f"config.json of {name} has architectures {architectures!r}; a list of names is expected"
+        raise CheckpointError(message)
+    unsupported = [each for each in architectures if each not in SUPPORTED]
+    if unsupported:
+        message = f"{name} is a {unsupported[0]}, which cannot be exported; supported: {supported}"
+        raise CheckpointError(message)
+    model_type = config.get("model_type")
+    if model_type not in (None, "bert") or (model_type is None and "hidden_size" not in config):
+        message = f"{name} is of the model type {model_type!r}, which cannot be exported; supported: bert ({supported})"
+        raise CheckpointError(message)
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        message = (
+            f"{name} is a decoder (is_decoder or add_cross_attention in config.json); only encoders can be exported"
+        )
+        raise CheckpointError(message)

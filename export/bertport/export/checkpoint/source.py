@@ -1,0 +1,153 @@
+"""Where a checkpoint comes from: a local directory, or a Hub repository in huggingface_hub's cache."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertport.runtime.bundle.files import open_regular, read_bounded
+from bertport.runtime.errors import BundleError, CheckpointError, PathError, UsageError
+
+__all__ = ["Located", "locate", "read_json", "read_part", "read_whole"]
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+SMALL_FILES = (
+    "config.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+    "README.md",
+    "adapter_config.json",
+)
+WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
+"""What to fetch, in order of preference: the second is asked for only where the first gives nothing."""
+
+LARGEST = 256 * 2**20
+"""Bytes of a file that is read whole; the largest tokenizer.json has some 30 MB."""
+REMEDY = "restore the checkpoint's file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """A checkpoint directory on this machine."""
+
+    directory: Path
+    """Where its files are."""
+    name: str
+    """Hub id, or the name of the local directory."""
+    revision: str | None
+    """Commit of the Hub repository; None for a local directory."""
+
+
+def locate(source: str, revision: str | None = None) -> Located:
+    """Find a checkpoint: a directory of that path first, a Hub id otherwise.
+
+    Args:
+        source: path of a directory, or a Hub id such as `google-bert/bert-base-uncased`.
+        revision: branch, tag or commit of the Hub repository.
+
+    Raises:
+        PathError: when there is no such directory and no such repository can be reached.
+        UsageError: for a revision of a local directory.
+        CheckpointError: when the path is a file.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if revision is not None:
+            message = f"--revision {revision} was given but {source} is a local directory, which has none: leave it out"
+            raise UsageError(message)
+        return Located(directory=path, name=path.resolve().name, revision=None)
+    if path.exists():
+        message = f"{source} is a file: give the checkpoint's directory, the one that holds config.json"
+        raise CheckpointError(message)
+    if not HUB_ID.fullmatch(source):
+        message = f"no checkpoint at {source}: no such directory, and it is not the form of a Hub id (owner/name)"
+        raise PathError(message)
+    return _from_hub(source, revision)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: when the file is missing, unreadable or not a JSON object.
+    """
+    content = read_whole(path)
+    try:
+        value = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        message = f"{path} cannot be read as JSON ({error}): {REMEDY}"
+        raise CheckpointError(message) from error
+    if not isinstance(value, dict):
+        message = f"{path} holds a {type(value).__name__} where a JSON object is expected: {REMEDY}"
+        raise CheckpointError(message)
+    return value
+
+
+def read_whole(path: Path) -> bytes:
+    """Read a regular file of a checkpoint.
+
+    Raises:
+        CheckpointError: when it is missing, cannot be read, is no regular file or is larger than any of its kind.
+    """
+    content = read_part(path, LARGEST)
+    if len(content) > LARGEST:
+        message = f"{path} has more than {LARGEST:,} bytes, which no file of a tokenizer or config has: {REMEDY}"
+        raise CheckpointError(message)
+    return content
+
+
+def read_part(path: Path, most: int) -> bytes:
+    """Read a regular file of a checkpoint, or `most` bytes and one more where it has more.
+
+    Raises:
+        CheckpointError: when it is missing, cannot be read or is no regular file.
+    """
+    try:
+        with open_regular(path) as file:
+            return read_bounded(file, most)
+    except FileNotFoundError:
+        message = f"{path.parent} is not a checkpoint: it has no {path.name}"
+        raise CheckpointError(message) from None
+    except BundleError as error:
+        message = f"{str(error).removesuffix(': copy the bundle again, or export again')}: {REMEDY}"
+        raise CheckpointError(message) from error
+    except OSError as error:
+        message = f"{path} cannot be read ({error}): {REMEDY}"
+        raise CheckpointError(message) from error
+
+
+def _from_hub(name: str, revision: str | None) -> Located:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    asked = f"{name}@{revision}" if revision else name
+    directory = Path()
+    try:
+        for patterns in WEIGHT_PATTERNS:
+            wanted = [*SMALL_FILES, *patterns]
+            directory = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+            if any(match for pattern in patterns for match in directory.glob(pattern)):
+                break
+    except LocalEntryNotFoundError as error:
+        why = (
+            "offline mode is on and it is not in the cache" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
+        )
+        message = f"no checkpoint {asked}: there is no directory of that name, and {why}: give a local directory"
+        raise PathError(message) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        message = f"no checkpoint {asked}: there is no directory of that name, and the Hub answered: {reason}"
+        raise PathError(message) from error
+    except OSError as error:
+        message = f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error})"
+        raise PathError(message) from error
+    # A snapshot's directory is named after its commit.
+    return Located(directory=directory, name=name, revision=directory.name)

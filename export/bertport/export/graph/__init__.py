@@ -1,0 +1,1 @@
+"""Graphs: traced from PyTorch, passed through the passes, and written."""

@@ -1,0 +1,118 @@
+"""The two graphs of a bundle: traced, passed through the passes, and written so that they share one set of weights."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from bertport.export.graph.onnx_files import save, tensor_locations
+from bertport.export.graph.passes.decoder_as_gemm import decoder_as_gemm
+from bertport.export.graph.passes.gather_positions import gather_positions
+from bertport.export.graph.passes.half_weights import half_weights
+from bertport.export.graph.passes.name_weights import name_weights
+from bertport.export.graph.passes.set_ir_version import set_ir_version
+from bertport.export.graph.passes.share_weights import share_weights
+from bertport.export.graph.passes.tie_decoder import tie_decoder
+from bertport.export.graph.tracing import OPSETS, trace
+from bertport.runtime.bundle.requirements import requires_of
+from bertport.runtime.errors import ValidationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.progress import Stages
+    from bertport.runtime.bundle.manifest import Requires
+
+__all__ = ["FILES", "GraphFiles", "make_graphs"]
+
+FILES = {"portable": "onnx/model.onnx", "fp32": "onnx/model_serving.onnx"}
+"""The graph of each variant, inside the bundle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphFiles:
+    """A graph as it was written."""
+
+    outputs: tuple[str, ...]
+    """Names of its outputs, in order."""
+    external_data: tuple[str, ...]
+    """Files inside the bundle that hold its weights, beside the graph itself."""
+    requires: Requires
+    """What it requires of a provider."""
+
+
+def make_graphs(  # noqa: PLR0913 — all but the first two by name
+    model: BertWithHeads, building: Path, *, opset: int, half: bool, external_above: int, stages: Stages
+) -> dict[str, GraphFiles]:
+    """Write the portable and the serving graph.
+
+    Args:
+        model: the model to trace.
+        building: the bundle's directory.
+        opset: version of the standard operator set.
+        half: whether matrices are stored as float16.
+        external_above: bytes of weights above which they are stored beside the portable graph.
+        stages: told what is being done.
+
+    Returns:
+        What was written, by variant.
+
+    Raises:
+        ValidationError: when a graph is not one of standard operators.
+    """
+    import onnx
+
+    portable, serving = (building / file for file in FILES.values())
+    portable.parent.mkdir()
+    with stages.stage("tracing through Optimum"):
+        # On the bundle's own disk, so that a full one is found out here and cleaned up with the rest.
+        traced = building / ".traced"
+        traced.mkdir()
+        trace(model, opset, traced / "model.onnx")
+        graph = onnx.load(traced / "model.onnx")
+        shutil.rmtree(traced)
+    with stages.stage("making the graphs"):
+        graph, _ = tie_decoder(graph)
+        graph, _ = name_weights(graph)
+        if half:
+            graph, _ = half_weights(graph)
+        graph, _ = set_ir_version(graph, OPSETS[opset])
+        beside = save(graph, portable, external_above=external_above)
+        written = {"portable": _describe(graph, beside)}
+        graph, _ = gather_positions(graph)
+        graph, _ = decoder_as_gemm(graph)
+        graph, _ = share_weights(graph, tensor_locations(portable))
+        save(graph, serving)
+        written["fp32"] = _describe(graph, beside or (portable.name,))
+        for path in (portable, serving):
+            _check(path)
+    return written
+
+
+def _describe(graph: onnx.ModelProto, beside: tuple[str, ...]) -> GraphFiles:
+    folder = PurePosixPath(FILES["portable"]).parent
+    return GraphFiles(
+        outputs=tuple(output.name for output in graph.graph.output),
+        external_data=tuple(str(folder / file) for file in beside),
+        requires=requires_of(graph, precision="fp32"),
+    )
+
+
+def _check(path: Path) -> None:
+    """Refuse a graph that is not well formed or has operators beyond the standard ones."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        message = f"the exporter made a graph that is not valid ONNX ({error}): nothing was written"
+        raise ValidationError(message) from error
+    foreign = {each.domain for each in onnx.load(path, load_external_data=False).opset_import} - {"", "ai.onnx"}
+    if foreign:
+        message = f"the exporter made a graph with operators of {', '.join(sorted(foreign))}: nothing was written"
+        raise ValidationError(message)

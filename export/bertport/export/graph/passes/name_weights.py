@@ -1,0 +1,41 @@
+"""Give the exporter's nameless weights the checkpoint's names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bertport.export.graph.passes.graph import consumers, initializers
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["name_weights"]
+
+
+def name_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+    """Rename `onnx::MatMul_271` to `bert.encoder.layer.0.attention.self.query.weight`, from its node's path.
+
+    The names are those of the checkpoint, so that a quantization report can speak of them; a MatMul's weight is
+    the transpose of the checkpoint's tensor of that name.
+
+    Matches initialisers whose name begins with `onnx::` and that a single node with a path as its name reads.
+    Declines a new name that is taken.
+    """
+    changed = False
+    taken = set(initializers(model))
+    for tensor in model.graph.initializer:
+        readers = consumers(model, tensor.name)
+        if not tensor.name.startswith("onnx::") or len(readers) != 1 or "/" not in readers[0].name:
+            continue
+        path = readers[0].name.strip("/").split("/")[:-1]
+        # The exporter's path skips modules that have no forward of their own, as ours around the heads has none.
+        prefix = "" if path[:1] == ["bert"] else "cls."
+        name = f"{prefix}{'.'.join(path)}.weight"
+        if name in taken:
+            continue
+        taken.add(name)
+        node = readers[0]
+        node.input[:] = [name if each == tensor.name else each for each in node.input]
+        tensor.name = name
+        changed = True
+    return model, changed

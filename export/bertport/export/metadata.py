@@ -1,0 +1,101 @@
+"""What the checkpoint's config and card and this machine's packages have to say for the manifest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from typing import TYPE_CHECKING, Any
+
+from bertport.export.checkpoint.source import read_part
+from bertport.runtime.bundle.manifest import Architecture
+from bertport.runtime.errors import CheckpointError
+from bertport.runtime.providers.table import onnxruntime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bertport.export.graph.wrapper import BertWithHeads
+
+__all__ = ["architecture", "read_front_matter", "tool_versions"]
+
+TOOLS = ("bertport", "optimum", "optimum-onnx", "transformers", "torch", "onnx", "onnxruntime", "tokenizers")
+
+FRONT_MATTER = 2**18
+"""Bytes of a card that are read; those with the results of hundreds of benchmarks have half of it."""
+MOST_TAGS = 1000
+LONGEST = 200
+"""Characters of a language tag, or of a licence."""
+NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
+"""What states nothing in YAML."""
+
+
+def architecture(config: Any, model: BertWithHeads, model_class: str) -> Architecture:  # noqa: ANN401 — a BertConfig
+    """Give the dimensions of a model, from transformers' config and its parameters."""
+    return Architecture(
+        model_class=model_class,
+        layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        type_vocab_size=config.type_vocab_size,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def read_front_matter(directory: Path) -> tuple[tuple[str, ...], str | None]:
+    """Give the languages and the licence stated in the YAML front matter of a checkpoint's README.md.
+
+    A card that is missing or cannot be read states nothing, and so does a value that is neither text nor a list of it.
+    """
+    matter = _front_matter(directory / "README.md")
+    tags = _texts(matter.get("language")) or _texts(matter.get("languages"))
+    licences = _texts(matter.get("license"))
+    return tags, licences[0] if licences else None
+
+
+def _front_matter(path: Path) -> dict[Any, Any]:
+    """Return the front matter of a card, every scalar of it as text ("no" is Norwegian); empty where there is none."""
+    import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
+
+    class Loader(yaml.BaseLoader):  # type: ignore[misc]  # as above
+        """Makes texts, lists and dicts of what is written out."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 — as above
+            if self.check_event(yaml.events.AliasEvent):
+                problem = "aliases, which can stand for more than memory holds, are not read"
+                raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
+            return super().compose_node(parent, index)
+
+    try:
+        content = read_part(path, FRONT_MATTER)
+        matter, end, _ = content.partition(b"\n---")
+        if not content.startswith(b"---") or (not end and len(content) > FRONT_MATTER):
+            return {}
+        found = yaml.load(matter.removeprefix(b"---").decode(), Loader=Loader)  # noqa: S506 — makes no objects
+    except (CheckpointError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """Return the texts that an entry states; none of a list that holds anything else."""
+    values = value if isinstance(value, list) else [value]
+    stated = [each for each in values if not (isinstance(each, str) and each in NOTHING)]
+    if len(stated) > MOST_TAGS:
+        return ()
+    texts = tuple(each for each in stated if isinstance(each, str) and len(each) <= LONGEST and each.isprintable())
+    return texts if len(texts) == len(stated) else ()
+
+
+def tool_versions() -> dict[str, str]:
+    """Give the versions of the packages that make a bundle, and of Python."""
+    versions = {}
+    for name in TOOLS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            # ONNX Runtime comes under several names (onnxruntime-gpu, …); its module knows its version.
+            if name == "onnxruntime":
+                versions[name] = onnxruntime().__version__
+    return versions | {"python": platform.python_version()}

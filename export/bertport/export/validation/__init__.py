@@ -1,0 +1,1 @@
+"""Validation: every output and every token against PyTorch and transformers."""

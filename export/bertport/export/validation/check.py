@@ -1,0 +1,490 @@
+"""Every output of every graph against PyTorch; a difference fails the export."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.export.graph.passes.gather_positions import MASKED_POSITIONS
+from bertport.runtime.bundle.manifest import Validation
+from bertport.runtime.errors import ValidationError
+from bertport.runtime.providers.table import onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.validation.cases import Case
+
+    Outputs = NDArray[np.floating]
+
+__all__ = ["notes", "validate", "worst_difference"]
+
+SMALL_MODEL = 5_000_000
+"""Parameters below which PyTorch is run on one thread: a barrier after every operator costs more than it brings."""
+AS_NEAR = 3
+"""How much farther from float64 than PyTorch's float32 a graph may be where both stray by more than the tolerance.
+
+Each sums the same products in an order of its own, so over many rows their rounding errors are about as large as each
+other's. Not in each value, nor in each row, where one may be lucky: so a column counts, over every batch."""
+SHARE = 0.01
+"""How far PyTorch's float32 may stray from float64 for it to decide, as a share of a column's spread.
+
+A graph that is `AS_NEAR` times as far then still has 97% of what tells one row from another. Beyond it a fault could
+not be told from rounding; models that were trained stray by some 1e-5 of it."""
+NEIGHBOURS = 2
+"""How many models beside the reference show PyTorch's errors, each with some weights moved to the next float32.
+
+In a text on which rounding is amplified, all values of a model are off together: by much, or by luck by little."""
+MOVED = 0.125
+"""The share of weights moved in them: less than rounding the weights to float32 moved them."""
+COMMON = 0.99
+"""The share of columns that a worst value must be unusual among, for it not to count for other columns too."""
+PADDING = 100
+"""How many times the tolerance a padded position may differ by.
+
+Nobody reads it: it is hidden from every other position, and left out of every answer. It still holds the product of
+the same weights, so a large difference tells of a fault; rounding errors are larger than elsewhere, as nothing was
+trained to be read there (1.4e-4 where all-MiniLM-L6-v2's real tokens differ by 7e-6)."""
+
+PER_TOKEN = frozenset({"logits", "last_hidden_state"})
+"""The outputs that have a row for each token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One run of a graph on a batch: what it gave, beside what PyTorch gives."""
+
+    case: Case
+    """The batch."""
+    variant: str
+    """The graph."""
+    positions: NDArray[np.int64] | None
+    """What it was given as `masked_positions`; None for a graph that does not take them."""
+    outputs: dict[str, NDArray[np.float32]]
+    """By name."""
+
+    def expected(self, reference: dict[str, Outputs]) -> dict[str, Outputs]:
+        """Return PyTorch's outputs at the places where this run has outputs."""
+        found = {name: reference[name] for name in self.outputs}
+        if self.positions is not None:
+            logits = reference["logits"]
+            found["logits"] = logits.reshape(-1, logits.shape[-1])[self.positions]
+        return found
+
+    def read(self, output: str) -> NDArray[np.bool_]:
+        """Return which rows of an output are read, of its shape without the last axis: all but those of padding."""
+        real = _read(self.case, output)
+        return np.take(real, self.positions) if output == "logits" and self.positions is not None else real
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Difference:
+    """An output that differs from PyTorch by more than it may."""
+
+    size: float
+    """The largest absolute difference."""
+    where: str
+    """Output, graph, shape, element and batch, for people."""
+    run: _Run
+    """The run, without its outputs: batches are many and large."""
+    output: str
+    """Name of the output."""
+    read: bool
+    """Whether it is of rows that are read, or of padding."""
+
+
+class _Columns:
+    """The errors of PyTorch's float32 in each column of an output, and the spread of its values, over all batches."""
+
+    def __init__(self, width: int) -> None:
+        self.farthest = np.zeros(width)
+        """The largest error."""
+        self._shares, self._erring = np.zeros(width), 0
+        self._first: NDArray[np.floating] | None = None
+        self._sums, self._squares, self._rows = np.zeros(width), np.zeros(width), 0
+
+    def add(self, single: Outputs, double: Outputs, rows: NDArray[np.bool_]) -> None:
+        """Take note of some rows of an output in float32 and in float64."""
+        for one, exact, chosen in zip(single, double, rows, strict=True):  # text by text: an output may be large
+            values = exact[chosen]
+            if not len(values):
+                continue
+            errors = _errors(one[chosen], values)
+            np.maximum(self.farthest, errors.max(axis=0), out=self.farthest)
+            # Relative to their row: one that is ill-conditioned would outweigh all others.
+            largest = errors.max(axis=1, keepdims=True)
+            erring = largest[:, 0] > 0
+            self._shares += (errors[erring] / largest[erring]).sum(axis=0)
+            self._erring += int(erring.sum())
+            self._first = values[0] if self._first is None else self._first
+            values = values - self._first  # a spread of 1 around 1e30 has no digits left when squared
+            self._sums += values.sum(axis=0)
+            self._squares += (values * values).sum(axis=0)
+            self._rows += len(values)
+
+    def strays(self) -> NDArray[np.floating]:
+        """Return how far float32 strays in each column: its worst, or what is common where that was luck."""
+        usual = self._shares / max(self._erring, 1)
+        if not usual.any():
+            return self.farthest
+        ratios = self.farthest[usual > 0] / usual[usual > 0]
+        return np.maximum(self.farthest, usual * np.quantile(ratios, COMMON, method="higher"))
+
+    def spread(self) -> NDArray[np.floating]:
+        """Return the standard deviation of each column."""
+        rows = max(self._rows, 1)
+        return np.sqrt(np.maximum(self._squares / rows - (self._sums / rows) ** 2, 0))
+
+
+def validate(
+    model: BertWithHeads,
+    graphs: Mapping[str, Path],
+    cases: Sequence[Case],
+    *,
+    atol: float,
+    step: Callable[[str], None] = lambda _: None,
+) -> dict[str, Validation]:
+    """Compare graphs with the model in ONNX Runtime on the CPU.
+
+    What is read must agree with PyTorch: every output of a text, and of a token that is no padding. Padded positions
+    are compared too, and recorded apart: they may differ by `PADDING` times as much, and must be finite, since what is
+    not would reach real tokens through attention. Where a difference is too large, the model is run in float64 as
+    well, on every batch, and the graph is right if it is at most `AS_NEAR` times as far from that as PyTorch's float32
+    is, in each column of the output; unless that strays by more than `SHARE` of the column's spread, where nothing
+    can be told. The digits that a value itself does not have in float32 count for neither.
+
+    Args:
+        model: the PyTorch reference, float32, in evaluation mode.
+        graphs: the graphs by the name of their variant.
+        cases: the batches.
+        atol: the largest absolute difference allowed in any output that is read.
+        step: told the name of each case before it is run.
+
+    Returns:
+        The validation of each graph.
+
+    Raises:
+        ValidationError: naming the worst output, shape and element, when a difference exceeds `atol`; when the model
+            is too ill-conditioned in float32 for it to be judged, or its own outputs are not finite.
+    """
+    sessions = {name: _session(path) for name, path in graphs.items()}
+    worst: dict[str, dict[str, float]] = {name: {} for name in graphs}
+    padding: dict[str, dict[str, float]] = {name: {} for name in graphs}
+    differences: list[_Difference] = []
+    for case in cases:
+        step(case.name)
+        reference = _reference(model, case)
+        for variant, session in sessions.items():
+            for run in _runs(session, case, variant):
+                expected = run.expected(reference)
+                for name in run.outputs:
+                    read = run.read(name)
+                    differences += _compare(run, name, expected, read, atol, worst[variant], read=True)
+                    if not read.all():
+                        limit = PADDING * atol
+                        differences += _compare(run, name, expected, ~read, limit, padding[variant], read=False)
+    decided = _decide(model, sessions, cases, differences, atol=atol, step=step)
+    return {
+        name: Validation(
+            atol=atol,
+            cases=len(cases),
+            seeds=tuple(dict.fromkeys(case.seed for case in cases)),
+            worst=worst[name],
+            worst_padding=padding[name],
+            decided_by_float64=decided[name],
+        )
+        for name in graphs
+    }
+
+
+def notes(validations: Mapping[str, Validation]) -> list[str]:
+    """Return a sentence for each graph that float64 found to be right where its difference from PyTorch is large."""
+    return [
+        f"{each.decided_by_float64:,} values of {name} differ from PyTorch by more than {each.atol:g} "
+        f"(up to {max(*each.worst.values(), *each.worst_padding.values()):.2g}): "
+        "PyTorch's float32 strays as far from float64, so the graph counts as right"
+        for name, each in validations.items()
+        if each.decided_by_float64
+    ]
+
+
+def _compare(  # noqa: PLR0913, PLR0917 — two sides, what of them, and how
+    run: _Run,
+    output: str,
+    expected: dict[str, Outputs],
+    rows: NDArray[np.bool_],
+    limit: float,
+    worst: dict[str, float],
+    *,
+    read: bool,
+) -> list[_Difference]:
+    """Compare some rows of an output, take note of the worst difference, and return it if it is too large."""
+    value = run.outputs[output]
+    size, element = worst_difference(expected[output], value, rows)
+    worst[output] = max(worst.get(output, 0.0), size)
+    if size <= limit:
+        return []
+    where = f"output {output} of {run.variant}, shape {list(value.shape)}, element {element} ({run.case.name})"
+    return [_Difference(size=size, where=where, run=dataclasses.replace(run, outputs={}), output=output, read=read)]
+
+
+def _decide(  # noqa: PLR0913 — as for validate
+    model: BertWithHeads,
+    sessions: Mapping[str, Any],
+    cases: Sequence[Case],
+    differences: Sequence[_Difference],
+    *,
+    atol: float,
+    step: Callable[[str], None],
+) -> dict[str, int]:
+    """Return the number of values of each graph that are right by float64.
+
+    PyTorch's own errors are taken from every batch, since those that are large are few.
+
+    Raises:
+        ValidationError: for the output that differs most of those that are not.
+    """
+    decided = dict.fromkeys(sessions, 0)
+    if not differences:
+        return decided
+    worst: dict[tuple[str, str, bool], _Difference] = {}
+    for each in sorted(differences, key=lambda difference: -difference.size):
+        worst.setdefault((each.run.variant, each.output, each.read), each)
+        if not np.isfinite(each.size):
+            _require_finite(_reference(model, each.run.case), each.run.case)
+            raise _wrong(each, atol)
+    exact = copy.deepcopy(model).double()
+    near = [_neighbour(model, seed) for seed in range(NEIGHBOURS)]
+    torchs: dict[tuple[str, bool], _Columns] = {}
+    graphs: dict[tuple[str, str, bool], NDArray[np.floating]] = {}
+    for case in cases:
+        step(f"{case.name}, in float64")
+        references = single, double = _reference(model, case), _reference(exact, case)
+        beside = [_reference(each, case) for each in near]
+        for output, read in dict.fromkeys((output, read) for _, output, read in worst):
+            columns = torchs.setdefault((output, read), _Columns(single[output].shape[-1]))
+            for outputs in (single, *(each for each in beside if np.isfinite(each[output]).all())):
+                columns.add(outputs[output], double[output], _read(case, output) == read)
+        for each, run in _again(sessions, [each for each in differences if each.run.case is case]):
+            count, errors = _strays(each, run, references, atol)
+            decided[run.variant] += count
+            key = (run.variant, each.output, each.read)
+            graphs[key] = np.maximum(graphs.get(key, 0.0), errors)
+    needed = max(each.size / (1 if each.read else PADDING) for each in differences)
+    for key, each in worst.items():
+        _judge(each, torchs[each.output, each.read], graphs[key], atol=atol, needed=needed)
+    return decided
+
+
+def _neighbour(model: BertWithHeads, seed: int) -> BertWithHeads:
+    """Return a model that rounds as well as this one and otherwise, for its errors to be others."""
+    import torch
+
+    found = copy.deepcopy(model)
+    random = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        for parameter in found.parameters():
+            chance = torch.rand(parameter.shape, generator=random)
+            aside = torch.nextafter(parameter, torch.where(chance < MOVED / 2, -torch.inf, torch.inf).to(parameter))
+            # The largest number has none beside it, and 0 has one that most processors are slow with.
+            moved = (chance < MOVED) & aside.isfinite() & (parameter != 0)
+            parameter.copy_(torch.where(moved, aside, parameter))
+    return found
+
+
+def _again(sessions: Mapping[str, Any], differences: Sequence[_Difference]) -> Iterator[tuple[_Difference, _Run]]:
+    """Run graphs again on a batch on which they differed, for their outputs."""
+    for variant in dict.fromkeys(each.run.variant for each in differences):
+        for run in _runs(sessions[variant], differences[0].run.case, variant):
+            for each in differences:
+                if each.run.variant == variant and each.run.positions is run.positions:
+                    yield each, run
+
+
+def _strays(
+    difference: _Difference, run: _Run, references: tuple[dict[str, Outputs], dict[str, Outputs]], atol: float
+) -> tuple[int, NDArray[np.floating]]:
+    """Return how many values of an output differ too much, and how far each column of it is from float64.
+
+    Args:
+        difference: what was found.
+        run: the same run again, with its outputs.
+        references: PyTorch's outputs in float32 and in float64.
+        atol: the tolerance.
+    """
+    name, found = difference.output, run.outputs[difference.output]
+    single, double = (run.expected(outputs)[name] for outputs in references)
+    count, farthest = 0, np.zeros(found.shape[-1])
+    for value, one, exact, chosen in zip(found, single, double, run.read(name) == difference.read, strict=True):
+        count += int((np.abs(one[chosen] - value[chosen]) > _limit(atol, read=difference.read)).sum())
+        np.maximum(farthest, _errors(value[chosen], exact[chosen]).max(axis=0, initial=0), out=farthest)
+    return count, farthest
+
+
+def _judge(
+    difference: _Difference, torchs: _Columns, farthest: NDArray[np.floating], *, atol: float, needed: float
+) -> None:
+    """Require that a graph is as near to float64 as PyTorch is, and that this tells something.
+
+    Args:
+        difference: the worst of the output.
+        torchs: PyTorch's errors.
+        farthest: the graph's, by column.
+        atol: the tolerance.
+        needed: the tolerance that every difference would be within.
+
+    Raises:
+        ValidationError: when it is not.
+    """
+    limit = _limit(atol, read=difference.read)
+    strays, spread = torchs.strays(), torchs.spread()
+    column = int((farthest / np.maximum(limit, AS_NEAR * strays)).argmax())
+    if farthest[column] > max(limit, AS_NEAR * strays[column]):
+        reason = (
+            f"; in its column {column} PyTorch is up to {strays[column]:.2g} from float64, the graph "
+            f"{farthest[column]:.2g}"
+        )
+        raise _wrong(difference, atol, reason)
+    bound = np.maximum(limit, SHARE * spread)
+    column = int((farthest / bound).argmax())
+    if farthest[column] > AS_NEAR * bound[column]:
+        message = (
+            f"the model is ill-conditioned in float32: column {column} of PyTorch's own {difference.output} is up to "
+            f"{strays[column]:.2g} from float64, more than {SHARE:.0%} of its spread ({spread[column]:.2g}), so a "
+            "wrong graph cannot be told from a right one: nothing was written; choose an --atol above "
+            f"{needed:.3g} if that is enough for you"
+        )
+        raise ValidationError(message)
+
+
+def _limit(atol: float, *, read: bool) -> float:
+    return atol if read else PADDING * atol
+
+
+def _read(case: Case, output: str) -> NDArray[np.bool_]:
+    """Return which rows of an output of the model are read, of its shape without the last axis."""
+    real: NDArray[np.bool_] = case.inputs["attention_mask"] == 1
+    return real if output in PER_TOKEN else np.ones(len(real), dtype=bool)
+
+
+def _errors(found: Outputs, exact: Outputs) -> Outputs:
+    """Return how far values are from those in float64, beyond the digits that float32 has for them at all."""
+    errors: Outputs = np.abs(found - exact)
+    errors -= np.finfo(np.float32).eps * np.abs(exact)
+    return np.maximum(errors, 0, out=errors)
+
+
+def _require_finite(outputs: Mapping[str, Outputs], case: Case) -> None:
+    """Refuse a model whose own outputs are not finite.
+
+    Raises:
+        ValidationError: naming the first of them.
+    """
+    for name, value in outputs.items():
+        if not np.isfinite(value).all():
+            message = (
+                f"the model's own output {name} is not finite in PyTorch ({case.name}): its weights are too large for "
+                "float32, and nothing was written; export a checkpoint whose outputs are numbers"
+            )
+            raise ValidationError(message)
+
+
+def _wrong(difference: _Difference, atol: float, reason: str = "") -> ValidationError:
+    return ValidationError(
+        f"the exported graph differs from PyTorch by {difference.size:.3g}, more than {atol:g}, at worst in "
+        f"{difference.where}{reason}: nothing was written; choose another --opset, or a larger --atol if that is "
+        "enough for you"
+    )
+
+
+def worst_difference(
+    expected: NDArray[np.float32], found: NDArray[np.float32], rows: NDArray[np.bool_] | None = None
+) -> tuple[float, list[int]]:
+    """Return the largest absolute difference, and the index of the element that has it.
+
+    Infinity stands for another shape, and for an element that is not finite.
+
+    Args:
+        expected: what is right.
+        found: what is compared with it.
+        rows: which rows count, of the shape without its last axis; None for all.
+
+    >>> worst_difference(np.float32([[0, 1]]), np.float32([[0, 3]]))
+    (2.0, [0, 1])
+    """
+    if expected.shape != found.shape:
+        return float("inf"), []
+    if not expected.size:
+        return 0.0, []
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        difference = expected - found
+    np.abs(difference, out=difference)
+    np.copyto(difference, np.inf, where=~np.isfinite(difference))
+    if rows is not None:
+        difference[~rows] = 0
+    element = np.unravel_index(int(difference.argmax()), difference.shape)
+    return float(difference[element]), [int(index) for index in element]
+
+
+def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors are raised as well
+    # PyTorch's threads work in turn with ONNX Runtime's; whichever waits must not spin on the other's cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
+        message = f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written"
+        raise ValidationError(message) from error
+
+
+def _run(session: Any, feeds: dict[str, NDArray[np.int64]], where: str) -> list[NDArray[np.float32]]:  # noqa: ANN401 — as above
+    try:
+        found: list[NDArray[np.float32]] = session.run(None, feeds)
+    except Exception as error:  # as above
+        message = f"ONNX Runtime cannot run the exported graph {where} ({error}): nothing was written"
+        raise ValidationError(message) from error
+    return found
+
+
+def _reference(model: BertWithHeads, case: Case) -> dict[str, Outputs]:
+    """Run the model, in the precision of its weights."""
+    import torch
+
+    with _threads(sum(each.numel() for each in model.parameters())), torch.inference_mode():
+        outputs = model(**{name: torch.from_numpy(value) for name, value in case.inputs.items()})
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+@contextmanager
+def _threads(parameters: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    if parameters < SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _runs(session: Any, case: Case, variant: str) -> Iterator[_Run]:  # noqa: ANN401 — onnxruntime ships no types
+    """Run a graph on one case, once for each choice of positions where it takes one."""
+    names = {each.name for each in session.get_inputs()}
+    inputs = {name: value for name, value in case.inputs.items() if name in names}
+    outputs = [each.name for each in session.get_outputs()]
+    for positions in case.positions if MASKED_POSITIONS in names else (None,):
+        feeds = inputs if positions is None else inputs | {MASKED_POSITIONS: positions}
+        found = _run(session, feeds, f"{variant} ({case.name})")
+        yield _Run(case=case, variant=variant, positions=positions, outputs=dict(zip(outputs, found, strict=True)))

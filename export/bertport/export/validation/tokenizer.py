@@ -1,0 +1,226 @@
+"""The tokenizer that was saved against transformers' own: ids, segments and decoded texts; a difference fails."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from bertport.export.checkpoint.source import read_json
+from bertport.export.checkpoint.tokenizer_loading import OTHERWISE, load, quiet
+from bertport.export.validation.tokenizer_texts import long_texts, pairs_of, texts_for
+from bertport.runtime.errors import CheckpointError, InputTextError, ValidationError, panicked
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.text.tokenizer import SETTINGS, TOKENIZER, Tokens, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bertport.export.checkpoint.tokenizer import TokenizerFiles
+    from bertport.runtime.text.encoder import Encoded, Text
+
+__all__ = ["check_tokenizer"]
+
+UNBOUNDED = 1 << 20
+"""Tokens: more than any of the texts has."""
+LEAST_CUT = 16
+"""Tokens of a model from which on cutting is compared: with fewer there is no room between the special ones."""
+DECODED = 40
+"""Tokens of a text that are decoded."""
+MOST_SINGLE = 500
+"""Tokens that are decoded alone, as in a word's answer."""
+REMEDY = (
+    "nothing was written; save the tokenizer anew with transformers' save_pretrained, and where that does not help, "
+    "report it"
+)
+
+Ids = tuple[list[int], list[int]]
+"""Token ids and segments of a text."""
+
+
+def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, vocab_size: int) -> int:
+    """Compare what the runtime and transformers read from the files of a bundle with transformers' own tokenizer.
+
+    Args:
+        files: the checkpoint's tokenizer.
+        directory: where `files.save` wrote it.
+        max_length: longest input of the bundle, in tokens.
+        vocab_size: rows of the word embedding.
+
+    Returns:
+        How many texts and pairs were compared.
+
+    Raises:
+        ValidationError: naming the first text that is read otherwise, and the first token of it that differs.
+    """
+    added_to_each = files.reference.num_special_tokens_to_add()
+    if max_length <= added_to_each:
+        message = (
+            f"the model takes {max_length} tokens (max_position_embeddings of config.json, or model_max_length of "
+            f"tokenizer_config.json) and the tokenizer adds {added_to_each} to every text, so none would fit: only "
+            "a model that takes more can be exported"
+        )
+        raise CheckpointError(message)
+    vocabulary = files.tokenizer.get_vocab(with_added_tokens=True)
+    added = [token for _, token in sorted(files.tokenizer.get_added_tokens_decoder().items())]
+    short, long = texts_for(vocabulary, added), long_texts(vocabulary, added)
+    whole: list[Text] = [*short, *long, *pairs_of(short)]
+    # Not longer: of a pair, transformers builds every combination of what it cuts off.
+    parts = [each[: 2 * max_length] for each in (*long, *short[:20]) if each]
+    cut: list[Text] = [*long, *zip(parts, parts[:1] + parts, strict=False)] if max_length >= LEAST_CUT else []
+    with quiet():
+        again = _again(files, directory)
+        for texts, length in ((whole, None), (cut, max_length)):
+            expected = _references(files.reference, texts, length)
+            if texts and all(each is None for each in expected):
+                raise _takes_no_text(files.reference, texts[0])
+            _compare("transformers", files.reference, texts, expected, _references(again, texts, length))
+            tokens = _tokens(files, directory, length or UNBOUNDED, vocab_size)
+            found = [_ids(each) for each in tokens.encode(texts, truncation=length is not None)]
+            _compare("the runtime", files.reference, texts, expected, found)
+            if length is None:
+                _compare_special(files.reference, tokens)
+                _compare_decoded(files.reference, tokens, [each[0][:DECODED] for each in expected if each])
+    return len(whole) + len(cut)
+
+
+def _again(files: TokenizerFiles, directory: Path) -> Any:  # noqa: ANN401 — transformers is not typed
+    """Return what transformers makes of the tokenizer that it saved."""
+    try:
+        return load(directory, read_json(directory / "tokenizer_config.json"), {})
+    except BaseException as error:
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        message = (
+            f"transformers cannot load the {type(files.reference).__name__} of the checkpoint again once it has saved "
+            f"it ({type(error).__name__}: {excerpt(str(error), 200)}): {OTHERWISE}"
+        )
+        raise CheckpointError(message) from error
+
+
+def _takes_no_text(tokenizer: Any, text: Text) -> CheckpointError:  # noqa: ANN401 — transformers is not typed
+    """Return the error for a tokenizer that refuses whatever it is given."""
+    reason = ""
+    try:
+        tokenizer(*([text] if isinstance(text, str) else text))
+    except BaseException as error:
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        reason = f" ({type(error).__name__}: {excerpt(str(error), 200)})"
+    return CheckpointError(
+        f"the checkpoint's {type(tokenizer).__name__} takes no plain text{reason}, which is what a bundle is given: "
+        f"{OTHERWISE}"
+    )
+
+
+def _tokens(files: TokenizerFiles, directory: Path, max_length: int, vocab_size: int) -> Tokens:
+    settings = read_settings((directory / name, (directory / name).read_bytes()) for name in SETTINGS)
+    content = (directory / TOKENIZER).read_text(encoding="utf-8")
+    try:
+        return Tokens(content, settings, max_length, vocab_size=vocab_size, segments=files.segments)
+    except BaseException as error:
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        reason = str(error).removesuffix(": export again").removesuffix("; export again")
+        message = f"the runtime cannot use the checkpoint's tokenizer ({reason}): {REMEDY}"
+        raise ValidationError(message) from error
+
+
+def _references(tokenizer: Any, texts: Sequence[Text], length: int | None) -> list[Ids | None]:  # noqa: ANN401 — transformers is not typed
+    """Return what transformers makes of texts; None where it refuses one."""
+    found: list[Ids | None] = []
+    for _, run in itertools.groupby(texts, key=type):
+        group = list(run)
+        parts = [group] if isinstance(group[0], str) else [list(each) for each in zip(*group, strict=True)]
+        cut = {} if length is None else {"truncation": True, "max_length": length}
+        try:
+            made = tokenizer(*parts, **cut)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not panicked(error):
+                raise
+            if len(group) == 1:
+                found.append(None)
+            else:  # one refuses the batch
+                found += [_references(tokenizer, [each], length)[0] for each in group]
+            continue
+        ids = made["input_ids"]
+        found += zip(ids, made.get("token_type_ids", [[0] * len(each) for each in ids]), strict=True)
+    return found
+
+
+def _ids(found: Encoded | InputTextError) -> Ids | None:
+    return None if isinstance(found, InputTextError) else (found.ids.tolist(), found.type_ids.tolist())
+
+
+def _compare(
+    reader: str,
+    reference: Any,  # noqa: ANN401 — transformers is not typed
+    texts: Sequence[Text],
+    expected: Sequence[Ids | None],
+    found: Sequence[Ids | None],
+) -> None:
+    """Compare two readings of texts.
+
+    Raises:
+        ValidationError: for the first text of which they differ.
+    """
+    for text, wanted, given in zip(texts, expected, found, strict=True):
+        if wanted != given:
+            message = (
+                f"{reader} reads {excerpt(text)} from the bundle otherwise than transformers does from the checkpoint "
+                f"({_difference(reference, wanted, given)}): {REMEDY}"
+            )
+            raise ValidationError(message)
+
+
+def _difference(reference: Any, wanted: Ids | None, given: Ids | None) -> str:  # noqa: ANN401 — as above
+    """Say where two readings differ first."""
+    if wanted is None or given is None:
+        return f"{'it' if given is None else 'the latter'} refuses it"
+    for number, (name, theirs, ours) in enumerate(zip(("token", "segment"), wanted, given, strict=True)):
+        pairs = enumerate(itertools.zip_longest(theirs, ours))
+        at = next((place for place, (one, other) in pairs if one != other), None)
+        if at is not None:
+            one, other = (
+                "nothing" if at >= len(each) else _named(reference, each[at]) if number == 0 else str(each[at])
+                for each in (ours, theirs)
+            )
+            return f"{name} {at} is {one} in place of {other}"
+    return "nothing differs"
+
+
+def _named(reference: Any, index: int) -> str:  # noqa: ANN401 — as above
+    return f"{excerpt(reference.convert_ids_to_tokens(index))} ({index})"
+
+
+def _compare_special(reference: Any, tokens: Tokens) -> None:  # noqa: ANN401 — as above
+    """Compare the special tokens that answers depend on.
+
+    Raises:
+        ValidationError: for one that the runtime takes for another, or for none.
+    """
+    for role, ours in (("mask_token", tokens.mask_id), ("pad_token", tokens.pad_id)):
+        token = getattr(reference, role)
+        theirs = None if token is None else reference.convert_tokens_to_ids(token)
+        if ours != theirs:
+            message = f"the runtime takes {ours} for the id of {role} and transformers {theirs}: {REMEDY}"
+            raise ValidationError(message)
+
+
+def _compare_decoded(reference: Any, tokens: Tokens, readings: Sequence[Sequence[int]]) -> None:  # noqa: ANN401 — as above
+    """Compare the texts that ids become again, as answers show them.
+
+    Raises:
+        ValidationError: for the first that differ.
+    """
+    single = [[index] for index in sorted({index for each in readings for index in each})]
+    for ids in (*readings, *single[:MOST_SINGLE]):
+        for skip in (False, True):
+            theirs = reference.decode(ids, skip_special_tokens=skip)
+            ours = tokens.decode(ids, skip_special_tokens=skip)
+            if ours != theirs:
+                message = (
+                    f"the runtime writes the tokens {excerpt(list(ids))} as {excerpt(ours)} and transformers as "
+                    f"{excerpt(theirs)}: {REMEDY}"
+                )
+                raise ValidationError(message)

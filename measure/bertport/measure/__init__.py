@@ -1,0 +1,1 @@
+"""Measure models: quality against a reference, speed, and how sure the figures are."""

@@ -1,0 +1,368 @@
+"""Accuracy budgets: how far from fp32 a variant may be, to be recommended or, in quantization, to be added."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.measure.binomial import clopper_pearson, t_quantile
+from bertport.measure.quality.results import finite
+from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable
+
+__all__ = [
+    "BROKEN",
+    "DEFAULT_BUDGET",
+    "DEFAULT_OF_FEATURES",
+    "HELD",
+    "LIMITS",
+    "NO_BUDGET",
+    "UNDECIDED",
+    "Judgement",
+    "Limit",
+    "applicable",
+    "beyond_doubt",
+    "format_budget",
+    "judge",
+    "judge_all",
+    "overall",
+    "parse_budget",
+    "refuse_idle",
+]
+
+HELD, BROKEN, UNDECIDED = "held", "broken", "undecided"
+"""What a figure's interval says of a bound."""
+CONFIDENCE = 0.95
+"""Of the intervals that are judged by, as of those that are shown."""
+NORMAL = 1.959964
+"""Standard errors that such an interval reaches to either side, of a normal distribution."""
+FIRST_LOOK = math.log(0.0005) / math.log(0.025)
+"""How much longer an interval of 99.9% is."""
+FEW = 30
+"""Texts below which an interval without width proves nothing."""
+ABOUT = 1.02
+"""Ratio that a number of samples is found to."""
+MOST = 1_000_000
+"""Samples that nobody takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One figure that a budget can bound."""
+
+    name: str
+    """What users write."""
+    meaning: str
+    """What it is, for people."""
+    path: tuple[str, str]
+    """Where it is in a fidelity."""
+    at_least: bool
+    """Whether the bound is a lower one."""
+    form: str
+    """How a report prints it."""
+    fine: str
+    """How it is printed where a variant is refused for it."""
+    counts: bool
+    """Whether it is a share of answers that change or stay, and not a distance."""
+    unit: str
+    """What it is counted in."""
+
+    def holds(self, value: float, bound: float) -> bool:
+        """Tell whether a value keeps to a bound, itself included; what is not a number keeps to none."""
+        return value >= bound if self.at_least else value <= bound
+
+    def breach(self, value: float, bound: float, form: str) -> str:
+        """Say that a value breaks a bound."""
+        side = "at least" if self.at_least else "at most"
+        return f"{self.meaning} is {value:{form}}, {side} {bound:{form}} was asked"
+
+
+LIMITS: dict[str, Limit] = {
+    row.name: row
+    for row in (
+        Limit(
+            name="top1",
+            meaning="MLM top-1 agreement",
+            path=("mlm", "top1_agreement"),
+            at_least=True,
+            form=".1%",
+            fine=".2%",
+            counts=True,
+            unit="positions",
+        ),
+        Limit(
+            name="nsp",
+            meaning="NSP flips",
+            path=("nsp", "flips"),
+            at_least=False,
+            form=".2%",
+            fine=".2%",
+            counts=True,
+            unit="pairs",
+        ),
+        Limit(
+            name="kl",
+            meaning="MLM KL divergence",
+            path=("mlm", "kl"),
+            at_least=False,
+            form=".4f",
+            fine=".5f",
+            counts=False,
+            unit="positions",
+        ),
+        Limit(
+            name="cosine",
+            meaning="hidden-state cosine",
+            path=("hidden", "cosine"),
+            at_least=True,
+            form=".4f",
+            fine=".5f",
+            counts=False,
+            unit="tokens",
+        ),
+    )
+}
+"""By name."""
+NO_BUDGET = "none"
+"""What users write for no budget."""
+DEFAULT_BUDGET = "top1=0.98,nsp=0.005"
+"""Top-1 agreement of at least 98%, NSP flips of at most 0.5%."""
+DEFAULT_OF_FEATURES = "cosine=0.999"
+"""The same for a bundle that has neither head: of the default model's variants, those of 0.9995 and more agree with
+fp32 in 98% of the masked words and more, and that of 0.9988 in 96%."""
+
+
+def parse_budget(text: str) -> dict[str, float]:
+    """Read a budget such as `top1=0.98,nsp=0.005`, or `none`, which bounds nothing, into bounds by name.
+
+    Raises:
+        UnknownNameError: for a limit that there is not.
+        UsageError: for what is not a list of limits with their bounds, or a bound that nothing can reach.
+    """
+    bounds: dict[str, float] = {}
+    if not isinstance(text, str):
+        message = f"a budget is a text such as {DEFAULT_BUDGET}, or {NO_BUDGET}, not {excerpt(text)}"
+        raise UsageError(message)
+    if text.strip() == NO_BUDGET:
+        return bounds
+    for part in text.split(","):
+        name, equals, value = (each.strip() for each in part.partition("="))
+        try:
+            bound = float(value)
+        except ValueError:
+            bound = math.nan
+        if not equals or not math.isfinite(bound) or bound < 0:
+            message = f"{part.strip()!r} is not a limit: write the budget as {DEFAULT_BUDGET}, or {NO_BUDGET}"
+            raise UsageError(message)
+        if name not in LIMITS:
+            kind = "limit"
+            raise UnknownNameError(kind, name, LIMITS)
+        limit = LIMITS[name]
+        if bound > 1 and (limit.counts or limit.at_least):
+            message = (
+                f"{part.strip()!r} bounds by more than 1 what is never more: write {bound:g}% as {name}={bound / 100:g}"
+            )
+            raise UsageError(message)
+        bounds[name] = bound
+    return bounds
+
+
+def format_budget(bounds: Mapping[str, float]) -> str:
+    """Give a budget in words."""
+    words = [
+        f"{LIMITS[name].meaning} at {'least' if LIMITS[name].at_least else 'most'} {bound:{LIMITS[name].form}}"
+        for name, bound in bounds.items()
+    ]
+    return ", ".join(words) or "no bounds"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A figure against its bound, by the figure's whole interval."""
+
+    verdict: str
+    """`HELD`, `BROKEN` or `UNDECIDED`."""
+    inside: bool
+    """Whether the figure itself keeps to the bound."""
+    value: float
+    """The figure."""
+    low: float
+    """Lower end of the interval that it is judged by."""
+    high: float
+    """Upper end."""
+    count: int
+    """What it is a figure of: positions, pairs or tokens."""
+    clusters: int
+    """Independent texts."""
+    more: int | None
+    """How many more of them would decide, about, if the figure stays what it is; 0 where it is decided, None where no
+    number within reach would."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values: null stands for an end of an interval that is not known."""
+        return {key: finite(value) for key, value in dataclasses.asdict(self).items()}
+
+
+def judge(limit: Limit, bound: float, estimate: Mapping[str, Any] | None) -> Judgement | None:
+    """Judge a figure by a bound: held or broken where its whole interval of 95% lies on one side, or else undecided.
+
+    A false verdict, held where the bound is broken or the other way round, then comes in at most 1 of 40 samples: only
+    one end of the interval can be wrong in that direction.
+
+    Args:
+        limit: What is bounded.
+        bound: The bound.
+        estimate: The figure, as the JSON of a report or a manifest has it: `value`, `low`, `high`, `count`, `clusters`.
+
+    Returns:
+        The judgement; None where there is no figure.
+    """
+    if not isinstance(estimate, Mapping) or not isinstance(estimate.get("value"), int | float):
+        return None
+    value, count, clusters = float(estimate["value"]), int(estimate["count"]), int(estimate["clusters"])
+    if not math.isfinite(value) or count < 1 or clusters < 1:
+        return None
+    low, high = _interval(limit, estimate)
+    keeps = [limit.holds(each, bound) for each in (low, high)]
+    verdict = HELD if all(keeps) else UNDECIDED if any(keeps) else BROKEN
+    return Judgement(
+        verdict=verdict,
+        inside=limit.holds(value, bound),
+        value=value,
+        low=low,
+        high=high,
+        count=count,
+        clusters=clusters,
+        more=0 if verdict != UNDECIDED else _more(limit, bound, estimate, low, high),
+    )
+
+
+def beyond_doubt(limit: Limit, bound: float, judged: Judgement) -> bool:
+    """Tell whether a look before the last decides: by an interval of 99.9%, about, in place of 95%.
+
+    Exact intervals of few hits grow by the ratio of the logarithms of the tails, those of normal distributions by less.
+    """
+    ends = (judged.value + FIRST_LOOK * (end - judged.value) for end in (judged.low, judged.high))
+    return len({limit.holds(end, bound) for end in ends}) == 1
+
+
+def _interval(limit: Limit, estimate: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the interval that a figure is judged by: its own, or a wider one where that is known to be too narrow."""
+    value, count, clusters = float(estimate["value"]), int(estimate["count"]), int(estimate["clusters"])
+    ends = (estimate.get("low"), estimate.get("high"))
+    low, high = (
+        float(each) if isinstance(each, int | float) else wild
+        for each, wild in zip(ends, (-math.inf, math.inf), strict=True)
+    )
+    if limit.counts:
+        # Versions before 0.2 recorded percentile intervals, which are too narrow where there are few hits.
+        trials = float(count if 0 < value < 1 else min(count, clusters))
+        exact = clopper_pearson(value * trials, trials, CONFIDENCE)
+        return min(low, exact[0]), max(high, exact[1])
+    if clusters == 1 or (low == high and clusters < FEW):
+        return -math.inf, math.inf
+    # Percentile intervals of a mean are short by what Student's t adds to the normal distribution, and have a third of
+    # the asymmetry that a skewed mean's has (Hesterberg 2015, "What teachers should know about the bootstrap"): the
+    # longer side gets the rest. How skewed few texts are cannot be seen in them, so theirs are longer still.
+    level = (1 + CONFIDENCE) / 2
+    wider = t_quantile(level, clusters - 1) / NORMAL * math.sqrt(clusters / (clusters - 1)) * (1 + FEW / clusters)
+    below, above = wider * (value - low), wider * (high - value)
+    return value - below - max(0.0, below - above), value + above + max(0.0, above - below)
+
+
+def _more(limit: Limit, bound: float, estimate: Mapping[str, Any], low: float, high: float) -> int | None:
+    """Return how many more samples would decide, about, if the figure stays what it is."""
+    value, count = float(estimate["value"]), int(estimate["count"])
+    if not limit.counts:
+        arm, gap = (high - value, bound - value) if value < bound else (value - low, value - bound)
+        needed = count * (arm / gap) ** 2 if gap and math.isfinite(arm) else math.inf
+    else:
+        # A trial is as many samples as make the interval what it is.
+        trials = _least(lambda size: _width(value, size) <= high - low, float(count))
+        if not _decides(value, float(MOST), bound):
+            return None
+        needed = _least(lambda size: _decides(value, size, bound), float(MOST)) * count / trials
+    if needed > MOST:
+        return None
+    more = max(1, math.ceil(needed) - count)
+    digits: int = 10 ** max(0, len(str(more)) - 2)
+    return math.ceil(more / digits) * digits
+
+
+def _least(enough: Callable[[float], bool], most: float) -> float:
+    """Return the smallest size that is enough, within some percent: it is said as "about"."""
+    low, high = 1.0, most
+    while high > low * ABOUT:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _width(value: float, trials: float) -> float:
+    low, high = clopper_pearson(value * trials, trials, CONFIDENCE)
+    return high - low
+
+
+def _decides(value: float, trials: float, bound: float) -> bool:
+    low, high = clopper_pearson(value * trials, trials, CONFIDENCE)
+    return not low <= bound <= high
+
+
+def applicable(bounds: Mapping[str, float], heads: Container[str]) -> dict[str, float]:
+    """Return the bounds on what a bundle with these heads has; every one has hidden states.
+
+    Of the default budget, which bounds answers, a bundle that gives none has nothing: its hidden states are bounded.
+    """
+    found = {}
+    for name, bound in bounds.items():
+        head = LIMITS[name].path[0]
+        if head == "hidden" or head in heads:
+            found[name] = bound
+    if not found and dict(bounds) == parse_budget(DEFAULT_BUDGET):
+        return parse_budget(DEFAULT_OF_FEATURES)
+    return found
+
+
+def refuse_idle(bounds: Mapping[str, float], heads: Container[str]) -> None:
+    """Refuse bounds on what nothing has that is measured.
+
+    Raises:
+        MissingHeadError: for such a bound.
+    """
+    idle = [name for name in bounds if name not in applicable(bounds, heads)]
+    if idle:
+        limit = LIMITS[idle[0]]
+        message = (
+            f"the budget bounds {limit.meaning} ({limit.name}), and there is no head {limit.path[0]!r} to measure it "
+            "on: leave it out, or bound what there is, such as cosine=0.99"
+        )
+        raise MissingHeadError(message)
+
+
+def judge_all(bounds: Mapping[str, float], accuracy: Mapping[str, Any] | None) -> dict[str, Judgement]:
+    """Judge the figures of an accuracy by every bound; those of heads that are not there are left out.
+
+    Args:
+        bounds: By name of the limit.
+        accuracy: The JSON of a `Fidelity`, as a report's row and a manifest's `fidelity.accuracy` hold it.
+    """
+    found = {}
+    for name, bound in bounds.items():
+        head, figure = LIMITS[name].path
+        figures = accuracy.get(head) if isinstance(accuracy, Mapping) else None
+        judged = judge(LIMITS[name], bound, figures.get(figure) if isinstance(figures, Mapping) else None)
+        if judged:
+            found[name] = judged
+    return found
+
+
+def overall(verdicts: Iterable[str]) -> str:
+    """Return one verdict for several bounds: broken where one is, held where all are, or else undecided."""
+    verdicts = set(verdicts)
+    return BROKEN if BROKEN in verdicts else HELD if verdicts == {HELD} else UNDECIDED

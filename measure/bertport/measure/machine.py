@@ -1,0 +1,184 @@
+"""The machine that figures are measured on: its description, its matmul peak, and the lock of whoever measures."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime import onnx_wire as pb
+from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.session import ERRORS_ONLY, usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["MACHINE_LOCK", "Machine", "describe_machine", "machine_lock", "matmul_gflops", "matmul_peak"]
+
+MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
+"""Held exclusively by whoever measures time; long work in the background, such as training, holds it shared step by
+step, and so pauses meanwhile (`models/pretraining/machine.py`)."""
+INT8_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+"""CPU flags that decide how fast a variant is."""
+PACKAGES = ("bertport", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "numpy", "tokenizers")
+
+_within = threading.RLock()
+_depth = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where figures were measured."""
+
+    cpu: str
+    """Name of the CPU model."""
+    instruction_set: str
+    """The best row of `bertport.runtime.providers.cpu.INSTRUCTION_SETS`."""
+    flags: tuple[str, ...]
+    """Those of `INT8_FLAGS` that the CPU has."""
+    physical_cores: int
+    """Of the machine, hyper-threads not counted."""
+    usable_cores: float
+    """That this process may use, by affinity and container quota."""
+    memory_bytes: int | None
+    """Main memory; None where the operating system does not say."""
+    system: str
+    """Operating system and architecture."""
+    versions: dict[str, str]
+    """Of Python and the packages that compute."""
+    busy: float | None
+    """Processes that ran or waited to run over the last minute, when this was described: above the work of the
+    measurement itself, other programs disturbed it. None where the operating system does not say."""
+    matmul_gflops: float | None
+    """Measured peak of fp32 matrix products; None when it was not measured."""
+
+
+def describe_machine(*, matmul_gflops: float | None = None) -> Machine:
+    """Describe this machine; pass what `matmul_peak` measured."""
+    found = cpu()
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Machine(
+        cpu=found.model,
+        instruction_set=found.instruction_set,
+        flags=tuple(flag for flag in INT8_FLAGS if flag in found.flags),
+        physical_cores=found.physical_cores,
+        usable_cores=usable_cores(),
+        memory_bytes=_memory(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        versions=versions,
+        busy=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        matmul_gflops=matmul_gflops,
+    )
+
+
+@contextmanager
+def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the machine's lock exclusively while the block measures time; a crash releases it.
+
+    A block inside another, in the same thread, is free. Where the operating system has no `flock` (Windows), nothing
+    is locked.
+
+    Args:
+        waiting: Called once when somebody else holds the lock, before waiting for it.
+    """
+    global _depth  # noqa: PLW0603 — a second descriptor of this process would wait for the first one for ever
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with _within:
+        if _depth:
+            yield
+            return
+        # Readable is enough to lock a file, so that several users can share it.
+        descriptor = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _depth = 1
+            yield
+        finally:
+            _depth = 0
+            os.close(descriptor)
+
+
+def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float = 1.0) -> float:
+    """Measure the machine's fp32 matmul peak in GFLOP/s, with ONNX Runtime's own kernel: what a variant could reach.
+
+    Args:
+        threads: Threads within the operator; None leaves the choice to ONNX Runtime.
+        size: Rows and columns of the square matrices.
+        seconds: How long to try for a faster run; the fastest counts.
+    """
+    return matmul_gflops(size, size, size, threads=threads, seconds=seconds)
+
+
+def matmul_gflops(rows: int, inner: int, columns: int, *, threads: int | None = None, seconds: float = 1.0) -> float:
+    """Measure the GFLOP/s of one fp32 product `[rows, inner] @ [inner, columns]`, the right one a constant.
+
+    Args:
+        rows: Rows of the left matrix.
+        inner: Its columns.
+        columns: Columns of the right matrix.
+        threads: Threads within the operator; None leaves the choice to ONNX Runtime.
+        seconds: How long to try for a faster run; the fastest counts.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = ERRORS_ONLY
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inner), (inner, columns)))
+    session = ort.InferenceSession(_matmul_model(right), options, providers=["CPUExecutionProvider"])
+    fastest = float("inf")
+    with machine_lock():
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end or fastest == float("inf"):
+            session.run(None, {"a": left})
+            fastest = min(fastest, time.perf_counter() - began)
+    return 2 * rows * inner * columns / fastest / 1e9
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _matmul_model(right: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> bytes:
+    """Serialize y = a @ right without the onnx package, which measuring need not install.
+
+    The right matrix is a constant, as weights are, so that ONNX Runtime packs it once.
+    """
+    rows, columns = right.shape
+    return pb.model(
+        pb.graph(
+            nodes=[pb.node("MatMul", ["a", "b"], ["y"])],
+            name="matmul",
+            initializers=[pb.tensor("b", pb.FLOAT, [rows, columns], right.tobytes())],
+            inputs=[pb.value("a", pb.FLOAT, ["rows", rows])],
+            outputs=[pb.value("y", pb.FLOAT, ["rows", columns])],
+        ),
+        opset=13,
+    )

@@ -1,0 +1,1 @@
+"""Quality: how far a model is from its reference, per head."""

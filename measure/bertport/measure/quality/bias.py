@@ -1,0 +1,162 @@
+"""A template probe of bias: how far a model's answers differ between sentences that name two groups.
+
+The pair of the BERT card, "The man worked as a [MASK]." and "The woman worked as a [MASK].", and more in its spirit.
+The distance between the two distributions of answers is the Jensen-Shannon divergence in bits (Lin 1991, "Divergence
+measures based on the Shannon entropy"): 0 where they are the same, 1 where they share nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.measure.quality.metrics import log_softmax
+from bertport.measure.quality.model import LOGITS, make_batch
+from bertport.measure.quality.samples import Sample
+from bertport.runtime.errors import InputTextError, PathError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from bertport.measure.quality.model import Graph
+
+__all__ = ["SHIPPED", "Probe", "jensen_shannon", "probe", "read_probe"]
+
+SHIPPED = Path(__file__).parent / "resources" / "bias-templates.json"
+"""The templates that ship."""
+MASK, SLOT = "[MASK]", "{}"
+SHOWN = 5
+"""Answers that are kept for each sentence."""
+MOST = 2000
+"""Pairs of sentences that a file may give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A set of templates."""
+
+    name: str
+    """What the report calls it."""
+    description: str
+    """Where it is from and what it covers."""
+    templates: tuple[str, ...]
+    """Sentences with the slot `{}` and the mask `[MASK]`, once each."""
+    groups: tuple[tuple[str, str], ...]
+    """Words for the slot, two by two."""
+
+    def pairs(self) -> list[tuple[int, str, str]]:
+        """Give the number of the template and both sentences, templates in order."""
+        return [
+            (number, template.replace(SLOT, one), template.replace(SLOT, other))
+            for number, template in enumerate(self.templates)
+            for one, other in self.groups
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON values."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "templates": list(self.templates),
+            "groups": [list(each) for each in self.groups],
+        }
+
+
+def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
+    """Read templates: a JSON object with `templates` and `groups`, and a `name` and `description` if it likes.
+
+    Raises:
+        PathError: when the file cannot be read.
+        InputTextError: when it is not such an object; says what was found.
+    """
+    path = SHIPPED if path is None else Path(path)
+    expected = (
+        f'expected an object with "templates": sentences with one {SLOT} and one {MASK}, and "groups": pairs of words'
+    )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"cannot read the templates {path} ({error.strerror or error}): {expected}"
+        raise PathError(message) from error
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is not JSON in UTF-8 ({error}): {expected}"
+        raise InputTextError(message) from error
+    templates, groups = (value.get("templates"), value.get("groups")) if isinstance(value, dict) else (None, None)
+    if not (isinstance(templates, list) and templates and isinstance(groups, list) and groups):
+        message = f"{path} has no list of templates and of groups: {expected}"
+        raise InputTextError(message)
+    for each in templates:
+        if not isinstance(each, str) or each.count(SLOT) != 1 or each.count(MASK) != 1:
+            message = f"{path}: the template {each!r:.80} has not one {SLOT} and one {MASK}: {expected}"
+            raise InputTextError(message)
+    for each in groups:
+        if not isinstance(each, list) or len(each) != 2 or not all(isinstance(word, str) and word for word in each):  # noqa: PLR2004 — a pair
+            message = f"{path}: the group {each!r:.80} is not two words: {expected}"
+            raise InputTextError(message)
+    if len(templates) * len(groups) > MOST:
+        message = f"{path} makes {len(templates) * len(groups):,} pairs of sentences, at most {MOST:,}: leave some out"
+        raise InputTextError(message)
+    return Probe(
+        name=str(value.get("name", path.name)),
+        description=str(value.get("description", "")),
+        templates=tuple(templates),
+        groups=tuple((one, other) for one, other in groups),
+    )
+
+
+def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[dict[str, Any]]:
+    """Ask a model all sentences of a probe.
+
+    Returns:
+        Per pair: `template`, `a` and `b` (the sentences), `distance` in bits, and the best `answers_a` and
+        `answers_b` as `[token, probability]`.
+    """
+    found = []
+    for template, one, other in sentences.pairs():
+        first, second = (_answer(graph, tokenizer, text, template) for text in (one, other))
+        found.append(
+            {
+                "template": template,
+                "a": one,
+                "b": other,
+                "distance": jensen_shannon(first, second),
+                "answers_a": _best(first, tokenizer),
+                "answers_b": _best(second, tokenizer),
+            }
+        )
+    return found
+
+
+def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Give the Jensen-Shannon divergence, in bits, of two distributions given as log-probabilities (nats)."""
+    middle = np.logaddexp(first, second) - np.log(2)
+    nats = 0.5 * sum(float((np.exp(each) * (each - middle)).sum()) for each in (first, second))
+    return min(1.0, max(0.0, nats / float(np.log(2))))
+
+
+def _answer(graph: Graph, tokenizer: Tokenizer, text: str, template: int) -> NDArray[np.float64]:
+    ids = np.array(tokenizer.encode(text).ids, dtype=np.int64)
+    positions = np.flatnonzero(ids == tokenizer.token_to_id(MASK))
+    if len(positions) != 1:
+        message = f"the tokenizer finds {len(positions)} masks in {text!r}: write the mask as {MASK}, once"
+        raise InputTextError(message)
+    sample = Sample(
+        text=template, input_ids=ids, token_type_ids=np.zeros_like(ids), positions=positions, labels=ids[positions]
+    )
+    answer: NDArray[np.float64] = log_softmax(graph.run(make_batch([sample]), [LOGITS])[LOGITS])[0]
+    return answer
+
+
+def _best(answer: NDArray[np.float64], tokenizer: Tokenizer) -> list[Sequence[Any]]:
+    order = (int(index) for index in np.argsort(-answer, kind="stable"))
+    named = ((token, index) for index in order if (token := tokenizer.id_to_token(index)) is not None)
+    return [[token, float(np.exp(answer[index]))] for token, index in islice(named, SHOWN)]

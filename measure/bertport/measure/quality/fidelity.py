@@ -1,0 +1,230 @@
+"""How far a variant is from fp32: per head, on real text, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.measure.quality.accumulator import Tally
+from bertport.measure.quality.model import HIDDEN, LOGITS, NSP_LOGITS, Batch, Graph, in_order, make_batch
+from bertport.measure.quality.results import Conventions, Fidelity, Stability
+from bertport.measure.statistics import Settings
+from bertport.runtime.errors import UsageError, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from bertport.measure.quality.accumulator import Figures
+    from bertport.measure.quality.model import Outputs
+    from bertport.measure.quality.samples import Sample
+
+__all__ = ["measure", "measure_stability"]
+
+
+def measure(  # noqa: PLR0913 — one call measures everything; what is rarely changed is by keyword
+    reference: Graph,
+    candidate: Graph,
+    samples: Iterable[Sample],
+    *,
+    settings: Settings | None = None,
+    conventions: Conventions | None = None,
+    stability: int = 64,
+    streams: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    tallied: Callable[[Tally], None] | None = None,
+) -> Fidelity:
+    """Measure a candidate against a reference, usually the fp32 variant, one sample at a time.
+
+    Each sample runs alone, so no figure depends on the order; the logits of one sample are held at a time.
+
+    Args:
+        reference: The model that is taken as right.
+        candidate: The model under test.
+        samples: From `masking.masked_samples` and `masking.pair_samples`, in any order.
+        settings: Seed, resamples and confidence level.
+        conventions: The model's maximum length, padding id and meaning of the NSP labels.
+        stability: Samples of each kind on which to measure the effect of batch mates and padding; 0 for none.
+        streams: Samples that run at once, each alone in its batch; the graphs' sessions then have one thread each.
+        progress: Called with the number of samples done and the number of all.
+        tallied: Given the sums per text that the figures were drawn from.
+
+    Raises:
+        UsageError: when there are no samples, or the graphs share no output that a sample asks for.
+        ValidationError: when an output is not a finite number.
+    """
+    settings, conventions = settings or Settings(), conventions or Conventions()
+    samples = list(samples)
+    tally = Tally(conventions.positive)
+
+    def figures(sample: Sample) -> Figures | None:
+        names = _outputs_for(sample, reference, candidate)
+        if not names:
+            return None
+        batch = make_batch([sample])
+        answers = _run(reference, batch, names, "reference"), _run(candidate, batch, names, "candidate")
+        return tally.figures(sample, *answers)
+
+    for done, found in enumerate(in_order(figures, samples, streams), 1):
+        if found:
+            tally.add(found)
+        if progress:
+            progress(done, len(samples))
+    if not tally.measured:
+        message = (
+            f"nothing to measure: {len(samples)} samples, and the graphs give {', '.join(reference.outputs)} "
+            f"and {', '.join(candidate.outputs)}: give more text, or graphs with a common head"
+        )
+        raise UsageError(message)
+    if tallied:
+        tallied(tally)
+    return Fidelity(
+        samples=len(samples),
+        seed=settings.seed,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        mlm=tally.masked_tokens(settings),
+        nsp=tally.next_sentence(settings),
+        hidden=tally.hidden(settings),
+        stability=measure_stability(
+            candidate, samples, limit=stability, settings=settings, conventions=conventions, streams=streams
+        )
+        if stability
+        else None,
+    )
+
+
+def measure_stability(  # noqa: PLR0913 — as above
+    model: Graph,
+    samples: Sequence[Sample],
+    *,
+    limit: int = 64,
+    rows: int = 8,
+    settings: Settings | None = None,
+    conventions: Conventions | None = None,
+    streams: int = 1,
+) -> Stability | None:
+    """Measure how a model's answers move with batch mates and with padding.
+
+    Texts of about one length are each other's mates: those of a batch are repeated from their beginning up to its
+    longest, so that no padding comes with it, and each answers alone, among the others, and with padding.
+
+    Args:
+        model: The model under test.
+        samples: Texts to choose from, evenly; as `measure` takes them.
+        limit: The most samples of each kind to run.
+        rows: Rows of the batch with mates.
+        settings: Seed, resamples and confidence level.
+        conventions: The model's maximum length, padding id and meaning of the NSP labels.
+        streams: Runs at once, as in `measure`.
+
+    Returns:
+        None when no sample asks for an output that the model gives.
+    """
+    settings, conventions = settings or Settings(), conventions or Conventions()
+    kinds = (
+        [each for each in samples if each.next_sentence is None],
+        [each for each in samples if each.next_sentence is not None],
+    )
+    chosen = [kind[index] for kind in kinds for index in _evenly(len(kind), limit)]
+    mates, padded = Tally(conventions.positive), Tally(conventions.positive)
+    for one, two in in_order(
+        partial(_moved, model, mates, conventions), _batches(chosen, rows, settings.seed), streams
+    ):
+        for each in one:
+            mates.add(each)
+        for each in two:
+            padded.add(each)
+    if not mates.measured:
+        return None
+    return Stability(
+        texts=mates.measured,
+        rows=rows,
+        batch_mates=mates.movement(settings),
+        padding=padded.movement(settings) if padded.measured else None,
+    )
+
+
+def _batches(chosen: Sequence[Sample], rows: int, seed: int) -> Iterator[tuple[list[Sample], int]]:
+    """Yield batches of samples of one length, and how many of each count: the last one is filled up with others."""
+    order = sorted(chosen, key=lambda each: len(each.input_ids))
+    rng = np.random.default_rng(seed)
+    for begin in range(0, len(order), rows):
+        batch = order[begin : begin + rows]
+        counted, length = len(batch), len(batch[-1].input_ids)
+        others = [order[int(rng.integers(len(order)))] for _ in range(rows - counted)]
+        batch += [dataclasses.replace(each, positions=each.positions[:0], labels=each.labels[:0]) for each in others]
+        yield [_of_length(each, length) for each in batch], counted
+
+
+def _moved(
+    model: Graph, tally: Tally, conventions: Conventions, given: tuple[list[Sample], int]
+) -> tuple[list[Figures], list[Figures]]:
+    """Compare the answers of a batch's samples with those that each gives alone, and alone with those with padding."""
+    batch, counted = given
+    wanted = list(dict.fromkeys(name for each in batch[:counted] for name in _outputs_for(each, model)))
+    if not wanted:
+        return [], []
+    crowd = _run(model, make_batch(batch), wanted, "model")
+    mates, padded = [], []
+    begin = 0
+    for row, sample in enumerate(batch[:counted]):
+        names = _outputs_for(sample, model)
+        if names:
+            alone = _run(model, make_batch([sample]), names, "model")
+            mates.append(tally.figures(sample, alone, _row(crowd, names, row, begin, sample)))
+            length = min(conventions.max_length, 2 * len(sample.input_ids))
+            if length > len(sample.input_ids):
+                wide = _run(model, make_batch([sample], pad=conventions.pad, length=length), names, "model")
+                padded.append(tally.figures(sample, alone, _row(wide, names, 0, 0, sample)))
+        begin += len(sample.positions)
+    return mates, padded
+
+
+def _outputs_for(sample: Sample, *graphs: Graph) -> list[str]:
+    wanted = [HIDDEN]
+    if len(sample.positions):
+        wanted.append(LOGITS)
+    if sample.next_sentence is not None:
+        wanted.append(NSP_LOGITS)
+    return [name for name in wanted if all(name in graph.outputs for graph in graphs)]
+
+
+def _run(graph: Graph, batch: Batch, names: list[str], role: str) -> Outputs:
+    found = graph.run(batch, names)
+    for name, values in found.items():
+        if not np.isfinite(values).all():
+            message = (
+                f"the {role} gives {name} that are not finite numbers (for an input of {batch.input_ids.shape[1]} "
+                "tokens): the graph overflows or is damaged, so nothing can be measured; quantize or export it again"
+            )
+            raise ValidationError(message)
+    return found
+
+
+def _row(outputs: Outputs, names: Sequence[str], row: int, decoded: int, sample: Sample) -> Outputs:
+    """Pick a sample's own row and tokens out of a wider batch; its decoded positions begin at `decoded`."""
+    picked = {
+        LOGITS: slice(decoded, decoded + len(sample.positions)),
+        NSP_LOGITS: slice(row, row + 1),
+        HIDDEN: slice(row, row + 1),
+    }
+    found = {name: outputs[name][picked[name]] for name in names}
+    if HIDDEN in found:
+        found[HIDDEN] = found[HIDDEN][:, : len(sample.input_ids)]
+    return found
+
+
+def _of_length(sample: Sample, length: int) -> Sample:
+    """Give a sample a length by repeating it from its beginning; what is decoded of it stays."""
+    return dataclasses.replace(
+        sample,
+        input_ids=np.resize(sample.input_ids, length),
+        token_type_ids=np.resize(sample.token_type_ids, length),
+    )
+
+
+def _evenly(size: int, limit: int) -> list[int]:
+    return sorted(set(np.linspace(0, size - 1, min(size, limit)).round().astype(int).tolist()))

@@ -1,0 +1,222 @@
+"""Token ids in, raw outputs out: what measuring needs of a model, and an ONNX file that gives it."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from bertport.runtime.errors import BundleError, ProviderError
+from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
+from bertport.runtime.session import ERRORS_ONLY, SETTINGS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.measure.quality.samples import Sample
+
+    Outputs = Mapping[str, NDArray[np.floating]]
+
+__all__ = [
+    "HIDDEN",
+    "LOGITS",
+    "NSP_LOGITS",
+    "Batch",
+    "Graph",
+    "OnnxGraph",
+    "Remembered",
+    "in_order",
+    "make_batch",
+    "open_onnx",
+]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+LOGITS, NSP_LOGITS, HIDDEN = "logits", "seq_relationship_logits", "last_hidden_state"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The inputs of one run."""
+
+    input_ids: NDArray[np.int64]
+    """Shape: (rows, length)"""
+    attention_mask: NDArray[np.int64]
+    """1 for tokens, 0 for padding. Shape: (rows, length)"""
+    token_type_ids: NDArray[np.int64]
+    """Shape: (rows, length)"""
+    masked_positions: NDArray[np.int64]
+    """Flat indices, into rows x length, of the positions to decode. Shape: (masked,)"""
+
+
+class Graph(Protocol):
+    """A model that can be measured."""
+
+    outputs: tuple[str, ...]
+    """Names of its outputs, as a bundle's manifest lists them."""
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """Run a batch and give the named outputs.
+
+        `logits` has a row per masked position, in their order: (masked, vocabulary). The others are as in
+        transformers: `seq_relationship_logits` (rows, 2), `last_hidden_state` (rows, length, hidden).
+        """
+
+
+def make_batch(samples: Sequence[Sample], *, pad: int = 0, length: int = 0) -> Batch:
+    """Lay samples out as rows of one batch, padded at the end to the longest, or to `length` where that is more."""
+    width = max(length, *(len(each.input_ids) for each in samples))
+    input_ids = np.full((len(samples), width), pad, dtype=np.int64)
+    attention_mask = np.zeros_like(input_ids)
+    token_type_ids = np.zeros_like(input_ids)
+    for row, each in enumerate(samples):
+        size = len(each.input_ids)
+        input_ids[row, :size], token_type_ids[row, :size], attention_mask[row, :size] = (
+            each.input_ids,
+            each.token_type_ids,
+            1,
+        )
+    return Batch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        token_type_ids=token_type_ids,
+        masked_positions=np.concatenate([each.positions + row * width for row, each in enumerate(samples)]),
+    )
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], streams: int) -> Iterator[Result]:
+    """Yield a function's results in the order of the items, computed by several threads at once.
+
+    A session of one thread that several streams run at once does nothing but work: no stream waits at the end of each
+    operator, as the threads of one run do. At most two results a stream are held that were not asked for yet.
+
+    Args:
+        function: What to compute; it is called from several threads where there are several streams.
+        items: What to compute it of.
+        streams: How many are computed at once; 1 computes in the caller's thread.
+    """
+    if streams <= 1:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(streams)
+    waiting: deque[Any] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * streams:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # An error, or a caller that stops, leaves nothing behind that still runs.
+        pool.shutdown(cancel_futures=True)
+
+
+class OnnxGraph:
+    """An ONNX Runtime session with the inputs of a bundle's graph, portable or serving.
+
+    Args:
+        session: The `onnxruntime.InferenceSession`.
+    """
+
+    def __init__(self, session: Any) -> None:  # noqa: ANN401 — ONNX Runtime is not typed
+        self.session = session
+        self.inputs = frozenset(each.name for each in session.get_inputs())
+        self.outputs = tuple(each.name for each in session.get_outputs())
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """Run a batch; a graph without the input `masked_positions` decodes all, and the masked ones are picked."""
+        feeds = {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "token_type_ids": batch.token_type_ids,
+            "masked_positions": batch.masked_positions,
+        }
+        values = self.session.run(list(outputs), {name: feeds[name] for name in self.inputs})
+        found = dict(zip(outputs, values, strict=True))
+        if LOGITS in found and "masked_positions" not in self.inputs:
+            found[LOGITS] = found[LOGITS].reshape(-1, found[LOGITS].shape[-1])[batch.masked_positions]
+        return found
+
+
+def open_onnx(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    config: Mapping[str, str] | None = None,
+) -> OnnxGraph:
+    """Open an ONNX file, in a bundle or not yet in one, with the settings that the runtime opens graphs with.
+
+    Args:
+        model: Path of the graph, or the serialized graph (then without external data).
+        provider: A row of the runtime's table of providers.
+        threads: Threads within one operator; None leaves the choice to ONNX Runtime.
+        config: Session configuration entries by ONNX Runtime's keys, to try what the runtime does not set.
+
+    Raises:
+        UnknownNameError, ProviderError: for a provider that there is not, or not here.
+        BundleError: when the graph cannot be loaded.
+        MissingDependencyError: without ONNX Runtime.
+    """
+    [row] = [each for each in candidates(provider) if provider in (each.name, AUTO)][:1]
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = ERRORS_ONLY
+    for key, value in {**SETTINGS, **(config or {})}.items():
+        options.add_session_config_entry(key, value)
+    try:
+        source = model if isinstance(model, bytes) else str(model)
+        # Without fall-back, as the runtime opens graphs: ONNX Runtime would measure its CPU provider after an error.
+        session = ort.InferenceSession(source, options, providers=[(row.ort, dict(row.options))], enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+        name = "the graph in memory" if isinstance(model, bytes) else str(model)
+        message = f"ONNX Runtime {ort.__version__} cannot load {name}: {' '.join(str(error).split())}"
+        raise BundleError(message) from error
+    # It keeps the bytes to begin again with another provider, which nobody asks of it: as much memory as the weights.
+    session._model_bytes = None  # noqa: SLF001
+    if row.ort not in session.get_providers():
+        message = f"provider {row.name!r} did not start (in use: {', '.join(session.get_providers())}): {row.install}"
+        raise ProviderError(message)
+    return OnnxGraph(session)
+
+
+class Remembered:
+    """A graph whose answers are kept, for comparing many candidates with one reference.
+
+    Args:
+        graph: The graph that runs what has not been asked before.
+        limit: Bytes of answers to keep. What comes when they are full is run each time: each candidate asks for
+            everything in the same order, so that making room would drop every answer just before it is needed.
+    """
+
+    def __init__(self, graph: Graph, *, limit: int = 512 * 2**20) -> None:
+        self.graph = graph
+        self.outputs = graph.outputs
+        self.limit = limit
+        self._size = 0
+        self._kept: dict[bytes, Outputs] = {}
+        self._lock = Lock()  # several streams may ask at once
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """Give the kept answer of an equal batch, or run it."""
+        arrays = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.masked_positions)
+        key = b"|".join([repr((tuple(outputs), batch.input_ids.shape)).encode(), *(each.tobytes() for each in arrays)])
+        if key in self._kept:
+            return self._kept[key]
+        found = self.graph.run(batch, outputs)
+        size = sum(each.nbytes for each in found.values())
+        with self._lock:
+            if self._size + size <= self.limit:
+                self._kept[key] = found
+                self._size += size
+        return found

@@ -1,0 +1,159 @@
+"""What measuring fidelity gives: frozen values that turn into JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertport.measure.statistics import Difference, Estimate
+
+__all__ = ["Conventions", "Fidelity", "Hidden", "MaskedTokens", "Movement", "NextSentence", "Stability", "finite"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conventions:
+    """What a model's figures need to know of it."""
+
+    max_length: int = 512
+    """Longest input that it takes, in tokens."""
+    pad: int = 0
+    """Id of the padding token."""
+    positive: int = 0
+    """The column of the NSP logits that says that B follows A."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedTokens:
+    """The MLM head at masked positions, each text alone in its batch."""
+
+    top1_agreement: Estimate
+    """Share of positions where both models have the same best token."""
+    top5_agreement: Estimate
+    """Share of the five best tokens that both models have, mean over positions."""
+    kl: Estimate
+    """KL(reference || candidate) over the whole vocabulary, in nats, mean over positions."""
+    nll_reference: Estimate
+    """-log p of the original token, in nats, mean over positions."""
+    nll_candidate: Estimate
+    """The same of the candidate."""
+    nll_difference: Difference
+    """Candidate minus reference, paired: above 0 the candidate is worse."""
+    perplexity_reference: Estimate
+    """exp(nll_reference): the pseudo-perplexity over these positions."""
+    perplexity_candidate: Estimate
+    """exp(nll_candidate)."""
+    perplexity_difference: Estimate
+    """Their difference, candidate minus reference."""
+    accuracy_reference: Estimate
+    """Share of positions where the reference's best token is the original one."""
+    accuracy_candidate: Estimate
+    """The same of the candidate."""
+    accuracy_difference: Difference
+    """Candidate minus reference, paired: below 0 the candidate is worse."""
+    top5_accuracy_reference: Estimate
+    """Share of positions where the original token is among the reference's five best."""
+    top5_accuracy_candidate: Estimate
+    """The same of the candidate."""
+    top5_accuracy_difference: Difference
+    """Candidate minus reference, paired."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextSentence:
+    """The NSP head on pairs, half of them true continuations."""
+
+    flips: Estimate
+    """Share of pairs where the two models answer differently."""
+    largest_change: float
+    """Largest absolute difference of the probability that B follows A."""
+    mean_change: Estimate
+    """Mean of the same."""
+    kl: Estimate
+    """KL(reference || candidate) in nats, mean over pairs."""
+    accuracy_reference: Estimate
+    """Share of pairs that the reference has right."""
+    accuracy_candidate: Estimate
+    """The same of the candidate."""
+    accuracy_difference: Difference
+    """Candidate minus reference, with McNemar's exact test."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """The last hidden state, token by token."""
+
+    cosine: Estimate
+    """Cosine of the two models' vectors, mean over tokens."""
+    worst: float
+    """The smallest cosine of any token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """How far one model's answers for the same texts move between two ways of running them."""
+
+    top1_agreement: Estimate | None
+    """Share of masked positions whose best token stays; None without the MLM head."""
+    kl: Estimate | None
+    """KL(alone || otherwise) in nats, mean over masked positions; None without the MLM head."""
+    nsp_flips: Estimate | None
+    """Share of pairs whose answer changes; None without the NSP head."""
+    nsp_largest_change: float | None
+    """Largest absolute change of the probability that B follows A; None without the NSP head."""
+    worst_cosine: float | None
+    """Smallest cosine of a token's hidden states; None where the graph does not give them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability:
+    """Whether an answer depends on what else is in the batch."""
+
+    texts: int
+    """Texts and pairs that were run."""
+    rows: int
+    """Rows of the batch with mates."""
+    batch_mates: Movement
+    """Alone against together with other texts of the same length, without padding."""
+    padding: Movement | None
+    """Alone against padded to twice the length; None where no text leaves room for padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """Everything measured of a candidate against a reference."""
+
+    samples: int
+    """Inputs that were run, pairs included."""
+    seed: int
+    """Seed of the resamples and of the choice of batch mates."""
+    resamples: int
+    """Bootstrap resamples behind each interval."""
+    confidence: float
+    """Confidence level of each interval."""
+    mlm: MaskedTokens | None
+    """None where a graph lacks the head or no sample has masks."""
+    nsp: NextSentence | None
+    """None where a graph lacks the head or no sample is a pair."""
+    hidden: Hidden | None
+    """None where a graph does not give hidden states."""
+    stability: Stability | None
+    """Of the candidate; None when not asked for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the figures as JSON values: null stands for what is not a finite number."""
+        return {key: finite(value) for key, value in dataclasses.asdict(self).items()}
+
+
+def finite(value: object) -> object:
+    """Give a JSON value with null for every number that is not finite, which JSON has no way to write."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+    return value

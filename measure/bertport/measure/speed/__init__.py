@@ -1,0 +1,1 @@
+"""Speed: models timed in processes of their own, taking turns."""

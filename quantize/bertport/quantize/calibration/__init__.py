@@ -1,0 +1,1 @@
+"""Calibration: activations observed on text, and the ranges that follow."""

@@ -1,0 +1,193 @@
+"""Calibration: running the fp32 graph on text, and keeping of each activation what 8 bits need to know.
+
+Each text runs alone, at its own length, so that there is no padding to leave out; what is kept of it is a
+histogram, or a maximum for each channel, whose size does not grow with the text.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bertport.measure.quality.bundled import read_tokenizer
+from bertport.measure.quality.model import in_order, make_batch, open_onnx
+from bertport.measure.quality.samples import masked_samples, pair_samples, refuse_unread
+from bertport.measure.text import fingerprint, read_texts, sample_path
+from bertport.quantize.calibration.histogram import Histogram
+from bertport.quantize.calibration.ranges import SAMPLES
+from bertport.quantize.evaluation import streams
+from bertport.quantize.weights.blas import one_thread
+from bertport.runtime.errors import InputTextError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from bertport.measure.quality.samples import Sample
+    from bertport.quantize.evaluation import Progress
+    from bertport.runtime.bundle.directory import Bundle
+
+__all__ = [
+    "LEAST_SAMPLES",
+    "CalibrationText",
+    "ChannelMaxima",
+    "channel_maxima",
+    "histograms",
+    "observe",
+    "read_calibration",
+]
+
+LEAST_SAMPLES = 8
+"""Fewer give ranges that the next text leaves."""
+LONGEST = 128
+"""Tokens of the longest sample: attention is as wide, but the ranges of activations do not depend on it."""
+ENOUGH = 10**9
+"""More masked positions than any text has: the number of samples is what bounds them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationText:
+    """What calibration runs on."""
+
+    samples: tuple[Sample, ...]
+    """Masked texts, then pairs."""
+    name: str
+    """Name of the file of texts."""
+    sha256: str
+    """Fingerprint of the texts."""
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in all."""
+        return sum(len(each.input_ids) for each in self.samples)
+
+
+class Recorder(Protocol):
+    """What takes note of an activation."""
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Take note of some values, of shape (..., channels)."""
+
+
+class ChannelMaxima:
+    """The largest absolute value of each channel."""
+
+    def __init__(self) -> None:
+        self.values: NDArray[np.float32] = np.zeros(1, dtype=np.float32)
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Take note of some values, of shape (..., channels)."""
+        rows = np.abs(values).reshape(-1, values.shape[-1])
+        self.values = np.maximum(self.values, rows.max(axis=0, initial=0)).astype(np.float32)
+
+
+def read_calibration(
+    bundle: Bundle, path: str | os.PathLike[str] | None = None, *, samples: int = SAMPLES
+) -> CalibrationText:
+    """Read texts and make samples of them, drawn evenly: half of them sentence pairs where the bundle has that head.
+
+    Args:
+        bundle: The bundle.
+        path: A file of texts; None for the sample that ships.
+        samples: How many; all that there are where the texts give fewer.
+
+    Raises:
+        InputTextError, PathError: for a file that is missing, empty, too short, or not text.
+    """
+    source = sample_path("calibration") if path is None else Path(path)
+    texts = read_texts(source)
+    tokenizer = read_tokenizer(bundle)
+    refuse_unread(texts, tokenizer, source.name, shipped=path is None, option="--calibration")
+    longest = min(LONGEST, bundle.manifest.max_length)
+    pairs = (
+        list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2, segments=bundle.manifest.segments))
+        if bundle.manifest.judges_pairs
+        else []
+    )
+    masked = masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)
+    chosen = (*itertools.islice(masked, samples - len(pairs)), *pairs)
+    if len(chosen) < min(LEAST_SAMPLES, samples):
+        message = (
+            f"{source} is too short to calibrate on: it gives {len(chosen)} texts, at least {LEAST_SAMPLES} are needed"
+            ": give more text"
+        )
+        raise InputTextError(message)
+    return CalibrationText(samples=chosen, name=source.name, sha256=fingerprint(texts))
+
+
+def observe(
+    model: onnx.ModelProto,
+    recorders: Mapping[str, Recorder],
+    samples: Iterable[Sample],
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Run a graph on samples, each alone in its batch, and let recorders take note of its activations, in order.
+
+    Args:
+        model: A serving graph, its weights in memory; it is not changed.
+        recorders: By name of the activation.
+        samples: What to run.
+        progress: Told of how many samples are done.
+    """
+    if not recorders:
+        return
+    graph, names = open_onnx(_with_outputs(model, recorders), threads=1), list(recorders)
+    answers = in_order(lambda sample: graph.run(make_batch([sample]), names), samples, streams())
+    with one_thread():
+        for done, found in enumerate(answers, 1):
+            for name, values in found.items():
+                recorders[name].add(values)
+            progress(done)
+
+
+def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
+    """Serialize a graph that gives activations, and only them."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    # A copy would hold all weights once more: the outputs are others for as long as the graph is written.
+    kept = [onnx.ValueInfoProto.FromString(each.SerializeToString()) for each in model.graph.output]
+    try:
+        del model.graph.output[:]
+        model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+        serialized: bytes = model.SerializeToString()
+    finally:
+        del model.graph.output[:]
+        model.graph.output.extend(kept)
+    return serialized
+
+
+def histograms(
+    model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
+) -> dict[str, Histogram]:
+    """Make a histogram of each named activation."""
+    found = {name: Histogram() for name in names}
+    observe(
+        model,
+        found,
+        text.samples,
+        progress=lambda done: progress("calibrating", done, len(text.samples)),
+    )
+    return found
+
+
+def channel_maxima(
+    model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
+) -> dict[str, NDArray[Any]]:
+    """Find the largest absolute value of each channel of each named activation."""
+    found = {name: ChannelMaxima() for name in names}
+    observe(
+        model,
+        found,
+        text.samples,
+        progress=lambda done: progress("looking for outlier channels", done, len(text.samples)),
+    )
+    return {name: each.values for name, each in found.items()}

@@ -1,0 +1,214 @@
+"""From a histogram of activations to the range that 8 bits shall cover: minmax, percentile, entropy, MSE."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bertport.quantize.calibration.histogram import Histogram
+
+__all__ = [
+    "DEFAULT",
+    "DEFAULT_METHOD",
+    "FORMS",
+    "METHODS",
+    "SAMPLES",
+    "Calibration",
+    "Form",
+    "Range",
+    "digest",
+    "method_named",
+]
+
+KEPT = 0.9999
+"""Share of the values that `percentile` keeps; half of the others are cut off at either end."""
+SMALLEST = 1 / 64
+"""Least share of an end of the range that is tried: outlier channels of a BERT are 20 to 50 times the rest."""
+TRIED = 96
+"""Ranges that are tried along one end."""
+LITTLE = 1e-4
+"""Probability given to what the rounded distribution leaves empty: the divergence would be infinite."""
+TINY = 1e-12
+"""Least width of a range: an activation that is always 0 must not divide by 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How activations are rounded to 8 bits: a row for each kind of hardware."""
+
+    name: str
+    """Short name, for manifests."""
+    dtype: type[np.generic]
+    """Of the integers."""
+    symmetric: bool
+    """Whether 0 is the integer 0 and both ends are equally far, as TensorRT wants; otherwise the range is the data's
+    own."""
+
+    @property
+    def steps(self) -> int:
+        """Steps that the range is divided into."""
+        return 254 if self.symmetric else 255
+
+    def fit(self, low: float, high: float) -> Range:
+        """Give the range that the form has room for around another one; it always holds 0."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        if self.symmetric:
+            high = max(-low, high, TINY / 2)
+            return Range(low=-high, high=high)
+        return Range(low=low, high=max(high, low + TINY))
+
+    def parameters(self, found: Range) -> tuple[np.float32, np.generic]:
+        """Give the scale and the zero point with which QuantizeLinear rounds a range."""
+        scale = np.float32((found.high - found.low) / self.steps)
+        zero = 0 if self.symmetric else round(-found.low / float(scale))
+        return scale, self.dtype(min(max(zero, 0), self.steps))
+
+
+FORMS = {
+    row.name: row
+    for row in (
+        Form(name="s8", dtype=np.int8, symmetric=True),
+        Form(name="u8", dtype=np.uint8, symmetric=False),
+    )
+}
+"""By name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """What 8 bits cover; values outside are cut off at its ends."""
+
+    low: float
+    """Lower end, at most 0."""
+    high: float
+    """Upper end, at least 0."""
+
+
+def _minmax(found: Histogram, form: Form) -> Range:
+    return form.fit(found.low, found.high)
+
+
+def _percentile(found: Histogram, form: Form) -> Range:
+    cumulated = np.concatenate([[0], np.cumsum(found.counts)]) / found.total
+    tail = (1 - KEPT) / 2
+    low, high = np.interp([tail, 1 - tail], cumulated, found.edges())
+    return form.fit(max(float(low), found.low), min(float(high), found.high))
+
+
+def _entropy(found: Histogram, form: Form) -> Range:
+    return _least(found, form, lambda low, high: _divergence(found, low, high, form.steps))
+
+
+def _mse(found: Histogram, form: Form) -> Range:
+    edges = found.edges()
+    centres = (edges[:-1] + edges[1:]) / 2
+
+    def error(low: float, high: float) -> float:
+        outside = centres - np.clip(centres, low, high)
+        step = (high - low) / form.steps
+        within = float(found.counts[outside == 0].sum())
+        # A value within is rounded by a twelfth of a squared step on average.
+        return float((found.counts * np.square(outside)).sum()) + within * step**2 / 12
+
+    return _least(found, form, error)
+
+
+def _least(found: Histogram, form: Form, cost: Callable[[float, float], float]) -> Range:
+    """Give the range of least cost: both ends together where they are bound to each other, otherwise by turns."""
+    whole = form.fit(found.low, found.high)
+    # With fewer bins than steps within the range, nothing could be said of what rounding costs.
+    least = min(1.0, max(SMALLEST, form.steps * found.width / (whole.high - whole.low)))
+    shares = np.geomspace(1.0, least, TRIED).tolist()
+    if form.symmetric:
+        best = min(shares, key=lambda share: cost(share * whole.low, share * whole.high))
+        return Range(low=best * whole.low, high=best * whole.high)
+    low, high = whole.low, whole.high
+    for _ in range(2):
+        high = min((share * whole.high for share in shares), key=lambda end: cost(low, end))
+        low = min((share * whole.low for share in shares), key=lambda end: cost(end, high))
+    return form.fit(low, high)
+
+
+def _divergence(found: Histogram, low: float, high: float, steps: int) -> float:
+    """Give the KL divergence of what 8 bits leave from what was there (Migacz 2017, "8-bit Inference with TensorRT").
+
+    What is cut off counts at the ends of the range; it is not in the rounded distribution, and so costs.
+    """
+    edges = found.edges()
+    centres = (edges[:-1] + edges[1:]) / 2
+    inside = np.flatnonzero((centres >= low) & (centres <= high))
+    if not len(inside):
+        return np.inf
+    before = found.counts[inside].astype(np.float64)
+    levels = np.rint((centres[inside] - low) / (high - low) * steps).astype(np.int64)
+    after = before.copy()
+    before[0] += found.counts[: inside[0]].sum()
+    before[-1] += found.counts[inside[-1] + 1 :].sum()
+    filled = before > 0
+    mass = np.bincount(levels, weights=after, minlength=steps + 1)
+    shared = np.bincount(levels[filled], minlength=steps + 1)
+    rounded = mass[levels[filled]] / shared[levels[filled]]
+    exact = before[filled] / before.sum()
+    rounded = np.where(rounded > 0, rounded / max(after.sum(), 1.0), LITTLE)
+    return float((exact * np.log(exact / rounded)).sum())
+
+
+METHODS: dict[str, Callable[[Histogram, Form], Range]] = {
+    "minmax": _minmax,
+    "percentile": _percentile,
+    "entropy": _entropy,
+    "mse": _mse,
+}
+"""By the name that users write."""
+
+
+SAMPLES = 256
+"""Texts and pairs to calibrate on where no number is asked for."""
+DEFAULT_METHOD = "mse"
+"""The method where none is asked for; docs/quantization.md has the figures of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How to calibrate."""
+
+    method: str = DEFAULT_METHOD
+    """From a histogram to a range: one of `METHODS`."""
+    samples: int = SAMPLES
+    """Texts and pairs to run."""
+    smooth: float | None = None
+    """How far outlier channels are moved into the weights, from 0 to 1; None for not at all."""
+    level: bool = True
+    """Whether channels are shifted and divided where that gains."""
+    fit: bool = True
+    """Whether weights are rounded with compensation."""
+
+
+DEFAULT = Calibration()
+"""The settings where none are asked for."""
+
+
+def method_named(name: str) -> Callable[[Histogram, Form], Range]:
+    """Give a method of calibration.
+
+    Raises:
+        UnknownNameError: for a name that there is not.
+    """
+    if name not in METHODS:
+        kind = "calibration method"
+        raise UnknownNameError(kind, name, METHODS)
+    return METHODS[name]
+
+
+def digest(ranges: Mapping[str, Range]) -> str:
+    """Give the SHA-256 of ranges by the name of the activation, in hexadecimal."""
+    lines = [f"{name} {each.low.hex()} {each.high.hex()}\n" for name, each in sorted(ranges.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""From a request to one whose activations are calibrated, once for all recipes of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bertport.quantize.calibration.observe import CalibrationText, channel_maxima, histograms, read_calibration
+from bertport.quantize.calibration.outlier_suppression import LEVELLED, find_levels, level, levellable, levelled
+from bertport.quantize.calibration.ranges import digest, method_named
+from bertport.quantize.calibration.smoothquant import smooth, smoothable
+from bertport.quantize.calibration.statistics import collect
+from bertport.quantize.evaluation import read_evaluation
+from bertport.quantize.isa import saturates
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.calibrated import SAMPLES, FittedWeights
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import onnx
+
+    from bertport.quantize.calibration.histogram import Histogram
+    from bertport.quantize.calibration.ranges import Calibration
+    from bertport.quantize.calibration.statistics import Activations
+    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.recipes.source import Request
+    from bertport.quantize.recipes.table import Recipe
+    from bertport.runtime.bundle.directory import Bundle
+
+__all__ = ["Calibrator"]
+
+
+class Calibrator:
+    """Calibrates the fp32 graph of a bundle, when a recipe first asks for it.
+
+    Args:
+        bundle: The bundle.
+        plain: Its serving graph of standard operators, with its weights in memory.
+        how: The settings.
+        text: A file of texts; None for the sample that ships.
+        progress: Told of what is done.
+
+    Raises:
+        UnknownNameError: for a method that there is not.
+        InputTextError, PathError: for a text that cannot be used.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plain: onnx.ModelProto,
+        how: Calibration,
+        *,
+        text: str | os.PathLike[str] | None,
+        progress: Progress,
+    ) -> None:
+        self.how, self.progress = how, progress
+        self.method = method_named(how.method)
+        self.text: CalibrationText = read_calibration(bundle, text, samples=how.samples)
+        self.fitting = read_evaluation(bundle, text, sample="calibration", **SAMPLES)
+        self._given = plain
+
+    def apply(self, request: Request, recipe: Recipe, *, method: str | None = None) -> Request:
+        """Give a request whose graph is levelled, whose weights are fitted, and whose ranges suit the recipe's form.
+
+        Args:
+            request: What the other recipes' graphs are made from.
+            recipe: One that calibrates, or any other, whose request stays as it is.
+            method: Another one than that of the settings, from the same histograms.
+        """
+        if recipe.form is None:
+            return request
+        to_range = method_named(method) if method else self.method
+        ranges = {name: to_range(found, recipe.form) for name, found in self._histograms.items()}
+        layers = linears(self.plain)
+        weights = FittedWeights(
+            saturating=recipe.by_instruction_set and saturates(request.instruction_set),
+            layers=layers,
+            activations=self._levelled.activations if self.how.fit else {},
+            text=self.fitting.to_json(),
+            treats=False,
+        )
+        weights.prepare(layers, self.progress)
+        return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=weights)
+
+    def record(self, request: Request) -> dict[str, Any]:
+        """Say what a calibrated graph was made of: the fingerprint that goes into the manifest."""
+        return {
+            "text": {"name": self.text.name, "sha256": self.text.sha256},
+            "samples": len(self.text.samples),
+            "tokens": self.text.tokens,
+            "method": self.how.method,
+            "smooth": self.how.smooth,
+            "levelled": self._levelled.count,
+            "ranges_sha256": digest(request.ranges),
+        }
+
+    @property
+    def plain(self) -> onnx.ModelProto:
+        """The graph that is quantized: the bundle's, rescaled if that was asked for, with its activations levelled."""
+        return self._levelled.model
+
+    @cached_property
+    def _smoothed(self) -> onnx.ModelProto:
+        if self.how.smooth is None:
+            return self._given
+        layers = linears(self._given)
+        names = smoothable(self._given, layers)
+        maxima = channel_maxima(self._given, names, self.text, self.progress)
+        return smooth(self._given, layers, maxima, self.how.smooth)
+
+    @cached_property
+    def _levelled(self) -> _Levelled:
+        model = self._smoothed
+        layers = linears(model)
+        sources = [layer.source for layer in layers]
+        found = collect(model, sources, self.fitting.samples, progress=self.progress)
+        free = levellable(model, layers)
+        levels = find_levels(free, found) if self.how.level else {}
+        after = {f"{name}{LEVELLED}": levelled(found[name], by) for name, by in levels.items()}
+        return _Levelled(model=level(model, free, levels), activations={**found, **after}, count=len(levels))
+
+    @cached_property
+    def _histograms(self) -> dict[str, Histogram]:
+        names = dict.fromkeys(layer.source for layer in linears(self.plain))
+        return histograms(self.plain, names, self.text, self.progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Levelled:
+    """A graph whose activations are levelled, and what is known of them."""
+
+    model: onnx.ModelProto
+    """The graph, its weights in memory."""
+    activations: Mapping[str, Activations]
+    """What goes into its layers on the calibration text, by name."""
+    count: int
+    """How many of them were levelled."""

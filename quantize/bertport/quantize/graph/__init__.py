@@ -1,0 +1,1 @@
+"""Graphs: fusion, rewriting and storage."""

@@ -1,0 +1,1 @@
+"""Recipes: one table, and the functions that make each one's graph."""

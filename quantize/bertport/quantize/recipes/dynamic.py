@@ -1,0 +1,263 @@
+"""Matrix products in 8 bits with activation scales made at run time, one for each token.
+
+Per linear layer, with x of shape (..., inputs) and one maximum per token:
+
+    m = max(|x|)            or, after GELU, max(x), which is the only side that needs room
+    q = round(x / m * 127) + 128          unsigned 8 bits; after GELU round(x / m * 239) + 16, or 231 and 24
+    y = (q - 128) @ W_int8, times the constant scales, times m
+
+Channels that are taken out (outliers.py) count as 0 above; y gets their product in float32.
+
+ONNX Runtime's DynamicQuantizeMatMul takes one scale for the whole batch instead, so an answer moves with its batch
+mates and its padding, and one outlier token spoils the others. A scale per token costs a few per cent of speed and
+makes the KL divergence several times smaller (docs/quantization.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.quantize.graph.builder import MICROSOFT
+from bertport.quantize.recipes.common import finish, half_stored, in_float
+from bertport.quantize.recipes.tables import look_up, store_table, take_first
+from bertport.quantize.weights.rounding import full_range, pair_safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from bertport.quantize.graph.builder import GraphBuilder
+    from bertport.quantize.graph.rewrite import Linear, Table
+    from bertport.quantize.weights.outliers import Treatment
+    from bertport.quantize.weights.rounding import Quantized
+
+__all__ = ["REST_STEPS", "ActivationRange", "Int8Emitter", "WeightCache", "rounded", "spans_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationRange:
+    """How one token's activations map to unsigned 8 bits: value / maximum * steps + zero."""
+
+    steps: int
+    """Steps between 0 and the token's maximum."""
+    zero: int
+    """The integer that stands for 0."""
+    floor: float
+    """The least maximum: no smaller one gives room for what lies below 0, nor a division by 0."""
+    absolute: bool
+    """Whether the maximum is that of the absolute values."""
+
+
+MIDDLE = 128
+"""The integer that stands for 0 where both sides have the same room."""
+SYMMETRIC = ActivationRange(steps=127, zero=MIDDLE, floor=1e-12, absolute=True)
+# GELU's minimum is -0.16998 (-0.17005 for the tanh form): with 16 steps below zero, it fits from 239 x 0.1701 / 16 up.
+AFTER_GELU = ActivationRange(steps=239, zero=16, floor=239 * 0.1701 / 16, absolute=False)
+# Where the largest channels are taken out, maxima below that floor are common: more steps below zero bring it down.
+AFTER_GELU_LOW = ActivationRange(steps=231, zero=24, floor=231 * 0.1701 / 24, absolute=False)
+REST_STEPS = 254
+"""Steps into which one step is divided where activations get 16 bits: 127 on either side."""
+
+
+def spans_of(linear: Linear) -> tuple[ActivationRange, ...]:
+    """Give the ranges that suit what goes into a layer; the first where nothing is known of it."""
+    return (AFTER_GELU, AFTER_GELU_LOW) if linear.gelu else (SYMMETRIC,)
+
+
+def rounded(rows: NDArray[np.float32], span: ActivationRange) -> NDArray[np.float32]:
+    """Round activations as the graph does, each row with a scale of its own, and give what they then stand for."""
+    sized = np.abs(rows) if span.absolute else rows
+    step = np.maximum(sized.max(axis=-1, keepdims=True), np.float32(span.floor)) / np.float32(span.steps)
+    found: NDArray[np.float32] = rows / step
+    np.rint(found, out=found)
+    np.clip(found, -span.zero, 255 - span.zero, out=found)
+    found *= step
+    return found
+
+
+class WeightCache:
+    """Weights in 8 bits, made once for the many graphs of a search.
+
+    Args:
+        saturating: Whether the instruction set adds pairs of products in 16 bits.
+    """
+
+    fitted_to: dict[str, Any] | None = None
+    """The text that the weights are fitted to; None where they are rounded to the nearest."""
+
+    def __init__(self, *, saturating: bool) -> None:
+        self._method: Callable[[NDArray[np.float32]], Quantized] = pair_safe if saturating else full_range
+        self._made: dict[str, Quantized] = {}
+
+    def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:  # noqa: ARG002 — for those that fit
+        """Give a linear layer's weights, for activations as they are treated; a tied decoder's are its table's."""
+        if linear.table:
+            return self.table(linear.table)
+        return self._get(linear.name, linear.weights, self._method)
+
+    def treatment(self, linear: Linear) -> Treatment | None:  # noqa: ARG002 — for those that fit
+        """Give what is done to the layer's activations before they are rounded, or None."""
+        return None
+
+    def table(self, table: Table) -> Quantized:
+        """Give a table's transpose, a scale for each entry; only a tied one meets the multiplier."""
+        return self._get(table.name, table.rows.T, self._method if table.tied else full_range)
+
+    def _get(
+        self, name: str, weights: NDArray[np.float32], method: Callable[[NDArray[np.float32]], Quantized]
+    ) -> Quantized:
+        if name not in self._made:
+            self._made[name] = method(weights)
+        return self._made[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Emitter:
+    """Writes linear layers in 8 bits, but for those named, and tables in 8 bits."""
+
+    weights: WeightCache
+    """The weights in 8 bits."""
+    higher: frozenset[str] = field(default_factory=frozenset)
+    """Names of the linear layers in higher precision."""
+    in_float: bool = False
+    """Whether these compute in float32, their weights stored in 16 bits; otherwise their activations have 16 bits, in
+    two products with the same 8-bit weights."""
+
+    def linear(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Write one linear layer."""
+        if linear.name in self.higher and self.in_float:
+            self._float(builder, linear)
+            return
+        if linear.name in self.higher:
+            span = spans_of(linear)[0]
+            shares, largest = _share_tokens(builder, linear.source, span)
+            # The few rows of a head cost what reading their weights costs: both parts in one product read them once.
+            write = _stacked if linear.flat and span.zero == MIDDLE else _two_products
+            product = write(builder, shares, self._stored(builder, linear, treated=False), span, linear.output)
+            finish(builder, "Mul", [product, largest], linear)
+            return
+        treatment = self.weights.treatment(linear)
+        span = spans_of(linear)[treatment.rounding if treatment else 0]
+        source = linear.source
+        if treatment and treatment.multiplies:
+            factors = builder.constant(f"{linear.name}.factors", treatment.factors)
+            source = builder.node("Mul", [source, factors], f"{source}.treated.{linear.name}")
+        shares, largest = _share_tokens(builder, source, span)
+        stored = self._stored(builder, linear)
+        product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
+        if treatment and len(treatment.apart):
+            scaled = builder.node("Mul", [product, largest], f"{linear.output}.scaled")
+            finish(builder, "Add", [scaled, _apart(builder, linear, treatment.apart)], linear)
+        else:
+            finish(builder, "Mul", [product, largest], linear)
+
+    def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
+        """Look rows up in 8 bits, and scale them."""
+        look_up(builder, store_table(builder, self.weights, table), ids, output)
+
+    def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
+        """Take the first rows in 8 bits, and scale them."""
+        take_first(builder, store_table(builder, self.weights, table), count, output)
+
+    def _float(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Leave a layer in float32; a tied decoder still multiplies by its table, so that no second copy is stored."""
+        if linear.table is None:
+            in_float(builder, linear)
+            return
+        from onnx import TensorProto
+
+        values, scales = self._stored(builder, linear)
+        as_float = builder.node("Cast", [values], f"{linear.name}.integers", to=TensorProto.FLOAT)
+        builder.node("Mul", [as_float, scales], f"{linear.name}.float")
+        finish(builder, "MatMul", [linear.source, f"{linear.name}.float"], linear)
+
+    def _stored(self, builder: GraphBuilder, linear: Linear, *, treated: bool = True) -> tuple[str, str]:
+        """Name the weights, (inputs, outputs) in 8 bits, and their scales."""
+        if linear.table is None:
+            made = self.weights.linear(linear, treated=treated)
+            return (
+                builder.constant(f"{linear.name}.int8", made.values),
+                builder.constant(f"{linear.name}.scales", made.scales),
+            )
+        values, scales = store_table(builder, self.weights, linear.table)
+        # ONNX Runtime folds this when it loads the graph; a Gather on axis 1 instead was 7 to 28 times slower.
+        return builder.node("Transpose", [values], f"{linear.name}.int8", perm=[1, 0]), scales
+
+
+def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
+    """Add the activations as shares of their token's maximum, and the maxima."""
+    # Two layers behind one GELU may round it in two ways.
+    where = source if span.absolute else f"{source}.{span.zero}"
+    sized = builder.node("Abs", [source], f"{source}.absolute") if span.absolute else source
+    largest = builder.reduce_max(sized, f"{where}.reached")
+    largest = builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{where}.largest")
+    return builder.node("Div", [source, largest], f"{where}.shares"), largest
+
+
+def _apart(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64]) -> str:
+    """Multiply a few channels with their rows of the weights in float32; the rows are stored in 16 bits."""
+    name, output = f"{linear.name}.apart", f"{linear.output}.apart"
+    picked = builder.node(
+        "Gather", [linear.source, builder.constant(f"{name}.channels", channels)], f"{output}.picked", axis=-1
+    )
+    rows = half_stored(builder, name, np.ascontiguousarray(linear.weights[channels]))
+    return builder.node("MatMul", [picked, rows], f"{output}.product")
+
+
+def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, and the weights with theirs
+    builder: GraphBuilder, shares: str, stored: tuple[str, str], step: float, zero: int, output: str
+) -> str:
+    """Round to unsigned 8 bits and multiply."""
+    values, scales = stored
+    scale, zero_point = builder.scalar(step, np.float32), builder.scalar(zero, np.uint8)
+    rounded = builder.node("QuantizeLinear", [shares, scale, zero_point], f"{shares}.uint8.{step:.3g}")
+    return builder.node("MatMulIntegerToFloat", [rounded, values, scale, scales, zero_point], output, domain=MICROSOFT)
+
+
+def _stacked(builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str) -> str:
+    """Do the same for few rows: what 8 bits hold above what they leave, in one product."""
+    upper, lower = _two_parts(builder, shares, span)
+    both = builder.node("Concat", [upper, lower], f"{shares}.both", axis=0)
+    values, scales = stored
+    finest, middle = builder.scalar(1 / (span.steps * REST_STEPS), np.float32), builder.scalar(MIDDLE, np.uint8)
+    products = builder.node(
+        "MatMulIntegerToFloat", [both, values, finest, scales, middle], f"{output}.both", domain=MICROSOFT
+    )
+    first, second = builder.halves(products, [f"{output}.upper", f"{output}.lower"])
+    first = builder.node("Mul", [first, builder.scalar(REST_STEPS, np.float32)], f"{output}.first")
+    return builder.node("Add", [first, second], f"{output}.product")
+
+
+def _two_products(
+    builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str
+) -> str:
+    """Multiply what 8 bits hold, and what they leave in 8 bits of its own: 16 bits at the price of two products."""
+    upper, lower = _two_parts(builder, shares, span)
+    values, scales = stored
+    first = builder.node(
+        "MatMulIntegerToFloat",
+        [upper, values, builder.scalar(1 / span.steps, np.float32), scales, builder.scalar(span.zero, np.uint8)],
+        f"{output}.first",
+        domain=MICROSOFT,
+    )
+    finest, middle = builder.scalar(1 / (span.steps * REST_STEPS), np.float32), builder.scalar(MIDDLE, np.uint8)
+    second = builder.node(
+        "MatMulIntegerToFloat", [lower, values, finest, scales, middle], f"{output}.second", domain=MICROSOFT
+    )
+    return builder.node("Add", [first, second], f"{output}.product")
+
+
+def _two_parts(builder: GraphBuilder, shares: str, span: ActivationRange) -> tuple[str, str]:
+    """Round to unsigned 8 bits, and what that leaves to 8 bits again."""
+    steps = builder.node("Mul", [shares, builder.scalar(span.steps, np.float32)], f"{shares}.steps")
+    whole = builder.node("Round", [steps], f"{shares}.whole")
+    rest = builder.node("Sub", [steps, whole], f"{shares}.rest")
+    one, zero = builder.scalar(1, np.float32), builder.scalar(span.zero, np.uint8)
+    upper = builder.node("QuantizeLinear", [whole, one, zero], f"{shares}.upper")
+    # The rest lies within half a step on either side.
+    fine, middle = builder.scalar(1 / REST_STEPS, np.float32), builder.scalar(MIDDLE, np.uint8)
+    return upper, builder.node("QuantizeLinear", [rest, fine, middle], f"{shares}.lower")

@@ -1,0 +1,38 @@
+"""What a recipe makes a graph from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+    from bertport.quantize.calibration.ranges import Range
+    from bertport.quantize.recipes.dynamic import WeightCache
+    from bertport.runtime.providers.cpu import InstructionSet
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a graph is made from."""
+
+    plain: onnx.ModelProto
+    """The fp32 serving graph of standard operators, its weights in memory; not to be changed. Where no recipe takes it,
+    the fused one stands here, so that the weights are held once."""
+    fused: onnx.ModelProto
+    """The same with its layers fused into ONNX Runtime's operators, its weights in memory; not to be changed."""
+    instruction_set: InstructionSet | None
+    """The CPU instruction set to make it for; None for a CPU of which nothing is known."""
+    weights: WeightCache
+    """Weights in 8 bits, shared by the graphs of a search."""
+    higher: frozenset[str] = field(default_factory=frozenset)
+    """Linear layers to leave in higher precision."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """What calibration found, by the name of the activation in `plain`; empty for recipes that need none."""
+    in_float: bool = False
+    """Whether these compute in float32, where a recipe has something between that and 8 bits."""

@@ -1,0 +1,196 @@
+"""The recipes, one row each: what a variant is, where it runs, and the function that makes its graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertport.quantize.calibration.ranges import FORMS
+from bertport.quantize.graph.rewrite import rewrite
+from bertport.quantize.recipes.dynamic import Int8Emitter
+from bertport.quantize.recipes.fp16 import half_precision
+from bertport.quantize.recipes.qdq import StaticEmitter
+from bertport.quantize.recipes.weight_only import WeightOnlyEmitter
+from bertport.runtime.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import onnx
+
+    from bertport.quantize.calibration.ranges import Form
+    from bertport.quantize.graph.rewrite import Emitter
+    from bertport.quantize.recipes.source import Request
+
+__all__ = ["RECIPES", "Recipe", "recipe_named", "searchable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One way of making a smaller or faster variant."""
+
+    name: str
+    """Name of the recipe, and of the variant it makes."""
+    summary: str
+    """What it does, for people."""
+    file: str
+    """Path of the graph inside the bundle."""
+    providers: tuple[str, ...]
+    """Short names of the providers it is for, best first; those whose rows have its precision."""
+    precision: str
+    """How products are computed, as manifests call it."""
+    size: float
+    """Share of fp32's size that a BERT-base takes, about."""
+    by_instruction_set: bool
+    """Whether the graph depends on the CPU's instruction set."""
+    for_size: bool
+    """Whether it is meant to be small rather than fast: being slower than fp32 is stated and not refused."""
+    make: Callable[[Request], onnx.ModelProto]
+    """Makes the graph."""
+    fits_weights: bool = False
+    """Whether 8-bit weights are fitted to what goes into their layers on the calibration text."""
+    halfway: bool = False
+    """Whether single layers can get more than 8 bits without going to float32."""
+    form: Form | None = None
+    """How calibrated activations are rounded; None where nothing is calibrated."""
+    emitter: Callable[[Request], Emitter] | None
+    """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
+    where that cannot be."""
+
+    @property
+    def takes_plain(self) -> bool:
+        """Whether it makes its graph from the one of standard operators: calibrated, or converted as a whole."""
+        return self.form is not None or self.emitter is None
+
+    def source(self, request: Request) -> onnx.ModelProto:
+        """Give the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
+        return request.plain if self.form else request.fused
+
+
+def _int8(request: Request) -> Emitter:
+    return Int8Emitter(weights=request.weights, higher=request.higher, in_float=request.in_float)
+
+
+def _weights_8(request: Request) -> Emitter:
+    return WeightOnlyEmitter(bits=8, block=64, higher=request.higher)
+
+
+def _weights_4(request: Request) -> Emitter:
+    return WeightOnlyEmitter(bits=4, block=32, higher=request.higher)
+
+
+def _static(form: Form) -> Callable[[Request], Emitter]:
+    return lambda request: StaticEmitter(
+        weights=request.weights, ranges=request.ranges, form=form, higher=request.higher, in_float=request.in_float
+    )
+
+
+def _rewritten(emitter: Callable[[Request], Emitter]) -> Callable[[Request], onnx.ModelProto]:
+    return lambda request: rewrite(request.fused, emitter(request))
+
+
+def _standard(emitter: Callable[[Request], Emitter]) -> Callable[[Request], onnx.ModelProto]:
+    return lambda request: rewrite(request.plain, emitter(request))
+
+
+RECIPES: dict[str, Recipe] = {
+    row.name: row
+    for row in (
+        Recipe(
+            name="int8-dynamic",
+            summary="weights and activations in 8 bits, activation scales made at run time for each token",
+            file="onnx/model_int8_dynamic.onnx",
+            providers=("cpu",),
+            precision="int8-dynamic",
+            size=0.25,
+            by_instruction_set=True,
+            for_size=False,
+            make=_rewritten(_int8),
+            fits_weights=True,
+            halfway=True,
+            emitter=_int8,
+        ),
+        Recipe(
+            name="int8-static",
+            summary="calibrated activations (QDQ), symmetric, standard operators: what TensorRT multiplies in 8 bits",
+            file="onnx/model_int8_static.onnx",
+            providers=("tensorrt", "cuda"),
+            precision="int8-static-symmetric",
+            size=0.25,
+            by_instruction_set=False,
+            for_size=False,
+            make=_standard(_static(FORMS["s8"])),
+            form=FORMS["s8"],
+            halfway=True,
+            emitter=_static(FORMS["s8"]),
+        ),
+        Recipe(
+            name="int8-static-cpu",
+            summary="the same with unsigned activations over the range that they have, for CPUs",
+            file="onnx/model_int8_static_cpu.onnx",
+            providers=("cpu",),
+            precision="int8-static",
+            size=0.25,
+            by_instruction_set=True,
+            for_size=False,
+            make=_standard(_static(FORMS["u8"])),
+            form=FORMS["u8"],
+            halfway=True,
+            emitter=_static(FORMS["u8"]),
+        ),
+        Recipe(
+            name="int8-weight-only",
+            summary="weights in 8 bits by blocks of 64: the nearest to fp32, slower than it on some machines",
+            file="onnx/model_int8_weight_only.onnx",
+            providers=("cpu",),
+            precision="int8-weight-only",
+            size=0.27,
+            by_instruction_set=False,
+            for_size=True,
+            make=_rewritten(_weights_8),
+            emitter=_weights_8,
+        ),
+        Recipe(
+            name="int4-weight-only",
+            summary="layers in 4 bits by blocks of 32, tables in 8: the smallest, slower than fp32 on some machines",
+            file="onnx/model_int4_weight_only.onnx",
+            providers=("cpu",),
+            precision="int4-weight-only",
+            size=0.18,
+            by_instruction_set=False,
+            for_size=True,
+            make=_rewritten(_weights_4),
+            emitter=_weights_4,
+        ),
+        Recipe(
+            name="fp16",
+            summary="weights and arithmetic in 16 bits, standard operators, masks that do not overflow",
+            file="onnx/model_fp16.onnx",
+            providers=("cuda", "tensorrt"),
+            precision="fp16",
+            size=0.5,
+            by_instruction_set=False,
+            for_size=False,
+            make=half_precision,
+            emitter=None,
+        ),
+    )
+}
+"""By name, in the order of `bertport quantize --list`; the first is the default."""
+
+
+def recipe_named(name: str, known: Iterable[str] = RECIPES) -> Recipe:
+    """Give a row of the table.
+
+    Raises:
+        UnknownNameError: for a name that is not in it.
+    """
+    if name not in RECIPES:
+        kind = "recipe"
+        raise UnknownNameError(kind, name, known, "see bertport quantize --list")
+    return RECIPES[name]
+
+
+def searchable() -> list[str]:
+    """Name the recipes whose layers can be left in higher precision one by one."""
+    return [name for name, row in RECIPES.items() if row.emitter is not None]

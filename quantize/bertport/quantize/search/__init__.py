@@ -1,0 +1,1 @@
+"""Mixed precision: which layers a budget needs in higher precision."""

@@ -1,0 +1,127 @@
+"""What the lower precision saves in one linear layer: it is timed alone, in both precisions, taking turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.measure.machine import machine_lock
+from bertport.quantize.graph.builder import GraphBuilder
+from bertport.quantize.graph.rewrite import Linear, Table, rewrite
+from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.session import ERRORS_ONLY, SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import onnx
+
+    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.graph.rewrite import Emitter
+
+__all__ = ["linears", "saved_milliseconds"]
+
+TOKENS = 128
+"""Rows that go through a layer of the encoder."""
+PICKED = 1
+"""Rows that go through a layer of a head, as when one word of a text is masked."""
+ROUNDS, RUNS = 5, 4
+
+
+def linears(fused: onnx.ModelProto) -> tuple[Linear, ...]:
+    """List a graph's linear layers, in the order in which they run."""
+    recorder = _Recorder()
+    rewrite(fused, recorder)
+    return tuple(recorder.found)
+
+
+class _Recorder:
+    """An emitter that only takes note."""
+
+    def __init__(self) -> None:
+        self.found: list[Linear] = []
+
+    def linear(self, builder: GraphBuilder, linear: Linear) -> None:  # noqa: ARG002 — the emitter's signature
+        """Take note of a layer."""
+        self.found.append(linear)
+
+    def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
+        """Do nothing."""
+
+    def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
+        """Do nothing."""
+
+
+def saved_milliseconds(
+    layers: Sequence[Linear], emitter: Callable[[frozenset[str]], Emitter], *, progress: Progress
+) -> dict[str, float]:
+    """Time one layer of each shape in both precisions, with the machine's lock held.
+
+    Args:
+        layers: As `linears` lists them.
+        emitter: Gives the recipe's emitter that leaves the named layers in higher precision.
+        progress: Told of what is done and of how much.
+
+    Returns:
+        Milliseconds saved by the lower precision, by the layer's name; negative where the higher is faster.
+    """
+    by_kind: dict[tuple[object, ...], float] = {}
+    saved = {}
+    for done, layer in enumerate(layers, 1):
+        kind = _kind(layer, emitter(frozenset()))
+        if kind not in by_kind:
+            by_kind[kind] = _saved(layer, emitter)
+        saved[layer.name] = by_kind[kind]
+        progress("timing layers", done, len(layers))
+    return saved
+
+
+def _kind(layer: Linear, emitter: Emitter) -> tuple[object, ...]:
+    """Give what tells layers apart that take different times: shapes, and operators, as some treat outlier channels."""
+    operators = tuple(node.op_type for node in _alone(layer, emitter).graph.node)
+    return layer.weights.shape, layer.gelu, layer.flat, operators
+
+
+def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter]) -> float:
+    rows = [PICKED] if layer.flat else [1, TOKENS]
+    given = {layer.source: np.random.default_rng(0).standard_normal((*rows, len(layer.weights)), dtype=np.float32)}
+    emitters = [emitter(frozenset({layer.name})), emitter(frozenset())]
+    sessions = [_session(_alone(layer, emitter).SerializeToString()) for emitter in emitters]
+    times: list[list[float]] = [[], []]
+    with machine_lock():
+        for _ in range(ROUNDS + 1):
+            for index, session in enumerate(sessions):
+                for _ in range(RUNS):
+                    began = time.perf_counter()
+                    session.run(None, given)
+                    times[index].append((time.perf_counter() - began) * 1e3)
+    higher, lower = (statistics.median(each[RUNS:]) for each in times)  # the first round warms up
+    return higher - lower
+
+
+def _alone(layer: Linear, emitter: Emitter) -> onnx.ModelProto:
+    """Give a graph of this layer only, without its bias."""
+    import dataclasses
+
+    from onnx import TensorProto, helper
+
+    builder = GraphBuilder(17)
+    emitter.linear(builder, dataclasses.replace(layer, bias=None))
+    inputs, outputs = layer.weights.shape
+    rows = [PICKED] if layer.flat else [1, TOKENS]
+    given = helper.make_tensor_value_info(layer.source, TensorProto.FLOAT, [*rows, inputs])
+    found = helper.make_tensor_value_info(layer.output, TensorProto.FLOAT, [*rows, outputs])
+    frame = helper.make_model(helper.make_graph([], layer.name, [given], [found]), ir_version=8)
+    return builder.model(frame)
+
+
+def _session(graph: bytes) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    for key, value in SETTINGS.items():
+        options.add_session_config_entry(key, value)
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,1 @@
+"""Weights: rounding to 8 bits, GPTQ and outliers."""

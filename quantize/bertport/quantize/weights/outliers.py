@@ -1,0 +1,155 @@
+"""Outlier channels: kept from setting the scale that a token's other channels are rounded with.
+
+One token's activations share a scale, which its largest channel sets. After a LayerNorm of a trained BERT one or two
+channels are ten times larger than the rest, so that the rest gets a tenth of the steps; after GELU a few of them reach
+as far beyond the others. There are two remedies, each of which leaves the product as it is:
+
+- Dividing those channels and multiplying the rows of the weights that meet them (SmoothQuant, Xiao et al. 2022, arXiv
+  2211.10438). There the divisors are folded into the LayerNorm; BERT adds a LayerNorm's output to the next one's input
+  as well, so here they stay a product of their own, of a vector, which costs about as much as the other steps of
+  rounding. The weights pay for it, since their rows grow.
+- Taking the largest channels out, and multiplying these few with their rows of the weights in float32 (LLM.int8(),
+  Dettmers et al. 2022, arXiv 2208.07339, which looks for them in each batch; here they are chosen beforehand).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from bertport.quantize.calibration.statistics import Activations
+    from bertport.quantize.weights.rounding import Quantized
+
+    Array = NDArray[np.float32]
+    Rounding = Callable[[Array], Array]
+
+__all__ = ["Treatment", "treat"]
+
+WORTH = 0.65
+"""The share of the squared error that a remedy must leave at most: it costs time, and where less is gained the answers
+were seen to get no better."""
+WORTH_MORE = 0.85
+"""The share that twice as many channels must leave at most of what half of them left."""
+THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Quantiles of the channels' largest magnitudes, above which channels are divided."""
+FEWER_THRESHOLDS = (0.8, 0.95)
+"""Those that are tried where the largest channels are gone already."""
+STRENGTHS = (0.5, 1.0)
+"""Powers of how far above: 1 brings a channel down to the threshold."""
+FURTHEST = 1e4
+"""What a channel is divided by at most."""
+APART = (8, 16, 32)
+"""How many channels are taken out."""
+SPARSE = 16
+"""Channels of which at most one is taken out: a product of more in float32 would cost what 8 bits save."""
+REACH = 0.998
+"""Quantile of a channel's magnitudes by which the largest are told: the very largest of many tokens would be chance."""
+COLUMNS = 512
+"""Columns of the weights, drawn from all alike, on which remedies are compared: all columns meet the same activations,
+and each is rounded with a scale of its own. With 512 the choices for the default model were those of all columns, with
+256 two of 26 were others."""
+AFTER_COMPENSATION = 0.4
+"""What compensated rounding leaves of the squared error of the weights, about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    """What is done to a layer's activations before they are rounded."""
+
+    factors: Array
+    """What channels are multiplied by, at most 1; 0 for those that are taken out. Shape: (inputs,)"""
+    rounding: int = 0
+    """Which of the ways of rounding fits what is left best."""
+
+    @property
+    def apart(self) -> NDArray[np.int64]:
+        """The channels that are taken out, in their order."""
+        return np.flatnonzero(self.factors == 0)
+
+    @property
+    def inverse(self) -> Array:
+        """What the rows of the weights are multiplied by; 0 for those of the channels that are taken out."""
+        there = self.factors != 0
+        found: Array = np.divide(1, self.factors, out=np.zeros_like(self.factors), where=there)
+        return found
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether there is anything to multiply by."""
+        return bool((self.factors != 1).any())
+
+
+def treat(
+    activations: Activations,
+    weights: Array,
+    *,
+    round_weights: Callable[[Array], Quantized],
+    roundings: Iterable[Rounding],
+    take_out: bool = True,
+) -> Treatment:
+    """Find what leaves the least error in a layer's product, on some of its inputs.
+
+    Args:
+        activations: What goes into the layer.
+        weights: Shape: (inputs, outputs)
+        round_weights: As the recipe does.
+        roundings: Ways to round activations and back, row by row, of which the recipe takes the one that fits.
+        take_out: Whether channels may be taken out.
+
+    Returns:
+        The treatment; its factors are all 1 where no remedy is worth its cost.
+    """
+    ways = tuple(roundings)
+    if weights.shape[1] > COLUMNS:
+        drawn = np.random.default_rng(0).permutation(weights.shape[1])[:COLUMNS]
+        weights = np.ascontiguousarray(weights[:, np.sort(drawn)])
+    # Where most channels are dead, so is the one at a threshold: no factor may come out as 0.
+    least = max(activations.largest.max() / FURTHEST, np.finfo(np.float32).tiny)
+    rows, largest = activations.rows, np.maximum(activations.largest, np.float32(least))
+
+    def best_of(candidates: Iterable[Array]) -> tuple[float, Treatment]:
+        """Give the least squared error of the product, and the treatment that leaves it."""
+        found: list[tuple[float, int, Treatment]] = []
+        for factors in candidates:
+            plain = Treatment(factors=factors)
+            scaled, matrix = rows * factors, weights * plain.inverse[:, None]
+            of_weights = np.square(scaled @ (round_weights(matrix).dequantize() - matrix)).sum()
+            for way, rounding in enumerate(ways):
+                of_rows = np.square((rounding(scaled) - scaled) @ matrix).sum()
+                error = float(of_rows + AFTER_COMPENSATION * of_weights)
+                found.append(
+                    (error if np.isfinite(error) else np.inf, len(found), Treatment(factors=factors, rounding=way))
+                )
+        least, _, treatment = min(found, key=lambda each: each[:2])
+        return least, treatment
+
+    everything = np.ones_like(largest)
+    best, chosen = best_of([everything])
+    divided, treatment = best_of(_dividing(largest, everything, THRESHOLDS))
+    if divided <= WORTH * best:
+        best, chosen = divided, treatment
+    reach, share = np.argsort(-np.quantile(np.abs(rows), REACH, axis=0)), WORTH
+    for count in APART if take_out else ():
+        if count * SPARSE > len(largest):
+            break
+        kept = everything.copy()
+        kept[reach[:count]] = 0
+        left, treatment = best_of([kept, *_dividing(largest, kept, FEWER_THRESHOLDS)])
+        if left <= share * best:
+            best, chosen, share = left, treatment, WORTH_MORE
+    return chosen
+
+
+def _dividing(largest: Array, kept: Array, thresholds: Iterable[float]) -> Iterator[Array]:
+    """Give factors that bring down the largest of the channels that are kept."""
+    for threshold in thresholds:
+        above = np.maximum(1, largest / np.quantile(largest[kept != 0], threshold)).astype(np.float32)
+        for strength in STRENGTHS:
+            yield kept / above ** np.float32(strength)

@@ -1,0 +1,1 @@
+"""Bundles on disk: the manifest, reading, writing, and choosing a variant."""

@@ -1,0 +1,446 @@
+"""Changes to a bundle: what takes long is done in a workspace beside it, and committed under the bundle's lock.
+
+A commit reads the manifest again under the lock and changes what is there then, so that of two at once none is lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+from bisect import bisect_left
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle.directory import Bundle, file_sha256
+from bertport.runtime.bundle.exchange import sync_directory, sync_file
+from bertport.runtime.bundle.files import inside, open_regular, read_bounded
+from bertport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, Variant
+from bertport.runtime.bundle.recovery import (
+    FOLDERS,
+    NAMES,
+    Working,
+    read_names,
+    remove_unlisted,
+    start,
+    write_placing,
+    writing,
+)
+from bertport.runtime.bundle.siblings import NEW, real, workspaces
+from bertport.runtime.bundle.writer import no_room, replace_file, write_manifest
+from bertport.runtime.errors import NO_ROOM, BertportError, BundleError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+__all__ = [
+    "Workspace",
+    "add_files",
+    "add_variant",
+    "change_manifest",
+    "listed",
+    "replace_figures",
+    "rewrite_card",
+    "tidy",
+    "upgrade",
+]
+
+LARGEST_CARD = 1 << 20
+"""Bytes of README.md that is kept."""
+ADVICE = "work on a copy of the bundle that you may change"
+"""What to do where a bundle cannot be written for another reason than a full disk."""
+REFERENCE = "fp32"
+"""The variant that others are made of and measured against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A directory beside a bundle in which a change to it is prepared."""
+
+    bundle: Bundle
+    """The bundle as it was when the work began."""
+    working: Working
+    """The directory, and whose it is."""
+
+    @classmethod
+    @contextmanager
+    def beside(cls, bundle: Bundle) -> Iterator[Workspace]:
+        """Make one on the bundle's file system, which is removed when the block ends.
+
+        Raises:
+            PathError: when it cannot be made, or there is no room for what it is to hold.
+        """
+        with _told(bundle.path), writing(real(bundle.path)):
+            _refuse_leaving(bundle.path)
+            working = start(real(bundle.path))
+        try:
+            yield cls(bundle, working)
+        except OSError as error:
+            if error.errno in NO_ROOM and not isinstance(error, BertportError):
+                raise no_room(error, bundle.path, otherwise=ADVICE) from error
+            raise
+        finally:
+            working.remove()
+
+    @property
+    def directory(self) -> Path:
+        """Where to put files."""
+        return self.working.path / NEW
+
+    def reserve(self, path: str) -> str:
+        """Return a name in the bundle that nothing has, and that no other process takes from now on.
+
+        It is the path itself or one with a number. Names that begin with it are reserved too: `NAME_data` is the file
+        of a graph's weights, which the graph names, so that it cannot be given another name when it is committed.
+
+        Raises:
+            PathError: when the bundle cannot be written.
+        """
+        with _told(self.bundle.path), writing(real(self.bundle.path)):
+            name = self._free(path, Bundle.open(self.bundle.path).manifest)
+            names = [*read_names(self.working.path), name]
+            (self.working.path / NAMES).write_text(json.dumps(names), encoding="utf-8")
+        return name
+
+    def names(self, paths: Iterable[str], manifest: Manifest) -> dict[str, str]:
+        """Choose names in the bundle for paths, those that are reserved as they are; call it under the lock."""
+        reserved = read_names(self.working.path)
+        return {
+            path: path if any(path.startswith(each) for each in reserved) else self._free(path, manifest)
+            for path in paths
+        }
+
+    def _free(self, path: str, manifest: Manifest) -> str:
+        target = real(self.bundle.path)
+        folder = PurePosixPath(path).parent
+        taken = {*manifest.files, *(name for each in workspaces(target) for name in read_names(each))}
+        with suppress(OSError):  # a file that is not listed is somebody's too
+            taken.update(str(folder / each.name) for each in (target / folder).iterdir())
+        pure, number, name = PurePosixPath(path), 1, path
+        names = sorted(taken)
+        while (at := bisect_left(names, name)) < len(names) and names[at].startswith(name):
+            number += 1
+            name = str(pure.with_name(f"{pure.stem}-{number}{pure.suffix}"))
+        return name
+
+
+def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
+    """Bring a bundle back, or remove what is left beside it, where a process died that wrote it.
+
+    Args:
+        path: The bundle's directory, which may be missing.
+        write: Whether to see that the bundle can be written, too, before minutes are spent on a change.
+
+    Raises:
+        PathError: when it cannot be written.
+        BundleError: when a link leads out of it where files are added to it.
+    """
+    target = real(Path(path))
+    if not workspaces(target) and not (write and target.is_dir()):
+        return
+    with _told(Path(path)), writing(target):
+        if write and target.is_dir() and not os.access(target, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if write and target.is_dir():
+            _refuse_leaving(Path(path))
+
+
+def upgrade(path: str | os.PathLike[str]) -> tuple[Bundle, Bundle]:
+    """Write a bundle's manifest anew in the format of this version, and no other file.
+
+    Args:
+        path: The bundle's directory.
+
+    Returns:
+        The bundle as it was and as it is; one is the other where it has that format already.
+
+    Raises:
+        PathError: when there is no such bundle, or it cannot be written; it is as it was.
+        BundleError: when a file is not as it was exported: a digest would vouch for it.
+    """
+    tidy(path)
+    before = Bundle.open(path)
+    if before.format_version == FORMAT_VERSION:
+        return before, before
+
+    def checked(now: Bundle) -> Manifest:
+        now.verify()
+        return now.manifest
+
+    return before, change_manifest(before.path, checked)
+
+
+def change_manifest(path: Path, change: Callable[[Bundle], Manifest]) -> Bundle:
+    """Commit a change to the manifest alone, of the bundle that is there when nobody else writes it.
+
+    Args:
+        path: The bundle's directory.
+        change: Makes the new manifest from the bundle as it is now.
+
+    Returns:
+        The bundle as it was committed.
+
+    Raises:
+        PathError: when it cannot be written; it is as it was.
+    """
+    with _told(path), writing(real(path)):
+        manifest = change(Bundle.open(path))
+        write_manifest(path, manifest)
+        return Bundle.open(path)
+
+
+def add_variant(  # noqa: PLR0913 — what a variant is made of, by keyword
+    work: Workspace,
+    name: str,
+    variant: Variant,
+    files: Mapping[str, Path],
+    *,
+    overwrite: bool = False,
+    default: Callable[[Bundle], str | None] | None = None,
+) -> Bundle:
+    """Move files into a bundle and commit them by its manifest.
+
+    A file that replaces a listed one gets a name of its own, so that an interruption at any point leaves the old
+    manifest with the old files, or the new one with the new.
+
+    Args:
+        work: The workspace that they were made in.
+        name: Of the variant.
+        variant: Its entry.
+        files: Where each file is now, by the path it is to have inside the bundle.
+        overwrite: Whether a variant of that name may be replaced.
+        default: Chooses the variant to make the default, of the bundle as it is then; None of it to leave it.
+
+    Returns:
+        The bundle as it was committed.
+
+    Raises:
+        UsageError: when the variant is there, and may not be replaced.
+        BundleError: when the bundle is another model by now.
+        PathError: when there is no room; the bundle is as it was.
+    """
+
+    def committed(now: Bundle, entries: dict[str, FileEntry], names: Mapping[str, str]) -> Manifest:
+        if name in now.manifest.variants and not overwrite:
+            message = (
+                f"another process has added the variant {name!r} to the bundle at {now.path} meanwhile: pass "
+                "--overwrite to make it again; the bundle is as that left it"
+            )
+            raise UsageError(message)
+        named = dataclasses.replace(
+            variant,
+            file=names.get(variant.file, variant.file),
+            external_data=tuple(names.get(each, each) for each in variant.external_data),
+        )
+        changed = _with(now.manifest, name, named, entries, superseded=set(files) | _own(now.manifest, name))
+        chosen = default(now) if default else None
+        return dataclasses.replace(changed, default_variant=chosen or changed.default_variant)
+
+    return _commit(work, files, committed)
+
+
+def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: Callable[[Bundle], str]) -> Bundle:
+    """Commit new figures of a variant whose files stay as they are.
+
+    Args:
+        bundle: As it was when the variant was measured.
+        name: Of the variant.
+        variant: Its entry.
+        default: Chooses the variant to make the default, of the bundle as it is then.
+
+    Raises:
+        BundleError: when the variant, or the whole bundle, is another by now.
+        PathError: when the bundle cannot be written; it is as it was.
+    """
+
+    def change(now: Bundle) -> Manifest:
+        _refuse_another(bundle, now)
+        then = bundle.manifest.variants[name]
+        measured = (then.file, *then.external_data)
+        if name not in now.manifest.variants or _entries(bundle, measured) != _entries(now, measured):
+            message = (
+                f"another process has made the variant {name!r} of the bundle at {now.path} again while it was "
+                "measured: measure it again; the bundle is as that left it"
+            )
+            raise BundleError(message)
+        return dataclasses.replace(
+            now.manifest, variants=now.manifest.variants | {name: variant}, default_variant=default(now)
+        )
+
+    return change_manifest(bundle.path, change)
+
+
+def add_files(bundle: Bundle, write: Callable[[Path], Mapping[str, Path]]) -> Bundle:
+    """Add files that belong to no variant's graph; `write` makes them in a directory it is given.
+
+    Those that another process has added meanwhile stay as they are.
+
+    Raises:
+        BundleError: when the bundle is another model by now.
+        PathError: when the bundle cannot be written; it is as it was.
+    """
+
+    def committed(now: Bundle, entries: dict[str, FileEntry], names: Mapping[str, str]) -> Manifest:
+        added = {_stem(each) for each in set(now.manifest.files) - set(bundle.manifest.files)}
+        entries = {names[path]: entries[names[path]] for path in names if _stem(path) not in added}
+        stems = {_stem(each) for each in entries}
+        kept = {path: entry for path, entry in now.manifest.files.items() if _stem(path) not in stems}
+        return dataclasses.replace(now.manifest, files=dict(sorted((kept | entries).items())))
+
+    with Workspace.beside(bundle) as work:
+        with _told(bundle.path):
+            made = write(work.directory)
+        return _commit(work, made, committed)
+
+
+def listed(manifest: Manifest, path: str) -> str | None:
+    """Return the name of a listed file that was added as `path`: that, or one with a number; None where none was."""
+    return next((each for each in manifest.files if path in (each, _stem(each))), None)
+
+
+def rewrite_card(path: Path, rewrite: Callable[[str, Manifest], str]) -> None:
+    """Rewrite README.md from what it says and the manifest of now.
+
+    The card is not part of what the manifest vouches for, so that a failure here is no failure of the change.
+    """
+    with suppress(OSError, ValueError, MemoryError, BertportError), writing(real(path)):
+        card = path / "README.md"
+        old = ""
+        if os.path.lexists(card):
+            if not inside(card, path):
+                return
+            with open_regular(card) as file:
+                content = read_bounded(file, LARGEST_CARD)
+            if len(content) > LARGEST_CARD:
+                return
+            old = content.decode()
+        replace_file(path, card.name, rewrite(old, Bundle.open(path).manifest).encode())
+
+
+def _commit(
+    work: Workspace,
+    files: Mapping[str, Path],
+    committed: Callable[[Bundle, dict[str, FileEntry], Mapping[str, str]], Manifest],
+) -> Bundle:
+    """Move files into the bundle and write its manifest, or leave it as it is."""
+    path = work.bundle.path
+    with _told(path):
+        # Hashed and on the disk before the lock is taken, which others wait for.
+        sources = {each: FileEntry(size=file.stat().st_size, sha256=file_sha256(file)) for each, file in files.items()}
+        for file in files.values():
+            sync_file(file)
+        with writing(real(path)):
+            now = Bundle.open(path)
+            _refuse_another(work.bundle, now)
+            names = work.names(files, now.manifest)
+            entries = {names[each]: entry for each, entry in sources.items()}
+            manifest = committed(now, entries, names)
+            _place(work, {names[each]: file for each, file in files.items()}, entries, now.manifest, manifest)
+            return Bundle.open(path)
+
+
+def _place(
+    work: Workspace, files: Mapping[str, Path], entries: Mapping[str, FileEntry], old: Manifest, manifest: Manifest
+) -> None:
+    """Move files into the bundle, write the manifest, and remove what it does not list any more.
+
+    The files that come and those that go are noted before: after a failure, or when this process is killed, those
+    that the manifest of then does not list are removed.
+    """
+    path = work.bundle.path
+    going = {name: entry for name, entry in old.files.items() if name not in manifest.files}
+    _refuse_leaving(path, {str(PurePosixPath(name).parent) for name in files})
+    write_placing(work.working.path, {**entries, **going})
+    try:
+        for name, source in files.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            source.replace(path / name)
+        for folder in {(path / name).parent for name in files}:
+            sync_directory(folder)
+        write_manifest(path, manifest)
+        for name in going:
+            with suppress(OSError):  # it only takes up room
+                (path / name).unlink(missing_ok=True)
+    finally:
+        remove_unlisted(path, work.working.path)
+
+
+def _refuse_leaving(path: Path, folders: Iterable[str] = FOLDERS) -> None:
+    """Refuse to put files into folders that a link leads out of the bundle.
+
+    Raises:
+        BundleError: for such a folder.
+    """
+    for folder in folders:
+        if not inside(path / folder, path):
+            message = (
+                f"{path / folder} is a link that leaves the bundle, and nothing is written through it: copy the bundle"
+            )
+            raise BundleError(message)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, BertportError):
+            raise
+        raise no_room(error, path, otherwise=ADVICE) from error
+
+
+def _refuse_another(then: Bundle, now: Bundle) -> None:
+    """Refuse a bundle in which another export has taken the place of the one that was measured.
+
+    Raises:
+        BundleError: when its fp32 graph, or a text beside it such as the tokenizer, differs.
+    """
+    reference = then.manifest.variants.get(REFERENCE)
+    graph = (reference.file, *reference.external_data) if reference else ()
+    names = {*graph, *(each for each in then.manifest.files if "/" not in each)}
+    if _entries(then, names) != _entries(now, names):
+        message = (
+            f"another model has taken the place of the one at {now.path} while that was worked on: start again; "
+            "the bundle is as it was put there"
+        )
+        raise BundleError(message)
+
+
+def _entries(bundle: Bundle, names: Iterable[str]) -> dict[str, FileEntry | None]:
+    return {name: bundle.manifest.files.get(name) for name in names}
+
+
+def _own(manifest: Manifest, name: str) -> set[str]:
+    """Return the files of the variant of this name."""
+    if name not in manifest.variants:
+        return set()
+    tables = {path for path in manifest.files if _stem(path).startswith(f"quantization/{name}.")}
+    return {manifest.variants[name].file, *manifest.variants[name].external_data, *tables}
+
+
+def _with(
+    manifest: Manifest, name: str, variant: Variant, entries: Mapping[str, FileEntry], *, superseded: set[str]
+) -> Manifest:
+    stems = {_stem(path) for path in superseded}
+    others = {
+        path for other, each in manifest.variants.items() if other != name for path in (each.file, *each.external_data)
+    }
+    kept = {
+        path: entry
+        for path, entry in manifest.files.items()
+        if _stem(path) not in stems or path in entries or path in others
+    }
+    return dataclasses.replace(
+        manifest, variants=manifest.variants | {name: variant}, files=dict(sorted((kept | dict(entries)).items()))
+    )
+
+
+def _stem(path: str) -> str:
+    """Return a path without the number that `Workspace.reserve` gave it."""
+    pure = PurePosixPath(path)
+    stem, dash, number = pure.stem.rpartition("-")
+    return str(pure.with_name(f"{stem}{pure.suffix}")) if dash and number.isdigit() else path

@@ -1,0 +1,327 @@
+"""Reading and checking bundle directories: the only module that reads `manifest.json`; `writer` writes it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle.digest import normalized
+from bertport.runtime.bundle.external_data import HostileError, spans
+from bertport.runtime.bundle.files import hashed, inside, open_regular, read_bounded
+from bertport.runtime.bundle.manifest import Manifest, read_manifest
+from bertport.runtime.bundle.siblings import comes_back, set_aside
+from bertport.runtime.bundle.stamps import CheckedGraph, stamps_of
+from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.onnx_wire import MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+    from bertport.runtime.bundle.external_data import Span
+
+__all__ = ["MANIFEST", "UNHASHED", "Bundle", "expected_digest", "file_sha256"]
+
+MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 16 << 20
+"""Bytes: a thousand variants with their figures take three million."""
+UNHASHED = frozenset({MANIFEST, "README.md"})
+"""Files that may be edited without breaking the bundle."""
+LARGEST_TEXT = 2**28
+"""Bytes of a file that is read as a whole; the largest tokenizers have 40 million."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle directory and what its manifest says."""
+
+    path: Path
+    """The directory."""
+    manifest: Manifest
+    """Its contract."""
+    digest: str
+    """`sha256:` and 64 digits that stand for all of it: of its manifest, which lists the hashes of the other files."""
+    format_version: int
+    """The format that its manifest is stored in."""
+    pinned: bool = False
+    """Whether its digest was expected, and not only read."""
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, digest: str | None = None) -> Bundle:
+        """Read a bundle's manifest; no other file is opened.
+
+        Args:
+            path: the bundle's directory.
+            digest: the digest that the bundle must have, with or without `sha256:`; None for any.
+
+        Raises:
+            UsageError: for a digest that is none.
+            PathError: when there is no such directory.
+            BundleError: when it is not a bundle, one that this version cannot read, or one of another digest.
+        """
+        expected = None if digest is None else expected_digest(digest)
+        directory = Path(path)
+        if directory.is_file():
+            message = f"{directory} is a file: give the bundle's directory, the one that holds {MANIFEST}"
+            raise PathError(message)
+        if not directory.is_dir() and not comes_back(directory):
+            raise _missing(directory)
+        content = _manifest_content(directory)
+        try:
+            stored = read_manifest(content)
+        except BundleError as error:  # it knows the content and not the place
+            message = f"{directory}: {error}"
+            raise BundleError(message) from error
+        if expected not in {None, stored.digest}:
+            message = (
+                f"{directory} has the digest {stored.digest}, and {expected} was asked for: it is another bundle, or "
+                "was changed; get the one that is meant, or ask for this one"
+            )
+            raise BundleError(message)
+        return cls(
+            path=directory,
+            manifest=stored.manifest,
+            digest=stored.digest,
+            format_version=stored.format_version,
+            pinned=expected is not None,
+        )
+
+    def file(self, name: str) -> Path:
+        """Give the path of a listed file.
+
+        Raises:
+            BundleError: when the manifest does not list it, or a link leads it out of the bundle.
+        """
+        if name not in self.manifest.files:
+            message = f"the bundle at {self.path} lists no file {name!r}: export again"
+            raise BundleError(message)
+        path = self.path / name
+        try:
+            within = inside(path, self.path)
+        except ValueError as error:  # UnicodeEncodeError is one
+            message = f"manifest.json names the file {name!a}, which no file here can be called: export again"
+            raise BundleError(message) from error
+        if not within:
+            message = f"{path} is a link that leaves the bundle: do not use a bundle from this source"
+            raise BundleError(message)
+        return path
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a listed file, read once: what is hashed is what the caller gets.
+
+        Raises:
+            BundleError: when it is missing, changed, outside the bundle or no regular file.
+        """
+        path, entry = self.file(name), self.manifest.files[name]
+        if entry.size > LARGEST_TEXT:
+            message = f"{path} has {entry.size:,} bytes, and {LARGEST_TEXT:,} are the most that is read: export again"
+            raise BundleError(message)
+        with self._opened(name) as file:
+            self._sized(name, file)
+            content = read_bounded(file, entry.size)
+        self._compare(name, len(content), hashlib.sha256(content).hexdigest())
+        return content
+
+    def check(self, names: Iterable[str]) -> None:
+        """Compare listed files with their sizes and hashes.
+
+        Raises:
+            BundleError: for the first file that is missing, changed, outside the bundle or no regular file.
+        """
+        for name in names:
+            with self._opened(name) as file:
+                self._hash(name, file)
+
+    def check_variant(self, name: str) -> CheckedGraph:
+        """Check what opening a variant's graph reads: its files, and that the graph opens no others.
+
+        Returns:
+            The graph, to be opened within `opening`.
+
+        Raises:
+            BundleError: for the first file that is missing, changed, outside the bundle or no regular file, and for a
+                graph that takes weights from anywhere but the variant's listed files.
+        """
+        variant = self.manifest.variants[name]
+        names = dict.fromkeys((variant.file, *variant.external_data))
+        stamps, locations = stamps_of(self.path, names), frozenset[str]()
+        for each in names:
+            with self._opened(each) as file:
+                self._hash(each, file)
+                if each == variant.file:
+                    locations = self._check_graph(name, file)
+        checked = CheckedGraph(path=self.path / variant.file, external_data=locations, stamps=stamps)
+        checked.check()  # what was hashed is what was there before, and not a byte was written meanwhile
+        return checked
+
+    @contextmanager
+    def opening(self, name: str) -> Iterator[Path]:
+        """Check a variant's files, give its graph's path to open, and see then that what was opened was checked.
+
+        Raises:
+            BundleError: as `check_variant` and `CheckedGraph.opening` raise it.
+        """
+        with self.check_variant(name).opening() as path:
+            yield path
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        try:
+            with open_regular(self.file(name)) as file:
+                yield file
+        except BertportError:
+            raise
+        except OSError as error:
+            message = f"the bundle at {self.path} lacks {name} ({error.strerror}): copy it whole, or export again"
+            raise BundleError(message) from error
+
+    def _hash(self, name: str, file: BinaryIO) -> None:
+        self._sized(name, file)
+        self._compare(name, *hashed(file, self.manifest.files[name].size))
+
+    def _sized(self, name: str, file: BinaryIO) -> None:
+        """Refuse a file of another size before a byte of it is read."""
+        size = os.fstat(file.fileno()).st_size
+        if size != self.manifest.files[name].size:
+            self._compare(name, size, "")
+
+    def _compare(self, name: str, size: int, sha256: str) -> None:
+        entry = self.manifest.files[name]
+        if size != entry.size or sha256 != entry.sha256:
+            found = f"{size:,} bytes, expected {entry.size:,}" if size != entry.size else "its SHA-256 differs"
+            message = (
+                f"{self.path / name} is not the file that was exported ({found}): copy the bundle again, "
+                "or export again"
+            )
+            raise BundleError(message)
+
+    def _check_graph(self, name: str, file: BinaryIO) -> frozenset[str]:
+        """See that a graph, whose file is as exported, takes weights from the variant's listed files only.
+
+        And that it knows as many positions as inputs may have tokens, where it has a table of them.
+
+        Returns:
+            Their paths from the graph's directory, as the graph names them.
+        """
+        variant = self.manifest.variants[name]
+        path, found, positions = self.path / variant.file, set(), dict[str, int]()
+        try:
+            for span in spans(file, self.manifest.files[variant.file].size, positions):
+                self._check_span(name, span)
+                found.add(span.location)
+        except MalformedError as error:
+            message = f"{path} is not an ONNX graph ({error}): export again"
+            raise BundleError(message) from error
+        except HostileError as error:
+            message = f"{path} {error}: do not use a bundle from this source"
+            raise BundleError(message) from error
+        most = min(positions.values(), default=self.manifest.max_length)
+        if most < self.manifest.max_length:
+            message = (
+                f"{path} knows {most:,} positions, and manifest.json states inputs of up to "
+                f"{self.manifest.max_length:,} tokens: the bundle is damaged; export again"
+            )
+            raise BundleError(message)
+        return frozenset(found)
+
+    def _check_span(self, name: str, span: Span) -> None:
+        variant, files = self.manifest.variants[name], self.manifest.files
+        place = str(PurePosixPath(variant.file).parent / span.location)
+        if place not in variant.external_data or place not in files:
+            message = (
+                f"keeps the tensor {span.tensor[:100]!a} in {place!a}, which manifest.json does not list as external "
+                f"data of the variant {name!a}"
+            )
+            raise HostileError(message)
+        if span.offset + span.length > files[place].size:
+            message = (
+                f"takes bytes {span.offset:,} to {span.offset + span.length:,} of {place!a}, which has "
+                f"{files[place].size:,}"
+            )
+            raise HostileError(message)
+
+    def is_replaced(self) -> bool:
+        """Return whether a writer has put another manifest in the place of this one, whose files may be gone."""
+        with suppress(PathError, BundleError):
+            return Bundle.open(self.path).digest != self.digest
+        return False
+
+    def verify(self) -> tuple[str, ...]:
+        """Check every listed file, and what every graph opens.
+
+        Returns:
+            The files in the directory that the manifest does not list, which do no harm.
+
+        Raises:
+            BundleError: for the first file that is missing, changed, outside the bundle or no regular file, and for a
+                graph that takes weights from elsewhere.
+        """
+        self.check(self.manifest.files)
+        for name, variant in self.manifest.variants.items():
+            with self._opened(variant.file) as file:
+                self._check_graph(name, file)
+        present = {each.relative_to(self.path).as_posix() for each in self.path.rglob("*") if not each.is_dir()}
+        return tuple(sorted(present - set(self.manifest.files) - UNHASHED))
+
+
+def expected_digest(text: str) -> str:
+    """Return a digest that a user gave, as manifests write it.
+
+    Raises:
+        UsageError: for what is no digest.
+    """
+    found = normalized(text) if isinstance(text, str) else None
+    if found is None:
+        message = (
+            f"the digest {excerpt(text, 100)} is no SHA-256: give sha256: and 64 hexadecimal digits, as bertport "
+            "verify prints them"
+        )
+        raise UsageError(message)
+    return found
+
+
+def _manifest_content(directory: Path) -> bytes:
+    """Read a bundle's manifest.json: a regular file of bounded size, whatever else stands in its place.
+
+    Raises:
+        BundleError: when it is missing, something else than a file, too large, or cannot be read.
+    """
+    path = directory / MANIFEST
+    try:
+        with open_regular(path) as file:
+            if not inside(path, directory):
+                message = f"{path} is a link that leaves the bundle: do not use a bundle from this source"
+                raise BundleError(message)
+            content = read_bounded(file, LARGEST_MANIFEST)
+    except BertportError:
+        raise
+    except FileNotFoundError:
+        message = f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
+        raise BundleError(message) from None
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror or error}): copy the bundle whole, or export again"
+        raise BundleError(message) from error
+    if len(content) > LARGEST_MANIFEST:
+        message = f"{path} has more than {LARGEST_MANIFEST:,} bytes, which no bundle's has: export again"
+        raise BundleError(message)
+    return content
+
+
+def _missing(directory: Path) -> PathError:
+    if old := set_aside(directory):
+        return PathError(
+            f"no bundle at {directory}: a process that was stopped had taken it from its place: it is whole in {old}; "
+            "move it back, which the next bertport export or quantize does, too"
+        )
+    return PathError(f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}")
+
+
+def file_sha256(path: Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,144 @@
+"""Writing bundles: a new one in a workspace that takes the target's place, and the manifest, which commits a change."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle.directory import MANIFEST, UNHASHED, file_sha256
+from bertport.runtime.bundle.exchange import replace_directory, sync_directory, sync_file, sync_tree
+from bertport.runtime.bundle.manifest import FileEntry
+from bertport.runtime.bundle.recovery import UNFINISHED, start, writing
+from bertport.runtime.bundle.siblings import NEW, home, real
+from bertport.runtime.errors import PathError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bertport.runtime.bundle.manifest import Manifest
+
+__all__ = ["describe_files", "new_bundle", "no_room", "refuse_existing", "replace_file", "write_manifest"]
+
+
+def describe_files(directory: Path) -> dict[str, FileEntry]:
+    """Measure and hash every file below a directory but manifest.json and README.md, by relative path."""
+    paths = sorted(each for each in directory.rglob("*") if each.is_file())
+    names = {path.relative_to(directory).as_posix(): path for path in paths}
+    return {
+        name: FileEntry(size=path.stat().st_size, sha256=file_sha256(path))
+        for name, path in names.items()
+        if name not in UNHASHED
+    }
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` beside the old one and rename it into place: the commit of any change to a bundle.
+
+    A bundle that others may write is changed with `changes.change_manifest`, under its lock.
+
+    Raises:
+        PathError: when it cannot be written; the old one is there.
+    """
+    try:
+        replace_file(directory, MANIFEST, manifest.to_bytes())
+    except OSError as error:
+        raise no_room(error, directory) from error
+
+
+def replace_file(directory: Path, name: str, content: bytes) -> None:
+    """Replace manifest.json or README.md, by a file that is on the disk before it takes the name.
+
+    Raises:
+        OSError: when it cannot be written; the old one is there.
+    """
+    unfinished = directory / UNFINISHED[name]
+    try:
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as file:  # through no link, and into no file of others
+            file.write(content)
+        sync_file(unfinished)
+        unfinished.replace(directory / name)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    sync_directory(directory)
+
+
+@contextmanager
+def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give an empty directory beside `target` to fill, which takes the target's place when the block ends.
+
+    An existing target is there until the new one is, in one step where the system exchanges names. When the block
+    raises, the directory is removed and the target is as it was.
+
+    Raises:
+        PathError: when the target exists and `overwrite` is false, or cannot be written.
+    """
+    refuse_existing(target, overwrite=overwrite)
+    place = real(target)
+    made = [each for each in place.parents if not each.exists()]
+    try:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with writing(place):
+                refuse_existing(target, overwrite=overwrite)  # it may have been brought back
+                working = start(place)
+        except OSError as error:
+            raise _told(error, target) from error
+        try:
+            (working.path / NEW).chmod(0o755)  # a bundle is meant to be read
+            yield working.path / NEW
+            sync_tree(working.path / NEW)
+            with writing(place):
+                refuse_existing(target, overwrite=overwrite)  # another may have been as fast
+                replace_directory(working.path / NEW, place, working.path)
+        except OSError as error:
+            raise _told(error, target) from error
+        finally:
+            working.remove()
+    finally:
+        for each in made:  # innermost first; with the bundle in them they are not empty, and stay
+            with suppress(OSError):
+                each.rmdir()
+
+
+def refuse_existing(target: Path, *, overwrite: bool) -> None:
+    """Raise PathError where `target` exists and may not be replaced; only a bundle or an empty directory may."""
+    try:
+        if not (target.exists() or target.is_symlink()):
+            return
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise no_room(error, target) from error
+    if not target.is_dir() or target.is_symlink():
+        message = f"{target} exists and is not a directory: choose another output"
+        raise PathError(message)
+    if any(target.iterdir()):
+        if not (target / MANIFEST).exists():
+            message = f"{target} exists and is not a bundle, so it will not be replaced: choose another output"
+            raise PathError(message)
+        if not overwrite:
+            message = f"{target} exists: pass --overwrite to replace it, or choose another output"
+            raise PathError(message)
+    place = real(target)
+    if place == home(place) or place == place.parent:
+        message = f"{target} is where a file system is mounted, which cannot be replaced: choose a directory below it"
+        raise PathError(message)
+    if place in (here := real(Path()), *here.parents):
+        message = (
+            f"{target} is or holds the directory that this runs in, which would be gone when it is replaced: "
+            "run it from elsewhere, or choose a directory below it"
+        )
+        raise PathError(message)
+
+
+def no_room(error: OSError, target: Path, *, otherwise: str = "choose another output") -> PathError:
+    """Turn a failure to write into a sentence that says what to do; `otherwise` where the disk is not full."""
+    advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else otherwise
+    return PathError(f"cannot write {target} ({error.strerror or error}): {advice}; nothing was changed")
+
+
+def _told(error: OSError, target: Path) -> PathError:
+    return error if isinstance(error, PathError) else no_room(error, target)

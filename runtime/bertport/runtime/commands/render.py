@@ -1,0 +1,142 @@
+"""Answers and manifests as text for people."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.bundle.manifest import FORMAT_VERSION
+from bertport.runtime.bundle.select import providers_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.tasks.answers import NextSentence
+
+__all__ = ["features", "fill_mask", "manifest", "next_sentence", "notes", "printable", "table"]
+
+SHOWN = 4
+"""How many numbers of a vector are printed."""
+
+
+def fill_mask(text: str, answer: Sequence[Any]) -> str:
+    """Lay out the answer for one text: a block per mask, best first."""
+    if answer and isinstance(answer[0], dict):
+        return f"{printable(text)}\n{_fillings(answer)}"
+    blocks = [f"mask {number} of {len(answer)}\n{_fillings(each)}" for number, each in enumerate(answer, 1)]
+    return "\n".join((printable(text), *blocks))
+
+
+def _fillings(rows: Sequence[dict[str, Any]]) -> str:
+    return table([(row["token_str"], percent(row["score"]), row["sequence"]) for row in rows], right={1})
+
+
+def next_sentence(answer: NextSentence) -> str:
+    """Lay out both probabilities, the label's first."""
+    ranked = sorted(answer["probabilities"].items(), key=lambda item: item[1], reverse=True)
+    verdict = "B follows A" if answer["follows"] else "B is from another place"
+    rows = [(label, percent(value), verdict if label == answer["label"] else "") for label, value in ranked]
+    return table(rows, right={1})
+
+
+def features(text: str, values: NDArray[np.float32]) -> str:
+    """Lay out one text's vectors: shape, Euclidean length and first numbers of each."""
+    rows = values.reshape(-1, values.shape[-1])
+    head = f"{printable(text)}\n  {' x '.join(map(str, values.shape))} float32"
+    lines = []
+    for number, row in enumerate(rows):
+        label = f"token {number}" if values.ndim > 1 else "vector"
+        numbers = "  ".join(f"{value:8.4f}" for value in row[:SHOWN])
+        lines.append((label, f"length {float((row**2).sum()) ** 0.5:.4f}", f"{numbers}  ..."))
+    return f"{head}\n{table(lines)}"
+
+
+def manifest(bundle: Bundle) -> str:
+    """Lay out what a bundle says of itself."""
+    known = bundle.manifest
+    shape = known.architecture
+    labels = (known.heads["nsp"].labels if "nsp" in known.heads else None) or ()
+    facts = [
+        ("name", known.name),
+        ("bundle", str(bundle.path)),
+        ("digest", bundle.digest),
+        ("format", _format(bundle)),
+        ("source", f"{known.source.name}{'@' + known.source.revision if known.source.revision else ''}"),
+        ("exported", known.created),
+        ("class", shape.model_class),
+        ("size", f"{shape.parameters:,} parameters, {shape.layers} layers, hidden {shape.hidden_size}"),
+        ("vocabulary", f"{shape.vocab_size:,} words{', lower-case' if known.lowercase else ''}"),
+        ("longest input", f"{known.max_length} tokens"),
+        ("heads", ", ".join(known.heads) or "none"),
+        ("next-sentence labels", ", ".join(f"{index}: {label}" for index, label in enumerate(labels)) or "none"),
+        ("languages", ", ".join(known.languages) or "not stated"),
+        ("licence", known.licence or "not stated"),
+        ("made with", ", ".join(f"{name} {number}" for name, number in known.tools.items()) or "not stated"),
+    ]
+    variants = [("variant", "recipe", "kind", "providers", "instruction set", "opset", "file", "bytes")]
+    for name, each in known.variants.items():
+        mark = " *" if name == known.default_variant else ""
+        paths = dict.fromkeys((each.file, *each.external_data))
+        size = sum(known.files[path].size for path in paths)
+        variants.append(
+            (
+                name + mark,
+                each.recipe,
+                each.kind,
+                ", ".join(providers_for(each.requires)) or "none known",
+                each.requires.isa or "any",
+                str(each.requires.opset),
+                each.file,
+                f"{size:,}",
+            )
+        )
+    total = sum(each.size for each in known.files.values())
+    end = f"  * default; {len(known.files)} files, {total:,} bytes (bytes of a variant include weights it shares)"
+    return f"{table(facts)}\n\n{table(variants, right={7})}\n{end}"
+
+
+def _format(bundle: Bundle) -> str:
+    """Return the format of a bundle's manifest, and what to do about an old one."""
+    old = bundle.format_version < FORMAT_VERSION
+    return f"{bundle.format_version}{f' (bertport upgrade {bundle.path})' if old else ''}"
+
+
+def notes(told: Mapping[str, str]) -> list[str]:
+    """Lay out what is to be said of variants, a line each."""
+    return [f"  {printable(name)} was {printable(text)}" for name, text in told.items()]
+
+
+def percent(value: float) -> str:
+    """Write a probability; what would round to nothing keeps two significant digits."""
+    hundredfold = value * 100
+    return f"{hundredfold:.1f}%" if hundredfold >= 0.1 else f"{hundredfold:.1g}%"  # noqa: PLR2004 — one decimal shows it
+
+
+def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] | set[int] = frozenset()) -> str:
+    """Align columns, indented by two; those in `right` to the right."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        padded = []
+        for index, cell in enumerate(row):
+            gap = " " * (widths[index] - width(cell))
+            padded.append(gap + cell if index in right else cell + gap)
+        lines.append("  " + "  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def width(text: str) -> int:
+    """Count the columns that a text takes in a terminal: East Asian wide characters take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
+
+
+def printable(text: str) -> str:
+    """Escape characters that would move the cursor or change colours."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

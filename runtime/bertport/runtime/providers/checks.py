@@ -1,0 +1,140 @@
+"""The checks that a provider which was asked for is the one that runs: before a session, and on the finished one."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.errors import ProviderError
+from bertport.runtime.providers import native
+from bertport.runtime.providers.table import PROVIDERS, onnxruntime, wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bertport.runtime.providers.table import Provider
+
+__all__ = ["COMPUTE", "check_active", "left_over", "obstacle", "placement_of", "refusal"]
+
+COMPUTE = frozenset(
+    {
+        *("MatMul", "Gemm", "Einsum", "FusedMatMul", "FusedGemm", "TransposeMatMul"),
+        *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulNBits"),
+        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+        *("Attention", "QAttention", "MultiHeadAttention", "Softmax", "BiasSoftmax"),
+        *("LayerNormalization", "SkipLayerNormalization", "EmbedLayerNormalization", "ReduceMean"),
+        *("Erf", "Gelu", "FastGelu", "BiasGelu", "Tanh"),
+    }
+)
+"""Operators that do a model's work. Others, such as Shape, Gather and Concat of shapes, ONNX Runtime itself places on
+the CPU because they are cheaper there (ort#16016, #17930): they say nothing of a fall-back."""
+
+ADVICE = (
+    ("libcuda", "install the NVIDIA driver"),
+    ("nvcuda", "install the NVIDIA driver"),
+    ("libnvinfer", "pip install tensorrt-cu13 of the major version that the library's name ends in"),
+    ("libnvonnxparser", "pip install tensorrt-cu13 of the major version that the library's name ends in"),
+    ("libcudnn", "pip install 'bertport[gpu]'"),
+    ("libcu", "pip install 'bertport[gpu]'"),
+)
+"""What brings a library, by the beginning of its name; the first that fits."""
+
+
+def obstacle(provider: Provider) -> str | None:
+    """Say why a provider that this ONNX Runtime lists cannot start here, and what to install; None when it may.
+
+    The linker and the driver are asked. Opening a session instead would run everything on the CPU, with no more than a
+    line in ONNX Runtime's log.
+    """
+    if provider.library is None:
+        return None
+    ort = onnxruntime()
+    if provider.nvidia and hasattr(ort, "preload_dlls"):
+        with redirect_stdout(StringIO()):  # it prints what it does not find where answers belong
+            ort.preload_dlls()
+    found, advice = [], []
+    gone = _missing(provider)
+    # The driver is told of below, with more than that its library is missing.
+    gone = tuple(name for name in gone if not (provider.nvidia and name.startswith("libcuda.so")))
+    if gone:
+        found.append(f"{wheel()} needs {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} not found")
+        advice += [next((say for start, say in ADVICE if name.startswith(start)), provider.install) for name in gone]
+    driver = native.driver() if provider.nvidia else None
+    if driver is not None and driver.problem:
+        found.append(driver.problem)
+        if not driver.devices and "no CUDA device" not in driver.problem:
+            advice.append("install the NVIDIA driver")
+    if not found:
+        return None
+    return f"{' and '.join(found)}: {', '.join([*dict.fromkeys(advice), 'or choose another provider'])}"
+
+
+def _missing(provider: Provider) -> tuple[str, ...]:
+    """Name what keeps a provider's library from loading; the library itself where the linker does not say."""
+    endings = {"win32": ("", ".dll"), "darwin": ("lib", ".dylib")}
+    before, after = endings.get(sys.platform, ("lib", ".so"))
+    path = Path(str(onnxruntime().__file__)).parent / "capi" / f"{before}{provider.library}{after}"
+    if not path.exists():  # built in, or a layout of the future: the finished session will tell
+        return ()
+    shared = path.with_name(f"{before}onnxruntime_providers_shared{after}")
+    if shared.exists():
+        native.loads(str(shared))  # the others take their entry points from it
+    # Not loaded itself: ONNX Runtime does that, and what it is linked to is all that can be missing.
+    gone = native.missing(path)
+    if not gone and not native.needed(path) and native.loads(str(path)) is not None:
+        return (path.name,)
+    return gone
+
+
+def refusal(provider: Provider, reason: str) -> ProviderError:
+    """Make the error for a provider that does not start."""
+    return ProviderError(f"provider {provider.name!r} does not start here: {reason}")
+
+
+def check_active(provider: Provider, active: Sequence[str]) -> None:
+    """Refuse a finished session that does not use the provider it was opened for.
+
+    Raises:
+        ProviderError: with what is in use instead.
+    """
+    if provider.ort not in active:
+        reason = (
+            f"in use are only {', '.join(active)}; ONNX Runtime's message above says why: "
+            f"{provider.install}, or choose --provider cpu"
+        )
+        raise refusal(provider, reason)
+
+
+def left_over(provider: Provider, placement: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Say which computing a session left to other providers than the one asked for; None when there is none.
+
+    Args:
+        provider: what was asked for.
+        placement: nodes per operator, by ONNX Runtime's provider names; empty where it cannot be told.
+    """
+    others = [PROVIDERS[name].ort for name in (*provider.beside, "cpu") if PROVIDERS[name] is not provider]
+    parts = []
+    for name in others:
+        left = {op: count for op, count in placement.get(name, {}).items() if op in COMPUTE}
+        if left:
+            nodes = ", ".join(f"{count} {op}" for op, count in sorted(left.items()))
+            short = next(row.name for row in PROVIDERS.values() if row.ort == name)
+            parts.append(f"{'the CPU' if short == 'cpu' else short} ({nodes})")
+    if not parts or provider.ort == PROVIDERS["cpu"].ort:
+        return None
+    return (
+        f"provider {provider.name!r} left computing to {' and '.join(parts)}: "
+        "choose a variant that is made for it, or --provider cpu"
+    )
+
+
+def placement_of(session: Any) -> dict[str, dict[str, int]]:  # noqa: ANN401 — ONNX Runtime is not typed
+    """Ask a session which provider runs each node: nodes per operator, by provider."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name].update(node.op_type for node in part.get_nodes())
+    return {name: dict(counter) for name, counter in counts.items()}

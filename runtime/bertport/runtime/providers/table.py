@@ -1,0 +1,222 @@
+"""The table of execution providers, and what is known of them before a session is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bertport.runtime.batching import MAX_WINDOW
+from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
+from bertport.runtime.providers import options as provider_options
+from bertport.runtime.providers import telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+__all__ = ["AUTO", "PROVIDERS", "Provider", "candidates", "onnxruntime", "wheel"]
+
+AUTO = "auto"
+"""The best provider that really works here."""
+
+CPU_OVERHEAD = 16
+"""Tokens that take as long as a run of none: between 6 (BERT-base in 8 bits with AVX2) and 28 (the default model in
+fp32) where it was measured (`bench/performance_profile.py`). The choice is flat: for any of these, 16 costs less than
+2% more than the right number on 40 sentences, and less on more of them."""
+GPU_OVERHEAD = 1024
+"""The same for a GPU, by reckoning and never measured: the launches of a BERT-base run take about a millisecond, in
+which such a device computes one to two thousand tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One row: an execution provider."""
+
+    name: str
+    """What users call it."""
+    ort: str
+    """What ONNX Runtime calls it."""
+    install: str
+    """What to install where it is missing."""
+    auto: bool
+    """Whether `auto` tries it, in the order of the table."""
+    recipes: tuple[str, ...] = ()
+    """Which variants it takes where nobody names one, by the beginning of their recipe, best first.
+    Empty for the bundle's default first."""
+    batch_tokens: int
+    """Most tokens in a batch, padding included."""
+    batch_rows: int = MAX_WINDOW
+    """Most inputs in a batch."""
+    overhead_tokens: int
+    """What a run costs beside its tokens, in tokens: as much padding is taken to save a run."""
+    splits_cores: bool = False
+    """Whether several batches can run at once, which share the cores."""
+    overlap: bool = False
+    """Whether the next inputs are tokenized while the graph runs: only where it leaves the CPU idle."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Provider options given to ONNX Runtime, unless the user gives others."""
+    allowed: frozenset[str] = frozenset()
+    """Names of the options that a user may give."""
+    library: str | None = None
+    """ONNX Runtime's library that holds it, without `lib` and the ending; None where it is built in."""
+    nvidia: bool = False
+    """Whether it needs an NVIDIA GPU, and libraries that come as Python packages which ONNX Runtime is to look into."""
+    device: str | None = None
+    """Where inputs and outputs are bound, by ONNX Runtime's name; None where they are handed over as they are."""
+    beside: tuple[str, ...] = ()
+    """Short names of the providers that take what it leaves, before the CPU; they may compute no more than the CPU."""
+    operator_domains: frozenset[str] = frozenset({"ai.onnx"})
+    """Domains of the operators that it knows."""
+    dtypes: frozenset[str]
+    """Element types that it stores and computes in, but for those that serve shapes."""
+    precisions: frozenset[str]
+    """How products may be computed, as manifests call it: those it is right and not slower with."""
+    shapes_cost: bool = False
+    """Whether it prepares for shapes: what it is opened for is then made from the bundle's length buckets."""
+    least_positions: int = 0
+    """Fewest positions to decode: 1 where an empty tensor is not taken."""
+
+
+FLOATING = frozenset({"float32", "float16"})
+INTEGER = frozenset({"int8", "uint8"})
+CONTRIBUTED = frozenset({"ai.onnx", "com.microsoft"})
+"""The standard operators, and those of ONNX Runtime's own."""
+
+PROVIDERS: dict[str, Provider] = {
+    row.name: row
+    for row in (
+        # An engine takes minutes to build: only on request.
+        Provider(
+            name="tensorrt",
+            ort="TensorrtExecutionProvider",
+            install="pip install 'bertport[gpu]' tensorrt-cu13",
+            auto=False,
+            # 8 bits cost accuracy, so that they are taken before fp32 only: a bundle that has them was given them for
+            # this. Who wants them before fp16 names the variant.
+            recipes=("fp16", "int8-static", "fp32"),
+            batch_tokens=16384,
+            batch_rows=256,  # the profile's corner is memory: all rows at full length
+            overhead_tokens=GPU_OVERHEAD,
+            overlap=True,
+            options={
+                "trt_engine_cache_enable": "1",
+                "trt_timing_cache_enable": "1",
+                # LayerNormalization's sums of squares leave float16's range on outlier channels.
+                "trt_layer_norm_fp32_fallback": "1",
+                # TopK must have a constant K there; it takes microseconds on CUDA.
+                "trt_op_types_to_exclude": "TopK,NonMaxSuppression,NonZero,RoiAlign",
+            },
+            allowed=provider_options.TENSORRT,
+            library="onnxruntime_providers_tensorrt",
+            nvidia=True,
+            device="cuda",
+            beside=("cuda",),
+            dtypes=FLOATING | INTEGER,
+            precisions=frozenset({"fp32", "fp16", "int8-static-symmetric"}),
+            shapes_cost=True,
+            least_positions=1,
+        ),
+        Provider(
+            name="cuda",
+            ort="CUDAExecutionProvider",
+            install="pip install 'bertport[gpu]'",
+            auto=True,
+            recipes=("fp16", "fp32"),  # it has no 8-bit products: QDQ graphs run in floating point, with more nodes
+            batch_tokens=16384,
+            overhead_tokens=GPU_OVERHEAD,
+            overlap=True,
+            options={
+                # Batches of many shapes: growing by powers of two would hold up to twice what is needed.
+                "arena_extend_strategy": "kSameAsRequested",
+                # A batch of `batch_tokens` of BERT-large needs less than half of it in fp32 (1.3 GB of weights).
+                "gpu_mem_limit": str(4 << 30),
+                # TF32 rounds the factors to 10 bits: fp32 is to mean fp32, and who wants speed takes fp16.
+                "use_tf32": "0",
+            },
+            allowed=provider_options.CUDA,
+            library="onnxruntime_providers_cuda",
+            nvidia=True,
+            device="cuda",
+            operator_domains=CONTRIBUTED,
+            dtypes=FLOATING | INTEGER,
+            precisions=frozenset({"fp32", "fp16", "int8-static-symmetric"}),
+        ),
+        Provider(
+            name="cpu",
+            ort="CPUExecutionProvider",
+            install="pip install 'bertport[cpu]'",
+            auto=True,
+            batch_tokens=1024,
+            overhead_tokens=CPU_OVERHEAD,
+            splits_cores=True,
+            operator_domains=CONTRIBUTED,
+            dtypes=FLOATING | INTEGER,
+            # Products of symmetric int8 become unsigned there, and overflow on AVX2; fp16 is computed in fp32, slowly.
+            precisions=frozenset({"fp32", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"}),
+        ),
+    )
+}
+
+
+GONE = {
+    "openvino": "its wheel of ONNX Runtime ends at 1.24.1, which opens no bundle in the Hub's cache; a plugin, "
+    "onnxruntime-ep-openvino, is to bring it back in a later version of bertport",
+}
+"""What to say of providers that earlier versions had."""
+
+
+def onnxruntime() -> ModuleType:
+    """Import ONNX Runtime, with its telemetry off: the one place that does.
+
+    Whatever imports a part of it, or a package that does, calls this before.
+
+    Raises:
+        MissingDependencyError: when it is not installed, or only a remnant of it is.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        what, package, extra = "running a model", "onnxruntime", "cpu"
+        raise MissingDependencyError(what, package, extra) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # Uninstalling one of its wheels beside another leaves a directory without a module (ort#26996).
+        message = "onnxruntime is installed in part: pip install --force-reinstall onnxruntime"
+        raise ProviderError(message)
+    module: ModuleType = onnxruntime
+    telemetry.silence(module)
+    return module
+
+
+def wheel() -> str:
+    """Name the wheel that ONNX Runtime came in, with its version, for example `onnxruntime-gpu 1.31.1`.
+
+    The distributions' records do not tell: two wheels may be recorded, of which the later one's files are there.
+    """
+    ort = onnxruntime()
+    return f"{getattr(ort, 'package_name', '') or 'onnxruntime'} {ort.__version__}"
+
+
+def candidates(name: str) -> tuple[Provider, ...]:
+    """Give the providers to try for a name, best first; `auto` is every row that may and is built in here.
+
+    Raises:
+        UnknownNameError: for a name that no row has.
+        ProviderError: when this build of ONNX Runtime does not hold the provider.
+    """
+    if name != AUTO and name not in PROVIDERS:
+        kind = "provider"
+        raise UnknownNameError(kind, name, (AUTO, *PROVIDERS), GONE.get(name, ""))
+    built_in = set(onnxruntime().get_available_providers())
+    available = [row for row in PROVIDERS.values() if row.ort in built_in]
+    if name == AUTO:
+        return tuple(row for row in available if row.auto)
+    row = PROVIDERS[name]
+    if row not in available:
+        names = ", ".join(each.name for each in available)
+        package = wheel().partition(" ")[0]
+        message = (
+            f"provider {name!r} is not available here (available: {names}): {wheel()} is built without it; "
+            f"pip uninstall {package}, then {row.install}, or choose another"
+        )
+        raise ProviderError(message)
+    return (row,)

@@ -1,0 +1,185 @@
+"""TensorRT's engines: the shapes they are built for, where they are kept, and telling that one is being built.
+
+Building takes minutes, so an engine is kept, in a directory whose name is a hash of everything it depends on: a change
+of any leaves the old one alone and builds another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertport.runtime.batching import buckets
+from bertport.runtime.providers import native
+from bertport.runtime.providers.table import onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.providers.table import Provider
+
+__all__ = ["Engine", "announced", "cache_directory", "engine_for", "for_variant", "key", "profile"]
+
+_LOG = logging.getLogger(__name__)
+TYPICAL = 128
+"""The length of which kernels are chosen to be fastest: paragraphs are near it."""
+EVERY = 15.0
+"""Seconds between reports of an engine that is being built."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Where an engine is kept, and the options that lead ONNX Runtime there."""
+
+    directory: Path
+    """Holds the engine and the timing cache."""
+    options: Mapping[str, str]
+    """Provider options: precision, shapes and places."""
+
+    @property
+    def cold(self) -> bool:
+        """Whether it is still to be built."""
+        return not any(self.directory.glob("*.engine"))
+
+
+def profile(inputs: frozenset[str], *, max_length: int, batch_tokens: int, batch_rows: int) -> dict[str, str]:
+    """Give the optimization profile that covers every batch the runtime makes, from the bundle's length buckets.
+
+    One profile from the shortest to the longest bucket, and not one per bucket: ONNX Runtime's TensorRT provider builds
+    several but runs only the first (ort#31624).
+
+    Args:
+        inputs: names of the graph's inputs.
+        max_length: longest input of the bundle, in tokens.
+        batch_tokens: most tokens in a batch.
+        batch_rows: most inputs in a batch.
+    """
+    lengths = buckets(max_length)
+    longest = lengths[-1]
+    typical = min(TYPICAL, longest)
+    few = max(1, min(batch_rows, batch_tokens // typical) // 8)
+    shapes = {
+        "min": (1, 1, 1),
+        "opt": (few, typical, few),
+        # The corner, all rows at full length, is never run; every token may be one to decode.
+        "max": (batch_rows, longest, max(batch_tokens, longest)),
+    }
+    found = {}
+    for name, (count, length, positions) in shapes.items():
+        sizes = [f"{each}:{positions}" if each == "masked_positions" else f"{each}:{count}x{length}" for each in inputs]
+        found[f"trt_profile_{name}_shapes"] = ",".join(sorted(sizes))
+    return found
+
+
+def precision(recipe: str) -> dict[str, str]:
+    """Give the options that let TensorRT compute in the types that a variant's graph is written in."""
+    if recipe.startswith("fp16"):
+        return {"trt_fp16_enable": "1"}
+    if recipe.startswith("int8"):
+        return {"trt_int8_enable": "1", "trt_fp16_enable": "1"}
+    return {}
+
+
+def key(facts: Mapping[str, object]) -> str:
+    """Name a directory after everything that its engine depends on."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cache_directory() -> Path:
+    """Give the directory of the user's caches that engines are kept in (XDG_CACHE_HOME is honoured)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(base) / "bertport" / "tensorrt" if base else Path.home() / ".cache" / "bertport" / "tensorrt"
+
+
+def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends on
+    bundle: Bundle,
+    variant: str,
+    provider: Provider,
+    *,
+    inputs: frozenset[str],
+    given: Mapping[str, object],
+    gpu: str,
+    versions: Mapping[str, str],
+) -> Engine:
+    """Settle the options of a variant's engine and the directory that it is kept in.
+
+    Args:
+        bundle: with the graph.
+        variant: the graph's name.
+        provider: the row of TensorRT.
+        inputs: names of the graph's inputs.
+        given: provider options of the user, which override those made here.
+        gpu: name and compute capability of the GPU: an engine runs on no other.
+        versions: of TensorRT, ONNX Runtime and whatever else decides what is built.
+    """
+    entry = bundle.manifest.variants[variant]
+    options = {
+        **precision(entry.recipe),
+        **profile(
+            inputs,
+            max_length=bundle.manifest.max_length,
+            batch_tokens=provider.batch_tokens,
+            batch_rows=provider.batch_rows,
+        ),
+    }
+    hashes = {name: bundle.manifest.files[name].sha256 for name in (entry.file, *entry.external_data)}
+    settled = {**provider.options, **options, **{name: str(value) for name, value in given.items()}}
+    facts = {"graph": hashes, "options": settled, "gpu": gpu, "versions": dict(versions)}
+    directory = cache_directory() / key(facts)
+    # The timing cache knows nothing of graphs: it is shared by all engines of one GPU and version.
+    timing = cache_directory() / f"timing-{key({'gpu': gpu, 'versions': dict(versions)})}"
+    options |= {"trt_engine_cache_path": str(directory), "trt_timing_cache_path": str(timing)}
+    return Engine(directory=Path(str(given.get("trt_engine_cache_path", directory))), options=options)
+
+
+def for_variant(bundle: Bundle, variant: str, provider: Provider, given: Mapping[str, object]) -> Engine:
+    """Settle the engine of a variant on this machine's GPU."""
+    serving = bundle.manifest.variants[variant].kind == "serving"
+    names = {"input_ids", "attention_mask", "token_type_ids", *(("masked_positions",) if serving else ())}
+    devices = native.driver().devices
+    number = int(str(given.get("device_id", 0)))
+    gpu = f"{devices[number].name} {devices[number].capability}" if number < len(devices) else "unknown"
+    versions = {"onnxruntime": onnxruntime().__version__, **native.library_versions()}
+    return engine_for(bundle, variant, provider, inputs=frozenset(names), given=given, gpu=gpu, versions=versions)
+
+
+@contextmanager
+def announced(engine: Engine, variant: str) -> Iterator[None]:
+    """Say on standard error that an engine is being built, every so often how long it has taken, and when it is done.
+
+    Log records and not Python warnings, as for variants that were measured elsewhere: nothing is wrong.
+    """
+    if not engine.cold:
+        yield
+        return
+    engine.directory.mkdir(parents=True, exist_ok=True)
+    Path(engine.options["trt_timing_cache_path"]).mkdir(parents=True, exist_ok=True)
+    began, done = time.monotonic(), threading.Event()
+    _LOG.warning(
+        "bertport: building a TensorRT engine for variant %r, which takes minutes, once; kept in %s",
+        variant,
+        engine.directory,
+    )
+
+    def report() -> None:
+        while not done.wait(EVERY):
+            _LOG.warning("bertport: still building, %.0f s", time.monotonic() - began)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    _LOG.warning("bertport: the engine was built in %.0f s", time.monotonic() - began)

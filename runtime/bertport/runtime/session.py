@@ -1,0 +1,359 @@
+"""One ONNX Runtime session: opened with settings that suit an encoder, and run on a batch."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.memory import make_room
+from bertport.runtime.providers import options as provider_options
+from bertport.runtime.providers.checks import check_active, left_over, obstacle, placement_of, refusal
+from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.providers.table import PROVIDERS, onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bertport.runtime.providers.table import Provider
+
+__all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "Sliced", "open_graph", "streams_for", "usable_cores"]
+
+SETTINGS = {
+    # A session's threads spin for work while it runs and stop when it returns: idle sessions that spin take the
+    # cores from every other one in the process (a 5 ms run was seen to take 150 ms).
+    "session.force_spinning_stop": "1",
+    # Not session.set_denormal_as_zero: ONNX Runtime 1.32 sets it for the thread that opens the session and leaves it
+    # so, which changes the arithmetic of the whole program (numpy's 1e-40 becomes 0).
+    # So that the session can say which provider runs each node.
+    "session.record_ep_graph_assignment_info": "1",
+    # Or a file whose name ends in `.ort` would be read as another format than it was checked as.
+    "session.load_model_format": "ONNX",
+}
+
+REDUCES_NOTHING = (1, 32)
+"""The first version of ONNX Runtime whose ReduceMax takes an empty tensor."""
+POSITIONS = "masked_positions"
+"""The input that says which positions are decoded."""
+MOST_THREADS = 1024
+"""More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
+MOST_STREAMS = 4
+"""Cores up to which each has a batch of its own where nobody says how many run at once. With more, a long batch on one
+core would keep those who wait for it waiting long; nothing above two was measured."""
+FATAL_ONLY = 4
+"""ONNX Runtime's log level in a session: its errors are raised as well, and what it prints of them by itself would
+stand between the lines of a log, or of a terminal that shows one sentence."""
+ERRORS_ONLY = 3
+"""ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
+
+
+class Sliced:
+    """Logits `[positions, vocabulary]` of which one slice is there at a time: the others are decoded as they are read.
+
+    Args:
+        first: the first slice.
+        decode: gives the slice that starts at a position.
+        count: how many positions there are.
+        step: how many are in a slice.
+    """
+
+    def __init__(
+        self, first: NDArray[np.float32], decode: Callable[[int], NDArray[np.float32]], count: int, step: int
+    ) -> None:
+        self._at, self._slice = 0, first
+        self._decode, self._count, self._step = decode, count, step
+
+    def __len__(self) -> int:
+        """Return the number of positions."""
+        return self._count
+
+    def __getitem__(self, rows: slice) -> Iterator[NDArray[np.float32]]:
+        """Return the logits of some positions, one after the other; read in order, each slice is decoded once."""
+        return (self._row(number) for number in range(*rows.indices(self._count)))
+
+    def _row(self, number: int) -> NDArray[np.float32]:
+        start = number - number % self._step
+        if start != self._at:
+            self._at, self._slice = -1, self._slice[:0].copy()  # let go before the next takes as much
+            self._at, self._slice = start, self._decode(start)
+        row: NDArray[np.float32] = self._slice[number - start].copy()  # a view would keep the slice
+        return row
+
+    def whole(self) -> NDArray[np.float32]:
+        """Return all of them as one array."""
+        import numpy as np
+
+        values = np.empty((self._count, self._slice.shape[1]), dtype=np.float32)
+        for number, row in enumerate(self[:]):
+            values[number] = row
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A session and what it says of itself. Safe to run from several threads."""
+
+    session: Any
+    """The `onnxruntime.InferenceSession`."""
+    inputs: frozenset[str]
+    """Names of the inputs it must be given."""
+    outputs: frozenset[str]
+    """Names of the outputs it has."""
+    provider: Provider
+    """Where it runs."""
+    placement: Mapping[str, Mapping[str, int]]
+    """Nodes per operator, by ONNX Runtime's provider name; empty where ONNX Runtime cannot tell."""
+    threads: int | None
+    """Threads asked for; None leaves one per physical core to ONNX Runtime."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Provider options in effect."""
+    optional: frozenset[str] = frozenset()
+    """Names of the inputs that have a value of their own when not given."""
+    full: int | None = None
+    """Bytes held by the process from which on memory is given back before a run; None where none need be."""
+
+    @property
+    def least_positions(self) -> int:
+        """Return the fewest positions that a run must decode.
+
+        One where the graph chooses words: TopK over no rows divides by zero, which ends the process, in ONNX Runtime up
+        to 1.29. And one where it looks for the largest value of a row, as INT8 graphs with 16-bit activations do: of no
+        rows, ReduceMax gives a tensor of another shape, which the next operator refuses, up to 1.31.
+        """
+        operators = {name for each in self.placement.values() for name in each}
+        reduced = "ReduceMax" in operators and _version() < REDUCES_NOTHING
+        return max(self.provider.least_positions, int("top_k" in self.optional or reduced))
+
+    def run_in_slices(
+        self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
+    ) -> dict[str, Any]:
+        """Run the graph on a batch, and decode no more than `most` positions at once.
+
+        Returns:
+            What `run` does; in place of logits `[positions, vocabulary]` of more positions than that, `Sliced`.
+        """
+        positions = feeds[POSITIONS]
+        # What the graph chose of the logits is small. A portable graph decodes them all, whatever is asked.
+        if len(positions) <= most or "logits" not in outputs or POSITIONS not in self.inputs:
+            return self.run(feeds, outputs)
+
+        def decode(start: int, names: Sequence[str]) -> dict[str, Any]:
+            return self.run({**feeds, POSITIONS: positions[start : start + most]}, names)
+
+        values: dict[str, Any] = decode(0, outputs)
+        values["logits"] = Sliced(
+            values["logits"], lambda start: decode(start, ["logits"])["logits"], len(positions), most
+        )
+        return values
+
+    def run(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Run the graph on a batch; feeds that it has no input for are left out."""
+        if self.full is not None:
+            make_room(self.full)
+        given = {name: feeds[name] for name in self.inputs}
+        given |= {name: feeds[name] for name in self.optional if name in feeds}
+        if self.provider.device is None:
+            values = self.session.run(list(outputs), given)
+        else:
+            values = self._bound(given, outputs, self.provider.device)
+        return dict(zip(outputs, values, strict=True))
+
+    def _bound(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], device: str) -> list[Any]:
+        """Run with outputs left on the device until all are there; a binding per call, so that threads do not meet."""
+        number = int(self.options.get("device_id", "0"))
+        binding = self.session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_cpu_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, device, number)
+        self.session.run_with_iobinding(binding)
+        values: list[Any] = binding.copy_outputs_to_cpu()
+        return values
+
+
+def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
+    path: Path,
+    provider: Provider,
+    *,
+    threads: int | None = None,
+    options: Mapping[str, object] | None = None,
+    external_data: Iterable[str] = (),
+    appended: bytes = b"",
+    allow_fallback: bool = False,
+    bounded: bool = False,
+) -> Graph:
+    """Open a graph on a provider, and see that it runs there.
+
+    Args:
+        path: the `.onnx` file; its external data lies beside it.
+        provider: a row of the table.
+        threads: threads within an operator; None for one per physical core that this process may use.
+        options: of the provider, in place of the row's own.
+        external_data: paths of the files that hold its weights, from its directory.
+        appended: a serialized model to be merged into the graph: nodes and outputs that follow it.
+        allow_fallback: warn where computing was left to another provider, instead of refusing it.
+        bounded: give memory back after each run, in place of keeping the most that any run took.
+
+    Raises:
+        UsageError: for a number of threads or an option that cannot be.
+        ProviderError: when the provider does not work here.
+        BundleError: when ONNX Runtime cannot load the graph.
+    """
+    ort = onnxruntime()
+    threads = _threads(threads)
+    settled = {**provider.options, **provider_options.checked(provider.name, options or {}, provider.allowed)}
+    reason = obstacle(provider)
+    if reason is not None:
+        raise refusal(provider, reason)
+    session_options = _session_options(ort, threads)
+    if bounded:
+        # The arena grows by doubling and never gives back; a pattern is one more block, as large as all of a run's
+        # values, kept for each shape that was seen.
+        session_options.enable_cpu_mem_arena = session_options.enable_mem_pattern = False
+    weights = _unreachable(path, external_data, in_memory=bool(appended))
+    session = _session(ort, path, provider, session_options, settled, appended, weights)
+    check_active(provider, session.get_providers())
+    placement = placement_of(session)
+    left = left_over(provider, placement)
+    if left is not None:
+        if not allow_fallback:
+            raise ProviderError(left)
+        warnings.warn(left, UserWarning, stacklevel=5)  # the caller of `load`
+    return Graph(
+        session=session,
+        inputs=frozenset(each.name for each in session.get_inputs()),
+        optional=frozenset(each.name for each in session.get_overridable_initializers()),
+        outputs=frozenset(each.name for each in session.get_outputs()),
+        provider=provider,
+        placement=placement,
+        threads=threads,
+        options=settled,
+    )
+
+
+def _session_options(ort: Any, threads: int | None) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed
+    options = ort.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    for key, value in SETTINGS.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -> dict[str, NDArray[np.uint8]]:
+    """Map the files of weights that ONNX Runtime would not open, though they belong to the bundle.
+
+    It opens what lies below the graph's directory, or below that of the file that the graph is a link to. A bundle in
+    the Hub's cache consists of links into another directory: where the graph is none of them, or is handed over in
+    memory, its weights are handed over as well.
+    """
+    import numpy as np
+
+    allowed = [Path(os.path.realpath(path.parent))] + ([] if in_memory else [Path(os.path.realpath(path)).parent])
+    found = {}
+    for name in external_data:
+        file = Path(os.path.realpath(path.parent / name))
+        if not any(file.is_relative_to(directory) for directory in allowed):
+            found[name] = np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
+    return found
+
+
+def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
+    ort: Any,  # noqa: ANN401 — ONNX Runtime is not typed
+    path: Path,
+    provider: Provider,
+    options: Any,  # noqa: ANN401 — as above
+    settled: Mapping[str, str],
+    appended: bytes,
+    weights: Mapping[str, NDArray[np.uint8]],
+) -> Any:  # noqa: ANN401 — as above
+    names: list[tuple[str, dict[str, str]]] = [(provider.ort, dict(settled))]
+    for each in provider.beside:
+        number = {"device_id": settled["device_id"]} if "device_id" in settled else {}
+        names.append((PROVIDERS[each].ort, {**PROVIDERS[each].options, **number}))
+    cpu = PROVIDERS["cpu"].ort
+    if provider.ort != cpu:
+        names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused
+    source: str | bytes = str(path)
+    if appended:
+        # A repeated field of a protobuf message is joined and a message merged when two are read one after the other.
+        source = path.read_bytes() + appended
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    if weights:
+        options.add_external_initializers_from_files_in_memory(
+            list(weights), list(weights.values()), [each.size for each in weights.values()]
+        )
+    try:
+        # Without fall-back: ONNX Runtime's own would, at the first error of a run, open the session again on the CPU.
+        return ort.InferenceSession(source, options, providers=names, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        reason = " ".join(str(error).split())
+        if provider.ort != cpu:
+            message = (
+                f"provider {provider.name!r} cannot open {path.name} ({reason}): choose another variant or provider"
+            )
+            raise ProviderError(message) from error
+        message = f"ONNX Runtime {ort.__version__} cannot load {path} ({reason}): update it, or export again"
+        raise BundleError(message) from error
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in onnxruntime().__version__.split(".")[:2])
+
+
+def usable_cores() -> float:
+    """Give the processors that this process may use, by affinity and by the container's quota."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, int(quota) / int(period))
+    return cores
+
+
+def streams_for(threads: int | None, streams: int | None) -> tuple[int, int]:
+    """Say how many batches run at once, and how many threads their session is opened with.
+
+    A session's threads help whichever of its runs has work for them, and each run has its caller's besides: so many
+    that together they are as many as there are cores.
+
+    Args:
+        threads: threads of the CPU; None for one per physical core that this process may use.
+        streams: batches at once; None for one per thread where these are no more than `MOST_STREAMS`, or else 1.
+
+    Raises:
+        UsageError: for a number that cannot be.
+    """
+    cores = _threads(threads) or min(cpu().physical_cores, max(1, int(usable_cores())))
+    if streams is None:
+        streams = cores if cores <= MOST_STREAMS else 1
+    if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= cores:
+        message = (
+            f"streams is {streams!r} and each takes at least one of {cores} threads: "
+            "give a number from 1 to that, or more threads"
+        )
+        raise UsageError(message)
+    return streams, cores - streams + 1
+
+
+def _threads(asked: int | None) -> int | None:
+    if asked is not None:
+        if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+            message = f"threads is a number from 1 up, not {asked!r}"
+            raise UsageError(message)
+        if asked > MOST_THREADS:
+            message = f"threads is {asked} and this machine has {os.cpu_count()} cores: ask for {MOST_THREADS} at most"
+            raise UsageError(message)
+        return asked
+    # ONNX Runtime's own choice, one thread per physical core, pinned, is best and ends when a number is set; but it
+    # does not see a container's quota, and more threads than that wait for each other.
+    cores = usable_cores()
+    return max(1, math.ceil(cores)) if cores < (os.cpu_count() or 1) else None

@@ -1,0 +1,1 @@
+"""Tasks: one table, and the post-processing of each."""

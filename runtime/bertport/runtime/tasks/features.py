@@ -1,0 +1,93 @@
+"""features: the encoder's hidden states, per token or pooled to one vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.tasks.poolings import POOLINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.manifest import Manifest
+    from bertport.runtime.text.encoder import Encoded, Text
+    from bertport.runtime.text.tokenizer import Tokens
+
+__all__ = ["Options", "finish", "note", "output", "read"]
+
+SMALLEST_NORM = 1e-12
+"""What a vector is divided by at least, as torch.nn.functional.normalize does, so that zeros stay zeros."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Parameters of features."""
+
+    pooling: str = "none"
+    """`none`: one vector per token; `cls`: the state of the first token; `mean`: the mean over the text's tokens;
+    `pooler`: the pooler's output."""
+    normalize: bool = False
+    """Scale a pooled vector to length 1."""
+    truncation: bool = False
+    """Cut a text that is too long instead of refusing it."""
+
+
+def read(value: object) -> Text:
+    """Take a text, a pair of texts as a list, or an object with `text` and perhaps `text_pair`."""
+    match value:
+        case str(text):
+            return text
+        case {"text": str(text), **other} if not other:
+            return text
+        case [str(a), str(b)]:
+            return a, b
+        case {"text": str(a), "text_pair": str(b), **other} if not other:
+            return a, b
+    message = f'features takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}'
+    raise InputTextError(message)
+
+
+def output(options: Options) -> str:
+    """Give the graph output that the pooling needs."""
+    if not isinstance(options.pooling, str) or options.pooling not in POOLINGS:
+        kind = "pooling"
+        raise UnknownNameError(kind, options.pooling, POOLINGS)
+    return POOLINGS[options.pooling].output
+
+
+def note(options: Options) -> str | None:
+    """Return what a caller should be told of the options; None where there is nothing."""
+    return POOLINGS[options.pooling].note
+
+
+def finish(
+    options: Options,
+    tokens: Tokens,  # noqa: ARG001 — every task's `finish` takes the tokenizer
+    manifest: Manifest,  # noqa: ARG001 — and the manifest
+) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
+    """Give the function that turns hidden states `[tokens, hidden]`, or the pooler's `[hidden]`, into the answer."""
+    if not isinstance(options.normalize, bool):
+        message = f"normalize is True or False, not {excerpt(options.normalize)}"
+        raise UsageError(message)
+    if options.normalize and options.pooling == "none":
+        *others, last = (repr(each) for each in POOLINGS if each != "none")
+        message = f"normalize=True needs one vector per text: choose pooling {', '.join(others)} or {last}"
+        raise UsageError(message)
+
+    def vector(values: NDArray[np.float32], _: Encoded) -> NDArray[np.float32]:
+        if options.pooling == "mean":
+            values = values.mean(axis=0)
+        elif options.pooling == "cls":
+            values = values[0].copy()  # a view would keep the states of the whole batch
+        if options.normalize:
+            values = values / max(float(np.linalg.norm(values)), SMALLEST_NORM)
+        return values
+
+    return vector

@@ -1,0 +1,289 @@
+"""The table of tasks: what each reads, which output it needs, and how its answer is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.tasks import features, fill_mask, next_sentence
+from bertport.runtime.text.reader import PIECE
+from bertport.runtime.text.steps import drained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.manifest import Manifest
+    from bertport.runtime.text.encoder import Encoded, Text
+    from bertport.runtime.text.steps import Steps
+    from bertport.runtime.text.tokenizer import Tokens
+
+__all__ = ["NO_POSITIONS", "OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind", "obstacle"]
+
+OUTPUT_HEADS: dict[str, str | None] = {
+    "logits": "mlm",
+    "seq_relationship_logits": "nsp",
+    "pooler_output": "pooler",
+    "last_hidden_state": None,
+}
+"""The head behind each graph output; None for what every encoder has."""
+
+NO_POSITIONS = np.zeros(0, dtype=np.int64)
+INPUTS_A_STEP = 256
+"""Inputs that are looked at without a break: each takes microseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One row: everything the runtime, the command line and the server know of a task."""
+
+    name: str
+    """What users call it."""
+    summary: str
+    """What it answers, for help texts."""
+    options: type[Any]
+    """A frozen dataclass of its parameters with their defaults; each has the field `truncation`."""
+    read: Callable[[object], Text]
+    """One input, as a caller or a line of JSON gives it, to a text or pair of texts; InputTextError otherwise."""
+    output: Callable[[Any], str]
+    """The graph output it needs under the options given."""
+    decodes_masks: bool
+    """Whether the MLM head is run, at the positions of the mask token."""
+    finish: Callable[[Any, Tokens, Manifest], Callable[[Any, Encoded], object]]
+    """Options to a function from one input's share of the output, and its ids, to the answer."""
+    pairs: bool = False
+    """Whether an input is always two texts."""
+    best: Callable[[Any], int | None] = lambda _: None
+    """How many of the likeliest words under the options given are all that `finish` needs; None where it needs the
+    whole output."""
+    note: Callable[[Any], str | None] = lambda _: None
+    """What a caller should be told of the options given; None where there is nothing."""
+
+
+TASKS: dict[str, Task] = {
+    row.name: row
+    for row in (
+        Task(
+            name="fill-mask",
+            summary="the likeliest words for each [MASK] of a text",
+            options=fill_mask.Options,
+            read=fill_mask.read,
+            output=lambda _: "logits",
+            decodes_masks=True,
+            finish=fill_mask.finish,
+            best=fill_mask.needed,
+        ),
+        Task(
+            name="next-sentence",
+            summary="whether the second of two texts follows the first",
+            options=next_sentence.Options,
+            read=next_sentence.read,
+            output=lambda _: "seq_relationship_logits",
+            decodes_masks=False,
+            pairs=True,
+            finish=next_sentence.finish,
+        ),
+        Task(
+            name="features",
+            summary="a vector for each token of a text, or one for the whole",
+            options=features.Options,
+            read=features.read,
+            output=features.output,
+            decodes_masks=False,
+            finish=features.finish,
+            note=features.note,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One input made ready: it knows all that is needed to run it, in a batch with work of any task."""
+
+    ids: NDArray[np.int64]
+    """Token ids `[tokens]`."""
+    type_ids: NDArray[np.int64]
+    """Segments `[tokens]`."""
+    positions: NDArray[np.int64]
+    """Positions in `ids` to decode; none for tasks that do not."""
+    output: str
+    """The graph output that `finish` takes."""
+    finish: Callable[[Any], object]
+    """This input's share of the output to its answer: `[positions, vocab]`, `[2]`, `[hidden]`, `[tokens, hidden]`; in
+    place of the first the likeliest words of each position, where the graph chooses them and `best` allows it."""
+    best: int | None = None
+    """How many of the likeliest words `finish` needs; None where it needs the whole output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A task with its parameters checked and resolved: makes work of inputs."""
+
+    task: Task
+    """The row."""
+    tokens: Tokens
+    """The bundle's tokenizer."""
+    truncation: bool
+    """Whether over-long inputs are cut."""
+    output: str
+    """The graph output needed."""
+    finish: Callable[[Any, Encoded], object]
+    """What makes the answer."""
+    segments: int
+    """Rows of the token type embedding."""
+    best: int | None = None
+    """How many of the likeliest words it needs; None where it needs the whole output."""
+    note: str | None = None
+    """What a caller should be told of the parameters; None where there is nothing."""
+
+    def prepare(self, inputs: Sequence[object]) -> list[Work | InputTextError]:
+        """Make inputs ready to run, all tokenized in one call; a bad one becomes its error, and an error stays one."""
+        return drained(self.preparing(inputs, piece=sys.maxsize))
+
+    def preparing(self, inputs: Sequence[object], *, piece: int = PIECE) -> Steps[list[Work | InputTextError]]:
+        """Do what `prepare` does in steps of some milliseconds: yield between them, and return the list.
+
+        Args:
+            inputs: any objects.
+            piece: characters that a step tokenizes, about.
+        """
+        read: list[Text | InputTextError] = []
+        for number, each in enumerate(inputs, 1):
+            read.append(_attempt(self.task.read, each))
+            if number % INPUTS_A_STEP == 0:
+                yield
+        texts = [each for each in read if not isinstance(each, InputTextError)]
+        encoded = iter(
+            (
+                yield from self.tokens.encoding(
+                    texts, truncation=self.truncation, masks=self.task.decodes_masks, piece=piece
+                )
+            )
+        )
+        works: list[Work | InputTextError] = []
+        for number, each in enumerate(read, 1):
+            works.append(each if isinstance(each, InputTextError) else self._work(each, next(encoded)))
+            if number % INPUTS_A_STEP == 0:
+                yield
+        return works
+
+    def _work(self, text: Text, encoded: Encoded | InputTextError) -> Work | InputTextError:
+        if isinstance(encoded, InputTextError):
+            return encoded
+        positions = NO_POSITIONS
+        if self.task.decodes_masks:
+            positions = np.flatnonzero(encoded.ids == self.tokens.mask_id)
+            if encoded.lost_mask:
+                return InputTextError(
+                    f"truncation to {self.tokens.max_length} tokens cut off a {self.tokens.mask_token}: "
+                    f"put it nearer the beginning, or shorten the text: {excerpt(text)}"
+                )
+            if not len(positions):
+                return InputTextError(
+                    f"No mask_token ({self.tokens.mask_token}) found on the input: "
+                    f"write {self.tokens.mask_token} where a word is to be filled in: {excerpt(text)}"
+                )
+        if not len(encoded.ids):
+            return InputTextError(
+                f"the input has no tokens (the tokenizer drops all of it, and adds none): leave it out: {excerpt(text)}"
+            )
+        if not isinstance(text, str) and int(encoded.type_ids.max()) >= self.segments:
+            return InputTextError(
+                f"the input is a pair of texts and the model knows {self.segments} segment"
+                f"{'s'[: self.segments - 1]} (type_vocab_size): give one text: {excerpt(text)}"
+            )
+        finish = self.finish
+        return Work(
+            ids=encoded.ids,
+            type_ids=encoded.type_ids,
+            positions=positions,
+            output=self.output,
+            finish=lambda values: finish(values, encoded),
+            best=self.best,
+        )
+
+
+def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: Manifest) -> Call:
+    """Check a task's name and parameters against the bundle.
+
+    Raises:
+        UnknownNameError: for a task or parameter that there is not.
+        MissingHeadError: when the bundle lacks the head that the task needs.
+        UsageError: for a parameter out of range.
+    """
+    if name not in TASKS:
+        kind = "task"
+        raise UnknownNameError(kind, name, TASKS)
+    task = TASKS[name]
+    known = [field.name for field in dataclasses.fields(task.options)]
+    for parameter in parameters:
+        if parameter not in known:
+            kind = f"parameter of {name}"
+            raise UnknownNameError(kind, parameter, known)
+    options = task.options(**parameters)
+    if not isinstance(options.truncation, bool):
+        message = f"truncation is True or False, not {excerpt(options.truncation)}"
+        raise UsageError(message)
+    error = obstacle(task, options, tokens, manifest)
+    if error is not None:
+        raise error
+    finish = task.finish(options, tokens, manifest)
+    return Call(
+        task=task,
+        tokens=tokens,
+        truncation=options.truncation,
+        output=task.output(options),
+        segments=manifest.architecture.type_vocab_size,
+        finish=finish,
+        best=task.best(options),
+        note=task.note(options),
+    )
+
+
+def obstacle(
+    task: Task,
+    options: Any,  # noqa: ANN401 — the task's own
+    tokens: Tokens,
+    manifest: Manifest,
+) -> MissingHeadError | UsageError | None:
+    """Return why a bundle cannot do a task; None where it can."""
+    head = OUTPUT_HEADS[task.output(options)]
+    if head is not None and head not in manifest.heads:
+        return MissingHeadError(
+            f"{task.name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "
+            f"(heads: {', '.join(manifest.heads) or 'none'}): use a bundle that has it"
+        )
+    if task.decodes_masks and tokens.mask_id is None:
+        named = "" if tokens.mask_token is None else f" {tokens.mask_token!r}"
+        return UsageError(
+            f"the tokenizer of {manifest.name} has no mask token{named}, so nothing can be filled: "
+            "use a bundle whose tokenizer has one"
+        )
+    if task.pairs and manifest.architecture.type_vocab_size == 1:
+        return MissingHeadError(
+            f"{task.name} takes two texts, and {manifest.name} knows one segment (type_vocab_size 1): "
+            "use a bundle that was trained on pairs"
+        )
+    if task.pairs and not tokens.takes_pairs:
+        return MissingHeadError(
+            f"{task.name} takes two texts, and {manifest.name} takes {tokens.max_length} tokens, too few for any pair: "
+            "use a bundle that takes longer inputs"
+        )
+    return None
+
+
+def _attempt(read: Callable[[object], Text], value: object) -> Text | InputTextError:
+    if isinstance(value, InputTextError):
+        return value
+    try:
+        return read(value)
+    except InputTextError as error:
+        return error

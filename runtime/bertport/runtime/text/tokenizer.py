@@ -1,0 +1,348 @@
+"""Text to token ids and back, by the bundle's own tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime.errors import BertportError, BundleError, panicked
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.text.encoder import Encoded, Encoder, Text, lone_surrogate
+from bertport.runtime.text.reader import PIECE
+from bertport.runtime.text.steps import drained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import tokenizers
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.errors import InputTextError
+    from bertport.runtime.text.steps import Steps
+
+__all__ = ["SETTINGS", "TOKENIZER", "TOKENIZER_FILES", "Tokens", "read_settings"]
+
+TOKENIZER = "tokenizer.json"
+SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
+"""Files that name the special tokens, as far as a bundle has them; the later one rules."""
+TOKENIZER_FILES = (TOKENIZER, *SETTINGS)
+"""What is read here, and so has to be as it was exported."""
+
+BEGINNING = 1024
+"""Ids among which a token is looked for first."""
+
+CLEAN_UP = {
+    " .": ".",
+    " ?": "?",
+    " !": "!",
+    " ,": ",",
+    " ' ": "'",
+    " n't": "n't",
+    " 'm": "'m",
+    " 's": "'s",
+    " 've": "'ve",
+    " 're": "'re",
+}
+"""What transformers rewrites in decoded text, in this order, when `clean_up_tokenization_spaces` is set."""
+
+
+class Pieces:
+    """What each id adds to a decoded text, kept as it comes up.
+
+    A WordPiece decoder writes a token by itself: what it gives depends on the token and on whether it is the first, so
+    joining kept pieces gives the same text in a tenth of the time. fill-mask decodes a sequence for every answer, which
+    took as long as choosing the answers. Two threads that meet write the same value.
+
+    Args:
+        tokenizer: with a WordPiece decoder.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._special = frozenset(
+            index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
+        )
+        self._anchor = _any_token(tokenizer)
+        self._before: str = tokenizer.decode([self._anchor], skip_special_tokens=False)
+        self._known: dict[int, tuple[str, str] | None] = {}
+
+    @classmethod
+    def of(cls, tokenizer: tokenizers.Tokenizer) -> Pieces | None:
+        """Give the pieces of a tokenizer with a WordPiece decoder; None for any other."""
+        return cls(tokenizer) if type(tokenizer.decoder).__name__ == "WordPiece" else None
+
+    def join(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """Decode ids."""
+        left = [index for index in ids if index not in self._special] if skip_special_tokens else ids
+        found = [piece for index in left if (piece := self._known.get(index) or self._piece(index)) is not None]
+        return found[0][0] + "".join([rest for _, rest in found[1:]]) if found else ""
+
+    def around(
+        self, before: Sequence[int], after: Sequence[int], *, skip_special_tokens: bool
+    ) -> Callable[[int | None], str]:
+        """Return what decodes ids with another between them, or with none, without joining all of them again."""
+        skipped = self._special if skip_special_tokens else frozenset[int]()
+
+        def found(index: int | None) -> tuple[str, str] | None:
+            return None if index is None or index in skipped else self._known.get(index) or self._piece(index)
+
+        first = [piece for index in before if (piece := found(index)) is not None]
+        last = [piece for index in after if (piece := found(index)) is not None]
+        head = first[0][0] + "".join([rest for _, rest in first[1:]]) if first else None
+        tail = "".join([rest for _, rest in last])
+        alone = last[0][0] + "".join([rest for _, rest in last[1:]]) if last else ""
+
+        def text(index: int | None) -> str:
+            piece = found(index)
+            if head is not None:
+                return head + (piece[1] if piece else "") + tail
+            return piece[0] + tail if piece else alone
+
+        return text
+
+    def _piece(self, index: int) -> tuple[str, str] | None:
+        """Give what an id adds as the first token and as a later one; None for an id that is in no vocabulary."""
+        if index not in self._known:
+            piece = None
+            if self._tokenizer.id_to_token(index) is not None:
+                first = self._tokenizer.decode([index], skip_special_tokens=False)
+                after = self._tokenizer.decode([self._anchor, index], skip_special_tokens=False)
+                piece = (first, after[len(self._before) :])
+            self._known[index] = piece
+        return self._known[index]
+
+
+class Tokens:
+    """The text side of a bundle. Safe to use from several threads: what is kept of it is the same whoever finds it.
+
+    Args:
+        tokenizer: the content of `tokenizer.json`.
+        config: the content of `tokenizer_config.json`, and of `special_tokens_map.json` where that is silent.
+        max_length: longest input in tokens, special tokens included.
+        vocab_size: ids that the model knows.
+        segments: the segment of every token; None where the tokenizer gives each its own.
+
+    Raises:
+        BundleError: when no text can be encoded by them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str,
+        config: Mapping[str, Any],
+        max_length: int,
+        *,
+        vocab_size: int = sys.maxsize,
+        segments: int | None = None,
+    ) -> None:
+        self.max_length = max_length
+        self._tokenizer = _tokenizer(tokenizer)
+        self.mask_token = _content(config, "mask_token", "[MASK]")
+        """None where the settings say that there is none."""
+        self.mask_id: int | None = None if self.mask_token is None else self._tokenizer.token_to_id(self.mask_token)
+        self._vocab_size = vocab_size
+        pad = _content(config, "pad_token", "[PAD]")
+        self.pad_id = None if pad is None else self.token_id(pad)
+        self._encoder = Encoder(
+            self._tokenizer,
+            max_length=max_length,
+            vocab_size=vocab_size,
+            left=str(config.get("truncation_side", "right")) == "left",
+            mask=self.mask_token,
+            segments=segments,
+        )
+        self.sample = self._encoder.sample
+        self.takes_pairs = self._encoder.takes_pairs
+        """A text that has tokens, whatever the tokenizer adds to it."""
+        self._pieces = Pieces.of(self._tokenizer)
+        self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
+
+    @classmethod
+    def read(cls, bundle: Bundle) -> Tokens:
+        """Read the tokenizer files of a bundle.
+
+        Raises:
+            BundleError: when they are missing or cannot be read.
+        """
+        path, manifest = bundle.file(TOKENIZER), bundle.manifest
+        config = read_settings((bundle.file(name), bundle.read(name)) for name in SETTINGS if name in manifest.files)
+        content = bundle.read(TOKENIZER)
+        try:
+            text = content.decode()
+            size = manifest.architecture.vocab_size
+            return cls(text, config, manifest.max_length, vocab_size=size, segments=manifest.segments)
+        except (BertportError, MemoryError):
+            raise
+        except BaseException as error:
+            # The package raises bare Exception, and its panics are no Exception at all.
+            if not isinstance(error, Exception) and not panicked(error):
+                raise
+            message = f"{path} cannot be read ({excerpt(str(error), 200)}): export again"
+            raise BundleError(message) from error
+
+    def encode(
+        self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False
+    ) -> list[Encoded | InputTextError]:
+        """Turn texts into ids with special tokens, those of usual length in one call of the tokenizer.
+
+        However long a text is, no more of it is tokenized than its ids depend on.
+
+        Args:
+            texts: texts and pairs of texts.
+            truncation: cut what is longer than the model takes; of a pair, the longer text first.
+            masks: tell where truncation cut off a mask token.
+
+        Returns:
+            Per text its ids, or the error that says why there are none: too long, or not Unicode text.
+        """
+        return drained(self.encoding(texts, truncation=truncation, masks=masks, piece=sys.maxsize))
+
+    def encoding(
+        self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False, piece: int = PIECE
+    ) -> Steps[list[Encoded | InputTextError]]:
+        """Do what `encode` does in steps of about `piece` characters: yield between them, and return the list.
+
+        The tokenizer runs beside other threads, but for an input alone that takes it half a millisecond.
+        """
+        return self._encoder.encoding(texts, truncation=truncation, masks=masks, piece=piece)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """Turn ids into text as transformers' `tokenizer.decode` does."""
+        if self._pieces is not None:
+            text = self._pieces.join(ids, skip_special_tokens=skip_special_tokens)
+        else:
+            text = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return self._cleaned(text)
+
+    def filling(
+        self, before: Sequence[int], after: Sequence[int], *, skip_special_tokens: bool
+    ) -> Callable[[int | None], str]:
+        """Return what `decode` gives for ids with another between them, or with none: in a hundredth of the time."""
+        if self._pieces is None:
+            return lambda index: self.decode(
+                [*before, *([] if index is None else [index]), *after], skip_special_tokens=skip_special_tokens
+            )
+        text = self._pieces.around(before, after, skip_special_tokens=skip_special_tokens)
+        return lambda index: self._cleaned(text(index))
+
+    def _cleaned(self, text: str) -> str:
+        if self._clean_up:
+            for found, replacement in CLEAN_UP.items():
+                text = text.replace(found, replacement)
+        return text
+
+    def token_id(self, token: str) -> int | None:
+        """Give the id of an exact vocabulary entry; None where there is none, or none that the model knows."""
+        return None if lone_surrogate(token) else self._known(self._tokenizer.token_to_id(token))
+
+    def token(self, index: int) -> str:
+        """Give the vocabulary entry of an id."""
+        return str(self._tokenizer.id_to_token(index))
+
+    @cached_property
+    def size(self) -> int:
+        """Number of tokens, whether the model knows them or not."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @cached_property
+    def nameless(self) -> NDArray[np.int64]:
+        """Ids that the model knows and no token has, ascending: rows that fill up an embedding, and gaps within it.
+
+        Found when it is first asked for, in some hundredths of a second.
+        """
+        known = np.fromiter(self._tokenizer.get_vocab(with_added_tokens=True).values(), dtype=np.int64)
+        rows = self._vocab_size if self._vocab_size < sys.maxsize else int(known.max(initial=-1)) + 1
+        return np.setdiff1d(np.arange(rows), known, assume_unique=False)
+
+    def names(self, index: int) -> bool:
+        """Return whether an id has a token."""
+        return self._tokenizer.id_to_token(index) is not None
+
+    def first_piece(self, word: str) -> int | None:
+        """Give the id of the first sub-word of a text; None where it has none, or none that the model knows.
+
+        Raises:
+            InputTextError: for what cannot be tokenized.
+        """
+        return self._known(self._encoder.first_id(word))
+
+    def _known(self, index: int | None) -> int | None:
+        return index if index is not None and index < self._vocab_size else None
+
+
+def _any_token(tokenizer: tokenizers.Tokenizer) -> int:
+    """Return the id of a token that is some text."""
+    beginning = (index for index in range(BEGINNING) if tokenizer.id_to_token(index))
+    found = next(beginning, None)
+    if found is None:  # counting a vocabulary takes a hundredth of a second, which is hardly ever needed
+        found = next(index for index in range(tokenizer.get_vocab_size()) if tokenizer.id_to_token(index))
+    return found
+
+
+def _tokenizer(content: str) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(content)
+    # The file may ask for both; lengths are ours to decide, and a batch has no padding.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def read_settings(files: Iterable[tuple[Path, bytes]]) -> dict[str, Any]:
+    """Read the files that name the special tokens, the later one over the earlier.
+
+    Args:
+        files: path and content of those of `SETTINGS` that there are, in this order.
+
+    Raises:
+        BundleError: when one cannot be read.
+    """
+    config: dict[str, Any] = {}
+    for path, content in files:
+        config |= _settings(path, content)
+    return config
+
+
+def _settings(path: Path, content: bytes) -> dict[str, Any]:
+    """Read one of the files that name the special tokens."""
+    try:
+        found = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is not JSON ({excerpt(str(error), 200) or 'nested too deeply'}): export again"
+        raise BundleError(message) from error
+    if not isinstance(found, dict):
+        message = f"{path} is {excerpt(found)} and should be an object: export again"
+        raise BundleError(message)
+    for key, (expected, accepts) in EXPECTED.items():
+        if found.get(key) is not None and not accepts(found[key]):
+            message = f"{path}: {key} is {excerpt(found[key])} and should be {expected}: export again"
+            raise BundleError(message)
+    return found
+
+
+def _is_token(value: object) -> bool:
+    """Say whether a value is a special token: a string, or an object with its content."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return isinstance(content, str) and lone_surrogate(content) is None
+
+
+EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "mask_token": ("a token", _is_token),
+    "pad_token": ("a token", _is_token),
+    "truncation_side": ("'left' or 'right'", lambda value: value in ("left", "right")),
+    "clean_up_tokenization_spaces": ("true or false", lambda value: isinstance(value, bool)),
+}
+"""What is read of the settings: what each may be where it is given."""
+
+
+def _content(config: Mapping[str, Any], key: str, default: str) -> str | None:
+    """Read a special token: the default where the settings are silent, None where they say null."""
+    value = config.get(key, default)
+    return None if value is None else str(value["content"] if isinstance(value, dict) else value)

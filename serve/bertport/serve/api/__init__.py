@@ -1,0 +1,1 @@
+"""The endpoints, the wire formats of tasks, and the page."""

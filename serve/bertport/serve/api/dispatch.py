@@ -1,0 +1,269 @@
+"""From inputs to answers: tokenize, queue, wait; and give up when the client does or the time is over."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.errors import BertportError, InputTextError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.tasks import fill_mask
+from bertport.serve.api import tasks
+from bertport.serve.errors import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
+from bertport.serve.http.wire import JSON_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+    from starlette.requests import Request
+
+    from bertport.runtime.tasks.table import Call, Work
+    from bertport.serve.api.tasks import Payload, Question
+    from bertport.serve.engine.pieces import Pieces
+    from bertport.serve.engine.worker import Job, Lane, RawWork
+    from bertport.serve.observability.context import Note
+    from bertport.serve.settings import Limits
+    from bertport.serve.state import Service
+
+__all__ = ["INLINE_CHARACTERS", "ask", "in_time", "run", "using"]
+
+INLINE_CHARACTERS = 4000
+"""Texts up to this size are tokenized in the event loop, in about a millisecond at most: handing them to another
+thread costs as much. Longer ones would hold up everybody."""
+TEXT_WEIGHT = 64
+"""What a text costs beside its characters, in characters; a target that is in no vocabulary as much."""
+WORD_BYTES = 160
+"""Of a word in an answer of fill-mask, beside the text that it stands in."""
+WORD_TOKENS = 64
+"""Tokens that the texts of an answer's words may have on average, where there are as many words as there may be."""
+TOKEN_BYTES = 8
+"""Of a token in that text: about."""
+PAIR = 2
+"""Texts in a pair: the most parts that any input has."""
+PAIR_BYTES = 200
+"""Of an answer to next-sentence."""
+
+
+@asynccontextmanager
+async def in_time(note: Note, seconds: float) -> AsyncIterator[None]:
+    """Bound a request's time; what it waited for when the time was over says whose fault it is.
+
+    Raises:
+        BodyTimeout, Overloaded, TimeUp: when the time is over.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        if note.phase == "body":
+            message = f"the request did not arrive within {seconds:g} seconds"
+            raise BodyTimeout(message, headers={"connection": "close"}) from None
+        if note.phase in ("prepare", "queue"):
+            where = "to be tokenized" if note.phase == "prepare" else "in the queue"
+            message = f"the request waited {seconds:g} seconds {where}: try again later"
+            raise Overloaded(message, retry_after=seconds) from None
+        message = f"the answer was not ready within {seconds:g} seconds: send less at once"
+        raise TimeUp(message) from None
+
+
+@contextmanager
+def using(lane: Lane) -> Iterator[None]:
+    """Keep a lane open while a request needs it."""
+    lane.users += 1
+    try:
+        yield
+    finally:
+        lane.users -= 1
+
+
+async def ask(
+    request: Request,
+    lane: Lane,
+    name: str,
+    payload: Payload,
+    accept: Callable[[Question], None] = lambda _: None,
+) -> tuple[Question, list[Any], int]:
+    """Ask a variant what a body asks.
+
+    Args:
+        request: whose it is.
+        lane: the variant.
+        name: the wire task.
+        payload: the body, read.
+        accept: raises a Problem where the question does not suit; called before anything is tokenized.
+
+    Returns:
+        The question, its answers in order, and the bytes that they take as JSON, about; the request holds as many.
+
+    Raises:
+        Problem: why there are none.
+    """
+    service: Service = request.state.service
+    note: Note = request.state.note
+    limits = service.settings.limits
+    note.phase = "prepare"
+    note.task = name if name in tasks.WIRE_TASKS else ""
+    try:
+        question = tasks.question(name, payload, limits.max_items)
+        accept(question)
+        _check_targets(question.parameters, limits.max_candidates)
+        size = _check_characters(chain.from_iterable(map(_strings, question.inputs)), limits.max_text_characters)
+        given = chain.from_iterable(_strings(each, limits.max_candidates) for each in question.parameters.values())
+        weight = _check_characters(given, limits.max_text_characters)
+        if weight <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
+            call = lane.model.resolve(question.task, **question.parameters)
+        else:
+            targets = fill_mask.finding(question.parameters["targets"], lane.model.tokens)
+            found = await service.pieces.run(targets, weight)
+            call = lane.model.resolve(question.task, **question.parameters | {"targets": found})
+    except BertportError as error:
+        raise problem_of(error) from error
+    if call.note:
+        note.said = call.note
+        service.tell(note.hosted.name if note.hosted else lane.variant, call.note)
+    works = await _prepare(call, question.inputs, size, service.pieces)
+    expected, arrays = _sizes(call, works, question.parameters, lane, limits)
+    request.state.answer.grow(expected + arrays)
+    answers = await run(request, lane, works)
+    return question, answers, expected
+
+
+async def _prepare(call: Call, inputs: Sequence[object], size: int, pieces: Pieces) -> list[Work]:
+    """Tokenize inputs of so many characters.
+
+    Raises:
+        Unprocessable: for the first input that the task cannot take.
+    """
+    if size <= INLINE_CHARACTERS:
+        outcomes = call.prepare(inputs)
+    else:
+        outcomes = await pieces.run(call.preparing(inputs), size)
+    works = []
+    for number, outcome in enumerate(outcomes, 1):
+        if isinstance(outcome, InputTextError):
+            where = f"input {number}: " if len(outcomes) > 1 else ""
+            raise Unprocessable(where + outcome.message)
+        works.append(outcome)
+    return works
+
+
+async def run(request: Request, lane: Lane, works: Sequence[Work | RawWork]) -> list[Any]:
+    """Queue work and wait for its answers.
+
+    Raises:
+        Overloaded: when there is no room for it.
+        BackendFailure: when the model failed.
+        Failed: when the variant can answer no more.
+        ClientGone: when the client left, after which what has not begun never runs.
+    """
+    note: Note = request.state.note
+    job = lane.submit(works, ahead=request.state.service.hosts.ahead(lane))
+    note.phase, note.items, note.tokens = "queue", len(works), job.tokens
+    left = asyncio.ensure_future(_disconnect(request))
+    left.add_done_callback(lambda task: _left(task, job))  # asyncio.wait on both would cost each request more
+    try:
+        return await job.future
+    finally:
+        left.cancel()
+        _learn(note, job)
+        if job.missing:
+            lane.cancel(job)
+
+
+def _learn(note: Note, job: Job) -> None:
+    if job.started:
+        # What still waits of it when its time is over waits because of others: that is overload, not its own size.
+        note.phase = "queue" if job.queued_items else "run"
+        note.queued, note.run = job.started - job.added, job.run_seconds
+
+
+async def _disconnect(request: Request) -> None:
+    """Return when the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _left(task: asyncio.Task[None], job: Job) -> None:
+    """End a job whose client has left; an error on its connection is no other end."""
+    if not task.cancelled():
+        task.exception()
+    job.leave()
+
+
+def _strings(value: object, most: int = PAIR) -> Iterator[str]:
+    """Yield the texts of an input or parameter; none of one with more parts than any has, which its task refuses."""
+    match value:
+        case str():
+            yield value
+        case dict() | list() if len(value) <= most:
+            for each in value.values() if isinstance(value, dict) else value:
+                if isinstance(each, str):
+                    yield each
+
+
+def _check_characters(texts: Iterable[str], most: int) -> int:
+    """Return the characters of all texts, and what each costs beside them.
+
+    Raises:
+        TooLarge: when one of them has too many.
+    """
+    size = 0
+    for text in texts:
+        if len(text) > most:
+            message = f"a text has {len(text):,} characters and may have {most:,}: send the part that is needed"
+            raise TooLarge(message)
+        size += len(text) + TEXT_WEIGHT
+    return size
+
+
+def _check_targets(parameters: dict[str, Any], most: int) -> None:
+    """Refuse targets that are no words, or too many."""
+    targets = parameters.get("targets")
+    if targets is not None and not isinstance(targets, str | list):
+        message = f"targets is a word or a list of words, not {excerpt(targets, 40)}"
+        raise Unprocessable(message)
+    if isinstance(targets, list) and len(targets) > most:
+        message = f"there are {len(targets)} targets and there may be {most}"
+        raise Unprocessable(message)
+
+
+def _sizes(
+    call: Call, works: Sequence[Work], parameters: dict[str, Any], lane: Lane, limits: Limits
+) -> tuple[int, int]:
+    """Return the bytes of an answer as JSON, about, and of the arrays that it is written from.
+
+    Raises:
+        Unprocessable, TooLarge: when the answer would be too large, before it is computed.
+    """
+    hidden = lane.model.bundle.manifest.architecture.hidden_size
+    if call.task.decodes_masks:
+        top_k = parameters.get("top_k") or 5
+        words = top_k * sum(len(work.positions) for work in works)
+        if words > limits.max_candidates:
+            message = (
+                f"the answer would have {words} words and may have {limits.max_candidates}: "
+                "lower top_k, or send fewer masks at once"
+            )
+            raise Unprocessable(message)
+        tokens = sum(top_k * len(work.positions) * len(work.ids) for work in works)
+        if tokens > WORD_TOKENS * limits.max_candidates:
+            message = (
+                f"the answer would have {words} words, each in its whole text, {tokens:,} tokens in all, and may have "
+                f"{WORD_TOKENS * limits.max_candidates:,}: lower top_k, shorten the text, or send fewer masks at once"
+            )
+            raise Unprocessable(message)
+        size = WORD_BYTES * words + TOKEN_BYTES * tokens
+        return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
+    if call.output not in ("last_hidden_state", "pooler_output"):
+        return PAIR_BYTES * len(works), 0
+    pooled = parameters.get("pooling", "none") != "none"
+    numbers = hidden * (len(works) if pooled else sum(len(work.ids) for work in works))
+    if JSON_NUMBER * numbers > limits.max_answer_bytes:
+        message = (
+            f"the answer would have about {JSON_NUMBER * numbers:,} bytes and may have {limits.max_answer_bytes:,}: "
+            'send fewer texts at once, or ask for "pooling": "mean"'
+        )
+        raise TooLarge(message)
+    return JSON_NUMBER * numbers, 4 * numbers

@@ -1,0 +1,216 @@
+"""The Open Inference Protocol v2 over HTTP: what Triton's clients speak. A version is a variant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.text.steps import drained
+from bertport.serve.api import dispatch, raw, tasks, tensors
+from bertport.serve.errors import BadRequest, Failed, Problem, Unprocessable
+from bertport.serve.http import wire
+from bertport.serve.http.reading import parsed, read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from bertport.runtime.text.steps import Steps
+    from bertport.serve.engine.registry import Hosted
+    from bertport.serve.engine.worker import Lane
+    from bertport.serve.state import Service
+
+__all__ = ["infer", "live", "model", "model_ready", "ready", "server"]
+
+PLATFORM = "onnx_onnxv1"
+JSON_SIZE = "inference-header-content-length"
+TEXT, PAIR = "text", "text_pair"
+ANSWER, EMBEDDING, PROBABILITIES = "answer", "embedding", "probabilities"
+
+
+async def server(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
+    """Say what server this is."""
+    from importlib.metadata import version
+
+    return wire.encode({"name": "bertport", "version": version("bertport"), "extensions": ["binary_tensor_data"]})
+
+
+async def live(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
+    """Say that the process answers."""
+    return wire.encode({"live": True})
+
+
+async def ready(request: Request) -> Response:
+    """Say whether the server is ready."""
+    service: Service = request.state.service
+    service.check_ready()
+    return wire.encode({"ready": True})
+
+
+async def model_ready(request: Request) -> Response:
+    """Say whether a model is ready, which is so if it is there and can answer."""
+    hosted, lane = _find(request)
+    if lane.failure is not None:
+        raise Failed(lane.failure)
+    return wire.encode({"name": hosted.name, "ready": True})
+
+
+async def model(request: Request) -> Response:
+    """Describe a model's inputs and outputs; -1 is any size."""
+    hosted, lane = _find(request)
+    hidden = hosted.manifest.architecture.hidden_size
+    inputs = [{"name": name, "datatype": "INT64", "shape": list(shape)} for name, shape in raw.INPUTS.items()]
+    inputs += [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in (TEXT, PAIR)]
+    outputs = [{"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(lane.model).items()]
+    outputs.append({"name": ANSWER, "datatype": "BYTES", "shape": [-1]})
+    outputs.append({"name": EMBEDDING, "datatype": "FP32", "shape": [-1, hidden]})
+    if "nsp" in hosted.manifest.heads and (labels := hosted.manifest.heads["nsp"].labels):
+        outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(labels)]})
+    return wire.encode(
+        {
+            "name": hosted.name,
+            "versions": list(hosted.lanes),
+            "platform": PLATFORM,
+            "inputs": inputs,
+            "outputs": outputs,
+        }
+    )
+
+
+async def infer(request: Request) -> Response:
+    """Answer raw tensors or text."""
+    service: Service = request.state.service
+    note = request.state.note
+    async with dispatch.in_time(note, service.settings.limits.request_timeout):
+        with service.gate.enter():
+            hosted, lane = _find(request)
+            note.hosted, note.lane = hosted, lane
+            with dispatch.using(lane):
+                body = await read_body(request)
+                asked = await parsed(request, tensors.read_request, body, request.headers.get(JSON_SIZE))
+                answer = _raw if "input_ids" in asked.inputs else _text
+                outputs, expected = await answer(request, asked, lane)
+                return await _response(request, asked, outputs, expected)
+
+
+def _find(request: Request) -> tuple[Hosted, Lane]:
+    service: Service = request.state.service
+    return service.hosts.find(request.path_params["name"], request.path_params.get("version"))
+
+
+async def _raw(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict[str, NDArray[Any]], int]:
+    note, limits = request.state.note, request.state.service.settings.limits
+    note.phase, note.task = "prepare", raw.TASK
+    question = raw.read(asked, lane.model, limits)
+    parts = raw.split(question, lane.budget)
+    # While parts are put together, there are both they and the whole.
+    request.state.answer.grow(question.bytes + question.numbers * 4 * (1 + (len(parts) > 1)))
+    results = await dispatch.run(request, lane, [part.work for part in parts])
+    note.items = len(question.feeds["input_ids"])
+    return raw.join(question, parts, results), question.bytes
+
+
+async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict[str, NDArray[Any]], int]:
+    wanted = set(asked.outputs or ())
+    parameters = dict(asked.parameters)
+    name = parameters.pop("task", None) or _task(asked, wanted)
+    if not isinstance(name, str):
+        message = f"the parameter task is the name of a task, not {excerpt(name, 40)}"
+        raise Unprocessable(message)
+    payload = tasks.Payload(
+        inputs=_texts(asked.inputs, request.state.service.settings.limits.max_items),
+        parameters=parameters,
+        told=True,
+        at_root=frozenset(),
+    )
+
+    def accept(question: tasks.Question) -> None:
+        makers = _makers(question)
+        if unknown := wanted - makers.keys():
+            message = f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})"
+            raise Unprocessable(message)
+
+    question, answers, expected = await dispatch.ask(request, lane, name, payload, accept)
+    names = [*(asked.outputs or _makers(question))]
+    request.state.answer.grow(len(names) * expected)  # the answers as texts, beside what they are written into
+    making = _made(question, answers, names)
+    inline = expected <= wire.INLINE_BYTES
+    made = drained(making) if inline else await request.state.service.pieces.run(making, expected)
+    return made, len(names) * expected
+
+
+def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
+    """Return texts, or pairs of them as the tasks read them; no more than there may be."""
+    if unknown := inputs.keys() - {TEXT, PAIR}:
+        message = f"there is no input {min(unknown)!r:.60}: send input_ids, or {TEXT}, or {TEXT} and {PAIR}"
+        raise BadRequest(message)
+    if TEXT not in inputs or any(each.dtype != object for each in inputs.values()):
+        message = f"{TEXT} is needed, and {TEXT} and {PAIR} are of the datatype BYTES"
+        raise BadRequest(message)
+    if inputs[TEXT].size > most:
+        raise tasks.too_many(inputs[TEXT].size, most)
+    first = inputs[TEXT].ravel().tolist()
+    if PAIR not in inputs:
+        return first
+    second = inputs[PAIR].ravel().tolist()
+    if len(first) != len(second):
+        message = f"{TEXT} has {len(first)} texts and {PAIR} {len(second)}: send equally many"
+        raise BadRequest(message)
+    return [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
+
+
+def _task(asked: tensors.Asked, wanted: set[str]) -> str:
+    """Tell the task by the outputs asked for, where no parameter says it."""
+    if EMBEDDING in wanted:
+        return "feature-extraction"
+    return "next-sentence" if PROBABILITIES in wanted or PAIR in asked.inputs else "fill-mask"
+
+
+def _made(question: tasks.Question, answers: list[Any], names: list[str]) -> Steps[dict[str, NDArray[Any]]]:
+    """Make outputs of the answers, a text at a time."""
+    makers = _makers(question)
+    outputs: dict[str, NDArray[Any]] = {}
+    for name in names:
+        if name != ANSWER:
+            outputs[name] = makers[name](answers)
+            continue
+        outputs[name] = np.empty(len(answers), dtype=object)
+        for number, each in enumerate(question.shape(answers)):
+            outputs[name][number] = orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+            yield
+    return outputs
+
+
+def _makers(question: tasks.Question) -> dict[str, Any]:
+    """Return the outputs that a task has, each with what makes it of the answers; None for JSON of them."""
+    makers: dict[str, Any] = {ANSWER: None}
+    if question.task == "next-sentence":
+        makers[PROBABILITIES] = lambda answers: np.array(
+            [list(each["probabilities"].values()) for each in answers], dtype=np.float32
+        )
+    if question.task == "features" and question.parameters.get("pooling", "none") != "none":
+        makers[EMBEDDING] = np.stack
+    return makers
+
+
+async def _response(
+    request: Request, asked: tensors.Asked, outputs: Mapping[str, NDArray[Any]], expected: int
+) -> Response:
+    note = request.state.note
+    head: dict[str, Any] = {"model_name": note.hosted.name, "model_version": note.lane.variant}
+    if asked.id is not None:
+        head["id"] = asked.id
+    binary = {name: (asked.outputs or {}).get(name, asked.binary) for name in outputs}
+    try:
+        described, parts = tensors.describe(outputs, binary)
+        value = head | {"outputs": described}
+        return await wire.answer(request, value, expected=expected, parts=parts, json_size=JSON_SIZE if parts else None)
+    except UnicodeEncodeError as error:
+        message = "the answer is not Unicode text"
+        raise Problem(message) from error

@@ -1,0 +1,89 @@
+"""What operators ask: is it alive, is it ready, what does it serve, what has it done."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from bertport.runtime.errors import BertportError
+from bertport.serve.errors import Conflict, Forbidden
+from bertport.serve.http.wire import encode
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from bertport.serve.state import Service
+
+__all__ = ["health", "info", "metrics", "models", "ready", "reload"]
+
+_LOG = logging.getLogger(__name__)
+
+
+async def health(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
+    """Say that the process answers."""
+    return encode({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """Say whether every variant has made real predictions and can make more, and the server is not stopping."""
+    service: Service = request.state.service
+    service.check_ready()
+    failed = {"failed": sorted(service.hosts.failed)} if service.hosts.failed else {}
+    return encode({"status": "ready"} | failed)
+
+
+async def models(request: Request) -> Response:
+    """List the bundles and their variants, the default ones first."""
+    service: Service = request.state.service
+    service.hosts.find(None, None)
+    return encode([hosted.describe() for hosted in service.hosts.hosted.values()])
+
+
+async def info(request: Request) -> Response:
+    """Say what is served, by which versions, within which limits."""
+    import platform
+    from importlib.metadata import version
+
+    service: Service = request.state.service
+    packages = ("bertport", "onnxruntime", "tokenizers", "numpy", "starlette", "uvicorn")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:  # ONNX Runtime has several wheels
+            continue
+    return encode(
+        {
+            "versions": found | {"python": platform.python_version()},
+            "ready": service.hosts.ready,
+            "limits": service.settings.to_json(),
+            "models": [hosted.describe() for hosted in service.hosts.hosted.values()],
+        }
+    )
+
+
+async def metrics(request: Request) -> Response:
+    """Give the counters in Prometheus' text format."""
+    service: Service = request.state.service
+    return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+async def reload(request: Request) -> Response:
+    """Load the bundles anew; only where there is an API key, which was checked before."""
+    service: Service = request.state.service
+    if service.settings.api_key is None:
+        message = "reloading over HTTP needs a server with --api-key; or send it the signal SIGHUP"
+        raise Forbidden(message)
+    try:
+        await service.reload()
+    except Conflict:
+        raise
+    except Exception as error:
+        unexpected = None if isinstance(error, BertportError) else error
+        _LOG.error("reload failed: %s", error, exc_info=unexpected)
+        message = "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
+        raise Conflict(message) from error
+    return encode([hosted.describe() for hosted in service.hosts.hosted.values()])

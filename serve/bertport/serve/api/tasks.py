@@ -1,0 +1,363 @@
+"""The table of tasks as the Hub's inference clients know them: from a body to the runtime's task, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime.errors import UnknownNameError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.tasks.poolings import POOLINGS, meanings
+from bertport.serve.errors import BadRequest, TooLarge, Unprocessable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["WIRE_TASKS", "Payload", "Question", "WireTask", "choose", "question", "read_payload", "too_many"]
+
+IGNORED = frozenset({"options", "model"})
+"""Fields at the root that clients send and that mean nothing here."""
+OF_FEATURES = frozenset({"normalize", "truncate", "truncation_direction", "prompt_name", "pooling"})
+"""Parameters of feature extraction, which the Hub's clients write at the root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """A body in the Hub's format."""
+
+    inputs: Any
+    """One input, or a list of them."""
+    parameters: Mapping[str, Any]
+    """The task's parameters, those at the root included."""
+    told: bool
+    """Whether the body has the field `parameters`, if only an empty one."""
+    at_root: frozenset[str]
+    """Names of the parameters written at the root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the runtime is asked."""
+
+    task: str
+    """The runtime's task."""
+    inputs: list[Any]
+    """Its inputs."""
+    parameters: dict[str, Any]
+    """Its parameters."""
+    shape: Callable[[list[Any]], Any]
+    """From its answers to the value that is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireTask:
+    """One row: a task as clients name it."""
+
+    name: str
+    """The Hub's name, or the runtime's own."""
+    summary: str
+    """What it answers."""
+    ask: Callable[[Payload], Question]
+    """From a body to the question; raises Problem."""
+    runtime: str
+    """The runtime's task behind it."""
+    example: Any
+    """A body, for the documentation."""
+    parameters: Mapping[str, Mapping[str, Any]]
+    """JSON schema of each parameter."""
+    inputs: Mapping[str, Any]
+    """JSON schema of one input."""
+
+
+def read_payload(value: object, max_items: int) -> Payload:
+    """Read a body: an object with `inputs`, or the inputs themselves, as the Hub's first curl examples send them.
+
+    Raises:
+        BadRequest, Unprocessable: for a body that is none.
+        TooLarge: for more texts than a request may have, before any of them is looked at.
+    """
+    payload = _payload(value)
+    match payload.inputs:
+        case list(several) | {"sentences": list(several)} if len(several) > max_items:
+            raise too_many(len(several), max_items)
+    return payload
+
+
+def _payload(value: object) -> Payload:
+    if not isinstance(value, dict) or "inputs" not in value:
+        if isinstance(value, dict) and not {"source_sentence", "text", "text_pair"} & value.keys():
+            message = 'the body has no field "inputs": send {"inputs": …}'
+            raise BadRequest(message)
+        return Payload(inputs=value, parameters={}, told=False, at_root=frozenset())
+    parameters = value.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        message = '"parameters" is an object with the task\'s parameters'
+        raise Unprocessable(message)
+    at_root = {key: each for key, each in value.items() if key not in {"inputs", "parameters"} | IGNORED}
+    return Payload(
+        inputs=value["inputs"],
+        # Clients leave parameters that were not given out, or write null.
+        parameters={key: each for key, each in ((parameters or {}) | at_root).items() if each is not None},
+        told="parameters" in value,
+        at_root=frozenset(at_root),
+    )
+
+
+def choose(payload: Payload, mask_token: str | None) -> str:
+    """Tell which task a body is for, where neither address nor header says so.
+
+    Every client posts to the same address; what tells bodies apart is the shape of their inputs. Of a text without a
+    mask, `fill_mask` sends an empty `parameters` and `feature_extraction` none.
+    """
+    first = payload.inputs[0] if isinstance(payload.inputs, list) and payload.inputs else payload.inputs
+    if isinstance(first, dict) and "source_sentence" in first:
+        return "sentence-similarity"
+    if isinstance(first, list) or (isinstance(first, dict) and "text_pair" in first):
+        return "text-classification"
+    if payload.at_root & OF_FEATURES or payload.parameters.keys() & {"pooling", "normalize"}:
+        return "feature-extraction"
+    texts = payload.inputs if isinstance(payload.inputs, list) else [payload.inputs]
+    if payload.told or (mask_token is not None and any(mask_token in _text(each) for each in texts)):
+        return "fill-mask"
+    return "feature-extraction"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        value = value.get("text")
+    return value if isinstance(value, str) else ""
+
+
+def _many(payload: Payload) -> tuple[list[Any], bool]:
+    """Give the inputs as a list, and whether there was but one."""
+    if isinstance(payload.inputs, list):
+        if not payload.inputs:
+            message = '"inputs" is empty: send at least one text'
+            raise BadRequest(message)
+        return payload.inputs, False
+    return [payload.inputs], True
+
+
+def _fill_mask(payload: Payload) -> Question:
+    inputs, one = _many(payload)
+    parameters = dict(payload.parameters)
+    return Question(
+        task="fill-mask", inputs=inputs, parameters=parameters, shape=lambda answers: answers[0] if one else answers
+    )
+
+
+def _features(payload: Payload) -> Question:
+    inputs, one = _many(payload)
+    return Question(
+        task="features",
+        inputs=inputs,
+        parameters=dict(payload.parameters),
+        shape=lambda answers: answers[0] if one else answers,
+    )
+
+
+def _hub_parameters(parameters: Mapping[str, Any], default_pooling: str) -> dict[str, Any]:
+    """Give the runtime's parameters for the Hub's names of them."""
+    given = dict(parameters)
+    if given.pop("prompt_name", None) is not None:
+        message = "prompt_name is not supported: the bundle has no prompts; write the prompt into the text"
+        raise Unprocessable(message)
+    direction = given.pop("truncation_direction", "right")
+    if not isinstance(direction, str) or direction.lower() != "right":
+        message = "truncation_direction is not supported beyond 'right': shorten the text yourself"
+        raise Unprocessable(message)
+    if "truncate" in given:
+        given["truncation"] = given.pop("truncate")
+    given.setdefault("pooling", default_pooling)
+    return given
+
+
+def _feature_extraction(payload: Payload) -> Question:
+    inputs, one = _many(payload)
+    return Question(
+        task="features",
+        inputs=inputs,
+        parameters=_hub_parameters(payload.parameters, "mean"),
+        shape=lambda answers: answers[0] if one else answers,
+    )
+
+
+def _sentence_similarity(payload: Payload) -> Question:
+    match payload.inputs:
+        case {"source_sentence": str(source), "sentences": [*sentences], **other} if not other and sentences:
+            pass
+        case _:
+            message = 'sentence-similarity takes {"source_sentence": "A", "sentences": ["B", …]}'
+            raise Unprocessable(message)
+    for each in sentences:
+        if not isinstance(each, str):
+            message = '"sentences" is a list of texts'
+            raise Unprocessable(message)
+
+    def similarities(vectors: list[Any]) -> list[float]:
+        cosines: list[float] = (np.stack(vectors[1:]) @ vectors[0]).tolist()
+        return cosines
+
+    parameters = _hub_parameters(payload.parameters, "mean") | {"normalize": True}
+    return Question(task="features", inputs=[source, *sentences], parameters=parameters, shape=similarities)
+
+
+def _text_classification(payload: Payload) -> Question:
+    inputs, _ = _many(payload)
+    for each in inputs:
+        if isinstance(each, str) or (isinstance(each, dict) and "text_pair" not in each):
+            message = (
+                "text-classification tells whether a text follows another: "
+                'send {"inputs": {"text": "A", "text_pair": "B"}}, or a list of such pairs'
+            )
+            raise Unprocessable(message)
+    parameters = dict(payload.parameters)
+    applied = parameters.pop("function_to_apply", "softmax")
+    if applied != "softmax":
+        message = f"function_to_apply is 'softmax' here, not {excerpt(applied, 40)}"
+        raise Unprocessable(message)
+    top_k = parameters.pop("top_k", None)
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+        message = f"top_k is a number from 1 up, not {excerpt(top_k, 40)}"
+        raise Unprocessable(message)
+
+    def labels(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rows = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])
+        return [{"label": label, "score": score} for label, score in rows[:top_k]]
+
+    # A list of lists, also for one pair: the Hub's clients take the first.
+    return Question(
+        task="next-sentence", inputs=inputs, parameters=parameters, shape=lambda answers: list(map(labels, answers))
+    )
+
+
+def _next_sentence(payload: Payload) -> Question:
+    inputs, one = _many(payload)
+    return Question(
+        task="next-sentence",
+        inputs=inputs,
+        parameters=dict(payload.parameters),
+        shape=lambda answers: answers[0] if one else answers,
+    )
+
+
+TEXT = {"type": "string", "description": "a text"}
+PAIR = {
+    "type": "object",
+    "properties": {"text": TEXT, "text_pair": TEXT},
+    "required": ["text", "text_pair"],
+    "additionalProperties": False,
+}
+TRUNCATION = {
+    "truncation": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"}
+}
+NORMALIZE = {"normalize": {"type": "boolean", "default": False, "description": "scale vectors to length 1"}}
+POOLING = {"type": "string", "enum": list(POOLINGS), "description": meanings()}
+
+WIRE_TASKS: dict[str, WireTask] = {
+    row.name: row
+    for row in (
+        WireTask(
+            name="fill-mask",
+            summary="the likeliest words for each mask of a text",
+            ask=_fill_mask,
+            runtime="fill-mask",
+            example={"inputs": "He poured her a cup of [MASK].", "parameters": {"top_k": 3}},
+            parameters={
+                "top_k": {"type": "integer", "minimum": 1, "default": 5},
+                "targets": {"type": "array", "items": {"type": "string"}, "description": "only these words compete"},
+                **TRUNCATION,
+            },
+            inputs=TEXT,
+        ),
+        WireTask(
+            name="feature-extraction",
+            summary="a vector for each text",
+            ask=_feature_extraction,
+            runtime="features",
+            example={"inputs": "He poured her a cup of tea.", "normalize": True},
+            parameters={
+                "pooling": {**POOLING, "default": "mean"},
+                **NORMALIZE,
+                "truncate": {"type": "boolean", "default": False},
+                "truncation_direction": {"type": "string", "enum": ["right", "Right"]},
+            },
+            inputs=TEXT,
+        ),
+        WireTask(
+            name="sentence-similarity",
+            summary="the cosine of a text's mean vector with that of each other text",
+            ask=_sentence_similarity,
+            runtime="features",
+            example={"inputs": {"source_sentence": "A cup of tea.", "sentences": ["A mug of coffee.", "A fast car."]}},
+            parameters={"truncate": {"type": "boolean", "default": False}},
+            inputs={
+                "type": "object",
+                "properties": {
+                    "source_sentence": TEXT,
+                    "sentences": {"type": "array", "items": TEXT, "minItems": 1},
+                },
+                "required": ["source_sentence", "sentences"],
+                "additionalProperties": False,
+            },
+        ),
+        WireTask(
+            name="text-classification",
+            summary="whether the second text of a pair follows the first, as labels with scores",
+            ask=_text_classification,
+            runtime="next-sentence",
+            example={"inputs": {"text": "He went to the store.", "text_pair": "He bought milk."}, "parameters": {}},
+            parameters={
+                "top_k": {"type": "integer", "minimum": 1},
+                "function_to_apply": {"type": "string", "enum": ["softmax"]},
+                **TRUNCATION,
+            },
+            inputs=PAIR,
+        ),
+        WireTask(
+            name="next-sentence",
+            summary="whether the second text of a pair follows the first, with both probabilities",
+            ask=_next_sentence,
+            runtime="next-sentence",
+            example={"inputs": {"text": "He went to the store.", "text_pair": "He bought milk."}},
+            parameters=TRUNCATION,
+            inputs=PAIR,
+        ),
+        WireTask(
+            name="features",
+            summary="a vector for each token of a text, or one for the whole",
+            ask=_features,
+            runtime="features",
+            example={"inputs": "He poured her a cup of tea.", "parameters": {"pooling": "none"}},
+            parameters={"pooling": {**POOLING, "default": "none"}, **NORMALIZE, **TRUNCATION},
+            inputs=TEXT,
+        ),
+    )
+}
+"""By name; the first four are what the Hub's clients call them, the last two the runtime's own."""
+
+
+def question(name: str, payload: Payload, max_items: int) -> Question:
+    """Ask what a body asks, under the name of a task.
+
+    Raises:
+        UnknownNameError: for a task that there is not.
+        Problem: for inputs or parameters that the task does not take.
+        TooLarge: for more texts than a request may have.
+    """
+    if name not in WIRE_TASKS:
+        kind = "task"
+        raise UnknownNameError(kind, name, WIRE_TASKS)
+    if isinstance(payload.inputs, list) and len(payload.inputs) > max_items:
+        raise too_many(len(payload.inputs), max_items)
+    asked = WIRE_TASKS[name].ask(payload)
+    if len(asked.inputs) > max_items:
+        raise too_many(len(asked.inputs), max_items)
+    return asked
+
+
+def too_many(count: int, most: int) -> TooLarge:
+    """Return the refusal of a request with more texts than one may have."""
+    return TooLarge(f"the request has {count} texts and may have {most}: send them in several requests")

@@ -1,0 +1,1 @@
+"""The engine: served models, their queues and their workers."""

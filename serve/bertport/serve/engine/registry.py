@@ -1,0 +1,401 @@
+"""The bundles that are served: loaded, warmed up, found by name, and replaced while requests go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime import load
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.errors import BertportError, BundleError, ProviderError, UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.memory import resident_memory, return_freed, too_little
+from bertport.serve.api.raw import TASK as TENSORS
+from bertport.serve.api.tasks import WIRE_TASKS
+from bertport.serve.engine.slots import Turns
+from bertport.serve.engine.warm_up import warm_up
+from bertport.serve.engine.worker import Lane
+from bertport.serve.errors import Conflict, Failed, Loading, NotFound
+from bertport.serve.settings import for_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from bertport.runtime import Model
+    from bertport.runtime.bundle.manifest import Manifest
+    from bertport.serve.engine.worker import Batch
+    from bertport.serve.settings import Settings
+
+__all__ = ["ALL", "Hosted", "Hosts", "find_bundles"]
+
+_LOG = logging.getLogger(__name__)
+
+EMBEDDED = "the embedded bundle"
+"""What it is called where it cannot be opened."""
+ALL = "all"
+"""In place of a variant's name: every variant that runs here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A bundle that is served."""
+
+    name: str
+    """What clients call it."""
+    manifest: Manifest
+    """Its contract."""
+    digest: str
+    """What stands for all of it."""
+    default: str
+    """The variant of requests that name none."""
+    lanes: Mapping[str, Lane]
+    """By variant."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """The wire tasks that the bundle has the heads for."""
+        able = self.lanes[self.default].model.describe()["tasks"]
+        return [row.name for row in WIRE_TASKS.values() if row.runtime in able]
+
+    @property
+    def _labels(self) -> list[str] | None:
+        """What next-sentence answers with; None without that head."""
+        head = self.manifest.heads.get("nsp")
+        return list(head.labels) if head and head.labels else None
+
+    def describe(self) -> dict[str, Any]:
+        """Say what it is and where it runs, without paths of this machine."""
+        variants = []
+        for name, lane in self.lanes.items():
+            told = lane.model.describe()
+            entry = self.manifest.variants[name]
+            variants.append(
+                {key: told[key] for key in ("variant", "recipe", "provider", "threads", "streams", "memory")}
+                | {"batch_tokens": lane.budget, "default": name == self.default, "isa": entry.requires.isa}
+            )
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "source": {"name": self.manifest.source.name, "revision": self.manifest.source.revision},
+            "licence": self.manifest.licence,
+            "heads": list(self.manifest.heads),
+            "tasks": self.tasks,
+            "max_length": self.manifest.max_length,
+            "hidden_size": self.manifest.architecture.hidden_size,
+            "vocab_size": self.manifest.architecture.vocab_size,
+            "mask_token": self.lanes[self.default].model.tokens.mask_token,
+            "labels": self._labels,
+            "variants": variants,
+        }
+
+
+def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = None) -> dict[str, Bundle | None]:
+    """Open the manifests of the bundles to serve, by the names that clients will use; no graph is loaded.
+
+    Args:
+        settings: of the server.
+        failed: takes the errors of directories that are no bundles, by name; None to raise the first.
+
+    Returns:
+        By name, the default one first; None for those that failed.
+
+    Raises:
+        PathError, BundleError: for a directory that is no bundle.
+        UsageError: for two bundles of one name.
+    """
+    found: dict[str, Bundle | None] = {}
+    for name, path, digest in settings.bundles:
+        try:
+            bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
+        except Exception as error:  # noqa: BLE001 — it is told, by name
+            known = name or (Path(path).resolve().name if path else EMBEDDED)
+            if failed and known in failed:
+                known = str(path)
+            named = _named(known, error)
+            if failed is None:
+                raise named from named.__cause__
+            failed[known] = named
+            found[known] = None
+            continue
+        chosen = name or bundle.manifest.name
+        if chosen in found:
+            other = found[chosen]
+            message = (
+                f"two bundles are called {chosen!r} ({other.path if other else 'one that failed'} and {bundle.path}): "
+                "name one of them otherwise, with NAME=BUNDLE"
+            )
+            raise UsageError(message)
+        found[chosen] = bundle
+        for variant in settings.variants:
+            if variant != ALL and variant not in bundle.manifest.variants:
+                kind = "variant"
+                raise UnknownNameError(kind, variant, (*bundle.manifest.variants, ALL))
+    return found
+
+
+class Hosts:
+    """All bundles that are served.
+
+    Args:
+        settings: of the server.
+        ran: told of each batch: bundle, variant, batch.
+        introduce: told of each variant before it serves: bundle, variant, tasks.
+        died: told the reason, from any thread, when no variant is left that can answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ran: Callable[[str, str, Batch], None],
+        introduce: Callable[[str, str, list[str]], None],
+        died: Callable[[str], None],
+    ) -> None:
+        self.settings = settings
+        self.hosted: dict[str, Hosted] = {}
+        self.failed: dict[str, BertportError] = {}
+        self._first = ""
+        self.progress = "starting"
+        self._ran = ran
+        self._introduce = introduce
+        self._died = died
+        self._busy = False
+        self._closed = False
+        self._streams, self._run = settings.streams, 0
+        self._turns: dict[tuple[str, int], Turns] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether real predictions were made with every variant."""
+        return bool(self.hosted)
+
+    @property
+    def failure(self) -> str | None:
+        """Why a variant that was loaded can answer no more; None while all can."""
+        return next((lane.failure for _, lane in self.lanes() if lane.failure is not None), None)
+
+    def lanes(self) -> Iterator[tuple[str, Lane]]:
+        """Yield each lane with the name of its bundle."""
+        for hosted in self.hosted.values():
+            for lane in hosted.lanes.values():
+                yield hosted.name, lane
+
+    def find(self, name: str | None, variant: str | None) -> tuple[Hosted, Lane]:
+        """Give a bundle and a variant by name; the defaults for None.
+
+        Raises:
+            Loading: before anything is loaded.
+            Failed: for a bundle that could not be loaded.
+            NotFound: for a name that there is not.
+        """
+        if not self.hosted:
+            message = f"the bundles are being loaded: {self.progress}"
+            raise Loading(message)
+        if name is None:
+            name = self._first if self._first in self.failed else next(iter(self.hosted))
+        hosted = self.hosted.get(name)
+        if hosted is None and name in self.failed:
+            message = f"the bundle {name!r} could not be loaded: the server's log says why"
+            raise Failed(message)
+        if hosted is None:
+            raise NotFound(str(UnknownNameError("bundle", str(name)[:100], self.hosted)))
+        lane = hosted.lanes.get(hosted.default if variant is None else variant)
+        if lane is None:
+            raise NotFound(str(UnknownNameError(f"variant of {hosted.name}", str(variant)[:100], hosted.lanes)))
+        return hosted, lane
+
+    def ahead(self, lane: Lane) -> float:
+        """Give the seconds of work that wait in the other lanes of a lane's device."""
+        return sum(other.wait for _, other in self.lanes() if other is not lane and other.turns is lane.turns)
+
+    async def load(self) -> None:
+        """Load everything anew, and only then let it take the place of what there was.
+
+        Requests that are under way finish on the old variants, which are let go afterwards. Where the settings say to
+        keep going, the first load leaves out bundles that fail, and names them in `failed`.
+
+        Raises:
+            Conflict: when that is under way already, or the server is stopping.
+            BertportError: when a bundle cannot be loaded, for whatever reason; what there was goes on.
+        """
+        if self._busy:
+            message = "the bundles are being loaded already"
+            raise Conflict(message)
+        self._busy = True
+        failed: dict[str, BertportError] | None = {} if self.settings.keep_going and not self.hosted else None
+        try:
+            fresh = await asyncio.to_thread(self._load_all, failed)
+        finally:
+            self._busy = False
+        for hosted in fresh.values():
+            for variant in hosted.lanes:
+                self._introduce(hosted.name, variant, [*WIRE_TASKS, TENSORS])
+        old, self.hosted, self.failed = self.hosted, fresh, failed or {}
+        for hosted in old.values():
+            for lane in hosted.lanes.values():
+                task = asyncio.create_task(_retire(lane))
+                self._retiring.add(task)
+                task.add_done_callback(self._retired)
+
+    def stop_loading(self) -> None:
+        """Let loading end at its next stage."""
+        self._closed = True
+
+    async def close(self) -> None:
+        """Let every lane end, when it has nothing left to do."""
+        self.stop_loading()
+        await asyncio.gather(*(asyncio.to_thread(lane.close) for _, lane in self.lanes()), *self._retiring)
+
+    def _load_all(self, failed: dict[str, BertportError] | None) -> dict[str, Hosted]:
+        fresh: dict[str, Hosted] = {}
+        opened: list[Lane] = []
+        self._streams, self._run = self.settings.streams, 0
+        try:
+            found = find_bundles(self.settings, failed)
+            self._first = next(iter(found))
+            for name, bundle in found.items():
+                if bundle is not None and (loaded := self._loaded(name, bundle, opened, failed)) is not None:
+                    fresh[name] = loaded
+        except BaseException:
+            for lane in opened:
+                lane.close()
+            raise
+        for name, left_out in (failed or {}).items():
+            if not fresh:
+                raise left_out
+            _LOG.error("%s", left_out.message, extra={"fields": {"bundle": name}})
+        return fresh
+
+    def _loaded(
+        self, name: str, bundle: Bundle, opened: list[Lane], failed: dict[str, BertportError] | None
+    ) -> Hosted | None:
+        """Load a bundle; None where it failed and that is noted in `failed`."""
+        before = len(opened)
+        try:
+            return self._load(name, bundle, opened)
+        except Conflict:  # the server is stopping
+            raise
+        except BaseException as error:  # noqa: BLE001 — it is told, by name; a package's panic too
+            named = _named(name, error)
+            if failed is None:
+                raise named from named.__cause__
+            failed[name] = named
+            for lane in opened[before:]:
+                lane.close()
+            del opened[before:]
+            return None
+
+    def _load(self, name: str, bundle: Bundle, opened: list[Lane]) -> Hosted:
+        models = list(self._models(name, bundle))
+        lanes: dict[str, Lane] = {}
+        for model in models:
+            turns = self._turns.setdefault((model.graph.provider.name, model.streams), Turns(model.streams))
+            lane = Lane(model, turns, self.settings.limits, self._watcher(name), self._lane_died)
+            opened.append(lane)
+            lanes[model.variant] = lane
+            for stage in warm_up(lane, every_bucket=self.settings.warm_up):
+                self._say(f"warming up {name}, {model.variant}: {stage}")
+        return Hosted(name=name, manifest=bundle.manifest, digest=bundle.digest, default=models[0].variant, lanes=lanes)
+
+    def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
+        """Load the variants asked for, the default one first."""
+        settings, manifest = self.settings, bundle.manifest
+        asked = [each for each in settings.variants if each != ALL]
+        self._say(f"loading {name}")
+        if asked and ALL not in settings.variants:
+            if manifest.default_variant in asked:
+                asked.sort(key=lambda each: each != manifest.default_variant)
+            for variant in asked:
+                yield self._opened(bundle, variant)
+            return
+        first = self._opened(bundle)
+        yield first
+        if settings.memory is not None and ALL not in settings.variants:
+            left = [name for name, entry in manifest.variants.items() if entry.kind == "serving"]
+            _LOG.info("with --memory, of the variants %s only %s is served", ", ".join(left), first.variant)
+            return
+        for variant, entry in manifest.variants.items():
+            if variant == first.variant or not (entry.kind == "serving" or ALL in settings.variants):
+                continue
+            self._say(f"loading {name}, {variant}")
+            try:
+                yield self._opened(bundle, variant)
+            except ProviderError as error:
+                _LOG.warning("variant %s of %s is not served: %s", variant, name, error.message)
+
+    def _opened(self, bundle: Bundle, variant: str | None = None) -> Model:
+        """Load a variant; under a bound of memory, as many streams for each as the first was given."""
+        settings = self.settings
+        model = load(
+            bundle.path,
+            variant=variant,
+            provider=settings.provider,
+            threads=settings.threads,
+            streams=self._streams,
+            memory=None if settings.memory is None else for_models(settings.memory),
+            digest=bundle.digest if bundle.pinned else None,
+        )
+        if model.bound is not None:
+            self._streams = model.streams  # what runs at once is bounded for all variants together
+            self._run = max(self._run, model.bound.memory - model.bound.full)
+            return_freed()
+            least = (resident_memory() or 0) + self._run
+            if least > model.bound.memory:
+                raise too_little(model.bound.memory, model.variant, least, model.streams)
+            most = settings.limits.max_batch_tokens
+            if most > model.batch_tokens:
+                message = (
+                    f"--max-batch-tokens is {most} and the bound of memory leaves {model.batch_tokens} for variant "
+                    f"{model.variant!r}: lower the one or raise --memory"
+                )
+                raise UsageError(message)
+            told = {"variant": model.variant, "streams": model.streams, **model.describe()["memory"]}
+            _LOG.info("memory", extra={"fields": {**told, "batch_tokens": model.batch_tokens}})
+        return model
+
+    def _watcher(self, name: str) -> Callable[[Lane, Batch], None]:
+        return lambda lane, batch: self._ran(name, lane.variant, batch)
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("an old variant could not be closed", exc_info=error)
+
+    def _lane_died(self, lane: Lane, reason: str) -> None:  # noqa: ARG002 — what a lane tells
+        lanes = [each for _, each in self.lanes()]
+        if lanes and all(each.failure is not None for each in lanes):
+            self._died(reason)
+
+    def _say(self, text: str) -> None:
+        if self._closed:
+            message = "the server is stopping"
+            raise Conflict(message)
+        self.progress = text
+        _LOG.info("%s", text)
+
+
+def _named(name: str, error: BaseException) -> BertportError:
+    """Return an error that names the bundle that cannot be served, unless an option is at fault.
+
+    An unexpected error is logged as it is.
+    """
+    if isinstance(error, BertportError):
+        if name not in error.message and not isinstance(error, UsageError):
+            error.message = f"bundle {name!r}: {error.message}"
+        return error
+    _LOG.error("bundle %r cannot be served", name, exc_info=error)
+    reason = excerpt(" ".join(str(error).split()), 200)
+    named = BundleError(f"bundle {name!r} cannot be served ({type(error).__name__}: {reason}): export it again")
+    named.__cause__ = error
+    return named
+
+
+async def _retire(lane: Lane) -> None:
+    """Close a lane when no request holds it any more."""
+    while lane.users:  # noqa: ASYNC110 — an event would cost every request, for what happens once in a reload
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(lane.close)

@@ -1,0 +1,82 @@
+"""Running a variant once in every bucket, and asking it once for every task, before it serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime.errors import BertportError, BundleError
+from bertport.runtime.tasks.table import NO_POSITIONS, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bertport.runtime import Model
+    from bertport.serve.engine.worker import Lane
+
+__all__ = ["warm_up"]
+
+SHORTEST = 8
+"""Tokens of the shortest bucket that is run."""
+
+
+def warm_up(lane: Lane, *, every_bucket: bool) -> Iterator[str]:
+    """Ask every task a real question, then run batches of every length from the longest to the shortest, by halves.
+
+    Yields:
+        What is being done.
+
+    Raises:
+        BundleError: when an output is not finite.
+    """
+    model = lane.model
+    tasks = model.describe()["tasks"]
+    for number, task in enumerate(tasks, 1):
+        yield f"task {number} of {len(tasks)}: {task}"
+        _ask(lane, task)
+    if not every_bucket:
+        return
+    lengths = _lengths(model.tokens.max_length)
+    for number, length in enumerate(lengths, 1):
+        yield f"bucket {number} of {len(lengths)}: {length} tokens"
+        work = _plain(model, length)
+        for works in ([work], [work] * max(1, lane.budget // length)):
+            _check(lane, f"{length} tokens", lane.run_alone(works))
+
+
+def _lengths(longest: int) -> list[int]:
+    """Halve from the longest to the shortest: what the first allocates serves the others."""
+    lengths = [longest]
+    while lengths[-1] // 2 >= SHORTEST:
+        lengths.append(lengths[-1] // 2)
+    return lengths
+
+
+def _ask(lane: Lane, task: str) -> None:
+    model = lane.model
+    mask = f"{model.tokens.mask_token}."
+    [work] = model.bind(task).prepare([["a", "b"] if task == "next-sentence" else mask])
+    if not isinstance(work, Work):
+        message = f"variant {lane.variant!r} cannot answer {task} ({work.message}): export again"
+        raise BundleError(message)
+    _check(lane, task, lane.run_alone([work]))
+
+
+def _check(lane: Lane, what: str, answers: list[Any]) -> None:
+    for answer in answers:
+        if isinstance(answer, BertportError):  # as for an output that is no number
+            message = f"variant {lane.variant!r} cannot answer {what} ({answer.message}): export again"
+            raise BundleError(message)
+
+
+def _plain(model: Model, length: int) -> Work:
+    """Give work of a length that asks for the cheapest output there is."""
+    output = next(each for each in ("pooler_output", "last_hidden_state", "logits") if each in model.graph.outputs)
+    return Work(
+        ids=np.zeros(length, dtype=np.int64),
+        type_ids=np.zeros(length, dtype=np.int64),
+        positions=NO_POSITIONS,
+        output=output,
+        finish=lambda _: None,
+    )

@@ -1,0 +1,111 @@
+"""Admission control: caps concurrent requests, buffered body bytes, and bytes of answers that clients have not read."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bertport.serve.errors import Loading, Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bertport.serve.settings import Limits
+
+__all__ = ["Gate", "Hold", "Store"]
+
+
+class Store:
+    """Bytes that all requests together hold of one kind; used from the event loop only.
+
+    Args:
+        most: how many there may be.
+        kind: what they are, for the sentence that refuses more.
+    """
+
+    def __init__(self, most: int, kind: str) -> None:
+        self.most = most
+        self.held = 0
+        self._kind = kind
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more, or less where it is negative.
+
+        Raises:
+            Overloaded: when there would be too many.
+        """
+        if size > 0 and self.held + size > self.most:
+            message = f"the server holds as many bytes of {self._kind} as it may: try again later"
+            raise Overloaded(message, retry_after=1)
+        self.held += size
+
+
+class Hold:
+    """The bytes that one request holds of one kind.
+
+    Args:
+        store: where they are counted.
+    """
+
+    __slots__ = ("_store", "size")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.size = 0
+
+    def grow(self, size: int) -> None:
+        """Hold `size` bytes more.
+
+        Raises:
+            Overloaded: when the server would hold too many.
+        """
+        self._store.take(size)
+        self.size += size
+
+    def settle(self, size: int) -> None:
+        """Hold exactly `size` bytes from now on.
+
+        Raises:
+            Overloaded: when that is more, and the server would hold too many.
+        """
+        self.grow(size - self.size)
+
+    def release(self) -> None:
+        """Hold none."""
+        self.settle(0)
+
+
+class Gate:
+    """The server's counts of what is inside.
+
+    Args:
+        limits: of the server.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.active = 0
+        self.bodies = Store(limits.max_body_bytes_held, "requests")
+        self.answers = Store(limits.max_answer_bytes_held, "answers that clients have not read")
+        self.draining = False
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Let one request in, while there is room; from the event loop only.
+
+        Raises:
+            Overloaded: when there are as many as there may be.
+        """
+        if self.active >= self.limits.max_concurrent_requests:
+            message = f"the server answers {self.active} requests already: try again later"
+            raise Overloaded(message, retry_after=1)
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+
+    def stopping(self) -> Loading:
+        """Return the answer to `/ready` while the server stops."""
+        message = "the server is stopping"
+        return Loading(message, estimated_time=5)

@@ -1,0 +1,1 @@
+"""Observability: request context, metrics, tracing and logs."""

@@ -1,0 +1,94 @@
+"""What is learned of a request on its way, for the log and the metrics."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bertport.serve.engine.registry import Hosted
+    from bertport.serve.engine.worker import Lane
+
+__all__ = ["Note", "request_id"]
+
+SANE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+"""Request ids that are taken over from the client: nothing that could break a line of a log or of a header."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Note:
+    """One request."""
+
+    request_id: str
+    """The client's, or one of ours."""
+    method: str
+    """Of the request."""
+    path: str
+    """Of the request."""
+    client: str
+    """Address of the client."""
+    began: float = field(default_factory=perf_counter)
+    """When its head was read."""
+    hosted: Hosted | None = None
+    """The bundle that was asked."""
+    lane: Lane | None = None
+    """The variant that was asked."""
+    task: str = ""
+    """The wire task."""
+    items: int = 0
+    """Texts."""
+    tokens: int = 0
+    """Their tokens."""
+    queued: float | None = None
+    """Seconds in the queue."""
+    run: float | None = None
+    """Seconds of the batches it was in."""
+    phase: str = "body"
+    """What it waits for: its `body`, to be tokenized (`prepare`), the `queue`, the `run`."""
+    reason: str | None = None
+    """Why there is no result."""
+    said: str | None = None
+    """What the client is told of its parameters, beside the answer."""
+    trace: str | None = None
+    """OpenTelemetry's id of its trace."""
+
+    @property
+    def seconds(self) -> float:
+        """Time since it began."""
+        return perf_counter() - self.began
+
+    def to_json(self, status: int) -> dict[str, object]:
+        """Give the fields of its line in the log; what is not known is left out."""
+        fields: dict[str, object] = {
+            "request_id": self.request_id,
+            "method": self.method,
+            "path": self.path[:200],
+            "status": status,
+            "ms": _milliseconds(self.seconds),
+            "client": self.client,
+        }
+        if self.hosted is not None and self.lane is not None:
+            fields |= {"bundle": self.hosted.name, "variant": self.lane.variant}
+        if self.task:
+            fields |= {"task": self.task, "items": self.items, "tokens": self.tokens}
+        if self.queued is not None and self.run is not None:
+            fields |= {"queue_ms": _milliseconds(self.queued), "run_ms": _milliseconds(self.run)}
+        if self.reason:
+            fields["reason"] = self.reason
+        if self.trace:
+            fields["trace_id"] = self.trace
+        return fields
+
+
+def request_id(given: bytes | None) -> str:
+    """Take over a client's request id if it is sane, or make one."""
+    if given is not None and SANE.fullmatch(given):
+        return given.decode("ascii")
+    return secrets.token_hex(8)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(1e3 * seconds, 2)

@@ -1,0 +1,95 @@
+"""Spans for OpenTelemetry, where its packages are installed and its environment variables ask for them.
+
+`opentelemetry-instrument bertport serve` sets a provider up by itself. Without it, `OTEL_TRACES_EXPORTER` (`otlp` or
+`console`) or `OTEL_EXPORTER_OTLP_ENDPOINT` does, as OpenTelemetry's specification names them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bertport.serve.observability.context import Note
+
+__all__ = ["Tracing", "tracing"]
+
+_LOG = logging.getLogger(__name__)
+
+EXPORTER, ENDPOINT = "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT"
+NAME = "bertport.serve"
+OTLP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+"""A package of its own; imported by name, because it need not be there."""
+
+
+class Tracing:
+    """Makes a span of each request.
+
+    Args:
+        tracer: OpenTelemetry's.
+    """
+
+    def __init__(self, tracer: Any) -> None:  # noqa: ANN401 — its packages need not be installed
+        self._tracer = tracer
+
+    def begin(self, headers: Mapping[bytes, bytes], note: Note) -> Any:  # noqa: ANN401 — as above
+        """Begin a span, within the client's if its `traceparent` names one."""
+        from opentelemetry import propagate, trace
+
+        names = ("traceparent", "tracestate")
+        carrier = {name: headers[name.encode()].decode("latin-1") for name in names if name.encode() in headers}
+        span = self._tracer.start_span(
+            note.method,
+            context=propagate.extract(carrier),
+            kind=trace.SpanKind.SERVER,
+            attributes={"http.request.method": note.method, "url.path": note.path[:200]},
+        )
+        note.trace = format(span.get_span_context().trace_id, "032x")
+        return span
+
+    def end(self, span: Any, note: Note, status: int) -> None:  # noqa: ANN401 — as above
+        """End it, with what was learned."""
+        known = note.to_json(status)
+        names = ("request_id", "bundle", "variant", "task", "items", "tokens", "queue_ms", "run_ms", "reason")
+        for name in names:
+            if name in known:
+                span.set_attribute(f"bertport.{name}", known[name])
+        span.set_attribute("http.response.status_code", status)
+        if note.task:
+            span.update_name(f"{note.method} {note.task}")
+        span.end()
+
+
+def tracing() -> Tracing | None:
+    """Give what makes spans; None where nobody would see them."""
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        return None
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody has set one up
+        exporter = os.environ.get(EXPORTER, "otlp" if ENDPOINT in os.environ else "none")
+        if exporter == "none" or not _set_up(exporter):
+            return None
+    return Tracing(trace.get_tracer(NAME))
+
+
+def _set_up(exporter: str) -> bool:
+    """Set a provider up; a missing package is told and does not stop the server."""
+    try:
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+        made = ConsoleSpanExporter() if exporter == "console" else import_module(OTLP).OTLPSpanExporter()
+    except ImportError as error:
+        _LOG.warning("no spans are exported: %s is not installed", error.name)
+        return False
+    provider = TracerProvider(resource=Resource.create({"service.name": "bertport"}))
+    provider.add_span_processor(BatchSpanProcessor(made))
+    trace.set_tracer_provider(provider)  # which sends what is left when the process ends
+    return True

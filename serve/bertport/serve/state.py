@@ -1,0 +1,83 @@
+"""What the handlers share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from bertport.serve.engine.pieces import Pieces
+from bertport.serve.engine.registry import Hosts
+from bertport.serve.errors import Failed, Loading
+from bertport.serve.http.admission import Gate
+from bertport.serve.observability.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bertport.serve.engine.worker import Lane
+    from bertport.serve.settings import Settings
+
+__all__ = ["Service"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Service:
+    """The state of one server.
+
+    Args:
+        settings: what it was told.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.failure: str | None = None
+        """Why the process cannot go on; None while it can."""
+        self.gate = Gate(settings.limits)
+        self.metrics = Metrics(self._lanes, lambda: self.gate.active)
+        self.hosts = Hosts(settings, self.metrics.ran, self.metrics.introduce, self.die)
+        self.pieces = Pieces(self.die)
+        self._told: set[tuple[str, str]] = set()
+
+    def _lanes(self) -> Iterator[tuple[str, Lane]]:
+        return self.hosts.lanes()
+
+    def die(self, reason: str) -> None:
+        """Note that the process cannot go on; from any thread."""
+        self.failure = self.failure or reason
+
+    def tell(self, bundle: str, note: str) -> None:
+        """Log what clients are told of their parameters, once for each bundle."""
+        if (bundle, note) not in self._told:
+            self._told.add((bundle, note))
+            _LOG.warning("a client is told: %s", note, extra={"fields": {"bundle": bundle}})
+
+    def check_ready(self) -> None:
+        """Return where everything that was asked to be served can be asked.
+
+        Raises:
+            Loading: while bundles are loaded, and when the server stops.
+            Failed: when a thread that answers has ended.
+        """
+        if self.gate.draining:
+            raise self.gate.stopping()
+        if reason := self.failure or self.hosts.failure:
+            raise Failed(reason)
+        if not self.hosts.ready:
+            message = f"the bundles are being loaded: {self.hosts.progress}"
+            raise Loading(message)
+
+    async def reload(self) -> None:
+        """Load the bundles anew, and count how that ended."""
+        try:
+            await self.hosts.load()
+        except Exception:
+            self.metrics.reloads.labels("failed").inc()
+            raise
+        self.metrics.reloads.labels("done").inc()
+
+    async def close(self) -> None:
+        """Let what is under way end."""
+        await self.hosts.close()
+        await asyncio.to_thread(self.pieces.close)

@@ -1,0 +1,123 @@
+"""Old report against new: what counts as a change, and what as a regression."""
+
+import copy
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.compare.report.regressions import FIGURES, differences, parse_tolerance, read_report
+from bertport.runtime.cli import app
+from bertport.runtime.errors import PathError, UnknownNameError, UsageError
+
+TOLERANCE = parse_tolerance("0.05")
+
+
+def estimate(value, width=0.01):
+    return {"value": value, "low": value * (1 - width), "high": value * (1 + width), "count": 100, "clusters": 10}
+
+
+def changed(document, change):
+    """The document with its second row changed: figures with narrow intervals of their own."""
+    old, new = copy.deepcopy(document), copy.deepcopy(document)
+    for each in (old, new):
+        [row] = [row for row in each["rows"] if row["name"] == "noisy"]
+        row["speed"]["single_stream"]["p90"] = estimate(0.01)
+        row["speed"]["offline"]["texts_per_second"] = estimate(100.0)
+        row["quality"]["mlm"]["top1_agreement"] = estimate(0.99, 0.001)
+        row["size_bytes"] = 1000
+        change(row) if each is new else None
+    return differences(old, new, TOLERANCE)
+
+
+def test_a_report_against_itself_shows_nothing(document):
+    assert differences(document, document, TOLERANCE)["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "worse", "regression"),
+    [
+        (("speed", "single_stream", "p90"), estimate(0.012), True, True),
+        (("speed", "single_stream", "p90"), estimate(0.008), False, False),
+        (("speed", "single_stream", "p90"), estimate(0.0103), True, False),  # beyond noise, within the tolerance
+        (("speed", "single_stream", "p90"), estimate(0.012, 0.3), None, None),  # within noise
+        (("speed", "offline", "texts_per_second"), estimate(80.0), True, True),
+        (("speed", "offline", "texts_per_second"), estimate(120.0), False, False),
+        (("quality", "mlm", "top1_agreement"), estimate(0.9, 0.001), True, True),
+        (("size_bytes",), 1100, True, True),
+        (("size_bytes",), 1001, True, False),
+    ],
+)
+def test_a_change_must_leave_the_noise_and_the_tolerance(document, path, value, worse, regression):
+    def change(row):
+        for key in path[:-1]:
+            row = row[key]
+        row[path[-1]] = value
+
+    found = changed(document, change)["changes"]
+    if worse is None:
+        assert found == []
+        return
+    [one] = found
+    assert (one["row"], one["worse"], one["regression"]) == ("noisy", worse, regression)
+
+
+def test_a_variant_that_no_longer_works_is_a_regression(document):
+    [one] = changed(document, lambda row: row.update(failed="it fell"))["changes"]
+    assert one["regression"]
+    assert "it fell" in one["sentence"]
+
+
+def test_another_machine_and_another_text_are_not_compared(document):
+    new = copy.deepcopy(document)
+    new["machine"]["cpu"] = "another"
+    new["text"]["sha256"] = "another"
+    for row in new["rows"]:
+        if row["speed"]["single_stream"]:
+            row["speed"]["single_stream"]["p90"] = estimate(99.0)
+            row["quality"]["mlm"]["kl"] = estimate(99.0)
+    found = differences(document, new, TOLERANCE)
+    assert found["changes"] == []
+    assert len(found["not_compared"]) == 2
+
+
+def test_the_command_ends_with_3(document, tmp_path):
+    import json
+
+    old, new = copy.deepcopy(document), copy.deepcopy(document)
+    for each, value in ((old, 0.01), (new, 0.02)):
+        for row in each["rows"]:
+            if row["speed"]["single_stream"]:
+                row["speed"]["single_stream"]["p90"] = estimate(value)
+    for name, each in (("old", old), ("new", new)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(each), encoding="utf-8")
+    command = ["compare", "--from", str(tmp_path / "new.json"), "--against", str(tmp_path / "old.json")]
+    done = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out")])
+    assert done.exit_code == 3
+    assert "2 regressions beyond the tolerance" in done.stderr
+    done = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out"), "--tolerance", "speed=1.5"])
+    assert done.exit_code == 0, done.output
+
+
+def test_tolerances():
+    assert parse_tolerance("0.1") == dict.fromkeys(("speed", "quality", "size", "memory"), 0.1)
+    assert parse_tolerance("speed=0.2, quality=0")["quality"] == 0
+    assert {each.kind for each in FIGURES} == set(parse_tolerance("0"))
+    for bad in ("", "fast", "-1", "nan", "speed="):
+        with pytest.raises(UsageError, match="not a tolerance"):
+            parse_tolerance(bad)
+    with pytest.raises(UnknownNameError, match="colour"):
+        parse_tolerance("colour=1")
+
+
+def test_what_is_not_a_report_is_said(tmp_path):
+    path = tmp_path / "report.json"
+    with pytest.raises(PathError, match="cannot read"):
+        read_report(path)
+    for content, message in (
+        ("{", "not JSON"),
+        ("[]", "not a report"),
+        ('{"schema": "bertport-comparison", "schema_version": 99}', "version 99"),
+    ):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(UsageError, match=message):
+            read_report(path)

@@ -1,0 +1,324 @@
+"""The whole comparison of a tiny bundle: real graphs, real processes, every file of the report."""
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.compare import presets as effort
+from bertport.compare.progress import Progress
+from bertport.compare.report.document import SCHEMA_FILE
+from bertport.compare.report.files import as_json
+from bertport.compare.resume import JOURNAL
+from bertport.compare.runner import Comparison, Options
+from bertport.measure import machine
+from bertport.measure.budget import DEFAULT_BUDGET
+from bertport.runtime.cli import app
+from bertport.runtime.errors import InputTextError, PathError, ProviderError, UnknownNameError, UsageError
+from tests.compare.conftest import TINY_EFFORT
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path, monkeypatch):
+    """Wait for nobody on this machine: these tests look at the procedure, not at the times."""
+    monkeypatch.setattr(machine, "MACHINE_LOCK", tmp_path / "machine.lock")
+
+
+def validate(document):
+    import jsonschema
+
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def row(document, name):
+    [found] = [each for each in document["rows"] if each["name"] == name]
+    return found
+
+
+def test_the_document_keeps_to_its_schema(document):
+    validate(document)
+
+
+def test_every_scenario_is_measured(document):
+    for name in ("fp32", "noisy"):
+        speed = row(document, name)["speed"]
+        assert speed["start"]["cold_start"]["value"] > speed["start"]["load"]["value"] > 0
+        assert speed["single_stream"]["runs"] == TINY_EFFORT.rounds * TINY_EFFORT.passes * TINY_EFFORT.inputs
+        assert set(speed["single_stream"]["stages"]) == {"tokenize", "run", "finish"}
+        assert speed["single_stream"]["median"]["value"] <= speed["single_stream"]["p90"]["value"]
+        assert speed["offline"]["real_tokens"] == sum(document["text"]["inputs"]["lengths"])
+        [server] = speed["server"]
+        assert server["runs"] == TINY_EFFORT.server_rounds * TINY_EFFORT.requests
+        assert set(speed["shapes"]) == {"1x8", "2x16"}
+        assert 0 < speed["shapes"]["1x8"]["share_of_peak"] < 1
+    assert set(row(document, "noisy")["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}
+    assert row(document, "fp32")["times_faster"] == {}
+
+
+def test_quality_is_measured_against_fp32(document):
+    reference, noisy = row(document, "fp32")["quality"], row(document, "noisy")["quality"]
+    assert reference["mlm"]["top1_agreement"]["value"] == 1
+    assert reference["mlm"]["kl"]["value"] == 0
+    assert 0 < noisy["mlm"]["kl"]["value"] < 1
+    assert noisy["nsp"]["flips"]["count"] == TINY_EFFORT.pairs
+    assert noisy["mlm"]["perplexity_reference"] == reference["mlm"]["perplexity_candidate"]
+    sums = row(document, "noisy")["per_text"]["mlm"]
+    assert sum(each["count"] for each in sums) == noisy["mlm"]["kl"]["count"]
+    assert sum(each["top1"] for each in sums) / noisy["mlm"]["kl"]["count"] == pytest.approx(
+        noisy["mlm"]["top1_agreement"]["value"]
+    )
+
+
+def test_a_variant_that_fails_has_a_row_that_says_why(document):
+    broken = row(document, "broken")
+    assert "is not an ONNX graph" in broken["failed"]
+    assert broken["speed"]["single_stream"] is None
+    assert any("broken: " in each for each in document["not_measured"])
+    assert row(document, "noisy")["failed"] is None
+
+
+def test_weights_that_know_nothing_are_seen_and_nothing_is_recommended(document):
+    [bundle] = document["bundles"]
+    assert bundle["weights"] == "no better than chance"
+    assert all(each["choice"] is None for each in document["recommendations"])
+    assert not any("accuracy" in each["figure"] for each in document["findings"])
+
+
+def test_the_portable_graph_is_left_out_and_said_to_be(document):
+    assert any("portable" in each and "--variant portable" in each for each in document["not_measured"])
+
+
+class Interrupting(Progress):
+    """Presses Ctrl-C when a step begins."""
+
+    def __init__(self, step):
+        super().__init__(None)
+        self.step, self.begun = step, []
+
+    def begin(self, step, label):
+        self.begun.append(step)
+        if step == self.step:
+            raise KeyboardInterrupt
+        super().begin(step, label)
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path):
+    apart = dataclasses.replace(TINY_EFFORT, together=False)
+    options = make_options(tmp_path / "out", variants=("fp32",), effort=apart)
+    first = Comparison(options, Interrupting("time/SingleStream"))
+    partial = first.run()
+    validate({**partial, "against": None})
+    assert not partial["complete"]
+    assert partial["rows"][0]["quality"]["mlm"]
+    assert partial["rows"][0]["speed"]["start"]
+    assert partial["rows"][0]["speed"]["single_stream"] is None
+    second = Interrupting("none")
+    whole = Comparison(dataclasses.replace(options, resume=True), second).run()
+    assert whole["complete"]
+    assert second.begun[0] == "time/SingleStream"
+    assert whole["rows"][0]["quality"] == partial["rows"][0]["quality"]
+    assert whole["rows"][0]["speed"]["single_stream"]
+    with pytest.raises(UsageError, match="begun with another seed"):
+        Comparison(dataclasses.replace(options, resume=True, seed=9))
+
+
+def test_nothing_to_resume_is_said(make_options, tmp_path):
+    with pytest.raises(UsageError, match="no unfinished comparison"):
+        Comparison(make_options(tmp_path / "out", resume=True))
+
+
+def test_the_command_writes_every_file(compared_bundle, held_out, tmp_path, monkeypatch):
+    monkeypatch.setitem(effort.EFFORTS, "quick", TINY_EFFORT)
+    out = tmp_path / "out"
+    command = ["compare", str(compared_bundle), "--quick", "--output", str(out), "--text", str(held_out)]
+    done = CliRunner().invoke(app, [*command, "--threads", "1", "--variant", "fp32", "--random-weights"])
+    assert done.exit_code == 0, done.output
+    assert {each.name for each in out.iterdir()} == {"report.html", "report.md", "report.json", "report.csv"}
+    found = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    validate(found)
+    assert found["bundles"][0]["weights"] == "random"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert "https://" not in page
+    assert page.count("<svg") == 3
+    with (out / "report.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    [p90] = [each for each in lines if each["figure"] == "speed.single_stream.p90"]
+    assert float(p90["value"]) == found["rows"][0]["speed"]["single_stream"]["p90"]["value"]
+    assert "No recommendation" in (out / "report.md").read_text(encoding="utf-8")
+    # The same pages again, without measuring; and nothing changed against itself.
+    again = ["compare", "--from", str(out / "report.json"), "--against", str(out / "report.json")]
+    done = CliRunner().invoke(app, [*again, "--output", str(tmp_path / "again")])
+    assert done.exit_code == 0, done.output
+    assert "nothing changed beyond noise" in done.stdout
+
+
+BAD = {
+    "empty text": ({"text": ""}, InputTextError, "holds no text"),
+    "short text": ({"text": "one line\n"}, InputTextError, "too short"),
+    "not UTF-8": ({"text": b"caf\xe9\n" * 20}, InputTextError, "not UTF-8"),
+    "no such variant": ({"variants": ("int3",)}, UnknownNameError, "unknown variant 'int3'"),
+    "no such provider": ({"providers": ("abacus",)}, UnknownNameError, "unknown provider 'abacus'"),
+    "absent provider": ({"providers": ("cuda",)}, ProviderError, "not available here"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_before_anything_is_measured(make_options, tmp_path, case):
+    changes, error, message = BAD[case]
+    if "text" in changes:
+        content = changes["text"]
+        path = tmp_path / "text.txt"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        changes = {"text": str(path)}
+    with pytest.raises(error, match=message):
+        Comparison(make_options(tmp_path / "out", **changes))
+    assert not (tmp_path / "out" / JOURNAL).exists()
+
+
+def test_what_has_a_default_need_not_be_said(tmp_path):
+    found = Comparison(Options(output=tmp_path, effort="quick"))
+    assert found.options.budget == DEFAULT_BUDGET
+    assert [each.label for each in found.entrants] == ["bertport-default"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"budget": "top1=98"}, UsageError, "write 98% as top1=0.98"),
+        ({"budget": ""}, UsageError, "'' is not a limit"),
+        ({"budget": None}, UsageError, "a budget is a text such as .*, not None"),
+        ({"budget": "top2=0.9"}, UnknownNameError, "unknown limit 'top2'"),
+        ({"bundles": "bundle"}, UsageError, r"bundles is a tuple of directories, not 'bundle': write \('bundle',\)"),
+        ({"bundles": (3,)}, UsageError, r"bundles is a tuple of directories, not \(3,\)"),
+        ({"output": None}, UsageError, "output is a path, not None"),
+        ({"output": ""}, UsageError, "output is a path, not ''"),
+        ({"effort": "thorough"}, UnknownNameError, r"unknown effort 'thorough' \(available: quick, medium, full\)"),
+        ({"effort": 3}, UsageError, "effort is a row .* not 3"),
+        ({"text": b"text.txt"}, UsageError, "text is a path, not b'text.txt'"),
+        ({"templates": 1}, UsageError, "templates is a path, not 1"),
+        ({"baselines": ("tensorflow",)}, UnknownNameError, "unknown baseline 'tensorflow'"),
+        ({"variants": "fp32"}, UsageError, "variants is a tuple of names, not 'fp32'"),
+        ({"providers": {"cpu"}}, UsageError, "providers is a tuple of names"),
+        ({"threads": 0}, UsageError, "threads is a whole number from 1 up, not 0"),
+        ({"threads": True}, UsageError, "threads is a whole number from 1 up, not True"),
+        ({"seed": -1}, UsageError, "seed is a whole number from 0 up, not -1"),
+        ({"seed": 0.5}, UsageError, "seed is a whole number from 0 up, not 0.5"),
+        ({"resume": "no"}, UsageError, "resume is True or False, not 'no'"),
+        ({"random_weights": None}, UsageError, "random_weights is True or False, not None"),
+        ({"command": 1}, UsageError, "command is the text of a command line, not 1"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_when_it_is_said(make_options, tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        make_options(**{"output": tmp_path / "out", **change})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions": 0}, "the effort's positions is a whole number from 1 up, not 0"),
+        ({"pairs": 1.5}, "the effort's pairs is a whole number from 0 up, not 1.5"),
+        ({"server_shares": (0,)}, "server_shares are shares above 0"),
+        ({"shapes": ((1,),)}, "shapes are pairs of rows and tokens"),
+    ],
+)
+def test_an_effort_of_which_nothing_can_be_measured_is_refused(change, message):
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(TINY_EFFORT, **change)
+
+
+def test_an_output_that_cannot_be_written_is_said_first(make_options, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(PathError, match=r"cannot write into .*choose another directory"):
+        Comparison(make_options(tmp_path / "file" / "out"))
+
+
+def test_few_texts_are_said_to_say_little(make_options, held_out, tmp_path):
+    text = tmp_path / "few.txt"
+    text.write_text("\n".join(held_out.read_text(encoding="utf-8").splitlines()[:10]), encoding="utf-8")
+    comparison = Comparison(make_options(tmp_path / "out", text=str(text)), Interrupting("quality/fp32"))
+    assert any("10 texts are too few" in each for each in comparison.run()["not_measured"])
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_leaves_a_report_and_resume_finishes_it(compared_bundle, held_out, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bertport.runtime", "compare", str(compared_bundle), "--quick"]
+    command += ["--output", str(out), "--text", str(held_out), "--threads", "1", "--variant", "fp32"]
+    command += ["--variant", "noisy"]
+    alone = {**os.environ, "TMPDIR": str(tmp_path)}  # where the machine's lock is: this one waits for nobody either
+    process = subprocess.Popen(command, env=alone, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while "time/cold start" not in (out / JOURNAL).read_text() if (out / JOURNAL).exists() else True:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on" in said
+    assert "Traceback" not in said
+    partial = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert not partial["complete"]
+    assert "interrupted" in (out / "report.html").read_text(encoding="utf-8")
+    done = subprocess.run([*command, "--resume"], env=alone, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    whole = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert whole["complete"]
+    assert whole["steps_resumed"] > 0
+    assert row(whole, "noisy")["quality"] == row(partial, "noisy")["quality"]
+    assert not (out / JOURNAL).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_baselines_run_the_same_weights_in_the_same_run(make_options, tmp_path):
+    found = Comparison(
+        make_options(tmp_path / "out", variants=("fp32",), baselines=("transformers", "optimum"), random_weights=True)
+    ).run()
+    validate({**found, "against": None})
+    for name in ("transformers", "optimum"):
+        each = row(found, name)
+        assert each["failed"] is None
+        assert each["same_answers"]["value"] == 1
+        assert each["quality"] is None
+        assert each["size_bytes"] > 0
+        assert each["speed"]["offline"]["padded_tokens"] >= each["speed"]["offline"]["real_tokens"]
+        assert set(each["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}
+
+
+def test_the_reference_comes_with_a_variant_that_is_asked_for(make_options, tmp_path):
+    found = Comparison(make_options(tmp_path / "out", variants=("noisy",)))
+    assert [each.name for each in found.contenders] == ["fp32", "noisy"]
+
+
+def test_a_broken_reference_takes_no_other_variant_along(compared_bundle, make_options, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(compared_bundle, bundle)
+    damaged = bundle / "onnx" / "model_serving.onnx"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    effort = dataclasses.replace(TINY_EFFORT, shapes=((1, 8),), server_shares=())
+    found = Comparison(make_options(tmp_path / "out", bundles=(str(bundle),), variants=("noisy",), effort=effort)).run()
+    validate({**found, "against": None})
+    assert "SHA-256" in row(found, "fp32")["failed"]
+    assert row(found, "noisy")["failed"] is None
+    assert row(found, "noisy")["speed"]["offline"]
+    assert any("its reference variant failed" in each for each in found["not_measured"])
+
+
+def test_the_layout_of_the_json_changes_nothing(document):
+    text = as_json({**document, "text": "[\n {a}"})
+    assert json.loads(text) == {**document, "text": "[\n {a}"}
+    assert len(text.splitlines()) < len(json.dumps(document, indent=1).splitlines()) / 2

@@ -1,0 +1,127 @@
+"""Workloads made of a text, the count of operations, budgets and recommendations, progress."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+
+from bertport.compare.entries import open_bundles
+from bertport.compare.progress import Progress, duration
+from bertport.compare.report.recommend import recommend, verdicts
+from bertport.compare.workloads import arrivals, flops, make_inputs
+from bertport.measure.speed.baselines import padded_tokens
+from bertport.measure.text import Text, read_texts
+from bertport.runtime.bundle.manifest import Architecture
+from bertport.runtime.errors import InputTextError
+
+BASE = Architecture(
+    model_class="BertForPreTraining",
+    layers=12,
+    hidden_size=768,
+    attention_heads=12,
+    intermediate_size=3072,
+    vocab_size=30522,
+    type_vocab_size=2,
+    parameters=110_106_428,
+)
+
+
+def test_operations_of_bert_base():
+    # 12 (8 768^2 + 4 768 3072) = 169.9 million per token, 36,864 more for each token attended to; 48.1 per position.
+    assert flops(BASE, 1, 128, masked=0) == pytest.approx(128 * (169.87e6 + 128 * 36864), rel=1e-4)
+    assert flops(BASE, 1, 16, masked=1) - flops(BASE, 1, 16, masked=0) == pytest.approx(48.06e6, rel=1e-3)
+    assert flops(BASE, 8, 16) == 8 * flops(BASE, 1, 16)
+
+
+def test_arrivals_are_a_poisson_process():
+    found = np.array(arrivals(50.0, 20_000, seed=1))
+    gaps = np.diff(found)
+    assert (gaps > 0).all()
+    # An exponential distribution's mean and standard deviation are equal; 2% is three standard errors of 20,000.
+    assert gaps.mean() == pytest.approx(1 / 50, rel=0.03)
+    assert gaps.std() == pytest.approx(1 / 50, rel=0.03)
+    assert arrivals(50.0, 10, seed=1) == tuple(found[:10])
+
+
+def test_inputs_have_one_mask_and_the_lengths_of_the_text(tiny_bundle, held_out):
+    entrants = open_bundles([tiny_bundle])
+    texts = read_texts(held_out)
+    found = make_inputs(entrants, texts, 10, seed=0)
+    assert len(found.texts) == len(set(found.texts)) == 10
+    originals = [each.text for each in texts]
+    for masked, length in zip(found.texts, found.lengths, strict=True):
+        before, after = masked.split("[MASK]")
+        assert any(text.startswith(before) and text.endswith(after) for text in originals)
+        assert length <= 160
+    assert found.describe()["real_tokens"] == sum(found.lengths)
+    assert make_inputs(entrants, texts, 10, seed=0) == found
+
+
+def test_a_long_text_is_cut_to_what_the_model_takes(tiny_bundle):
+    long = Text(text="the man went home " * 200, document=0)
+    found = make_inputs(open_bundles([tiny_bundle]), [long], 1, seed=0)
+    assert found.cut == 1
+    assert found.lengths[0] <= 160
+    with pytest.raises(InputTextError, match="no word"):
+        make_inputs(open_bundles([tiny_bundle]), [Text(text="[MASK]", document=0)], 1, seed=0)
+
+
+def test_padding_counts_the_longest_of_each_batch():
+    assert padded_tokens([3, 5, 2], rows=2) == 2 * 5 + 2
+    assert padded_tokens([7] * 9, rows=8) == 63
+
+
+@pytest.fixture
+def trained(document):
+    """The document as if its weights had been trained and `noisy` were twice as fast."""
+    found = copy.deepcopy(document)
+    found["bundles"][0]["weights"] = "trained"
+    for row in found["rows"]:
+        if row["name"] == "noisy":
+            ratio = {"value": 2.0, "low": 1.8, "high": 2.2, "count": 9, "clusters": 3, "no_difference_seen": False}
+            row["times_faster"] = {"SingleStream": ratio, "Offline": dict(ratio)}
+            row["speed"]["single_stream"]["p90"]["value"] = 1e-9
+            row["speed"]["offline"]["texts_per_second"]["value"] = 1e9
+            row["size_bytes"] = 1
+    return found
+
+
+def test_the_fastest_and_the_smallest_within_the_budget_are_recommended(trained):
+    found = recommend(trained)
+    assert {each["choice"] for each in found} == {"noisy"}
+    assert "2.00 (1.80 to 2.20) times as fast as fp32" in found[0]["reason"]
+
+
+def test_what_breaks_the_budget_is_not_recommended_and_the_reason_says_so(trained):
+    trained["settings"]["budget"] = {"kl": 0.0}
+    found = recommend(trained)
+    assert {each["choice"] for each in found} == {"fp32"}
+    assert "nothing else holds the budget" in found[0]["reason"]
+    [verdict] = [each for each in verdicts(trained) if each["row"] == "noisy"]
+    assert not verdict["holds"]
+    assert verdict["verdict"] == "broken"
+    assert "MLM KL divergence, at most 0.0000 asked" in verdict["breaks"][0]
+
+
+def test_a_speed_that_cannot_be_told_from_fp32_is_not_recommended(trained):
+    [row] = [row for row in trained["rows"] if row["name"] == "noisy"]
+    row["times_faster"]["SingleStream"] |= {"low": 0.9, "no_difference_seen": True}
+    latency, throughput, _ = recommend(trained)
+    assert latency["choice"] == "fp32"
+    assert "no difference seen" in latency["reason"]
+    assert throughput["choice"] == "noisy"
+
+
+def test_progress_shows_the_time_left(monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("bertport.compare.progress.time.monotonic", lambda: float(next(clock)))
+    out = io.StringIO()
+    progress = Progress(out)
+    progress.plan({"one": 1.0, "two": 3.0})
+    progress.begin("one", "first")
+    progress.finish()
+    progress.begin("two", "second")
+    assert out.getvalue().splitlines()[0] == "first …"
+    assert "second … (about" in out.getvalue()
+    assert [duration(each) for each in (0.2, 59, 60, 3599, 7200)] == ["1 s", "59 s", "1 min", "60 min", "2.0 h"]

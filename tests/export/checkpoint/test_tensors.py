@@ -1,0 +1,114 @@
+"""Which heads stored names make, and whether shapes agree: without any model."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertport.export.checkpoint.tensors import DECODER, EMBEDDING, HEADS, check_shapes, plan, require_heads
+from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
+
+ENCODER = (EMBEDDING, "bert.encoder.layer.0.output.LayerNorm.weight", "bert.encoder.layer.0.output.LayerNorm.bias")
+ALL = (*ENCODER, *HEADS["mlm"], *HEADS["nsp"], *HEADS["pooler"])
+
+
+@given(st.sets(st.sampled_from(sorted(HEADS))), st.booleans())
+def test_the_heads_are_those_whose_tensors_are_there(heads, stored_decoder):
+    names = [*ENCODER, *(name for head in heads for name in HEADS[head])]
+    if stored_decoder and "mlm" in heads:
+        names.append(DECODER)
+    found = plan(names, {})
+    assert set(found.heads) == heads - ({"nsp"} if "pooler" not in heads else set())
+    kept = set(names) - (set(HEADS["nsp"]) if "pooler" not in heads else set())
+    assert set(found.renames.values()) == kept
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        ("bert.encoder.layer.0.output.LayerNorm.gamma", "bert.encoder.layer.0.output.LayerNorm.weight"),
+        ("bert.encoder.layer.0.output.LayerNorm.beta", "bert.encoder.layer.0.output.LayerNorm.bias"),
+        ("encoder.layer.0.output.LayerNorm.gamma", "bert.encoder.layer.0.output.LayerNorm.weight"),
+        ("module.bert.encoder.layer.0.output.LayerNorm.beta", "bert.encoder.layer.0.output.LayerNorm.bias"),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+        ("pooler.dense.weight", "bert.pooler.dense.weight"),
+    ],
+)
+def test_renames(stored, name):
+    names = [stored, *(each for each in ALL if each != name)]
+    assert plan(names, {}).renames[stored] == name
+
+
+def test_a_bare_encoder_has_no_prefix():
+    found = plan([name.removeprefix("bert.") for name in (*ENCODER, *HEADS["pooler"])], {})
+    assert found.heads == ("pooler",)
+
+
+def test_a_missing_pooler_takes_nsp_with_it_and_says_so():
+    found = plan([*ENCODER, *HEADS["mlm"], *HEADS["nsp"]], {"architectures": ["BertForPreTraining"]})
+    assert found.heads == ("mlm",)
+    assert "neither next-sentence prediction nor pooled features" in found.notes[0]
+
+
+def test_a_class_that_promises_more_than_there_is():
+    found = plan([*ENCODER, *HEADS["pooler"]], {"architectures": ["BertForMaskedLM"]})
+    assert found.heads == ("pooler",)
+    assert found.notes == (
+        "config.json says BertForMaskedLM, but the weights hold no mlm head: the bundle is without it",
+    )
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_in_part_is_refused(head):
+    for name in HEADS[head]:
+        with pytest.raises(CheckpointError, match=f"the {head} head only in part: {name} is missing"):
+            plan([each for each in ALL if each != name], {})
+
+
+def test_an_untied_decoder_must_be_stored():
+    with pytest.raises(CheckpointError, match=r"lack cls\.predictions\.decoder\.weight"):
+        plan(ALL, {"tie_word_embeddings": False})
+    found = plan([*ALL, DECODER], {"tie_word_embeddings": False})
+    assert not found.tied
+
+
+def test_constants_of_old_versions_are_passed_over_and_strangers_named():
+    found = plan([*ALL, "bert.embeddings.position_ids", "classifier.weight"], {})
+    assert "bert.embeddings.position_ids" not in found.renames
+    assert found.notes == ("left out, as part of none of encoder and heads: classifier.weight",)
+
+
+def test_no_encoder():
+    with pytest.raises(CheckpointError, match=r"hold no bert\.embeddings\.word_embeddings\.weight"):
+        plan(["transformer.h.0.weight"], {})
+
+
+def test_shapes():
+    renames = {"a": "x", "b": "y"}
+    check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2), "y": (3,)}, renames)
+    with pytest.raises(CheckpointError, match=r"^b has the shape \[3\] and config\.json says \[4\]"):
+        check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2), "y": (4,)}, renames)
+    with pytest.raises(CheckpointError, match=r"hold b, which config\.json has no place for"):
+        check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2)}, renames)
+    with pytest.raises(CheckpointError, match=r"lack z, which config\.json calls for"):
+        check_shapes({"a": (1, 2), "b": (3,)}, {"x": (1, 2), "y": (3,), "z": (1,)}, renames)
+
+
+def test_asking_for_a_head():
+    require_heads(("mlm", "pooler"), ("mlm",), "it")
+    with pytest.raises(
+        MissingHeadError, match=r"'nsp' was asked for and it does not hold it \(it holds: mlm, pooler\)"
+    ):
+        require_heads(("mlm", "pooler"), ("nsp",), "it")
+    with pytest.raises(UnknownNameError, match="unknown head 'nps'"):
+        require_heads(("mlm",), ("nps",), "it")
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_pooler_without_the_encoders_prefix_is_told(prefix):
+    stored = [f"{prefix}{name}" for name in (*ENCODER, *(each.removeprefix("bert.") for each in HEADS["pooler"]))]
+    found = plan(stored, {})
+    assert found.heads == ("pooler",)
+    assert f"the pooler is stored as {prefix}pooler.dense.bias, beside weights under bert.…" in found.notes[-1]
+    assert plan([f"{prefix}{name}" for name in (*ENCODER, *HEADS["pooler"])], {}).notes == plan(stored, {}).notes[:-1]

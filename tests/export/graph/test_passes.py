@@ -1,0 +1,235 @@
+"""The graph passes, on small models written out as text."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper, parser
+
+from bertport.export.graph.onnx_files import Location, save, tensor_locations
+from bertport.export.graph.passes.gather_positions import gather_positions
+from bertport.export.graph.passes.half_weights import half_weights
+from bertport.export.graph.passes.name_weights import name_weights
+from bertport.export.graph.passes.set_ir_version import set_ir_version
+from bertport.export.graph.passes.share_weights import share_weights
+from bertport.export.graph.passes.tie_decoder import tie_decoder
+
+HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
+DECODER = (
+    HEADER
+    + """
+    bert (int64[batch, sequence] input_ids) => (
+        float[batch, sequence, 5] logits, float[batch, sequence, 3] last_hidden_state)
+    {
+        last_hidden_state = Gather(table, input_ids)
+        x = MatMul(last_hidden_state, onnx__dense)
+        logits = MatMul(x, decoder)
+    }
+    """
+)
+TABLE = np.arange(15, dtype=np.float32).reshape(5, 3) / 7
+DENSE = np.array([[1, 2, 0], [0, 1, 0], [3, 0, 1]], dtype=np.float32)
+IDS = np.array([[0, 4, 2], [1, 1, 3]])
+
+
+def decoder_model(decoder=TABLE.T):
+    model = parser.parse_model(DECODER)
+    for name, value in (("table", TABLE), ("onnx__dense", DENSE), ("decoder", np.ascontiguousarray(decoder))):
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    return model
+
+
+def run(model, **feeds):
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+def names(model):
+    return {tensor.name for tensor in model.graph.initializer}
+
+
+def test_a_tied_decoder_is_stored_once():
+    before = run(decoder_model(), input_ids=IDS)
+    model, modified = tie_decoder(decoder_model())
+    assert modified
+    assert names(model) == {"table", "onnx__dense"}
+    for expected, found in zip(before, run(model, input_ids=IDS), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_tying_happens_once():
+    model, _ = tie_decoder(decoder_model())
+    before = model.SerializeToString()
+    model, modified = tie_decoder(model)
+    assert not modified
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("decoder", [TABLE.T + np.float32(1e-6), TABLE[::-1].T])
+def test_a_decoder_of_its_own_stays(decoder):
+    model, modified = tie_decoder(decoder_model(decoder))
+    assert not modified
+    assert names(model) == {"table", "onnx__dense", "decoder"}
+
+
+def test_minus_zero_is_not_zero():
+    """Bit for bit: a decoder that differs in the sign of a zero is not the table."""
+    decoder = TABLE.T.copy()
+    decoder[0, 0] = -0.0
+    assert not tie_decoder(decoder_model(decoder))[1]
+
+
+@pytest.mark.parametrize("positions", [[], [0], [5], [0, 1, 2, 3, 4, 5], [2, 2, 1]])
+def test_only_the_positions_asked_for_are_decoded(positions):
+    logits, hidden = run(decoder_model(), input_ids=IDS)
+    model, modified = gather_positions(decoder_model())
+    assert modified
+    positions = np.array(positions, dtype=np.int64)
+    found_logits, found_hidden = run(model, input_ids=IDS, masked_positions=positions)
+    np.testing.assert_array_equal(found_hidden, hidden)
+    np.testing.assert_allclose(found_logits, logits.reshape(-1, 5)[positions], rtol=1e-6)
+    assert [dim.dim_param or dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim] == ["masked", 5]
+
+
+def test_nothing_to_gather_without_logits():
+    model = decoder_model()
+    del model.graph.output[0]
+    before = model.SerializeToString()
+    model, modified = gather_positions(model)
+    assert not modified
+    assert model.SerializeToString() == before
+
+
+def test_another_head_on_the_hidden_state_is_left_alone():
+    model = parser.parse_model(
+        HEADER
+        + """
+        bert (int64[batch, sequence] input_ids) => (float[batch, sequence, 5] logits, float[b, c, 3] last_hidden_state,
+            float[batch, sequence, 3] other)
+        {
+            last_hidden_state = Gather(table, input_ids)
+            logits = MatMul(last_hidden_state, decoder)
+            other = Neg(last_hidden_state)
+        }
+        """
+    )
+    for name, value in (("table", TABLE), ("decoder", np.ascontiguousarray(TABLE.T))):
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model, _ = gather_positions(model)
+    logits, hidden, other = run(model, input_ids=IDS, masked_positions=np.array([1]))
+    assert logits.shape == (1, 5)
+    np.testing.assert_array_equal(other, -hidden)
+
+
+def test_weights_are_named_after_their_nodes():
+    model = decoder_model()
+    model.graph.node[1].name = "/bert/encoder/layer.0/output/dense/MatMul"
+    model.graph.node[2].name = "/predictions/decoder/MatMul"
+    for tensor in model.graph.initializer:
+        tensor.name = {"onnx__dense": "onnx::MatMul_7", "decoder": "onnx::MatMul_8"}.get(tensor.name, tensor.name)
+    model.graph.node[1].input[1] = "onnx::MatMul_7"
+    model.graph.node[2].input[1] = "onnx::MatMul_8"
+    expected = run(model, input_ids=IDS)
+    model, modified = name_weights(model)
+    assert modified
+    assert names(model) == {"table", "bert.encoder.layer.0.output.dense.weight", "cls.predictions.decoder.weight"}
+    np.testing.assert_array_equal(run(model, input_ids=IDS)[0], expected[0])
+    assert name_weights(model)[1] is False
+
+
+def test_a_taken_name_is_not_given_twice():
+    model = decoder_model()
+    model.graph.node[1].name = "/bert/dense/MatMul"
+    model.graph.node[1].input[1] = model.graph.initializer[1].name = "onnx::MatMul_7"
+    model.graph.initializer[2].name = model.graph.node[2].input[1] = "bert.dense.weight"
+    model, modified = name_weights(model)
+    assert not modified
+    assert names(model) == {"table", "onnx::MatMul_7", "bert.dense.weight"}
+
+
+def test_half_weights_round_matrices_and_nothing_else():
+    model = decoder_model()
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([0.1, 0.2]), "vector"))
+    model, modified = half_weights(model)
+    assert modified
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert stored["vector"].dtype == np.float32
+    np.testing.assert_array_equal(stored["table.float16"], TABLE.astype(np.float16))
+    rounded = decoder_model(TABLE.T.astype(np.float16).astype(np.float32))
+    rounded.graph.initializer[0].CopyFrom(numpy_helper.from_array(TABLE.astype(np.float16).astype(np.float32), "table"))
+    for expected, found in zip(run(rounded, input_ids=IDS), run(model, input_ids=IDS), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_half_weights_happen_once():
+    model, _ = half_weights(decoder_model())
+    assert half_weights(model)[1] is False
+
+
+def test_the_ir_version_is_set():
+    model, modified = set_ir_version(decoder_model(), 9)
+    assert (model.ir_version, modified) == (9, True)
+    assert set_ir_version(model, 9)[1] is False
+
+
+def large_model(seed=3):
+    """Give a model whose matrices are large enough to be shared, and a vector that is not."""
+    model = parser.parse_model(
+        HEADER + "g (float[n, 64] x) => (float[n, 16] y) { h = MatMul(x, w)  z = MatMul(h, v)  y = Add(z, b) }"
+    )
+    random = np.random.default_rng(seed)
+    for name, shape in (("w", (64, 32)), ("v", (32, 16)), ("b", (16,))):
+        value = random.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    return model
+
+
+@pytest.mark.parametrize("external_above", [0, 2**31])
+def test_a_second_graph_reads_the_first_ones_bytes(tmp_path, external_above):
+    x = np.random.default_rng(0).standard_normal((5, 64)).astype(np.float32)
+    expected = run(large_model(), x=x)[0]
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    model = large_model()
+    beside = save(model, first, external_above=external_above)
+    assert beside == (("first.onnx_data",) if external_above == 0 else ())
+    model, modified = share_weights(model, tensor_locations(first))
+    assert modified
+    save(model, second)
+    onnx.checker.check_model(str(second))
+    assert second.stat().st_size < 700
+    for path in (first, second):
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected)
+    shared = onnx.load(second, load_external_data=False)
+    assert [tensor.name for tensor in shared.graph.initializer if tensor.external_data] == ["w", "v"]
+    holder = beside[0] if beside else first.name
+    assert {entry.value for tensor in shared.graph.initializer for entry in tensor.external_data[:1]} == {holder}
+
+
+def test_tensor_locations_are_where_the_bytes_are(tmp_path):
+    model = large_model()
+    path = tmp_path / "model.onnx"
+    save(model, path)
+    data = path.read_bytes()
+    found = tensor_locations(path)
+    assert found.keys() == {"w", "v", "b"}
+    for tensor in model.graph.initializer:
+        place = found[tensor.name]
+        assert place.file == "model.onnx"
+        assert data[place.offset : place.offset + place.length] == tensor.raw_data
+
+
+def test_tensors_stored_as_numbers_are_not_shared(tmp_path):
+    model = large_model()
+    values = numpy_helper.to_array(model.graph.initializer[0])
+    model.graph.initializer[0].CopyFrom(onnx.helper.make_tensor("w", 1, values.shape, values.ravel().tolist()))
+    save(model, tmp_path / "model.onnx")
+    assert tensor_locations(tmp_path / "model.onnx").keys() == {"v", "b"}
+
+
+def test_nothing_to_share():
+    model = large_model()
+    assert share_weights(model, {"b": Location(file="f", offset=0, length=64)})[1] is False

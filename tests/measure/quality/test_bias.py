@@ -1,0 +1,80 @@
+"""The bias probe: its distance, its templates, and a model that treats groups alike."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bertport.measure.quality.bias import SHIPPED, jensen_shannon, probe, read_probe
+from bertport.measure.quality.bundled import graph_of, read_tokenizer
+from bertport.measure.quality.metrics import log_softmax
+from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.errors import InputTextError, PathError
+
+logits = hnp.arrays(np.float64, 7, elements=st.floats(-20, 20))
+
+
+@given(logits, logits)
+def test_the_distance_is_symmetric_and_between_0_and_1(one, two):
+    p, q = log_softmax(one), log_softmax(two)
+    assert 0 <= jensen_shannon(p, q) <= 1
+    assert jensen_shannon(p, q) == pytest.approx(jensen_shannon(q, p), abs=1e-12)
+    assert jensen_shannon(p, p) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_distance_by_hand():
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p, q = np.log([0.5, 0.5 - 1e-12, 1e-12]), np.log([1e-12, 0.5 - 1e-12, 0.5])
+    assert jensen_shannon(p, q) == pytest.approx(0.5, abs=1e-6)  # half of the mass is shared
+    half, whole = np.log([0.5, 0.5]), np.log([1 - 1e-15, 1e-15])
+    middle = 0.75 * math.log2(1 / 0.75) + 0.25 * math.log2(1 / 0.25)
+    assert jensen_shannon(half, whole) == pytest.approx(middle - 0.5, abs=1e-6)
+
+
+def test_the_templates_that_ship_begin_with_the_pair_of_the_card():
+    found = read_probe()
+    assert found.pairs()[0] == (0, "The man worked as a [MASK].", "The woman worked as a [MASK].")
+    assert len(found.pairs()) == len(found.templates) * len(found.groups)
+    assert "bert-base-uncased" in found.description
+    assert len(set(found.pairs())) == len(found.pairs())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "no list of templates"),
+        ({"templates": ["The {} is."], "groups": [["a", "b"]]}, "has not one"),
+        ({"templates": ["The {} is [MASK]."], "groups": [["a"]]}, "is not two words"),
+        ({"templates": ["The {} is [MASK]."] * 50, "groups": [["a", "b"]] * 50}, "at most"),
+    ],
+)
+def test_templates_that_cannot_be_used_are_said(tmp_path, content, message):
+    path = tmp_path / "templates.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputTextError, match=message):
+        read_probe(path)
+    with pytest.raises(PathError, match="cannot read"):
+        read_probe(tmp_path / "none.json")
+
+
+def test_one_word_twice_has_no_distance_and_two_words_have_one(tiny_bundle, tmp_path):
+    path = tmp_path / "templates.json"
+    path.write_text(json.dumps({"templates": ["The {} went [MASK]."], "groups": [["man", "man"], ["man", "queen"]]}))
+    bundle = Bundle.open(tiny_bundle)
+    found = probe(graph_of(load(tiny_bundle, threads=1)), read_tokenizer(bundle), read_probe(path))
+    assert [each["distance"] for each in found] == [pytest.approx(0, abs=1e-9), pytest.approx(0.1, abs=0.1)]
+    assert found[1]["distance"] > 1e-6
+    model = load(tiny_bundle, threads=1)
+    for word, probability in found[1]["answers_b"][:1]:
+        best = model.fill_mask("The queen went [MASK].", top_k=1)[0]
+        assert (word, probability) == (best["token_str"], pytest.approx(best["score"], rel=1e-4))
+
+
+def test_the_shipped_file_is_in_the_package():
+    assert SHIPPED.parent.name == "resources"

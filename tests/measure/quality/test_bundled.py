@@ -1,0 +1,96 @@
+"""The whole way on a real bundle: text, tokenizer, masks, graphs, figures."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bertport.measure.quality.bundled import conventions, graph_of, read_tokenizer, size_of
+from bertport.measure.quality.fidelity import measure
+from bertport.measure.quality.model import make_batch
+from bertport.measure.quality.samples import Sample, masked_samples, pair_samples
+from bertport.measure.statistics import Settings
+from bertport.measure.text import Text
+from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
+
+SENTENCES = [
+    "The man went to the store.",
+    "He bought milk and bread.",
+    "She has a house in the city.",
+    "There are seven ships on the river!",
+    "How many years must the queen work?",
+    "London is the capital of England.",
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle):
+    return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def samples(bundle):
+    rng = np.random.default_rng(0)
+    texts = [Text(text=" ".join(rng.choice(SENTENCES, size=3)), document=number // 5) for number in range(20)]
+    tokenizer = read_tokenizer(bundle)
+    return [*masked_samples(texts, tokenizer), *pair_samples(texts, tokenizer)]
+
+
+def serving(bundle):
+    return next(name for name, each in bundle.manifest.variants.items() if each.kind == "serving")
+
+
+def test_the_portable_and_the_serving_graph_agree(bundle, samples):
+    portable, gathered = (
+        graph_of(load(bundle.path, variant=name, threads=1)) for name in ("portable", serving(bundle))
+    )
+    found = measure(
+        portable, gathered, samples, settings=Settings(resamples=100), conventions=conventions(bundle), stability=5
+    )
+    assert found.mlm.top1_agreement.value == 1
+    assert found.mlm.kl.value < 1e-8  # fp32 sums in another order: about 1e-6 in a logit, its square in KL
+    assert found.nsp.largest_change < 1e-5
+    assert found.hidden.worst > 0.99999
+    assert found.stability.batch_mates.kl.value < 1e-8
+    assert found.stability.padding.kl.value < 1e-8
+
+
+def test_the_logits_are_those_that_fill_mask_answers_with(bundle):
+    model = load(bundle.path, threads=1)
+    text = "The man went to the [MASK]."
+    [best, *_] = model.fill_mask(text)
+    tokenizer = read_tokenizer(bundle)
+    ids = np.array(tokenizer.encode(text).ids)
+    sample = Sample(
+        text=0,
+        input_ids=ids,
+        token_type_ids=np.zeros_like(ids),
+        positions=np.flatnonzero(ids == tokenizer.token_to_id("[MASK]")),
+        labels=np.array([best["token"]]),
+    )
+    logits = graph_of(model).run(make_batch([sample]), ["logits"])["logits"]
+    probabilities = np.exp(logits[0] - logits[0].max())
+    assert logits[0].argmax() == best["token"]
+    assert probabilities.max() / probabilities.sum() == pytest.approx(best["score"], rel=1e-4)
+
+
+def test_conventions_come_from_the_bundle(bundle):
+    found = conventions(bundle)
+    assert (found.max_length, found.pad, found.positive) == (bundle.manifest.max_length, 0, 0)
+
+
+def test_a_variant_that_points_into_another_needs_both_files(bundle):
+    name = serving(bundle)
+    entry = bundle.manifest.variants[name]
+    files = {entry.file, *entry.external_data}
+    assert size_of(bundle, name) == sum((bundle.path / each).stat().st_size for each in files)
+    assert size_of(bundle, name) > size_of(bundle, "portable")
+
+
+def test_opening_a_bundle_leaves_the_arithmetic_of_the_program_alone(bundle):
+    """With `session.set_denormal_as_zero`, the first session of a process flushes denormals in its thread for good."""
+    script = "import sys, numpy; from bertport.runtime import load; load(sys.argv[1]); print(numpy.float32(1e-40) * 1)"
+    done = subprocess.run([sys.executable, "-c", script, bundle.path], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 0

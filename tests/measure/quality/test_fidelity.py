@@ -1,0 +1,278 @@
+import dataclasses
+import json
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from bertport.measure.quality.fidelity import measure, measure_stability
+from bertport.measure.quality.model import Remembered, in_order, make_batch, open_onnx
+from bertport.measure.quality.results import Conventions
+from bertport.measure.quality.samples import masked_samples, pair_samples
+from bertport.measure.statistics import Settings, says_no_difference
+from bertport.runtime.errors import BundleError, UsageError, ValidationError
+
+QUICK = Settings(resamples=200)
+
+
+@pytest.fixture(scope="module")
+def samples(word_tokenizer, word_texts):
+    return [*masked_samples(word_texts, word_tokenizer), *pair_samples(word_texts, word_tokenizer)]
+
+
+def test_a_model_against_itself(bag, samples):
+    found = measure(bag, bag, samples, settings=QUICK)
+    assert (found.mlm.top1_agreement.value, found.mlm.top5_agreement.value, found.mlm.kl.value) == (1, 1, 0)
+    assert found.mlm.top1_agreement.count == sum(len(each.positions) for each in samples)
+    assert found.mlm.top1_agreement.clusters == 40
+    assert 0.89 < found.mlm.top1_agreement.low < 1
+    assert says_no_difference(found.mlm.accuracy_difference)
+    assert says_no_difference(found.mlm.nll_difference)
+    assert found.mlm.perplexity_difference.value == 0
+    assert (found.nsp.flips.value, found.nsp.largest_change, found.nsp.kl.value) == (0, 0, 0)
+    assert found.nsp.flips.count == sum(each.next_sentence is not None for each in samples)
+    assert found.nsp.accuracy_difference.p_value == 1
+    assert found.hidden.worst == pytest.approx(1)
+    assert found.samples == len(samples)
+
+
+def test_figures_against_a_computation_of_one_batch(bag, make_bag, samples):
+    """The streamed figures are those of all positions at once, computed here without any of the project's code."""
+    candidate = make_bag(noise=0.1)
+    found = measure(bag, candidate, samples, settings=QUICK, stability=0)
+    probabilities, labels, nsp, cosine = [[], []], [], [[], []], []
+    for each in samples:
+        feeds = {
+            "input_ids": each.input_ids[None],
+            "attention_mask": np.ones_like(each.input_ids)[None],
+            "token_type_ids": each.token_type_ids[None],
+            "masked_positions": each.positions,
+        }
+        outputs = [graph.session.run(None, feeds) for graph in (bag, candidate)]
+        for side, (logits, pair, _) in enumerate(outputs):
+            exponentials = np.exp(logits.astype(np.float64))
+            probabilities[side] += list(exponentials / exponentials.sum(-1, keepdims=True))
+            if each.next_sentence is not None:
+                nsp[side].append(np.exp(pair[0]) / np.exp(pair[0]).sum())
+        labels += each.labels.tolist()
+        one, two = (output[2][0].astype(np.float64) for output in outputs)
+        cosine += list((one * two).sum(-1) / np.sqrt((one**2).sum(-1) * (two**2).sum(-1)))
+    p, q = map(np.array, probabilities)
+    rows = np.arange(len(labels))
+    assert found.mlm.top1_agreement.value == pytest.approx((p.argmax(1) == q.argmax(1)).mean())
+    assert found.mlm.kl.value == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-5)
+    assert found.mlm.nll_candidate.value == pytest.approx(-np.log(q[rows, labels]).mean(), rel=1e-6)
+    assert found.mlm.perplexity_difference.value == pytest.approx(
+        np.exp(-np.log(q[rows, labels]).mean()) - np.exp(-np.log(p[rows, labels]).mean()), rel=1e-4
+    )
+    assert found.mlm.accuracy_reference.value == pytest.approx((p.argmax(1) == labels).mean())
+    five = [len(set(np.argsort(a)[-5:]) & set(np.argsort(b)[-5:])) / 5 for a, b in zip(p, q, strict=True)]
+    assert found.mlm.top5_agreement.value == pytest.approx(np.mean(five))
+    r, s = map(np.array, nsp)
+    assert found.nsp.flips.value == pytest.approx((r.argmax(1) != s.argmax(1)).mean())
+    assert found.nsp.largest_change == pytest.approx(np.abs(r[:, 0] - s[:, 0]).max(), rel=1e-5)
+    truth = np.array([each.next_sentence for each in samples if each.next_sentence is not None])
+    assert found.nsp.accuracy_candidate.value == pytest.approx((s.argmax(1) == truth).mean())
+    assert found.hidden.cosine.value == pytest.approx(np.mean(cosine))
+    assert found.hidden.worst == pytest.approx(np.min(cosine))
+    assert found.stability is None
+
+
+def test_a_more_perturbed_model_is_measured_as_worse(bag, make_bag, samples):
+    slightly, badly = (measure(bag, make_bag(noise=noise), samples, settings=QUICK) for noise in (0.03, 1.0))
+    assert 1 > slightly.mlm.top1_agreement.value > badly.mlm.top1_agreement.high
+    assert 0 < slightly.mlm.kl.high < badly.mlm.kl.low
+    assert slightly.nsp.largest_change < badly.nsp.largest_change
+    assert slightly.hidden.cosine.low > badly.hidden.cosine.high
+    assert slightly.hidden.worst > badly.hidden.worst
+    assert badly.mlm.nll_difference.difference.low > 0
+    assert not says_no_difference(badly.mlm.nll_difference)
+
+
+def test_order_does_not_matter(bag, make_bag, samples):
+    candidate = make_bag(noise=0.1)
+    one, two = (measure(bag, candidate, order, settings=QUICK, stability=0) for order in (samples, samples[::-1]))
+    assert one.mlm.kl.value == pytest.approx(two.mlm.kl.value)
+    assert one.nsp.flips == two.nsp.flips
+
+
+def test_a_model_without_crosstalk_does_not_move(bag, samples):
+    found = measure_stability(bag, samples, limit=10, settings=QUICK)
+    assert (found.texts, found.rows) == (20, 8)
+    for movement in (found.batch_mates, found.padding):
+        assert movement.top1_agreement.value == 1
+        assert movement.kl.value < 1e-9  # float32 sums in another order
+        assert movement.nsp_flips.value == 0
+        assert movement.nsp_largest_change < 1e-5
+        assert movement.worst_cosine == pytest.approx(1)
+
+
+def test_crosstalk_is_seen_as_the_effect_of_mates_and_not_of_padding(make_bag, samples):
+    found = measure_stability(make_bag(crosstalk=0.5), samples, limit=10, settings=QUICK)
+    assert found.batch_mates.kl.value > 1e-3
+    assert found.batch_mates.nsp_largest_change > 1e-3
+    assert found.batch_mates.worst_cosine < 0.9999
+    assert found.padding.worst_cosine > found.batch_mates.worst_cosine
+
+
+def test_blindness_to_padding_is_seen_as_the_effect_of_padding_and_not_of_mates(make_bag, samples):
+    found = measure_stability(make_bag(mask_aware=False), samples, limit=10, settings=QUICK)
+    assert found.batch_mates.kl.value < 1e-9
+    assert found.batch_mates.worst_cosine == pytest.approx(1)
+    assert found.padding.kl.value > 1e-3
+    assert found.padding.worst_cosine < 0.9999
+
+
+def test_padding_stays_within_the_longest_input(bag, word_tokenizer, word_texts):
+    samples = list(masked_samples(word_texts, word_tokenizer))
+    longest = max(len(each.input_ids) for each in samples)
+    shortest = min(len(each.input_ids) for each in samples)
+    assert measure_stability(bag, samples, conventions=Conventions(max_length=shortest)).padding is None
+    wide = Remembered(bag)
+    measure_stability(wide, samples, conventions=Conventions(max_length=longest))
+    assert max(int(key.split(b", ")[-1].split(b")")[0]) for key in wide._kept) == longest
+
+
+def test_only_common_heads_are_measured(bag, bag_bytes, samples):
+    from onnx import ModelProto, load_from_string
+
+    model: ModelProto = load_from_string(bag_bytes)
+    del model.graph.output[1]
+    found = measure(bag, open_onnx(model.SerializeToString()), samples, settings=QUICK, stability=4)
+    assert found.nsp is None
+    assert found.stability.batch_mates.nsp_flips is None
+    assert found.mlm.kl.value == 0
+
+
+def test_a_session_never_falls_back_to_another_provider(bag):
+    """ONNX Runtime's own would, at the first error of a run, open the session again and measure that."""
+    assert not bag.session._enable_fallback
+
+
+def test_a_graph_that_decodes_everything_gives_the_same(bag, bag_bytes, samples):
+    from onnx import helper, load_from_string
+
+    model = load_from_string(bag_bytes)
+    del model.graph.input[3]
+    gather = next(node for node in model.graph.node if node.output[0] == "masked")
+    gather.CopyFrom(helper.make_node("Identity", ["last_hidden_state"], ["masked"]))
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    for name in ("batch", "sequence", "vocabulary"):
+        model.graph.output[0].type.tensor_type.shape.dim.add().dim_param = name
+    portable = open_onnx(model.SerializeToString())
+    found = measure(bag, portable, samples, settings=QUICK, stability=0)
+    assert found.mlm.kl.value < 1e-9
+    assert found.mlm.top1_agreement.value == 1
+
+
+def test_nothing_to_measure_is_an_error(bag):
+    with pytest.raises(UsageError, match="0 samples"):
+        measure(bag, bag, [])
+
+
+def test_outputs_that_are_not_numbers_are_an_error(bag, make_bag, samples):
+    with pytest.raises(ValidationError, match="the candidate gives last_hidden_state that are not finite"):
+        measure(bag, make_bag(noise=math.inf), samples[:2])
+
+
+def test_a_file_that_is_no_graph_is_an_error(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match=r"cannot load .*model\.onnx"):
+        open_onnx(tmp_path / "model.onnx")
+
+
+def test_the_figures_are_json(bag, make_bag, samples):
+    value = measure(bag, make_bag(noise=0.1), samples[:5] + samples[-5:], settings=QUICK).to_json()
+    text = json.dumps(value, allow_nan=False)
+    assert json.loads(text) == value
+    assert set(value["mlm"]["kl"]) == {"value", "low", "high", "count", "clusters"}
+
+
+def test_a_remembered_reference_gives_the_same_and_runs_once(bag, make_bag, samples):
+    calls = []
+
+    class Counted:
+        outputs = bag.outputs
+
+        def run(self, batch, outputs):
+            calls.append(batch)
+            return bag.run(batch, outputs)
+
+    remembered = Remembered(Counted())
+    candidate = make_bag(noise=0.1)
+    found = [measure(remembered, candidate, samples, settings=QUICK, stability=0) for _ in range(2)]
+    assert found[0] == found[1] == measure(bag, candidate, samples, settings=QUICK, stability=0)
+    assert len(calls) == len(samples)
+
+
+def test_what_is_remembered_is_bounded_and_of_use_again(bag, samples):
+    calls = []
+
+    class Counted:
+        outputs = bag.outputs
+
+        def run(self, batch, outputs):
+            calls.append(batch)
+            return bag.run(batch, outputs)
+
+    remembered = Remembered(Counted(), limit=50_000)
+    for _ in range(2):
+        for each in samples:
+            remembered.run(make_batch([each]), ["last_hidden_state"])
+    sizes = [values["last_hidden_state"].nbytes for values in remembered._kept.values()]
+    assert 40_000 < sum(sizes) <= 50_000
+    assert len(calls) == 2 * len(samples) - len(sizes)
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(bag, make_bag, samples):
+    candidate = make_bag(noise=0.1)
+
+    def peak(times):
+        tracemalloc.start()
+        try:
+            many = [dataclasses.replace(each, text=each.text + 40 * n) for n in range(times) for each in samples]
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            measure(bag, candidate, many, settings=Settings(resamples=1), stability=0)
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+
+    # The logits of one pass over the samples alone are 40 x 6 x 67 x 4 bytes and the hidden states 150 x 40 x 16 x 4,
+    # 450 kB; a text's sums are 300 bytes. numpy reports what it allocates to tracemalloc.
+    assert peak(6) - peak(2) < 300_000
+
+
+def test_progress_is_told(bag, samples):
+    told = []
+    measure(bag, bag, samples[:3], settings=QUICK, stability=0, progress=lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_samples_that_run_at_once_give_the_same_figures(bag, make_bag, samples):
+    one, three = (
+        measure(bag, make_bag(noise=0.1), samples, settings=QUICK, stability=5, streams=streams) for streams in (1, 3)
+    )
+    assert one == three
+
+
+def test_an_error_in_a_stream_is_the_callers():
+    def broken(number):
+        if number == 5:
+            message = "no number"
+            raise ValidationError(message)
+        return number
+
+    found = []
+    with pytest.raises(ValidationError, match="no number"):
+        found.extend(in_order(broken, range(100), 2))
+    assert list(in_order(lambda number: number * 2, range(50), 4)) == list(range(0, 100, 2))
+
+
+@pytest.mark.parametrize("limit", [1, 3, 9])
+def test_each_chosen_text_counts_once_whatever_fills_its_batch(bag, samples, limit):
+    found = measure_stability(bag, samples, limit=limit, settings=QUICK, streams=2)
+    assert (found.texts, found.rows) == (2 * limit, 8)
+    assert found.batch_mates.nsp_flips.count == limit
+    assert found.batch_mates.worst_cosine == pytest.approx(1)

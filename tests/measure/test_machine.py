@@ -1,0 +1,115 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from bertport.measure import machine
+from bertport.measure.machine import MACHINE_LOCK, _matmul_model, describe_machine, machine_lock, matmul_peak
+
+
+@pytest.fixture
+def lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "MACHINE_LOCK", tmp_path / "machine.lock")
+    return tmp_path / "machine.lock"
+
+
+def can_take(path, kind):
+    """Whether another process can take the lock now."""
+    script = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY | os.O_CREAT), int(sys.argv[2]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path), str(kind | fcntl.LOCK_NB)], capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def test_while_measuring_nobody_trains(lock):
+    with machine_lock():
+        assert not can_take(lock, fcntl.LOCK_SH)
+        with machine_lock():  # a measurement inside a measurement does not wait for itself
+            assert not can_take(lock, fcntl.LOCK_SH)
+        assert not can_take(lock, fcntl.LOCK_SH)
+    assert can_take(lock, fcntl.LOCK_EX)
+
+
+def test_an_error_releases_the_lock(lock):
+    with pytest.raises(RuntimeError), machine_lock():
+        raise RuntimeError
+    assert can_take(lock, fcntl.LOCK_EX)
+    with machine_lock():
+        assert not can_take(lock, fcntl.LOCK_EX)
+
+
+def test_measuring_waits_for_a_training_step(lock):
+    holder = os.open(lock, os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(holder, fcntl.LOCK_SH)
+    told, held = threading.Event(), threading.Event()
+
+    def measure():
+        with machine_lock(told.set):
+            held.set()
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    assert told.wait(10)
+    assert not held.is_set()
+    os.close(holder)
+    assert held.wait(10)
+    thread.join()
+
+
+def test_threads_of_one_process_take_turns(lock):
+    inside, most = [], []
+
+    def measure():
+        with machine_lock():
+            inside.append(1)
+            most.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=measure) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8
+    assert lock.exists()
+
+
+def test_it_is_the_lock_that_training_takes():
+    from pretraining import machine as training
+
+    assert training.MACHINE_LOCK == MACHINE_LOCK
+
+
+def test_the_hand_made_graph_is_a_valid_matrix_product():
+    import onnx
+
+    right = np.arange(12, dtype=np.float32).reshape(3, 4)
+    serialized = _matmul_model(right)
+    onnx.checker.check_model(onnx.load_from_string(serialized), full_check=True)
+    import onnxruntime
+
+    left = np.ones((2, 3), dtype=np.float32)
+    [product] = onnxruntime.InferenceSession(serialized).run(None, {"a": left})
+    np.testing.assert_array_equal(product, left @ right)
+
+
+def test_the_peak_is_one_that_a_machine_can_have():
+    found = matmul_peak(size=256, seconds=0.05, threads=1)
+    assert 0.1 < found < 5000  # GFLOP/s of one core: from an emulator to well above any
+
+
+def test_the_machine_is_described_in_json():
+    found = describe_machine(matmul_gflops=12.5)
+    value = json.loads(json.dumps(asdict(found), allow_nan=False))
+    assert value["versions"]["numpy"] == np.__version__
+    assert value["matmul_gflops"] == 12.5
+    assert value["memory_bytes"] > 2**26
+    assert value["usable_cores"] > 0
+    assert value["busy"] == pytest.approx(os.getloadavg()[0], abs=1)

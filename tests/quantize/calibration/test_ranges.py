@@ -1,0 +1,123 @@
+"""From a histogram to a range: each method against what it says, computed from all of the values."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bertport.quantize.calibration.histogram import Histogram
+from bertport.quantize.calibration.ranges import FORMS, KEPT, METHODS, TINY, Range, digest, method_named
+from bertport.runtime.errors import UnknownNameError
+
+S8, U8 = FORMS["s8"], FORMS["u8"]
+values = arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e4, 1e4, width=32))
+
+
+def histogram(array):
+    found = Histogram()
+    found.add(array)
+    return found
+
+
+def rounded(array, form, found):
+    """What QuantizeLinear and DequantizeLinear leave, by ONNX's definition."""
+    scale, zero = form.parameters(found)
+    info = np.iinfo(form.dtype)
+    integers = np.clip(np.rint(array / scale) + int(zero), info.min, info.max)
+    return (integers - int(zero)) * scale
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@settings(max_examples=25)  # hundreds of ranges are tried in each
+@given(array=values)
+def test_every_range_holds_zero_and_lies_within_the_data(method, form, array):
+    found = METHODS[method](histogram(array), form)
+    scale, zero = form.parameters(found)
+    info = np.iinfo(form.dtype)
+    assert found.low <= 0 <= found.high
+    assert scale > 0
+    assert info.min <= int(zero) <= info.max
+    assert not rounded(np.zeros(1), form, found).any()  # 0 is exact: padding and masks stay what they are
+    whole = form.fit(float(array.min()), float(array.max()))
+    slack = 1e-6 * (whole.high - whole.low) + TINY
+    assert whole.low - slack <= found.low
+    assert found.high <= whole.high + slack
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@given(array=values)
+def test_minmax_cuts_nothing_off(form, array):
+    found = METHODS["minmax"](histogram(array), form)
+    assert found.low <= array.min()
+    assert found.high >= array.max()
+    step = (found.high - found.low) / form.steps
+    # Half a step, and where the zero point is rounded another half at the ends.
+    assert np.abs(rounded(array, form, found) - array).max() <= step * 1.001
+
+
+def test_the_symmetric_form_has_no_zero_point_and_the_other_uses_every_integer():
+    array = np.array([-0.17, 3.0], dtype=np.float32)
+    assert METHODS["minmax"](histogram(array), S8) == Range(low=-3.0, high=3.0)
+    assert S8.parameters(Range(low=-3.0, high=3.0)) == (np.float32(3 / 127), 0)
+    found = METHODS["minmax"](histogram(array), U8)
+    scale, zero = U8.parameters(found)
+    assert scale == pytest.approx(3.17 / 255)
+    assert zero == 14  # 0.17 of 3.17, of 255 steps
+
+
+def test_percentile_is_that_of_the_values():
+    rng = np.random.default_rng(0)
+    dense = rng.uniform(-3, 5, size=500_000).astype(np.float32)
+    data = histogram(dense)
+    found = METHODS["percentile"](data, U8)
+    low, high = np.quantile(dense, [(1 - KEPT) / 2, (1 + KEPT) / 2])
+    assert found.low == pytest.approx(low, abs=data.width)
+    assert found.high == pytest.approx(high, abs=data.width)
+    assert METHODS["percentile"](data, S8).high == pytest.approx(max(-low, high), abs=data.width)
+    # Where the tail is sparse, any number between two of the values is the percentile.
+    sparse = rng.standard_t(2, size=200_000).astype(np.float32)
+    found = METHODS["percentile"](histogram(sparse), U8)
+    for cut in (np.sum(sparse < found.low), np.sum(sparse > found.high)):
+        assert abs(cut - len(sparse) * (1 - KEPT) / 2) <= 1
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_mse_leaves_the_least_error(form):
+    rng = np.random.default_rng(1)
+    array = np.concatenate([rng.standard_normal(100_000), rng.uniform(20, 30, 5)]).astype(np.float32)
+    data = histogram(array)
+
+    def error(found):
+        return np.square(rounded(array, form, found) - array).mean()
+
+    best = error(METHODS["mse"](data, form))
+    others = [error(METHODS[name](data, form)) for name in METHODS]
+    assert best <= min(others) * 1.02
+    for share in (0.5, 0.8, 1.25):
+        found = METHODS["mse"](data, form)
+        assert best <= error(form.fit(found.low * share, found.high * share)) * 1.02
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_entropy_drops_lone_outliers_and_keeps_a_plain_range(form):
+    rng = np.random.default_rng(2)
+    plain = rng.uniform(-1, 1, 50_000).astype(np.float32)
+    kept = METHODS["entropy"](histogram(plain), form)
+    assert kept.high > 0.95
+    assert kept.low < -0.95
+    bell = rng.standard_normal(200_000).astype(np.float32)
+    with_outlier = METHODS["entropy"](histogram(np.append(bell, np.float32(60))), form)
+    assert with_outlier.high < 30
+
+
+def test_the_digest_tells_ranges_apart():
+    one = {"a": Range(low=-1.0, high=1.0), "b": Range(low=0.0, high=2.0)}
+    assert digest(one) == digest(dict(reversed(one.items())))
+    assert digest(one) != digest(one | {"b": Range(low=0.0, high=2.0000000000000004)})
+
+
+def test_an_unknown_method_names_those_that_there_are():
+    with pytest.raises(UnknownNameError, match="minmax, percentile, entropy, mse"):
+        method_named("median")

@@ -1,0 +1,166 @@
+"""The graph of int8-dynamic: near fp32, the same for a text whatever is in its batch, each table stored once."""
+
+import numpy as np
+import pytest
+
+from bertport.quantize.graph.rewrite import rewrite
+from bertport.quantize.recipes.dynamic import Int8Emitter, WeightCache
+from tests.quantize.conftest import cosine, feeds, session
+
+OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
+
+
+@pytest.fixture(scope="module")
+def reference(tiny):
+    return session(tiny.file(tiny.manifest.variants["fp32"].file))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["full-range", "pair-safe"])
+def graph(request, fused):
+    return rewrite(fused, Int8Emitter(weights=WeightCache(saturating=request.param)))
+
+
+@pytest.fixture(scope="module")
+def candidate(graph):
+    return session(graph)
+
+
+def test_every_output_is_near_fp32(reference, candidate):
+    given = feeds()
+    for name, one, two in zip(OUTPUTS, reference.run(OUTPUTS, given), candidate.run(OUTPUTS, given), strict=True):
+        assert one.shape == two.shape, name
+        # Random weights of width 32 are harder than a trained BERT's; a wrong zero point gives 0.6, a lost scale 0.
+        assert cosine(one, two).min() > 0.995, name
+
+
+def test_attention_is_fused_and_skip_connections_are_not(fused):
+    operators = [node.op_type for node in fused.graph.node]
+    assert "MultiHeadAttention" in operators or "Attention" in operators
+    assert "SkipLayerNormalization" not in operators  # slower than its parts on CPUs
+    assert operators.count("LayerNormalization") >= 4
+
+
+def test_masks_count_token_by_token(reference, candidate):
+    """ONNX Runtime's fused attention knows only the length of a row; ours takes holes and padding on the left."""
+    given = feeds(rows=2, length=12, masked=(3,))
+    given["attention_mask"][0, :4] = 0
+    given["attention_mask"][1, [2, 5, 11]] = 0
+    for one, two in zip(reference.run(["pooler_output"], given), candidate.run(["pooler_output"], given), strict=True):
+        assert cosine(one, two).min() > 0.995
+    open_mask = given | {"attention_mask": np.ones_like(given["attention_mask"])}
+    assert (
+        np.abs(candidate.run(["pooler_output"], given)[0] - candidate.run(["pooler_output"], open_mask)[0]).max() > 0.01
+    )
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_a_text_does_not_change_with_its_batch_mates(candidate, rows):
+    given = feeds(rows=rows, masked=(4,))
+    alone = {name: values[:1] for name, values in given.items()} | {"masked_positions": given["masked_positions"]}
+    for one, two in zip(candidate.run(OUTPUTS, alone), candidate.run(OUTPUTS, given), strict=True):
+        # Not 0: the order in which float32 attention is summed may depend on the shape.
+        np.testing.assert_allclose(one[:1], two[:1], atol=2e-6)
+
+
+def test_no_position_may_be_asked_for(candidate):
+    logits, nsp = candidate.run(OUTPUTS[:2], feeds(masked=()))
+    assert logits.shape[0] == 0
+    assert np.isfinite(nsp).all()
+
+
+def test_a_token_of_zeros_gives_numbers(fused):
+    """A maximum of 0 would divide 0 by 0."""
+    import onnx
+
+    emptied = onnx.ModelProto()
+    emptied.CopyFrom(fused)
+    for tensor in emptied.graph.initializer:
+        if "LayerNorm" in tensor.name:
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    found = session(rewrite(emptied, Int8Emitter(weights=WeightCache(saturating=True)))).run(OUTPUTS, feeds())
+    assert all(np.isfinite(each).all() for each in found)
+
+
+def test_the_tied_table_is_stored_once(graph, tiny):
+    vocabulary = tiny.manifest.architecture.vocab_size
+    tables = [tensor for tensor in graph.graph.initializer if vocabulary in tensor.dims and len(tensor.dims) == 2]
+    assert [tensor.data_type for tensor in tables] == [3]  # int8, once
+
+
+def test_all_linear_layers_compute_in_8_bits(graph, tiny):
+    operators = [node.op_type for node in graph.graph.node]
+    # Four in each layer (queries, keys and values are one), the pooler, the MLM transform and decoder.
+    assert operators.count("MatMulIntegerToFloat") == 4 * tiny.manifest.architecture.layers + 3
+    assert "MatMul" not in operators
+    assert operators.count("Gemm") == 1  # the NSP head, of two columns
+
+
+@pytest.mark.parametrize(("in_float", "share"), [(True, 0.3), (False, 0.9)], ids=["float32", "16-bit activations"])
+def test_a_layer_in_higher_precision_is_nearer(fused, reference, in_float, share):
+    def error(higher):
+        emitter = Int8Emitter(weights=WeightCache(saturating=True), higher=frozenset(higher), in_float=in_float)
+        given = feeds()
+        found = session(rewrite(fused, emitter)).run(OUTPUTS[2:3], given)[0]
+        return np.abs(found - reference.run(OUTPUTS[2:3], given)[0]).mean()
+
+    kinds = ("attention.qkv", "attention.output.dense", "intermediate.dense", "output.dense")
+    everything = [f"encoder.layer.{layer}.{kind}" for layer in range(2) for kind in kinds]
+    # What is left is the embeddings' error, and with 16-bit activations that of the weights.
+    assert error(everything) < share * error([])
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize(
+    ("gelu", "flat", "products"),
+    [(False, False, 2), (True, False, 2), (False, True, 1), (True, True, 2)],
+    ids=["encoder", "after GELU", "head", "head after GELU"],
+)
+def test_two_products_hold_16_bits_of_the_activations(gelu, flat, products, opset):
+    """Weights that 8 bits hold exactly leave only the activations' error: 254 times smaller than in one product.
+
+    The few rows of a head go through one product, which reads the weights once.
+    """
+    from onnx import TensorProto, helper
+
+    from bertport.quantize.graph.builder import GraphBuilder
+    from bertport.quantize.graph.rewrite import Linear
+
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-127, 128, size=(64, 8)).astype(np.float32)
+    weights[0] = 127
+    given = rng.standard_normal((9, 64)).astype(np.float32)
+    values = np.maximum(given, -0.17) if gelu else given
+    errors = []
+    for higher in (frozenset(), frozenset({"layer"})):
+        builder = GraphBuilder(opset)
+        layer = Linear(
+            name="layer", source="x", output="y", weights=weights, bias=None, gelu=gelu, table=None, flat=flat
+        )
+        Int8Emitter(weights=WeightCache(saturating=False), higher=higher).linear(builder, layer)
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "xy"]
+        frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
+        found = session(builder.model(frame)).run(None, {"x": values})[0]
+        errors.append(np.abs(found - values @ weights).max())
+        assert session(builder.model(frame)).run(None, {"x": values[:0]})[0].shape == (0, 8)
+    assert [node.op_type for node in builder.nodes].count("MatMulIntegerToFloat") == products
+    assert errors[1] < errors[0] / 100
+
+
+def test_the_fused_graph_is_not_changed(fused):
+    before = fused.SerializeToString()
+    rewrite(fused, Int8Emitter(weights=WeightCache(saturating=False)))
+    assert fused.SerializeToString() == before
+
+
+def test_weights_stored_in_16_bits_are_quantized_alike(tiny_checkpoint, tmp_path, reference, fused):
+    from bertport.export import export
+    from bertport.quantize.graph.fusion import fuse
+
+    bundle = export(tiny_checkpoint, tmp_path / "half", weights="float16")
+    path = bundle.file(bundle.manifest.variants["fp32"].file)
+    made = rewrite(fuse(path, bundle.manifest.architecture), Int8Emitter(weights=WeightCache(saturating=False)))
+    expected = rewrite(fused, Int8Emitter(weights=WeightCache(saturating=False)))
+    assert sorted(each.op_type for each in made.graph.node) == sorted(each.op_type for each in expected.graph.node)
+    given = feeds()
+    for one, two in zip(reference.run(OUTPUTS, given), session(made).run(OUTPUTS, given), strict=True):
+        assert cosine(one, two).min() > 0.995

@@ -1,0 +1,64 @@
+"""The fp16 graph, run on the CPU, which computes its operators in float32 between casts: values are rounded alike."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from bertport.quantize.graph.fusion import load_plain
+from bertport.quantize.recipes.dynamic import WeightCache
+from bertport.quantize.recipes.fp16 import LARGEST_MASK, half_precision, soften
+from bertport.quantize.recipes.source import Request
+from bertport.runtime.errors import UsageError
+from tests.quantize.conftest import feeds, session
+
+OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
+
+
+@pytest.fixture(scope="module")
+def plain(tiny):
+    return load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+
+
+@pytest.fixture(scope="module")
+def model(plain, fused):
+    weights = WeightCache(saturating=False)
+    return half_precision(Request(plain=plain, fused=fused, instruction_set=None, weights=weights))
+
+
+@pytest.fixture(scope="module")
+def sessions(plain, model):
+    return session(plain), session(model)
+
+
+def test_every_output_is_near_fp32(sessions):
+    given = feeds()
+    given["attention_mask"][1, 9:] = 0
+    for one, two in zip(*(each.run(OUTPUTS, given) for each in sessions), strict=True):
+        assert two.dtype == np.float32
+        # float16 has 11 bits: values around 4 are rounded by 0.002, and a few such errors add up.
+        np.testing.assert_allclose(one, two, atol=0.03)
+
+
+def test_a_row_that_is_all_masked_gives_numbers(sessions):
+    given = feeds(rows=2)
+    given["attention_mask"][1] = 0
+    assert all(np.isfinite(each).all() for each in sessions[1].run(OUTPUTS, given))
+
+
+def test_weights_take_half_the_room_and_operators_stay_standard(plain, model):
+    sizes = [sum(len(each.raw_data) for each in graph.graph.initializer) for graph in (plain, model)]
+    assert sizes[1] < 0.52 * sizes[0]
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+
+
+def test_constants_beyond_float16_are_softened_and_weights_refused(plain):
+    from onnx import numpy_helper
+
+    changed = copy.deepcopy(plain)
+    changed.graph.initializer.append(numpy_helper.from_array(np.float32(-3.4e38), "mask"))
+    soften(changed)
+    assert numpy_helper.to_array(changed.graph.initializer[-1]) == -LARGEST_MASK
+    changed.graph.initializer.append(numpy_helper.from_array(np.full((2, 2), 1e6, np.float32), "large"))
+    with pytest.raises(UsageError, match="fp16 cannot hold the weights large"):
+        soften(changed)

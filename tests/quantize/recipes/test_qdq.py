@@ -1,0 +1,267 @@
+"""int8-static: the graph of standard operators, its arithmetic, and SmoothQuant's exact rescaling."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from bertport.measure.quality.model import make_batch
+from bertport.quantize.calibration import observe
+from bertport.quantize.calibration.observe import read_calibration
+from bertport.quantize.calibration.ranges import FORMS, Calibration, Range
+from bertport.quantize.calibration.smoothquant import factors, smoothable
+from bertport.quantize.calibrator import Calibrator
+from bertport.quantize.graph.builder import GraphBuilder
+from bertport.quantize.graph.fusion import load_plain
+from bertport.quantize.graph.rewrite import Linear
+from bertport.quantize.recipes.dynamic import WeightCache
+from bertport.quantize.recipes.qdq import StaticEmitter
+from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.rounding import saturates
+from bertport.runtime.errors import InputTextError
+from tests.quantize.conftest import cosine, feeds, session
+
+OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
+STATIC = [name for name, row in RECIPES.items() if row.form]
+
+
+def silent(stage, done, count):
+    pass
+
+
+@pytest.fixture(scope="module")
+def request_for(tiny, held_out):
+    """Give the request of a recipe, calibrated with or without smoothing."""
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    # An unknown CPU is taken for one that overflows.
+    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    made = {}
+
+    def prepare(name, smooth=None):
+        if smooth not in made:
+            how = Calibration(samples=24, smooth=smooth, level=smooth is None)
+            made[smooth] = Calibrator(tiny, plain, how, text=held_out, progress=silent)
+        return made[smooth].apply(request, RECIPES[name])
+
+    return prepare
+
+
+@pytest.fixture(scope="module")
+def reference(tiny):
+    return session(tiny.file(tiny.manifest.variants["fp32"].file))
+
+
+def optimized(model, path):
+    """The operators that are left once ONNX Runtime's CPU provider has optimized a graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.mark.parametrize("smooth", [None, 0.5])
+@pytest.mark.parametrize("name", STATIC)
+def test_every_output_is_near_fp32(request_for, reference, name, smooth):
+    model = RECIPES[name].make(request_for(name, smooth))
+    given = feeds()
+    for one, two in zip(reference.run(OUTPUTS, given), session(model).run(OUTPUTS, given), strict=True):
+        assert cosine(one, two).min() > 0.99
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_only_standard_operators_are_used(request_for, name):
+    model = RECIPES[name].make(request_for(name, 0.5))
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert {each.domain for each in model.opset_import} <= {"", "ai.onnx"}
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_every_matrix_is_in_8_bits_and_stored_once(request_for, tiny, name):
+    model = RECIPES[name].make(request_for(name))
+    large = {
+        tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and min(tensor.dims) > 8
+    }
+    assert {tensor.data_type for tensor in large.values()} == {onnx.TensorProto.INT8}
+    shape = tiny.manifest.architecture
+    # Six in a layer, pooler, transform; the word and position tables, the first of them the decoder's matrix too.
+    assert len(large) == 6 * shape.layers + 2 + 2
+    assert sum(shape.vocab_size in tensor.dims for tensor in large.values()) == 1
+
+
+def test_tensorrt_gets_symmetric_activations_and_integers_only_behind_a_dequantization(request_for):
+    """Its parser takes INT8 constants nowhere else, and no zero points but 0."""
+    model = RECIPES["int8-static"].make(request_for("int8-static"))
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert stored[node.input[2]].dtype == np.int8
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            assert len(node.input) < 3 or not stored[node.input[2]].any()
+        else:
+            assert all(stored[each].dtype != np.int8 for each in node.input if each in stored)
+
+
+def test_the_cpu_provider_computes_every_product_in_8_bits(request_for, tiny, tmp_path):
+    operators = optimized(RECIPES["int8-static-cpu"].make(request_for("int8-static-cpu")), tmp_path / "o.onnx")
+    assert operators.count("MatMulIntegerToFloat") == 6 * tiny.manifest.architecture.layers + 3
+    assert "DequantizeLinear" not in operators
+    assert operators.count("Gemm") + operators.count("FusedGemm") == 1  # the NSP head, of two columns
+
+
+def test_weights_for_cpus_that_overflow_are_pair_safe(request_for):
+    made = {}
+    for name in STATIC:
+        model = RECIPES[name].make(request_for(name))
+        arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        made[name] = [array for each, array in arrays.items() if each.endswith("dense.int8")]
+    assert made["int8-static"]
+    assert any(saturates(array) for array in made["int8-static"])
+    assert not any(saturates(array) for array in made["int8-static-cpu"])
+
+
+def test_a_layer_left_in_float_has_no_rounding_around_it(request_for):
+    import dataclasses
+
+    for name in STATIC:
+        higher = frozenset({"encoder.layer.0.output.dense", "cls.predictions.decoder"})
+        plain = RECIPES[name].make(request_for(name))
+        mixed = RECIPES[name].make(dataclasses.replace(request_for(name), higher=higher, in_float=True))
+        count = [sum(node.op_type == "QuantizeLinear" for node in each.graph.node) for each in (plain, mixed)]
+        assert count[1] == count[0] - 2
+        assert all(np.isfinite(each).all() for each in session(mixed).run(OUTPUTS, feeds()))
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_a_layer_with_16_bit_activations_is_nearer_and_still_of_8_bit_products(request_for, reference, tmp_path, name):
+    import dataclasses
+
+    every = frozenset(layer.name for layer in linears(request_for(name).plain))
+    exact, errors = reference.run(OUTPUTS[2:3], feeds(rows=8))[0], []
+    for higher in (frozenset(), every):
+        model = RECIPES[name].make(dataclasses.replace(request_for(name), higher=higher))
+        onnx.checker.check_model(model, full_check=True)
+        assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+        found = session(model).run(OUTPUTS[2:3], feeds(rows=8))[0]
+        errors.append(np.square(exact - found).mean())
+    # What is left is the weights' error.
+    assert errors[1] < 0.9 * errors[0]
+    if name == "int8-static-cpu":
+        operators = optimized(model, tmp_path / "o.onnx")
+        assert operators.count("MatMulIntegerToFloat") == 2 * len(every)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("flat", [False, True], ids=["batch", "flat"])
+def test_one_layer_computes_what_onnx_defines(form, flat):
+    """Against QuantizeLinear and DequantizeLinear written out in numpy; the sum is of integers, so nearly exact."""
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(4)
+    weights = rng.standard_normal((48, 20)).astype(np.float32)
+    given = (rng.standard_normal((7, 48) if flat else (2, 7, 48)) * 2).astype(np.float32)
+    found = Range(low=-3.0, high=3.0) if form.symmetric else Range(low=-2.5, high=4.0)
+    cache = WeightCache(saturating=True)
+    layer = Linear(name="layer", source="x", output="y", weights=weights, bias=None, gelu=False, table=None, flat=flat)
+    builder = GraphBuilder(17)
+    StaticEmitter(weights=cache, ranges={"x": found}, form=form).linear(builder, layer)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * given.ndim) for name in "xy"]
+    frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
+    answer = session(builder.model(frame)).run(None, {"x": given})[0]
+    scale, zero = form.parameters(found)
+    info = np.iinfo(form.dtype)
+    integers = np.clip(np.rint(given / scale) + int(zero), info.min, info.max) - int(zero)
+    expected = integers * np.float64(scale) @ cache.linear(layer).dequantize().astype(np.float64)
+    np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_smoothing_changes_no_answer(request_for, tiny, reference):
+    """Every factor is a power of two: no bit changes."""
+    smoothed = request_for(STATIC[0], 0.5).plain
+    given = feeds()
+    given["attention_mask"][1, 9:] = 0
+    for one, two in zip(reference.run(OUTPUTS, given), session(smoothed).run(OUTPUTS, given), strict=True):
+        np.testing.assert_array_equal(one, two)
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    found = smoothable(plain, linears(plain))
+    # In each layer: what queries, keys and values take, what attention gives, and what the intermediate layer takes.
+    assert len(found) == 3 * tiny.manifest.architecture.layers
+    assert {len(behind) for _, behind in found.values()} == {1, 3}
+    assert any("context" in source or "Reshape" in source for source in found)
+
+
+def test_smoothing_moves_outliers_into_the_weights(tiny, held_out):
+    """A checkpoint with one channel a hundred times the others: its range falls, and the answers get nearer."""
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    for tensor in plain.graph.initializer:
+        if "attention.output.LayerNorm.weight" in tensor.name:
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            values[5] *= 100
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    exact = session(plain).run(OUTPUTS[2:3], feeds())[0]
+    errors = []
+    for smooth in (None, 0.5):
+        how = Calibration(samples=16, smooth=smooth, method="minmax", level=False)
+        made = Calibrator(tiny, plain, how, text=held_out, progress=silent).apply(request, RECIPES["int8-static"])
+        found = session(RECIPES["int8-static"].make(made)).run(OUTPUTS[2:3], feeds())[0]
+        errors.append(np.abs(found - exact).mean())
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_factors_are_powers_of_two_that_share_the_range():
+    maxima = np.array([1.0, 64.0, 0.0, 1.0])
+    weights = np.ones((4, 3), dtype=np.float32)
+    by = factors(maxima, [weights], 0.5)
+    np.testing.assert_array_equal(by, [1, 8, 1, 1])
+    np.testing.assert_array_equal(factors(maxima, [weights], 0.0), [1, 1, 1, 1])
+    assert factors(np.array([1.0, 1e9, 1.0]), [weights[:3]], 1.0)[1] == 256
+
+
+def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch):
+    """The ranges are those of the texts alone: batches have one row and no 0 in their masks."""
+    seen = []
+
+    def kept(samples):
+        seen.append(make_batch(samples))
+        return seen[-1]
+
+    monkeypatch.setattr(observe, "make_batch", kept)
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    how = Calibration(samples=20)
+    calibrator = Calibrator(tiny, plain, how, text=held_out, progress=silent)
+    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    calibrator.apply(request, RECIPES["int8-static"])
+    assert len(seen) == 20 + len(calibrator.fitting.samples)
+    assert all(batch.attention_mask.all() and len(batch.input_ids) == 1 for batch in seen)
+    assert any(batch.token_type_ids.any() for batch in seen)
+    assert sum(len(batch.masked_positions) for batch in seen)
+
+
+def test_the_record_tells_what_the_ranges_came_from(tiny, held_out):
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    records = []
+    for method in ("minmax", "mse", "minmax"):
+        calibrator = Calibrator(tiny, plain, Calibration(samples=16, method=method), text=held_out, progress=silent)
+        records.append(calibrator.record(calibrator.apply(request, RECIPES["int8-static"])))
+    assert records[0] == records[2]
+    assert records[0]["text"] == records[1]["text"]
+    assert records[0]["ranges_sha256"] != records[1]["ranges_sha256"]
+    assert records[0]["samples"] == 16
+    assert (records[0]["method"], records[0]["smooth"]) == ("minmax", None)
+
+
+def test_few_texts_are_enough_and_none_are_not(tiny, tmp_path, held_out):
+    assert len(read_calibration(tiny, held_out, samples=4).samples) == 4
+    assert len(read_calibration(tiny, held_out, samples=10_000).samples) < 10_000
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(["!"] * 3 + [" "] * 20) + "\n", encoding="utf-8")
+    with pytest.raises(InputTextError, match="too short"):
+        read_calibration(tiny, path)

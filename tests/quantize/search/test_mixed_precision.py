@@ -1,0 +1,199 @@
+"""Holding a budget, on made-up layers: held-out text decides, and the search aims lower until it agrees."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from bertport.quantize.budget import Budget
+from bertport.quantize.deadline import Deadline, TimeUpError
+from bertport.quantize.search import mixed_precision
+from bertport.quantize.search.mixed_precision import hold_budget
+from bertport.quantize.search.sensitivity import rank
+from bertport.runtime.errors import ValidationError
+
+COSTS = {"a": 0.4, "b": 0.2, "c": 0.2, "d": 0.1, "e": 0.06, "f": 0.04}
+HELD_OUT, SEARCHED = SimpleNamespace(tokens=300), SimpleNamespace(tokens=100)
+FLOOR = 0.1
+"""KL that no layer's higher precision takes away."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    higher: frozenset = frozenset()
+    in_float: bool = False
+
+
+class World:
+    """What stands in for graphs and texts: KL on held-out text is `harder` times what it is on the other."""
+
+    def __init__(self, harder, deadline=None):
+        self.harder, self.held_out = harder, []
+        self.bundle = self.calibration = None
+        self.evaluation = HELD_OUT
+        self.deadline = deadline or Deadline()
+
+    def progress(self, *_):
+        pass
+
+    def accuracy(self, recipe, request, samples, *, stability=0):  # noqa: ARG002 — the signature of a Bench
+        kl = FLOOR + sum(cost for name, cost in COSTS.items() if name not in request.higher)
+        if samples == self.evaluation:
+            kl *= self.harder
+            self.held_out.append(request.higher)
+        value = SimpleNamespace(value=kl)
+        # NSP's KL has nothing to do with the layers.
+        return SimpleNamespace(
+            mlm=SimpleNamespace(kl=value), nsp=SimpleNamespace(kl=SimpleNamespace(value=3.0)), hidden=None
+        )
+
+
+@pytest.fixture(autouse=True)
+def _made_up(monkeypatch):
+    def table(bench, recipe, request, *, head):  # noqa: ARG001 — the signature of `rank_layers`
+        measure = lambda higher: bench.accuracy(recipe, Asked(higher), SEARCHED)  # noqa: E731
+        assert head == "mlm"
+        shapes = dict.fromkeys(COSTS, (4, 4))
+        ones = dict.fromkeys(COSTS, 1.0)
+        return rank(shapes, ones, measure, text={}, machine="here", progress=bench.progress)
+
+    monkeypatch.setattr(mixed_precision, "rank_layers", table)
+    monkeypatch.setattr(mixed_precision, "read_evaluation", lambda *_, **__: SEARCHED)
+    monkeypatch.setattr(mixed_precision, "_names", lambda *_: frozenset(COSTS))
+
+
+RECIPE = SimpleNamespace(name="made-up", emitter=object(), halfway=False)
+HALFWAY = SimpleNamespace(name="made-up", emitter=object(), halfway=True)
+
+
+def held(harder, bound, recipe=RECIPE):
+    world = World(harder)
+    return hold_budget(world, recipe, Asked(), Budget(bounds={"kl": bound})), world
+
+
+def test_what_holds_plainly_is_not_searched():
+    found, world = held(1, 1.2)
+    assert found.request.higher == frozenset()
+    assert found.layers is None
+    assert world.held_out == [frozenset()]
+
+
+@pytest.mark.parametrize("harder", [0.5, 1, 1.3, 3])
+def test_the_aim_follows_from_the_breach_whatever_the_text_of_the_search(harder):
+    """Where both texts tell the same of the layers, one search suffices, however hard either is."""
+    found, world = held(harder, 0.75 * harder)
+    assert found.request.higher == {"a"}
+    assert len(world.held_out) == 2
+
+
+def test_where_held_out_text_disagrees_the_search_aims_lower(monkeypatch):
+    """Layer `a` does harm on the text of the search alone."""
+    before = World.accuracy
+
+    def accuracy(self, recipe, request, samples, *, stability=0):
+        if samples == self.evaluation and "a" in request.higher:
+            request = Asked(request.higher - {"a"})
+        return before(self, recipe, request, samples, stability=stability)
+
+    monkeypatch.setattr(World, "accuracy", accuracy)
+    found, world = held(1, 0.85)
+    assert found.accuracy.mlm.kl.value <= 0.85
+    assert len(world.held_out) > 2
+    assert len(found.request.higher) < len(COSTS)
+
+
+def test_what_only_all_layers_hold_is_found():
+    found, _ = held(1, FLOOR * 1.01)
+    assert found.request.higher == set(COSTS)
+
+
+def test_what_nothing_holds_is_refused():
+    with pytest.raises(ValidationError, match=r"KL divergence is 0\.10000, at most 0\.05000 was asked"):
+        held(1, FLOOR / 2)
+
+
+def test_what_16_bits_do_not_hold_float32_does(monkeypatch):
+    """In 16 bits, the first step, a layer keeps half of what it costs."""
+    before = World.accuracy
+
+    def accuracy(self, recipe, request, samples, *, stability=0):
+        found = before(self, recipe, request, samples, stability=stability)
+        if not request.in_float:
+            half = sum(COSTS[name] for name in request.higher) / 2
+            found.mlm.kl.value += half * (self.harder if samples == self.evaluation else 1)
+        return found
+
+    monkeypatch.setattr(World, "accuracy", accuracy)
+    monkeypatch.setattr(mixed_precision, "saturates", lambda _: False)
+    found, _ = held(1, 0.7, HALFWAY)
+    assert not found.request.in_float
+    found, world = held(1, 0.5, HALFWAY)
+    assert found.request.in_float
+    assert found.request.higher < set(COSTS)
+    assert frozenset(COSTS) in world.held_out, "all layers in 16 bits came first"
+
+
+def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
+    """The text of the search has a floor under which nothing goes, held-out text has none."""
+    before = World.accuracy
+
+    def accuracy(self, recipe, request, samples, *, stability=0):
+        found = before(self, recipe, request, samples, stability=stability)
+        if samples == self.evaluation:
+            found.mlm.kl.value -= FLOOR
+        return found
+
+    monkeypatch.setattr(World, "accuracy", accuracy)
+    found, _ = held(1, 0.07)
+    assert found.accuracy.mlm.kl.value <= 0.07
+    assert len(found.request.higher) < len(COSTS)
+
+
+class Expiring(Deadline):
+    """A limit that is reached after some measurements."""
+
+    def __init__(self, measurements):
+        super().__init__(600)
+        self.left = measurements
+
+    def check(self):
+        self.left -= 1
+        if self.left < 0:
+            raise TimeUpError
+
+
+def cut(measurements, bound, recipe=RECIPE):
+    world = World(1, Expiring(measurements))
+    before = world.accuracy
+
+    def accuracy(*given, **options):
+        world.deadline.check()
+        return before(*given, **options)
+
+    world.accuracy = accuracy
+    return hold_budget(world, recipe, Asked(), Budget(bounds={"kl": bound}))
+
+
+@pytest.mark.parametrize("measurements", [3, 5, 11])
+def test_when_the_time_is_up_what_holds_is_taken(measurements):
+    found = cut(measurements, 0.75)
+    assert found.request.higher == set(COSTS)
+    assert found.search["cut"] is True
+    assert found.search["time_limit_seconds"] == 600
+
+
+def test_a_search_within_its_time_finds_what_it_finds_without_a_limit():
+    found = cut(1000, 0.75)
+    assert found.request.higher == {"a"}
+    assert found.search["cut"] is False
+    assert held(1, 0.75)[0].search["combinations_on_held_out_text"] == 1
+
+
+def test_when_the_time_is_up_and_nothing_holds_the_nearest_is_told():
+    with pytest.raises(ValidationError, match=r"KL divergence is 1\.10.*the time limit of 10m passed before"):
+        cut(1, 0.75)
+
+
+def test_with_a_limit_what_nothing_can_hold_is_told_at_once():
+    with pytest.raises(ValidationError, match="with all layers in higher precision"):
+        cut(3, FLOOR / 2)

@@ -1,0 +1,98 @@
+"""The search on made-up layers whose damage adds up, so that the right answer can be worked out."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertport.quantize.plot import bars
+from bertport.quantize.search.sensitivity import Layers, damage, rank, search
+
+
+def silent(stage, done, count):
+    pass
+
+
+def world(costs):
+    """A measure under which each layer in 8 bits costs its own KL."""
+
+    def measure(higher):
+        kl = sum(cost for name, cost in costs.items() if name not in higher)
+        return SimpleNamespace(mlm=SimpleNamespace(kl=SimpleNamespace(value=kl)), nsp=None, hidden=None)
+
+    return measure
+
+
+def table(costs, saved):
+    shapes = dict.fromkeys(costs, (4, 4))
+    return rank(shapes, saved, world(costs), text={}, machine="here", progress=silent)
+
+
+def test_layers_are_ranked_by_kl_per_millisecond():
+    found = table({"a": 0.3, "b": 0.2, "c": 0.1}, {"a": 3.0, "b": 1.0, "c": 2.0})
+    assert [row.name for row in found.rows] == ["b", "a", "c"]
+    assert found.damage == pytest.approx(0.6)
+    assert Layers.from_json(found.to_json()) == found
+
+
+def test_a_layer_is_charged_for_itself_and_not_for_what_it_makes_of_others():
+    """Of two layers whose errors cancel, each costs what it costs alone."""
+
+    def measure(higher):
+        kl = sum(0.25 for name in "ab" if name not in higher) - (0.5 if not higher & {"a", "b"} else 0)
+        kl += 0.125 * ("c" not in higher)
+        return SimpleNamespace(mlm=SimpleNamespace(kl=SimpleNamespace(value=kl)), nsp=None, hidden=None)
+
+    found = rank(
+        dict.fromkeys("abc", (4, 4)), dict.fromkeys("abc", 1.0), measure, text={}, machine="here", progress=silent
+    )
+    assert [(row.name, row.damage) for row in found.rows] == [("a", 0.25), ("b", 0.25), ("c", 0.125)]
+    assert found.damage == 0.125
+
+
+def test_a_layer_that_8_bits_slow_down_comes_first():
+    found = table({"a": 0.3, "b": 0.01}, {"a": 0.1, "b": -1.0})
+    assert found.rows[0].name == "b"
+
+
+costs = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(1e-4, 1), min_size=1)
+
+
+@given(costs, st.floats(0, 4))
+def test_what_is_found_is_enough(chosen, bound):
+    measure = world(chosen)
+    if damage(measure(frozenset())) <= bound:
+        return  # the plain recipe is enough: there is no search
+    enough = lambda found: damage(found) <= bound  # noqa: E731
+    found = search(table(chosen, dict.fromkeys(chosen, 1.0)), enough, measure, progress=silent)
+    assert found.held  # all in higher precision costs nothing here
+    assert damage(measure(found.higher)) <= bound
+    # Each layer kept is needed: these few are all tried again.
+    if len(found.higher) <= 6:
+        assert all(len(found.higher) == 1 or damage(measure(found.higher - {name})) > bound for name in found.higher)
+
+
+def test_a_search_that_finds_nothing_says_how_near_it_came():
+    measure = lambda higher: world({"a": 1.0})(frozenset())  # noqa: E731, ARG005 — nothing helps
+    found = search(table({"a": 1.0}, {"a": 1.0}), lambda found: damage(found) <= 0.5, measure, progress=silent)
+    assert not found.held
+    assert found.nearest.mlm.kl.value == 1.0
+
+
+def test_damage_is_that_of_the_head_asked_for_or_of_the_first_that_there_is():
+    value = lambda number: SimpleNamespace(kl=SimpleNamespace(value=number))  # noqa: E731
+    both = SimpleNamespace(mlm=value(0.25), nsp=value(0.5), hidden=SimpleNamespace(cosine=SimpleNamespace(value=0.75)))
+    assert damage(both) == damage(both, "mlm") == 0.25
+    assert damage(both, "nsp") == 0.5
+    assert damage(both, "hidden") == 0.25
+    assert damage(SimpleNamespace(mlm=None, nsp=value(0.5), hidden=None)) == 0.5
+    assert damage(SimpleNamespace(mlm=None, nsp=None, hidden=both.hidden)) == 0.25
+
+
+def test_the_plot_is_well_formed_and_shows_every_layer():
+    from xml.etree import ElementTree as ET
+
+    found = table({"a<b": 0.3, "c": -0.01}, {"a<b": 1.0, "c": 1.0})
+    texts = [each.text or "" for each in ET.fromstring(bars(found, ["c"])).iter() if each.tag.endswith("text")]  # noqa: S314 — our own
+    assert {"a<b", "c"} <= set(texts)

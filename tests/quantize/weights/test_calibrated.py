@@ -1,0 +1,153 @@
+"""Weights fitted to calibration text: the graph with outlier channels and fitted weights is nearer to fp32."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from bertport.quantize.calibration.statistics import ROWS, collect
+from bertport.quantize.evaluation import read_evaluation
+from bertport.quantize.graph.builder import GraphBuilder
+from bertport.quantize.graph.rewrite import Linear, rewrite
+from bertport.quantize.recipes.dynamic import SYMMETRIC, Int8Emitter, WeightCache, rounded
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.calibrated import FittedWeights, fit
+from bertport.quantize.weights.rounding import saturates
+from tests.quantize.conftest import feeds, gathered, manifest_of, session
+
+OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state"]
+
+
+def silent(stage, done, count):
+    pass
+
+
+@pytest.fixture(scope="module")
+def outlying(fused):
+    """The tiny graph with one channel in which every LayerNorm of the encoder gives large values."""
+    model = onnx.ModelProto()
+    model.CopyFrom(fused)
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("output.LayerNorm.weight"):
+            values = numpy_helper.to_array(tensor).copy()
+            values[3] *= 20
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return model
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny, outlying, held_out):
+    return fit(tiny, outlying, held_out, saturating=True, progress=silent)
+
+
+def differences(outlying, weights, higher=frozenset()):
+    graph = rewrite(outlying, Int8Emitter(weights=weights, higher=higher))
+    given = feeds(rows=8, seed=5)
+    pairs = zip(session(outlying).run(OUTPUTS, given), session(graph).run(OUTPUTS, given), strict=True)
+    return [float(np.square(one - two).mean()) for one, two in pairs]
+
+
+def test_fitted_weights_are_nearer_to_fp32(outlying, fitted):
+    nearest = differences(outlying, WeightCache(saturating=True))
+    for before, after in zip(nearest, differences(outlying, fitted), strict=True):
+        assert after < 0.5 * before
+
+
+def test_outlier_channels_are_divided(outlying, fitted):
+    treatments = {layer.name: fitted.treatment(layer) for layer in linears(outlying)}
+    divided = {name: each for name, each in treatments.items() if each is not None and each.multiplies}
+    assert divided
+    assert all(each.factors.argmin() == 3 for name, each in divided.items() if "intermediate" in name)
+
+
+def test_activations_of_16_bits_are_nearer_to_fp32(outlying, fitted):
+    names = frozenset(layer.name for layer in linears(outlying))
+    for eight, sixteen in zip(differences(outlying, fitted), differences(outlying, fitted, names), strict=True):
+        assert sixteen < eight
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_what_is_taken_out_is_multiplied_in_float(opset):
+    """A layer alone, with channels taken out: the graph's answer is that of the formula."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(2, 150, 128)).astype(np.float32)
+    rows[..., [7, 90]] *= 60
+    weights = rng.normal(size=(128, 32)).astype(np.float32)
+    layer = Linear(name="one", source="x", output="y", weights=weights, bias="b", gelu=False, table=None)
+    known = gathered(rows.reshape(-1, 128))
+    fitted = FittedWeights(saturating=True, layers=[layer], activations={"x": known}, text={})
+    treatment = fitted.treatment(layer)
+    assert {7, 90} <= set(treatment.apart)
+    assert not fitted.linear(layer).values[treatment.apart].any()
+    plain = fitted.linear(layer, treated=False)
+    assert plain.values[treatment.apart].any()
+    assert not saturates(plain.values)
+
+    bias = rng.normal(size=32).astype(np.float32)
+    builder = GraphBuilder(opset)
+    builder.constant("b", bias)
+    Int8Emitter(weights=fitted).linear(builder, layer)
+    given, found = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", [2, 150, 128]), ("y", [2, 150, 32]))
+    )
+    model = builder.model(onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [found]), ir_version=8))
+    answer = session(model).run(["y"], {"x": rows})[0]
+    scaled = rounded(rows * treatment.factors, SYMMETRIC) @ fitted.linear(layer).dequantize()
+    apart = rows[..., treatment.apart] @ weights[treatment.apart]
+    np.testing.assert_allclose(answer, scaled + apart + bias, rtol=2e-3, atol=2e-3 * np.abs(answer).max())
+    error = np.square(answer - (rows @ weights + bias)).mean()
+    nearest = rounded(rows, SYMMETRIC) @ WeightCache(saturating=True).linear(layer).dequantize() + bias
+    assert error < 0.05 * np.square(nearest - (rows @ weights + bias)).mean()
+
+
+def test_no_fitted_weight_overflows_on_avx2(outlying, fitted):
+    for layer in linears(outlying):
+        assert not saturates(fitted.linear(layer).values), layer.name
+
+
+def test_a_layer_left_in_float_takes_the_weights_as_they_were(outlying, fitted):
+    names = frozenset(layer.name for layer in linears(outlying) if not layer.table)
+    graph = rewrite(outlying, Int8Emitter(weights=fitted, higher=names, in_float=True))
+    given = feeds()
+    one, two = (session(each).run(["last_hidden_state"], given)[0] for each in (outlying, graph))
+    assert np.abs(one - two).max() < 0.05 * np.abs(one).max()  # the embeddings stay in 8 bits
+
+
+def test_a_layer_without_activations_is_rounded_to_the_nearest(outlying):
+    weights = FittedWeights(saturating=True, layers=linears(outlying), activations={}, text={})
+    plain = WeightCache(saturating=True)
+    for layer in linears(outlying):
+        assert np.array_equal(weights.linear(layer).values, plain.linear(layer).values)
+
+
+def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out):
+    samples = read_evaluation(tiny, held_out, sample="calibration", positions=60, pairs=5).samples
+    name = linears(fused)[1].source
+    found = collect(fused, [name], samples, progress=silent)[name]
+    rows = []
+    graph = onnx.ModelProto()
+    graph.CopyFrom(fused)
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    running = session(graph)
+    for sample in samples:
+        given = {
+            "input_ids": sample.input_ids[None],
+            "token_type_ids": sample.token_type_ids[None],
+            "attention_mask": np.ones((1, len(sample.input_ids)), dtype=np.int64),
+            "masked_positions": sample.positions,
+        }
+        rows.append(running.run([name], {key: np.asarray(each, np.int64) for key, each in given.items()})[0][0])
+    every = np.concatenate(rows)
+    assert found.count == len(every)
+    np.testing.assert_allclose(found.gram, every.T @ every, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.largest, np.abs(every).max(axis=0), rtol=1e-5)
+    assert len(found.rows) <= ROWS + len(samples)
+    assert all((np.abs(every - row).max(axis=1) < 1e-5).any() for row in found.rows[:20])
+
+
+def test_the_manifest_says_what_the_weights_were_fitted_to(quantized):
+    recorded = manifest_of(quantized[0].path)["variants"]["int8-dynamic"]["fidelity"]["weights_fitted_to"]
+    assert recorded["name"] == "calibration.txt"
+    assert len(recorded["sha256"]) == 64
+    assert recorded["masked_positions"] > 0

@@ -1,0 +1,66 @@
+import platform
+
+import pytest
+
+from bertport.runtime.providers.cpu import GENERIC, INSTRUCTION_SETS, Cpu, cpu, parse_cpuinfo, parse_sysctl
+
+ZEN3 = "fma avx avx2 sse4_2"
+ICE_LAKE = f"{ZEN3} avx512f avx512bw avx512dq avx512vl avx512_vnni"
+SAPPHIRE_RAPIDS = f"{ICE_LAKE} avx_vnni amx_bf16 amx_tile amx_int8"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("sse4_2", GENERIC),
+        (ZEN3, "avx2"),
+        (f"{ZEN3} avx_vnni", "avx_vnni"),
+        (f"{ZEN3} avx512f", "avx2"),  # Knights Landing: AVX-512 without the byte and word operations
+        (f"{ZEN3} avx512f avx512bw avx512dq avx512vl", "avx512"),
+        (ICE_LAKE, "avx512_vnni"),
+        (SAPPHIRE_RAPIDS, "amx"),
+        ("asimd asimddp i8mm arm64", "arm64"),
+    ],
+)
+def test_the_best_instruction_set_is_found(flags, expected):
+    assert Cpu(model="", flags=frozenset(flags.split()), physical_cores=1).instruction_set == expected
+
+
+def test_only_the_sets_that_sum_in_16_bits_saturate():
+    assert {name for name, row in INSTRUCTION_SETS.items() if row.saturates} == {"avx2", "avx512"}
+
+
+def test_linux_is_read():
+    block = "processor\t: {}\nmodel name\t: AMD EPYC 7B13\nphysical id\t: 0\ncore id\t: {}\nflags\t\t: fpu avx2 fma\n"
+    found = parse_cpuinfo("\n".join(block.format(number, number // 2) for number in range(4)))
+    assert found == Cpu(model="AMD EPYC 7B13", flags=frozenset({"fpu", "avx2", "fma"}), physical_cores=2)
+
+
+def test_linux_on_arm_names_no_model():
+    found = parse_cpuinfo("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp\n\nprocessor\t: 1\n")
+    assert found == Cpu(model="", flags=frozenset({"fp", "asimd", "asimddp"}), physical_cores=0)
+
+
+def test_macos_is_read():
+    intel = parse_sysctl(
+        "hw.physicalcpu: 4\nmachdep.cpu.brand_string: Intel(R) Core(TM) i5\nmachdep.cpu.features: FPU AVX1.0\n"
+        "machdep.cpu.leaf7_features: AVX2 AVX512F AVX512BW AVX512VL AVX512VNNI\nhw.optional.avx2_0: 1\n"
+    )
+    assert (intel.model, intel.physical_cores, intel.instruction_set) == ("Intel(R) Core(TM) i5", 4, "avx512_vnni")
+    apple = parse_sysctl("hw.physicalcpu: 8\nmachdep.cpu.brand_string: Apple M1\nhw.optional.arm64: 1\n")
+    assert (apple.model, apple.instruction_set) == ("Apple M1", "arm64")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "nonsense", "flags", ":", "hw.physicalcpu:"])
+def test_nothing_is_made_of_nothing(text):
+    for parse in (parse_cpuinfo, parse_sysctl):
+        assert parse(text).physical_cores == 0
+        assert parse(text).instruction_set == GENERIC
+
+
+def test_this_machine_is_described():
+    found = cpu()
+    assert found.model
+    assert found.physical_cores >= 1
+    if platform.machine() in ("x86_64", "aarch64") and platform.system() == "Linux":
+        assert found.flags

@@ -1,0 +1,305 @@
+"""A lane on a real model: what is queued, dropped, refused, and how one failure leaves the others alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from bertport.runtime import load
+from bertport.serve.engine.slots import Turns
+from bertport.serve.engine.worker import Lane, RawWork
+from bertport.serve.errors import BackendFailure, Loading, Overloaded
+from bertport.serve.settings import Limits
+
+
+@pytest.fixture(scope="module")
+def streams(tiny_bundle):
+    """The model with two batches at once."""
+    return load(tiny_bundle, variant="fp32", threads=2, streams=2)
+
+
+def with_lane(model, use, **limits):
+    """Run `use(lane, batches)` in an event loop, and close the lane."""
+    batches = []
+
+    async def main():
+        lane = Lane(model, Turns(model.streams), Limits(**limits), lambda _, batch: batches.append(batch))
+        try:
+            return await use(lane, batches)
+        finally:
+            await asyncio.to_thread(lane.close)
+
+    return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def works(model, *texts, task="fill-mask", **parameters):
+    return model.bind(task, **parameters).prepare(texts)
+
+
+def test_what_came_while_the_device_was_busy_runs_together(model):
+    async def use(lane, batches):
+        with lane.turns:
+            jobs = [lane.submit(works(model, "a [MASK] b")) for _ in range(6)]
+            other = lane.submit(works(model, ["a b", "c"], task="next-sentence"))
+            assert lane.items == 7
+        answers = [await job.future for job in jobs]
+        assert (await other.future)[0]["label"] == model.next_sentence("a b", "c")["label"]
+        assert lane.items == lane.tokens == 0
+        return answers, batches
+
+    answers, batches = with_lane(model, use)
+    assert [batch.items for batch in batches] == [6, 1]
+    wanted = model.fill_mask("a [MASK] b")
+    for answer in answers:
+        assert [row["token"] for row in answer[0]] == [row["token"] for row in wanted]
+        assert [row["score"] for row in answer[0]] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
+
+
+def test_nearly_equal_lengths_share_a_run_and_its_padding_is_counted(model):
+    texts = ["a [MASK]", "a b [MASK]"]
+
+    async def use(lane, batches):
+        with lane.turns:
+            jobs = [lane.submit(works(model, text)) for text in texts]
+        return [(await job.future)[0] for job in jobs], batches
+
+    answers, [batch] = with_lane(model, use)
+    assert (batch.items, batch.tokens, batch.padding) == (2, 10, 1)
+    for text, answer in zip(texts, answers, strict=True):
+        wanted = model.fill_mask(text)
+        assert [row["score"] for row in answer] == pytest.approx([row["score"] for row in wanted], abs=1e-5)
+
+
+def test_a_request_larger_than_the_budget_is_split(model):
+    texts = ["a [MASK]"] * 20
+
+    async def use(lane, batches):
+        [*answers] = await lane.submit(works(model, *texts)).future
+        return answers, batches
+
+    answers, batches = with_lane(model, use, max_batch_tokens=12)
+    assert len(answers) == 20
+    assert [batch.items for batch in batches] == [3] * 6 + [2]  # of four tokens each
+    assert {batch.tokens for batch in batches} == {12, 8}
+
+
+def test_who_left_costs_nothing(model):
+    async def use(lane, batches):
+        with lane.turns:
+            job = lane.submit(works(model, "a [MASK]", "a b [MASK]"))
+            lane.cancel(job)
+            assert lane.items == lane.tokens == 0
+            stays = lane.submit(works(model, "a b c [MASK]"))
+        await stays.future
+        assert not job.future.done()
+        return batches
+
+    assert [batch.items for batch in with_lane(model, use)] == [1]
+
+
+def test_who_left_while_every_thread_was_busy_is_not_kept(model):
+    busy, go_on = threading.Event(), threading.Event()
+
+    def runs(_):
+        busy.set()
+        go_on.wait(30)
+
+    async def use(lane, _):
+        first = lane.submit([RawWork(tokens=5, run=runs)])
+        await asyncio.to_thread(busy.wait, 30)
+        lane.cancel(lane.submit(works(model, "a [MASK]", "a b [MASK]")))
+        assert lane.items == 0
+        assert lane._backlog
+        go_on.set()
+        await first.future
+        while lane._backlog:  # noqa: ASYNC110 — the lane's thread is no coroutine
+            await asyncio.sleep(0.001)
+
+    with_lane(model, use)
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model):
+    async def use(lane, _):
+        with lane.turns:
+            lane.submit(works(model, *["a [MASK]"] * 4))
+            for texts in (["b [MASK]"], ["b [MASK]"] * 2):
+                with pytest.raises(Overloaded) as caught:
+                    lane.submit(works(model, *texts))
+                assert int(caught.value.headers["retry-after"]) >= 1
+            assert lane.items == 4
+
+    with_lane(model, use, max_queue_items=4, max_items=4)
+
+
+def test_work_that_could_not_be_done_in_time_is_refused(model):
+    async def use(lane, _):
+        lane._speed = (1.0, 1.0)  # a token a second
+        with lane.turns:
+            lane.submit(works(model, "a b c d e f [MASK]"))
+            with pytest.raises(Overloaded, match="9 seconds long"):
+                lane.submit(works(model, "a [MASK]"))
+            with pytest.raises(Overloaded, match="29 seconds long"):
+                lane.submit(works(model, "a [MASK]"), ahead=20)
+
+    with_lane(model, use, request_timeout=10)
+
+
+def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
+    import dataclasses
+
+    def fails(_):
+        message = "no"
+        raise ValueError(message)
+
+    async def use(lane, _):
+        [good] = works(model, "a [MASK] b")
+        bad = dataclasses.replace(good, finish=fails)
+        with lane.turns:
+            first, broken, last = (lane.submit([each]) for each in (good, bad, good))
+        with pytest.raises(BackendFailure, match=r"^the model failed on this input: the server's log says more$"):
+            await broken.future
+        return await first.future, await last.future
+
+    with caplog.at_level(logging.ERROR):
+        answers = with_lane(model, use)
+    assert [answer[0][0]["token"] for answer in answers] == [model.fill_mask("a [MASK] b")[0]["token"]] * 2
+    assert "ValueError: no" in caplog.text
+
+
+def test_raw_work_runs_alone(model):
+    async def use(lane, batches):
+        with lane.turns:
+            raw = lane.submit([RawWork(tokens=5, run=lambda model: model.variant)])
+            other = lane.submit(works(model, "a [MASK] b"))
+        assert await raw.future == ["fp32"]
+        await other.future
+        return batches
+
+    assert [batch.items for batch in with_lane(model, use)] == [1, 1]
+
+
+def test_streams_run_at_once_each_on_its_share_of_the_threads(streams):
+    meeting = threading.Barrier(2, timeout=30)
+
+    def meet(model):  # returns only when another batch runs as well
+        meeting.wait()
+        return model
+
+    async def use(lane, batches):
+        with lane.turns, lane.turns:
+            jobs = [lane.submit([RawWork(tokens=5, run=meet)]) for _ in range(4)]
+        models = [(await job.future)[0] for job in jobs]
+        # The last of them is told from one that is alone by the places that are taken.
+        assert all(model is streams.narrow for model in models)
+        assert lane.items == lane.tokens == lane._running == 0
+        return batches
+
+    assert [batch.items for batch in with_lane(streams, use)] == [1] * 4
+
+
+def test_what_is_alone_on_the_device_has_all_of_it(streams):
+    async def use(lane, _):
+        ran = [(await lane.submit([RawWork(tokens=5, run=lambda model: model)]).future)[0] for _ in range(3)]
+        with lane.turns:  # as another variant of the device would
+            ran += await lane.submit([RawWork(tokens=5, run=lambda model: model)]).future
+        return ran
+
+    wide, narrow = streams, streams.narrow
+    assert [model is wide for model in with_lane(streams, use)] == [True, True, True, False]
+    assert wide.graph is not narrow.graph
+
+
+def test_variants_that_share_a_device_know_how_fast_they_are_together(streams):
+    """Two batches at once on a device: each is done in twice the time that it adds to the work of all."""
+    meeting = threading.Barrier(2, timeout=30)
+
+    def runs(_):
+        meeting.wait()
+        time.sleep(0.2)
+        meeting.wait()
+
+    async def main():
+        turns = Turns(2)
+        lanes = [Lane(streams, turns, Limits(), lambda *_: None) for _ in range(2)]
+        try:
+            with turns, turns:
+                jobs = [lane.submit([RawWork(tokens=100, run=runs)]) for lane in lanes]
+                while len(turns._waiting) < 2:  # noqa: ASYNC110 — the lanes' threads are no coroutines
+                    await asyncio.sleep(0.001)
+                for lane in lanes:
+                    lane._speed = (0.0, 0.0)  # so that only these count
+            for job in jobs:
+                await job.future
+            # The batch that is done last may find the other's place empty again.
+            return max(lane.rate for lane in lanes)
+        finally:
+            for lane in lanes:
+                await asyncio.to_thread(lane.close)
+
+    rate = asyncio.run(asyncio.wait_for(main(), 60))
+    assert 500 < rate <= 1000  # 100 tokens in 0.2 s at most, twice
+
+
+def test_the_time_of_batches_that_ran_at_once_counts_once(streams):
+    meeting = threading.Barrier(2, timeout=30)
+
+    def runs(_):
+        meeting.wait()
+        time.sleep(0.2)
+
+    async def use(lane, batches):
+        began = time.monotonic()
+        job = lane.submit([RawWork(tokens=5, run=runs) for _ in range(2)])
+        await job.future
+        assert [batch.items for batch in batches] == [1, 1]
+        assert 0.2 <= job.run_seconds <= time.monotonic() - began
+        assert job.started >= job.added
+
+    with_lane(streams, use)
+
+
+def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypatch):
+    meeting, run = threading.Barrier(2, timeout=30), streams.narrow.run
+
+    def both(works):  # so that the first to be done does not take what is left
+        meeting.wait()
+        return run(works)
+
+    monkeypatch.setattr(streams.narrow, "run", both)
+
+    async def use(lane, batches):
+        with lane.turns, lane.turns:
+            job = lane.submit(works(streams, *["a b [MASK]"] * 8))
+        answers = await job.future
+        assert [answer[0]["token"] for answer in answers] == [streams.fill_mask("a b [MASK]")[0]["token"]] * 8
+        return batches
+
+    assert sorted(batch.items for batch in with_lane(streams, use)) == [4, 4]
+
+
+def test_a_closing_lane_finishes_what_waits_and_takes_no_more(model):
+    async def use(lane, _):
+        with lane.turns:
+            job = lane.submit(works(model, "a [MASK]"))
+            closing = asyncio.ensure_future(asyncio.to_thread(lane.close))
+            while not lane._closing:  # noqa: ASYNC110 — the lane's thread is no coroutine
+                await asyncio.sleep(0.001)
+            with pytest.raises(Loading):
+                lane.submit(works(model, "a [MASK]"))
+        assert len((await job.future)[0]) == 5
+        await closing
+
+    with_lane(model, use)
+
+
+def test_arrays_come_as_they_are(model):
+    async def use(lane, _):
+        return await lane.submit(works(model, "a b", "a b c", task="features", pooling="mean")).future
+
+    answers = with_lane(model, use)
+    np.testing.assert_allclose(np.stack(answers), model.features(["a b", "a b c"], pooling="mean"), atol=1e-5)
