@@ -2,10 +2,16 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -214,10 +220,66 @@ def test_neither_torch_nor_the_export_tools_are_there(installed, tmp_path):
     assert "onnxruntime" in names
 
 
+@pytest.fixture(scope="module")
+def another(tmp_path_factory):
+    """The interpreter of a fresh environment that holds nothing but pip."""
+    venv = tmp_path_factory.mktemp("another") / "it's a venv"
+    succeed(sys.executable, "-m", "venv", venv, cwd=venv.parent)
+    return venv / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+
+@pytest.fixture(scope="module")
+def index(wheel, tmp_path_factory):
+    """The URL of a package index that has bertport."""
+    root = tmp_path_factory.mktemp("index")
+    (root / "bertport").mkdir()
+    shutil.copy(wheel, root / "bertport")
+    handler = partial(QuietHandler, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+EXTRA = "from bertport.runtime.installation import install_command; print(install_command('serve'))"
+
+
+def says_and_does(python, wanted, *options, cwd):
+    """Check the line that adds an extra, and that pip can do what it says."""
+    line = succeed(python, "-c", EXTRA, cwd=cwd).stdout.strip()
+    assert line == f"{shlex.quote(str(python))} -m pip install {wanted}"
+    done = succeed("bash", "-c", shlex.join(["eval", f"{line} --dry-run", *options]), cwd=cwd)
+    assert re.search(r"^Would install .*starlette-", done.stdout, re.MULTILINE)
+
+
+def test_the_line_that_adds_an_extra_to_a_wheel_file(wheel, installed, tmp_path):
+    says_and_does(installed / "python", f"'{wheel}[serve]'", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("origin", ["editable", "file that is gone", "index"])
+def test_the_line_that_adds_an_extra_elsewhere(origin, wheel, another, index, tmp_path):
+    held = tmp_path / wheel.name
+    shutil.copy(wheel, held)
+    version = wheel.name.split("-")[1]
+    given, options, wanted = {
+        "editable": (("--editable", ROOT), (), f"-e '{ROOT}[serve]'"),
+        "file that is gone": ((held,), (), f"'bertport[serve]=={version}'"),
+        "index": (("bertport", "--pre", "--index-url", index), ("--extra-index-url", index), "'bertport[serve]'"),
+    }[origin]
+    succeed(another, "-m", "pip", "install", "-qq", "--no-deps", "--force-reinstall", *given, cwd=tmp_path)
+    held.unlink()
+    says_and_does(another, wanted, *options, cwd=tmp_path)
+
+
 def test_a_missing_extra_is_one_sentence_that_says_what_to_install(installed, tmp_path):
     (tmp_path / "checkpoint").mkdir()
     done = run(installed / "bertport", "export", "checkpoint", "out", cwd=tmp_path)
     assert done.returncode == 1
-    assert "pip install 'bertport[" in done.stderr
+    assert re.search(r"pip install '/.*\.whl\[(cpu,)?export\]'\n$", done.stderr)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from typing import Any
 from bertport.export.card import model_card
 from bertport.quantize.card import quantized_section
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.installation import portable_install_command
 from evaluation.plot import plot_curve
 from evaluation.record import CURVE, Record, read_record
 
@@ -55,6 +56,7 @@ def render_card(bundle: Bundle, record: Record) -> str:
     counts = evaluation["scores"][variant][str(schedule["length"])]["all"]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=manifest.name,
+        installation=portable_install_command("cpu"),
         layers=shape.layers,
         hidden=shape.hidden_size,
         attention_heads=shape.attention_heads,

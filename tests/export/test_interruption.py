@@ -17,6 +17,7 @@ from bertport.export import export
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import PathError
+from bertport.runtime.installation import install_command
 
 # Replaces the bundle at `target`, and sends itself a signal at a moment: the begin of a stage, the time just after the
 # old and the new bundle were exchanged, or, where the system exchanges nothing, the time between the old bundle's
@@ -176,6 +177,6 @@ finally:
 """
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
-    expected = f"export needs the package {module}, which is not installed: pip install 'bertport[{extra}]'"
+    expected = f"export needs the package {module}, which is not installed: {install_command(extra)}"
     assert result.stderr.strip() == f"bertport: error: {expected}"
     assert not (tmp_path / "out").exists()

@@ -19,6 +19,7 @@ from bertport.runtime import cli
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.commands.predict import predict
 from bertport.runtime.commands.progress import describe
+from bertport.runtime.installation import install_command
 from bertport.runtime.tasks.poolings import CLS_CHANGED
 from bertport.runtime.tasks.table import TASKS
 
@@ -308,12 +309,12 @@ def test_a_subcommand_whose_packages_are_missing_does_not_take_the_others_along(
     runner = CliRunner()
     listing = runner.invoke(cli.app, ["--help"], catch_exceptions=False)
     assert listing.exit_code == 0
-    assert "pip install 'bertport[broken]'" in listing.stdout
+    assert "(not available: `bertport broken` says what it lacks)" in listing.stdout
     done = runner.invoke(cli.app, ["broken", "x", "--y"], catch_exceptions=False)
     assert done.exit_code == 1
     assert done.stderr == (
         "bertport: error: broken needs the package not_there_at_all, which is not installed: "
-        "pip install 'bertport[broken]'\n"
+        f"{install_command('broken')}\n"
     )
 
 

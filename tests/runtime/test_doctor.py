@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli, doctor
+from bertport.runtime.installation import install_command
 from bertport.runtime.providers.cpu import cpu
 from bertport.runtime.providers.table import PROVIDERS
 
@@ -98,6 +99,6 @@ def test_without_onnx_runtime(run, monkeypatch):
     done = run("BUNDLE", "--json")
     assert done.exit_code == 1
     said = json.loads(done.stdout)
-    assert "pip install 'bertport[cpu]'" in said["onnxruntime"]["problem"]
+    assert install_command("cpu") in said["onnxruntime"]["problem"]
     assert said["providers"] == {}
     assert "not ready" in run("BUNDLE").stdout

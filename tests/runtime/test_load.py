@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from bertport.runtime.errors import (
     UnknownNameError,
     UsageError,
 )
+from bertport.runtime.installation import install_command
 from tests.broken import copied
 
 
@@ -189,7 +191,7 @@ def test_a_provider_that_is_not_there_is_an_error(tiny_bundle):
     with pytest.raises(
         ProviderError,
         match=r"'cuda' is not available here \(available: cpu\): onnxruntime \S+ is built without it; "
-        r"pip uninstall onnxruntime, then pip install 'bertport\[gpu\]', or",
+        rf"pip uninstall onnxruntime, then {re.escape(install_command('gpu'))}, or",
     ):
         load(tiny_bundle, provider="cuda")
 
@@ -237,7 +239,7 @@ def test_a_model_that_nobody_uses_is_gone_at_once(tiny_bundle, streams):
 
 def test_onnx_runtime_missing(tiny_bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'bertport\[cpu\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(f"not installed: {install_command('cpu')}")):
         load(tiny_bundle)
 
 

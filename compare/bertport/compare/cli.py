@@ -92,7 +92,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     """Measure variants side by side, quality and speed, and write a report.
 
     OUTPUT gets report.html, report.md, report.json and report.csv. Without BUNDLE, the embedded default. Needs
-    bertport[cpu,compare]; --baseline needs bertport[export] as well.
+    the extras cpu and compare; --baseline needs export as well.
     """
     from bertport.compare.report.files import write_report
     from bertport.compare.report.html import check_packages

@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from bertport.runtime.installation import portable_install_command
+
 if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest
 
@@ -119,7 +121,7 @@ def _use(manifest: Manifest) -> str:
     )
     shell = "\n".join(command for _, command in calls)
     return (
-        f"With `pip install 'bertport[cpu]'`, `BUNDLE` being this directory:\n\n```python\n{python}\n```\n\n"
+        f"After {portable_install_command('cpu')}, `BUNDLE` being this directory:\n\n```python\n{python}\n```\n\n"
         f"```sh\n{shell}\n```\n\n"
         "`onnx/model.onnx` also opens in Optimum, in transformers.js and in ONNX Runtime itself."
     )

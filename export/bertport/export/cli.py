@@ -109,7 +109,7 @@ def export(  # noqa: PLR0913 — one parameter per option
     """Turn the checkpoint SOURCE, a directory or a Hub id, into a verified bundle at OUT.
 
     Every output of every graph is compared with PyTorch; when one differs, nothing is written. Needs
-    bertport[cpu,export].
+    the extras cpu and export.
     """
     out.encode()  # PyTorch's exporter takes only names that are text: the command line says so of any other
     bundle = run_export(

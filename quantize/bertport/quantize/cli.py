@@ -158,7 +158,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     """Add INT8 variants to BUNDLE, each measured against fp32, head by head, on this machine.
 
     A variant that breaks its accuracy budget (exit code 1) or is slower than fp32 (3) is not added. Needs
-    bertport[cpu,quantize].
+    the extras cpu and quantize.
     """
     started = time.monotonic()
     if list_recipes:

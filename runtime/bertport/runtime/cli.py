@@ -104,7 +104,7 @@ def _unavailable(name: str, error: ImportError) -> click.Command:
         raise MissingDependencyError(name, package.partition(".")[0], name) from error
 
     settings: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    summary = f"(not available: pip install 'bertport[{name}]')"
+    summary = f"(not available: `bertport {name}` says what it lacks)"
     return click.Command(name, callback=refuse, context_settings=settings, short_help=summary)
 
 

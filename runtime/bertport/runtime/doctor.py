@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime import onnx_wire as pb
 from bertport.runtime.errors import BertportError, ProviderError
+from bertport.runtime.installation import pip
 from bertport.runtime.memory import usable_memory
 from bertport.runtime.providers import native, telemetry
 from bertport.runtime.providers.checks import obstacle
@@ -146,7 +147,7 @@ def _onnxruntime() -> dict[str, Any]:
     if len(recorded) > 1:
         problem = (
             f"{len(recorded)} wheels of ONNX Runtime are installed over each other ({', '.join(recorded)}): "
-            f"pip uninstall {' '.join(recorded)}, then install one"
+            f"{pip()} uninstall {' '.join(recorded)}, then install one"
         )
     return {
         "wheel": wheel(),

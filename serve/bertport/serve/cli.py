@@ -172,7 +172,7 @@ def serve(
 
     Without BUNDLE the embedded one is served. Every option can be given as the environment variable that is named
     beside it. SIGTERM answers what was accepted and exits with 0; SIGHUP loads the bundles anew without losing a
-    request. Logs are lines of JSON on standard error. Needs bertport[cpu,serve].
+    request. Logs are lines of JSON on standard error. Needs the extras cpu and serve.
     """
     try:
         from bertport.serve.server import serve as run_server

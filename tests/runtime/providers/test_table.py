@@ -16,6 +16,7 @@ from bertport.runtime import load, loading, session
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import choices
 from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
+from bertport.runtime.installation import install_command
 from bertport.runtime.providers import checks, cpu, native
 from bertport.runtime.providers.checks import check_active, left_over, obstacle
 from bertport.runtime.providers.options import checked, parse
@@ -91,8 +92,12 @@ def test_libraries_are_named_that_a_library_needs_and_those_that_are_missing(tmp
             "no NVIDIA driver (libcuda.so.1 is not installed)",
             r"needs libcublasLt.so.13, libcublas.so.13, which are not found and no NVIDIA driver .*: pip.*driver",
         ),
-        (("libnvinfer.so.10",), None, r"needs libnvinfer.so.10, which is not found: pip install tensorrt-cu13 of"),
-        (("libcudnn.so.9",), None, r"needs libcudnn.so.9, which is not found: pip install 'bertport\[gpu\]', or"),
+        (("libnvinfer.so.10",), None, r"needs libnvinfer.so.10, which is not found: install tensorrt-cu13 of"),
+        (
+            ("libcudnn.so.9",),
+            None,
+            rf"needs libcudnn.so.9, which is not found: {re.escape(install_command('gpu'))}, or",
+        ),
     ],
 )
 def test_the_reason_is_named_with_what_to_install(monkeypatch, gone, problem, said):

@@ -18,6 +18,7 @@ from bertport.runtime.bundle.digest import digest_of, sealed
 from bertport.runtime.bundle.parsing import MOST_QUOTED, OMITTED, json_values, parse
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.installation import upgrade_advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -303,7 +304,7 @@ class Manifest:
         if version > FORMAT_VERSION:
             message = (
                 f"the bundle has format {version} and this version of bertport reads up to {FORMAT_VERSION}: "
-                "pip install --upgrade bertport"
+                + upgrade_advice()
             )
             raise BundleError(message)
         if version < 1:

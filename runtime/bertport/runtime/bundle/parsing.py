@@ -10,6 +10,7 @@ from typing import Any
 
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.installation import upgrade_advice
 
 __all__ = ["FURTHER", "MOST_QUOTED", "OMITTED", "json_values", "parse"]
 
@@ -76,7 +77,7 @@ def _record(kind: Any, value: dict[str, Any], where: str, *, strict: bool) -> An
     elif unknown and strict:
         message = (
             f"{where} has a field that this version of bertport does not know ({excerpt(next(iter(unknown)), 80)}): "
-            "the bundle is damaged, or of a later version; pip install --upgrade bertport, or export again"
+            f"the bundle is damaged, or of a later version; {upgrade_advice()}, or export again"
         )
         raise BundleError(message)
     return kind(**given)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import ProviderError
+from bertport.runtime.installation import install_command
 from bertport.runtime.providers import native
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime, wheel
 
@@ -36,12 +37,12 @@ the CPU because they are cheaper there (ort#16016, #17930): they say nothing of 
 ADVICE = (
     ("libcuda", "install the NVIDIA driver"),
     ("nvcuda", "install the NVIDIA driver"),
-    ("libnvinfer", "pip install tensorrt-cu13 of the major version that the library's name ends in"),
-    ("libnvonnxparser", "pip install tensorrt-cu13 of the major version that the library's name ends in"),
-    ("libcudnn", "pip install 'bertport[gpu]'"),
-    ("libcu", "pip install 'bertport[gpu]'"),
+    ("libnvinfer", "install tensorrt-cu13 of the major version that the library's name ends in"),
+    ("libnvonnxparser", "install tensorrt-cu13 of the major version that the library's name ends in"),
 )
-"""What brings a library, by the beginning of its name; the first that fits."""
+"""What brings a library that no extra does, by the beginning of its name; the first that fits."""
+CUDA = "libcu"
+"""How the names of the libraries begin that the extra `gpu` brings."""
 
 
 def obstacle(provider: Provider) -> str | None:
@@ -62,7 +63,7 @@ def obstacle(provider: Provider) -> str | None:
     gone = tuple(name for name in gone if not (provider.nvidia and name.startswith("libcuda.so")))
     if gone:
         found.append(f"{wheel()} needs {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} not found")
-        advice += [next((say for start, say in ADVICE if name.startswith(start)), provider.install) for name in gone]
+        advice += [_advice(name, provider) for name in gone]
     driver = native.driver() if provider.nvidia else None
     if driver is not None and driver.problem:
         found.append(driver.problem)
@@ -71,6 +72,14 @@ def obstacle(provider: Provider) -> str | None:
     if not found:
         return None
     return f"{' and '.join(found)}: {', '.join([*dict.fromkeys(advice), 'or choose another provider'])}"
+
+
+def _advice(library: str, provider: Provider) -> str:
+    """Return what to do for a library that is not found."""
+    for start, said in ADVICE:
+        if library.startswith(start):
+            return said
+    return install_command("gpu") if library.startswith(CUDA) else provider.install
 
 
 def _missing(provider: Provider) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime.batching import MAX_WINDOW
 from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
+from bertport.runtime.installation import install_command, pip
 from bertport.runtime.providers import options as provider_options
 from bertport.runtime.providers import telemetry
 
@@ -36,8 +37,10 @@ class Provider:
     """What users call it."""
     ort: str
     """What ONNX Runtime calls it."""
-    install: str
-    """What to install where it is missing."""
+    extra: str
+    """The extra of bertport that brings it."""
+    packages: tuple[str, ...] = ()
+    """Packages that it needs beside the extra."""
     auto: bool
     """Whether `auto` tries it, in the order of the table."""
     recipes: tuple[str, ...] = ()
@@ -76,6 +79,11 @@ class Provider:
     least_positions: int = 0
     """Fewest positions to decode: 1 where an empty tensor is not taken."""
 
+    @property
+    def install(self) -> str:
+        """The command line that installs what it needs here."""
+        return install_command(self.extra, *self.packages)
+
 
 FLOATING = frozenset({"float32", "float16"})
 INTEGER = frozenset({"int8", "uint8"})
@@ -89,7 +97,8 @@ PROVIDERS: dict[str, Provider] = {
         Provider(
             name="tensorrt",
             ort="TensorrtExecutionProvider",
-            install="pip install 'bertport[gpu]' tensorrt-cu13",
+            extra="gpu",
+            packages=("tensorrt-cu13",),
             auto=False,
             # 8 bits cost accuracy, so that they are taken before fp32 only: a bundle that has them was given them for
             # this. Who wants them before fp16 names the variant.
@@ -119,7 +128,7 @@ PROVIDERS: dict[str, Provider] = {
         Provider(
             name="cuda",
             ort="CUDAExecutionProvider",
-            install="pip install 'bertport[gpu]'",
+            extra="gpu",
             auto=True,
             recipes=("fp16", "fp32"),  # it has no 8-bit products: QDQ graphs run in floating point, with more nodes
             batch_tokens=16384,
@@ -144,7 +153,7 @@ PROVIDERS: dict[str, Provider] = {
         Provider(
             name="cpu",
             ort="CPUExecutionProvider",
-            install="pip install 'bertport[cpu]'",
+            extra="cpu",
             auto=True,
             batch_tokens=1024,
             overhead_tokens=CPU_OVERHEAD,
@@ -180,7 +189,7 @@ def onnxruntime() -> ModuleType:
         raise MissingDependencyError(what, package, extra) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         # Uninstalling one of its wheels beside another leaves a directory without a module (ort#26996).
-        message = "onnxruntime is installed in part: pip install --force-reinstall onnxruntime"
+        message = f"onnxruntime is installed in part: {pip()} install --force-reinstall onnxruntime"
         raise ProviderError(message)
     module: ModuleType = onnxruntime
     telemetry.silence(module)
@@ -216,7 +225,7 @@ def candidates(name: str) -> tuple[Provider, ...]:
         package = wheel().partition(" ")[0]
         message = (
             f"provider {name!r} is not available here (available: {names}): {wheel()} is built without it; "
-            f"pip uninstall {package}, then {row.install}, or choose another"
+            f"{pip()} uninstall {package}, then {row.install}, or choose another"
         )
         raise ProviderError(message)
     return (row,)

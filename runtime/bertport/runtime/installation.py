@@ -1,0 +1,111 @@
+"""The lines that install more of bertport, made from how this one was installed: nothing says which index has it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["install_command", "pip", "portable_install_command", "upgrade_advice"]
+
+HERE = Path(__file__).resolve()
+CHECKOUT = HERE.parents[3]
+"""The checkout's root where this file is `runtime/bertport/runtime/installation.py` in one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What pip installed bertport from."""
+
+    kind: Literal["checkout", "directory", "file", "url", "index", "unknown"]
+    """A checkout that the code runs from, a directory that was copied, a wheel file, another URL, an index, or what is
+    there no more."""
+    place: str
+    """The path or URL; for an index and for what is there no more, the version that is installed."""
+
+
+def install_command(extras: str, *packages: str) -> str:
+    """Return the command line that adds extras to this installation, quoted for a POSIX shell.
+
+    Args:
+        extras: names of extras, separated by commas.
+        packages: requirements to install in the same run.
+    """
+    source = _source()
+    match source.kind:
+        case "checkout":
+            wanted = ["-e", f"{source.place}[{extras}]"]
+        case "directory" | "file":
+            wanted = [f"{source.place}[{extras}]"]
+        case "url":
+            wanted = [f"bertport[{extras}] @ {source.place}"]
+        case "index":
+            wanted = [f"bertport[{extras}]"]
+        case "unknown":  # what is installed satisfies this, so that pip adds the extras and fetches no bertport
+            wanted = [f"bertport[{extras}]=={source.place}"]
+    return " ".join([pip(), "install", *map(shlex.quote, (*wanted, *packages))])
+
+
+def portable_install_command(extras: str) -> str:
+    """Return what installs bertport, in Markdown, for pages read on other machines: without this one's paths."""
+    source = _source()
+    wanted = {
+        "file": f"{Path(source.place).name}[{extras}]",
+        "url": f"bertport[{extras}] @ {source.place}",
+        "index": f"bertport[{extras}]",
+    }
+    if source.kind in wanted:
+        return f"`pip install {shlex.quote(wanted[source.kind])}`"
+    return f"`pip install '.[{extras}]'` in a checkout of bertport"
+
+
+def upgrade_advice() -> str:
+    """Return what brings a later version of bertport here, as the end of a sentence."""
+    source = _source()
+    match source.kind:
+        case "checkout":
+            return f"update the checkout {source.place}"
+        case "index":
+            return f"{pip()} install --upgrade bertport"
+        case _:
+            return f"install a version of bertport later than {source.place}"
+
+
+def pip() -> str:
+    """Return the command that starts the pip of this environment: `pip` alone where that is the first on the PATH."""
+    found = shutil.which("pip")
+    if found is not None and Path(found).parent == Path(sys.executable).parent:
+        return "pip"
+    return f"{shlex.quote(sys.executable or 'python')} -m pip"
+
+
+@cache
+def _source() -> Source:
+    """Read how bertport was installed: where its code is, then the record that pip leaves (PEP 610)."""
+    if (CHECKOUT / "pyproject.toml").is_file() and HERE.parent == CHECKOUT / "runtime" / "bertport" / "runtime":
+        return Source(kind="checkout", place=str(CHECKOUT))
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        installed = distribution("bertport")
+    except PackageNotFoundError:
+        return Source(kind="unknown", place="0")
+    record = installed.read_text("direct_url.json")
+    if record is None:
+        return Source(kind="index", place=installed.version)
+    origin = json.loads(record)
+    url = str(origin["url"])
+    if not url.startswith("file:"):
+        vcs = origin.get("vcs_info")
+        return Source(kind="url", place=f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url)
+    path = Path(url2pathname(urlsplit(url).path))
+    if not path.exists():
+        return Source(kind="unknown", place=installed.version)
+    return Source(kind="directory" if path.is_dir() else "file", place=str(path))
