@@ -3,8 +3,8 @@
     python bench/calibration_memory.py [--bundle DIR] [--samples N]... [--rounds 3]
 
 Each number of samples is calibrated on in fresh processes, which report the largest resident set that the kernel saw.
-Writes docs/data/calibration-memory.json and the table of docs/quantization.md. Nothing is timed, so it may run on a
-busy machine.
+Writes docs/data/calibration-memory.json and the table of docs/research/quantization.md. Nothing is timed, so it may run
+on a busy machine.
 """
 
 from __future__ import annotations

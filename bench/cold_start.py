@@ -4,7 +4,7 @@
 
 Fresh processes alternate (A B C A B C …) while the machine's lock is held. Times end when the answer's line has
 been read; peak memory is the kernel's figure for the whole process. Writes docs/data/cold-start.json and
-docs/cold-start.md.
+docs/research/cold-start.md.
 """
 
 from __future__ import annotations
@@ -204,9 +204,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = (arguments.checkpoint or restored(bundle, Path(scratch) / "checkpoint")).resolve()
         result = measure(bundle, checkpoint, arguments.rounds)
-    (arguments.output / "data").mkdir(parents=True, exist_ok=True)
+    for folder in ("data", "research"):
+        (arguments.output / folder).mkdir(parents=True, exist_ok=True)
     (arguments.output / "data" / "cold-start.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    (arguments.output / "cold-start.md").write_text(page(result), encoding="utf-8")
+    (arguments.output / "research" / "cold-start.md").write_text(page(result), encoding="utf-8")
     print(page(result))
     if arguments.check:
         check(result)

@@ -4,7 +4,7 @@
         [--without shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
 
 Every subject has a process of its own; in each round all take a turn, in one order and in the next round in the
-reverse one, with the machine's lock held. Writes docs/data/performance.json and docs/performance.md, or
+reverse one, with the machine's lock held. Writes docs/data/performance.json and docs/research/performance.md, or
 performance-avx2 for a CPU with AVX2 alone (or `python bench/without_avx512.py python bench/performance.py`); --output
 writes elsewhere. The models are made once and kept in out/bench. A BERT-base takes eight times as long for a text as
 the default model, so it gets half of the texts; tasks other than fill-mask get two fifths of the
@@ -426,12 +426,13 @@ def main() -> None:
     for model in result["models"].values():  # agreement is in the figures by now, and vectors are large
         for row in model["rows"]:
             row.pop("answers", None)
-    (given.output / "data").mkdir(parents=True, exist_ok=True)
+    for folder in ("data", "research"):
+        (given.output / folder).mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
     name = stem(result)
     (given.output / "data" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     plots(result, given.output / "data")
-    (given.output / f"{name}.md").write_text(page(result), encoding="utf-8")
+    (given.output / "research" / f"{name}.md").write_text(page(result), encoding="utf-8")
     print(page(result))
 
 

@@ -195,7 +195,7 @@ def _times(ratio: dict[str, Any]) -> str:
 PAGE = """# Performance
 
 From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
-by `python3 {command}`; the figures are in [data/{stem}.json](data/{stem}.json).{other}
+by `python3 {command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{other}
 
 {machine}
 
@@ -309,7 +309,7 @@ def _section(name: str, model: dict[str, Any], found: dict[str, Any], stem: str)
     introduction = (
         f"## {NAMES[name]}\n\n{shape['layers']} layers of width {shape['hidden_size']}, "
         f"{shape['parameters']:,} parameters; bertport's variants: {', '.join(model['variants'])}.\n\n"
-        f"![texts a second](data/{stem}-{name}.svg)\n"
+        f"![texts a second](../data/{stem}-{name}.svg)\n"
     )
     parts = [introduction]
     head = (

@@ -1,4 +1,4 @@
-"""The tables of docs/quantization.md: each stands between two marks, and is written from a file of docs/data."""
+"""The tables of docs/research/quantization.md: each stands between two marks, written from a file of docs/data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["DATA", "PAGE", "accuracy_table", "speed_table", "write_table", "write_tables"]
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE = DOCS / "quantization.md"
+PAGE = DOCS / "research" / "quantization.md"
 DATA = DOCS / "data"
 
 

@@ -1,4 +1,4 @@
-"""Measure how long `bertport quantize` takes, stage by stage, and write the table in docs/quantization.md.
+"""Measure how long `bertport quantize` takes, stage by stage, and write the table in docs/research/quantization.md.
 
     python bench/quantize_time.py [--check]
 
@@ -28,7 +28,7 @@ from serving import commit
 from serving_report import BEGIN, END, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "quantization.md"
+PAGE = ROOT / "docs" / "research" / "quantization.md"
 DATA = ROOT / "docs" / "data" / "quantize-time.json"
 BAR = 180
 """Seconds that a BERT-base may take on two cores."""
@@ -114,7 +114,7 @@ def main() -> None:
         data = json.loads(DATA.read_text(encoding="utf-8"))
         page = PAGE.read_text(encoding="utf-8")
         if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section(data).strip("\n"):
-            sys.exit("docs/quantization.md is not what the data say: run python bench/quantize_time.py")
+            sys.exit("docs/research/quantization.md is not what the data say: run python bench/quantize_time.py")
         return
     models = {}
     with tempfile.TemporaryDirectory() as place:

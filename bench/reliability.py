@@ -1,4 +1,4 @@
-"""Write the measured part of docs/reliability.md from the data of the programs that attack, fuzz and soak the server.
+"""Write the measured part of docs/research/reliability.md from what the programs that attack and fuzz the server wrote.
 
     python bench/reliability.py [--check]
 
@@ -17,7 +17,7 @@ from serving_attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
 from serving_report import BEGIN, END, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "research" / "reliability.md"
 DATA = ROOT / "docs" / "data"
 MIB = 1 << 20
 
@@ -112,7 +112,7 @@ def main() -> None:
         return
     page = PAGE.read_text(encoding="utf-8")
     if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section().strip("\n"):
-        sys.exit("docs/reliability.md is not what the data say: run python bench/reliability.py")
+        sys.exit("docs/research/reliability.md is not what the data say: run python bench/reliability.py")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
 Written by `python bench/reports.py default --twice` and `python bench/reports.py base`, and drawn again from their
-figures, pictures included, by `python bench/reports.py --again`. [comparison.md](../comparison.md) explains each
+figures, pictures included, by `python bench/reports.py --again`. [The reference](../reference/report.md) explains each
 figure. The pages (`report.html`) open in any browser, from the disk.
 
 | model | report | measured on |

@@ -4,7 +4,7 @@
 
 `default` and `base` are the models of performance.py, made once and kept in out/bench; NAME=DIR is any other bundle.
 The load comes from a second process on the same machine, while the machine's lock is held. Writes
-docs/data/serving.json, docs/images/serving-memory.svg, and the section of docs/serving.md between its marks.
+docs/data/serving.json, docs/images/serving-memory.svg, and the section of docs/research/serving.md between its marks.
 """
 
 from __future__ import annotations
@@ -341,11 +341,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, nullcontext() if arguments.quick else machine_lock():
         result = measure(bundles, arguments, Path(scratch))
     output = arguments.output or ROOT / ("out/bench/quick" if arguments.quick else "docs")
-    for folder in ("data", "images"):
+    for folder in ("data", "images", "research"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     plot_memory(result["soak"]["memory"], output / "images" / "serving-memory.svg")
     (output / "data" / "serving.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_section(output / "serving.md", section(result))
+    write_section(output / "research" / "serving.md", section(result))
     print(section(result))
     if arguments.check:
         check(result)

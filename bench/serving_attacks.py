@@ -57,7 +57,7 @@ class Attack:
     """One row."""
 
     case: str
-    """Of the list of inputs that failed, as docs/reliability.md names it."""
+    """Of the list of inputs that failed, as docs/research/reliability.md names it."""
     summary: str
     """What is sent."""
     request: bytes

@@ -1,4 +1,4 @@
-"""What bench/serving.py measured, as a section of docs/serving.md, a plot, and a verdict."""
+"""What bench/serving.py measured, as a section of docs/research/serving.md, a plot, and a verdict."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _behaviour(result: Mapping[str, Any]) -> list[str]:
         f"{soak['errors_logged']} logged errors, memory in its last quarter {growth(soak['memory']):.2f} times that "
         "of the second."
     )
-    picture = "![Resident memory of the server during the soak](images/serving-memory.svg)"
+    picture = "![Resident memory of the server during the soak](../images/serving-memory.svg)"
     return [overload, "", ended, "", soaked, "", picture]
 
 

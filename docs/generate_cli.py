@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the `--help` of every command: `python docs/generate_cli.py`, or `--check` to compare only."""
+"""Write docs/reference/cli.md from every command's `--help`: `python docs/generate_cli.py`; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from bertport.runtime.cli import OWN, app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "cli.md"
+PAGE = ROOT / "docs" / "reference" / "cli.md"
 WIDTH = 100
 HEAD = """# The command line
 
@@ -63,7 +63,7 @@ def main() -> None:
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(text, encoding="utf-8")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-        sys.exit("docs/cli.md is not what the commands say: run python docs/generate_cli.py")
+        sys.exit("docs/reference/cli.md is not what the commands say: run python docs/generate_cli.py")
 
 
 if __name__ == "__main__":

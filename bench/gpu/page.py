@@ -1,4 +1,4 @@
-"""The page docs/gpu.md: what was measured on a GPU, and what has never run on hardware."""
+"""The page docs/research/gpu.md: what was measured on a GPU, and what has never run on hardware."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ NEVER = (
 )
 PAGE = """# On a GPU
 
-`provider="cuda"` and `provider="tensorrt"` are rows of the same table as `cpu`, and as strict: [runtime.md](runtime.md)
-says how. This page lists what has run on hardware. `python bench/gpu/run.py page` writes it.
+`provider="cuda"` and `provider="tensorrt"` are rows of the same table as `cpu`, and as strict:
+[the Python interface](../reference/python.md#where-it-runs) says how. This page lists what has run on
+hardware. `python bench/gpu/run.py page` writes it.
 
 {body}
 ## What is done there

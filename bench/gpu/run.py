@@ -2,7 +2,7 @@
 
     python bench/gpu/run.py prepare KIT     # where there is a network: wheels, bundle and checkout into one directory
     python bench/gpu/run.py run KIT         # on the GPU machine: installs them, tests, measures, writes KIT/gpu.md
-    python bench/gpu/run.py page [FILE]     # writes docs/gpu.md from a gpu.json, or what is known without one
+    python bench/gpu/run.py page [FILE]     # writes docs/research/gpu.md from a gpu.json, or what is known without one
 
 `prepare` needs bertport[dev]; `run` needs Python of the same version and the NVIDIA driver, nothing else.
 """
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("path", type=Path, nargs="?", help="the kit; for page a gpu.json")
     given = parser.parse_args()
     if given.what == "page":
-        write_page(given.path, ROOT / "docs" / "gpu.md")
+        write_page(given.path, ROOT / "docs" / "research" / "gpu.md")
     elif given.path is None:
         parser.error(f"{given.what} needs the directory of the kit")
     else:

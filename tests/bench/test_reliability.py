@@ -50,7 +50,7 @@ def test_every_attack_held_and_the_fuzzer_found_nothing():
 def test_the_tests_that_the_pages_name_are_there():
     import re
 
-    for page in (ROOT / "SECURITY.md", ROOT / "docs" / "reliability.md"):
+    for page in (ROOT / "SECURITY.md", ROOT / "docs" / "research" / "reliability.md"):
         named = re.findall(r"`((?:tests|bench)/[\w/]+(?:\.py)?/?)`", page.read_text(encoding="utf-8"))
         assert named
         missing = [each for each in named if not (ROOT / each).exists()]

@@ -1,4 +1,4 @@
-"""CUDA and TensorRT on a real GPU: `pytest -m gpu`, or bench/gpu/run.py. Never run so far (docs/gpu.md)."""
+"""CUDA and TensorRT on a real GPU: `pytest -m gpu`, or bench/gpu/run.py. Never run so far (docs/research/gpu.md)."""
 
 from __future__ import annotations
 
