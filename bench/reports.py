@@ -3,9 +3,10 @@
     python bench/reports.py [default] [base] [--effort LEVEL] [--twice] [--prepare | --again] [--output DIR]
 
 Each bundle is copied and gets the variants for the CPU that it lacks; it is kept in out/reports until the default
-bundle or the code of quantization changes. Both baselines run beside the variants. `--twice` compares twice, writes
-whether the runs agree, and says so on the page. `--prepare` only makes the bundles. `--again` writes the pages of the
-reports that are there, and their pictures, without measuring. `--output` puts the reports elsewhere, for a trial.
+bundle or the code of quantization changes. Both baselines run beside the variants. A report is kept as its JSON and a
+picture of its page, which anyone can render from the JSON. `--twice` compares twice, writes whether the runs agree, and
+says so in the list. `--prepare` only makes the bundles. `--again` takes new pictures of the reports that are there,
+without measuring. `--output` puts the reports elsewhere, for a trial.
 """
 
 from __future__ import annotations
@@ -41,15 +42,20 @@ SAME_BASE = ROOT / "out" / "bench" / "base" / "bundle"
 """The same model, where performance.py has made it: of the same seed, size and vocabulary."""
 SEED = 0
 BASE = "bert-base-random"
-FILES = ("report.html", "report.md", "report.json", "report.csv")
 AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
-Written by `python bench/reports.py default --twice` and `python bench/reports.py base`, and drawn again from their
-figures, pictures included, by `python bench/reports.py --again`. [The reference](../reference/report.md) explains each
-figure. The pages (`report.html`) open in any browser, from the disk.
+What `bertport compare` measured, by `python bench/reports.py default --twice` and `python bench/reports.py base`. A
+report is kept as its figures and a picture of its page. This renders the whole page, as HTML, Markdown and CSV, and
+measures nothing:
 
-| model | report | measured on |
+```sh
+{render}
+```
+
+[The reference](../reference/report.md) explains each figure. `python bench/reports.py --again` takes the pictures anew.
+
+| model | figures | measured on |
 |---|---|---|
 {rows}
 {below}"""
@@ -154,7 +160,8 @@ def write(name: str, target: Path, *, effort: str, twice: bool) -> None:
     bundle = kept(name)
     options = (*MODELS[name].options, "--baseline", "transformers", "--baseline", "optimum", "--effort", effort)
     first = compare(bundle, f"{name}-report", *options)
-    place(first, target)
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(first / "report.json", target)
     (target / AGREEMENT).unlink(missing_ok=True)
     if twice:
         second = compare(bundle, f"{name}-again", *options)
@@ -162,19 +169,16 @@ def write(name: str, target: Path, *, effort: str, twice: bool) -> None:
         (target / AGREEMENT).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def place(report: Path, target: Path) -> None:
-    """Put a report's files in place."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copy(report / name, target / name)
-
-
 def photograph(target: Path) -> None:
-    """Take a picture of the top of a page, where Chromium is installed."""
+    """Render a report beside the kept bundles, and take a picture of the top of its page where there is Chromium."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         print("Chromium is not installed: the picture stays as it is", file=sys.stderr)
         return
+    rendered = KEPT / f"{target.name}-rendered"
+    program = str(Path(sys.executable).with_name("bertport"))
+    render = [program, "compare", "--from", str(target / "report.json"), "--output", str(rendered)]
+    subprocess.run(render, check=True, stdout=subprocess.DEVNULL)
     command = [
         chromium,
         "--headless=new",
@@ -185,7 +189,7 @@ def photograph(target: Path) -> None:
     ]
     picture = target / "report.png"
     subprocess.run(
-        [*command, f"--screenshot={picture}", (target / "report.html").as_uri()],
+        [*command, f"--screenshot={picture}", (rendered / "report.html").as_uri()],
         check=True,
         capture_output=True,
         timeout=120,
@@ -270,7 +274,7 @@ def order(one: dict[str, float], other: dict[str, float]) -> int:
 
 def index(reports: Path) -> None:
     """Write the page that lists the reports."""
-    rows, twice, pictures = [], [], []
+    rows, twice, pictures, render = [], [], [], []
     for name in MODELS:
         path = reports / name / "report.json"
         if not path.is_file():
@@ -280,12 +284,13 @@ def index(reports: Path) -> None:
         where = f"{found['machine']['cpu']}, {found['created'][:10]}, effort {found['settings']['name']}"
         if path.with_name("report.png").is_file():
             pictures.append(f"![The top of the report of {name}]({name}/report.png)")
-        rows.append(f"| {labels} | [Markdown]({name}/report.md), [page]({name}/report.html) | {where} |")
+        rows.append(f"| {labels} | [report.json]({name}/report.json) | {where} |")
+        render.append(f"bertport compare --from docs/reports/{name}/report.json --output out/{name}-report")
         again = path.with_name(AGREEMENT)
         if again.is_file():
             twice.append(f"{name}, {in_words(read(again))} [Figures]({name}/{AGREEMENT}).")
     below = "".join(f"\n{each}\n" for each in (*twice, *pictures))
-    text = INDEX.format(rows="\n".join(rows), below=below)
+    text = INDEX.format(rows="\n".join(rows), below=below, render="\n".join(render))
     (reports / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -296,7 +301,7 @@ def main() -> None:
     parser.add_argument("--effort", choices=EFFORTS, default="medium", help="how much to measure  [default: medium]")
     parser.add_argument("--twice", action="store_true", help="compare twice, and write whether the runs agree")
     parser.add_argument("--prepare", action="store_true", help="make the bundles, measure nothing")
-    parser.add_argument("--again", action="store_true", help="write the pages again, measure nothing")
+    parser.add_argument("--again", action="store_true", help="take the pictures again, measure nothing")
     parser.add_argument("--output", type=Path, default=REPORTS, help="where the reports go  [default: docs/reports]")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.models if name not in MODELS]
@@ -307,18 +312,10 @@ def main() -> None:
         if arguments.prepare:
             kept(name)
             continue
-        if arguments.again:
-            if not (target / "report.json").is_file():
-                continue
-            command = [
-                str(Path(sys.executable).with_name("bertport")),
-                "compare",
-                "--from",
-                str(target / "report.json"),
-            ]
-            subprocess.run([*command, "--output", str(target)], check=True, stdout=subprocess.DEVNULL)
-        else:
+        if not arguments.again:
             write(name, target, effort=arguments.effort, twice=arguments.twice)
+        elif not (target / "report.json").is_file():
+            continue
         photograph(target)
         index(arguments.output)
 
