@@ -37,8 +37,9 @@ class PackageData(BuildHookInterface[Any]):
         digest, content = _digest(Path(self.root)), (source / "manifest.json").read_bytes()
         whole = json.loads(content)
         if digest.digest_of(content, whole["digest"]) != whole["digest"]:
-            message = f"{source}/manifest.json is not as it was written: a digest of the wheel's own would vouch for it"
-            raise ValueError(message)
+            raise ValueError(
+                f"{source}/manifest.json is not as it was written: a digest of the wheel's own would vouch for it"
+            )
         manifest = serving_part(whole)
         self.written = Path(tempfile.mkdtemp())
         written = self.written / "manifest.json"

@@ -104,8 +104,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> Run:
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
     # Linux starts a child's peak at what its parent had before exec, so a larger parent would hide the child's.
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >= usage.ru_maxrss:
-        message = "this process is larger than the one it measures: the peak memory cannot be told"
-        raise RuntimeError(message)
+        raise RuntimeError("this process is larger than the one it measures: the peak memory cannot be told")
     return Run(
         seconds=seconds,
         cpu_seconds=usage.ru_utime + usage.ru_stime,

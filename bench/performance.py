@@ -126,8 +126,7 @@ class Process:
         nothing = {"ok": False, "error": f"the process ended ({self.child.poll()})"}
         answer: dict[str, Any] = json.loads(line) if line else nothing
         if not answer["ok"]:
-            message = f"{self.subject.name}: {answer['error']}"
-            raise RuntimeError(message)
+            raise RuntimeError(f"{self.subject.name}: {answer['error']}")
         self.peak_bytes = max(self.peak_bytes, int(answer["peak_bytes"]))
         return answer
 

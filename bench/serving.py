@@ -82,8 +82,7 @@ class Process:
                 # Read on, so that a full pipe never stops the server.
                 threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True).start()
                 return self
-        message = f"the server ended: {self.process.wait()}"
-        raise RuntimeError(message)
+        raise RuntimeError(f"the server ended: {self.process.wait()}")
 
     def prints_its_port(self) -> Process:
         """Wait until the peer is ready."""

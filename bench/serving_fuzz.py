@@ -433,8 +433,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if not self._ready.wait(300):
-            message = f"the server did not become ready: {self.lines[-3:]} {self.other[-3:]}"
-            raise SystemExit(message)
+            raise SystemExit(f"the server did not become ready: {self.lines[-3:]} {self.other[-3:]}")
 
     def _read(self) -> None:
         for line in self.process.stderr or ():

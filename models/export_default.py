@@ -31,8 +31,9 @@ def main(run: Path, output: Path, training: Path) -> None:
     card, come after it.
     """
     if not (run / "model" / "config.json").is_file():
-        message = f"{run} holds no finished model: run the command of models/pretrain.py again until it has ended"
-        raise click.ClickException(message)
+        raise click.ClickException(
+            f"{run} holds no finished model: run the command of models/pretrain.py again until it has ended"
+        )
     with tempfile.TemporaryDirectory() as directory:
         checkpoint = Path(directory) / NAME  # the manifest records this name as the source
         shutil.copytree(run / "model", checkpoint)
@@ -50,8 +51,7 @@ def main(run: Path, output: Path, training: Path) -> None:
     size = sum(entry.size for entry in bundle.manifest.files.values())
     click.echo(f"{output}: {size / 1e6:.1f} MB, variants {', '.join(bundle.manifest.variants)}", err=True)
     if size > MOST_BYTES:
-        message = f"{output} is larger than {MOST_BYTES / 1e6:.0f} MB: too large for the repository"
-        raise click.ClickException(message)
+        raise click.ClickException(f"{output} is larger than {MOST_BYTES / 1e6:.0f} MB: too large for the repository")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ def hub_client_for_this_machine():
 
     class Refusing(HTTPAdapter):
         def send(self, request, *_, **__):
-            message = f"a test asked for {request.url}"
-            raise requests.ConnectionError(message)
+            raise requests.ConnectionError(f"a test asked for {request.url}")
 
     def session():
         made = requests.Session()

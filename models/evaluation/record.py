@@ -34,8 +34,7 @@ def read_record(directory: Path) -> Record:
     makers = {"run.json": "export_default.py", "log.jsonl": "export_default.py", "evaluation.json": "evaluate.py"}
     for name, maker in makers.items():
         if not (directory / name).is_file():
-            message = f"{directory} has no {name}: run models/{maker} first"
-            raise RecipeError(message)
+            raise RecipeError(f"{directory} has no {name}: run models/{maker} first")
     return Record(
         run=json.loads((directory / "run.json").read_text(encoding="utf-8")),
         log=read_log(directory / "log.jsonl"),

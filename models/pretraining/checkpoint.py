@@ -41,10 +41,9 @@ def resume(path: Path, model: BertForPreTraining, optimizer: Optimizer) -> Progr
         return Progress(**state["progress"])
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
-        message = (
+        raise RecipeError(
             f"{path} is not a checkpoint of this model ({reason}): choose another --output, or remove it to restart"
-        )
-        raise RecipeError(message) from error
+        ) from error
 
 
 def save(path: Path, model: BertForPreTraining, optimizer: Optimizer, progress: Progress) -> None:

@@ -54,16 +54,16 @@ def read_sections(path: Path) -> Iterator[tuple[str, list[str]]]:
     except (ValueError, EOFError, lzma.LZMAError) as error:
         # A fault of decoding or decompressing lies beyond the last line that could be read.
         where = number if isinstance(error, json.JSONDecodeError | RecipeError) else number + 1
-        message = f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): mend or remove it'
-        raise RecipeError(message) from error
+        raise RecipeError(
+            f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): mend or remove it'
+        ) from error
 
 
 def _section(value: object) -> tuple[str, list[str]]:
     match value:
         case {"id": str(name), "paragraphs": [*paragraphs]} if all(isinstance(each, str) for each in paragraphs):
             return name, paragraphs
-    message = f"found {json.dumps(value, ensure_ascii=False):.60}"
-    raise RecipeError(message)
+    raise RecipeError(f"found {json.dumps(value, ensure_ascii=False):.60}")
 
 
 def sentences(paragraph: str) -> Iterator[str]:
@@ -92,8 +92,7 @@ def tokenize(path: Path, tokenizer: Tokenizer) -> Corpus:
             section_starts.append(len(lengths))
             names.append(name)
     if not pieces:
-        message = f"{path} holds no text: expected JSON lines with non-empty paragraphs"
-        raise RecipeError(message)
+        raise RecipeError(f"{path} holds no text: expected JSON lines with non-empty paragraphs")
     return Corpus(
         tokens=np.concatenate(pieces),
         sentence_starts=np.concatenate([[0], np.cumsum(lengths)]),

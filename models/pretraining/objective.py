@@ -103,8 +103,9 @@ def sample_pair(corpus: Corpus, anchor: int, length: int, rng: np.random.Generat
         begin, end = int(starts[other]), int(starts[corpus.section_starts[other_section + 1]])
         if other_section != section and end - begin >= needed:
             return Pair(a=a, b=slice(begin, begin + needed), label=IS_RANDOM, sections=(section, other_section))
-    message = f"no pair of spans of {length} tokens found in {_MOST_DRAWS} draws: the corpus's sections are too short"
-    raise RecipeError(message)
+    raise RecipeError(
+        f"no pair of spans of {length} tokens found in {_MOST_DRAWS} draws: the corpus's sections are too short"
+    )
 
 
 def mask_row(

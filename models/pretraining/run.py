@@ -50,11 +50,10 @@ def begin(path: Path, settings: Settings, schedule: Schedule) -> None:
     before = record.setdefault("settings", asdict(settings))
     for name, value in asdict(settings).items():
         if before.get(name) != value:
-            message = (
+            raise RecipeError(
                 f"the run in {path.parent} began with {name} {before.get(name)!r}, not {value!r}: "
                 "give it the options it began with, or choose another --output"
             )
-            raise RecipeError(message)
     tokens = record.setdefault("schedule_tokens", [schedule.tokens])
     if tokens[-1] != schedule.tokens:
         tokens.append(schedule.tokens)

@@ -41,14 +41,14 @@ def open_encoder(init: str, cache: Path) -> Origin:
     """
     path = encoder.fetch_pinned(cache) if init == encoder.PINNED else Path(init)
     if not path.is_dir():
-        message = (
+        raise RecipeError(
             f"--init {init}: no such directory; name a checkpoint directory, or {encoder.PINNED} for the pinned encoder"
         )
-        raise RecipeError(message)
     for name in ("config.json", "tokenizer.json"):
         if not (path / name).is_file():
-            message = f"--init {init}: {name} is missing there; expected config.json, tokenizer.json and the weights"
-            raise RecipeError(message)
+            raise RecipeError(
+                f"--init {init}: {name} is missing there; expected config.json, tokenizer.json and the weights"
+            )
     sha256 = file_sha256(weights_file(path))
     return Origin(
         name=encoder.PINNED if sha256 == encoder.WEIGHTS_SHA256 else path.resolve().name,

@@ -284,8 +284,7 @@ def test_an_error_that_nobody_expected_is_told_without_a_stack_trace(caplog):
     sent = []
 
     async def breaks(*_):
-        message = "secret"
-        raise ValueError(message)
+        raise ValueError("secret")
 
     async def send(message):
         sent.append(message)

@@ -104,8 +104,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     old = read_report(against) if against else None
     if report is not None:
         if bundles or resume:
-            message = "--from takes a report as it is: leave bundles and --resume out"
-            raise UsageError(message)
+            raise UsageError("--from takes a report as it is: leave bundles and --resume out")
         from bertport.compare.report.document import conclude
 
         document = conclude(read_report(report), bounds)
@@ -162,13 +161,10 @@ def _summary(document: Mapping[str, Any], paths: Mapping[str, Path]) -> str:
 def _finish(document: Mapping[str, Any], output: Path) -> None:
     """End with the exit code that programs look at."""
     if not document["complete"]:
-        message = f"interrupted: the report in {output} holds what was measured; --resume goes on"
-        raise InterruptionError(message)
+        raise InterruptionError(f"interrupted: the report in {output} holds what was measured; --resume goes on")
     regressions = [each["sentence"] for each in (document["against"] or {}).get("changes", []) if each["regression"]]
     if regressions:
         count = f"{len(regressions)} regression{'s' if len(regressions) > 1 else ''}"
-        message = f"{count} beyond the tolerance: {'; '.join(regressions)}"
-        raise RegressionError(message)
+        raise RegressionError(f"{count} beyond the tolerance: {'; '.join(regressions)}")
     if all(row["failed"] for row in document["rows"]):
-        message = f"nothing could be measured: {'; '.join(row['failed'] for row in document['rows'])}"
-        raise UsageError(message)
+        raise UsageError(f"nothing could be measured: {'; '.join(row['failed'] for row in document['rows'])}")

@@ -146,11 +146,10 @@ def enter(
     if not contenders:
         names_of = ", ".join(each.label for each in entrants)
         why = f" ({'; '.join(left_out)})" if left_out else ""
-        message = (
+        raise UsageError(
             f"nothing to compare: {names_of} has no variant for {', '.join(rows)}{why}: "
             "choose another --provider or --variant"
         )
-        raise UsageError(message)
     return contenders, left_out
 
 

@@ -82,11 +82,9 @@ class Options:
         _whole("seed", self.seed, 0)
         for name in ("random_weights", "resume"):
             if not isinstance(value := getattr(self, name), bool):
-                message = f"{name} is True or False, not {excerpt(value)}"
-                raise UsageError(message)
+                raise UsageError(f"{name} is True or False, not {excerpt(value)}")
         if not isinstance(self.command, str):
-            message = f"command is the text of a command line, not {excerpt(self.command)}"
-            raise UsageError(message)
+            raise UsageError(f"command is the text of a command line, not {excerpt(self.command)}")
 
     @property
     def sizes(self) -> Effort:
@@ -99,18 +97,15 @@ def _several(name: str, value: object, kinds: tuple[type, ...], what: str) -> tu
     if isinstance(value, list | tuple) and all(isinstance(each, kinds) for each in value):
         return tuple(value)
     one = f": write ({excerpt(value, 40)},) for a single one" if isinstance(value, kinds) else ""
-    message = f"{name} is a tuple of {what}, not {excerpt(value)}{one}"
-    raise UsageError(message)
+    raise UsageError(f"{name} is a tuple of {what}, not {excerpt(value)}{one}")
 
 
 def _path(name: str, value: object) -> PathLike:
     if isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str) and os.fspath(value):
         return value
-    message = f"{name} is a path, not {excerpt(value)}"
-    raise UsageError(message)
+    raise UsageError(f"{name} is a path, not {excerpt(value)}")
 
 
 def _whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        message = f"{name} is a whole number from {least} up, not {excerpt(value)}"
-        raise UsageError(message)
+        raise UsageError(f"{name} is a whole number from {least} up, not {excerpt(value)}")

@@ -64,15 +64,12 @@ class Effort:
         for name, least in LEAST.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                message = f"the effort's {name} is a whole number from {least} up, not {excerpt(value)}"
-                raise UsageError(message)
+                raise UsageError(f"the effort's {name} is a whole number from {least} up, not {excerpt(value)}")
         if not all(isinstance(each, int | float) and 0 < each < math.inf for each in self.server_shares):
-            message = f"the effort's server_shares are shares above 0, not {excerpt(self.server_shares)}"
-            raise UsageError(message)
+            raise UsageError(f"the effort's server_shares are shares above 0, not {excerpt(self.server_shares)}")
         for shape in self.shapes:
             if len(shape) != 2 or not all(isinstance(each, int) and each >= 1 for each in shape):  # noqa: PLR2004 — rows and tokens
-                message = f"the effort's shapes are pairs of rows and tokens, not {excerpt(shape)}"
-                raise UsageError(message)
+                raise UsageError(f"the effort's shapes are pairs of rows and tokens, not {excerpt(shape)}")
 
 
 FULL = Effort(
@@ -148,8 +145,7 @@ def effort_named(effort: Effort | str) -> Effort:
     if isinstance(effort, Effort):
         return effort
     if not isinstance(effort, str):
-        message = f"effort is a row of the table of efforts or its name, not {excerpt(effort)}"
-        raise UsageError(message)
+        raise UsageError(f"effort is a row of the table of efforts or its name, not {excerpt(effort)}")
     if effort not in EFFORTS:
         kind = "effort"
         raise UnknownNameError(kind, effort, EFFORTS)

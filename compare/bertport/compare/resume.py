@@ -58,15 +58,17 @@ class Journal:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         except OSError as error:
             reason = error.strerror or error
-            message = f"cannot write {self._path} ({reason}): choose another --output, or free some space"
-            raise PathError(message) from error
+            raise PathError(
+                f"cannot write {self._path} ({reason}): choose another --output, or free some space"
+            ) from error
 
     def _read(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            message = f"{self._path.parent} holds no unfinished comparison to resume: leave --resume out"
-            raise UsageError(message) from error
+            raise UsageError(
+                f"{self._path.parent} holds no unfinished comparison to resume: leave --resume out"
+            ) from error
         found: list[dict[str, Any]] = []
         for line in lines:
             try:
@@ -76,9 +78,8 @@ class Journal:
         before = found[0].get("settings", {}) if found else {}
         other = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
         if other:
-            message = (
+            raise UsageError(
                 f"the unfinished comparison in {self._path.parent} was begun with another {', '.join(other)}: "
                 "repeat its command, or leave --resume out to begin anew"
             )
-            raise UsageError(message)
         return {line["step"]: line["value"] for line in found[1:] if "step" in line}

@@ -345,5 +345,4 @@ def writable(directory: Path) -> Path:
             return directory
     except OSError as error:
         reason = error.strerror or error
-        message = f"cannot write into {directory} ({reason}): choose another directory with --output"
-        raise PathError(message) from error
+        raise PathError(f"cannot write into {directory} ({reason}): choose another directory with --output") from error

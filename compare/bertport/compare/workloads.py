@@ -89,8 +89,9 @@ def make_inputs(entrants: Sequence[Entrant], texts: Sequence[Text], count: int, 
             found.append(masked)
             cut += end < len(text)
     if not found:
-        message = "the text has no word that could be masked, so there is nothing to time: give text in words"
-        raise InputTextError(message)
+        raise InputTextError(
+            "the text has no word that could be masked, so there is nothing to time: give text in words"
+        )
     return Inputs(
         task=task,
         texts=tuple(found),

@@ -86,8 +86,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         kind = "way of storing weights"
         raise UnknownNameError(kind, str(weights), WEIGHTS)
     if not 0 < atol < float("inf"):
-        message = f"the tolerance {atol:g} is not a positive number: give one such as 1e-4"
-        raise UsageError(message)
+        raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
     opset = check_opset(opset)
     target = Path(output)
     tidy(target, write=False)  # what a process left that was stopped may be what is asked for
@@ -160,8 +159,9 @@ def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
         try:
             round_matrices(model)
         except OverflowError as error:
-            message = f"the weights cannot be stored in 16 bits ({error}): export with float32 weights"
-            raise UsageError(message) from error
+            raise UsageError(
+                f"the weights cannot be stored in 16 bits ({error}): export with float32 weights"
+            ) from error
     return model
 
 

@@ -147,8 +147,7 @@ def parse_budget(text: str) -> dict[str, float]:
     """
     bounds: dict[str, float] = {}
     if not isinstance(text, str):
-        message = f"a budget is a text such as {DEFAULT_BUDGET}, or {NO_BUDGET}, not {excerpt(text)}"
-        raise UsageError(message)
+        raise UsageError(f"a budget is a text such as {DEFAULT_BUDGET}, or {NO_BUDGET}, not {excerpt(text)}")
     if text.strip() == NO_BUDGET:
         return bounds
     for part in text.split(","):
@@ -158,17 +157,15 @@ def parse_budget(text: str) -> dict[str, float]:
         except ValueError:
             bound = math.nan
         if not equals or not math.isfinite(bound) or bound < 0:
-            message = f"{part.strip()!r} is not a limit: write the budget as {DEFAULT_BUDGET}, or {NO_BUDGET}"
-            raise UsageError(message)
+            raise UsageError(f"{part.strip()!r} is not a limit: write the budget as {DEFAULT_BUDGET}, or {NO_BUDGET}")
         if name not in LIMITS:
             kind = "limit"
             raise UnknownNameError(kind, name, LIMITS)
         limit = LIMITS[name]
         if bound > 1 and (limit.counts or limit.at_least):
-            message = (
+            raise UsageError(
                 f"{part.strip()!r} bounds by more than 1 what is never more: write {bound:g}% as {name}={bound / 100:g}"
             )
-            raise UsageError(message)
         bounds[name] = bound
     return bounds
 
@@ -338,11 +335,10 @@ def refuse_idle(bounds: Mapping[str, float], heads: Container[str]) -> None:
     idle = [name for name in bounds if name not in applicable(bounds, heads)]
     if idle:
         limit = LIMITS[idle[0]]
-        message = (
+        raise MissingHeadError(
             f"the budget bounds {limit.meaning} ({limit.name}), and there is no head {limit.path[0]!r} to measure it "
             "on: leave it out, or bound what there is, such as cosine=0.99"
         )
-        raise MissingHeadError(message)
 
 
 def judge_all(bounds: Mapping[str, float], accuracy: Mapping[str, Any] | None) -> dict[str, Judgement]:

@@ -218,8 +218,7 @@ def median_ratio(
     """
     one, two = (np.atleast_2d(np.asarray(each, dtype=np.float64)) for each in (first, second))
     if len(one) != len(two):
-        message = f"paired rounds must be as many on both sides, found {len(one)} and {len(two)}"
-        raise ValueError(message)
+        raise ValueError(f"paired rounds must be as many on both sides, found {len(one)} and {len(two)}")
     return _resampled(
         (one, two),
         lambda a, b: np.median(a, axis=1) / np.median(b, axis=1),

@@ -50,8 +50,9 @@ def sample_path(name: str) -> Path:
     for path in (here.parent / "data" / f"{name}.txt", here.parents[3] / "data" / f"{name}.txt"):
         if path.is_file():
             return path
-    message = f"the sample text {name}.txt is not part of this installation: reinstall bertport, or give a text file"
-    raise PathError(message)
+    raise PathError(
+        f"the sample text {name}.txt is not part of this installation: reinstall bertport, or give a text file"
+    )
 
 
 def read_texts(path: str | os.PathLike[str], *, least: int = LEAST_TEXTS) -> tuple[Text, ...]:
@@ -80,17 +81,16 @@ def read_texts(path: str | os.PathLike[str], *, least: int = LEAST_TEXTS) -> tup
         if isinstance(error, InputTextError | PathError):
             raise
         reason = getattr(error, "strerror", None) or error
-        message = f"cannot read the text file {path} ({reason}): give a text file, or JSON lines"
-        raise PathError(message) from error
+        raise PathError(f"cannot read the text file {path} ({reason}): give a text file, or JSON lines") from error
     if not texts:
-        message = f"{path} holds no text: give a text file with a paragraph or a line per text, or JSON lines"
-        raise InputTextError(message)
+        raise InputTextError(
+            f"{path} holds no text: give a text file with a paragraph or a line per text, or JSON lines"
+        )
     if len(texts) < least:
-        message = (
+        raise InputTextError(
             f"{path} is too short: {len(texts)} {'text' if len(texts) == 1 else 'texts'}, "
             f"at least {least} are needed (a paragraph or a line each): give more text"
         )
-        raise InputTextError(message)
     return texts
 
 
@@ -114,14 +114,17 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, str]]:
             # The last character of a line cut at the limit may be cut too, and the line is refused just below.
             line = raw.decode("utf-8", errors="ignore" if len(raw) > longest else "strict")
         except UnicodeDecodeError as error:
-            message = f"{path}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): save the file as UTF-8"
-            raise InputTextError(message) from None
+            raise InputTextError(
+                f"{path}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): save the file as UTF-8"
+            ) from None
         if len(line.rstrip("\r\n")) > LONGEST_LINE:
-            message = f"{path}, line {number}: longer than {LONGEST_LINE:,} characters: put each paragraph on a line"
-            raise InputTextError(message)
+            raise InputTextError(
+                f"{path}, line {number}: longer than {LONGEST_LINE:,} characters: put each paragraph on a line"
+            )
         if "\0" in line:
-            message = f"{path}, line {number}: a NUL character, so this is not a text file in UTF-8: save it as UTF-8"
-            raise InputTextError(message)
+            raise InputTextError(
+                f"{path}, line {number}: a NUL character, so this is not a text file in UTF-8: save it as UTF-8"
+            )
         yield number, line.removeprefix("\ufeff").strip() if number == 1 else line.strip()
 
 
@@ -148,11 +151,10 @@ def _from_plain(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[Text]:
 
 def _refuse_long_block(path: Path, number: int | None) -> None:
     where = f"{path}, before line {number}" if number else f"{path}"
-    message = (
+    raise InputTextError(
         f"{where}: a paragraph of more than {LONGEST_LINE:,} characters (blank lines separate paragraphs): "
         "separate every paragraph by a blank line, or none"
     )
-    raise InputTextError(message)
 
 
 def _from_json(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[Text]:
@@ -171,17 +173,16 @@ def _paragraphs(line: str, where: str) -> list[str]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        message = f"{where}: not JSON ({error}): {expected}"
-        raise InputTextError(message) from None
+        raise InputTextError(f"{where}: not JSON ({error}): {expected}") from None
     match value:
         case {"text": str(text)}:
             found = [text]
         case {"paragraphs": [*paragraphs]} if all(isinstance(each, str) for each in paragraphs):
             found = paragraphs
         case _:
-            message = f"{where}: found {line[:60]!r}: {expected}"
-            raise InputTextError(message)
+            raise InputTextError(f"{where}: found {line[:60]!r}: {expected}")
     if any("\ud800" <= character <= "\udfff" for text in found for character in text):
-        message = f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is not a character: mend the file"
-        raise InputTextError(message)
+        raise InputTextError(
+            f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is not a character: mend the file"
+        )
     return found

@@ -166,8 +166,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         _answer(rows, render.recipes, as_json=as_json)
         return
     if bundle is None:
-        message = "no bundle was given: bertport quantize BUNDLE, or --list for the recipes"
-        raise UsageError(message)
+        raise UsageError("no bundle was given: bertport quantize BUNDLE, or --list for the recipes")
     from bertport.quantize.quantizer import Options
     from bertport.quantize.quantizer import quantize as run_quantize
     from bertport.quantize.remeasure import explain as run_explain

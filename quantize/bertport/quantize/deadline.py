@@ -67,8 +67,7 @@ def parse_duration(text: str) -> float:
     parts = [float(part or 0) for part in found.groups()] if found else [0.0, 0.0, 0.0]
     seconds = sum(part * each for part, each in zip(parts, _SECONDS, strict=True))
     if not seconds > 0:
-        message = f"{excerpt(text)} is not a duration above 0: write it as 10m, 90s, 1h30m, or as seconds"
-        raise UsageError(message)
+        raise UsageError(f"{excerpt(text)} is not a duration above 0: write it as 10m, 90s, 1h30m, or as seconds")
     return seconds
 
 

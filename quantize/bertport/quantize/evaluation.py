@@ -192,11 +192,10 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
     chosen = list(masked_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions))
     found = sum(len(each.positions) for each in chosen)
     if found < min(LEAST_POSITIONS, positions):
-        message = (
+        raise InputTextError(
             f"{source} is too short: it gives {found} masked positions, at least {LEAST_POSITIONS} are needed: "
             "give more text"
         )
-        raise InputTextError(message)
     if bundle.manifest.judges_pairs and pairs:
         segments = bundle.manifest.segments
         chosen += pair_samples(texts, tokenizer, max_tokens=min(longest_pair, most), limit=pairs, segments=segments)

@@ -28,16 +28,16 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        message = f"interrupted: what was not finished is not in the bundle at {path}, which is as it was before it"
-        raise InterruptionError(message) from None
+        raise InterruptionError(
+            f"interrupted: what was not finished is not in the bundle at {path}, which is as it was before it"
+        ) from None
     except Exception as error:
         if not _is_memory(error):
             raise
-        message = (
+        raise OutOfMemoryError(
             f"out of memory while quantizing {path}, which is as it was: it takes about five times the fp32 graph's "
             "size; free some memory, or use a larger machine"
-        )
-        raise OutOfMemoryError(message) from error
+        ) from error
 
 
 def _is_memory(error: BaseException | None) -> bool:

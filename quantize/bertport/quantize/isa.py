@@ -34,11 +34,10 @@ def target(name: str = AUTO, *, here: str | None = None) -> InstructionSet | Non
         raise UnknownNameError(kind, name, CHOICES)
     chosen = INSTRUCTION_SETS[name]
     if saturates(INSTRUCTION_SETS.get(here)) and not chosen.saturates:
-        message = (
+        raise UsageError(
             f"a variant for {name} uses the full range of 8 bits, which overflows on this machine ({here}), so it "
             f"cannot be measured here: choose --isa auto or avx2, or quantize on a machine with {name}"
         )
-        raise UsageError(message)
     return chosen
 
 

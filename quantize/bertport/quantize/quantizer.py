@@ -129,8 +129,7 @@ class Options:
         """Check the time limit."""
         limit = self.time_limit
         if limit is not None and not (0 < limit < math.inf):
-            message = f"a time limit is a number of seconds above 0, not {limit!r}"
-            raise UsageError(message)
+            raise UsageError(f"a time limit is a number of seconds above 0, not {limit!r}")
 
 
 def quantize(
@@ -163,11 +162,10 @@ def quantize(
     bundle = Bundle.open(path)
     for row in rows:
         if row.name in bundle.manifest.variants and not options.overwrite:
-            message = (
+            raise UsageError(
                 f"the bundle at {bundle.path} has the variant {row.name!r} already: pass --overwrite to make it again, "
                 "or --remeasure to refresh its figures"
             )
-            raise UsageError(message)
     refuse_idle_settings(rows, options)
     providers = [provider_for(row, force=options.force) for row in rows]
     deadline = Deadline(options.time_limit, options.started)
@@ -184,12 +182,11 @@ def quantize(
             outcomes.append(_add(bench, row, request, options, calibrator))
             options.told(outcomes[-1])
     except TimeUpError:
-        message = (
+        raise ValidationError(
             f"the time limit of {format_duration(options.time_limit or 0)} passed before {rows[len(outcomes)].name} "
             "was measured: give a longer --time-limit; the bundle is as it was"
             + (f", with {' and '.join(each.name for each in outcomes)} added" if outcomes else "")
-        )
-        raise ValidationError(message) from None
+        ) from None
     return outcomes
 
 
@@ -210,11 +207,10 @@ def measured_budget(bench: Bench, options: Options) -> Budget:
 def _refuse_bound_on_no_pairs(options: Options, heads: Collection[str], found: str) -> None:
     """Refuse a bound that was asked for on pairs of sentences that there are none of, though there is the head."""
     if "nsp" in heads and options.budget is not None and "nsp" in options.budget.bounds:
-        message = (
+        raise UsageError(
             f"the budget bounds NSP flips (nsp), and {found} to measure them on: give more --pairs, or text of several "
             "sentences a paragraph, or leave the bound out"
         )
-        raise UsageError(message)
 
 
 def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options) -> None:
@@ -271,11 +267,10 @@ def _refuse_narrow(recipes: Iterable[Recipe], bundle: Bundle, plain: onnx.ModelP
     """
     idle = [row.name for row in recipes if row.emitter]
     if idle and not linears(plain):
-        message = (
+        raise UsageError(
             f"no matrix of the model at {bundle.path} has {NARROWEST} rows and columns, below which 8 bits save "
             f"nothing, so {idle[0]} would leave it as it is: use the variant {REFERENCE!r}"
         )
-        raise UsageError(message)
 
 
 def calibrator_for(recipes: Iterable[Recipe], bundle: Bundle, request: Request, options: Options) -> Calibrator | None:
@@ -299,11 +294,10 @@ def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
     ]
     if idle and not any(row.form for row in recipes):
         names = ", ".join(row.name for row in RECIPES.values() if row.form)
-        message = (
+        raise UsageError(
             f"a calibration {' and '.join(idle)} was set, but none of the recipes asked for calibrates activations: "
             f"leave it out, or ask for one that does ({names})"
         )
-        raise UsageError(message)
 
 
 def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
@@ -318,18 +312,16 @@ def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
             return PROVIDERS[name]
     if force:
         return PROVIDERS["cpu"]
-    message = (
+    raise ProviderError(
         f"{recipe.name} is for {' and '.join(recipe.providers)}, which this machine does not have, so it cannot be "
         "loaded and timed here: quantize on a machine that does, or pass --force to add it measured on the CPU only"
     )
-    raise ProviderError(message)
 
 
 def _check_source(bundle: Bundle) -> None:
     variant = bundle.manifest.variants.get(REFERENCE)
     if variant is None or variant.kind != "serving":
-        message = f"the bundle at {bundle.path} has no fp32 serving graph to quantize: export it again"
-        raise BundleError(message)
+        raise BundleError(f"the bundle at {bundle.path} has no fp32 serving graph to quantize: export it again")
 
 
 def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calibrator: Calibrator | None) -> Outcome:

@@ -65,8 +65,9 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             kind = "quantized variant"
             raise UnknownNameError(kind, name, made)
     if not chosen:
-        message = f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
-        raise UsageError(message)
+        raise UsageError(
+            f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
+        )
     outcomes = []
     bench = prepare(bundle, options)
     held_to = measured_budget(bench, options)

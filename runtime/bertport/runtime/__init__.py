@@ -21,8 +21,7 @@ def __getattr__(name: str) -> object:
         from bertport.runtime import loading
 
         return getattr(loading, name)
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

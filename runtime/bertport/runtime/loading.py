@@ -91,8 +91,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         MissingDependencyError: when ONNX Runtime is not installed.
     """
     if provider_options and provider == AUTO:
-        message = f"provider options are those of one provider: name it, instead of {AUTO!r}"
-        raise UsageError(message)
+        raise UsageError(f"provider options are those of one provider: name it, instead of {AUTO!r}")
     bound = None if memory is None else _bound(memory, provider)
     if bound is not None:
         provider = CPU
@@ -145,11 +144,9 @@ def _bound(memory: str | int, provider: str) -> int:
     """Read a bound of memory, and see that it can be kept here."""
     size = parse_memory(memory)
     if provider not in {AUTO, CPU}:
-        message = f"memory bounds what the provider {CPU!r} takes, not {provider!r}: leave one of the two out"
-        raise UsageError(message)
+        raise UsageError(f"memory bounds what the provider {CPU!r} takes, not {provider!r}: leave one of the two out")
     if resident_memory() is None:
-        message = "this operating system does not say what a process holds in memory: leave memory out"
-        raise UsageError(message)
+        raise UsageError("this operating system does not say what a process holds in memory: leave memory out")
     check_usable(size)
     return size
 

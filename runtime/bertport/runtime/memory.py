@@ -109,8 +109,7 @@ def parse_memory(value: str | int) -> int:
     else:
         size = value if isinstance(value, int) and not isinstance(value, bool) else 0
     if size < 1:
-        message = f"memory is a size such as 512M, 1.5G or a number of bytes, not {value!r:.60}"
-        raise UsageError(message)
+        raise UsageError(f"memory is a size such as 512M, 1.5G or a number of bytes, not {value!r:.60}")
     return size
 
 
@@ -139,8 +138,9 @@ def check_usable(size: int) -> None:
     """
     usable = usable_memory()
     if usable is not None and size > usable:
-        message = f"memory is bounded to {written(size)} and this process may use {written(usable)}: ask for less"
-        raise UsageError(message)
+        raise UsageError(
+            f"memory is bounded to {written(size)} and this process may use {written(usable)}: ask for less"
+        )
 
 
 def usable_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:

@@ -147,8 +147,7 @@ class Model:
             [answer] = self.predict("next-sentence", [(a, b)], truncation=truncation)
             return answer
         if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
-            message = "next-sentence takes two texts, or two lists of equally many"
-            raise UsageError(message)
+            raise UsageError("next-sentence takes two texts, or two lists of equally many")
         return list(self.predict("next-sentence", list(zip(a, b, strict=True)), truncation=truncation))
 
     @overload
@@ -256,8 +255,7 @@ class Model:
             OutputError: by the iterator, at the place of the first input for which the graph gives NaN or infinity.
         """
         if isinstance(inputs, str):
-            message = "predict takes an iterable of inputs: put one text in a list"
-            raise UsageError(message)
+            raise UsageError("predict takes an iterable of inputs: put one text in a list")
         call = self.resolve(task, **parameters)
         if call.note:
             warnings.warn(call.note, FutureWarning, stacklevel=2)
@@ -274,10 +272,9 @@ class Model:
         """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
         call = bind(task, parameters, self.tokens, self.bundle.manifest)
         if call.output not in self.graph.outputs:
-            message = (
+            raise MissingHeadError(
                 f"variant {self.variant!r} of {self.bundle.manifest.name} has no output {call.output!r}: choose another"
             )
-            raise MissingHeadError(message)
         return call
 
     def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
@@ -475,8 +472,7 @@ def _weight(value: object) -> int:
 def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, InputTextError | OutputError) and numbered:
-            message = f"input {number}: {outcome.message}"
-            raise type(outcome)(message) from outcome
+            raise type(outcome)(f"input {number}: {outcome.message}") from outcome
         if isinstance(outcome, BertportError):
             raise outcome
         yield outcome

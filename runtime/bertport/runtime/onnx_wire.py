@@ -76,14 +76,12 @@ class Reader:
         while start < end:
             self._left -= 1
             if self._left < 0:
-                message = f"it has more than {MOST_FIELDS:,} fields"
-                raise MalformedError(message)
+                raise MalformedError(f"it has more than {MOST_FIELDS:,} fields")
             at = start
             tag, start = self.varint(start, end)
             number, wire = tag >> 3, tag & 7
             if not 0 < number < 2**29:
-                message = f"the field at byte {at:,} has the number {number}"
-                raise MalformedError(message)
+                raise MalformedError(f"the field at byte {at:,} has the number {number}")
             if wire == BYTES:
                 value, start = self.varint(start, end)
                 value, start = start, start + value
@@ -92,11 +90,9 @@ class Reader:
             elif wire in {FIXED32, FIXED64}:
                 value, start = start, start + (4 if wire == FIXED32 else 8)
             else:
-                message = f"the field at byte {at:,} has the wire type {wire}"
-                raise MalformedError(message)
+                raise MalformedError(f"the field at byte {at:,} has the wire type {wire}")
             if start > end:
-                message = f"the field at byte {at:,} ends beyond what holds it"
-                raise MalformedError(message)
+                raise MalformedError(f"the field at byte {at:,} ends beyond what holds it")
             yield number, wire, value, start
 
     def varint(self, start: int, end: int) -> tuple[int, int]:
@@ -115,8 +111,7 @@ class Reader:
                 if start + shift >= end or value >> 64:
                     break
                 return value, start + shift + 1
-        message = f"there is no number at byte {start:,}"
-        raise MalformedError(message)
+        raise MalformedError(f"there is no number at byte {start:,}")
 
     def content(self, start: int, end: int) -> bytes:
         """Return the bytes between two positions, no further apart than a window is long."""

@@ -298,12 +298,12 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         reason = " ".join(str(error).split())
         if provider.ort != cpu:
-            message = (
+            raise ProviderError(
                 f"provider {provider.name!r} cannot open {path.name} ({reason}): choose another variant or provider"
-            )
-            raise ProviderError(message) from error
-        message = f"ONNX Runtime {ort.__version__} cannot load {path} ({reason}): update it, or export again"
-        raise BundleError(message) from error
+            ) from error
+        raise BundleError(
+            f"ONNX Runtime {ort.__version__} cannot load {path} ({reason}): update it, or export again"
+        ) from error
 
 
 def _version() -> tuple[int, ...]:
@@ -336,22 +336,21 @@ def streams_for(threads: int | None, streams: int | None) -> tuple[int, int]:
     if streams is None:
         streams = cores if cores <= MOST_STREAMS else 1
     if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= cores:
-        message = (
+        raise UsageError(
             f"streams is {streams!r} and each takes at least one of {cores} threads: "
             "give a number from 1 to that, or more threads"
         )
-        raise UsageError(message)
     return streams, cores - streams + 1
 
 
 def _threads(asked: int | None) -> int | None:
     if asked is not None:
         if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-            message = f"threads is a number from 1 up, not {asked!r}"
-            raise UsageError(message)
+            raise UsageError(f"threads is a number from 1 up, not {asked!r}")
         if asked > MOST_THREADS:
-            message = f"threads is {asked} and this machine has {os.cpu_count()} cores: ask for {MOST_THREADS} at most"
-            raise UsageError(message)
+            raise UsageError(
+                f"threads is {asked} and this machine has {os.cpu_count()} cores: ask for {MOST_THREADS} at most"
+            )
         return asked
     # ONNX Runtime's own choice, one thread per physical core, pinned, is best and ends when a number is set; but it
     # does not see a container's quota, and more threads than that wait for each other.

@@ -162,8 +162,10 @@ class Front:
             return
         scheme, _, token = (given or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._key):
-            message = "this server needs its API key: send the header Authorization: Bearer KEY"
-            raise Unauthorized(message, headers={"www-authenticate": "Bearer"})
+            raise Unauthorized(
+                "this server needs its API key: send the header Authorization: Bearer KEY",
+                headers={"www-authenticate": "Bearer"},
+            )
 
     def _headers(self, note: Note, there: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         present = {name for name, _ in there}

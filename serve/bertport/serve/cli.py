@@ -40,8 +40,7 @@ class Restriction(click.Option):
         variable = str(self.envvar)
         value = os.environ.get(variable)
         if value is not None and not value.strip():
-            message = f"{variable} is set and empty: give it a value, or unset it"
-            raise UsageError(message)
+            raise UsageError(f"{variable} is set and empty: give it a value, or unset it")
         return super().resolve_envvar_value(ctx)
 
 
@@ -207,11 +206,10 @@ def _within(memory: int | None, limits: dict[str, Any]) -> dict[str, Any]:
         if source(name) is ParameterSource.DEFAULT:
             limits[name] = min(limits[name], most)
         elif limits[name] > most:
-            message = (
+            raise UsageError(
                 f"{LIMITS[name].flag} is {limits[name]:,} and --memory {written(memory)} leaves {most:,} for it: "
                 "lower the one or raise the other"
             )
-            raise UsageError(message)
     return limits
 
 

@@ -231,5 +231,4 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        message = f"cannot listen on {host}:{port} ({error}): choose another --host or --port"
-        raise PathError(message) from error
+        raise PathError(f"cannot listen on {host}:{port} ({error}): choose another --host or --port") from error

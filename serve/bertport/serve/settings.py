@@ -170,26 +170,21 @@ class Limits:
         for row in LIMITS.values():
             value = getattr(self, row.name)
             if not value >= row.least:
-                message = f"{row.flag} is {value} and has to be {row.least:g} or more"
-                raise UsageError(message)
+                raise UsageError(f"{row.flag} is {value} and has to be {row.least:g} or more")
             if value > MOST:
-                message = f"{row.flag} is {value:g} and has to be {MOST:,} or less"
-                raise UsageError(message)
+                raise UsageError(f"{row.flag} is {value:g} and has to be {MOST:,} or less")
         if self.max_items > self.max_queue_items:
-            message = (
+            raise UsageError(
                 f"--max-items is {self.max_items} and the queue takes {self.max_queue_items}: "
                 "a full request could never enter; lower the one or raise --max-queue-items"
             )
-            raise UsageError(message)
         if self.max_payload_bytes > self.max_body_bytes_held:
-            message = "--max-payload-bytes is more than --max-body-bytes-held: no such request could ever enter"
-            raise UsageError(message)
+            raise UsageError("--max-payload-bytes is more than --max-body-bytes-held: no such request could ever enter")
         if 2 * self.max_answer_bytes > self.max_answer_bytes_held:
-            message = (
+            raise UsageError(
                 "--max-answer-bytes is more than half of --max-answer-bytes-held, and an answer is held twice while "
                 "it is written: lower the one or raise the other"
             )
-            raise UsageError(message)
 
 
 class Asked(NamedTuple):
@@ -252,15 +247,16 @@ class Settings:
         if self.api_key is not None:
             key = self.api_key.strip()
             if not key or not key.isascii() or not key.isprintable():
-                message = "the API key is empty or not printable ASCII: give one that fits into a header, or none"
-                raise UsageError(message)
+                raise UsageError(
+                    "the API key is empty or not printable ASCII: give one that fits into a header, or none"
+                )
             object.__setattr__(self, "api_key", key)
         if not self.host.strip():
-            message = "--host is empty, which would be every address: give the one to listen on, or 0.0.0.0 for all"
-            raise UsageError(message)
+            raise UsageError(
+                "--host is empty, which would be every address: give the one to listen on, or 0.0.0.0 for all"
+            )
         if not 0 <= self.drain_seconds <= MOST:
-            message = f"--drain-seconds is {self.drain_seconds:g} and has to be between 0 and {MOST:,}"
-            raise UsageError(message)
+            raise UsageError(f"--drain-seconds is {self.drain_seconds:g} and has to be between 0 and {MOST:,}")
         AllowedHosts(self.allowed_hosts, self.host)
 
     def to_json(self) -> dict[str, Any]:

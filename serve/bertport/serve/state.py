@@ -65,8 +65,7 @@ class Service:
         if reason := self.failure or self.hosts.failure:
             raise Failed(reason)
         if not self.hosts.ready:
-            message = f"the bundles are being loaded: {self.hosts.progress}"
-            raise Loading(message)
+            raise Loading(f"the bundles are being loaded: {self.hosts.progress}")
 
     async def reload(self) -> None:
         """Load the bundles anew, and count how that ended."""

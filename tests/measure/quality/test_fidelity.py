@@ -260,8 +260,7 @@ def test_samples_that_run_at_once_give_the_same_figures(bag, make_bag, samples):
 def test_an_error_in_a_stream_is_the_callers():
     def broken(number):
         if number == 5:
-            message = "no number"
-            raise ValidationError(message)
+            raise ValidationError("no number")
         return number
 
     found = []

@@ -286,8 +286,7 @@ def test_a_reader_takes_what_a_writer_has_put_in_the_place_of_what_it_began_to_r
             change_manifest(path, lambda now: dataclasses.replace(now.manifest, name="second"))
             shutil.copytree(tiny_bundle, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
             times.append(1)
-            message = "a file is gone"
-            raise BundleError(message)
+            raise BundleError("a file is gone")
         return check(self, name)
 
     monkeypatch.setattr(Bundle, "check_variant", meanwhile)

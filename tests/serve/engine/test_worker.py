@@ -153,8 +153,7 @@ def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
     import dataclasses
 
     def fails(_):
-        message = "no"
-        raise ValueError(message)
+        raise ValueError("no")
 
     async def use(lane, _):
         [good] = works(model, "a [MASK] b")

@@ -46,8 +46,9 @@ def write_report(document: Mapping[str, Any], directory: Path) -> dict[str, Path
             unfinished.replace(path)
             paths[suffix] = path
     except OSError as error:
-        message = f"cannot write the report into {directory} ({error.strerror or error}): choose another --output"
-        raise PathError(message) from error
+        raise PathError(
+            f"cannot write the report into {directory} ({error.strerror or error}): choose another --output"
+        ) from error
     return {name: paths[name] for name in ("html", "md", "json", "csv")}
 
 

@@ -107,8 +107,9 @@ def parse_tolerance(text: str) -> dict[str, float]:
         except ValueError:
             share = math.nan
         if not math.isfinite(share) or share < 0:
-            message = f"{part.strip()!r} is not a tolerance: write a share such as 0.05, or speed=0.1,quality=0.01"
-            raise UsageError(message)
+            raise UsageError(
+                f"{part.strip()!r} is not a tolerance: write a share such as 0.05, or speed=0.1,quality=0.01"
+            )
         if equals and name not in KINDS:
             kind = "kind of figure"
             raise UnknownNameError(kind, name, KINDS)
@@ -128,20 +129,18 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        message = f"cannot read the report {path} ({error.strerror or error}): name a report.json of bertport compare"
-        raise PathError(message) from error
+        raise PathError(
+            f"cannot read the report {path} ({error.strerror or error}): name a report.json of bertport compare"
+        ) from error
     except (ValueError, RecursionError) as error:
-        message = f"{path} is not JSON in UTF-8 ({error}): name a report.json of bertport compare"
-        raise UsageError(message) from error
+        raise UsageError(f"{path} is not JSON in UTF-8 ({error}): name a report.json of bertport compare") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-        message = f"{path} is not a report of bertport compare: name its report.json"
-        raise UsageError(message)
+        raise UsageError(f"{path} is not a report of bertport compare: name its report.json")
     if value.get("schema_version") != SCHEMA_VERSION:
-        message = (
+        raise UsageError(
             f"{path} has version {value.get('schema_version')!r} of the schema, and {SCHEMA_VERSION} is read here: "
             "use the bertport that wrote it, or measure again"
         )
-        raise UsageError(message)
     return value
 
 

@@ -82,26 +82,23 @@ def read_config(raw: dict[str, Any], path: Path) -> BertConfig:
 
     for name, setting in SETTINGS.items():
         if name in raw and not setting.accepts(raw[name]):
-            message = f"{path}: {name} is {excerpt(raw[name])}; {setting.expected} is expected"
-            raise CheckpointError(message)
+            raise CheckpointError(f"{path}: {name} is {excerpt(raw[name])}; {setting.expected} is expected")
     if raw.get("pruned_heads"):
-        message = f"{path}: attention heads were pruned (pruned_heads), which cannot be exported: save the model whole"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"{path}: attention heads were pruned (pruned_heads), which cannot be exported: save the model whole"
+        )
     config: BertConfig = BertConfig(**{name: raw[name] for name in SETTINGS if name in raw})
     if config.hidden_size % config.num_attention_heads:
         sizes = (
             f"hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_attention_heads}"
         )
-        message = f"{path}: {sizes}"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{path}: {sizes}")
     if config.hidden_act not in ACT2FN:
-        message = f"{path}: unknown hidden_act {config.hidden_act!r}"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{path}: unknown hidden_act {config.hidden_act!r}")
     _check_activation(config.hidden_act, path)
     config.layer_norm_eps = float(config.layer_norm_eps)
     if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
-        message = f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}")
     # The attention that ONNX Runtime's fusion recognises (and the one that relative positions have).
     config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     return config
@@ -121,8 +118,7 @@ def _check_activation(name: str, path: Path) -> None:
             ACT2FN[name]
     except Exception as error:  # whatever an activation raises
         reason = (str(error).strip().splitlines() or [""])[0]
-        message = (
+        raise CheckpointError(
             f"{path}: hidden_act {name!r} cannot be exported: PyTorch does not make it without values of its own "
             f"({type(error).__name__}: {excerpt(reason)})"
-        )
-        raise CheckpointError(message) from error
+        ) from error

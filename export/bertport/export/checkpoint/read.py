@@ -120,22 +120,21 @@ def _without_config(directory: Path) -> CheckpointError:
 def _check_architecture(config: dict[str, Any], name: str) -> None:
     supported = ", ".join(SUPPORTED)
     if config.get("auto_map"):
-        message = f"{name} needs code of its own (auto_map in config.json), which is never run; supported: {supported}"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"{name} needs code of its own (auto_map in config.json), which is never run; supported: {supported}"
+        )
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures):
-        message = f"config.json of {name} has architectures {architectures!r}; a list of names is expected"
-        raise CheckpointError(message)
+        raise CheckpointError(f"config.json of {name} has architectures {architectures!r}; a list of names is expected")
     unsupported = [each for each in architectures if each not in SUPPORTED]
     if unsupported:
-        message = f"{name} is a {unsupported[0]}, which cannot be exported; supported: {supported}"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{name} is a {unsupported[0]}, which cannot be exported; supported: {supported}")
     model_type = config.get("model_type")
     if model_type not in (None, "bert") or (model_type is None and "hidden_size" not in config):
-        message = f"{name} is of the model type {model_type!r}, which cannot be exported; supported: bert ({supported})"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"{name} is of the model type {model_type!r}, which cannot be exported; supported: bert ({supported})"
+        )
     if config.get("is_decoder") or config.get("add_cross_attention"):
-        message = (
+        raise CheckpointError(
             f"{name} is a decoder (is_decoder or add_cross_attention in config.json); only encoders can be exported"
         )
-        raise CheckpointError(message)

@@ -61,15 +61,16 @@ def locate(source: str, revision: str | None = None) -> Located:
     path = Path(source)
     if path.is_dir():
         if revision is not None:
-            message = f"--revision {revision} was given but {source} is a local directory, which has none: leave it out"
-            raise UsageError(message)
+            raise UsageError(
+                f"--revision {revision} was given but {source} is a local directory, which has none: leave it out"
+            )
         return Located(directory=path, name=path.resolve().name, revision=None)
     if path.exists():
-        message = f"{source} is a file: give the checkpoint's directory, the one that holds config.json"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{source} is a file: give the checkpoint's directory, the one that holds config.json")
     if not HUB_ID.fullmatch(source):
-        message = f"no checkpoint at {source}: no such directory, and it is not the form of a Hub id (owner/name)"
-        raise PathError(message)
+        raise PathError(
+            f"no checkpoint at {source}: no such directory, and it is not the form of a Hub id (owner/name)"
+        )
     return _from_hub(source, revision)
 
 
@@ -83,11 +84,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        message = f"{path} cannot be read as JSON ({error}): {REMEDY}"
-        raise CheckpointError(message) from error
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}): {REMEDY}") from error
     if not isinstance(value, dict):
-        message = f"{path} holds a {type(value).__name__} where a JSON object is expected: {REMEDY}"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{path} holds a {type(value).__name__} where a JSON object is expected: {REMEDY}")
     return value
 
 
@@ -99,8 +98,9 @@ def read_whole(path: Path) -> bytes:
     """
     content = read_part(path, LARGEST)
     if len(content) > LARGEST:
-        message = f"{path} has more than {LARGEST:,} bytes, which no file of a tokenizer or config has: {REMEDY}"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"{path} has more than {LARGEST:,} bytes, which no file of a tokenizer or config has: {REMEDY}"
+        )
     return content
 
 
@@ -114,14 +114,13 @@ def read_part(path: Path, most: int) -> bytes:
         with open_regular(path) as file:
             return read_bounded(file, most)
     except FileNotFoundError:
-        message = f"{path.parent} is not a checkpoint: it has no {path.name}"
-        raise CheckpointError(message) from None
+        raise CheckpointError(f"{path.parent} is not a checkpoint: it has no {path.name}") from None
     except BundleError as error:
-        message = f"{str(error).removesuffix(': copy the bundle again, or export again')}: {REMEDY}"
-        raise CheckpointError(message) from error
+        raise CheckpointError(
+            f"{str(error).removesuffix(': copy the bundle again, or export again')}: {REMEDY}"
+        ) from error
     except OSError as error:
-        message = f"{path} cannot be read ({error}): {REMEDY}"
-        raise CheckpointError(message) from error
+        raise CheckpointError(f"{path} cannot be read ({error}): {REMEDY}") from error
 
 
 def _from_hub(name: str, revision: str | None) -> Located:
@@ -140,14 +139,17 @@ def _from_hub(name: str, revision: str | None) -> Located:
         why = (
             "offline mode is on and it is not in the cache" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
         )
-        message = f"no checkpoint {asked}: there is no directory of that name, and {why}: give a local directory"
-        raise PathError(message) from error
+        raise PathError(
+            f"no checkpoint {asked}: there is no directory of that name, and {why}: give a local directory"
+        ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        message = f"no checkpoint {asked}: there is no directory of that name, and the Hub answered: {reason}"
-        raise PathError(message) from error
+        raise PathError(
+            f"no checkpoint {asked}: there is no directory of that name, and the Hub answered: {reason}"
+        ) from error
     except OSError as error:
-        message = f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error})"
-        raise PathError(message) from error
+        raise PathError(
+            f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error})"
+        ) from error
     # A snapshot's directory is named after its commit.
     return Located(directory=directory, name=name, revision=directory.name)

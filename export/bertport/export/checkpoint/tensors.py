@@ -80,21 +80,22 @@ def plan(names: Iterable[str], config: Mapping[str, Any]) -> Plan:
     stored = tuple(names)
     unmerged = next((name for name in stored if UNMERGED.search(name)), None)
     if unmerged:
-        message = f"the weights hold a PEFT adapter that is not merged ({unmerged}): {MERGE}, then export OUT"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"the weights hold a PEFT adapter that is not merged ({unmerged}): {MERGE}, then export OUT"
+        )
     prefix = _prefix(stored)
     renamed = {name: _rename(name, prefix) for name in stored}
     present = {name for name in renamed.values() if name not in BUFFERS}
     if EMBEDDING not in present:
-        message = f"the weights hold no {EMBEDDING}: these are not the weights of a BERT encoder"
-        raise CheckpointError(message)
+        raise CheckpointError(f"the weights hold no {EMBEDDING}: these are not the weights of a BERT encoder")
     notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
     notes += _stray_pooler(renamed)
     heads = [head for head in HEADS if _holds(head, present)]
     tied = bool(config.get("tie_word_embeddings", True))
     if "mlm" in heads and not tied and DECODER not in present:
-        message = f"the weights lack {DECODER}, and config.json says that it is not tied to the word embeddings"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"the weights lack {DECODER}, and config.json says that it is not tied to the word embeddings"
+        )
     if "nsp" in heads and "pooler" not in heads:
         heads.remove("nsp")
         notes.append("the weights hold no pooler: the bundle has neither next-sentence prediction nor pooled features")
@@ -142,8 +143,9 @@ def require_heads(found: Collection[str], wanted: Collection[str], name: str) ->
             raise UnknownNameError(kind, head, HEADS)
         if head not in found:
             held = ", ".join(found) or "none"
-            message = f"the head {head!r} was asked for and {name} does not hold it (it holds: {held}): train it first"
-            raise MissingHeadError(message)
+            raise MissingHeadError(
+                f"the head {head!r} was asked for and {name} does not hold it (it holds: {held}): train it first"
+            )
 
 
 def check_shapes(
@@ -161,16 +163,19 @@ def check_shapes(
     """
     for name, target in sorted(renames.items()):
         if target not in expected:
-            message = f"the weights hold {name}, which config.json has no place for: the two do not belong together"
-            raise CheckpointError(message)
+            raise CheckpointError(
+                f"the weights hold {name}, which config.json has no place for: the two do not belong together"
+            )
         if stored[name] != expected[target]:
             found, wanted = list(stored[name]), list(expected[target])
-            message = f"{name} has the shape {found} and config.json says {wanted}: the two do not belong together"
-            raise CheckpointError(message)
+            raise CheckpointError(
+                f"{name} has the shape {found} and config.json says {wanted}: the two do not belong together"
+            )
     missing = sorted(set(expected) - set(renames.values()))
     if missing:
-        message = f"the weights lack {missing[0]}, which config.json calls for: the two do not belong together"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"the weights lack {missing[0]}, which config.json calls for: the two do not belong together"
+        )
 
 
 def _prefix(names: Collection[str]) -> str:
@@ -188,8 +193,9 @@ def _prefix(names: Collection[str]) -> str:
     }
     if len(found) > 1 and "" not in found:
         named = ", ".join(sorted(found)[:5])
-        message = f"the weights hold {len(found)} encoders, under {named}: save the one that is meant by itself"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"the weights hold {len(found)} encoders, under {named}: save the one that is meant by itself"
+        )
     return "" if not found or "" in found else found.pop()
 
 
@@ -227,6 +233,5 @@ def _holds(head: str, present: Collection[str]) -> bool:
     if not missing:
         return True
     if len(missing) < len(HEADS[head]):
-        message = f"the weights hold the {head} head only in part: {missing[0]} is missing"
-        raise CheckpointError(message)
+        raise CheckpointError(f"the weights hold the {head} head only in part: {missing[0]} is missing")
     return False

@@ -109,8 +109,9 @@ class TokenizerFiles:
             if system := OS_ERROR.search(str(error)):  # the package below raises bare Exception for a full disk too
                 number = int(system[1])
                 raise OSError(number, os.strerror(number), str(directory)) from error
-            message = f"transformers cannot write the tokenizer that it read ({type(error).__name__}: {error})"
-            raise CheckpointError(message) from error
+            raise CheckpointError(
+                f"transformers cannot write the tokenizer that it read ({type(error).__name__}: {error})"
+            ) from error
         # Not what `save_pretrained` wrote of it: a call of transformers may have switched truncation on.
         with without_stdout():
             content = self.tokenizer.to_str(pretty=True)
@@ -150,17 +151,16 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         # transformers raises of every kind, and panics of the package below are no Exception at all.
         if not isinstance(error, Exception) and not panicked(error):
             raise
-        message = explained(error, directory, stored, load)
-        raise CheckpointError(message) from error
+        raise CheckpointError(explained(error, directory, stored, load)) from error
     if not getattr(reference, "is_fast", False):
-        message = f"transformers makes a {type(reference).__name__} of {directory}, which is not a fast tokenizer"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"transformers makes a {type(reference).__name__} of {directory}, which is not a fast tokenizer"
+        )
     if reference.split_special_tokens:
-        message = (
+        raise CheckpointError(
             f"{directory / 'tokenizer_config.json'}: split_special_tokens is set, so that a mask in a text is no mask: "
             "remove it"
         )
-        raise CheckpointError(message)
     tokenizer = reference.backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -185,29 +185,26 @@ def _check_text(path: Path) -> None:
     try:
         read_whole(path).decode()
     except UnicodeDecodeError as error:
-        message = f"{path} cannot be read ({error}): restore the checkpoint's file"
-        raise CheckpointError(message) from error
+        raise CheckpointError(f"{path} cannot be read ({error}): restore the checkpoint's file") from error
 
 
 def _inputs(stated: object, directory: Path) -> list[str]:
     """Return the inputs that the tokenizer gives to a model."""
     if not isinstance(stated, list) or not all(isinstance(each, str) for each in stated):
-        message = (
+        raise CheckpointError(
             f"{directory / 'tokenizer_config.json'}: model_input_names is {excerpt(stated)} and should be a list of "
             "names: correct it, or remove it"
         )
-        raise CheckpointError(message)
     return stated
 
 
 def _limit(stated: object, directory: Path) -> int | None:
     """Return the longest input that is allowed; None where the number allows none, which transformers disregards."""
     if isinstance(stated, bool) or not isinstance(stated, int | float) or stated != stated:  # noqa: PLR0124 — NaN
-        message = (
+        raise CheckpointError(
             f"{directory / 'tokenizer_config.json'}: model_max_length is {excerpt(stated)} and should be a number: "
             "set it to the longest input in tokens, or remove it"
         )
-        raise CheckpointError(message)
     limit = int(min(stated, float(10**30)))
     return limit if limit > 0 else None
 
@@ -215,17 +212,15 @@ def _limit(stated: object, directory: Path) -> int | None:
 def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, directory: Path) -> None:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     if not vocabulary:
-        message = f"the tokenizer of {directory} has no tokens: restore the checkpoint's files"
-        raise CheckpointError(message)
+        raise CheckpointError(f"the tokenizer of {directory} has no tokens: restore the checkpoint's files")
     beyond = sorted((index, token) for token, index in vocabulary.items() if index >= vocab_size)
     if beyond:
         named = ", ".join(f"{excerpt(token)} ({index})" for index, token in beyond[:NAMED])
-        message = (
+        raise CheckpointError(
             f"the tokenizer of {directory} has {len(vocabulary):,} tokens and the word embedding {vocab_size:,} rows, "
             f"none for {named}{' …' if beyond[NAMED:] else ''}: one of them belongs to another checkpoint, or the "
             "embedding was not resized when the tokens were added"
         )
-        raise CheckpointError(message)
 
 
 def _notes(

@@ -51,25 +51,22 @@ def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any
         CheckpointError: when it has none, needs code of its own, or only a slow form.
     """
     if settings.get("auto_map"):
-        message = (
+        raise CheckpointError(
             f"{directory} needs a tokenizer with code of its own (auto_map in tokenizer_config.json), "
             f"which is never run; {REMEDY}"
         )
-        raise CheckpointError(message)
     if not any(match.is_file() for pattern in FILES for match in directory.glob(pattern)):
-        message = (
+        raise CheckpointError(
             f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from where it came"
         )
-        raise CheckpointError(message)
     file = "config.json" if settings.get("tokenizer_class") is None else "tokenizer_config.json"
     kind = _stated(settings, config)
     if kind is None or kind in GENERIC:
         return
     if not isinstance(kind, str) or not kind.isidentifier():
-        message = (
+        raise CheckpointError(
             f"{directory / file}: tokenizer_class is {excerpt(kind)} and should be the name of a class: correct it"
         )
-        raise CheckpointError(message)
 
     import transformers
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
@@ -82,8 +79,7 @@ def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any
         if known
         else f"transformers {transformers.__version__} does not know (it has code of its own, or is newer)"
     )
-    message = f"{directory} needs the tokenizer {kind} ({file}), which {lack}; {REMEDY}"
-    raise CheckpointError(message)
+    raise CheckpointError(f"{directory} needs the tokenizer {kind} ({file}), which {lack}; {REMEDY}")
 
 
 def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> Any:  # noqa: ANN401 — transformers is not typed

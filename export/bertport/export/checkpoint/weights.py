@@ -80,8 +80,9 @@ def read_shapes(files: WeightFiles) -> dict[str, tuple[int, ...]]:
             shapes |= {name: tuple(tensor.shape) for name, tensor in _unpickle(path).items()}
     missing = sorted(files.indexed - shapes.keys())
     if missing:
-        message = f"the weights in {files.paths[0].parent} lack {missing[0]}, which their index names: copy them again"
-        raise CheckpointError(message)
+        raise CheckpointError(
+            f"the weights in {files.paths[0].parent} lack {missing[0]}, which their index names: copy them again"
+        )
     return shapes
 
 
@@ -103,28 +104,26 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str]) -> dict[str, tor
         for stored, tensor in _tensors(path, files, wanted).items():
             form = "meta, which has no values" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
             if form != "strided":
-                message = (
+                raise CheckpointError(
                     f"{path}: the tensor {stored} is stored as {form}; dense tensors can be read: save the "
                     "checkpoint with dense weights"
                 )
-                raise CheckpointError(message)
             kind = str(tensor.dtype).removeprefix("torch.")
             if kind not in READ:
-                message = (
+                raise CheckpointError(
                     f"{path}: the tensor {stored} is of type {kind}; {', '.join(READ)} can be read: convert the "
                     "checkpoint to one of them"
                 )
-                raise CheckpointError(message)
             value = tensor.float()
             if not bool(torch.isfinite(value).all()):
-                message = f"{path}: the tensor {stored} holds values that are not finite: the weights are damaged"
-                raise CheckpointError(message)
+                raise CheckpointError(
+                    f"{path}: the tensor {stored} holds values that are not finite: the weights are damaged"
+                )
             name = wanted[stored]
             if name in tensors and not torch.equal(tensors[name], value):
-                message = (
+                raise CheckpointError(
                     f"{path}: the tensor {stored} differs from another one stored for {name}: keep only one of them"
                 )
-                raise CheckpointError(message)
             tensors[name] = value
     return tensors
 
@@ -151,33 +150,32 @@ def _unpickle(path: Path) -> dict[str, torch.Tensor]:
             warnings.simplefilter("ignore")  # about pickle protocols, to those who wrote the file
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        message = (
+        raise CheckpointError(
             f"{path} is damaged or holds objects other than tensors, which are never loaded: convert it to safetensors"
-        )
-        raise CheckpointError(message) from error
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise _damaged(path, error) from error
     if not isinstance(value, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
     ):
-        message = f"{path} does not hold a state dict (names and tensors): save it with save_pretrained"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{path} does not hold a state dict (names and tensors): save it with save_pretrained")
     return value
 
 
 def _shards(directory: Path, index: str) -> WeightFiles:
     weight_map = read_json(directory / index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        message = f"{directory / index} has no weight_map of names to files: restore the checkpoint's file"
-        raise CheckpointError(message)
+        raise CheckpointError(f"{directory / index} has no weight_map of names to files: restore the checkpoint's file")
     paths = []
     for name in sorted(set(weight_map.values())):
         if Path(name).name != name:
-            message = f"{directory / index} names {json.dumps(name)}, which is not a file beside it: do not use it"
-            raise CheckpointError(message)
+            raise CheckpointError(
+                f"{directory / index} names {json.dumps(name)}, which is not a file beside it: do not use it"
+            )
         if not (directory / name).is_file():
-            message = f"{directory} lacks the shard {name} that {index} names: copy or download the checkpoint again"
-            raise CheckpointError(message)
+            raise CheckpointError(
+                f"{directory} lacks the shard {name} that {index} names: copy or download the checkpoint again"
+            )
         paths.append(directory / name)
     return WeightFiles(paths=tuple(paths), indexed=frozenset(weight_map))
 

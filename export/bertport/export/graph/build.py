@@ -110,9 +110,11 @@ def _check(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
-        message = f"the exporter made a graph that is not valid ONNX ({error}): nothing was written"
-        raise ValidationError(message) from error
+        raise ValidationError(
+            f"the exporter made a graph that is not valid ONNX ({error}): nothing was written"
+        ) from error
     foreign = {each.domain for each in onnx.load(path, load_external_data=False).opset_import} - {"", "ai.onnx"}
     if foreign:
-        message = f"the exporter made a graph with operators of {', '.join(sorted(foreign))}: nothing was written"
-        raise ValidationError(message)
+        raise ValidationError(
+            f"the exporter made a graph with operators of {', '.join(sorted(foreign))}: nothing was written"
+        )

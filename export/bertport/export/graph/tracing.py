@@ -35,8 +35,7 @@ def check_opset(opset: int | None) -> int:
         return DEFAULT_OPSET
     if opset not in OPSETS:
         known = f"one from {min(OPSETS)} to {max(OPSETS)} (default {DEFAULT_OPSET})"
-        message = f"opset {opset} cannot be exported: choose {known}"
-        raise UsageError(message)
+        raise UsageError(f"opset {opset} cannot be exported: choose {known}")
     return opset
 
 
@@ -83,8 +82,9 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
             export_pytorch(model, config, opset, path, input_shapes=shapes)
         except (RuntimeError, NotImplementedError) as error:  # the exporter's own errors derive from RuntimeError
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            message = f"the model cannot be traced with opset {opset} ({reason}): choose another --opset"
-            raise CheckpointError(message) from error
+            raise CheckpointError(
+                f"the model cannot be traced with opset {opset} ({reason}): choose another --opset"
+            ) from error
 
 
 @contextmanager

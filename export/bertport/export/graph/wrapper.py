@@ -107,6 +107,5 @@ def round_matrices(model: BertWithHeads) -> None:
         if parameter.ndim == 2:  # noqa: PLR2004 — a matrix
             rounded = parameter.data.half().float()
             if not bool(torch.isfinite(rounded).all()):
-                message = f"{name} holds {float(parameter.data.abs().max()):g}, beyond float16's range"
-                raise OverflowError(message)
+                raise OverflowError(f"{name} holds {float(parameter.data.abs().max()):g}, beyond float16's range")
             parameter.data.copy_(rounded)

@@ -349,21 +349,23 @@ def _judge(
     strays, spread = torchs.strays(), torchs.spread()
     column = int((farthest / np.maximum(limit, AS_NEAR * strays)).argmax())
     if farthest[column] > max(limit, AS_NEAR * strays[column]):
-        reason = (
-            f"; in its column {column} PyTorch is up to {strays[column]:.2g} from float64, the graph "
-            f"{farthest[column]:.2g}"
+        raise _wrong(
+            difference,
+            atol,
+            (
+                f"; in its column {column} PyTorch is up to {strays[column]:.2g} from float64, the graph "
+                f"{farthest[column]:.2g}"
+            ),
         )
-        raise _wrong(difference, atol, reason)
     bound = np.maximum(limit, SHARE * spread)
     column = int((farthest / bound).argmax())
     if farthest[column] > AS_NEAR * bound[column]:
-        message = (
+        raise ValidationError(
             f"the model is ill-conditioned in float32: column {column} of PyTorch's own {difference.output} is up to "
             f"{strays[column]:.2g} from float64, more than {SHARE:.0%} of its spread ({spread[column]:.2g}), so a "
             "wrong graph cannot be told from a right one: nothing was written; choose an --atol above "
             f"{needed:.3g} if that is enough for you"
         )
-        raise ValidationError(message)
 
 
 def _limit(atol: float, *, read: bool) -> float:
@@ -391,11 +393,10 @@ def _require_finite(outputs: Mapping[str, Outputs], case: Case) -> None:
     """
     for name, value in outputs.items():
         if not np.isfinite(value).all():
-            message = (
+            raise ValidationError(
                 f"the model's own output {name} is not finite in PyTorch ({case.name}): its weights are too large for "
                 "float32, and nothing was written; export a checkpoint whose outputs are numbers"
             )
-            raise ValidationError(message)
 
 
 def _wrong(difference: _Difference, atol: float, reason: str = "") -> ValidationError:
@@ -444,16 +445,18 @@ def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
-        message = f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written"
-        raise ValidationError(message) from error
+        raise ValidationError(
+            f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written"
+        ) from error
 
 
 def _run(session: Any, feeds: dict[str, NDArray[np.int64]], where: str) -> list[NDArray[np.float32]]:  # noqa: ANN401 — as above
     try:
         found: list[NDArray[np.float32]] = session.run(None, feeds)
     except Exception as error:  # as above
-        message = f"ONNX Runtime cannot run the exported graph {where} ({error}): nothing was written"
-        raise ValidationError(message) from error
+        raise ValidationError(
+            f"ONNX Runtime cannot run the exported graph {where} ({error}): nothing was written"
+        ) from error
     return found
 
 

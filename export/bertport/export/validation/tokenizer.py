@@ -55,12 +55,11 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
     """
     added_to_each = files.reference.num_special_tokens_to_add()
     if max_length <= added_to_each:
-        message = (
+        raise CheckpointError(
             f"the model takes {max_length} tokens (max_position_embeddings of config.json, or model_max_length of "
             f"tokenizer_config.json) and the tokenizer adds {added_to_each} to every text, so none would fit: only "
             "a model that takes more can be exported"
         )
-        raise CheckpointError(message)
     vocabulary = files.tokenizer.get_vocab(with_added_tokens=True)
     added = [token for _, token in sorted(files.tokenizer.get_added_tokens_decoder().items())]
     short, long = texts_for(vocabulary, added), long_texts(vocabulary, added)
@@ -91,11 +90,10 @@ def _again(files: TokenizerFiles, directory: Path) -> Any:  # noqa: ANN401 — t
     except BaseException as error:
         if not isinstance(error, Exception) and not panicked(error):
             raise
-        message = (
+        raise CheckpointError(
             f"transformers cannot load the {type(files.reference).__name__} of the checkpoint again once it has saved "
             f"it ({type(error).__name__}: {excerpt(str(error), 200)}): {OTHERWISE}"
-        )
-        raise CheckpointError(message) from error
+        ) from error
 
 
 def _takes_no_text(tokenizer: Any, text: Text) -> CheckpointError:  # noqa: ANN401 — transformers is not typed
@@ -122,8 +120,7 @@ def _tokens(files: TokenizerFiles, directory: Path, max_length: int, vocab_size:
         if not isinstance(error, Exception) and not panicked(error):
             raise
         reason = str(error).removesuffix(": export again").removesuffix("; export again")
-        message = f"the runtime cannot use the checkpoint's tokenizer ({reason}): {REMEDY}"
-        raise ValidationError(message) from error
+        raise ValidationError(f"the runtime cannot use the checkpoint's tokenizer ({reason}): {REMEDY}") from error
 
 
 def _references(tokenizer: Any, texts: Sequence[Text], length: int | None) -> list[Ids | None]:  # noqa: ANN401 — transformers is not typed
@@ -166,11 +163,10 @@ def _compare(
     """
     for text, wanted, given in zip(texts, expected, found, strict=True):
         if wanted != given:
-            message = (
+            raise ValidationError(
                 f"{reader} reads {excerpt(text)} from the bundle otherwise than transformers does from the checkpoint "
                 f"({_difference(reference, wanted, given)}): {REMEDY}"
             )
-            raise ValidationError(message)
 
 
 def _difference(reference: Any, wanted: Ids | None, given: Ids | None) -> str:  # noqa: ANN401 — as above
@@ -203,8 +199,7 @@ def _compare_special(reference: Any, tokens: Tokens) -> None:  # noqa: ANN401 �
         token = getattr(reference, role)
         theirs = None if token is None else reference.convert_tokens_to_ids(token)
         if ours != theirs:
-            message = f"the runtime takes {ours} for the id of {role} and transformers {theirs}: {REMEDY}"
-            raise ValidationError(message)
+            raise ValidationError(f"the runtime takes {ours} for the id of {role} and transformers {theirs}: {REMEDY}")
 
 
 def _compare_decoded(reference: Any, tokens: Tokens, readings: Sequence[Sequence[int]]) -> None:  # noqa: ANN401 — as above
@@ -219,8 +214,7 @@ def _compare_decoded(reference: Any, tokens: Tokens, readings: Sequence[Sequence
             theirs = reference.decode(ids, skip_special_tokens=skip)
             ours = tokens.decode(ids, skip_special_tokens=skip)
             if ours != theirs:
-                message = (
+                raise ValidationError(
                     f"the runtime writes the tokens {excerpt(list(ids))} as {excerpt(ours)} and transformers as "
                     f"{excerpt(theirs)}: {REMEDY}"
                 )
-                raise ValidationError(message)

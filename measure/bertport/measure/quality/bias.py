@@ -85,26 +85,22 @@ def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        message = f"cannot read the templates {path} ({error.strerror or error}): {expected}"
-        raise PathError(message) from error
+        raise PathError(f"cannot read the templates {path} ({error.strerror or error}): {expected}") from error
     except (ValueError, RecursionError) as error:
-        message = f"{path} is not JSON in UTF-8 ({error}): {expected}"
-        raise InputTextError(message) from error
+        raise InputTextError(f"{path} is not JSON in UTF-8 ({error}): {expected}") from error
     templates, groups = (value.get("templates"), value.get("groups")) if isinstance(value, dict) else (None, None)
     if not (isinstance(templates, list) and templates and isinstance(groups, list) and groups):
-        message = f"{path} has no list of templates and of groups: {expected}"
-        raise InputTextError(message)
+        raise InputTextError(f"{path} has no list of templates and of groups: {expected}")
     for each in templates:
         if not isinstance(each, str) or each.count(SLOT) != 1 or each.count(MASK) != 1:
-            message = f"{path}: the template {each!r:.80} has not one {SLOT} and one {MASK}: {expected}"
-            raise InputTextError(message)
+            raise InputTextError(f"{path}: the template {each!r:.80} has not one {SLOT} and one {MASK}: {expected}")
     for each in groups:
         if not isinstance(each, list) or len(each) != 2 or not all(isinstance(word, str) and word for word in each):  # noqa: PLR2004 — a pair
-            message = f"{path}: the group {each!r:.80} is not two words: {expected}"
-            raise InputTextError(message)
+            raise InputTextError(f"{path}: the group {each!r:.80} is not two words: {expected}")
     if len(templates) * len(groups) > MOST:
-        message = f"{path} makes {len(templates) * len(groups):,} pairs of sentences, at most {MOST:,}: leave some out"
-        raise InputTextError(message)
+        raise InputTextError(
+            f"{path} makes {len(templates) * len(groups):,} pairs of sentences, at most {MOST:,}: leave some out"
+        )
     return Probe(
         name=str(value.get("name", path.name)),
         description=str(value.get("description", "")),
@@ -147,8 +143,7 @@ def _answer(graph: Graph, tokenizer: Tokenizer, text: str, template: int) -> NDA
     ids = np.array(tokenizer.encode(text).ids, dtype=np.int64)
     positions = np.flatnonzero(ids == tokenizer.token_to_id(MASK))
     if len(positions) != 1:
-        message = f"the tokenizer finds {len(positions)} masks in {text!r}: write the mask as {MASK}, once"
-        raise InputTextError(message)
+        raise InputTextError(f"the tokenizer finds {len(positions)} masks in {text!r}: write the mask as {MASK}, once")
     sample = Sample(
         text=template, input_ids=ids, token_type_ids=np.zeros_like(ids), positions=positions, labels=ids[positions]
     )

@@ -73,11 +73,10 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
         if progress:
             progress(done, len(samples))
     if not tally.measured:
-        message = (
+        raise UsageError(
             f"nothing to measure: {len(samples)} samples, and the graphs give {', '.join(reference.outputs)} "
             f"and {', '.join(candidate.outputs)}: give more text, or graphs with a common head"
         )
-        raise UsageError(message)
     if tallied:
         tallied(tally)
     return Fidelity(
@@ -196,11 +195,10 @@ def _run(graph: Graph, batch: Batch, names: list[str], role: str) -> Outputs:
     found = graph.run(batch, names)
     for name, values in found.items():
         if not np.isfinite(values).all():
-            message = (
+            raise ValidationError(
                 f"the {role} gives {name} that are not finite numbers (for an input of {batch.input_ids.shape[1]} "
                 "tokens): the graph overflows or is damaged, so nothing can be measured; quantize or export it again"
             )
-            raise ValidationError(message)
     return found
 
 

@@ -180,13 +180,15 @@ def open_onnx(
         session = ort.InferenceSession(source, options, providers=[(row.ort, dict(row.options))], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
-        message = f"ONNX Runtime {ort.__version__} cannot load {name}: {' '.join(str(error).split())}"
-        raise BundleError(message) from error
+        raise BundleError(
+            f"ONNX Runtime {ort.__version__} cannot load {name}: {' '.join(str(error).split())}"
+        ) from error
     # It keeps the bytes to begin again with another provider, which nobody asks of it: as much memory as the weights.
     session._model_bytes = None  # noqa: SLF001
     if row.ort not in session.get_providers():
-        message = f"provider {row.name!r} did not start (in use: {', '.join(session.get_providers())}): {row.install}"
-        raise ProviderError(message)
+        raise ProviderError(
+            f"provider {row.name!r} did not start (in use: {', '.join(session.get_providers())}): {row.install}"
+        )
     return OnnxGraph(session)
 
 

@@ -76,8 +76,9 @@ class Vocabulary:
         entries = tokenizer.get_vocab(with_added_tokens=True)
         missing = [name for name in ("[CLS]", "[SEP]", "[MASK]", "[PAD]") if name not in entries]
         if missing:
-            message = f"the tokenizer has no {', '.join(missing)}, so no masked text can be made: use a BERT tokenizer"
-            raise InputTextError(message)
+            raise InputTextError(
+                f"the tokenizer has no {', '.join(missing)}, so no masked text can be made: use a BERT tokenizer"
+            )
         added = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         bracketed = {index for entry, index in entries.items() if re.fullmatch(r"\[[A-Za-z0-9_ ]+\]", entry)}
         special = added | bracketed
@@ -211,8 +212,9 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
     by_document = len({each.document for each in texts}) > 1
     sources = [texts[number].document if by_document else number for number, _ in cuts]
     if len(order) > 1 and len(set(sources)) == 1:
-        message = "no pair of strangers can be made from a single text: give more texts of several sentences"
-        raise InputTextError(message)
+        raise InputTextError(
+            "no pair of strangers can be made from a single text: give more texts of several sentences"
+        )
 
     def ids(text: str) -> NDArray[np.int64]:
         return np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
@@ -280,17 +282,15 @@ def refuse_unread(texts: Sequence[Text], tokenizer: Tokenizer, name: str, *, shi
     share = unread_share(texts, tokenizer)
     if share >= UNREAD:
         which = f"{name}, the English sample that ships," if shipped else name
-        message = (
+        raise InputTextError(
             f"{share:.1%} of the tokens of {which} are unknown to the model's vocabulary, so nothing can be judged by "
             f"it (less than {UNREAD:.0%} may be): pass a text in the model's language and script with {option} FILE"
         )
-        raise InputTextError(message)
     counts = _tokens(texts, tokenizer)
     for token, count in counts.most_common(1):
         share = count / counts.total()
         if share >= MONOTONOUS:
-            message = (
+            raise InputTextError(
                 f"{share:.1%} of the tokens of {name} are the same ({tokenizer.id_to_token(token)!r}), so nothing can "
                 f"be judged by it (less than {MONOTONOUS:.0%} may be): pass varied text with {option} FILE"
             )
-            raise InputTextError(message)

@@ -36,8 +36,7 @@ class Pipeline:
             UsageError: for another task than fill-mask.
         """
         if texts.task != "fill-mask":
-            message = f"baselines answer fill-mask, not {texts.task}: compare bundles with the MLM head"
-            raise UsageError(message)
+            raise UsageError(f"baselines answer fill-mask, not {texts.task}: compare bundles with the MLM head")
         top_k = texts.parameters.get("top_k", 5)
 
         def answer(inputs: Sequence[Any]) -> object:

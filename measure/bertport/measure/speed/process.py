@@ -101,8 +101,7 @@ class Worker:
             raise self._gone(late=late)
         answer: dict[str, Any] = json.loads(line)
         if not answer["ok"]:
-            message = f"{self.subject.name}: {answer['error']}"
-            raise SubjectError(message)
+            raise SubjectError(f"{self.subject.name}: {answer['error']}")
         return answer
 
     def close(self) -> None:

@@ -79,8 +79,7 @@ def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
     if done.returncode:
         shutil.rmtree(out, ignore_errors=True)
         said = (done.stderr.strip() or "no message").splitlines()[-1]
-        message = f"the baseline {name} cannot be made from {bundle.path}: {said}"
-        raise BaselineError(message)
+        raise BaselineError(f"the baseline {name} cannot be made from {bundle.path}: {said}")
     return out
 
 
@@ -141,8 +140,9 @@ def _config(bundle: Bundle) -> Any:  # noqa: ANN401 — transformers is untyped
         given = {key: each for key, each in value.items() if not key.startswith("_") and key not in LEADING}
         config: Any = BertConfig.from_dict(given)
     except Exception as error:
-        message = f"{bundle.path / CONFIG} is no configuration of a BERT ({' '.join(str(error).split())}): export again"
-        raise BundleError(message) from error
+        raise BundleError(
+            f"{bundle.path / CONFIG} is no configuration of a BERT ({' '.join(str(error).split())}): export again"
+        ) from error
     # Or it could name code for it (CVE-2026-4372). What is saved does not keep it.
     config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     return config
@@ -178,6 +178,7 @@ def _load_weights(model: Any, stored: dict[str, NDArray[np.float32]]) -> None:  
             array = stored.get(name)
             if array is None or array.shape != tuple(parameter.shape):
                 found = "nothing" if array is None else f"shape {array.shape}"
-                message = f"the graph has {found} for {name}, and the model needs shape {tuple(parameter.shape)}"
-                raise BaselineError(message)
+                raise BaselineError(
+                    f"the graph has {found} for {name}, and the model needs shape {tuple(parameter.shape)}"
+                )
             parameter.copy_(torch.from_numpy(array.copy()))

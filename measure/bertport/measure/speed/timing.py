@@ -103,8 +103,9 @@ def interleave(  # noqa: PLR0913 — each is one knob of the procedure, by keywo
     """
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names) or min(rounds, runs) < 1 or warmup < 0:
-        message = f"timing takes subjects of different names, rounds and runs from 1 up, warm-up from 0 up: {names}"
-        raise UsageError(message)
+        raise UsageError(
+            f"timing takes subjects of different names, rounds and runs from 1 up, warm-up from 0 up: {names}"
+        )
     records = {(subject.name, name): _Record() for subject in subjects for name in workloads}
     left = list(subjects)
     turns = [(number, name) for name in workloads for number in range(rounds)]

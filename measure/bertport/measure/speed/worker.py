@@ -66,8 +66,7 @@ class Timed:
                 subject.file, provider=subject.provider, threads=subject.threads, config=subject.config
             )
         else:
-            message = f"the subject {subject.name!r} names neither a file nor a bundle"
-            raise UsageError(message)
+            raise UsageError(f"the subject {subject.name!r} names neither a file nor a bundle")
 
     def time(self, workload: Shape | Texts, *, warmup: int, runs: int) -> dict[str, Any]:
         """Run a workload `warmup` times and then `runs` times.
@@ -80,8 +79,7 @@ class Timed:
             run = self.pipeline.forward(workload) if self.pipeline else self._forward(workload)
             return {"warmup": [_timed(run) for _ in range(warmup)], "seconds": [_timed(run) for _ in range(runs)]}
         if workload.scenario not in SCENARIOS:
-            message = f"unknown scenario {workload.scenario!r} (known: {', '.join(SCENARIOS)})"
-            raise UsageError(message)
+            raise UsageError(f"unknown scenario {workload.scenario!r} (known: {', '.join(SCENARIOS)})")
         if self.pipeline:
             return repeat(workload, self.pipeline.answering(workload), warmup=warmup, runs=runs)
         return _time_texts(self._loaded(), workload, warmup=warmup, runs=runs)
@@ -95,8 +93,7 @@ class Timed:
 
     def _loaded(self) -> Model:
         if self.model is None:
-            message = "texts are timed with a bundle: a bare graph has no tokenizer"
-            raise UsageError(message)
+            raise UsageError("texts are timed with a bundle: a bare graph has no tokenizer")
         return self.model
 
     def _forward(self, shape: Shape) -> Callable[[], object]:

@@ -94,5 +94,4 @@ def from_json(value: dict[str, Any]) -> Shape | Texts | Subject:
     try:
         return _KINDS[value["kind"]](**rest)
     except (KeyError, TypeError) as error:
-        message = f"not a workload: {str(value)[:80]} ({error})"
-        raise UsageError(message) from error
+        raise UsageError(f"not a workload: {str(value)[:80]} ({error})") from error

@@ -74,8 +74,9 @@ class Histogram:
             return
         low, high = float(flat.min()), float(flat.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            message = "an activation is not a finite number, so it cannot be calibrated: export the checkpoint again"
-            raise ValidationError(message)
+            raise ValidationError(
+                "an activation is not a finite number, so it cannot be calibrated: export the checkpoint again"
+            )
         self._cover(min(low, self.low), max(high, self.high))
         numbers = np.floor(np.ldexp(flat, -self._exponent)).astype(np.int64) - self._first
         self.counts += np.bincount(numbers, minlength=len(self.counts))

@@ -114,11 +114,10 @@ def read_calibration(
     masked = masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)
     chosen = (*itertools.islice(masked, samples - len(pairs)), *pairs)
     if len(chosen) < min(LEAST_SAMPLES, samples):
-        message = (
+        raise InputTextError(
             f"{source} is too short to calibrate on: it gives {len(chosen)} texts, at least {LEAST_SAMPLES} are needed"
             ": give more text"
         )
-        raise InputTextError(message)
     return CalibrationText(samples=chosen, name=source.name, sha256=fingerprint(texts))
 
 

@@ -91,8 +91,9 @@ class GraphBuilder:
         node = helper.make_node(operator, inputs, outputs, name=name, domain=domain, **attributes)
         for output in outputs:
             if self._made.get(output, node) != node:
-                message = f"{output} is computed by {self._made[output].name} already, in another way than by {name}"
-                raise ValueError(message)
+                raise ValueError(
+                    f"{output} is computed by {self._made[output].name} already, in another way than by {name}"
+                )
         if outputs[0] not in self._made:
             self._made.update(dict.fromkeys(outputs, node))
             self.nodes.append(node)

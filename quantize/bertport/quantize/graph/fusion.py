@@ -142,11 +142,10 @@ def _raise_opset(model: onnx.ModelProto) -> None:
     for operator in sorted({node.op_type for node in model.graph.node} - WIDENED):
         newest = defs.get_schema(operator, LEAST_OPSET)
         if newest.since_version > standard.version:
-            message = (
+            raise BundleError(
                 f"the graph is in opset {standard.version}, and its operator {operator} means something else in opset "
                 f"{newest.since_version}: export again with --opset {LEAST_OPSET}, then quantize"
             )
-            raise BundleError(message)
     standard.version = LEAST_OPSET
     model.ir_version = max(model.ir_version, helper.find_min_ir_version_for([standard]))
     onnxruntime()

@@ -60,10 +60,9 @@ def soften(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float32 and values.size > 1 and np.abs(values).max() > np.finfo(np.float16).max:
-            message = (
+            raise UsageError(
                 f"fp16 cannot hold the weights {tensor.name} (up to {np.abs(values).max():.3g}): use another recipe"
             )
-            raise UsageError(message)
         if values.dtype == np.float32 and values.size == 1:
             tensor.CopyFrom(numpy_helper.from_array(_within(values), tensor.name))
     for node in model.graph.node:

@@ -272,8 +272,7 @@ def rank_layers(bench: Bench, recipe: Recipe, request: Request, *, head: str | N
     layers = linears(recipe.source(request))
     emitter = recipe.emitter
     if emitter is None:
-        message = f"{recipe.name} has no layers to rank: choose one of {', '.join(searchable())}"
-        raise UsageError(message)
+        raise UsageError(f"{recipe.name} has no layers to rank: choose one of {', '.join(searchable())}")
     return rank(
         {layer.name: layer.weights.shape for layer in layers},
         saved_milliseconds(

@@ -225,11 +225,10 @@ def add_variant(  # noqa: PLR0913 — what a variant is made of, by keyword
 
     def committed(now: Bundle, entries: dict[str, FileEntry], names: Mapping[str, str]) -> Manifest:
         if name in now.manifest.variants and not overwrite:
-            message = (
+            raise UsageError(
                 f"another process has added the variant {name!r} to the bundle at {now.path} meanwhile: pass "
                 "--overwrite to make it again; the bundle is as that left it"
             )
-            raise UsageError(message)
         named = dataclasses.replace(
             variant,
             file=names.get(variant.file, variant.file),
@@ -261,11 +260,10 @@ def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: Cal
         then = bundle.manifest.variants[name]
         measured = (then.file, *then.external_data)
         if name not in now.manifest.variants or _entries(bundle, measured) != _entries(now, measured):
-            message = (
+            raise BundleError(
                 f"another process has made the variant {name!r} of the bundle at {now.path} again while it was "
                 "measured: measure it again; the bundle is as that left it"
             )
-            raise BundleError(message)
         return dataclasses.replace(
             now.manifest, variants=now.manifest.variants | {name: variant}, default_variant=default(now)
         )
@@ -376,10 +374,9 @@ def _refuse_leaving(path: Path, folders: Iterable[str] = FOLDERS) -> None:
     """
     for folder in folders:
         if not inside(path / folder, path):
-            message = (
+            raise BundleError(
                 f"{path / folder} is a link that leaves the bundle, and nothing is written through it: copy the bundle"
             )
-            raise BundleError(message)
 
 
 @contextmanager
@@ -403,11 +400,10 @@ def _refuse_another(then: Bundle, now: Bundle) -> None:
     graph = (reference.file, *reference.external_data) if reference else ()
     names = {*graph, *(each for each in then.manifest.files if "/" not in each)}
     if _entries(then, names) != _entries(now, names):
-        message = (
+        raise BundleError(
             f"another model has taken the place of the one at {now.path} while that was worked on: start again; "
             "the bundle is as it was put there"
         )
-        raise BundleError(message)
 
 
 def _entries(bundle: Bundle, names: Iterable[str]) -> dict[str, FileEntry | None]:

@@ -23,8 +23,7 @@ def default_bundle(places: tuple[Path, ...] = PLACES) -> Path:
     for place in places:
         if (place / MANIFEST).is_file():
             return place
-    message = (
+    raise PathError(
         f"no default bundle is embedded here (looked in {', '.join(map(str, places))}): "
         "install a released wheel, or name a bundle with load(PATH) or -m BUNDLE"
     )
-    raise PathError(message)

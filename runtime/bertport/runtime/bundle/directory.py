@@ -67,22 +67,19 @@ class Bundle:
         expected = None if digest is None else expected_digest(digest)
         directory = Path(path)
         if directory.is_file():
-            message = f"{directory} is a file: give the bundle's directory, the one that holds {MANIFEST}"
-            raise PathError(message)
+            raise PathError(f"{directory} is a file: give the bundle's directory, the one that holds {MANIFEST}")
         if not directory.is_dir() and not comes_back(directory):
             raise _missing(directory)
         content = _manifest_content(directory)
         try:
             stored = read_manifest(content)
         except BundleError as error:  # it knows the content and not the place
-            message = f"{directory}: {error}"
-            raise BundleError(message) from error
+            raise BundleError(f"{directory}: {error}") from error
         if expected not in {None, stored.digest}:
-            message = (
+            raise BundleError(
                 f"{directory} has the digest {stored.digest}, and {expected} was asked for: it is another bundle, or "
                 "was changed; get the one that is meant, or ask for this one"
             )
-            raise BundleError(message)
         return cls(
             path=directory,
             manifest=stored.manifest,
@@ -98,17 +95,16 @@ class Bundle:
             BundleError: when the manifest does not list it, or a link leads it out of the bundle.
         """
         if name not in self.manifest.files:
-            message = f"the bundle at {self.path} lists no file {name!r}: export again"
-            raise BundleError(message)
+            raise BundleError(f"the bundle at {self.path} lists no file {name!r}: export again")
         path = self.path / name
         try:
             within = inside(path, self.path)
         except ValueError as error:  # UnicodeEncodeError is one
-            message = f"manifest.json names the file {name!a}, which no file here can be called: export again"
-            raise BundleError(message) from error
+            raise BundleError(
+                f"manifest.json names the file {name!a}, which no file here can be called: export again"
+            ) from error
         if not within:
-            message = f"{path} is a link that leaves the bundle: do not use a bundle from this source"
-            raise BundleError(message)
+            raise BundleError(f"{path} is a link that leaves the bundle: do not use a bundle from this source")
         return path
 
     def read(self, name: str) -> bytes:
@@ -119,8 +115,9 @@ class Bundle:
         """
         path, entry = self.file(name), self.manifest.files[name]
         if entry.size > LARGEST_TEXT:
-            message = f"{path} has {entry.size:,} bytes, and {LARGEST_TEXT:,} are the most that is read: export again"
-            raise BundleError(message)
+            raise BundleError(
+                f"{path} has {entry.size:,} bytes, and {LARGEST_TEXT:,} are the most that is read: export again"
+            )
         with self._opened(name) as file:
             self._sized(name, file)
             content = read_bounded(file, entry.size)
@@ -177,8 +174,9 @@ class Bundle:
         except BertportError:
             raise
         except OSError as error:
-            message = f"the bundle at {self.path} lacks {name} ({error.strerror}): copy it whole, or export again"
-            raise BundleError(message) from error
+            raise BundleError(
+                f"the bundle at {self.path} lacks {name} ({error.strerror}): copy it whole, or export again"
+            ) from error
 
     def _hash(self, name: str, file: BinaryIO) -> None:
         self._sized(name, file)
@@ -194,11 +192,10 @@ class Bundle:
         entry = self.manifest.files[name]
         if size != entry.size or sha256 != entry.sha256:
             found = f"{size:,} bytes, expected {entry.size:,}" if size != entry.size else "its SHA-256 differs"
-            message = (
+            raise BundleError(
                 f"{self.path / name} is not the file that was exported ({found}): copy the bundle again, "
                 "or export again"
             )
-            raise BundleError(message)
 
     def _check_graph(self, name: str, file: BinaryIO) -> frozenset[str]:
         """See that a graph, whose file is as exported, takes weights from the variant's listed files only.
@@ -215,35 +212,30 @@ class Bundle:
                 self._check_span(name, span)
                 found.add(span.location)
         except MalformedError as error:
-            message = f"{path} is not an ONNX graph ({error}): export again"
-            raise BundleError(message) from error
+            raise BundleError(f"{path} is not an ONNX graph ({error}): export again") from error
         except HostileError as error:
-            message = f"{path} {error}: do not use a bundle from this source"
-            raise BundleError(message) from error
+            raise BundleError(f"{path} {error}: do not use a bundle from this source") from error
         most = min(positions.values(), default=self.manifest.max_length)
         if most < self.manifest.max_length:
-            message = (
+            raise BundleError(
                 f"{path} knows {most:,} positions, and manifest.json states inputs of up to "
                 f"{self.manifest.max_length:,} tokens: the bundle is damaged; export again"
             )
-            raise BundleError(message)
         return frozenset(found)
 
     def _check_span(self, name: str, span: Span) -> None:
         variant, files = self.manifest.variants[name], self.manifest.files
         place = str(PurePosixPath(variant.file).parent / span.location)
         if place not in variant.external_data or place not in files:
-            message = (
+            raise HostileError(
                 f"keeps the tensor {span.tensor[:100]!a} in {place!a}, which manifest.json does not list as external "
                 f"data of the variant {name!a}"
             )
-            raise HostileError(message)
         if span.offset + span.length > files[place].size:
-            message = (
+            raise HostileError(
                 f"takes bytes {span.offset:,} to {span.offset + span.length:,} of {place!a}, which has "
                 f"{files[place].size:,}"
             )
-            raise HostileError(message)
 
     def is_replaced(self) -> bool:
         """Return whether a writer has put another manifest in the place of this one, whose files may be gone."""
@@ -277,11 +269,10 @@ def expected_digest(text: str) -> str:
     """
     found = normalized(text) if isinstance(text, str) else None
     if found is None:
-        message = (
+        raise UsageError(
             f"the digest {excerpt(text, 100)} is no SHA-256: give sha256: and 64 hexadecimal digits, as bertport "
             "verify prints them"
         )
-        raise UsageError(message)
     return found
 
 
@@ -295,20 +286,20 @@ def _manifest_content(directory: Path) -> bytes:
     try:
         with open_regular(path) as file:
             if not inside(path, directory):
-                message = f"{path} is a link that leaves the bundle: do not use a bundle from this source"
-                raise BundleError(message)
+                raise BundleError(f"{path} is a link that leaves the bundle: do not use a bundle from this source")
             content = read_bounded(file, LARGEST_MANIFEST)
     except BertportError:
         raise
     except FileNotFoundError:
-        message = f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
-        raise BundleError(message) from None
+        raise BundleError(
+            f"{directory} is not a bundle: it has no {MANIFEST}; make one with bertport export {directory} OUT"
+        ) from None
     except OSError as error:
-        message = f"{path} cannot be read ({error.strerror or error}): copy the bundle whole, or export again"
-        raise BundleError(message) from error
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror or error}): copy the bundle whole, or export again"
+        ) from error
     if len(content) > LARGEST_MANIFEST:
-        message = f"{path} has more than {LARGEST_MANIFEST:,} bytes, which no bundle's has: export again"
-        raise BundleError(message)
+        raise BundleError(f"{path} has more than {LARGEST_MANIFEST:,} bytes, which no bundle's has: export again")
     return content
 
 

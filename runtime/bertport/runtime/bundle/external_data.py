@@ -120,13 +120,11 @@ class _Walk:
         yield from self._message("ModelProto", 0, self._reader.size, 1)
         for domain, operator in self._used.items():
             if domain not in self._defined:
-                message = f"uses the operator {operator!r} of {domain!r}, which is no part of ONNX Runtime"
-                raise HostileError(message)
+                raise HostileError(f"uses the operator {operator!r} of {domain!r}, which is no part of ONNX Runtime")
 
     def _message(self, kind: str, start: int, end: int, depth: int) -> Iterator[Span]:
         if depth > DEEPEST:
-            message = f"it has more than {DEEPEST} messages within each other"
-            raise MalformedError(message)
+            raise MalformedError(f"it has more than {DEEPEST} messages within each other")
         nested, once, names = NESTED[kind], ONCE.get(kind, frozenset()), NAMES.get(kind, ())
         seen: dict[int, str] = {}
         for number, wire, value, stop in self._reader.fields(start, end):
@@ -147,8 +145,7 @@ class _Walk:
 
     def _operator(self, kind: str, domain: str, name: str) -> None:
         if name in FOREIGN:
-            message = f"has the operator {name}, which opens files or runs code that nobody hashed"
-            raise HostileError(message)
+            raise HostileError(f"has the operator {name}, which opens files or runs code that nobody hashed")
         if kind == "FunctionProto":
             self._defined.add(domain)
         elif domain not in DOMAINS:
@@ -172,8 +169,7 @@ class _Walk:
                 self._bytes_only("TensorProto", number, wire, value)
                 key, text = self._entry(value, stop)
                 if key in entries:
-                    message = f"it says {key!r} twice of a tensor"
-                    raise MalformedError(message)
+                    raise MalformedError(f"it says {key!r} twice of a tensor")
                 entries[key] = text
         self._count_positions(name, sizes)
         location = found.get(DATA_LOCATION, DEFAULT)
@@ -202,8 +198,7 @@ class _Walk:
                 self._bytes_only("StringStringEntryProto", number, wire, value)
                 self._first("StringStringEntryProto", number, seen, value)
                 if stop - value > LONGEST_NAME:
-                    message = f"gives a tensor's place in {stop - value:,} characters"
-                    raise HostileError(message)
+                    raise HostileError(f"gives a tensor's place in {stop - value:,} characters")
                 seen[number] = self._text(value, stop)
         return seen.get(KEY, ""), seen.get(VALUE, "")
 
@@ -222,28 +217,24 @@ class _Walk:
 
     @staticmethod
     def _wrong(kind: str, number: int, at: int) -> None:
-        message = f"the field {number} of the {kind} at byte {at:,} is not what ONNX writes there"
-        raise MalformedError(message)
+        raise MalformedError(f"the field {number} of the {kind} at byte {at:,} is not what ONNX writes there")
 
 
 def _span(tensor: str, entries: dict[str, str], kind: int, sizes: list[int]) -> Span:
     """Make sense of what a tensor says of its place."""
     named = ascii(tensor[:100])
     for key in entries.keys() - {"location", "offset", "length", "checksum"}:
-        message = f"gives the tensor {named} the unknown place {key[:100]!a}"
-        raise HostileError(message)
+        raise HostileError(f"gives the tensor {named} the unknown place {key[:100]!a}")
     _refuse_elsewhere(named, entries.get("location", ""))
     length = _bytes_of(named, kind, sizes)
     numbers = {}
     for key, default in (("offset", "0"), ("length", str(length))):
         text = entries.get(key, default)
         if re.fullmatch(r"[0-9]{1,18}", text) is None:
-            message = f"gives the tensor {named} the {key} {text[:100]!a}, which is no number of bytes"
-            raise HostileError(message)
+            raise HostileError(f"gives the tensor {named} the {key} {text[:100]!a}, which is no number of bytes")
         numbers[key] = int(text)
     if numbers["length"] != length:
-        message = f"gives the tensor {named} {numbers['length']:,} bytes, and its shape needs {length:,}"
-        raise HostileError(message)
+        raise HostileError(f"gives the tensor {named} {numbers['length']:,} bytes, and its shape needs {length:,}")
     return Span(tensor=tensor, location=entries["location"], offset=numbers["offset"], length=length)
 
 
@@ -266,12 +257,12 @@ def _refuse_elsewhere(named: str, location: str) -> None:
 def _bytes_of(named: str, kind: int, sizes: list[int]) -> int:
     bits = BITS.get(kind)
     if bits is None:
-        message = f"keeps the tensor {named} of the type {kind} in another file, which such a tensor cannot be in"
-        raise HostileError(message)
+        raise HostileError(
+            f"keeps the tensor {named} of the type {kind} in another file, which such a tensor cannot be in"
+        )
     elements = 1
     for size in sizes:
         elements *= size
         if elements >> 60:  # a negative size is written as one of 2**63 and more
-            message = f"gives the tensor {named} a shape of more elements than a file can hold"
-            raise HostileError(message)
+            raise HostileError(f"gives the tensor {named} a shape of more elements than a file can hold")
     return (elements * bits + 7) // 8

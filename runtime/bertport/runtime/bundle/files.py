@@ -47,8 +47,7 @@ def open_regular(path: Path) -> BinaryIO:
 def _refuse_irregular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-        message = f"{path} is {kind} and should be a regular file: copy the bundle again, or export again"
-        raise BundleError(message)
+        raise BundleError(f"{path} is {kind} and should be a regular file: copy the bundle again, or export again")
 
 
 def read_bounded(file: BinaryIO, most: int) -> bytes:

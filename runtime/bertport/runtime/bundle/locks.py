@@ -83,11 +83,10 @@ def exclusive(path: Path, subject: str, patience: float = PATIENCE) -> Iterator[
     end, pause = time.monotonic() + patience, 0.001
     while (lock := try_lock(path)) is None:
         if time.monotonic() > end:
-            message = (
+            raise PathError(
                 f"cannot write {subject}: another process has held its lock {path} for {patience:.0f} s; wait for it "
                 "to end, or stop it; nothing was changed"
             )
-            raise PathError(message)
         time.sleep(pause)
         pause = min(0.05, pause * 2)
     try:

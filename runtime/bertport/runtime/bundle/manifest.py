@@ -277,8 +277,9 @@ class Manifest:
         try:
             return sealed({"format_version": FORMAT_VERSION} | json_values(self))
         except ValueError as error:
-            message = f"the manifest cannot be written as JSON ({error}): measure again, or export again"
-            raise BundleError(message) from error
+            raise BundleError(
+                f"the manifest cannot be written as JSON ({error}): measure again, or export again"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values, as `to_bytes` writes them."""
@@ -297,19 +298,18 @@ class Manifest:
         from bertport.runtime.bundle import format1
 
         if not isinstance(value, dict) or type(version := value.get("format_version")) is not int:
-            message = (
+            raise BundleError(
                 "manifest.json has no format_version: this is not a bertport bundle; make one with `bertport export`"
             )
-            raise BundleError(message)
         if version > FORMAT_VERSION:
-            message = (
+            raise BundleError(
                 f"the bundle has format {version} and this version of bertport reads up to {FORMAT_VERSION}: "
                 + upgrade_advice()
             )
-            raise BundleError(message)
         if version < 1:
-            message = f"manifest.json states format {version}, and the first was 1: the bundle is damaged; export again"
-            raise BundleError(message)
+            raise BundleError(
+                f"manifest.json states format {version}, and the first was 1: the bundle is damaged; export again"
+            )
         if version == 1:
             manifest = format1.read(value)
         else:
@@ -342,21 +342,22 @@ def read_manifest(content: bytes) -> Stored:
             content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
         )
     except (ValueError, RecursionError) as error:
-        message = f"manifest.json is not JSON ({excerpt(str(error), 200)}): the bundle is damaged; export again"
-        raise BundleError(message) from error
+        raise BundleError(
+            f"manifest.json is not JSON ({excerpt(str(error), 200)}): the bundle is damaged; export again"
+        ) from error
     stated = None
     if isinstance(value, dict) and value.get("format_version") == FORMAT_VERSION:
         stated = value.get("digest")
         if stated is None:
-            message = "manifest.json lacks its digest, which format 2 needs: the bundle is damaged; copy it again"
-            raise BundleError(message)
+            raise BundleError(
+                "manifest.json lacks its digest, which format 2 needs: the bundle is damaged; copy it again"
+            )
     digest = digest_of(content, stated)
     if digest is None or (stated is not None and digest != stated):
-        message = (
+        raise BundleError(
             f"manifest.json is not as it was written (it states the digest {excerpt(stated, 80)} and has "
             f"{digest or 'another'}): copy the bundle again, or export again"
         )
-        raise BundleError(message)
     _refuse_nested(value)
     _refuse_surrogates(value)
     manifest = Manifest.from_json(value)
@@ -400,22 +401,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        message = f"the key {excerpt(repeated, 80)} is there twice"
-        raise ValueError(message)
+        raise ValueError(f"the key {excerpt(repeated, 80)} is there twice")
     return value
 
 
 def _refuse_constant(name: str) -> float:
-    message = f"{name} is no number of JSON's"
-    raise ValueError(message)
+    raise ValueError(f"{name} is no number of JSON's")
 
 
 def _finite(text: str) -> float:
     """Read a number; one that is too large for a float would be an infinity, which JSON cannot hold."""
     value = float(text)
     if math.isinf(value):
-        message = f"{text} is larger than any float"
-        raise ValueError(message)
+        raise ValueError(f"{text} is larger than any float")
     return value
 
 
@@ -431,8 +429,7 @@ def _refuse_nested(value: object) -> None:
         ]
         if not level:
             return
-    message = f"manifest.json is nested more than {DEEPEST} levels deep: the bundle is damaged; export again"
-    raise BundleError(message)
+    raise BundleError(f"manifest.json is nested more than {DEEPEST} levels deep: the bundle is damaged; export again")
 
 
 def _refuse_surrogates(value: object) -> None:
@@ -451,11 +448,10 @@ def _refuse_surrogates(value: object) -> None:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            message = (
+            raise BundleError(
                 f"manifest.json has a text that is not Unicode text ({excerpt(value, 80)}): the bundle is damaged; "
                 "export again"
-            )
-            raise BundleError(message) from error
+            ) from error
 
 
 def _check(manifest: Manifest) -> None:
@@ -464,29 +460,27 @@ def _check(manifest: Manifest) -> None:
     if manifest.golden_vectors:
         named.add(manifest.golden_vectors.file)
     for path in sorted(named - manifest.files.keys()):
-        message = f"manifest.json names {path[:MOST_QUOTED]!r} but does not list it among its files: export again"
-        raise BundleError(message)
+        raise BundleError(
+            f"manifest.json names {path[:MOST_QUOTED]!r} but does not list it among its files: export again"
+        )
     for path in manifest.files:
         refuse_outside(path)
     if not 1 <= manifest.max_length <= LONGEST_INPUT:
         stated = excerpt(manifest.max_length, 40)
-        message = f"manifest.json: max_length is {stated} tokens: the bundle is damaged; export again"
-        raise BundleError(message)
+        raise BundleError(f"manifest.json: max_length is {stated} tokens: the bundle is damaged; export again")
     for name, variant in manifest.variants.items():
         if OPSET not in variant.requires.operator_domains:
-            message = (
+            raise BundleError(
                 f"manifest.json: variant {name[:MOST_QUOTED]!r} requires no version of {OPSET}: "
                 "the bundle is damaged; export again"
             )
-            raise BundleError(message)
     _check_inputs(manifest)
     _check_labels(manifest)
     if manifest.default_variant not in manifest.variants:
-        message = (
+        raise BundleError(
             f"manifest.json names the default variant {manifest.default_variant[:MOST_QUOTED]!r}, "
             "which it does not describe"
         )
-        raise BundleError(message)
 
 
 def _check_inputs(manifest: Manifest) -> None:
@@ -498,11 +492,10 @@ def _check_inputs(manifest: Manifest) -> None:
     for name in rows.keys() & manifest.inputs.keys():
         each = manifest.inputs[name]
         if each.constant is not None and each.constant not in range(rows[name]):
-            message = (
+            raise BundleError(
                 f"manifest.json: the input {name[:MOST_QUOTED]!r} is {each.constant} everywhere, which it cannot be: "
                 "the bundle is damaged; export again"
             )
-            raise BundleError(message)
 
 
 def _check_labels(manifest: Manifest) -> None:
@@ -516,11 +509,10 @@ def _check_labels(manifest: Manifest) -> None:
             wrong = positive is not None and positive not in range(len(labels or ()))
             columns = f"the columns of the head {name[:MOST_QUOTED]!r}"
         if wrong:
-            message = (
+            raise BundleError(
                 f"manifest.json gives {len(labels or ())} labels to {columns}, and calls column {positive} positive: "
                 "the bundle is damaged; export again"
             )
-            raise BundleError(message)
 
 
 def refuse_outside(path: str) -> None:
@@ -530,13 +522,13 @@ def refuse_outside(path: str) -> None:
         BundleError: for such a path.
     """
     if len(path) > LONGEST_PATH:
-        message = (
+        raise BundleError(
             f"manifest.json names {excerpt(path)}, of {len(path):,} characters, and a path has {LONGEST_PATH} at most: "
             "the bundle is damaged; export again"
         )
-        raise BundleError(message)
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or "\0" in path:
         named = path[:MOST_QUOTED]
-        message = f"manifest.json names {named!r}, which is outside the bundle: do not use a bundle from this source"
-        raise BundleError(message)
+        raise BundleError(
+            f"manifest.json names {named!r}, which is outside the bundle: do not use a bundle from this source"
+        )

@@ -56,8 +56,7 @@ def parse(kind: Any, value: object, where: str, *, strict: bool = True) -> Any: 
     if origin is None and type(value) is kind:  # True is no int
         return value
     expected = getattr(kind, "__name__", kind)
-    message = f"{where}: expected {expected}, found {excerpt(value, 80)}: the bundle is damaged; export again"
-    raise BundleError(message)
+    raise BundleError(f"{where}: expected {expected}, found {excerpt(value, 80)}: the bundle is damaged; export again")
 
 
 def _record(kind: Any, value: dict[str, Any], where: str, *, strict: bool) -> Any:  # noqa: ANN401 — as above
@@ -69,17 +68,15 @@ def _record(kind: Any, value: dict[str, Any], where: str, *, strict: bool) -> An
         if name in value:
             given[name] = parse(hints[name], value[name], f"{where}: {name}", strict=strict)
         elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-            message = f"{where} lacks the field {name!r}: the bundle is damaged; export again"
-            raise BundleError(message)
+            raise BundleError(f"{where} lacks the field {name!r}: the bundle is damaged; export again")
     unknown = {key: each for key, each in value.items() if key not in fields}
     if FURTHER in hints:
         given[FURTHER] = unknown
     elif unknown and strict:
-        message = (
+        raise BundleError(
             f"{where} has a field that this version of bertport does not know ({excerpt(next(iter(unknown)), 80)}): "
             f"the bundle is damaged, or of a later version; {upgrade_advice()}, or export again"
         )
-        raise BundleError(message)
     return kind(**given)
 
 

@@ -104,8 +104,7 @@ def start(target: Path) -> Working:
         shutil.rmtree(path, ignore_errors=True)
         raise
     if lock is None:
-        message = f"{path / OWNER} was locked by another process"
-        raise OSError(message)
+        raise OSError(f"{path / OWNER} was locked by another process")
     return Working(path, lock)
 
 

@@ -57,18 +57,16 @@ def choices(
     for row in candidates:
         name = preferred(manifest, row.name) if variant is None else variant
         if variant is not None and (unknown := _unknown_operators(manifest.variants[variant].requires, row)):
-            message = (
+            raise ProviderError(
                 f"variant {variant!r} has operators that {row.name} does not know (of {', '.join(unknown)}): choose "
                 f"variant {preferred(manifest, row.name)!r}, or another provider"
             )
-            raise ProviderError(message)
         if variant is not None and row.name == CPU and overflows(manifest.variants[variant].requires.isa):
-            message = (
+            raise ProviderError(
                 f"variant {variant!r} is made for {manifest.variants[variant].requires.isa}; on this CPU "
                 f"({cpu.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
                 f"choose variant {preferred(manifest, CPU)!r}, or run bertport quantize here"
             )
-            raise ProviderError(message)
         if name is not None and suits(manifest.variants[name].requires, row.name):
             pairs.append((name, row))
     if pairs:

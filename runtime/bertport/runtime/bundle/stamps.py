@@ -84,8 +84,7 @@ class CheckedGraph:
                 same = False
             if not same:
                 kind = MovedError if stat.S_ISDIR(stamp.mode) else BundleError
-                message = f"{path} was changed while {self.path} was opened: load the bundle again"
-                raise kind(message)
+                raise kind(f"{path} was changed while {self.path} was opened: load the bundle again")
 
     @contextmanager
     def opening(self) -> Iterator[Path]:
@@ -125,8 +124,7 @@ def _settled_stamp(path: Path) -> Stamp:
         if _settled(status):
             return Stamp.of(status)
         time.sleep(STEP)
-    message = f"{path} is being written to: load the bundle again when that is done"
-    raise BundleError(message)
+    raise BundleError(f"{path} is being written to: load the bundle again when that is done")
 
 
 def _settled(status: os.stat_result) -> bool:

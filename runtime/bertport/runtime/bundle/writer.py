@@ -113,25 +113,22 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         raise no_room(error, target) from error
     if not target.is_dir() or target.is_symlink():
-        message = f"{target} exists and is not a directory: choose another output"
-        raise PathError(message)
+        raise PathError(f"{target} exists and is not a directory: choose another output")
     if any(target.iterdir()):
         if not (target / MANIFEST).exists():
-            message = f"{target} exists and is not a bundle, so it will not be replaced: choose another output"
-            raise PathError(message)
+            raise PathError(f"{target} exists and is not a bundle, so it will not be replaced: choose another output")
         if not overwrite:
-            message = f"{target} exists: pass --overwrite to replace it, or choose another output"
-            raise PathError(message)
+            raise PathError(f"{target} exists: pass --overwrite to replace it, or choose another output")
     place = real(target)
     if place == home(place) or place == place.parent:
-        message = f"{target} is where a file system is mounted, which cannot be replaced: choose a directory below it"
-        raise PathError(message)
+        raise PathError(
+            f"{target} is where a file system is mounted, which cannot be replaced: choose a directory below it"
+        )
     if place in (here := real(Path()), *here.parents):
-        message = (
+        raise PathError(
             f"{target} is or holds the directory that this runs in, which would be gone when it is replaced: "
             "run it from elsewhere, or choose a directory below it"
         )
-        raise PathError(message)
 
 
 def no_room(error: OSError, target: Path, *, otherwise: str = "choose another output") -> PathError:

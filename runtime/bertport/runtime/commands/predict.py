@@ -71,8 +71,7 @@ def predict(
             else:
                 show_json({"line": number, "result": outcome}, default=_plain)
     if failed:
-        message = f"{failed} of {answered} lines could not be answered"
-        raise BertportError(message)
+        raise BertportError(f"{failed} of {answered} lines could not be answered")
 
 
 def _lines(stream: IO[bytes], file: str) -> Iterator[bytes | int | Flush]:
@@ -132,8 +131,7 @@ def _value(line: bytes) -> object:
 def _parameter(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
-        message = f"a parameter is written KEY=VALUE, not {text!r}"
-        raise UsageError(message)
+        raise UsageError(f"a parameter is written KEY=VALUE, not {text!r}")
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):

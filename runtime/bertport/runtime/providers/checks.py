@@ -111,11 +111,13 @@ def check_active(provider: Provider, active: Sequence[str]) -> None:
         ProviderError: with what is in use instead.
     """
     if provider.ort not in active:
-        reason = (
-            f"in use are only {', '.join(active)}; ONNX Runtime's message above says why: "
-            f"{provider.install}, or choose --provider cpu"
+        raise refusal(
+            provider,
+            (
+                f"in use are only {', '.join(active)}; ONNX Runtime's message above says why: "
+                f"{provider.install}, or choose --provider cpu"
+            ),
         )
-        raise refusal(provider, reason)
 
 
 def left_over(provider: Provider, placement: Mapping[str, Mapping[str, int]]) -> str | None:

@@ -60,11 +60,9 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            message = f"a provider option is written KEY=VALUE, not {pair!r}"
-            raise UsageError(message)
+            raise UsageError(f"a provider option is written KEY=VALUE, not {pair!r}")
         if key in found:
-            message = f"the provider option {key!r} is given twice ({found[key]!r} and {value!r}): keep one"
-            raise UsageError(message)
+            raise UsageError(f"the provider option {key!r} is given twice ({found[key]!r} and {value!r}): keep one")
         found[key] = value
     return found
 
@@ -87,6 +85,5 @@ def checked(name: str, given: Mapping[str, object], allowed: frozenset[str]) -> 
             kind = f"option of the provider {name!r}"
             raise UnknownNameError(kind, str(key), sorted(allowed), advice)
         if not isinstance(value, str | int | float):
-            message = f"the provider option {key!r} is text, a number, True or False, not {value!r}"
-            raise UsageError(message)
+            raise UsageError(f"the provider option {key!r} is text, a number, True or False, not {value!r}")
     return {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in given.items()}

@@ -189,8 +189,7 @@ def onnxruntime() -> ModuleType:
         raise MissingDependencyError(what, package, extra) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         # Uninstalling one of its wheels beside another leaves a directory without a module (ort#26996).
-        message = f"onnxruntime is installed in part: {pip()} install --force-reinstall onnxruntime"
-        raise ProviderError(message)
+        raise ProviderError(f"onnxruntime is installed in part: {pip()} install --force-reinstall onnxruntime")
     module: ModuleType = onnxruntime
     telemetry.silence(module)
     return module
@@ -223,9 +222,8 @@ def candidates(name: str) -> tuple[Provider, ...]:
     if row not in available:
         names = ", ".join(each.name for each in available)
         package = wheel().partition(" ")[0]
-        message = (
+        raise ProviderError(
             f"provider {name!r} is not available here (available: {names}): {wheel()} is built without it; "
             f"{pip()} uninstall {package}, then {row.install}, or choose another"
         )
-        raise ProviderError(message)
     return (row,)

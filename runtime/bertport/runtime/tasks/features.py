@@ -50,8 +50,7 @@ def read(value: object) -> Text:
             return a, b
         case {"text": str(a), "text_pair": str(b), **other} if not other:
             return a, b
-    message = f'features takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}'
-    raise InputTextError(message)
+    raise InputTextError(f'features takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}')
 
 
 def output(options: Options) -> str:
@@ -74,12 +73,10 @@ def finish(
 ) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
     """Give the function that turns hidden states `[tokens, hidden]`, or the pooler's `[hidden]`, into the answer."""
     if not isinstance(options.normalize, bool):
-        message = f"normalize is True or False, not {excerpt(options.normalize)}"
-        raise UsageError(message)
+        raise UsageError(f"normalize is True or False, not {excerpt(options.normalize)}")
     if options.normalize and options.pooling == "none":
         *others, last = (repr(each) for each in POOLINGS if each != "none")
-        message = f"normalize=True needs one vector per text: choose pooling {', '.join(others)} or {last}"
-        raise UsageError(message)
+        raise UsageError(f"normalize=True needs one vector per text: choose pooling {', '.join(others)} or {last}")
 
     def vector(values: NDArray[np.float32], _: Encoded) -> NDArray[np.float32]:
         if options.pooling == "mean":

@@ -51,8 +51,7 @@ def read(value: object) -> str:
     """Take a text, or an object with the one field `text`."""
     text = value["text"] if isinstance(value, dict) and value.keys() == {"text"} else value
     if not isinstance(text, str):
-        message = f'fill-mask takes a text, or {{"text": …}}, not {excerpt(value)}'
-        raise InputTextError(message)
+        raise InputTextError(f'fill-mask takes a text, or {{"text": …}}, not {excerpt(value)}')
     return text
 
 
@@ -63,12 +62,10 @@ def finish(
     targets = None if options.targets is None else target_ids(options.targets, tokens)
     top_k = 5 if options.top_k is None else options.top_k
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-        message = f"top_k is a number from 1 up, not {excerpt(top_k)}"
-        raise UsageError(message)
+        raise UsageError(f"top_k is a number from 1 up, not {excerpt(top_k)}")
     size = _words(tokens, manifest, top_k) if targets is None else len(targets)
     if targets is None and top_k > size:
-        message = f"top_k is {excerpt(top_k)} and the vocabulary has {size} words: ask for {size} at most"
-        raise UsageError(message)
+        raise UsageError(f"top_k is {excerpt(top_k)} and the vocabulary has {size} words: ask for {size} at most")
     count = min(top_k, size)
 
     def answers(found: NDArray[np.float32] | Best, encoded: Encoded) -> list[Any]:
@@ -175,19 +172,16 @@ def finding(targets: str | Sequence[str], tokens: Tokens) -> Steps[Found]:
         UsageError: when none is left, or they are no words.
     """
     if not isinstance(targets, Iterable):
-        message = f"targets is a word or a list of words, not {excerpt(targets)}"
-        raise UsageError(message)
+        raise UsageError(f"targets is a word or a list of words, not {excerpt(targets)}")
     words = [targets] if isinstance(targets, str) else list(targets)
     found: set[int] = set()
     for number, word in enumerate(words, 1):
         if number % STEP == 0:
             yield
         if not isinstance(word, str):
-            message = f"a target is a word, not {excerpt(word)}"
-            raise UsageError(message)
+            raise UsageError(f"a target is a word, not {excerpt(word)}")
         if reason := lone_surrogate(word):
-            message = f"the target {excerpt(word)} is not Unicode text ({reason}): repair it"
-            raise UsageError(message)
+            raise UsageError(f"the target {excerpt(word)} is not Unicode text ({reason}): repair it")
         index = tokens.token_id(word)
         if index is None:
             index = tokens.first_piece(word)
@@ -197,6 +191,5 @@ def finding(targets: str | Sequence[str], tokens: Tokens) -> Steps[Found]:
         if index is not None:
             found.add(index)
     if not found:
-        message = "At least one target must be provided when passed."
-        raise UsageError(message)
+        raise UsageError("At least one target must be provided when passed.")
     return Found(ids=np.array(sorted(found), dtype=np.int64))

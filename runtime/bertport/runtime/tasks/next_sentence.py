@@ -37,8 +37,9 @@ def read(value: object) -> tuple[str, str]:
             return a, b
         case [str(a), str(b)]:
             return a, b
-    message = f'next-sentence takes two texts, ["A", "B"] or {{"text": "A", "text_pair": "B"}}, not {excerpt(value)}'
-    raise InputTextError(message)
+    raise InputTextError(
+        f'next-sentence takes two texts, ["A", "B"] or {{"text": "A", "text_pair": "B"}}, not {excerpt(value)}'
+    )
 
 
 def finish(
@@ -50,8 +51,7 @@ def finish(
     head = manifest.heads.get("nsp")
     labels = head.labels if head else None
     if head is None or labels is None:
-        message = f"{manifest.name} does not record what its next-sentence labels mean: export it again"
-        raise MissingHeadError(message)
+        raise MissingHeadError(f"{manifest.name} does not record what its next-sentence labels mean: export it again")
 
     def answer(logits: NDArray[np.float32], _: Encoded) -> dict[str, Any]:
         weights = np.exp(logits - logits.max())

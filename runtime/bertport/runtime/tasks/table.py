@@ -230,8 +230,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
             raise UnknownNameError(kind, parameter, known)
     options = task.options(**parameters)
     if not isinstance(options.truncation, bool):
-        message = f"truncation is True or False, not {excerpt(options.truncation)}"
-        raise UsageError(message)
+        raise UsageError(f"truncation is True or False, not {excerpt(options.truncation)}")
     error = obstacle(task, options, tokens, manifest)
     if error is not None:
         raise error

@@ -136,18 +136,16 @@ class Encoder:
         self.sample = self._frames[0].probe
         """A text that has tokens."""
         if self._frames[0].added >= max_length:
-            message = (
+            raise BundleError(
                 f"the model takes {max_length} tokens and tokenizer.json adds {self._frames[0].added} to every text: "
                 "the bundle is damaged; export again"
             )
-            raise BundleError(message)
         beyond = [index for frame in self._frames for run in frame.special for index in run if index >= vocab_size]
         if beyond:
-            message = (
+            raise BundleError(
                 f"tokenizer.json adds the token {beyond[0]} and the model knows {vocab_size}: "
                 "one of them belongs to another checkpoint; export again"
             )
-            raise BundleError(message)
 
     @property
     def takes_pairs(self) -> bool:

@@ -53,11 +53,10 @@ class Frame:
                 continue
             if bare:
                 return cls._read(encoding, parts, len(bare), probe)
-        message = (
+        raise BundleError(
             f"tokenizer.json gives no token for any of {', '.join(map(repr, PROBES))} "
             "(is its vocabulary empty, or without its unknown token?): export again"
         )
-        raise BundleError(message)
 
     @classmethod
     def _read(cls, encoding: tokenizers.Encoding, parts: int, length: int, probe: str) -> Frame:
@@ -66,11 +65,10 @@ class Frame:
             for part, places in groupby(enumerate(encoding.sequence_ids), key=lambda each: each[1])
         ]
         if [(part, len(run)) for part, run in runs if part is not None] != [(part, length) for part in range(parts)]:
-            message = (
+            raise BundleError(
                 f"the post-processor of tokenizer.json does not put {'a text' if parts == 1 else 'two texts'} "
                 "between special tokens, each once and in order: export again"
             )
-            raise BundleError(message)
         special: list[tuple[int, ...]] = [()]
         types = [0]
         for part, places in runs:

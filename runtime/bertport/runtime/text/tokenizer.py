@@ -183,8 +183,7 @@ class Tokens:
             # The package raises bare Exception, and its panics are no Exception at all.
             if not isinstance(error, Exception) and not panicked(error):
                 raise
-            message = f"{path} cannot be read ({excerpt(str(error), 200)}): export again"
-            raise BundleError(message) from error
+            raise BundleError(f"{path} cannot be read ({excerpt(str(error), 200)}): export again") from error
 
     def encode(
         self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False
@@ -315,15 +314,14 @@ def _settings(path: Path, content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        message = f"{path} is not JSON ({excerpt(str(error), 200) or 'nested too deeply'}): export again"
-        raise BundleError(message) from error
+        raise BundleError(
+            f"{path} is not JSON ({excerpt(str(error), 200) or 'nested too deeply'}): export again"
+        ) from error
     if not isinstance(found, dict):
-        message = f"{path} is {excerpt(found)} and should be an object: export again"
-        raise BundleError(message)
+        raise BundleError(f"{path} is {excerpt(found)} and should be an object: export again")
     for key, (expected, accepts) in EXPECTED.items():
         if found.get(key) is not None and not accepts(found[key]):
-            message = f"{path}: {key} is {excerpt(found[key])} and should be {expected}: export again"
-            raise BundleError(message)
+            raise BundleError(f"{path}: {key} is {excerpt(found[key])} and should be {expected}: export again")
     return found
 
 

@@ -58,14 +58,15 @@ async def in_time(note: Note, seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         if note.phase == "body":
-            message = f"the request did not arrive within {seconds:g} seconds"
-            raise BodyTimeout(message, headers={"connection": "close"}) from None
+            raise BodyTimeout(
+                f"the request did not arrive within {seconds:g} seconds", headers={"connection": "close"}
+            ) from None
         if note.phase in ("prepare", "queue"):
             where = "to be tokenized" if note.phase == "prepare" else "in the queue"
-            message = f"the request waited {seconds:g} seconds {where}: try again later"
-            raise Overloaded(message, retry_after=seconds) from None
-        message = f"the answer was not ready within {seconds:g} seconds: send less at once"
-        raise TimeUp(message) from None
+            raise Overloaded(
+                f"the request waited {seconds:g} seconds {where}: try again later", retry_after=seconds
+            ) from None
+        raise TimeUp(f"the answer was not ready within {seconds:g} seconds: send less at once") from None
 
 
 @contextmanager
@@ -212,8 +213,7 @@ def _check_characters(texts: Iterable[str], most: int) -> int:
     size = 0
     for text in texts:
         if len(text) > most:
-            message = f"a text has {len(text):,} characters and may have {most:,}: send the part that is needed"
-            raise TooLarge(message)
+            raise TooLarge(f"a text has {len(text):,} characters and may have {most:,}: send the part that is needed")
         size += len(text) + TEXT_WEIGHT
     return size
 
@@ -222,11 +222,9 @@ def _check_targets(parameters: dict[str, Any], most: int) -> None:
     """Refuse targets that are no words, or too many."""
     targets = parameters.get("targets")
     if targets is not None and not isinstance(targets, str | list):
-        message = f"targets is a word or a list of words, not {excerpt(targets, 40)}"
-        raise Unprocessable(message)
+        raise Unprocessable(f"targets is a word or a list of words, not {excerpt(targets, 40)}")
     if isinstance(targets, list) and len(targets) > most:
-        message = f"there are {len(targets)} targets and there may be {most}"
-        raise Unprocessable(message)
+        raise Unprocessable(f"there are {len(targets)} targets and there may be {most}")
 
 
 def _sizes(
@@ -242,18 +240,16 @@ def _sizes(
         top_k = parameters.get("top_k") or 5
         words = top_k * sum(len(work.positions) for work in works)
         if words > limits.max_candidates:
-            message = (
+            raise Unprocessable(
                 f"the answer would have {words} words and may have {limits.max_candidates}: "
                 "lower top_k, or send fewer masks at once"
             )
-            raise Unprocessable(message)
         tokens = sum(top_k * len(work.positions) * len(work.ids) for work in works)
         if tokens > WORD_TOKENS * limits.max_candidates:
-            message = (
+            raise Unprocessable(
                 f"the answer would have {words} words, each in its whole text, {tokens:,} tokens in all, and may have "
                 f"{WORD_TOKENS * limits.max_candidates:,}: lower top_k, shorten the text, or send fewer masks at once"
             )
-            raise Unprocessable(message)
         size = WORD_BYTES * words + TOKEN_BYTES * tokens
         return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
     if call.output not in ("last_hidden_state", "pooler_output"):
@@ -261,9 +257,8 @@ def _sizes(
     pooled = parameters.get("pooling", "none") != "none"
     numbers = hidden * (len(works) if pooled else sum(len(work.ids) for work in works))
     if JSON_NUMBER * numbers > limits.max_answer_bytes:
-        message = (
+        raise TooLarge(
             f"the answer would have about {JSON_NUMBER * numbers:,} bytes and may have {limits.max_answer_bytes:,}: "
             'send fewer texts at once, or ask for "pooling": "mean"'
         )
-        raise TooLarge(message)
     return JSON_NUMBER * numbers, 4 * numbers

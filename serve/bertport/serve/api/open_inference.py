@@ -121,8 +121,7 @@ async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dic
     parameters = dict(asked.parameters)
     name = parameters.pop("task", None) or _task(asked, wanted)
     if not isinstance(name, str):
-        message = f"the parameter task is the name of a task, not {excerpt(name, 40)}"
-        raise Unprocessable(message)
+        raise Unprocessable(f"the parameter task is the name of a task, not {excerpt(name, 40)}")
     payload = tasks.Payload(
         inputs=_texts(asked.inputs, request.state.service.settings.limits.max_items),
         parameters=parameters,
@@ -133,8 +132,7 @@ async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dic
     def accept(question: tasks.Question) -> None:
         makers = _makers(question)
         if unknown := wanted - makers.keys():
-            message = f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})"
-            raise Unprocessable(message)
+            raise Unprocessable(f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})")
 
     question, answers, expected = await dispatch.ask(request, lane, name, payload, accept)
     names = [*(asked.outputs or _makers(question))]
@@ -148,11 +146,9 @@ async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dic
 def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
     """Return texts, or pairs of them as the tasks read them; no more than there may be."""
     if unknown := inputs.keys() - {TEXT, PAIR}:
-        message = f"there is no input {min(unknown)!r:.60}: send input_ids, or {TEXT}, or {TEXT} and {PAIR}"
-        raise BadRequest(message)
+        raise BadRequest(f"there is no input {min(unknown)!r:.60}: send input_ids, or {TEXT}, or {TEXT} and {PAIR}")
     if TEXT not in inputs or any(each.dtype != object for each in inputs.values()):
-        message = f"{TEXT} is needed, and {TEXT} and {PAIR} are of the datatype BYTES"
-        raise BadRequest(message)
+        raise BadRequest(f"{TEXT} is needed, and {TEXT} and {PAIR} are of the datatype BYTES")
     if inputs[TEXT].size > most:
         raise tasks.too_many(inputs[TEXT].size, most)
     first = inputs[TEXT].ravel().tolist()
@@ -160,8 +156,7 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
         return first
     second = inputs[PAIR].ravel().tolist()
     if len(first) != len(second):
-        message = f"{TEXT} has {len(first)} texts and {PAIR} {len(second)}: send equally many"
-        raise BadRequest(message)
+        raise BadRequest(f"{TEXT} has {len(first)} texts and {PAIR} {len(second)}: send equally many")
     return [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
 
 
@@ -212,5 +207,4 @@ async def _response(
         value = head | {"outputs": described}
         return await wire.answer(request, value, expected=expected, parts=parts, json_size=JSON_SIZE if parts else None)
     except UnicodeEncodeError as error:
-        message = "the answer is not Unicode text"
-        raise Problem(message) from error
+        raise Problem("the answer is not Unicode text") from error

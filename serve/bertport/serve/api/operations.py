@@ -75,8 +75,7 @@ async def reload(request: Request) -> Response:
     """Load the bundles anew; only where there is an API key, which was checked before."""
     service: Service = request.state.service
     if service.settings.api_key is None:
-        message = "reloading over HTTP needs a server with --api-key; or send it the signal SIGHUP"
-        raise Forbidden(message)
+        raise Forbidden("reloading over HTTP needs a server with --api-key; or send it the signal SIGHUP")
     try:
         await service.reload()
     except Conflict:
@@ -84,6 +83,7 @@ async def reload(request: Request) -> Response:
     except Exception as error:
         unexpected = None if isinstance(error, BertportError) else error
         _LOG.error("reload failed: %s", error, exc_info=unexpected)
-        message = "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
-        raise Conflict(message) from error
+        raise Conflict(
+            "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
+        ) from error
     return encode([hosted.describe() for hosted in service.hosts.hosted.values()])

@@ -79,17 +79,16 @@ def read(asked: Asked, model: Model, limits: Limits) -> Raw:
         BadRequest, Unprocessable, TooLarge: why it cannot be.
     """
     if unknown := asked.inputs.keys() - INPUTS.keys():
-        message = f"there is no input {min(unknown)!r:.60} beside input_ids (there is: {', '.join(INPUTS)})"
-        raise BadRequest(message)
+        raise BadRequest(f"there is no input {min(unknown)!r:.60} beside input_ids (there is: {', '.join(INPUTS)})")
     ids = _integers(asked, "input_ids", None)
     rows, length = ids.shape
     architecture = model.bundle.manifest.architecture
     if not 1 <= length <= model.tokens.max_length or not rows:
-        message = f"input_ids is {rows} x {length} and the model takes 1 to {model.tokens.max_length} tokens a row"
-        raise Unprocessable(message)
+        raise Unprocessable(
+            f"input_ids is {rows} x {length} and the model takes 1 to {model.tokens.max_length} tokens a row"
+        )
     if rows > limits.max_items:
-        message = f"input_ids has {rows} rows and may have {limits.max_items}: send them in several requests"
-        raise TooLarge(message)
+        raise TooLarge(f"input_ids has {rows} rows and may have {limits.max_items}: send them in several requests")
     feeds = {
         "input_ids": ids,
         "attention_mask": _integers(asked, "attention_mask", np.ones_like(ids)),
@@ -101,24 +100,21 @@ def read(asked: Asked, model: Model, limits: Limits) -> Raw:
         ("token_type_ids", feeds["token_type_ids"], architecture.type_vocab_size),
     ):
         if values.min() < 0 or values.max() >= end:
-            message = f"{name} holds values outside 0 to {end - 1}"
-            raise Unprocessable(message)
+            raise Unprocessable(f"{name} holds values outside 0 to {end - 1}")
     known = outputs_of(model)
     outputs = tuple(asked.outputs or known)
     if missing := [name for name in outputs if name not in known]:
-        message = f"there is no output {missing[0]!r:.60} for input_ids (there is: {', '.join(known)})"
-        raise Unprocessable(message)
+        raise Unprocessable(f"there is no output {missing[0]!r:.60} for input_ids (there is: {', '.join(known)})")
     positions = _positions(asked, ids.size)
     counts = _counts(known, outputs, rows, length, positions)
     size = sum(
         count * (4 if (asked.outputs or {}).get(name, asked.binary) else JSON_NUMBER) for name, count in counts.items()
     )
     if size > limits.max_answer_bytes:
-        message = (
+        raise TooLarge(
             f"the answer would have about {size:,} bytes and may have {limits.max_answer_bytes:,}: "
             "name the outputs that you need, give masked_positions, ask for binary data, or send fewer rows"
         )
-        raise TooLarge(message)
     return Raw(feeds=feeds, positions=positions, outputs=outputs, numbers=sum(counts.values()), bytes=size)
 
 
@@ -172,8 +168,7 @@ def _work(feeds: Mapping[str, NDArray[np.int64]], positions: NDArray[np.int64], 
                 logits = logits.reshape(feeds["input_ids"].size, -1)[positions]
             values[LOGITS] = logits
         if name := first_not_finite(values):
-            message = f"the output {name} has NaN or infinity for this input: choose another variant"
-            raise BackendFailure(message)
+            raise BackendFailure(f"the output {name} has NaN or infinity for this input: choose another variant")
         return values
 
     return RawWork(tokens=feeds["input_ids"].size, run=run)
@@ -184,11 +179,9 @@ def _integers(asked: Asked, name: str, default: NDArray[np.int64] | None) -> NDA
     if values is None and default is not None:
         return default
     if values is None or values.dtype.kind not in "iu" or values.ndim != 2:  # noqa: PLR2004 — rows and tokens
-        message = f"{name} is integers [rows, tokens]"
-        raise BadRequest(message)
+        raise BadRequest(f"{name} is integers [rows, tokens]")
     if default is not None and values.shape != default.shape:
-        message = f"{name} is {list(values.shape)} and input_ids {list(default.shape)}"
-        raise BadRequest(message)
+        raise BadRequest(f"{name} is {list(values.shape)} and input_ids {list(default.shape)}")
     return np.ascontiguousarray(values, dtype=np.int64)
 
 
@@ -197,11 +190,9 @@ def _positions(asked: Asked, size: int) -> NDArray[np.int64] | None:
     if values is None:
         return None
     if values.dtype.kind not in "iu" or values.ndim != 1 or len(values) > size:
-        message = f"masked_positions is at most {size} integers in one dimension"
-        raise BadRequest(message)
+        raise BadRequest(f"masked_positions is at most {size} integers in one dimension")
     if len(values) and (values.min() < 0 or values.max() >= size):
-        message = f"masked_positions holds values outside 0 to {size - 1}"
-        raise Unprocessable(message)
+        raise Unprocessable(f"masked_positions holds values outside 0 to {size - 1}")
     return values.astype(np.int64)
 
 

@@ -88,13 +88,11 @@ def read_payload(value: object, max_items: int) -> Payload:
 def _payload(value: object) -> Payload:
     if not isinstance(value, dict) or "inputs" not in value:
         if isinstance(value, dict) and not {"source_sentence", "text", "text_pair"} & value.keys():
-            message = 'the body has no field "inputs": send {"inputs": …}'
-            raise BadRequest(message)
+            raise BadRequest('the body has no field "inputs": send {"inputs": …}')
         return Payload(inputs=value, parameters={}, told=False, at_root=frozenset())
     parameters = value.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        message = '"parameters" is an object with the task\'s parameters'
-        raise Unprocessable(message)
+        raise Unprocessable('"parameters" is an object with the task\'s parameters')
     at_root = {key: each for key, each in value.items() if key not in {"inputs", "parameters"} | IGNORED}
     return Payload(
         inputs=value["inputs"],
@@ -134,8 +132,7 @@ def _many(payload: Payload) -> tuple[list[Any], bool]:
     """Give the inputs as a list, and whether there was but one."""
     if isinstance(payload.inputs, list):
         if not payload.inputs:
-            message = '"inputs" is empty: send at least one text'
-            raise BadRequest(message)
+            raise BadRequest('"inputs" is empty: send at least one text')
         return payload.inputs, False
     return [payload.inputs], True
 
@@ -162,12 +159,10 @@ def _hub_parameters(parameters: Mapping[str, Any], default_pooling: str) -> dict
     """Give the runtime's parameters for the Hub's names of them."""
     given = dict(parameters)
     if given.pop("prompt_name", None) is not None:
-        message = "prompt_name is not supported: the bundle has no prompts; write the prompt into the text"
-        raise Unprocessable(message)
+        raise Unprocessable("prompt_name is not supported: the bundle has no prompts; write the prompt into the text")
     direction = given.pop("truncation_direction", "right")
     if not isinstance(direction, str) or direction.lower() != "right":
-        message = "truncation_direction is not supported beyond 'right': shorten the text yourself"
-        raise Unprocessable(message)
+        raise Unprocessable("truncation_direction is not supported beyond 'right': shorten the text yourself")
     if "truncate" in given:
         given["truncation"] = given.pop("truncate")
     given.setdefault("pooling", default_pooling)
@@ -189,12 +184,10 @@ def _sentence_similarity(payload: Payload) -> Question:
         case {"source_sentence": str(source), "sentences": [*sentences], **other} if not other and sentences:
             pass
         case _:
-            message = 'sentence-similarity takes {"source_sentence": "A", "sentences": ["B", …]}'
-            raise Unprocessable(message)
+            raise Unprocessable('sentence-similarity takes {"source_sentence": "A", "sentences": ["B", …]}')
     for each in sentences:
         if not isinstance(each, str):
-            message = '"sentences" is a list of texts'
-            raise Unprocessable(message)
+            raise Unprocessable('"sentences" is a list of texts')
 
     def similarities(vectors: list[Any]) -> list[float]:
         cosines: list[float] = (np.stack(vectors[1:]) @ vectors[0]).tolist()
@@ -208,20 +201,17 @@ def _text_classification(payload: Payload) -> Question:
     inputs, _ = _many(payload)
     for each in inputs:
         if isinstance(each, str) or (isinstance(each, dict) and "text_pair" not in each):
-            message = (
+            raise Unprocessable(
                 "text-classification tells whether a text follows another: "
                 'send {"inputs": {"text": "A", "text_pair": "B"}}, or a list of such pairs'
             )
-            raise Unprocessable(message)
     parameters = dict(payload.parameters)
     applied = parameters.pop("function_to_apply", "softmax")
     if applied != "softmax":
-        message = f"function_to_apply is 'softmax' here, not {excerpt(applied, 40)}"
-        raise Unprocessable(message)
+        raise Unprocessable(f"function_to_apply is 'softmax' here, not {excerpt(applied, 40)}")
     top_k = parameters.pop("top_k", None)
     if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
-        message = f"top_k is a number from 1 up, not {excerpt(top_k, 40)}"
-        raise Unprocessable(message)
+        raise Unprocessable(f"top_k is a number from 1 up, not {excerpt(top_k, 40)}")
 
     def labels(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])

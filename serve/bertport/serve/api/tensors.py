@@ -91,35 +91,29 @@ def read_request(body: bytes, header: str | None) -> Asked:
     if header is not None:
         size = int(header) if header.isdecimal() and len(header) < len(str(len(body))) + 1 else -1
         if not 0 <= size <= len(body):
-            message = f"Inference-Header-Content-Length is {header[:20]!r} and the body has {len(body)} bytes"
-            raise BadRequest(message)
+            raise BadRequest(f"Inference-Header-Content-Length is {header[:20]!r} and the body has {len(body)} bytes")
     value = parse_json(body[:size])
     if not isinstance(value, dict):
-        message = 'the request is an object with "inputs"'
-        raise BadRequest(message)
+        raise BadRequest('the request is an object with "inputs"')
     rest = memoryview(body)[size:]
     inputs: dict[str, NDArray[Any]] = {}
     for each in _list(value, "inputs"):
         name = _name(each)
         if name in inputs:
-            message = f"the input {name!r} is given twice"
-            raise BadRequest(message)
+            raise BadRequest(f"the input {name!r} is given twice")
         shape = _shape(each, name)
         length = _parameters(each).get("binary_data_size")
         if length is None:
             inputs[name] = _from_json(each, name, shape)
             continue
         if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= len(rest):
-            message = f"the input {name!r} says it has {excerpt(length, 20)} bytes and {len(rest)} are left"
-            raise BadRequest(message)
+            raise BadRequest(f"the input {name!r} says it has {excerpt(length, 20)} bytes and {len(rest)} are left")
         inputs[name] = _from_bytes(rest[:length], each.get("datatype"), name, shape)
         rest = rest[length:]
     if len(rest):
-        message = f"{len(rest)} bytes after the JSON belong to no input"
-        raise BadRequest(message)
+        raise BadRequest(f"{len(rest)} bytes after the JSON belong to no input")
     if not inputs:
-        message = 'the request has no "inputs"'
-        raise BadRequest(message)
+        raise BadRequest('the request has no "inputs"')
     given = value.get("id")
     parameters = _parameters(value)
     binary = parameters.get("binary_data_output") is True
@@ -171,24 +165,21 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 def _list(value: Mapping[str, Any], key: str, default: list[Any] | None = None) -> Sequence[Mapping[str, Any]]:
     found = value.get(key, default)
     if not isinstance(found, list) or len(found) > MAX_TENSORS or not all(isinstance(each, dict) for each in found):
-        message = f'"{key}" is a list of at most {MAX_TENSORS} objects'
-        raise BadRequest(message)
+        raise BadRequest(f'"{key}" is a list of at most {MAX_TENSORS} objects')
     return found
 
 
 def _name(value: Mapping[str, Any]) -> str:
     name = value.get("name")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-        message = f"every input and output has a name, of at most {MAX_NAME} characters"
-        raise BadRequest(message)
+        raise BadRequest(f"every input and output has a name, of at most {MAX_NAME} characters")
     return name
 
 
 def _parameters(value: Mapping[str, Any]) -> Mapping[str, Any]:
     found = value.get("parameters") or {}
     if not isinstance(found, dict):
-        message = '"parameters" is an object'
-        raise BadRequest(message)
+        raise BadRequest('"parameters" is an object')
     return found
 
 
@@ -196,8 +187,9 @@ def _bounded(name: str, value: object) -> object:
     """Return a parameter that is a scalar, or a short list of them: it is held while a request waits."""
     parts = value if isinstance(value, list) else [value]
     if len(parts) > MAX_PARTS or any(isinstance(each, list | dict) for each in parts):
-        message = f"the parameter {excerpt(name)} is neither a number, a word nor a list of at most {MAX_PARTS} of them"
-        raise BadRequest(message)
+        raise BadRequest(
+            f"the parameter {excerpt(name)} is neither a number, a word nor a list of at most {MAX_PARTS} of them"
+        )
     return value
 
 
@@ -205,12 +197,10 @@ def _shape(value: Mapping[str, Any], name: str) -> tuple[int, ...]:
     shape = value.get("shape")
     good = isinstance(shape, list) and len(shape) <= MAX_RANK
     if not good or not all(type(each) is int and 0 <= each <= MAX_SIZE for each in shape or ()):
-        message = f"the shape of {name!r} is a list of at most {MAX_RANK} sizes, each at most {MAX_SIZE:,}"
-        raise BadRequest(message)
+        raise BadRequest(f"the shape of {name!r} is a list of at most {MAX_RANK} sizes, each at most {MAX_SIZE:,}")
     sizes = tuple(shape or ())
     if prod(filter(None, sizes)) > MAX_SIZE:
-        message = f"the shape of {name!r} is {list(sizes)}, more than {MAX_SIZE:,} values: send less at once"
-        raise BadRequest(message)
+        raise BadRequest(f"the shape of {name!r} is {list(sizes)}, more than {MAX_SIZE:,} values: send less at once")
     return sizes
 
 
@@ -218,18 +208,15 @@ def _from_json(value: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> N
     datatype = value.get("datatype")
     flat = _flat(value.get("data"), shape)
     if flat is None:
-        message = f"the data of {name!r} does not have the shape {list(shape)}"
-        raise BadRequest(message)
+        raise BadRequest(f"the data of {name!r} does not have the shape {list(shape)}")
     kinds = set(map(type, flat))
     if datatype == BYTES:
         if not kinds <= {str}:
-            message = f"the data of {name!r} is text, as its datatype BYTES says"
-            raise BadRequest(message)
+            raise BadRequest(f"the data of {name!r} is text, as its datatype BYTES says")
         return _texts(flat, shape)
     dtype = _dtype(datatype, name)
     if not kinds <= ({bool, int} if dtype.kind in "biu" else {bool, int, float}):
-        message = f"the data of {name!r} is not of its datatype {datatype}"
-        raise BadRequest(message)
+        raise BadRequest(f"the data of {name!r} is not of its datatype {datatype}")
     message = f"the data of {name!r} does not fit its datatype {datatype}"
     try:
         with np.errstate(over="ignore"):
@@ -263,8 +250,7 @@ def _from_bytes(data: memoryview, datatype: object, name: str, shape: tuple[int,
         return _texts(_split(data, name, prod(shape)), shape)
     dtype = _dtype(datatype, name)
     if len(data) != dtype.itemsize * prod(shape):
-        message = f"{name!r} has {len(data)} bytes, which is not the shape {list(shape)} of {datatype}"
-        raise BadRequest(message)
+        raise BadRequest(f"{name!r} has {len(data)} bytes, which is not the shape {list(shape)} of {datatype}")
     return np.frombuffer(data, dtype=dtype).reshape(shape)
 
 
@@ -273,8 +259,7 @@ def _split(data: memoryview, name: str, count: int) -> list[str]:
     texts: list[str] = []
     at = 0
     if 4 * count > len(data):
-        message = f"{name!r} does not hold the {count} texts of its shape"
-        raise BadRequest(message)
+        raise BadRequest(f"{name!r} does not hold the {count} texts of its shape")
     try:
         while at < len(data):
             (length,) = struct.unpack_from("<I", data, at)
@@ -283,11 +268,9 @@ def _split(data: memoryview, name: str, count: int) -> list[str]:
                 break
             texts.append(str(data[at - length : at], "utf-8"))
     except (struct.error, UnicodeDecodeError) as error:
-        message = f"{name!r} is not a list of UTF-8 texts, each after its length: {error}"
-        raise BadRequest(message) from error
+        raise BadRequest(f"{name!r} is not a list of UTF-8 texts, each after its length: {error}") from error
     if at != len(data) or len(texts) != count:
-        message = f"{name!r} does not hold the {count} texts of its shape"
-        raise BadRequest(message)
+        raise BadRequest(f"{name!r} does not hold the {count} texts of its shape")
     return texts
 
 
@@ -303,6 +286,7 @@ def _text_bytes(texts: Sequence[str]) -> bytes:
 
 def _dtype(datatype: object, name: str) -> np.dtype[Any]:
     if not isinstance(datatype, str) or datatype not in DATATYPES:
-        message = f"the datatype of {name!r} is {excerpt(datatype, 20)} and can be {', '.join((*DATATYPES, BYTES))}"
-        raise BadRequest(message)
+        raise BadRequest(
+            f"the datatype of {name!r} is {excerpt(datatype, 20)} and can be {', '.join((*DATATYPES, BYTES))}"
+        )
     return DATATYPES[datatype]

@@ -124,11 +124,10 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
         chosen = name or bundle.manifest.name
         if chosen in found:
             other = found[chosen]
-            message = (
+            raise UsageError(
                 f"two bundles are called {chosen!r} ({other.path if other else 'one that failed'} and {bundle.path}): "
                 "name one of them otherwise, with NAME=BUNDLE"
             )
-            raise UsageError(message)
         found[chosen] = bundle
         for variant in settings.variants:
             if variant != ALL and variant not in bundle.manifest.variants:
@@ -193,14 +192,12 @@ class Hosts:
             NotFound: for a name that there is not.
         """
         if not self.hosted:
-            message = f"the bundles are being loaded: {self.progress}"
-            raise Loading(message)
+            raise Loading(f"the bundles are being loaded: {self.progress}")
         if name is None:
             name = self._first if self._first in self.failed else next(iter(self.hosted))
         hosted = self.hosted.get(name)
         if hosted is None and name in self.failed:
-            message = f"the bundle {name!r} could not be loaded: the server's log says why"
-            raise Failed(message)
+            raise Failed(f"the bundle {name!r} could not be loaded: the server's log says why")
         if hosted is None:
             raise NotFound(str(UnknownNameError("bundle", str(name)[:100], self.hosted)))
         lane = hosted.lanes.get(hosted.default if variant is None else variant)
@@ -223,8 +220,7 @@ class Hosts:
             BertportError: when a bundle cannot be loaded, for whatever reason; what there was goes on.
         """
         if self._busy:
-            message = "the bundles are being loaded already"
-            raise Conflict(message)
+            raise Conflict("the bundles are being loaded already")
         self._busy = True
         failed: dict[str, BertportError] | None = {} if self.settings.keep_going and not self.hosted else None
         try:
@@ -348,11 +344,10 @@ class Hosts:
                 raise too_little(model.bound.memory, model.variant, least, model.streams)
             most = settings.limits.max_batch_tokens
             if most > model.batch_tokens:
-                message = (
+                raise UsageError(
                     f"--max-batch-tokens is {most} and the bound of memory leaves {model.batch_tokens} for variant "
                     f"{model.variant!r}: lower the one or raise --memory"
                 )
-                raise UsageError(message)
             told = {"variant": model.variant, "streams": model.streams, **model.describe()["memory"]}
             _LOG.info("memory", extra={"fields": {**told, "batch_tokens": model.batch_tokens}})
         return model
@@ -372,8 +367,7 @@ class Hosts:
 
     def _say(self, text: str) -> None:
         if self._closed:
-            message = "the server is stopping"
-            raise Conflict(message)
+            raise Conflict("the server is stopping")
         self.progress = text
         _LOG.info("%s", text)
 

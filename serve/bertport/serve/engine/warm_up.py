@@ -58,16 +58,14 @@ def _ask(lane: Lane, task: str) -> None:
     mask = f"{model.tokens.mask_token}."
     [work] = model.bind(task).prepare([["a", "b"] if task == "next-sentence" else mask])
     if not isinstance(work, Work):
-        message = f"variant {lane.variant!r} cannot answer {task} ({work.message}): export again"
-        raise BundleError(message)
+        raise BundleError(f"variant {lane.variant!r} cannot answer {task} ({work.message}): export again")
     _check(lane, task, lane.run_alone([work]))
 
 
 def _check(lane: Lane, what: str, answers: list[Any]) -> None:
     for answer in answers:
         if isinstance(answer, BertportError):  # as for an output that is no number
-            message = f"variant {lane.variant!r} cannot answer {what} ({answer.message}): export again"
-            raise BundleError(message)
+            raise BundleError(f"variant {lane.variant!r} cannot answer {what} ({answer.message}): export again")
 
 
 def _plain(model: Model, length: int) -> Work:

@@ -211,8 +211,7 @@ class Lane:
         sizes = [work.tokens if isinstance(work, RawWork) else len(work.ids) for work in works]
         costs = [size if isinstance(work, RawWork) else _cost(work) for work, size in zip(works, sizes, strict=True)]
         if not all(sizes):
-            message = "an input has no tokens: send a text that is not empty"
-            raise Unprocessable(message)
+            raise Unprocessable("an input has no tokens: send a text that is not empty")
         job = Job(
             future=loop.create_future(),
             answers=[None] * len(works),
@@ -237,8 +236,7 @@ class Lane:
             if self.failure is not None:
                 raise Failed(self.failure)
             if self._closing:
-                message = "the server is stopping"
-                raise Loading(message, estimated_time=1)
+                raise Loading("the server is stopping", estimated_time=1)
             # Under fair queueing a small request does not wait for all of a large one.
             own = sum(costs) * (self._backlog.requests + 1) / self.rate
             wait = ahead + min(self.wait, own)
@@ -246,11 +244,12 @@ class Lane:
             if len(items) > self._limits.max_items // SMALL_SHARE:
                 room -= room // SMALL_SHARE  # which is kept for small ones
             if self.items and self.items + len(items) > room:
-                message = f"the queue of variant {self.variant!r} is full: try again later"
-                raise Overloaded(message, retry_after=wait)
+                raise Overloaded(f"the queue of variant {self.variant!r} is full: try again later", retry_after=wait)
             if wait > PATIENCE * self._limits.request_timeout:
-                message = f"the queue of variant {self.variant!r} is {wait:.0f} seconds long: try again later"
-                raise Overloaded(message, retry_after=wait)
+                raise Overloaded(
+                    f"the queue of variant {self.variant!r} is {wait:.0f} seconds long: try again later",
+                    retry_after=wait,
+                )
             self.items += len(items)
             self.tokens += job.queued_tokens
             self._backlog.add(items)

@@ -35,8 +35,9 @@ class Store:
             Overloaded: when there would be too many.
         """
         if size > 0 and self.held + size > self.most:
-            message = f"the server holds as many bytes of {self._kind} as it may: try again later"
-            raise Overloaded(message, retry_after=1)
+            raise Overloaded(
+                f"the server holds as many bytes of {self._kind} as it may: try again later", retry_after=1
+            )
         self.held += size
 
 
@@ -97,8 +98,7 @@ class Gate:
             Overloaded: when there are as many as there may be.
         """
         if self.active >= self.limits.max_concurrent_requests:
-            message = f"the server answers {self.active} requests already: try again later"
-            raise Overloaded(message, retry_after=1)
+            raise Overloaded(f"the server answers {self.active} requests already: try again later", retry_after=1)
         self.active += 1
         try:
             yield

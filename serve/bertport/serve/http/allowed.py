@@ -63,15 +63,12 @@ class AllowedHosts:
         if not found and http_version in ("1.0", "0.9"):
             return
         if len(found) != 1:
-            message = f"the request has {len(found)} Host headers: send one"
-            raise BadRequest(message)
+            raise BadRequest(f"the request has {len(found)} Host headers: send one")
         host = _host(found[0].decode("latin-1"))
         if host is None:
-            message = "the Host header is no host: send a name or an address, and a port where it is not 80"
-            raise BadRequest(message)
+            raise BadRequest("the Host header is no host: send a name or an address, and a port where it is not 80")
         if self._allowed is not None and host not in self._allowed:
-            message = f"the host {host[:100]!r} is not one of this server's: name it with --allowed-hosts"
-            raise Forbidden(message)
+            raise Forbidden(f"the host {host[:100]!r} is not one of this server's: name it with --allowed-hosts")
 
 
 def split_hosts(given: Sequence[str]) -> tuple[str, ...]:
@@ -85,8 +82,7 @@ def _allowed(given: str) -> str:
     host = _plain(given.strip().lower())
     if len(host) <= MOST and (NAME.fullmatch(host) or _is_ipv6(host)):
         return host
-    message = f"--allowed-hosts is {given[:60]!r}: give a host without a scheme or port, or {ALL} for all"
-    raise UsageError(message)
+    raise UsageError(f"--allowed-hosts is {given[:60]!r}: give a host without a scheme or port, or {ALL} for all")
 
 
 def _host(value: str) -> str | None:

@@ -32,22 +32,18 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
     """
     bits = WINDOW_BITS.get(encoding.encode("latin-1", "replace"))
     if bits is None:
-        message = f"the content encoding {encoding[:40]!r} is not taken: send gzip, deflate or none"
-        raise UnsupportedEncoding(message)
+        raise UnsupportedEncoding(f"the content encoding {encoding[:40]!r} is not taken: send gzip, deflate or none")
     unpacker = zlib.decompressobj(bits)
     try:
         unpacked = unpacker.decompress(body, limit + 1)
     except zlib.error as error:
-        message = f"the body is not {encoding}: {error}"
-        raise BadRequest(message) from error
+        raise BadRequest(f"the body is not {encoding}: {error}") from error
     if len(unpacked) > limit:
         raise too_large(limit)
     if not unpacker.eof:
-        message = f"the {encoding} body is cut short"
-        raise BadRequest(message)
+        raise BadRequest(f"the {encoding} body is cut short")
     if unpacker.unused_data:
-        message = f"the {encoding} body has {len(unpacker.unused_data):,} bytes after its end: send one stream"
-        raise BadRequest(message)
+        raise BadRequest(f"the {encoding} body has {len(unpacker.unused_data):,} bytes after its end: send one stream")
     return unpacked
 
 
@@ -59,17 +55,14 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 — any JSON value
         TooLarge: for one of too many lists and objects.
     """
     if not body:
-        message = 'the body is empty: send {"inputs": …}'
-        raise BadRequest(message)
+        raise BadRequest('the body is empty: send {"inputs": …}')
     deep = _depth(body) > MAX_DEPTH
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        message = f"the body is not JSON: {error}"
-        raise BadRequest(message) from error
+        raise BadRequest(f"the body is not JSON: {error}") from error
     if deep:
-        message = f"the body's JSON is nested more than {MAX_DEPTH} levels deep"
-        raise BadRequest(message)
+        raise BadRequest(f"the body's JSON is nested more than {MAX_DEPTH} levels deep")
     return value
 
 
@@ -85,12 +78,10 @@ def _depth(body: bytes) -> int:
     # Escaped characters go first, backslashes before quotes, so that every quote left begins or ends a string.
     outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     if outside.count(b",") > MAX_VALUES:
-        message = f"the body's JSON has more than {MAX_VALUES:,} values: send less at once, or tensors as bytes"
-        raise TooLarge(message)
+        raise TooLarge(f"the body's JSON has more than {MAX_VALUES:,} values: send less at once, or tensors as bytes")
     brackets = outside.translate(None, NO_BRACKETS)
     if brackets.count(b"[") + brackets.count(b"{") > MAX_CONTAINERS:
-        message = f"the body's JSON has more than {MAX_CONTAINERS:,} lists and objects: send less at once"
-        raise TooLarge(message)
+        raise TooLarge(f"the body's JSON has more than {MAX_CONTAINERS:,} lists and objects: send less at once")
     depth = deepest = 0
     for each in brackets:
         depth += 1 if each in b"[{" else -1

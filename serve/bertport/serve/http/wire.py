@@ -103,8 +103,7 @@ def _written(value: object, most: int) -> Generator[None, None, list[bytes]]:
 
 def _check(size: int, most: int) -> None:
     if size > most:
-        message = f"the answer has more than {most:,} bytes, which is the most: ask for less at once"
-        raise TooLarge(message)
+        raise TooLarge(f"the answer has more than {most:,} bytes, which is the most: ask for less at once")
 
 
 def json_chunks(value: object) -> Iterator[bytes]:
@@ -183,8 +182,7 @@ class Chunked(Response):
                 transport.abort()
                 while (await receive())["type"] != "http.disconnect":
                     pass  # until uvicorn knows it too
-            message = "the client did not read the answer in time"
-            raise ClientGone(message) from None
+            raise ClientGone("the client did not read the answer in time") from None
 
     def _parts(self) -> Iterator[memoryview]:
         while self._chunks:
