@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def usage() -> str:
-    """Give the help text: one line per command."""
+    """Return the help text: one line per command."""
     rows = [
         "  {:<31}{}".format(name + (" [ARGUMENT...]" if passes_on else ""), text)
         for name, (_, text, passes_on) in COMMANDS.items()
@@ -267,7 +267,7 @@ def fingerprint(package: str) -> str:
 
 
 def executable(venv: Path, name: str) -> Path:
-    """Give the path of a program in a virtual environment."""
+    """Return the path of a program in a virtual environment."""
     return venv / "Scripts" / f"{name}.exe" if os.name == "nt" else venv / "bin" / name
 
 

@@ -101,7 +101,7 @@ def ask(tool: str, packages: list[str], options: tuple[str, ...]) -> str:
 
 
 def read(report: str) -> tuple[list[str], set[str]]:
-    """Give the vulnerabilities of pip-audit's JSON, a line each, and the packages that its source knew."""
+    """Return the vulnerabilities of pip-audit's JSON, a line each, and the packages that its source knew."""
     if not report.strip():
         return [], set()
     lines, known = [], set()

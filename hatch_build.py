@@ -67,7 +67,7 @@ def _digest(root: Path) -> ModuleType:
 
 
 def serving_part(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Give the manifest of the bundle without the graphs that `load()` does not take; a wheel is to be small."""
+    """Return the manifest of the bundle without the graphs that `load()` does not take; a wheel is to be small."""
     variants = manifest["variants"]
     needed = files_of(variants[manifest["default_variant"]])
     left_out = {name for each in variants.values() for name in files_of(each)} - needed

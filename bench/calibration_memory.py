@@ -79,7 +79,7 @@ def measure(bundle: Path, counts: list[int], rounds: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Give the table as Markdown."""
+    """Return the table as Markdown."""
     lines = [
         (
             f"{result['bundle']}, {result['rows'][0]['tensors']} activations; largest resident set of a fresh process "

@@ -154,7 +154,7 @@ def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
 
 
 def empty_process(environment: Mapping[str, str]) -> float:
-    """Give the seconds that Python takes to start and end."""
+    """Return the seconds that Python takes to start and end."""
     began = time.perf_counter()
     subprocess.run([PYTHON, "-c", "pass"], env=dict(environment), check=True)
     return time.perf_counter() - began
@@ -167,17 +167,17 @@ def restored(bundle: Path, out: Path) -> Path:
 
 
 def figures(each: Run) -> dict[str, float]:
-    """Give a run's figures without its answer."""
+    """Return a run's figures without its answer."""
     return {"seconds": each.seconds, "cpu_seconds": each.cpu_seconds, "peak_bytes": each.peak_bytes}
 
 
 def top(answer: Any) -> list[list[Any]]:  # noqa: ANN401 — JSON
-    """Give the words of an answer with their scores."""
+    """Return the words of an answer with their scores."""
     return [[each["token_str"], each["score"]] for each in answer]
 
 
 def ratios(reference: list[Run], candidate: list[Run]) -> dict[str, Any]:
-    """Give how many times faster and how much smaller, each with its bootstrap interval over rounds."""
+    """Return how many times faster and how much smaller, each with its bootstrap interval over rounds."""
 
     def ratio(field: str, first: list[Run], second: list[Run]) -> dict[str, Any]:
         one, two = ([[getattr(each, field)] for each in runs] for runs in (first, second))

@@ -35,7 +35,7 @@ Medians of fresh processes.
 
 
 def page(result: dict[str, Any]) -> str:
-    """Give the page as Markdown, every figure of it drawn from `result`."""
+    """Return the page as Markdown, every figure of it drawn from `result`."""
     machine, loaded = result["machine"], result["loaded"]
     versions = machine["versions"] | result["versions"]
     described = (
@@ -56,7 +56,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """Give one row per subject."""
+    """Return one row per subject."""
     rows = [
         "| | seconds | CPU seconds | peak memory, MiB | times faster | share of memory |",
         "|---|---:|---:|---:|---:|---:|",
@@ -70,12 +70,12 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 def interval(estimate: dict[str, float]) -> str:
-    """Give a figure with its interval."""
+    """Return a figure with its interval."""
     return f"{estimate['value']:.3g} ({estimate['low']:.3g} to {estimate['high']:.3g})"
 
 
 def answers(found: dict[str, list[list[Any]]]) -> list[str]:
-    """Give the words of each subject side by side."""
+    """Return the words of each subject side by side."""
     names = list(found)
     rows = zip(*found.values(), strict=True)
     return [

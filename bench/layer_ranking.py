@@ -37,7 +37,7 @@ PAIRS = 60
 
 
 def rank_correlation(one: list[float], other: list[float]) -> float:
-    """Give Spearman's coefficient; equal values do not occur."""
+    """Return Spearman's coefficient; equal values do not occur."""
     ranks = [np.argsort(np.argsort(each)) for each in (one, other)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 

@@ -132,7 +132,7 @@ class Process:
 
 
 def inputs_of(count: int) -> dict[str, list[Any]]:
-    """Give the frozen inputs: sentences with one word masked, pairs of which half are neighbours, sentences."""
+    """Return the frozen inputs: sentences with one word masked, pairs of which half are neighbours, sentences."""
     rng = random.Random(0)  # noqa: S311 — a frozen choice, not a secret
     paragraphs = [SENTENCE.split(line.strip()) for line in TEXT.read_text(encoding="utf-8").splitlines()]
     fit = [
@@ -153,7 +153,7 @@ def inputs_of(count: int) -> dict[str, list[Any]]:
 
 
 def share_of(inputs: dict[str, list[Any]], model: str) -> dict[str, list[Any]]:
-    """Give a model's inputs: the first of each task's."""
+    """Return a model's inputs: the first of each task's."""
     part = SMALLER.get(model, 1.0)
     return {
         task: each[: max(1, round(len(each) * part * (1 if task == "fill-mask" else OTHERS)))]

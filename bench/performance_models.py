@@ -118,7 +118,7 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
 
 
 def few_texts(count: int) -> str:
-    """Give the first paragraphs of the calibration sample."""
+    """Return the first paragraphs of the calibration sample."""
     lines = sample_path("calibration").read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join([line for line in lines if line.strip()][:count])
 
@@ -131,7 +131,7 @@ def preset(instruction_set: str) -> str:
 
 
 def openvino_python() -> str | None:
-    """Give the interpreter of an environment that holds OpenVINO, which is made once; None where it cannot be."""
+    """Return the interpreter of an environment that holds OpenVINO, which is made once; None where it cannot be."""
     place = ROOT / ".tools" / "openvino"
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = place / "installed"

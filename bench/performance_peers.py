@@ -332,7 +332,7 @@ def _feeds(rows: int, length: int, vocabulary: int) -> dict[str, Any]:
 
 
 def _peak_bytes() -> int:
-    """Give the most memory that this process had resident."""
+    """Return the most memory that this process had resident."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:

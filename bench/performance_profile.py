@@ -51,7 +51,7 @@ COST_SHAPES = (
 
 
 def feeds_of(rows: int, length: int, vocabulary: int) -> dict[str, Any]:
-    """Give random ids of one shape, with one position decoded in each row."""
+    """Return random ids of one shape, with one position decoded in each row."""
     ids = np.random.default_rng(0).integers(vocabulary, size=(rows, length))
     return {
         "input_ids": ids,

@@ -256,7 +256,7 @@ def stem(result: dict[str, Any]) -> str:
 
 
 def page(result: dict[str, Any]) -> str:
-    """Give the page as Markdown, every figure of it drawn from `result`."""
+    """Return the page as Markdown, every figure of it drawn from `result`."""
     found, machine = result["figures"], result["machine"]
     versions = {**machine["versions"], **{name: text for name, text in result["versions"].items() if text}}
     said = (

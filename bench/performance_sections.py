@@ -98,7 +98,7 @@ def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
 
 
 def product_shape(row: dict[str, Any]) -> tuple[int, int, int] | None:
-    """Give the rows, inner size and columns of a product with a weight; None for any other operator."""
+    """Return the rows, inner size and columns of a product with a weight; None for any other operator."""
     shapes = row["shapes"]
     # A product of two activations lists both, with an axis for the heads.
     if row["operator"] not in PRODUCTS or any(len(shape) > 3 for shape in shapes):  # noqa: PLR2004 — as said

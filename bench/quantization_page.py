@@ -34,7 +34,7 @@ def write_table(name: str, text: str, page: Path = PAGE) -> None:
 
 
 def accuracy_table(result: dict[str, Any]) -> str:
-    """Give how near each way is, as Markdown."""
+    """Return how near each way is, as Markdown."""
     text = result["text"]
     lines = [
         (
@@ -62,7 +62,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
 
 
 def speed_table(result: dict[str, Any]) -> str:
-    """Give how fast each way is, as Markdown."""
+    """Return how fast each way is, as Markdown."""
     shapes = list(result["rows"][0]["times"])
     fp32 = result["rows"][0]["bytes"]
     lines = [

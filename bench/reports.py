@@ -106,7 +106,7 @@ MODELS = {
 
 
 def kept(name: str) -> Path:
-    """Give a model's bundle with every variant for the CPU, made once for this default bundle and this code."""
+    """Return a model's bundle with every variant for the CPU, made once for this default bundle and this code."""
     bundle, stamp = KEPT / name, KEPT / f"{name}.made-of"
     sources = [default_bundle() / "manifest.json", *sorted((ROOT / "quantize").rglob("*.py"))]
     made_of = hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()

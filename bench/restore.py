@@ -1,4 +1,4 @@
-"""Give a bundle's weights back as a transformers checkpoint, so that peers run on exactly the same numbers.
+"""Return a bundle's weights as a transformers checkpoint, so that peers run on exactly the same numbers.
 
 python bench/restore.py [BUNDLE] OUT
 """

@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 def milliseconds(model: object, seconds: float) -> float:
-    """Give the median time of one text, asked one after the other."""
+    """Return the median time of one text, asked one after the other."""
     took: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or not took:

@@ -146,7 +146,7 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def under_load(server: Process, bodies: Path, seconds: float, *options: object) -> dict[str, Any]:
-    """Give throughput, latency and the server's CPU a request under load."""
+    """Return throughput, latency and the server's CPU a request under load."""
     said(load(server.port, bodies, min(3, seconds), *options))  # until the caches and the arena are as they stay
     before, loop = server.cpu_s, server.loop_cpu_s
     seen = said(load(server.port, bodies, seconds, *options))
@@ -294,7 +294,7 @@ def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch:
 
 
 def made(name: str) -> Path:
-    """Give a model of performance.py by its name."""
+    """Return a model of performance.py by its name."""
     from bertport.runtime.providers.cpu import cpu
     from performance_models import prepare
 
@@ -302,7 +302,7 @@ def made(name: str) -> Path:
 
 
 def default_variant(path: Path) -> str:
-    """Give the variant that `load` takes here."""
+    """Return the variant that `load` takes here."""
     program = "import sys; from bertport.runtime import load; print(load(sys.argv[1]).variant)"
     done = subprocess.run([PYTHON, "-c", program, str(path)], capture_output=True, text=True, check=True)
     return done.stdout.strip()

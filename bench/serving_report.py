@@ -22,7 +22,7 @@ BASE = "base"
 
 
 def section(result: Mapping[str, Any]) -> str:
-    """Give the section's text."""
+    """Return the section's text."""
     how = (
         "By `python3 dev.py bench-serving`, which writes this section in twenty-five minutes: "
         f"{result['clients']} clients in a second process on "
@@ -245,22 +245,22 @@ def bars(result: Mapping[str, Any]) -> list[Bar]:
 
 
 def share(rounds: Sequence[Mapping[str, Any]]) -> float:
-    """Give served over offline texts a second: the median of the rounds' ratios."""
+    """Return served over offline texts a second: the median of the rounds' ratios."""
     return _median(rounds, lambda each: each["serving"]["requests_per_s"] / each["offline"]["texts_per_s"])
 
 
 def overhead(rounds: Sequence[Mapping[str, Any]]) -> float:
-    """Give the server's CPU a request beyond what the same text costs offline, ms."""
+    """Return the server's CPU a request beyond what the same text costs offline, ms."""
     return _median(rounds, lambda each: each["serving"]["cpu_ms_per_request"] - each["offline"]["cpu_ms_per_text"])
 
 
 def times(rounds: Sequence[Mapping[str, Any]]) -> float:
-    """Give our requests a second over the peer's: the median of the rounds' ratios."""
+    """Return our requests a second over the peer's: the median of the rounds' ratios."""
     return _median(rounds, lambda each: each["ours"]["requests_per_s"] / each["pipeline"]["requests_per_s"])
 
 
 def growth(memory: Sequence[tuple[float, int]]) -> float:
-    """Give memory in the last quarter over that in the second, where everything has been seen once."""
+    """Return memory in the last quarter over that in the second, where everything has been seen once."""
     sizes = [size for _, size in memory]
     quarter = max(1, len(sizes) // 4)
     return median(sizes[-quarter:]) / median(sizes[quarter : 2 * quarter] or sizes)

@@ -38,7 +38,7 @@ class Soak:
         self.wrong: list[str] = []
 
     def question(self, chosen: random.Random) -> tuple[str, object]:
-        """Give an honest request of some task: address and body."""
+        """Return an honest request of some task: address and body."""
         few = chosen.sample(self.texts, chosen.choice((1, 1, 1, 2, 8, 40)))
         pairs = [{"text": text, "text_pair": chosen.choice(self.texts)} for text in few]
         return chosen.choice(

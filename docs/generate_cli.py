@@ -24,7 +24,7 @@ Results go to stdout, progress and warnings to stderr. The exit code is 0 on suc
 
 
 def commands() -> dict[str, click.Command]:
-    """Give the subcommands by name, those of other areas as pyproject.toml registers them.
+    """Return the subcommands by name, those of other areas as pyproject.toml registers them.
 
     The checkout's file is read, not the installed package's metadata, which lags behind until the next installation.
     """
@@ -38,7 +38,7 @@ def commands() -> dict[str, click.Command]:
 
 
 def page() -> str:
-    """Give the page's text."""
+    """Return the page's text."""
     above = click.Context(app, info_name="bertport", **app.context_settings)
     sections = [HEAD]
     for name, command in commands().items():

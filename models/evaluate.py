@@ -110,7 +110,7 @@ def remeasure_quantized(bundle: Path, heldout: Path) -> None:
 
 
 def score(scorer: Scorer, corpus: Corpus, share: float) -> dict[str, Any]:
-    """Give every score, by sample and by source."""
+    """Return every score, by sample and by source."""
     special = special_tokens(scorer.tokenizer)
     source = BatchSource(corpus, special, tokens_per_batch=2048, seed=SEED)
     samples = {

@@ -50,7 +50,7 @@ def main(heldout: Path, output: Path, rest: Path | None) -> None:
 
 
 def cut_samples(sections: Sections) -> dict[str, list[str]]:
-    """Give the lines of each sample."""
+    """Return the lines of each sample."""
     return {name: [line for book in BOOKS for line in cut(sections, book, index)] for index, name in enumerate(SAMPLES)}
 
 

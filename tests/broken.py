@@ -16,7 +16,7 @@ GRAPH = "onnx/model.onnx"
 
 
 def copied(bundle, target, *, manifest=None, **files):
-    """Give a copy of a bundle: `manifest` changes its manifest in place, and each other argument a file.
+    """Return a copy of a bundle: `manifest` changes its manifest in place, and each other argument a file.
 
     A file is named by its path with `_` for what no name may have, and changed by a function from bytes to bytes.
     """
@@ -35,7 +35,7 @@ def copied(bundle, target, *, manifest=None, **files):
 
 
 def edited_json(change):
-    """Give a function that changes JSON in a file."""
+    """Return a function that changes JSON in a file."""
 
     def edit(content):
         value = json.loads(content)
@@ -57,7 +57,7 @@ def without_vocabulary(value):
 
 
 def not_a_number(weight, rows=slice(None)):
-    """Give a function that makes a weight of a graph NaN, in all of its rows or some, and moves no other byte."""
+    """Return a function that makes a weight of a graph NaN, in all of its rows or some, and moves no other byte."""
 
     def edit(content):
         import onnx

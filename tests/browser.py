@@ -19,7 +19,7 @@ PACKAGE = "playwright-core@1.65.1"
 
 
 def chromium() -> str:
-    """Give the path of Chromium; on a machine of ours, such as CI, Debian's is installed when there is none."""
+    """Return the path of Chromium; on a machine of ours, such as CI, Debian's is installed when there is none."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if not found and shutil.which("apt-get") and os.geteuid() == 0:
         install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]

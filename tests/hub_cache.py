@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def in_hub_cache(bundle: Path, cache: Path, *, name: str = "acme/tiny", links: bool = True, below: str = "") -> Path:
-    """Give a bundle as `snapshot_download` leaves it, in `below` of the repository; copies on systems without links."""
+    """Return a bundle as `snapshot_download` leaves it, below `below`; copies on systems without links."""
     repository = cache / f"models--{name.replace('/', '--')}"
     snapshot, blobs = repository / "snapshots" / COMMIT, repository / "blobs"
     for directory in (repository / "refs", snapshot, blobs):
@@ -74,7 +74,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(repositories):
-    """Give the address of a Hub that has files by repository and name, and the names that it is asked for."""
+    """Return the address of a Hub that has files by repository and name, and the names that it is asked for."""
     handler = type("Serving", (Hub,), {"repositories": repositories, "asked": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def installed(package: str, name: str) -> Path:
-    """Give the directory, `.tools/NAME`, that holds a package at the version asked for; no script of a package runs."""
+    """Return the directory, `.tools/NAME`, of a package at the version asked for; no script of a package runs."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("Node.js and npm are not installed")
     place = ROOT / ".tools" / name

@@ -18,7 +18,7 @@ AUTOMATION = (
 
 
 def at_home(home: Path, setting: str | None = None) -> dict[str, str]:
-    """Give an environment as a person's, whose home is another, where nothing is said of telemetry but `setting`."""
+    """Return an environment as a person's, whose home is another, where nothing is said of telemetry but `setting`."""
     dropped = ("PYTHON", "XDG_", "ORT_")
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(dropped) and name not in AUTOMATION

@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def unwritable(directory):
-    """Give a directory that even root may not write to, where the file system can have one."""
+    """Return a directory that even root may not write to, where the file system can have one."""
     change = shutil.which("chattr")
     if os.geteuid() != 0:
         directory.chmod(0o500)

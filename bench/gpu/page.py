@@ -61,7 +61,7 @@ fp16 matmul peak, and the difference of both heads from fp32 on the CPU.
 
 
 def page(found: dict[str, Any] | None) -> str:
-    """Give the page as Markdown, with figures where there are any."""
+    """Return the page as Markdown, with figures where there are any."""
     if found is None:
         rows = "\n".join(f"| {name} | {what} |" for name, what in NEVER)
         body = (

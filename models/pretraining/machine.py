@@ -73,7 +73,7 @@ class StopRequest:
             signal.signal(each, handler)
 
     def __call__(self) -> bool:
-        """Give whether an end was asked for."""
+        """Return whether an end was asked for."""
         return self.requested
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:

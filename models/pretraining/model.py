@@ -59,7 +59,7 @@ def from_encoder(init: Path, *, layers: int | None) -> Start:
 
 
 def weights_file(directory: Path) -> Path:
-    """Give the file of a checkpoint directory that holds its weights.
+    """Return the file of a checkpoint directory that holds its weights.
 
     Raises:
         RecipeError: when there is none.

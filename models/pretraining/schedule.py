@@ -34,12 +34,12 @@ class Schedule:
         return max(1, self.tokens // self.tokens_per_batch)
 
     def rate(self, step: int) -> float:
-        """Give the learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         rising = max(1, round(self.warmup * self.steps))
         if step < rising:
             return self.peak_rate * (step + 1) / rising
         return self.peak_rate * max(0.0, (self.steps - step) / max(1, self.steps - rising))
 
     def length_at(self, step: int) -> int:
-        """Give the sequence length of a step, counted from 0."""
+        """Return the sequence length of a step, counted from 0."""
         return self.length if step < self.steps * 9 // 10 else self.long_length

@@ -71,7 +71,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def _alphabet(texts: Iterable[str]) -> list[str]:
-    """Give the most frequent characters, in the order of their code points."""
+    """Return the most frequent characters, in the order of their code points."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)

@@ -59,7 +59,7 @@ TINY_EFFORT = dataclasses.replace(
 
 @pytest.fixture(scope="session")
 def make_options(compared_bundle, held_out):
-    """Give the options of a comparison of `compared_bundle` that takes seconds."""
+    """Return the options of a comparison of `compared_bundle` that takes seconds."""
     from bertport.compare.runner import Options
 
     def make(output, **changes):

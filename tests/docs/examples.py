@@ -37,7 +37,7 @@ class Example:
 
 
 def examples(page: str) -> Iterator[Example]:
-    """Give the blocks of a page that run, in order."""
+    """Return the blocks of a page that run, in order."""
     language, begin, lines = None, 0, []
     for number, line in enumerate(page.splitlines(), start=1):
         if language is None and (fence := re.match(r"```(\w*)", line)):
@@ -51,7 +51,7 @@ def examples(page: str) -> Iterator[Example]:
 
 
 def commands(example: Example) -> list[tuple[str, str]]:
-    """Give each command of a console block with the output expected below it (empty: any)."""
+    """Return each command of a console block with the output expected below it (empty: any)."""
     found: list[list[str]] = []
     for line in example.text.splitlines():
         if line.startswith("$ "):
@@ -99,7 +99,7 @@ def same_output(want: str, got: str) -> bool:
 
 
 def with_numbers_of(want: str, got: str) -> str:
-    """Give `got` with each number replaced by its counterpart in `want`, where the two are nearly equal."""
+    """Return `got` with each number replaced by its counterpart in `want`, where the two are nearly equal."""
     if "..." in want:
         return got  # the counterparts cannot be told
     shown = iter(NUMBER.findall(want))

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def checkpoint(tiny_checkpoint, tmp_path) -> Path:
-    """Give a copy of the tiny checkpoint, to be changed."""
+    """Return a copy of the tiny checkpoint, to be changed."""
     return shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
 
 
 @pytest.fixture
 def change_weights() -> Callable:
-    """Give a function that rewrites a checkpoint's safetensors through a function of its dict of tensors."""
+    """Return a function that rewrites a checkpoint's safetensors through a function of its dict of tensors."""
     from safetensors.torch import load_file, save_file
 
     def change(directory: Path, function: Callable) -> None:
@@ -37,7 +37,7 @@ def change_weights() -> Callable:
 
 @pytest.fixture
 def change_config() -> Callable:
-    """Give a function that sets and removes (None) entries of a JSON file of a checkpoint."""
+    """Return a function that sets and removes (None) entries of a JSON file of a checkpoint."""
 
     def change(directory: Path, file: str = "config.json", **entries: object) -> None:
         path = directory / file
@@ -50,7 +50,7 @@ def change_config() -> Callable:
 
 @pytest.fixture
 def run_graph() -> Callable:
-    """Give a function that runs a graph file and names its outputs."""
+    """Return a function that runs a graph file and names its outputs."""
     import onnxruntime
 
     def run(path: Path, feeds: dict) -> dict:

@@ -17,7 +17,7 @@ from tests.export.validation.test_check import change_weight
 
 @pytest.fixture
 def refused(tmp_path):
-    """Give a function that runs `bertport export` and checks that it refuses in one sentence and leaves nothing."""
+    """Return a function that runs `bertport export` and checks that it refuses in one sentence and leaves nothing."""
 
     def run(source, *options, code=1):
         out = tmp_path / "out"

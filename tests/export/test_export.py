@@ -36,7 +36,7 @@ def batch(directory):
 
 
 def reference(directory, model_class, inputs):
-    """Give what transformers' class gives for a checkpoint, under our names."""
+    """Return what transformers' class gives for a checkpoint, under our names."""
     import transformers
 
     model = getattr(transformers, model_class).from_pretrained(directory).eval()

@@ -127,7 +127,7 @@ def test_files_that_may_not_grow(limit, tiny_checkpoint, tiny_bundle, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Give a file system of 512 KiB, where that can be had."""
+    """Return a file system of 512 KiB, where that can be had."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")

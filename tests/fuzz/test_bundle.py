@@ -87,7 +87,7 @@ def test_any_value_is_a_manifest_or_refused():
 
 
 def resealed(content, stated):
-    """Give a manifest's bytes the digest that they have to have, where they still state one."""
+    """Write into a manifest's bytes the digest that they have to have, where they still state one."""
     return (
         content.replace(stated, digest_of(content, stated.decode()).encode()) if content.count(stated) == 1 else content
     )

@@ -32,7 +32,7 @@ SATURATING = ("avx2", "avx512", "generic")
 
 @pytest.fixture
 def remade(quantized, tmp_path):
-    """Give a copy of the quantized bundle whose variant says another machine, target or recipe."""
+    """Return a copy of the quantized bundle whose variant says another machine, target or recipe."""
 
     def copy(measured=None, **changes):
         path = shutil.copytree(quantized[0].path, tmp_path / f"bundle-{len(list(tmp_path.iterdir()))}")

@@ -123,7 +123,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """Give a function that makes each kind of bundle once."""
+    """Return a function that makes each kind of bundle once."""
     made = {}
 
     def source(kind):
@@ -257,7 +257,7 @@ def test_nodes_are_sorted_from_any_order(order):
 
 
 def share_layers(model):
-    """Give the second layer the first one's matrices, and keys and values those of queries."""
+    """Make the second layer share the first one's matrices, and keys and values those of queries."""
     import torch
 
     with torch.no_grad():

@@ -64,7 +64,7 @@ def cost(lengths, batches, overhead):
 
 
 def partitions(items):
-    """Give every way of dividing a list into groups."""
+    """Return every way of dividing a list into groups."""
     if not items:
         yield []
         return

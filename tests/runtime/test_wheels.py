@@ -30,7 +30,7 @@ pytestmark = [
 
 
 def environment(name: str) -> Path:
-    """Give the interpreter of an environment with one of the wheels, made once."""
+    """Return the interpreter of an environment with one of the wheels, made once."""
     requirement = WHEELS[name]
     place = ROOT / ".tools" / f"onnxruntime-{name}"
     stamp = place / "installed"

@@ -49,7 +49,7 @@ class Running:
                 self.changed.notify_all()
 
     def wait_for(self, message, **fields):
-        """Give the first line of the log with this message and these fields."""
+        """Return the first line of the log with this message and these fields."""
 
         def found():
             return [
@@ -84,7 +84,7 @@ class Running:
                 return error.code, error.read().decode()
 
     def metric(self, name, **labels):
-        """Give the sum of a metric's series with these labels; None when there is none."""
+        """Return the sum of a metric's series with these labels; None when there is none."""
         from prometheus_client.parser import text_string_to_metric_families
 
         _, text = self.get("/metrics")

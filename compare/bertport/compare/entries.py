@@ -188,6 +188,6 @@ def _providers(asked: Sequence[str]) -> list[str]:
 
 
 def _weights(directory: Path) -> int:
-    """Give the bytes of a checkpoint's weights, or of an ONNX graph with its external data."""
+    """Return the bytes of a checkpoint's weights, or of an ONNX graph with its external data."""
     suffixes = (".safetensors", ".bin", ".onnx", ".onnx_data", ".data")
     return sum(each.stat().st_size for each in directory.rglob("*") if each.suffix in suffixes)

@@ -126,7 +126,7 @@ class QualityBench:
         )
 
     def reference(self) -> Graph:
-        """Give the reference, opened once."""
+        """Return the reference, opened once."""
         if self._kept is None:
             self._kept = Remembered(self.open(self._reference))
         return self._kept

@@ -113,17 +113,17 @@ class Comparison:
         return self.journal.steps
 
     def present(self) -> list[Contender]:
-        """Give the rows that have not failed."""
+        """Return the rows that have not failed."""
         return [each for each in self.contenders if each.name not in self.failed]
 
     def runs(self, workload: str) -> dict[str, Run]:
-        """Give what every row took for a workload, by name of the row; those that finished it."""
+        """Return what every row took for a workload, by name of the row; those that finished it."""
         steps = [value for key, value in self.steps.items() if key.startswith("time/")]
         runs = [read_run(each) for step in steps for each in step["runs"] if each["workload"] == workload]
         return {run.subject: run for run in runs if run.rounds}
 
     def reference_of(self, entrant: Entrant) -> Contender | None:
-        """Give the row that a bundle's others are compared with; None where it does not take part."""
+        """Return the row that a bundle's others are compared with; None where it does not take part."""
         rows = [each for each in self.contenders if each.bundle == entrant.label and each.variant == entrant.reference]
         return rows[0] if rows else None
 

@@ -28,7 +28,7 @@ def read_run(value: Mapping[str, Any]) -> Run:
 
 
 def latency(run: Run, settings: Settings) -> dict[str, Any]:
-    """Give the quantiles of a run's times, in seconds, and what they rest on."""
+    """Return the quantiles of a run's times, in seconds, and what they rest on."""
     found = summarize(run, settings)
     total = sum(run.stages.values())
     return {
@@ -61,7 +61,7 @@ def ratio(reference: Run, candidate: Run, settings: Settings) -> dict[str, Any]:
 
 
 def start(run: Run, settings: Settings) -> dict[str, Any]:
-    """Give cold start and load time of fresh processes, in seconds, and the memory that one answer takes."""
+    """Return cold start and load time of fresh processes, in seconds, and the memory that one answer takes."""
     return {
         name: dataclasses.asdict(statistics.quantile([[each] for each in values], 0.5, settings))
         for name, values in (("cold_start", run.start_s), ("load", run.load_s))

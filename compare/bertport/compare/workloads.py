@@ -42,7 +42,7 @@ class Inputs:
     """Tokens of every text given, uncut."""
 
     def describe(self) -> dict[str, Any]:
-        """Give counts and quantiles as JSON values."""
+        """Return counts and quantiles as JSON values."""
         levels = (0, 10, 25, 50, 75, 90, 100)
         padded = padded_tokens(self.lengths)
         return {
@@ -102,7 +102,7 @@ def make_inputs(entrants: Sequence[Entrant], texts: Sequence[Text], count: int, 
 
 
 def _words(encoding: Any) -> list[tuple[int, int]]:  # noqa: ANN401 — tokenizers' Encoding
-    """Give where each word of letters begins and ends in the text."""
+    """Return where each word of letters begins and ends in the text."""
     spans: dict[int, tuple[int, int]] = {}
     for word, (begin, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
         if word is not None:

@@ -30,7 +30,7 @@ NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 def architecture(config: Any, model: BertWithHeads, model_class: str) -> Architecture:  # noqa: ANN401 — a BertConfig
-    """Give the dimensions of a model, from transformers' config and its parameters."""
+    """Return the dimensions of a model, from transformers' config and its parameters."""
     return Architecture(
         model_class=model_class,
         layers=config.num_hidden_layers,
@@ -44,7 +44,7 @@ def architecture(config: Any, model: BertWithHeads, model_class: str) -> Archite
 
 
 def read_front_matter(directory: Path) -> tuple[tuple[str, ...], str | None]:
-    """Give the languages and the licence stated in the YAML front matter of a checkpoint's README.md.
+    """Return the languages and the licence stated in the YAML front matter of a checkpoint's README.md.
 
     A card that is missing or cannot be read states nothing, and so does a value that is neither text nor a list of it.
     """
@@ -89,7 +89,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def tool_versions() -> dict[str, str]:
-    """Give the versions of the packages that make a bundle, and of Python."""
+    """Return the versions of the packages that make a bundle, and of Python."""
     versions = {}
     for name in TOOLS:
         try:

@@ -171,7 +171,7 @@ def parse_budget(text: str) -> dict[str, float]:
 
 
 def format_budget(bounds: Mapping[str, float]) -> str:
-    """Give a budget in words."""
+    """Return a budget in words."""
     words = [
         f"{LIMITS[name].meaning} at {'least' if LIMITS[name].at_least else 'most'} {bound:{LIMITS[name].form}}"
         for name, bound in bounds.items()

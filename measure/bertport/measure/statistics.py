@@ -255,7 +255,7 @@ def paired_difference(
 
 
 def mcnemar(only_candidate: int, only_reference: int) -> float:
-    """Give McNemar's exact two-sided p-value.
+    """Return McNemar's exact two-sided p-value.
 
     Args:
         only_candidate: Pairs that the candidate alone has right.

@@ -36,7 +36,7 @@ class Text:
 
 
 def sample_path(name: str) -> Path:
-    """Give the path of a sample that ships, in a wheel or in a checkout.
+    """Return the path of a sample that ships, in a wheel or in a checkout.
 
     Raises:
         UnknownNameError: for a name that is not in `SAMPLES`.
@@ -95,7 +95,7 @@ def read_texts(path: str | os.PathLike[str], *, least: int = LEAST_TEXTS) -> tup
 
 
 def fingerprint(texts: tuple[Text, ...]) -> str:
-    """Give the SHA-256 of the texts, in hexadecimal: the same for the same texts in any file format."""
+    """Return the SHA-256 of the texts, in hexadecimal: the same for the same texts in any file format."""
     import hashlib
 
     digest = hashlib.sha256()

@@ -27,7 +27,7 @@ class Budget:
     """By name of the limit; empty for no budget at all."""
 
     def __str__(self) -> str:
-        """Give the budget as users write it."""
+        """Return the budget as users write it."""
         return ",".join(f"{name}={bound:g}" for name, bound in self.bounds.items()) or NO_BUDGET
 
     def broken(self, found: Fidelity) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Budget:
         return {name: each.to_json() for name, each in limits.judge_all(self.bounds, found.to_json()).items()}
 
     def shares(self, found: Fidelity) -> dict[str, float]:
-        """Give the share of its distance from fp32 that each head may keep, about, if broken bounds are to hold.
+        """Return the share of its distance from fp32 that each head may keep, about, if broken bounds are to hold.
 
         Answers change where the rounding noise exceeds the lead of the best one, so their share grows with the noise,
         and KL with its square.

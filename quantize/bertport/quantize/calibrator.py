@@ -65,7 +65,7 @@ class Calibrator:
         self._given = plain
 
     def apply(self, request: Request, recipe: Recipe, *, method: str | None = None) -> Request:
-        """Give a request whose graph is levelled, whose weights are fitted, and whose ranges suit the recipe's form.
+        """Return a request whose graph is levelled, whose weights are fitted, and whose ranges suit the recipe's form.
 
         Args:
             request: What the other recipes' graphs are made from.

@@ -22,7 +22,7 @@ def refresh_card(bundle: Bundle) -> None:
 
 
 def with_section(card: str, text: str) -> str:
-    """Give a card with the section in place of the old one, or at its end."""
+    """Return a card with the section in place of the old one, or at its end."""
     before, begin, rest = card.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -31,14 +31,14 @@ def with_section(card: str, text: str) -> str:
 
 
 def quantized_section(manifest: Manifest) -> str:
-    """Give the section with its marks, for a card that is written anew; empty where nothing is quantized."""
+    """Return the section with its marks, for a card that is written anew; empty where nothing is quantized."""
     if not any(variant.fidelity for variant in manifest.variants.values()):
         return ""
     return with_section("", section(manifest)).strip("\n")
 
 
 def section(manifest: Manifest) -> str:
-    """Give the table of quantized variants, and for each the plot of its layers where there is one."""
+    """Return the table of quantized variants, and for each the plot of its layers where there is one."""
     heading = (
         "## Quantized variants\n\nMeasured against the fp32 variant on the machine named, on held-out text; intervals "
         "and the rest are in manifest.json.\n"

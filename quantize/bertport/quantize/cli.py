@@ -240,7 +240,7 @@ def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:
 
 
 def _values(row: Recipe) -> dict[str, object]:
-    """Give a row of the table without its functions."""
+    """Return a row of the table without its functions."""
     values = {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
     values["form"] = row.form.name if row.form else None
     return {key: value for key, value in values.items() if not callable(value)}

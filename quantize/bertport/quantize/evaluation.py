@@ -145,7 +145,7 @@ class Measurement:
         return math.prod(each.speedup for each in self.speed.values()) < 1
 
     def to_json(self) -> dict[str, Any]:
-        """Give the figures as JSON values."""
+        """Return the figures as JSON values."""
         return {
             "reference": REFERENCE,
             "measured": datetime.now(UTC).isoformat(timespec="seconds"),

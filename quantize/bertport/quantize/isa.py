@@ -13,7 +13,7 @@ CHOICES = (AUTO, *INSTRUCTION_SETS)
 
 
 def target(name: str = AUTO, *, here: str | None = None) -> InstructionSet | None:
-    """Give the row of an instruction set.
+    """Return the row of an instruction set.
 
     Args:
         name: One of `CHOICES`.

@@ -274,7 +274,7 @@ def _refuse_narrow(recipes: Iterable[Recipe], bundle: Bundle, plain: onnx.ModelP
 
 
 def calibrator_for(recipes: Iterable[Recipe], bundle: Bundle, request: Request, options: Options) -> Calibrator | None:
-    """Give what calibrates the graph, or None where no recipe asks for it; it reads its text at once."""
+    """Return what calibrates the graph, or None where no recipe asks for it; it reads its text at once."""
     if not any(row.form for row in recipes):
         return None
     how = options.calibrating
@@ -301,7 +301,7 @@ def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
 
 
 def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
-    """Give the first of a recipe's providers that works here; by force the CPU where none does.
+    """Return the first of a recipe's providers that works here; by force the CPU where none does.
 
     Raises:
         ProviderError: when none does.
@@ -389,7 +389,7 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calib
 
 
 def layers_file(name: str) -> str:
-    """Give the path inside the bundle of a variant's table of layers."""
+    """Return the path inside the bundle of a variant's table of layers."""
     return f"quantization/{name}.json"
 
 
@@ -411,7 +411,7 @@ def describe(
     outputs: tuple[str, ...],
     fidelity: dict[str, Any],
 ) -> Variant:
-    """Give a variant's entry in the manifest."""
+    """Return a variant's entry in the manifest."""
     return Variant(
         file=recipe.file,
         kind="serving",

@@ -104,7 +104,7 @@ def _default_with(name: str, variant: Variant) -> Callable[[Bundle], str]:
 
 
 def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tuple[Layers, list[str]]:
-    """Give the table of a recipe's layers, and which of them its variant has in higher precision.
+    """Return the table of a recipe's layers, and which of them its variant has in higher precision.
 
     The table that a search saved is read; where there is none it is measured, and saved if the bundle has the variant.
 

@@ -25,7 +25,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def recipes() -> str:
-    """Give the table of recipes."""
+    """Return the table of recipes."""
     heading = ("recipe", "providers", "size", "by instruction set", "what it does")
     rows = [
         (
@@ -41,7 +41,7 @@ def recipes() -> str:
 
 
 def figures(name: str, measured: Measurement) -> str:
-    """Give everything measured of a variant, one figure a row, with its interval and its number of samples."""
+    """Return everything measured of a variant, one figure a row, with its interval and its number of samples."""
     found = measured.accuracy
     rows = [("figure", name, f"{found.confidence:.0%} interval", "of")]
     if found.mlm:
@@ -74,7 +74,7 @@ def figures(name: str, measured: Measurement) -> str:
 
 
 def layers(name: str, found: Layers, higher: Sequence[str]) -> str:
-    """Give the table of a recipe's layers, those whose higher precision buys most first."""
+    """Return the table of a recipe's layers, those whose higher precision buys most first."""
     rows = [("layer", "matrix", "KL it costs", "ms it saves", "KL per ms", "precision")]
     rows += [
         (

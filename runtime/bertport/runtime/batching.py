@@ -84,7 +84,7 @@ def plan(lengths: Sequence[int], *, budget: int, overhead: int = 0, most_rows: i
 
 
 def buckets(max_length: int) -> tuple[int, ...]:
-    """Give the lengths that shapes are prepared for where each shape costs: powers of two from 16, and the longest."""
+    """Return the lengths to prepare where each shape costs: powers of two from 16, then the longest."""
     lengths = []
     length = 16
     while length < max_length:

@@ -97,7 +97,7 @@ def _entry_points() -> Iterable[EntryPoint]:
 
 
 def _unavailable(name: str, error: ImportError) -> click.Command:
-    """Give a command that says what it lacks, so that one broken area does not take the others along."""
+    """Return a command that says what it lacks, so that one broken area does not take the others along."""
 
     def refuse() -> None:
         package = error.name or str(error)
@@ -178,7 +178,7 @@ def _unexpected(error: Exception) -> int:
 
 
 def _sentence(error: Exception) -> tuple[str, int]:  # noqa: PLR0911 — a row for each kind
-    """Give the sentence for an error that nothing below has made one of ours, and its exit code."""
+    """Return the sentence for an error that nothing below has made one of ours, and its exit code."""
     said = bounded(" ".join(str(error).split()), LONGEST)
     match error:
         case OSError(filename=None) if error.errno in {*NO_ROOM, errno.EBADF}:  # click's own printing of a help

@@ -27,7 +27,7 @@ _told: set[tuple[str, str]] = set()
 
 
 def measured_elsewhere(variant: Variant, here: str) -> str | None:
-    """Give the instruction set that a quantized variant was measured on, when it is another than `here`."""
+    """Return the instruction set that a quantized variant was measured on, when it is another than `here`."""
     machine = (variant.fidelity or {}).get("machine")
     measured = machine.get("instruction_set") if isinstance(machine, dict) else None
     return measured if isinstance(measured, str) and measured != here else None

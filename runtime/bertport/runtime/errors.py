@@ -62,7 +62,7 @@ class BertportError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        """Give the sentence shown to the user."""
+        """Return the sentence shown to the user."""
         return self.message
 
 

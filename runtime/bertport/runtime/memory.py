@@ -294,7 +294,7 @@ def use_one_heap() -> None:
 
 
 def make_room(full: int) -> None:
-    """Give back what is free where the process holds more than so many bytes: it costs a run a tenth of its time."""
+    """Return free memory to the system above so many resident bytes: each time costs a tenth of a run."""
     if (resident_memory() or 0) > full:
         return_freed()
 

@@ -95,7 +95,7 @@ class Model:
         targets: str | Sequence[str] | None = None,
         truncation: bool = False,
     ) -> list[Any]:
-        """Give the likeliest words for each mask, as transformers' fill-mask pipeline does.
+        """Return the likeliest words for each mask, as transformers' fill-mask pipeline does.
 
         Args:
             texts: a text with one or more mask tokens, or a list of such texts.
@@ -188,7 +188,7 @@ class Model:
         normalize: bool = False,
         truncation: bool = False,
     ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
-        """Give the encoder's hidden states.
+        """Return the encoder's hidden states.
 
         Args:
             texts: a text, or a list of texts.
@@ -302,7 +302,7 @@ class Model:
 
     @contextmanager
     def _several_at_once(self) -> Iterator[Callable[[list[list[Work]]], Iterable[list[Any]]]]:
-        """Give what runs batches, in order: as many at once as there are streams, if there are so many batches."""
+        """Return what runs batches, in order: as many at once as there are streams, if there are so many batches."""
         if self.streams == 1:
             yield lambda batches: map(self.run, batches)
             return

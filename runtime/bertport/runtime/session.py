@@ -311,7 +311,7 @@ def _version() -> tuple[int, ...]:
 
 
 def usable_cores() -> float:
-    """Give the processors that this process may use, by affinity and by the container's quota."""
+    """Return the processors that this process may use, by affinity and by the container's quota."""
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()

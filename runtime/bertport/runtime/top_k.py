@@ -34,12 +34,12 @@ class Best:
     """Token ids `[positions, k]`."""
 
     def __getitem__(self, rows: slice) -> Best:
-        """Give some of the positions."""
+        """Return some of the positions."""
         return Best(log_probabilities=self.log_probabilities[rows], ids=self.ids[rows])
 
 
 def appended() -> bytes:
-    """Give what is merged into a serving graph: LogSoftmax and TopK of its logits.
+    """Return what is merged into a serving graph: LogSoftmax and TopK of its logits.
 
     Neither operator needs an attribute from opset 13 on, so it suits every bundle. `top_k` is an initializer that is
     also an input: whoever does not feed it gets its value.

@@ -89,7 +89,7 @@ def make_app(service: Service) -> ASGIApp:
 
 
 def _versioned(end: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> list[Route]:
-    """Give a model's address with and without a version."""
+    """Return a model's address with and without a version."""
     return [
         Route(f"/v2/models/{{name:path}}{version}{end}", handler, methods=[method])
         for version in ("/versions/{version}", "")

@@ -61,7 +61,7 @@ def limits(command: F) -> F:
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 — click's own
-    """Give an option that is an environment variable too."""
+    """Return an option that is an environment variable too."""
     variable = f"BERTPORT_{names[-1].lstrip('-').replace('-', '_').upper()}"
     return click.option(*names, envvar=settings.pop("envvar", variable), show_envvar=True, **settings)
 

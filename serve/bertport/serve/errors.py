@@ -49,7 +49,7 @@ class Problem(Exception):  # noqa: N818 — it is an answer, and most are the cl
         self.headers = headers
 
     def to_json(self) -> dict[str, object]:
-        """Give the body of the answer."""
+        """Return the body of the answer."""
         return {"error": self.message, "error_type": self.reason}
 
 
@@ -151,7 +151,7 @@ class Loading(Problem):
         self.estimated_time = estimated_time
 
     def to_json(self) -> dict[str, object]:
-        """Give the body of the answer, with the field that Hub clients know."""
+        """Return the body of the answer, with the field that Hub clients know."""
         return super().to_json() | {"estimated_time": self.estimated_time}
 
 

@@ -260,5 +260,5 @@ class Settings:
         AllowedHosts(self.allowed_hosts, self.host)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the limits by name."""
+        """Return the limits by name."""
         return {each.name: getattr(self.limits, each.name) for each in fields(self.limits)}

@@ -17,7 +17,7 @@ from tests.hub_cache import COMMIT, serving
 
 @pytest.fixture
 def hub_cache(tiny_checkpoint, tmp_path, monkeypatch):
-    """Give a huggingface_hub cache that holds the tiny checkpoint as acme/tiny, in offline mode."""
+    """Return a huggingface_hub cache that holds the tiny checkpoint as acme/tiny, in offline mode."""
     from huggingface_hub import constants
 
     repository = tmp_path / "hub" / "models--acme--tiny"
@@ -74,7 +74,7 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch):
 
 @pytest.fixture
 def hub(tiny_checkpoint, tmp_path):
-    """Give a function that asks for a checkpoint of a Hub of our own, in a process of its own; and what it served."""
+    """Return a function that asks for a checkpoint of a Hub of our own, in a process of its own; and what it served."""
     files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
     others = {"pytorch_model.bin": b"large", "tf_model.h5": b"large", "onnx/model.onnx": b"large", "run.py": b"code"}
     pickled = {name: content for name, content in files.items() if name != "model.safetensors"}

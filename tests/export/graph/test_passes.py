@@ -176,7 +176,7 @@ def test_the_ir_version_is_set():
 
 
 def large_model(seed=3):
-    """Give a model whose matrices are large enough to be shared, and a vector that is not."""
+    """Return a model whose matrices are large enough to be shared, and a vector that is not."""
     model = parser.parse_model(
         HEADER + "g (float[n, 64] x) => (float[n, 16] y) { h = MatMul(x, w)  z = MatMul(h, v)  y = Add(z, b) }"
     )

@@ -290,7 +290,7 @@ def test_a_sound_graph_passes_at_every_seed_and_says_so(exported):
 
 
 def padding_moved_by(amount):
-    """Give a function that adds to the hidden states of padding, and to nothing else."""
+    """Return a function that adds to the hidden states of padding, and to nothing else."""
 
     def change(model):
         output = next(each for each in model.graph.output if each.name == "last_hidden_state")
@@ -402,7 +402,7 @@ def test_a_word_that_strays_decides_for_itself_alone(noisy_word):
 
 @pytest.fixture(scope="module")
 def deep(make_checkpoint, tmp_path_factory):
-    """Give a function that makes models of four layers with large matrices, each of which amplifies rounding."""
+    """Return a function that makes models of four layers with large matrices, each of which amplifies rounding."""
     checkpoint = make_checkpoint(tmp_path_factory.mktemp("deep") / "checkpoint", num_hidden_layers=4)
 
     def make(scale):

@@ -34,7 +34,7 @@ def silent(stage, done, count):
 
 @pytest.fixture(scope="module")
 def request_for(tiny, held_out):
-    """Give the request of a recipe, calibrated with or without smoothing."""
+    """Return the request of a recipe, calibrated with or without smoothing."""
     plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
     # An unknown CPU is taken for one that overflows.
     request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))

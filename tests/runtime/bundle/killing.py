@@ -87,7 +87,7 @@ def add(bundle: Path, _: Path) -> None:
 
 
 def figures(bundle: Path, _: Path) -> None:
-    """Give a variant other figures, and the card another text."""
+    """Change a variant's figures, and the card another text."""
     from bertport.runtime.bundle.changes import replace_figures, rewrite_card
     from bertport.runtime.bundle.directory import Bundle
 

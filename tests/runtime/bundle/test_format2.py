@@ -260,7 +260,7 @@ ODD = {
 
 
 def resealed(content):
-    """Give a manifest's bytes the digest that they have to have, however odd they are."""
+    """Write into a manifest's bytes the digest that they have to have, however odd they are."""
     [stated] = re.findall(rb'"digest": "sha256:([0-9a-f]{64})"', content)[:1] or [b""]
     if not stated:
         return content

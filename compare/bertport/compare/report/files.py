@@ -60,7 +60,7 @@ def as_json(document: Mapping[str, Any]) -> str:
 
 
 def as_csv(document: Mapping[str, Any]) -> str:
-    """Give every figure of every row as a line: row, figure, value, ends of its interval, count and clusters.
+    """Return every figure of every row as a line: row, figure, value, ends of its interval, count and clusters.
 
     Figures that the budget bounds have another line, `budget.` and their limit, with the interval that they are judged
     by and the verdict.

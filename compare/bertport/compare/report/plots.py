@@ -74,7 +74,7 @@ def plots(document: Mapping[str, Any]) -> list[Plot]:
 
 
 def _look(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Give each row its colour and marker, the same in every plot."""
+    """Return each row's colour and marker, the same in every plot."""
     return {
         row["name"]: (COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
         for number, row in enumerate(document["rows"])
@@ -168,7 +168,7 @@ def _pareto(
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Give the points that no other beats in both, by latency."""
+    """Return the points that no other beats in both, by latency."""
     best, found = float("-inf"), []
     for x, y in sorted(points, key=lambda each: (each[0], -each[1])):
         if y > best:

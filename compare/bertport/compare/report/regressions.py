@@ -271,7 +271,7 @@ def _read(row: Mapping[str, Any], figure: Figure) -> Any:  # noqa: ANN401 — an
 
 
 def _ends(value: Any) -> tuple[float, float, float] | None:  # noqa: ANN401 — as above
-    """Give a figure and the ends of its interval."""
+    """Return a figure and the ends of its interval."""
     if value is None:
         return None
     if not isinstance(value, dict):

@@ -19,7 +19,7 @@ def sentence(text: str) -> str:
 
 
 def choices(document: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    """Give each goal with the variant that is chosen for it, and the reason."""
+    """Return each goal with the variant that is chosen for it, and the reason."""
     several = len(document["bundles"]) > 1
     return tuple(
         (

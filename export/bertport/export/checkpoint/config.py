@@ -68,7 +68,7 @@ SETTINGS = {
 
 
 def read_config(raw: dict[str, Any], path: Path) -> BertConfig:
-    """Give transformers' config for the encoder, set for tracing; what is not stated has transformers' default.
+    """Return transformers' config for the encoder, set for tracing; what is not stated has transformers' default.
 
     Args:
         raw: the content of config.json.

@@ -61,7 +61,7 @@ def find_weights(directory: Path) -> WeightFiles:
 
 
 def read_shapes(files: WeightFiles) -> dict[str, tuple[int, ...]]:
-    """Give the shape of every stored tensor; safetensors are not read beyond their headers.
+    """Return the shape of every stored tensor; safetensors are not read beyond their headers.
 
     Raises:
         CheckpointError: when a file is truncated, damaged, or is not what its name says.

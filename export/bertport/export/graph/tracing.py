@@ -26,7 +26,7 @@ DEFAULT_OPSET = 17
 
 
 def check_opset(opset: int | None) -> int:
-    """Give the opset to export with.
+    """Return the opset to export with.
 
     Raises:
         UsageError: for one that PyTorch's exporter cannot write.

@@ -64,13 +64,13 @@ class BertWithHeads(BertPreTrainedModel):
 
 
 def output_names(heads: Collection[str]) -> tuple[str, ...]:
-    """Give the outputs of a model with these heads, in order."""
+    """Return the outputs of a model with these heads, in order."""
     head_of = {"logits": "mlm", "seq_relationship_logits": "nsp", "last_hidden_state": None, "pooler_output": "pooler"}
     return tuple(name for name, head in head_of.items() if head is None or head in heads)
 
 
 def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Give the shape of every tensor that a checkpoint must hold, without allocating any."""
+    """Return the shape of every tensor that a checkpoint must hold, without allocating any."""
     # One layer more than stored is enough to name what is missing, whatever number the config states.
     numbers = (LAYER.match(name) for name in plan.renames.values())
     stored = 1 + max((int(match[1]) for match in numbers if match), default=-1)

@@ -85,7 +85,7 @@ class Tally:
             self._worst_cosine = min(self._worst_cosine, float(figures.hidden.min()))
 
     def per_text(self) -> dict[str, list[dict[str, float]]]:
-        """Give the sums of each text by head: what the bootstrap resamples. `count` is the number of positions."""
+        """Return the sums of each text by head: what the bootstrap resamples. `count` is the number of positions."""
         heads = (
             ("mlm", self._mlm, MLM_COLUMNS),
             ("nsp", self._nsp, NSP_COLUMNS),
@@ -105,7 +105,7 @@ class Tally:
         }
 
     def masked_tokens(self, settings: Settings) -> MaskedTokens | None:
-        """Give the figures of the MLM head."""
+        """Return the figures of the MLM head."""
         if not self._mlm:
             return None
         sums, totals = _columns(self._mlm, MLM_COLUMNS)
@@ -146,7 +146,7 @@ class Tally:
         )
 
     def next_sentence(self, settings: Settings) -> NextSentence | None:
-        """Give the figures of the NSP head."""
+        """Return the figures of the NSP head."""
         if not self._nsp:
             return None
         sums, totals = _columns(self._nsp, NSP_COLUMNS)
@@ -164,14 +164,14 @@ class Tally:
         )
 
     def hidden(self, settings: Settings) -> Hidden | None:
-        """Give the figures of the hidden states."""
+        """Return the figures of the hidden states."""
         if not self._cosines:
             return None
         sums, totals = _columns(self._cosines, ("cosine",))
         return Hidden(cosine=statistics.ratio(sums["cosine"], totals, settings), worst=self._worst_cosine)
 
     def movement(self, settings: Settings) -> Movement:
-        """Give the figures that make sense for one model against itself."""
+        """Return the figures that make sense for one model against itself."""
         mlm, nsp = self.masked_tokens(settings), self.next_sentence(settings)
         return Movement(
             top1_agreement=mlm.top1_agreement if mlm else None,

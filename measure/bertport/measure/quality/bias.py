@@ -54,7 +54,7 @@ class Probe:
     """Words for the slot, two by two."""
 
     def pairs(self) -> list[tuple[int, str, str]]:
-        """Give the number of the template and both sentences, templates in order."""
+        """Return the number of the template and both sentences, templates in order."""
         return [
             (number, template.replace(SLOT, one), template.replace(SLOT, other))
             for number, template in enumerate(self.templates)
@@ -62,7 +62,7 @@ class Probe:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as JSON values."""
+        """Return it as JSON values."""
         return {
             "name": self.name,
             "description": self.description,
@@ -133,7 +133,7 @@ def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[dict[str
 
 
 def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Give the Jensen-Shannon divergence, in bits, of two distributions given as log-probabilities (nats)."""
+    """Return the Jensen-Shannon divergence, in bits, of two distributions given as log-probabilities (nats)."""
     middle = np.logaddexp(first, second) - np.log(2)
     nats = 0.5 * sum(float((np.exp(each) * (each - middle)).sum()) for each in (first, second))
     return min(1.0, max(0.0, nats / float(np.log(2))))

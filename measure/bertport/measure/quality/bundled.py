@@ -18,7 +18,7 @@ __all__ = ["conventions", "graph_of", "read_tokenizer", "size_of"]
 
 
 def graph_of(model: Model) -> OnnxGraph:
-    """Give the graph of a model that `bertport.runtime.load` opened, to be measured as it serves."""
+    """Return the graph of a model that `bertport.runtime.load` opened, to be measured as it serves."""
     return OnnxGraph(model.graph.session)
 
 
@@ -47,7 +47,7 @@ def conventions(bundle: Bundle) -> Conventions:
 
 
 def size_of(bundle: Bundle, variant: str) -> int:
-    """Give the bytes of a variant's graph and of the files that hold its weights.
+    """Return the bytes of a variant's graph and of the files that hold its weights.
 
     A file that two variants share counts for each: it is what one variant needs to be there.
     """

@@ -216,7 +216,7 @@ def _row(outputs: Outputs, names: Sequence[str], row: int, decoded: int, sample:
 
 
 def _of_length(sample: Sample, length: int) -> Sample:
-    """Give a sample a length by repeating it from its beginning; what is decoded of it stays."""
+    """Stretch a sample to a length by repeating it from its beginning; what is decoded of it stays."""
     return dataclasses.replace(
         sample,
         input_ids=np.resize(sample.input_ids, length),

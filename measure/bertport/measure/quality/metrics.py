@@ -24,7 +24,7 @@ NSP_COLUMNS = ("flip", "change", "kl", "right_reference", "right_candidate")
 
 
 def log_softmax(logits: NDArray[np.floating]) -> Floats:
-    """Give log-probabilities (nats) over the last axis, in float64: float32 loses the KL of close distributions."""
+    """Return log-probabilities (nats) over the last axis, in float64: float32 loses the KL of close distributions."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=-1, keepdims=True)
     wide -= np.log(np.exp(wide).sum(axis=-1, keepdims=True))
@@ -32,7 +32,7 @@ def log_softmax(logits: NDArray[np.floating]) -> Floats:
 
 
 def kl_divergence(reference: Floats, candidate: Floats) -> Floats:
-    """Give KL(reference || candidate) in nats from log-probabilities. Shape: (rows,)."""
+    """Return KL(reference || candidate) in nats from log-probabilities. Shape: (rows,)."""
     divergence: Floats = (np.exp(reference) * (reference - candidate)).sum(axis=-1)
     return np.maximum(divergence, 0.0)  # rounding can leave -1e-17
 
@@ -103,7 +103,7 @@ def nsp_figures(
 
 
 def cosines(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> Floats:
-    """Give the cosine of each token's two hidden states; 1 where both are zero. Shape: (tokens,)."""
+    """Return the cosine of each token's two hidden states; 1 where both are zero. Shape: (tokens,)."""
     one, two = reference.astype(np.float64), candidate.astype(np.float64)
     norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(two, axis=-1)
     same = np.linalg.norm(one - two, axis=-1) == 0

@@ -210,7 +210,7 @@ class Remembered:
         self._lock = Lock()  # several streams may ask at once
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Give the kept answer of an equal batch, or run it."""
+        """Return the kept answer of an equal batch, or run it."""
         arrays = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.masked_positions)
         key = b"|".join([repr((tuple(outputs), batch.input_ids.shape)).encode(), *(each.tobytes() for each in arrays)])
         if key in self._kept:

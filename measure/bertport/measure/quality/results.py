@@ -143,12 +143,12 @@ class Fidelity:
     """Of the candidate; None when not asked for."""
 
     def to_json(self) -> dict[str, Any]:
-        """Give the figures as JSON values: null stands for what is not a finite number."""
+        """Return the figures as JSON values: null stands for what is not a finite number."""
         return {key: finite(value) for key, value in dataclasses.asdict(self).items()}
 
 
 def finite(value: object) -> object:
-    """Give a JSON value with null for every number that is not finite, which JSON has no way to write."""
+    """Return a JSON value with null for every number that is not finite, which JSON has no way to write."""
     match value:
         case float():
             return value if math.isfinite(value) else None

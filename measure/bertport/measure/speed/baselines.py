@@ -30,7 +30,7 @@ class Pipeline:
         self._pipe = pipe
 
     def answering(self, texts: Texts) -> Callable[[Sequence[Any]], object]:
-        """Give what answers a list of inputs.
+        """Return what answers a list of inputs.
 
         Raises:
             UsageError: for another task than fill-mask.
@@ -47,11 +47,11 @@ class Pipeline:
         return answer
 
     def best(self, texts: Texts) -> list[int]:
-        """Give the best token of each input."""
+        """Return the best token of each input."""
         return [self._pipe(each, top_k=1)[0]["token"] for each in texts.inputs]
 
     def forward(self, shape: Shape) -> Callable[[], object]:
-        """Give what runs random ids of a shape through the model alone."""
+        """Return what runs random ids of a shape through the model alone."""
         import torch
 
         from bertport.measure.speed.worker import random_batch

@@ -62,7 +62,7 @@ class Worker:
             raise
 
     def __enter__(self) -> Self:
-        """Give the worker."""
+        """Return the worker."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +74,7 @@ class Worker:
         return self.ask({"do": "time", "workload": to_json(workload), "warmup": warmup, "runs": runs})
 
     def answers(self, workload: Workload) -> list[int]:
-        """Give the best token of each input of a fill-mask workload."""
+        """Return the best token of each input of a fill-mask workload."""
         return [int(token) for token in self.ask({"do": "answer", "workload": to_json(workload)})["tokens"]]
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _config(bundle: Bundle) -> Any:  # noqa: ANN401 — transformers is untyped
 
 
 def stored_weights(graph: Path) -> dict[str, NDArray[np.float32]]:
-    """Give a graph's weights by the checkpoint's names and in PyTorch's order, which is MatMul's transposed."""
+    """Return a graph's weights by the checkpoint's names and in PyTorch's order, which is MatMul's transposed."""
     import numpy as np
     import onnx
     from onnx import numpy_helper

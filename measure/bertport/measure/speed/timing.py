@@ -136,7 +136,7 @@ def interleave(  # noqa: PLR0913 — each is one knob of the procedure, by keywo
 
 
 def summarize(run: Run, settings: Settings = DEFAULTS) -> Summary:
-    """Give a run's median, 90th and 99th percentile with intervals that resample rounds."""
+    """Return a run's median, 90th and 99th percentile with intervals that resample rounds."""
     median, p90, p99 = (statistics.quantile(run.rounds, level, settings) for level in (0.5, 0.9, 0.99))
     return Summary(
         median=median,

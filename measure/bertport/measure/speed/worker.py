@@ -85,7 +85,7 @@ class Timed:
         return _time_texts(self._loaded(), workload, warmup=warmup, runs=runs)
 
     def answers(self, texts: Texts) -> list[int]:
-        """Give the best token of each input of a fill-mask workload."""
+        """Return the best token of each input of a fill-mask workload."""
         if self.pipeline:
             return self.pipeline.best(texts)
         rows = self._loaded().predict(texts.task, texts.inputs, **{**texts.parameters, "top_k": 1})
@@ -229,7 +229,7 @@ def _time_texts(model: Model, texts: Texts, *, warmup: int, runs: int) -> dict[s
 
 
 def peak_bytes() -> int:
-    """Give the most memory that this process has had resident.
+    """Return the most memory that this process has had resident.
 
     On Linux from /proc: there `getrusage` starts a process at the peak of the one that started it.
     """

@@ -77,7 +77,7 @@ _KINDS: dict[str, type[Shape | Texts | Subject]] = {"shape": Shape, "texts": Tex
 
 
 def to_json(value: Shape | Texts | Subject) -> dict[str, Any]:
-    """Give a value as JSON values, with the name of its kind."""
+    """Return a value as JSON values, with the name of its kind."""
     name = next(name for name, kind in _KINDS.items() if isinstance(value, kind))
     return {"kind": name, **dataclasses.asdict(value)}
 

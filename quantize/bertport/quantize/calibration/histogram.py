@@ -56,7 +56,7 @@ class Histogram:
         return self.counts.nbytes
 
     def edges(self) -> NDArray[np.float64]:
-        """Give where bins begin, and where the last one ends, as an array of shape (bins + 1,)."""
+        """Return where bins begin, and where the last one ends, as an array of shape (bins + 1,)."""
         return np.arange(self._first, self._first + len(self.counts) + 1, dtype=np.float64) * self.width
 
     def add(self, values: NDArray[np.floating]) -> None:
@@ -95,7 +95,7 @@ class Histogram:
 
 
 def _exponent(low: float, high: float, bins: int) -> int:
-    """Give the least width, as a power of two, with which the bins cover a range; it depends on nothing else."""
+    """Return the least width, as a power of two, with which the bins cover a range; it depends on nothing else."""
     exponent = FINEST
     if low != high:
         exponent = max(exponent, math.frexp((high - low) / bins)[1] - 1)

@@ -124,7 +124,7 @@ def _error(given: Activations, weights: Array, by: Level) -> float:
 
 
 def levelled(given: Activations, by: Level) -> Activations:
-    """Give what is known of an activation once it is levelled."""
+    """Return what is known of an activation once it is levelled."""
     shift = by.shift.astype(np.float64)
     moved = np.outer(given.mean, shift)
     gram = given.gram + given.count * (np.outer(shift, shift) - moved - moved.T)
@@ -140,7 +140,7 @@ def levelled(given: Activations, by: Level) -> Activations:
 
 
 def levellable(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Linear, ...]:
-    """Give the layers that may be levelled: a MatMul whose matrix, and a bias behind it, nothing else uses.
+    """Return the layers that may be levelled: a MatMul whose matrix, and a bias behind it, nothing else uses.
 
     An activation of which one layer may not be levelled is left out as a whole.
     """
@@ -151,7 +151,7 @@ def levellable(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Linear
 
 
 def level(model: onnx.ModelProto, layers: Iterable[Linear], levels: Mapping[str, Level]) -> onnx.ModelProto:
-    """Give the graph with levelled activations, which computes what it did but for the last bits.
+    """Return the graph with levelled activations, which computes what it did but for the last bits.
 
     Args:
         model: The serving graph of standard operators, its weights in memory; it is not changed.
@@ -190,7 +190,7 @@ def level(model: onnx.ModelProto, layers: Iterable[Linear], levels: Mapping[str,
 
 
 def _levelling(model: onnx.ModelProto, source: str, by: Level) -> list[onnx.NodeProto]:
-    """Give the nodes that level an activation, and store what they need; what changes nothing is left out."""
+    """Return the nodes that level an activation, and store what they need; what changes nothing is left out."""
     from onnx import helper, numpy_helper
 
     steps = []
@@ -221,7 +221,7 @@ class _Parts:
                 self.users.setdefault(name, []).append(node)
 
     def of(self, layer: Linear) -> tuple[onnx.NodeProto, str] | None:
-        """Give a layer's MatMul and the name of its bias; None where there are none of its own."""
+        """Return a layer's MatMul and the name of its bias; None where there are none of its own."""
         node = self.producers[layer.output]
         behind = self.users.get(layer.output, [])
         if node.op_type != "MatMul" or layer.table or len(behind) != 1 or behind[0].op_type != "Add":

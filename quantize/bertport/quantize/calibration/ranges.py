@@ -58,7 +58,7 @@ class Form:
         return 254 if self.symmetric else 255
 
     def fit(self, low: float, high: float) -> Range:
-        """Give the range that the form has room for around another one; it always holds 0."""
+        """Return the range that the form has room for around another one; it always holds 0."""
         low, high = min(low, 0.0), max(high, 0.0)
         if self.symmetric:
             high = max(-low, high, TINY / 2)
@@ -66,7 +66,7 @@ class Form:
         return Range(low=low, high=max(high, low + TINY))
 
     def parameters(self, found: Range) -> tuple[np.float32, np.generic]:
-        """Give the scale and the zero point with which QuantizeLinear rounds a range."""
+        """Return the scale and the zero point with which QuantizeLinear rounds a range."""
         scale = np.float32((found.high - found.low) / self.steps)
         zero = 0 if self.symmetric else round(-found.low / float(scale))
         return scale, self.dtype(min(max(zero, 0), self.steps))
@@ -122,7 +122,7 @@ def _mse(found: Histogram, form: Form) -> Range:
 
 
 def _least(found: Histogram, form: Form, cost: Callable[[float, float], float]) -> Range:
-    """Give the range of least cost: both ends together where they are bound to each other, otherwise by turns."""
+    """Return the range of least cost: both ends together where they are bound to each other, otherwise by turns."""
     whole = form.fit(found.low, found.high)
     # With fewer bins than steps within the range, nothing could be said of what rounding costs.
     least = min(1.0, max(SMALLEST, form.steps * found.width / (whole.high - whole.low)))
@@ -138,7 +138,7 @@ def _least(found: Histogram, form: Form, cost: Callable[[float, float], float]) 
 
 
 def _divergence(found: Histogram, low: float, high: float, steps: int) -> float:
-    """Give the KL divergence of what 8 bits leave from what was there (Migacz 2017, "8-bit Inference with TensorRT").
+    """Return the KL divergence of what 8 bits leave from what was there (Migacz 2017, "8-bit Inference with TensorRT").
 
     What is cut off counts at the ends of the range; it is not in the rounded distribution, and so costs.
     """
@@ -197,7 +197,7 @@ DEFAULT = Calibration()
 
 
 def method_named(name: str) -> Callable[[Histogram, Form], Range]:
-    """Give a method of calibration.
+    """Return a method of calibration.
 
     Raises:
         UnknownNameError: for a name that there is not.
@@ -209,6 +209,6 @@ def method_named(name: str) -> Callable[[Histogram, Form], Range]:
 
 
 def digest(ranges: Mapping[str, Range]) -> str:
-    """Give the SHA-256 of ranges by the name of the activation, in hexadecimal."""
+    """Return the SHA-256 of ranges by the name of the activation, in hexadecimal."""
     lines = [f"{name} {each.low.hex()} {each.high.hex()}\n" for name, each in sorted(ranges.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -34,7 +34,7 @@ LARGEST = 2.0**8
 
 
 def factors(maxima: NDArray[np.floating], weights: Sequence[NDArray[np.float32]], alpha: float) -> NDArray[np.float32]:
-    """Give the powers of two nearest to max|x_j|^alpha / max|w_j|^(1 - alpha).
+    """Return the powers of two nearest to max|x_j|^alpha / max|w_j|^(1 - alpha).
 
     Args:
         maxima: Largest absolute value of each channel of the activation. Shape: (channels,)
@@ -79,7 +79,7 @@ def smoothable(model: onnx.ModelProto, layers: Sequence[Linear]) -> dict[str, tu
 def smooth(
     model: onnx.ModelProto, layers: Sequence[Linear], maxima: Mapping[str, NDArray[np.floating]], alpha: float
 ) -> onnx.ModelProto:
-    """Give the graph with its activations rescaled; its outputs stay what they were, bit by bit.
+    """Return the graph with its activations rescaled; its outputs stay what they were, bit by bit.
 
     Args:
         model: The serving graph of standard operators, its weights in memory; it is not changed.

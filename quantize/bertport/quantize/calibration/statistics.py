@@ -116,7 +116,7 @@ class _Gathering:
         self.highest = np.maximum(self.highest, values.max(axis=0))
 
     def result(self) -> Activations:
-        """Give what was gathered; there was some."""
+        """Return what was gathered; there was some."""
         if self.waiting:
             self._square()
         for begin in range(BLOCK, len(self.gram), BLOCK):

@@ -117,7 +117,7 @@ class GraphBuilder:
         self.nodes.append(node)
 
     def model(self, like: onnx.ModelProto) -> onnx.ModelProto:
-        """Give the graph as a model with the inputs and outputs of another; unused initialisers are left out."""
+        """Return the graph as a model with the inputs and outputs of another; unused initialisers are left out."""
         from onnx import helper
 
         used = {name for node in self.nodes for name in node.input}

@@ -72,7 +72,7 @@ class Emitter(Protocol):
 
 
 def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:
-    """Give the graph again, with its matrices and tables as the emitter writes them.
+    """Return the graph again, with its matrices and tables as the emitter writes them.
 
     Args:
         model: A fused serving graph with its weights in memory, as `fusing.fuse` gives it; it is not changed.

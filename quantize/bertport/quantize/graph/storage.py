@@ -34,7 +34,7 @@ def write_graph(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
 
 
 def size_on_disk(graph: Path) -> int:
-    """Give the bytes of a graph that `write_graph` wrote, and of its weights."""
+    """Return the bytes of a graph that `write_graph` wrote, and of its weights."""
     return sum(each.stat().st_size for each in (graph, _weights_beside(graph)) if each.exists())
 
 

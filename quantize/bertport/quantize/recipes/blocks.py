@@ -31,7 +31,7 @@ class Blocks:
     """Inputs in all; the last block may be filled up."""
 
     def dequantize(self) -> NDArray[np.float32]:
-        """Give the matrix that the integers stand for, of shape (inputs, outputs)."""
+        """Return the matrix that the integers stand for, of shape (inputs, outputs)."""
         values = self.packed
         if self.bits == FOUR_BITS:
             values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], self.block)

@@ -64,7 +64,7 @@ REST_STEPS = 254
 
 
 def spans_of(linear: Linear) -> tuple[ActivationRange, ...]:
-    """Give the ranges that suit what goes into a layer; the first where nothing is known of it."""
+    """Return the ranges that suit what goes into a layer; the first where nothing is known of it."""
     return (AFTER_GELU, AFTER_GELU_LOW) if linear.gelu else (SYMMETRIC,)
 
 
@@ -94,17 +94,17 @@ class WeightCache:
         self._made: dict[str, Quantized] = {}
 
     def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:  # noqa: ARG002 — for those that fit
-        """Give a linear layer's weights, for activations as they are treated; a tied decoder's are its table's."""
+        """Return a linear layer's weights, for activations as they are treated; a tied decoder's are its table's."""
         if linear.table:
             return self.table(linear.table)
         return self._get(linear.name, linear.weights, self._method)
 
     def treatment(self, linear: Linear) -> Treatment | None:  # noqa: ARG002 — for those that fit
-        """Give what is done to the layer's activations before they are rounded, or None."""
+        """Return what is done to the layer's activations before they are rounded, or None."""
         return None
 
     def table(self, table: Table) -> Quantized:
-        """Give a table's transpose, a scale for each entry; only a tied one meets the multiplier."""
+        """Return a table's transpose, a scale for each entry; only a tied one meets the multiplier."""
         return self._get(table.name, table.rows.T, self._method if table.tied else full_range)
 
     def _get(

@@ -128,7 +128,7 @@ class StaticEmitter:
         return builder.node("DequantizeLinear", [rounded, step, middle], output)
 
     def _matrix(self, builder: GraphBuilder, linear: Linear) -> str:
-        """Give the weights, (inputs, outputs) in float32, dequantized."""
+        """Return the weights, (inputs, outputs) in float32, dequantized."""
         if linear.table is None:
             made = self.weights.linear(linear)
             values = builder.constant(f"{linear.name}.int8", made.values)

@@ -63,7 +63,7 @@ class Recipe:
         return self.form is not None or self.emitter is None
 
     def source(self, request: Request) -> onnx.ModelProto:
-        """Give the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
+        """Return the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
         return request.plain if self.form else request.fused
 
 
@@ -180,7 +180,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_named(name: str, known: Iterable[str] = RECIPES) -> Recipe:
-    """Give a row of the table.
+    """Return a row of the table.
 
     Raises:
         UnknownNameError: for a name that is not in it.

@@ -80,7 +80,7 @@ def saved_milliseconds(
 
 
 def _kind(layer: Linear, emitter: Emitter) -> tuple[object, ...]:
-    """Give what tells layers apart that take different times: shapes, and operators, as some treat outlier channels."""
+    """Return the key of layers that take the same time: shapes, and operators, as some treat outlier channels."""
     operators = tuple(node.op_type for node in _alone(layer, emitter).graph.node)
     return layer.weights.shape, layer.gelu, layer.flat, operators
 
@@ -103,7 +103,7 @@ def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter]) -> float
 
 
 def _alone(layer: Linear, emitter: Emitter) -> onnx.ModelProto:
-    """Give a graph of this layer only, without its bias."""
+    """Return a graph of this layer only, without its bias."""
     import dataclasses
 
     from onnx import TensorProto, helper

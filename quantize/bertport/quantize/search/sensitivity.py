@@ -68,7 +68,7 @@ class Layers:
     """Whose KL ranks the layers; None for the first that the model has."""
 
     def to_json(self) -> dict[str, Any]:
-        """Give the table as JSON values."""
+        """Return the table as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -94,7 +94,7 @@ class Search:
 
 
 def damage(found: Fidelity, head: str | None = None) -> float:
-    """Give how far a candidate is from the reference: KL of a head, in nats, or 1 - cosine of the hidden states.
+    """Return how far a candidate is from the reference: KL of a head, in nats, or 1 - cosine of the hidden states.
 
     Args:
         found: What was measured.
@@ -193,5 +193,5 @@ class _Tries:
         return self._enough(self._found[higher])
 
     def result(self, higher: frozenset[str], *, held: bool) -> Search:
-        """Give what was found."""
+        """Return what was found."""
         return Search(higher=higher, held=held, tried=len(self._found), nearest=self._found[higher])

@@ -114,7 +114,7 @@ class FittedWeights(WeightCache):
                 progress("fitting the weights", done, len(layers))
 
     def treatment(self, linear: Linear) -> Treatment | None:
-        """Give what is done to the layer's activations before they are rounded, or None."""
+        """Return what is done to the layer's activations before they are rounded, or None."""
         found = self._activations.get(linear.source)
         if found is None or linear.table is not None or not self._treats:
             return None
@@ -130,7 +130,7 @@ class FittedWeights(WeightCache):
         return self._treatments[linear.name]
 
     def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:
-        """Give a linear layer's weights, for activations as they are or as they are treated."""
+        """Return a linear layer's weights, for activations as they are or as they are treated."""
         found = self._activations.get(linear.source)
         if linear.table is not None or found is None:
             return super().linear(linear)
@@ -148,7 +148,7 @@ class FittedWeights(WeightCache):
         return self._made[key]
 
     def table(self, table: Table) -> Quantized:
-        """Give a table's transpose; that of a tied one suits the decoder, with regard to the lookups."""
+        """Return a table's transpose; that of a tied one suits the decoder, with regard to the lookups."""
         found = self._decoded.get(table.name) if table.tied else None
         if table.name not in self._made and found is not None:
             gram = found.gram / np.diag(found.gram).mean() + LOOKUPS * np.eye(len(found.gram))

@@ -74,7 +74,7 @@ def _nearest(row: NDArray[np.float32], partner: NDArray[np.int8] | None) -> NDAr
 
 
 def _spread(gram: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    """Give the upper Cholesky factor of the inverse of X'X, or None where that cannot be had.
+    """Return the upper Cholesky factor of the inverse of X'X, or None where that cannot be had.
 
     With X'X = U U', U upper, it is the inverse of U: a fifth of the work of inverting X'X and factoring what comes out.
     """

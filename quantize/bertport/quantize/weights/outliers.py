@@ -115,7 +115,7 @@ def treat(
     rows, largest = activations.rows, np.maximum(activations.largest, np.float32(least))
 
     def best_of(candidates: Iterable[Array]) -> tuple[float, Treatment]:
-        """Give the least squared error of the product, and the treatment that leaves it."""
+        """Return the least squared error of the product, and the treatment that leaves it."""
         found: list[tuple[float, int, Treatment]] = []
         for factors in candidates:
             plain = Treatment(factors=factors)
@@ -148,7 +148,7 @@ def treat(
 
 
 def _dividing(largest: Array, kept: Array, thresholds: Iterable[float]) -> Iterator[Array]:
-    """Give factors that bring down the largest of the channels that are kept."""
+    """Return factors that bring down the largest of the channels that are kept."""
     for threshold in thresholds:
         above = np.maximum(1, largest / np.quantile(largest[kept != 0], threshold)).astype(np.float32)
         for strength in STRENGTHS:

@@ -30,7 +30,7 @@ class Quantized:
     """Shape: (outputs,)"""
 
     def dequantize(self) -> NDArray[np.float32]:
-        """Give the matrix that the integers stand for."""
+        """Return the matrix that the integers stand for."""
         return self.values.astype(np.float32) * self.scales
 
 

@@ -15,7 +15,7 @@ PLACES = (AREA / "default", AREA.parents[2] / "models" / "default")
 
 
 def default_bundle(places: tuple[Path, ...] = PLACES) -> Path:
-    """Give the directory of the embedded default bundle.
+    """Return the directory of the embedded default bundle.
 
     Raises:
         PathError: when this installation has none.

@@ -89,7 +89,7 @@ class Bundle:
         )
 
     def file(self, name: str) -> Path:
-        """Give the path of a listed file.
+        """Return the path of a listed file.
 
         Raises:
             BundleError: when the manifest does not list it, or a link leads it out of the bundle.
@@ -313,6 +313,6 @@ def _missing(directory: Path) -> PathError:
 
 
 def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,7 @@ RENAME_EXCHANGE = 2
 
 
 def replace_directory(new: Path, target: Path, workspace: Path) -> None:
-    """Give a directory the name of another, which goes to the workspace; both are complete at every moment.
+    """Rename a directory to another's name, which goes to the workspace; both are complete at every moment.
 
     In one step where the system exchanges names, else in two: a process that dies between them leaves the old one in
     the workspace, from where `recovery.recover` brings it back.

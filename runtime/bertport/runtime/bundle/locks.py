@@ -51,7 +51,7 @@ class Lock:
     """Of the locked file; None where the lock is that it is there."""
 
     def release(self, *, remove: bool = True) -> None:
-        """Give it back, and remove its file."""
+        """Release it, and remove its file."""
         if self.descriptor is None:
             with suppress(OSError, UnicodeDecodeError, BundleError):
                 if _read(self.path) == _signature():

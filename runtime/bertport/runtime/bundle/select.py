@@ -91,7 +91,7 @@ def choices(
 
 
 def preferred(manifest: Manifest, provider: str) -> str | None:
-    """Give the variant to take for a provider: by the recipes that its row names, best first.
+    """Return the variant to take for a provider: by the recipes that its row names, best first.
 
     Then come the bundle's default, and those that decode only what is asked for.
     """

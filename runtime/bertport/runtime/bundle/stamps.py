@@ -88,7 +88,7 @@ class CheckedGraph:
 
     @contextmanager
     def opening(self) -> Iterator[Path]:
-        """Give the path to open, and see when the block ends that what was opened is what was hashed.
+        """Return the path to open, and see when the block ends that what was opened is what was hashed.
 
         Raises:
             BundleError: when a file was changed in between; then in place of an error that opening it gave.

@@ -69,7 +69,7 @@ def replace_file(directory: Path, name: str, content: bytes) -> None:
 
 @contextmanager
 def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give an empty directory beside `target` to fill, which takes the target's place when the block ends.
+    """Return an empty directory beside `target` to fill, which takes the target's place when the block ends.
 
     An existing target is there until the new one is, in one step where the system exchanges names. When the block
     raises, the directory is removed and the target is as it was.

@@ -91,7 +91,7 @@ def features(  # noqa: PLR0913 — one parameter per option
     truncation: bool,
     as_json: bool,
 ) -> None:
-    """Give the encoder's vectors for TEXT.
+    """Return the encoder's vectors for TEXT.
 
     Without --json, each vector's shape, length and first numbers; with it, a list with one item per text.
     """

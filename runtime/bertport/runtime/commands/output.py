@@ -109,7 +109,7 @@ class Messages(io.TextIOBase):
         return self._stream is not None and self._stream.isatty()
 
     def fileno(self) -> int:
-        """Give the number of the file."""
+        """Return the number of the file."""
         if self._stream is None:
             raise io.UnsupportedOperation
         return self._stream.fileno()

@@ -65,7 +65,7 @@ class Progress:
 
 
 def describe(lines: int, read: int, total: int | None, seconds: float) -> str:
-    """Give the text of the line."""
+    """Return the text of the line."""
     said = f"{lines:,} lines, {lines / max(seconds, 1e-9):,.0f} a second"
     if not total:
         return said
@@ -76,7 +76,7 @@ def describe(lines: int, read: int, total: int | None, seconds: float) -> str:
 
 
 def size_of(stream: IO[bytes]) -> int | None:
-    """Give the bytes that are left of a file; None for a pipe or a terminal."""
+    """Return the bytes that are left of a file; None for a pipe or a terminal."""
     try:
         found = os.fstat(stream.fileno())
         return max(0, found.st_size - stream.tell()) if stat.S_ISREG(found.st_mode) else None

@@ -132,7 +132,7 @@ def _device(cuda: ctypes.CDLL, index: int) -> Device:
 
 
 def library_versions() -> dict[str, str]:
-    """Give the versions of CUDA's runtime, cuDNN and TensorRT that load here, by asking each library."""
+    """Return the versions of CUDA's runtime, cuDNN and TensorRT that load here, by asking each library."""
     found: dict[str, str] = {}
     with suppress(OSError, AttributeError):
         number = ctypes.c_int()

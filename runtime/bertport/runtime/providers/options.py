@@ -68,7 +68,7 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def checked(name: str, given: Mapping[str, object], allowed: frozenset[str]) -> dict[str, str]:
-    """Give options as the text that ONNX Runtime takes; True and False become 1 and 0.
+    """Return options as the text that ONNX Runtime takes; True and False become 1 and 0.
 
     Args:
         name: of the provider, for the error.

@@ -205,7 +205,7 @@ def wheel() -> str:
 
 
 def candidates(name: str) -> tuple[Provider, ...]:
-    """Give the providers to try for a name, best first; `auto` is every row that may and is built in here.
+    """Return the providers to try for a name, best first; `auto` is every row that may and is built in here.
 
     Raises:
         UnknownNameError: for a name that no row has.

@@ -52,7 +52,7 @@ class Engine:
 
 
 def profile(inputs: frozenset[str], *, max_length: int, batch_tokens: int, batch_rows: int) -> dict[str, str]:
-    """Give the optimization profile that covers every batch the runtime makes, from the bundle's length buckets.
+    """Return the optimization profile that covers every batch the runtime makes, from the bundle's length buckets.
 
     One profile from the shortest to the longest bucket, and not one per bucket: ONNX Runtime's TensorRT provider builds
     several but runs only the first (ort#31624).
@@ -81,7 +81,7 @@ def profile(inputs: frozenset[str], *, max_length: int, batch_tokens: int, batch
 
 
 def precision(recipe: str) -> dict[str, str]:
-    """Give the options that let TensorRT compute in the types that a variant's graph is written in."""
+    """Return the options that let TensorRT compute in the types that a variant's graph is written in."""
     if recipe.startswith("fp16"):
         return {"trt_fp16_enable": "1"}
     if recipe.startswith("int8"):
@@ -96,7 +96,7 @@ def key(facts: Mapping[str, object]) -> str:
 
 
 def cache_directory() -> Path:
-    """Give the directory of the user's caches that engines are kept in (XDG_CACHE_HOME is honoured)."""
+    """Return the directory of the user's caches that engines are kept in (XDG_CACHE_HOME is honoured)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return Path(base) / "bertport" / "tensorrt" if base else Path.home() / ".cache" / "bertport" / "tensorrt"
 

@@ -54,7 +54,7 @@ def read(value: object) -> Text:
 
 
 def output(options: Options) -> str:
-    """Give the graph output that the pooling needs."""
+    """Return the graph output that the pooling needs."""
     if not isinstance(options.pooling, str) or options.pooling not in POOLINGS:
         kind = "pooling"
         raise UnknownNameError(kind, options.pooling, POOLINGS)
@@ -71,7 +71,7 @@ def finish(
     tokens: Tokens,  # noqa: ARG001 — every task's `finish` takes the tokenizer
     manifest: Manifest,  # noqa: ARG001 — and the manifest
 ) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
-    """Give the function that turns hidden states `[tokens, hidden]`, or the pooler's `[hidden]`, into the answer."""
+    """Return the function that turns hidden states `[tokens, hidden]`, or the pooler's `[hidden]`, into the answer."""
     if not isinstance(options.normalize, bool):
         raise UsageError(f"normalize is True or False, not {excerpt(options.normalize)}")
     if options.normalize and options.pooling == "none":

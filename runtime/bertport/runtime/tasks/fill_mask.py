@@ -118,7 +118,7 @@ def _words(tokens: Tokens, manifest: Manifest, wanted: int) -> int:
 def _likeliest(
     logits: NDArray[np.float32], count: int, targets: NDArray[np.int64] | None, tokens: Tokens
 ) -> list[tuple[int, float]]:
-    """Give the likeliest words of one position with their probabilities over all rows, from its logits."""
+    """Return the likeliest words of one position with their probabilities over all rows, from its logits."""
     weights = logits - logits.max()
     np.exp(weights, out=weights)
     total = weights.sum()
@@ -133,13 +133,13 @@ def _likeliest(
 
 
 def _chosen(found: Best, count: int, tokens: Tokens) -> list[list[tuple[int, float]]]:
-    """Give the same from what the graph chose, which are as many more as there are rows without a token."""
+    """Return the same from what the graph chose, which are as many more as there are rows without a token."""
     rows = zip(found.ids.tolist(), np.exp(found.log_probabilities).tolist(), strict=True)
     return [list(islice((each for each in zip(*row, strict=True) if tokens.names(each[0])), count)) for row in rows]
 
 
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Give the indices of the `count` largest scores, best first, the lower index first among equals."""
+    """Return the indices of the `count` largest scores, best first, the lower index first among equals."""
     groups = len(scores) // GROUP
     if groups >= count:
         # Among the largest of each group, the count-th is a bound that few other scores reach: reading the scores

@@ -47,7 +47,7 @@ def finish(
     tokens: Tokens,  # noqa: ARG001 — and the tokenizer
     manifest: Manifest,
 ) -> Callable[[NDArray[np.float32], Encoded], dict[str, Any]]:
-    """Give the function that turns two logits into both probabilities, by the labels the bundle records."""
+    """Return the function that turns two logits into both probabilities, by the labels the bundle records."""
     head = manifest.heads.get("nsp")
     labels = head.labels if head else None
     if head is None or labels is None:

@@ -74,7 +74,7 @@ class Pieces:
 
     @classmethod
     def of(cls, tokenizer: tokenizers.Tokenizer) -> Pieces | None:
-        """Give the pieces of a tokenizer with a WordPiece decoder; None for any other."""
+        """Return the pieces of a tokenizer with a WordPiece decoder; None for any other."""
         return cls(tokenizer) if type(tokenizer.decoder).__name__ == "WordPiece" else None
 
     def join(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
@@ -107,7 +107,7 @@ class Pieces:
         return text
 
     def _piece(self, index: int) -> tuple[str, str] | None:
-        """Give what an id adds as the first token and as a later one; None for an id that is in no vocabulary."""
+        """Return what an id adds as the first token and as a later one; None for an id that is in no vocabulary."""
         if index not in self._known:
             piece = None
             if self._tokenizer.id_to_token(index) is not None:
@@ -237,11 +237,11 @@ class Tokens:
         return text
 
     def token_id(self, token: str) -> int | None:
-        """Give the id of an exact vocabulary entry; None where there is none, or none that the model knows."""
+        """Return the id of an exact vocabulary entry; None where there is none, or none that the model knows."""
         return None if lone_surrogate(token) else self._known(self._tokenizer.token_to_id(token))
 
     def token(self, index: int) -> str:
-        """Give the vocabulary entry of an id."""
+        """Return the vocabulary entry of an id."""
         return str(self._tokenizer.id_to_token(index))
 
     @cached_property
@@ -264,7 +264,7 @@ class Tokens:
         return self._tokenizer.id_to_token(index) is not None
 
     def first_piece(self, word: str) -> int | None:
-        """Give the id of the first sub-word of a text; None where it has none, or none that the model knows.
+        """Return the id of the first sub-word of a text; None where it has none, or none that the model knows.
 
         Raises:
             InputTextError: for what cannot be tokenized.

@@ -39,7 +39,7 @@ ERROR = {
 
 @cache
 def document() -> dict[str, Any]:
-    """Give the document."""
+    """Return the document."""
     from importlib.metadata import version
 
     paths: dict[str, dict[str, Any]] = {}
@@ -199,7 +199,7 @@ def _body(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str,
 
 @cache
 def page() -> str:
-    """Give the document as a page without scripts."""
+    """Return the document as a page without scripts."""
     made = document()
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',

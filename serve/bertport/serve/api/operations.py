@@ -66,7 +66,7 @@ async def info(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Give the counters in Prometheus' text format."""
+    """Return the counters in Prometheus' text format."""
     service: Service = request.state.service
     return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 

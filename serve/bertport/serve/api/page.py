@@ -42,7 +42,7 @@ HEADERS = {
 
 
 def routes() -> list[Route]:
-    """Give the routes of the page, of its files and of the documentation."""
+    """Return the routes of the page, of its files and of the documentation."""
     place = files("bertport.serve.api") / "page"
     found = [
         Route(path, _sends((place / name).read_bytes(), kind), methods=["GET"]) for path, (name, kind) in FILES.items()

@@ -59,7 +59,7 @@ class Part:
 
 
 def outputs_of(model: Model) -> dict[str, list[int]]:
-    """Give the graph's outputs with their shapes; -1 is any size."""
+    """Return the graph's outputs with their shapes; -1 is any size."""
     architecture = model.bundle.manifest.architecture
     hidden, vocabulary = architecture.hidden_size, architecture.vocab_size
     head = model.bundle.manifest.heads.get("nsp")

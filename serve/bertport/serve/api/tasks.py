@@ -129,7 +129,7 @@ def _text(value: object) -> str:
 
 
 def _many(payload: Payload) -> tuple[list[Any], bool]:
-    """Give the inputs as a list, and whether there was but one."""
+    """Return the inputs as a list, and whether there was but one."""
     if isinstance(payload.inputs, list):
         if not payload.inputs:
             raise BadRequest('"inputs" is empty: send at least one text')
@@ -156,7 +156,7 @@ def _features(payload: Payload) -> Question:
 
 
 def _hub_parameters(parameters: Mapping[str, Any], default_pooling: str) -> dict[str, Any]:
-    """Give the runtime's parameters for the Hub's names of them."""
+    """Return the runtime's parameters for the Hub's names of them."""
     given = dict(parameters)
     if given.pop("prompt_name", None) is not None:
         raise Unprocessable("prompt_name is not supported: the bundle has no prompts; write the prompt into the text")

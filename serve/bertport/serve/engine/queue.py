@@ -82,7 +82,7 @@ class Backlog(Generic[T]):
             tag += item.cost
 
     def take(self, budget: int) -> list[T]:
-        """Give the next batch: its rows as wide as its longest, within the budget or a single item; else empty."""
+        """Return the next batch: its rows as wide as its longest, within the budget or a single item; else empty."""
         for bucket in list(self._buckets):
             self._shed(bucket)
         if not self._buckets:

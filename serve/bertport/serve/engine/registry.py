@@ -184,7 +184,7 @@ class Hosts:
                 yield hosted.name, lane
 
     def find(self, name: str | None, variant: str | None) -> tuple[Hosted, Lane]:
-        """Give a bundle and a variant by name; the defaults for None.
+        """Return a bundle and a variant by name; the defaults for None.
 
         Raises:
             Loading: before anything is loaded.
@@ -206,7 +206,7 @@ class Hosts:
         return hosted, lane
 
     def ahead(self, lane: Lane) -> float:
-        """Give the seconds of work that wait in the other lanes of a lane's device."""
+        """Return the seconds of work that wait in the other lanes of a lane's device."""
         return sum(other.wait for _, other in self.lanes() if other is not lane and other.turns is lane.turns)
 
     async def load(self) -> None:

@@ -69,7 +69,7 @@ def _check(lane: Lane, what: str, answers: list[Any]) -> None:
 
 
 def _plain(model: Model, length: int) -> Work:
-    """Give work of a length that asks for the cheapest output there is."""
+    """Return work of a length that asks for the cheapest output there is."""
     output = next(each for each in ("pooler_output", "last_hidden_state", "logits") if each in model.graph.outputs)
     return Work(
         ids=np.zeros(length, dtype=np.int64),

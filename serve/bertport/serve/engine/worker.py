@@ -331,7 +331,7 @@ class Lane:
             self._held[number] = []
 
     def _take(self) -> tuple[list[Item], bool]:
-        """Give the next batch, and whether nothing waits behind it."""
+        """Return the next batch, and whether nothing waits behind it."""
         with self._changed:
             free = len(self._threads) - self._running
             share = max(1, -(-self.tokens // free))  # the rest is for the other threads that have nothing to do
@@ -348,7 +348,7 @@ class Lane:
             return batch, not self.items
 
     def _run(self, batch: Sequence[Item], model: Model) -> list[Any]:
-        """Give answers or Problems, in order; one input that the model fails on does not fail its batch mates."""
+        """Return answers or Problems, in order; one input that the model fails on does not fail its batch mates."""
         try:
             raw = batch[0].work
             if isinstance(raw, RawWork):

@@ -259,7 +259,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._keep_alive()
 
     def on_response_complete(self) -> None:
-        """Give the client a time to read the answer, and to send what it has still to send."""
+        """Allow the client a time to read the answer, and to send what it has still to send."""
         last = self._last is not None and not self.pipeline
         super().on_response_complete()
         if self.transport.is_closing():

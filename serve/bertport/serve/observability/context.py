@@ -61,7 +61,7 @@ class Note:
         return perf_counter() - self.began
 
     def to_json(self, status: int) -> dict[str, object]:
-        """Give the fields of its line in the log; what is not known is left out."""
+        """Return the fields of its line in the log; what is not known is left out."""
         fields: dict[str, object] = {
             "request_id": self.request_id,
             "method": self.method,

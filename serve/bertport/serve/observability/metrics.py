@@ -100,7 +100,7 @@ class Metrics:
         self.failures.labels(bundle, variant, task, reason).inc()
 
     def text(self) -> bytes:
-        """Give everything in Prometheus' text format."""
+        """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _series_of_lane(self, *labels: str) -> tuple[tuple[Histogram, ...], tuple[Counter, Counter]]:
@@ -132,7 +132,7 @@ class _Now:
         self._active = active
 
     def collect(self) -> Iterator[Metric]:
-        """Give the gauges as they are."""
+        """Return the gauges as they are."""
         inside = GaugeMetricFamily("bertport_requests_active", "Requests in the server.")
         inside.add_metric([], self._active())
         yield inside

@@ -65,7 +65,7 @@ class Tracing:
 
 
 def tracing() -> Tracing | None:
-    """Give what makes spans; None where nobody would see them."""
+    """Return what makes spans; None where nobody would see them."""
     try:
         from opentelemetry import trace
     except ImportError:

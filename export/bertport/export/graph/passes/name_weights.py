@@ -1,4 +1,4 @@
-"""Give the exporter's nameless weights the checkpoint's names."""
+"""Rename the exporter's nameless weights to the checkpoint's names."""
 
 from __future__ import annotations
 
