@@ -32,8 +32,8 @@ def one_segment(tmp_path_factory):
 def test_one_segment_means_no_next_sentence(one_segment):
     bundle, notes = one_segment
     assert list(bundle.manifest.heads) == ["mlm", "pooler"]
-    [note] = [each for each in notes if "one segment" in each and "type_vocab" in each]
-    assert note.endswith("the bundle has no next-sentence prediction")
+    [context] = [each for each in notes if "one segment" in each and "type_vocab" in each]
+    assert context.endswith("the bundle has no next-sentence prediction")
     assert not any("hold no nsp" in each for each in notes)
     model = load(bundle.path, provider="cpu")
     assert model.describe()["tasks"] == ["fill-mask", "features"]

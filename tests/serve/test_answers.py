@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bertport.runtime.bundle.default import default_bundle
 from bertport.serve.errors import ClientGone, Overloaded, TooLarge
 from bertport.serve.http import wire
-from bertport.serve.http.admission import Gate, Hold, Store
+from bertport.serve.http.admission import Admission, Reservation, Store
 from bertport.serve.http.protocol import TRANSPORT
 from bertport.serve.settings import Limits
 from tests.serve.running import PATIENCE, Running
@@ -170,18 +170,18 @@ def test_an_answer_that_grows_beyond_its_limit_is_cut_off_while_it_is_written():
 
 
 def test_a_store_never_holds_more_than_it_may():
-    gate = Gate(Limits(max_body_bytes_held=2 * MIB + 5))
-    one, two = Hold(gate.bodies), Hold(gate.bodies)
+    admission = Admission(Limits(max_body_bytes_held=2 * MIB + 5))
+    one, two = Reservation(admission.bodies), Reservation(admission.bodies)
     one.grow(2 * MIB)
     with pytest.raises(Overloaded, match="bytes of requests"):
         two.grow(6)
-    assert (two.size, gate.bodies.held) == (0, 2 * MIB)
+    assert (two.size, admission.bodies.held) == (0, 2 * MIB)
     two.grow(5)
     one.settle(3)
-    assert gate.bodies.held == 8
+    assert admission.bodies.held == 8
     one.release()
     two.release()
-    assert gate.bodies.held == 0
+    assert admission.bodies.held == 0
 
 
 class Transport:
@@ -203,12 +203,12 @@ class Transport:
 def read_out(transport, monkeypatch, size=500):
     monkeypatch.setattr(wire, "READ_OUT_SECONDS", 0.01)
     store = Store(1000, "answers")
-    hold = Hold(store)
-    hold.grow(size)
-    settled = hold.settle
+    reservation = Reservation(store)
+    reservation.grow(size)
+    settled = reservation.settle
     hold_sizes = transport.seen
 
-    class Watched(Hold):
+    class Watched(Reservation):
         def settle(self, size):
             hold_sizes.append(size)
             settled(size)
@@ -240,14 +240,14 @@ def test_a_client_that_reads_nothing_is_let_go(monkeypatch):
 def test_the_last_part_of_an_answer_counts_until_it_is_read(monkeypatch):
     monkeypatch.setattr(wire, "CHUNK", 100)
     store = Store(1000, "answers")
-    hold = Hold(store)
-    hold.grow(250)
+    reservation = Reservation(store)
+    reservation.grow(250)
     held = []
 
     async def send(message):
         held.append((len(message.get("body", b"")), store.held))
 
-    answer = wire.Chunked([b"x" * 250], hold, headers={}, media_type="text/plain")
+    answer = wire.Chunked([b"x" * 250], reservation, headers={}, media_type="text/plain")
     asyncio.run(answer({}, None, send))
     assert held == [(0, 250), (100, 250), (100, 250), (50, 150), (0, 50)]
     assert store.held == 50
@@ -272,7 +272,7 @@ def test_a_client_that_reads_nothing_holds_a_large_answer_no_longer_than_a_small
 
     async def use():
         store = Store(100_000_000, "answers")
-        answer = wire.Chunked([b"x" * 50_000_000], Hold(store), headers={}, media_type="text/plain")
+        answer = wire.Chunked([b"x" * 50_000_000], Reservation(store), headers={}, media_type="text/plain")
         with pytest.raises(ClientGone):
             await asyncio.wait_for(answer({"extensions": {TRANSPORT: Silent(0)}}, receive, send), 20)
 

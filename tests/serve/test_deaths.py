@@ -15,10 +15,10 @@ import pytest
 
 from bertport.runtime.errors import BertportError
 from bertport.serve.engine.pieces import Pieces, whole
-from bertport.serve.engine.queue import Backlog
-from bertport.serve.engine.registry import Hosts
-from bertport.serve.engine.slots import Turns
-from bertport.serve.engine.worker import Lane
+from bertport.serve.engine.queue import FairBatchQueue
+from bertport.serve.engine.registry import Registry
+from bertport.serve.engine.slots import DeviceSlots
+from bertport.serve.engine.worker import ModelWorker
 from bertport.serve.errors import Failed, Unprocessable
 from bertport.serve.settings import Asked, Limits, Settings
 from tests.broken import BROKEN, copied, edited_json, not_a_number, without_template
@@ -34,10 +34,10 @@ FP32 = ("--variant", "fp32")
 def test_a_load_that_fails_names_the_bundle_whatever_is_wrong_with_it(tiny_bundle, tmp_path, kind):
     bundle = copied(tiny_bundle, tmp_path / "bad", **BROKEN[kind])
     settings = Settings(bundles=(Asked("thebundle", str(bundle)),), variants=("fp32",))
-    hosts = Hosts(settings, lambda *_: None, lambda *_: None, lambda _: None)
+    registry = Registry(settings, lambda *_: None, lambda *_: None, lambda _: None)
     with pytest.raises(BertportError, match="thebundle"):
-        asyncio.run(hosts.load())
-    assert not hosts.ready
+        asyncio.run(registry.load())
+    assert not registry.ready
 
 
 @pytest.mark.parametrize("kind", ["an empty vocabulary", "a late position that is no number"])
@@ -151,9 +151,9 @@ def test_an_output_that_is_no_number_is_424_for_that_input_alone(tiny_bundle, tm
 def test_a_model_thread_that_ends_is_told_and_ends_the_process(tiny_bundle, tmp_path):
     trigger = tmp_path / "now"
     fault = (
-        "import os\nfrom bertport.serve.engine import queue\ntake = queue.Backlog.take\n"
+        "import os\nfrom bertport.serve.engine import queue\ntake = queue.FairBatchQueue.take\n"
         f"def fails(self, budget):\n    if os.path.exists({str(trigger)!r}): 1 / 0\n    return take(self, budget)\n"
-        "queue.Backlog.take = fails"
+        "queue.FairBatchQueue.take = fails"
     )
     with Running(tiny_bundle, *FP32, "--no-warm-up", before=fault) as server:
         assert server.post("/", ASK)[0] == 200
@@ -174,10 +174,10 @@ def test_a_model_thread_that_ends_is_told_and_ends_the_process(tiny_bundle, tmp_
 def test_one_of_two_variants_that_ends_turns_ready_to_503_and_the_other_answers(tiny_bundle, tmp_path):
     trigger = tmp_path / "now"
     fault = (
-        "import os\nfrom bertport.serve.engine import worker\ntake = worker.Lane._take\n"
+        "import os\nfrom bertport.serve.engine import worker\ntake = worker.ModelWorker._take\n"
         f"def fails(self):\n    if self.variant == 'fp32' and os.path.exists({str(trigger)!r}): 1 / 0\n"
         "    return take(self)\n"
-        "worker.Lane._take = fails"
+        "worker.ModelWorker._take = fails"
     )
     with Running(tiny_bundle, *FP32, "--variant", "portable", "--no-warm-up", before=fault) as server:
         assert server.post("/?variant=fp32", ASK)[0] == 200
@@ -212,41 +212,41 @@ def test_a_lane_that_ends_fails_what_waits_and_what_comes(model, monkeypatch, ca
     told = []
 
     async def use():
-        lane = Lane(model, Turns(), Limits(), lambda *_: None, lambda *each: told.append(each))
+        worker = ModelWorker(model, DeviceSlots(), Limits(), lambda *_: None, lambda *each: told.append(each))
         [work] = model.bind("fill-mask").prepare(["a [MASK]"])
-        with lane.turns:
-            jobs = [lane.submit([work, work]) for _ in range(3)]
-            monkeypatch.setattr(Backlog, "take", lambda *_: 1 / 0)
+        with worker.slots:
+            jobs = [worker.submit([work, work]) for _ in range(3)]
+            monkeypatch.setattr(FairBatchQueue, "take", lambda *_: 1 / 0)
         for job in jobs:
             with pytest.raises(Failed, match="ZeroDivisionError"):
                 await job.future
         with pytest.raises(Failed, match="can answer no more"):
-            lane.submit([work])
+            worker.submit([work])
         for job in jobs:
-            lane.cancel(job)
-        assert (lane.items, lane.tokens) == (0, 0)
-        await asyncio.to_thread(lane.close)
-        return lane
+            worker.cancel(job)
+        assert (worker.items, worker.tokens) == (0, 0)
+        await asyncio.to_thread(worker.close)
+        return worker
 
     with caplog.at_level(logging.CRITICAL):
-        lane = asyncio.run(asyncio.wait_for(use(), 60))
-    assert [each for each, _ in told] == [lane]
+        worker = asyncio.run(asyncio.wait_for(use(), 60))
+    assert [each for each, _ in told] == [worker]
     [record] = caplog.records
     assert record.exc_info
 
 
 def test_work_of_no_tokens_never_reaches_the_queue(model):
     async def use():
-        lane = Lane(model, Turns(), Limits(), lambda *_: None)
+        worker = ModelWorker(model, DeviceSlots(), Limits(), lambda *_: None)
         [work] = model.bind("features").prepare(["a"])
         from dataclasses import replace
 
         try:
             with pytest.raises(Unprocessable, match="no tokens"):
-                lane.submit([work, replace(work, ids=work.ids[:0])])
-            assert len(await lane.submit([work]).future) == 1
+                worker.submit([work, replace(work, ids=work.ids[:0])])
+            assert len(await worker.submit([work]).future) == 1
         finally:
-            await asyncio.to_thread(lane.close)
+            await asyncio.to_thread(worker.close)
 
     asyncio.run(asyncio.wait_for(use(), 60))
 

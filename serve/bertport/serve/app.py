@@ -15,10 +15,10 @@ from starlette.routing import Route, Router
 from bertport.runtime.errors import BertportError
 from bertport.serve.api import huggingface, open_inference, operations, page
 from bertport.serve.errors import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
-from bertport.serve.http.admission import Hold
+from bertport.serve.http.admission import Reservation
 from bertport.serve.http.allowed import AllowedHosts
 from bertport.serve.http.wire import read_out
-from bertport.serve.observability.context import Note, request_id
+from bertport.serve.observability.context import RequestContext, request_id
 from bertport.serve.observability.metrics import OTHER
 from bertport.serve.observability.tracing import tracing
 
@@ -112,16 +112,16 @@ class Front:
         if scope["type"] != "http":  # the server does not offer websockets
             return
         headers = dict(scope["headers"])
-        note = Note(
+        context = RequestContext(
             request_id=request_id(headers.get(b"x-request-id")),
             method=scope["method"],
             path=scope["path"],
             client=(scope.get("client") or ("",))[0],
         )
         scope["app"] = self._app  # so that the router raises what it does not find
-        body, answer = Hold(self._service.gate.bodies), Hold(self._service.gate.answers)
-        scope["state"] = {"service": self._service, "note": note, "body": body, "answer": answer}
-        span = self._tracing.begin(headers, note) if self._tracing else None
+        body, answer = Reservation(self._service.admission.bodies), Reservation(self._service.admission.answers)
+        scope["state"] = {"service": self._service, "context": context, "body": body, "answer": answer}
+        span = self._tracing.begin(headers, context) if self._tracing else None
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -130,7 +130,7 @@ class Front:
                 if not answer.size and message["status"] < ERRORS:
                     answer.grow(next((int(each) for name, each in message["headers"] if name == b"content-length"), 0))
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers(note, message["headers"])]
+                message["headers"] = [*message["headers"], *self._headers(context, message["headers"])]
             await send(message)
 
         try:
@@ -139,17 +139,17 @@ class Front:
             self._authorize(scope, headers.get(b"authorization"))
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 — whatever it is, the client gets JSON, and the log the rest
-            problem = self._problem(error, note)
-            note.reason = problem.reason
+            problem = self._problem(error, context)
+            context.reason = problem.reason
             if not status and not isinstance(problem, ClientGone):
                 await _response(problem)(scope, receive, send_with_headers)
             status = status or problem.status
         finally:
             body.release()
             try:
-                self._count(note, status)
+                self._count(context, status)
                 if self._tracing:
-                    self._tracing.end(span, note, status)
+                    self._tracing.end(span, context, status)
                 await read_out(scope, answer)
             finally:
                 answer.release()
@@ -167,46 +167,48 @@ class Front:
                 headers={"www-authenticate": "Bearer"},
             )
 
-    def _headers(self, note: Note, there: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def _headers(self, context: RequestContext, there: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         present = {name for name, _ in there}
-        more = [(b"x-request-id", note.request_id.encode()), *SECURITY_HEADERS]
-        if note.queued is not None and note.run is not None:
-            timing = f"queue;dur={1e3 * note.queued:.2f}, run;dur={1e3 * note.run:.2f}"
+        more = [(b"x-request-id", context.request_id.encode()), *SECURITY_HEADERS]
+        if context.queued is not None and context.run is not None:
+            timing = f"queue;dur={1e3 * context.queued:.2f}, run;dur={1e3 * context.run:.2f}"
             more.append((b"server-timing", timing.encode()))
-        if note.lane is not None:
-            more.append((huggingface.VARIANT_HEADER.encode(), note.lane.variant.encode("latin-1", "replace")))
-        if note.said is not None:
-            more.append((NOTE_HEADER, note.said.encode("ascii", "replace")))
-        if self._service.gate.draining:
+        if context.worker is not None:
+            more.append((huggingface.VARIANT_HEADER.encode(), context.worker.variant.encode("latin-1", "replace")))
+        if context.said is not None:
+            more.append((NOTE_HEADER, context.said.encode("ascii", "replace")))
+        if self._service.admission.draining:
             more.append((b"connection", b"close"))
         return [(name, value) for name, value in more if name not in present]
 
-    def _problem(self, error: Exception, note: Note) -> Problem:
+    def _problem(self, error: Exception, context: RequestContext) -> Problem:
         match error:
             case Problem():
                 return error
             case HTTPException(status_code=404):
-                return NotFound(f"there is nothing at {note.path[:100]}: see /docs")
+                return NotFound(f"there is nothing at {context.path[:100]}: see /docs")
             case HTTPException():
-                problem = BadRequest(f"{note.method} {note.path[:100]}: {error.detail}", headers=error.headers or {})
+                problem = BadRequest(
+                    f"{context.method} {context.path[:100]}: {error.detail}", headers=error.headers or {}
+                )
                 problem.status = error.status_code
                 return problem
             case BertportError():
-                _LOG.error("%s", error.message, extra={"request_id": note.request_id})
+                _LOG.error("%s", error.message, extra={"request_id": context.request_id})
                 return problem_of(error)
-        _LOG.error("a request failed", exc_info=error, extra={"request_id": note.request_id})
+        _LOG.error("a request failed", exc_info=error, extra={"request_id": context.request_id})
         return Problem("the server failed: its log says more, under this request's id")
 
-    def _count(self, note: Note, status: int) -> None:
+    def _count(self, context: RequestContext, status: int) -> None:
         service = self._service
-        bundle = note.hosted.name if note.hosted else OTHER
-        variant = note.lane.variant if note.lane else OTHER
-        if note.reason is not None:
-            service.metrics.failed(bundle, variant, note.task, note.reason)
-        elif note.task:
-            service.metrics.answered(bundle, variant, note.task, note.items, note.seconds)
+        bundle = context.served.name if context.served else OTHER
+        variant = context.worker.variant if context.worker else OTHER
+        if context.reason is not None:
+            service.metrics.failed(bundle, variant, context.task, context.reason)
+        elif context.task:
+            service.metrics.answered(bundle, variant, context.task, context.items, context.seconds)
         if service.settings.access_log:
-            _LOG.info("request", extra={"fields": note.to_json(status)})
+            _LOG.info("request", extra={"fields": context.to_json(status)})
 
 
 def _response(problem: Problem) -> Response:

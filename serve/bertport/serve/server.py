@@ -131,9 +131,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, answer what was accepted, and end."""
         service = self._service
-        service.gate.draining = True
-        service.hosts.stop_loading()
-        _LOG.info("stopping", extra={"fields": {"requests": service.gate.active}})
+        service.admission.draining = True
+        service.registry.stop_loading()
+        _LOG.info("stopping", extra={"fields": {"requests": service.admission.active}})
         if self.failure is None:  # else there is nothing that the time to drain would be good for
             await asyncio.sleep(service.settings.drain_seconds)
         with suppress(OSError):
@@ -167,7 +167,7 @@ class Server(uvicorn.Server):
     async def _load(self) -> None:
         service = self._service
         try:
-            await service.hosts.load()
+            await service.registry.load()
         except Conflict:  # stopped before it was loaded
             return
         except asyncio.CancelledError:
@@ -180,7 +180,7 @@ class Server(uvicorn.Server):
             self.failure = error
             self.should_exit = True
             return
-        names = {name: list(hosted.lanes) for name, hosted in service.hosts.hosted.items()}
+        names = {name: list(served.workers) for name, served in service.registry.served.items()}
         _LOG.info("ready", extra={"fields": {"models": names}})
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 — the signature of a signal handler

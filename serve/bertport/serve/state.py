@@ -7,15 +7,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from bertport.serve.engine.pieces import Pieces
-from bertport.serve.engine.registry import Hosts
+from bertport.serve.engine.registry import Registry
 from bertport.serve.errors import Failed, Loading
-from bertport.serve.http.admission import Gate
+from bertport.serve.http.admission import Admission
 from bertport.serve.observability.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bertport.serve.engine.worker import Lane
+    from bertport.serve.engine.worker import ModelWorker
     from bertport.serve.settings import Settings
 
 __all__ = ["Service"]
@@ -34,14 +34,14 @@ class Service:
         self.settings = settings
         self.failure: str | None = None
         """Why the process cannot go on; None while it can."""
-        self.gate = Gate(settings.limits)
-        self.metrics = Metrics(self._lanes, lambda: self.gate.active)
-        self.hosts = Hosts(settings, self.metrics.ran, self.metrics.introduce, self.die)
+        self.admission = Admission(settings.limits)
+        self.metrics = Metrics(self._workers, lambda: self.admission.active)
+        self.registry = Registry(settings, self.metrics.ran, self.metrics.introduce, self.die)
         self.pieces = Pieces(self.die)
         self._told: set[tuple[str, str]] = set()
 
-    def _lanes(self) -> Iterator[tuple[str, Lane]]:
-        return self.hosts.lanes()
+    def _workers(self) -> Iterator[tuple[str, ModelWorker]]:
+        return self.registry.workers()
 
     def die(self, reason: str) -> None:
         """Note that the process cannot go on; from any thread."""
@@ -60,17 +60,17 @@ class Service:
             Loading: while bundles are loaded, and when the server stops.
             Failed: when a thread that answers has ended.
         """
-        if self.gate.draining:
-            raise self.gate.stopping()
-        if reason := self.failure or self.hosts.failure:
+        if self.admission.draining:
+            raise self.admission.stopping()
+        if reason := self.failure or self.registry.failure:
             raise Failed(reason)
-        if not self.hosts.ready:
-            raise Loading(f"the bundles are being loaded: {self.hosts.progress}")
+        if not self.registry.ready:
+            raise Loading(f"the bundles are being loaded: {self.registry.progress}")
 
     async def reload(self) -> None:
         """Load the bundles anew, and count how that ended."""
         try:
-            await self.hosts.load()
+            await self.registry.load()
         except Exception:
             self.metrics.reloads.labels("failed").inc()
             raise
@@ -78,5 +78,5 @@ class Service:
 
     async def close(self) -> None:
         """Let what is under way end."""
-        await self.hosts.close()
+        await self.registry.close()
         await asyncio.to_thread(self.pieces.close)

@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from bertport.serve.api.dispatch import _learn, in_time
-from bertport.serve.engine.slots import Turns
-from bertport.serve.engine.worker import Lane
+from bertport.serve.engine.slots import DeviceSlots
+from bertport.serve.engine.worker import ModelWorker
 from bertport.serve.errors import BodyTimeout, Overloaded, TimeUp
-from bertport.serve.observability.context import Note
+from bertport.serve.observability.context import RequestContext
 from bertport.serve.settings import Limits
 
 
 def a_note(phase="body"):
-    return Note(request_id="1", method="POST", path="/", client="", phase=phase)
+    return RequestContext(request_id="1", method="POST", path="/", client="", phase=phase)
 
 
 @pytest.mark.parametrize(
@@ -35,24 +35,24 @@ def test_a_request_of_which_a_part_still_waits_is_in_the_queue(model):
     works = model.bind("fill-mask").prepare(["a [MASK]", "a [MASK]"])
 
     async def use():
-        lane = Lane(model, Turns(), Limits(max_batch_tokens=4), lambda *_: None)
-        note = a_note()
+        worker = ModelWorker(model, DeviceSlots(), Limits(max_batch_tokens=4), lambda *_: None)
+        context = a_note()
         try:
-            with lane.turns:
-                job = lane.submit(works)
-                _learn(note, job)
-                assert (note.phase, note.run) == ("body", None)
-                lane._coming += 1  # as its own thread does, before it waits for its turn
-                batch, last = lane._take()
+            with worker.slots:
+                job = worker.submit(works)
+                _learn(context, job)
+                assert (context.phase, context.run) == ("body", None)
+                worker._coming += 1  # as its own thread does, before it waits for its turn
+                batch, last = worker._take()
                 assert not last
-                lane._finish(batch, lane._run(batch, model), job.added)
+                worker._finish(batch, worker._run(batch, model), job.added)
                 await asyncio.sleep(0)  # for what it hands to the event loop
-                _learn(note, job)
-                assert (note.phase, job.queued_items) == ("queue", 1)
+                _learn(context, job)
+                assert (context.phase, job.queued_items) == ("queue", 1)
             await job.future
-            _learn(note, job)
-            assert note.phase == "run"
+            _learn(context, job)
+            assert context.phase == "run"
         finally:
-            await asyncio.to_thread(lane.close)
+            await asyncio.to_thread(worker.close)
 
     asyncio.run(asyncio.wait_for(use(), 60))

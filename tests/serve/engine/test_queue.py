@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.serve.engine.queue import Backlog
-from bertport.serve.engine.slots import Turns
+from bertport.serve.engine.queue import FairBatchQueue
+from bertport.serve.engine.slots import DeviceSlots
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class Thing:
 
 
 def waiting(requests, **settings):
-    backlog = Backlog(lambda thing: thing.gone, **settings)
+    backlog = FairBatchQueue(lambda thing: thing.gone, **settings)
     for request in requests:
         backlog.add(request)
     return backlog
@@ -131,26 +131,26 @@ def test_the_lowest_tag_is_always_in_the_next_batch(requests, overhead):
 
 
 def test_turns_are_given_in_the_order_in_which_they_were_asked_for():
-    turns = Turns()
+    slots = DeviceSlots()
     order, inside = [], []
 
     def take(number):
-        with turns:
+        with slots:
             inside.append(number)
             assert inside == [number]
             order.append(number)
             inside.remove(number)
 
     threads = []
-    with turns:
+    with slots:
         for number in range(8):
             thread = threading.Thread(target=take, args=(number,))
             thread.start()
             threads.append(thread)
-            while len(turns._waiting) <= number:
+            while len(slots._waiting) <= number:
                 time.sleep(0.001)
     for thread in threads:
         thread.join(10)
     assert order == list(range(8))
-    with turns:
+    with slots:
         pass

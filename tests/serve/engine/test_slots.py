@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from bertport.serve.engine.slots import Turns
+from bertport.serve.engine.slots import DeviceSlots
 
 PATIENCE = 30
 
 
-def waits(turns, name, done, release):
+def waits(slots, name, done, release):
     """Start a thread that takes its turn, notes its name, and holds the place until it may go."""
 
     def take():
-        with turns:
+        with slots:
             done.append(name)
             release.wait(PATIENCE)
 
@@ -33,12 +33,12 @@ def until(condition):
 
 
 def test_as_many_as_there_are_places_and_then_in_the_order_of_asking():
-    turns, done, release = Turns(2), [], threading.Event()
-    with turns, turns:
+    slots, done, release = DeviceSlots(2), [], threading.Event()
+    with slots, slots:
         threads = []
         for name in range(4):
-            threads.append(waits(turns, name, done, release))
-            until(lambda: len(turns._waiting) == len(threads))
+            threads.append(waits(slots, name, done, release))
+            until(lambda: len(slots._waiting) == len(threads))
         assert not done
     until(lambda: len(done) == 2)
     assert sorted(done) == [0, 1]
@@ -49,78 +49,78 @@ def test_as_many_as_there_are_places_and_then_in_the_order_of_asking():
 
 
 def test_each_place_goes_to_who_asked_first():
-    turns, done, release = Turns(2), [], threading.Event()
-    turns.__enter__()
-    with turns:
+    slots, done, release = DeviceSlots(2), [], threading.Event()
+    slots.__enter__()
+    with slots:
         threads = []
         for name in range(3):
-            threads.append(waits(turns, name, done, release))
-            until(lambda: len(turns._waiting) == len(threads))
+            threads.append(waits(slots, name, done, release))
+            until(lambda: len(slots._waiting) == len(threads))
     until(lambda: done)
     time.sleep(0.01)
     assert done == [0]
-    assert turns.taken == 2
-    turns.__exit__()
+    assert slots.taken == 2
+    slots.__exit__()
     until(lambda: len(done) == 2)
     assert done == [0, 1]
     release.set()
     for thread in threads:
         thread.join(PATIENCE)
     assert done == [0, 1, 2]
-    assert turns.taken == 0
+    assert slots.taken == 0
 
 
 def test_waiting_for_all_places():
-    turns, done, release = Turns(2), [], threading.Event()
-    first = waits(turns, "one", done, release)
+    slots, done, release = DeviceSlots(2), [], threading.Event()
+    first = waits(slots, "one", done, release)
     until(lambda: done)
 
     def everything():
-        with turns.all():
+        with slots.all():
             done.append("all")
-            assert turns.taken == 2
+            assert slots.taken == 2
 
     gathering = [threading.Thread(target=everything) for _ in range(2)]  # neither may keep a part from the other
     for thread in gathering:
         thread.start()
-    until(lambda: turns._waiting)
+    until(lambda: slots._waiting)
     assert done == ["one"]
     release.set()
     for thread in (first, *gathering):
         thread.join(PATIENCE)
     assert done == ["one", "all", "all"]
-    with turns, turns:
+    with slots, slots:
         pass
 
 
 def test_places_come_back_after_an_error():
-    turns = Turns(2)
-    with pytest.raises(ValueError, match="no"), turns, turns.alone():
+    slots = DeviceSlots(2)
+    with pytest.raises(ValueError, match="no"), slots, slots.alone():
         raise ValueError("no")
-    assert turns.taken == 0
+    assert slots.taken == 0
 
 
 def test_all_places_only_when_nobody_else_has_one():
-    turns = Turns(3)
-    with turns, turns.alone() as alone:
+    slots = DeviceSlots(3)
+    with slots, slots.alone() as alone:
         assert alone
         done, release = [], threading.Event()
-        thread = waits(turns, "later", done, release)
-        until(lambda: turns._waiting)
+        thread = waits(slots, "later", done, release)
+        until(lambda: slots._waiting)
         assert not done
     until(lambda: done)
-    with turns:  # beside the other
-        with turns.alone() as alone:
+    with slots:  # beside the other
+        with slots.alone() as alone:
             assert not alone
-        with turns:  # and the third place is still there
+        with slots:  # and the third place is still there
             pass
     release.set()
     thread.join(PATIENCE)
-    with turns, turns, turns:
+    with slots, slots, slots:
         pass
 
 
 def test_one_place_is_a_lock():
-    turns = Turns()
-    with turns, turns.alone() as alone:
+    slots = DeviceSlots()
+    with slots, slots.alone() as alone:
         assert alone

@@ -1,4 +1,4 @@
-"""A lane on a real model: what is queued, dropped, refused, and how one failure leaves the others alone."""
+"""A worker on a real model: what is queued, dropped, refused, and how one failure leaves the others alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bertport.runtime import load
-from bertport.serve.engine.slots import Turns
-from bertport.serve.engine.worker import Lane, RawWork
+from bertport.serve.engine.slots import DeviceSlots
+from bertport.serve.engine.worker import ModelWorker, RawWork
 from bertport.serve.errors import BackendFailure, Loading, Overloaded
 from bertport.serve.settings import Limits
 
@@ -24,15 +24,17 @@ def streams(tiny_bundle):
 
 
 def with_lane(model, use, **limits):
-    """Run `use(lane, batches)` in an event loop, and close the lane."""
+    """Run `use(worker, batches)` in an event loop, and close the worker."""
     batches = []
 
     async def main():
-        lane = Lane(model, Turns(model.streams), Limits(**limits), lambda _, batch: batches.append(batch))
+        worker = ModelWorker(
+            model, DeviceSlots(model.streams), Limits(**limits), lambda _, batch: batches.append(batch)
+        )
         try:
-            return await use(lane, batches)
+            return await use(worker, batches)
         finally:
-            await asyncio.to_thread(lane.close)
+            await asyncio.to_thread(worker.close)
 
     return asyncio.run(asyncio.wait_for(main(), 60))
 
@@ -42,14 +44,14 @@ def works(model, *texts, task="fill-mask", **parameters):
 
 
 def test_what_came_while_the_device_was_busy_runs_together(model):
-    async def use(lane, batches):
-        with lane.turns:
-            jobs = [lane.submit(works(model, "a [MASK] b")) for _ in range(6)]
-            other = lane.submit(works(model, ["a b", "c"], task="next-sentence"))
-            assert lane.items == 7
+    async def use(worker, batches):
+        with worker.slots:
+            jobs = [worker.submit(works(model, "a [MASK] b")) for _ in range(6)]
+            other = worker.submit(works(model, ["a b", "c"], task="next-sentence"))
+            assert worker.items == 7
         answers = [await job.future for job in jobs]
         assert (await other.future)[0]["label"] == model.next_sentence("a b", "c")["label"]
-        assert lane.items == lane.tokens == 0
+        assert worker.items == worker.tokens == 0
         return answers, batches
 
     answers, batches = with_lane(model, use)
@@ -63,9 +65,9 @@ def test_what_came_while_the_device_was_busy_runs_together(model):
 def test_nearly_equal_lengths_share_a_run_and_its_padding_is_counted(model):
     texts = ["a [MASK]", "a b [MASK]"]
 
-    async def use(lane, batches):
-        with lane.turns:
-            jobs = [lane.submit(works(model, text)) for text in texts]
+    async def use(worker, batches):
+        with worker.slots:
+            jobs = [worker.submit(works(model, text)) for text in texts]
         return [(await job.future)[0] for job in jobs], batches
 
     answers, [batch] = with_lane(model, use)
@@ -78,8 +80,8 @@ def test_nearly_equal_lengths_share_a_run_and_its_padding_is_counted(model):
 def test_a_request_larger_than_the_budget_is_split(model):
     texts = ["a [MASK]"] * 20
 
-    async def use(lane, batches):
-        [*answers] = await lane.submit(works(model, *texts)).future
+    async def use(worker, batches):
+        [*answers] = await worker.submit(works(model, *texts)).future
         return answers, batches
 
     answers, batches = with_lane(model, use, max_batch_tokens=12)
@@ -89,12 +91,12 @@ def test_a_request_larger_than_the_budget_is_split(model):
 
 
 def test_who_left_costs_nothing(model):
-    async def use(lane, batches):
-        with lane.turns:
-            job = lane.submit(works(model, "a [MASK]", "a b [MASK]"))
-            lane.cancel(job)
-            assert lane.items == lane.tokens == 0
-            stays = lane.submit(works(model, "a b c [MASK]"))
+    async def use(worker, batches):
+        with worker.slots:
+            job = worker.submit(works(model, "a [MASK]", "a b [MASK]"))
+            worker.cancel(job)
+            assert worker.items == worker.tokens == 0
+            stays = worker.submit(works(model, "a b c [MASK]"))
         await stays.future
         assert not job.future.done()
         return batches
@@ -109,42 +111,42 @@ def test_who_left_while_every_thread_was_busy_is_not_kept(model):
         busy.set()
         go_on.wait(30)
 
-    async def use(lane, _):
-        first = lane.submit([RawWork(tokens=5, run=runs)])
+    async def use(worker, _):
+        first = worker.submit([RawWork(tokens=5, run=runs)])
         await asyncio.to_thread(busy.wait, 30)
-        lane.cancel(lane.submit(works(model, "a [MASK]", "a b [MASK]")))
-        assert lane.items == 0
-        assert lane._backlog
+        worker.cancel(worker.submit(works(model, "a [MASK]", "a b [MASK]")))
+        assert worker.items == 0
+        assert worker._queue
         go_on.set()
         await first.future
-        while lane._backlog:  # noqa: ASYNC110 — the lane's thread is no coroutine
+        while worker._queue:  # noqa: ASYNC110 — the worker's thread is no coroutine
             await asyncio.sleep(0.001)
 
     with_lane(model, use)
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model):
-    async def use(lane, _):
-        with lane.turns:
-            lane.submit(works(model, *["a [MASK]"] * 4))
+    async def use(worker, _):
+        with worker.slots:
+            worker.submit(works(model, *["a [MASK]"] * 4))
             for texts in (["b [MASK]"], ["b [MASK]"] * 2):
                 with pytest.raises(Overloaded) as caught:
-                    lane.submit(works(model, *texts))
+                    worker.submit(works(model, *texts))
                 assert int(caught.value.headers["retry-after"]) >= 1
-            assert lane.items == 4
+            assert worker.items == 4
 
     with_lane(model, use, max_queue_items=4, max_items=4)
 
 
 def test_work_that_could_not_be_done_in_time_is_refused(model):
-    async def use(lane, _):
-        lane._speed = (1.0, 1.0)  # a token a second
-        with lane.turns:
-            lane.submit(works(model, "a b c d e f [MASK]"))
+    async def use(worker, _):
+        worker._speed = (1.0, 1.0)  # a token a second
+        with worker.slots:
+            worker.submit(works(model, "a b c d e f [MASK]"))
             with pytest.raises(Overloaded, match="9 seconds long"):
-                lane.submit(works(model, "a [MASK]"))
+                worker.submit(works(model, "a [MASK]"))
             with pytest.raises(Overloaded, match="29 seconds long"):
-                lane.submit(works(model, "a [MASK]"), ahead=20)
+                worker.submit(works(model, "a [MASK]"), ahead=20)
 
     with_lane(model, use, request_timeout=10)
 
@@ -155,11 +157,11 @@ def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
     def fails(_):
         raise ValueError("no")
 
-    async def use(lane, _):
+    async def use(worker, _):
         [good] = works(model, "a [MASK] b")
         bad = dataclasses.replace(good, finish=fails)
-        with lane.turns:
-            first, broken, last = (lane.submit([each]) for each in (good, bad, good))
+        with worker.slots:
+            first, broken, last = (worker.submit([each]) for each in (good, bad, good))
         with pytest.raises(BackendFailure, match=r"^the model failed on this input: the server's log says more$"):
             await broken.future
         return await first.future, await last.future
@@ -171,10 +173,10 @@ def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
 
 
 def test_raw_work_runs_alone(model):
-    async def use(lane, batches):
-        with lane.turns:
-            raw = lane.submit([RawWork(tokens=5, run=lambda model: model.variant)])
-            other = lane.submit(works(model, "a [MASK] b"))
+    async def use(worker, batches):
+        with worker.slots:
+            raw = worker.submit([RawWork(tokens=5, run=lambda model: model.variant)])
+            other = worker.submit(works(model, "a [MASK] b"))
         assert await raw.future == ["fp32"]
         await other.future
         return batches
@@ -189,23 +191,23 @@ def test_streams_run_at_once_each_on_its_share_of_the_threads(streams):
         meeting.wait()
         return model
 
-    async def use(lane, batches):
-        with lane.turns, lane.turns:
-            jobs = [lane.submit([RawWork(tokens=5, run=meet)]) for _ in range(4)]
+    async def use(worker, batches):
+        with worker.slots, worker.slots:
+            jobs = [worker.submit([RawWork(tokens=5, run=meet)]) for _ in range(4)]
         models = [(await job.future)[0] for job in jobs]
         # The last of them is told from one that is alone by the places that are taken.
         assert all(model is streams.narrow for model in models)
-        assert lane.items == lane.tokens == lane._running == 0
+        assert worker.items == worker.tokens == worker._running == 0
         return batches
 
     assert [batch.items for batch in with_lane(streams, use)] == [1] * 4
 
 
 def test_what_is_alone_on_the_device_has_all_of_it(streams):
-    async def use(lane, _):
-        ran = [(await lane.submit([RawWork(tokens=5, run=lambda model: model)]).future)[0] for _ in range(3)]
-        with lane.turns:  # as another variant of the device would
-            ran += await lane.submit([RawWork(tokens=5, run=lambda model: model)]).future
+    async def use(worker, _):
+        ran = [(await worker.submit([RawWork(tokens=5, run=lambda model: model)]).future)[0] for _ in range(3)]
+        with worker.slots:  # as another variant of the device would
+            ran += await worker.submit([RawWork(tokens=5, run=lambda model: model)]).future
         return ran
 
     wide, narrow = streams, streams.narrow
@@ -223,22 +225,22 @@ def test_variants_that_share_a_device_know_how_fast_they_are_together(streams):
         meeting.wait()
 
     async def main():
-        turns = Turns(2)
-        lanes = [Lane(streams, turns, Limits(), lambda *_: None) for _ in range(2)]
+        slots = DeviceSlots(2)
+        workers = [ModelWorker(streams, slots, Limits(), lambda *_: None) for _ in range(2)]
         try:
-            with turns, turns:
-                jobs = [lane.submit([RawWork(tokens=100, run=runs)]) for lane in lanes]
-                while len(turns._waiting) < 2:  # noqa: ASYNC110 — the lanes' threads are no coroutines
+            with slots, slots:
+                jobs = [worker.submit([RawWork(tokens=100, run=runs)]) for worker in workers]
+                while len(slots._waiting) < 2:  # noqa: ASYNC110 — the workers' threads are no coroutines
                     await asyncio.sleep(0.001)
-                for lane in lanes:
-                    lane._speed = (0.0, 0.0)  # so that only these count
+                for worker in workers:
+                    worker._speed = (0.0, 0.0)  # so that only these count
             for job in jobs:
                 await job.future
             # The batch that is done last may find the other's place empty again.
-            return max(lane.rate for lane in lanes)
+            return max(worker.rate for worker in workers)
         finally:
-            for lane in lanes:
-                await asyncio.to_thread(lane.close)
+            for worker in workers:
+                await asyncio.to_thread(worker.close)
 
     rate = asyncio.run(asyncio.wait_for(main(), 60))
     assert 500 < rate <= 1000  # 100 tokens in 0.2 s at most, twice
@@ -251,9 +253,9 @@ def test_the_time_of_batches_that_ran_at_once_counts_once(streams):
         meeting.wait()
         time.sleep(0.2)
 
-    async def use(lane, batches):
+    async def use(worker, batches):
         began = time.monotonic()
-        job = lane.submit([RawWork(tokens=5, run=runs) for _ in range(2)])
+        job = worker.submit([RawWork(tokens=5, run=runs) for _ in range(2)])
         await job.future
         assert [batch.items for batch in batches] == [1, 1]
         assert 0.2 <= job.run_seconds <= time.monotonic() - began
@@ -271,9 +273,9 @@ def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypa
 
     monkeypatch.setattr(streams.narrow, "run", both)
 
-    async def use(lane, batches):
-        with lane.turns, lane.turns:
-            job = lane.submit(works(streams, *["a b [MASK]"] * 8))
+    async def use(worker, batches):
+        with worker.slots, worker.slots:
+            job = worker.submit(works(streams, *["a b [MASK]"] * 8))
         answers = await job.future
         assert [answer[0]["token"] for answer in answers] == [streams.fill_mask("a b [MASK]")[0]["token"]] * 8
         return batches
@@ -282,14 +284,14 @@ def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypa
 
 
 def test_a_closing_lane_finishes_what_waits_and_takes_no_more(model):
-    async def use(lane, _):
-        with lane.turns:
-            job = lane.submit(works(model, "a [MASK]"))
-            closing = asyncio.ensure_future(asyncio.to_thread(lane.close))
-            while not lane._closing:  # noqa: ASYNC110 — the lane's thread is no coroutine
+    async def use(worker, _):
+        with worker.slots:
+            job = worker.submit(works(model, "a [MASK]"))
+            closing = asyncio.ensure_future(asyncio.to_thread(worker.close))
+            while not worker._closing:  # noqa: ASYNC110 — the worker's thread is no coroutine
                 await asyncio.sleep(0.001)
             with pytest.raises(Loading):
-                lane.submit(works(model, "a [MASK]"))
+                worker.submit(works(model, "a [MASK]"))
         assert len((await job.future)[0]) == 5
         await closing
 
@@ -297,8 +299,8 @@ def test_a_closing_lane_finishes_what_waits_and_takes_no_more(model):
 
 
 def test_arrays_come_as_they_are(model):
-    async def use(lane, _):
-        return await lane.submit(works(model, "a b", "a b c", task="features", pooling="mean")).future
+    async def use(worker, _):
+        return await worker.submit(works(model, "a b", "a b c", task="features", pooling="mean")).future
 
     answers = with_lane(model, use)
     np.testing.assert_allclose(np.stack(answers), model.features(["a b", "a b c"], pooling="mean"), atol=1e-5)

@@ -1,4 +1,4 @@
-"""Hosts that requests may name, and options that are there to restrict but empty."""
+"""Registry that requests may name, and options that are there to restrict but empty."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bertport.runtime.tasks.table import Call, Work
     from bertport.serve.api.tasks import Payload, Question
     from bertport.serve.engine.pieces import Pieces
-    from bertport.serve.engine.worker import Job, Lane, RawWork
-    from bertport.serve.observability.context import Note
+    from bertport.serve.engine.worker import Job, ModelWorker, RawWork
+    from bertport.serve.observability.context import RequestContext
     from bertport.serve.settings import Limits
     from bertport.serve.state import Service
 
@@ -47,7 +47,7 @@ PAIR_BYTES = 200
 
 
 @asynccontextmanager
-async def in_time(note: Note, seconds: float) -> AsyncIterator[None]:
+async def in_time(context: RequestContext, seconds: float) -> AsyncIterator[None]:
     """Bound a request's time; what it waited for when the time was over says whose fault it is.
 
     Raises:
@@ -57,12 +57,12 @@ async def in_time(note: Note, seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        if note.phase == "body":
+        if context.phase == "body":
             raise BodyTimeout(
                 f"the request did not arrive within {seconds:g} seconds", headers={"connection": "close"}
             ) from None
-        if note.phase in ("prepare", "queue"):
-            where = "to be tokenized" if note.phase == "prepare" else "in the queue"
+        if context.phase in ("prepare", "queue"):
+            where = "to be tokenized" if context.phase == "prepare" else "in the queue"
             raise Overloaded(
                 f"the request waited {seconds:g} seconds {where}: try again later", retry_after=seconds
             ) from None
@@ -70,18 +70,18 @@ async def in_time(note: Note, seconds: float) -> AsyncIterator[None]:
 
 
 @contextmanager
-def using(lane: Lane) -> Iterator[None]:
-    """Keep a lane open while a request needs it."""
-    lane.users += 1
+def using(worker: ModelWorker) -> Iterator[None]:
+    """Keep a worker open while a request needs it."""
+    worker.users += 1
     try:
         yield
     finally:
-        lane.users -= 1
+        worker.users -= 1
 
 
 async def ask(
     request: Request,
-    lane: Lane,
+    worker: ModelWorker,
     name: str,
     payload: Payload,
     accept: Callable[[Question], None] = lambda _: None,
@@ -90,7 +90,7 @@ async def ask(
 
     Args:
         request: whose it is.
-        lane: the variant.
+        worker: the variant.
         name: the wire task.
         payload: the body, read.
         accept: raises a Problem where the question does not suit; called before anything is tokenized.
@@ -102,10 +102,10 @@ async def ask(
         Problem: why there are none.
     """
     service: Service = request.state.service
-    note: Note = request.state.note
+    context: RequestContext = request.state.context
     limits = service.settings.limits
-    note.phase = "prepare"
-    note.task = name if name in tasks.WIRE_TASKS else ""
+    context.phase = "prepare"
+    context.task = name if name in tasks.WIRE_TASKS else ""
     try:
         question = tasks.question(name, payload, limits.max_items)
         accept(question)
@@ -114,20 +114,20 @@ async def ask(
         given = chain.from_iterable(_strings(each, limits.max_candidates) for each in question.parameters.values())
         weight = _check_characters(given, limits.max_text_characters)
         if weight <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
-            call = lane.model.resolve(question.task, **question.parameters)
+            call = worker.model.resolve(question.task, **question.parameters)
         else:
-            targets = fill_mask.finding(question.parameters["targets"], lane.model.tokens)
+            targets = fill_mask.finding(question.parameters["targets"], worker.model.tokens)
             found = await service.pieces.run(targets, weight)
-            call = lane.model.resolve(question.task, **question.parameters | {"targets": found})
+            call = worker.model.resolve(question.task, **question.parameters | {"targets": found})
     except BertportError as error:
         raise problem_of(error) from error
     if call.note:
-        note.said = call.note
-        service.tell(note.hosted.name if note.hosted else lane.variant, call.note)
+        context.said = call.note
+        service.tell(context.served.name if context.served else worker.variant, call.note)
     works = await _prepare(call, question.inputs, size, service.pieces)
-    expected, arrays = _sizes(call, works, question.parameters, lane, limits)
+    expected, arrays = _sizes(call, works, question.parameters, worker, limits)
     request.state.answer.grow(expected + arrays)
-    answers = await run(request, lane, works)
+    answers = await run(request, worker, works)
     return question, answers, expected
 
 
@@ -150,7 +150,7 @@ async def _prepare(call: Call, inputs: Sequence[object], size: int, pieces: Piec
     return works
 
 
-async def run(request: Request, lane: Lane, works: Sequence[Work | RawWork]) -> list[Any]:
+async def run(request: Request, worker: ModelWorker, works: Sequence[Work | RawWork]) -> list[Any]:
     """Queue work and wait for its answers.
 
     Raises:
@@ -159,25 +159,25 @@ async def run(request: Request, lane: Lane, works: Sequence[Work | RawWork]) -> 
         Failed: when the variant can answer no more.
         ClientGone: when the client left, after which what has not begun never runs.
     """
-    note: Note = request.state.note
-    job = lane.submit(works, ahead=request.state.service.hosts.ahead(lane))
-    note.phase, note.items, note.tokens = "queue", len(works), job.tokens
+    context: RequestContext = request.state.context
+    job = worker.submit(works, ahead=request.state.service.registry.ahead(worker))
+    context.phase, context.items, context.tokens = "queue", len(works), job.tokens
     left = asyncio.ensure_future(_disconnect(request))
     left.add_done_callback(lambda task: _left(task, job))  # asyncio.wait on both would cost each request more
     try:
         return await job.future
     finally:
         left.cancel()
-        _learn(note, job)
+        _learn(context, job)
         if job.missing:
-            lane.cancel(job)
+            worker.cancel(job)
 
 
-def _learn(note: Note, job: Job) -> None:
+def _learn(context: RequestContext, job: Job) -> None:
     if job.started:
         # What still waits of it when its time is over waits because of others: that is overload, not its own size.
-        note.phase = "queue" if job.queued_items else "run"
-        note.queued, note.run = job.started - job.added, job.run_seconds
+        context.phase = "queue" if job.queued_items else "run"
+        context.queued, context.run = job.started - job.added, job.run_seconds
 
 
 async def _disconnect(request: Request) -> None:
@@ -228,14 +228,14 @@ def _check_targets(parameters: dict[str, Any], most: int) -> None:
 
 
 def _sizes(
-    call: Call, works: Sequence[Work], parameters: dict[str, Any], lane: Lane, limits: Limits
+    call: Call, works: Sequence[Work], parameters: dict[str, Any], worker: ModelWorker, limits: Limits
 ) -> tuple[int, int]:
     """Return the bytes of an answer as JSON, about, and of the arrays that it is written from.
 
     Raises:
         Unprocessable, TooLarge: when the answer would be too large, before it is computed.
     """
-    hidden = lane.model.bundle.manifest.architecture.hidden_size
+    hidden = worker.model.bundle.manifest.architecture.hidden_size
     if call.task.decodes_masks:
         top_k = parameters.get("top_k") or 5
         words = top_k * sum(len(work.positions) for work in works)

@@ -23,22 +23,22 @@ TASK_HEADER = "x-bertport-task"
 async def answer(request: Request) -> Response:
     """Answer a body in the Hub's format."""
     service: Service = request.state.service
-    note = request.state.note
+    context = request.state.context
     limits = service.settings.limits
-    async with dispatch.in_time(note, limits.request_timeout):
-        with service.gate.enter():
-            hosted, lane = service.hosts.find(
+    async with dispatch.in_time(context, limits.request_timeout):
+        with service.admission.enter():
+            served, worker = service.registry.find(
                 request.path_params.get("name"),
                 request.query_params.get("variant") or request.headers.get(VARIANT_HEADER),
             )
-            note.hosted, note.lane = hosted, lane
-            with dispatch.using(lane):
+            context.served, context.worker = served, worker
+            with dispatch.using(worker):
                 payload = tasks.read_payload(await read_json(request), limits.max_items)
                 name = (
                     request.path_params.get("task")
                     or request.query_params.get("task")
                     or request.headers.get(TASK_HEADER)
-                    or tasks.choose(payload, lane.model.tokens.mask_token)
+                    or tasks.choose(payload, worker.model.tokens.mask_token)
                 )
-                question, answers, expected = await dispatch.ask(request, lane, name, payload)
+                question, answers, expected = await dispatch.ask(request, worker, name, payload)
                 return await wire.answer(request, question.shape(answers), expected=expected)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from bertport.runtime.text.steps import Steps
-    from bertport.serve.engine.registry import Hosted
-    from bertport.serve.engine.worker import Lane
+    from bertport.serve.engine.registry import ServedModel
+    from bertport.serve.engine.worker import ModelWorker
     from bertport.serve.state import Service
 
 __all__ = ["infer", "live", "model", "model_ready", "ready", "server"]
@@ -55,27 +55,29 @@ async def ready(request: Request) -> Response:
 
 async def model_ready(request: Request) -> Response:
     """Say whether a model is ready, which is so if it is there and can answer."""
-    hosted, lane = _find(request)
-    if lane.failure is not None:
-        raise Failed(lane.failure)
-    return wire.encode({"name": hosted.name, "ready": True})
+    served, worker = _find(request)
+    if worker.failure is not None:
+        raise Failed(worker.failure)
+    return wire.encode({"name": served.name, "ready": True})
 
 
 async def model(request: Request) -> Response:
     """Describe a model's inputs and outputs; -1 is any size."""
-    hosted, lane = _find(request)
-    hidden = hosted.manifest.architecture.hidden_size
+    served, worker = _find(request)
+    hidden = served.manifest.architecture.hidden_size
     inputs = [{"name": name, "datatype": "INT64", "shape": list(shape)} for name, shape in raw.INPUTS.items()]
     inputs += [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in (TEXT, PAIR)]
-    outputs = [{"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(lane.model).items()]
+    outputs = [
+        {"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(worker.model).items()
+    ]
     outputs.append({"name": ANSWER, "datatype": "BYTES", "shape": [-1]})
     outputs.append({"name": EMBEDDING, "datatype": "FP32", "shape": [-1, hidden]})
-    if "nsp" in hosted.manifest.heads and (labels := hosted.manifest.heads["nsp"].labels):
+    if "nsp" in served.manifest.heads and (labels := served.manifest.heads["nsp"].labels):
         outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(labels)]})
     return wire.encode(
         {
-            "name": hosted.name,
-            "versions": list(hosted.lanes),
+            "name": served.name,
+            "versions": list(served.workers),
             "platform": PLATFORM,
             "inputs": inputs,
             "outputs": outputs,
@@ -86,37 +88,37 @@ async def model(request: Request) -> Response:
 async def infer(request: Request) -> Response:
     """Answer raw tensors or text."""
     service: Service = request.state.service
-    note = request.state.note
-    async with dispatch.in_time(note, service.settings.limits.request_timeout):
-        with service.gate.enter():
-            hosted, lane = _find(request)
-            note.hosted, note.lane = hosted, lane
-            with dispatch.using(lane):
+    context = request.state.context
+    async with dispatch.in_time(context, service.settings.limits.request_timeout):
+        with service.admission.enter():
+            served, worker = _find(request)
+            context.served, context.worker = served, worker
+            with dispatch.using(worker):
                 body = await read_body(request)
                 asked = await parsed(request, tensors.read_request, body, request.headers.get(JSON_SIZE))
                 answer = _raw if "input_ids" in asked.inputs else _text
-                outputs, expected = await answer(request, asked, lane)
+                outputs, expected = await answer(request, asked, worker)
                 return await _response(request, asked, outputs, expected)
 
 
-def _find(request: Request) -> tuple[Hosted, Lane]:
+def _find(request: Request) -> tuple[ServedModel, ModelWorker]:
     service: Service = request.state.service
-    return service.hosts.find(request.path_params["name"], request.path_params.get("version"))
+    return service.registry.find(request.path_params["name"], request.path_params.get("version"))
 
 
-async def _raw(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict[str, NDArray[Any]], int]:
-    note, limits = request.state.note, request.state.service.settings.limits
-    note.phase, note.task = "prepare", raw.TASK
-    question = raw.read(asked, lane.model, limits)
-    parts = raw.split(question, lane.budget)
+async def _raw(request: Request, asked: tensors.Asked, worker: ModelWorker) -> tuple[dict[str, NDArray[Any]], int]:
+    context, limits = request.state.context, request.state.service.settings.limits
+    context.phase, context.task = "prepare", raw.TASK
+    question = raw.read(asked, worker.model, limits)
+    parts = raw.split(question, worker.budget)
     # While parts are put together, there are both they and the whole.
     request.state.answer.grow(question.bytes + question.numbers * 4 * (1 + (len(parts) > 1)))
-    results = await dispatch.run(request, lane, [part.work for part in parts])
-    note.items = len(question.feeds["input_ids"])
+    results = await dispatch.run(request, worker, [part.work for part in parts])
+    context.items = len(question.feeds["input_ids"])
     return raw.join(question, parts, results), question.bytes
 
 
-async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dict[str, NDArray[Any]], int]:
+async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> tuple[dict[str, NDArray[Any]], int]:
     wanted = set(asked.outputs or ())
     parameters = dict(asked.parameters)
     name = parameters.pop("task", None) or _task(asked, wanted)
@@ -134,7 +136,7 @@ async def _text(request: Request, asked: tensors.Asked, lane: Lane) -> tuple[dic
         if unknown := wanted - makers.keys():
             raise Unprocessable(f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})")
 
-    question, answers, expected = await dispatch.ask(request, lane, name, payload, accept)
+    question, answers, expected = await dispatch.ask(request, worker, name, payload, accept)
     names = [*(asked.outputs or _makers(question))]
     request.state.answer.grow(len(names) * expected)  # the answers as texts, beside what they are written into
     making = _made(question, answers, names)
@@ -197,8 +199,8 @@ def _makers(question: tasks.Question) -> dict[str, Any]:
 async def _response(
     request: Request, asked: tensors.Asked, outputs: Mapping[str, NDArray[Any]], expected: int
 ) -> Response:
-    note = request.state.note
-    head: dict[str, Any] = {"model_name": note.hosted.name, "model_version": note.lane.variant}
+    context = request.state.context
+    head: dict[str, Any] = {"model_name": context.served.name, "model_version": context.worker.variant}
     if asked.id is not None:
         head["id"] = asked.id
     binary = {name: (asked.outputs or {}).get(name, asked.binary) for name in outputs}

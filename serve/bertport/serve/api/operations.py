@@ -31,15 +31,15 @@ async def ready(request: Request) -> Response:
     """Say whether every variant has made real predictions and can make more, and the server is not stopping."""
     service: Service = request.state.service
     service.check_ready()
-    failed = {"failed": sorted(service.hosts.failed)} if service.hosts.failed else {}
+    failed = {"failed": sorted(service.registry.failed)} if service.registry.failed else {}
     return encode({"status": "ready"} | failed)
 
 
 async def models(request: Request) -> Response:
     """List the bundles and their variants, the default ones first."""
     service: Service = request.state.service
-    service.hosts.find(None, None)
-    return encode([hosted.describe() for hosted in service.hosts.hosted.values()])
+    service.registry.find(None, None)
+    return encode([served.describe() for served in service.registry.served.values()])
 
 
 async def info(request: Request) -> Response:
@@ -58,9 +58,9 @@ async def info(request: Request) -> Response:
     return encode(
         {
             "versions": found | {"python": platform.python_version()},
-            "ready": service.hosts.ready,
+            "ready": service.registry.ready,
             "limits": service.settings.to_json(),
-            "models": [hosted.describe() for hosted in service.hosts.hosted.values()],
+            "models": [served.describe() for served in service.registry.served.values()],
         }
     )
 
@@ -86,4 +86,4 @@ async def reload(request: Request) -> Response:
         raise Conflict(
             "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
         ) from error
-    return encode([hosted.describe() for hosted in service.hosts.hosted.values()])
+    return encode([served.describe() for served in service.registry.served.values()])

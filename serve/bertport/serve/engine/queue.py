@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-__all__ = ["Backlog", "Item"]
+__all__ = ["FairBatchQueue", "Item"]
 
 FARTHEST = 32
 """Most lengths looked at on each side of the first one's: it bounds the time of a choice to a fraction of a
@@ -51,7 +51,7 @@ class _Request:
         self.waiting = waiting
 
 
-class Backlog(Generic[T]):
+class FairBatchQueue(Generic[T]):
     """Items that wait. Not safe for several threads at once.
 
     Args:

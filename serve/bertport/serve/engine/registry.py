@@ -16,9 +16,9 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.memory import resident_memory, return_freed, too_little
 from bertport.serve.api.raw import TASK as TENSORS
 from bertport.serve.api.tasks import WIRE_TASKS
-from bertport.serve.engine.slots import Turns
+from bertport.serve.engine.slots import DeviceSlots
 from bertport.serve.engine.warm_up import warm_up
-from bertport.serve.engine.worker import Lane
+from bertport.serve.engine.worker import ModelWorker
 from bertport.serve.errors import Conflict, Failed, Loading, NotFound
 from bertport.serve.settings import for_models
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bertport.serve.engine.worker import Batch
     from bertport.serve.settings import Settings
 
-__all__ = ["ALL", "Hosted", "Hosts", "find_bundles"]
+__all__ = ["ALL", "Registry", "ServedModel", "find_bundles"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hosted:
+class ServedModel:
     """A bundle that is served."""
 
     name: str
@@ -52,13 +52,13 @@ class Hosted:
     """What stands for all of it."""
     default: str
     """The variant of requests that name none."""
-    lanes: Mapping[str, Lane]
+    workers: Mapping[str, ModelWorker]
     """By variant."""
 
     @property
     def tasks(self) -> list[str]:
         """The wire tasks that the bundle has the heads for."""
-        able = self.lanes[self.default].model.describe()["tasks"]
+        able = self.workers[self.default].model.describe()["tasks"]
         return [row.name for row in WIRE_TASKS.values() if row.runtime in able]
 
     @property
@@ -70,12 +70,12 @@ class Hosted:
     def describe(self) -> dict[str, Any]:
         """Say what it is and where it runs, without paths of this machine."""
         variants = []
-        for name, lane in self.lanes.items():
-            told = lane.model.describe()
+        for name, worker in self.workers.items():
+            told = worker.model.describe()
             entry = self.manifest.variants[name]
             variants.append(
                 {key: told[key] for key in ("variant", "recipe", "provider", "threads", "streams", "memory")}
-                | {"batch_tokens": lane.budget, "default": name == self.default, "isa": entry.requires.isa}
+                | {"batch_tokens": worker.budget, "default": name == self.default, "isa": entry.requires.isa}
             )
         return {
             "name": self.name,
@@ -87,7 +87,7 @@ class Hosted:
             "max_length": self.manifest.max_length,
             "hidden_size": self.manifest.architecture.hidden_size,
             "vocab_size": self.manifest.architecture.vocab_size,
-            "mask_token": self.lanes[self.default].model.tokens.mask_token,
+            "mask_token": self.workers[self.default].model.tokens.mask_token,
             "labels": self._labels,
             "variants": variants,
         }
@@ -136,7 +136,7 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
     return found
 
 
-class Hosts:
+class Registry:
     """All bundles that are served.
 
     Args:
@@ -154,7 +154,7 @@ class Hosts:
         died: Callable[[str], None],
     ) -> None:
         self.settings = settings
-        self.hosted: dict[str, Hosted] = {}
+        self.served: dict[str, ServedModel] = {}
         self.failed: dict[str, BertportError] = {}
         self._first = ""
         self.progress = "starting"
@@ -164,26 +164,26 @@ class Hosts:
         self._busy = False
         self._closed = False
         self._streams, self._run = settings.streams, 0
-        self._turns: dict[tuple[str, int], Turns] = {}
+        self._turns: dict[tuple[str, int], DeviceSlots] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
         """Whether real predictions were made with every variant."""
-        return bool(self.hosted)
+        return bool(self.served)
 
     @property
     def failure(self) -> str | None:
         """Why a variant that was loaded can answer no more; None while all can."""
-        return next((lane.failure for _, lane in self.lanes() if lane.failure is not None), None)
+        return next((worker.failure for _, worker in self.workers() if worker.failure is not None), None)
 
-    def lanes(self) -> Iterator[tuple[str, Lane]]:
-        """Yield each lane with the name of its bundle."""
-        for hosted in self.hosted.values():
-            for lane in hosted.lanes.values():
-                yield hosted.name, lane
+    def workers(self) -> Iterator[tuple[str, ModelWorker]]:
+        """Yield each worker with the name of its bundle."""
+        for served in self.served.values():
+            for worker in served.workers.values():
+                yield served.name, worker
 
-    def find(self, name: str | None, variant: str | None) -> tuple[Hosted, Lane]:
+    def find(self, name: str | None, variant: str | None) -> tuple[ServedModel, ModelWorker]:
         """Return a bundle and a variant by name; the defaults for None.
 
         Raises:
@@ -191,23 +191,23 @@ class Hosts:
             Failed: for a bundle that could not be loaded.
             NotFound: for a name that there is not.
         """
-        if not self.hosted:
+        if not self.served:
             raise Loading(f"the bundles are being loaded: {self.progress}")
         if name is None:
-            name = self._first if self._first in self.failed else next(iter(self.hosted))
-        hosted = self.hosted.get(name)
-        if hosted is None and name in self.failed:
+            name = self._first if self._first in self.failed else next(iter(self.served))
+        served = self.served.get(name)
+        if served is None and name in self.failed:
             raise Failed(f"the bundle {name!r} could not be loaded: the server's log says why")
-        if hosted is None:
-            raise NotFound(str(UnknownNameError("bundle", str(name)[:100], self.hosted)))
-        lane = hosted.lanes.get(hosted.default if variant is None else variant)
-        if lane is None:
-            raise NotFound(str(UnknownNameError(f"variant of {hosted.name}", str(variant)[:100], hosted.lanes)))
-        return hosted, lane
+        if served is None:
+            raise NotFound(str(UnknownNameError("bundle", str(name)[:100], self.served)))
+        worker = served.workers.get(served.default if variant is None else variant)
+        if worker is None:
+            raise NotFound(str(UnknownNameError(f"variant of {served.name}", str(variant)[:100], served.workers)))
+        return served, worker
 
-    def ahead(self, lane: Lane) -> float:
-        """Return the seconds of work that wait in the other lanes of a lane's device."""
-        return sum(other.wait for _, other in self.lanes() if other is not lane and other.turns is lane.turns)
+    def ahead(self, worker: ModelWorker) -> float:
+        """Return the seconds of work that wait in the other workers of a worker's device."""
+        return sum(other.wait for _, other in self.workers() if other is not worker and other.slots is worker.slots)
 
     async def load(self) -> None:
         """Load everything anew, and only then let it take the place of what there was.
@@ -222,18 +222,18 @@ class Hosts:
         if self._busy:
             raise Conflict("the bundles are being loaded already")
         self._busy = True
-        failed: dict[str, BertportError] | None = {} if self.settings.keep_going and not self.hosted else None
+        failed: dict[str, BertportError] | None = {} if self.settings.keep_going and not self.served else None
         try:
             fresh = await asyncio.to_thread(self._load_all, failed)
         finally:
             self._busy = False
-        for hosted in fresh.values():
-            for variant in hosted.lanes:
-                self._introduce(hosted.name, variant, [*WIRE_TASKS, TENSORS])
-        old, self.hosted, self.failed = self.hosted, fresh, failed or {}
-        for hosted in old.values():
-            for lane in hosted.lanes.values():
-                task = asyncio.create_task(_retire(lane))
+        for served in fresh.values():
+            for variant in served.workers:
+                self._introduce(served.name, variant, [*WIRE_TASKS, TENSORS])
+        old, self.served, self.failed = self.served, fresh, failed or {}
+        for served in old.values():
+            for worker in served.workers.values():
+                task = asyncio.create_task(_retire(worker))
                 self._retiring.add(task)
                 task.add_done_callback(self._retired)
 
@@ -242,13 +242,13 @@ class Hosts:
         self._closed = True
 
     async def close(self) -> None:
-        """Let every lane end, when it has nothing left to do."""
+        """Let every worker end, when it has nothing left to do."""
         self.stop_loading()
-        await asyncio.gather(*(asyncio.to_thread(lane.close) for _, lane in self.lanes()), *self._retiring)
+        await asyncio.gather(*(asyncio.to_thread(worker.close) for _, worker in self.workers()), *self._retiring)
 
-    def _load_all(self, failed: dict[str, BertportError] | None) -> dict[str, Hosted]:
-        fresh: dict[str, Hosted] = {}
-        opened: list[Lane] = []
+    def _load_all(self, failed: dict[str, BertportError] | None) -> dict[str, ServedModel]:
+        fresh: dict[str, ServedModel] = {}
+        opened: list[ModelWorker] = []
         self._streams, self._run = self.settings.streams, 0
         try:
             found = find_bundles(self.settings, failed)
@@ -257,8 +257,8 @@ class Hosts:
                 if bundle is not None and (loaded := self._loaded(name, bundle, opened, failed)) is not None:
                     fresh[name] = loaded
         except BaseException:
-            for lane in opened:
-                lane.close()
+            for worker in opened:
+                worker.close()
             raise
         for name, left_out in (failed or {}).items():
             if not fresh:
@@ -267,8 +267,8 @@ class Hosts:
         return fresh
 
     def _loaded(
-        self, name: str, bundle: Bundle, opened: list[Lane], failed: dict[str, BertportError] | None
-    ) -> Hosted | None:
+        self, name: str, bundle: Bundle, opened: list[ModelWorker], failed: dict[str, BertportError] | None
+    ) -> ServedModel | None:
         """Load a bundle; None where it failed and that is noted in `failed`."""
         before = len(opened)
         try:
@@ -280,22 +280,24 @@ class Hosts:
             if failed is None:
                 raise named from named.__cause__
             failed[name] = named
-            for lane in opened[before:]:
-                lane.close()
+            for worker in opened[before:]:
+                worker.close()
             del opened[before:]
             return None
 
-    def _load(self, name: str, bundle: Bundle, opened: list[Lane]) -> Hosted:
+    def _load(self, name: str, bundle: Bundle, opened: list[ModelWorker]) -> ServedModel:
         models = list(self._models(name, bundle))
-        lanes: dict[str, Lane] = {}
+        workers: dict[str, ModelWorker] = {}
         for model in models:
-            turns = self._turns.setdefault((model.graph.provider.name, model.streams), Turns(model.streams))
-            lane = Lane(model, turns, self.settings.limits, self._watcher(name), self._lane_died)
-            opened.append(lane)
-            lanes[model.variant] = lane
-            for stage in warm_up(lane, every_bucket=self.settings.warm_up):
+            slots = self._turns.setdefault((model.graph.provider.name, model.streams), DeviceSlots(model.streams))
+            worker = ModelWorker(model, slots, self.settings.limits, self._watcher(name), self._worker_died)
+            opened.append(worker)
+            workers[model.variant] = worker
+            for stage in warm_up(worker, every_bucket=self.settings.warm_up):
                 self._say(f"warming up {name}, {model.variant}: {stage}")
-        return Hosted(name=name, manifest=bundle.manifest, digest=bundle.digest, default=models[0].variant, lanes=lanes)
+        return ServedModel(
+            name=name, manifest=bundle.manifest, digest=bundle.digest, default=models[0].variant, workers=workers
+        )
 
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
         """Load the variants asked for, the default one first."""
@@ -352,17 +354,17 @@ class Hosts:
             _LOG.info("memory", extra={"fields": {**told, "batch_tokens": model.batch_tokens}})
         return model
 
-    def _watcher(self, name: str) -> Callable[[Lane, Batch], None]:
-        return lambda lane, batch: self._ran(name, lane.variant, batch)
+    def _watcher(self, name: str) -> Callable[[ModelWorker, Batch], None]:
+        return lambda worker, batch: self._ran(name, worker.variant, batch)
 
     def _retired(self, task: asyncio.Task[None]) -> None:
         self._retiring.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.error("an old variant could not be closed", exc_info=error)
 
-    def _lane_died(self, lane: Lane, reason: str) -> None:  # noqa: ARG002 — what a lane tells
-        lanes = [each for _, each in self.lanes()]
-        if lanes and all(each.failure is not None for each in lanes):
+    def _worker_died(self, worker: ModelWorker, reason: str) -> None:  # noqa: ARG002 — what a worker tells
+        workers = [each for _, each in self.workers()]
+        if workers and all(each.failure is not None for each in workers):
             self._died(reason)
 
     def _say(self, text: str) -> None:
@@ -388,8 +390,8 @@ def _named(name: str, error: BaseException) -> BertportError:
     return named
 
 
-async def _retire(lane: Lane) -> None:
-    """Close a lane when no request holds it any more."""
-    while lane.users:  # noqa: ASYNC110 — an event would cost every request, for what happens once in a reload
+async def _retire(worker: ModelWorker) -> None:
+    """Close a worker when no request holds it any more."""
+    while worker.users:  # noqa: ASYNC110 — an event would cost every request, for what happens once in a reload
         await asyncio.sleep(0.05)
-    await asyncio.to_thread(lane.close)
+    await asyncio.to_thread(worker.close)

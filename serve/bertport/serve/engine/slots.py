@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Turns"]
+__all__ = ["DeviceSlots"]
 
 
-class Turns:
+class DeviceSlots:
     """A lock of several places, given in the order in which they were asked for, so that no session is passed over.
 
     Args:

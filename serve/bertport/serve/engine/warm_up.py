@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bertport.runtime import Model
-    from bertport.serve.engine.worker import Lane
+    from bertport.serve.engine.worker import ModelWorker
 
 __all__ = ["warm_up"]
 
@@ -21,7 +21,7 @@ SHORTEST = 8
 """Tokens of the shortest bucket that is run."""
 
 
-def warm_up(lane: Lane, *, every_bucket: bool) -> Iterator[str]:
+def warm_up(worker: ModelWorker, *, every_bucket: bool) -> Iterator[str]:
     """Ask every task a real question, then run batches of every length from the longest to the shortest, by halves.
 
     Yields:
@@ -30,19 +30,19 @@ def warm_up(lane: Lane, *, every_bucket: bool) -> Iterator[str]:
     Raises:
         BundleError: when an output is not finite.
     """
-    model = lane.model
+    model = worker.model
     tasks = model.describe()["tasks"]
     for number, task in enumerate(tasks, 1):
         yield f"task {number} of {len(tasks)}: {task}"
-        _ask(lane, task)
+        _ask(worker, task)
     if not every_bucket:
         return
     lengths = _lengths(model.tokens.max_length)
     for number, length in enumerate(lengths, 1):
         yield f"bucket {number} of {len(lengths)}: {length} tokens"
         work = _plain(model, length)
-        for works in ([work], [work] * max(1, lane.budget // length)):
-            _check(lane, f"{length} tokens", lane.run_alone(works))
+        for works in ([work], [work] * max(1, worker.budget // length)):
+            _check(worker, f"{length} tokens", worker.run_alone(works))
 
 
 def _lengths(longest: int) -> list[int]:
@@ -53,19 +53,19 @@ def _lengths(longest: int) -> list[int]:
     return lengths
 
 
-def _ask(lane: Lane, task: str) -> None:
-    model = lane.model
+def _ask(worker: ModelWorker, task: str) -> None:
+    model = worker.model
     mask = f"{model.tokens.mask_token}."
     [work] = model.bind(task).prepare([["a", "b"] if task == "next-sentence" else mask])
     if not isinstance(work, Work):
-        raise BundleError(f"variant {lane.variant!r} cannot answer {task} ({work.message}): export again")
-    _check(lane, task, lane.run_alone([work]))
+        raise BundleError(f"variant {worker.variant!r} cannot answer {task} ({work.message}): export again")
+    _check(worker, task, worker.run_alone([work]))
 
 
-def _check(lane: Lane, what: str, answers: list[Any]) -> None:
+def _check(worker: ModelWorker, what: str, answers: list[Any]) -> None:
     for answer in answers:
         if isinstance(answer, BertportError):  # as for an output that is no number
-            raise BundleError(f"variant {lane.variant!r} cannot answer {what} ({answer.message}): export again")
+            raise BundleError(f"variant {worker.variant!r} cannot answer {what} ({answer.message}): export again")
 
 
 def _plain(model: Model, length: int) -> Work:

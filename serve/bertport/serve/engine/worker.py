@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.errors import BertportError
 from bertport.runtime.tasks.table import Work
 from bertport.serve.engine.pieces import settle
-from bertport.serve.engine.queue import Backlog
+from bertport.serve.engine.queue import FairBatchQueue
 from bertport.serve.errors import (
     BackendFailure,
     ClientGone,
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bertport.runtime import Model
-    from bertport.serve.engine.slots import Turns
+    from bertport.serve.engine.slots import DeviceSlots
     from bertport.serve.settings import Limits
 
-__all__ = ["Batch", "Item", "Job", "Lane", "RawWork"]
+__all__ = ["Batch", "Item", "Job", "ModelWorker", "RawWork"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _cost(work: Work) -> int:
     return len(work.ids) + len(work.positions) * (1 + (work.best or 1) // WORDS_PER_TOKEN)
 
 
-class Lane:
+class ModelWorker:
     """A loaded variant, its queue, and the threads that run it batch by batch, one for each of the model's streams.
 
     Nothing waits for a batch to fill: a free thread takes what there is, but for what the other free ones could take.
@@ -142,7 +142,7 @@ class Lane:
 
     Args:
         model: the loaded variant.
-        turns: shared by all lanes of a device.
+        turns: shared by all workers of a device.
         limits: of the server.
         watch: told of each batch, in the event loop's thread.
         died: told the reason, from the thread that ended, when one ends otherwise than by `close`.
@@ -151,10 +151,10 @@ class Lane:
     def __init__(
         self,
         model: Model,
-        turns: Turns,
+        slots: DeviceSlots,
         limits: Limits,
-        watch: Callable[[Lane, Batch], None],
-        died: Callable[[Lane, str], None] = lambda *_: None,
+        watch: Callable[[ModelWorker, Batch], None],
+        died: Callable[[ModelWorker, str], None] = lambda *_: None,
     ) -> None:
         self.model = model
         self.failure: str | None = None
@@ -163,7 +163,7 @@ class Lane:
         self.items = 0
         self.tokens = 0
         self.users = 0
-        self.turns = turns
+        self.slots = slots
         self._coming = self._running = 0
         self._speed = (FIRST_RATE, 1.0)
         self._limits = limits
@@ -172,7 +172,7 @@ class Lane:
         self._held: list[list[Item]] = [[] for _ in range(model.streams)]
         self._changed = threading.Condition()
         row = model.graph.provider
-        self._backlog: Backlog[Item] = Backlog(
+        self._queue: FairBatchQueue[Item] = FairBatchQueue(
             lambda item: item.job.gone, overhead=row.overhead_tokens, most_rows=row.batch_rows
         )
         self._closing = False
@@ -199,11 +199,11 @@ class Lane:
 
         Args:
             works: what to run.
-            ahead: seconds of work that wait in other lanes of the same device.
+            ahead: seconds of work that wait in other workers of the same device.
 
         Raises:
             Overloaded: when the queue is full, or the work would have to wait longer than a request may take.
-            Loading: when the lane is closing.
+            Loading: when the worker is closing.
             Failed: when one of its threads has ended.
             Unprocessable: for work without tokens, which no batch can be made of.
         """
@@ -238,7 +238,7 @@ class Lane:
             if self._closing:
                 raise Loading("the server is stopping", estimated_time=1)
             # Under fair queueing a small request does not wait for all of a large one.
-            own = sum(costs) * (self._backlog.requests + 1) / self.rate
+            own = sum(costs) * (self._queue.requests + 1) / self.rate
             wait = ahead + min(self.wait, own)
             room = self._limits.max_queue_items
             if len(items) > self._limits.max_items // SMALL_SHARE:
@@ -252,7 +252,7 @@ class Lane:
                 )
             self.items += len(items)
             self.tokens += job.queued_tokens
-            self._backlog.add(items)
+            self._queue.add(items)
             self._changed.notify(len(items))
         return job
 
@@ -275,12 +275,12 @@ class Lane:
     def run_alone(self, works: Sequence[Work]) -> list[Any]:
         """Run equal-length work in the caller's thread, in each session that would run it: for warming up."""
         tokens = sum(len(work.ids) for work in works)
-        with self.turns:
+        with self.slots:
             began = time.perf_counter()
             answers = self.model.narrow.run(works)
             self._measure(tokens, (time.perf_counter() - began) / self.model.streams)  # as many will run at once
         if self.model.streams > 1 and len(works) == 1:
-            with self.turns.all():
+            with self.slots.all():
                 answers = self.model.run(works)
         return answers
 
@@ -294,7 +294,7 @@ class Lane:
             with self._changed:
                 self.failure = reason
                 self._closing = True
-                left = [*self._held[number], *self._backlog.clear()]
+                left = [*self._held[number], *self._queue.clear()]
                 self.items = self.tokens = 0
                 for item in left:
                     item.job.queued_items = item.job.queued_tokens = 0
@@ -308,24 +308,24 @@ class Lane:
             with self._changed:
                 # What another thread is about to take wakes nobody else, so that it finds the device free. What nobody
                 # wants any more is taken too, to be dropped.
-                while not self._backlog or 0 < self._coming >= self.items:
-                    if self._closing and not self._backlog:
+                while not self._queue or 0 < self._coming >= self.items:
+                    if self._closing and not self._queue:
                         return
                     self._changed.wait()
                 self._coming += 1
-            with self.turns:  # and only then choose, so that the latest that came can join
+            with self.slots:  # and only then choose, so that the latest that came can join
                 batch, last = self._take()
                 self._held[number] = batch
                 if not batch:
                     continue
                 began = time.monotonic()
                 if last and len(batch) == 1:
-                    with self.turns.alone() as alone:
+                    with self.slots.alone() as alone:
                         outcomes = self._run(batch, self.model if alone else self.model.narrow)
                 else:
                     alone = False
                     outcomes = self._run(batch, self.model.narrow)
-                together = 1 if alone else self.turns.taken
+                together = 1 if alone else self.slots.taken
             # After its turn, so that who asks again at once finds the device free.
             self._finish(batch, outcomes, began, together)
             self._held[number] = []
@@ -335,7 +335,7 @@ class Lane:
         with self._changed:
             free = len(self._threads) - self._running
             share = max(1, -(-self.tokens // free))  # the rest is for the other threads that have nothing to do
-            batch = self._backlog.take(min(self.budget, share) if free > 1 else self.budget)
+            batch = self._queue.take(min(self.budget, share) if free > 1 else self.budget)
             for item in batch:
                 item.job.queued_items -= 1
                 item.job.queued_tokens -= item.tokens

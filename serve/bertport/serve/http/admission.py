@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bertport.serve.settings import Limits
 
-__all__ = ["Gate", "Hold", "Store"]
+__all__ = ["Admission", "Reservation", "Store"]
 
 
 class Store:
@@ -41,7 +41,7 @@ class Store:
         self.held += size
 
 
-class Hold:
+class Reservation:
     """The bytes that one request holds of one kind.
 
     Args:
@@ -76,7 +76,7 @@ class Hold:
         self.settle(0)
 
 
-class Gate:
+class Admission:
     """The server's counts of what is inside.
 
     Args:

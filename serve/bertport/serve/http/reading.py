@@ -32,7 +32,7 @@ async def parsed(request: Request, parse: Callable[..., Any], body: bytes, *more
     """Return what a function makes of a body, called beside the event loop where the body is large."""
     if len(body) <= INLINE_BYTES:
         return parse(body, *more)
-    request.state.note.phase = "prepare"  # it has arrived, and may wait for others to be parsed
+    request.state.context.phase = "prepare"  # it has arrived, and may wait for others to be parsed
     return await request.state.service.pieces.run(whole(parse, body, *more), len(body))
 
 
@@ -42,7 +42,7 @@ async def read_body(request: Request) -> bytes:
     Raises:
         TooLarge, BadRequest, UnsupportedEncoding, Overloaded, ClientGone: why there is none.
     """
-    service, hold = request.state.service, request.state.body
+    service, reservation = request.state.service, request.state.body
     limit: int = service.settings.limits.max_payload_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
@@ -56,14 +56,14 @@ async def read_body(request: Request) -> bytes:
         part = message.get("body", b"")
         if len(body) + len(part) > limit:
             raise too_large(limit)
-        hold.grow(len(part))
+        reservation.grow(len(part))
         body += part
         if not message.get("more_body", False):
             break
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         return bytes(body)
-    request.state.note.phase = "prepare"
+    request.state.context.phase = "prepare"
     unpacked: bytes = await service.pieces.run(whole(unpack, bytes(body), encoding, limit), len(body))
-    hold.grow(len(unpacked))
+    reservation.grow(len(unpacked))
     return unpacked

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from bertport.serve.http.admission import Hold
+    from bertport.serve.http.admission import Reservation
 
 __all__ = ["INLINE_BYTES", "JSON_NUMBER", "Chunked", "answer", "encode", "json_chunks", "read_out"]
 
@@ -60,12 +60,12 @@ async def answer(
         TooLarge: when it has more bytes than an answer may have.
         Overloaded: when the server holds too many bytes of answers.
     """
-    hold: Hold = request.state.answer
+    reservation: Reservation = request.state.answer
     most: int = request.state.service.settings.limits.max_answer_bytes
     if expected <= INLINE_BYTES and not parts:
         response = encode(value)
         _check(len(response.body), most)
-        hold.settle(len(response.body))
+        reservation.settle(len(response.body))
         return response
     following = sum(map(len, parts))
     chunks: list[bytes | memoryview] = [
@@ -75,9 +75,9 @@ async def answer(
     if json_size is not None:
         headers[json_size] = str(sum(map(len, chunks)))
     chunks += parts
-    hold.settle(sum(map(len, chunks)))
+    reservation.settle(sum(map(len, chunks)))
     media_type = "application/json" if json_size is None else "application/octet-stream"
-    return Chunked(chunks, hold, headers=headers, media_type=media_type)
+    return Chunked(chunks, reservation, headers=headers, media_type=media_type)
 
 
 def _written(value: object, most: int) -> Generator[None, None, list[bytes]]:
@@ -148,13 +148,13 @@ class Chunked(Response):
     def __init__(
         self,
         chunks: list[bytes | memoryview],
-        hold: Hold,
+        reservation: Reservation,
         *,
         headers: Mapping[str, str],
         media_type: str,
     ) -> None:
         self._chunks = chunks
-        self._hold = hold
+        self._reservation = reservation
         self._size = sum(map(len, chunks))
         super().__init__(headers={**headers, "content-length": str(self._size)}, media_type=media_type)
 
@@ -172,7 +172,7 @@ class Chunked(Response):
                 for part in self._parts():
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                     # A part counts until the next is taken, which waits for the client to have read all but its end.
-                    self._hold.grow(-min(waiting, self._hold.size))
+                    self._reservation.grow(-min(waiting, self._reservation.size))
                     waiting = len(part)
                     sent += waiting
                     limit.reschedule(began + WRITE_SECONDS + sent / SLOWEST)
@@ -191,21 +191,21 @@ class Chunked(Response):
                 yield chunk[start : start + CHUNK]
 
 
-async def read_out(scope: Scope, hold: Hold) -> None:
+async def read_out(scope: Scope, reservation: Reservation) -> None:
     """Return when the client has read all that was written until now; what it has not counts until then."""
     transport = _transport(scope)
-    if transport is None or not hold.size:
+    if transport is None or not reservation.size:
         return
     await asyncio.sleep(0)  # the event loop writes at the end of its turn
     end: int = transport.written
-    patience = WRITE_SECONDS + hold.size / SLOWEST
+    patience = WRITE_SECONDS + reservation.size / SLOWEST
     waited = 0.0
     # Later answers on the same connection may be written meanwhile: what counts is how far the client has read.
     while (left := end - (transport.written - _unread(transport))) > 0:
         if waited > patience:
             transport.abort()
             return
-        hold.settle(min(left, hold.size))
+        reservation.settle(min(left, reservation.size))
         await asyncio.sleep(READ_OUT_SECONDS)
         waited += READ_OUT_SECONDS
 

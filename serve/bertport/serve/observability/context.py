@@ -9,17 +9,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bertport.serve.engine.registry import Hosted
-    from bertport.serve.engine.worker import Lane
+    from bertport.serve.engine.registry import ServedModel
+    from bertport.serve.engine.worker import ModelWorker
 
-__all__ = ["Note", "request_id"]
+__all__ = ["RequestContext", "request_id"]
 
 SANE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """Request ids that are taken over from the client: nothing that could break a line of a log or of a header."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Note:
+class RequestContext:
     """One request."""
 
     request_id: str
@@ -32,9 +32,9 @@ class Note:
     """Address of the client."""
     began: float = field(default_factory=perf_counter)
     """When its head was read."""
-    hosted: Hosted | None = None
+    served: ServedModel | None = None
     """The bundle that was asked."""
-    lane: Lane | None = None
+    worker: ModelWorker | None = None
     """The variant that was asked."""
     task: str = ""
     """The wire task."""
@@ -70,8 +70,8 @@ class Note:
             "ms": _milliseconds(self.seconds),
             "client": self.client,
         }
-        if self.hosted is not None and self.lane is not None:
-            fields |= {"bundle": self.hosted.name, "variant": self.lane.variant}
+        if self.served is not None and self.worker is not None:
+            fields |= {"bundle": self.served.name, "variant": self.worker.variant}
         if self.task:
             fields |= {"task": self.task, "items": self.items, "tokens": self.tokens}
         if self.queued is not None and self.run is not None:

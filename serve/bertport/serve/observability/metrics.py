@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from bertport.serve.engine.worker import Batch, Lane
+    from bertport.serve.engine.worker import Batch, ModelWorker
 
 __all__ = ["OTHER", "Metrics"]
 
@@ -37,11 +37,11 @@ class Metrics:
     """The server's counters, in a registry of their own.
 
     Args:
-        lanes: gives name of the bundle, and lane, for each variant that is loaded.
+        workers: gives name of the bundle, and worker, for each variant that is loaded.
         active: gives the number of requests in the server.
     """
 
-    def __init__(self, lanes: Callable[[], Iterable[tuple[str, Lane]]], active: Callable[[], int]) -> None:
+    def __init__(self, workers: Callable[[], Iterable[tuple[str, ModelWorker]]], active: Callable[[], int]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which says when the server started
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -63,11 +63,11 @@ class Metrics:
         self.reloads = self._counter("reloads", "Reloads of the bundles, by outcome.", ("outcome",))
         # Looking a series up by its labels costs more than counting in it.
         self._of_task = cache(self._series_of_task)
-        self._of_lane = cache(self._series_of_lane)
+        self._of_lane = cache(self._series_of_worker)
         self._failing(OTHER, OTHER, OTHER)
         for outcome in ("done", "failed"):
             self.reloads.labels(outcome)
-        self.registry.register(_Now(lanes, active))
+        self.registry.register(_Now(workers, active))
 
     def introduce(self, bundle: str, variant: str, tasks: Iterable[str]) -> None:
         """Make the series of a variant, at zero."""
@@ -103,7 +103,7 @@ class Metrics:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _series_of_lane(self, *labels: str) -> tuple[tuple[Histogram, ...], tuple[Counter, Counter]]:
+    def _series_of_worker(self, *labels: str) -> tuple[tuple[Histogram, ...], tuple[Counter, Counter]]:
         sizes = (self.queue_seconds, self.run_seconds, self.batch_items, self.batch_tokens)
         return tuple(each.labels(*labels) for each in sizes), (
             self.tokens.labels(*labels),
@@ -127,8 +127,8 @@ class Metrics:
 class _Now:
     """Gauges that are read when they are asked for."""
 
-    def __init__(self, lanes: Callable[[], Iterable[tuple[str, Lane]]], active: Callable[[], int]) -> None:
-        self._lanes = lanes
+    def __init__(self, workers: Callable[[], Iterable[tuple[str, ModelWorker]]], active: Callable[[], int]) -> None:
+        self._workers = workers
         self._active = active
 
     def collect(self) -> Iterator[Metric]:
@@ -138,8 +138,8 @@ class _Now:
         yield inside
         items = GaugeMetricFamily("bertport_queue_items", "Texts that wait.", labels=("bundle", "variant"))
         tokens = GaugeMetricFamily("bertport_queue_tokens", "Tokens that wait.", labels=("bundle", "variant"))
-        for bundle, lane in self._lanes():
-            items.add_metric([bundle, lane.variant], lane.items)
-            tokens.add_metric([bundle, lane.variant], lane.tokens)
+        for bundle, worker in self._workers():
+            items.add_metric([bundle, worker.variant], worker.items)
+            tokens.add_metric([bundle, worker.variant], worker.tokens)
         yield items
         yield tokens

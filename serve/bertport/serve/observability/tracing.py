@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bertport.serve.observability.context import Note
+    from bertport.serve.observability.context import RequestContext
 
 __all__ = ["Tracing", "tracing"]
 
@@ -36,31 +36,31 @@ class Tracing:
     def __init__(self, tracer: Any) -> None:  # noqa: ANN401 — its packages need not be installed
         self._tracer = tracer
 
-    def begin(self, headers: Mapping[bytes, bytes], note: Note) -> Any:  # noqa: ANN401 — as above
+    def begin(self, headers: Mapping[bytes, bytes], context: RequestContext) -> Any:  # noqa: ANN401 — as above
         """Begin a span, within the client's if its `traceparent` names one."""
         from opentelemetry import propagate, trace
 
         names = ("traceparent", "tracestate")
         carrier = {name: headers[name.encode()].decode("latin-1") for name in names if name.encode() in headers}
         span = self._tracer.start_span(
-            note.method,
+            context.method,
             context=propagate.extract(carrier),
             kind=trace.SpanKind.SERVER,
-            attributes={"http.request.method": note.method, "url.path": note.path[:200]},
+            attributes={"http.request.method": context.method, "url.path": context.path[:200]},
         )
-        note.trace = format(span.get_span_context().trace_id, "032x")
+        context.trace = format(span.get_span_context().trace_id, "032x")
         return span
 
-    def end(self, span: Any, note: Note, status: int) -> None:  # noqa: ANN401 — as above
+    def end(self, span: Any, context: RequestContext, status: int) -> None:  # noqa: ANN401 — as above
         """End it, with what was learned."""
-        known = note.to_json(status)
+        known = context.to_json(status)
         names = ("request_id", "bundle", "variant", "task", "items", "tokens", "queue_ms", "run_ms", "reason")
         for name in names:
             if name in known:
                 span.set_attribute(f"bertport.{name}", known[name])
         span.set_attribute("http.response.status_code", status)
-        if note.task:
-            span.update_name(f"{note.method} {note.task}")
+        if context.task:
+            span.update_name(f"{context.method} {context.task}")
         span.end()
 
 
