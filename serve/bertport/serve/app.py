@@ -48,7 +48,7 @@ SECURITY_HEADERS = (
 
 
 def make_app(service: Service) -> ASGIApp:
-    """Put the application together."""
+    """Return the ASGI application."""
     routes = [
         # Most requests are for the first of the table, and each route that is tried takes its time.
         Route("/", huggingface.answer, methods=["POST"]),

@@ -32,7 +32,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 class Restriction(click.Option):
     """An option that restricts: its variable, where it is set, has to say something.
 
-    click takes an empty variable for one that is not set, and a server would stand open whose secret failed to mount.
+    click takes an empty variable for one that is not set, so a secret that failed to mount would leave the server open.
     """
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
@@ -198,7 +198,7 @@ def serve(
 
 
 def _within(memory: int | None, limits: dict[str, Any]) -> dict[str, Any]:
-    """Lower the limits on bytes that nobody gave to their shares of a bound of memory, and refuse larger ones."""
+    """Lower limits on bytes that were not given to their shares of a bound of memory, and refuse larger ones."""
     if memory is None:
         return limits
     source = click.get_current_context().get_parameter_source

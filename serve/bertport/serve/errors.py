@@ -134,7 +134,7 @@ class Overloaded(Problem):
 
 
 class ClientGone(Problem):
-    """The client closed its connection before the answer; nobody reads this one."""
+    """The client closed its connection before the answer, so this answer is not read."""
 
     status = 499
     reason = "client_gone"

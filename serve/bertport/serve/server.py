@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take the signals; uvicorn's own would raise them again at the end, and the process would not exit with 0."""
+        """Install signal handlers: uvicorn's own raise the signal again at the end, which changes the exit status."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
                 signal.signal(each, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen at once, and load: whoever asks meanwhile is told how far it is."""
+        """Listen at once, and load: clients that ask meanwhile are told how far it is."""
         await super().startup(sockets)
         host, port = self._sock.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -122,7 +122,7 @@ class Server(uvicorn.Server):
         self._loading = asyncio.create_task(self._load())
 
     async def on_tick(self, counter: int) -> bool:
-        """Tell uvicorn, ten times a second, whether to end: also when a thread that all answers need has ended."""
+        """Return, ten times a second, whether uvicorn is to end: also when a thread that all answers need has ended."""
         if self._service.failure is not None and self.failure is None:
             self.failure = BertportError(f"the server cannot go on: {self._service.failure}")
             self.should_exit = True
@@ -185,7 +185,7 @@ class Server(uvicorn.Server):
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 — the signature of a signal handler
         if self.should_exit:
-            self.force_exit = True  # asked twice: whoever asks does not want to wait
+            self.force_exit = True  # asked twice: end without waiting
         self.should_exit = True
 
     def _reload(self) -> None:

@@ -135,7 +135,7 @@ RESERVED = 3 / 16
 
 
 def shares(memory: int) -> dict[str, int]:
-    """Return the most that limits on bytes may be under a bound of memory, and what they are where nobody says."""
+    """Return the most that limits on bytes may be under a bound of memory, and what they default to."""
     return {name: min(int(LIMITS[name].default), memory // divisor) for name, divisor in SHARES.items()}
 
 

@@ -77,6 +77,6 @@ class Service:
         self.metrics.reloads.labels("done").inc()
 
     async def close(self) -> None:
-        """Let what is under way end."""
+        """Finish what is under way, and close."""
         await self.registry.close()
         await asyncio.to_thread(self.pieces.close)

@@ -31,7 +31,7 @@ __all__ = ["INLINE_CHARACTERS", "ask", "in_time", "run", "using"]
 
 INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized in the event loop, in about a millisecond at most: handing them to another
-thread costs as much. Longer ones would hold up everybody."""
+thread costs as much. Longer ones would delay every other request."""
 TEXT_WEIGHT = 64
 """What a text costs beside its characters, in characters; a target that is in no vocabulary as much."""
 WORD_BYTES = 160
@@ -48,7 +48,7 @@ PAIR_BYTES = 200
 
 @asynccontextmanager
 async def in_time(context: RequestContext, seconds: float) -> AsyncIterator[None]:
-    """Bound a request's time; what it waited for when the time was over says whose fault it is.
+    """Bound a request's time; the phase that it was in when the time was over decides the error.
 
     Raises:
         BodyTimeout, Overloaded, TimeUp: when the time is over.
@@ -89,7 +89,7 @@ async def ask(
     """Ask a variant what a body asks.
 
     Args:
-        request: whose it is.
+        request: the request that the work belongs to.
         worker: the variant.
         name: the wire task.
         payload: the body, read.

@@ -35,26 +35,26 @@ ANSWER, EMBEDDING, PROBABILITIES = "answer", "embedding", "probabilities"
 
 
 async def server(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
-    """Say what server this is."""
+    """Return the server's metadata."""
     from importlib.metadata import version
 
     return wire.encode({"name": "bertport", "version": version("bertport"), "extensions": ["binary_tensor_data"]})
 
 
 async def live(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
-    """Say that the process answers."""
+    """Return that the process is alive."""
     return wire.encode({"live": True})
 
 
 async def ready(request: Request) -> Response:
-    """Say whether the server is ready."""
+    """Return whether the server is ready."""
     service: Service = request.state.service
     service.check_ready()
     return wire.encode({"ready": True})
 
 
 async def model_ready(request: Request) -> Response:
-    """Say whether a model is ready, which is so if it is there and can answer."""
+    """Return whether a model is ready: it is loaded and can answer."""
     served, worker = _find(request)
     if worker.failure is not None:
         raise Failed(worker.failure)
@@ -163,7 +163,7 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
 
 
 def _task(asked: tensors.Asked, wanted: set[str]) -> str:
-    """Tell the task by the outputs asked for, where no parameter says it."""
+    """Return the task that the outputs asked for belong to, where no parameter names it."""
     if EMBEDDING in wanted:
         return "feature-extraction"
     return "next-sentence" if PROBABILITIES in wanted or PAIR in asked.inputs else "fill-mask"

@@ -23,12 +23,12 @@ _LOG = logging.getLogger(__name__)
 
 
 async def health(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
-    """Say that the process answers."""
+    """Return that the process is alive."""
     return encode({"status": "ok"})
 
 
 async def ready(request: Request) -> Response:
-    """Say whether every variant has made real predictions and can make more, and the server is not stopping."""
+    """Return whether every variant has made real predictions and can make more, and the server is not stopping."""
     service: Service = request.state.service
     service.check_ready()
     failed = {"failed": sorted(service.registry.failed)} if service.registry.failed else {}
@@ -43,7 +43,7 @@ async def models(request: Request) -> Response:
 
 
 async def info(request: Request) -> Response:
-    """Say what is served, by which versions, within which limits."""
+    """Return what is served, by which versions, within which limits."""
     import platform
     from importlib.metadata import version
 

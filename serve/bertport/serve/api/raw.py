@@ -137,7 +137,7 @@ def split(asked: Raw, budget: int) -> list[Part]:
 
 
 def join(asked: Raw, parts: Sequence[Part], results: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
-    """Put the parts' outputs together."""
+    """Return the parts' outputs joined."""
     rows, length = asked.feeds["input_ids"].shape
     found: dict[str, NDArray[Any]] = {}
     for name in asked.outputs:

@@ -104,7 +104,7 @@ def _payload(value: object) -> Payload:
 
 
 def choose(payload: Payload, mask_token: str | None) -> str:
-    """Tell which task a body is for, where neither address nor header says so.
+    """Return the task that a body is for, where neither address nor header names it.
 
     Every client posts to the same address; what tells bodies apart is the shape of their inputs. Of a text without a
     mask, `fill_mask` sends an empty `parameters` and `feature_extraction` none.

@@ -94,7 +94,7 @@ class Pieces:
     def _owned(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # noqa: BLE001 — whatever it is, those who wait are told
+        except BaseException as error:  # noqa: BLE001 — whatever it is, the requests that wait are told
             reason = f"the thread that tokenizes ended ({type(error).__name__})"
             _LOG.critical("%s", reason, exc_info=error)
             with self._changed:
@@ -145,7 +145,7 @@ class Pieces:
 
 
 def settle(future: asyncio.Future[Any], outcome: object) -> None:
-    """Hand an outcome to a future's event loop from another thread, if the loop still runs and somebody waits."""
+    """Set a future's outcome from another thread, if its event loop still runs and the future is pending."""
 
     def end() -> None:
         if not future.done():
@@ -154,5 +154,5 @@ def settle(future: asyncio.Future[Any], outcome: object) -> None:
             else:
                 future.set_result(outcome)
 
-    with suppress(RuntimeError):  # the loop is closed: the process is ending, and nobody waits
+    with suppress(RuntimeError):  # the loop is closed: the process is ending, and nothing waits
         future.get_loop().call_soon_threadsafe(end)

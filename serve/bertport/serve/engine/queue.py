@@ -1,4 +1,4 @@
-"""Which work runs next: fair between requests, in batches of nearly one length.
+"""Fair batch queue: fair between requests, in batches of nearly one length.
 
 Each item waits with a start tag, as in fair queueing: the virtual time at which its request came, plus the tokens of
 the same request that are ahead of it. Virtual time goes on by the tokens that run, divided by the requests that wait.
@@ -71,7 +71,7 @@ class FairBatchQueue(Generic[T]):
         self._requests = 0
 
     def add(self, items: Sequence[T]) -> None:
-        """Let one request's items wait, in their order."""
+        """Enqueue one request's items, in their order."""
         request = _Request(len(items))
         self._requests += bool(items)
         tag = self._virtual
@@ -110,7 +110,7 @@ class FairBatchQueue(Generic[T]):
         return left
 
     def __bool__(self) -> bool:
-        """Tell whether anything waits, items that are gone included."""
+        """Return whether anything waits, items of ended jobs included."""
         return bool(self._buckets)
 
     def _stretch(self, first: int, budget: int) -> tuple[Sequence[Hashable], int]:
@@ -150,7 +150,7 @@ class FairBatchQueue(Generic[T]):
             del self._buckets[bucket]
 
     def _pop(self, bucket: Hashable) -> T:
-        """Take a bucket's first item."""
+        """Pop a bucket's first item."""
         item = self._drop(self._buckets[bucket])
         self._shed(bucket)
         return item

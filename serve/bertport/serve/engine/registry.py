@@ -68,7 +68,7 @@ class ServedModel:
         return list(head.labels) if head and head.labels else None
 
     def describe(self) -> dict[str, Any]:
-        """Say what it is and where it runs, without paths of this machine."""
+        """Return what it is and where it runs as JSON values, without paths of this machine."""
         variants = []
         for name, worker in self.workers.items():
             told = worker.model.describe()
@@ -238,11 +238,11 @@ class Registry:
                 task.add_done_callback(self._retired)
 
     def stop_loading(self) -> None:
-        """Let loading end at its next stage."""
+        """Stop loading at its next stage."""
         self._closed = True
 
     async def close(self) -> None:
-        """Let every worker end, when it has nothing left to do."""
+        """Close every worker once its queue is empty."""
         self.stop_loading()
         await asyncio.gather(*(asyncio.to_thread(worker.close) for _, worker in self.workers()), *self._retiring)
 

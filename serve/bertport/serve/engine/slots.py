@@ -1,8 +1,8 @@
-"""Batches take turns on a device.
+"""Device slots: how many batches run on a device at once.
 
-On a CPU there are as many places as streams, and as many batches run at once, in a session that has no thread for
-every core beside its callers'. A session that has one takes all the places, since with two such at once there would be
-twice as many threads as cores, and each would wait for its slowest. Elsewhere there is one place.
+A CPU has as many slots as the model has streams: that many batches run at once, each in a session with no intra-op
+threads beside its caller's. A session with a thread for every core takes all slots, since with two such at once there
+would be twice as many threads as cores, and each would wait for its slowest. Other devices have one slot.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["DeviceSlots"]
 
 
 class DeviceSlots:
-    """A lock of several places, given in the order in which they were asked for, so that no session is passed over.
+    """A fair counting lock: slots are granted in the order in which they were asked for.
 
     Args:
-        places: how many may have their turn at once.
+        places: number of slots.
     """
 
     def __init__(self, places: int = 1) -> None:
@@ -33,7 +33,7 @@ class DeviceSlots:
         self._free = places
 
     def __enter__(self) -> None:
-        """Wait for a place."""
+        """Acquire a slot."""
         with self._guard:
             if self._free:
                 self._free -= 1
@@ -41,20 +41,20 @@ class DeviceSlots:
             mine = threading.Lock()
             mine.acquire()
             self._waiting.append(mine)
-        mine.acquire()  # released by one that is done
+        mine.acquire()  # released by a thread that gives its slot back
 
     def __exit__(self, *_: object) -> None:
-        """Hand the place to the next."""
+        """Release the slot to the next waiter."""
         self._give_back(1)
 
     @property
     def taken(self) -> int:
-        """How many have their turn now."""
+        """Slots in use now."""
         return self._places - self._free
 
     @contextmanager
     def all(self) -> Iterator[None]:
-        """Wait for every place; for who has none."""
+        """Acquire all slots. The caller must hold none, or it deadlocks."""
         with self._gathering:  # two that each held a part and waited for the rest would wait for ever
             for _ in range(self._places):
                 self.__enter__()
@@ -65,7 +65,7 @@ class DeviceSlots:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Take the other places too, if all are free, and say whether; for who has a place."""
+        """Acquire the other slots too if all are free; yield whether. The caller must hold one."""
         others = self._places - 1
         with self._guard:
             taken = self._free == others

@@ -83,7 +83,7 @@ class Job:
     run_seconds: float = 0.0
     """Time in which any of them ran."""
     gone: bool = False
-    """Nobody waits for it any more."""
+    """Whether the request has ended, so that its answers are not wanted any more."""
 
     def leave(self) -> None:
         """End it because the client left, if there is still nothing to give it."""
@@ -100,7 +100,7 @@ class Item:
     """One input of a job."""
 
     job: Job
-    """Whose it is."""
+    """The job that it belongs to."""
     index: int
     """Its place in the answers."""
     work: Work | RawWork
@@ -142,7 +142,7 @@ class ModelWorker:
 
     Args:
         model: the loaded variant.
-        turns: shared by all workers of a device.
+        slots: shared by all workers of a device.
         limits: of the server.
         watch: told of each batch, in the event loop's thread.
         died: told the reason, from the thread that ended, when one ends otherwise than by `close`.
@@ -257,7 +257,7 @@ class ModelWorker:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Forget a job: what has not begun never will."""
+        """Cancel a job: items that have not begun never will."""
         with self._changed:
             job.gone = True
             self.items -= job.queued_items
@@ -265,7 +265,7 @@ class ModelWorker:
             job.queued_items = job.queued_tokens = 0
 
     def close(self) -> None:
-        """Let the threads end when nothing waits any more, and wait for that; not from the event loop's thread."""
+        """End the threads when the queue is empty, and join them; not from the event loop's thread."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -288,7 +288,7 @@ class ModelWorker:
         """Work; and where that ends by an error, fail all that waits: no later request may wait for this thread."""
         try:
             self._work(number)
-        except BaseException as error:  # noqa: BLE001 — whatever it is, those who wait are told
+        except BaseException as error:  # noqa: BLE001 — whatever it is, the jobs that wait are told
             reason = f"variant {self.variant!r} can answer no more: its thread ended ({type(error).__name__})"
             _LOG.critical("%s", reason, exc_info=error)
             with self._changed:
@@ -306,8 +306,8 @@ class ModelWorker:
     def _work(self, number: int) -> None:
         while True:
             with self._changed:
-                # What another thread is about to take wakes nobody else, so that it finds the device free. What nobody
-                # wants any more is taken too, to be dropped.
+                # What another thread is about to take wakes nobody else, so that it finds the device free. Items
+                # of ended jobs are taken too, to be dropped.
                 while not self._queue or 0 < self._coming >= self.items:
                     if self._closing and not self._queue:
                         return
@@ -326,7 +326,7 @@ class ModelWorker:
                     alone = False
                     outcomes = self._run(batch, self.model.narrow)
                 together = 1 if alone else self.slots.taken
-            # After its turn, so that who asks again at once finds the device free.
+            # After the slot is released, so that a client that asks again at once finds the device free.
             self._finish(batch, outcomes, began, together)
             self._held[number] = []
 
@@ -344,7 +344,7 @@ class ModelWorker:
             self._coming -= 1
             self._running += bool(batch)
             if self._closing:
-                self._changed.notify_all()  # who waits for work may find that there is none left
+                self._changed.notify_all()  # a thread that waits for work may find that there is none left
             return batch, not self.items
 
     def _run(self, batch: Sequence[Item], model: Model) -> list[Any]:
@@ -364,13 +364,13 @@ class ModelWorker:
         return [answer for item in batch for answer in self._run([item], model)]
 
     def _finish(self, batch: Sequence[Item], outcomes: Sequence[Any], began: float, together: int = 1) -> None:
-        """Hand the answers to the event loop; `together` is how many batches the device had meanwhile, about."""
+        """Post the answers to the event loop; `together` is about how many batches shared the device."""
         seconds = time.monotonic() - began
         tokens = sum(item.tokens for item in batch)
         with self._changed:
             self._measure(tokens, seconds / together)
             self._running -= 1
-        with suppress(RuntimeError):  # the event loop is closed: the process is ending, and nobody waits
+        with suppress(RuntimeError):  # the event loop is closed: the process is ending, and nothing waits
             batch[0].job.future.get_loop().call_soon_threadsafe(self._deliver, batch, outcomes, began, seconds)
 
     def _deliver(self, batch: Sequence[Item], outcomes: Iterable[Any], began: float, seconds: float) -> None:

@@ -77,7 +77,7 @@ class Reservation:
 
 
 class Admission:
-    """The server's counts of what is inside.
+    """Counts of the requests and bytes in the server, with their limits.
 
     Args:
         limits: of the server.
@@ -92,7 +92,7 @@ class Admission:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Let one request in, while there is room; from the event loop only.
+        """Admit one request, while there is room; from the event loop only.
 
         Raises:
             Overloaded: when there are as many as there may be.

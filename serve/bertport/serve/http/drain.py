@@ -25,8 +25,8 @@ DROP_SYN = (
 def take_on_no_more(sock: socket.socket) -> None:
     """Make the kernel ignore requests for new connections; those in its queue, and half open, still come.
 
-    Whoever asks is not answered, asks again a second later, and is refused because the socket is closed by then. A
-    backlog of 0 would still let one in. Elsewhere than on Linux it is all there is.
+    A client that asks is not answered, asks again a second later, and is refused because the socket is closed by then.
+    A backlog of 0 would still let one in. Elsewhere than on Linux it is all there is.
 
     Args:
         sock: a TCP socket that listens.

@@ -93,7 +93,7 @@ class Guarded:
         return self.lingers or self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Write, while there is somebody to read."""
+        """Write, while the client still reads."""
         if not self.is_closing():
             self.written += len(data)
             self._transport.write(data)
@@ -142,7 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     uvicorn bounds none of these with httptools: headers, trailers and the extensions of chunks may grow for ever, a
     head may take for ever, as may a body whose route does not read it; requests that are sent ahead are all parsed and
-    kept, and an answer that nobody reads stays in memory.
+    kept, and an answer that is not read stays in memory.
 
     Here every byte is counted as part of a head, of a body, or of a body's framing. What is sent ahead is parsed up to
     the next request and waits there; the client's sending side then waits too.
@@ -178,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers, and what was not parsed."""
+        """Cancel the timers, and drop what was not parsed."""
         self._cancel_head_timer()
         self._cancel_linger_timer()
         self._ahead = b""

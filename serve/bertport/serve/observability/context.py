@@ -1,4 +1,4 @@
-"""What is learned of a request on its way, for the log and the metrics."""
+"""The request context: what is learned of a request on its way, for the log and the metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SANE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(slots=True, kw_only=True)
 class RequestContext:
-    """One request."""
+    """What is known of one request."""
 
     request_id: str
     """The client's, or one of ours."""
@@ -84,7 +84,7 @@ class RequestContext:
 
 
 def request_id(given: bytes | None) -> str:
-    """Take over a client's request id if it is sane, or make one."""
+    """Return a client's request id if it is sane, or a new one."""
     if given is not None and SANE.fullmatch(given):
         return given.decode("ascii")
     return secrets.token_hex(8)

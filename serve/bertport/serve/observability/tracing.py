@@ -65,12 +65,12 @@ class Tracing:
 
 
 def tracing() -> Tracing | None:
-    """Return what makes spans; None where nobody would see them."""
+    """Return what makes spans; None where no exporter would receive them."""
     try:
         from opentelemetry import trace
     except ImportError:
         return None
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody has set one up
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # none has been set up
         exporter = os.environ.get(EXPORTER, "otlp" if ENDPOINT in os.environ else "none")
         if exporter == "none" or not _set_up(exporter):
             return None
