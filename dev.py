@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent
 NEWEST_UNSUPPORTED = (3, 10)
@@ -27,12 +28,32 @@ FIRST = "He opened the door of the old house and went in."
 NEXT = "It was dark inside, and nobody answered when he called."
 STRANGER = "The planet has two small moons and a thin atmosphere."
 
-# One row per environment: directory, what pip installs, whether PyTorch is installed before it.
+EXTRAS = ("cpu", "compare", "export", "quantize", "serve")
+"""Every extra of pyproject.toml that goes with a CPU."""
+GROUPS_SINCE = (25, 1)
+"""The first version of pip that knows `--group`; Python 3.11 ships an older one."""
+
+
+class Environment(NamedTuple):
+    """A virtual environment in the checkout."""
+
+    directory: str
+    requirements: tuple[str, ...]
+    """What pip installs."""
+    groups: tuple[str, ...] = ()
+    """Dependency groups of pyproject.toml (PEP 735) that are installed with it."""
+    torch: bool = False
+    """Whether the CPU build of PyTorch is installed first."""
+    floors: bool = False
+    """Whether each dependency is installed in the lowest version that pyproject.toml allows."""
+
+
+EVERYTHING = "--editable=.[{}]".format(",".join(EXTRAS))
 ENVIRONMENTS = {
-    "demo": (".venv-demo", "--editable=.[cpu]", False),
-    "dev": (".venv", "--editable=.[dev]", True),
-    "audit": (".venv-audit", "pip-audit>=2.9,<3", False),
-    "lowest": (".venv-lowest", "--editable=.[cpu,compare,export,quantize,serve]", True),
+    "demo": Environment(".venv-demo", ("--editable=.[cpu]",)),
+    "dev": Environment(".venv", (EVERYTHING,), groups=("dev",), torch=True),
+    "audit": Environment(".venv-audit", ("pip-audit>=2.9,<3",)),
+    "lowest": Environment(".venv-lowest", (EVERYTHING,), groups=("test",), torch=True, floors=True),
 }
 
 
@@ -121,12 +142,8 @@ def audit() -> None:
 def lowest(*arguments: str) -> None:
     """Run the runtime's tests and an export on the lowest version of each package that pyproject.toml allows."""
     python = executable(environment("lowest"), "python")
-    pip(python, *TEST_TOOLS)
     chosen = arguments or ("tests/runtime", "tests/export/test_cli.py", "-m", "not slow and not gpu")
     call(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen)
-
-
-TEST_TOOLS = ("hypothesis>=6.120", "jsonschema>=4.23", "pytest>=8.4", "pytest-timeout>=2.3")
 
 
 def floors() -> str:
@@ -134,8 +151,7 @@ def floors() -> str:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = ("cpu", "compare", "export", "quantize", "serve")
-    wanted = [*project["dependencies"], *(each for name in extras for each in project["optional-dependencies"][name])]
+    wanted = [*project["dependencies"], *(each for name in EXTRAS for each in project["optional-dependencies"][name])]
     lines = set()
     for requirement in wanted:
         lines.add(re.sub(r"^([\w.-]+)(?:\[.*\])?\s*(?:>=|==|~=)\s*([\w.]+).*$", r"\1==\2", requirement))
@@ -196,29 +212,46 @@ def system() -> None:
 
 
 def environment(name: str) -> Path:
-    """Make the virtual environment `name` unless it is there and up to date, and give its directory."""
-    directory, package, with_torch = ENVIRONMENTS[name]
-    venv = ROOT / directory
+    """Make the virtual environment `name` unless it is there and up to date, and return its directory."""
+    wanted = ENVIRONMENTS[name]
+    venv = ROOT / wanted.directory
     stamp = venv / "bertport-stamp"
-    wanted = fingerprint(package)
-    if stamp.is_file() and stamp.read_text() == wanted and executable(venv, "python").exists():
+    made_of = fingerprint(wanted)
+    if stamp.is_file() and stamp.read_text() == made_of and executable(venv, "python").exists():
         return venv
     began = time.monotonic()
-    say(f"setting up {directory} with {package.replace('--editable=.', 'bertport')} (once; a few minutes at most)")
+    named = " ".join([*(each.replace("--editable=.", "bertport") for each in wanted.requirements), *wanted.groups])
+    say(f"setting up {wanted.directory} with {named} (once; a few minutes at most)")
     if not executable(venv, "python").exists() or not runs(executable(venv, "python"), "-m", "pip", "--version"):
         create(venv)
+    install(venv, wanted)
+    stamp.write_text(made_of)
+    say(f"{wanted.directory} is ready ({time.monotonic() - began:.0f} s)")
+    return venv
+
+
+def install(venv: Path, wanted: Environment) -> None:
+    """Install what an environment is made of."""
     python = executable(venv, "python")
-    if with_torch:
+    arguments = [*wanted.requirements]
+    if wanted.groups:
+        upgrade_pip(python)
+        arguments += [f"--group={each}" for each in wanted.groups]
+    if wanted.torch:
         install_torch(python)
-    if name == "lowest":
+    if wanted.floors:
         constraints = venv / "lowest.txt"
         constraints.write_text(floors(), encoding="utf-8")
-        pip(python, package, "--constraint", str(constraints))
-    else:
-        pip(python, package)
-    stamp.write_text(wanted)
-    say(f"{directory} is ready ({time.monotonic() - began:.0f} s)")
-    return venv
+        arguments.append(f"--constraint={constraints}")
+    pip(python, *arguments)
+
+
+def upgrade_pip(python: Path) -> None:
+    """Bring an environment's pip up to a version that knows dependency groups."""
+    said = subprocess.check_output([str(python), "-m", "pip", "--version"], universal_newlines=True)
+    version = tuple(int(each) for each in re.findall(r"\d+", said)[:2])  # pip 24.0 from /...
+    if version < GROUPS_SINCE:
+        pip(python, "--upgrade", "pip>={}.{}".format(*GROUPS_SINCE))
 
 
 def create(venv: Path) -> None:
@@ -253,13 +286,13 @@ def pip(python: Path, *requirements: str) -> None:
     call(python, *PIP_INSTALL, *requirements)
 
 
-def fingerprint(package: str) -> str:
-    """Tell what an environment was made of: it is remade when any of it changes."""
+def fingerprint(wanted: Environment) -> str:
+    """Return a hash of what an environment is made of: it is remade when any of it changes."""
     parts = [
         sys.version,
         sys.executable,
         str(ROOT),
-        package,
+        repr(wanted),
         TORCH,
         (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
     ]

@@ -59,7 +59,7 @@ def main() -> None:
 def installed(python: str) -> list[str]:
     """List the packages of an environment as `name==version`; of `2.13.0+cpu` advisories know `2.13.0`."""
     command = [python, "-m", "pip", "list", "--format", "json", "--exclude-editable", "--disable-pip-version-check"]
-    command += ["--exclude", "pip"]  # it came with the interpreter, and nothing runs on it
+    command += ["--exclude", "pip"]  # it installs packages, and nothing runs on it
     listing = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return sorted(f"{each['name'].lower()}=={each['version'].partition('+')[0]}" for each in listing)
 

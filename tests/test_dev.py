@@ -1,0 +1,53 @@
+"""dev.py's environments: what is installed, and with which pip."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import dev
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+OLD_PIP = "24.0"
+"""The pip of Python 3.11's last releases, which knows no `--group`."""
+
+
+def test_the_extras_are_those_of_the_project_and_a_cpu():
+    assert {*dev.EXTRAS, "gpu"} == PROJECT["project"]["optional-dependencies"].keys()
+
+
+def test_each_environment_is_made_of_groups_and_extras_that_exist():
+    for wanted in dev.ENVIRONMENTS.values():
+        assert set(wanted.groups) <= PROJECT["dependency-groups"].keys()
+        for extras in re.findall(r"\[(.*)\]", " ".join(wanted.requirements)):
+            assert set(extras.split(",")) <= set(dev.EXTRAS)
+
+
+def test_every_dependency_has_a_floor_that_can_be_installed():
+    lines = dev.floors().splitlines()
+    assert len(lines) > 20
+    assert not [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
+
+
+@pytest.mark.slow
+def test_a_group_is_installed_where_python_brought_an_old_pip(tmp_path):
+    venv = tmp_path / "venv"
+    # The interpreter that dev.py would be started with, and not the environment that these tests run in.
+    subprocess.run([getattr(sys, "_base_executable", sys.executable), "-m", "venv", venv], check=True)
+    python = dev.executable(venv, "python")
+    dev.pip(python, f"pip=={OLD_PIP}")
+    group = [python, "-m", "pip", "install", "--group", "test"]
+    refused = subprocess.run(group, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "no such option: --group" in refused.stderr
+    dev.install(venv, dev.Environment("unused", (), groups=("test",)))
+    subprocess.run([python, "-c", "import pytest, xdist, hypothesis, jsonschema"], check=True)
+    before = subprocess.check_output([python, "-m", "pip", "--version"])
+    dev.upgrade_pip(python)  # it is new enough: nothing is fetched
+    assert subprocess.check_output([python, "-m", "pip", "--version"]) == before
