@@ -173,7 +173,7 @@ METHODS: dict[str, Callable[[Histogram, Form], Range]] = {
 SAMPLES = 256
 """Texts and pairs to calibrate on where no number is asked for."""
 DEFAULT_METHOD = "mse"
-"""The method where none is asked for; docs/quantization.md has the figures of all."""
+"""The method where none is asked for; docs/research/quantization.md has the figures of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

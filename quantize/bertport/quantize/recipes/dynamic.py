@@ -10,7 +10,7 @@ Channels that are taken out (outliers.py) count as 0 above; y gets their product
 
 ONNX Runtime's DynamicQuantizeMatMul takes one scale for the whole batch instead, so an answer moves with its batch
 mates and its padding, and one outlier token spoils the others. A scale per token costs a few per cent of speed and
-makes the KL divergence several times smaller (docs/quantization.md).
+makes the KL divergence several times smaller (docs/research/quantization.md).
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ class Variant:
     validation: Validation | None = None
     """Difference from PyTorch, for graphs that were compared with it."""
     fidelity: dict[str, Any] | None = None
-    """Difference from the fp32 variant as measured, for quantized variants (see docs/quantization.md)."""
+    """Difference from the fp32 variant as measured, for quantized variants (docs/reference/quantization.md)."""
     task_metrics: dict[str, Any] = field(default_factory=dict)
     """Figures on labelled tasks, by name."""
 

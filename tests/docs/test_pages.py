@@ -1,0 +1,61 @@
+"""What the pages quote exists, and they stay short enough to be read."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "models/README.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+AREAS = tuple(sorted(each.parent.name for each in ROOT.glob("*/bertport")))
+FOLDERS = (*AREAS, "bench", "data", "docs", "models", "tests")
+FILE = re.compile(rf"(?<![\w/.~-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
+NAME = re.compile(rf"\bbertport\.(?:{'|'.join(AREAS)})(?:\.\w+)*")
+LONGEST = {"README.md": 120, "docs/guide": 150, "docs/how-to": 150, "docs/ARCHITECTURE.md": 100}
+
+
+def quoted(page):
+    """The code that a page quotes in its lines; blocks of code run as tests of their own."""
+    return re.findall(
+        r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    )
+
+
+def found(name):
+    """The object of a dotted name, or an ImportError or AttributeError."""
+    path, _, attribute = name.rpartition(".")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return getattr(found(path), attribute)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_and_name_that_is_quoted_exists(page):
+    missing = []
+    for code in quoted(page):
+        missing += [each for each in FILE.findall(code) if not (ROOT / each).exists()]
+        for name in NAME.findall(code):
+            try:
+                found(name)
+            except AttributeError:
+                missing.append(name)
+    assert not missing
+
+
+@pytest.mark.parametrize("name", ["docs/no-such-page.md", "bertport.runtime.loading.laod", "bertport.runtime.no.such"])
+def test_what_does_not_exist_is_noticed(name, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"See `{name}`, `docs/README.md` and `bertport.runtime.load`.\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match=re.escape(name)):
+        test_every_file_and_name_that_is_quoted_exists(page)
+
+
+@pytest.mark.parametrize("place", LONGEST)
+def test_pages_for_people_are_short(place):
+    pages = [ROOT / place] if place.endswith(".md") else sorted((ROOT / place).glob("*.md"))
+    assert pages
+    for page in pages:
+        assert len(page.read_text(encoding="utf-8").splitlines()) <= LONGEST[place], page
