@@ -53,9 +53,10 @@ measures nothing:
 {render}
 ```
 
-[The reference](../reference/report.md) explains each figure, [read a report](../how-to/read-a-report.md) what to do with
-them. `--twice` compares twice: `agreement.json` has how many pairs of rows that both runs tell apart are ranked alike, and
-how many speed ratios of the second run are within the first run's interval. `--again` takes the pictures anew.
+[The reference](../reference/report.md) explains each figure, [read a report](../how-to/read-a-report.md) what to do
+with them. `--twice` compares twice: `agreement.json` has how many pairs of rows that both runs tell apart are ranked
+alike, and how many speed ratios of the second run are within the first run's interval. `--again` takes the pictures
+anew.
 
 | model | figures | measured on |
 |---|---|---|
