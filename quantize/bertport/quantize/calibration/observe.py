@@ -7,6 +7,7 @@ histogram, or a maximum for each channel, whose size does not grow with the text
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -128,7 +129,9 @@ def observe(
     *,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Run a graph on samples, each alone in its batch, and let recorders take note of its activations, in order.
+    """Run a graph on samples, each alone in its batch, and let recorders take note of its activations.
+
+    Each recorder gets the samples in their order; several recorders work at once.
 
     Args:
         model: A serving graph, its weights in memory; it is not changed.
@@ -140,10 +143,11 @@ def observe(
         return
     graph, names = open_onnx(_with_outputs(model, recorders), threads=1), list(recorders)
     answers = in_order(lambda sample: graph.run(make_batch([sample]), names), samples, streams())
-    with one_thread():
+    # Taking note of a sample can take as long as running it: one thread for all recorders left the others idle.
+    with one_thread(), ThreadPoolExecutor(streams()) as pool:
         for done, found in enumerate(answers, 1):
-            for name, values in found.items():
-                recorders[name].add(values)
+            for _ in pool.map(lambda item: recorders[item[0]].add(item[1]), found.items()):
+                pass  # raises what was raised there
             progress(done)
 
 

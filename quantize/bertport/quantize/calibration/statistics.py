@@ -67,8 +67,9 @@ def collect(
         progress: Told of what is done and of how much.
     """
     share = max(1, -(-ROWS // max(1, len(samples))))
-    rng = np.random.default_rng(0)
-    gathered = {name: _Gathering(share, rng) for name in sorted(set(names))}
+    gathered = {
+        name: _Gathering(share, np.random.default_rng([0, number])) for number, name in enumerate(sorted(set(names)))
+    }
     observe(
         model,
         gathered,
