@@ -15,6 +15,7 @@ from bertport.runtime import cli, load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import OutputError
 from bertport.runtime.finite import finite, first_not_finite
+from bertport.runtime.heads import HEADS, MLM
 from bertport.runtime.model import Model
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
@@ -92,7 +93,9 @@ def test_batch_mates_have_their_answers(poisoned, model):
 
 def test_the_words_that_a_graph_chose_are_looked_at(poisoned, model):
     bundle = Bundle.open(poisoned("cls.predictions.bias", 20))
-    graph = open_graph(bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=appended())
+    graph = open_graph(
+        bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=appended(HEADS[MLM].output)
+    )
     with pytest.raises(OutputError, match="logits of variant 'fp32'"):
         Model(bundle, "fp32", graph, model.tokens).fill_mask("a [MASK]")
 

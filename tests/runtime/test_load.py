@@ -98,7 +98,7 @@ def test_a_manifest_that_cannot_be_read(edited, text, said):
 
 @pytest.mark.parametrize("meaning", [{"labels": []}, {"labels": ["a", "b", "c"]}, {"positive": 2}])
 def test_labels_that_are_not_those_of_two_columns(edited, meaning):
-    with pytest.raises(BundleError, match="to the two columns of next-sentence"):
+    with pytest.raises(BundleError, match="to the 2 columns of next-sentence"):
         load(edited(lambda manifest: manifest["heads"]["nsp"].update(meaning)))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from bertport.runtime.errors import UsageError
+from bertport.runtime.heads import HEADS, MLM
 from bertport.runtime.model import Model
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
@@ -58,7 +59,7 @@ def model(request, both):
         return load(both["bundle"].path, variant=request.param)
     bundle = both["bundle"]
     graph = open_graph(
-        bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=appended()
+        bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=appended(HEADS[MLM].output)
     )  # what a GPU gets
     return Model(bundle, "fp32", graph, both["model"].tokens)
 

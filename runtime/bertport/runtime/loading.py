@@ -15,6 +15,7 @@ from bertport.runtime.bundle.select import CPU, choices, suits
 from bertport.runtime.bundle.stamps import MovedError
 from bertport.runtime.elsewhere import tell
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.heads import top_k_output
 from bertport.runtime.memory import (
     check_usable,
     choose,
@@ -173,7 +174,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     checked = hashing.result()  # before anything of the graph is opened
     tell(bundle, variant, provider)
     before = _held_before(bundle, variant, memory) if memory is not None else 0
-    small = provider.device is not None and entry.kind == "serving" and "logits" in entry.outputs
+    cut = top_k_output(entry.outputs) if provider.device is not None and entry.kind == "serving" else None
     with ExitStack() as stack:
         if provider.shapes_cost and obstacle(provider) is None:
             engine = tensorrt_engines.for_variant(bundle, variant, provider, given)
@@ -186,7 +187,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             threads=threads,
             options=given,
             external_data=checked.external_data,
-            appended=appended() if small else b"",
+            appended=appended(cut) if cut else b"",
             allow_fallback=allow_fallback,
             bounded=memory is not None,
         )

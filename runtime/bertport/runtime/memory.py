@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import UsageError
+from bertport.runtime.heads import decoded_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -207,7 +208,7 @@ def running(manifest: Manifest, variant: str, *, tokens: int, positions: int) ->
     scores = scored * shape.attention_heads * manifest.max_length
     encoder = tokens * (scores + INNER * shape.intermediate_size + OUTER * shape.hidden_size)
     decoder = 0
-    if "logits" in entry.outputs:
+    if decoded_outputs(entry.outputs):
         if entry.kind != "serving":  # it decodes every position
             positions = tokens
         # The decoder runs after the encoder has let go of its own, but for the hidden states.

@@ -21,11 +21,12 @@ from bertport.runtime.errors import (
 )
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
+from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
 from bertport.runtime.tasks.table import TASKS, Call, Work, bind, obstacle
 from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, Best
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -108,7 +109,7 @@ class Model:
             masks one such list per mask; for a list of texts a list of these, unwrapped when it holds one text.
 
         Raises:
-            MissingHeadError: when the bundle has no MLM head.
+            MissingHeadError: when the bundle has no head for masked words.
             InputTextError: for a text without a mask, too long, or whose mask is lost to truncation.
             UsageError: for a parameter out of range, or targets none of which is left.
         """
@@ -139,7 +140,7 @@ class Model:
             records it, its probability, whether it says that `b` follows, and the probability of each label.
 
         Raises:
-            MissingHeadError: when the bundle has no NSP head.
+            MissingHeadError: when the bundle has no next-sentence head.
             InputTextError: for a pair that is too long.
             UsageError: for lists of different lengths.
         """
@@ -338,34 +339,27 @@ class Model:
         width = max(lengths)
         feeds = self._feeds(works, lengths, width)
         names = {work.output for work in works}
-        positions = feeds["masked_positions"]
-        best = self._best(works)
+        positions = feeds[POSITIONS]
+        cut = top_k_output(names) if IDS in self.graph.outputs else None
+        best = self._best(works, cut)
         if best is not None:
-            names = (names - {"logits"}) | {LOG_PROBABILITIES, IDS}
+            names = (names - {cut}) | {LOG_PROBABILITIES, IDS}
             feeds[TOP_K] = np.array([best], dtype=np.int64)
         least = self._least_positions
         if len(positions) < least:  # the first position of all is decoded for nobody
-            feeds["masked_positions"] = np.zeros(least, dtype=np.int64)
+            feeds[POSITIONS] = np.zeros(least, dtype=np.int64)
         try:
             values = self.graph.run_in_slices(feeds, sorted(names), most=self.positions)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
             if BEYOND.search(str(error)) is None:
                 raise
             raise self._beyond(width, error) from error
-        if best is not None:
-            values["logits"] = Best(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
-        elif "logits" in values and "masked_positions" not in self.graph.inputs:  # a portable graph decodes them all
-            values["logits"] = values["logits"].reshape(len(works) * width, -1)[positions]
-        shares = []
-        decoded = 0
-        for row, work in enumerate(works):
-            if work.output == "logits":
-                shares.append(values["logits"][decoded : decoded + len(work.positions)])
-            else:
-                share = values[work.output][row]
-                shares.append(share[: lengths[row]] if work.output == "last_hidden_state" else share)
-            decoded += len(work.positions)
-        return [self._answer(work, share) for work, share in zip(works, shares, strict=True)]
+        if POSITIONS not in self.graph.inputs:  # a portable graph decodes them all
+            for name in decoded_outputs(names):
+                values[name] = values[name].reshape(len(works) * width, -1)[positions]
+        if best is not None and cut is not None:
+            values[cut] = Best(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
+        return [self._answer(work, share) for work, share in zip(works, _shares(values, works), strict=True)]
 
     def _beyond(self, width: int, error: Exception) -> BundleError:
         """Return the error of a graph that has no row for a position: loading sees it only in tables that it knows."""
@@ -400,15 +394,15 @@ class Model:
             types, mask = np.zeros_like(ids), np.zeros_like(ids)
             for row, (work, length) in enumerate(zip(works, lengths, strict=True)):
                 ids[row, :length], types[row, :length], mask[row, :length] = work.ids, work.type_ids, 1
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "masked_positions": positions}
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, POSITIONS: positions}
 
-    def _best(self, works: Sequence[Work]) -> int | None:
+    def _best(self, works: Sequence[Work], cut: str | None) -> int | None:
         """Say how many of the likeliest rows to have the graph choose; None where somebody needs every logit.
 
         The graph does not know which rows have no token: where all of them come first, enough others come with them.
         """
-        wanted = [work.best for work in works if work.output == "logits"]
-        if IDS not in self.graph.outputs or not wanted or None in wanted:
+        wanted = [work.best for work in works if work.output == cut]
+        if not wanted or None in wanted:
             return None
         rows = self.bundle.manifest.architecture.vocab_size
         return min(rows, max(each for each in wanted if each is not None) + len(self.tokens.nameless))
@@ -447,6 +441,22 @@ class Model:
                 "buckets": list(buckets(manifest.max_length)) if graph.provider.shapes_cost else "by length",
             },
         }
+
+
+def _shares(values: Mapping[str, Any], works: Sequence[Work]) -> list[Any]:
+    """Return each input's share of its output: its decoded positions, its tokens without padding, or its row."""
+    decoded_names = decoded_outputs(values)
+    shares = []
+    decoded = 0
+    for row, work in enumerate(works):
+        if work.output in decoded_names:
+            shares.append(values[work.output][decoded : decoded + len(work.positions)])
+        elif is_per_token(work.output):
+            shares.append(values[work.output][row][: len(work.ids)])
+        else:
+            shares.append(values[work.output][row])
+        decoded += len(work.positions)
+    return shares
 
 
 def _finite(share: Any) -> Any:  # noqa: ANN401 — arrays, the best of them, or rows that are decoded as they are read

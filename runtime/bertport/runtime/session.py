@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.heads import POSITIONS, decoded_outputs
 from bertport.runtime.memory import make_room
 from bertport.runtime.providers import options as provider_options
 from bertport.runtime.providers.checks import check_active, left_over, obstacle, placement_of, refusal
@@ -41,8 +42,6 @@ SETTINGS = {
 
 REDUCES_NOTHING = (1, 32)
 """The first version of ONNX Runtime whose ReduceMax takes an empty tensor."""
-POSITIONS = "masked_positions"
-"""The input that says which positions are decoded."""
 MOST_THREADS = 1024
 """More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
 MOST_STREAMS = 4
@@ -142,17 +141,18 @@ class Graph:
         """
         positions = feeds[POSITIONS]
         # What the graph chose of the logits is small. A portable graph decodes them all, whatever is asked.
-        if len(positions) <= most or "logits" not in outputs or POSITIONS not in self.inputs:
+        decoded = decoded_outputs(outputs)
+        if len(positions) <= most or not decoded or POSITIONS not in self.inputs:
             return self.run(feeds, outputs)
 
         def decode(start: int, names: Sequence[str]) -> dict[str, Any]:
             return self.run({**feeds, POSITIONS: positions[start : start + most]}, names)
 
+        def sliced(name: str) -> Sliced:
+            return Sliced(values[name], lambda start: decode(start, [name])[name], len(positions), most)
+
         values: dict[str, Any] = decode(0, outputs)
-        values["logits"] = Sliced(
-            values["logits"], lambda start: decode(start, ["logits"])["logits"], len(positions), most
-        )
-        return values
+        return values | {name: sliced(name) for name in decoded}
 
     def run(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Run the graph on a batch; feeds that it has no input for are left out."""

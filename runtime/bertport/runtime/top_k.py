@@ -38,8 +38,8 @@ class Best:
         return Best(log_probabilities=self.log_probabilities[rows], ids=self.ids[rows])
 
 
-def appended() -> bytes:
-    """Return what is merged into a serving graph: LogSoftmax and TopK of its logits.
+def appended(output: str) -> bytes:
+    """Return what is merged into a serving graph: LogSoftmax and TopK of an output `[positions, classes]`.
 
     Neither operator needs an attribute from opset 13 on, so it suits every bundle. `top_k` is an initializer that is
     also an input: whoever does not feed it gets its value.
@@ -49,7 +49,7 @@ def appended() -> bytes:
         7,
         pb.graph(
             nodes=[
-                pb.node("LogSoftmax", ["logits"], [log_probabilities]),
+                pb.node("LogSoftmax", [output], [log_probabilities]),
                 pb.node("TopK", [log_probabilities, TOP_K], [LOG_PROBABILITIES, IDS]),
             ],
             initializers=[pb.tensor(TOP_K, pb.INT64, [1], [5])],

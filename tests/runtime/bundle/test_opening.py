@@ -20,6 +20,7 @@ from bertport.runtime.bundle import files, stamps
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.cli import main
 from bertport.runtime.errors import BundleError
+from bertport.runtime.heads import HEADS, MLM
 from bertport.runtime.loading import PAUSES
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
@@ -550,7 +551,7 @@ def test_another_revision_that_is_fetched_meanwhile_is_no_change(tiny_bundle, tm
 
 
 @pytest.mark.parametrize("graph", [True, False], ids=["graph a link", "graph a file"])
-@pytest.mark.parametrize("extra", [b"", appended()], ids=["from the file", "in memory"])
+@pytest.mark.parametrize("extra", [b"", appended(HEADS[MLM].output)], ids=["from the file", "in memory"])
 def test_weights_that_onnx_runtime_would_not_open_are_handed_over(tiny_bundle, tmp_path, graph, extra):
     """It wants them below the graph's directory, or beside the file that the graph is a link to."""
     bundle = in_hub_cache(tiny_bundle, tmp_path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bertport.runtime.bundle import manifest as current
 from bertport.runtime.bundle.parsing import parse
+from bertport.runtime.heads import HEADS, NSP
 
 __all__ = ["read"]
 
@@ -127,13 +128,14 @@ def read(value: dict[str, Any]) -> current.Manifest:
     )
 
 
-def _heads(old: Manifest) -> dict[str, current.Head]:
+def _heads(old: Manifest) -> dict[str, current.HeadEntry]:
+    known = current.heads_of(HEADS.keys() & set(old.heads))
     heads = {}
     for name in old.heads:
-        head = current.HEADS.get(name) or current.Head(output=name, axes=())
-        if name == "nsp":
-            known = old.next_sentence
-            labels, positive = (known.labels, known.positive) if known else (None, None)
+        head = known.get(name) or current.HeadEntry(output=name, axes=())
+        if name == NSP:
+            stated = old.next_sentence
+            labels, positive = (stated.labels, stated.positive) if stated else (None, None)
             head = replace(head, labels=labels, positive=positive)
         heads[name] = head
     return heads

@@ -18,6 +18,7 @@ from bertport.runtime.bundle.digest import digest_of, sealed
 from bertport.runtime.bundle.parsing import MOST_QUOTED, OMITTED, json_values, parse
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import HEADS, NSP
 from bertport.runtime.installation import upgrade_advice
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ __all__ = [
     "Architecture",
     "FileEntry",
     "GoldenVectors",
-    "Head",
+    "HeadEntry",
     "Input",
     "Manifest",
     "Pooling",
@@ -52,8 +53,6 @@ LONGEST_PATH = 512
 """Characters of a file's path inside the bundle."""
 LONGEST_INPUT = 1_000_000
 """Tokens; attention over as many would take terabytes."""
-NSP_COLUMNS = 2
-"""Of `seq_relationship_logits`."""
 OPSET = "ai.onnx"
 """The domain of the standard operators."""
 
@@ -117,7 +116,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class HeadEntry:
     """One head of the model, and what its output means."""
 
     output: str
@@ -234,7 +233,7 @@ class Manifest:
     architecture: Architecture
     inputs: dict[str, Input]
     """Of the encoder, by name."""
-    heads: dict[str, Head]
+    heads: dict[str, HeadEntry]
     """The heads present, by name: `mlm`, `nsp`, `pooler`, or what a later version adds."""
     pooling: Pooling | None = None
     """How one vector is made of a text's; None where the checkpoint does not say."""
@@ -260,7 +259,7 @@ class Manifest:
     @property
     def judges_pairs(self) -> bool:
         """Whether the head that judges pairs of texts is there, and a second segment for it to tell them apart by."""
-        return "nsp" in self.heads and self.architecture.type_vocab_size > 1
+        return NSP in self.heads and self.architecture.type_vocab_size > 1
 
     @property
     def segments(self) -> int | None:
@@ -377,23 +376,18 @@ def encoder_inputs(*, segments: int | None = None) -> dict[str, Input]:
     }
 
 
-HEADS: dict[str, Head] = {
-    "mlm": Head(output="logits", axes=("batch", "sequence", "vocabulary")),
-    "nsp": Head(
-        output="seq_relationship_logits",
-        axes=("batch", "label"),
-        labels=("is_next", "not_next"),  # BERT's polarity is 0: B follows A, 1: B is from another place
-        problem_type="single_label_classification",
-        positive=0,
-    ),
-    "pooler": Head(output="pooler_output", axes=("batch", "hidden")),
-}
-"""BERT's, by name."""
-
-
-def heads_of(names: Iterable[str]) -> dict[str, Head]:
-    """Return the rows of BERT's heads that have these names."""
-    return {name: HEADS[name] for name in names}
+def heads_of(names: Iterable[str]) -> dict[str, HeadEntry]:
+    """Return what a manifest says of heads, by the table of heads."""
+    return {
+        head.name: HeadEntry(
+            output=head.output,
+            axes=head.axes,
+            labels=head.labels,
+            problem_type=head.problem_type,
+            positive=head.positive,
+        )
+        for head in map(HEADS.__getitem__, names)
+    }
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -501,16 +495,15 @@ def _check_inputs(manifest: Manifest) -> None:
 def _check_labels(manifest: Manifest) -> None:
     """Refuse labels that are not those of the columns."""
     for name, head in manifest.heads.items():
-        labels, positive = head.labels, head.positive
-        if name == "nsp" and labels is not None:
-            wrong = len(labels) != NSP_COLUMNS or positive not in range(NSP_COLUMNS)
-            columns = "the two columns of next-sentence"
-        else:
-            wrong = positive is not None and positive not in range(len(labels or ()))
-            columns = f"the columns of the head {name[:MOST_QUOTED]!r}"
-        if wrong:
+        labels, positive = head.labels or (), head.positive
+        row = HEADS.get(name) if head.labels is not None else None
+        count, columns = len(labels), f"the columns of the head {name[:MOST_QUOTED]!r}"
+        if row and row.label_count is not None:
+            count, columns = row.label_count, f"the {row.label_count} columns of {row.title}"
+        optional = row is None or row.positive is None
+        if len(labels) != count or (positive not in range(count) and not (optional and positive is None)):
             raise BundleError(
-                f"manifest.json gives {len(labels or ())} labels to {columns}, and calls column {positive} positive: "
+                f"manifest.json gives {len(labels)} labels to {columns}, and calls column {positive} positive: "
                 "the bundle is damaged; export again"
             )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.manifest import FORMAT_VERSION
 from bertport.runtime.bundle.select import providers_for
+from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.tasks.answers import NextSentence
 
 __all__ = ["features", "fill_mask", "manifest", "next_sentence", "notes", "printable", "table"]
 
 SHOWN = 4
 """How many numbers of a vector are printed."""
+LONGEST_TITLE = 40
+"""Characters shown of the name of a head that this version does not know."""
 
 
 def fill_mask(text: str, answer: Sequence[Any]) -> str:
@@ -59,7 +63,6 @@ def manifest(bundle: Bundle) -> str:
     """Lay out what a bundle says of itself."""
     known = bundle.manifest
     shape = known.architecture
-    labels = (known.heads["nsp"].labels if "nsp" in known.heads else None) or ()
     facts = [
         ("name", known.name),
         ("bundle", str(bundle.path)),
@@ -72,7 +75,7 @@ def manifest(bundle: Bundle) -> str:
         ("vocabulary", f"{shape.vocab_size:,} words{', lower-case' if known.lowercase else ''}"),
         ("longest input", f"{known.max_length} tokens"),
         ("heads", ", ".join(known.heads) or "none"),
-        ("next-sentence labels", ", ".join(f"{index}: {label}" for index, label in enumerate(labels)) or "none"),
+        *_labels(known),
         ("languages", ", ".join(known.languages) or "not stated"),
         ("licence", known.licence or "not stated"),
         ("made with", ", ".join(f"{name} {number}" for name, number in known.tools.items()) or "not stated"),
@@ -97,6 +100,18 @@ def manifest(bundle: Bundle) -> str:
     total = sum(each.size for each in known.files.values())
     end = f"  * default; {len(known.files)} files, {total:,} bytes (bytes of a variant include weights it shares)"
     return f"{table(facts)}\n\n{table(variants, right={7})}\n{end}"
+
+
+def _labels(known: Manifest) -> list[tuple[str, str]]:
+    """Return a row for each head that classifies: its labels by column, or none where the bundle lacks them."""
+    names = dict.fromkeys([name for name, head in HEADS.items() if head.labels])
+    names |= dict.fromkeys(name for name, head in known.heads.items() if head.labels)
+    rows = []
+    for name in names:
+        labels = (known.heads[name].labels if name in known.heads else None) or ()
+        title = HEADS[name].title if name in HEADS else name[:LONGEST_TITLE]
+        rows.append((f"{title} labels", ", ".join(f"{index}: {label}" for index, label in enumerate(labels)) or "none"))
+    return rows
 
 
 def _format(bundle: Bundle) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.runtime.text.encoder import Encoded, Text
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["Options", "finish", "note", "output", "read"]
+__all__ = ["Options", "finish", "head", "note", "read"]
 
 SMALLEST_NORM = 1e-12
 """What a vector is divided by at least, as torch.nn.functional.normalize does, so that zeros stay zeros."""
@@ -53,12 +53,12 @@ def read(value: object) -> Text:
     raise InputTextError(f'features takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}')
 
 
-def output(options: Options) -> str:
-    """Return the graph output that the pooling needs."""
+def head(options: Options) -> str | None:
+    """Return the head that the pooling needs; None where it needs the hidden states alone."""
     if not isinstance(options.pooling, str) or options.pooling not in POOLINGS:
         kind = "pooling"
         raise UnknownNameError(kind, options.pooling, POOLINGS)
-    return POOLINGS[options.pooling].output
+    return POOLINGS[options.pooling].head
 
 
 def note(options: Options) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bertport.runtime.errors import InputTextError, MissingHeadError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import NSP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def finish(
     manifest: Manifest,
 ) -> Callable[[NDArray[np.float32], Encoded], dict[str, Any]]:
     """Return the function that turns two logits into both probabilities, by the labels the bundle records."""
-    head = manifest.heads.get("nsp")
+    head = manifest.heads.get(NSP)
     labels = head.labels if head else None
     if head is None or labels is None:
         raise MissingHeadError(f"{manifest.name} does not record what its next-sentence labels mean: export it again")

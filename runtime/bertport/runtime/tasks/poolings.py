@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertport.runtime.heads import POOLER
+
 __all__ = ["CLS_CHANGED", "POOLINGS", "Pooling", "meanings"]
 
 CLS_CHANGED = (
@@ -21,8 +23,8 @@ class Pooling:
     """What users write."""
     meaning: str
     """What it gives, for help texts."""
-    output: str
-    """The graph output that it is made of."""
+    head: str | None = None
+    """The head whose output it is; None where it is made of the hidden states."""
     note: str | None = None
     """What is said to those who ask for it."""
 
@@ -30,12 +32,10 @@ class Pooling:
 POOLINGS: dict[str, Pooling] = {
     row.name: row
     for row in (
-        Pooling(name="none", meaning="a vector per token", output="last_hidden_state"),
-        Pooling(
-            name="cls", meaning="the state of the first token, [CLS]", output="last_hidden_state", note=CLS_CHANGED
-        ),
-        Pooling(name="mean", meaning="the mean over the tokens", output="last_hidden_state"),
-        Pooling(name="pooler", meaning="the pooler's output", output="pooler_output"),
+        Pooling(name="none", meaning="a vector per token"),
+        Pooling(name="cls", meaning="the state of the first token, [CLS]", note=CLS_CHANGED),
+        Pooling(name="mean", meaning="the mean over the tokens"),
+        Pooling(name="pooler", meaning="the pooler's output", head=POOLER),
     )
 }
 """By name."""

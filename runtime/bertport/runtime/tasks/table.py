@@ -11,6 +11,7 @@ import numpy as np
 
 from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import MLM, NSP, output_of
 from bertport.runtime.tasks import features, fill_mask, next_sentence
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.steps import drained
@@ -25,15 +26,7 @@ if TYPE_CHECKING:
     from bertport.runtime.text.steps import Steps
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["NO_POSITIONS", "OUTPUT_HEADS", "TASKS", "Call", "Task", "Work", "bind", "obstacle"]
-
-OUTPUT_HEADS: dict[str, str | None] = {
-    "logits": "mlm",
-    "seq_relationship_logits": "nsp",
-    "pooler_output": "pooler",
-    "last_hidden_state": None,
-}
-"""The head behind each graph output; None for what every encoder has."""
+__all__ = ["NO_POSITIONS", "TASKS", "Call", "Task", "Work", "bind", "obstacle"]
 
 NO_POSITIONS = np.zeros(0, dtype=np.int64)
 INPUTS_A_STEP = 256
@@ -52,10 +45,10 @@ class Task:
     """A frozen dataclass of its parameters with their defaults; each has the field `truncation`."""
     read: Callable[[object], Text]
     """One input, as a caller or a line of JSON gives it, to a text or pair of texts; InputTextError otherwise."""
-    output: Callable[[Any], str]
-    """The graph output it needs under the options given."""
-    decodes_masks: bool
-    """Whether the MLM head is run, at the positions of the mask token."""
+    head: Callable[[Any], str | None]
+    """Name of the head whose output it needs under the options given; None for the hidden states."""
+    decodes_masks: bool = False
+    """Whether the head is run at the positions of the mask token alone."""
     finish: Callable[[Any, Tokens, Manifest], Callable[[Any, Encoded], object]]
     """Options to a function from one input's share of the output, and its ids, to the answer."""
     pairs: bool = False
@@ -75,7 +68,7 @@ TASKS: dict[str, Task] = {
             summary="the likeliest words for each [MASK] of a text",
             options=fill_mask.Options,
             read=fill_mask.read,
-            output=lambda _: "logits",
+            head=lambda _: MLM,
             decodes_masks=True,
             finish=fill_mask.finish,
             best=fill_mask.needed,
@@ -85,8 +78,7 @@ TASKS: dict[str, Task] = {
             summary="whether the second of two texts follows the first",
             options=next_sentence.Options,
             read=next_sentence.read,
-            output=lambda _: "seq_relationship_logits",
-            decodes_masks=False,
+            head=lambda _: NSP,
             pairs=True,
             finish=next_sentence.finish,
         ),
@@ -95,8 +87,7 @@ TASKS: dict[str, Task] = {
             summary="a vector for each token of a text, or one for the whole",
             options=features.Options,
             read=features.read,
-            output=features.output,
-            decodes_masks=False,
+            head=features.head,
             finish=features.finish,
             note=features.note,
         ),
@@ -117,8 +108,8 @@ class Work:
     output: str
     """The graph output that `finish` takes."""
     finish: Callable[[Any], object]
-    """This input's share of the output to its answer: `[positions, vocab]`, `[2]`, `[hidden]`, `[tokens, hidden]`; in
-    place of the first the likeliest words of each position, where the graph chooses them and `best` allows it."""
+    """Makes the answer of this input's share of the output: `[positions, classes]` where positions are decoded,
+    `[tokens, …]` where each token has a row, or else `[…]`; in place of the first a `Best` where `best` allows it."""
     best: int | None = None
     """How many of the likeliest words `finish` needs; None where it needs the whole output."""
 
@@ -239,7 +230,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         task=task,
         tokens=tokens,
         truncation=options.truncation,
-        output=task.output(options),
+        output=output_of(task.head(options)),
         segments=manifest.architecture.type_vocab_size,
         finish=finish,
         best=task.best(options),
@@ -254,7 +245,7 @@ def obstacle(
     manifest: Manifest,
 ) -> MissingHeadError | UsageError | None:
     """Return why a bundle cannot do a task; None where it can."""
-    head = OUTPUT_HEADS[task.output(options)]
+    head = task.head(options)
     if head is not None and head not in manifest.heads:
         return MissingHeadError(
             f"{task.name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "

@@ -1,0 +1,134 @@
+"""The table of heads: what a graph computes beside hidden states, and what a manifest must say of it.
+
+A head is a row here and in the tables of export, measure and serve. The task that answers with it names it in
+`bertport.runtime.tasks.table`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = [
+    "BATCH",
+    "HEADS",
+    "HIDDEN",
+    "HIDDEN_STATES",
+    "LABEL",
+    "MLM",
+    "NSP",
+    "POOLER",
+    "POSITIONS",
+    "SEQUENCE",
+    "VOCABULARY",
+    "Head",
+    "decoded_outputs",
+    "head_of",
+    "is_per_token",
+    "output_of",
+    "top_k_output",
+]
+
+MLM = "mlm"
+"""The head that fills in masked words."""
+NSP = "nsp"
+"""The head that judges whether a text follows another."""
+POOLER = "pooler"
+"""The dense layer and tanh over the state of the first token."""
+BATCH = "batch"
+"""The axis of texts."""
+SEQUENCE = "sequence"
+"""The axis of a text's tokens."""
+VOCABULARY = "vocabulary"
+"""The axis of words to choose from."""
+HIDDEN = "hidden"
+"""The axis of the hidden states' features."""
+LABEL = "label"
+"""The axis of a classifier's labels."""
+POSITIONS = "masked_positions"
+"""The input of serving graphs that states which positions are decoded: indices into `[batch x sequence]`."""
+HIDDEN_STATES = "last_hidden_state"
+"""The output that every encoder has, `[batch, sequence, hidden]`; it belongs to no head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One row: a head of the model."""
+
+    name: str
+    """Its key in a manifest."""
+    title: str
+    """What people call it."""
+    output: str
+    """Name of the graph's output."""
+    axes: tuple[str, ...]
+    """A name per axis of the output, as the portable graph computes it."""
+    labels: tuple[str, ...] | None = None
+    """A label per column of the last axis, for checkpoints that do not give their own; None where it does not classify
+    or only the checkpoint knows."""
+    label_count: int | None = None
+    """Number of labels that a manifest must state if it states any; None for any number."""
+    problem_type: str | None = None
+    """As transformers calls it, for example `single_label_classification`; None where it does not classify."""
+    positive: int | None = None
+    """Column of the label that means yes, which a manifest with labels must state too; None where there is none."""
+    decoded: bool = False
+    """Whether serving graphs compute it at the input `POSITIONS` alone: `[positions, classes]`."""
+    top_k: bool = False
+    """Whether the graph may return the k likeliest classes in place of all of them."""
+
+
+HEADS: dict[str, Head] = {
+    row.name: row
+    for row in (
+        Head(
+            name=MLM,
+            title="masked-language-modelling",
+            output="logits",
+            axes=(BATCH, SEQUENCE, VOCABULARY),
+            decoded=True,
+            top_k=True,
+        ),
+        Head(
+            name=NSP,
+            title="next-sentence",
+            output="seq_relationship_logits",
+            axes=(BATCH, LABEL),
+            labels=("is_next", "not_next"),  # BERT's polarity is 0: B follows A, 1: B is from another place
+            label_count=2,
+            problem_type="single_label_classification",
+            positive=0,
+        ),
+        Head(name=POOLER, title="pooler", output="pooler_output", axes=(BATCH, HIDDEN)),
+    )
+}
+"""By name, in the order in which people are shown them."""
+
+
+def output_of(head: str | None) -> str:
+    """Return the graph's output of a head; None stands for the encoder itself."""
+    return HIDDEN_STATES if head is None else HEADS[head].output
+
+
+def head_of(output: str) -> Head | None:
+    """Return the head behind a graph's output; None for hidden states, and for what this version does not know."""
+    return next((head for head in HEADS.values() if head.output == output), None)
+
+
+def is_per_token(output: str) -> bool:
+    """Return whether an output has a row for each token of a text."""
+    head = head_of(output)
+    return output == HIDDEN_STATES if head is None else SEQUENCE in head.axes
+
+
+def decoded_outputs(outputs: Collection[str]) -> list[str]:
+    """Return those of a graph's outputs that serving graphs compute at the input `POSITIONS` alone."""
+    return [head.output for head in HEADS.values() if head.decoded and head.output in outputs]
+
+
+def top_k_output(outputs: Collection[str]) -> str | None:
+    """Return the one of a graph's outputs that may be cut to its k likeliest classes; None if there is none."""
+    return next((head.output for head in HEADS.values() if head.top_k and head.output in outputs), None)
