@@ -108,6 +108,7 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     import torch
     from transformers import BertConfig
 
+    from bertport.export.checkpoint.heads import HEADS, labels_of
     from bertport.export.graph.build import FILES, make_graphs
     from bertport.export.graph.onnx_files import EXTERNAL_ABOVE
     from bertport.export.graph.wrapper import BertWithHeads
@@ -116,8 +117,8 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
 
     torch.manual_seed(0)
     config = BertConfig(attn_implementation="eager")
-    model = BertWithHeads(config, ("mlm", "nsp", "pooler"))
-    head: Any = model.cls["predictions"]
+    model = BertWithHeads(config, {name: labels_of(name, {}) for name in HEADS})
+    head: Any = model.get_submodule("cls.predictions")
     head.decoder.weight = model.bert.embeddings.word_embeddings.weight
     stages = Stages(lambda event: print(event.text, file=sys.stderr))
     model.train(mode=False)

@@ -6,9 +6,12 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from bertport.export.checkpoint.families import BERT, FAMILIES, family_of_class
+from bertport.export.checkpoint.heads import HEADS
 from bertport.runtime.installation import portable_install_command
 
 if TYPE_CHECKING:
+    from bertport.export.checkpoint.families import Family
     from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["model_card"]
@@ -16,32 +19,8 @@ __all__ = ["model_card"]
 PLAIN = re.compile(r"[A-Za-z][\w.-]*")
 """Texts that YAML reads as texts without quotes, but for these."""
 WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
-HEADS = {
-    "mlm": "masked language modelling: fills `[MASK]`",
-    "nsp": "next-sentence prediction: says whether one sentence follows another",
-    "pooler": "the pooled `[CLS]` feature",
-}
-USES = {
-    "mlm": (
-        'model.fill_mask("The capital of France is [MASK].", top_k=5)',
-        'bertport fill-mask "The capital of France is [MASK]." -m BUNDLE',
-    ),
-    "nsp": (
-        'model.next_sentence("He went to the store.", "He bought milk.")',
-        'bertport next-sentence "He went to the store." "He bought milk." -m BUNDLE',
-    ),
-    None: ('model.features(["some text"], pooling="mean")', 'bertport features "some text" -m BUNDLE'),
-}
-"""A call from Python and from the command line, by the head that it needs."""
-
-CITATION = """\
-@inproceedings{devlin2019bert,
-  title     = {{BERT}: Pre-training of Deep Bidirectional Transformers for Language Understanding},
-  author    = {Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina},
-  booktitle = {Proceedings of NAACL-HLT 2019},
-  pages     = {4171--4186},
-  year      = {2019}
-}"""
+FEATURES = ('model.features(["some text"], pooling="mean")', 'bertport features "some text" -m BUNDLE')
+"""A call from Python and from the command line that every bundle answers."""
 
 LIMITATIONS = """\
 The model knows what its training text said, errors and prejudices included. Masked language models of this kind
@@ -52,16 +31,17 @@ and its probabilities say how well a word fits its training text, not whether a 
 
 def model_card(manifest: Manifest) -> str:
     """Write the card in Markdown, with the front matter that the Hugging Face Hub reads."""
+    family = family_of_class(manifest.architecture.model_class) or FAMILIES[BERT]
     sections = (
-        _front_matter(manifest),
-        f"# {manifest.name}\n\n{_summary(manifest)}",
+        _front_matter(manifest, family),
+        f"# {manifest.name}\n\n{_summary(manifest, family)}",
         "## Heads\n\n" + _heads(manifest),
         f"## Languages\n\n{', '.join(manifest.languages) or 'The checkpoint does not state them.'}",
         "## Use\n\n" + _use(manifest),
         "## Graphs\n\n" + _graphs(manifest),
         f"## Limitations and bias\n\n{LIMITATIONS}\n\n{_limits(manifest)}",
         f"## Licence\n\n{manifest.licence or 'The checkpoint does not state one; ask its authors.'}",
-        f"## Citation\n\n```bibtex\n{CITATION}\n```",
+        f"## Citation\n\n```bibtex\n{family.citation}\n```",
     )
     return "\n\n".join(sections) + "\n"
 
@@ -72,7 +52,7 @@ def _scalar(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def _front_matter(manifest: Manifest) -> str:
+def _front_matter(manifest: Manifest, family: Family) -> str:
     lines = ["---"]
     if manifest.languages:
         lines += ["language:", *(f"  - {_scalar(language)}" for language in manifest.languages)]
@@ -80,13 +60,13 @@ def _front_matter(manifest: Manifest) -> str:
         lines.append(f"license: {_scalar(manifest.licence)}")
     if manifest.source.revision:
         lines.append(f"base_model: {manifest.source.name}")
-    if "mlm" in manifest.heads:
-        lines.append("pipeline_tag: fill-mask")
-    lines += ["tags:", "  - bert", "  - onnx", "  - bertport", "---"]
+    pipelines = [row.pipeline for name, row in HEADS.items() if name in manifest.heads and row.pipeline]
+    lines += [f"pipeline_tag: {each}" for each in pipelines[:1]]
+    lines += ["tags:", f"  - {family.name}", "  - onnx", "  - bertport", "---"]
     return "\n".join(lines)
 
 
-def _summary(manifest: Manifest) -> str:
+def _summary(manifest: Manifest, family: Family) -> str:
     shape, source = manifest.architecture, manifest.source
     origin = f"`{source.name}`" + (f" at revision `{source.revision}`" if source.revision else "")
     case = {
@@ -95,7 +75,7 @@ def _summary(manifest: Manifest) -> str:
         None: "treats case as its tokenizer does",
     }
     return (
-        f"A BERT encoder as ONNX graphs, exported from the checkpoint {origin} (`{shape.model_class}`) on "
+        f"A {family.title} encoder as ONNX graphs, exported from the checkpoint {origin} (`{shape.model_class}`) on "
         f"{manifest.created[:10]} and compared with it output by output.\n\n"
         f"It has {shape.layers} layers of width {shape.hidden_size} with {shape.attention_heads} attention heads, "
         f"{shape.vocab_size:,} vocabulary entries and {shape.parameters:,} parameters. It {case[manifest.lowercase]} "
@@ -104,18 +84,19 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _heads(manifest: Manifest) -> str:
-    lines = [f"- `{head}`: {HEADS.get(head, 'another head')}" for head in manifest.heads]
-    if "nsp" in manifest.heads and (labels := manifest.heads["nsp"].labels):
-        columns = ", ".join(f"{index} is `{label}`" for index, label in enumerate(labels))
-        lines.append(f"\nIn `seq_relationship_logits`, column {columns}.")
-    missing = [head for head in HEADS if head not in manifest.heads]
+    lines = [f"- `{head}`: {HEADS[head].summary if head in HEADS else 'another head'}" for head in manifest.heads]
+    for head in manifest.heads.values():
+        columns = ", ".join(f"{index} is `{label}`" for index, label in enumerate(head.labels or ()))
+        lines += [f"\nIn `{head.output}`, column {columns}."] if columns else []
+    missing = [name for name in HEADS if name not in manifest.heads]
     if missing:
-        lines.append(f"\nNot in the checkpoint, and so not here: {', '.join(f'`{head}`' for head in missing)}.")
+        lines.append(f"\nNot in the checkpoint, and so not here: {', '.join(f'`{name}`' for name in missing)}.")
     return "\n".join(lines) if manifest.heads else "\n".join(["None: features only.", *lines])
 
 
 def _use(manifest: Manifest) -> str:
-    calls = [use for head, use in USES.items() if head is None or head in manifest.heads]
+    examples = [row.example for name, row in HEADS.items() if name in manifest.heads]
+    calls = [*filter(None, examples), FEATURES]
     python = "\n".join(
         ["from bertport.runtime import load", "", 'model = load("BUNDLE")', *(call for call, _ in calls)]
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
-from bertport.export.checkpoint.tensors import HEADS
+from bertport.export.checkpoint.heads import HEADS
 from bertport.export.exporter import WEIGHTS
 from bertport.export.exporter import export as run_export
 from bertport.export.graph.tracing import DEFAULT_OPSET, OPSETS

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bertport.export.card import model_card
 from bertport.export.checkpoint.config import names_code
+from bertport.export.checkpoint.heads import describe
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
 from bertport.export.checkpoint.source import Located, locate, read_whole
 from bertport.export.checkpoint.tensors import require_heads
@@ -23,7 +24,7 @@ from bertport.export.progress import Event, Stages
 from bertport.export.validation.tokenizer import check_tokenizer
 from bertport.runtime.bundle.changes import tidy
 from bertport.runtime.bundle.directory import Bundle, file_sha256
-from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs, heads_of
+from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs
 from bertport.runtime.bundle.writer import describe_files, new_bundle, refuse_existing, write_manifest
 from bertport.runtime.errors import UnknownNameError, UsageError
 
@@ -63,7 +64,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         opset: version of ONNX's standard operator set; 17 when not given.
         atol: largest absolute difference from PyTorch float32 allowed in any output.
         weights: how matrices are stored; "float16" halves the bundle, and rounds them.
-        heads: heads that the bundle must have, out of `mlm`, `nsp` and `pooler`; it has all that the
+        heads: heads that the bundle must have, by their names in `bertport.runtime.heads`; it has all that the
             checkpoint holds in any case.
         overwrite: whether a bundle at `output` may be replaced.
         name: the name shown to people; that of the source when not given.
@@ -125,13 +126,14 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
         with stages.stage("writing the bundle"):
             _write_config(building, checkpoint)
             languages, licence = read_front_matter(located.directory)
+            known = encoder_inputs(segments=tokenizer.segments)
             manifest = Manifest(
                 name=name or located.name,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
                 architecture=architecture(checkpoint.config, model, checkpoint.model_class),
-                inputs=encoder_inputs(segments=tokenizer.segments),
-                heads=heads_of(checkpoint.plan.heads),
+                inputs={name: known[name] for name in checkpoint.family.inputs},
+                heads=describe(checkpoint.plan.labels),
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
                 languages=languages,
@@ -154,7 +156,7 @@ def _log_notes(event: Event) -> None:
 def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
     from bertport.export.graph.wrapper import build, round_matrices
 
-    model = build(checkpoint.config, checkpoint.plan, checkpoint.tensors())
+    model = build(checkpoint.config, checkpoint.plan, checkpoint.tensors(), checkpoint.family.inputs)
     if weights == "float16":
         try:
             round_matrices(model)
@@ -184,7 +186,7 @@ def _write_config(building: Path, checkpoint: Checkpoint) -> None:
         content = read_whole(checkpoint.directory / "config.json")
     else:
         # BERT's first checkpoints have no model_type; without it no tool of today knows what they are.
-        content = (json.dumps({"model_type": "bert"} | kept, indent=2) + "\n").encode()
+        content = (json.dumps({"model_type": checkpoint.family.name} | kept, indent=2) + "\n").encode()
     (building / "config.json").write_bytes(content)
 
 

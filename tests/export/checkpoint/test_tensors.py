@@ -6,11 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.export.checkpoint.tensors import DECODER, EMBEDDING, HEADS, check_shapes, plan, require_heads
+from bertport.export.checkpoint import tensors
+from bertport.export.checkpoint.families import FAMILIES
+from bertport.export.checkpoint.heads import HEADS as ROWS
+from bertport.export.checkpoint.tensors import EMBEDDING, check_shapes, require_heads
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
 
+HEADS = {name: row.tensors for name, row in ROWS.items()}
+DECODER = ROWS["mlm"].tied
 ENCODER = (EMBEDDING, "bert.encoder.layer.0.output.LayerNorm.weight", "bert.encoder.layer.0.output.LayerNorm.bias")
 ALL = (*ENCODER, *HEADS["mlm"], *HEADS["nsp"], *HEADS["pooler"])
+
+
+def plan(names, config):
+    """The plan of a checkpoint of BERT's."""
+    return tensors.plan(names, config, FAMILIES["bert"])
 
 
 @given(st.sets(st.sampled_from(sorted(HEADS))), st.booleans())

@@ -85,7 +85,7 @@ def test_minus_zero_is_not_zero():
 @pytest.mark.parametrize("positions", [[], [0], [5], [0, 1, 2, 3, 4, 5], [2, 2, 1]])
 def test_only_the_positions_asked_for_are_decoded(positions):
     logits, hidden = run(decoder_model(), input_ids=IDS)
-    model, modified = gather_positions(decoder_model())
+    model, modified = gather_positions(decoder_model(), "logits")
     assert modified
     positions = np.array(positions, dtype=np.int64)
     found_logits, found_hidden = run(model, input_ids=IDS, masked_positions=positions)
@@ -98,7 +98,7 @@ def test_nothing_to_gather_without_logits():
     model = decoder_model()
     del model.graph.output[0]
     before = model.SerializeToString()
-    model, modified = gather_positions(model)
+    model, modified = gather_positions(model, "logits")
     assert not modified
     assert model.SerializeToString() == before
 
@@ -118,7 +118,7 @@ def test_another_head_on_the_hidden_state_is_left_alone():
     )
     for name, value in (("table", TABLE), ("decoder", np.ascontiguousarray(TABLE.T))):
         model.graph.initializer.append(numpy_helper.from_array(value, name))
-    model, _ = gather_positions(model)
+    model, _ = gather_positions(model, "logits")
     logits, hidden, other = run(model, input_ids=IDS, masked_positions=np.array([1]))
     assert logits.shape == (1, 5)
     np.testing.assert_array_equal(other, -hidden)
@@ -133,7 +133,7 @@ def test_weights_are_named_after_their_nodes():
     model.graph.node[1].input[1] = "onnx::MatMul_7"
     model.graph.node[2].input[1] = "onnx::MatMul_8"
     expected = run(model, input_ids=IDS)
-    model, modified = name_weights(model)
+    model, modified = name_weights(model, ["cls.predictions"])
     assert modified
     assert names(model) == {"table", "bert.encoder.layer.0.output.dense.weight", "cls.predictions.decoder.weight"}
     np.testing.assert_array_equal(run(model, input_ids=IDS)[0], expected[0])

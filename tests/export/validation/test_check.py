@@ -94,7 +94,7 @@ def test_another_shape_is_infinitely_wrong():
 
 
 def change_weight(name, index, amount):
-    def change(model):
+    def change(model, *_):
         for tensor in model.graph.initializer:
             if tensor.name == name:
                 value = numpy_helper.to_array(tensor).copy()
@@ -116,7 +116,7 @@ def wrong_row(model):
     return model, True
 
 
-def lost_padding(model):
+def lost_padding(model, *_):
     """Attend to padding too."""
     for node in model.graph.node:
         node.input[:] = ["all_ones" if each == "attention_mask" else each for each in node.input]
@@ -159,7 +159,7 @@ def test_a_wrong_graph_fails_the_export(  # noqa: PLR0913, PLR0917 — fixtures
 
 def test_a_wrong_serving_graph_fails_the_export(tiny_checkpoint, tmp_path, monkeypatch):
     honest = graphs.gather_positions
-    monkeypatch.setattr(graphs, "gather_positions", lambda model: wrong_row(honest(model)[0]))
+    monkeypatch.setattr(graphs, "gather_positions", lambda model, output: wrong_row(honest(model, output)[0]))
     with pytest.raises(ValidationError, match="output logits of fp32"):
         export(tiny_checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -173,7 +173,7 @@ def test_a_graph_that_does_not_run_is_refused(tiny_checkpoint, tmp_path, monkeyp
         return model, True
 
     honest = graphs.gather_positions
-    monkeypatch.setattr(graphs, "gather_positions", lambda model: out_of_bounds(honest(model)[0]))
+    monkeypatch.setattr(graphs, "gather_positions", lambda model, output: out_of_bounds(honest(model, output)[0]))
     with pytest.raises(ValidationError, match=r"cannot run the exported graph fp32 \(batch 1, length 2, full"):
         export(tiny_checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -292,7 +292,7 @@ def test_a_sound_graph_passes_at_every_seed_and_says_so(exported):
 def padding_moved_by(amount):
     """Return a function that adds to the hidden states of padding, and to nothing else."""
 
-    def change(model):
+    def change(model, *_):
         output = next(each for each in model.graph.output if each.name == "last_hidden_state")
         name = output.name
         for node in model.graph.node:
@@ -353,7 +353,7 @@ def test_where_both_stray_a_fault_is_still_refused(straying, fault):
 def bias_off_by(amount, index=100):
     """The bias of one word is another."""
 
-    def change(model):
+    def change(model, *_):
         change_weight("cls.predictions.bias", index, np.float32(amount))(model)
 
     return change

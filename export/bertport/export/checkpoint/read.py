@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint import tensors as conversion
 from bertport.export.checkpoint.config import names_code, read_config
+from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, promises
 from bertport.export.checkpoint.foreign import MERGE, adapter_in, explain
+from bertport.export.checkpoint.heads import HEADS
 from bertport.export.checkpoint.source import read_json
 from bertport.export.checkpoint.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
@@ -21,10 +23,7 @@ if TYPE_CHECKING:
 
     from bertport.export.checkpoint.source import Located
 
-__all__ = ["SUPPORTED", "Checkpoint", "read_checkpoint"]
-
-SUPPORTED = ("BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "BertModel")
-"""transformers' classes whose checkpoints can be exported."""
+__all__ = ["Checkpoint", "read_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +34,8 @@ class Checkpoint:
     """Where its files are."""
     raw_config: dict[str, Any]
     """config.json."""
+    family: Family
+    """The encoder's family."""
     config: BertConfig
     """The same as transformers understands it, set for tracing."""
     weights: WeightFiles
@@ -46,17 +47,8 @@ class Checkpoint:
     def model_class(self) -> str:
         """The class in transformers, as config.json states it, or else the smallest one that has the heads found."""
         stated: list[str] = self.raw_config.get("architectures") or []
-        heads = set(self.plan.heads)
-        smallest = (
-            "BertForPreTraining"
-            if heads >= {"mlm", "nsp"}
-            else "BertForMaskedLM"
-            if "mlm" in heads
-            else "BertForNextSentencePrediction"
-            if "nsp" in heads
-            else "BertModel"
-        )
-        return stated[0] if stated else smallest
+        found = (each for each in classes(self.family) if promises(self.family, each) <= set(self.plan.heads))
+        return stated[0] if stated else next(found)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Read the tensors as float32, under the names that the model's `load_state_dict` expects.
@@ -65,11 +57,12 @@ class Checkpoint:
             CheckpointError: when a file is damaged.
         """
         tensors = read_tensors(self.weights, self.plan.renames)
-        if "mlm" in self.plan.heads:
-            if self.plan.tied:
+        tensors[conversion.POSITIONS] = tensors[conversion.POSITIONS][self.family.position_offset :]
+        for head in (HEADS[name] for name in self.plan.heads):
+            if head.tied and self.plan.tied:
                 # As in transformers, a stored copy of a tied decoder is not looked at.
-                tensors[conversion.DECODER] = tensors[conversion.EMBEDDING]
-            tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+                tensors[head.tied] = tensors[conversion.EMBEDDING]
+            tensors |= {alias: tensors[name] for alias, name in head.aliases.items()}
         return tensors
 
 
@@ -83,23 +76,45 @@ def read_checkpoint(located: Located) -> Checkpoint:
     if not (located.directory / "config.json").exists():
         raise _without_config(located.directory)
     raw_config = read_json(located.directory / "config.json")
-    _check_architecture(raw_config, located.name)
+    family = _check_architecture(raw_config, located.name)
     config = read_config(raw_config, located.directory / "config.json")
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
-    found = conversion.plan(shapes, raw_config)
+    found = conversion.plan(shapes, raw_config, family)
 
     from bertport.export.graph.wrapper import expected_shapes
 
     expected = expected_shapes(config, found)
     conversion.check_shapes(shapes, expected, found.renames)
+    config.max_position_embeddings = _positions(config.max_position_embeddings, family, located.name)
     if adapter := adapter_in(located.directory):
         note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
         found = replace(found, notes=(*found.notes, note))
     if code := sorted(filter(names_code, raw_config)):
         note = f"left out of config.json, because it names code or kernels to run: {', '.join(map(excerpt, code))}"
         found = replace(found, notes=(*found.notes, note))
-    return Checkpoint(directory=located.directory, raw_config=raw_config, config=config, weights=weights, plan=found)
+    return Checkpoint(
+        directory=located.directory,
+        raw_config=raw_config,
+        family=family,
+        config=config,
+        weights=weights,
+        plan=found,
+    )
+
+
+def _positions(rows: int, family: Family, name: str) -> int:
+    """Return how many tokens the rows of a position embedding are enough for.
+
+    Raises:
+        CheckpointError: when they are enough for none.
+    """
+    if rows <= family.position_offset:
+        raise CheckpointError(
+            f"config.json of {name} has max_position_embeddings {rows}; the first token of a {family.title} takes row "
+            f"{family.position_offset}, so a larger number is expected"
+        )
+    return rows - family.position_offset
 
 
 def _without_config(directory: Path) -> CheckpointError:
@@ -117,8 +132,14 @@ def _without_config(directory: Path) -> CheckpointError:
     )
 
 
-def _check_architecture(config: dict[str, Any], name: str) -> None:
-    supported = ", ".join(SUPPORTED)
+def _check_architecture(config: dict[str, Any], name: str) -> Family:
+    """Return the family of a checkpoint.
+
+    Raises:
+        CheckpointError: when it needs code of its own, is of no family in the table, or is a decoder.
+    """
+    known = [each for row in FAMILIES.values() for each in classes(row)]
+    supported = ", ".join(known)
     if config.get("auto_map"):
         raise CheckpointError(
             f"{name} needs code of its own (auto_map in config.json), which is never run; supported: {supported}"
@@ -126,15 +147,17 @@ def _check_architecture(config: dict[str, Any], name: str) -> None:
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures):
         raise CheckpointError(f"config.json of {name} has architectures {architectures!r}; a list of names is expected")
-    unsupported = [each for each in architectures if each not in SUPPORTED]
+    unsupported = [each for each in architectures if each not in known]
     if unsupported:
         raise CheckpointError(f"{name} is a {unsupported[0]}, which cannot be exported; supported: {supported}")
-    model_type = config.get("model_type")
-    if model_type not in (None, "bert") or (model_type is None and "hidden_size" not in config):
+    family = family_of(config)
+    if family is None:
         raise CheckpointError(
-            f"{name} is of the model type {model_type!r}, which cannot be exported; supported: bert ({supported})"
+            f"{name} is of the model type {config.get('model_type')!r}, which cannot be exported; supported: "
+            f"{', '.join(FAMILIES)} ({supported})"
         )
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise CheckpointError(
             f"{name} is a decoder (is_decoder or add_cross_attention in config.json); only encoders can be exported"
         )
+    return family

@@ -6,73 +6,69 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.families import promises
 from bertport.export.checkpoint.foreign import MERGE
+from bertport.export.checkpoint.heads import HEADS, labels_of
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
+from bertport.runtime.heads import POOLER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["HEADS", "Plan", "check_shapes", "plan", "require_heads"]
+    from bertport.export.checkpoint.families import Family
 
+__all__ = ["EMBEDDING", "POSITIONS", "Plan", "check_shapes", "plan", "require_heads"]
+
+WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
+"""What DistributedDataParallel and compiled modules put into names."""
 RENAMES = (
-    # Checkpoints saved from inside DistributedDataParallel, or of compiled modules.
-    (re.compile(r"(?<![^.])(module|_orig_mod)\."), ""),
-    # A bare BertModel has no prefix.
-    (re.compile(r"^(?=(embeddings|encoder|pooler)\.)"), "bert."),
+    # A bare encoder has no prefix.
+    (r"^(?=(embeddings|encoder|pooler)\.)", "bert."),
     # Converted from TensorFlow: its LayerNorm calls them gamma and beta.
-    (re.compile(r"(?<=\bLayerNorm\.)gamma$"), "weight"),
-    (re.compile(r"(?<=\bLayerNorm\.)beta$"), "bias"),
-    # transformers stores the bias of the tied decoder under either name, or both.
-    (re.compile(r"^cls\.predictions\.decoder\.bias$"), "cls.predictions.bias"),
+    (r"(?<=\bLayerNorm\.)gamma$", "weight"),
+    (r"(?<=\bLayerNorm\.)beta$", "bias"),
 )
-"""Applied in this order, each to the result of the one before."""
+"""Applied in this order to names behind a family's own renames, each to the result of the one before."""
 
 BUFFERS = frozenset({"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"})
 """Constants that older versions of transformers stored with the weights."""
 
-DECODER = "cls.predictions.decoder.weight"
+ENCODER = "bert."
+"""What the encoder's names begin with in the model that is built."""
 WORDS = "embeddings.word_embeddings.weight"
-EMBEDDING = f"bert.{WORDS}"
+EMBEDDING = f"{ENCODER}{WORDS}"
+POSITIONS = f"{ENCODER}embeddings.position_embeddings.weight"
 
-BERTS = re.compile(r"(?<![^.])bert\.")
-"""What stands before the encoder's names in a model with heads."""
 UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
 """Names that PEFT gives to parts of a model that it has changed."""
-
-HEADS: dict[str, tuple[str, ...]] = {
-    "mlm": (
-        "cls.predictions.transform.dense.weight",
-        "cls.predictions.transform.dense.bias",
-        "cls.predictions.transform.LayerNorm.weight",
-        "cls.predictions.transform.LayerNorm.bias",
-        "cls.predictions.bias",
-    ),
-    "nsp": ("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
-    "pooler": ("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
-}
-"""The tensors that make a head; the MLM head needs its decoder too, stored or tied to the word embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Which stored tensors make which heads."""
 
-    heads: tuple[str, ...]
-    """The heads present, out of `mlm`, `nsp` and `pooler`."""
+    labels: dict[str, tuple[str, ...] | None]
+    """The labels of each head present, by its name, in the table's order; None for a head that does not classify."""
     renames: dict[str, str]
     """The model's name of each stored tensor to be read."""
     tied: bool
-    """Whether the MLM decoder is the word embedding matrix."""
+    """Whether a decoder is the word embedding's matrix."""
     notes: tuple[str, ...]
     """What was left out, and why, in sentences."""
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads present, in the table's order."""
+        return tuple(self.labels)
 
-def plan(names: Iterable[str], config: Mapping[str, Any]) -> Plan:
+
+def plan(names: Iterable[str], config: Mapping[str, Any], family: Family) -> Plan:
     """Decide from stored names alone which heads a checkpoint holds; none is ever invented.
 
     Args:
         names: names of the stored tensors.
         config: the checkpoint's config.json.
+        family: the checkpoint's.
 
     Raises:
         CheckpointError: when a head is there in part, or a tensor belongs to none of encoder and heads.
@@ -83,51 +79,77 @@ def plan(names: Iterable[str], config: Mapping[str, Any]) -> Plan:
         raise CheckpointError(
             f"the weights hold a PEFT adapter that is not merged ({unmerged}): {MERGE}, then export OUT"
         )
-    prefix = _prefix(stored)
-    renamed = {name: _rename(name, prefix) for name in stored}
+    prefix = _prefix(stored, family)
+    renamed = {name: _rename(name, family, prefix) for name in stored}
     present = {name for name in renamed.values() if name not in BUFFERS}
     if EMBEDDING not in present:
-        raise CheckpointError(f"the weights hold no {EMBEDDING}: these are not the weights of a BERT encoder")
-    notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
-    notes += _stray_pooler(renamed)
-    heads = [head for head in HEADS if _holds(head, present)]
-    tied = bool(config.get("tie_word_embeddings", True))
-    if "mlm" in heads and not tied and DECODER not in present:
         raise CheckpointError(
-            f"the weights lack {DECODER}, and config.json says that it is not tied to the word embeddings"
+            f"the weights hold no {family.prefix}{WORDS}: these are not the weights of a {family.title} encoder"
         )
-    if "nsp" in heads and "pooler" not in heads:
-        heads.remove("nsp")
-        notes.append("the weights hold no pooler: the bundle has neither next-sentence prediction nor pooled features")
-    elif "pooler" not in heads:
-        notes.append("the weights hold no pooler: the bundle has no pooled features")
-    if "nsp" in heads and config.get("type_vocab_size") == 1:
-        heads.remove("nsp")
-        notes.append(
-            "config.json has one segment only (type_vocab_size 1), so there are no pairs of sentences: "
-            "the bundle has no next-sentence prediction"
-        )
-    claimed = (config.get("architectures") or [""])[0]
-    for head, classes in CLAIMS.items():
-        if claimed in classes and not _holds(head, present):
-            notes.append(f"config.json says {claimed}, but the weights hold no {head} head: the bundle is without it")
-    owned = {name for head in heads for name in HEADS[head]} | ({DECODER} if "mlm" in heads else set())
+    notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
+    notes += _stray_pooler(renamed, family)
+    stored_heads = [head for head in HEADS if _holds(head, present)]
+    tied = bool(config.get("tie_word_embeddings", True))
+    _require_decoders(stored_heads, present, tied=tied)
+    heads, lacks = _usable(stored_heads, config)
+    notes += [*lacks, *_broken_promises(stored_heads, config, family)]
+    owned = {name for head in heads for name in (*HEADS[head].tensors, HEADS[head].tied)}
     kept = {
         stored: name
         for stored, name in renamed.items()
-        if name in owned or (name.startswith("bert.") and name not in BUFFERS)
+        if name in owned or (name.startswith(ENCODER) and name not in BUFFERS)
     }
     left = sorted(set(renamed) - set(kept) - {stored for stored, name in renamed.items() if name in BUFFERS})
     if left:
         notes.append(f"left out, as part of none of encoder and heads: {', '.join(left[:5])}{' …' if left[5:] else ''}")
-    return Plan(heads=tuple(heads), renames=kept, tied=tied, notes=tuple(notes))
+    labels = {head: labels_of(head, config) for head in heads}
+    return Plan(labels=labels, renames=kept, tied=tied, notes=tuple(notes))
 
 
-CLAIMS = {
-    "mlm": ("BertForPreTraining", "BertForMaskedLM"),
-    "nsp": ("BertForPreTraining", "BertForNextSentencePrediction"),
-}
-"""The classes of transformers that promise a head."""
+def _require_decoders(heads: Iterable[str], present: Collection[str], *, tied: bool) -> None:
+    """Refuse a head whose decoder is not the word embedding's matrix and is not stored either.
+
+    Raises:
+        CheckpointError: naming the first decoder that is missing.
+    """
+    for decoder in (HEADS[head].tied for head in heads):
+        if decoder and not tied and decoder not in present:
+            raise CheckpointError(
+                f"the weights lack {decoder}, and config.json says that it is not tied to the word embeddings"
+            )
+
+
+def _usable(stored: Collection[str], config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return those of the stored heads that the encoder can serve, and a note about each reason why others go."""
+    notes, heads = [], list(stored)
+    if POOLER not in heads:
+        orphans = [head for head in heads if HEADS[head].reads == HEADS[POOLER].reads]
+        heads = [head for head in heads if head not in orphans]
+        notes.append(f"the weights hold no pooler: the bundle has {_without([*orphans, POOLER])}")
+    judges = [head for head in heads if HEADS[head].pairs]
+    if judges and config.get("type_vocab_size") == 1:
+        heads = [head for head in heads if head not in judges]
+        notes.append(
+            "config.json has one segment only (type_vocab_size 1), so there are no pairs of sentences: "
+            f"the bundle has {_without(judges)}"
+        )
+    return heads, notes
+
+
+def _without(heads: Sequence[str]) -> str:
+    """Return the words for heads that a bundle does not have."""
+    *others, last = (HEADS[head].title for head in heads)
+    return f"neither {', nor '.join(others)} nor {last}" if others else f"no {last}"
+
+
+def _broken_promises(stored: Collection[str], config: Mapping[str, Any], family: Family) -> list[str]:
+    """Return a note for each head that the class in config.json promises and the weights do not hold."""
+    claimed = (config.get("architectures") or [""])[0]
+    return [
+        f"config.json says {claimed}, but the weights hold no {head} head: the bundle is without it"
+        for head in HEADS
+        if head in promises(family, claimed) and head not in stored
+    ]
 
 
 def require_heads(found: Collection[str], wanted: Collection[str], name: str) -> None:
@@ -178,17 +200,17 @@ def check_shapes(
         )
 
 
-def _prefix(names: Collection[str]) -> str:
-    """Return what stands before the names of a BERT in those of a model that has it as a part; empty for none.
+def _prefix(names: Collection[str], family: Family) -> str:
+    """Return what stands before an encoder's names in those of a model that has it as a part; empty for none.
 
     Lightning, sentence-transformers and others store `model.bert.…` or `0.auto_model.…`.
 
     Raises:
-        CheckpointError: when there are several encoders, none of them under a BERT's own names.
+        CheckpointError: when there are several encoders, none of them under the family's own names.
     """
     found = {
-        name.removesuffix(WORDS).removesuffix("bert.")
-        for name in (_unwrapped(each) for each in names)
+        name.removesuffix(WORDS).removesuffix(family.prefix)
+        for name in (WRAPPER.sub("", each) for each in names)
         if name == WORDS or name.endswith(f".{WORDS}")
     }
     if len(found) > 1 and "" not in found:
@@ -199,28 +221,28 @@ def _prefix(names: Collection[str]) -> str:
     return "" if not found or "" in found else found.pop()
 
 
-def _stray_pooler(renamed: Mapping[str, str]) -> list[str]:
+def _stray_pooler(renamed: Mapping[str, str], family: Family) -> list[str]:
     """Return a note where the pooler is stored without the prefix that the encoder has."""
-    stray = sorted(name for name, target in renamed.items() if target in HEADS["pooler"] and not BERTS.search(name))
-    if not stray or not any(BERTS.search(name) for name, target in renamed.items() if target == EMBEDDING):
+    prefixed = re.compile(rf"(?<![^.]){re.escape(family.prefix)}")
+    pooler = HEADS[POOLER].tensors
+    stray = sorted(name for name, target in renamed.items() if target in pooler and not prefixed.search(name))
+    if not stray or not any(prefixed.search(name) for name, target in renamed.items() if target == EMBEDDING):
         return []
     note = (
-        f"the pooler is stored as {stray[0]}, beside weights under bert.…, where transformers does not look for it: "
-        "it was taken for the encoder's own"
+        f"the pooler is stored as {stray[0]}, beside weights under {family.prefix}…, where transformers does not look "
+        "for it: it was taken for the encoder's own"
     )
     return [note]
 
 
-def _unwrapped(name: str) -> str:
-    pattern, replacement = RENAMES[0]
-    return pattern.sub(replacement, name)
-
-
-def _rename(name: str, prefix: str = "") -> str:
-    name = _unwrapped(name).removeprefix(prefix)
-    for pattern, replacement in RENAMES[1:]:
-        name = pattern.sub(replacement, name)
-    return name
+def _rename(name: str, family: Family, prefix: str) -> str:
+    """Return BERT's name of a stored tensor."""
+    name = WRAPPER.sub("", name).removeprefix(prefix)
+    if name.startswith(family.prefix):
+        name = ENCODER + name.removeprefix(family.prefix)
+    for pattern, replacement in (*family.renames, *RENAMES):
+        name = re.sub(pattern, replacement, name)
+    return next((head.aliases[name] for head in HEADS.values() if name in head.aliases), name)
 
 
 def _holds(head: str, present: Collection[str]) -> bool:
@@ -229,9 +251,10 @@ def _holds(head: str, present: Collection[str]) -> bool:
     Raises:
         CheckpointError: when only some are.
     """
-    missing = [name for name in HEADS[head] if name not in present]
+    tensors = HEADS[head].tensors
+    missing = [name for name in tensors if name not in present]
     if not missing:
         return True
-    if len(missing) < len(HEADS[head]):
+    if len(missing) < len(tensors):
         raise CheckpointError(f"the weights hold the {head} head only in part: {missing[0]} is missing")
     return False

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from logging import CRITICAL
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.families import BERT, FAMILIES, family_of
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
 
@@ -158,7 +159,9 @@ def _constructor(settings: dict[str, Any], config: dict[str, Any]) -> Callable[.
         make = classes.PreTrainedTokenizerFast.from_pretrained
     elif kind is None and "model_type" not in config:
         # BERT's first checkpoints do not say what they are; transformers would guess it by the name of the directory.
-        return lambda *arguments, **given: make(*arguments, config=classes.BertConfig(), **given)
+        family = family_of(config) or FAMILIES[BERT]
+        stated = classes.AutoConfig.for_model(family.tokenizer)
+        return lambda *arguments, **given: make(*arguments, config=stated, **given)
     return make
 
 

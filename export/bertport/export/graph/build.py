@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from bertport.export.checkpoint.heads import HEADS
 from bertport.export.graph.onnx_files import save, tensor_locations
 from bertport.export.graph.passes.decoder_as_gemm import decoder_as_gemm
 from bertport.export.graph.passes.gather_positions import gather_positions
@@ -18,6 +19,7 @@ from bertport.export.graph.passes.tie_decoder import tie_decoder
 from bertport.export.graph.tracing import OPSETS, trace
 from bertport.runtime.bundle.requirements import requires_of
 from bertport.runtime.errors import ValidationError
+from bertport.runtime.heads import decoded_outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,14 +80,15 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         shutil.rmtree(traced)
     with stages.stage("making the graphs"):
         graph, _ = tie_decoder(graph)
-        graph, _ = name_weights(graph)
+        graph, _ = name_weights(graph, [module for name in model.heads if (module := HEADS[name].module)])
         if half:
             graph, _ = half_weights(graph)
         graph, _ = set_ir_version(graph, OPSETS[opset])
         beside = save(graph, portable, external_above=external_above)
         written = {"portable": _describe(graph, beside)}
-        graph, _ = gather_positions(graph)
-        graph, _ = decoder_as_gemm(graph)
+        for output in decoded_outputs([each.name for each in graph.graph.output]):
+            graph, _ = gather_positions(graph, output)
+            graph, _ = decoder_as_gemm(graph, output)
         graph, _ = share_weights(graph, tensor_locations(portable))
         save(graph, serving)
         written["fp32"] = _describe(graph, beside or (portable.name,))

@@ -7,7 +7,9 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.heads import output_names
 from bertport.runtime.errors import CheckpointError, UsageError
+from bertport.runtime.heads import is_per_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,10 @@ OPSETS = {14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
 
 DEFAULT_OPSET = 17
 """The first with LayerNormalization as one operator; read by every ONNX Runtime since 1.12 and TensorRT since 8.6."""
+
+
+DYNAMIC = {False: {0: "batch_size"}, True: {0: "batch_size", 1: "sequence_length"}}
+"""Names of the axes that are not fixed, of outputs with a row per text and of those with a row per token."""
 
 
 def check_opset(opset: int | None) -> int:
@@ -53,26 +59,22 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
     from optimum.exporters.onnx.convert import export_pytorch  # type: ignore[import-untyped]  # it ships no types
     from optimum.exporters.onnx.model_configs import BertOnnxConfig  # type: ignore[import-untyped]  # the same
 
-    from bertport.export.graph.wrapper import output_names
-
-    axes = {
-        "logits": {0: "batch_size", 1: "sequence_length"},
-        "seq_relationship_logits": {0: "batch_size"},
-        "last_hidden_state": {0: "batch_size", 1: "sequence_length"},
-        "pooler_output": {0: "batch_size"},
-    }
-
     class BertWithHeadsOnnxConfig(BertOnnxConfig):  # type: ignore[misc]  # a base without types
-        """Optimum's BERT inputs, and all of our outputs: no task of Optimum's has both heads."""
+        """The model's inputs, of those that Optimum knows, and all its outputs: no task of Optimum's has both heads."""
+
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            return {name: given for name, given in super().inputs.items() if name in model.inputs}
 
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
-            return {name: axes[name] for name in output_names(model.heads)}
+            return {name: DYNAMIC[is_per_token(name)] for name in output_names(model.heads)}
 
         def generate_dummy_inputs(self, *args: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401 — Optimum's
             inputs: dict[str, Any] = super().generate_dummy_inputs(*args, **options)
             # Optimum draws token types from 0 and 1, whatever the size of their embedding.
-            inputs["token_type_ids"] %= model.config.type_vocab_size
+            if "token_type_ids" in inputs:
+                inputs["token_type_ids"] %= model.config.type_vocab_size
             return inputs
 
     with _quiet():

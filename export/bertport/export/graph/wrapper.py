@@ -4,69 +4,74 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from transformers import BertConfig, BertModel, BertPreTrainedModel
 from transformers.modeling_utils import no_init_weights
-from transformers.models.bert.modeling_bert import BertLMPredictionHead
+
+from bertport.export.checkpoint.families import INPUTS
+from bertport.export.checkpoint.heads import HEADS, output_names
+from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from bertport.export.checkpoint.tensors import Plan
 
-__all__ = ["BertWithHeads", "build", "expected_shapes", "output_names", "round_matrices"]
-
+__all__ = ["BertWithHeads", "build", "expected_shapes", "round_matrices"]
 
 LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 
 
 class BertWithHeads(BertPreTrainedModel):
-    """transformers' BERT modules under the names of `BertForPreTraining`, with any subset of its heads."""
+    """transformers' BERT modules under the names of `BertForPreTraining`, with any heads of the table."""
 
-    def __init__(self, config: BertConfig, heads: Collection[str]) -> None:
+    def __init__(
+        self, config: BertConfig, labels: Mapping[str, tuple[str, ...] | None], inputs: Collection[str] = INPUTS
+    ) -> None:
         super().__init__(config)
-        self.heads = tuple(heads)
-        self.bert = BertModel(config, add_pooling_layer="pooler" in heads)
-        self.cls = nn.ModuleDict()
-        if "mlm" in heads:
-            self.cls["predictions"] = BertLMPredictionHead(config)
-        if "nsp" in heads:
-            self.cls["seq_relationship"] = nn.Linear(config.hidden_size, 2)
+        self.heads = tuple(labels)
+        self.inputs = tuple(inputs)
+        self.bert = BertModel(config, add_pooling_layer=POOLER in labels)
+        for name, known in labels.items():
+            head = HEADS[name]
+            if head.module and head.build:
+                *parents, last = head.module.split(".")
+                self._child(parents).add_module(last, head.build(config, len(known or ())))
+
+    def _child(self, path: list[str]) -> nn.Module:
+        """Return the module at a path of names, made where it is missing."""
+        module: nn.Module = self
+        for name in path:
+            if name not in dict(module.named_children()):
+                module.add_module(name, nn.ModuleDict())
+            module = module.get_submodule(name)
+        return module
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Run the encoder and every head.
 
         Args:
             input_ids: int64 [batch, sequence].
             attention_mask: int64 [batch, sequence], 0 for padding.
-            token_type_ids: int64 [batch, sequence].
+            token_type_ids: int64 [batch, sequence]; None where the family has no segments.
 
         Returns:
-            As far as the heads give them, and in this order: `logits` [batch, sequence, vocab],
-            `seq_relationship_logits` [batch, 2], `last_hidden_state` [batch, sequence, hidden] and
-            `pooler_output` [batch, hidden], float32.
+            The outputs of the heads and `last_hidden_state` [batch, sequence, hidden], float32, in the order of
+            `output_names`: of BERT's heads `logits` [batch, sequence, vocab], `seq_relationship_logits` [batch, 2] and
+            `pooler_output` [batch, hidden].
         """
         encoded = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-        outputs = {}
-        if "mlm" in self.heads:
-            outputs["logits"] = self.cls["predictions"](encoded.last_hidden_state)
-        if "nsp" in self.heads:
-            outputs["seq_relationship_logits"] = self.cls["seq_relationship"](encoded.pooler_output)
-        outputs["last_hidden_state"] = encoded.last_hidden_state
-        if "pooler" in self.heads:
-            outputs["pooler_output"] = encoded.pooler_output
-        return outputs
-
-
-def output_names(heads: Collection[str]) -> tuple[str, ...]:
-    """Return the outputs of a model with these heads, in order."""
-    head_of = {"logits": "mlm", "seq_relationship_logits": "nsp", "last_hidden_state": None, "pooler_output": "pooler"}
-    return tuple(name for name, head in head_of.items() if head is None or head in heads)
+        outputs = {HIDDEN_STATES: encoded.last_hidden_state}
+        for name in self.heads:
+            head = HEADS[name]
+            value = getattr(encoded, head.reads)
+            outputs[output_of(name)] = self.get_submodule(head.module)(value) if head.module else value
+        return {name: outputs[name] for name in output_names(self.heads)}
 
 
 def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -77,22 +82,25 @@ def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]
     shallow = copy.copy(config)
     shallow.num_hidden_layers = min(config.num_hidden_layers, stored + 1)
     with torch.device("meta"), no_init_weights():
-        model = BertWithHeads(shallow, plan.heads)
-    # The decoder's bias is an alias; a tied decoder may be stored but need not be.
-    aliases = {"cls.predictions.decoder.bias"}
-    if plan.tied and "cls.predictions.decoder.weight" not in plan.renames.values():
-        aliases.add("cls.predictions.decoder.weight")
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in aliases}
+        model = BertWithHeads(shallow, plan.labels)
+    heads = [HEADS[name] for name in plan.heads]
+    spared = {alias for head in heads for alias in head.aliases}
+    if plan.tied:  # a tied decoder may be stored but need not be
+        spared |= {head.tied for head in heads if head.tied} - set(plan.renames.values())
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in spared}
 
 
-def build(config: BertConfig, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> BertWithHeads:
+def build(
+    config: BertConfig, plan: Plan, tensors: Mapping[str, torch.Tensor], inputs: Collection[str] = INPUTS
+) -> BertWithHeads:
     """Build the model in evaluation mode with checked tensors, none initialised by itself."""
     with no_init_weights():
-        model = BertWithHeads(config, plan.heads)
+        model = BertWithHeads(config, plan.labels, inputs)
     model.load_state_dict(tensors, strict=True)
-    if "mlm" in plan.heads and plan.tied:
-        head: Any = model.cls["predictions"]
-        head.decoder.weight = model.bert.embeddings.word_embeddings.weight
+    for decoder in (HEADS[name].tied for name in plan.heads):
+        if decoder and plan.tied:
+            module, _, weight = decoder.rpartition(".")
+            setattr(model.get_submodule(module), weight, model.bert.embeddings.word_embeddings.weight)
     model.train(mode=False)
     return model
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.export.graph.passes.gather_positions import MASKED_POSITIONS
 from bertport.runtime.bundle.manifest import Validation
 from bertport.runtime.errors import ValidationError
+from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
@@ -55,9 +55,6 @@ Nobody reads it: it is hidden from every other position, and left out of every a
 the same weights, so a large difference tells of a fault; rounding errors are larger than elsewhere, as nothing was
 trained to be read there (1.4e-4 where all-MiniLM-L6-v2's real tokens differ by 7e-6)."""
 
-PER_TOKEN = frozenset({"logits", "last_hidden_state"})
-"""The outputs that have a row for each token."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
@@ -76,14 +73,14 @@ class _Run:
         """Return PyTorch's outputs at the places where this run has outputs."""
         found = {name: reference[name] for name in self.outputs}
         if self.positions is not None:
-            logits = reference["logits"]
-            found["logits"] = logits.reshape(-1, logits.shape[-1])[self.positions]
+            for name in decoded_outputs(found):
+                found[name] = reference[name].reshape(-1, reference[name].shape[-1])[self.positions]
         return found
 
     def read(self, output: str) -> NDArray[np.bool_]:
         """Return which rows of an output are read, of its shape without the last axis: all but those of padding."""
         real = _read(self.case, output)
-        return np.take(real, self.positions) if output == "logits" and self.positions is not None else real
+        return real if self.positions is None or not decoded_outputs([output]) else np.take(real, self.positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,7 +372,7 @@ def _limit(atol: float, *, read: bool) -> float:
 def _read(case: Case, output: str) -> NDArray[np.bool_]:
     """Return which rows of an output of the model are read, of its shape without the last axis."""
     real: NDArray[np.bool_] = case.inputs["attention_mask"] == 1
-    return real if output in PER_TOKEN else np.ones(len(real), dtype=bool)
+    return real if is_per_token(output) else np.ones(len(real), dtype=bool)
 
 
 def _errors(found: Outputs, exact: Outputs) -> Outputs:
@@ -465,7 +462,7 @@ def _reference(model: BertWithHeads, case: Case) -> dict[str, Outputs]:
     import torch
 
     with _threads(sum(each.numel() for each in model.parameters())), torch.inference_mode():
-        outputs = model(**{name: torch.from_numpy(value) for name, value in case.inputs.items()})
+        outputs = model(**{name: torch.from_numpy(case.inputs[name]) for name in model.inputs})
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
@@ -487,7 +484,7 @@ def _runs(session: Any, case: Case, variant: str) -> Iterator[_Run]:  # noqa: AN
     names = {each.name for each in session.get_inputs()}
     inputs = {name: value for name, value in case.inputs.items() if name in names}
     outputs = [each.name for each in session.get_outputs()]
-    for positions in case.positions if MASKED_POSITIONS in names else (None,):
-        feeds = inputs if positions is None else inputs | {MASKED_POSITIONS: positions}
+    for positions in case.positions if POSITIONS in names else (None,):
+        feeds = inputs if positions is None else inputs | {POSITIONS: positions}
         found = _run(session, feeds, f"{variant} ({case.name})")
         yield _Run(case=case, variant=variant, positions=positions, outputs=dict(zip(outputs, found, strict=True)))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["decoder_as_gemm"]
 
 
-def decoder_as_gemm(model: onnx.ModelProto, *, logits: str = "logits") -> tuple[onnx.ModelProto, bool]:
+def decoder_as_gemm(model: onnx.ModelProto, logits: str) -> tuple[onnx.ModelProto, bool]:
     """Turn Transpose, MatMul and Add into one Gemm, which reads the matrix as it is stored.
 
     ONNX Runtime folds a constant's Transpose when it loads a graph, which takes the time and memory of one more

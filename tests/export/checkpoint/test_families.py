@@ -1,0 +1,54 @@
+"""The tables of heads and families: what they name exists in transformers, and BERT is as it always was."""
+
+from __future__ import annotations
+
+import pytest
+import transformers
+
+from bertport.export.checkpoint.families import FAMILIES, classes, family_of, family_of_class, promises
+from bertport.export.checkpoint.heads import HEADS, output_names
+from bertport.runtime.heads import HEADS as RUNTIME
+
+
+def test_every_class_is_one_of_transformers():
+    for family in FAMILIES.values():
+        assert all(hasattr(transformers, each) for each in classes(family))
+        assert all(family_of_class(each) is family for each in classes(family))
+        assert family.tokenizer in transformers.CONFIG_MAPPING
+    assert family_of_class("GPT2Model") is None
+
+
+def test_the_classes_of_bert():
+    promised = {each: set(promises(FAMILIES["bert"], each)) for each in classes(FAMILIES["bert"])}
+    assert promised == {
+        "BertForPreTraining": {"mlm", "nsp"},
+        "BertForMaskedLM": {"mlm"},
+        "BertForNextSentencePrediction": {"nsp"},
+        "BertModel": set(),
+    }
+    assert next(iter(promised)) == "BertForPreTraining"
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"model_type": "bert"}, "bert"),
+        ({"hidden_size": 32}, "bert"),
+        ({"model_type": None, "hidden_size": 32}, "bert"),
+        ({}, None),
+        ({"model_type": "gpt2", "hidden_size": 32}, None),
+        ({"model_type": ["bert"]}, None),
+    ],
+)
+def test_the_family_of_a_config(config, name):
+    assert family_of(config) is (FAMILIES[name] if name else None)
+
+
+def test_a_head_is_one_of_the_runtimes():
+    assert list(HEADS) == list(RUNTIME)
+
+
+def test_outputs_are_those_of_modules_and_then_the_encoders():
+    assert output_names(HEADS) == ("logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")
+    assert output_names(["nsp", "pooler"]) == ("seq_relationship_logits", "last_hidden_state", "pooler_output")
+    assert output_names([]) == ("last_hidden_state",)
