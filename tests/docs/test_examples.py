@@ -1,8 +1,10 @@
 """Every example in the README and in docs/ runs, and prints what the page shows."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,12 @@ def place(tmp_path, checkpoint):
     """A directory as the pages assume it: `bundle` is the default bundle, `checkpoint` a small checkpoint."""
     shutil.copytree(DEFAULT, tmp_path / "bundle")
     shutil.copytree(checkpoint, tmp_path / "checkpoint")
-    return tmp_path
+    yield tmp_path
+    started = tmp_path / "serve.pid"  # a server that a page starts and, where it fails midway, does not end
+    with contextlib.suppress(OSError):
+        pid = int(started.read_text(encoding="ascii"))
+        if Path(f"/proc/{pid}/cwd").readlink() == tmp_path:  # the number may be another's by now
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
