@@ -54,6 +54,7 @@ ENVIRONMENTS = {
     "dev": Environment(".venv", (EVERYTHING,), groups=("dev",), torch=True),
     "audit": Environment(".venv-audit", ("pip-audit>=2.9,<3",)),
     "lowest": Environment(".venv-lowest", (EVERYTHING,), groups=("test",), torch=True, floors=True),
+    "site": Environment(".venv-site", ("--editable=.",), groups=("site",)),
 }
 
 
@@ -104,6 +105,15 @@ def docs() -> None:
     call(executable(environment("dev"), "python"), "docs/generate_cli.py")
     os.environ["BERTPORT_REWRITE_DOCS"] = "1"
     test("tests/docs/test_examples.py", "tests/docs/test_readme.py")
+
+
+def site() -> None:
+    """Build the documentation's site in out/site; a link or an anchor that leads nowhere fails it."""
+    python = executable(environment("site"), "python")
+    out = ROOT / "out" / "site"
+    shutil.rmtree(out, ignore_errors=True)
+    call(python, "-m", "sphinx", "--quiet", "--fail-on-warning", "--fresh-env", "--conf-dir", "docs", ".", out)
+    say(f"built {out.relative_to(ROOT) / 'index.html'}")
 
 
 def slow() -> None:
@@ -327,6 +337,7 @@ COMMANDS = {
     "slow": (slow, "run the tests that take minutes", False),
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
+    "site": (site, "build the documentation's site in out/site; fails for a broken link", False),
     "check": (check, "ruff, its formatter and mypy --strict", False),
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
     "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),

@@ -1,0 +1,81 @@
+"""The site's settings, for Sphinx: `python3 dev.py site` builds it from the pages as they are in the repository.
+
+The source directory is the checkout's root, so that a link that works in the repository works in the site. What only
+the site has is added to the pages as they are read: the tree of contents to README.md, made of the lists in
+docs/README.md, and the docstrings to docs/reference/python.md. For these, modules are imported without torch.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[1]
+AREAS = sorted(each.parent.name for each in ROOT.glob("*/bertport"))
+sys.path[:0] = [str(ROOT / area) for area in AREAS]
+
+project = "bertport"
+author = "the authors of bertport"
+html_title = "bertport"
+html_theme = "furo"
+html_show_copyright = False
+html_copy_source = False
+root_doc = "README"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+include_patterns = ["*.md", "data/README.md", "docs/**.md", "models/README.md", "models/default/README.md"]
+myst_heading_anchors = 4  # links to headings are checked as deep as this
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+default_role = "literal"  # docstrings quote code with single backticks
+python_use_unqualified_type_names = True
+
+PROJECT = ("CONTRIBUTING", "SECURITY", "CHANGELOG", "models/README", "models/default/README", "data/README")
+"""Pages outside docs/."""
+API = ("bertport.runtime", "bertport.runtime.errors", "bertport.export")
+"""Modules whose `__all__` is public."""
+
+
+def contents() -> str:
+    """Return the tree of contents as MyST: a part for each section of docs/README.md that lists pages, in its order."""
+    parts = {"Documentation": ["docs/README", "docs/ARCHITECTURE"]}
+    title = ""
+    for line in (ROOT / "docs" / "README.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            title = line[3:]
+        elif found := re.match(r"(?:-|\d+\.) \[(.*?)\]\(([\w/-]+)\.md\)", line):
+            parts.setdefault(title, []).append(f"{found[1]} <docs/{found[2]}>")
+    parts["Project"] = [each for each in PROJECT if (ROOT / f"{each}.md").is_file()]
+    begin = "\n\n```{toctree}\n:hidden:\n:caption: "
+    return "".join("\n".join([begin + title, "", *pages, "```", ""]) for title, pages in parts.items())
+
+
+def interface() -> str:
+    """Return the docstrings' section as MyST."""
+    modules = "".join(f"\n.. automodule:: {name}\n   :members:\n" for name in API)
+    return f"\n\n## Every public name\n\n```{{eval-rst}}{modules}```\n"
+
+
+def add(_: Sphinx, name: str, source: list[str]) -> None:
+    """Add to a page what only the site has."""
+    if name == root_doc:
+        source[0] += contents()
+    elif name == "docs/reference/python":
+        source[0] += interface()
+
+
+def redirect(app: Sphinx, error: Exception | None) -> None:
+    """Let the site's root lead to its first page."""
+    if error is None:
+        page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
+        (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is added."""
+    app.connect("source-read", add)
+    app.connect("build-finished", redirect)
