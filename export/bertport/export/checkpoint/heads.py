@@ -133,14 +133,14 @@ def labels_of(name: str, config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return RUNTIME[name].labels if read is None else read(config)
 
 
-def describe(labels: Mapping[str, tuple[str, ...] | None]) -> dict[str, manifest.Head]:
+def describe(labels: Mapping[str, tuple[str, ...] | None]) -> dict[str, manifest.HeadEntry]:
     """Return what a manifest says of heads.
 
     Args:
         labels: the labels of each head, by its name.
     """
     return {
-        name: manifest.Head(
+        name: manifest.HeadEntry(
             output=RUNTIME[name].output,
             axes=RUNTIME[name].axes,
             labels=each,
