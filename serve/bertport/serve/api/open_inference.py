@@ -15,7 +15,7 @@ from bertport.serve.http import wire
 from bertport.serve.http.reading import parsed, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from starlette.requests import Request
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from bertport.serve.engine.worker import ModelWorker
     from bertport.serve.state import Service
 
+    Maker = Callable[[list[Any]], NDArray[Any]]
+
 __all__ = ["infer", "live", "model", "model_ready", "ready", "server"]
 
 PLATFORM = "onnx_onnxv1"
 JSON_SIZE = "inference-header-content-length"
 TEXT, PAIR = "text", "text_pair"
-ANSWER, EMBEDDING, PROBABILITIES = "answer", "embedding", "probabilities"
+ANSWER = "answer"
+"""The output of every task: its answers as JSON."""
 
 
 async def server(request: Request) -> Response:  # noqa: ARG001 — the signature of a handler
@@ -64,16 +67,14 @@ async def model_ready(request: Request) -> Response:
 async def model(request: Request) -> Response:
     """Describe a model's inputs and outputs; -1 is any size."""
     served, worker = _find(request)
-    hidden = served.manifest.architecture.hidden_size
     inputs = [{"name": name, "datatype": "INT64", "shape": list(shape)} for name, shape in raw.INPUTS.items()]
     inputs += [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in (TEXT, PAIR)]
     outputs = [
         {"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(worker.model).items()
     ]
     outputs.append({"name": ANSWER, "datatype": "BYTES", "shape": [-1]})
-    outputs.append({"name": EMBEDDING, "datatype": "FP32", "shape": [-1, hidden]})
-    if "nsp" in served.manifest.heads and (labels := served.manifest.heads["nsp"].labels):
-        outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(labels)]})
+    widths = {each.name: each.columns(served.manifest) for each in _tensors()}
+    outputs += [{"name": name, "datatype": "FP32", "shape": [-1, width]} for name, width in widths.items() if width]
     return wire.encode(
         {
             "name": served.name,
@@ -132,14 +133,15 @@ async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> 
     )
 
     def accept(question: tasks.Question) -> None:
-        makers = _makers(question)
+        makers = _makers(name, question)
         if unknown := wanted - makers.keys():
             raise Unprocessable(f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})")
 
     question, answers, expected = await dispatch.ask(request, worker, name, payload, accept)
-    names = [*(asked.outputs or _makers(question))]
+    makers = _makers(name, question)
+    names = [*(asked.outputs or makers)]
     request.state.answer.grow(len(names) * expected)  # the answers as texts, beside what they are written into
-    making = _made(question, answers, names)
+    making = _made(question, answers, {each: makers[each] for each in names})
     inline = expected <= wire.INLINE_BYTES
     made = drained(making) if inline else await request.state.service.pieces.run(making, expected)
     return made, len(names) * expected
@@ -164,18 +166,26 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
 
 def _task(asked: tensors.Asked, wanted: set[str]) -> str:
     """Return the task that the outputs asked for belong to, where no parameter names it."""
-    if EMBEDDING in wanted:
-        return "feature-extraction"
-    return "next-sentence" if PROBABILITIES in wanted or PAIR in asked.inputs else "fill-mask"
+    for tensor in _tensors():
+        if tensor.name in wanted:
+            return tensor.task
+    return "next-sentence" if PAIR in asked.inputs else "fill-mask"
 
 
-def _made(question: tasks.Question, answers: list[Any], names: list[str]) -> Steps[dict[str, NDArray[Any]]]:
+def _tensors() -> list[tasks.Tensor]:
+    """Return the outputs of all tasks, each once, in the order of the table."""
+    rows = [tensor for row in tasks.WIRE_TASKS.values() for tensor in row.tensors]
+    return list({tensor.name: tensor for tensor in rows}.values())
+
+
+def _made(
+    question: tasks.Question, answers: list[Any], makers: Mapping[str, Maker | None]
+) -> Steps[dict[str, NDArray[Any]]]:
     """Make outputs of the answers, a text at a time."""
-    makers = _makers(question)
     outputs: dict[str, NDArray[Any]] = {}
-    for name in names:
-        if name != ANSWER:
-            outputs[name] = makers[name](answers)
+    for name, make in makers.items():
+        if make is not None:
+            outputs[name] = make(answers)
             continue
         outputs[name] = np.empty(len(answers), dtype=object)
         for number, each in enumerate(question.shape(answers)):
@@ -184,16 +194,10 @@ def _made(question: tasks.Question, answers: list[Any], names: list[str]) -> Ste
     return outputs
 
 
-def _makers(question: tasks.Question) -> dict[str, Any]:
+def _makers(name: str, question: tasks.Question) -> dict[str, Maker | None]:
     """Return the outputs that a task has, each with what makes it of the answers; None for JSON of them."""
-    makers: dict[str, Any] = {ANSWER: None}
-    if question.task == "next-sentence":
-        makers[PROBABILITIES] = lambda answers: np.array(
-            [list(each["probabilities"].values()) for each in answers], dtype=np.float32
-        )
-    if question.task == "features" and question.parameters.get("pooling", "none") != "none":
-        makers[EMBEDDING] = np.stack
-    return makers
+    made = {each.name: each.make for each in tasks.WIRE_TASKS[name].tensors if each.given(question)}
+    return {ANSWER: None, **made}
 
 
 async def _response(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.finite import first_not_finite
+from bertport.runtime.heads import HEADS, HIDDEN, HIDDEN_STATES, LABEL, MLM, VOCABULARY, output_of
 from bertport.runtime.session import Sliced
 from bertport.serve.engine.worker import RawWork
 from bertport.serve.errors import BackendFailure, BadRequest, TooLarge, Unprocessable
@@ -29,7 +30,8 @@ TASK = "tensors"
 
 INPUTS = {"input_ids": (-1, -1), "attention_mask": (-1, -1), "token_type_ids": (-1, -1), "masked_positions": (-1,)}
 """All but the first may be left out: no padding, one segment, logits at every position."""
-LOGITS = "logits"
+LOGITS = output_of(MLM)
+"""The output that can be had at some positions alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +62,14 @@ class Part:
 
 def outputs_of(model: Model) -> dict[str, list[int]]:
     """Return the graph's outputs with their shapes; -1 is any size."""
-    architecture = model.bundle.manifest.architecture
-    hidden, vocabulary = architecture.hidden_size, architecture.vocab_size
-    head = model.bundle.manifest.heads.get("nsp")
-    shapes = {
-        LOGITS: [-1, -1, vocabulary],
-        "seq_relationship_logits": [-1, len((head.labels if head else None) or (0, 1))],
-        "last_hidden_state": [-1, -1, hidden],
-        "pooler_output": [-1, hidden],
-    }
+    manifest = model.bundle.manifest
+    sizes = {VOCABULARY: manifest.architecture.vocab_size, HIDDEN: manifest.architecture.hidden_size}
+    shapes = {}
+    for name, head in HEADS.items():
+        entry = manifest.heads.get(name)
+        labels = (entry.labels if entry else None) or head.labels or ()
+        shapes[head.output] = [(sizes | {LABEL: len(labels)}).get(axis, -1) for axis in head.axes]
+    shapes[HIDDEN_STATES] = [-1, -1, sizes[HIDDEN]]
     return {name: shape for name, shape in shapes.items() if name in model.graph.outputs}
 
 

@@ -9,13 +9,29 @@ import numpy as np
 
 from bertport.runtime.errors import UnknownNameError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import NSP
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
 from bertport.serve.errors import BadRequest, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["WIRE_TASKS", "Payload", "Question", "WireTask", "choose", "question", "read_payload", "too_many"]
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.manifest import Manifest
+
+__all__ = [
+    "WIRE_TASKS",
+    "Payload",
+    "Question",
+    "Tensor",
+    "WireTask",
+    "choose",
+    "plain",
+    "question",
+    "read_payload",
+    "too_many",
+]
 
 IGNORED = frozenset({"options", "model"})
 """Fields at the root that clients send and that mean nothing here."""
@@ -52,6 +68,22 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """An output of a task in the Open Inference Protocol, FP32, beside its answers as JSON."""
+
+    name: str
+    """Name of the output."""
+    task: str
+    """The task that answers where a request asks for this output and names no task."""
+    columns: Callable[[Manifest], int | None]
+    """Its width in a bundle; None where the bundle cannot give it."""
+    make: Callable[[list[Any]], NDArray[Any]]
+    """From a task's answers to the array `[answers, columns]`."""
+    given: Callable[[Question], bool] = lambda _: True
+    """Whether a question's answers have it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WireTask:
     """One row: a task as clients name it."""
 
@@ -69,6 +101,8 @@ class WireTask:
     """JSON schema of each parameter."""
     inputs: Mapping[str, Any]
     """JSON schema of one input."""
+    tensors: tuple[Tensor, ...] = ()
+    """Its outputs in the Open Inference Protocol, beside the answers as JSON."""
 
 
 def read_payload(value: object, max_items: int) -> Payload:
@@ -137,22 +171,23 @@ def _many(payload: Payload) -> tuple[list[Any], bool]:
     return [payload.inputs], True
 
 
-def _fill_mask(payload: Payload) -> Question:
-    inputs, one = _many(payload)
-    parameters = dict(payload.parameters)
-    return Question(
-        task="fill-mask", inputs=inputs, parameters=parameters, shape=lambda answers: answers[0] if one else answers
-    )
+def plain(task: str) -> Callable[[Payload], Question]:
+    """Return the form of a runtime's task whose inputs, parameters and answers go through as they are.
 
+    Args:
+        task: the runtime's task.
+    """
 
-def _features(payload: Payload) -> Question:
-    inputs, one = _many(payload)
-    return Question(
-        task="features",
-        inputs=inputs,
-        parameters=dict(payload.parameters),
-        shape=lambda answers: answers[0] if one else answers,
-    )
+    def ask(payload: Payload) -> Question:
+        inputs, one = _many(payload)
+        return Question(
+            task=task,
+            inputs=inputs,
+            parameters=dict(payload.parameters),
+            shape=lambda answers: answers[0] if one else answers,
+        )
+
+    return ask
 
 
 def _hub_parameters(parameters: Mapping[str, Any], default_pooling: str) -> dict[str, Any]:
@@ -223,16 +258,6 @@ def _text_classification(payload: Payload) -> Question:
     )
 
 
-def _next_sentence(payload: Payload) -> Question:
-    inputs, one = _many(payload)
-    return Question(
-        task="next-sentence",
-        inputs=inputs,
-        parameters=dict(payload.parameters),
-        shape=lambda answers: answers[0] if one else answers,
-    )
-
-
 TEXT = {"type": "string", "description": "a text"}
 PAIR = {
     "type": "object",
@@ -246,13 +271,39 @@ TRUNCATION = {
 NORMALIZE = {"normalize": {"type": "boolean", "default": False, "description": "scale vectors to length 1"}}
 POOLING = {"type": "string", "enum": list(POOLINGS), "description": meanings()}
 
+EMBEDDING = Tensor(
+    name="embedding",
+    task="feature-extraction",
+    columns=lambda manifest: manifest.architecture.hidden_size,
+    make=np.stack,
+    given=lambda question: question.parameters.get("pooling", "none") != "none",
+)
+
+
+def label_count(head: str) -> Callable[[Manifest], int | None]:
+    """Return the width of a head's scores: its number of labels, or None where a bundle has no such head."""
+
+    def count(manifest: Manifest) -> int | None:
+        entry = manifest.heads.get(head)
+        return len(entry.labels) if entry and entry.labels else None
+
+    return count
+
+
+PROBABILITIES = Tensor(
+    name="probabilities",
+    task="next-sentence",
+    columns=label_count(NSP),
+    make=lambda answers: np.array([list(each["probabilities"].values()) for each in answers], dtype=np.float32),
+)
+
 WIRE_TASKS: dict[str, WireTask] = {
     row.name: row
     for row in (
         WireTask(
             name="fill-mask",
             summary="the likeliest words for each mask of a text",
-            ask=_fill_mask,
+            ask=plain("fill-mask"),
             runtime="fill-mask",
             example={"inputs": "He poured her a cup of [MASK].", "parameters": {"top_k": 3}},
             parameters={
@@ -275,6 +326,7 @@ WIRE_TASKS: dict[str, WireTask] = {
                 "truncation_direction": {"type": "string", "enum": ["right", "Right"]},
             },
             inputs=TEXT,
+            tensors=(EMBEDDING,),
         ),
         WireTask(
             name="sentence-similarity",
@@ -292,6 +344,7 @@ WIRE_TASKS: dict[str, WireTask] = {
                 "required": ["source_sentence", "sentences"],
                 "additionalProperties": False,
             },
+            tensors=(EMBEDDING,),
         ),
         WireTask(
             name="text-classification",
@@ -305,24 +358,27 @@ WIRE_TASKS: dict[str, WireTask] = {
                 **TRUNCATION,
             },
             inputs=PAIR,
+            tensors=(PROBABILITIES,),
         ),
         WireTask(
             name="next-sentence",
             summary="whether the second text of a pair follows the first, with both probabilities",
-            ask=_next_sentence,
+            ask=plain("next-sentence"),
             runtime="next-sentence",
             example={"inputs": {"text": "He went to the store.", "text_pair": "He bought milk."}},
             parameters=TRUNCATION,
             inputs=PAIR,
+            tensors=(PROBABILITIES,),
         ),
         WireTask(
             name="features",
             summary="a vector for each token of a text, or one for the whole",
-            ask=_features,
+            ask=plain("features"),
             runtime="features",
             example={"inputs": "He poured her a cup of tea.", "parameters": {"pooling": "none"}},
             parameters={"pooling": {**POOLING, "default": "none"}, **NORMALIZE, **TRUNCATION},
             inputs=TEXT,
+            tensors=(EMBEDDING,),
         ),
     )
 }

@@ -63,9 +63,8 @@ class ServedModel:
 
     @property
     def _labels(self) -> list[str] | None:
-        """What next-sentence answers with; None without that head."""
-        head = self.manifest.heads.get("nsp")
-        return list(head.labels) if head and head.labels else None
+        """The labels of the first head that has some; None where none has."""
+        return next((list(head.labels) for head in self.manifest.heads.values() if head.labels), None)
 
     def describe(self) -> dict[str, Any]:
         """Return what it is and where it runs as JSON values, without paths of this machine."""
