@@ -110,23 +110,21 @@ def session(bundle: str | None, variant: str, chosen: str) -> dict[str, Any]:
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.session import SETTINGS as OURS
+    from bertport.runtime.session import open_session, session_options
     from bertport.runtime.text.tokenizer import Tokens
 
     opened = Bundle.open(bundle or default_bundle())
     tokens = Tokens.read(opened)
     parts["the tokenizer"] = status("VmRSS")
     settings = dict(SETTINGS[chosen])
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = settings.pop("arena", True)
-    options.enable_mem_pattern = settings.pop("pattern", True)
+    arena, pattern = settings.pop("arena", True), settings.pop("pattern", True)
     run_options = ort.RunOptions()
     if settings.pop("shrink", False):
         run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    for key, value in {**OURS, **settings}.items():
-        options.add_session_config_entry(key, str(value))
+    options = session_options(config={**OURS, **{key: str(value) for key, value in settings.items()}})
+    options.enable_cpu_mem_arena, options.enable_mem_pattern = arena, pattern
     path = opened.file(opened.manifest.variants[variant].file)
-    graph = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    graph = open_session(path, options)
     parts["a session"] = status("VmRSS")
     assert tokens  # noqa: S101 — kept until here
     shapes = []

@@ -23,8 +23,7 @@ import numpy as np
 
 from bertport.measure.machine import machine_lock, matmul_gflops
 from bertport.runtime import load
-from bertport.runtime.providers.table import onnxruntime
-from bertport.runtime.session import ERRORS_ONLY, SETTINGS
+from bertport.runtime.session import open_session, session_options
 from performance_sections import PRODUCTS, product_shape
 
 if TYPE_CHECKING:
@@ -90,16 +89,11 @@ def cost(model: Model, seconds: float) -> dict[str, Any]:
 
 def operators(path: Path, feeds: dict[str, Any], *, seconds: float, threads: int) -> list[dict[str, Any]]:
     """Run a graph under ONNX Runtime's profiler; give its nodes by operator and shapes, the slowest first."""
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = threads
-    for key, value in SETTINGS.items():
-        options.add_session_config_entry(key, value)
+    options = session_options(threads=threads)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as place:
         options.profile_file_prefix = str(Path(place) / "profile")
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = open_session(path, options)
         given = {each.name: feeds[each.name] for each in session.get_inputs()}
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:

@@ -185,6 +185,41 @@ def test_onnx_runtime_is_taken_through_one_door(path):
         assert any(each.startswith("bertport.") for each in imported(statements_at_import(tree.body)))
 
 
+OPENER = ROOT / "runtime" / "bertport" / "runtime" / "session.py"
+
+
+@pytest.mark.parametrize("path", [*MODULES, *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_sessions_are_opened_in_one_place(path):
+    """Their settings, log level and errors are decided once; everything else calls `runtime.session.open_session`."""
+    made = opened_sessions(ast.parse(path.read_text(encoding="utf-8")))
+    assert len(made) == 2 if path == OPENER else not made or path == ALONE
+
+
+def opened_sessions(tree: ast.AST) -> list[int]:
+    """The lines that take ONNX Runtime's class of sessions or of their options, to make or to inherit from."""
+    names = {"InferenceSession", "SessionOptions"}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            found += [node.lineno] * (getattr(node, "attr", getattr(node, "id", None)) in names)
+        elif isinstance(node, ast.ImportFrom):
+            found += [node.lineno] * any(alias.name in names for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        ("import onnxruntime as ort\nort.InferenceSession(a)", [2]),
+        ("from onnxruntime import InferenceSession as Session", [1]),
+        ("options = onnxruntime().SessionOptions()", [1]),
+        ("open_session(path)\nhasattr(ort, 'InferenceSession')", []),
+    ],
+)
+def test_what_opens_a_session(program, lines):
+    assert opened_sessions(ast.parse(program)) == lines
+
+
 @pytest.mark.parametrize(
     ("program", "lines"),
     [

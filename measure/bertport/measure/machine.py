@@ -17,8 +17,7 @@ import numpy as np
 
 from bertport.runtime import onnx_wire as pb
 from bertport.runtime.providers.cpu import cpu
-from bertport.runtime.providers.table import onnxruntime
-from bertport.runtime.session import ERRORS_ONLY, usable_cores
+from bertport.runtime.session import open_session, session_options, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,13 +142,9 @@ def matmul_gflops(rows: int, inner: int, columns: int, *, threads: int | None = 
         threads: Threads within the operator; None leaves the choice to ONNX Runtime.
         seconds: How long to try for a faster run; the fastest counts.
     """
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = ERRORS_ONLY
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inner), (inner, columns)))
-    session = ort.InferenceSession(_matmul_model(right), options, providers=["CPUExecutionProvider"])
+    session = open_session(_matmul_model(right), session_options(threads=threads, config={}))
     fastest = float("inf")
     with machine_lock():
         end = time.perf_counter() + seconds

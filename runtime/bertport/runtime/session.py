@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 
     from bertport.runtime.providers.table import Provider
 
-__all__ = ["ERRORS_ONLY", "SETTINGS", "Graph", "Sliced", "open_graph", "streams_for", "usable_cores"]
+__all__ = [
+    "FATAL_ONLY",
+    "SETTINGS",
+    "Graph",
+    "Sliced",
+    "open_graph",
+    "open_session",
+    "session_options",
+    "streams_for",
+    "usable_cores",
+]
 
 SETTINGS = {
     # A session's threads spin for work while it runs and stop when it returns: idle sessions that spin take the
@@ -179,6 +189,52 @@ class Graph:
         return values
 
 
+def session_options(
+    *, threads: int | None = None, config: Mapping[str, str] = SETTINGS, log_level: int = ERRORS_ONLY
+) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed
+    """Return ONNX Runtime's options of a session, for `open_session`.
+
+    Args:
+        threads: threads within an operator; None leaves the number to ONNX Runtime.
+        config: configuration entries by ONNX Runtime's keys.
+        log_level: the least severe messages that ONNX Runtime prints.
+    """
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = log_level
+    options.intra_op_num_threads = threads or 0
+    for key, value in config.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def open_session(
+    graph: str | os.PathLike[str] | bytes,
+    options: Any = None,  # noqa: ANN401 — ONNX Runtime is not typed
+    providers: Sequence[tuple[str, Mapping[str, str]]] = ((PROVIDERS["cpu"].ort, {}),),
+) -> Any:  # noqa: ANN401 — as above
+    """Return an `onnxruntime.InferenceSession`: the one place that opens any.
+
+    Args:
+        graph: path of the graph, or the serialized graph.
+        options: what `session_options` returned, perhaps with further attributes set; None for its defaults.
+        providers: ONNX Runtime's names of execution providers with their options, the first one first.
+
+    Raises:
+        Exception: what ONNX Runtime raises, whose errors share no other base.
+    """
+    source = graph if isinstance(graph, bytes) else os.fspath(graph)
+    session = onnxruntime().InferenceSession(
+        source,
+        session_options() if options is None else options,
+        providers=[(name, dict(given)) for name, given in providers],
+        # Without fall-back: ONNX Runtime's own would, at the first error of a run, open the session again on the CPU.
+        enable_fallback=0,
+    )
+    # It keeps the bytes for that fall-back: as much memory as the weights.
+    session._model_bytes = None  # noqa: SLF001 — ONNX Runtime has no public name for it
+    return session
+
+
 def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     path: Path,
     provider: Provider,
@@ -207,19 +263,18 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         ProviderError: when the provider does not work here.
         BundleError: when ONNX Runtime cannot load the graph.
     """
-    ort = onnxruntime()
     threads = _threads(threads)
     settled = {**provider.options, **provider_options.checked(provider.name, options or {}, provider.allowed)}
     reason = obstacle(provider)
     if reason is not None:
         raise refusal(provider, reason)
-    session_options = _session_options(ort, threads)
+    opening = session_options(threads=threads, log_level=FATAL_ONLY)
     if bounded:
         # The arena grows by doubling and never gives back; a pattern is one more block, as large as all of a run's
         # values, kept for each shape that was seen.
-        session_options.enable_cpu_mem_arena = session_options.enable_mem_pattern = False
+        opening.enable_cpu_mem_arena = opening.enable_mem_pattern = False
     weights = _unreachable(path, external_data, in_memory=bool(appended))
-    session = _session(ort, path, provider, session_options, settled, appended, weights)
+    session = _session(path, provider, opening, settled, appended, weights)
     check_active(provider, session.get_providers())
     placement = placement_of(session)
     left = left_over(provider, placement)
@@ -237,16 +292,6 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         threads=threads,
         options=settled,
     )
-
-
-def _session_options(ort: Any, threads: int | None) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed
-    options = ort.SessionOptions()
-    options.log_severity_level = FATAL_ONLY
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    for key, value in SETTINGS.items():
-        options.add_session_config_entry(key, value)
-    return options
 
 
 def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -> dict[str, NDArray[np.uint8]]:
@@ -268,10 +313,9 @@ def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -
 
 
 def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
-    ort: Any,  # noqa: ANN401 — ONNX Runtime is not typed
     path: Path,
     provider: Provider,
-    options: Any,  # noqa: ANN401 — as above
+    options: Any,  # noqa: ANN401 — ONNX Runtime is not typed
     settled: Mapping[str, str],
     appended: bytes,
     weights: Mapping[str, NDArray[np.uint8]],
@@ -283,7 +327,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     cpu = PROVIDERS["cpu"].ort
     if provider.ort != cpu:
         names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused
-    source: str | bytes = str(path)
+    source: Path | bytes = path
     if appended:
         # A repeated field of a protobuf message is joined and a message merged when two are read one after the other.
         source = path.read_bytes() + appended
@@ -293,8 +337,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
             list(weights), list(weights.values()), [each.size for each in weights.values()]
         )
     try:
-        # Without fall-back: ONNX Runtime's own would, at the first error of a run, open the session again on the CPU.
-        return ort.InferenceSession(source, options, providers=names, enable_fallback=0)
+        return open_session(source, options, names)
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         reason = " ".join(str(error).split())
         if provider.ort != cpu:
@@ -302,7 +345,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
                 f"provider {provider.name!r} cannot open {path.name} ({reason}): choose another variant or provider"
             ) from error
         raise BundleError(
-            f"ONNX Runtime {ort.__version__} cannot load {path} ({reason}): update it, or export again"
+            f"ONNX Runtime {onnxruntime().__version__} cannot load {path} ({reason}): update it, or export again"
         ) from error
 
 

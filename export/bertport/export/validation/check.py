@@ -13,7 +13,7 @@ import numpy as np
 from bertport.runtime.bundle.manifest import Validation
 from bertport.runtime.errors import ValidationError
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token
-from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.session import FATAL_ONLY, open_session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -434,13 +434,10 @@ def worst_difference(
 
 
 def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors are raised as well
     # PyTorch's threads work in turn with ONNX Runtime's; whichever waits must not spin on the other's cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(config={"session.intra_op.allow_spinning": "0"}, log_level=FATAL_ONLY)
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return open_session(path, options)
     except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
         raise ValidationError(
             f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written"

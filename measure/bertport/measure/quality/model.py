@@ -12,7 +12,7 @@ import numpy as np
 
 from bertport.runtime.errors import BundleError, ProviderError
 from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
-from bertport.runtime.session import ERRORS_ONLY, SETTINGS
+from bertport.runtime.session import SETTINGS, open_session, session_options
 
 if TYPE_CHECKING:
     import os
@@ -168,23 +168,14 @@ def open_onnx(
         MissingDependencyError: without ONNX Runtime.
     """
     [row] = [each for each in candidates(provider) if provider in (each.name, AUTO)][:1]
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = ERRORS_ONLY
-    for key, value in {**SETTINGS, **(config or {})}.items():
-        options.add_session_config_entry(key, value)
+    options = session_options(threads=threads, config={**SETTINGS, **(config or {})})
     try:
-        source = model if isinstance(model, bytes) else str(model)
-        # Without fall-back, as the runtime opens graphs: ONNX Runtime would measure its CPU provider after an error.
-        session = ort.InferenceSession(source, options, providers=[(row.ort, dict(row.options))], enable_fallback=0)
+        session = open_session(model, options, [(row.ort, row.options)])
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
         raise BundleError(
-            f"ONNX Runtime {ort.__version__} cannot load {name}: {' '.join(str(error).split())}"
+            f"ONNX Runtime {onnxruntime().__version__} cannot load {name}: {' '.join(str(error).split())}"
         ) from error
-    # It keeps the bytes to begin again with another provider, which nobody asks of it: as much memory as the weights.
-    session._model_bytes = None  # noqa: SLF001
     if row.ort not in session.get_providers():
         raise ProviderError(
             f"provider {row.name!r} did not start (in use: {', '.join(session.get_providers())}): {row.install}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.session import session_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,12 +94,11 @@ def _transformers(directory: str, threads: int | None) -> object:
 
 
 def _optimum(directory: str, threads: int | None) -> object:
-    ort = onnxruntime()
+    onnxruntime()
     import transformers
     from optimum.onnxruntime import ORTModelForMaskedLM  # type: ignore[import-untyped]  # it ships no types
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options = session_options(threads=threads, config={})
     model = ORTModelForMaskedLM.from_pretrained(
         directory, provider="CPUExecutionProvider", session_options=options, local_files_only=True
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bertport.measure.machine import machine_lock
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.rewrite import Linear, Table, rewrite
-from bertport.runtime.providers.table import onnxruntime
-from bertport.runtime.session import ERRORS_ONLY, SETTINGS
+from bertport.runtime.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +88,7 @@ def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter]) -> float
     rows = [PICKED] if layer.flat else [1, TOKENS]
     given = {layer.source: np.random.default_rng(0).standard_normal((*rows, len(layer.weights)), dtype=np.float32)}
     emitters = [emitter(frozenset({layer.name})), emitter(frozenset())]
-    sessions = [_session(_alone(layer, emitter).SerializeToString()) for emitter in emitters]
+    sessions = [open_session(_alone(layer, emitter).SerializeToString()) for emitter in emitters]
     times: list[list[float]] = [[], []]
     with machine_lock():
         for _ in range(ROUNDS + 1):
@@ -116,12 +115,3 @@ def _alone(layer: Linear, emitter: Emitter) -> onnx.ModelProto:
     found = helper.make_tensor_value_info(layer.output, TensorProto.FLOAT, [*rows, outputs])
     frame = helper.make_model(helper.make_graph([], layer.name, [given], [found]), ir_version=8)
     return builder.model(frame)
-
-
-def _session(graph: bytes) -> Any:  # noqa: ANN401 — ONNX Runtime is not typed
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    for key, value in SETTINGS.items():
-        options.add_session_config_entry(key, value)
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
