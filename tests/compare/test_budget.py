@@ -25,25 +25,25 @@ from bertport.measure import budget
 from bertport.measure.binomial import clopper_pearson, incomplete_beta, t_quantile
 from bertport.measure.budget import (
     BROKEN,
-    DEFAULT_BUDGET,
-    DEFAULT_OF_FEATURES,
     HELD,
-    LIMITS,
     UNDECIDED,
     applicable,
     beyond_doubt,
+    default_budget,
+    default_without_heads,
     format_budget,
     judge,
     judge_all,
     overall,
     parse_budget,
 )
+from bertport.measure.quality.heads import limit_named
 from bertport.measure.quality.samples import Sample
 from bertport.measure.statistics import Settings, ratio, share
 from bertport.runtime.cli import app
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 
-NSP, TOP1, KL, COSINE = (LIMITS[name] for name in ("nsp", "top1", "kl", "cosine"))
+NSP, TOP1, KL, COSINE = (limit_named(name) for name in ("nsp", "top1", "kl", "cosine"))
 
 
 def estimate(value, low, high, count=2000, clusters=1000):
@@ -51,7 +51,7 @@ def estimate(value, low, high, count=2000, clusters=1000):
 
 
 def test_budgets_are_read_and_written():
-    assert parse_budget(DEFAULT_BUDGET) == {"top1": 0.98, "nsp": 0.005}
+    assert parse_budget(default_budget()) == {"top1": 0.98, "nsp": 0.005}
     assert parse_budget("none") == {}
     assert format_budget({}) == "no bounds"
     with pytest.raises(UsageError, match="not a limit"):
@@ -353,7 +353,7 @@ def test_a_report_is_judged_by_another_budget_without_measuring(trained, tmp_pat
 
 
 def test_a_bundle_that_answers_nothing_is_judged_by_its_hidden_states(trained):
-    trained["settings"]["budget"] = parse_budget(DEFAULT_BUDGET)
+    trained["settings"]["budget"] = parse_budget(default_budget())
     trained["bundles"][0]["heads"] = ["pooler"]
     noisy(trained)["quality"] |= {
         "mlm": None,
@@ -408,8 +408,8 @@ def test_a_record_is_taken_where_it_is_of_the_same_arithmetic(change, here, take
 
 def test_a_bound_on_a_head_that_nothing_has_is_refused_if_it_was_asked_for(make_options, tmp_path, monkeypatch):
     assert applicable({"top1": 0.98, "nsp": 0.005, "cosine": 0.9}, ("mlm",)) == {"top1": 0.98, "cosine": 0.9}
-    assert applicable(parse_budget(DEFAULT_BUDGET), ("nsp", "pooler")) == {"nsp": 0.005}
-    assert applicable(parse_budget(DEFAULT_BUDGET), ("pooler",)) == parse_budget(DEFAULT_OF_FEATURES)
+    assert applicable(parse_budget(default_budget()), ("nsp", "pooler")) == {"nsp": 0.005}
+    assert applicable(parse_budget(default_budget()), ("pooler",)) == parse_budget(default_without_heads())
     assert applicable({"top1": 0.9}, ("pooler",)) == applicable({}, ("pooler",)) == {}
     from bertport.compare import runner as comparison
 
@@ -417,7 +417,7 @@ def test_a_bound_on_a_head_that_nothing_has_is_refused_if_it_was_asked_for(make_
     monkeypatch.setattr(comparison, "open_bundles", lambda paths: [beheaded(each) for each in heads(paths)])
     with pytest.raises(MissingHeadError, match=r"bounds MLM top-1 agreement \(top1\), and there is no head 'mlm'"):
         Comparison(make_options(tmp_path / "out"))
-    assert Comparison(make_options(tmp_path / "out", budget=DEFAULT_BUDGET)).bounds
+    assert Comparison(make_options(tmp_path / "out", budget=default_budget())).bounds
     assert Comparison(make_options(tmp_path / "out", budget="cosine=0.9")).bounds
 
 

@@ -20,7 +20,7 @@ from bertport.compare.report.files import as_json
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import Comparison, Options
 from bertport.measure import machine
-from bertport.measure.budget import DEFAULT_BUDGET
+from bertport.measure.budget import default_budget
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, PathError, ProviderError, UnknownNameError, UsageError
 from tests.compare.conftest import TINY_EFFORT
@@ -188,7 +188,7 @@ def test_bad_input_is_one_sentence_before_anything_is_measured(make_options, tmp
 
 def test_what_has_a_default_need_not_be_said(tmp_path):
     found = Comparison(Options(output=tmp_path, effort="quick"))
-    assert found.options.budget == DEFAULT_BUDGET
+    assert found.options.budget == default_budget()
     assert [each.label for each in found.entrants] == ["bertport-default"]
 
 

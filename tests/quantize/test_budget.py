@@ -1,20 +1,17 @@
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 
-from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
+from bertport.measure.budget import NO_BUDGET
+from bertport.measure.quality.heads import known_limits
+from bertport.quantize.budget import default_budget, parse_budget
 from bertport.runtime.errors import BertportError
+from tests.made_up_figures import fidelity
 
 
-def fidelity(*, top1=1.0, flips=0.0, kl=0.0, cosine=1.0):
+def measured(*, top1=1.0, flips=0.0, kl=0.0, cosine=1.0):
     """The figures that a budget reads."""
-    value = lambda number: SimpleNamespace(value=number)  # noqa: E731 — one line, three uses
-    return SimpleNamespace(
-        mlm=SimpleNamespace(top1_agreement=value(top1), kl=value(kl)),
-        nsp=SimpleNamespace(flips=value(flips)),
-        hidden=SimpleNamespace(cosine=value(cosine)),
-    )
+    return fidelity(mlm={"top1_agreement": top1, "kl": kl}, nsp={"flips": flips}, hidden={"cosine": cosine})
 
 
 @pytest.mark.parametrize("text", ["top1=0.98,nsp=0.005", "kl=0.01", "top1=0.9,kl=0.5,cosine=0.99", NO_BUDGET])
@@ -23,8 +20,8 @@ def test_a_budget_reads_what_it_prints(text):
 
 
 def test_the_default_is_the_documented_one():
-    assert str(DEFAULT_BUDGET) == "top1=0.98,nsp=0.005"
-    assert parse_budget(" top1 = 0.98 , nsp=.005") == DEFAULT_BUDGET
+    assert str(default_budget()) == "top1=0.98,nsp=0.005"
+    assert parse_budget(" top1 = 0.98 , nsp=.005") == default_budget()
 
 
 @pytest.mark.parametrize("text", ["", "top1", "top1=", "top1=high", "top1=nan", "nsp=-1", "speed=2", "top1=0.9,,"])
@@ -53,22 +50,20 @@ def test_a_bound_in_per_cent_is_refused_before_anything_is_measured():
     ],
 )
 def test_bounds_are_inclusive(figures, broken):
-    assert len(DEFAULT_BUDGET.broken(fidelity(**figures))) == broken
+    assert len(default_budget().broken(measured(**figures))) == broken
 
 
 def test_a_head_that_is_not_there_breaks_nothing():
-    found = fidelity()
-    found.nsp = found.mlm = None
-    assert not DEFAULT_BUDGET.broken(found)
+    assert not default_budget().broken(fidelity(mlm=None, nsp=None, hidden={"cosine": 0.5}))
 
 
 def test_the_sentence_tells_both_numbers():
-    [sentence] = DEFAULT_BUDGET.broken(fidelity(top1=0.944))
+    [sentence] = default_budget().broken(measured(top1=0.944))
     assert sentence == "MLM top-1 agreement is 94.40%, at least 98.00% was asked"
 
 
 def test_every_limit_has_its_own_name():
-    assert [dataclasses.asdict(row)["name"] for row in LIMITS.values()] == list(LIMITS)
+    assert [dataclasses.asdict(row)["name"] for row in known_limits().values()] == list(known_limits())
 
 
 @pytest.mark.parametrize(
@@ -85,10 +80,10 @@ def test_every_limit_has_its_own_name():
     ],
 )
 def test_the_share_of_kl_that_may_stay_follows_from_the_worst_breach(figures, shares):
-    found = parse_budget("top1=0.98,nsp=0.005,kl=1,cosine=0.99").shares(fidelity(**figures))
+    found = parse_budget("top1=0.98,nsp=0.005,kl=1,cosine=0.99").shares(measured(**figures))
     assert found == pytest.approx(shares)
 
 
 def test_a_bound_that_nothing_reaches_leaves_no_kl():
-    assert parse_budget("top1=1").shares(fidelity(top1=0.99)) == {"mlm": 0}
-    assert parse_budget("top1=0.98").shares(SimpleNamespace(mlm=None, nsp=None, hidden=None)) == {}
+    assert parse_budget("top1=1").shares(measured(top1=0.99)) == {"mlm": 0}
+    assert parse_budget("top1=0.98").shares(fidelity(mlm=None, nsp=None, hidden=None)) == {}

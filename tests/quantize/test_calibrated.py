@@ -49,14 +49,14 @@ def test_a_budget_leaves_matrices_without_rounding(bundle_copy, held_out):
         ["int8-static-cpu"],
         options=Options(text=held_out, calibration=held_out, calibrating=how, budget=Budget(bounds={}), **plain),
     )
-    kl = before.measured.accuracy.mlm.kl.value
+    kl = before.measured.accuracy.heads["mlm"].kl.value
     budget = Budget(bounds={"kl": kl * 0.7})
     [after] = quantize(
         bundle_copy,
         ["int8-static-cpu"],
         options=Options(text=held_out, calibration=held_out, calibrating=how, budget=budget, overwrite=True, **plain),
     )
-    assert after.measured.accuracy.mlm.kl.value <= kl * 0.7
+    assert after.measured.accuracy.heads["mlm"].kl.value <= kl * 0.7
     assert after.variant.fidelity["higher_precision"]
     assert after.variant.fidelity["higher_is"] in ("16-bit activations", "float32")
     bundle = Bundle.open(bundle_copy)

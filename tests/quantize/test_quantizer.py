@@ -91,10 +91,10 @@ def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_cop
 
 
 def test_a_search_leaves_layers_in_higher_precision_and_saves_its_table(bundle_copy, held_out, quantized):
-    plain = quantized[1].measured.accuracy.mlm.kl.value
+    plain = quantized[1].measured.accuracy.heads["mlm"].kl.value
     few = FEW | {"budget": Budget(bounds={"kl": plain * 0.7}), "force": True}
     [outcome] = quantize(bundle_copy, options=Options(text=held_out, calibration=held_out, **few))
-    assert outcome.measured.accuracy.mlm.kl.value <= plain * 0.7
+    assert outcome.measured.accuracy.heads["mlm"].kl.value <= plain * 0.7
     higher = outcome.variant.fidelity["higher_precision"]
     assert 0 < len(higher) <= 11
     bundle = Bundle.open(bundle_copy)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from bertport.measure.quality.samples import unread_share
 from bertport.measure.text import Text
 from bertport.quantize import quantizer
-from bertport.quantize.budget import DEFAULT_BUDGET, budget_for, parse_budget
+from bertport.quantize.budget import budget_for, default_budget, parse_budget
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.cli import app
@@ -68,7 +68,7 @@ def test_a_tokenizer_without_an_unknown_token_reads_everything():
 
 @pytest.mark.parametrize(
     ("bounds", "heads"),
-    [("top1=0.98", {"nsp"}), ("kl=0.1", {"nsp"}), ("nsp=0.005", {"mlm"}), (str(DEFAULT_BUDGET), {"mlm"})],
+    [("top1=0.98", {"nsp"}), ("kl=0.1", {"nsp"}), ("nsp=0.005", {"mlm"}), (str(default_budget()), {"mlm"})],
 )
 def test_a_bound_that_was_asked_for_on_a_head_that_is_absent_is_refused(bounds, heads):
     with pytest.raises(MissingHeadError, match="there is no head"):
@@ -77,7 +77,7 @@ def test_a_bound_that_was_asked_for_on_a_head_that_is_absent_is_refused(bounds, 
 
 @pytest.mark.parametrize(
     ("heads", "budget"),
-    [({"mlm", "nsp"}, str(DEFAULT_BUDGET)), ({"mlm"}, "top1=0.98"), ({"nsp"}, "nsp=0.005"), (set(), "cosine=0.999")],
+    [({"mlm", "nsp"}, str(default_budget())), ({"mlm"}, "top1=0.98"), ({"nsp"}, "nsp=0.005"), (set(), "cosine=0.999")],
 )
 def test_the_default_budget_bounds_what_is_there(heads, budget):
     assert str(budget_for(None, heads)) == budget

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertport.compare.presets import EFFORTS
-from bertport.measure.budget import DEFAULT_BUDGET, LIMITS, parse_budget
+from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.interrupts import InterruptionError
+from bertport.measure.quality.heads import known_limits
 from bertport.measure.speed.restoring import BASELINES
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import BertportError, UsageError
@@ -53,7 +54,8 @@ class RegressionError(BertportError):
     "--accuracy-budget",
     "budget",
     metavar="LIMITS",
-    help=f"How far from fp32 a recommended variant may be: {', '.join(LIMITS)}, or none.  [default: {DEFAULT_BUDGET}]",
+    help=f"How far from fp32 a recommended variant may be: {', '.join(known_limits())}, or none.  "
+    f"[default: {default_budget()}]",
 )
 @click.option("--random-weights", is_flag=True, help="The weights are random: no accuracy, no recommendation.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks, inputs and resamples.")
@@ -122,7 +124,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
             variants=variants,
             providers=providers,
             threads=threads,
-            budget=DEFAULT_BUDGET if budget is None else budget,
+            budget=default_budget() if budget is None else budget,
             random_weights=random_weights,
             seed=seed,
             resume=resume,

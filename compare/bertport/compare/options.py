@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertport.compare.presets import FULL, Effort, effort_named
-from bertport.measure.budget import DEFAULT_BUDGET, parse_budget
+from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.speed.restoring import BASELINES, check_baseline
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
@@ -45,7 +45,7 @@ class Options:
     """Providers to measure on; those that work here where there are none."""
     threads: int | None = None
     """Threads within an operator."""
-    budget: str = DEFAULT_BUDGET
+    budget: str = field(default_factory=default_budget)
     """Of the recommendation, as `bertport.measure.budget` reads it."""
     random_weights: bool = False
     """Said by the user: the weights are random, so accuracy means nothing."""

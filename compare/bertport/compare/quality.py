@@ -13,9 +13,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.budget import LIMITS, beyond_doubt, judge_all
+from bertport.measure.budget import beyond_doubt, judge_all
 from bertport.measure.quality.bundled import conventions, graph_of, read_tokenizer
 from bertport.measure.quality.fidelity import measure
+from bertport.measure.quality.heads import limit_named
 from bertport.measure.quality.model import Remembered
 from bertport.measure.quality.samples import masked_samples, pair_samples
 from bertport.measure.statistics import Settings
@@ -171,7 +172,7 @@ class QualityBench:
             conventions=conventions(self._entrant.bundle),
             stability=stability,
             progress=progress,
-            tallied=lambda tally: sums.update(tally.per_text()),
+            accumulated=lambda accumulator: sums.update(accumulator.per_text()),
         )
         return found, sums
 
@@ -184,7 +185,8 @@ def further(samples: Samples, accuracy: Mapping[str, Any], bounds: Mapping[str, 
     left = {"positions": positions, "pairs": len(samples.pairs), "tokens": tokens}
     found: dict[str, tuple[Sample, ...]] = {}
     for name, each in judged.items():
-        unit = LIMITS[name].unit
-        if each.more is not None and each.more <= left[unit] and not beyond_doubt(LIMITS[name], bounds[name], each):
-            found["pairs" if unit == "pairs" else "masked"] = samples.pairs if unit == "pairs" else samples.masked
+        limit = limit_named(name)
+        if each.more is not None and each.more <= left[limit.unit] and not beyond_doubt(limit, bounds[name], each):
+            pairs = limit.unit == "pairs"
+            found["pairs" if pairs else "masked"] = samples.pairs if pairs else samples.masked
     return (*found.get("masked", ()), *found.get("pairs", ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.budget import LIMITS
+from bertport.measure.quality.heads import known_limits
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def recorded(fidelity: object, *, reference: str, provider: str, here: str) -> d
     if of != reference or rest.get("provider", "cpu") != provider or not same_arithmetic(there, here):
         return None
     figures: dict[str, dict[str, Any]] = {}
-    for limit in LIMITS.values():
+    for limit in known_limits().values():
         head, name = limit.path
         found = accuracy.get(head)
         if isinstance(found, dict) and _is_estimate(found.get(name)):

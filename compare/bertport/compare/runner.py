@@ -18,7 +18,7 @@ from bertport.compare.report.document import assemble
 from bertport.compare.resume import JOURNAL, Journal
 from bertport.compare.speed import read_run
 from bertport.compare.workloads import make_inputs, scenario, shapes
-from bertport.measure.budget import DEFAULT_BUDGET, UNDECIDED, applicable, judge_all, parse_budget, refuse_idle
+from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge_all, parse_budget, refuse_idle
 from bertport.measure.interrupts import stoppable
 from bertport.measure.machine import describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
@@ -67,7 +67,7 @@ class Comparison:
         self.progress = progress or Progress(None)
         self.bounds = parse_budget(options.budget)
         self.entrants = open_bundles(options.bundles or (default_bundle(),))
-        if options.budget != DEFAULT_BUDGET:
+        if options.budget != default_budget():
             refuse_idle(self.bounds, {head for each in self.entrants for head in each.bundle.manifest.heads})
         variants, self.left_out = enter(
             self.entrants, variants=options.variants, providers=options.providers, threads=options.threads

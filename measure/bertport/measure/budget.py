@@ -9,25 +9,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.binomial import clopper_pearson, t_quantile
+from bertport.measure.quality.heads import HIDDEN, known_limits, limit_named
 from bertport.measure.quality.results import finite
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Collection, Iterable
+
+    from bertport.measure.quality.heads import Limit
 
 __all__ = [
     "BROKEN",
-    "DEFAULT_BUDGET",
-    "DEFAULT_OF_FEATURES",
     "HELD",
-    "LIMITS",
     "NO_BUDGET",
     "UNDECIDED",
     "Judgement",
-    "Limit",
     "applicable",
     "beyond_doubt",
+    "default_budget",
+    "default_without_heads",
     "format_budget",
     "judge",
     "judge_all",
@@ -52,90 +53,22 @@ MOST = 1_000_000
 """Samples that nobody takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """One figure that a budget can bound."""
-
-    name: str
-    """What users write."""
-    meaning: str
-    """What it is, for people."""
-    path: tuple[str, str]
-    """Where it is in a fidelity."""
-    at_least: bool
-    """Whether the bound is a lower one."""
-    form: str
-    """How a report prints it."""
-    fine: str
-    """How it is printed where a variant is refused for it."""
-    counts: bool
-    """Whether it is a share of answers that change or stay, and not a distance."""
-    unit: str
-    """What it is counted in."""
-
-    def holds(self, value: float, bound: float) -> bool:
-        """Tell whether a value keeps to a bound, itself included; what is not a number keeps to none."""
-        return value >= bound if self.at_least else value <= bound
-
-    def breach(self, value: float, bound: float, form: str) -> str:
-        """Say that a value breaks a bound."""
-        side = "at least" if self.at_least else "at most"
-        return f"{self.meaning} is {value:{form}}, {side} {bound:{form}} was asked"
-
-
-LIMITS: dict[str, Limit] = {
-    row.name: row
-    for row in (
-        Limit(
-            name="top1",
-            meaning="MLM top-1 agreement",
-            path=("mlm", "top1_agreement"),
-            at_least=True,
-            form=".1%",
-            fine=".2%",
-            counts=True,
-            unit="positions",
-        ),
-        Limit(
-            name="nsp",
-            meaning="NSP flips",
-            path=("nsp", "flips"),
-            at_least=False,
-            form=".2%",
-            fine=".2%",
-            counts=True,
-            unit="pairs",
-        ),
-        Limit(
-            name="kl",
-            meaning="MLM KL divergence",
-            path=("mlm", "kl"),
-            at_least=False,
-            form=".4f",
-            fine=".5f",
-            counts=False,
-            unit="positions",
-        ),
-        Limit(
-            name="cosine",
-            meaning="hidden-state cosine",
-            path=("hidden", "cosine"),
-            at_least=True,
-            form=".4f",
-            fine=".5f",
-            counts=False,
-            unit="tokens",
-        ),
-    )
-}
-"""By name."""
 NO_BUDGET = "none"
 """What users write for no budget."""
-DEFAULT_BUDGET = "top1=0.98,nsp=0.005"
-"""Top-1 agreement of at least 98%, NSP flips of at most 0.5%."""
-DEFAULT_OF_FEATURES = "cosine=0.999"
-"""The same for a bundle that has neither head: of the default model's variants, those of 0.9995 and more agree with
-fp32 in 98% of the masked words and more, and that of 0.9988 in 96%."""
+
+
+def default_budget() -> str:
+    """Return the default budget, as users write it: what the table of heads says of each figure."""
+    return _written({name: limit.default for name, limit in known_limits().items()})
+
+
+def default_without_heads() -> str:
+    """Return the default budget of a bundle that has nothing of what `default_budget` bounds."""
+    return _written({name: limit.default_without_heads for name, limit in known_limits().items()})
+
+
+def _written(bounds: Mapping[str, float | None]) -> str:
+    return ",".join(f"{name}={bound:g}" for name, bound in bounds.items() if bound is not None)
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -147,7 +80,7 @@ def parse_budget(text: str) -> dict[str, float]:
     """
     bounds: dict[str, float] = {}
     if not isinstance(text, str):
-        raise UsageError(f"a budget is a text such as {DEFAULT_BUDGET}, or {NO_BUDGET}, not {excerpt(text)}")
+        raise UsageError(f"a budget is a text such as {default_budget()}, or {NO_BUDGET}, not {excerpt(text)}")
     if text.strip() == NO_BUDGET:
         return bounds
     for part in text.split(","):
@@ -157,11 +90,12 @@ def parse_budget(text: str) -> dict[str, float]:
         except ValueError:
             bound = math.nan
         if not equals or not math.isfinite(bound) or bound < 0:
-            raise UsageError(f"{part.strip()!r} is not a limit: write the budget as {DEFAULT_BUDGET}, or {NO_BUDGET}")
-        if name not in LIMITS:
+            raise UsageError(f"{part.strip()!r} is not a limit: write the budget as {default_budget()}, or {NO_BUDGET}")
+        limits = known_limits()
+        if name not in limits:
             kind = "limit"
-            raise UnknownNameError(kind, name, LIMITS)
-        limit = LIMITS[name]
+            raise UnknownNameError(kind, name, limits)
+        limit = limits[name]
         if bound > 1 and (limit.counts or limit.at_least):
             raise UsageError(
                 f"{part.strip()!r} bounds by more than 1 what is never more: write {bound:g}% as {name}={bound / 100:g}"
@@ -172,10 +106,8 @@ def parse_budget(text: str) -> dict[str, float]:
 
 def format_budget(bounds: Mapping[str, float]) -> str:
     """Return a budget in words."""
-    words = [
-        f"{LIMITS[name].meaning} at {'least' if LIMITS[name].at_least else 'most'} {bound:{LIMITS[name].form}}"
-        for name, bound in bounds.items()
-    ]
+    limits = {name: limit_named(name) for name in bounds}
+    words = [f"{limit.meaning} {limit.asked(bounds[name])}" for name, limit in limits.items()]
     return ", ".join(words) or "no bounds"
 
 
@@ -311,22 +243,18 @@ def _decides(value: float, trials: float, bound: float) -> bool:
     return not low <= bound <= high
 
 
-def applicable(bounds: Mapping[str, float], heads: Container[str]) -> dict[str, float]:
+def applicable(bounds: Mapping[str, float], heads: Collection[str]) -> dict[str, float]:
     """Return the bounds on what a bundle with these heads has; every one has hidden states.
 
     Of the default budget, which bounds answers, a bundle that gives none has nothing: its hidden states are bounded.
     """
-    found = {}
-    for name, bound in bounds.items():
-        head = LIMITS[name].path[0]
-        if head == "hidden" or head in heads:
-            found[name] = bound
-    if not found and dict(bounds) == parse_budget(DEFAULT_BUDGET):
-        return parse_budget(DEFAULT_OF_FEATURES)
-    return found
+    kept = {name: bound for name, bound in bounds.items() if limit_named(name).path[0] in (HIDDEN, *heads)}
+    if not kept and dict(bounds) == parse_budget(default_budget()):
+        return parse_budget(default_without_heads())
+    return kept
 
 
-def refuse_idle(bounds: Mapping[str, float], heads: Container[str]) -> None:
+def refuse_idle(bounds: Mapping[str, float], heads: Collection[str]) -> None:
     """Refuse bounds on what nothing has that is measured.
 
     Raises:
@@ -334,7 +262,7 @@ def refuse_idle(bounds: Mapping[str, float], heads: Container[str]) -> None:
     """
     idle = [name for name in bounds if name not in applicable(bounds, heads)]
     if idle:
-        limit = LIMITS[idle[0]]
+        limit = limit_named(idle[0])
         raise MissingHeadError(
             f"the budget bounds {limit.meaning} ({limit.name}), and there is no head {limit.path[0]!r} to measure it "
             "on: leave it out, or bound what there is, such as cosine=0.99"
@@ -348,14 +276,15 @@ def judge_all(bounds: Mapping[str, float], accuracy: Mapping[str, Any] | None) -
         bounds: By name of the limit.
         accuracy: The JSON of a `Fidelity`, as a report's row and a manifest's `fidelity.accuracy` hold it.
     """
-    found = {}
+    judgements = {}
     for name, bound in bounds.items():
-        head, figure = LIMITS[name].path
+        limit = limit_named(name)
+        head, figure = limit.path
         figures = accuracy.get(head) if isinstance(accuracy, Mapping) else None
-        judged = judge(LIMITS[name], bound, figures.get(figure) if isinstance(figures, Mapping) else None)
+        judged = judge(limit, bound, figures.get(figure) if isinstance(figures, Mapping) else None)
         if judged:
-            found[name] = judged
-    return found
+            judgements[name] = judged
+    return judgements
 
 
 def overall(verdicts: Iterable[str]) -> str:

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure import budget as limits
-from bertport.measure.budget import LIMITS, NO_BUDGET
+from bertport.measure.budget import NO_BUDGET
+from bertport.measure.quality.heads import limit_named
+from bertport.measure.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from bertport.measure.quality.heads import Limit
     from bertport.measure.quality.results import Fidelity
 
-__all__ = ["DEFAULT_BUDGET", "LIMITS", "NO_BUDGET", "Budget", "budget_for", "parse_budget"]
+__all__ = ["NO_BUDGET", "Budget", "budget_for", "default_budget", "parse_budget"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +37,10 @@ class Budget:
         """Say which bounds do not hold; a head that the model lacks breaks none."""
         sentences = []
         for name, bound in self.bounds.items():
-            limit = LIMITS[name]
-            head, figure = limit.path
-            measured = getattr(found, head)
-            if measured is None:
-                continue
-            value = getattr(measured, figure).value
-            if not limit.holds(value, bound):
-                sentences.append(limit.breach(value, bound, limit.fine))
+            limit = limit_named(name)
+            value = _value(found, limit)
+            if value is not None and not limit.holds(value, bound):
+                sentences.append(f"{limit.meaning} is {value:{limit.fine}}, {limit.asked(bound, limit.fine)} was asked")
         return tuple(sentences)
 
     def verdicts(self, found: Fidelity) -> dict[str, dict[str, Any]]:
@@ -59,20 +58,28 @@ class Budget:
         and KL with its square.
 
         Returns:
-            By name of the head, `mlm`, `nsp` or `hidden`; only those of which a bound is broken.
+            By name of the head; only those of which a bound is broken.
         """
         shares: dict[str, float] = {}
         for name, bound in self.bounds.items():
-            limit = LIMITS[name]
-            head, figure = limit.path
-            measured = getattr(found, head)
-            if measured is None or limit.holds(value := getattr(measured, figure).value, bound):
+            limit = limit_named(name)
+            value = _value(found, limit)
+            if value is None or limit.holds(value, bound):
                 continue
+            head, _ = limit.path
             allowed, reached = (1 - bound, 1 - value) if limit.at_least else (bound, value)
             # A bound that nothing can hold, and a figure that is no number, leave nothing.
             share = max(0.0, allowed / reached) ** (2 if limit.counts else 1) if allowed > 0 else 0.0
             shares[head] = min(share, shares.get(head, 1.0))
         return shares
+
+
+def _value(found: Fidelity, limit: Limit) -> float | None:
+    """Return the figure that a limit bounds; None where its head was not measured."""
+    head, key = limit.path
+    figures = found.heads.get(head)
+    figure = figures.read(key) if figures else None
+    return figure.value if isinstance(figure, Estimate) else None
 
 
 def parse_budget(text: str) -> Budget:
@@ -85,8 +92,9 @@ def parse_budget(text: str) -> Budget:
     return Budget(bounds=limits.parse_budget(text))
 
 
-DEFAULT_BUDGET = parse_budget(limits.DEFAULT_BUDGET)
-"""What variants are held to unless users say otherwise."""
+def default_budget() -> Budget:
+    """Return what variants are held to unless users say otherwise."""
+    return parse_budget(limits.default_budget())
 
 
 def budget_for(asked: Budget | None, heads: Collection[str]) -> Budget:
@@ -100,6 +108,6 @@ def budget_for(asked: Budget | None, heads: Collection[str]) -> Budget:
         MissingHeadError: for a bound that was asked for on a head that is not measured.
     """
     if asked is None:
-        return Budget(bounds=limits.applicable(DEFAULT_BUDGET.bounds, heads))
+        return Budget(bounds=limits.applicable(default_budget().bounds, heads))
     limits.refuse_idle(asked.bounds, heads)
     return asked

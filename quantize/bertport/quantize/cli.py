@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from bertport.measure.budget import DEFAULT_OF_FEATURES
+from bertport.measure.budget import NO_BUDGET, default_budget, default_without_heads
 from bertport.measure.interrupts import stoppable
+from bertport.measure.quality.heads import known_limits
 from bertport.quantize import render
-from bertport.quantize.budget import DEFAULT_BUDGET, LIMITS, NO_BUDGET, parse_budget
+from bertport.quantize.budget import parse_budget
 from bertport.quantize.calibration.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
 from bertport.quantize.deadline import parse_duration
 from bertport.quantize.failures import explained
@@ -87,8 +88,8 @@ class ProgressLine:
     "--accuracy-budget",
     "budget",
     metavar="LIMITS",
-    help=f"How far from fp32 a variant may be: {', '.join(LIMITS)}, or {NO_BUDGET}.  [default: {DEFAULT_BUDGET}, "
-    f"of which what the bundle has; {DEFAULT_OF_FEATURES} without heads]",
+    help=f"How far from fp32 a variant may be: {', '.join(known_limits())}, or {NO_BUDGET}.  "
+    f"[default: {default_budget()}, of which what the bundle has; {default_without_heads()} without heads]",
 )
 @click.option(
     "--time-limit",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bertport.measure.quality.heads import HEADS
+from bertport.measure.statistics import Difference, Estimate
 from bertport.quantize.recipes.table import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bertport.measure.quality.results import Movement
+    from bertport.measure.quality.heads import Figure
+    from bertport.measure.quality.results import Movement, Value
     from bertport.quantize.evaluation import Measurement
     from bertport.quantize.search.sensitivity import Layers
 
@@ -44,20 +47,9 @@ def figures(name: str, measured: Measurement) -> str:
     """Return everything measured of a variant, one figure a row, with its interval and its number of samples."""
     found = measured.accuracy
     rows = [("figure", name, f"{found.confidence:.0%} interval", "of")]
-    if found.mlm:
-        rows += [
-            _row("MLM top-1 agreement", found.mlm.top1_agreement, ".2%", "positions"),
-            _row("MLM top-5 agreement", found.mlm.top5_agreement, ".2%", "positions"),
-            _row("MLM KL divergence, nats", found.mlm.kl, ".5f", "positions"),
-            _row("pseudo-perplexity, change", found.mlm.perplexity_difference, "+.3f", "positions"),
-        ]
-    if found.nsp:
-        rows += [
-            _row("NSP flips", found.nsp.flips, ".2%", "pairs"),
-            ("NSP largest probability change", f"{found.nsp.largest_change:.4f}", "", ""),
-        ]
-    if found.hidden:
-        rows.append(_row("hidden-state cosine", found.hidden.cosine, ".5f", "tokens"))
+    for head in HEADS.values():
+        if of_head := found.heads.get(head.name):
+            rows += [_row(each, of_head.read(each.key)) for each in head.figures]
     if found.stability:
         rows += _moved("batch mates", found.stability.batch_mates, found.stability.texts)
         if found.stability.padding:
@@ -92,16 +84,27 @@ def layers(name: str, found: Layers, higher: Sequence[str]) -> str:
     return f"{table(rows)}\n{summary}"
 
 
-def _row(title: str, estimate: Any, form: str, unit: str) -> tuple[str, str, str, str]:  # noqa: ANN401 — an Estimate
-    interval = f"{estimate.low:{form}} to {estimate.high:{form}}"
-    return title, f"{estimate.value:{form}}", interval, f"{estimate.count:,} {unit}"
+def _row(figure: Figure, value: Value) -> tuple[str, str, str, str]:
+    if not isinstance(value, Estimate):
+        return figure.title, f"{_number(value):{figure.form}}", "", ""
+    interval = f"{value.low:{figure.form}} to {value.high:{figure.form}}"
+    return figure.title, f"{value.value:{figure.form}}", interval, f"{value.count:,} {figure.unit}"
 
 
 def _moved(what: str, movement: Movement, texts: int) -> list[tuple[str, str, str, str]]:
-    rows = []
-    if movement.kl:
-        rows.append((f"KL moved by {what}", f"{movement.kl.value:.2e}", "", f"{texts:,} texts"))
-    if movement.nsp_largest_change is not None:
-        change = f"{movement.nsp_largest_change:.2e}"
-        rows.append((f"NSP probability moved by {what}", change, "", f"{texts:,} texts"))
-    return rows
+    return [
+        (f"{moved.title} moved by {what}", f"{_number(value):.2e}", "", f"{texts:,} texts")
+        for head in HEADS.values()
+        for moved in head.moved
+        if moved.title and (value := movement.get(moved.name)) is not None
+    ]
+
+
+def _number(value: Value) -> float:
+    """Return the number of a figure, without its interval."""
+    match value:
+        case Difference():
+            return value.difference.value
+        case Estimate():
+            return value.value
+    return value

@@ -49,12 +49,12 @@ def test_the_portable_and_the_serving_graph_agree(bundle, samples):
     found = measure(
         portable, gathered, samples, settings=Settings(resamples=100), conventions=conventions(bundle), stability=5
     )
-    assert found.mlm.top1_agreement.value == 1
-    assert found.mlm.kl.value < 1e-8  # fp32 sums in another order: about 1e-6 in a logit, its square in KL
-    assert found.nsp.largest_change < 1e-5
-    assert found.hidden.worst > 0.99999
-    assert found.stability.batch_mates.kl.value < 1e-8
-    assert found.stability.padding.kl.value < 1e-8
+    assert found.heads["mlm"].top1_agreement.value == 1
+    assert found.heads["mlm"].kl.value < 1e-8  # fp32 sums in another order: about 1e-6 in a logit, its square in KL
+    assert found.heads["nsp"].largest_change < 1e-5
+    assert found.heads["hidden"].worst > 0.99999
+    assert found.stability.batch_mates["kl"].value < 1e-8
+    assert found.stability.padding["kl"].value < 1e-8
 
 
 def test_the_logits_are_those_that_fill_mask_answers_with(bundle):
@@ -78,7 +78,7 @@ def test_the_logits_are_those_that_fill_mask_answers_with(bundle):
 
 def test_conventions_come_from_the_bundle(bundle):
     found = conventions(bundle)
-    assert (found.max_length, found.pad, found.positive) == (bundle.manifest.max_length, 0, 0)
+    assert (found.max_length, found.pad, found.heads) == (bundle.manifest.max_length, 0, bundle.manifest.heads)
 
 
 def test_a_variant_that_points_into_another_needs_both_files(bundle):

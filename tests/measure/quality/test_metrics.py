@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bertport.measure.quality.metrics import (
-    MLM_COLUMNS,
-    NSP_COLUMNS,
+    PAIR_COLUMNS,
+    TOKEN_COLUMNS,
+    compare_pairs,
+    compare_tokens,
     cosines,
     kl_divergence,
     log_softmax,
-    mlm_figures,
-    nsp_figures,
 )
 
 logits = hnp.arrays(np.float32, (4, 9), elements=st.floats(-30, 30, width=32))
@@ -26,7 +26,7 @@ def named(columns, rows):
 def test_two_distributions_by_hand():
     # p = (1/2, 1/4, 1/4) and q = (1/4, 1/2, 1/4): KL(p || q) = 1/2 ln 2 - 1/4 ln 2 = ln(2) / 4
     p, q = np.log([[2.0, 1.0, 1.0]]), np.log([[1.0, 2.0, 1.0]])
-    found = named(MLM_COLUMNS, mlm_figures(p, q, np.array([1])))
+    found = named(TOKEN_COLUMNS, compare_tokens(p, q, np.array([1])))
     assert found["kl"] == pytest.approx(math.log(2) / 4)
     assert found["nll_reference"] == pytest.approx(math.log(4))
     assert found["nll_candidate"] == pytest.approx(math.log(2))
@@ -36,14 +36,14 @@ def test_two_distributions_by_hand():
 def test_the_five_best_are_compared_as_sets():
     reference = np.arange(10.0)[None]  # the best five: 9 8 7 6 5
     candidate = np.array([[9, 8, 0, 0, 0, 1, 2, 3, 4, 5.0]])  # the best five: 0 1 9 8 7
-    found = named(MLM_COLUMNS, mlm_figures(reference, candidate, np.array([0])))
+    found = named(TOKEN_COLUMNS, compare_tokens(reference, candidate, np.array([0])))
     assert found["top5"] == pytest.approx(3 / 5)
-    assert mlm_figures(reference[:, :3], candidate[:, :3], np.array([0]))[0, 1] == 1.0  # fewer entries than five
+    assert compare_tokens(reference[:, :3], candidate[:, :3], np.array([0]))[0, 1] == 1.0  # fewer entries than five
 
 
 def test_pairs_by_hand():
     reference, candidate = np.log([[3.0, 1.0], [3.0, 1.0]]), np.log([[1.0, 1.0000001], [1.0, 3.0]])
-    found = named(NSP_COLUMNS, nsp_figures(reference, candidate, np.array([0, 0])))
+    found = named(PAIR_COLUMNS, compare_pairs(reference, candidate, np.array([0, 0])))
     np.testing.assert_array_equal(found["flip"], [1, 1])
     np.testing.assert_allclose(found["change"], [0.25, 0.5], atol=1e-6)
     np.testing.assert_allclose(found["kl"][1], 0.75 * math.log(3) + 0.25 * math.log(1 / 3))
@@ -54,14 +54,14 @@ def test_pairs_by_hand():
 def test_the_meaning_of_the_columns_decides_who_is_right():
     says_column_1 = np.array([[0.0, 5.0]])
     for positive, label, right in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)):
-        found = named(NSP_COLUMNS, nsp_figures(says_column_1, says_column_1, np.array([label]), positive=positive))
+        found = named(PAIR_COLUMNS, compare_pairs(says_column_1, says_column_1, np.array([label]), positive=positive))
         assert found["right_reference"] == right
 
 
 @given(logits)
 def test_a_model_agrees_with_itself(values):
     labels = np.arange(4)
-    found = named(MLM_COLUMNS, mlm_figures(values, values.copy(), labels))
+    found = named(TOKEN_COLUMNS, compare_tokens(values, values.copy(), labels))
     assert found["top1"].all()
     np.testing.assert_allclose(found["top5"], 1)
     assert not found["kl"].any()

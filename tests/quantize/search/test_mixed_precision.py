@@ -11,6 +11,8 @@ from bertport.quantize.search import mixed_precision
 from bertport.quantize.search.mixed_precision import hold_budget
 from bertport.quantize.search.sensitivity import rank
 from bertport.runtime.errors import ValidationError
+from tests.made_up_figures import fidelity
+from tests.made_up_figures import kl as kl_of
 
 COSTS = {"a": 0.4, "b": 0.2, "c": 0.2, "d": 0.1, "e": 0.06, "f": 0.04}
 HELD_OUT, SEARCHED = SimpleNamespace(tokens=300), SimpleNamespace(tokens=100)
@@ -41,11 +43,8 @@ class World:
         if samples == self.evaluation:
             kl *= self.harder
             self.held_out.append(request.higher)
-        value = SimpleNamespace(value=kl)
         # NSP's KL has nothing to do with the layers.
-        return SimpleNamespace(
-            mlm=SimpleNamespace(kl=value), nsp=SimpleNamespace(kl=SimpleNamespace(value=3.0)), hidden=None
-        )
+        return fidelity(mlm={"kl": kl}, nsp={"kl": 3.0}, hidden=None)
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +96,7 @@ def test_where_held_out_text_disagrees_the_search_aims_lower(monkeypatch):
 
     monkeypatch.setattr(World, "accuracy", accuracy)
     found, world = held(1, 0.85)
-    assert found.accuracy.mlm.kl.value <= 0.85
+    assert kl_of(found.accuracy) <= 0.85
     assert len(world.held_out) > 2
     assert len(found.request.higher) < len(COSTS)
 
@@ -120,7 +119,7 @@ def test_what_16_bits_do_not_hold_float32_does(monkeypatch):
         found = before(self, recipe, request, samples, stability=stability)
         if not request.in_float:
             half = sum(COSTS[name] for name in request.higher) / 2
-            found.mlm.kl.value += half * (self.harder if samples == self.evaluation else 1)
+            found = fidelity(mlm={"kl": kl_of(found) + half * (self.harder if samples == self.evaluation else 1)})
         return found
 
     monkeypatch.setattr(World, "accuracy", accuracy)
@@ -140,12 +139,12 @@ def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
     def accuracy(self, recipe, request, samples, *, stability=0):
         found = before(self, recipe, request, samples, stability=stability)
         if samples == self.evaluation:
-            found.mlm.kl.value -= FLOOR
+            found = fidelity(mlm={"kl": kl_of(found) - FLOOR})
         return found
 
     monkeypatch.setattr(World, "accuracy", accuracy)
     found, _ = held(1, 0.07)
-    assert found.accuracy.mlm.kl.value <= 0.07
+    assert kl_of(found.accuracy) <= 0.07
     assert len(found.request.higher) < len(COSTS)
 
 

@@ -1,13 +1,13 @@
 """The search on made-up layers whose damage adds up, so that the right answer can be worked out."""
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bertport.quantize.plot import bars
 from bertport.quantize.search.sensitivity import Layers, damage, rank, search
+from tests.made_up_figures import fidelity
+from tests.made_up_figures import kl as kl_of
 
 
 def silent(stage, done, count):
@@ -19,7 +19,7 @@ def world(costs):
 
     def measure(higher):
         kl = sum(cost for name, cost in costs.items() if name not in higher)
-        return SimpleNamespace(mlm=SimpleNamespace(kl=SimpleNamespace(value=kl)), nsp=None, hidden=None)
+        return fidelity(mlm={"kl": kl}, nsp=None, hidden=None)
 
     return measure
 
@@ -42,7 +42,7 @@ def test_a_layer_is_charged_for_itself_and_not_for_what_it_makes_of_others():
     def measure(higher):
         kl = sum(0.25 for name in "ab" if name not in higher) - (0.5 if not higher & {"a", "b"} else 0)
         kl += 0.125 * ("c" not in higher)
-        return SimpleNamespace(mlm=SimpleNamespace(kl=SimpleNamespace(value=kl)), nsp=None, hidden=None)
+        return fidelity(mlm={"kl": kl}, nsp=None, hidden=None)
 
     found = rank(
         dict.fromkeys("abc", (4, 4)), dict.fromkeys("abc", 1.0), measure, text={}, machine="here", progress=silent
@@ -77,17 +77,17 @@ def test_a_search_that_finds_nothing_says_how_near_it_came():
     measure = lambda higher: world({"a": 1.0})(frozenset())  # noqa: E731, ARG005 — nothing helps
     found = search(table({"a": 1.0}, {"a": 1.0}), lambda found: damage(found) <= 0.5, measure, progress=silent)
     assert not found.held
-    assert found.nearest.mlm.kl.value == 1.0
+    assert kl_of(found.nearest) == 1.0
 
 
 def test_damage_is_that_of_the_head_asked_for_or_of_the_first_that_there_is():
-    value = lambda number: SimpleNamespace(kl=SimpleNamespace(value=number))  # noqa: E731
-    both = SimpleNamespace(mlm=value(0.25), nsp=value(0.5), hidden=SimpleNamespace(cosine=SimpleNamespace(value=0.75)))
+    pairs, hidden = {"kl": 0.5}, {"cosine": 0.75}
+    both = fidelity(mlm={"kl": 0.25}, nsp=pairs, hidden=hidden)
     assert damage(both) == damage(both, "mlm") == 0.25
     assert damage(both, "nsp") == 0.5
     assert damage(both, "hidden") == 0.25
-    assert damage(SimpleNamespace(mlm=None, nsp=value(0.5), hidden=None)) == 0.5
-    assert damage(SimpleNamespace(mlm=None, nsp=None, hidden=both.hidden)) == 0.25
+    assert damage(fidelity(mlm=None, nsp=pairs, hidden=None)) == 0.5
+    assert damage(fidelity(mlm=None, nsp=None, hidden=hidden)) == 0.25
 
 
 def test_the_plot_is_well_formed_and_shows_every_layer():

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.report.findings import interval, meaningless
-from bertport.measure.budget import BROKEN, HELD, LIMITS, UNDECIDED, applicable, judge_all, overall
+from bertport.measure.budget import BROKEN, HELD, UNDECIDED, applicable, judge_all, overall
+from bertport.measure.quality.heads import limit_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bertport.measure.budget import Judgement, Limit
+    from bertport.measure.budget import Judgement
+    from bertport.measure.quality.heads import Limit
 
 __all__ = ["GOALS", "recommend", "verdicts"]
 
@@ -130,7 +132,7 @@ def _bounds(document: Mapping[str, Any], row: Mapping[str, Any]) -> list[dict[st
                 "by": by,
                 "run": judged.to_json(),
                 "record": before.to_json() if before else None,
-                "sentence": _sentence(LIMITS[name], budget[name], judged, before, record, by),
+                "sentence": _sentence(limit_named(name), budget[name], judged, before, record, by),
             }
         )
     return found
@@ -145,8 +147,7 @@ def _sentence(  # noqa: PLR0913, PLR0917 — all that is known of a bound
     by: str,
 ) -> str:
     """Say what is known of a bound: what was asked, what this run says, and what was measured at quantization."""
-    side = "least" if limit.at_least else "most"
-    text = f"{limit.meaning}, at {side} {bound:{limit.form}} asked: {_judged(limit, judged)} here"
+    text = f"{limit.meaning}, {limit.asked(bound)} asked: {_judged(limit, judged)} here"
     if judged.verdict != UNDECIDED:
         text += f": {judged.verdict}"
     elif by == "record":

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.report.recommend import verdicts
-from bertport.measure.budget import BROKEN, LIMITS
+from bertport.measure.budget import BROKEN
+from bertport.measure.quality.heads import limit_named
 from bertport.runtime.errors import PathError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _verdicts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[s
             worse = each["verdict"] == BROKEN
             yield {
                 "row": judged["row"],
-                "figure": f"accuracy budget, {LIMITS[each['limit']].meaning}",
+                "figure": f"accuracy budget, {limit_named(each['limit']).meaning}",
                 "old": was["run"]["value"],
                 "new": each["run"]["value"],
                 "change": None,

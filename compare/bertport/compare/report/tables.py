@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.report.findings import interval, meaningless, settings_shapes
-from bertport.measure.budget import LIMITS, UNDECIDED
+from bertport.measure.budget import UNDECIDED
+from bertport.measure.quality.heads import limit_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,8 +108,8 @@ def budget_table(document: Mapping[str, Any]) -> list[Table]:
     rows = [
         (
             judged["row"],
-            LIMITS[each["limit"]].meaning,
-            f"at {'least' if LIMITS[each['limit']].at_least else 'most'} {each['bound']:{LIMITS[each['limit']].form}}",
+            limit_named(each["limit"]).meaning,
+            limit_named(each["limit"]).asked(each["bound"]),
             _figure(each["limit"], each["run"]),
             _figure(each["limit"], each["record"]),
             each["verdict"] + (" (at quantization)" if each["by"] == "record" else ""),
@@ -132,7 +133,7 @@ def budget_table(document: Mapping[str, Any]) -> list[Table]:
 def _figure(limit: str, judged: Mapping[str, Any] | None) -> str:
     if not judged:
         return NONE
-    row = LIMITS[limit]
+    row = limit_named(limit)
     text = percent(judged, ".2f") if row.counts else scaled(judged, 1, row.fine)
     return f"{text} of {judged['count']:,}"
 
@@ -141,7 +142,7 @@ def _more(bound: Mapping[str, Any]) -> str:
     if bound["verdict"] != UNDECIDED:
         return NONE
     more = bound["run"]["more"]
-    return f"{more:,} {LIMITS[bound['limit']].unit}" if more else "beyond reach"
+    return f"{more:,} {limit_named(bound['limit']).unit}" if more else "beyond reach"
 
 
 def sizes(estimates: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.measure.quality.metrics import log_softmax
-from bertport.measure.quality.model import LOGITS, make_batch
+from bertport.measure.quality.model import make_batch
 from bertport.measure.quality.samples import Sample
 from bertport.runtime.errors import InputTextError, PathError
+from bertport.runtime.heads import MLM, output_of
 
 if TYPE_CHECKING:
     import os
@@ -147,7 +148,7 @@ def _answer(graph: Graph, tokenizer: Tokenizer, text: str, template: int) -> NDA
     sample = Sample(
         text=template, input_ids=ids, token_type_ids=np.zeros_like(ids), positions=positions, labels=ids[positions]
     )
-    answer: NDArray[np.float64] = log_softmax(graph.run(make_batch([sample]), [LOGITS])[LOGITS])[0]
+    answer: NDArray[np.float64] = log_softmax(graph.run(make_batch([sample]), [output_of(MLM)])[output_of(MLM)])[0]
     return answer
 
 

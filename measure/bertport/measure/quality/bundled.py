@@ -38,11 +38,10 @@ def read_tokenizer(bundle: Bundle) -> Tokenizer:
 
 def conventions(bundle: Bundle) -> Conventions:
     """Read the conventions of a bundle's model; the padding id is 0 where its tokenizer has none, as in BERT."""
-    meaning = bundle.manifest.heads.get("nsp")
     return Conventions(
         max_length=bundle.manifest.max_length,
         pad=Tokens.read(bundle).pad_id or 0,
-        positive=(meaning.positive if meaning else None) or 0,
+        heads=bundle.manifest.heads,
     )
 
 

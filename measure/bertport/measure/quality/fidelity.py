@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.measure.quality.accumulator import Tally
-from bertport.measure.quality.model import HIDDEN, LOGITS, NSP_LOGITS, Batch, Graph, in_order, make_batch
+from bertport.measure.quality.accumulator import Accumulator
+from bertport.measure.quality.heads import HEADS
+from bertport.measure.quality.model import Batch, Graph, in_order, make_batch
 from bertport.measure.quality.results import Conventions, Fidelity, Stability
+from bertport.measure.quality.samples import PAIRS, TEXTS
 from bertport.measure.statistics import Settings
 from bertport.runtime.errors import UsageError, ValidationError
+from bertport.runtime.heads import HIDDEN_STATES, decoded_outputs, is_per_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from bertport.measure.quality.accumulator import Figures
+    from bertport.measure.quality.accumulator import SampleMetrics
     from bertport.measure.quality.model import Outputs
     from bertport.measure.quality.samples import Sample
 
@@ -34,7 +37,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     stability: int = 64,
     streams: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    tallied: Callable[[Tally], None] | None = None,
+    accumulated: Callable[[Accumulator], None] | None = None,
 ) -> Fidelity:
     """Measure a candidate against a reference, usually the fp32 variant, one sample at a time.
 
@@ -43,13 +46,13 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     Args:
         reference: The model that is taken as right.
         candidate: The model under test.
-        samples: From `masking.masked_samples` and `masking.pair_samples`, in any order.
+        samples: From `samples.masked_samples` and `samples.pair_samples`, in any order.
         settings: Seed, resamples and confidence level.
-        conventions: The model's maximum length, padding id and meaning of the NSP labels.
+        conventions: The model's maximum length, padding id and heads.
         stability: Samples of each kind on which to measure the effect of batch mates and padding; 0 for none.
         streams: Samples that run at once, each alone in its batch; the graphs' sessions then have one thread each.
         progress: Called with the number of samples done and the number of all.
-        tallied: Given the sums per text that the figures were drawn from.
+        accumulated: Given the sums per text that the figures were drawn from.
 
     Raises:
         UsageError: when there are no samples, or the graphs share no output that a sample asks for.
@@ -57,36 +60,34 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     """
     settings, conventions = settings or Settings(), conventions or Conventions()
     samples = list(samples)
-    tally = Tally(conventions.positive)
+    accumulator = Accumulator(conventions.heads)
 
-    def figures(sample: Sample) -> Figures | None:
+    def metrics(sample: Sample) -> SampleMetrics | None:
         names = _outputs_for(sample, reference, candidate)
         if not names:
             return None
         batch = make_batch([sample])
         answers = _run(reference, batch, names, "reference"), _run(candidate, batch, names, "candidate")
-        return tally.figures(sample, *answers)
+        return accumulator.compare(sample, *answers)
 
-    for done, found in enumerate(in_order(figures, samples, streams), 1):
-        if found:
-            tally.add(found)
+    for done, compared in enumerate(in_order(metrics, samples, streams), 1):
+        if compared:
+            accumulator.add(compared)
         if progress:
             progress(done, len(samples))
-    if not tally.measured:
+    if not accumulator.measured:
         raise UsageError(
             f"nothing to measure: {len(samples)} samples, and the graphs give {', '.join(reference.outputs)} "
             f"and {', '.join(candidate.outputs)}: give more text, or graphs with a common head"
         )
-    if tallied:
-        tallied(tally)
+    if accumulated:
+        accumulated(accumulator)
     return Fidelity(
         samples=len(samples),
         seed=settings.seed,
         resamples=settings.resamples,
         confidence=settings.confidence,
-        mlm=tally.masked_tokens(settings),
-        nsp=tally.next_sentence(settings),
-        hidden=tally.hidden(settings),
+        heads=accumulator.heads(settings),
         stability=measure_stability(
             candidate, samples, limit=stability, settings=settings, conventions=conventions, streams=streams
         )
@@ -116,19 +117,16 @@ def measure_stability(  # noqa: PLR0913 — as above
         limit: The most samples of each kind to run.
         rows: Rows of the batch with mates.
         settings: Seed, resamples and confidence level.
-        conventions: The model's maximum length, padding id and meaning of the NSP labels.
+        conventions: The model's maximum length, padding id and heads.
         streams: Runs at once, as in `measure`.
 
     Returns:
         None when no sample asks for an output that the model gives.
     """
     settings, conventions = settings or Settings(), conventions or Conventions()
-    kinds = (
-        [each for each in samples if each.next_sentence is None],
-        [each for each in samples if each.next_sentence is not None],
-    )
+    kinds = [[sample for sample in samples if sample.kind == kind] for kind in (TEXTS, PAIRS)]
     chosen = [kind[index] for kind in kinds for index in _evenly(len(kind), limit)]
-    mates, padded = Tally(conventions.positive), Tally(conventions.positive)
+    mates, padded = Accumulator(conventions.heads), Accumulator(conventions.heads)
     for one, two in in_order(
         partial(_moved, model, mates, conventions), _batches(chosen, rows, settings.seed), streams
     ):
@@ -159,8 +157,8 @@ def _batches(chosen: Sequence[Sample], rows: int, seed: int) -> Iterator[tuple[l
 
 
 def _moved(
-    model: Graph, tally: Tally, conventions: Conventions, given: tuple[list[Sample], int]
-) -> tuple[list[Figures], list[Figures]]:
+    model: Graph, accumulator: Accumulator, conventions: Conventions, given: tuple[list[Sample], int]
+) -> tuple[list[SampleMetrics], list[SampleMetrics]]:
     """Compare the answers of a batch's samples with those that each gives alone, and alone with those with padding."""
     batch, counted = given
     wanted = list(dict.fromkeys(name for each in batch[:counted] for name in _outputs_for(each, model)))
@@ -173,22 +171,21 @@ def _moved(
         names = _outputs_for(sample, model)
         if names:
             alone = _run(model, make_batch([sample]), names, "model")
-            mates.append(tally.figures(sample, alone, _row(crowd, names, row, begin, sample)))
+            mates.append(accumulator.compare(sample, alone, _row(crowd, names, row, begin, sample)))
             length = min(conventions.max_length, 2 * len(sample.input_ids))
             if length > len(sample.input_ids):
                 wide = _run(model, make_batch([sample], pad=conventions.pad, length=length), names, "model")
-                padded.append(tally.figures(sample, alone, _row(wide, names, 0, 0, sample)))
+                padded.append(accumulator.compare(sample, alone, _row(wide, names, 0, 0, sample)))
         begin += len(sample.positions)
     return mates, padded
 
 
 def _outputs_for(sample: Sample, *graphs: Graph) -> list[str]:
-    wanted = [HIDDEN]
-    if len(sample.positions):
-        wanted.append(LOGITS)
-    if sample.next_sentence is not None:
-        wanted.append(NSP_LOGITS)
-    return [name for name in wanted if all(name in graph.outputs for graph in graphs)]
+    """Return the outputs that a sample is measured on; hidden states first, by which an overflow is noticed."""
+    heads = sorted(HEADS.values(), key=lambda head: head.output != HIDDEN_STATES)
+    return [
+        head.output for head in heads if head.asks(sample) and all(head.output in graph.outputs for graph in graphs)
+    ]
 
 
 def _run(graph: Graph, batch: Batch, names: list[str], role: str) -> Outputs:
@@ -204,15 +201,15 @@ def _run(graph: Graph, batch: Batch, names: list[str], role: str) -> Outputs:
 
 def _row(outputs: Outputs, names: Sequence[str], row: int, decoded: int, sample: Sample) -> Outputs:
     """Pick a sample's own row and tokens out of a wider batch; its decoded positions begin at `decoded`."""
-    picked = {
-        LOGITS: slice(decoded, decoded + len(sample.positions)),
-        NSP_LOGITS: slice(row, row + 1),
-        HIDDEN: slice(row, row + 1),
-    }
-    found = {name: outputs[name][picked[name]] for name in names}
-    if HIDDEN in found:
-        found[HIDDEN] = found[HIDDEN][:, : len(sample.input_ids)]
-    return found
+    positions = decoded_outputs(names)
+    picked = {}
+    for name in names:
+        if name in positions:
+            picked[name] = outputs[name][decoded : decoded + len(sample.positions)]
+        else:
+            values = outputs[name][row : row + 1]
+            picked[name] = values[:, : len(sample.input_ids)] if is_per_token(name) else values
+    return picked
 
 
 def _of_length(sample: Sample, length: int) -> Sample:

@@ -1,4 +1,4 @@
-"""The arithmetic of fidelity: two models' outputs for the same input in, one row of figures per position out."""
+"""The arithmetic of fidelity: two models' outputs for the same input in, one row of metrics per position out."""
 
 from __future__ import annotations
 
@@ -11,16 +11,27 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["MLM_COLUMNS", "NSP_COLUMNS", "cosines", "kl_divergence", "log_softmax", "mlm_figures", "nsp_figures"]
+__all__ = [
+    "COSINE_COLUMNS",
+    "PAIR_COLUMNS",
+    "TOKEN_COLUMNS",
+    "compare_pairs",
+    "compare_tokens",
+    "cosines",
+    "kl_divergence",
+    "log_softmax",
+]
 
 TOP = 5
-MLM_COLUMNS = (
+TOKEN_COLUMNS = (
     *("top1", "top5", "kl", "nll_reference", "nll_candidate"),
     *("right_reference", "right_candidate", "among5_reference", "among5_candidate"),
 )
-"""What `mlm_figures` gives per masked position."""
-NSP_COLUMNS = ("flip", "change", "kl", "right_reference", "right_candidate")
-"""What `nsp_figures` gives per pair."""
+"""What `compare_tokens` returns per masked position."""
+PAIR_COLUMNS = ("flip", "change", "kl", "right_reference", "right_candidate", "gained", "lost")
+"""What `compare_pairs` returns per pair."""
+COSINE_COLUMNS = ("cosine",)
+"""What `cosines` returns per token."""
 
 
 def log_softmax(logits: NDArray[np.floating]) -> Floats:
@@ -37,7 +48,9 @@ def kl_divergence(reference: Floats, candidate: Floats) -> Floats:
     return np.maximum(divergence, 0.0)  # rounding can leave -1e-17
 
 
-def mlm_figures(reference: NDArray[np.floating], candidate: NDArray[np.floating], labels: NDArray[np.int64]) -> Floats:
+def compare_tokens(
+    reference: NDArray[np.floating], candidate: NDArray[np.floating], labels: NDArray[np.int64]
+) -> Floats:
     """Compare two models at masked positions.
 
     Args:
@@ -46,7 +59,7 @@ def mlm_figures(reference: NDArray[np.floating], candidate: NDArray[np.floating]
         labels: The original ids. Shape: (masked,)
 
     Returns:
-        Per position (`MLM_COLUMNS`): whether the best token is the same; the share of the five best that both
+        Per position (`TOKEN_COLUMNS`): whether the best token is the same; the share of the five best that both
         have; KL divergence in nats; -log p of the label, in nats, for each; whether each has the label as its best,
         and whether among its five best. Shape: (masked, 9)
     """
@@ -72,7 +85,7 @@ def mlm_figures(reference: NDArray[np.floating], candidate: NDArray[np.floating]
     ).astype(np.float64)
 
 
-def nsp_figures(
+def compare_pairs(
     reference: NDArray[np.floating], candidate: NDArray[np.floating], labels: NDArray[np.int64], *, positive: int = 0
 ) -> Floats:
     """Compare two models on sentence pairs.
@@ -84,19 +97,23 @@ def nsp_figures(
         positive: The column of the logits that says that B follows A.
 
     Returns:
-        Per pair (`NSP_COLUMNS`): whether the answer differs; by how much the probability that B follows A differs,
-        absolute; KL divergence in nats; whether each is right. Shape: (pairs, 5)
+        Per pair (`PAIR_COLUMNS`): whether the answer differs; by how much the probability that B follows A differs,
+        absolute; KL divergence in nats; whether each is right; whether only the candidate is, and whether only the
+        reference. Shape: (pairs, 7)
     """
     log_reference, log_candidate = log_softmax(reference), log_softmax(candidate)
     says_reference, says_candidate = reference.argmax(axis=-1), candidate.argmax(axis=-1)
     right = np.where(labels == 0, positive, 1 - positive)
+    right_reference, right_candidate = says_reference == right, says_candidate == right
     return np.stack(
         [
             says_reference != says_candidate,
             np.abs(np.exp(log_reference[:, positive]) - np.exp(log_candidate[:, positive])),
             kl_divergence(log_reference, log_candidate),
-            says_reference == right,
-            says_candidate == right,
+            right_reference,
+            right_candidate,
+            right_candidate & ~right_reference,
+            right_reference & ~right_candidate,
         ],
         axis=1,
     ).astype(np.float64)
@@ -108,10 +125,10 @@ def cosines(reference: NDArray[np.floating], candidate: NDArray[np.floating]) ->
     norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(two, axis=-1)
     same = np.linalg.norm(one - two, axis=-1) == 0
     products = (one * two).sum(axis=-1)
-    found: Floats = np.where(same, 1.0, products / np.where(norms > 0, norms, 1.0))
-    return np.clip(found, -1.0, 1.0)
+    ratios: Floats = np.where(same, 1.0, products / np.where(norms > 0, norms, 1.0))
+    return np.clip(ratios, -1.0, 1.0)
 
 
 def _best(logits: NDArray[np.floating], top: int) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = np.argpartition(logits, -top, axis=-1)[:, -top:]
-    return found
+    indices: NDArray[np.int64] = np.argpartition(logits, -top, axis=-1)[:, -top:]
+    return indices

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from bertport.runtime.errors import BundleError, ProviderError
+from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
 from bertport.runtime.session import SETTINGS, open_session, session_options
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, NDArray[np.floating]]
 
 __all__ = [
-    "HIDDEN",
-    "LOGITS",
-    "NSP_LOGITS",
     "Batch",
     "Graph",
     "OnnxGraph",
@@ -39,8 +37,6 @@ __all__ = [
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-LOGITS, NSP_LOGITS, HIDDEN = "logits", "seq_relationship_logits", "last_hidden_state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +62,8 @@ class Graph(Protocol):
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Run a batch and give the named outputs.
 
-        `logits` has a row per masked position, in their order: (masked, vocabulary). The others are as in
-        transformers: `seq_relationship_logits` (rows, 2), `last_hidden_state` (rows, length, hidden).
+        An output that serving graphs decode has a row per masked position, in their order: (masked, classes). The
+        others are as in transformers, with a row per input: (rows, classes) or (rows, length, hidden).
         """
 
 
@@ -141,10 +137,11 @@ class OnnxGraph:
             "masked_positions": batch.masked_positions,
         }
         values = self.session.run(list(outputs), {name: feeds[name] for name in self.inputs})
-        found = dict(zip(outputs, values, strict=True))
-        if LOGITS in found and "masked_positions" not in self.inputs:
-            found[LOGITS] = found[LOGITS].reshape(-1, found[LOGITS].shape[-1])[batch.masked_positions]
-        return found
+        answers = dict(zip(outputs, values, strict=True))
+        if "masked_positions" not in self.inputs:
+            for name in decoded_outputs(outputs):
+                answers[name] = answers[name].reshape(-1, answers[name].shape[-1])[batch.masked_positions]
+        return answers
 
 
 def open_onnx(

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bertport.measure.statistics import Difference, Estimate
+    from collections.abc import Mapping
 
-__all__ = ["Conventions", "Fidelity", "Hidden", "MaskedTokens", "Movement", "NextSentence", "Stability", "finite"]
+    from bertport.measure.statistics import Difference, Estimate
+    from bertport.runtime.bundle.manifest import HeadEntry
+
+    Value = Estimate | Difference | float
+    Movement = dict[str, Value | None]
+
+__all__ = ["Conventions", "Fidelity", "HeadFigures", "Hidden", "MaskedTokens", "NextSentence", "Stability", "finite"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +28,27 @@ class Conventions:
     """Longest input that it takes, in tokens."""
     pad: int = 0
     """Id of the padding token."""
-    positive: int = 0
-    """The column of the NSP logits that says that B follows A."""
+    heads: Mapping[str, HeadEntry] = field(default_factory=dict)
+    """What its manifest says of its heads, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedTokens:
+class HeadFigures(ABC):
+    """The figures of one head: what a row of the table of heads draws from its sums."""
+
+    @property
+    @abstractmethod
+    def distance(self) -> float:
+        """How far the candidate is from the reference: 0 where they answer alike."""
+
+    def read(self, key: str) -> Value:
+        """Return the figure of a key."""
+        value: Value = getattr(self, key)
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedTokens(HeadFigures):
     """The MLM head at masked positions, each text alone in its batch."""
 
     top1_agreement: Estimate
@@ -60,9 +82,14 @@ class MaskedTokens:
     top5_accuracy_difference: Difference
     """Candidate minus reference, paired."""
 
+    @property
+    def distance(self) -> float:
+        """KL, in nats."""
+        return self.kl.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextSentence:
+class NextSentence(HeadFigures):
     """The NSP head on pairs, half of them true continuations."""
 
     flips: Estimate
@@ -80,9 +107,14 @@ class NextSentence:
     accuracy_difference: Difference
     """Candidate minus reference, with McNemar's exact test."""
 
+    @property
+    def distance(self) -> float:
+        """KL, in nats."""
+        return self.kl.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hidden:
+class Hidden(HeadFigures):
     """The last hidden state, token by token."""
 
     cosine: Estimate
@@ -90,21 +122,10 @@ class Hidden:
     worst: float
     """The smallest cosine of any token."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Movement:
-    """How far one model's answers for the same texts move between two ways of running them."""
-
-    top1_agreement: Estimate | None
-    """Share of masked positions whose best token stays; None without the MLM head."""
-    kl: Estimate | None
-    """KL(alone || otherwise) in nats, mean over masked positions; None without the MLM head."""
-    nsp_flips: Estimate | None
-    """Share of pairs whose answer changes; None without the NSP head."""
-    nsp_largest_change: float | None
-    """Largest absolute change of the probability that B follows A; None without the NSP head."""
-    worst_cosine: float | None
-    """Smallest cosine of a token's hidden states; None where the graph does not give them."""
+    @property
+    def distance(self) -> float:
+        """1 - cosine."""
+        return 1 - self.cosine.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +137,8 @@ class Stability:
     rows: int
     """Rows of the batch with mates."""
     batch_mates: Movement
-    """Alone against together with other texts of the same length, without padding."""
+    """Alone against together with other texts of the same length, without padding: by the names that the table of
+    heads gives, None for a head that the graph lacks."""
     padding: Movement | None
     """Alone against padded to twice the length; None where no text leaves room for padding."""
 
@@ -133,18 +155,16 @@ class Fidelity:
     """Bootstrap resamples behind each interval."""
     confidence: float
     """Confidence level of each interval."""
-    mlm: MaskedTokens | None
-    """None where a graph lacks the head or no sample has masks."""
-    nsp: NextSentence | None
-    """None where a graph lacks the head or no sample is a pair."""
-    hidden: Hidden | None
-    """None where a graph does not give hidden states."""
+    heads: dict[str, HeadFigures | None]
+    """By name, in the order of the table of heads; None where a graph lacks the head or no sample asks for it."""
     stability: Stability | None
     """Of the candidate; None when not asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values: null stands for what is not a finite number."""
-        return {key: finite(value) for key, value in dataclasses.asdict(self).items()}
+        values = dataclasses.asdict(self)
+        heads, stability = values.pop("heads"), values.pop("stability")
+        return {key: finite(value) for key, value in {**values, **heads, "stability": stability}.items()}
 
 
 def finite(value: object) -> object:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IS_NEXT",
     "NOT_NEXT",
+    "PAIRS",
+    "TEXTS",
     "Sample",
     "Vocabulary",
     "mask_ids",
@@ -40,6 +42,8 @@ REPLACED_BY_MASK = 0.8
 REPLACED_BY_RANDOM = 0.1
 IS_NEXT, NOT_NEXT = 0, 1
 """NSP labels with BERT's polarity."""
+TEXTS, PAIRS = "texts", "pairs"
+"""The kinds of samples: masked texts, and pairs of which B follows A or does not."""
 SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 UNREAD = 0.05
@@ -108,6 +112,11 @@ class Sample:
     """The original ids at those positions. Shape: (masked,)"""
     next_sentence: int | None = None
     """`IS_NEXT` or `NOT_NEXT` for a pair; None for a masked text."""
+
+    @property
+    def kind(self) -> str:
+        """`TEXTS` or `PAIRS`."""
+        return TEXTS if self.next_sentence is None else PAIRS
 
 
 def mask_ids(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.measure.onnx_files import read_model
 from bertport.runtime.errors import BertportError, BundleError, MissingDependencyError
+from bertport.runtime.heads import MLM, NSP, POOLER
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def restore_checkpoint(bundle: Bundle, out: Path) -> Path:
     from transformers import BertForMaskedLM, BertForPreTraining
 
     config = _config(bundle)
-    whole = {"mlm", "nsp", "pooler"} <= set(bundle.manifest.heads)
+    whole = {MLM, NSP, POOLER} <= set(bundle.manifest.heads)
     model: Any = (BertForPreTraining if whole else BertForMaskedLM)(config)
     with bundle.opening("portable") as graph:
         _load_weights(model, stored_weights(graph))

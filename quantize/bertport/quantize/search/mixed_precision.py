@@ -14,7 +14,7 @@ from bertport.quantize.evaluation import Evaluation, evaluate, read_evaluation
 from bertport.quantize.isa import saturates
 from bertport.quantize.recipes.table import searchable
 from bertport.quantize.search.layer_timing import linears, saved_milliseconds
-from bertport.quantize.search.sensitivity import HEADS, Layers, damage, most_tries, rank, search
+from bertport.quantize.search.sensitivity import Layers, damage, most_tries, rank, search
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
@@ -185,7 +185,7 @@ def _searched(bench: Bench, recipe: Recipe, request: Request, budget: Budget, re
     for level in levels:
         measure = cache(partial(_with_higher, bench, recipe, level, samples))
         # What remains with all layers in this precision is beyond any search.
-        floor = {head: damage(measure(every), head) for head in HEADS if getattr(plain, head)}
+        floor = {head: damage(measure(every), head) for head, figures in plain.heads.items() if figures}
         most = {head: damage(plain, head) * share for head, share in broken.items()}
         tried: list[frozenset[str]] = []
         while every not in tried:

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
     Measure = Callable[[frozenset[str]], Fidelity]
 
-__all__ = ["HEADS", "Layer", "Layers", "Search", "damage", "most_tries", "rank", "search"]
+__all__ = ["Layer", "Layers", "Search", "damage", "most_tries", "rank", "search"]
 
-HEADS = ("mlm", "nsp", "hidden")
-"""What a candidate is measured by, as `Fidelity` names it; the first that a model has ranks its layers."""
 PRUNED = 6
 """Layers that are tried again in 8 bits once the budget holds, from the end of the ranking."""
 
@@ -98,14 +96,12 @@ def damage(found: Fidelity, head: str | None = None) -> float:
 
     Args:
         found: What was measured.
-        head: `mlm`, `nsp` or `hidden`; None for the first that there is. KL of pairs is made by a few of them, whatever
-            the precision, so that adding it to that of thousands of positions would drown what layers do there.
+        head: As `Fidelity.heads` names it; None for the first that there is. KL of pairs is made by a few of them,
+            whatever the precision, so that adding it to that of thousands of positions would drown what layers do
+            there.
     """
-    head = head or next((name for name in HEADS if getattr(found, name)), None)
-    if head is None:
-        return 0.0
-    measured = getattr(found, head)
-    return float(1 - measured.cosine.value if head == "hidden" else measured.kl.value)
+    measured = found.heads[head] if head else next((figures for figures in found.heads.values() if figures), None)
+    return measured.distance if measured else 0.0
 
 
 def rank(  # noqa: PLR0913 — the table's columns come from as many places
