@@ -6,10 +6,10 @@ that hold for every checkpoint are the runtime's words (`bertport.runtime.heads`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.bundle import manifest
+from bertport.runtime.bundle.manifest import heads_of
 from bertport.runtime.heads import HEADS as RUNTIME
 from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, POOLER, output_of
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from torch import nn
     from transformers import BertConfig
+
+    from bertport.runtime.bundle.manifest import HeadEntry
 
 __all__ = ["HEADS", "Head", "classifier", "describe", "labels_of", "output_names"]
 
@@ -133,19 +135,10 @@ def labels_of(name: str, config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return RUNTIME[name].labels if read is None else read(config)
 
 
-def describe(labels: Mapping[str, tuple[str, ...] | None]) -> dict[str, manifest.HeadEntry]:
+def describe(labels: Mapping[str, tuple[str, ...] | None]) -> dict[str, HeadEntry]:
     """Return what a manifest says of heads.
 
     Args:
         labels: the labels of each head, by its name.
     """
-    return {
-        name: manifest.HeadEntry(
-            output=RUNTIME[name].output,
-            axes=RUNTIME[name].axes,
-            labels=each,
-            problem_type=RUNTIME[name].problem_type,
-            positive=RUNTIME[name].positive,
-        )
-        for name, each in labels.items()
-    }
+    return {name: replace(entry, labels=labels[name]) for name, entry in heads_of(labels).items()}
