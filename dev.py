@@ -176,28 +176,6 @@ def everything() -> None:
     test()
 
 
-def bench(*arguments: str) -> None:
-    """Measure speed against peers and then the cold start; rewrite docs/performance.md and docs/cold-start.md."""
-    call(executable(environment("dev"), "python"), "bench/performance.py", *arguments)
-    cold_start()
-
-
-def bench_quick(*arguments: str) -> None:
-    """Measure the default model's speed in less than five minutes; the page goes to out/bench/quick."""
-    call(executable(environment("dev"), "python"), "bench/performance.py", "--quick", *arguments)
-
-
-def bench_serving(*arguments: str) -> None:
-    """Measure the server under load, beside transformers' pipeline, and for minutes; rewrite docs/serving.md."""
-    models = ["--bundle", "default", "--bundle", "base"]
-    call(executable(environment("dev"), "python"), "bench/serving.py", *models, "--check", *arguments)
-
-
-def cold_start(*arguments: str) -> None:
-    """Measure the cold start against transformers and rewrite docs/cold-start.md."""
-    call(executable(environment("dev"), "python"), "bench/cold_start.py", *arguments)
-
-
 def system() -> None:
     """Install Debian's packages for the tests of AVX2's arithmetic; they say why they skip where this cannot."""
     flags = Path("/proc/cpuinfo")
@@ -342,10 +320,6 @@ COMMANDS = {
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
     "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),
     "all": (everything, "check, slow, lowest and test: what .ci/run does after demo", False),
-    "bench": (bench, "measure speed against peers, and the cold start; rewrites both pages", True),
-    "bench-quick": (bench_quick, "measure the default model's speed in less than five minutes", True),
-    "bench-serving": (bench_serving, "measure the server under load; rewrites a section of docs/serving.md", True),
-    "bench-cold-start": (cold_start, "measure the cold start and rewrite docs/cold-start.md", True),
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much memory calibration takes, from few samples to many.
 
-    python bench/calibration_memory.py [--bundle DIR] [--samples N]... [--rounds 3]
+    python -m bench.calibration_memory [--bundle DIR] [--samples N]... [--rounds 3]
 
 Each number of samples is calibrated on in fresh processes, which report the largest resident set that the kernel saw.
 Writes docs/data/calibration-memory.json and the table of docs/research/quantization.md. Nothing is timed, so it may run
@@ -17,9 +17,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.quantization_page import write_table
 from bertport.measure.machine import describe_machine
 from bertport.runtime.bundle.default import default_bundle
-from quantization_page import write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs" / "data" / "calibration-memory.json"

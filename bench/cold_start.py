@@ -1,6 +1,6 @@
 """From process start to the first fill-mask answer of the default model: bertport against transformers' pipeline.
 
-    python bench/cold_start.py [--rounds 15] [--bundle DIR] [--checkpoint DIR] [--check]
+    python -m bench.cold_start [--rounds 15] [--bundle DIR] [--checkpoint DIR] [--check]
 
 Fresh processes alternate (A B C A B C …) while the machine's lock is held. Times end when the answer's line has
 been read; peak memory is the kernel's figure for the whole process. Writes docs/data/cold-start.json and
@@ -24,10 +24,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.cold_start_report import page
 from bertport.measure.machine import describe_machine, machine_lock
 from bertport.measure.statistics import median_ratio
 from bertport.runtime.bundle.default import default_bundle
-from cold_start_report import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +162,7 @@ def empty_process(environment: Mapping[str, str]) -> float:
 
 def restored(bundle: Path, out: Path) -> Path:
     """Restore the bundle's checkpoint in a process of its own: a parent's peak counts as its children's (see `run`)."""
-    subprocess.run([PYTHON, str(ROOT / "bench" / "restore.py"), str(bundle), str(out)], check=True, capture_output=True)
+    subprocess.run([PYTHON, "-m", "bench.restore", str(bundle), str(out)], cwd=ROOT, check=True, capture_output=True)
     return out
 
 

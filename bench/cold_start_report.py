@@ -9,7 +9,7 @@ MIB = 2**20
 PAGE = """# Cold start
 
 From the start of a process to the first fill-mask answer of the default model, and the largest resident set of that
-process. Written by `python3 dev.py bench`; the runs are in [data/cold-start.json](../data/cold-start.json).
+process. Written by `python -m bench.cold_start`; the runs are in [data/cold-start.json](../data/cold-start.json).
 
 {table}
 

@@ -1,6 +1,6 @@
 """Kill export and quantize again and again: each time a whole bundle is left, a retry works, and nothing else stays.
 
-    python bench/interruption.py [--kills 100] [--seed 0] [--output FILE]
+    python -m bench.interruption [--kills 100] [--seed 0] [--output FILE]
 
 The commands are run on a tiny checkpoint in processes that are killed (SIGKILL): half of them at a random moment, half
 before one of the steps by which files below the bundle's folder are opened, renamed, removed or locked, which are
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.serving import commit
 from bertport.export import export
 from bertport.measure.machine import describe_machine
 from bertport.runtime.bundle import exchange
@@ -36,7 +37,6 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BertportError
 from bertport.runtime.providers.table import onnxruntime
-from serving import commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,7 +248,6 @@ def kill_all(case: Case, material: Material, scratch: Path, kills: int, generato
 
 def make_material(place: Path) -> Material:
     """Make the tiny checkpoint, its bundle, and that with the variant."""
-    sys.path.insert(0, str(ROOT))
     conftest = importlib.import_module("tests.conftest")  # which is not typed
 
     (place / "checkpoint").mkdir(parents=True)

@@ -1,6 +1,6 @@
 """How well a table of layers repeats: each layer alone in 8 bits, or each alone left out of a graph in 8 bits.
 
-    python bench/layer_ranking.py [--bundle DIR] [--isa avx2] [--positions 400]
+    python -m bench.layer_ranking [--bundle DIR] [--isa avx2] [--positions 400]
 
 The search for layers in higher precision (`bertport.quantize.search.sensitivity`) trusts such a table. Both ways are
 measured on the two halves of the calibration text: the rank correlation of the halves, and what the layers add up to

@@ -1,6 +1,6 @@
 """What memory is made of, and whether a bound holds: each choice under a bound against the worst that inputs can do.
 
-    python bench/memory.py [--bundle DIR] [--variant NAME]... [--memory SIZE]...
+    python -m bench.memory [--bundle DIR] [--variant NAME]... [--memory SIZE]...
 
 Each row is a fresh process, which loads the model under the bound, is asked the worst, and reports
 the largest resident set that the kernel saw. Writes docs/data/memory.json, and prints its tables. What is timed is only
@@ -149,8 +149,8 @@ def session(bundle: str | None, variant: str, chosen: str) -> dict[str, Any]:
 
 def own(*arguments: object) -> dict[str, Any]:
     """Run this program in a process of its own; return what it reports."""
-    command = [sys.executable, __file__, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "bench.memory", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode == 2:  # noqa: PLR2004 — refused, in one sentence
         return {"refused": done.stderr.strip()}
     if done.returncode:
@@ -234,7 +234,7 @@ def main() -> None:
             print(error.message, file=sys.stderr)
             sys.exit(error.exit_code)
     else:
-        from serving import commit  # not above: the processes that are measured would hold what it imports
+        from bench.serving import commit  # not above: the processes that are measured would hold what it imports
 
         result = measure(Path(bundle).resolve(), variants, given.memory or list(MEMORY), given.seconds)
         result |= {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())}

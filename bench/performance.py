@@ -1,11 +1,11 @@
 """How fast bertport answers, beside what people use today: the same weights, texts and machine, taking turns.
 
-    python bench/performance.py [--quick] [--rounds 7] [--texts 100] [--models default,base] [--tasks fill-mask,...]
+    python -m bench.performance [--quick] [--rounds 7] [--texts 100] [--models default,base] [--tasks fill-mask,...]
         [--without shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
 
 Every subject has a process of its own; in each round all take a turn, in one order and in the next round in the
 reverse one, with the machine's lock held. Writes docs/data/performance.json and docs/research/performance.md, or
-performance-avx2 for a CPU with AVX2 alone (or `python bench/without_avx512.py python bench/performance.py`); --output
+performance-avx2 for a CPU with AVX2 alone (or `python -m bench.without_avx512 python -m bench.performance`); --output
 writes elsewhere. The models are made once and kept in out/bench. A BERT-base takes eight times as long for a text as
 the default model, so it gets half of the texts; tasks other than fill-mask get two fifths of the
 texts.
@@ -31,18 +31,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import performance_models
+from bench import performance_models
+from bench.performance_report import figures, page, plots, stem
 from bertport.measure.machine import describe_machine, machine_lock, matmul_peak
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.providers.cpu import cpu
 from bertport.runtime.text.encoder import Encoded
 from bertport.runtime.text.tokenizer import Tokens
-from performance_report import figures, page, plots, stem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from performance_models import Prepared
+    from bench.performance_models import Prepared
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "data" / "evaluation.txt"
@@ -99,9 +99,9 @@ class Process:
 
     def __enter__(self) -> Self:
         """Start it and have it load its model."""
-        program = [self.subject.python, str(ROOT / "bench" / "performance_peers.py")]
+        program = [self.subject.python, "-m", "bench.performance_peers"]
         self.child = subprocess.Popen(
-            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            program, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         opened = {"peer": self.subject.peer, "model": self.subject.model, "variant": self.subject.variant}
         try:
@@ -266,8 +266,8 @@ def measure_shapes(
 
 def asked(program: str, *arguments: str, given: str = "") -> Any:  # noqa: ANN401 — JSON
     """Run another program of this directory, and give what it prints; None when it fails."""
-    command = [sys.executable, str(ROOT / "bench" / program), *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", program, *arguments]
+    done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         say(f"{program} left out: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return None
@@ -316,7 +316,7 @@ def measure_model(
     if "settings" not in given.without:
         # Other settings of bertport's own than those it ships with.
         options = [str(model.bundle), model.variants[-1], str(rounds)]
-        choices = asked("performance_choices.py", *options, given=json.dumps(inputs["fill-mask"]))
+        choices = asked("bench.performance_choices", *options, given=json.dumps(inputs["fill-mask"]))
     return {
         "bundle": manifest.name,
         "architecture": dataclasses.asdict(manifest.architecture),
@@ -343,9 +343,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         prepared = [performance_models.prepare(name, instruction_set=cpu().instruction_set) for name in names]
         openvino = installing.result()
     say(f"everything is made ({time.monotonic() - began:.0f} s)")
-    command = "dev.py bench-quick" if given.quick else "dev.py bench"
+    command = "python -m bench.performance" + (" --quick" if given.quick else "")
     if hidden:
-        command = " ".join(["bench/without_avx512.py python bench/performance.py", *sys.argv[1:]])
+        command = " ".join(["python -m bench.without_avx512 python -m bench.performance", *sys.argv[1:]])
     result: dict[str, Any] = {
         "command": command,
         "hidden": hidden,
@@ -365,9 +365,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             say(f"profile of {model.name}")
             options = ["--variants", ",".join(model.variants), "--threads", str(given.threads)]
             options += ["--seconds", "1.5" if given.quick else "4"]
-            result["models"][model.name]["profile"] = asked("performance_profile.py", str(model.bundle), *options)
+            result["models"][model.name]["profile"] = asked("bench.performance_profile", str(model.bundle), *options)
     if "sessions" not in given.without:
-        result["sessions"] = asked("second_session.py", "--json", "--seconds", "1" if given.quick else "3")
+        result["sessions"] = asked("bench.second_session", "--json", "--seconds", "1" if given.quick else "3")
     result["machine"] = dataclasses.asdict(describe_machine(matmul_gflops=max(peaks)))
     result["matmul_gflops_over_time"] = peaks
     result["versions"] = {name: _version(name) for name in ("torch", "transformers", "optimum-onnx", "onnxruntime")}

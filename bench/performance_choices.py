@@ -1,6 +1,6 @@
 """How bertport's own batching and threading were chosen: the same texts under each setting, taking turns.
 
-    python bench/performance_choices.py BUNDLE VARIANT ROUNDS < inputs.json       # a process of performance.py
+    python -m bench.performance_choices BUNDLE VARIANT ROUNDS < inputs.json       # a process of performance.py
 
 Prints one line of JSON: seconds of each round by setting. The settings are rows of the table of providers, changed one
 at a time from what is shipped.

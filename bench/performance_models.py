@@ -79,7 +79,7 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
         if not checkpoint.exists():
             _run(
                 "restore the checkpoint",
-                [sys.executable, str(ROOT / "bench" / "restore.py"), str(source), str(checkpoint)],
+                [sys.executable, "-m", "bench.restore", str(source), str(checkpoint)],
             )
         if not bundle.exists():
             shutil.copytree(source, bundle)
@@ -169,7 +169,7 @@ def _program(name: str) -> str:
 def _run(what: str, command: list[str]) -> None:
     print(f"performance: {what}", file=sys.stderr, flush=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
         raise subprocess.CalledProcessError(done.returncode, command)

@@ -1,6 +1,6 @@
 """One subject of performance.py in a process of its own: what it loads, how it answers, and how long that takes.
 
-    python bench/performance_peers.py        # requests and answers are JSON objects, a line each
+    python -m bench.performance_peers        # requests and answers are JSON objects, a line each
 
 Each row of `PEERS` is one way of running a model. The program needs only what the row it opens imports, so that it also
 runs under an interpreter whose environment holds nothing but that (OpenVINO's).

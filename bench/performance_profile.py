@@ -1,6 +1,6 @@
 """Where the time of one batch goes, and what a run costs beside its tokens.
 
-    python bench/performance_profile.py BUNDLE [--variants fp32,int8-dynamic] [--seconds 4] [--threads N]
+    python -m bench.performance_profile BUNDLE [--variants fp32,int8-dynamic] [--seconds 4] [--threads N]
 
 Prints one line of JSON, with the machine's lock held meanwhile (a process of performance.py):
 
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.performance_sections import PRODUCTS, product_shape
 from bertport.measure.machine import machine_lock, matmul_gflops
 from bertport.runtime import load
 from bertport.runtime.session import open_session, session_options
-from performance_sections import PRODUCTS, product_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

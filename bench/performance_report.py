@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.performance_sections import profile_sections, sessions_section, settings_section, table
 from bertport.measure.statistics import median_ratio
 from bertport.runtime.batching import plan
 from bertport.runtime.providers.table import PROVIDERS
-from performance_sections import profile_sections, sessions_section, settings_section, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -195,7 +195,7 @@ def _times(ratio: dict[str, Any]) -> str:
 PAGE = """# Performance
 
 From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
-by `python3 {command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{other}
+by `{command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{other}
 
 {machine}
 
@@ -272,7 +272,7 @@ def page(result: dict[str, Any]) -> str:
         )
     if result.get("hidden"):
         conditions = (
-            "This CPU has AVX-512 and VNNI, which bench/without_avx512.py hid from ONNX Runtime, PyTorch and NumPy: "
+            "This CPU has AVX-512 and VNNI, which bench.without_avx512 hid from ONNX Runtime, PyTorch and NumPy: "
             "what ran is what these run on a CPU of AVX2 alone, at the speed of this one. OpenVINO was left out: its "
             "libraries would have seen what is hidden."
         )

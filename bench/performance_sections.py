@@ -117,5 +117,5 @@ def sessions_section(found: list[dict[str, Any]] | None) -> str:
     rows = [(each["case"], f"{each['ms']:.2f}", f"{each['peak_mib']:.0f}") for each in found]
     return (
         "## A second model in a process\n\nThe default variant of the default model, one text at a time "
-        f"(`python bench/second_session.py`).\n\n{table(('', 'ms for a text', 'peak MiB'), rows)}\n\n"
+        f"(`python -m bench.second_session`).\n\n{table(('', 'ms for a text', 'peak MiB'), rows)}\n\n"
     )

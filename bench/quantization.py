@@ -1,13 +1,13 @@
 """How fast and how near to fp32 each way of quantizing is: docs/data/quantization-*.json and its page in docs/research.
 
-    python bench/quantization.py accuracy [BUNDLE] [--text FILE] [--only NAME]...
-    python bench/quantization.py speed [--only NAME]...
-    python bench/quantization.py page
+    python -m bench.quantization accuracy [BUNDLE] [--text FILE] [--only NAME]...
+    python -m bench.quantization speed [--only NAME]...
+    python -m bench.quantization page
 
 `accuracy` measures a bundle's model on held-out text. `speed` times a BERT-base with seeded random weights against the
 fp32 serving graph, each in its own process, taking turns, with the machine's lock held. Each writes its file of figures
 and the tables of the page; `page` writes the tables from the files that there are. Figures of a CPU with AVX2 alone,
-real or shown by `python bench/without_avx512.py python bench/quantization.py ...`, have files and tables of their own.
+real or shown by `python -m bench.without_avx512 python -m bench.quantization ...`, have files and tables of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.quantization_alternatives import ALTERNATIVES, Alternative
+from bench.quantization_material import Material
+from bench.quantization_page import DATA, write_tables
 from bertport.measure.machine import describe_machine
 from bertport.measure.quality.bundled import conventions
 from bertport.measure.quality.fidelity import measure
@@ -30,9 +33,6 @@ from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.storage import size_on_disk, write_graph
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
-from quantization_alternatives import ALTERNATIVES, Alternative
-from quantization_material import Material
-from quantization_page import DATA, write_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

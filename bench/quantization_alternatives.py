@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from quantization_material import Material
+    from bench.quantization_material import Material
 
 __all__ = ["ALTERNATIVES", "Alternative"]
 

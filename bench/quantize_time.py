@@ -1,6 +1,6 @@
 """Measure how long `bertport quantize` takes, stage by stage, and write the table in docs/research/quantization.md.
 
-    python bench/quantize_time.py [--check]
+    python -m bench.quantize_time [--check]
 
 The default model and a BERT-base of random weights, which is made here, are quantized to int8-dynamic with everything
 as it is by default and no budget: no search. Needs bertport[export,cpu,quantize] and an idle machine. With `--check`,
@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.serving import commit
+from bench.serving_report import BEGIN, END, write_section
 from bertport.measure.machine import describe_machine
 from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
-from serving import commit
-from serving_report import BEGIN, END, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "research" / "quantization.md"
@@ -114,7 +114,7 @@ def main() -> None:
         data = json.loads(DATA.read_text(encoding="utf-8"))
         page = PAGE.read_text(encoding="utf-8")
         if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section(data).strip("\n"):
-            sys.exit("docs/research/quantization.md is not what the data say: run python bench/quantize_time.py")
+            sys.exit("docs/research/quantization.md is not what the data say: run python -m bench.quantize_time")
         return
     models = {}
     with tempfile.TemporaryDirectory() as place:

@@ -1,6 +1,6 @@
 """Write the measured part of docs/research/reliability.md from what the programs that attack and fuzz the server wrote.
 
-    python bench/reliability.py [--check]
+    python -m bench.reliability [--check]
 
 With `--check`, nothing is written, and the exit code is 1 where the page is not what the data say.
 """
@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from serving_attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
-from serving_report import BEGIN, END, write_section
+from bench.serving_attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
+from bench.serving_report import BEGIN, END, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "research" / "reliability.md"
@@ -45,7 +45,7 @@ def _attacks(data: dict[str, Any]) -> list[str]:
     text = f"""
 ## Attacked
 
-`python bench/serving_attacks.py`: for {data["seconds"]:g} seconds each, the clients of an attack send the same request
+`python -m bench.serving_attacks`: for {data["seconds"]:g} seconds each, the clients of an attack send the same request
 again and again to a server of the default model in INT8. Beside them, `/health` is asked a hundred times a second (bar:
 {HEALTH_P99_MS:.0f} ms at p99), and an honest batch of 40 sentences again and again (bar: {BATCH_RATIO:g} times as
 long as alone, medians). Memory may be twice the idle server's and the 256 MiB that answers may hold.
@@ -65,7 +65,7 @@ def _fuzz(data: dict[str, Any]) -> list[str]:
     text = f"""
 ## Fuzzed
 
-`python bench/serving_fuzz.py`: {data["requests"]:,} malformed requests from seed {data["seed"]} over every route, raw
+`python -m bench.serving_fuzz`: {data["requests"]:,} malformed requests from seed {data["seed"]} over every route, raw
 HTTP included, and {data["honest"]:,} honest ones among them, over {data["connections"]} connections in
 {data["seconds"]:.0f} seconds. Found: {wrong} that breaks a promise (a 5xx that is not documented, a complete request
 without an answer, a line outside the log, a stack trace, a wrong answer to an honest request). Answers: {statuses}.
@@ -78,7 +78,7 @@ def _soak(data: dict[str, Any]) -> list[str]:
     text = f"""
 ## An hour within 512 MB
 
-`python bench/serving_memory.py`: the default model in INT8 under a `--memory` of {_mib(data["memory"])} MiB in a
+`python -m bench.serving_memory`: the default model in INT8 under a `--memory` of {_mib(data["memory"])} MiB in a
 control group of {_mib(data["group"])} MiB, with {data["clients"]} clients at once, honest and hostile, for
 {data["seconds"] / 60:.0f} minutes: {sum(data["tried"].values()):,} in all. Resident memory, medians:
 {_mib(data["second_quarter"])} MiB in the second quarter, {_mib(data["last_quarter"])} MiB in the last (bar: 5% more),
@@ -112,7 +112,7 @@ def main() -> None:
         return
     page = PAGE.read_text(encoding="utf-8")
     if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section().strip("\n"):
-        sys.exit("docs/research/reliability.md is not what the data say: run python bench/reliability.py")
+        sys.exit("docs/research/reliability.md is not what the data say: run python -m bench.reliability")
 
 
 if __name__ == "__main__":

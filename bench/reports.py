@@ -1,6 +1,6 @@
 """Write docs/reports: the comparison of the default model, and of a BERT-base with seeded random weights.
 
-    python bench/reports.py [default] [base] [--effort LEVEL] [--twice] [--prepare | --again] [--output DIR]
+    python -m bench.reports [default] [base] [--effort LEVEL] [--twice] [--prepare | --again] [--output DIR]
 
 Each bundle is copied and gets the variants for the CPU that it lacks; it is kept in out/reports until the default
 bundle or the code of quantization changes. Both baselines run beside the variants. A report is kept as its JSON and a
@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.performance_models import FEW, few_texts
 from bertport.compare.presets import EFFORTS
 from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.calibration.ranges import Calibration
@@ -30,7 +31,6 @@ from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.writer import write_manifest
-from performance_models import FEW, few_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ BASE = "bert-base-random"
 AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
-What `bertport compare` measured, by `python bench/reports.py default --twice` and `python bench/reports.py base`. A
+What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. A
 report is kept as its figures and a picture of its page. This renders the whole page, as HTML, Markdown and CSV, and
 measures nothing:
 

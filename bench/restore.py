@@ -1,12 +1,12 @@
 """Return a bundle's weights as a transformers checkpoint, so that peers run on exactly the same numbers.
 
-python bench/restore.py [BUNDLE] OUT
+python -m bench.restore [BUNDLE] OUT
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from bertport.measure.speed.restoring import restore_checkpoint
@@ -21,8 +21,11 @@ def restore(bundle: Path, out: Path) -> Path:
 
 def main() -> None:
     """Restore the bundle named on the command line, or the default."""
-    *bundle, out = map(Path, sys.argv[1:])
-    path = restore(bundle[0] if bundle else default_bundle(), Path(out))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bundle", type=Path, nargs="?", help="the embedded default when not given")
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    path = restore(given.bundle or default_bundle(), given.out)
     print(json.dumps({"checkpoint": str(path)}))
 
 

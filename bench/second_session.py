@@ -1,6 +1,6 @@
 """What a second model in a process costs: memory, and time while the other is idle or busy.
 
-    python bench/second_session.py [BUNDLE] [--seconds 3] [--json]
+    python -m bench.second_session [BUNDLE] [--seconds 3] [--json]
 
 Prints a table, or one line of JSON (a process of performance.py). Runs in one process, since that is the question; the
 machine's lock is held.

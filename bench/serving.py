@@ -1,6 +1,6 @@
 """Serving measured: throughput against offline, CPU a request, overload, the end under load, a soak, and a peer.
 
-    python bench/serving.py --bundle default --bundle base --check    [--rounds 5] [--seconds 12] [--soak-seconds 300]
+    python -m bench.serving --bundle default --bundle base --check    [--rounds 5] [--seconds 12] [--soak-seconds 300]
 
 `default` and `base` are the models of performance.py, made once and kept in out/bench; NAME=DIR is any other bundle.
 The load comes from a second process on the same machine, while the machine's lock is held. Writes
@@ -26,18 +26,17 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.serving_report import check, plot_memory, section, write_section
 from bertport.measure.machine import describe_machine, machine_lock
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.text.encoder import Encoded
 from bertport.runtime.text.tokenizer import Tokens
-from serving_report import check, plot_memory, section, write_section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 CLIENTS = 64
 OVERLOAD = 5
@@ -66,7 +65,7 @@ class Process:
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         self.process = subprocess.Popen(
-            [str(each) for each in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.port = 0
         self.log: list[str] = []
@@ -132,8 +131,8 @@ def serve(bundle: Path, variant: str, *more: str) -> Process:
 
 def load(port: int, bodies: Path, seconds: float, *options: object) -> subprocess.Popen[str]:
     """Start the clients."""
-    command = [PYTHON, HERE / "serving_load.py", "--port", port, "--bodies", bodies, "--seconds", seconds, *options]
-    return subprocess.Popen([str(each) for each in command], stdout=subprocess.PIPE, text=True)
+    command = [PYTHON, "-m", "bench.serving_load", "--port", port, "--bodies", bodies, "--seconds", seconds, *options]
+    return subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def said(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -215,8 +214,8 @@ def soaked(bundle: Path, variant: str, bodies: Path, seconds: float) -> dict[str
     """Watch the server's memory while honest and hostile clients are at it."""
     _say(f"soak of {seconds:g} s")
     server = serve(bundle, variant)
-    command = [PYTHON, HERE / "serving_soak.py", "--port", server.port, "--bodies", bodies, "--seconds", seconds]
-    clients = subprocess.Popen([str(each) for each in command], stdout=subprocess.PIPE, text=True)
+    command = [PYTHON, "-m", "bench.serving_soak", "--port", server.port, "--bodies", bodies, "--seconds", seconds]
+    clients = subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     memory = []
     began = time.monotonic()
     while clients.poll() is None:
@@ -232,7 +231,7 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
     bundle: Path, variant: str, bodies: Path, rounds: int, seconds: float, scratch: Path
 ) -> list[dict[str, Any]]:
     """Measure ours against transformers' pipeline behind the same framework, in turns."""
-    from restore import restore
+    from bench.restore import restore
 
     checkpoint = restore(bundle, scratch / "checkpoint")
     found = []
@@ -243,7 +242,7 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
             if kind == "ours":
                 server = serve(bundle, variant)
             else:
-                server = Process([PYTHON, HERE / "serving_peer.py", checkpoint]).prints_its_port()
+                server = Process([PYTHON, "-m", "bench.serving_peer", checkpoint]).prints_its_port()
             result[kind] = under_load(server, bodies, seconds, "--clients", CLIENTS)
             server.stop(signal.SIGTERM if kind == "ours" else signal.SIGKILL)
         found.append(result)
@@ -295,8 +294,8 @@ def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch:
 
 def made(name: str) -> Path:
     """Return a model of performance.py by its name."""
+    from bench.performance_models import prepare
     from bertport.runtime.providers.cpu import cpu
-    from performance_models import prepare
 
     return prepare(name, instruction_set=cpu().instruction_set).bundle
 

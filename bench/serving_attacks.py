@@ -1,6 +1,6 @@
 """What a server still does for others while it is attacked: latency of /health, an honest batch, and memory.
 
-    python bench/serving_attacks.py [--seconds 10] [--only NAME] [--output FILE]
+    python -m bench.serving_attacks [--seconds 10] [--only NAME] [--output FILE]
 
 Each attack is eight clients at once, in a process of their own, that send the same request again and again, against a
 server of the default model in INT8. Beside them, one client asks `/health` a hundred times a second, and one sends a
@@ -27,9 +27,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.serving import PYTHON, Process, commit, serve
 from bertport.measure.machine import describe_machine, machine_lock
 from bertport.runtime.bundle.default import default_bundle
-from serving import PYTHON, Process, commit, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,8 +276,18 @@ def measure(name: str, row: Attack, seconds: float) -> dict[str, Any]:
     time.sleep(min(seconds, 5))
     before = median(alone.stop())
     idle = server.resident
-    command = [PYTHON, __file__, "--attacker", name, "--port", str(server.port), "--seconds", str(seconds)]
-    attacker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [
+        PYTHON,
+        "-m",
+        "bench.serving_attacks",
+        "--attacker",
+        name,
+        "--port",
+        str(server.port),
+        "--seconds",
+        str(seconds),
+    ]
+    attacker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     time.sleep(0.5)
     health = Loop(asks(server.port, "GET", "/health"), 0.01)
     other = Loop(ask, 0)

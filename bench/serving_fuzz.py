@@ -1,6 +1,6 @@
 """Malformed requests by the thousand against a server of its own: every route, every layer, from one seed.
 
-    python bench/serving_fuzz.py
+    python -m bench.serving_fuzz
 
 Starts `bertport serve`, sends requests made from valid ones by breaking them (JSON by its structure, tensors, packed
 bodies, chunks, heads and whole requests by their bytes, targets, headers, parameters, texts), several connections at
@@ -41,10 +41,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.serving import commit
 from bertport.measure.machine import describe_machine
 from bertport.serve.api.page import OPEN_PAGES
 from bertport.serve.api.tasks import WIRE_TASKS
-from serving import commit
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "data" / "serving-fuzz.json"
 MIB = 1 << 20

@@ -1,4 +1,4 @@
-"""Clients of a server, in a process of their own: `python bench/serving_load.py --help`; prints what they saw as JSON.
+"""Clients of a server, in a process of their own: `python -m bench.serving_load --help`; prints what they saw as JSON.
 
 Raw HTTP/1.1 over asyncio, one connection a client: a client library would cost more than the server that is measured.
 """

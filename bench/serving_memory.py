@@ -1,6 +1,6 @@
 """A soak in a memory control group: whether a server under `--memory` stays where it is, for an hour.
 
-    python bench/serving_memory.py [--bundle DIR] [--variant NAME] [--memory 512M] [--group 512M] [--seconds 3600]
+    python -m bench.serving_memory [--bundle DIR] [--variant NAME] [--memory 512M] [--group 512M] [--seconds 3600]
 
 Needs root, or a control group that may have children. The server alone is in the group, whose pages of the model's
 files count too, but can be dropped. The clients are those of serving_soak.py, honest and hostile. Writes
@@ -23,11 +23,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.serving import PYTHON, ROOT, TIMEOUT, Process, commit, make_bodies, said
 from bertport.measure.machine import describe_machine
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.memory import parse_memory
-from serving import HERE, PYTHON, ROOT, TIMEOUT, Process, commit, make_bodies, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -125,9 +125,9 @@ def soak(  # noqa: PLR0913 — what is soaked, within what, how long
         program = [str(each) for each in (PYTHON, "-m", "bertport.runtime", "serve", bundle, *options)]
         server = Process(["sh", "-c", enter, "sh", *program, "--no-access-log"]).serves()
         command: Sequence[object]
-        command = (PYTHON, HERE / "serving_soak.py", "--port", server.port, "--bodies", bodies)
+        command = (PYTHON, "-m", "bench.serving_soak", "--port", server.port, "--bodies", bodies)
         command = (*command, "--seconds", seconds, "--clients", clients)
-        load = subprocess.Popen([str(each) for each in command], stdout=subprocess.PIPE, text=True)
+        load = subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         samples: list[tuple[float, int, int]] = []
         began = time.monotonic()
         peak = 0

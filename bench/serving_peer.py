@@ -1,6 +1,6 @@
 """What people write first: transformers' pipeline behind the same framework and server, nothing else.
 
-    python bench/serving_peer.py CHECKPOINT
+    python -m bench.serving_peer CHECKPOINT
 
 Prints its port when it is ready. Starlette runs the blocking call in its pool of threads, as its documentation says.
 """

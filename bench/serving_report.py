@@ -1,4 +1,4 @@
-"""What bench/serving.py measured, as a section of docs/research/serving.md, a plot, and a verdict."""
+"""What bench.serving measured, as a section of docs/research/serving.md, a plot, and a verdict."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BASE = "base"
 def section(result: Mapping[str, Any]) -> str:
     """Return the section's text."""
     how = (
-        "By `python3 dev.py bench-serving`, which writes this section in twenty-five minutes: "
-        f"{result['clients']} clients in a second process on "
+        "By `python -m bench.serving --bundle default --bundle base --check`, which writes this section in twenty-five "
+        f"minutes: {result['clients']} clients in a second process on "
         "the same machine, each asking again as soon as it is answered; fill-mask on held-out sentences. Offline is "
         "`predict` on the same texts in one process, with as many streams as the server. Medians of "
         f"{result['rounds']} rounds of {result['seconds']:g} s. Machine: {_machine(result['machine'])}."

@@ -1,6 +1,6 @@
 """Clients as the world has them, for minutes: honest ones of every task and length among hostile ones.
 
-    python bench/serving_soak.py --port PORT --bodies FILE --seconds 300
+    python -m bench.serving_soak --port PORT --bodies FILE --seconds 300
 
 Prints how often each kind was tried, and every answer to an honest one that is neither 200 nor 429.
 """
@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving_load import Client
+from bench.serving_load import Client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

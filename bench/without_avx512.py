@@ -1,8 +1,8 @@
 """Run a command as on a CPU without AVX-512, VNNI and AMX: at the full speed of this one, with its AVX2 code.
 
-    python bench/without_avx512.py [--package onnxruntime] COMMAND [ARGUMENT ...]
+    python -m bench.without_avx512 [--package onnxruntime] COMMAND [ARGUMENT ...]
 
-    python bench/without_avx512.py python bench/performance.py --quick --output out/avx2
+    python -m bench.without_avx512 python -m bench.performance --quick --output out/avx2
 
 Libraries ask the CPU what it can do with the instruction CPUID, which a program cannot intercept on every machine.
 So the libraries of ONNX Runtime and PyTorch are copied to out/without-avx512, with each CPUID (0F A2) replaced by

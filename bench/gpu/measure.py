@@ -1,6 +1,6 @@
-"""One row of bench/gpu/run.py, in a process of its own: speed and fidelity of one way of running the default model.
+"""One row of bench.gpu.run, in a process of its own: speed and fidelity of one way of running the default model.
 
-    python bench/gpu/measure.py bertport:fp16:cuda KIT      # or torch:eager, torch:compiled
+    python -m bench.gpu.measure bertport:fp16:cuda KIT      # or torch:eager, torch:compiled
 
 Prints one line of JSON: milliseconds of fixed shapes, the share of the measured fp16 matmul peak, and the difference
 from the fp32 variant on the CPU.

@@ -1,10 +1,10 @@
 """Everything that needs an NVIDIA GPU, in one go on a machine with CUDA 13 and no network.
 
-    python bench/gpu/run.py prepare KIT     # where there is a network: wheels, bundle and checkout into one directory
-    python bench/gpu/run.py run KIT         # on the GPU machine: installs them, tests, measures, writes KIT/gpu.md
-    python bench/gpu/run.py page [FILE]     # writes docs/research/gpu.md from a gpu.json, or what is known without one
+    python -m bench.gpu.run prepare KIT     # where there is a network: wheels, bundle and checkout into one directory
+    python -m bench.gpu.run run KIT         # on the GPU machine: installs them, tests, measures, writes KIT/gpu.md
+    python -m bench.gpu.run page [FILE]     # writes docs/research/gpu.md from a gpu.json, or what is known without one
 
-`prepare` needs bertport[dev]; `run` needs Python of the same version and the NVIDIA driver, nothing else.
+`prepare` needs the environment of dev.py; `run` needs Python of the same version and the NVIDIA driver, nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from bench.gpu.page import page
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEELS = (
@@ -65,10 +67,10 @@ def prepare(kit: Path) -> None:
             # Measured on the GPU, not here: without a budget, and whatever its speed on this CPU.
             call(program, "quantize", bundle, "--recipe", recipe, "--accuracy-budget", "none", "--force")
     if not (kit / "checkpoint").exists():
-        call(python, ROOT / "bench" / "restore.py", bundle, kit / "checkpoint")
+        call(python, "-m", "bench.restore", bundle, kit / "checkpoint")
     archive = kit / "checkout.tar"
     call("git", "-C", ROOT, "archive", "--output", archive, "HEAD")
-    say(f"ready: copy {kit} to the GPU machine, unpack checkout.tar, and run bench/gpu/run.py run {kit}")
+    say(f"ready: copy {kit} to the GPU machine, unpack checkout.tar, and there run python -m bench.gpu.run run {kit}")
 
 
 def run(kit: Path) -> None:
@@ -88,11 +90,15 @@ def run(kit: Path) -> None:
     tests = [python, "-m", "pytest", "-m", "gpu", "-q", ROOT / "tests" / "runtime" / "test_gpu.py"]
     passed = subprocess.run([str(each) for each in tests], env=environment, cwd=ROOT, check=False).returncode == 0
     rows = [*(f"bertport:{variant}:{provider}" for variant, provider in FP16_ROWS), "torch:eager", "torch:compiled"]
-    measure = str(Path(__file__).with_name("measure.py"))
     found: dict[str, Any] = {"tests_passed": passed, "rows": []}
     for row in rows:  # each in a process of its own, so that none has another's memory
         done = subprocess.run(
-            [str(python), measure, row, str(kit)], env=environment, capture_output=True, text=True, check=False
+            [str(python), "-m", "bench.gpu.measure", row, str(kit)],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         last = (done.stdout.strip().splitlines() or ["{}"])[-1] if done.returncode == 0 else "{}"
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -106,9 +112,6 @@ def run(kit: Path) -> None:
 
 def write_page(source: Path | None, target: Path) -> None:
     """Write the page, from measured figures or without any."""
-    sys.path.insert(0, str(ROOT / "bench"))
-    from gpu.page import page
-
     found = json.loads(source.read_text(encoding="utf-8")) if source else None
     target.write_text(page(found), encoding="utf-8")
     if found:
@@ -118,7 +121,7 @@ def write_page(source: Path | None, target: Path) -> None:
 
 def call(*command: object) -> None:
     """Run a command; its failure is ours."""
-    subprocess.run([str(each) for each in command], check=True)
+    subprocess.run([str(each) for each in command], cwd=ROOT, check=True)
 
 
 def say(text: str) -> None:

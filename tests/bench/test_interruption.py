@@ -16,14 +16,14 @@ DATA = ROOT / "docs" / "data" / "interruption.json"
 @pytest.mark.slow
 def test_killed_commands_leave_a_whole_bundle_and_nothing_else(tmp_path):
     output = tmp_path / "found.json"
-    command = [sys.executable, "bench/interruption.py", "--kills", "5", "--output", output]
+    command = [sys.executable, "-m", "bench.interruption", "--kills", "5", "--output", output]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     cases = json.loads(output.read_text(encoding="utf-8"))["cases"]
     assert {case["command"] for case in cases} == {"export", "quantize"}
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="python bench/interruption.py has not been run")
+@pytest.mark.skipif(not DATA.exists(), reason="python -m bench.interruption has not been run")
 def test_of_a_hundred_kills_each_nothing_was_wrong():
     data = json.loads(DATA.read_text(encoding="utf-8"))
     assert data["machine"]["cpu"]

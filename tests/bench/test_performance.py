@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 
+from bench import performance, performance_profile, performance_report, performance_sections
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))  # its programs import one another by name
-
-import performance
-import performance_profile
-import performance_report
-import performance_sections
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def text(tmp_path):
 
 def run(*arguments):
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -35,7 +35,7 @@ def test_accuracy_writes_its_figures_and_they_make_a_table(tiny_bundle, text, tm
     output = tmp_path / "accuracy.json"
     few = ["--text", text, "--positions", 30, "--pairs", 6, "--output", output]
     names = ["int8-dynamic avx2", "static, minmax", "int8-static-cpu"]
-    run("bench/quantization.py", "accuracy", tiny_bundle, *few, *(f"--only={name}" for name in names))
+    run("bench.quantization", "accuracy", tiny_bundle, *few, *(f"--only={name}" for name in names))
     result = json.loads(output.read_text(encoding="utf-8"))
     assert [row["name"] for row in result["rows"]] == names
     assert all(row["mlm"]["kl"]["value"] < 0.5 for row in result["rows"])
@@ -55,7 +55,7 @@ def test_the_table_replaces_the_old_one(tmp_path):
 
 def test_the_memory_of_calibration_is_reported(tiny_bundle):
     answer = run(
-        "bench/calibration_memory.py", f"--bundle={tiny_bundle}", "--samples=8", "--samples=64", "--rounds=1", "--print"
+        "bench.calibration_memory", f"--bundle={tiny_bundle}", "--samples=8", "--samples=64", "--rounds=1", "--print"
     )
     rows = [line.split("|")[1:-1] for line in answer.splitlines()[4:]]
     assert [row[0].strip() for row in rows] == ["8", "64"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import serving_attacks, serving_memory
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data"
 
@@ -22,18 +24,12 @@ def test_the_data_can_be_read_and_say_when_and_on_what_they_were_made(name):
 
 
 def test_the_page_is_what_the_data_say():
-    command = [sys.executable, "bench/reliability.py", "--check"]
+    command = [sys.executable, "-m", "bench.reliability", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
 def test_every_attack_held_and_the_fuzzer_found_nothing():
-    sys.path.insert(0, str(ROOT / "bench"))
-    try:
-        import serving_attacks
-        import serving_memory
-    finally:
-        sys.path.remove(str(ROOT / "bench"))
     attacks = json.loads((DATA / "serving-attacks.json").read_text(encoding="utf-8"))["attacks"]
     assert attacks.keys() == serving_attacks.attacks().keys()
     assert not [

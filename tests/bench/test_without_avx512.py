@@ -49,7 +49,7 @@ def test_sums_of_pairs_saturate_as_on_avx2(tmp_path):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (tmp_path / "one.onnx").write_bytes(model.SerializeToString())
-    command = [sys.executable, "bench/without_avx512.py", "--package", "onnxruntime"]
+    command = [sys.executable, "-m", "bench.without_avx512", "--package", "onnxruntime"]
     command += [sys.executable, "-c", RUN, str(tmp_path / "one.onnx")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     found, model_name, instruction_set = json.loads(done.stdout)

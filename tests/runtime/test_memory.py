@@ -193,9 +193,9 @@ def test_what_cannot_be_is_refused_in_one_sentence(tiny_bundle):
 @pytest.mark.slow
 @pytest.mark.parametrize(("memory", "streams"), [("224M", 1), ("512M", 2)])
 def test_the_worst_inputs_stay_under_the_bound(memory, streams):
-    command = [sys.executable, ROOT / "bench" / "memory.py", "--one", "--bundle", ROOT / "models" / "default"]
+    command = [sys.executable, "-m", "bench.memory", "--one", "--bundle", ROOT / "models" / "default"]
     command += ["--variant", "int8-dynamic", "--memory", memory, "--streams", str(streams)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["choice"]["expected"] <= parse_memory(memory)
     assert found["peak"] <= parse_memory(memory)
