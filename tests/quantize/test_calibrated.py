@@ -11,7 +11,7 @@ from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import providers_for
 from bertport.runtime.errors import PathError, UsageError
-from tests.quantize.conftest import contents
+from tests.conftest import contents
 from tests.quantize.test_cli import run
 
 FEW = {"positions": 60, "pairs": 8, "budget": Budget(bounds={})}

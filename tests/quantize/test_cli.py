@@ -16,7 +16,8 @@ from bertport.quantize.failures import OutOfMemoryError, explained
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError
-from tests.quantize.conftest import contents, manifest_of
+from tests.conftest import contents
+from tests.quantize.conftest import manifest_of
 
 
 def run(*arguments):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration, parse_duration
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.errors import UsageError, ValidationError
-from tests.quantize.conftest import contents
+from tests.conftest import contents
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, SlowerError, UnknownNameError, UsageError, ValidationError
-from tests.quantize.conftest import contents, manifest_of
+from tests.conftest import contents
+from tests.quantize.conftest import manifest_of
 
 TWICE = Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)
 FEW = {"positions": 60, "pairs": 8, "budget": Budget(bounds={})}

@@ -14,7 +14,7 @@ from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
-from tests.quantize.conftest import contents
+from tests.conftest import contents
 
 FOREIGN = "\u4eca\u65e5\u306f\u3044\u3044\u5929\u6c17\u3067\u3059\u3002"
 

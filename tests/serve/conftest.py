@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.local_clients import hub_client_for_this_machine
-from tests.serve.running import Running
+from tests.serve.running import undisturbed
 
 VARIANTS = ("--variant", "fp32", "--variant", "portable")
 """Two graphs of one model, without quantizing any."""
@@ -14,11 +14,8 @@ VARIANTS = ("--variant", "fp32", "--variant", "portable")
 @pytest.fixture(scope="session")
 def server(tiny_bundle):
     """A running server with two variants, under two names."""
-    with Running(f"tiny={tiny_bundle}", f"org/other={tiny_bundle}", *VARIANTS) as running:
+    with undisturbed(f"tiny={tiny_bundle}", f"org/other={tiny_bundle}", *VARIANTS) as running:
         yield running
-        assert running.stop() == 0
-        assert not [line for line in running.lines if line["level"] == "error"]
-        assert not running.other
 
 
 @pytest.fixture(scope="session")

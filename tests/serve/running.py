@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager, suppress
 
 PATIENCE = 120
 """Seconds to wait for what takes less than one on an idle machine."""
@@ -121,4 +123,28 @@ class Running:
         self.stop(signal.SIGKILL)
 
 
-__all__ = ["PATIENCE", "Running"]
+@contextmanager
+def undisturbed(*arguments, bad=("error",)):
+    """A running server that ends with 0, writes nothing but JSON lines, and none of them of a bad level."""
+    with Running(*arguments) as running:
+        yield running
+        assert running.stop() == 0
+        assert not [line for line in running.lines if line["level"] in bad or "exception" in line]
+        assert not running.other
+
+
+def connected(server, timeout=PATIENCE):
+    """A connection to a server."""
+    return socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
+
+
+def received(connection):
+    """Everything until the server closes; a test that hangs here fails by the socket's timeout."""
+    parts = []
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+__all__ = ["PATIENCE", "Running", "connected", "received", "undisturbed"]

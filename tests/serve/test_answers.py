@@ -20,7 +20,7 @@ from bertport.serve.http import wire
 from bertport.serve.http.admission import Admission, Reservation, Store
 from bertport.serve.http.protocol import TRANSPORT
 from bertport.serve.settings import Limits
-from tests.serve.running import PATIENCE, Running
+from tests.serve.running import PATIENCE, connected, undisturbed
 
 MIB = 1 << 20
 LENGTH = 96
@@ -56,16 +56,14 @@ def answer_of(connection):
 @pytest.fixture(scope="module")
 def large():
     """A server of the default model, whose answers may be large."""
+    options = ("--variant", "int8-dynamic", "--no-warm-up", "--streams", "1")
     limits = ("--max-answer-bytes", 48 * MIB, "--max-answer-bytes-held", 128 * MIB)
-    with Running(default_bundle(), "--variant", "int8-dynamic", "--no-warm-up", "--streams", "1", *limits) as running:
+    with undisturbed(default_bundle(), *options, *limits) as running:
         yield running
-        assert running.stop() == 0
-        assert not [line for line in running.lines if line["level"] == "error"]
-        assert not running.other
 
 
 def test_an_answer_is_counted_by_its_encoding(large):
-    with socket.create_connection(("127.0.0.1", large.port), timeout=PATIENCE) as connection:
+    with connected(large) as connection:
         connection.sendall(infer(2 * LENGTH))  # 23 MB as numbers, 62 MB as JSON
         status, _, body = answer_of(connection)
         assert status == 413
@@ -81,7 +79,7 @@ def test_an_answer_is_counted_by_its_encoding(large):
 
 
 def test_a_large_answer_is_the_same_as_its_bytes(large):
-    with socket.create_connection(("127.0.0.1", large.port), timeout=PATIENCE) as connection:
+    with connected(large) as connection:
         connection.sendall(infer(LENGTH, binary=True))
         _, headers, body = answer_of(connection)
         values = np.frombuffer(body[int(headers[b"inference-header-content-length"]) :], dtype="<f4")
@@ -118,7 +116,7 @@ def test_clients_that_do_not_read_hold_no_more_than_the_budget(large):
 
     # What they held is given back when they leave.
     def roomy():
-        with socket.create_connection(("127.0.0.1", large.port), timeout=PATIENCE) as connection:
+        with connected(large) as connection:
             connection.sendall(infer(LENGTH))
             return answer_of(connection)[0] == 200
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.running import PATIENCE, Running
+from tests.serve.running import PATIENCE, Running, connected, received, undisturbed
 
 MIB = 1 << 20
 BOUND = 40
@@ -26,15 +25,8 @@ ASK = b'{"inputs": "a [MASK]"}'
 @pytest.fixture(scope="module")
 def plain(tiny_bundle):
     """A server that says nothing but JSON lines, and no error."""
-    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up") as running:
+    with undisturbed(tiny_bundle, "--variant", "fp32", "--no-warm-up", bad=("error", "warning")) as running:
         yield running
-        assert running.stop() == 0
-        assert not [line for line in running.lines if line["level"] in ("error", "warning") or "exception" in line]
-        assert not running.other
-
-
-def connected(server):
-    return socket.create_connection(("127.0.0.1", server.port), timeout=BOUND)
 
 
 def ask(*more, body=ASK, target=b"/"):
@@ -42,22 +34,13 @@ def ask(*more, body=ASK, target=b"/"):
     return b"\r\n".join(lines)
 
 
-def to_the_end(connection):
-    """Everything until the server closes; a test that hangs here fails by the socket's timeout."""
-    parts = []
-    with suppress(ConnectionResetError):
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts)
-
-
 def exchange(server, *parts):
     """Send all of it and give all that comes back until the server closes."""
-    with connected(server) as connection:
+    with connected(server, BOUND) as connection:
         with suppress(ConnectionResetError, BrokenPipeError):
             for part in parts:
                 connection.sendall(part)
-        return to_the_end(connection)
+        return received(connection)
 
 
 def statuses(answer):
@@ -83,7 +66,7 @@ def flood(server, opening, part, size=48 * MIB, seconds=20):
     """Send an opening, and a part again and again until the server will not have it; give what came, and what went."""
     end = time.monotonic() + seconds
     sent, block = 0, part * max(1, 65536 // len(part))
-    with connected(server) as connection:
+    with connected(server, BOUND) as connection:
         connection.sendall(opening)
         connection.settimeout(1)
         while sent < size and time.monotonic() < end:
@@ -95,7 +78,7 @@ def flood(server, opening, part, size=48 * MIB, seconds=20):
                 break
             sent += len(block)
         connection.settimeout(BOUND)
-        return to_the_end(connection), sent
+        return received(connection), sent
 
 
 FLOODS = {
@@ -171,7 +154,7 @@ def test_a_body_that_nobody_reads_ends_in_time(plain):
 
 
 def test_a_slow_body_that_nobody_reads_ends_in_time(plain):
-    with connected(plain) as connection:
+    with connected(plain, BOUND) as connection:
         connection.sendall(GET + b"Content-Length: 1000\r\n\r\n")
         began = time.monotonic()
         with suppress(ConnectionResetError, BrokenPipeError):
@@ -182,20 +165,20 @@ def test_a_slow_body_that_nobody_reads_ends_in_time(plain):
 
 
 def test_a_body_that_nobody_reads_may_come_late_and_the_connection_goes_on(plain):
-    with connected(plain) as connection:
+    with connected(plain, BOUND) as connection:
         connection.sendall(GET + b"Content-Length: 4\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.sendall(b"1234" + GET + b"Connection: close\r\n\r\n")
-        assert statuses(to_the_end(connection)) == [200]
+        assert statuses(received(connection)) == [200]
 
 
 def test_a_slow_head_after_an_answer_ends_in_time(plain):
     def trickle(late):
-        with connected(plain) as connection:
+        with connected(plain, BOUND) as connection:
             connection.sendall(GET + b"\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
             connection.sendall(late)
-            return to_the_end(connection)
+            return received(connection)
 
     for answer in at_once(trickle, [b"GET /hea", b"\r\n", GET + b"a"]):
         assert statuses(answer) == [408]
@@ -229,7 +212,7 @@ def test_thousands_of_requests_sent_ahead_wait_outside(plain):
     before = resident(plain)
     count, most = 20_000, before
     one = GET.replace(b"/health", b"/nothing") + b"\r\n"
-    with connected(plain) as connection:
+    with connected(plain, BOUND) as connection:
         connection.setblocking(False)  # noqa: FBT003 — socket's own
         left, answers, begun = memoryview(one * count), 0, time.monotonic()
         while answers < count and time.monotonic() - begun < PATIENCE:
@@ -319,7 +302,7 @@ def test_a_long_body_in_small_chunks_is_no_flood(plain):
 
 
 def test_a_server_with_lingering_connections_stops_at_once(tiny_bundle):
-    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up") as server, connected(server) as connection:
+    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up") as server, connected(server, BOUND) as connection:
         connection.sendall(GET + b"a: " + b"b" * 70_000)
         assert connection.recv(65536).startswith(b"HTTP/1.1 431")
         began = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,9 +15,9 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
 from bertport.serve.cli import _asked
 from bertport.serve.settings import Asked
+from tests.conftest import OLD
 from tests.serve.running import PATIENCE, Running
 
-OLD = Path(__file__).parents[1] / "data" / "bundle-0.1.0"
 DIGITS = "1c6f4e4751f9e5889bab60fb07adfa195e17203f134922aaa5306b0fe469c6ae"
 DIGEST = f"sha256:{DIGITS}"
 ASK = {"inputs": "the [MASK]"}

@@ -19,7 +19,7 @@ from bertport.serve.errors import TooLarge, Unauthorized
 from bertport.serve.http.body import unpack
 from bertport.serve.settings import Settings
 from bertport.serve.state import Service
-from tests.serve.running import PATIENCE, Running
+from tests.serve.running import Running, connected, received, undisturbed
 
 LIMITS = {
     "--max-concurrent-requests": 2,
@@ -37,31 +37,13 @@ ASK = {"inputs": "a [MASK]"}
 def small(tiny_bundle):
     """A server with low limits."""
     options = [str(each) for pair in LIMITS.items() for each in pair]
-    with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", *options) as running:
+    with undisturbed(tiny_bundle, "--variant", "fp32", "--no-warm-up", *options) as running:
         yield running
-        assert running.stop() == 0
-        assert not [line for line in running.lines if line["level"] == "error"]
-        assert not running.other
-
-
-def connected(server):
-    return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
 
 
 def head(length, *more):
     lines = ["POST / HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *more, "", ""]
     return "\r\n".join(lines).encode()
-
-
-def received(connection):
-    """Everything until the server closes."""
-    parts = []
-    try:
-        while part := connection.recv(65536):
-            parts.append(part)
-    except ConnectionResetError:
-        pass
-    return b"".join(parts)
 
 
 def test_a_payload_that_says_it_is_too_large_is_refused_before_it_is_sent(small):

@@ -17,14 +17,7 @@ from bertport.quantize.recipes.dynamic import WeightCache
 from bertport.quantize.recipes.source import Request
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.search.layer_timing import linears
-from tests.quantize.conftest import feeds, gathered, session
-
-OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
-STATIC = [name for name, row in RECIPES.items() if row.form]
-
-
-def silent(stage, done, count):
-    pass
+from tests.quantize.conftest import OUTPUTS, STATIC, feeds, gathered, session, silent
 
 
 @pytest.fixture(scope="module")

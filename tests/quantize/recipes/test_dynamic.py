@@ -5,14 +5,7 @@ import pytest
 
 from bertport.quantize.graph.rewrite import rewrite
 from bertport.quantize.recipes.dynamic import Int8Emitter, WeightCache
-from tests.quantize.conftest import cosine, feeds, session
-
-OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
-
-
-@pytest.fixture(scope="module")
-def reference(tiny):
-    return session(tiny.file(tiny.manifest.variants["fp32"].file))
+from tests.quantize.conftest import OUTPUTS, cosine, feeds, session
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["full-range", "pair-safe"])

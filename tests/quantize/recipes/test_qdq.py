@@ -22,14 +22,7 @@ from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.weights.rounding import saturates
 from bertport.runtime.errors import InputTextError
-from tests.quantize.conftest import cosine, feeds, session
-
-OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
-STATIC = [name for name, row in RECIPES.items() if row.form]
-
-
-def silent(stage, done, count):
-    pass
+from tests.quantize.conftest import OUTPUTS, STATIC, cosine, feeds, session, silent
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +40,6 @@ def request_for(tiny, held_out):
         return made[smooth].apply(request, RECIPES[name])
 
     return prepare
-
-
-@pytest.fixture(scope="module")
-def reference(tiny):
-    return session(tiny.file(tiny.manifest.variants["fp32"].file))
 
 
 def optimized(model, path):

@@ -7,9 +7,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from bertport.quantize.graph.rewrite import rewrite
 from bertport.quantize.recipes.blocks import quantize_blocks
 from bertport.quantize.recipes.weight_only import WeightOnlyEmitter
-from tests.quantize.conftest import feeds, session
+from tests.quantize.conftest import OUTPUTS, feeds, session
 
-OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
 matrices = arrays(
     np.float32, array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.floats(-1e3, 1e3, width=32)
 )
@@ -22,11 +21,6 @@ def test_every_weight_is_within_a_step(matrix, bits, block):
     # Half a step, but for 4 bits at the short end of the range: the largest weight sits on -8, its opposite gets 7.
     allowed = (0.5 if bits == 8 else 1) + 1e-4
     assert np.all(np.abs(made.dequantize() - matrix) <= steps * allowed)
-
-
-@pytest.fixture(scope="module")
-def reference(tiny):
-    return session(tiny.file(tiny.manifest.variants["fp32"].file))
 
 
 @pytest.fixture(scope="module", params=[(8, 32), (4, 32), (8, 64)], ids=str)

@@ -8,10 +8,7 @@ from bertport.quantize.plot import bars
 from bertport.quantize.search.sensitivity import Layers, damage, rank, search
 from tests.made_up_figures import fidelity
 from tests.made_up_figures import kl as kl_of
-
-
-def silent(stage, done, count):
-    pass
+from tests.quantize.conftest import silent
 
 
 def world(costs):

@@ -13,13 +13,9 @@ from bertport.quantize.recipes.dynamic import SYMMETRIC, Int8Emitter, WeightCach
 from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.weights.calibrated import FittedWeights, fit
 from bertport.quantize.weights.rounding import saturates
-from tests.quantize.conftest import feeds, gathered, manifest_of, session
+from tests.quantize.conftest import feeds, gathered, manifest_of, session, silent
 
 OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state"]
-
-
-def silent(stage, done, count):
-    pass
 
 
 @pytest.fixture(scope="module")

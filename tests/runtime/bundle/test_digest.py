@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,26 +14,16 @@ from bertport.runtime import cli, load
 from bertport.runtime.bundle.changes import upgrade
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, UsageError
+from tests.conftest import OLD, contents
 from tests.hub_cache import in_hub_cache
 from tests.unwritable import unwritable
 
-OLD = Path(__file__).parents[2] / "data" / "bundle-0.1.0"
 DIGITS = "1c6f4e4751f9e5889bab60fb07adfa195e17203f134922aaa5306b0fe469c6ae"
 DIGEST = f"sha256:{DIGITS}"
 
 
-@pytest.fixture
-def old(tmp_path):
-    """A copy of the bundle of 0.1.0."""
-    return shutil.copytree(OLD, tmp_path / "old")
-
-
 def run(*arguments):
     return CliRunner().invoke(cli.app, [str(each) for each in arguments], catch_exceptions=False)
-
-
-def contents(directory):
-    return {each: each.read_bytes() for each in directory.rglob("*") if each.is_file()}
 
 
 @pytest.mark.parametrize("form", [DIGEST, DIGITS, DIGITS.upper(), DIGEST.upper(), f" {DIGEST}\n"])

@@ -22,17 +22,11 @@ from bertport.runtime.bundle.manifest import Manifest, read_manifest
 from bertport.runtime.bundle.select import preferred, providers_for, suits
 from bertport.runtime.errors import BundleError
 from bertport.runtime.providers.table import PROVIDERS
+from tests.conftest import OLD
 
-OLD = Path(__file__).parents[2] / "data" / "bundle-0.1.0"
 DIGEST = "sha256:1c6f4e4751f9e5889bab60fb07adfa195e17203f134922aaa5306b0fe469c6ae"
 PROMPT = "the capital of france is [MASK]."
 PAIR = ("he went to the store.", "the milk is in the city.")
-
-
-@pytest.fixture
-def old(tmp_path):
-    """A copy of the bundle."""
-    return shutil.copytree(OLD, tmp_path / "old")
 
 
 def run(*arguments):

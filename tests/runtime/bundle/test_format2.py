@@ -18,8 +18,7 @@ from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.manifest import Manifest, read_manifest
 from bertport.runtime.errors import BundleError
-
-OLD = Path(__file__).parents[2] / "data" / "bundle-0.1.0"
+from tests.conftest import OLD
 
 
 @pytest.fixture(scope="module")

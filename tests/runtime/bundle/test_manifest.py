@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import onnx
 import pytest
@@ -14,8 +13,7 @@ from bertport.runtime.bundle.manifest import FORMAT_VERSION, read_manifest
 from bertport.runtime.bundle.requirements import requires_of
 from bertport.runtime.commands import render
 from bertport.runtime.errors import BundleError
-
-OLD = Path(__file__).parents[2] / "data" / "bundle-0.1.0"
+from tests.conftest import OLD
 
 
 def test_a_key_that_is_there_twice_is_found_in_one_pass():

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.tasks.fill_mask import best
-from bertport.runtime.text.reader import Reader
 from tests.runtime.parity import assert_same_fillings
 
 PIECES = st.one_of(
@@ -109,17 +108,7 @@ def test_a_target_that_is_no_text(model, target, several):
     assert len(str(error.value)) < 300
 
 
-def test_a_long_target_costs_what_its_first_piece_does(model, monkeypatch):
-    characters = []
-    read = Reader.read
-
-    def note(reader):
-        before = reader.at
-        found = read(reader)
-        characters.append(reader.at - before)
-        return found
-
-    monkeypatch.setattr(Reader, "read", note)
+def test_a_long_target_costs_what_its_first_piece_does(model, characters):
     for character in (".", "a ", "中", "a"):
         characters.clear()
         text = character * (2_000_000 // len(character))

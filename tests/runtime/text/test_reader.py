@@ -55,12 +55,6 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def description(tiny_bundle):
-    """The content of the tiny tokenizer."""
-    return json.loads((tiny_bundle / TOKENIZER).read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
 def variants(description):
     """Tokenizers whose rules differ, and their rules."""
 
@@ -194,25 +188,9 @@ def test_kept_lengths(counts, room):
     assert all(a <= b for a, b in zip(kept, counts, strict=True))
 
 
-def noted(monkeypatch):
-    """Note how many characters the tokenizer is given."""
-    given_ = []
-    real = Reader.read
-
-    def note(reader):
-        before = reader.at
-        found = real(reader)
-        given_.append(reader.at - before)
-        return found
-
-    monkeypatch.setattr(Reader, "read", note)
-    return given_
-
-
 @pytest.mark.parametrize("truncation", [True, False])
 @pytest.mark.parametrize("pair", [True, False])
-def test_no_more_is_read_than_the_result_can_use(ours, monkeypatch, truncation, pair):
-    characters = noted(monkeypatch)
+def test_no_more_is_read_than_the_result_can_use(ours, characters, truncation, pair):
     text = "the king of spain " * 100_000
     tokens = ours["right", 33 if not pair else 7]  # an even room: 4 tokens of a pair
     [found] = tokens.encode([(text, text) if pair else text], truncation=truncation, masks=True)

@@ -146,12 +146,6 @@ def test_a_decoder_of_another_kind_decodes_by_itself(rewritten, tiny_bundle):
     assert tokens.decode([20, 21], skip_special_tokens=False)
 
 
-@pytest.fixture(scope="module")
-def description(tiny_bundle):
-    """The content of the tiny tokenizer."""
-    return json.loads((tiny_bundle / TOKENIZER).read_text(encoding="utf-8"))
-
-
 @pytest.mark.parametrize("text", ["", "\u200b", " \n", "\x00"])
 def test_an_input_of_no_tokens_is_refused_in_one_sentence(rewritten, description, text):
     """What `BertWordPieceTokenizer().train().save()` writes adds no special tokens."""
