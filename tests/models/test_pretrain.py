@@ -1,7 +1,6 @@
 """The program as a user runs it: from scratch to a model that transformers loads, stopped and resumed on the way."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -81,11 +80,10 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     finished: Path, arguments: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     output = tmp_path / "run"
-    environment = os.environ | {"TMPDIR": str(tmp_path)}  # its own machine lock
     command = [sys.executable, str(PROGRAM), *arguments, "--output", str(output)]
     # Each step is logged, so that there is time to see the first one and to stop the run before its last.
     command += ["--evaluate-every", "1"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 90
         while not (output / "log.jsonl").exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.01)

@@ -20,12 +20,6 @@ BIG = Shape(rows=16, length=128, vocabulary=60, masked=20)
 PAIR = {"short": SHAPE}
 
 
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path, monkeypatch):
-    """Wait for no training on this machine: these tests look at the procedure, not at the times."""
-    monkeypatch.setattr(machine, "MACHINE_LOCK", tmp_path / "machine.lock")
-
-
 @pytest.fixture(scope="module")
 def graph_file(bag_bytes, tmp_path_factory):
     path = tmp_path_factory.mktemp("graphs") / "bag.onnx"
