@@ -21,8 +21,8 @@ from typing import Any
 
 from bench.serving import commit
 from bench.serving_report import BEGIN, END, write_section
+from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.measure.machine import describe_machine
-from bertport.quantize.budget import NO_BUDGET, parse_budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
@@ -78,7 +78,7 @@ def measure(bundle: Path) -> dict[str, Any]:
             stages[stage] = stages.get(stage, 0.0) + now - began
             stage, began = name, now
 
-    options = Options(budget=parse_budget(NO_BUDGET), overwrite=True, force=True, progress=progress)
+    options = Options(budget=Budget.parse(NO_BUDGET), overwrite=True, force=True, progress=progress)
     [outcome] = quantize(bundle, ["int8-dynamic"], options=options)
     stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - began
     found = Bundle.open(bundle)

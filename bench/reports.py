@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.performance_models import FEW, few_texts
 from bertport.compare.presets import EFFORTS
-from bertport.quantize.budget import NO_BUDGET, parse_budget
+from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.quantizer import Options, quantize
 from bertport.quantize.recipes.table import RECIPES
@@ -140,7 +140,7 @@ def add_variants(bundle: Path, *, texts: int | None) -> None:
             told.add(stage)
             print(f"{bundle.name}: {stage} …", file=sys.stderr, flush=True)
 
-    options = Options(budget=parse_budget(NO_BUDGET), force=True, positions=60, pairs=10, progress=tell)
+    options = Options(budget=Budget.parse(NO_BUDGET), force=True, positions=60, pairs=10, progress=tell)
     if texts is not None:
         few = bundle.with_name(f"{bundle.name}-calibration.txt")
         few.write_text(few_texts(texts), encoding="utf-8")

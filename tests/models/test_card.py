@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import evaluate
 import export_default
-from bertport.quantize.budget import parse_budget
+from bertport.measure.budget import Budget
 from bertport.quantize.card import refresh_card
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.bundle.directory import Bundle
@@ -211,7 +211,7 @@ def test_the_card_shows_every_prompt_and_what_was_measured(tiny_bundle: Path, tr
 def test_the_card_keeps_the_section_on_quantized_variants(tiny_bundle: Path, training: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     kept = shutil.copytree(training, tmp_path / "training")
-    everything = Options(budget=parse_budget("none"), force=True, positions=100, pairs=20)
+    everything = Options(budget=Budget.parse("none"), force=True, positions=100, pairs=20)
     quantize(bundle, ["int8-weight-only"], options=everything)
     write_card(bundle, kept)
     card = (bundle / "README.md").read_text(encoding="utf-8")
@@ -225,7 +225,7 @@ def test_quantized_variants_are_measured_again_on_the_held_out_text(
 ) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     evaluate.remeasure_quantized(bundle, heldout)  # there is none yet
-    quantize(bundle, ["int8-weight-only"], options=Options(budget=parse_budget("none"), positions=60, pairs=8))
+    quantize(bundle, ["int8-weight-only"], options=Options(budget=Budget.parse("none"), positions=60, pairs=8))
     evaluate.remeasure_quantized(bundle, heldout)
     fidelity = Bundle.open(bundle).manifest.variants["int8-weight-only"].fidelity
     assert fidelity is not None

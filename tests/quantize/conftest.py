@@ -44,12 +44,12 @@ def bundle_copy(tiny_bundle, tmp_path):
 @pytest.fixture(scope="session")
 def quantized(tiny_bundle, held_out, tmp_path_factory):
     """The tiny bundle with the variant int8-dynamic, and what adding it gave; not to be changed."""
-    from bertport.quantize.budget import parse_budget
+    from bertport.measure.budget import Budget
     from bertport.quantize.quantizer import Options, quantize
 
     path = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("quantized") / "bundle")
     # Forced: two layers of width 32 are all overhead, so 8 bits are slower than fp32.
-    budget = parse_budget("top1=0.5")
+    budget = Budget.parse("top1=0.5")
     [outcome] = quantize(path, options=Options(text=held_out, budget=budget, positions=120, pairs=20, force=True))
     return Bundle.open(path), outcome
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertport.quantize.budget import Budget
+from bertport.measure.budget import Budget
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load

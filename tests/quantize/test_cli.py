@@ -12,10 +12,8 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from bertport.quantize.failures import OutOfMemoryError, explained
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.cli import app
-from bertport.runtime.errors import BundleError
 from tests.conftest import contents
 from tests.quantize.conftest import manifest_of
 
@@ -123,17 +121,3 @@ def test_a_signal_leaves_the_bundle_as_it_was(bundle_copy, held_out, sent):
     assert "Traceback" not in errors
     assert contents(bundle_copy) == before
     assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
-
-
-DAMAGED = BundleError("ONNX Runtime cannot load the graph: it is damaged")
-
-
-@pytest.mark.parametrize("error", [MemoryError(), BundleError("ONNX Runtime cannot load the graph: std::bad_alloc")])
-def test_a_lack_of_memory_is_told_as_such(error):
-    with pytest.raises(OutOfMemoryError, match="out of memory while quantizing here, which"), explained("here"):
-        raise error
-
-
-def test_other_errors_pass_unchanged():
-    with pytest.raises(BundleError, match="it is damaged"), explained("here"):
-        raise DAMAGED

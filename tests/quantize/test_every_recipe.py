@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bertport.export import export
 from bertport.export.graph.tracing import OPSETS
-from bertport.quantize.budget import Budget
+from bertport.measure.budget import Budget
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.builder import GraphBuilder

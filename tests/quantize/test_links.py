@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
+from bertport.measure.budget import Budget
 from bertport.measure.onnx_files import read_model
-from bertport.quantize.budget import parse_budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
@@ -29,7 +29,7 @@ def test_quantizing_in_the_hubs_cache_leaves_its_blobs_alone(tiny_bundle, held_o
     bundle = in_hub_cache(tiny_bundle, tmp_path)
     blobs = tmp_path / "models--acme--tiny" / "blobs"
     before = hashes(blobs)
-    options = Options(text=held_out, budget=parse_budget("top1=0.5"), positions=120, pairs=20, force=True)
+    options = Options(text=held_out, budget=Budget.parse("top1=0.5"), positions=120, pairs=20, force=True)
     quantize(bundle, options=options)
     assert hashes(blobs) == before
     # What was written anew is the snapshot's own; the rest is still links.

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from bertport.measure.budget import Budget
 from bertport.quantize import quantizer
-from bertport.quantize.budget import Budget, parse_budget
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
@@ -70,7 +70,7 @@ def test_a_slower_variant_is_refused_without_force(bundle_copy, held_out, monkey
 
 def test_a_faster_variant_within_its_budget_becomes_the_default(bundle_copy, held_out, monkeypatch):
     monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
-    few = FEW | {"budget": parse_budget("top1=0.1")}
+    few = FEW | {"budget": Budget.parse("top1=0.1")}
     [outcome] = quantize(bundle_copy, options=Options(text=held_out, **few))
     assert outcome.default
     assert load(bundle_copy).variant == "int8-dynamic"
@@ -84,7 +84,7 @@ def test_without_a_budget_the_default_stays(bundle_copy, held_out, monkeypatch):
 
 def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_copy, held_out):
     before = contents(bundle_copy)
-    few = FEW | {"budget": parse_budget("kl=0.0000001")}
+    few = FEW | {"budget": Budget.parse("kl=0.0000001")}
     with pytest.raises(ValidationError, match=r"KL divergence is 0\.\d+, at most 0\.00000 was asked.*as it was"):
         quantize(bundle_copy, options=Options(text=held_out, calibration=held_out, **few))
     assert contents(bundle_copy) == before

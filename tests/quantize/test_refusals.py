@@ -6,10 +6,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from bertport.measure.budget import Budget, budget_for
 from bertport.measure.quality.samples import unread_share
 from bertport.measure.text import Text
 from bertport.quantize import quantizer
-from bertport.quantize.budget import budget_for, default_budget, parse_budget
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.cli import app
@@ -37,7 +37,7 @@ def test_a_text_that_the_vocabulary_does_not_read_is_refused(  # noqa: PLR0913, 
     texts = {"text": held_out, "calibration": held_out} | {which: foreign}
     message = rf"85\.7% of the tokens of foreign\.txt are unknown to the model's vocabulary.*{option} FILE$"
     with pytest.raises(InputTextError, match=message):
-        quantize(bundle_copy, options=Options(**texts, budget=parse_budget(budget)))
+        quantize(bundle_copy, options=Options(**texts, budget=Budget.parse(budget)))
 
 
 def test_a_comparison_refuses_it_as_well(tiny_bundle, foreign, tmp_path):
@@ -68,16 +68,16 @@ def test_a_tokenizer_without_an_unknown_token_reads_everything():
 
 @pytest.mark.parametrize(
     ("bounds", "heads"),
-    [("top1=0.98", {"nsp"}), ("kl=0.1", {"nsp"}), ("nsp=0.005", {"mlm"}), (str(default_budget()), {"mlm"})],
+    [("top1=0.98", {"nsp"}), ("kl=0.1", {"nsp"}), ("nsp=0.005", {"mlm"}), (str(Budget.default()), {"mlm"})],
 )
 def test_a_bound_that_was_asked_for_on_a_head_that_is_absent_is_refused(bounds, heads):
     with pytest.raises(MissingHeadError, match="there is no head"):
-        budget_for(parse_budget(bounds), heads)
+        budget_for(Budget.parse(bounds), heads)
 
 
 @pytest.mark.parametrize(
     ("heads", "budget"),
-    [({"mlm", "nsp"}, str(default_budget())), ({"mlm"}, "top1=0.98"), ({"nsp"}, "nsp=0.005"), (set(), "cosine=0.999")],
+    [({"mlm", "nsp"}, str(Budget.default())), ({"mlm"}, "top1=0.98"), ({"nsp"}, "nsp=0.005"), (set(), "cosine=0.999")],
 )
 def test_the_default_budget_bounds_what_is_there(heads, budget):
     assert str(budget_for(None, heads)) == budget
@@ -127,7 +127,7 @@ def test_a_model_too_narrow_for_a_recipe_is_refused_in_a_sentence(width, held_ou
     BertForPreTraining(config).save_pretrained(tmp_path)
     export(tmp_path, tmp_path / "bundle")
     few = {"text": held_out, "calibration": held_out, "positions": 60, "pairs": 4, "force": True}
-    options = Options(budget=parse_budget("none"), **few)
+    options = Options(budget=Budget.parse("none"), **few)
     for name, recipe in RECIPES.items():
         if recipe.emitter:
             with pytest.raises(UsageError, match=rf"no matrix .* 16 rows and columns.* so {name} would leave it"):
@@ -140,14 +140,14 @@ def test_a_text_of_one_token_is_refused(bundle_copy, held_out, tmp_path):
     path = tmp_path / "same.txt"
     path.write_text(f"{'the ' * 20}\n{'the of ' * 10}\n" * 20, encoding="utf-8")
     with pytest.raises(InputTextError, match=r"75\.0% of the tokens of same\.txt are the same \('the'\)"):
-        quantize(bundle_copy, options=Options(text=path, calibration=held_out, budget=parse_budget("none")))
+        quantize(bundle_copy, options=Options(text=path, calibration=held_out, budget=Budget.parse("none")))
 
 
 @pytest.mark.parametrize("pairs", [0, 8])
 def test_a_bound_on_pairs_that_there_are_none_of_is_not_blamed_on_the_head(bundle_copy, held_out, tmp_path, pairs):
     path = tmp_path / "single.txt"
     path.write_text(held_out.read_text(encoding="utf-8").replace(". ", ", "), encoding="utf-8")
-    how = Options(text=path, calibration=held_out, budget=parse_budget("nsp=0.1"), positions=60, pairs=pairs)
+    how = Options(text=path, calibration=held_out, budget=Budget.parse("nsp=0.1"), positions=60, pairs=pairs)
     found = "--pairs 0 leaves none" if not pairs else r"single\.txt makes no pair of sentences"
     with pytest.raises(UsageError, match=f"{found} to measure them on: give more --pairs"):
         quantize(bundle_copy, options=how)

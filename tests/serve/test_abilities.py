@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.export.exporter import export
-from bertport.quantize.budget import Budget
+from bertport.measure.budget import Budget
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime import load
 from bertport.runtime.cli import app

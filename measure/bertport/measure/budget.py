@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, Any
 from bertport.measure.binomial import clopper_pearson, t_quantile
 from bertport.measure.quality.heads import HIDDEN, known_limits, limit_named
 from bertport.measure.quality.results import finite
+from bertport.measure.statistics import Estimate
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from bertport.measure.quality.heads import Limit
+    from bertport.measure.quality.results import Fidelity
 
 __all__ = [
     "BROKEN",
     "HELD",
     "NO_BUDGET",
     "UNDECIDED",
+    "Budget",
     "Judgement",
     "applicable",
     "beyond_doubt",
+    "budget_for",
     "default_budget",
     "default_without_heads",
     "format_budget",
@@ -291,3 +295,92 @@ def overall(verdicts: Iterable[str]) -> str:
     """Return one verdict for several bounds: broken where one is, held where all are, or else undecided."""
     verdicts = set(verdicts)
     return BROKEN if BROKEN in verdicts else HELD if verdicts == {HELD} else UNDECIDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Bounds that a variant is held to."""
+
+    bounds: dict[str, float]
+    """By name of the limit; empty for no budget at all."""
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read a budget as `parse_budget` does.
+
+        Raises:
+            UnknownNameError: for a limit that there is not.
+            UsageError: for what is not a list of limits with their bounds, or a bound that nothing can reach.
+        """
+        return cls(bounds=parse_budget(text))
+
+    @classmethod
+    def default(cls) -> Budget:
+        """Return what variants are held to unless users say otherwise."""
+        return cls.parse(default_budget())
+
+    def __str__(self) -> str:
+        """Return the budget as users write it."""
+        return _written(self.bounds) or NO_BUDGET
+
+    def broken(self, fidelity: Fidelity) -> tuple[str, ...]:
+        """Return a sentence for each bound that a figure does not keep to; a head that was not measured breaks none."""
+        return tuple(
+            f"{limit.meaning} is {value:{limit.fine}}, {limit.asked(bound, limit.fine)} was asked"
+            for limit, bound, value in self._measured(fidelity)
+            if not limit.holds(value, bound)
+        )
+
+    def verdicts(self, fidelity: Fidelity) -> dict[str, dict[str, Any]]:
+        """Judge each bound by its figure's whole interval, as `judge_all` does and `broken` does not.
+
+        A variant is added where its figures keep to the budget, though their intervals may not: the search ends with
+        the first that does, so that a figure near its bound is the rule. What the intervals say is recorded.
+        """
+        return {name: each.to_json() for name, each in judge_all(self.bounds, fidelity.to_json()).items()}
+
+    def shares(self, fidelity: Fidelity) -> dict[str, float]:
+        """Return the share of its distance from fp32 that each head may keep, about, if broken bounds are to hold.
+
+        Answers change where the rounding noise exceeds the lead of the best one, so their share grows with the noise,
+        and KL with its square.
+
+        Returns:
+            By name of the head; only those of which a bound is broken.
+        """
+        shares: dict[str, float] = {}
+        for limit, bound, value in self._measured(fidelity):
+            if limit.holds(value, bound):
+                continue
+            head, _ = limit.path
+            allowed, reached = (1 - bound, 1 - value) if limit.at_least else (bound, value)
+            # A bound that nothing can hold, and a figure that is no number, leave nothing.
+            share = max(0.0, allowed / reached) ** (2 if limit.counts else 1) if allowed > 0 else 0.0
+            shares[head] = min(share, shares.get(head, 1.0))
+        return shares
+
+    def _measured(self, fidelity: Fidelity) -> Iterator[tuple[Limit, float, float]]:
+        """Yield each limit with its bound and the figure that was measured; none for a head that was not."""
+        for name, bound in self.bounds.items():
+            limit = limit_named(name)
+            head, key = limit.path
+            figures = fidelity.heads.get(head)
+            figure = figures.read(key) if figures else None
+            if isinstance(figure, Estimate):
+                yield limit, bound, figure.value
+
+
+def budget_for(asked: Budget | None, heads: Collection[str]) -> Budget:
+    """Return the budget of a bundle: the one that was asked for, or what of the default is measured there.
+
+    Args:
+        asked: None for the default.
+        heads: The heads that are measured.
+
+    Raises:
+        MissingHeadError: for a bound that was asked for on a head that is not measured.
+    """
+    if asked is None:
+        return Budget(bounds=applicable(Budget.default().bounds, heads))
+    refuse_idle(asked.bounds, heads)
+    return asked

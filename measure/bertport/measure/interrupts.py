@@ -1,4 +1,4 @@
-"""Stopping a long command: Ctrl-C and SIGTERM alike, in time to tidy up or to write what there is."""
+"""Interruptions and a lack of memory, each told in a sentence: Ctrl-C and SIGTERM alike, in time to tidy up."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from bertport.runtime.errors import BertportError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["InterruptionError", "stoppable"]
+__all__ = ["InterruptionError", "OutOfMemoryError", "explained", "stoppable"]
+
+SIGNS = ("bad_alloc", "Failed to allocate memory")
+"""What ONNX Runtime's messages say when memory ran out."""
 
 
 class InterruptionError(BertportError):
     """The user, or the system, stopped it."""
 
     exit_code = 130
+
+
+class OutOfMemoryError(BertportError, MemoryError):
+    """The machine has not enough memory."""
 
 
 @contextmanager
@@ -32,3 +39,33 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def explained(*, interrupted: str, out_of_memory: str) -> Iterator[None]:
+    """Turn an interruption, or a lack of memory, into an error.
+
+    Args:
+        interrupted: Its sentence for an interruption: what state the work is left in.
+        out_of_memory: Its sentence for a lack of memory: what the work takes, and what to do.
+
+    Raises:
+        InterruptionError: for KeyboardInterrupt.
+        OutOfMemoryError: for MemoryError, and for errors of ONNX Runtime that stand for it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptionError(interrupted) from None
+    except Exception as error:
+        if not _is_memory(error):
+            raise
+        raise OutOfMemoryError(out_of_memory) from error
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS):
+            return True
+        error = error.__cause__
+    return False

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from bertport.measure.budget import NO_BUDGET, default_budget, default_without_heads
-from bertport.measure.interrupts import stoppable
+from bertport.measure.budget import NO_BUDGET, Budget, default_budget, default_without_heads
+from bertport.measure.interrupts import explained, stoppable
 from bertport.measure.quality.heads import known_limits
 from bertport.quantize import render
-from bertport.quantize.budget import parse_budget
 from bertport.quantize.calibration.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
 from bertport.quantize.deadline import parse_duration
-from bertport.quantize.failures import explained
 from bertport.quantize.isa import AUTO, CHOICES
 from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.runtime.commands.output import show, show_json
@@ -25,6 +23,7 @@ from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from bertport.quantize.quantizer import Outcome, Refused
 
@@ -177,7 +176,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     progress = ProgressLine(sys.stderr)
     options = Options(
         isa=isa,
-        budget=None if budget is None else parse_budget(budget),
+        budget=None if budget is None else Budget.parse(budget),
         time_limit=None if time_limit is None else parse_duration(time_limit),
         started=started,
         text=text,
@@ -191,7 +190,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         told=results.append,
     )
     try:
-        with stoppable(), explained(bundle), progress:
+        with stoppable(), _explained(bundle), progress:
             if explain:
                 tables = {name: run_explain(bundle, name, options=options) for name in recipes or [next(iter(RECIPES))]}
             else:
@@ -204,6 +203,16 @@ def quantize(  # noqa: PLR0913 — one parameter per option
             value = layers.to_json() | {"higher_precision": higher}
             _answer(value, partial(render.layers, name, layers, higher), as_json=as_json)
         return
+
+
+def _explained(bundle: str) -> AbstractContextManager[None]:
+    """Turn an interruption or a lack of memory into an error that says how the bundle was left."""
+    return explained(
+        interrupted=f"interrupted: what was not finished is not in the bundle at {bundle}, which is as it was before "
+        "it",
+        out_of_memory=f"out of memory while quantizing {bundle}, which is as it was: it takes about five times the "
+        "fp32 graph's size; free some memory, or use a larger machine",
+    )
 
 
 def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> None:

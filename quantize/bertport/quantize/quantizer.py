@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bertport.quantize.budget import Budget, budget_for
+from bertport.measure.budget import Budget, budget_for
 from bertport.quantize.calibration.ranges import DEFAULT, Calibration
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.card import refresh_card

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bertport.quantize.budget import Budget
+from bertport.measure.budget import Budget
 from bertport.quantize.deadline import Deadline, TimeUpError
 from bertport.quantize.search import mixed_precision
 from bertport.quantize.search.mixed_precision import hold_budget

@@ -136,7 +136,7 @@ def held_out(tmp_path):
 
 
 def test_a_recipe_that_is_made_today_makes_it_format_2(old, held_out):
-    from bertport.quantize.budget import Budget
+    from bertport.measure.budget import Budget
     from bertport.quantize.quantizer import Options, quantize
 
     settings = Options(

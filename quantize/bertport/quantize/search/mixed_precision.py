@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from bertport.measure.budget import Budget
     from bertport.measure.quality.model import Graph
     from bertport.measure.quality.results import Fidelity
-    from bertport.quantize.budget import Budget
     from bertport.quantize.evaluation import Progress
     from bertport.quantize.recipes.source import Request
     from bertport.quantize.recipes.table import Recipe

@@ -2,9 +2,8 @@ import dataclasses
 
 import pytest
 
-from bertport.measure.budget import NO_BUDGET
+from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.measure.quality.heads import known_limits
-from bertport.quantize.budget import default_budget, parse_budget
 from bertport.runtime.errors import BertportError
 from tests.made_up_figures import fidelity
 
@@ -16,26 +15,26 @@ def measured(*, top1=1.0, flips=0.0, kl=0.0, cosine=1.0):
 
 @pytest.mark.parametrize("text", ["top1=0.98,nsp=0.005", "kl=0.01", "top1=0.9,kl=0.5,cosine=0.99", NO_BUDGET])
 def test_a_budget_reads_what_it_prints(text):
-    assert str(parse_budget(text)) == text
+    assert str(Budget.parse(text)) == text
 
 
 def test_the_default_is_the_documented_one():
-    assert str(default_budget()) == "top1=0.98,nsp=0.005"
-    assert parse_budget(" top1 = 0.98 , nsp=.005") == default_budget()
+    assert str(Budget.default()) == "top1=0.98,nsp=0.005"
+    assert Budget.parse(" top1 = 0.98 , nsp=.005") == Budget.default()
 
 
 @pytest.mark.parametrize("text", ["", "top1", "top1=", "top1=high", "top1=nan", "nsp=-1", "speed=2", "top1=0.9,,"])
 def test_what_is_no_budget_is_refused(text):
     with pytest.raises(BertportError, match=r"is not a limit|unknown limit"):
-        parse_budget(text)
+        Budget.parse(text)
 
 
 def test_a_bound_in_per_cent_is_refused_before_anything_is_measured():
     with pytest.raises(BertportError, match=r"^'top1=98' bounds .* more than 1 .*: write 98% as top1=0.98$"):
-        parse_budget("nsp=0.005,top1=98")
+        Budget.parse("nsp=0.005,top1=98")
     with pytest.raises(BertportError, match=r"write 1.5% as nsp=0.015$"):
-        parse_budget("nsp=1.5")
-    assert parse_budget("top1=1,nsp=1,cosine=1,kl=3").bounds["kl"] == 3
+        Budget.parse("nsp=1.5")
+    assert Budget.parse("top1=1,nsp=1,cosine=1,kl=3").bounds["kl"] == 3
 
 
 @pytest.mark.parametrize(
@@ -50,15 +49,15 @@ def test_a_bound_in_per_cent_is_refused_before_anything_is_measured():
     ],
 )
 def test_bounds_are_inclusive(figures, broken):
-    assert len(default_budget().broken(measured(**figures))) == broken
+    assert len(Budget.default().broken(measured(**figures))) == broken
 
 
 def test_a_head_that_is_not_there_breaks_nothing():
-    assert not default_budget().broken(fidelity(mlm=None, nsp=None, hidden={"cosine": 0.5}))
+    assert not Budget.default().broken(fidelity(mlm=None, nsp=None, hidden={"cosine": 0.5}))
 
 
 def test_the_sentence_tells_both_numbers():
-    [sentence] = default_budget().broken(measured(top1=0.944))
+    [sentence] = Budget.default().broken(measured(top1=0.944))
     assert sentence == "MLM top-1 agreement is 94.40%, at least 98.00% was asked"
 
 
@@ -80,10 +79,10 @@ def test_every_limit_has_its_own_name():
     ],
 )
 def test_the_share_of_kl_that_may_stay_follows_from_the_worst_breach(figures, shares):
-    found = parse_budget("top1=0.98,nsp=0.005,kl=1,cosine=0.99").shares(measured(**figures))
+    found = Budget.parse("top1=0.98,nsp=0.005,kl=1,cosine=0.99").shares(measured(**figures))
     assert found == pytest.approx(shares)
 
 
 def test_a_bound_that_nothing_reaches_leaves_no_kl():
-    assert parse_budget("top1=1").shares(measured(top1=0.99)) == {"mlm": 0}
-    assert parse_budget("top1=0.98").shares(fidelity(mlm=None, nsp=None, hidden=None)) == {}
+    assert Budget.parse("top1=1").shares(measured(top1=0.99)) == {"mlm": 0}
+    assert Budget.parse("top1=0.98").shares(fidelity(mlm=None, nsp=None, hidden=None)) == {}
