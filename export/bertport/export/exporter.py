@@ -96,7 +96,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
 
     with stages.stage("reading the checkpoint"):
         located = locate(str(source), revision)
-        checkpoint = read_checkpoint(located)
+        checkpoint = _checked(located)
         require_heads(checkpoint.plan.heads, heads, located.name)
         config = checkpoint.config
         tokenizer = read_tokenizer(
@@ -153,10 +153,19 @@ def _log_notes(event: Event) -> None:
         logging.getLogger(__name__).warning(event.text)
 
 
+def _checked(located: Located) -> Checkpoint:
+    """Read a checkpoint without its tensors, and hold it to its config.json before anything is built."""
+    from bertport.export.graph.wrapper import check_tensors
+
+    checkpoint = read_checkpoint(located)
+    check_tensors(checkpoint)
+    return checkpoint
+
+
 def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
     from bertport.export.graph.wrapper import build, round_matrices
 
-    model = build(checkpoint.config, checkpoint.plan, checkpoint.tensors(), checkpoint.family.inputs)
+    model = build(checkpoint)
     if weights == "float16":
         try:
             round_matrices(model)

@@ -8,12 +8,12 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
-from bertport.export.graph.onnx_files import Location, save, tensor_locations
+from bertport.export.graph.onnx_files import save, tensor_locations
 from bertport.export.graph.passes.gather_positions import gather_positions
 from bertport.export.graph.passes.half_weights import half_weights
 from bertport.export.graph.passes.name_weights import name_weights
 from bertport.export.graph.passes.set_ir_version import set_ir_version
-from bertport.export.graph.passes.share_weights import share_weights
+from bertport.export.graph.passes.share_weights import Location, share_weights
 from bertport.export.graph.passes.tie_decoder import tie_decoder
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'

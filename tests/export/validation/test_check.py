@@ -207,7 +207,7 @@ class Exported:
     def __init__(self, checkpoint, place, change=None):
         located = locate(str(checkpoint))
         found = read_checkpoint(located)
-        self.model = build(found.config, found.plan, found.tensors())
+        self.model = build(found)
         if change:
             change(self.model)
         make_graphs(self.model, place, opset=17, half=False, external_above=10**9, stages=Stages(lambda _: None))

@@ -1,4 +1,4 @@
-"""A checkpoint's config, heads and tensors, checked against each other before a model is built."""
+"""What a checkpoint holds, by its config.json and the headers of its weights: its family, its heads, its tensors."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ class Checkpoint:
     family: Family
     """The encoder's family."""
     config: BertConfig
-    """The same as transformers understands it, set for tracing."""
+    """The same as transformers understands it, set for tracing; positions that no token takes are not counted."""
     weights: WeightFiles
     """Its weight files."""
+    shapes: dict[str, tuple[int, ...]]
+    """The shape of each stored tensor, by its stored name."""
     plan: conversion.Plan
     """Heads and renames."""
 
@@ -67,26 +69,21 @@ class Checkpoint:
 
 
 def read_checkpoint(located: Located) -> Checkpoint:
-    """Read config and tensor headers, and check one against the other.
+    """Read config and tensor headers, and tell which heads are there.
 
     Raises:
         CheckpointError: when this is no checkpoint, not of a supported architecture, would need code of its own,
-            is damaged, or its config disagrees with its tensors.
+            or is damaged.
     """
     if not (located.directory / "config.json").exists():
         raise _without_config(located.directory)
     raw_config = read_json(located.directory / "config.json")
     family = _check_architecture(raw_config, located.name)
     config = read_config(raw_config, located.directory / "config.json")
+    config.max_position_embeddings = _positions(config.max_position_embeddings, family, located.name)
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
     found = conversion.plan(shapes, raw_config, family)
-
-    from bertport.export.graph.wrapper import expected_shapes
-
-    expected = expected_shapes(config, found)
-    conversion.check_shapes(shapes, expected, found.renames)
-    config.max_position_embeddings = _positions(config.max_position_embeddings, family, located.name)
     if adapter := adapter_in(located.directory):
         note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
         found = replace(found, notes=(*found.notes, note))
@@ -99,6 +96,7 @@ def read_checkpoint(located: Located) -> Checkpoint:
         family=family,
         config=config,
         weights=weights,
+        shapes=shapes,
         plan=found,
     )
 

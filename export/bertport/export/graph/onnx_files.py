@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bertport.export.graph.passes.share_weights import Location
 from bertport.runtime.onnx_wire import BYTES, Reader
 
 if TYPE_CHECKING:
@@ -13,25 +13,13 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["EXTERNAL_ABOVE", "Location", "save", "tensor_locations"]
+__all__ = ["EXTERNAL_ABOVE", "save", "tensor_locations"]
 
 EXTERNAL_ABOVE = 2**31 - 2**20
 """Bytes of weights; a protobuf message must stay under 2 GiB, and the graph itself needs some of them."""
 
 # Field numbers in onnx.proto, which never change.
 GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
-    """Where a tensor's bytes lie."""
-
-    file: str
-    """Name of the file, in the graph's own directory."""
-    offset: int
-    """Position of the first byte."""
-    length: int
-    """Number of bytes."""
 
 
 def save(model: onnx.ModelProto, path: Path, *, external_above: int = EXTERNAL_ABOVE) -> tuple[str, ...]:

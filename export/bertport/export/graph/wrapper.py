@@ -13,14 +13,16 @@ from transformers.modeling_utils import no_init_weights
 
 from bertport.export.checkpoint.families import INPUTS
 from bertport.export.checkpoint.heads import HEADS, output_names
+from bertport.export.checkpoint.tensors import POSITIONS, check_shapes
 from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from bertport.export.checkpoint.read import Checkpoint
     from bertport.export.checkpoint.tensors import Plan
 
-__all__ = ["BertWithHeads", "build", "expected_shapes", "round_matrices"]
+__all__ = ["BertWithHeads", "build", "check_tensors", "round_matrices"]
 
 LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 
@@ -74,8 +76,20 @@ class BertWithHeads(BertPreTrainedModel):
         return {name: outputs[name] for name in output_names(self.heads)}
 
 
-def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor that a checkpoint must hold, without allocating any."""
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Compare the shape of every stored tensor with what config.json says of it, without reading any.
+
+    Raises:
+        CheckpointError: naming the first tensor that differs, is missing, or that the config has no place for.
+    """
+    expected = _expected_shapes(checkpoint.config, checkpoint.plan)
+    rows, width = expected[POSITIONS]
+    expected[POSITIONS] = (rows + checkpoint.family.position_offset, width)
+    check_shapes(checkpoint.shapes, expected, checkpoint.plan.renames)
+
+
+def _expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of the model that a checkpoint must hold, without allocating any."""
     # One layer more than stored is enough to name what is missing, whatever number the config states.
     numbers = (LAYER.match(name) for name in plan.renames.values())
     stored = 1 + max((int(match[1]) for match in numbers if match), default=-1)
@@ -90,13 +104,16 @@ def expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in spared}
 
 
-def build(
-    config: BertConfig, plan: Plan, tensors: Mapping[str, torch.Tensor], inputs: Collection[str] = INPUTS
-) -> BertWithHeads:
-    """Build the model in evaluation mode with checked tensors, none initialised by itself."""
+def build(checkpoint: Checkpoint) -> BertWithHeads:
+    """Build the model of a checkpoint whose tensors were checked, in evaluation mode; none is initialised by itself.
+
+    Raises:
+        CheckpointError: when a file of weights is damaged.
+    """
+    plan = checkpoint.plan
     with no_init_weights():
-        model = BertWithHeads(config, plan.labels, inputs)
-    model.load_state_dict(tensors, strict=True)
+        model = BertWithHeads(checkpoint.config, plan.labels, checkpoint.family.inputs)
+    model.load_state_dict(checkpoint.tensors(), strict=True)
     for decoder in (HEADS[name].tied for name in plan.heads):
         if decoder and plan.tied:
             module, _, weight = decoder.rpartition(".")

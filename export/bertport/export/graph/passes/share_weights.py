@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,12 +10,22 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.export.graph.onnx_files import Location
-
-__all__ = ["SMALLEST_SHARED", "share_weights"]
+__all__ = ["Location", "share_weights"]
 
 SMALLEST_SHARED = 1024
 """Bytes; smaller tensors, among them the shapes that ONNX Runtime reads while it loads, stay in the graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where a tensor's bytes lie."""
+
+    file: str
+    """Name of the file, in the graph's own directory."""
+    offset: int
+    """Position of the first byte."""
+    length: int
+    """Number of bytes."""
 
 
 def share_weights(model: onnx.ModelProto, places: Mapping[str, Location]) -> tuple[onnx.ModelProto, bool]:
