@@ -28,6 +28,17 @@ FIRST = "He opened the door of the old house and went in."
 NEXT = "It was dark inside, and nobody answered when he called."
 STRANGER = "The planet has two small moons and a thin atmosphere."
 
+AREAS: dict[str, tuple[str, ...]] = {
+    "runtime": (),
+    "measure": ("runtime",),
+    "export": ("runtime",),
+    "quantize": ("measure", "runtime"),
+    "compare": ("measure", "runtime"),
+    "serve": ("runtime",),
+}
+"""Each area with the areas that it may import. What else lists areas is made of this, or held to it by a test."""
+PROGRAMS = ("bench", "models")
+"""Folders of programs: they may import any area, and no area imports them."""
 EXTRAS = ("cpu", "compare", "export", "quantize", "serve")
 """Every extra of pyproject.toml that goes with a CPU."""
 GROUPS_SINCE = (25, 1)
@@ -137,9 +148,8 @@ def check() -> None:
 
 
 TYPED = (
-    *(f"{area}/bertport" for area in ("export", "quantize", "runtime", "measure", "compare", "serve")),
-    "bench",
-    "models",
+    *(f"{area}/bertport" for area in AREAS),
+    *PROGRAMS,
     "dev.py",
     "dev_audit.py",
     "hatch_build.py",

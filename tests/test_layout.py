@@ -10,22 +10,71 @@ from pathlib import Path
 
 import pytest
 
+import dev
+from dev import AREAS
+from tests.layout import Tree, area_of
+
 ROOT = Path(__file__).parents[1]
-AREAS = ("export", "quantize", "runtime", "measure", "compare", "serve")
-MAY_IMPORT = {"quantize": {"measure"}, "compare": {"measure"}}
-"""Beside itself and `runtime`, which every area may import."""
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+ROOMS = {
+    "runtime": ("providers", "bundle", "text", "tasks", "commands"),
+    "measure": ("quality", "speed"),
+    "export": ("checkpoint", "graph.passes", "graph", "validation"),
+    "quantize": ("graph", "calibration", "weights", "recipes", "search"),
+    "compare": ("report",),
+    "serve": ("engine", "http", "observability", "api"),
+}
+"""By area, its rooms from the lowest up: a module imports from its own and from those before it.
+
+The area's own modules belong to no room: some are the ground (`errors`), others the roof (`cli`).
+"""
+KNOWN = {
+    "upward": {
+        "bertport.quantize.calibration.observe -> bertport.quantize.weights.blas",
+        "bertport.quantize.weights.calibrated -> bertport.quantize.recipes.dynamic",
+        "bertport.quantize.weights.calibrated -> bertport.quantize.search.layer_timing",
+        "bertport.runtime.providers.tensorrt_engines -> bertport.runtime.bundle.directory",
+        "bertport.serve.engine.registry -> bertport.serve.api.raw",
+        "bertport.serve.engine.registry -> bertport.serve.api.tasks",
+    },
+    "circles": {
+        "bertport.compare.report.document <-> bertport.compare.runner",
+        "bertport.measure.speed.baselines <-> bertport.measure.speed.worker",
+        "bertport.quantize.recipes.dynamic <-> bertport.quantize.recipes.tables",
+        "bertport.runtime.bundle.format1 <-> bertport.runtime.bundle.manifest",
+    },
+    "unlisted": {
+        *(f"bertport.compare.report.tables.{each}" for each in ("NONE", "scaled")),
+        "bertport.compare.report.findings.settings_shapes",
+        "bertport.measure.quality.model.Outputs",
+        *(f"bertport.measure.quality.results.{each}" for each in ("Movement", "Value")),
+        "bertport.measure.speed.workload.SCENARIOS",
+        "bertport.measure.statistics.DEFAULTS",
+        *(f"bertport.quantize.evaluation.{each}" for each in ("Progress", "REFERENCE", "evaluate", "measurement")),
+        *(
+            f"bertport.quantize.quantizer.{each}"
+            for each in (
+                "calibrator_for",
+                "faster_default",
+                "layers_file",
+                "measured_budget",
+                "prepare",
+                "provider_for",
+                "read_request",
+                "refuse_idle_settings",
+                "write_layers",
+            )
+        ),
+        "bertport.quantize.recipes.blocks.EIGHT_BITS",
+        "bertport.quantize.search.mixed_precision.STABILITY",
+        "bertport.quantize.weights.rounding.LARGEST",
+    },
+}
+"""What breaks a rule today. One that breaks it no longer fails the test: remove its line."""
+TREE = Tree(root=ROOT, areas=AREAS, programs=(*dev.PROGRAMS, "docs", "tests"), rooms=ROOMS)
 HEAVY = {"torch", "transformers", "optimum", "onnx", "onnxruntime", "huggingface_hub", "safetensors", "onnx_ir"}
 """Imported inside the functions that need them: starting the command line loads none of them."""
-MODULES = sorted(path for area in AREAS for path in (ROOT / area / "bertport").rglob("*.py"))
-
-
-def area_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0]
-
-
-def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT / area_of(path)).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+MODULES = {module.path: name for name, module in TREE.modules.items()}
 
 
 def statements_at_import(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -55,13 +104,100 @@ def imported(statements: list[ast.AST]) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("area", AREAS)
-def test_every_area_tells_type_checkers_that_it_is_typed(area):
-    assert (ROOT / area / "bertport" / area / "py.typed").is_file()
+RULES = ("upward", "circles", "unregistered", "untyped", "unlisted")
 
 
-def test_there_are_modules_to_look_at():
-    assert {area_of(path) for path in MODULES} >= {"export", "runtime"}
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rules_of_the_layout(rule):
+    found = {line.rpartition(" -> ")[2] if rule == "unlisted" else line for line in getattr(TREE, rule)()}
+    assert found == KNOWN.get(rule, set())
+
+
+def write(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+
+
+SOUND = {
+    "low/bertport/low/py.typed": "",
+    "low/bertport/low/__init__.py": '"""The lower area."""',
+    "low/bertport/low/errors.py": "__all__ = ['Wrong']\nclass Wrong(Exception): ...",
+    "low/bertport/low/cellar/__init__.py": '"""A room."""',
+    "low/bertport/low/cellar/a.py": "from bertport.low.errors import Wrong\n__all__ = ['A']\nA = Wrong\nHIDDEN = 2",
+    "low/bertport/low/hall/__init__.py": '"""A room."""',
+    "low/bertport/low/hall/b.py": "from bertport.low.cellar import a\n__all__ = ['B']\nB = a.A",
+    "high/bertport/high/py.typed": "",
+    "high/bertport/high/cli.py": "from bertport.low.hall.b import B\n__all__ = ['main']\nmain = B",
+    "bench/speed.py": "from bertport.high.cli import main",
+}
+LOW, ROOM = "low/bertport/low/errors.py", "low/bertport/low/cellar/c.py"
+
+
+@pytest.mark.parametrize(
+    ("rule", "files", "found"),
+    [
+        (None, {}, ""),
+        ("upward", {LOW: "import bertport.high.cli\n__all__ = []"}, "bertport.low.errors -> bertport.high.cli"),
+        ("upward", {LOW: "def f():\n  from bench import speed\n__all__ = []"}, "bertport.low.errors -> bench"),
+        ("upward", {LOW: "import dev\n__all__ = []"}, "bertport.low.errors -> dev"),
+        (
+            "upward",
+            {ROOM: "from bertport.low.hall import b\n__all__ = []"},
+            "bertport.low.cellar.c -> bertport.low.hall.b",
+        ),
+        (
+            "circles",
+            {LOW: "if TYPE_CHECKING:\n  from bertport.low.cellar.a import A\n__all__ = ['Wrong']"},
+            "bertport.low.cellar.a <-> bertport.low.errors",
+        ),
+        (
+            "circles",
+            {LOW: "def f():\n  from bertport.low.hall.b import B\n__all__ = ['Wrong']"},
+            "bertport.low.cellar.a <-> bertport.low.errors <-> bertport.low.hall.b",
+        ),
+        ("unregistered", {"batch/bertport/batch/py.typed": ""}, "batch"),
+        ("unregistered", {"low/bertport/low/attic/__init__.py": ""}, "low: attic"),
+        ("untyped", {"low/bertport/low/py.typed": None}, "low"),
+        ("unlisted", {LOW: "class Wrong(Exception): ..."}, "bertport.low.errors"),
+        (
+            "unlisted",
+            {ROOM: "from bertport.low.cellar.a import HIDDEN\n__all__ = []"},
+            "bertport.low.cellar.c -> bertport.low.cellar.a.HIDDEN",
+        ),
+        (
+            "unlisted",
+            {ROOM: "from bertport.low.cellar import a\n__all__ = ['X']\nX = a.HIDDEN"},
+            "bertport.low.cellar.c -> bertport.low.cellar.a.HIDDEN",
+        ),
+    ],
+)
+def test_each_rule_is_seen_to_fail(rule, files, found, tmp_path):
+    """On a small tree that keeps every rule until a file of it is changed, added or removed."""
+    write(tmp_path, SOUND | {"dev.py": ""} | {name: content for name, content in files.items() if content is not None})
+    for name in (name for name, content in files.items() if content is None):
+        (tmp_path / name).unlink()
+    areas, rooms = {"low": (), "high": ("low",)}, {"low": ("cellar", "hall")}
+    tree = Tree(root=tmp_path, areas=areas, programs=("bench",), rooms=rooms)
+    assert (found in getattr(tree, rule)()) if rule else not any(getattr(tree, each)() for each in RULES)
+
+
+def test_the_lists_of_areas_are_those_of_dev():
+    areas, tool = list(AREAS), PYPROJECT["tool"]
+    assert tool["hatch"]["build"]["dev-mode-dirs"] == areas
+    assert tool["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"{each}/bertport" for each in areas]
+    roots = [f"$MYPY_CONFIG_FILE_DIR/{each}" for each in (*areas, *dev.PROGRAMS)]
+    assert tool["mypy"]["mypy_path"].split(":") == roots
+    assert tool["pytest"]["ini_options"]["testpaths"] == ["tests", *areas]
+    assert tool["ruff"]["src"] == [*areas, *dev.PROGRAMS]
+
+
+def test_the_areas_that_are_imported_are_registered_before():
+    """An area stands below those that import it, in the lists and in the picture."""
+    seen = set()
+    for area, below in AREAS.items():
+        assert set(below) <= seen
+        seen.add(area)
 
 
 @pytest.mark.parametrize("area", AREAS)
@@ -70,21 +206,11 @@ def test_nothing_hides_the_other_roots(area):
     assert not (ROOT / area / "bertport" / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_of)
-def test_a_module_stands_where_its_name_says(path):
-    area = area_of(path)
-    assert path.relative_to(ROOT).parts[:3] == (area, "bertport", area)
+@pytest.mark.parametrize(("path", "name"), MODULES.items(), ids=MODULES.values())
+def test_a_module_stands_where_its_name_says(path, name):
+    assert path.relative_to(ROOT).parts[:3] == (area_of(name), "bertport", area_of(name))
     if path.name != "__main__.py":
-        assert Path(importlib.import_module(module_of(path)).__file__).resolve() == path
-
-
-@pytest.mark.parametrize("path", MODULES, ids=module_of)
-def test_dependencies_point_inwards(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    others = {match[1] for name in imported(list(ast.walk(tree))) if (match := re.match(r"bertport\.(\w+)", name))}
-    area = area_of(path)
-    allowed = {area} if area == "runtime" else {area, "runtime"} | MAY_IMPORT.get(area, set())
-    assert others <= allowed
+        assert Path(importlib.import_module(name).__file__).resolve() == path
 
 
 def loaded_with(names: set[str], at_import: dict[str, set[str]]) -> set[str]:
@@ -103,8 +229,8 @@ def loaded_with(names: set[str], at_import: dict[str, set[str]]) -> set[str]:
 def test_heavy_packages_are_imported_inside_functions():
     """A module that cannot (it subclasses a torch class) is itself imported inside functions."""
     at_import = {
-        module_of(path): imported(list(statements_at_import(ast.parse(path.read_text(encoding="utf-8")).body)))
-        for path in MODULES
+        name: imported(list(statements_at_import(ast.parse(path.read_text(encoding="utf-8")).body)))
+        for path, name in MODULES.items()
     }
     for name in at_import:
         if name.startswith("bertport.runtime") or name.count(".") == 1 or name.endswith(".cli"):
@@ -161,7 +287,7 @@ DOOR = ROOT / "runtime" / "bertport" / "runtime" / "providers" / "table.py"
 ALONE = ROOT / "bench" / "performance_peers.py"
 """Runs under interpreters that have no bertport; it sets the variable itself, at its head."""
 SETS_IT = "os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')"
-PROGRAMS = [each for place in ("bench", "models") for each in sorted((ROOT / place).rglob("*.py"))]
+PROGRAMS = [each for place in dev.PROGRAMS for each in sorted((ROOT / place).rglob("*.py"))]
 
 
 @pytest.mark.parametrize("path", [*MODULES, *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
@@ -265,7 +391,7 @@ def test_the_command_line_starts_without_the_heavy_packages():
 
 
 def test_onnx_runtime_is_chosen_by_exactly_one_extra():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = PYPROJECT["project"]
     assert not any("onnxruntime" in each or "torch" in each for each in project["dependencies"])
     for name, requirements in project["optional-dependencies"].items():
         wheels = {re.match(r"[\w-]+", each)[0] for each in requirements if each.startswith("onnxruntime")}
@@ -273,7 +399,7 @@ def test_onnx_runtime_is_chosen_by_exactly_one_extra():
 
 
 def test_every_public_name_exists():
-    for path in MODULES:
-        module = importlib.import_module(module_of(path)) if path.name != "__main__.py" else None
-        for name in getattr(module, "__all__", ()):
-            assert hasattr(module, name), f"{module_of(path)}.__all__ names {name}"
+    for path, name in MODULES.items():
+        module = importlib.import_module(name) if path.name != "__main__.py" else None
+        for each in getattr(module, "__all__", ()):
+            assert hasattr(module, each), f"{name}.__all__ names {each}"

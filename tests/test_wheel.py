@@ -16,8 +16,8 @@ from threading import Thread
 import pytest
 
 from bertport.runtime.bundle.manifest import read_manifest
+from dev import AREAS
 from tests.telemetry import at_home, traces
-from tests.test_layout import AREAS
 
 ROOT = Path(__file__).parents[1]
 LIMIT_MB = {True: 60, False: 30}

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from dev import AREAS, PROGRAMS
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "models/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-AREAS = tuple(sorted(each.parent.name for each in ROOT.glob("*/bertport")))
-FOLDERS = (*AREAS, "bench", "data", "docs", "models", "tests")
+FOLDERS = (*AREAS, *PROGRAMS, "data", "docs", "tests")
 FILE = re.compile(rf"(?<![\w/.~-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
 NAME = re.compile(rf"\bbertport\.(?:{'|'.join(AREAS)})(?:\.\w+)*")
 LONGEST = {"README.md": 120, "docs/guide": 150, "docs/how-to": 150, "docs/ARCHITECTURE.md": 100}

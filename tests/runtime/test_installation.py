@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bertport.runtime import installation
+from dev import AREAS, PROGRAMS
 
 ROOT = Path(__file__).parents[2]
 WHEEL = "bertport-9.8-py3-none-any.whl"
@@ -107,7 +108,7 @@ def test_pip_is_that_of_the_environment(monkeypatch, tmp_path):
 
 def test_no_source_writes_such_a_line_itself():
     """The name is not on the public index: a line that has no record behind it fetches nothing, or another package."""
-    places = ("export", "quantize", "runtime", "measure", "compare", "serve", "bench", "models", "docs", "README.md")
+    places = (*AREAS, *PROGRAMS, "docs", "README.md")
     wrong = []
     for path in (path for place in places for path in ((ROOT / place), *(ROOT / place).rglob("*"))):
         if path.suffix in {".py", ".md", ".html", ".js", ".toml"} and path.is_file() and path != SOURCE:

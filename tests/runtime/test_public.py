@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import bertport.runtime
+from dev import AREAS
 
 FOLDER = Path(bertport.runtime.__file__).parent
 MODULES = sorted(path for path in FOLDER.rglob("*.py") if not path.name.startswith("__"))
@@ -35,7 +36,7 @@ def defined(path):
 def taken():
     """Names that the project's files import, by the module that they take them from; read once for all modules."""
     found = defaultdict(set)
-    for area in ("runtime", "export", "quantize", "measure", "compare", "serve"):
+    for area in AREAS:
         for path in (FOLDER.parents[2] / area / "bertport").rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ImportFrom):
