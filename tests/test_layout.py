@@ -311,6 +311,13 @@ def test_onnx_runtime_is_taken_through_one_door(path):
         assert any(each.startswith("bertport.") for each in imported(statements_at_import(tree.body)))
 
 
+def test_progress_is_shown_in_one_place():
+    """Whether a stream is a terminal is asked in the room of the commands, which all areas' commands use."""
+    asking = {path for path in MODULES if ".isatty()" in path.read_text(encoding="utf-8")}
+    assert asking
+    assert {path.parent for path in asking} == {ROOT / "runtime" / "bertport" / "runtime" / "commands"}
+
+
 OPENER = ROOT / "runtime" / "bertport" / "runtime" / "session.py"
 
 

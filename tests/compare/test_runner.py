@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.compare import presets as effort
-from bertport.compare.progress import Progress
 from bertport.compare.report.document import SCHEMA_FILE
 from bertport.compare.report.files import as_json
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import Comparison, Options
 from bertport.measure.budget import default_budget
 from bertport.runtime.cli import app
+from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import InputTextError, PathError, ProviderError, UnknownNameError, UsageError
 from tests.compare.conftest import TINY_EFFORT
 

@@ -1,13 +1,11 @@
-"""Workloads made of a text, the count of operations, budgets and recommendations, progress."""
+"""Workloads made of a text, the count of operations, budgets and recommendations."""
 
 import copy
-import io
 
 import numpy as np
 import pytest
 
 from bertport.compare.entries import open_bundles
-from bertport.compare.progress import Progress, duration
 from bertport.compare.report.recommend import recommend, verdicts
 from bertport.compare.workloads import arrivals, flops, make_inputs
 from bertport.measure.speed.baselines import padded_tokens
@@ -111,17 +109,3 @@ def test_a_speed_that_cannot_be_told_from_fp32_is_not_recommended(trained):
     assert latency["choice"] == "fp32"
     assert "no difference seen" in latency["reason"]
     assert throughput["choice"] == "noisy"
-
-
-def test_progress_shows_the_time_left(monkeypatch):
-    clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("bertport.compare.progress.time.monotonic", lambda: float(next(clock)))
-    out = io.StringIO()
-    progress = Progress(out)
-    progress.plan({"one": 1.0, "two": 3.0})
-    progress.begin("one", "first")
-    progress.finish()
-    progress.begin("two", "second")
-    assert out.getvalue().splitlines()[0] == "first …"
-    assert "second … (about" in out.getvalue()
-    assert [duration(each) for each in (0.2, 59, 60, 3599, 7200)] == ["1 s", "59 s", "1 min", "60 min", "2.0 h"]

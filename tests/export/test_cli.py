@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.export.card import model_card
-from bertport.export.cli import ProgressLines
+from bertport.export.cli import listener
 from bertport.export.metadata import read_front_matter
 from bertport.export.progress import Event
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
+from bertport.runtime.commands.progress import Progress
 
 
 def test_json_and_progress(tiny_checkpoint, tmp_path):
@@ -52,7 +53,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_shows_steps_in_place():
     terminal = Terminal()
-    lines = ProgressLines(terminal)
+    lines = listener(Progress(terminal))
     for event in (
         Event(kind="begin", text="comparing"),
         Event(kind="step", text="batch 1, length 128"),
@@ -65,7 +66,7 @@ def test_a_terminal_shows_steps_in_place():
     assert "\rcomparing: batch 1, length 128 …" in shown
     assert shown.endswith("comparing: 1.2 s\n")
     # A shorter line covers the longer one that it replaces.
-    assert re.search(r"\rnote: something {15,}\n", shown)
+    assert re.search(r"\r {25,}\rnote: something\n", shown)
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,8 @@ def test_a_text_that_the_vocabulary_does_not_read_is_refused(  # noqa: PLR0913, 
 
 def test_a_comparison_refuses_it_as_well(tiny_bundle, foreign, tmp_path):
     from bertport.compare.options import Options as Asked
-    from bertport.compare.progress import Progress
     from bertport.compare.runner import Comparison
+    from bertport.runtime.commands.progress import Progress
 
     asked = Asked(bundles=(tiny_bundle,), output=tmp_path / "report", text=foreign, effort="quick")
     with pytest.raises(InputTextError, match=r"85\.7% of the tokens of foreign\.txt .* --text FILE$"):

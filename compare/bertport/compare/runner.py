@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.compare.entries import baseline_contenders, enter, open_bundles
 from bertport.compare.options import Options
-from bertport.compare.progress import Progress
 from bertport.compare.quality import QualityBench, samples_for
 from bertport.compare.recorded import recorded
 from bertport.compare.report.document import assemble
@@ -29,6 +28,7 @@ from bertport.measure.speed.restoring import prepare_baseline
 from bertport.measure.speed.timing import interleave
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import BertportError, PathError
 from bertport.runtime.providers.cpu import cpu
 

@@ -1,9 +1,9 @@
-"""`bertport export`: the command, and how it shows progress."""
+"""`bertport export`: the command."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -12,50 +12,34 @@ from bertport.export.exporter import WEIGHTS
 from bertport.export.exporter import export as run_export
 from bertport.export.graph.tracing import DEFAULT_OPSET, OPSETS
 from bertport.runtime.commands.output import show, show_json
+from bertport.runtime.commands.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bertport.export.progress import Event
 
-__all__ = ["ProgressLines", "export"]
+__all__ = ["export", "listener"]
 
 
-class ProgressLines:
-    """Shows stages on a stream: live on a terminal, one line per finished stage elsewhere.
+def listener(progress: Progress) -> Callable[[Event], None]:
+    """Return what shows an export's events: live on a terminal, one line per finished stage elsewhere."""
+    stage = ""
 
-    Args:
-        stream: where to write.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._live = stream.isatty()
-        self._stage = ""
-        self._shown = 0
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
+    def show_event(event: Event) -> None:
+        nonlocal stage
         match event.kind:
             case "begin":
-                self._stage = event.text
-                self._show(f"{event.text} …")
+                stage = event.text
+                progress.show(f"{stage} …")
             case "step":
-                self._show(f"{self._stage}: {event.text} …")
+                progress.show(f"{stage}: {event.text} …")
             case "end":
-                self._line(f"{event.text}: {event.seconds:.1f} s")
+                progress.say(f"{event.text}: {event.seconds:.1f} s")
             case "note":
-                self._line(f"note: {event.text}")
+                progress.say(f"note: {event.text}")
 
-    def _show(self, text: str) -> None:
-        if self._live:
-            self._stream.write(f"\r{text:<{self._shown}}")
-            self._stream.flush()
-            self._shown = len(text)
-
-    def _line(self, text: str) -> None:
-        start = "\r" if self._live else ""
-        self._stream.write(f"{start}{text:<{self._shown}}\n")
-        self._stream.flush()
-        self._shown = 0
+    return show_event
 
 
 @click.command()
@@ -122,7 +106,7 @@ def export(  # noqa: PLR0913 — one parameter per option
         heads=heads,
         overwrite=overwrite,
         name=name,
-        progress=ProgressLines(sys.stderr),
+        progress=listener(Progress(sys.stderr)),
     )
     if as_json:
         show_json(bundle.manifest.to_json(), indent=2)

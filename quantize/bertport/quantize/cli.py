@@ -1,4 +1,4 @@
-"""`bertport quantize`: the command, and how it shows progress."""
+"""`bertport quantize`: the command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,7 @@ from bertport.quantize.deadline import parse_duration
 from bertport.quantize.isa import AUTO, CHOICES
 from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.runtime.commands.output import show, show_json
+from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,44 +28,7 @@ if TYPE_CHECKING:
 
     from bertport.quantize.quantizer import Outcome, Refused
 
-__all__ = ["ProgressLine", "quantize"]
-
-
-class ProgressLine:
-    """Shows what is being done: a counter on a terminal, one line per stage elsewhere.
-
-    Args:
-        stream: Where to write.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._live = stream.isatty()
-        self._stage = ""
-        self._shown = 0
-
-    def __call__(self, stage: str, done: int, count: int) -> None:
-        """Show a stage, and how far it is."""
-        if not self._live:
-            if stage != self._stage:
-                self._stream.write(f"{stage} …\n")
-        else:
-            if stage != self._stage and self._stage:
-                self._stream.write("\n")
-                self._shown = 0
-            text = f"{stage}: {done:,} of {count:,}" if count else f"{stage} …"
-            self._stream.write(f"\r{text:<{self._shown}}")
-            self._shown = len(text)
-        self._stream.flush()
-        self._stage = stage
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, *_: object) -> None:
-        """End the line."""
-        if self._live and self._stage:
-            self._stream.write("\n")
+__all__ = ["quantize"]
 
 
 @click.command()
@@ -173,7 +137,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     from bertport.quantize.remeasure import remeasure as run_remeasure
 
     results: list[Outcome | Refused] = []
-    progress = ProgressLine(sys.stderr)
+    progress = Progress(sys.stderr)
     options = Options(
         isa=isa,
         budget=None if budget is None else Budget.parse(budget),
@@ -186,7 +150,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         pairs=pairs,
         overwrite=overwrite,
         force=force,
-        progress=progress,
+        progress=progress.stage,
         told=results.append,
     )
     try:

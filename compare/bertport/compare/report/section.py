@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.compare.progress import duration
+from bertport.runtime.commands.progress import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import sys
+import time
 from collections import deque
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,7 +15,7 @@ import click
 from bertport.runtime.batching import FLUSH, Flush
 from bertport.runtime.commands.options import STREAMS, Chosen, model_options
 from bertport.runtime.commands.output import report, show_json
-from bertport.runtime.commands.progress import Progress, size_of
+from bertport.runtime.commands.progress import Progress, bar
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
 if TYPE_CHECKING:
@@ -58,11 +62,16 @@ def predict(
     # Numbers and ends of the lines read and not yet answered, of which there are no more than a window.
     places: deque[tuple[int, int]] = deque()
     failed = answered = 0
-    with _open(file) as stream, Progress(size_of(stream)) as progress:
+    # Standard output is where the answers go: where that is the terminal, a line between them would be in the way.
+    shown = None if sys.stdout.isatty() else sys.stderr
+    began = time.monotonic()
+    with _open(file) as stream, Progress(shown, erase=True) as progress:
+        size = _size(stream)
         for outcome in model.outcomes(call, _values(_lines(stream, file), places)):
             number, end = places.popleft()
             answered += 1
-            progress.update(answered, end)
+            if progress.due():
+                progress.show(described(answered, end, size, time.monotonic() - began))
             if isinstance(outcome, BertportError):
                 failed += 1
                 progress.clear()
@@ -136,6 +145,32 @@ def _parameter(text: str) -> tuple[str, object]:
         return name, json.loads(value)
     except (ValueError, RecursionError):
         return name, value
+
+
+def described(lines: int, read: int, size: int | None, seconds: float) -> str:
+    """Return how many lines are answered, how fast, and of a file how much is left.
+
+    Args:
+        lines: answered.
+        read: bytes that they were.
+        size: bytes to be read; None where that is not known.
+        seconds: since the beginning.
+    """
+    text = f"{lines:,} lines, {lines / max(seconds, 1e-9):,.0f} a second"
+    if not size:
+        return text
+    share = min(1.0, read / size)
+    left = seconds / share * (1 - share) if share else 0.0
+    return f"{bar(share)}  {text}, {left:.0f} s left"
+
+
+def _size(stream: IO[bytes]) -> int | None:
+    """Return the bytes that are left of a file; None for a pipe or a terminal."""
+    try:
+        status = os.fstat(stream.fileno())
+        return max(0, status.st_size - stream.tell()) if stat.S_ISREG(status.st_mode) else None
+    except (OSError, ValueError):  # not a file of the operating system, as under click's test runner
+        return None
 
 
 def _open(file: str) -> Any:  # noqa: ANN401 — click's file, which does not close standard input
