@@ -12,7 +12,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from bertport.runtime import cli, doctor, elsewhere, load
+from bertport.runtime import cli, doctor, load
+from bertport.runtime.bundle import measured_elsewhere
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import Bundle
@@ -57,8 +58,8 @@ def on(monkeypatch):
         flags = INSTRUCTION_SETS[name].needs if name in INSTRUCTION_SETS else frozenset()
         found = dataclasses.replace(cpu(), flags=flags)
         monkeypatch.setattr(machine, "cpu", lambda: found)
-        monkeypatch.setattr(elsewhere, "cpu", lambda: found)
-        monkeypatch.setattr(elsewhere, "_told", set())
+        monkeypatch.setattr(measured_elsewhere, "cpu", lambda: found)
+        monkeypatch.setattr(measured_elsewhere, "_warned", set())
         assert found.instruction_set == name
 
     return become

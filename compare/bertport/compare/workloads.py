@@ -12,6 +12,7 @@ from bertport.measure.speed.baselines import padded_tokens
 from bertport.measure.speed.workload import Shape, Texts
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.text.tokenizer import Tokens
+from bertport.runtime.top_k import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,7 @@ def _words(encoding: Any) -> list[tuple[int, int]]:  # noqa: ANN401 — tokenize
 
 def scenario(name: str, inputs: Inputs, *, rate: float = 0.0, requests: int = 0, seed: int = 0) -> Texts:
     """Make a scenario's workload; `rate` (requests a second) and `requests` are those of Server."""
-    parameters: dict[str, Any] = {"top_k": 5} if inputs.task == TASK else {"pooling": "mean"}
+    parameters: dict[str, Any] = {"top_k": DEFAULT_TOP_K} if inputs.task == TASK else {"pooling": "mean"}
     return Texts(
         task=inputs.task,
         inputs=inputs.texts,

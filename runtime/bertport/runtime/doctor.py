@@ -178,7 +178,7 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
     """Verify every file of a bundle, then load it and ask it for a while."""
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
-    from bertport.runtime.elsewhere import notes
+    from bertport.runtime.bundle.measured_elsewhere import notes
     from bertport.runtime.loading import load
 
     try:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.measured_elsewhere import warn_if_measured_elsewhere
 from bertport.runtime.bundle.select import CPU, choices, suits
 from bertport.runtime.bundle.stamps import MovedError
-from bertport.runtime.elsewhere import tell
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.heads import top_k_output
 from bertport.runtime.memory import (
@@ -172,7 +172,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
         onnxruntime()
         tokens = Tokens.read(bundle)
     checked = hashing.result()  # before anything of the graph is opened
-    tell(bundle, variant, provider)
+    warn_if_measured_elsewhere(bundle, variant, provider)
     before = _held_before(bundle, variant, memory) if memory is not None else 0
     cut = top_k_output(entry.outputs) if provider.device is not None and entry.kind == "serving" else None
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
 from bertport.runtime.tasks.table import TASKS, Call, Work, bind, obstacle
-from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, Best
+from bertport.runtime.top_k import DEFAULT_TOP_K, IDS, LOG_PROBABILITIES, TOP_K, Best
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,23 +65,36 @@ class Model:
         narrow: Model | None = None,
         bound: Choice | None = None,
     ) -> None:
-        self.bundle = bundle
-        self.variant = variant
-        self.graph = graph
-        self.tokens = tokens
-        self.fallback = fallback
+        self.bundle: Final = bundle
+        self.variant: Final = variant
+        self.graph: Final = graph
+        self.tokens: Final = tokens
+        self.fallback: Final = fallback
         """Why it does not run on the provider that was asked for; None when it does."""
-        self.streams = streams
+        self.streams: Final = streams
         """How many batches run at once."""
-        self.bound = bound
+        self.bound: Final = bound
         """What was chosen to stay under a bound of memory; None without one."""
         row = graph.provider
-        self.batch_tokens = bound.batch_tokens if bound else row.batch_tokens
+        self.batch_tokens: Final = bound.batch_tokens if bound else row.batch_tokens
         """Most tokens in a batch, padding included."""
-        self.positions = bound.positions if bound else row.batch_tokens // TOKENS_PER_POSITION
+        self.positions: Final = bound.positions if bound else row.batch_tokens // TOKENS_PER_POSITION
         """Most positions decoded in one run of the graph."""
-        self._least_positions = graph.least_positions
-        self._narrow = narrow
+        self._least_positions: Final = graph.least_positions
+        self._narrow: Final = narrow
+
+    def with_graph(self, graph: Graph) -> Model:
+        """Return the same model on another graph, for example one that is timed; this model stays as it is."""
+        return Model(
+            self.bundle,
+            self.variant,
+            graph,
+            self.tokens,
+            fallback=self.fallback,
+            streams=self.streams,
+            narrow=self._narrow,
+            bound=self.bound,
+        )
 
     @property
     def narrow(self) -> Model:
@@ -92,7 +105,7 @@ class Model:
         self,
         texts: str | Sequence[str],
         *,
-        top_k: int | None = 5,
+        top_k: int | None = DEFAULT_TOP_K,
         targets: str | Sequence[str] | None = None,
         truncation: bool = False,
     ) -> list[Any]:

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["IDS", "LOG_PROBABILITIES", "TOP_K", "Best", "appended"]
+__all__ = ["DEFAULT_TOP_K", "IDS", "LOG_PROBABILITIES", "TOP_K", "Best", "appended"]
 
 LOG_PROBABILITIES = "best_log_probabilities"
 """The output with their logarithmic probabilities."""
 IDS = "best_ids"
 """The output with their ids."""
 TOP_K = "top_k"
-"""The input that says how many; when it is not given, five."""
+"""The input that says how many; when it is not given, `DEFAULT_TOP_K`."""
+DEFAULT_TOP_K = 5
+"""Answers to a mask where nobody says how many, as in transformers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ def appended(output: str) -> bytes:
                 pb.node("LogSoftmax", [output], [log_probabilities]),
                 pb.node("TopK", [log_probabilities, TOP_K], [LOG_PROBABILITIES, IDS]),
             ],
-            initializers=[pb.tensor(TOP_K, pb.INT64, [1], [5])],
+            initializers=[pb.tensor(TOP_K, pb.INT64, [1], [DEFAULT_TOP_K])],
             inputs=[pb.value(TOP_K, pb.INT64, [1])],
             outputs=[
                 pb.value(LOG_PROBABILITIES, pb.FLOAT, ["masked", "best"]),

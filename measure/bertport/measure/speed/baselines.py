@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.providers.table import onnxruntime
 from bertport.runtime.session import session_options
+from bertport.runtime.top_k import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ class Pipeline:
         """
         if texts.task != "fill-mask":
             raise UsageError(f"baselines answer fill-mask, not {texts.task}: compare bundles with the MLM head")
-        top_k = texts.parameters.get("top_k", 5)
+        top_k = texts.parameters.get("top_k", DEFAULT_TOP_K)
 
         def answer(inputs: Sequence[Any]) -> object:
             if len(inputs) == 1:

@@ -205,22 +205,18 @@ class _TimedCall:
 
 def _time_texts(model: Model, texts: Texts, *, warmup: int, runs: int) -> dict[str, Any]:
     call: Any = _TimedCall(model.bind(texts.task, **texts.parameters))
-    inner = model.graph
-    watch: Any = _Stopwatch(inner)
-    model.graph = watch
+    watch: Any = _Stopwatch(model.graph)
+    watched = model.with_graph(watch)
 
     def answer(inputs: Sequence[Any]) -> None:
-        for each in model.outcomes(call, inputs):
+        for each in watched.outcomes(call, inputs):
             if isinstance(each, BertportError):
                 raise each
 
     def reset() -> None:
         call.seconds = watch.seconds = 0.0
 
-    try:
-        found = repeat(texts, answer, warmup=warmup, runs=runs, began_timing=reset)
-    finally:
-        model.graph = inner
+    found = repeat(texts, answer, warmup=warmup, runs=runs, began_timing=reset)
     if texts.scenario == "Server":  # its seconds hold time spent waiting, so the stages do not add up to them
         return found
     total = sum(found["seconds"])

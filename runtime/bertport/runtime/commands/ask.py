@@ -7,6 +7,7 @@ import click
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.tasks.poolings import meanings
+from bertport.runtime.top_k import DEFAULT_TOP_K
 
 __all__ = ["features", "fill_mask", "next_sentence"]
 
@@ -14,7 +15,7 @@ __all__ = ["features", "fill_mask", "next_sentence"]
 @click.command(name="fill-mask")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @model_options
-@click.option("-k", "--top-k", default=5, show_default=True, help="Answers per mask.")
+@click.option("-k", "--top-k", default=DEFAULT_TOP_K, show_default=True, help="Answers per mask.")
 @click.option(
     "-t", "--target", "targets", multiple=True, metavar="WORD", help="Only such words compete; may be repeated."
 )

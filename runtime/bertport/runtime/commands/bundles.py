@@ -23,8 +23,8 @@ def inspect(*, path: str | None, as_json: bool) -> None:
     """
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.measured_elsewhere import notes
     from bertport.runtime.commands import render
-    from bertport.runtime.elsewhere import notes
 
     bundle = Bundle.open(default_bundle() if path is None else path)
     told = notes(bundle)

@@ -14,7 +14,7 @@ from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.text.encoder import lone_surrogate
 from bertport.runtime.text.steps import drained
-from bertport.runtime.top_k import Best
+from bertport.runtime.top_k import DEFAULT_TOP_K, Best
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +39,8 @@ GROUP = 64
 class Options:
     """Parameters of fill-mask."""
 
-    top_k: int | None = 5
-    """How many answers per mask; None is 5, as in transformers."""
+    top_k: int | None = DEFAULT_TOP_K
+    """How many answers per mask; None is the default too, as in transformers."""
     targets: str | Sequence[str] | Found | None = None
     """Only these words compete; their scores stay those of the full vocabulary."""
     truncation: bool = False
@@ -60,7 +60,7 @@ def finish(
 ) -> Callable[[NDArray[np.float32] | Best, Encoded], list[Any]]:
     """Resolve the targets once, and give the function that turns logits, or the words chosen of them, into answers."""
     targets = None if options.targets is None else target_ids(options.targets, tokens)
-    top_k = 5 if options.top_k is None else options.top_k
+    top_k = DEFAULT_TOP_K if options.top_k is None else options.top_k
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
         raise UsageError(f"top_k is a number from 1 up, not {excerpt(top_k)}")
     size = _words(tokens, manifest, top_k) if targets is None else len(targets)
@@ -103,7 +103,7 @@ def finish(
 
 def needed(options: Options) -> int | None:
     """Say how many of the likeliest words are all that `finish` needs; None where it needs every logit."""
-    return None if options.targets is not None else 5 if options.top_k is None else options.top_k
+    return None if options.targets is not None else DEFAULT_TOP_K if options.top_k is None else options.top_k
 
 
 def _words(tokens: Tokens, manifest: Manifest, wanted: int) -> int:

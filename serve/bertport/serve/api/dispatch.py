@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks import fill_mask
+from bertport.runtime.top_k import DEFAULT_TOP_K
 from bertport.serve.api import tasks
 from bertport.serve.errors import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
 from bertport.serve.http.wire import JSON_NUMBER
@@ -237,7 +238,7 @@ def _sizes(
     """
     hidden = worker.model.bundle.manifest.architecture.hidden_size
     if call.task.decodes_masks:
-        top_k = parameters.get("top_k") or 5
+        top_k = parameters.get("top_k") or DEFAULT_TOP_K
         words = top_k * sum(len(work.positions) for work in works)
         if words > limits.max_candidates:
             raise Unprocessable(

@@ -11,6 +11,7 @@ from bertport.runtime.errors import UnknownNameError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import NSP
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
+from bertport.runtime.top_k import DEFAULT_TOP_K
 from bertport.serve.errors import BadRequest, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ WIRE_TASKS: dict[str, WireTask] = {
             runtime="fill-mask",
             example={"inputs": "He poured her a cup of [MASK].", "parameters": {"top_k": 3}},
             parameters={
-                "top_k": {"type": "integer", "minimum": 1, "default": 5},
+                "top_k": {"type": "integer", "minimum": 1, "default": DEFAULT_TOP_K},
                 "targets": {"type": "array", "items": {"type": "string"}, "description": "only these words compete"},
                 **TRUNCATION,
             },
