@@ -1,1 +1,3 @@
 """The runtime's own subcommands: one click command calls one function."""
+
+__all__: list[str] = []
