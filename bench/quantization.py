@@ -28,7 +28,7 @@ from bertport.measure.quality.bundled import conventions
 from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.model import Remembered, open_onnx
 from bertport.measure.speed.timing import interleave, speedup, summarize
-from bertport.measure.speed.workload import Shape, Subject
+from bertport.measure.speed.workload import Shape, WorkerSpec
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.storage import size_on_disk, write_graph
 from bertport.runtime.bundle.default import default_bundle
@@ -79,14 +79,14 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
         directory = Path(temporary)
         path, shape = random_base(directory)
         material = Material(path=path, architecture=shape)
-        subjects = [Subject(name="fp32", file=str(path))]
+        subjects = [WorkerSpec(name="fp32", file=str(path))]
         sizes = {"fp32": 4 * shape.parameters}
         timed = [row for row in ALTERNATIVES.values() if row.timed]
         for number, row in enumerate(_chosen(given.only, timed)):
             file = directory / f"alternative-{number}.onnx"
             write_graph(row.make(material), file)
             sizes[row.name] = size_on_disk(file)
-            subjects.append(Subject(name=row.name, file=str(file), config=dict(row.config)))
+            subjects.append(WorkerSpec(name=row.name, file=str(file), config=dict(row.config)))
         del material
         workloads = {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=30522) for rows, length in SHAPES}
         times = interleave(subjects, workloads, rounds=given.rounds, runs=3, warmup=2, progress=_progress)

@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bertport.measure.speed.restoring import restore_checkpoint
+from bertport.measure.speed.baselines import restore_checkpoint
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from bench.restore import restore
-from bertport.measure.speed.restoring import stored_weights
+from bertport.measure.speed.baselines import stored_weights
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import MANIFEST
 from bertport.runtime.errors import BundleError

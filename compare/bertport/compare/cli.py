@@ -13,7 +13,7 @@ from bertport.compare.presets import EFFORTS
 from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.interrupts import InterruptionError
 from bertport.measure.quality.heads import known_limits
-from bertport.measure.speed.restoring import BASELINES
+from bertport.measure.speed.baselines import BASELINES
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import BertportError, UsageError
 

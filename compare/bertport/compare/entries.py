@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertport.measure.quality.bundled import size_of
-from bertport.measure.speed.workload import Subject
+from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import suits
 from bertport.runtime.errors import UnknownNameError, UsageError
@@ -57,7 +57,7 @@ class Contender:
     """How its weights are stored."""
     size_bytes: int | None
     """Bytes of the graph and the weights it needs; None where that is not known yet."""
-    subject: Subject
+    subject: WorkerSpec
     """What a worker process loads."""
 
 
@@ -133,7 +133,7 @@ def enter(
                     provider=row,
                     recipe=entry.recipe,
                     size_bytes=size_of(entrant.bundle, name),
-                    subject=Subject(
+                    subject=WorkerSpec(
                         name=f"{prefix}{name}{f' on {row}' if len(rows) > 1 else ''}",
                         bundle=str(entrant.bundle.path),
                         variant=name,
@@ -166,7 +166,7 @@ def baseline_contenders(
             provider="cpu",
             recipe="fp32",
             size_bytes=_weights(directories[entrant.label, name]),
-            subject=Subject(
+            subject=WorkerSpec(
                 name=f"{entrant.label}: {name}" if len(entrants) > 1 else name,
                 file=str(directories[entrant.label, name]),
                 baseline=name,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bertport.compare.presets import FULL, Effort, effort_named
 from bertport.measure.budget import default_budget, parse_budget
-from bertport.measure.speed.restoring import BASELINES, check_baseline
+from bertport.measure.speed.baselines import BASELINES, check_baseline
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 

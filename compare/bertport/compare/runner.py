@@ -23,8 +23,8 @@ from bertport.measure.machine import describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
 from bertport.measure.quality.bundled import read_tokenizer
 from bertport.measure.quality.samples import refuse_unread
-from bertport.measure.speed.process import SubjectError, Worker
-from bertport.measure.speed.restoring import prepare_baseline
+from bertport.measure.speed.baselines import prepare_baseline
+from bertport.measure.speed.process import Worker, WorkerError
 from bertport.measure.speed.timing import interleave
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.bundle.default import default_bundle
@@ -297,8 +297,9 @@ class Comparison:
         for number, each in enumerate(asked):
             try:
                 with Worker(each.subject) as worker:
-                    found["tokens"][each.name] = worker.answers(scenario("SingleStream", self.inputs))
-            except SubjectError as error:
+                    answers = worker.answers(scenario("SingleStream", self.inputs))
+                found["tokens"][each.name] = [answer["token"] for answer in answers]
+            except WorkerError as error:
                 found["failed"][each.name] = str(error)
             self.progress.update(number + 1, len(asked))
         return found

@@ -17,7 +17,7 @@ from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.model import Graph, Remembered, open_onnx
 from bertport.measure.quality.samples import Sample, masked_samples, pair_samples, refuse_unread
 from bertport.measure.speed.timing import interleave, speedup, summarize
-from bertport.measure.speed.workload import Shape, Subject
+from bertport.measure.speed.workload import Shape, WorkerSpec
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.quantize.graph.storage import size_on_disk
 from bertport.runtime.errors import InputTextError
@@ -286,7 +286,7 @@ def time_against(  # noqa: PLR0913 — how long to measure, by keyword
         runs: Timed runs in a turn.
 
     Raises:
-        SubjectError: when one cannot be loaded or run.
+        WorkerError: when one cannot be loaded or run.
     """
     manifest = bundle.manifest
     lengths = sorted({(rows, min(length, manifest.max_length)) for rows, length in SHAPES})
@@ -301,8 +301,8 @@ def time_against(  # noqa: PLR0913 — how long to measure, by keyword
     )
     times = interleave(
         [
-            Subject(name=REFERENCE, bundle=str(bundle.path), variant=REFERENCE, bare=True, provider=provider),
-            Subject(name="candidate", provider=provider, **place),
+            WorkerSpec(name=REFERENCE, bundle=str(bundle.path), variant=REFERENCE, bare=True, provider=provider),
+            WorkerSpec(name="candidate", provider=provider, **place),
         ],
         workloads,
         rounds=rounds,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from bertport.measure import machine
-from bertport.measure.speed.process import SubjectError, Worker
+from bertport.measure.speed.process import Worker, WorkerError
 from bertport.measure.speed.timing import Run, interleave, speedup, summarize
 from bertport.measure.speed.worker import peak_bytes
-from bertport.measure.speed.workload import Shape, Subject, Texts, from_json, to_json
+from bertport.measure.speed.workload import Shape, Texts, WorkerSpec, from_json, to_json
 from bertport.measure.statistics import Settings
 from bertport.runtime.errors import UsageError
 
@@ -29,7 +29,7 @@ def graph_file(bag_bytes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worker(graph_file):
-    with Worker(Subject(name="bag", file=graph_file, threads=1)) as found:
+    with Worker(WorkerSpec(name="bag", file=graph_file, threads=1)) as found:
         yield found
 
 
@@ -48,35 +48,35 @@ def test_more_work_takes_longer(worker):
 
 
 def test_a_worker_says_what_is_wrong_and_lives_on(worker):
-    with pytest.raises(SubjectError, match=r"bag: texts are timed with a bundle"):
+    with pytest.raises(WorkerError, match=r"bag: texts are timed with a bundle"):
         worker.time(Texts(task="fill-mask", inputs=("a",)), warmup=0, runs=1)
-    with pytest.raises(SubjectError, match="unknown request"):
+    with pytest.raises(WorkerError, match="unknown request"):
         worker.ask({"do": "dance"})
-    with pytest.raises(SubjectError, match="not a workload"):
+    with pytest.raises(WorkerError, match="not a workload"):
         worker.ask({"do": "time", "workload": {"kind": "shape"}, "warmup": 0, "runs": 1})
     assert worker.time(SHAPE, warmup=0, runs=1)["ok"]
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(SubjectError, match=r"broken: ONNX Runtime .* cannot load"):
-        Worker(Subject(name="broken", file=str(tmp_path / "model.onnx")))
-    with pytest.raises(SubjectError, match="names neither a file nor a bundle"):
-        Worker(Subject(name="nothing"))
+    with pytest.raises(WorkerError, match=r"broken: ONNX Runtime .* cannot load"):
+        Worker(WorkerSpec(name="broken", file=str(tmp_path / "model.onnx")))
+    with pytest.raises(WorkerError, match="names neither a file nor a bundle"):
+        Worker(WorkerSpec(name="nothing"))
 
 
 def test_a_process_that_dies_is_an_error_and_not_a_wait(graph_file):
-    with Worker(Subject(name="bag", file=graph_file)) as worker:
+    with Worker(WorkerSpec(name="bag", file=graph_file)) as worker:
         worker._process.kill()
-        with pytest.raises(SubjectError, match=r"bag: the process that runs it ended \(exit code -9"):
+        with pytest.raises(WorkerError, match=r"bag: the process that runs it ended \(exit code -9"):
             worker.time(SHAPE, warmup=0, runs=1)
 
 
 def test_a_request_that_takes_too_long_is_ended(graph_file):
-    with Worker(Subject(name="bag", file=graph_file)) as worker:
+    with Worker(WorkerSpec(name="bag", file=graph_file)) as worker:
         worker.timeout = 0.3
         began = time.monotonic()
-        with pytest.raises(SubjectError, match=r"did not answer within 0\.3 s"):
+        with pytest.raises(WorkerError, match=r"did not answer within 0\.3 s"):
             worker.time(SHAPE, warmup=0, runs=10**8)
         assert time.monotonic() - began < 30
 
@@ -96,9 +96,9 @@ def test_a_worker_stops_when_asked():
 def test_what_a_native_library_prints_goes_to_stderr():
     noisy = (
         "import os\nfrom bertport.measure.speed import worker\n"
-        "worker.Timed = lambda _: os.write(1, b'noise')\nworker.main()"
+        "worker.open_model = lambda _: os.write(1, b'noise')\nworker.main()"
     )
-    opening = json.dumps({"do": "open", "subject": to_json(Subject(name="one"))})
+    opening = json.dumps({"do": "open", "spec": to_json(WorkerSpec(name="one"))})
     done = subprocess.run(
         [sys.executable, "-c", noisy], input=opening + '\n{"do": "stop"}\n', capture_output=True, text=True, check=True
     )
@@ -107,14 +107,14 @@ def test_what_a_native_library_prints_goes_to_stderr():
 
 
 def test_values_travel_as_json():
-    for value in (SHAPE, Texts(task="fill-mask", inputs=("a", "b")), Subject(name="a", file="b", config={"c": "d"})):
+    for value in (SHAPE, Texts(task="fill-mask", inputs=("a", "b")), WorkerSpec(name="a", file="b", config={"c": "d"})):
         assert from_json(json.loads(json.dumps(to_json(value)))) == value
     with pytest.raises(UsageError, match="not a workload"):
         from_json({"kind": "dance"})
 
 
 def test_subjects_take_turns(graph_file):
-    one, two = (Subject(name=name, file=graph_file, threads=1) for name in ("one", "two"))
+    one, two = (WorkerSpec(name=name, file=graph_file, threads=1) for name in ("one", "two"))
     told = []
     found = interleave([one, two], PAIR, rounds=4, runs=3, warmup=2, progress=lambda *done: told.append(done))
     assert [(run.subject, run.workload) for run in found] == [("one", "short"), ("two", "short")]
@@ -134,18 +134,18 @@ def test_the_order_is_reversed_from_round_to_round(graph_file, monkeypatch, fres
 
     def spy(self, workload, *, warmup, runs):
         if runs > 1:  # not the first answer of a fresh process
-            order.append(self.subject.name)
+            order.append(self.spec.name)
         return asked(self, workload, warmup=warmup, runs=runs)
 
     monkeypatch.setattr(Worker, "time", spy)
-    one, two = (Subject(name=name, file=graph_file, threads=1) for name in ("one", "two"))
+    one, two = (WorkerSpec(name=name, file=graph_file, threads=1) for name in ("one", "two"))
     interleave([one, two], PAIR, rounds=3, runs=2, warmup=1, fresh=fresh)
     assert order == ["one", "two", "two", "one", "one", "two"]
 
 
 def test_the_memory_of_the_parent_is_not_counted(graph_file):
     held = np.ones(50_000_000)  # 400 MB: getrusage would give the worker at least as much
-    with Worker(Subject(name="bag", file=graph_file, threads=1)) as worker:
+    with Worker(WorkerSpec(name="bag", file=graph_file, threads=1)) as worker:
         assert worker.time(SHAPE, warmup=0, runs=1)["peak_bytes"] < held.nbytes
 
 
@@ -157,7 +157,7 @@ def test_memory_is_what_is_resident_and_not_what_is_promised():
 
 
 def test_fresh_processes_measure_the_start_each_time(graph_file):
-    [run] = interleave([Subject(name="one", file=graph_file)], PAIR, rounds=2, runs=2, warmup=3, fresh=True)
+    [run] = interleave([WorkerSpec(name="one", file=graph_file)], PAIR, rounds=2, runs=2, warmup=3, fresh=True)
     assert [len(each) for each in run.rounds] == [2, 2]
     assert len(run.start_s) == len(run.load_s) == 2
     assert len(run.warmup) == 2 * 3
@@ -166,7 +166,7 @@ def test_fresh_processes_measure_the_start_each_time(graph_file):
 
 
 def test_a_subject_that_fails_is_left_out_when_somebody_is_told(graph_file):
-    good, bad = Subject(name="good", file=graph_file), Subject(name="bad", file="none.onnx")
+    good, bad = WorkerSpec(name="good", file=graph_file), WorkerSpec(name="bad", file="none.onnx")
     failures = []
     found = interleave(
         [bad, good], PAIR, rounds=2, runs=1, failed=lambda subject, error: failures.append((subject.name, str(error)))
@@ -175,14 +175,14 @@ def test_a_subject_that_fails_is_left_out_when_somebody_is_told(graph_file):
     [(name, why)] = failures
     assert name == "bad"
     assert "none.onnx" in why
-    with pytest.raises(SubjectError, match=r"none\.onnx"):
+    with pytest.raises(WorkerError, match=r"none\.onnx"):
         interleave([bad, good], PAIR, rounds=1, runs=1)
 
 
 def test_the_lock_is_held_meanwhile_and_then_released(graph_file):
     depths = []
     interleave(
-        [Subject(name="one", file=graph_file)],
+        [WorkerSpec(name="one", file=graph_file)],
         PAIR,
         rounds=1,
         runs=1,
@@ -195,11 +195,11 @@ def test_the_lock_is_held_meanwhile_and_then_released(graph_file):
 @pytest.mark.parametrize("options", [{"rounds": 0}, {"runs": 0}, {"warmup": -1}])
 def test_bad_numbers_are_refused(graph_file, options):
     with pytest.raises(UsageError, match="from 1 up"):
-        interleave([Subject(name="one", file=graph_file)], PAIR, **options)
+        interleave([WorkerSpec(name="one", file=graph_file)], PAIR, **options)
 
 
 def test_names_must_differ(graph_file):
-    subject = Subject(name="one", file=graph_file)
+    subject = WorkerSpec(name="one", file=graph_file)
     with pytest.raises(UsageError, match="different names"):
         interleave([subject, subject], PAIR)
 
@@ -228,7 +228,7 @@ def test_a_speedup_is_of_the_candidate():
 
 def test_texts_are_timed_through_the_runtime(tiny_bundle):
     texts = Texts(task="fill-mask", inputs=("The [MASK] ran.", "A [MASK] of milk and bread."), parameters={"top_k": 2})
-    with Worker(Subject(name="tiny", bundle=str(tiny_bundle), threads=1)) as worker:
+    with Worker(WorkerSpec(name="tiny", bundle=str(tiny_bundle), threads=1)) as worker:
         stream = worker.time(texts, warmup=1, runs=3)
         assert (len(stream["warmup"]), len(stream["seconds"])) == (2, 6)
         assert set(stream["stages"]) == {"tokenize", "run", "finish"}
@@ -238,7 +238,7 @@ def test_texts_are_timed_through_the_runtime(tiny_bundle):
         assert (len(offline["warmup"]), len(offline["seconds"])) == (1, 3)
         pairs = Texts(task="next-sentence", inputs=(("He went.", "She came."),))
         assert len(worker.time(pairs, warmup=0, runs=2)["seconds"]) == 2
-        with pytest.raises(SubjectError, match="No mask_token"):
+        with pytest.raises(WorkerError, match="No mask_token"):
             worker.time(dataclasses.replace(texts, inputs=("no mask",)), warmup=0, runs=1)
-        with pytest.raises(SubjectError, match="unknown scenario 'Marathon'"):
+        with pytest.raises(WorkerError, match="unknown scenario 'Marathon'"):
             worker.time(dataclasses.replace(texts, scenario="Marathon"), warmup=0, runs=1)

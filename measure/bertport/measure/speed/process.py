@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bertport.measure.speed.workload import to_json
@@ -16,32 +19,34 @@ from bertport.runtime.errors import BertportError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bertport.measure.speed.workload import Subject, Workload
+    from bertport.measure.speed.loaded import Answer
+    from bertport.measure.speed.workload import WorkerSpec, Workload
 
-__all__ = ["SubjectError", "Worker"]
+__all__ = ["Worker", "WorkerError", "Workers"]
 
 
-class SubjectError(BertportError, RuntimeError):
+class WorkerError(BertportError, RuntimeError):
     """A model that could not be loaded or run; the others go on."""
 
 
 class Worker:
-    """A worker process that has a subject loaded; a context manager.
+    """A worker process that has a model loaded; a context manager.
 
     Args:
-        subject: What to load.
+        spec: What to load.
         timeout: Seconds that a request may take before the process is ended.
 
     Raises:
-        SubjectError: when the subject cannot be loaded; says why.
+        WorkerError: when the model cannot be loaded; says why.
     """
 
-    def __init__(self, subject: Subject, *, timeout: float = 600.0) -> None:
-        self.subject = subject
+    def __init__(self, spec: WorkerSpec, *, timeout: float = 600.0) -> None:
+        self.spec = spec
         self.timeout = timeout
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bertport.measure.speed.worker"],
+            [spec.python or sys.executable, "-m", "bertport.measure.speed.worker"],
+            env=None if spec.python is None else _environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -56,7 +61,7 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
-            self.load_s = float(self.ask({"do": "open", "subject": to_json(subject)})["seconds"])
+            self.load_s = float(self.ask({"do": "open", "spec": to_json(spec)})["seconds"])
         except BaseException:
             self.close()
             raise
@@ -73,15 +78,16 @@ class Worker:
         """Have a workload run; see `bertport.measure.speed.worker` for the answer."""
         return self.ask({"do": "time", "workload": to_json(workload), "warmup": warmup, "runs": runs})
 
-    def answers(self, workload: Workload) -> list[int]:
-        """Return the best token of each input of a fill-mask workload."""
-        return [int(token) for token in self.ask({"do": "answer", "workload": to_json(workload)})["tokens"]]
+    def answers(self, workload: Workload) -> list[Answer]:
+        """Return the answer to each input of a workload of texts."""
+        answers: list[Answer] = self.ask({"do": "answer", "workload": to_json(workload)})["answers"]
+        return answers
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request and wait for its answer.
 
         Raises:
-            SubjectError: when the answer is an error, does not come in time, or the process ends.
+            WorkerError: when the answer is an error, does not come in time, or the process ends.
         """
         if self._process.poll() is not None:
             raise self._gone()
@@ -101,7 +107,7 @@ class Worker:
             raise self._gone(late=late)
         answer: dict[str, Any] = json.loads(line)
         if not answer["ok"]:
-            raise SubjectError(f"{self.subject.name}: {answer['error']}")
+            raise WorkerError(f"{self.spec.name}: {answer['error']}")
         return answer
 
     def close(self) -> None:
@@ -121,11 +127,46 @@ class Worker:
         for line in self._process.stderr or ():
             self._said.append(line)
 
-    def _gone(self, *, late: bool = False) -> SubjectError:
+    def _gone(self, *, late: bool = False) -> WorkerError:
         how = f"did not answer within {self.timeout:g} s" if late else "ended"
         self._listener.join(timeout=1)
         code = self._process.poll()
         memory = "; it may have run out of memory" if code == -9 and not late else ""  # noqa: PLR2004 — SIGKILL
         said = f": {self._said[-1].strip()}" if self._said else ""
-        message = f"{self.subject.name}: the process that runs it {how} (exit code {code}{memory}){said}"
-        return SubjectError(message)
+        message = f"{self.spec.name}: the process that runs it {how} (exit code {code}{memory}){said}"
+        return WorkerError(message)
+
+
+class Workers:
+    """Worker processes by specification, each started when it is first asked for; a context manager that ends all."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._workers: dict[str, Worker] = {}
+
+    def __enter__(self) -> Self:
+        """Return the workers."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        self._stack.close()
+
+    def of(self, spec: WorkerSpec) -> Worker:
+        """Return the worker of a specification.
+
+        Raises:
+            WorkerError: when its model cannot be loaded.
+        """
+        key = json.dumps(to_json(spec))
+        if key not in self._workers:
+            self._workers[key] = self._stack.enter_context(Worker(spec))
+        return self._workers[key]
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a process of another interpreter: it is to find this bertport and the programs here."""
+    import bertport
+
+    places = [str(Path(place).parent) for place in bertport.__path__]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*places, str(Path.cwd())])}

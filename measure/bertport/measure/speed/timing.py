@@ -7,22 +7,33 @@ that a machine that slows down or speeds up does so for all. Rounds are what the
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure import statistics
 from bertport.measure.machine import machine_lock
-from bertport.measure.speed.process import SubjectError, Worker
+from bertport.measure.speed.process import Worker, WorkerError, Workers
 from bertport.measure.statistics import DEFAULTS, Estimate, Settings
 from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bertport.measure.speed.workload import Subject, Workload
+    from bertport.measure.speed.workload import WorkerSpec, Workload
 
-__all__ = ["Run", "Summary", "interleave", "speedup", "summarize"]
+__all__ = ["Run", "Summary", "Turn", "interleave", "speedup", "summarize", "take_turns"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One model at one workload."""
+
+    spec: WorkerSpec
+    """The model."""
+    workload: Workload
+    """What it is timed on."""
+    name: str
+    """Name of the workload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +41,7 @@ class Run:
     """What one model took for one workload."""
 
     subject: str
-    """Name of the subject."""
+    """Name of the model."""
     workload: str
     """Name of the workload."""
     rounds: tuple[tuple[float, ...], ...]
@@ -69,70 +80,113 @@ class Summary:
 
 
 def interleave(  # noqa: PLR0913 — each is one knob of the procedure, by keyword
-    subjects: Sequence[Subject],
+    specs: Sequence[WorkerSpec],
     workloads: Mapping[str, Workload],
     *,
     rounds: int = 10,
     runs: int = 5,
     warmup: int = 3,
     fresh: bool = False,
-    failed: Callable[[Subject, SubjectError], None] | None = None,
+    failed: Callable[[WorkerSpec, WorkerError], None] | None = None,
     waiting: Callable[[], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Run]:
-    """Time every subject on every workload, taking turns, with the machine's lock held.
+    """Time every model on every workload, one workload after the other, with the machine's lock held.
 
     Args:
-        subjects: The models; their names differ.
+        specs: The models; their names differ.
         workloads: By name.
         rounds: Turns that each takes at each workload.
         runs: Timed runs in a turn.
         warmup: Runs before the first timed one of each workload, in each process.
         fresh: Start a process for every turn, which also measures loading and cold start each time. Otherwise each
-            subject has one process for all: idle ones do not spin, and loading is paid once.
-        failed: Told of a subject that cannot be loaded or run, which is then left out; without it the error is raised.
+            model has one process for all: idle ones do not spin, and loading is paid once.
+        failed: Told of a model that cannot be loaded or run, which is then left out; without it the error is raised.
         waiting: Called once when another process holds the machine's lock.
         progress: Called with the number of turns done and the number of all.
 
     Returns:
-        One `Run` per subject and workload, in their order.
+        One `Run` per model and workload, in their order.
 
     Raises:
-        UsageError: for two subjects of one name, or numbers of rounds or runs below 1.
-        SubjectError: for the first subject that fails, unless `failed` is given.
+        UsageError: for two models of one name, or numbers of rounds or runs below 1.
+        WorkerError: for the first model that fails, unless `failed` is given.
     """
-    names = [subject.name for subject in subjects]
+    names = [spec.name for spec in specs]
     if len(set(names)) < len(names) or min(rounds, runs) < 1 or warmup < 0:
         raise UsageError(
-            f"timing takes subjects of different names, rounds and runs from 1 up, warm-up from 0 up: {names}"
+            f"timing takes models of different names, rounds and runs from 1 up, warm-up from 0 up: {names}"
         )
-    records = {(subject.name, name): _Record() for subject in subjects for name in workloads}
-    left = list(subjects)
-    turns = [(number, name) for name in workloads for number in range(rounds)]
-    with machine_lock(waiting), ExitStack() as stack:
-        processes: dict[str, Worker] = {}
-        for done, (number, name) in enumerate(turns):
-            for subject in list(left) if number % 2 == 0 else left[::-1]:
-                record, workload = records[subject.name, name], workloads[name]
-                try:
-                    if fresh:
-                        with Worker(subject) as worker:
-                            record.add_start(worker, workload)
-                            record.add(worker.time(workload, warmup=max(0, warmup - 1), runs=runs))
-                    else:
-                        if subject.name not in processes:
-                            processes[subject.name] = stack.enter_context(Worker(subject))
-                        worker = processes[subject.name]
-                        record.load_s[:] = [worker.load_s]
-                        record.add(worker.time(workload, warmup=0 if number else warmup, runs=runs))
-                except SubjectError as error:
-                    if failed is None:
-                        raise
-                    left.remove(subject)
-                    failed(subject, error)
-            if progress:
-                progress(done + 1, len(turns))
-    return [records[subject.name, name].run(subject.name, name) for subject in left for name in workloads]
+    left, measured = list(specs), {}
+    every = rounds * len(workloads)
+
+    def leave_out(turn: Turn, error: WorkerError) -> None:
+        if failed is None:
+            raise error
+        left.remove(turn.spec)
+        failed(turn.spec, error)
+
+    with machine_lock(waiting), Workers() as workers:
+        for number, (name, workload) in enumerate(workloads.items()):
+            turns = [Turn(spec=spec, workload=workload, name=name) for spec in left]
+            done = (lambda count, number=number: progress(number * rounds + count, every)) if progress else None
+            for run in take_turns(
+                turns,
+                None if fresh else workers,
+                rounds=rounds,
+                runs=runs,
+                warmup=warmup,
+                failed=leave_out,
+                progress=done,
+            ):
+                measured[run.subject, name] = run
+    return [measured[spec.name, name] for spec in left for name in workloads]
+
+
+def take_turns(  # noqa: PLR0913 — as above
+    turns: Sequence[Turn],
+    workers: Workers | None,
+    *,
+    rounds: int,
+    runs: int,
+    warmup: int,
+    failed: Callable[[Turn, WorkerError], None],
+    progress: Callable[[int], None] | None = None,
+) -> list[Run]:
+    """Have models take turns, each at a workload of its own; the caller holds the machine's lock.
+
+    Args:
+        turns: Who takes part; in every second round they come in the reverse order.
+        workers: Running processes; None for a fresh one for every turn.
+        rounds: Number of rounds.
+        runs: Timed runs in a turn.
+        warmup: Runs before the first timed one, in each process.
+        failed: Told of a turn whose model cannot be loaded or run, which is then left out.
+        progress: Called with the number of rounds done.
+
+    Returns:
+        One `Run` per turn that is left, in their order.
+    """
+    records = [_Record() for _ in turns]
+    left = list(range(len(turns)))
+    for number in range(rounds):
+        for index in list(left) if number % 2 == 0 else left[::-1]:
+            turn, record = turns[index], records[index]
+            try:
+                if workers is None:
+                    with Worker(turn.spec) as worker:
+                        record.add_start(worker, turn.workload)
+                        record.add(worker.time(turn.workload, warmup=max(0, warmup - 1), runs=runs))
+                else:
+                    worker = workers.of(turn.spec)
+                    record.load_s[:] = [worker.load_s]
+                    record.add(worker.time(turn.workload, warmup=0 if number else warmup, runs=runs))
+            except WorkerError as error:
+                left.remove(index)
+                failed(turn, error)
+        if progress:
+            progress(number + 1)
+    return [records[index].run(turns[index].spec.name, turns[index].name) for index in left]
 
 
 def summarize(run: Run, settings: Settings = DEFAULTS) -> Summary:

@@ -4,15 +4,16 @@ Each request is a JSON object on a line of stdin, each answer one on a line of s
 or anything else prints goes to stderr. A process of its own per model gives each its own threads, memory and caches,
 and lets the parent interleave them.
 
-    {"do": "open", "subject": …}                          -> {"ok": true, "seconds": 0.1, "peak_bytes": …}
+    {"do": "open", "spec": …}                             -> {"ok": true, "seconds": 0.1, "peak_bytes": …}
     {"do": "time", "workload": …, "warmup": 3, "runs": 5} -> {"ok": true, "warmup": […], "seconds": […], …}
-    {"do": "answer", "workload": …}                       -> {"ok": true, "tokens": […]}
+    {"do": "answer", "workload": …}                       -> {"ok": true, "answers": […]}
     {"do": "stop"}                                        -> {"ok": true}
     anything that fails                                   -> {"ok": false, "error": "…", "kind": "BundleError"}
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -20,110 +21,78 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
 from bertport.measure.quality.bundled import graph_of
-from bertport.measure.quality.model import Batch, OnnxGraph, open_onnx
-from bertport.measure.speed.workload import SCENARIOS, Shape, Subject, Texts, from_json
+from bertport.measure.quality.model import open_onnx
+from bertport.measure.speed.baselines import open_pipeline
+from bertport.measure.speed.loaded import LoadedBundle, LoadedGraph
+from bertport.measure.speed.workload import SCENARIOS, Shape, Texts, WorkerSpec, from_json
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.errors import BertportError, UsageError
+from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from bertport.measure.speed.baselines import Pipeline
-    from bertport.runtime.model import Model
+    from bertport.measure.speed.loaded import Loaded
 
-__all__ = ["Timed", "main", "peak_bytes", "random_batch", "repeat"]
+__all__ = ["main", "open_model", "peak_bytes", "repeat", "time_workload"]
 
 
-class Timed:
-    """One loaded model.
+def open_model(spec: WorkerSpec) -> Loaded:
+    """Load what a specification names.
 
-    Args:
-        subject: What to load, and in which setting.
+    Raises:
+        UsageError: when it names nothing.
     """
+    if spec.opener is not None:
+        module, _, name = spec.opener.partition(":")
+        opened: Loaded = getattr(importlib.import_module(module), name)(spec)
+        return opened
+    if spec.baseline is not None:
+        return open_pipeline(spec)
+    settings: dict[str, Any] = {"provider": spec.provider, "threads": spec.threads}
+    if spec.bundle is not None and spec.bare:
+        with Bundle.open(spec.bundle).opening(str(spec.variant)) as graph:
+            return LoadedGraph(open_onnx(graph, config=spec.config, **settings))
+    if spec.bundle is not None:
+        model = load(spec.bundle, variant=spec.variant, **settings)
+        return LoadedBundle(model, graph_of(model))
+    if spec.file is not None:
+        return LoadedGraph(open_onnx(spec.file, config=spec.config, **settings))
+    raise UsageError(f"the specification {spec.name!r} names neither a file nor a bundle")
 
-    def __init__(self, subject: Subject) -> None:
-        self.model: Model | None = None
-        self.pipeline: Pipeline | None = None
-        self.graph: OnnxGraph | None = None
-        if subject.baseline is not None:
-            from bertport.measure.speed.baselines import open_pipeline
 
-            self.pipeline = open_pipeline(subject)
-        elif subject.bundle is not None and subject.bare:
-            with Bundle.open(subject.bundle).opening(str(subject.variant)) as graph:
-                self.graph = open_onnx(graph, provider=subject.provider, threads=subject.threads, config=subject.config)
-        elif subject.bundle is not None:
-            self.model = load(
-                subject.bundle, variant=subject.variant, provider=subject.provider, threads=subject.threads
-            )
-            self.graph = graph_of(self.model)
-        elif subject.file is not None:
-            self.graph = open_onnx(
-                subject.file, provider=subject.provider, threads=subject.threads, config=subject.config
-            )
-        else:
-            raise UsageError(f"the subject {subject.name!r} names neither a file nor a bundle")
+def time_workload(model: Loaded, workload: Shape | Texts, *, warmup: int, runs: int) -> dict[str, Any]:
+    """Run a workload `warmup` times and then `runs` times.
 
-    def time(self, workload: Shape | Texts, *, warmup: int, runs: int) -> dict[str, Any]:
-        """Run a workload `warmup` times and then `runs` times.
-
-        Returns:
-            `warmup` and `seconds`, one number per run or, in SingleStream, per input of each run; and for texts the
-            `stages` of the timed runs: seconds in `tokenize`, `run` and `finish` in total.
-        """
-        if isinstance(workload, Shape):
-            run = self.pipeline.forward(workload) if self.pipeline else self._forward(workload)
-            return {"warmup": [_timed(run) for _ in range(warmup)], "seconds": [_timed(run) for _ in range(runs)]}
-        if workload.scenario not in SCENARIOS:
-            raise UsageError(f"unknown scenario {workload.scenario!r} (known: {', '.join(SCENARIOS)})")
-        if self.pipeline:
-            return repeat(workload, self.pipeline.answering(workload), warmup=warmup, runs=runs)
-        return _time_texts(self._loaded(), workload, warmup=warmup, runs=runs)
-
-    def answers(self, texts: Texts) -> list[int]:
-        """Return the best token of each input of a fill-mask workload."""
-        if self.pipeline:
-            return self.pipeline.best(texts)
-        rows = self._loaded().predict(texts.task, texts.inputs, **{**texts.parameters, "top_k": 1})
-        return [row[0]["token"] for row in rows]
-
-    def _loaded(self) -> Model:
-        if self.model is None:
-            raise UsageError("texts are timed with a bundle: a bare graph has no tokenizer")
-        return self.model
-
-    def _forward(self, shape: Shape) -> Callable[[], object]:
-        graph, batch = self.graph, random_batch(shape)
-        if graph is None:  # never: it is a pipeline then
-            raise TypeError
-        outputs = shape.outputs or graph.outputs
-        return lambda: graph.run(batch, outputs)
+    Returns:
+        `warmup` and `seconds`, one number per run or, in SingleStream, per call of each run; and for texts of a bundle
+        the `stages` of the timed runs: seconds in `tokenize`, `run` and `finish` in total.
+    """
+    if isinstance(workload, Shape):
+        run = model.forward(workload)
+        return {"warmup": [_timed(run) for _ in range(warmup)], "seconds": [_timed(run) for _ in range(runs)]}
+    if workload.scenario not in SCENARIOS:
+        raise UsageError(f"unknown scenario {workload.scenario!r} (known: {', '.join(SCENARIOS)})")
+    watch = model.stopwatch
+    measured: dict[str, Any] = {
+        **repeat(
+            workload,
+            model.answering(workload),
+            warmup=warmup,
+            runs=runs,
+            began_timing=watch.reset if watch else None,
+        )
+    }
+    if watch and workload.scenario != "Server":  # whose seconds hold time spent waiting: the stages do not add up
+        measured["stages"] = watch.stages(sum(measured["seconds"]))
+    return measured
 
 
 def _timed(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
-
-
-def random_batch(shape: Shape) -> Batch:
-    """Draw the token ids and the positions to decode of a shape."""
-    rng = np.random.default_rng(shape.seed)
-    size = (shape.rows, shape.length)
-    positions = [
-        row * shape.length + np.sort(rng.choice(shape.length, size=min(shape.masked, shape.length), replace=False))
-        for row in range(shape.rows)
-    ]
-    return Batch(
-        input_ids=rng.integers(shape.vocabulary, size=size),
-        attention_mask=np.ones(size, dtype=np.int64),
-        token_type_ids=np.zeros(size, dtype=np.int64),
-        masked_positions=np.concatenate(positions).astype(np.int64),
-    )
 
 
 def repeat(
@@ -146,17 +115,18 @@ def repeat(
     Returns:
         Seconds of each call, or in the Server scenario of each request from its arrival to its answer.
     """
-    found: dict[str, list[float]] = {"warmup": [], "seconds": []}
+    measured: dict[str, list[float]] = {"warmup": [], "seconds": []}
     for number in range(warmup + runs):
         if number == warmup and began_timing:
             began_timing()
         if texts.scenario == "Server":
             seconds = _serve_arrivals(texts, answer)
         else:
-            calls = [texts.inputs] if texts.scenario == "Offline" else [(each,) for each in texts.inputs]
+            size = len(texts.inputs) if texts.scenario == "Offline" else texts.at_once
+            calls = [texts.inputs[begin : begin + size] for begin in range(0, len(texts.inputs), size)]
             seconds = [_timed(lambda inputs=inputs: answer(inputs)) for inputs in calls]  # type: ignore[misc]
-        found["warmup" if number < warmup else "seconds"] += seconds
-    return found
+        measured["warmup" if number < warmup else "seconds"] += seconds
+    return measured
 
 
 def _serve_arrivals(texts: Texts, answer: Callable[[Sequence[Any]], object]) -> list[float]:
@@ -169,59 +139,6 @@ def _serve_arrivals(texts: Texts, answer: Callable[[Sequence[Any]], object]) -> 
         answer((texts.inputs[number % len(texts.inputs)],))
         seconds.append(time.perf_counter() - began - arrival)
     return seconds
-
-
-class _Stopwatch:
-    """Stands in for a model's graph and adds up the time spent in it."""
-
-    def __init__(self, graph: Any) -> None:  # noqa: ANN401 — whatever the runtime's model holds
-        self._graph = graph
-        self.seconds = 0.0
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._graph, name)
-
-    def run_in_slices(self, feeds: Mapping[str, Any], outputs: Sequence[str], *, most: int) -> Any:  # noqa: ANN401 — handed on
-        """Run it; positions beyond `most` are decoded while their answers are made, and counted there."""
-        began = time.perf_counter()
-        values = self._graph.run_in_slices(feeds, outputs, most=most)
-        self.seconds += time.perf_counter() - began
-        return values
-
-
-class _TimedCall:
-    """Stands in for a runtime call and adds up the time spent preparing inputs."""
-
-    def __init__(self, call: Any) -> None:  # noqa: ANN401 — the runtime's Call
-        self._call = call
-        self.seconds = 0.0
-
-    def prepare(self, inputs: Sequence[object]) -> list[Any]:
-        began = time.perf_counter()
-        works: list[Any] = self._call.prepare(inputs)
-        self.seconds += time.perf_counter() - began
-        return works
-
-
-def _time_texts(model: Model, texts: Texts, *, warmup: int, runs: int) -> dict[str, Any]:
-    call: Any = _TimedCall(model.bind(texts.task, **texts.parameters))
-    watch: Any = _Stopwatch(model.graph)
-    watched = model.with_graph(watch)
-
-    def answer(inputs: Sequence[Any]) -> None:
-        for each in watched.outcomes(call, inputs):
-            if isinstance(each, BertportError):
-                raise each
-
-    def reset() -> None:
-        call.seconds = watch.seconds = 0.0
-
-    found = repeat(texts, answer, warmup=warmup, runs=runs, began_timing=reset)
-    if texts.scenario == "Server":  # its seconds hold time spent waiting, so the stages do not add up to them
-        return found
-    total = sum(found["seconds"])
-    stages = {"tokenize": call.seconds, "run": watch.seconds, "finish": total - call.seconds - watch.seconds}
-    return {**found, "stages": stages}
 
 
 def peak_bytes() -> int:
@@ -247,7 +164,7 @@ def main() -> None:
 
 
 def _serve(requests: IO[str], answers: IO[str]) -> None:
-    timed: Timed | None = None
+    model: Loaded | None = None
     for line in requests:
         request = json.loads(line)
         answer: dict[str, Any] = {"ok": True}
@@ -255,14 +172,15 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
             match request:
                 case {"do": "stop"}:
                     pass
-                case {"do": "open", "subject": subject}:
+                case {"do": "open", "spec": spec}:
                     began = time.perf_counter()
-                    timed = Timed(from_json(subject))  # type: ignore[arg-type]  # the parent sends a subject here
+                    model = open_model(from_json(spec))  # type: ignore[arg-type]  # the parent sends one here
                     answer["seconds"] = time.perf_counter() - began
-                case {"do": "answer", "workload": workload} if timed:
-                    answer["tokens"] = timed.answers(from_json(workload))  # type: ignore[arg-type]  # texts, as above
-                case {"do": "time", "workload": workload, "warmup": warmup, "runs": runs} if timed:
-                    answer.update(timed.time(from_json(workload), warmup=warmup, runs=runs))  # type: ignore[arg-type]
+                case {"do": "answer", "workload": workload} if model:
+                    answer["answers"] = model.answers(from_json(workload))  # type: ignore[arg-type]  # texts, as above
+                case {"do": "time", "workload": workload, "warmup": warmup, "runs": runs} if model:
+                    timed = time_workload(model, from_json(workload), warmup=warmup, runs=runs)  # type: ignore[arg-type]
+                    answer.update(timed)
                 case _:
                     answer = {"ok": False, "error": f"unknown request {line[:80]!r}", "kind": "UsageError"}
             answer["peak_bytes"] = peak_bytes()

@@ -6,13 +6,16 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from bertport.measure.quality.model import Batch
 from bertport.runtime.errors import UsageError
 
-__all__ = ["Shape", "Subject", "Texts", "Workload", "from_json", "to_json"]
+__all__ = ["SCENARIOS", "Shape", "Texts", "WorkerSpec", "Workload", "from_json", "random_batch", "to_json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class WorkerSpec:
     """One model in one setting: what a worker process loads."""
 
     name: str
@@ -20,7 +23,12 @@ class Subject:
     file: str | None = None
     """Path of a graph, or of a baseline's directory; either this or a bundle."""
     baseline: str | None = None
-    """What opens the directory in `file`: a row of `bertport.measure.speed.baselines.PIPELINES`."""
+    """What opens the directory in `file`: a row of `bertport.measure.speed.baselines.BASELINES`."""
+    opener: str | None = None
+    """What opens this in place of the above, for programs that time models of their own: `module:function`, which is
+    given the specification and returns a `bertport.measure.speed.worker.Loaded`."""
+    python: str | None = None
+    """Interpreter of the process; None for this one. It finds this bertport, and of packages only its own."""
     bundle: str | None = None
     """Directory of a bundle, opened by `bertport.runtime.load`."""
     bare: bool = False
@@ -55,7 +63,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """Real inputs through the runtime, from text to answer; for a subject with a bundle."""
+    """Real inputs from text to answer; for a specification with a bundle, a baseline or an opener."""
 
     task: str
     """A task of the runtime, such as `fill-mask`."""
@@ -64,25 +72,43 @@ class Texts:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Of the task."""
     scenario: str = "SingleStream"
-    """MLPerf's words: `SingleStream` answers one input after the other and times each; `Offline` answers all at once
-    and gives the time of all; `Server` answers requests that come at `arrivals`, first come first served, and times
-    each from its arrival."""
+    """MLPerf's words: `SingleStream` answers one input after the other, or `at_once` of them, and times each call;
+    `Offline` answers all in one call and gives its time; `Server` answers requests that come at `arrivals`, first come
+    first served, and times each from its arrival."""
     arrivals: tuple[float, ...] = ()
     """For `Server`: seconds after the beginning at which requests come, ascending; the inputs take turns."""
+    at_once: int = 1
+    """For `SingleStream`: inputs given in one call."""
 
 
 Workload = Shape | Texts
 SCENARIOS = ("SingleStream", "Offline", "Server")
-_KINDS: dict[str, type[Shape | Texts | Subject]] = {"shape": Shape, "texts": Texts, "subject": Subject}
+_KINDS: dict[str, type[Shape | Texts | WorkerSpec]] = {"shape": Shape, "texts": Texts, "spec": WorkerSpec}
 
 
-def to_json(value: Shape | Texts | Subject) -> dict[str, Any]:
+def random_batch(shape: Shape) -> Batch:
+    """Draw the token ids and the positions to decode of a shape."""
+    rng = np.random.default_rng(shape.seed)
+    size = (shape.rows, shape.length)
+    positions = [
+        row * shape.length + np.sort(rng.choice(shape.length, size=min(shape.masked, shape.length), replace=False))
+        for row in range(shape.rows)
+    ]
+    return Batch(
+        input_ids=rng.integers(shape.vocabulary, size=size),
+        attention_mask=np.ones(size, dtype=np.int64),
+        token_type_ids=np.zeros(size, dtype=np.int64),
+        masked_positions=np.concatenate(positions).astype(np.int64),
+    )
+
+
+def to_json(value: Shape | Texts | WorkerSpec) -> dict[str, Any]:
     """Return a value as JSON values, with the name of its kind."""
     name = next(name for name, kind in _KINDS.items() if isinstance(value, kind))
     return {"kind": name, **dataclasses.asdict(value)}
 
 
-def from_json(value: dict[str, Any]) -> Shape | Texts | Subject:
+def from_json(value: dict[str, Any]) -> Shape | Texts | WorkerSpec:
     """Read what `to_json` gave.
 
     Raises:
