@@ -23,10 +23,10 @@ import numpy as np
 from bertport.measure.machine import describe_machine
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.isa import target
-from bertport.quantize.quantizer import Options, prepare, read_request
+from bertport.quantize.quantizer import Options, prepare, read_source
 from bertport.quantize.recipes.table import recipe_named
 from bertport.quantize.search.layer_timing import linears
-from bertport.quantize.search.sensitivity import damage
+from bertport.quantize.search.sensitivity import kl_increase
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 
@@ -46,9 +46,9 @@ def measure(directory: Path, isa: str, positions: int) -> dict[str, Any]:
     """Measure both tables on both halves."""
     bundle, recipe = Bundle.open(directory), recipe_named("int8-dynamic")
     options = Options(isa=isa)
-    bench = prepare(bundle, options)
-    request = read_request([recipe], bundle, target(isa), options)
-    names = [layer.name for layer in linears(recipe.source(request))]
+    evaluator = prepare(bundle, options)
+    source = read_source([recipe], bundle, target(isa), options)
+    names = [layer.name for layer in linears(recipe.graph(source))]
     paragraphs = CALIBRATION.read_text(encoding="utf-8").splitlines(keepends=True)
     middle = len(paragraphs) // 2
     halves = []
@@ -61,7 +61,9 @@ def measure(directory: Path, isa: str, positions: int) -> dict[str, Any]:
     for number, half in enumerate(halves):
 
         def kl(higher: frozenset[str], half: Any = half) -> float:  # noqa: ANN401 — an Evaluation
-            return damage(bench.accuracy(recipe, dataclasses.replace(request, higher=higher), half))
+            return kl_increase(
+                evaluator.accuracy(recipe, dataclasses.replace(source, high_precision_layers=higher), half)
+            )
 
         everything = frozenset(names)
         most, least = kl(frozenset()), kl(everything)

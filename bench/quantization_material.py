@@ -16,7 +16,7 @@ from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.fusion import fuse, load_plain
 from bertport.quantize.recipes.dynamic import WeightCache
-from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.weights.calibrated import SAMPLES
@@ -76,16 +76,16 @@ class Material:
         """Make the graph of a recipe with calibrated activations."""
         row = RECIPES[recipe]
         cache = WeightCache(saturating=row.by_instruction_set and INSTRUCTION_SETS[isa].saturates)
-        request = Request(plain=self.plain, fused=self.plain, instruction_set=INSTRUCTION_SETS[isa], weights=cache)
+        source = GraphSource(plain=self.plain, fused=self.plain, instruction_set=INSTRUCTION_SETS[isa], weights=cache)
         if self.bundle is None:
             plain = self._levelled if how.level else self.plain
             ranges = dict.fromkeys((layer.source for layer in linears(plain)), ANYWHERE)
-            return row.make(dataclasses.replace(request, plain=plain, ranges=ranges))
+            return row.make(dataclasses.replace(source, plain=plain, ranges=ranges))
         # Histograms do not depend on the method: one calibrator for each rescaling.
         key = dataclasses.replace(how, method="minmax")
         if key not in self.calibrators:
             self.calibrators[key] = Calibrator(self.bundle, self.plain, how, text=None, progress=_silent)
-        return row.make(self.calibrators[key].apply(request, row, method=how.method))
+        return row.make(self.calibrators[key].apply(source, row, method=how.method))
 
     @cached_property
     def _levelled(self) -> onnx.ModelProto:

@@ -24,7 +24,7 @@ from bertport.quantize.graph.fusion import LEAST_OPSET, fuse, load_plain, sort_n
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.quantizer import Options, describe, quantize
 from bertport.quantize.recipes.dynamic import WeightCache
-from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.weights.calibrated import fit
@@ -66,20 +66,20 @@ class Source:
         self.fused = fuse(self.path, self.bundle.manifest.architecture)
         self._calibrator = None
 
-    def request(self, recipe, text):
+    def graph_source(self, recipe, text):
         """What the recipe's graph is made from."""
-        request = Request(
+        source = GraphSource(
             plain=self.plain, fused=self.fused, instruction_set=None, weights=WeightCache(saturating=True)
         )
         if recipe.fits_weights and self.fits:
             weights = fit(self.bundle, self.fused, text, saturating=True, progress=lambda *_: None)
-            return dataclasses.replace(request, weights=weights)
+            return dataclasses.replace(source, weights=weights)
         if recipe.form is None:
-            return request
+            return source
         if self._calibrator is None:
             how = Calibration(samples=12, fit=self.fits)
             self._calibrator = Calibrator(self.bundle, self.plain, how, text=text, progress=lambda *_: None)
-        return self._calibrator.apply(request, recipe)
+        return self._calibrator.apply(source, recipe)
 
     def distance(self, graph):
         """The least cosine of a hidden state, once every output is found to have its shape and to be finite."""
@@ -96,7 +96,7 @@ class Source:
 def to_its_end(source, name, text, place):
     """Make, check, write, open and compare."""
     recipe = RECIPES[name]
-    model = recipe.make(source.request(recipe, text))
+    model = recipe.make(source.graph_source(recipe, text))
     path = place / "model.onnx"
     write_graph(model, path)
     onnx.checker.check_model(str(path), full_check=True)
@@ -213,7 +213,7 @@ def wrong(sources, tmp_path_factory):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_bound_tells_a_wrong_graph(wrong, name, held_out):
     recipe = RECIPES[name]
-    assert wrong.distance(recipe.make(wrong.request(recipe, held_out))) < near(name) - 0.05
+    assert wrong.distance(recipe.make(wrong.graph_source(recipe, held_out))) < near(name) - 0.05
 
 
 def test_raising_the_opset_changes_no_output(sources):
@@ -287,11 +287,11 @@ def test_a_matrix_of_several_layers_runs_to_its_end(shared, name, held_out, tmp_
 @pytest.mark.parametrize("name", [name for name, row in RECIPES.items() if row.emitter])
 def test_layers_in_higher_precision_run_to_their_end(shared, name, in_float, held_out):
     recipe = RECIPES[name]
-    request = shared.request(recipe, held_out)
-    layers = linears(recipe.source(request))
+    source = shared.graph_source(recipe, held_out)
+    layers = linears(recipe.graph(source))
     every = frozenset(layer.name for layer in layers)
     for higher in (every, frozenset({layers[0].name})):
-        model = recipe.make(dataclasses.replace(request, higher=higher, in_float=in_float))
+        model = recipe.make(dataclasses.replace(source, high_precision_layers=higher, float_fallback=in_float))
         onnx.checker.check_model(model, full_check=True)
         assert shared.distance(model) > near(name)
 

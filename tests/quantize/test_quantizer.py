@@ -119,7 +119,7 @@ def test_overwriting_leaves_one_copy(bundle_copy, held_out):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("where", ["time_against", "hold_budget", "write_graph"])
+@pytest.mark.parametrize("where", ["time_against", "meet_budget", "write_graph"])
 def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch, error, where):
     def stop(*_, **__):
         raise error

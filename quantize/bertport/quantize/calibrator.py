@@ -1,4 +1,4 @@
-"""From a request to one whose activations are calibrated, once for all recipes of a run."""
+"""From a graph source to one whose activations are calibrated, once for all recipes of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bertport.quantize.calibration.ranges import Calibration
     from bertport.quantize.calibration.statistics import Activations
     from bertport.quantize.evaluation import Progress
-    from bertport.quantize.recipes.source import Request
+    from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.recipes.table import Recipe
     from bertport.runtime.bundle.directory import Bundle
 
@@ -64,30 +64,30 @@ class Calibrator:
         self.fitting = read_evaluation(bundle, text, sample="calibration", **SAMPLES)
         self._given = plain
 
-    def apply(self, request: Request, recipe: Recipe, *, method: str | None = None) -> Request:
-        """Return a request whose graph is levelled, whose weights are fitted, and whose ranges suit the recipe's form.
+    def apply(self, source: GraphSource, recipe: Recipe, *, method: str | None = None) -> GraphSource:
+        """Return a graph source with levelled activations, fitted weights, and ranges that suit the recipe's form.
 
         Args:
-            request: What the other recipes' graphs are made from.
-            recipe: One that calibrates, or any other, whose request stays as it is.
+            source: What the other recipes' graphs are made from.
+            recipe: One that calibrates, or any other, whose source stays as it is.
             method: Another one than that of the settings, from the same histograms.
         """
         if recipe.form is None:
-            return request
+            return source
         to_range = method_named(method) if method else self.method
         ranges = {name: to_range(found, recipe.form) for name, found in self._histograms.items()}
         layers = linears(self.plain)
         weights = FittedWeights(
-            saturating=recipe.by_instruction_set and saturates(request.instruction_set),
+            saturating=recipe.by_instruction_set and saturates(source.instruction_set),
             layers=layers,
             activations=self._levelled.activations if self.how.fit else {},
             text=self.fitting.to_json(),
             treats=False,
         )
         weights.prepare(layers, self.progress)
-        return dataclasses.replace(request, plain=self.plain, ranges=ranges, weights=weights)
+        return dataclasses.replace(source, plain=self.plain, ranges=ranges, weights=weights)
 
-    def record(self, request: Request) -> dict[str, Any]:
+    def record(self, source: GraphSource) -> dict[str, Any]:
         """Say what a calibrated graph was made of: the fingerprint that goes into the manifest."""
         return {
             "text": {"name": self.text.name, "sha256": self.text.sha256},
@@ -96,7 +96,7 @@ class Calibrator:
             "method": self.how.method,
             "smooth": self.how.smooth,
             "levelled": self._levelled.count,
-            "ranges_sha256": digest(request.ranges),
+            "ranges_sha256": digest(source.ranges),
         }
 
     @property

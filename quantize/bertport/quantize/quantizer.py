@@ -32,10 +32,11 @@ from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.isa import AUTO, saturates, target
 from bertport.quantize.plot import bars
 from bertport.quantize.recipes.dynamic import WeightCache
-from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
+from bertport.quantize.search.evaluator import Evaluator
 from bertport.quantize.search.layer_timing import linears
-from bertport.quantize.search.mixed_precision import Bench, BrokenBudgetError, hold_budget
+from bertport.quantize.search.mixed_precision import BrokenBudgetError, meet_budget
 from bertport.quantize.weights.calibrated import fit
 from bertport.runtime.bundle.changes import Workspace, add_variant, tidy
 from bertport.runtime.bundle.directory import Bundle
@@ -172,14 +173,14 @@ def quantize(
     options = dataclasses.replace(options, progress=deadline.watching(options.progress))
     outcomes: list[Outcome] = []
     try:
-        bench = dataclasses.replace(prepare(bundle, options), deadline=deadline)
-        options = dataclasses.replace(options, budget=measured_budget(bench, options))
+        evaluator = dataclasses.replace(prepare(bundle, options), deadline=deadline)
+        options = dataclasses.replace(options, budget=measured_budget(evaluator, options))
         _check_calibration(rows, bundle, options)
-        request = read_request(rows, bundle, instruction_set, options)
-        calibrator = calibrator_for(rows, bundle, request, options)
+        source = read_source(rows, bundle, instruction_set, options)
+        calibrator = calibrator_for(rows, bundle, source, options)
         for row, provider in zip(rows, providers, strict=True):
-            bench = dataclasses.replace(bench, bundle=Bundle.open(path), provider=provider.name)
-            outcomes.append(_add(bench, row, request, options, calibrator))
+            evaluator = dataclasses.replace(evaluator, bundle=Bundle.open(path), provider=provider.name)
+            outcomes.append(_add(evaluator, row, source, options, calibrator))
             options.told(outcomes[-1])
     except TimeUpError:
         raise ValidationError(
@@ -190,16 +191,16 @@ def quantize(
     return outcomes
 
 
-def measured_budget(bench: Bench, options: Options) -> Budget:
+def measured_budget(evaluator: Evaluator, options: Options) -> Budget:
     """Return the budget that variants of a bundle are held to.
 
     Raises:
         MissingHeadError: for a bound that was asked for on a head that is not there.
         UsageError: for one on pairs where there are none to measure on.
     """
-    heads = set(bench.bundle.manifest.heads)
-    if not any(each.next_sentence is not None for each in bench.evaluation.samples):
-        _refuse_bound_on_no_pairs(options, heads, f"{bench.evaluation.name} makes no pair of sentences")
+    heads = set(evaluator.bundle.manifest.heads)
+    if not any(each.next_sentence is not None for each in evaluator.evaluation.samples):
+        _refuse_bound_on_no_pairs(options, heads, f"{evaluator.evaluation.name} makes no pair of sentences")
         heads.discard("nsp")
     return budget_for(options.budget, heads)
 
@@ -220,7 +221,7 @@ def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Optio
         read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
 
 
-def prepare(bundle: Bundle, options: Options) -> Bench:
+def prepare(bundle: Bundle, options: Options) -> Evaluator:
     """Read the held-out text and open the fp32 graph; what cannot be measured is refused before."""
     _check_source(bundle)
     if not options.pairs:
@@ -229,7 +230,7 @@ def prepare(bundle: Bundle, options: Options) -> Bench:
     evaluation = read_evaluation(
         bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs
     )
-    return Bench(
+    return Evaluator(
         bundle=bundle,
         reference=open_reference(bundle),
         evaluation=evaluation,
@@ -238,9 +239,9 @@ def prepare(bundle: Bundle, options: Options) -> Bench:
     )
 
 
-def read_request(
+def read_source(
     recipes: Sequence[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
-) -> Request:
+) -> GraphSource:
     """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
     options.progress("fusing the fp32 graph", 0, 0)
     with bundle.opening(REFERENCE) as path:
@@ -256,7 +257,7 @@ def read_request(
         else WeightCache(saturating=saturating)
     )
     plain = fused if plain is None else plain
-    return Request(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
+    return GraphSource(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
 
 
 def _refuse_narrow(recipes: Iterable[Recipe], bundle: Bundle, plain: onnx.ModelProto) -> None:
@@ -273,12 +274,14 @@ def _refuse_narrow(recipes: Iterable[Recipe], bundle: Bundle, plain: onnx.ModelP
         )
 
 
-def calibrator_for(recipes: Iterable[Recipe], bundle: Bundle, request: Request, options: Options) -> Calibrator | None:
+def calibrator_for(
+    recipes: Iterable[Recipe], bundle: Bundle, source: GraphSource, options: Options
+) -> Calibrator | None:
     """Return what calibrates the graph, or None where no recipe asks for it; it reads its text at once."""
     if not any(row.form for row in recipes):
         return None
     how = options.calibrating
-    return Calibrator(bundle, request.plain, how, text=options.calibration, progress=options.progress)
+    return Calibrator(bundle, source.plain, how, text=options.calibration, progress=options.progress)
 
 
 def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
@@ -324,27 +327,33 @@ def _check_source(bundle: Bundle) -> None:
         raise BundleError(f"the bundle at {bundle.path} has no fp32 serving graph to quantize: export it again")
 
 
-def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calibrator: Calibrator | None) -> Outcome:
-    bundle, progress, budget = bench.bundle, bench.progress, options.budget or measured_budget(bench, options)
+def _add(
+    evaluator: Evaluator, recipe: Recipe, source: GraphSource, options: Options, calibrator: Calibrator | None
+) -> Outcome:
+    bundle, progress, budget = (
+        evaluator.bundle,
+        evaluator.progress,
+        options.budget or measured_budget(evaluator, options),
+    )
     with Workspace.beside(bundle) as work:
         directory = work.directory
-        request = calibrator.apply(request, recipe) if calibrator else request
+        source = calibrator.apply(source, recipe) if calibrator else source
         progress(f"making {recipe.name}", 0, 0)
-        bench.deadline.armed = True
+        evaluator.deadline.armed = True
         try:
-            held = hold_budget(bench, recipe, request, budget)
+            solution = meet_budget(evaluator, recipe, source, budget)
         except BrokenBudgetError as error:
-            found = Measurement.of_accuracy(error.accuracy, bench.evaluation)
+            found = Measurement.of_accuracy(error.accuracy, evaluator.evaluation)
             options.told(Refused(name=recipe.name, measured=found, reason=str(error)))
             raise
-        bench.deadline.armed = False  # what was found has yet to be timed and written
-        model = recipe.make(held.request)
+        evaluator.deadline.armed = False  # what was found has yet to be timed and written
+        model = recipe.make(solution.source)
         file = work.reserve(recipe.file)
         graph = directory / Path(file).name
         # The graph names its weights' file, so both get the names that they will have in the bundle.
         weights = {str(PurePosixPath(file).with_name(each.name)): each for each in write_graph(model, graph)}
-        speed = time_against(bundle, graph, progress=progress, provider=bench.provider)
-        measured = measurement(bundle, graph, held.accuracy, bench.evaluation, speed)
+        speed = time_against(bundle, graph, progress=progress, provider=evaluator.provider)
+        measured = measurement(bundle, graph, solution.accuracy, evaluator.evaluation, speed)
         if measured.slower and not (recipe.for_size or options.force):
             ratios = ", ".join(f"{each.speedup:.2f}x at {shape}" for shape, each in speed.items())
             message = (
@@ -353,24 +362,31 @@ def _add(bench: Bench, recipe: Recipe, request: Request, options: Options, calib
             )
             options.told(Refused(name=recipe.name, measured=measured, reason=message))
             raise SlowerError(message)
-        higher = sorted(held.request.higher)
-        higher_is = "16-bit activations" if recipe.halfway and not held.request.in_float else "float32"
+        higher = sorted(solution.source.high_precision_layers)
+        higher_is = (
+            "16-bit activations" if recipe.int16_activations and not solution.source.float_fallback else "float32"
+        )
         variant = describe(
             recipe,
             model,
-            request.instruction_set,
-            outputs=bench.reference.outputs,
+            source.instruction_set,
+            outputs=evaluator.reference.outputs,
             fidelity=measured.to_json()
-            | {"provider": bench.provider, "budget": str(budget), "higher_precision": higher, "higher_is": higher_is}
-            | {"verdicts": budget.verdicts(held.accuracy)}
-            | ({"search": held.search} if held.search else {})
-            | ({"calibration": calibrator.record(request)} if calibrator and recipe.form else {})
-            | ({"weights_fitted_to": request.weights.fitted_to} if recipe.fits_weights or recipe.form else {}),
+            | {
+                "provider": evaluator.provider,
+                "budget": str(budget),
+                "higher_precision": higher,
+                "higher_is": higher_is,
+            }
+            | {"verdicts": budget.verdicts(solution.accuracy)}
+            | ({"search": solution.search} if solution.search else {})
+            | ({"calibration": calibrator.record(source)} if calibrator and recipe.form else {})
+            | ({"weights_fitted_to": source.weights.fitted_to} if recipe.fits_weights or recipe.form else {}),
         )
         variant = dataclasses.replace(variant, file=file, external_data=tuple(weights))
         files = {file: graph, **weights}
-        if held.layers:
-            files |= write_layers(held.layers, higher, recipe.name, directory)
+        if solution.layers:
+            files |= write_layers(solution.layers, higher, recipe.name, directory)
         bundle = add_variant(
             work,
             recipe.name,

@@ -18,7 +18,7 @@ from bertport.quantize.quantizer import (
     measured_budget,
     prepare,
     provider_for,
-    read_request,
+    read_source,
     refuse_idle_settings,
     write_layers,
 )
@@ -69,23 +69,23 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
         )
     outcomes = []
-    bench = prepare(bundle, options)
-    held_to = measured_budget(bench, options)
+    evaluator = prepare(bundle, options)
+    held_to = measured_budget(evaluator, options)
     for name in chosen:
         variant = bundle.manifest.variants[name]
         provider = provider_for(RECIPES[variant.recipe], force=True).name
         accuracy = evaluate(
             bundle,
-            bench.reference,
+            evaluator.reference,
             name,
-            bench.evaluation,
+            evaluator.evaluation,
             stability=STABILITY,
             progress=options.progress,
             provider=provider,
             exact=not suits(variant.requires, provider),
         )
         speed = time_against(bundle, name, progress=options.progress, provider=provider)
-        measured = measurement(bundle, bundle.file(variant.file), accuracy, bench.evaluation, speed)
+        measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluator.evaluation, speed)
         budget = "none" if held_to.broken(accuracy) else str(held_to)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
         figures["verdicts"] = held_to.verdicts(accuracy)
@@ -124,10 +124,10 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         saved = json.loads(bundle.read(file))
         return Layers.from_json(saved), list(saved["higher_precision"])
     refuse_idle_settings([recipe], options)
-    bench = prepare(bundle, options)
-    request = read_request([recipe], bundle, target(options.isa), options)
-    calibrator = calibrator_for([recipe], bundle, request, options)
-    layers = rank_layers(bench, recipe, calibrator.apply(request, recipe) if calibrator else request)
+    evaluator = prepare(bundle, options)
+    source = read_source([recipe], bundle, target(options.isa), options)
+    calibrator = calibrator_for([recipe], bundle, source, options)
+    layers = rank_layers(evaluator, recipe, calibrator.apply(source, recipe) if calibrator else source)
     if name in bundle.manifest.variants:
         refresh_card(add_files(bundle, lambda directory: write_layers(layers, [], name, directory)))
     return layers, []

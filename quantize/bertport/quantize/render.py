@@ -72,7 +72,7 @@ def layers(name: str, found: Layers, higher: Sequence[str]) -> str:
         (
             row.name,
             f"{row.inputs} x {row.outputs}",
-            f"{row.damage:+.6f}",
+            f"{row.kl_increase:+.6f}",
             f"{row.saved_ms:+.3f}",
             f"{row.priority:+.6f}",
             "higher" if row.name in higher else "",
@@ -80,7 +80,9 @@ def layers(name: str, found: Layers, higher: Sequence[str]) -> str:
         for row in found.rows
     ]
     text = f"{found.text['masked_positions']:,} positions and {found.text['pairs']:,} pairs of {found.text['name']}"
-    summary = f"{name}: KL {found.damage:.6f} nats with every layer in lower precision, on {text} ({found.machine})"
+    summary = (
+        f"{name}: KL {found.kl_increase:.6f} nats with every layer in lower precision, on {text} ({found.machine})"
+    )
     return f"{table(rows)}\n{summary}"
 
 

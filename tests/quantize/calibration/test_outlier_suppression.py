@@ -14,7 +14,7 @@ from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.fusion import load_plain
 from bertport.quantize.recipes.dynamic import WeightCache
-from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.search.layer_timing import linears
 from tests.quantize.conftest import OUTPUTS, STATIC, feeds, gathered, session, silent
@@ -84,13 +84,13 @@ def test_an_activation_whose_channels_are_alike_is_left_as_it_is(outlying):
 def test_each_remedy_brings_the_answers_nearer(tiny, outlying, held_out, name, part):
     # With 16 bits for the activations, what is left is the error of the weights, which fitting is about.
     higher = frozenset(layer.name for layer in linears(outlying)) if part == "fit" else frozenset()
-    request = Request(plain=outlying, fused=outlying, instruction_set=None, weights=WeightCache(saturating=True))
+    source = GraphSource(plain=outlying, fused=outlying, instruction_set=None, weights=WeightCache(saturating=True))
     exact = session(outlying).run(OUTPUTS[2:3], feeds(rows=8))[0]
     errors = []
     for given in (False, True):
         how = Calibration(samples=24, **{"level": True, "fit": True, part: given})
-        made = Calibrator(tiny, outlying, how, text=held_out, progress=silent).apply(request, RECIPES[name])
-        made = dataclasses.replace(made, higher=higher)
+        made = Calibrator(tiny, outlying, how, text=held_out, progress=silent).apply(source, RECIPES[name])
+        made = dataclasses.replace(made, high_precision_layers=higher)
         found = session(RECIPES[name].make(made)).run(OUTPUTS[2:3], feeds(rows=8))[0]
         # In each channel's own measure: a wide one would hide all others.
         errors.append(np.square((found - exact) / exact.std(axis=(0, 1))).mean())

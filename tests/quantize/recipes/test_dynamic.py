@@ -91,7 +91,9 @@ def test_all_linear_layers_compute_in_8_bits(graph, tiny):
 @pytest.mark.parametrize(("in_float", "share"), [(True, 0.3), (False, 0.9)], ids=["float32", "16-bit activations"])
 def test_a_layer_in_higher_precision_is_nearer(fused, reference, in_float, share):
     def error(higher):
-        emitter = Int8Emitter(weights=WeightCache(saturating=True), higher=frozenset(higher), in_float=in_float)
+        emitter = Int8Emitter(
+            weights=WeightCache(saturating=True), high_precision_layers=frozenset(higher), float_fallback=in_float
+        )
         given = feeds()
         found = session(rewrite(fused, emitter)).run(OUTPUTS[2:3], given)[0]
         return np.abs(found - reference.run(OUTPUTS[2:3], given)[0]).mean()
@@ -129,7 +131,7 @@ def test_two_products_hold_16_bits_of_the_activations(gelu, flat, products, opse
         layer = Linear(
             name="layer", source="x", output="y", weights=weights, bias=None, gelu=gelu, table=None, flat=flat
         )
-        Int8Emitter(weights=WeightCache(saturating=False), higher=higher).linear(builder, layer)
+        Int8Emitter(weights=WeightCache(saturating=False), high_precision_layers=higher).linear(builder, layer)
         ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "xy"]
         frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
         found = session(builder.model(frame)).run(None, {"x": values})[0]

@@ -8,7 +8,7 @@ import pytest
 from bertport.quantize.graph.fusion import load_plain
 from bertport.quantize.recipes.dynamic import WeightCache
 from bertport.quantize.recipes.fp16 import LARGEST_MASK, half_precision, soften
-from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.source import GraphSource
 from bertport.runtime.errors import UsageError
 from tests.quantize.conftest import feeds, session
 
@@ -23,7 +23,7 @@ def plain(tiny):
 @pytest.fixture(scope="module")
 def model(plain, fused):
     weights = WeightCache(saturating=False)
-    return half_precision(Request(plain=plain, fused=fused, instruction_set=None, weights=weights))
+    return half_precision(GraphSource(plain=plain, fused=fused, instruction_set=None, weights=weights))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from bertport.quantize.graph.fusion import load_plain
 from bertport.quantize.graph.rewrite import Linear
 from bertport.quantize.recipes.dynamic import WeightCache
 from bertport.quantize.recipes.qdq import StaticEmitter
-from bertport.quantize.recipes.source import Request
+from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.weights.rounding import saturates
@@ -26,18 +26,18 @@ from tests.quantize.conftest import OUTPUTS, STATIC, cosine, feeds, session, sil
 
 
 @pytest.fixture(scope="module")
-def request_for(tiny, held_out):
-    """Return the request of a recipe, calibrated with or without smoothing."""
+def source_for(tiny, held_out):
+    """Return the graph source of a recipe, calibrated with or without smoothing."""
     plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
     # An unknown CPU is taken for one that overflows.
-    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
     made = {}
 
     def prepare(name, smooth=None):
         if smooth not in made:
             how = Calibration(samples=24, smooth=smooth, level=smooth is None)
             made[smooth] = Calibrator(tiny, plain, how, text=held_out, progress=silent)
-        return made[smooth].apply(request, RECIPES[name])
+        return made[smooth].apply(source, RECIPES[name])
 
     return prepare
 
@@ -55,24 +55,24 @@ def optimized(model, path):
 
 @pytest.mark.parametrize("smooth", [None, 0.5])
 @pytest.mark.parametrize("name", STATIC)
-def test_every_output_is_near_fp32(request_for, reference, name, smooth):
-    model = RECIPES[name].make(request_for(name, smooth))
+def test_every_output_is_near_fp32(source_for, reference, name, smooth):
+    model = RECIPES[name].make(source_for(name, smooth))
     given = feeds()
     for one, two in zip(reference.run(OUTPUTS, given), session(model).run(OUTPUTS, given), strict=True):
         assert cosine(one, two).min() > 0.99
 
 
 @pytest.mark.parametrize("name", STATIC)
-def test_only_standard_operators_are_used(request_for, name):
-    model = RECIPES[name].make(request_for(name, 0.5))
+def test_only_standard_operators_are_used(source_for, name):
+    model = RECIPES[name].make(source_for(name, 0.5))
     onnx.checker.check_model(model, full_check=True)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
     assert {each.domain for each in model.opset_import} <= {"", "ai.onnx"}
 
 
 @pytest.mark.parametrize("name", STATIC)
-def test_every_matrix_is_in_8_bits_and_stored_once(request_for, tiny, name):
-    model = RECIPES[name].make(request_for(name))
+def test_every_matrix_is_in_8_bits_and_stored_once(source_for, tiny, name):
+    model = RECIPES[name].make(source_for(name))
     large = {
         tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and min(tensor.dims) > 8
     }
@@ -83,9 +83,9 @@ def test_every_matrix_is_in_8_bits_and_stored_once(request_for, tiny, name):
     assert sum(shape.vocab_size in tensor.dims for tensor in large.values()) == 1
 
 
-def test_tensorrt_gets_symmetric_activations_and_integers_only_behind_a_dequantization(request_for):
+def test_tensorrt_gets_symmetric_activations_and_integers_only_behind_a_dequantization(source_for):
     """Its parser takes INT8 constants nowhere else, and no zero points but 0."""
-    model = RECIPES["int8-static"].make(request_for("int8-static"))
+    model = RECIPES["int8-static"].make(source_for("int8-static"))
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
@@ -96,17 +96,17 @@ def test_tensorrt_gets_symmetric_activations_and_integers_only_behind_a_dequanti
             assert all(stored[each].dtype != np.int8 for each in node.input if each in stored)
 
 
-def test_the_cpu_provider_computes_every_product_in_8_bits(request_for, tiny, tmp_path):
-    operators = optimized(RECIPES["int8-static-cpu"].make(request_for("int8-static-cpu")), tmp_path / "o.onnx")
+def test_the_cpu_provider_computes_every_product_in_8_bits(source_for, tiny, tmp_path):
+    operators = optimized(RECIPES["int8-static-cpu"].make(source_for("int8-static-cpu")), tmp_path / "o.onnx")
     assert operators.count("MatMulIntegerToFloat") == 6 * tiny.manifest.architecture.layers + 3
     assert "DequantizeLinear" not in operators
     assert operators.count("Gemm") + operators.count("FusedGemm") == 1  # the NSP head, of two columns
 
 
-def test_weights_for_cpus_that_overflow_are_pair_safe(request_for):
+def test_weights_for_cpus_that_overflow_are_pair_safe(source_for):
     made = {}
     for name in STATIC:
-        model = RECIPES[name].make(request_for(name))
+        model = RECIPES[name].make(source_for(name))
         arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         made[name] = [array for each, array in arrays.items() if each.endswith("dense.int8")]
     assert made["int8-static"]
@@ -114,26 +114,28 @@ def test_weights_for_cpus_that_overflow_are_pair_safe(request_for):
     assert not any(saturates(array) for array in made["int8-static-cpu"])
 
 
-def test_a_layer_left_in_float_has_no_rounding_around_it(request_for):
+def test_a_layer_left_in_float_has_no_rounding_around_it(source_for):
     import dataclasses
 
     for name in STATIC:
         higher = frozenset({"encoder.layer.0.output.dense", "cls.predictions.decoder"})
-        plain = RECIPES[name].make(request_for(name))
-        mixed = RECIPES[name].make(dataclasses.replace(request_for(name), higher=higher, in_float=True))
+        plain = RECIPES[name].make(source_for(name))
+        mixed = RECIPES[name].make(
+            dataclasses.replace(source_for(name), high_precision_layers=higher, float_fallback=True)
+        )
         count = [sum(node.op_type == "QuantizeLinear" for node in each.graph.node) for each in (plain, mixed)]
         assert count[1] == count[0] - 2
         assert all(np.isfinite(each).all() for each in session(mixed).run(OUTPUTS, feeds()))
 
 
 @pytest.mark.parametrize("name", STATIC)
-def test_a_layer_with_16_bit_activations_is_nearer_and_still_of_8_bit_products(request_for, reference, tmp_path, name):
+def test_a_layer_with_16_bit_activations_is_nearer_and_still_of_8_bit_products(source_for, reference, tmp_path, name):
     import dataclasses
 
-    every = frozenset(layer.name for layer in linears(request_for(name).plain))
+    every = frozenset(layer.name for layer in linears(source_for(name).plain))
     exact, errors = reference.run(OUTPUTS[2:3], feeds(rows=8))[0], []
     for higher in (frozenset(), every):
-        model = RECIPES[name].make(dataclasses.replace(request_for(name), higher=higher))
+        model = RECIPES[name].make(dataclasses.replace(source_for(name), high_precision_layers=higher))
         onnx.checker.check_model(model, full_check=True)
         assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
         found = session(model).run(OUTPUTS[2:3], feeds(rows=8))[0]
@@ -169,9 +171,9 @@ def test_one_layer_computes_what_onnx_defines(form, flat):
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_smoothing_changes_no_answer(request_for, tiny, reference):
+def test_smoothing_changes_no_answer(source_for, tiny, reference):
     """Every factor is a power of two: no bit changes."""
-    smoothed = request_for(STATIC[0], 0.5).plain
+    smoothed = source_for(STATIC[0], 0.5).plain
     given = feeds()
     given["attention_mask"][1, 9:] = 0
     for one, two in zip(reference.run(OUTPUTS, given), session(smoothed).run(OUTPUTS, given), strict=True):
@@ -192,12 +194,12 @@ def test_smoothing_moves_outliers_into_the_weights(tiny, held_out):
             values = onnx.numpy_helper.to_array(tensor).copy()
             values[5] *= 100
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
     exact = session(plain).run(OUTPUTS[2:3], feeds())[0]
     errors = []
     for smooth in (None, 0.5):
         how = Calibration(samples=16, smooth=smooth, method="minmax", level=False)
-        made = Calibrator(tiny, plain, how, text=held_out, progress=silent).apply(request, RECIPES["int8-static"])
+        made = Calibrator(tiny, plain, how, text=held_out, progress=silent).apply(source, RECIPES["int8-static"])
         found = session(RECIPES["int8-static"].make(made)).run(OUTPUTS[2:3], feeds())[0]
         errors.append(np.abs(found - exact).mean())
     assert errors[1] < 0.8 * errors[0]
@@ -224,8 +226,8 @@ def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch)
     plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
     how = Calibration(samples=20)
     calibrator = Calibrator(tiny, plain, how, text=held_out, progress=silent)
-    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
-    calibrator.apply(request, RECIPES["int8-static"])
+    source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    calibrator.apply(source, RECIPES["int8-static"])
     assert len(seen) == 20 + len(calibrator.fitting.samples)
     assert all(batch.attention_mask.all() and len(batch.input_ids) == 1 for batch in seen)
     assert any(batch.token_type_ids.any() for batch in seen)
@@ -234,11 +236,11 @@ def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch)
 
 def test_the_record_tells_what_the_ranges_came_from(tiny, held_out):
     plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
-    request = Request(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
     records = []
     for method in ("minmax", "mse", "minmax"):
         calibrator = Calibrator(tiny, plain, Calibration(samples=16, method=method), text=held_out, progress=silent)
-        records.append(calibrator.record(calibrator.apply(request, RECIPES["int8-static"])))
+        records.append(calibrator.record(calibrator.apply(source, RECIPES["int8-static"])))
     assert records[0] == records[2]
     assert records[0]["text"] == records[1]["text"]
     assert records[0]["ranges_sha256"] != records[1]["ranges_sha256"]

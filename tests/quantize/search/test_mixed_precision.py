@@ -8,7 +8,7 @@ import pytest
 from bertport.measure.budget import Budget
 from bertport.quantize.deadline import Deadline, TimeUpError
 from bertport.quantize.search import mixed_precision
-from bertport.quantize.search.mixed_precision import hold_budget
+from bertport.quantize.search.mixed_precision import meet_budget
 from bertport.quantize.search.sensitivity import rank
 from bertport.runtime.errors import ValidationError
 from tests.made_up_figures import fidelity
@@ -22,8 +22,8 @@ FLOOR = 0.1
 
 @dataclass(frozen=True)
 class Asked:
-    higher: frozenset = frozenset()
-    in_float: bool = False
+    high_precision_layers: frozenset = frozenset()
+    float_fallback: bool = False
 
 
 class World:
@@ -38,41 +38,41 @@ class World:
     def progress(self, *_):
         pass
 
-    def accuracy(self, recipe, request, samples, *, stability=0):  # noqa: ARG002 — the signature of a Bench
-        kl = FLOOR + sum(cost for name, cost in COSTS.items() if name not in request.higher)
+    def accuracy(self, recipe, source, samples, *, stability=0):  # noqa: ARG002 — the signature of an Evaluator
+        kl = FLOOR + sum(cost for name, cost in COSTS.items() if name not in source.high_precision_layers)
         if samples == self.evaluation:
             kl *= self.harder
-            self.held_out.append(request.higher)
+            self.held_out.append(source.high_precision_layers)
         # NSP's KL has nothing to do with the layers.
         return fidelity(mlm={"kl": kl}, nsp={"kl": 3.0}, hidden=None)
 
 
 @pytest.fixture(autouse=True)
 def _made_up(monkeypatch):
-    def table(bench, recipe, request, *, head):  # noqa: ARG001 — the signature of `rank_layers`
-        measure = lambda higher: bench.accuracy(recipe, Asked(higher), SEARCHED)  # noqa: E731
+    def table(evaluator, recipe, source, *, head):  # noqa: ARG001 — the signature of `rank_layers`
+        measure = lambda higher: evaluator.accuracy(recipe, Asked(higher), SEARCHED)  # noqa: E731
         assert head == "mlm"
         shapes = dict.fromkeys(COSTS, (4, 4))
         ones = dict.fromkeys(COSTS, 1.0)
-        return rank(shapes, ones, measure, text={}, machine="here", progress=bench.progress)
+        return rank(shapes, ones, measure, text={}, machine="here", progress=evaluator.progress)
 
     monkeypatch.setattr(mixed_precision, "rank_layers", table)
     monkeypatch.setattr(mixed_precision, "read_evaluation", lambda *_, **__: SEARCHED)
     monkeypatch.setattr(mixed_precision, "_names", lambda *_: frozenset(COSTS))
 
 
-RECIPE = SimpleNamespace(name="made-up", emitter=object(), halfway=False)
-HALFWAY = SimpleNamespace(name="made-up", emitter=object(), halfway=True)
+RECIPE = SimpleNamespace(name="made-up", emitter=object(), int16_activations=False)
+HALFWAY = SimpleNamespace(name="made-up", emitter=object(), int16_activations=True)
 
 
 def held(harder, bound, recipe=RECIPE):
     world = World(harder)
-    return hold_budget(world, recipe, Asked(), Budget(bounds={"kl": bound})), world
+    return meet_budget(world, recipe, Asked(), Budget(bounds={"kl": bound})), world
 
 
 def test_what_holds_plainly_is_not_searched():
     found, world = held(1, 1.2)
-    assert found.request.higher == frozenset()
+    assert found.source.high_precision_layers == frozenset()
     assert found.layers is None
     assert world.held_out == [frozenset()]
 
@@ -81,7 +81,7 @@ def test_what_holds_plainly_is_not_searched():
 def test_the_aim_follows_from_the_breach_whatever_the_text_of_the_search(harder):
     """Where both texts tell the same of the layers, one search suffices, however hard either is."""
     found, world = held(harder, 0.75 * harder)
-    assert found.request.higher == {"a"}
+    assert found.source.high_precision_layers == {"a"}
     assert len(world.held_out) == 2
 
 
@@ -89,21 +89,21 @@ def test_where_held_out_text_disagrees_the_search_aims_lower(monkeypatch):
     """Layer `a` does harm on the text of the search alone."""
     before = World.accuracy
 
-    def accuracy(self, recipe, request, samples, *, stability=0):
-        if samples == self.evaluation and "a" in request.higher:
-            request = Asked(request.higher - {"a"})
-        return before(self, recipe, request, samples, stability=stability)
+    def accuracy(self, recipe, source, samples, *, stability=0):
+        if samples == self.evaluation and "a" in source.high_precision_layers:
+            source = Asked(source.high_precision_layers - {"a"})
+        return before(self, recipe, source, samples, stability=stability)
 
     monkeypatch.setattr(World, "accuracy", accuracy)
     found, world = held(1, 0.85)
     assert kl_of(found.accuracy) <= 0.85
     assert len(world.held_out) > 2
-    assert len(found.request.higher) < len(COSTS)
+    assert len(found.source.high_precision_layers) < len(COSTS)
 
 
 def test_what_only_all_layers_hold_is_found():
     found, _ = held(1, FLOOR * 1.01)
-    assert found.request.higher == set(COSTS)
+    assert found.source.high_precision_layers == set(COSTS)
 
 
 def test_what_nothing_holds_is_refused():
@@ -115,20 +115,20 @@ def test_what_16_bits_do_not_hold_float32_does(monkeypatch):
     """In 16 bits, the first step, a layer keeps half of what it costs."""
     before = World.accuracy
 
-    def accuracy(self, recipe, request, samples, *, stability=0):
-        found = before(self, recipe, request, samples, stability=stability)
-        if not request.in_float:
-            half = sum(COSTS[name] for name in request.higher) / 2
+    def accuracy(self, recipe, source, samples, *, stability=0):
+        found = before(self, recipe, source, samples, stability=stability)
+        if not source.float_fallback:
+            half = sum(COSTS[name] for name in source.high_precision_layers) / 2
             found = fidelity(mlm={"kl": kl_of(found) + half * (self.harder if samples == self.evaluation else 1)})
         return found
 
     monkeypatch.setattr(World, "accuracy", accuracy)
     monkeypatch.setattr(mixed_precision, "saturates", lambda _: False)
     found, _ = held(1, 0.7, HALFWAY)
-    assert not found.request.in_float
+    assert not found.source.float_fallback
     found, world = held(1, 0.5, HALFWAY)
-    assert found.request.in_float
-    assert found.request.higher < set(COSTS)
+    assert found.source.float_fallback
+    assert found.source.high_precision_layers < set(COSTS)
     assert frozenset(COSTS) in world.held_out, "all layers in 16 bits came first"
 
 
@@ -136,8 +136,8 @@ def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
     """The text of the search has a floor under which nothing goes, held-out text has none."""
     before = World.accuracy
 
-    def accuracy(self, recipe, request, samples, *, stability=0):
-        found = before(self, recipe, request, samples, stability=stability)
+    def accuracy(self, recipe, source, samples, *, stability=0):
+        found = before(self, recipe, source, samples, stability=stability)
         if samples == self.evaluation:
             found = fidelity(mlm={"kl": kl_of(found) - FLOOR})
         return found
@@ -145,7 +145,7 @@ def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
     monkeypatch.setattr(World, "accuracy", accuracy)
     found, _ = held(1, 0.07)
     assert kl_of(found.accuracy) <= 0.07
-    assert len(found.request.higher) < len(COSTS)
+    assert len(found.source.high_precision_layers) < len(COSTS)
 
 
 class Expiring(Deadline):
@@ -170,20 +170,20 @@ def cut(measurements, bound, recipe=RECIPE):
         return before(*given, **options)
 
     world.accuracy = accuracy
-    return hold_budget(world, recipe, Asked(), Budget(bounds={"kl": bound}))
+    return meet_budget(world, recipe, Asked(), Budget(bounds={"kl": bound}))
 
 
 @pytest.mark.parametrize("measurements", [3, 5, 11])
 def test_when_the_time_is_up_what_holds_is_taken(measurements):
     found = cut(measurements, 0.75)
-    assert found.request.higher == set(COSTS)
+    assert found.source.high_precision_layers == set(COSTS)
     assert found.search["cut"] is True
     assert found.search["time_limit_seconds"] == 600
 
 
 def test_a_search_within_its_time_finds_what_it_finds_without_a_limit():
     found = cut(1000, 0.75)
-    assert found.request.higher == {"a"}
+    assert found.source.high_precision_layers == {"a"}
     assert found.search["cut"] is False
     assert held(1, 0.75)[0].search["combinations_on_held_out_text"] == 1
 

@@ -1,11 +1,11 @@
-"""The search on made-up layers whose damage adds up, so that the right answer can be worked out."""
+"""The search on made-up layers whose increases of KL add up, so that the right answer can be worked out."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bertport.quantize.plot import bars
-from bertport.quantize.search.sensitivity import Layers, damage, rank, search
+from bertport.quantize.search.sensitivity import Layers, kl_increase, rank, search
 from tests.made_up_figures import fidelity
 from tests.made_up_figures import kl as kl_of
 from tests.quantize.conftest import silent
@@ -29,7 +29,7 @@ def table(costs, saved):
 def test_layers_are_ranked_by_kl_per_millisecond():
     found = table({"a": 0.3, "b": 0.2, "c": 0.1}, {"a": 3.0, "b": 1.0, "c": 2.0})
     assert [row.name for row in found.rows] == ["b", "a", "c"]
-    assert found.damage == pytest.approx(0.6)
+    assert found.kl_increase == pytest.approx(0.6)
     assert Layers.from_json(found.to_json()) == found
 
 
@@ -44,8 +44,8 @@ def test_a_layer_is_charged_for_itself_and_not_for_what_it_makes_of_others():
     found = rank(
         dict.fromkeys("abc", (4, 4)), dict.fromkeys("abc", 1.0), measure, text={}, machine="here", progress=silent
     )
-    assert [(row.name, row.damage) for row in found.rows] == [("a", 0.25), ("b", 0.25), ("c", 0.125)]
-    assert found.damage == 0.125
+    assert [(row.name, row.kl_increase) for row in found.rows] == [("a", 0.25), ("b", 0.25), ("c", 0.125)]
+    assert found.kl_increase == 0.125
 
 
 def test_a_layer_that_8_bits_slow_down_comes_first():
@@ -59,32 +59,34 @@ costs = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(1e-4, 1), min_siz
 @given(costs, st.floats(0, 4))
 def test_what_is_found_is_enough(chosen, bound):
     measure = world(chosen)
-    if damage(measure(frozenset())) <= bound:
+    if kl_increase(measure(frozenset())) <= bound:
         return  # the plain recipe is enough: there is no search
-    enough = lambda found: damage(found) <= bound  # noqa: E731
+    enough = lambda found: kl_increase(found) <= bound  # noqa: E731
     found = search(table(chosen, dict.fromkeys(chosen, 1.0)), enough, measure, progress=silent)
     assert found.held  # all in higher precision costs nothing here
-    assert damage(measure(found.higher)) <= bound
+    assert kl_increase(measure(found.higher)) <= bound
     # Each layer kept is needed: these few are all tried again.
     if len(found.higher) <= 6:
-        assert all(len(found.higher) == 1 or damage(measure(found.higher - {name})) > bound for name in found.higher)
+        assert all(
+            len(found.higher) == 1 or kl_increase(measure(found.higher - {name})) > bound for name in found.higher
+        )
 
 
 def test_a_search_that_finds_nothing_says_how_near_it_came():
     measure = lambda higher: world({"a": 1.0})(frozenset())  # noqa: E731, ARG005 — nothing helps
-    found = search(table({"a": 1.0}, {"a": 1.0}), lambda found: damage(found) <= 0.5, measure, progress=silent)
+    found = search(table({"a": 1.0}, {"a": 1.0}), lambda found: kl_increase(found) <= 0.5, measure, progress=silent)
     assert not found.held
     assert kl_of(found.nearest) == 1.0
 
 
-def test_damage_is_that_of_the_head_asked_for_or_of_the_first_that_there_is():
+def test_kl_increase_is_that_of_the_head_asked_for_or_of_the_first_that_there_is():
     pairs, hidden = {"kl": 0.5}, {"cosine": 0.75}
     both = fidelity(mlm={"kl": 0.25}, nsp=pairs, hidden=hidden)
-    assert damage(both) == damage(both, "mlm") == 0.25
-    assert damage(both, "nsp") == 0.5
-    assert damage(both, "hidden") == 0.25
-    assert damage(fidelity(mlm=None, nsp=pairs, hidden=None)) == 0.5
-    assert damage(fidelity(mlm=None, nsp=None, hidden=hidden)) == 0.25
+    assert kl_increase(both) == kl_increase(both, "mlm") == 0.25
+    assert kl_increase(both, "nsp") == 0.5
+    assert kl_increase(both, "hidden") == 0.25
+    assert kl_increase(fidelity(mlm=None, nsp=pairs, hidden=None)) == 0.5
+    assert kl_increase(fidelity(mlm=None, nsp=None, hidden=hidden)) == 0.25
 
 
 def test_the_plot_is_well_formed_and_shows_every_layer():

@@ -37,7 +37,7 @@ def fitted(tiny, outlying, held_out):
 
 
 def differences(outlying, weights, higher=frozenset()):
-    graph = rewrite(outlying, Int8Emitter(weights=weights, higher=higher))
+    graph = rewrite(outlying, Int8Emitter(weights=weights, high_precision_layers=higher))
     given = feeds(rows=8, seed=5)
     pairs = zip(session(outlying).run(OUTPUTS, given), session(graph).run(OUTPUTS, given), strict=True)
     return [float(np.square(one - two).mean()) for one, two in pairs]
@@ -104,7 +104,7 @@ def test_no_fitted_weight_overflows_on_avx2(outlying, fitted):
 
 def test_a_layer_left_in_float_takes_the_weights_as_they_were(outlying, fitted):
     names = frozenset(layer.name for layer in linears(outlying) if not layer.table)
-    graph = rewrite(outlying, Int8Emitter(weights=fitted, higher=names, in_float=True))
+    graph = rewrite(outlying, Int8Emitter(weights=fitted, high_precision_layers=names, float_fallback=True))
     given = feeds()
     one, two = (session(each).run(["last_hidden_state"], given)[0] for each in (outlying, graph))
     assert np.abs(one - two).max() < 0.05 * np.abs(one).max()  # the embeddings stay in 8 bits

@@ -121,18 +121,18 @@ class Int8Emitter:
 
     weights: WeightCache
     """The weights in 8 bits."""
-    higher: frozenset[str] = field(default_factory=frozenset)
+    high_precision_layers: frozenset[str] = field(default_factory=frozenset)
     """Names of the linear layers in higher precision."""
-    in_float: bool = False
+    float_fallback: bool = False
     """Whether these compute in float32, their weights stored in 16 bits; otherwise their activations have 16 bits, in
     two products with the same 8-bit weights."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
-        if linear.name in self.higher and self.in_float:
+        if linear.name in self.high_precision_layers and self.float_fallback:
             self._float(builder, linear)
             return
-        if linear.name in self.higher:
+        if linear.name in self.high_precision_layers:
             span = spans_of(linear)[0]
             shares, largest = _share_tokens(builder, linear.source, span)
             # The few rows of a head cost what reading their weights costs: both parts in one product read them once.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from bertport.quantize.recipes.source import Request
+    from bertport.quantize.recipes.source import GraphSource
 
 __all__ = ["LARGEST_MASK", "half_precision", "soften"]
 
@@ -23,7 +23,7 @@ IN_FLOAT32 = ["LayerNormalization", "Softmax"]
 """Operators kept in float32: their sums of squares and exponentials leave float16's range on outlier channels."""
 
 
-def half_precision(request: Request) -> onnx.ModelProto:
+def half_precision(source: GraphSource) -> onnx.ModelProto:
     """Convert the plain serving graph; inputs and outputs stay as they are, so every caller can use it.
 
     Raises:
@@ -35,7 +35,7 @@ def half_precision(request: Request) -> onnx.ModelProto:
     onnxruntime()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    model = copy.deepcopy(request.plain)
+    model = copy.deepcopy(source.plain)
     soften(model)
     with warnings.catch_warnings():
         # It warns of every constant that float16 rounds to its smallest number; LayerNormalization's stays float32.

@@ -39,20 +39,20 @@ class StaticEmitter:
     """What calibration found, by the name of the activation."""
     form: Form
     """How activations are rounded."""
-    higher: frozenset[str] = field(default_factory=frozenset)
+    high_precision_layers: frozenset[str] = field(default_factory=frozenset)
     """Names of the linear layers in higher precision."""
-    in_float: bool = False
+    float_fallback: bool = False
     """Whether these compute in float32, their weights stored in 16 bits; otherwise their activations have 16 bits, in
     two products with the same 8-bit weights."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
-        higher = linear.name in self.higher
-        if higher and self.in_float and linear.table is None:
+        higher = linear.name in self.high_precision_layers
+        if higher and self.float_fallback and linear.table is None:
             in_float(builder, linear)
             return
         matrix = self._matrix(builder, linear)
-        if higher and self.in_float:
+        if higher and self.float_fallback:
             self._finish(builder, "MatMul", [linear.source, matrix], linear)
         elif higher:
             parts = [self._rounded(builder, linear.source), self._rest(builder, linear.source)]

@@ -1,4 +1,4 @@
-"""What a recipe makes a graph from."""
+"""The graph source: what a recipe makes a graph from."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from bertport.quantize.recipes.dynamic import WeightCache
     from bertport.runtime.providers.cpu import InstructionSet
 
-__all__ = ["Request"]
+__all__ = ["GraphSource"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class GraphSource:
     """What a graph is made from."""
 
     plain: onnx.ModelProto
@@ -30,9 +30,9 @@ class Request:
     """The CPU instruction set to make it for; None for a CPU of which nothing is known."""
     weights: WeightCache
     """Weights in 8 bits, shared by the graphs of a search."""
-    higher: frozenset[str] = field(default_factory=frozenset)
-    """Linear layers to leave in higher precision."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """What calibration found, by the name of the activation in `plain`; empty for recipes that need none."""
-    in_float: bool = False
+    high_precision_layers: frozenset[str] = field(default_factory=frozenset)
+    """Linear layers to leave in higher precision."""
+    float_fallback: bool = False
     """Whether these compute in float32, where a recipe has something between that and 8 bits."""

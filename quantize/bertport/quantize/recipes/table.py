@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bertport.quantize.calibration.ranges import Form
     from bertport.quantize.graph.rewrite import Emitter
-    from bertport.quantize.recipes.source import Request
+    from bertport.quantize.recipes.source import GraphSource
 
 __all__ = ["RECIPES", "Recipe", "recipe_named", "searchable"]
 
@@ -45,15 +45,15 @@ class Recipe:
     """Whether the graph depends on the CPU's instruction set."""
     for_size: bool
     """Whether it is meant to be small rather than fast: being slower than fp32 is stated and not refused."""
-    make: Callable[[Request], onnx.ModelProto]
+    make: Callable[[GraphSource], onnx.ModelProto]
     """Makes the graph."""
     fits_weights: bool = False
     """Whether 8-bit weights are fitted to what goes into their layers on the calibration text."""
-    halfway: bool = False
+    int16_activations: bool = False
     """Whether single layers can get more than 8 bits without going to float32."""
     form: Form | None = None
     """How calibrated activations are rounded; None where nothing is calibrated."""
-    emitter: Callable[[Request], Emitter] | None
+    emitter: Callable[[GraphSource], Emitter] | None
     """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
     where that cannot be."""
 
@@ -62,35 +62,41 @@ class Recipe:
         """Whether it makes its graph from the one of standard operators: calibrated, or converted as a whole."""
         return self.form is not None or self.emitter is None
 
-    def source(self, request: Request) -> onnx.ModelProto:
+    def graph(self, source: GraphSource) -> onnx.ModelProto:
         """Return the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
-        return request.plain if self.form else request.fused
+        return source.plain if self.form else source.fused
 
 
-def _int8(request: Request) -> Emitter:
-    return Int8Emitter(weights=request.weights, higher=request.higher, in_float=request.in_float)
-
-
-def _weights_8(request: Request) -> Emitter:
-    return WeightOnlyEmitter(bits=8, block=64, higher=request.higher)
-
-
-def _weights_4(request: Request) -> Emitter:
-    return WeightOnlyEmitter(bits=4, block=32, higher=request.higher)
-
-
-def _static(form: Form) -> Callable[[Request], Emitter]:
-    return lambda request: StaticEmitter(
-        weights=request.weights, ranges=request.ranges, form=form, higher=request.higher, in_float=request.in_float
+def _int8(source: GraphSource) -> Emitter:
+    return Int8Emitter(
+        weights=source.weights, high_precision_layers=source.high_precision_layers, float_fallback=source.float_fallback
     )
 
 
-def _rewritten(emitter: Callable[[Request], Emitter]) -> Callable[[Request], onnx.ModelProto]:
-    return lambda request: rewrite(request.fused, emitter(request))
+def _weights_8(source: GraphSource) -> Emitter:
+    return WeightOnlyEmitter(bits=8, block=64, high_precision_layers=source.high_precision_layers)
 
 
-def _standard(emitter: Callable[[Request], Emitter]) -> Callable[[Request], onnx.ModelProto]:
-    return lambda request: rewrite(request.plain, emitter(request))
+def _weights_4(source: GraphSource) -> Emitter:
+    return WeightOnlyEmitter(bits=4, block=32, high_precision_layers=source.high_precision_layers)
+
+
+def _static(form: Form) -> Callable[[GraphSource], Emitter]:
+    return lambda source: StaticEmitter(
+        weights=source.weights,
+        ranges=source.ranges,
+        form=form,
+        high_precision_layers=source.high_precision_layers,
+        float_fallback=source.float_fallback,
+    )
+
+
+def _rewritten(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSource], onnx.ModelProto]:
+    return lambda source: rewrite(source.fused, emitter(source))
+
+
+def _standard(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSource], onnx.ModelProto]:
+    return lambda source: rewrite(source.plain, emitter(source))
 
 
 RECIPES: dict[str, Recipe] = {
@@ -107,7 +113,7 @@ RECIPES: dict[str, Recipe] = {
             for_size=False,
             make=_rewritten(_int8),
             fits_weights=True,
-            halfway=True,
+            int16_activations=True,
             emitter=_int8,
         ),
         Recipe(
@@ -121,7 +127,7 @@ RECIPES: dict[str, Recipe] = {
             for_size=False,
             make=_standard(_static(FORMS["s8"])),
             form=FORMS["s8"],
-            halfway=True,
+            int16_activations=True,
             emitter=_static(FORMS["s8"]),
         ),
         Recipe(
@@ -135,7 +141,7 @@ RECIPES: dict[str, Recipe] = {
             for_size=False,
             make=_standard(_static(FORMS["u8"])),
             form=FORMS["u8"],
-            halfway=True,
+            int16_activations=True,
             emitter=_static(FORMS["u8"]),
         ),
         Recipe(

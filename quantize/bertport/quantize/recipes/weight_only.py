@@ -33,12 +33,12 @@ class WeightOnlyEmitter:
     """Bits of the linear layers' weights: 4 or 8."""
     block: int
     """Inputs in a block."""
-    higher: frozenset[str] = field(default_factory=frozenset)
+    high_precision_layers: frozenset[str] = field(default_factory=frozenset)
     """Names of the linear layers in higher precision: 8 bits, or float32 where the others have 8."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
-        if linear.name in self.higher and self.bits == EIGHT_BITS and not linear.table:
+        if linear.name in self.high_precision_layers and self.bits == EIGHT_BITS and not linear.table:
             in_float(builder, linear)
             return
         if linear.table:
@@ -46,7 +46,7 @@ class WeightOnlyEmitter:
             shape = builder.constant(f"{linear.table.name}.shape", np.array(made.packed.shape, dtype=np.int64))
             packed = builder.node("Reshape", [packed, shape], f"{linear.name}.blocks")
         else:
-            bits = EIGHT_BITS if linear.name in self.higher else self.bits
+            bits = EIGHT_BITS if linear.name in self.high_precision_layers else self.bits
             made = quantize_blocks(linear.weights, bits=bits, block=self.block)
             packed = builder.constant(f"{linear.name}.int{made.bits}", made.packed)
             scales = builder.constant(f"{linear.name}.scales", made.scales)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     Measure = Callable[[frozenset[str]], Fidelity]
 
-__all__ = ["Layer", "Layers", "Search", "damage", "most_tries", "rank", "search"]
+__all__ = ["Layer", "Layers", "Search", "kl_increase", "most_tries", "rank", "search"]
 
+FIELD, KEY = "kl_increase", "damage"
+"""A field of the tables, and the key that it has in files, which bundles and reports have had from the beginning."""
 PRUNED = 6
 """Layers that are tried again in 8 bits once the budget holds, from the end of the ranking."""
 
@@ -38,7 +40,7 @@ class Layer:
     """Rows of its matrix."""
     outputs: int
     """Columns of its matrix."""
-    damage: float
+    kl_increase: float
     """By how much KL (in nats) grows when this layer alone is put in 8 bits; that of the head whose bound broke."""
     saved_ms: float
     """Milliseconds that 8 bits save in it, at 128 tokens, one of them decoded."""
@@ -46,15 +48,15 @@ class Layer:
     @property
     def priority(self) -> float:
         """KL that leaving it in higher precision buys, for each millisecond that it costs."""
-        # A layer that is no faster in 8 bits comes first if it does any damage; 1 us: the clock tells no less.
-        return self.damage / max(self.saved_ms, 1e-3)
+        # A layer that is no faster in 8 bits comes first if it raises KL at all; 1 us: the clock tells no less.
+        return self.kl_increase / max(self.saved_ms, 1e-3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
     """The table of a recipe's layers, best candidates for higher precision first."""
 
-    damage: float
+    kl_increase: float
     """KL with every layer in 8 bits, in nats."""
     rows: tuple[Layer, ...]
     """By falling priority."""
@@ -67,14 +69,20 @@ class Layers:
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as JSON values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return {**_renamed(values, FIELD, KEY), "rows": [_renamed(row, FIELD, KEY) for row in values["rows"]]}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Layers:
         """Read what `to_json` gave."""
-        rows = tuple(Layer(**row) for row in value["rows"])
-        kept = {key: value[key] for key in ("damage", "text", "machine", "head") if key in value}
-        return cls(rows=rows, **kept)
+        rows = tuple(Layer(**_renamed(row, KEY, FIELD)) for row in value["rows"])
+        kept = {key: value[key] for key in (KEY, "text", "machine", "head") if key in value}
+        return cls(rows=rows, **_renamed(kept, KEY, FIELD))
+
+
+def _renamed(values: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """Return values with one key renamed, in its place."""
+    return {new if key == old else key: value for key, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +99,7 @@ class Search:
     """What was measured of this combination, or of the nearest one where none held."""
 
 
-def damage(found: Fidelity, head: str | None = None) -> float:
+def kl_increase(found: Fidelity, head: str | None = None) -> float:
     """Return how far a candidate is from the reference: KL of a head, in nats, or 1 - cosine of the hidden states.
 
     Args:
@@ -120,20 +128,22 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
         shapes: Inputs and outputs of each layer, by name.
         saved_ms: Milliseconds that 8 bits save in each.
         measure: Measures the graph with some layers in higher precision.
-        head: Whose KL counts, as in `damage`.
+        head: Whose KL counts, as in `kl_increase`.
         text: What it measures on.
         machine: The instruction set of this machine.
         progress: Told of what is done and of how much.
     """
-    everything = damage(measure(frozenset()), head)
-    nothing = damage(measure(frozenset(shapes)), head)
+    everything = kl_increase(measure(frozenset()), head)
+    nothing = kl_increase(measure(frozenset(shapes)), head)
     rows = []
     for done, (name, (inputs, outputs)) in enumerate(shapes.items(), 1):
-        alone = damage(measure(frozenset(shapes) - {name}), head)
-        rows.append(Layer(name=name, inputs=inputs, outputs=outputs, damage=alone - nothing, saved_ms=saved_ms[name]))
+        alone = kl_increase(measure(frozenset(shapes) - {name}), head)
+        rows.append(
+            Layer(name=name, inputs=inputs, outputs=outputs, kl_increase=alone - nothing, saved_ms=saved_ms[name])
+        )
         progress("one layer at a time in 8 bits", done, len(shapes))
     ranked = tuple(sorted(rows, key=lambda row: row.priority, reverse=True))
-    return Layers(damage=everything, rows=ranked, text=text, machine=machine, head=head)
+    return Layers(kl_increase=everything, rows=ranked, text=text, machine=machine, head=head)
 
 
 def most_tries(layers: int) -> int:

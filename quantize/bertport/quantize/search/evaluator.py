@@ -1,0 +1,66 @@
+"""The evaluator: makes candidate graphs of a bundle, and measures each against fp32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bertport.quantize.deadline import Deadline
+from bertport.quantize.evaluation import evaluate
+
+if TYPE_CHECKING:
+    import os
+
+    from bertport.measure.quality.model import Graph
+    from bertport.measure.quality.results import Fidelity
+    from bertport.quantize.evaluation import Evaluation, Progress
+    from bertport.quantize.recipes.source import GraphSource
+    from bertport.quantize.recipes.table import Recipe
+    from bertport.runtime.bundle.directory import Bundle
+
+__all__ = ["Evaluator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluator:
+    """What candidates of a bundle are measured with."""
+
+    bundle: Bundle
+    """The bundle."""
+    reference: Graph
+    """Its fp32 serving graph."""
+    evaluation: Evaluation
+    """Held-out samples, which decide."""
+    calibration: str | os.PathLike[str] | None
+    """Text for searching; None for the sample that ships."""
+    progress: Progress
+    """Told of what is done."""
+    provider: str = "cpu"
+    """Short name of the provider that candidates run on."""
+    deadline: Deadline = field(default_factory=Deadline)
+    """When the search ends."""
+
+    def accuracy(self, recipe: Recipe, source: GraphSource, samples: Evaluation, *, stability: int = 0) -> Fidelity:
+        """Make a graph and measure its accuracy, in memory.
+
+        Args:
+            recipe: Makes the graph.
+            source: What it is made from.
+            samples: What to measure on.
+            stability: Samples on which to measure batch invariance; the search, which has none, reports its own steps.
+        """
+        graph = recipe.make(source).SerializeToString()
+        return evaluate(
+            self.bundle,
+            self.reference,
+            graph,
+            samples,
+            stability=stability,
+            progress=self.progress if stability else self.deadline.watching(_silent),
+            provider=self.provider,
+            exact=self.provider not in recipe.providers,
+        )
+
+
+def _silent(stage: str, done: int, count: int) -> None:
+    """Report nothing."""
