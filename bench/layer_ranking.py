@@ -23,7 +23,7 @@ import numpy as np
 from bertport.measure.machine import describe_machine
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.isa import target
-from bertport.quantize.quantizer import Options, prepare, read_source
+from bertport.quantize.job import Options, prepare, read_source
 from bertport.quantize.recipes.table import recipe_named
 from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.search.sensitivity import kl_increase

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from bertport.measure.budget import Budget, budget_for
 from bertport.measure.quality.samples import unread_share
 from bertport.measure.text import Text
-from bertport.quantize import quantizer
+from bertport.quantize import job, quantizer
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.quantizer import Options, quantize
 from bertport.runtime.cli import app
@@ -33,7 +33,7 @@ def foreign(tmp_path):
 def test_a_text_that_the_vocabulary_does_not_read_is_refused(  # noqa: PLR0913, PLR0917 — fixtures
     bundle_copy, held_out, foreign, monkeypatch, which, option, budget
 ):
-    monkeypatch.setattr(quantizer, "fuse", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr(job, "fuse", lambda *_: pytest.fail("the work began"))
     texts = {"text": held_out, "calibration": held_out} | {which: foreign}
     message = rf"85\.7% of the tokens of foreign\.txt are unknown to the model's vocabulary.*{option} FILE$"
     with pytest.raises(InputTextError, match=message):

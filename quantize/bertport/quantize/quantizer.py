@@ -4,133 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import time
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.budget import Budget, budget_for
-from bertport.quantize.calibration.ranges import DEFAULT, Calibration
-from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.card import refresh_card
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
-from bertport.quantize.evaluation import (
-    LEAST_POSITIONS,
-    PAIRS,
-    POSITIONS,
-    REFERENCE,
-    Measurement,
-    measurement,
-    open_reference,
-    read_evaluation,
-    time_against,
-)
-from bertport.quantize.graph.fusion import fuse, load_plain
-from bertport.quantize.graph.rewrite import NARROWEST
+from bertport.quantize.evaluation import Measurement, measurement, time_against
 from bertport.quantize.graph.storage import write_graph
-from bertport.quantize.isa import AUTO, saturates, target
+from bertport.quantize.isa import target
+from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, refuse_idle_settings, start_job
 from bertport.quantize.plot import bars
-from bertport.quantize.recipes.dynamic import WeightCache
-from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
-from bertport.quantize.search.evaluator import Evaluator
-from bertport.quantize.search.layer_timing import linears
-from bertport.quantize.search.mixed_precision import BrokenBudgetError, meet_budget
-from bertport.quantize.weights.calibrated import fit
+from bertport.quantize.search.mixed_precision import BrokenBudgetError, Solution, meet_budget
 from bertport.runtime.bundle.changes import Workspace, add_variant, tidy
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.manifest import Variant
 from bertport.runtime.bundle.requirements import requires_of
 from bertport.runtime.bundle.select import CPU, suits
-from bertport.runtime.errors import BundleError, ProviderError, SlowerError, UsageError, ValidationError
-from bertport.runtime.providers.table import PROVIDERS, onnxruntime
+from bertport.runtime.errors import SlowerError, UsageError, ValidationError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     import onnx
 
+    from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.search.sensitivity import Layers
     from bertport.runtime.providers.cpu import InstructionSet
-    from bertport.runtime.providers.table import Provider
-
-    Progress = Callable[[str, int, int], None]
 
 __all__ = ["Options", "Outcome", "Refused", "quantize"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A variant that was added."""
-
-    name: str
-    """Of the variant."""
-    variant: Variant
-    """Its entry in the manifest."""
-    measured: Measurement
-    """What it costs and gives."""
-    default: bool
-    """Whether `load` takes it when no variant is asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A variant that was measured and not added."""
-
-    name: str
-    """Of the variant."""
-    measured: Measurement
-    """What it costs and gives; without speed and size where accuracy decided."""
-    reason: str
-    """The sentence of the error that follows."""
-
-
-def _untold(result: Outcome | Refused) -> None:  # noqa: ARG001 — the signature
-    return
-
-
-def _silent(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature of progress
-    return
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How to make and measure variants."""
-
-    isa: str = AUTO
-    """The instruction set to make them for, as in `target.CHOICES`."""
-    budget: Budget | None = None
-    """How far from fp32 they may be; None for the default, of which what the bundle has is taken."""
-    text: str | os.PathLike[str] | None = None
-    """Held-out text to measure accuracy on; None for the sample that ships."""
-    calibration: str | os.PathLike[str] | None = None
-    """Text for the search and for calibration; None for the other sample that ships."""
-    calibrating: Calibration = DEFAULT
-    """How activations are calibrated, for recipes that do so."""
-    positions: int = POSITIONS
-    """Masked positions to measure on, about."""
-    pairs: int = PAIRS
-    """Sentence pairs to measure on, at most."""
-    overwrite: bool = False
-    """Whether a variant that is there may be made again."""
-    force: bool = False
-    """Whether one that is slower than fp32 here is written all the same, and marked."""
-    time_limit: float | None = None
-    """Seconds from `started` after which the search for a variant within the budget ends with the best it has found."""
-    started: float = field(default_factory=time.monotonic)
-    """When the command began, by `time.monotonic`."""
-    progress: Progress = _silent
-    """Told of the stage, what is done of it, and how much there is."""
-    told: Callable[[Outcome | Refused], None] = _untold
-    """Given each variant as soon as it was added or refused."""
-
-    def __post_init__(self) -> None:
-        """Check the time limit."""
-        limit = self.time_limit
-        if limit is not None and not (0 < limit < math.inf):
-            raise UsageError(f"a time limit is a number of seconds above 0, not {limit!r}")
 
 
 def quantize(
@@ -157,242 +60,71 @@ def quantize(
         ValidationError: for a variant that breaks its budget. What was not added leaves the bundle as it was.
     """
     options = options or Options()
-    rows = [recipe_named(name) for name in dict.fromkeys(recipes)] or [next(iter(RECIPES.values()))]
-    instruction_set = target(options.isa)
+    chosen = [recipe_named(name) for name in dict.fromkeys(recipes)] or [next(iter(RECIPES.values()))]
+    isa = target(options.isa)
     tidy(path)
     bundle = Bundle.open(path)
-    for row in rows:
-        if row.name in bundle.manifest.variants and not options.overwrite:
-            raise UsageError(
-                f"the bundle at {bundle.path} has the variant {row.name!r} already: pass --overwrite to make it again, "
-                "or --remeasure to refresh its figures"
-            )
-    refuse_idle_settings(rows, options)
-    providers = [provider_for(row, force=options.force) for row in rows]
+    _refuse_existing(chosen, bundle, options)
+    refuse_idle_settings(chosen, options)
+    providers = [provider_for(recipe, force=options.force) for recipe in chosen]
     deadline = Deadline(options.time_limit, options.started)
     options = dataclasses.replace(options, progress=deadline.watching(options.progress))
     outcomes: list[Outcome] = []
     try:
-        evaluator = dataclasses.replace(prepare(bundle, options), deadline=deadline)
-        options = dataclasses.replace(options, budget=measured_budget(evaluator, options))
-        _check_calibration(rows, bundle, options)
-        source = read_source(rows, bundle, instruction_set, options)
-        calibrator = calibrator_for(rows, bundle, source, options)
-        for row, provider in zip(rows, providers, strict=True):
-            evaluator = dataclasses.replace(evaluator, bundle=Bundle.open(path), provider=provider.name)
-            outcomes.append(_add(evaluator, row, source, options, calibrator))
+        job = start_job(chosen, bundle, options, isa=isa, deadline=deadline)
+        for recipe, provider in zip(chosen, providers, strict=True):
+            evaluator = dataclasses.replace(job.evaluator, bundle=Bundle.open(path), provider=provider.name)
+            outcomes.append(_add(dataclasses.replace(job, evaluator=evaluator), recipe))
             options.told(outcomes[-1])
     except TimeUpError:
         raise ValidationError(
-            f"the time limit of {format_duration(options.time_limit or 0)} passed before {rows[len(outcomes)].name} "
+            f"the time limit of {format_duration(options.time_limit or 0)} passed before {chosen[len(outcomes)].name} "
             "was measured: give a longer --time-limit; the bundle is as it was"
-            + (f", with {' and '.join(each.name for each in outcomes)} added" if outcomes else "")
+            + (f", with {' and '.join(outcome.name for outcome in outcomes)} added" if outcomes else "")
         ) from None
     return outcomes
 
 
-def measured_budget(evaluator: Evaluator, options: Options) -> Budget:
-    """Return the budget that variants of a bundle are held to.
-
-    Raises:
-        MissingHeadError: for a bound that was asked for on a head that is not there.
-        UsageError: for one on pairs where there are none to measure on.
-    """
-    heads = set(evaluator.bundle.manifest.heads)
-    if not any(each.next_sentence is not None for each in evaluator.evaluation.samples):
-        _refuse_bound_on_no_pairs(options, heads, f"{evaluator.evaluation.name} makes no pair of sentences")
-        heads.discard("nsp")
-    return budget_for(options.budget, heads)
+def _refuse_existing(recipes: Iterable[Recipe], bundle: Bundle, options: Options) -> None:
+    """Refuse a variant that the bundle has, unless it may be made again."""
+    for recipe in recipes:
+        if recipe.name in bundle.manifest.variants and not options.overwrite:
+            raise UsageError(
+                f"the bundle at {bundle.path} has the variant {recipe.name!r} already: pass --overwrite to make it "
+                "again, or --remeasure to refresh its figures"
+            )
 
 
-def _refuse_bound_on_no_pairs(options: Options, heads: Collection[str], found: str) -> None:
-    """Refuse a bound that was asked for on pairs of sentences that there are none of, though there is the head."""
-    if "nsp" in heads and options.budget is not None and "nsp" in options.budget.bounds:
-        raise UsageError(
-            f"the budget bounds NSP flips (nsp), and {found} to measure them on: give more --pairs, or text of several "
-            "sentences a paragraph, or leave the bound out"
-        )
-
-
-def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options) -> None:
-    """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more."""
-    searched = options.budget is not None and options.budget.bounds
-    if any(row.fits_weights or row.form or (searched and row.emitter) for row in recipes):
-        read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
-
-
-def prepare(bundle: Bundle, options: Options) -> Evaluator:
-    """Read the held-out text and open the fp32 graph; what cannot be measured is refused before."""
-    _check_source(bundle)
-    if not options.pairs:
-        _refuse_bound_on_no_pairs(options, bundle.manifest.heads, "--pairs 0 leaves none")
-    budget_for(options.budget, set(bundle.manifest.heads) - (set() if options.pairs else {"nsp"}))
-    evaluation = read_evaluation(
-        bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs
-    )
-    return Evaluator(
-        bundle=bundle,
-        reference=open_reference(bundle),
-        evaluation=evaluation,
-        calibration=options.calibration,
-        progress=options.progress,
-    )
-
-
-def read_source(
-    recipes: Sequence[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
-) -> GraphSource:
-    """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
-    options.progress("fusing the fp32 graph", 0, 0)
-    with bundle.opening(REFERENCE) as path:
-        read = load_plain(path)
-        _refuse_narrow(recipes, bundle, read)
-        plain = read if any(each.takes_plain for each in recipes) else None
-        del read  # its weights are those of the fused one
-        fused = fuse(path, bundle.manifest.architecture)
-    saturating = saturates(instruction_set)
-    weights = (
-        fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
-        if any(each.fits_weights for each in recipes)
-        else WeightCache(saturating=saturating)
-    )
-    plain = fused if plain is None else plain
-    return GraphSource(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
-
-
-def _refuse_narrow(recipes: Iterable[Recipe], bundle: Bundle, plain: onnx.ModelProto) -> None:
-    """Refuse a graph of which a recipe would change nothing.
-
-    Raises:
-        UsageError: for such a graph.
-    """
-    idle = [row.name for row in recipes if row.emitter]
-    if idle and not linears(plain):
-        raise UsageError(
-            f"no matrix of the model at {bundle.path} has {NARROWEST} rows and columns, below which 8 bits save "
-            f"nothing, so {idle[0]} would leave it as it is: use the variant {REFERENCE!r}"
-        )
-
-
-def calibrator_for(
-    recipes: Iterable[Recipe], bundle: Bundle, source: GraphSource, options: Options
-) -> Calibrator | None:
-    """Return what calibrates the graph, or None where no recipe asks for it; it reads its text at once."""
-    if not any(row.form for row in recipes):
-        return None
-    how = options.calibrating
-    return Calibrator(bundle, source.plain, how, text=options.calibration, progress=options.progress)
-
-
-def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
-    """Refuse settings of the calibration where nothing is calibrated.
-
-    Raises:
-        UsageError: for such a setting.
-    """
-    idle = [
-        each.name
-        for each in dataclasses.fields(Calibration)
-        if getattr(options.calibrating, each.name) != getattr(DEFAULT, each.name)
-    ]
-    if idle and not any(row.form for row in recipes):
-        names = ", ".join(row.name for row in RECIPES.values() if row.form)
-        raise UsageError(
-            f"a calibration {' and '.join(idle)} was set, but none of the recipes asked for calibrates activations: "
-            f"leave it out, or ask for one that does ({names})"
-        )
-
-
-def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
-    """Return the first of a recipe's providers that works here; by force the CPU where none does.
-
-    Raises:
-        ProviderError: when none does.
-    """
-    usable = onnxruntime().get_available_providers()
-    for name in recipe.providers:
-        if PROVIDERS[name].ort in usable:
-            return PROVIDERS[name]
-    if force:
-        return PROVIDERS["cpu"]
-    raise ProviderError(
-        f"{recipe.name} is for {' and '.join(recipe.providers)}, which this machine does not have, so it cannot be "
-        "loaded and timed here: quantize on a machine that does, or pass --force to add it measured on the CPU only"
-    )
-
-
-def _check_source(bundle: Bundle) -> None:
-    variant = bundle.manifest.variants.get(REFERENCE)
-    if variant is None or variant.kind != "serving":
-        raise BundleError(f"the bundle at {bundle.path} has no fp32 serving graph to quantize: export it again")
-
-
-def _add(
-    evaluator: Evaluator, recipe: Recipe, source: GraphSource, options: Options, calibrator: Calibrator | None
-) -> Outcome:
-    bundle, progress, budget = (
-        evaluator.bundle,
-        evaluator.progress,
-        options.budget or measured_budget(evaluator, options),
-    )
-    with Workspace.beside(bundle) as work:
-        directory = work.directory
-        source = calibrator.apply(source, recipe) if calibrator else source
-        progress(f"making {recipe.name}", 0, 0)
-        evaluator.deadline.armed = True
-        try:
-            solution = meet_budget(evaluator, recipe, source, budget)
-        except BrokenBudgetError as error:
-            found = Measurement.of_accuracy(error.accuracy, evaluator.evaluation)
-            options.told(Refused(name=recipe.name, measured=found, reason=str(error)))
-            raise
-        evaluator.deadline.armed = False  # what was found has yet to be timed and written
+def _add(job: Job, recipe: Recipe) -> Outcome:
+    """Find the graph of a recipe that meets the budget, time it, and add it to the bundle."""
+    with Workspace.beside(job.evaluator.bundle) as work:
+        source = job.calibrator.apply(job.source, recipe) if job.calibrator else job.source
+        job.evaluator.progress(f"making {recipe.name}", 0, 0)
+        solution = _solution(job, recipe, source)
         model = recipe.make(solution.source)
         file = work.reserve(recipe.file)
-        graph = directory / Path(file).name
+        graph = work.directory / Path(file).name
         # The graph names its weights' file, so both get the names that they will have in the bundle.
-        weights = {str(PurePosixPath(file).with_name(each.name)): each for each in write_graph(model, graph)}
-        speed = time_against(bundle, graph, progress=progress, provider=evaluator.provider)
-        measured = measurement(bundle, graph, solution.accuracy, evaluator.evaluation, speed)
-        if measured.slower and not (recipe.for_size or options.force):
-            ratios = ", ".join(f"{each.speedup:.2f}x at {shape}" for shape, each in speed.items())
-            message = (
-                f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it all the same, "
-                "marked as slower; the bundle is as it was"
-            )
-            options.told(Refused(name=recipe.name, measured=measured, reason=message))
-            raise SlowerError(message)
-        higher = sorted(solution.source.high_precision_layers)
-        higher_is = (
-            "16-bit activations" if recipe.int16_activations and not solution.source.float_fallback else "float32"
-        )
+        weights = {str(PurePosixPath(file).with_name(part.name)): part for part in write_graph(model, graph)}
+        measured = _timed(job, recipe, graph, solution)
         variant = describe(
             recipe,
             model,
             source.instruction_set,
-            outputs=evaluator.reference.outputs,
-            fidelity=measured.to_json()
-            | {
-                "provider": evaluator.provider,
-                "budget": str(budget),
-                "higher_precision": higher,
-                "higher_is": higher_is,
-            }
-            | {"verdicts": budget.verdicts(solution.accuracy)}
-            | ({"search": solution.search} if solution.search else {})
-            | ({"calibration": calibrator.record(source)} if calibrator and recipe.form else {})
-            | ({"weights_fitted_to": source.weights.fitted_to} if recipe.fits_weights or recipe.form else {}),
+            outputs=job.evaluator.reference.outputs,
+            fidelity=_fidelity(job, recipe, solution, measured),
         )
         variant = dataclasses.replace(variant, file=file, external_data=tuple(weights))
         files = {file: graph, **weights}
         if solution.layers:
-            files |= write_layers(solution.layers, higher, recipe.name, directory)
+            higher = sorted(solution.source.high_precision_layers)
+            files |= write_layers(solution.layers, higher, recipe.name, work.directory)
         bundle = add_variant(
             work,
             recipe.name,
             variant,
             files,
-            overwrite=options.overwrite,
+            overwrite=job.options.overwrite,
             default=lambda now: faster_default(now, recipe.name, variant),
         )
         refresh_card(bundle)
@@ -402,6 +134,55 @@ def _add(
         measured=measured,
         default=bundle.manifest.default_variant == recipe.name,
     )
+
+
+def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
+    """Return the graph that meets the budget; report what was measured where none does."""
+    deadline = job.evaluator.deadline
+    deadline.armed = True
+    try:
+        solution = meet_budget(job.evaluator, recipe, source, job.budget)
+    except BrokenBudgetError as error:
+        measured = Measurement.of_accuracy(error.accuracy, job.evaluator.evaluation)
+        job.options.told(Refused(name=recipe.name, measured=measured, reason=str(error)))
+        raise
+    deadline.armed = False  # what was found has yet to be timed and written
+    return solution
+
+
+def _timed(job: Job, recipe: Recipe, graph: Path, solution: Solution) -> Measurement:
+    """Time a graph, and put all its figures together; refuse one that is slower than fp32 unless that is accepted."""
+    bundle, options = job.evaluator.bundle, job.options
+    speed = time_against(bundle, graph, progress=job.evaluator.progress, provider=job.evaluator.provider)
+    measured = measurement(bundle, graph, solution.accuracy, job.evaluator.evaluation, speed)
+    if measured.slower and not (recipe.for_size or options.force):
+        ratios = ", ".join(f"{ratio.speedup:.2f}x at {shape}" for shape, ratio in speed.items())
+        reason = (
+            f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it all the same, "
+            "marked as slower; the bundle is as it was"
+        )
+        options.told(Refused(name=recipe.name, measured=measured, reason=reason))
+        raise SlowerError(reason)
+    return measured
+
+
+def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measurement) -> dict[str, Any]:
+    """Return what the manifest says of how a variant was made and measured."""
+    source = solution.source
+    record = measured.to_json() | {
+        "provider": job.evaluator.provider,
+        "budget": str(job.budget),
+        "higher_precision": sorted(source.high_precision_layers),
+        "higher_is": "16-bit activations" if recipe.int16_activations and not source.float_fallback else "float32",
+        "verdicts": job.budget.verdicts(solution.accuracy),
+    }
+    if solution.search:
+        record["search"] = solution.search
+    if job.calibrator and recipe.form:
+        record["calibration"] = job.calibrator.record(source)
+    if recipe.fits_weights or recipe.form:
+        record["weights_fitted_to"] = source.weights.fitted_to
+    return record
 
 
 def layers_file(name: str) -> str:

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING
 from bertport.quantize.card import refresh_card
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
 from bertport.quantize.isa import target
-from bertport.quantize.quantizer import (
+from bertport.quantize.job import (
     Options,
     Outcome,
     calibrator_for,
-    faster_default,
-    layers_file,
     measured_budget,
     prepare,
     provider_for,
     read_source,
     refuse_idle_settings,
-    write_layers,
 )
+from bertport.quantize.quantizer import faster_default, layers_file, write_layers
 from bertport.quantize.recipes.table import RECIPES, recipe_named
 from bertport.quantize.search.mixed_precision import STABILITY, rank_layers
 from bertport.quantize.search.sensitivity import Layers

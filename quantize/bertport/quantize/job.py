@@ -1,0 +1,307 @@
+"""A job: what the variants of one command are made from and measured with, and what is refused before any is begun."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bertport.measure.budget import Budget, budget_for
+from bertport.quantize.calibration.ranges import DEFAULT, Calibration
+from bertport.quantize.calibrator import Calibrator
+from bertport.quantize.evaluation import (
+    LEAST_POSITIONS,
+    PAIRS,
+    POSITIONS,
+    REFERENCE,
+    Measurement,
+    open_reference,
+    read_evaluation,
+)
+from bertport.quantize.graph.fusion import fuse, load_plain
+from bertport.quantize.graph.rewrite import NARROWEST
+from bertport.quantize.isa import AUTO, saturates
+from bertport.quantize.recipes.dynamic import WeightCache
+from bertport.quantize.recipes.source import GraphSource
+from bertport.quantize.recipes.table import RECIPES, Recipe
+from bertport.quantize.search.evaluator import Evaluator
+from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.calibrated import fit
+from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.providers.table import PROVIDERS, onnxruntime
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    import onnx
+
+    from bertport.quantize.deadline import Deadline
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.manifest import Variant
+    from bertport.runtime.providers.cpu import InstructionSet
+    from bertport.runtime.providers.table import Provider
+
+    Progress = Callable[[str, int, int], None]
+
+__all__ = [
+    "Job",
+    "Options",
+    "Outcome",
+    "Refused",
+    "calibrator_for",
+    "measured_budget",
+    "prepare",
+    "provider_for",
+    "read_source",
+    "refuse_idle_settings",
+    "start_job",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A variant that was added."""
+
+    name: str
+    """Of the variant."""
+    variant: Variant
+    """Its entry in the manifest."""
+    measured: Measurement
+    """What it costs and gives."""
+    default: bool
+    """Whether `load` takes it when no variant is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A variant that was measured and not added."""
+
+    name: str
+    """Of the variant."""
+    measured: Measurement
+    """What it costs and gives; without speed and size where accuracy decided."""
+    reason: str
+    """The sentence of the error that follows."""
+
+
+def _untold(result: Outcome | Refused) -> None:  # noqa: ARG001 — the signature
+    return
+
+
+def _silent(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature of progress
+    return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to make and measure variants."""
+
+    isa: str = AUTO
+    """The instruction set to make them for, as in `target.CHOICES`."""
+    budget: Budget | None = None
+    """How far from fp32 they may be; None for the default, of which what the bundle has is taken."""
+    text: str | os.PathLike[str] | None = None
+    """Held-out text to measure accuracy on; None for the sample that ships."""
+    calibration: str | os.PathLike[str] | None = None
+    """Text for the search and for calibration; None for the other sample that ships."""
+    calibrating: Calibration = DEFAULT
+    """How activations are calibrated, for recipes that do so."""
+    positions: int = POSITIONS
+    """Masked positions to measure on, about."""
+    pairs: int = PAIRS
+    """Sentence pairs to measure on, at most."""
+    overwrite: bool = False
+    """Whether a variant that is there may be made again."""
+    force: bool = False
+    """Whether one that is slower than fp32 here is written all the same, and marked."""
+    time_limit: float | None = None
+    """Seconds from `started` after which the search for a variant within the budget ends with the best it has found."""
+    started: float = field(default_factory=time.monotonic)
+    """When the command began, by `time.monotonic`."""
+    progress: Progress = _silent
+    """Told of the stage, what is done of it, and how much there is."""
+    told: Callable[[Outcome | Refused], None] = _untold
+    """Given each variant as soon as it was added or refused."""
+
+    def __post_init__(self) -> None:
+        """Check the time limit."""
+        limit = self.time_limit
+        if limit is not None and not (0 < limit < math.inf):
+            raise UsageError(f"a time limit is a number of seconds above 0, not {limit!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the variants of one command are made from and measured with."""
+
+    options: Options
+    """How to make and measure them."""
+    evaluator: Evaluator
+    """Measures candidates."""
+    budget: Budget
+    """How far from fp32 they may be."""
+    source: GraphSource
+    """What their graphs are made from."""
+    calibrator: Calibrator | None
+    """Calibrates the graph for recipes that ask for it; None where none does."""
+
+
+def start_job(
+    recipes: Sequence[Recipe], bundle: Bundle, options: Options, *, isa: InstructionSet | None, deadline: Deadline
+) -> Job:
+    """Read what is needed for some recipes; what cannot be measured is refused before anything costly is done.
+
+    Args:
+        recipes: The recipes.
+        bundle: The bundle.
+        options: How to make and measure variants.
+        isa: The instruction set to make them for; None for a CPU of which nothing is known.
+        deadline: When the search for a variant within the budget ends.
+
+    Raises:
+        BundleError, UsageError, MissingHeadError, InputTextError, PathError: as `quantize` says.
+    """
+    evaluator = dataclasses.replace(prepare(bundle, options), deadline=deadline)
+    budget = measured_budget(evaluator, options)
+    _check_calibration(recipes, bundle, options, budget)
+    source = read_source(recipes, bundle, isa, options)
+    calibrator = calibrator_for(recipes, bundle, source, options)
+    return Job(options=options, evaluator=evaluator, budget=budget, source=source, calibrator=calibrator)
+
+
+def measured_budget(evaluator: Evaluator, options: Options) -> Budget:
+    """Return the budget that variants of a bundle are held to.
+
+    Raises:
+        MissingHeadError: for a bound that was asked for on a head that is not there.
+        UsageError: for one on pairs where there are none to measure on.
+    """
+    heads = set(evaluator.bundle.manifest.heads)
+    if not any(each.next_sentence is not None for each in evaluator.evaluation.samples):
+        _refuse_bound_on_no_pairs(options, heads, f"{evaluator.evaluation.name} makes no pair of sentences")
+        heads.discard("nsp")
+    return budget_for(options.budget, heads)
+
+
+def _refuse_bound_on_no_pairs(options: Options, heads: Collection[str], found: str) -> None:
+    """Refuse a bound that was asked for on pairs of sentences that there are none of, though there is the head."""
+    if "nsp" in heads and options.budget is not None and "nsp" in options.budget.bounds:
+        raise UsageError(
+            f"the budget bounds NSP flips (nsp), and {found} to measure them on: give more --pairs, or text of several "
+            "sentences a paragraph, or leave the bound out"
+        )
+
+
+def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options, budget: Budget) -> None:
+    """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more."""
+    if any(row.fits_weights or row.form or (budget.bounds and row.emitter) for row in recipes):
+        read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
+
+
+def prepare(bundle: Bundle, options: Options) -> Evaluator:
+    """Read the held-out text and open the fp32 graph; what cannot be measured is refused before."""
+    _check_source(bundle)
+    if not options.pairs:
+        _refuse_bound_on_no_pairs(options, bundle.manifest.heads, "--pairs 0 leaves none")
+    budget_for(options.budget, set(bundle.manifest.heads) - (set() if options.pairs else {"nsp"}))
+    evaluation = read_evaluation(
+        bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs
+    )
+    return Evaluator(
+        bundle=bundle,
+        reference=open_reference(bundle),
+        evaluation=evaluation,
+        calibration=options.calibration,
+        progress=options.progress,
+    )
+
+
+def read_source(
+    recipes: Sequence[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
+) -> GraphSource:
+    """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
+    options.progress("fusing the fp32 graph", 0, 0)
+    with bundle.opening(REFERENCE) as path:
+        read = load_plain(path)
+        _refuse_narrow(recipes, bundle, read)
+        plain = read if any(each.takes_plain for each in recipes) else None
+        del read  # its weights are those of the fused one
+        fused = fuse(path, bundle.manifest.architecture)
+    saturating = saturates(instruction_set)
+    weights = (
+        fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
+        if any(each.fits_weights for each in recipes)
+        else WeightCache(saturating=saturating)
+    )
+    plain = fused if plain is None else plain
+    return GraphSource(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
+
+
+def _refuse_narrow(recipes: Iterable[Recipe], bundle: Bundle, plain: onnx.ModelProto) -> None:
+    """Refuse a graph of which a recipe would change nothing.
+
+    Raises:
+        UsageError: for such a graph.
+    """
+    idle = [row.name for row in recipes if row.emitter]
+    if idle and not linears(plain):
+        raise UsageError(
+            f"no matrix of the model at {bundle.path} has {NARROWEST} rows and columns, below which 8 bits save "
+            f"nothing, so {idle[0]} would leave it as it is: use the variant {REFERENCE!r}"
+        )
+
+
+def calibrator_for(
+    recipes: Iterable[Recipe], bundle: Bundle, source: GraphSource, options: Options
+) -> Calibrator | None:
+    """Return what calibrates the graph, or None where no recipe asks for it; it reads its text at once."""
+    if not any(row.form for row in recipes):
+        return None
+    how = options.calibrating
+    return Calibrator(bundle, source.plain, how, text=options.calibration, progress=options.progress)
+
+
+def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
+    """Refuse settings of the calibration where nothing is calibrated.
+
+    Raises:
+        UsageError: for such a setting.
+    """
+    idle = [
+        each.name
+        for each in dataclasses.fields(Calibration)
+        if getattr(options.calibrating, each.name) != getattr(DEFAULT, each.name)
+    ]
+    if idle and not any(row.form for row in recipes):
+        names = ", ".join(row.name for row in RECIPES.values() if row.form)
+        raise UsageError(
+            f"a calibration {' and '.join(idle)} was set, but none of the recipes asked for calibrates activations: "
+            f"leave it out, or ask for one that does ({names})"
+        )
+
+
+def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
+    """Return the first of a recipe's providers that works here; by force the CPU where none does.
+
+    Raises:
+        ProviderError: when none does.
+    """
+    usable = onnxruntime().get_available_providers()
+    for name in recipe.providers:
+        if PROVIDERS[name].ort in usable:
+            return PROVIDERS[name]
+    if force:
+        return PROVIDERS["cpu"]
+    raise ProviderError(
+        f"{recipe.name} is for {' and '.join(recipe.providers)}, which this machine does not have, so it cannot be "
+        "loaded and timed here: quantize on a machine that does, or pass --force to add it measured on the CPU only"
+    )
+
+
+def _check_source(bundle: Bundle) -> None:
+    variant = bundle.manifest.variants.get(REFERENCE)
+    if variant is None or variant.kind != "serving":
+        raise BundleError(f"the bundle at {bundle.path} has no fp32 serving graph to quantize: export it again")
