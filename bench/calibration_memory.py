@@ -30,7 +30,7 @@ import json, sys
 from pathlib import Path
 from bertport.quantize.calibration.observe import histograms, read_calibration
 from bertport.quantize.graph.fusion import load_plain
-from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.graph.rewrite import linears
 from bertport.runtime.bundle.directory import Bundle
 def peak_memory():
     status = Path("/proc/self/status")

@@ -22,10 +22,10 @@ import numpy as np
 
 from bertport.measure.machine import describe_machine
 from bertport.quantize.evaluation import read_evaluation
+from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import target
 from bertport.quantize.job import Options, prepare, read_source
 from bertport.quantize.recipes.table import recipe_named
-from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.search.sensitivity import kl_increase
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle

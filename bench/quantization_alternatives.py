@@ -11,11 +11,11 @@ import numpy as np
 
 from bertport.quantize.calibration.ranges import DEFAULT, DEFAULT_METHOD, METHODS, Calibration
 from bertport.quantize.graph.builder import MICROSOFT, GraphBuilder
-from bertport.quantize.graph.rewrite import Linear, rewrite
-from bertport.quantize.recipes.common import finish
-from bertport.quantize.recipes.dynamic import Int8Emitter, WeightCache
+from bertport.quantize.graph.rewrite import Linear, linears, rewrite
+from bertport.quantize.recipes.common import add_bias
+from bertport.quantize.recipes.dynamic import Int8Emitter
 from bertport.quantize.recipes.weight_only import WeightOnlyEmitter
-from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import FittedWeights
 from bertport.quantize.weights.rounding import Quantized
 from bertport.runtime.providers.table import onnxruntime
@@ -80,7 +80,7 @@ class Unsigned(Int8Emitter):
             f"{linear.output}.product",
             domain=MICROSOFT,
         )
-        finish(builder, "Mul", [product, largest], linear)
+        add_bias(builder, "Mul", [product, largest], linear)
 
 
 class TreatedOnly(FittedWeights):

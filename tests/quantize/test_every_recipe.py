@@ -21,12 +21,12 @@ from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import LEAST_OPSET, fuse, load_plain, sort_nodes
+from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.quantizer import Options, describe, quantize
-from bertport.quantize.recipes.dynamic import WeightCache
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
-from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import fit
 from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle

@@ -17,8 +17,9 @@ import pytest
 from bertport.quantize.calibration.ranges import FORMS, Range
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.rewrite import Linear
-from bertport.quantize.recipes.dynamic import Int8Emitter, WeightCache
+from bertport.quantize.recipes.dynamic import Int8Emitter
 from bertport.quantize.recipes.qdq import StaticEmitter
+from bertport.quantize.weights.cache import WeightCache
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
 RUN = """

@@ -13,8 +13,8 @@ from bertport.quantize.calibration.ranges import digest, method_named
 from bertport.quantize.calibration.smoothquant import smooth, smoothable
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.evaluation import read_evaluation
+from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
-from bertport.quantize.search.layer_timing import linears
 from bertport.quantize.weights.calibrated import SAMPLES, FittedWeights
 
 if TYPE_CHECKING:

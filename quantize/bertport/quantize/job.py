@@ -21,13 +21,12 @@ from bertport.quantize.evaluation import (
     read_evaluation,
 )
 from bertport.quantize.graph.fusion import fuse, load_plain
-from bertport.quantize.graph.rewrite import NARROWEST
+from bertport.quantize.graph.rewrite import NARROWEST, linears
 from bertport.quantize.isa import AUTO, saturates
-from bertport.quantize.recipes.dynamic import WeightCache
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.quantize.search.evaluator import Evaluator
-from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import fit
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
@@ -100,7 +99,7 @@ class Options:
     """How to make and measure variants."""
 
     isa: str = AUTO
-    """The instruction set to make them for, as in `target.CHOICES`."""
+    """The instruction set to make them for, as in `isa.CHOICES`."""
     budget: Budget | None = None
     """How far from fp32 they may be; None for the default, of which what the bundle has is taken."""
     text: str | os.PathLike[str] | None = None

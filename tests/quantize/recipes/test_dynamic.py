@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bertport.quantize.graph.rewrite import rewrite
-from bertport.quantize.recipes.dynamic import Int8Emitter, WeightCache
+from bertport.quantize.recipes.dynamic import Int8Emitter
+from bertport.quantize.weights.cache import WeightCache
 from tests.quantize.conftest import OUTPUTS, cosine, feeds, session
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bertport.quantize.graph.fusion import load_plain
-from bertport.quantize.recipes.dynamic import WeightCache
 from bertport.quantize.recipes.fp16 import LARGEST_MASK, half_precision, soften
 from bertport.quantize.recipes.source import GraphSource
+from bertport.quantize.weights.cache import WeightCache
 from bertport.runtime.errors import UsageError
 from tests.quantize.conftest import feeds, session
 

@@ -14,12 +14,11 @@ from bertport.quantize.calibration.smoothquant import factors, smoothable
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import load_plain
-from bertport.quantize.graph.rewrite import Linear
-from bertport.quantize.recipes.dynamic import WeightCache
+from bertport.quantize.graph.rewrite import Linear, linears
 from bertport.quantize.recipes.qdq import StaticEmitter
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
-from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.rounding import saturates
 from bertport.runtime.errors import InputTextError
 from tests.quantize.conftest import OUTPUTS, STATIC, cosine, feeds, session, silent

@@ -8,9 +8,10 @@ from onnx import numpy_helper
 from bertport.quantize.calibration.statistics import ROWS, collect
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.builder import GraphBuilder
-from bertport.quantize.graph.rewrite import Linear, rewrite
-from bertport.quantize.recipes.dynamic import SYMMETRIC, Int8Emitter, WeightCache, rounded
-from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.graph.rewrite import Linear, linears, rewrite
+from bertport.quantize.recipes.dynamic import Int8Emitter
+from bertport.quantize.weights.activation_range import SYMMETRIC, round_activations
+from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import FittedWeights, fit
 from bertport.quantize.weights.rounding import saturates
 from tests.quantize.conftest import feeds, gathered, manifest_of, session, silent
@@ -89,11 +90,11 @@ def test_what_is_taken_out_is_multiplied_in_float(opset):
     )
     model = builder.model(onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [found]), ir_version=8))
     answer = session(model).run(["y"], {"x": rows})[0]
-    scaled = rounded(rows * treatment.factors, SYMMETRIC) @ fitted.linear(layer).dequantize()
+    scaled = round_activations(rows * treatment.factors, SYMMETRIC) @ fitted.linear(layer).dequantize()
     apart = rows[..., treatment.apart] @ weights[treatment.apart]
     np.testing.assert_allclose(answer, scaled + apart + bias, rtol=2e-3, atol=2e-3 * np.abs(answer).max())
     error = np.square(answer - (rows @ weights + bias)).mean()
-    nearest = rounded(rows, SYMMETRIC) @ WeightCache(saturating=True).linear(layer).dequantize() + bias
+    nearest = round_activations(rows, SYMMETRIC) @ WeightCache(saturating=True).linear(layer).dequantize() + bias
     assert error < 0.05 * np.square(nearest - (rows @ weights + bias)).mean()
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from bertport.quantize.recipes.dynamic import AFTER_GELU, AFTER_GELU_LOW, SYMMETRIC, rounded
+from bertport.quantize.weights.activation_range import AFTER_GELU, AFTER_GELU_LOW, SYMMETRIC, round_activations
 from bertport.quantize.weights.outliers import APART, SPARSE, Treatment, treat
 from bertport.quantize.weights.rounding import pair_safe
 from tests.quantize.conftest import gathered
@@ -16,7 +16,7 @@ def found_in(rows, weights, spans=(SYMMETRIC,), *, take_out=True):
         gathered(rows),
         weights,
         round_weights=pair_safe,
-        roundings=[partial(rounded, span=span) for span in spans],
+        roundings=[partial(round_activations, span=span) for span in spans],
         take_out=take_out,
     )
 
@@ -24,7 +24,9 @@ def found_in(rows, weights, spans=(SYMMETRIC,), *, take_out=True):
 def error_of(treatment, rows, weights, spans=(SYMMETRIC,)):
     """Compute as the graph does, and give the squared difference."""
     rows, weights = rows.astype(np.float32), weights.astype(np.float32)
-    product = rounded(rows * treatment.factors, spans[treatment.rounding]) @ (weights * treatment.inverse[:, None])
+    product = round_activations(rows * treatment.factors, spans[treatment.rounding]) @ (
+        weights * treatment.inverse[:, None]
+    )
     product += rows[:, treatment.apart] @ weights[treatment.apart]
     return np.square(product - rows @ weights).sum()
 
@@ -84,7 +86,7 @@ def test_no_value_of_gelu_is_cut_off(span, rng):
     for largest in (0.01, 0.5, 1.7, 2.6, 40):
         rows = np.append(rng.uniform(-0.17005, largest, size=(1, 200)), [[-0.17005, largest]], axis=1)
         step = max(largest, span.floor) / span.steps
-        assert np.abs(rounded(rows.astype(np.float32), span) - rows).max() <= step * 0.501
+        assert np.abs(round_activations(rows.astype(np.float32), span) - rows).max() <= step * 0.501
 
 
 def test_even_channels_are_left_alone(rng):
@@ -105,6 +107,6 @@ def test_dead_channels_do_no_harm(rng, dead):
 def test_rounding_is_that_of_the_graph(rng):
     rows = rng.normal(size=(10, 32)).astype(np.float32)
     step = np.abs(rows).max(axis=1, keepdims=True) / 127
-    found = rounded(rows, SYMMETRIC)
+    found = round_activations(rows, SYMMETRIC)
     assert np.abs(found - rows).max() <= step.max() / 2 * 1.001
     np.testing.assert_allclose(found / step, np.rint(found / step), atol=1e-3)

@@ -1,6 +1,6 @@
 """Rewriting a fused graph: every matrix product and embedding table goes to an emitter, the rest stays as it is.
 
-What becomes of a matrix is the recipe's affair (`int8.py`, `weight_only.py`); this module knows BERT's operators.
+What becomes of a matrix is the recipe's affair (`recipes/`); this module knows BERT's operators.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["NARROWEST", "Emitter", "Linear", "Table", "rewrite"]
+__all__ = ["NARROWEST", "Emitter", "Linear", "Table", "linears", "rewrite"]
 
 NARROWEST = 16
 """Rows or columns below which a matrix stays as it is: the NSP head and token types, where 8 bits save nothing."""
@@ -67,7 +67,7 @@ class Emitter(Protocol):
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Add nodes that look rows up, by ids of any shape."""
 
-    def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
+    def leading_rows(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
         """Add nodes that give a table's first rows, as many as `count`, of shape (1,), says."""
 
 
@@ -75,7 +75,7 @@ def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:
     """Return the graph again, with its matrices and tables as the emitter writes them.
 
     Args:
-        model: A fused serving graph with its weights in memory, as `fusing.fuse` gives it; it is not changed.
+        model: A fused serving graph with its weights in memory, as `fusion.fuse` returns it; it is not changed.
         emitter: Of the recipe.
     """
     opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
@@ -83,6 +83,30 @@ def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:
     for node in model.graph.node:
         getattr(pass_over, _HANDLERS.get(node.op_type, "keep"))(node)
     return pass_over.builder.model(model)
+
+
+def linears(model: onnx.ModelProto) -> tuple[Linear, ...]:
+    """Return a graph's linear layers, in the order in which they run."""
+    recorder = _Recorder()
+    rewrite(model, recorder)
+    return tuple(recorder.layers)
+
+
+class _Recorder:
+    """An emitter that only lists the layers."""
+
+    def __init__(self) -> None:
+        self.layers: list[Linear] = []
+
+    def linear(self, builder: GraphBuilder, linear: Linear) -> None:  # noqa: ARG002 — the emitter's signature
+        """List a layer."""
+        self.layers.append(linear)
+
+    def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
+        """Do nothing."""
+
+    def leading_rows(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
+        """Do nothing."""
 
 
 _HANDLERS = {
@@ -181,7 +205,7 @@ class _Rewriting:
             self.emitter.lookup(add, position_table, self._take(order), "embeddings.positions")
         else:
             count = add.node("Shape", [ids], "embeddings.length", start=1, end=2)
-            self.emitter.leading(add, position_table, count, "embeddings.positions")
+            self.emitter.leading_rows(add, position_table, count, "embeddings.positions")
         total = add.node("Add", ["embeddings.words", "embeddings.positions"], "embeddings.placed")
         if types:
             rows = add.node("Gather", [self._take(segments), types], "embeddings.segments")

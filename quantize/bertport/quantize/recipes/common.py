@@ -1,4 +1,4 @@
-"""Linear layers left in float32: what the emitters have in common."""
+"""What the emitters have in common: biases, products in float32, and embedding tables in 8 bits."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.quantize.graph.builder import GraphBuilder
-    from bertport.quantize.graph.rewrite import Linear
+    from bertport.quantize.graph.rewrite import Linear, Table
+    from bertport.quantize.weights.cache import WeightCache
 
-__all__ = ["finish", "half_stored", "in_float"]
+__all__ = ["REST_STEPS", "add_bias", "float_matmul", "leading_rows", "look_up", "store_float16", "store_table"]
+
+REST_STEPS = 254
+"""Steps into which one step is divided where activations get 16 bits: 127 on either side."""
 
 
-def in_float(builder: GraphBuilder, linear: Linear) -> None:
-    """Compute in float32 from weights stored in 16 bits."""
-    finish(builder, "MatMul", [linear.source, half_stored(builder, linear.name, linear.weights)], linear)
+def float_matmul(builder: GraphBuilder, linear: Linear) -> None:
+    """Compute a linear layer in float32 from weights stored in 16 bits."""
+    add_bias(builder, "MatMul", [linear.source, store_float16(builder, linear.name, linear.weights)], linear)
 
 
-def half_stored(builder: GraphBuilder, name: str, weights: NDArray[np.float32]) -> str:
-    """Store weights in 16 bits, which ONNX Runtime widens once, when it loads the graph; name them in float32.
+def store_float16(builder: GraphBuilder, name: str, weights: NDArray[np.float32]) -> str:
+    """Store weights in 16 bits, which ONNX Runtime widens once, when it loads the graph; return their name in float32.
 
     Weights too large for 16 bits are stored as they are.
     """
@@ -34,10 +38,51 @@ def half_stored(builder: GraphBuilder, name: str, weights: NDArray[np.float32]) 
     return builder.node("Cast", [half], wide, to=TensorProto.FLOAT)
 
 
-def finish(builder: GraphBuilder, operator: str, inputs: list[str], linear: Linear) -> None:
+def add_bias(builder: GraphBuilder, operator: str, inputs: list[str], linear: Linear) -> None:
     """Add the last operator of a linear layer, and its bias where it has one."""
     if linear.bias is None:
         builder.node(operator, inputs, linear.output)
         return
     unbiased = builder.node(operator, inputs, f"{linear.output}.unbiased")
     builder.node("Add", [unbiased, linear.bias], linear.output)
+
+
+def store_table(builder: GraphBuilder, weights: WeightCache, table: Table) -> tuple[str, str]:
+    """Store a table, (entries, hidden) in 8 bits, and its scales, (entries,), one for each row; return their names."""
+    made = weights.table(table)
+    return (
+        builder.constant(f"{table.name}.int8", made.values.T),
+        builder.constant(f"{table.name}.scales", made.scales),
+    )
+
+
+def look_up(builder: GraphBuilder, stored: tuple[str, str], ids: str, output: str) -> None:
+    """Look rows up in 8 bits, and scale them."""
+    values, scales = stored
+    rows = builder.node("Gather", [values, ids], f"{output}.integers")
+    per_row = builder.node("Gather", [_as_column(builder, scales), ids], f"{output}.scales")
+    _scale(builder, rows, per_row, output)
+
+
+def leading_rows(builder: GraphBuilder, stored: tuple[str, str], count: str, output: str) -> None:
+    """Take the first rows in 8 bits, and scale them."""
+    values, scales = stored
+    zero = builder.constant("constant.row_0", np.array([0], dtype=np.int64))
+    rows = builder.node("Slice", [values, zero, count, zero], f"{output}.integers")
+    per_row = builder.node("Slice", [_as_column(builder, scales), zero, count, zero], f"{output}.scales")
+    _scale(builder, rows, per_row, output)
+
+
+def _as_column(builder: GraphBuilder, scales: str) -> str:
+    column = f"{scales}.column"
+    if builder.has(column):
+        return column
+    last = builder.constant("constant.last_axis", np.array([-1], dtype=np.int64))
+    return builder.node("Unsqueeze", [scales, last], column)
+
+
+def _scale(builder: GraphBuilder, rows: str, scales: str, output: str) -> None:
+    from onnx import TensorProto
+
+    as_float = builder.node("Cast", [rows], f"{output}.float", to=TensorProto.FLOAT)
+    builder.node("Mul", [as_float, scales], output)

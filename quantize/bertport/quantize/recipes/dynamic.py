@@ -16,103 +16,30 @@ makes the KL divergence several times smaller (docs/research/quantization.md).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bertport.quantize.graph.builder import MICROSOFT
-from bertport.quantize.recipes.common import finish, half_stored, in_float
-from bertport.quantize.recipes.tables import look_up, store_table, take_first
-from bertport.quantize.weights.rounding import full_range, pair_safe
+from bertport.quantize.recipes.common import (
+    REST_STEPS,
+    add_bias,
+    float_matmul,
+    leading_rows,
+    look_up,
+    store_float16,
+    store_table,
+)
+from bertport.quantize.weights.activation_range import MIDDLE, ActivationRange, ranges_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from bertport.quantize.graph.builder import GraphBuilder
     from bertport.quantize.graph.rewrite import Linear, Table
-    from bertport.quantize.weights.outliers import Treatment
-    from bertport.quantize.weights.rounding import Quantized
+    from bertport.quantize.weights.cache import WeightCache
 
-__all__ = ["REST_STEPS", "ActivationRange", "Int8Emitter", "WeightCache", "rounded", "spans_of"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationRange:
-    """How one token's activations map to unsigned 8 bits: value / maximum * steps + zero."""
-
-    steps: int
-    """Steps between 0 and the token's maximum."""
-    zero: int
-    """The integer that stands for 0."""
-    floor: float
-    """The least maximum: no smaller one gives room for what lies below 0, nor a division by 0."""
-    absolute: bool
-    """Whether the maximum is that of the absolute values."""
-
-
-MIDDLE = 128
-"""The integer that stands for 0 where both sides have the same room."""
-SYMMETRIC = ActivationRange(steps=127, zero=MIDDLE, floor=1e-12, absolute=True)
-# GELU's minimum is -0.16998 (-0.17005 for the tanh form): with 16 steps below zero, it fits from 239 x 0.1701 / 16 up.
-AFTER_GELU = ActivationRange(steps=239, zero=16, floor=239 * 0.1701 / 16, absolute=False)
-# Where the largest channels are taken out, maxima below that floor are common: more steps below zero bring it down.
-AFTER_GELU_LOW = ActivationRange(steps=231, zero=24, floor=231 * 0.1701 / 24, absolute=False)
-REST_STEPS = 254
-"""Steps into which one step is divided where activations get 16 bits: 127 on either side."""
-
-
-def spans_of(linear: Linear) -> tuple[ActivationRange, ...]:
-    """Return the ranges that suit what goes into a layer; the first where nothing is known of it."""
-    return (AFTER_GELU, AFTER_GELU_LOW) if linear.gelu else (SYMMETRIC,)
-
-
-def rounded(rows: NDArray[np.float32], span: ActivationRange) -> NDArray[np.float32]:
-    """Round activations as the graph does, each row with a scale of its own, and give what they then stand for."""
-    sized = np.abs(rows) if span.absolute else rows
-    step = np.maximum(sized.max(axis=-1, keepdims=True), np.float32(span.floor)) / np.float32(span.steps)
-    found: NDArray[np.float32] = rows / step
-    np.rint(found, out=found)
-    np.clip(found, -span.zero, 255 - span.zero, out=found)
-    found *= step
-    return found
-
-
-class WeightCache:
-    """Weights in 8 bits, made once for the many graphs of a search.
-
-    Args:
-        saturating: Whether the instruction set adds pairs of products in 16 bits.
-    """
-
-    fitted_to: dict[str, Any] | None = None
-    """The text that the weights are fitted to; None where they are rounded to the nearest."""
-
-    def __init__(self, *, saturating: bool) -> None:
-        self._method: Callable[[NDArray[np.float32]], Quantized] = pair_safe if saturating else full_range
-        self._made: dict[str, Quantized] = {}
-
-    def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:  # noqa: ARG002 — for those that fit
-        """Return a linear layer's weights, for activations as they are treated; a tied decoder's are its table's."""
-        if linear.table:
-            return self.table(linear.table)
-        return self._get(linear.name, linear.weights, self._method)
-
-    def treatment(self, linear: Linear) -> Treatment | None:  # noqa: ARG002 — for those that fit
-        """Return what is done to the layer's activations before they are rounded, or None."""
-        return None
-
-    def table(self, table: Table) -> Quantized:
-        """Return a table's transpose, a scale for each entry; only a tied one meets the multiplier."""
-        return self._get(table.name, table.rows.T, self._method if table.tied else full_range)
-
-    def _get(
-        self, name: str, weights: NDArray[np.float32], method: Callable[[NDArray[np.float32]], Quantized]
-    ) -> Quantized:
-        if name not in self._made:
-            self._made[name] = method(weights)
-        return self._made[name]
+__all__ = ["Int8Emitter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,15 +60,15 @@ class Int8Emitter:
             self._float(builder, linear)
             return
         if linear.name in self.high_precision_layers:
-            span = spans_of(linear)[0]
+            span = ranges_for(linear)[0]
             shares, largest = _share_tokens(builder, linear.source, span)
             # The few rows of a head cost what reading their weights costs: both parts in one product read them once.
             write = _stacked if linear.flat and span.zero == MIDDLE else _two_products
             product = write(builder, shares, self._stored(builder, linear, treated=False), span, linear.output)
-            finish(builder, "Mul", [product, largest], linear)
+            add_bias(builder, "Mul", [product, largest], linear)
             return
         treatment = self.weights.treatment(linear)
-        span = spans_of(linear)[treatment.rounding if treatment else 0]
+        span = ranges_for(linear)[treatment.rounding if treatment else 0]
         source = linear.source
         if treatment and treatment.multiplies:
             factors = builder.constant(f"{linear.name}.factors", treatment.factors)
@@ -151,29 +78,29 @@ class Int8Emitter:
         product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
         if treatment and len(treatment.apart):
             scaled = builder.node("Mul", [product, largest], f"{linear.output}.scaled")
-            finish(builder, "Add", [scaled, _apart(builder, linear, treatment.apart)], linear)
+            add_bias(builder, "Add", [scaled, _apart(builder, linear, treatment.apart)], linear)
         else:
-            finish(builder, "Mul", [product, largest], linear)
+            add_bias(builder, "Mul", [product, largest], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up in 8 bits, and scale them."""
         look_up(builder, store_table(builder, self.weights, table), ids, output)
 
-    def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
+    def leading_rows(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
         """Take the first rows in 8 bits, and scale them."""
-        take_first(builder, store_table(builder, self.weights, table), count, output)
+        leading_rows(builder, store_table(builder, self.weights, table), count, output)
 
     def _float(self, builder: GraphBuilder, linear: Linear) -> None:
         """Leave a layer in float32; a tied decoder still multiplies by its table, so that no second copy is stored."""
         if linear.table is None:
-            in_float(builder, linear)
+            float_matmul(builder, linear)
             return
         from onnx import TensorProto
 
         values, scales = self._stored(builder, linear)
         as_float = builder.node("Cast", [values], f"{linear.name}.integers", to=TensorProto.FLOAT)
         builder.node("Mul", [as_float, scales], f"{linear.name}.float")
-        finish(builder, "MatMul", [linear.source, f"{linear.name}.float"], linear)
+        add_bias(builder, "MatMul", [linear.source, f"{linear.name}.float"], linear)
 
     def _stored(self, builder: GraphBuilder, linear: Linear, *, treated: bool = True) -> tuple[str, str]:
         """Name the weights, (inputs, outputs) in 8 bits, and their scales."""
@@ -204,7 +131,7 @@ def _apart(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64]) -
     picked = builder.node(
         "Gather", [linear.source, builder.constant(f"{name}.channels", channels)], f"{output}.picked", axis=-1
     )
-    rows = half_stored(builder, name, np.ascontiguousarray(linear.weights[channels]))
+    rows = store_float16(builder, name, np.ascontiguousarray(linear.weights[channels]))
     return builder.node("MatMul", [picked, rows], f"{output}.product")
 
 

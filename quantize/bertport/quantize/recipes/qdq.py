@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.recipes.common import finish, in_float
-from bertport.quantize.recipes.dynamic import REST_STEPS
-from bertport.quantize.recipes.tables import look_up, store_table, take_first
+from bertport.quantize.recipes.common import REST_STEPS, add_bias, float_matmul, leading_rows, look_up, store_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from bertport.quantize.calibration.ranges import Form, Range
     from bertport.quantize.graph.builder import GraphBuilder
     from bertport.quantize.graph.rewrite import Linear, Table
-    from bertport.quantize.recipes.dynamic import WeightCache
+    from bertport.quantize.weights.cache import WeightCache
 
 __all__ = ["StaticEmitter"]
 
@@ -49,7 +47,7 @@ class StaticEmitter:
         """Write one linear layer."""
         higher = linear.name in self.high_precision_layers
         if higher and self.float_fallback and linear.table is None:
-            in_float(builder, linear)
+            float_matmul(builder, linear)
             return
         matrix = self._matrix(builder, linear)
         if higher and self.float_fallback:
@@ -83,13 +81,13 @@ class StaticEmitter:
     def _finish(self, builder: GraphBuilder, operator: str, inputs: list[str], linear: Linear) -> None:
         """Add the last operator of a layer, and its bias where it has one."""
         if not self._deepens(linear):
-            finish(builder, operator, inputs, linear)
+            add_bias(builder, operator, inputs, linear)
             return
         if operator == "MatMul":
             deep = self._product(builder, inputs[0], inputs[1], f"{linear.output}.product", linear)
         else:
             deep = builder.node(operator, inputs, f"{linear.output}.sum")
-        finish(builder, "Squeeze", [deep, _first_axis(builder)], linear)
+        add_bias(builder, "Squeeze", [deep, _first_axis(builder)], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up."""
@@ -98,9 +96,9 @@ class StaticEmitter:
         else:
             look_up(builder, store_table(builder, self.weights, table), ids, output)
 
-    def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
+    def leading_rows(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
         """Take the first rows."""
-        take_first(builder, store_table(builder, self.weights, table), count, output)
+        leading_rows(builder, store_table(builder, self.weights, table), count, output)
 
     def _rounded(self, builder: GraphBuilder, source: str) -> str:
         """Round activations to 8 bits and back; once, also where several layers take them."""

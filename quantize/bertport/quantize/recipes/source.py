@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnx
 
     from bertport.quantize.calibration.ranges import Range
-    from bertport.quantize.recipes.dynamic import WeightCache
+    from bertport.quantize.weights.cache import WeightCache
     from bertport.runtime.providers.cpu import InstructionSet
 
 __all__ = ["GraphSource"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from bertport.quantize.graph.builder import MICROSOFT
 from bertport.quantize.recipes.blocks import EIGHT_BITS, Blocks, quantize_blocks
-from bertport.quantize.recipes.common import in_float
+from bertport.quantize.recipes.common import float_matmul
 
 if TYPE_CHECKING:
     from bertport.quantize.graph.builder import GraphBuilder
@@ -39,7 +39,7 @@ class WeightOnlyEmitter:
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
         if linear.name in self.high_precision_layers and self.bits == EIGHT_BITS and not linear.table:
-            in_float(builder, linear)
+            float_matmul(builder, linear)
             return
         if linear.table:
             made, packed, scales = self._stored_table(builder, linear.table)
@@ -72,7 +72,7 @@ class WeightOnlyEmitter:
         rows = builder.node("Gather", [packed, ids], f"{output}.integers")
         self._scale(builder, made, rows, builder.node("Gather", [scales, ids], f"{output}.scales"), output)
 
-    def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
+    def leading_rows(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
         """Take the first rows in 8 bits, and scale their blocks."""
         made, packed, scales = self._stored_table(builder, table)
         zero = builder.constant("constant.row_0", np.array([0], dtype=np.int64))

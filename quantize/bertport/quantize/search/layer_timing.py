@@ -10,7 +10,6 @@ import numpy as np
 
 from bertport.measure.machine import machine_lock
 from bertport.quantize.graph.builder import GraphBuilder
-from bertport.quantize.graph.rewrite import Linear, Table, rewrite
 from bertport.runtime.session import open_session
 
 if TYPE_CHECKING:
@@ -19,39 +18,15 @@ if TYPE_CHECKING:
     import onnx
 
     from bertport.quantize.evaluation import Progress
-    from bertport.quantize.graph.rewrite import Emitter
+    from bertport.quantize.graph.rewrite import Emitter, Linear
 
-__all__ = ["linears", "saved_milliseconds"]
+__all__ = ["saved_milliseconds"]
 
 TOKENS = 128
 """Rows that go through a layer of the encoder."""
 PICKED = 1
 """Rows that go through a layer of a head, as when one word of a text is masked."""
 ROUNDS, RUNS = 5, 4
-
-
-def linears(fused: onnx.ModelProto) -> tuple[Linear, ...]:
-    """List a graph's linear layers, in the order in which they run."""
-    recorder = _Recorder()
-    rewrite(fused, recorder)
-    return tuple(recorder.found)
-
-
-class _Recorder:
-    """An emitter that only takes note."""
-
-    def __init__(self) -> None:
-        self.found: list[Linear] = []
-
-    def linear(self, builder: GraphBuilder, linear: Linear) -> None:  # noqa: ARG002 — the emitter's signature
-        """Take note of a layer."""
-        self.found.append(linear)
-
-    def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
-        """Do nothing."""
-
-    def leading(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
-        """Do nothing."""
 
 
 def saved_milliseconds(

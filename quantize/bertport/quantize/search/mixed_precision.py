@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.deadline import TimeUpError, format_duration
 from bertport.quantize.evaluation import read_evaluation
+from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
 from bertport.quantize.recipes.table import searchable
-from bertport.quantize.search.layer_timing import linears, saved_milliseconds
+from bertport.quantize.search.layer_timing import saved_milliseconds
 from bertport.quantize.search.sensitivity import kl_increase, most_tries, rank, search
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu

@@ -10,9 +10,10 @@ import numpy as np
 from bertport.measure.quality.model import in_order
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.evaluation import read_evaluation, streams
-from bertport.quantize.recipes.dynamic import WeightCache, rounded, spans_of
-from bertport.quantize.search.layer_timing import linears
+from bertport.quantize.graph.rewrite import linears
+from bertport.quantize.weights.activation_range import ranges_for, round_activations
 from bertport.quantize.weights.blas import one_thread
+from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.gptq import compensated
 from bertport.quantize.weights.outliers import Treatment, treat
 
@@ -123,7 +124,7 @@ class FittedWeights(WeightCache):
                 found,
                 linear.weights,
                 round_weights=self._method,
-                roundings=[partial(rounded, span=span) for span in spans_of(linear)],
+                roundings=[partial(round_activations, span=span) for span in ranges_for(linear)],
                 # What these few rows would take apart costs more than it spares.
                 take_out=self._takes_out and not linear.flat,
             )
