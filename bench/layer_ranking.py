@@ -23,7 +23,7 @@ import numpy as np
 from bertport.measure.machine import describe_machine
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
-from bertport.quantize.isa import target
+from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Options, prepare, read_source
 from bertport.quantize.recipes.table import recipe_named
 from bertport.quantize.search.sensitivity import kl_increase
@@ -47,7 +47,7 @@ def measure(directory: Path, isa: str, positions: int) -> dict[str, Any]:
     bundle, recipe = Bundle.open(directory), recipe_named("int8-dynamic")
     options = Options(isa=isa)
     evaluator = prepare(bundle, options)
-    source = read_source([recipe], bundle, target(isa), options)
+    source = read_source([recipe], bundle, resolve_isa(isa), options)
     names = [layer.name for layer in linears(recipe.graph(source))]
     paragraphs = CALIBRATION.read_text(encoding="utf-8").splitlines(keepends=True)
     middle = len(paragraphs) // 2

@@ -13,10 +13,10 @@ from bertport.quantize.calibration.ranges import DEFAULT, DEFAULT_METHOD, METHOD
 from bertport.quantize.graph.builder import MICROSOFT, GraphBuilder
 from bertport.quantize.graph.rewrite import Linear, linears, rewrite
 from bertport.quantize.recipes.common import add_bias
-from bertport.quantize.recipes.dynamic import Int8Emitter
+from bertport.quantize.recipes.dynamic import DynamicEmitter
 from bertport.quantize.recipes.weight_only import WeightOnlyEmitter
 from bertport.quantize.weights.cache import WeightCache
-from bertport.quantize.weights.calibrated import FittedWeights
+from bertport.quantize.weights.calibrated import CalibratedWeights
 from bertport.quantize.weights.rounding import Quantized
 from bertport.runtime.providers.table import onnxruntime
 
@@ -46,7 +46,7 @@ def seven_bits(weights: NDArray[np.float32]) -> Quantized:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerBatch(Int8Emitter):
+class PerBatch(DynamicEmitter):
     """One activation scale for the whole batch, as ONNX Runtime's own tools make it (DynamicQuantizeMatMul)."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
@@ -59,7 +59,7 @@ class PerBatch(Int8Emitter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unsigned(Int8Emitter):
+class Unsigned(DynamicEmitter):
     """Unsigned weights and activations (U8U8), which AVX2 multiplies in 16 bits without saturating."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
@@ -83,22 +83,24 @@ class Unsigned(Int8Emitter):
         add_bias(builder, "Mul", [product, largest], linear)
 
 
-class TreatedOnly(FittedWeights):
-    """Outlier channels divided or taken out; weights rounded to the nearest."""
+class DecomposedOnly(CalibratedWeights):
+    """Outlier channels divided or kept in float; weights rounded to the nearest."""
 
     def _round(self, weights: NDArray[np.float32], gram: NDArray[np.float64], count: int) -> Quantized:  # noqa: ARG002
         return self._method(weights)
 
 
-def _fitted(kind: type[FittedWeights], **how: bool) -> Callable[[Material], onnx.ModelProto]:
+def _calibrated(kind: type[CalibratedWeights], **how: bool) -> Callable[[Material], onnx.ModelProto]:
     def make(given: Material) -> onnx.ModelProto:
         weights = kind(layers=linears(given.fused), activations=given.activations, text={}, **how)
-        return rewrite(given.fused, Int8Emitter(weights=weights))
+        return rewrite(given.fused, DynamicEmitter(weights=weights))
 
     return make
 
 
-def _int8(emitter: type[Int8Emitter], weights: Callable[[], WeightCache]) -> Callable[[Material], onnx.ModelProto]:
+def _dynamic(
+    emitter: type[DynamicEmitter], weights: Callable[[], WeightCache]
+) -> Callable[[Material], onnx.ModelProto]:
     return lambda given: rewrite(given.fused, emitter(weights=weights()))
 
 
@@ -106,7 +108,7 @@ def _weight_only(bits: int, block: int) -> Callable[[Material], onnx.ModelProto]
     return lambda given: rewrite(given.fused, WeightOnlyEmitter(bits=bits, block=block))
 
 
-def _static(
+def _qdq(
     how: Calibration = DEFAULT, *, form: str = "int8-static-cpu", isa: str = "avx2"
 ) -> Callable[[Material], onnx.ModelProto]:
     return lambda given: given.static(form, how, isa)
@@ -177,74 +179,75 @@ ALTERNATIVES = {
         Alternative(
             name="int8-dynamic",
             what="ships: scale per token, full range, fitted",
-            make=_fitted(FittedWeights, saturating=False),
+            make=_calibrated(CalibratedWeights, saturating=False),
         ),
         Alternative(
             name="int8-dynamic avx2",
             what="ships: scale per token, pair-safe weights, fitted",
-            make=_fitted(FittedWeights, saturating=True),
+            make=_calibrated(CalibratedWeights, saturating=True),
         ),
         Alternative(
             name="compensated alone",
             what="no channel divided or taken out",
-            make=_fitted(FittedWeights, saturating=True, treats=False),
+            make=_calibrated(CalibratedWeights, saturating=True, decomposes=False),
             timed=False,
         ),
         Alternative(
-            name="treated alone", what="rounded to the nearest", make=_fitted(TreatedOnly, saturating=True), timed=False
+            name="treated alone",
+            what="rounded to the nearest",
+            make=_calibrated(DecomposedOnly, saturating=True),
+            timed=False,
         ),
         Alternative(
             name="none taken out",
             what="outlier channels divided, none computed in float32",
-            make=_fitted(FittedWeights, saturating=True, takes_out=False),
+            make=_calibrated(CalibratedWeights, saturating=True, keeps_in_float=False),
         ),
         Alternative(
-            name="not fitted", what="scale per token, full range", make=_int8(Int8Emitter, _naive), timed=False
+            name="not fitted", what="scale per token, full range", make=_dynamic(DynamicEmitter, _naive), timed=False
         ),
         Alternative(
-            name="not fitted avx2", what="scale per token, pair-safe", make=_int8(Int8Emitter, _safe), timed=False
+            name="not fitted avx2", what="scale per token, pair-safe", make=_dynamic(DynamicEmitter, _safe), timed=False
         ),
-        Alternative(name="seven bits", what="scale per token, reduce_range", make=_int8(Int8Emitter, SevenBits)),
-        Alternative(name="U8U8", what="scale per token, unsigned weights", make=_int8(Unsigned, _naive)),
+        Alternative(name="seven bits", what="scale per token, reduce_range", make=_dynamic(DynamicEmitter, SevenBits)),
+        Alternative(name="U8U8", what="scale per token, unsigned weights", make=_dynamic(Unsigned, _naive)),
         Alternative(
             name="x64quantprecision",
             what="scale per token, full range, session.x64quantprecision=1",
-            make=_int8(Int8Emitter, _naive),
+            make=_dynamic(DynamicEmitter, _naive),
             config={"session.x64quantprecision": "1"},
         ),
-        Alternative(name="per batch", what="one scale for the batch, full range", make=_int8(PerBatch, _naive)),
+        Alternative(name="per batch", what="one scale for the batch, full range", make=_dynamic(PerBatch, _naive)),
         Alternative(
-            name="per batch avx2", what="one scale for the batch, pair-safe weights", make=_int8(PerBatch, _safe)
+            name="per batch avx2", what="one scale for the batch, pair-safe weights", make=_dynamic(PerBatch, _safe)
         ),
         Alternative(name="stock", what="quantize_dynamic on the fused graph", make=_stock(reduce_range=False)),
         Alternative(name="stock reduce_range", what="the same with reduce_range=True", make=_stock(reduce_range=True)),
         Alternative(
             name="int8-static",
             what="ships: QDQ, symmetric, levelled, fitted, as ONNX defines it",
-            make=_static(form="int8-static"),
+            make=_qdq(form="int8-static"),
             config=AS_DEFINED,
             timed=False,
         ),
         *(
-            Alternative(name=name, what=what, make=_static(how, form="int8-static"), config=AS_DEFINED, timed=False)
+            Alternative(name=name, what=what, make=_qdq(how, form="int8-static"), config=AS_DEFINED, timed=False)
             for name, what, how in (
-                ("static, not levelled", "symmetric, weights fitted", Calibration(level=False)),
-                ("static, not fitted", "symmetric, levelled", Calibration(fit=False)),
-                ("static, neither", "symmetric", Calibration(level=False, fit=False)),
+                ("static, not levelled", "symmetric, weights fitted", Calibration(suppress_outliers=False)),
+                ("static, not fitted", "symmetric, levelled", Calibration(gptq=False)),
+                ("static, neither", "symmetric", Calibration(suppress_outliers=False, gptq=False)),
             )
         ),
         *(
             Alternative(
                 name="int8-static-cpu" if method == DEFAULT_METHOD else f"static, {method}",
                 what=f"{'ships: ' if method == DEFAULT_METHOD else ''}QDQ, unsigned, pair-safe weights, {method}",
-                make=_static(Calibration(method=method)),
+                make=_qdq(Calibration(method=method)),
                 timed=method == DEFAULT_METHOD,
             )
             for method in METHODS
         ),
-        Alternative(
-            name="static, smooth 0.5", what="the same with --smooth 0.5", make=_static(Calibration(smooth=0.5))
-        ),
+        Alternative(name="static, smooth 0.5", what="the same with --smooth 0.5", make=_qdq(Calibration(smooth=0.5))),
         Alternative(name="int8-weight-only", what="ships: 8 bits, blocks of 64", make=_weight_only(8, 64)),
         Alternative(name="8 bits, blocks of 32", what="MatMulNBits", make=_weight_only(8, 32)),
         Alternative(name="8 bits, blocks of 128", what="MatMulNBits", make=_weight_only(8, 128)),

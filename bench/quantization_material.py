@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.calibration.outlier_suppression import Level, level, levellable
+from bertport.quantize.calibration.outlier_suppression import ShiftAndScale, suppress_outliers, suppressible
 from bertport.quantize.calibration.ranges import Calibration, Range
 from bertport.quantize.calibration.statistics import Activations, collect
 from bertport.quantize.calibrator import Calibrator
@@ -78,7 +78,7 @@ class Material:
         cache = WeightCache(saturating=row.by_instruction_set and INSTRUCTION_SETS[isa].saturates)
         source = GraphSource(plain=self.plain, fused=self.plain, instruction_set=INSTRUCTION_SETS[isa], weights=cache)
         if self.bundle is None:
-            plain = self._levelled if how.level else self.plain
+            plain = self._suppressed if how.suppress_outliers else self.plain
             ranges = dict.fromkeys((layer.source for layer in linears(plain)), ANYWHERE)
             return row.make(dataclasses.replace(source, plain=plain, ranges=ranges))
         # Histograms do not depend on the method: one calibrator for each rescaling.
@@ -88,17 +88,17 @@ class Material:
         return row.make(self.calibrators[key].apply(source, row, method=how.method))
 
     @cached_property
-    def _levelled(self) -> onnx.ModelProto:
-        """The graph with every activation levelled that may be, by some vector: at most what it costs on real text."""
-        layers = levellable(self.plain, linears(self.plain))
-        levels = {
-            layer.source: Level(
+    def _suppressed(self) -> onnx.ModelProto:
+        """The graph with every activation that may be shifted and scaled so: at most what it costs on real text."""
+        layers = suppressible(self.plain, linears(self.plain))
+        chosen = {
+            layer.source: ShiftAndScale(
                 shift=np.linspace(-0.1, 0.1, len(layer.weights), dtype=np.float32),
-                divisor=np.linspace(1, 2, len(layer.weights), dtype=np.float32),
+                scale=np.linspace(1, 2, len(layer.weights), dtype=np.float32),
             )
             for layer in layers
         }
-        return level(self.plain, layers, levels)
+        return suppress_outliers(self.plain, layers, chosen)
 
 
 def _silent(stage: str, done: int, count: int) -> None:

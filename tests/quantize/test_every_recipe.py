@@ -27,7 +27,7 @@ from bertport.quantize.quantizer import Options, describe, quantize
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.weights.cache import WeightCache
-from bertport.quantize.weights.calibrated import fit
+from bertport.quantize.weights.calibrated import calibrate_weights
 from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
@@ -53,8 +53,8 @@ def exported(place, model_class="BertForPreTraining", *, opset=17, weights="floa
 class Source:
     """A bundle, and the fp32 answers to compare with."""
 
-    def __init__(self, bundle, *, fits=True):
-        self.bundle, self.fits = bundle, fits
+    def __init__(self, bundle, *, calibrates=True):
+        self.bundle, self.calibrates = bundle, calibrates
         self.path = self.bundle.file(self.bundle.manifest.variants["fp32"].file)
         reference = session(self.path)
         self.outputs = [each.name for each in reference.get_outputs()]
@@ -71,13 +71,13 @@ class Source:
         source = GraphSource(
             plain=self.plain, fused=self.fused, instruction_set=None, weights=WeightCache(saturating=True)
         )
-        if recipe.fits_weights and self.fits:
-            weights = fit(self.bundle, self.fused, text, saturating=True, progress=lambda *_: None)
+        if recipe.calibrates_weights and self.calibrates:
+            weights = calibrate_weights(self.bundle, self.fused, text, saturating=True, progress=lambda *_: None)
             return dataclasses.replace(source, weights=weights)
-        if recipe.form is None:
+        if recipe.scheme is None:
             return source
         if self._calibrator is None:
-            how = Calibration(samples=12, fit=self.fits)
+            how = Calibration(samples=12, gptq=self.calibrates)
             self._calibrator = Calibrator(self.bundle, self.plain, how, text=text, progress=lambda *_: None)
         return self._calibrator.apply(source, recipe)
 
@@ -169,7 +169,7 @@ def test_every_recipe_runs_to_its_end_from_every_other_bundle(kind, held_out, tm
 @pytest.fixture(scope="module")
 def default():
     """The default model's bundle; fitting weights takes most of a minute here, and is tried on the small ones."""
-    return Source(Bundle.open(default_bundle()), fits=False)
+    return Source(Bundle.open(default_bundle()), calibrates=False)
 
 
 @pytest.mark.slow

@@ -14,11 +14,11 @@ import sys
 import numpy as np
 import pytest
 
-from bertport.quantize.calibration.ranges import FORMS, Range
+from bertport.quantize.calibration.ranges import SCHEMES, Range
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.rewrite import Linear
-from bertport.quantize.recipes.dynamic import Int8Emitter
-from bertport.quantize.recipes.qdq import StaticEmitter
+from bertport.quantize.recipes.dynamic import DynamicEmitter
+from bertport.quantize.recipes.qdq import QdqEmitter
 from bertport.quantize.weights.cache import WeightCache
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
@@ -56,7 +56,9 @@ def write_graph(path, weights, *, saturating, static):
     layer = Linear(name="layer", source="x", output="y", weights=weights, bias=None, gelu=False, table=None)
     cache = WeightCache(saturating=saturating)
     ranges = {"x": Range(low=0.0, high=6.0)}
-    emitter = StaticEmitter(weights=cache, ranges=ranges, form=FORMS["u8"]) if static else Int8Emitter(weights=cache)
+    emitter = (
+        QdqEmitter(weights=cache, ranges=ranges, scheme=SCHEMES["u8"]) if static else DynamicEmitter(weights=cache)
+    )
     emitter.linear(builder, layer)
     inputs, outputs = weights.shape
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", inputs])

@@ -8,14 +8,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.calibration.observe import CalibrationText, channel_maxima, histograms, read_calibration
-from bertport.quantize.calibration.outlier_suppression import LEVELLED, find_levels, level, levellable, levelled
+from bertport.quantize.calibration.outlier_suppression import (
+    SUPPRESSED,
+    choose_shifts_and_scales,
+    suppress_outliers,
+    suppressed,
+    suppressible,
+)
 from bertport.quantize.calibration.ranges import digest, method_named
 from bertport.quantize.calibration.smoothquant import smooth, smoothable
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
-from bertport.quantize.weights.calibrated import SAMPLES, FittedWeights
+from bertport.quantize.weights.calibrated import SAMPLES, CalibratedWeights
 
 if TYPE_CHECKING:
     import os
@@ -65,24 +71,24 @@ class Calibrator:
         self._given = plain
 
     def apply(self, source: GraphSource, recipe: Recipe, *, method: str | None = None) -> GraphSource:
-        """Return a graph source with levelled activations, fitted weights, and ranges that suit the recipe's form.
+        """Return a graph source with outliers suppressed, weights calibrated, and ranges that suit the recipe's scheme.
 
         Args:
             source: What the other recipes' graphs are made from.
             recipe: One that calibrates, or any other, whose source stays as it is.
             method: Another one than that of the settings, from the same histograms.
         """
-        if recipe.form is None:
+        if recipe.scheme is None:
             return source
         to_range = method_named(method) if method else self.method
-        ranges = {name: to_range(found, recipe.form) for name, found in self._histograms.items()}
+        ranges = {name: to_range(found, recipe.scheme) for name, found in self._histograms.items()}
         layers = linears(self.plain)
-        weights = FittedWeights(
+        weights = CalibratedWeights(
             saturating=recipe.by_instruction_set and saturates(source.instruction_set),
             layers=layers,
-            activations=self._levelled.activations if self.how.fit else {},
+            activations=self._suppressed.activations if self.how.gptq else {},
             text=self.fitting.to_json(),
-            treats=False,
+            decomposes=False,
         )
         weights.prepare(layers, self.progress)
         return dataclasses.replace(source, plain=self.plain, ranges=ranges, weights=weights)
@@ -95,14 +101,14 @@ class Calibrator:
             "tokens": self.text.tokens,
             "method": self.how.method,
             "smooth": self.how.smooth,
-            "levelled": self._levelled.count,
+            "levelled": self._suppressed.count,
             "ranges_sha256": digest(source.ranges),
         }
 
     @property
     def plain(self) -> onnx.ModelProto:
-        """The graph that is quantized: the bundle's, rescaled if that was asked for, with its activations levelled."""
-        return self._levelled.model
+        """The graph that is quantized: the bundle's, rescaled if that was asked for, with its outliers suppressed."""
+        return self._suppressed.model
 
     @cached_property
     def _smoothed(self) -> onnx.ModelProto:
@@ -114,15 +120,17 @@ class Calibrator:
         return smooth(self._given, layers, maxima, self.how.smooth)
 
     @cached_property
-    def _levelled(self) -> _Levelled:
+    def _suppressed(self) -> _Suppressed:
         model = self._smoothed
         layers = linears(model)
         sources = [layer.source for layer in layers]
         found = collect(model, sources, self.fitting.samples, progress=self.progress)
-        free = levellable(model, layers)
-        levels = find_levels(free, found) if self.how.level else {}
-        after = {f"{name}{LEVELLED}": levelled(found[name], by) for name, by in levels.items()}
-        return _Levelled(model=level(model, free, levels), activations={**found, **after}, count=len(levels))
+        free = suppressible(model, layers)
+        chosen = choose_shifts_and_scales(free, found) if self.how.suppress_outliers else {}
+        after = {f"{name}{SUPPRESSED}": suppressed(found[name], by) for name, by in chosen.items()}
+        return _Suppressed(
+            model=suppress_outliers(model, free, chosen), activations={**found, **after}, count=len(chosen)
+        )
 
     @cached_property
     def _histograms(self) -> dict[str, Histogram]:
@@ -131,12 +139,12 @@ class Calibrator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Levelled:
-    """A graph whose activations are levelled, and what is known of them."""
+class _Suppressed:
+    """A graph whose outliers are suppressed, and what is known of its activations."""
 
     model: onnx.ModelProto
     """The graph, its weights in memory."""
     activations: Mapping[str, Activations]
     """What goes into its layers on the calibration text, by name."""
     count: int
-    """How many of them were levelled."""
+    """How many of them were shifted and scaled."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["quantize"]
 
-KEYS = {"int16_activations": "halfway"}
+KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "scheme": "form"}
 """The keys of `--list --json` that are not the field's name in `Recipe`: programs have read them since 0.1.0."""
 
 
@@ -219,5 +219,5 @@ def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:
 def _values(row: Recipe) -> dict[str, object]:
     """Return a row of the table without its functions."""
     values = {KEYS.get(each.name, each.name): getattr(row, each.name) for each in dataclasses.fields(row)}
-    values["form"] = row.form.name if row.form else None
+    values["form"] = row.scheme.name if row.scheme else None
     return {key: value for key, value in values.items() if not callable(value)}

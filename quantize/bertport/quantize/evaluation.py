@@ -214,7 +214,7 @@ def open_reference(bundle: Bundle) -> Graph:
 
 
 class _Reference:
-    """The fp32 serving graph, opened when it first runs: while weights are fitted it would be in the way.
+    """The fp32 serving graph, opened when it first runs: while weights are calibrated it would be in the way.
 
     Args:
         bundle: The bundle.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, InstructionSet, cpu
 
-__all__ = ["AUTO", "CHOICES", "saturates", "target"]
+__all__ = ["AUTO", "CHOICES", "resolve_isa", "saturates"]
 
 AUTO = "auto"
 """The name for this machine's own."""
 CHOICES = (AUTO, *INSTRUCTION_SETS)
 
 
-def target(name: str = AUTO, *, here: str | None = None) -> InstructionSet | None:
+def resolve_isa(name: str = AUTO, *, here: str | None = None) -> InstructionSet | None:
     """Return the row of an instruction set.
 
     Args:

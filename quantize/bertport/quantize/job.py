@@ -27,7 +27,7 @@ from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.quantize.search.evaluator import Evaluator
 from bertport.quantize.weights.cache import WeightCache
-from bertport.quantize.weights.calibrated import fit
+from bertport.quantize.weights.calibrated import calibrate_weights
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
 
@@ -196,7 +196,7 @@ def _refuse_bound_on_no_pairs(options: Options, heads: Collection[str], found: s
 
 def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options, budget: Budget) -> None:
     """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more."""
-    if any(row.fits_weights or row.form or (budget.bounds and row.emitter) for row in recipes):
+    if any(row.calibrates_weights or row.scheme or (budget.bounds and row.emitter) for row in recipes):
         read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
 
 
@@ -221,7 +221,7 @@ def prepare(bundle: Bundle, options: Options) -> Evaluator:
 def read_source(
     recipes: Sequence[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
 ) -> GraphSource:
-    """Read the fp32 serving graph, as it is and fused; fit 8-bit weights to the calibration text for who wants that."""
+    """Read the fp32 serving graph, as it is and fused, and calibrate 8-bit weights where a recipe takes them."""
     options.progress("fusing the fp32 graph", 0, 0)
     with bundle.opening(REFERENCE) as path:
         read = load_plain(path)
@@ -231,8 +231,8 @@ def read_source(
         fused = fuse(path, bundle.manifest.architecture)
     saturating = saturates(instruction_set)
     weights = (
-        fit(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
-        if any(each.fits_weights for each in recipes)
+        calibrate_weights(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
+        if any(each.calibrates_weights for each in recipes)
         else WeightCache(saturating=saturating)
     )
     plain = fused if plain is None else plain
@@ -257,7 +257,7 @@ def calibrator_for(
     recipes: Iterable[Recipe], bundle: Bundle, source: GraphSource, options: Options
 ) -> Calibrator | None:
     """Return what calibrates the graph, or None where no recipe asks for it; it reads its text at once."""
-    if not any(row.form for row in recipes):
+    if not any(row.scheme for row in recipes):
         return None
     how = options.calibrating
     return Calibrator(bundle, source.plain, how, text=options.calibration, progress=options.progress)
@@ -274,8 +274,8 @@ def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
         for each in dataclasses.fields(Calibration)
         if getattr(options.calibrating, each.name) != getattr(DEFAULT, each.name)
     ]
-    if idle and not any(row.form for row in recipes):
-        names = ", ".join(row.name for row in RECIPES.values() if row.form)
+    if idle and not any(row.scheme for row in recipes):
+        names = ", ".join(row.name for row in RECIPES.values() if row.scheme)
         raise UsageError(
             f"a calibration {' and '.join(idle)} was set, but none of the recipes asked for calibrates activations: "
             f"leave it out, or ask for one that does ({names})"

@@ -11,7 +11,7 @@ from bertport.quantize.card import refresh_card
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
 from bertport.quantize.evaluation import Measurement, measurement, time_against
 from bertport.quantize.graph.storage import write_graph
-from bertport.quantize.isa import target
+from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, refuse_idle_settings, start_job
 from bertport.quantize.plot import bars
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
@@ -61,7 +61,7 @@ def quantize(
     """
     options = options or Options()
     chosen = [recipe_named(name) for name in dict.fromkeys(recipes)] or [next(iter(RECIPES.values()))]
-    isa = target(options.isa)
+    isa = resolve_isa(options.isa)
     tidy(path)
     bundle = Bundle.open(path)
     _refuse_existing(chosen, bundle, options)
@@ -178,10 +178,10 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
     }
     if solution.search:
         record["search"] = solution.search
-    if job.calibrator and recipe.form:
+    if job.calibrator and recipe.scheme:
         record["calibration"] = job.calibrator.record(source)
-    if recipe.fits_weights or recipe.form:
-        record["weights_fitted_to"] = source.weights.fitted_to
+    if recipe.calibrates_weights or recipe.scheme:
+        record["weights_fitted_to"] = source.weights.calibrated_on
     return record
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.quantize.card import refresh_card
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
-from bertport.quantize.isa import target
+from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import (
     Options,
     Outcome,
@@ -123,7 +123,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         return Layers.from_json(saved), list(saved["higher_precision"])
     refuse_idle_settings([recipe], options)
     evaluator = prepare(bundle, options)
-    source = read_source([recipe], bundle, target(options.isa), options)
+    source = read_source([recipe], bundle, resolve_isa(options.isa), options)
     calibrator = calibrator_for([recipe], bundle, source, options)
     layers = rank_layers(evaluator, recipe, calibrator.apply(source, recipe) if calibrator else source)
     if name in bundle.manifest.variants:

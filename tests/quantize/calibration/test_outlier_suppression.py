@@ -1,4 +1,4 @@
-"""Levelled activations: the graph computes what it did, and what is rounded afterwards is nearer to fp32."""
+"""Outlier suppression: the graph computes what it did, and what is rounded afterwards is nearer to fp32."""
 
 import dataclasses
 
@@ -7,7 +7,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bertport.quantize.calibration.outlier_suppression import LEVELLED, Level, find_levels, level, levellable, levelled
+from bertport.quantize.calibration.outlier_suppression import (
+    SUPPRESSED,
+    ShiftAndScale,
+    choose_shifts_and_scales,
+    suppress_outliers,
+    suppressed,
+    suppressible,
+)
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.calibrator import Calibrator
@@ -34,19 +41,19 @@ def outlying(tiny):
     return model
 
 
-def levels_of(tiny, model, held_out):
-    layers = levellable(model, linears(model))
+def chosen_for(tiny, model, held_out):
+    layers = suppressible(model, linears(model))
     samples = read_evaluation(tiny, held_out, sample="calibration", positions=100, pairs=10).samples
     found = collect(model, [layer.source for layer in layers], samples, progress=silent)
-    return layers, find_levels(layers, found)
+    return layers, choose_shifts_and_scales(layers, found)
 
 
 def test_a_levelled_graph_computes_what_it_did(tiny, outlying, held_out):
-    layers, levels = levels_of(tiny, outlying, held_out)
-    changed = level(outlying, layers, levels)
+    layers, chosen = chosen_for(tiny, outlying, held_out)
+    changed = suppress_outliers(outlying, layers, chosen)
     onnx.checker.check_model(changed)
-    assert {layer.source for layer in linears(changed) if layer.source.endswith(LEVELLED)} == {
-        f"{name}{LEVELLED}" for name in levels
+    assert {layer.source for layer in linears(changed) if layer.source.endswith(SUPPRESSED)} == {
+        f"{name}{SUPPRESSED}" for name in chosen
     }
     for one, two in zip(*(session(model).run(OUTPUTS, feeds()) for model in (outlying, changed)), strict=True):
         # Single precision with channels 20 times the others; measured 2e-5.
@@ -54,19 +61,19 @@ def test_a_levelled_graph_computes_what_it_did(tiny, outlying, held_out):
 
 
 def test_wide_channels_are_divided_and_far_ones_shifted(tiny, outlying, held_out):
-    layers, levels = levels_of(tiny, outlying, held_out)
+    layers, chosen = chosen_for(tiny, outlying, held_out)
     behind_norms = {layer.source for layer in layers if "intermediate" in layer.name}
-    assert behind_norms <= set(levels)
+    assert behind_norms <= set(chosen)
     for name in behind_norms:
-        assert levels[name].divisor.argmax() == 3
-        assert np.abs(levels[name].shift).argmax() == 7
+        assert chosen[name].scale.argmax() == 3
+        assert np.abs(chosen[name].shift).argmax() == 7
 
 
 def test_what_is_known_of_a_levelled_activation_is_what_would_be_gathered():
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((400, 6)) * [1, 30, 1, 1, 2, 1] + [0, 0, 50, 0, 0, 0]).astype(np.float32)
-    by = Level(shift=np.array([0, 1, 50, 0, 0, 0], np.float32), divisor=np.array([1, 30, 1, 1, 2, 1], np.float32))
-    found, expected = levelled(gathered(rows), by), gathered((rows - by.shift) / by.divisor)
+    by = ShiftAndScale(shift=np.array([0, 1, 50, 0, 0, 0], np.float32), scale=np.array([1, 30, 1, 1, 2, 1], np.float32))
+    found, expected = suppressed(gathered(rows), by), gathered((rows - by.shift) / by.scale)
     for name in ("mean", "lowest", "highest", "rows"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
     # The shifted channel's square of 2,500 a token is taken out of a float32 sum.
@@ -76,30 +83,30 @@ def test_what_is_known_of_a_levelled_activation_is_what_would_be_gathered():
 def test_an_activation_whose_channels_are_alike_is_left_as_it_is(outlying):
     layer = next(each for each in linears(outlying) if "intermediate" in each.name)
     rows = np.random.default_rng(0).uniform(-1, 1, (600, len(layer.weights))).astype(np.float32)
-    assert not find_levels([layer], {layer.source: gathered(rows)})
+    assert not choose_shifts_and_scales([layer], {layer.source: gathered(rows)})
 
 
 @pytest.mark.parametrize("name", STATIC)
-@pytest.mark.parametrize("part", ["level", "fit"])
+@pytest.mark.parametrize("part", ["suppress_outliers", "gptq"])
 def test_each_remedy_brings_the_answers_nearer(tiny, outlying, held_out, name, part):
     # With 16 bits for the activations, what is left is the error of the weights, which fitting is about.
-    higher = frozenset(layer.name for layer in linears(outlying)) if part == "fit" else frozenset()
+    higher = frozenset(layer.name for layer in linears(outlying)) if part == "gptq" else frozenset()
     source = GraphSource(plain=outlying, fused=outlying, instruction_set=None, weights=WeightCache(saturating=True))
     exact = session(outlying).run(OUTPUTS[2:3], feeds(rows=8))[0]
     errors = []
     for given in (False, True):
-        how = Calibration(samples=24, **{"level": True, "fit": True, part: given})
+        how = Calibration(samples=24, **{"suppress_outliers": True, "gptq": True, part: given})
         made = Calibrator(tiny, outlying, how, text=held_out, progress=silent).apply(source, RECIPES[name])
         made = dataclasses.replace(made, high_precision_layers=higher)
         found = session(RECIPES[name].make(made)).run(OUTPUTS[2:3], feeds(rows=8))[0]
         # In each channel's own measure: a wide one would hide all others.
         errors.append(np.square((found - exact) / exact.std(axis=(0, 1))).mean())
-    assert errors[1] < (0.3 if part == "level" else 0.9) * errors[0]
+    assert errors[1] < (0.3 if part == "suppress_outliers" else 0.9) * errors[0]
 
 
 def test_a_bias_that_two_layers_share_is_not_shifted(outlying):
     layers = linears(outlying)
-    free = levellable(outlying, layers)
+    free = suppressible(outlying, layers)
     assert {layer.source for layer in layers if layer.table} & {layer.source for layer in free} == set()
     shared = onnx.ModelProto()
     shared.CopyFrom(outlying)
@@ -109,4 +116,4 @@ def test_a_bias_that_two_layers_share_is_not_shifted(outlying):
     for node in shared.graph.node:
         node.input[:] = [biases[0] if name == biases[1] else name for name in node.input]
     sources = {layer.source for layer in layers if layer.name.endswith("query")}
-    assert not sources & {layer.source for layer in levellable(shared, linears(shared))}
+    assert not sources & {layer.source for layer in suppressible(shared, linears(shared))}

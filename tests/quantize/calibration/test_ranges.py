@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bertport.quantize.calibration.histogram import Histogram
-from bertport.quantize.calibration.ranges import FORMS, KEPT, METHODS, TINY, Range, digest, method_named
+from bertport.quantize.calibration.ranges import KEPT, METHODS, SCHEMES, TINY, Range, digest, method_named
 from bertport.runtime.errors import UnknownNameError
 
-S8, U8 = FORMS["s8"], FORMS["u8"]
+S8, U8 = SCHEMES["s8"], SCHEMES["u8"]
 values = arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e4, 1e4, width=32))
 
 
@@ -20,41 +20,41 @@ def histogram(array):
     return found
 
 
-def rounded(array, form, found):
+def rounded(array, scheme, found):
     """What QuantizeLinear and DequantizeLinear leave, by ONNX's definition."""
-    scale, zero = form.parameters(found)
-    info = np.iinfo(form.dtype)
+    scale, zero = scheme.parameters(found)
+    info = np.iinfo(scheme.dtype)
     integers = np.clip(np.rint(array / scale) + int(zero), info.min, info.max)
     return (integers - int(zero)) * scale
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 @settings(max_examples=25)  # hundreds of ranges are tried in each
 @given(array=values)
-def test_every_range_holds_zero_and_lies_within_the_data(method, form, array):
-    found = METHODS[method](histogram(array), form)
-    scale, zero = form.parameters(found)
-    info = np.iinfo(form.dtype)
+def test_every_range_holds_zero_and_lies_within_the_data(method, scheme, array):
+    found = METHODS[method](histogram(array), scheme)
+    scale, zero = scheme.parameters(found)
+    info = np.iinfo(scheme.dtype)
     assert found.low <= 0 <= found.high
     assert scale > 0
     assert info.min <= int(zero) <= info.max
-    assert not rounded(np.zeros(1), form, found).any()  # 0 is exact: padding and masks stay what they are
-    whole = form.fit(float(array.min()), float(array.max()))
+    assert not rounded(np.zeros(1), scheme, found).any()  # 0 is exact: padding and masks stay what they are
+    whole = scheme.fit(float(array.min()), float(array.max()))
     slack = 1e-6 * (whole.high - whole.low) + TINY
     assert whole.low - slack <= found.low
     assert found.high <= whole.high + slack
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 @given(array=values)
-def test_minmax_cuts_nothing_off(form, array):
-    found = METHODS["minmax"](histogram(array), form)
+def test_minmax_cuts_nothing_off(scheme, array):
+    found = METHODS["minmax"](histogram(array), scheme)
     assert found.low <= array.min()
     assert found.high >= array.max()
-    step = (found.high - found.low) / form.steps
+    step = (found.high - found.low) / scheme.steps
     # Half a step, and where the zero point is rounded another half at the ends.
-    assert np.abs(rounded(array, form, found) - array).max() <= step * 1.001
+    assert np.abs(rounded(array, scheme, found) - array).max() <= step * 1.001
 
 
 def test_the_symmetric_form_has_no_zero_point_and_the_other_uses_every_integer():
@@ -83,32 +83,32 @@ def test_percentile_is_that_of_the_values():
         assert abs(cut - len(sparse) * (1 - KEPT) / 2) <= 1
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_mse_leaves_the_least_error(form):
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_mse_leaves_the_least_error(scheme):
     rng = np.random.default_rng(1)
     array = np.concatenate([rng.standard_normal(100_000), rng.uniform(20, 30, 5)]).astype(np.float32)
     data = histogram(array)
 
     def error(found):
-        return np.square(rounded(array, form, found) - array).mean()
+        return np.square(rounded(array, scheme, found) - array).mean()
 
-    best = error(METHODS["mse"](data, form))
-    others = [error(METHODS[name](data, form)) for name in METHODS]
+    best = error(METHODS["mse"](data, scheme))
+    others = [error(METHODS[name](data, scheme)) for name in METHODS]
     assert best <= min(others) * 1.02
     for share in (0.5, 0.8, 1.25):
-        found = METHODS["mse"](data, form)
-        assert best <= error(form.fit(found.low * share, found.high * share)) * 1.02
+        found = METHODS["mse"](data, scheme)
+        assert best <= error(scheme.fit(found.low * share, found.high * share)) * 1.02
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_entropy_drops_lone_outliers_and_keeps_a_plain_range(form):
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_entropy_drops_lone_outliers_and_keeps_a_plain_range(scheme):
     rng = np.random.default_rng(2)
     plain = rng.uniform(-1, 1, 50_000).astype(np.float32)
-    kept = METHODS["entropy"](histogram(plain), form)
+    kept = METHODS["entropy"](histogram(plain), scheme)
     assert kept.high > 0.95
     assert kept.low < -0.95
     bell = rng.standard_normal(200_000).astype(np.float32)
-    with_outlier = METHODS["entropy"](histogram(np.append(bell, np.float32(60))), form)
+    with_outlier = METHODS["entropy"](histogram(np.append(bell, np.float32(60))), scheme)
     assert with_outlier.high < 30
 
 

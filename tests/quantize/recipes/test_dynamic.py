@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from bertport.quantize.graph.rewrite import rewrite
-from bertport.quantize.recipes.dynamic import Int8Emitter
+from bertport.quantize.recipes.dynamic import DynamicEmitter
 from bertport.quantize.weights.cache import WeightCache
 from tests.quantize.conftest import OUTPUTS, cosine, feeds, session
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["full-range", "pair-safe"])
 def graph(request, fused):
-    return rewrite(fused, Int8Emitter(weights=WeightCache(saturating=request.param)))
+    return rewrite(fused, DynamicEmitter(weights=WeightCache(saturating=request.param)))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_token_of_zeros_gives_numbers(fused):
     for tensor in emptied.graph.initializer:
         if "LayerNorm" in tensor.name:
             tensor.raw_data = bytes(len(tensor.raw_data))
-    found = session(rewrite(emptied, Int8Emitter(weights=WeightCache(saturating=True)))).run(OUTPUTS, feeds())
+    found = session(rewrite(emptied, DynamicEmitter(weights=WeightCache(saturating=True)))).run(OUTPUTS, feeds())
     assert all(np.isfinite(each).all() for each in found)
 
 
@@ -92,7 +92,7 @@ def test_all_linear_layers_compute_in_8_bits(graph, tiny):
 @pytest.mark.parametrize(("in_float", "share"), [(True, 0.3), (False, 0.9)], ids=["float32", "16-bit activations"])
 def test_a_layer_in_higher_precision_is_nearer(fused, reference, in_float, share):
     def error(higher):
-        emitter = Int8Emitter(
+        emitter = DynamicEmitter(
             weights=WeightCache(saturating=True), high_precision_layers=frozenset(higher), float_fallback=in_float
         )
         given = feeds()
@@ -132,7 +132,7 @@ def test_two_products_hold_16_bits_of_the_activations(gelu, flat, products, opse
         layer = Linear(
             name="layer", source="x", output="y", weights=weights, bias=None, gelu=gelu, table=None, flat=flat
         )
-        Int8Emitter(weights=WeightCache(saturating=False), high_precision_layers=higher).linear(builder, layer)
+        DynamicEmitter(weights=WeightCache(saturating=False), high_precision_layers=higher).linear(builder, layer)
         ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "xy"]
         frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
         found = session(builder.model(frame)).run(None, {"x": values})[0]
@@ -144,7 +144,7 @@ def test_two_products_hold_16_bits_of_the_activations(gelu, flat, products, opse
 
 def test_the_fused_graph_is_not_changed(fused):
     before = fused.SerializeToString()
-    rewrite(fused, Int8Emitter(weights=WeightCache(saturating=False)))
+    rewrite(fused, DynamicEmitter(weights=WeightCache(saturating=False)))
     assert fused.SerializeToString() == before
 
 
@@ -154,8 +154,8 @@ def test_weights_stored_in_16_bits_are_quantized_alike(tiny_checkpoint, tmp_path
 
     bundle = export(tiny_checkpoint, tmp_path / "half", weights="float16")
     path = bundle.file(bundle.manifest.variants["fp32"].file)
-    made = rewrite(fuse(path, bundle.manifest.architecture), Int8Emitter(weights=WeightCache(saturating=False)))
-    expected = rewrite(fused, Int8Emitter(weights=WeightCache(saturating=False)))
+    made = rewrite(fuse(path, bundle.manifest.architecture), DynamicEmitter(weights=WeightCache(saturating=False)))
+    expected = rewrite(fused, DynamicEmitter(weights=WeightCache(saturating=False)))
     assert sorted(each.op_type for each in made.graph.node) == sorted(each.op_type for each in expected.graph.node)
     given = feeds()
     for one, two in zip(reference.run(OUTPUTS, given), session(made).run(OUTPUTS, given), strict=True):

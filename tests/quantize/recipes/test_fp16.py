@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertport.quantize.graph.fusion import load_plain
-from bertport.quantize.recipes.fp16 import LARGEST_MASK, half_precision, soften
+from bertport.quantize.recipes.fp16 import LARGEST_MASK, convert_to_fp16, soften
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.weights.cache import WeightCache
 from bertport.runtime.errors import UsageError
@@ -23,7 +23,7 @@ def plain(tiny):
 @pytest.fixture(scope="module")
 def model(plain, fused):
     weights = WeightCache(saturating=False)
-    return half_precision(GraphSource(plain=plain, fused=fused, instruction_set=None, weights=weights))
+    return convert_to_fp16(GraphSource(plain=plain, fused=fused, instruction_set=None, weights=weights))
 
 
 @pytest.fixture(scope="module")

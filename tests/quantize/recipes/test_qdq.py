@@ -9,13 +9,13 @@ import pytest
 from bertport.measure.quality.model import make_batch
 from bertport.quantize.calibration import observe
 from bertport.quantize.calibration.observe import read_calibration
-from bertport.quantize.calibration.ranges import FORMS, Calibration, Range
+from bertport.quantize.calibration.ranges import SCHEMES, Calibration, Range
 from bertport.quantize.calibration.smoothquant import factors, smoothable
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import load_plain
 from bertport.quantize.graph.rewrite import Linear, linears
-from bertport.quantize.recipes.qdq import StaticEmitter
+from bertport.quantize.recipes.qdq import QdqEmitter
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.weights.cache import WeightCache
@@ -34,7 +34,7 @@ def source_for(tiny, held_out):
 
     def prepare(name, smooth=None):
         if smooth not in made:
-            how = Calibration(samples=24, smooth=smooth, level=smooth is None)
+            how = Calibration(samples=24, smooth=smooth, suppress_outliers=smooth is None)
             made[smooth] = Calibrator(tiny, plain, how, text=held_out, progress=silent)
         return made[smooth].apply(source, RECIPES[name])
 
@@ -146,25 +146,25 @@ def test_a_layer_with_16_bit_activations_is_nearer_and_still_of_8_bit_products(s
         assert operators.count("MatMulIntegerToFloat") == 2 * len(every)
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 @pytest.mark.parametrize("flat", [False, True], ids=["batch", "flat"])
-def test_one_layer_computes_what_onnx_defines(form, flat):
+def test_one_layer_computes_what_onnx_defines(scheme, flat):
     """Against QuantizeLinear and DequantizeLinear written out in numpy; the sum is of integers, so nearly exact."""
     from onnx import TensorProto, helper
 
     rng = np.random.default_rng(4)
     weights = rng.standard_normal((48, 20)).astype(np.float32)
     given = (rng.standard_normal((7, 48) if flat else (2, 7, 48)) * 2).astype(np.float32)
-    found = Range(low=-3.0, high=3.0) if form.symmetric else Range(low=-2.5, high=4.0)
+    found = Range(low=-3.0, high=3.0) if scheme.symmetric else Range(low=-2.5, high=4.0)
     cache = WeightCache(saturating=True)
     layer = Linear(name="layer", source="x", output="y", weights=weights, bias=None, gelu=False, table=None, flat=flat)
     builder = GraphBuilder(17)
-    StaticEmitter(weights=cache, ranges={"x": found}, form=form).linear(builder, layer)
+    QdqEmitter(weights=cache, ranges={"x": found}, scheme=scheme).linear(builder, layer)
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * given.ndim) for name in "xy"]
     frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
     answer = session(builder.model(frame)).run(None, {"x": given})[0]
-    scale, zero = form.parameters(found)
-    info = np.iinfo(form.dtype)
+    scale, zero = scheme.parameters(found)
+    info = np.iinfo(scheme.dtype)
     integers = np.clip(np.rint(given / scale) + int(zero), info.min, info.max) - int(zero)
     expected = integers * np.float64(scale) @ cache.linear(layer).dequantize().astype(np.float64)
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-4)
@@ -197,7 +197,7 @@ def test_smoothing_moves_outliers_into_the_weights(tiny, held_out):
     exact = session(plain).run(OUTPUTS[2:3], feeds())[0]
     errors = []
     for smooth in (None, 0.5):
-        how = Calibration(samples=16, smooth=smooth, method="minmax", level=False)
+        how = Calibration(samples=16, smooth=smooth, method="minmax", suppress_outliers=False)
         made = Calibrator(tiny, plain, how, text=held_out, progress=silent).apply(source, RECIPES["int8-static"])
         found = session(RECIPES["int8-static"].make(made)).run(OUTPUTS[2:3], feeds())[0]
         errors.append(np.abs(found - exact).mean())

@@ -1,4 +1,4 @@
-"""Weights fitted to calibration text: the graph with outlier channels and fitted weights is nearer to fp32."""
+"""Weights calibrated on text: the graph with outlier channels and calibrated weights is nearer to fp32."""
 
 import numpy as np
 import onnx
@@ -9,10 +9,10 @@ from bertport.quantize.calibration.statistics import ROWS, collect
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.rewrite import Linear, linears, rewrite
-from bertport.quantize.recipes.dynamic import Int8Emitter
+from bertport.quantize.recipes.dynamic import DynamicEmitter
 from bertport.quantize.weights.activation_range import SYMMETRIC, round_activations
 from bertport.quantize.weights.cache import WeightCache
-from bertport.quantize.weights.calibrated import FittedWeights, fit
+from bertport.quantize.weights.calibrated import CalibratedWeights, calibrate_weights
 from bertport.quantize.weights.rounding import saturates
 from tests.quantize.conftest import feeds, gathered, manifest_of, session, silent
 
@@ -33,86 +33,86 @@ def outlying(fused):
 
 
 @pytest.fixture(scope="module")
-def fitted(tiny, outlying, held_out):
-    return fit(tiny, outlying, held_out, saturating=True, progress=silent)
+def calibrated(tiny, outlying, held_out):
+    return calibrate_weights(tiny, outlying, held_out, saturating=True, progress=silent)
 
 
 def differences(outlying, weights, higher=frozenset()):
-    graph = rewrite(outlying, Int8Emitter(weights=weights, high_precision_layers=higher))
+    graph = rewrite(outlying, DynamicEmitter(weights=weights, high_precision_layers=higher))
     given = feeds(rows=8, seed=5)
     pairs = zip(session(outlying).run(OUTPUTS, given), session(graph).run(OUTPUTS, given), strict=True)
     return [float(np.square(one - two).mean()) for one, two in pairs]
 
 
-def test_fitted_weights_are_nearer_to_fp32(outlying, fitted):
+def test_calibrated_weights_are_nearer_to_fp32(outlying, calibrated):
     nearest = differences(outlying, WeightCache(saturating=True))
-    for before, after in zip(nearest, differences(outlying, fitted), strict=True):
+    for before, after in zip(nearest, differences(outlying, calibrated), strict=True):
         assert after < 0.5 * before
 
 
-def test_outlier_channels_are_divided(outlying, fitted):
-    treatments = {layer.name: fitted.treatment(layer) for layer in linears(outlying)}
-    divided = {name: each for name, each in treatments.items() if each is not None and each.multiplies}
+def test_outlier_channels_are_divided(outlying, calibrated):
+    plans = {layer.name: calibrated.plan(layer) for layer in linears(outlying)}
+    divided = {name: each for name, each in plans.items() if each is not None and each.multiplies}
     assert divided
     assert all(each.factors.argmin() == 3 for name, each in divided.items() if "intermediate" in name)
 
 
-def test_activations_of_16_bits_are_nearer_to_fp32(outlying, fitted):
+def test_activations_of_16_bits_are_nearer_to_fp32(outlying, calibrated):
     names = frozenset(layer.name for layer in linears(outlying))
-    for eight, sixteen in zip(differences(outlying, fitted), differences(outlying, fitted, names), strict=True):
+    for eight, sixteen in zip(differences(outlying, calibrated), differences(outlying, calibrated, names), strict=True):
         assert sixteen < eight
 
 
 @pytest.mark.parametrize("opset", [17, 18])
-def test_what_is_taken_out_is_multiplied_in_float(opset):
-    """A layer alone, with channels taken out: the graph's answer is that of the formula."""
+def test_what_is_kept_in_float_is_multiplied_in_float32(opset):
+    """A layer alone, with channels kept in float: the graph's answer is that of the formula."""
     rng = np.random.default_rng(3)
     rows = rng.normal(size=(2, 150, 128)).astype(np.float32)
     rows[..., [7, 90]] *= 60
     weights = rng.normal(size=(128, 32)).astype(np.float32)
     layer = Linear(name="one", source="x", output="y", weights=weights, bias="b", gelu=False, table=None)
     known = gathered(rows.reshape(-1, 128))
-    fitted = FittedWeights(saturating=True, layers=[layer], activations={"x": known}, text={})
-    treatment = fitted.treatment(layer)
-    assert {7, 90} <= set(treatment.apart)
-    assert not fitted.linear(layer).values[treatment.apart].any()
-    plain = fitted.linear(layer, treated=False)
-    assert plain.values[treatment.apart].any()
+    calibrated = CalibratedWeights(saturating=True, layers=[layer], activations={"x": known}, text={})
+    plan = calibrated.plan(layer)
+    assert {7, 90} <= set(plan.kept_in_float)
+    assert not calibrated.linear(layer).values[plan.kept_in_float].any()
+    plain = calibrated.linear(layer, decomposed=False)
+    assert plain.values[plan.kept_in_float].any()
     assert not saturates(plain.values)
 
     bias = rng.normal(size=32).astype(np.float32)
     builder = GraphBuilder(opset)
     builder.constant("b", bias)
-    Int8Emitter(weights=fitted).linear(builder, layer)
+    DynamicEmitter(weights=calibrated).linear(builder, layer)
     given, found = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         for name, shape in (("x", [2, 150, 128]), ("y", [2, 150, 32]))
     )
     model = builder.model(onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [found]), ir_version=8))
     answer = session(model).run(["y"], {"x": rows})[0]
-    scaled = round_activations(rows * treatment.factors, SYMMETRIC) @ fitted.linear(layer).dequantize()
-    apart = rows[..., treatment.apart] @ weights[treatment.apart]
-    np.testing.assert_allclose(answer, scaled + apart + bias, rtol=2e-3, atol=2e-3 * np.abs(answer).max())
+    scaled = round_activations(rows * plan.factors, SYMMETRIC) @ calibrated.linear(layer).dequantize()
+    in_float = rows[..., plan.kept_in_float] @ weights[plan.kept_in_float]
+    np.testing.assert_allclose(answer, scaled + in_float + bias, rtol=2e-3, atol=2e-3 * np.abs(answer).max())
     error = np.square(answer - (rows @ weights + bias)).mean()
     nearest = round_activations(rows, SYMMETRIC) @ WeightCache(saturating=True).linear(layer).dequantize() + bias
     assert error < 0.05 * np.square(nearest - (rows @ weights + bias)).mean()
 
 
-def test_no_fitted_weight_overflows_on_avx2(outlying, fitted):
+def test_no_calibrated_weight_overflows_on_avx2(outlying, calibrated):
     for layer in linears(outlying):
-        assert not saturates(fitted.linear(layer).values), layer.name
+        assert not saturates(calibrated.linear(layer).values), layer.name
 
 
-def test_a_layer_left_in_float_takes_the_weights_as_they_were(outlying, fitted):
+def test_a_layer_left_in_float_takes_the_weights_as_they_were(outlying, calibrated):
     names = frozenset(layer.name for layer in linears(outlying) if not layer.table)
-    graph = rewrite(outlying, Int8Emitter(weights=fitted, high_precision_layers=names, float_fallback=True))
+    graph = rewrite(outlying, DynamicEmitter(weights=calibrated, high_precision_layers=names, float_fallback=True))
     given = feeds()
     one, two = (session(each).run(["last_hidden_state"], given)[0] for each in (outlying, graph))
     assert np.abs(one - two).max() < 0.05 * np.abs(one).max()  # the embeddings stay in 8 bits
 
 
 def test_a_layer_without_activations_is_rounded_to_the_nearest(outlying):
-    weights = FittedWeights(saturating=True, layers=linears(outlying), activations={}, text={})
+    weights = CalibratedWeights(saturating=True, layers=linears(outlying), activations={}, text={})
     plain = WeightCache(saturating=True)
     for layer in linears(outlying):
         assert np.array_equal(weights.linear(layer).values, plain.linear(layer).values)
@@ -143,7 +143,7 @@ def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out):
     assert all((np.abs(every - row).max(axis=1) < 1e-5).any() for row in found.rows[:20])
 
 
-def test_the_manifest_says_what_the_weights_were_fitted_to(quantized):
+def test_the_manifest_says_what_the_weights_were_calibrated_on(quantized):
     recorded = manifest_of(quantized[0].path)["variants"]["int8-dynamic"]["fidelity"]["weights_fitted_to"]
     assert recorded["name"] == "calibration.txt"
     assert len(recorded["sha256"]) == 64

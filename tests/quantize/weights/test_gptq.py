@@ -1,11 +1,11 @@
-"""Rounding with compensation: products change less than with rounding to the nearest, within the same bounds."""
+"""GPTQ: products change less than with rounding to the nearest, within the same bounds."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertport.quantize.weights.gptq import compensated
+from bertport.quantize.weights.gptq import round_with_gptq
 from bertport.quantize.weights.rounding import full_range, pair_safe, saturates
 
 
@@ -28,7 +28,7 @@ def test_unseen_products_change_less_than_half_as_much(method, saturating, input
     activations = correlated(rng, 1200, inputs)
     seen, unseen = activations[:1000], activations[1000:]
     nearest = method(weights)
-    found = compensated(weights, seen.T @ seen, nearest, saturating=saturating)
+    found = round_with_gptq(weights, seen.T @ seen, nearest, saturating=saturating)
     assert error(unseen, weights, found) < 0.5 * error(unseen, weights, nearest)
     assert np.array_equal(found.scales, nearest.scales)
     assert found.values.dtype == np.int8
@@ -40,7 +40,7 @@ def test_no_pair_overflows_and_no_weight_is_out_of_range(seed, inputs, spread):
     rng = np.random.default_rng(seed)
     weights = (rng.standard_cauchy(size=(inputs, 7)) * spread).astype(np.float32)
     activations = correlated(rng, 3 * inputs, max(4, inputs))[:, :inputs]
-    found = compensated(weights, activations.T @ activations, pair_safe(weights), saturating=True)
+    found = round_with_gptq(weights, activations.T @ activations, pair_safe(weights), saturating=True)
     assert not saturates(found.values)
     assert np.abs(found.values.astype(int)).max() <= 127
 
@@ -48,11 +48,11 @@ def test_no_pair_overflows_and_no_weight_is_out_of_range(seed, inputs, spread):
 def test_activations_without_direction_round_to_the_nearest():
     weights = np.random.default_rng(1).normal(size=(20, 5)).astype(np.float32)
     nearest = full_range(weights)
-    assert np.array_equal(compensated(weights, np.eye(20), nearest, saturating=False).values, nearest.values)
+    assert np.array_equal(round_with_gptq(weights, np.eye(20), nearest, saturating=False).values, nearest.values)
 
 
 @pytest.mark.parametrize("gram", [np.zeros((6, 6)), np.full((6, 6), np.nan), np.full((6, 6), np.inf)])
 def test_activations_that_tell_nothing_leave_the_weights(gram):
     weights = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32)
     nearest = full_range(weights)
-    assert compensated(weights, gram, nearest, saturating=False) is nearest
+    assert round_with_gptq(weights, gram, nearest, saturating=False) is nearest

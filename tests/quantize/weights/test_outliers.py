@@ -1,4 +1,4 @@
-"""Outlier channels: divided or taken out where they are, left alone where there are none, and the product stays."""
+"""Outlier channels: divided or kept in float where they are, left alone where there are none, and the product stays."""
 
 from functools import partial
 
@@ -6,28 +6,26 @@ import numpy as np
 import pytest
 
 from bertport.quantize.weights.activation_range import AFTER_GELU, AFTER_GELU_LOW, SYMMETRIC, round_activations
-from bertport.quantize.weights.outliers import APART, SPARSE, Treatment, treat
+from bertport.quantize.weights.outliers import KEPT_IN_FLOAT, SPARSE, DecompositionPlan, plan_decomposition
 from bertport.quantize.weights.rounding import pair_safe
 from tests.quantize.conftest import gathered
 
 
-def found_in(rows, weights, spans=(SYMMETRIC,), *, take_out=True):
-    return treat(
+def found_in(rows, weights, spans=(SYMMETRIC,), *, may_keep_in_float=True):
+    return plan_decomposition(
         gathered(rows),
         weights,
         round_weights=pair_safe,
         roundings=[partial(round_activations, span=span) for span in spans],
-        take_out=take_out,
+        may_keep_in_float=may_keep_in_float,
     )
 
 
-def error_of(treatment, rows, weights, spans=(SYMMETRIC,)):
+def error_of(plan, rows, weights, spans=(SYMMETRIC,)):
     """Compute as the graph does, and give the squared difference."""
     rows, weights = rows.astype(np.float32), weights.astype(np.float32)
-    product = round_activations(rows * treatment.factors, spans[treatment.rounding]) @ (
-        weights * treatment.inverse[:, None]
-    )
-    product += rows[:, treatment.apart] @ weights[treatment.apart]
+    product = round_activations(rows * plan.factors, spans[plan.rounding]) @ (weights * plan.inverse[:, None])
+    product += rows[:, plan.kept_in_float] @ weights[plan.kept_in_float]
     return np.square(product - rows @ weights).sum()
 
 
@@ -36,8 +34,8 @@ def rng():
     return np.random.default_rng(7)
 
 
-def untreated(channels):
-    return Treatment(factors=np.ones(channels, dtype=np.float32))
+def unplanned(channels):
+    return DecompositionPlan(factors=np.ones(channels, dtype=np.float32))
 
 
 def test_an_outlier_channel_is_divided_and_the_error_falls(rng):
@@ -46,17 +44,17 @@ def test_an_outlier_channel_is_divided_and_the_error_falls(rng):
         each[:, 5] *= 25
     weights = rng.normal(size=(48, 30)).astype(np.float32)
     found = found_in(rows, weights)
-    assert not len(found.apart), "so few channels cannot spare eight"
+    assert not len(found.kept_in_float), "so few channels cannot spare eight"
     assert found.factors.argmin() == 5
     assert found.factors.max() <= 1
     np.testing.assert_allclose(
         (unseen * found.factors) @ (weights * found.inverse[:, None]), unseen @ weights, rtol=1e-3, atol=1e-3
     )
-    assert error_of(found, unseen, weights) < 0.2 * error_of(untreated(48), unseen, weights)
+    assert error_of(found, unseen, weights) < 0.2 * error_of(unplanned(48), unseen, weights)
 
 
 def test_where_many_channels_are_few_are_taken_out_and_the_error_falls(rng):
-    channels = APART[0] * SPARSE
+    channels = KEPT_IN_FLOAT[0] * SPARSE
     rows, unseen = rng.normal(size=(300, channels)), rng.normal(size=(100, channels))
     outliers = rng.permutation(channels)[:5]
     for each in (rows, unseen):
@@ -64,12 +62,12 @@ def test_where_many_channels_are_few_are_taken_out_and_the_error_falls(rng):
     # Where the outliers' weights are as large as any, dividing would make the whole matrix coarser.
     weights = rng.normal(size=(channels, 40)).astype(np.float32)
     found = found_in(rows, weights)
-    assert len(found.apart) == APART[0]
-    assert set(outliers) <= set(found.apart)
-    divided = found_in(rows, weights, take_out=False)
-    assert not len(divided.apart)
+    assert len(found.kept_in_float) == KEPT_IN_FLOAT[0]
+    assert set(outliers) <= set(found.kept_in_float)
+    divided = found_in(rows, weights, may_keep_in_float=False)
+    assert not len(divided.kept_in_float)
     assert error_of(found, unseen, weights) < 0.5 * error_of(divided, unseen, weights)
-    assert error_of(divided, unseen, weights) < 0.5 * error_of(untreated(channels), unseen, weights)
+    assert error_of(divided, unseen, weights) < 0.5 * error_of(unplanned(channels), unseen, weights)
 
 
 def test_after_gelu_the_way_of_rounding_follows_what_is_left(rng):
@@ -100,7 +98,7 @@ def test_dead_channels_do_no_harm(rng, dead):
     rows[:, :dead], rows[:, 12] = 0, rows[:, 12] * 40
     found = found_in(rows, rng.normal(size=(16, 8)).astype(np.float32))
     assert found.factors.argmin() == 12
-    assert not len(found.apart)
+    assert not len(found.kept_in_float)
     assert np.isfinite(found.inverse).all()
 
 

@@ -1,8 +1,8 @@
-"""Channels brought to one level before they are rounded with one scale: shifted, divided, their weights multiplied.
+"""Outlier Suppression+: per-channel shift and scale before static quantization, undone in the weights.
 
 A static scale must cover every channel of an activation. After a LayerNorm of a trained BERT a few channels are ten
 times wider than the rest, or lie far from 0; GELU gives a long positive end and a short negative one. With z the shift
-and d the divisor of each channel,
+and d the scale of each channel,
 
     x W + b  =  ((x - z) / d) (d W) + (b + z W)
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-__all__ = ["LEVELLED", "Level", "find_levels", "level", "levellable", "levelled"]
+__all__ = ["SUPPRESSED", "ShiftAndScale", "choose_shifts_and_scales", "suppress_outliers", "suppressed", "suppressible"]
 
-LEVELLED = ".levelled"
-"""What the name of a levelled activation ends with."""
+SUPPRESSED = ".levelled"
+"""What the name of a shifted and scaled activation ends with; the fingerprints of ranges in manifests hang on it."""
 WORTH = 0.8
 """The share of the squared error that must be left at most: shifting and dividing cost a pass over the activations."""
 STEPS = 254
@@ -47,24 +47,26 @@ QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 POWERS = (0.5, 0.75, 1.0)
 """Of the widths, by which all channels are divided: 1 makes all equally wide."""
 OF_WEIGHTS = 0.3
-"""What compensated rounding leaves of the squared error of the weights, about."""
+"""What GPTQ leaves of the squared error of the weights, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
+class ShiftAndScale:
     """What is done to an activation before it is rounded."""
 
     shift: Array
     """What is subtracted from each channel. Shape: (channels,)"""
-    divisor: Array
+    scale: Array
     """What each channel is then divided by. Shape: (channels,)"""
 
 
-def find_levels(layers: Sequence[Linear], activations: Mapping[str, Activations]) -> dict[str, Level]:
-    """Choose the levels of the activations that gain by it, by name.
+def choose_shifts_and_scales(
+    layers: Sequence[Linear], activations: Mapping[str, Activations]
+) -> dict[str, ShiftAndScale]:
+    """Choose shift and scale of the activations that gain by it, by name.
 
     Args:
-        layers: All layers that may be levelled: nothing else may use their weights and biases.
+        layers: All layers whose inputs may be shifted and scaled: nothing else may use their weights and biases.
         activations: What goes into them.
     """
     found = {}
@@ -75,44 +77,44 @@ def find_levels(layers: Sequence[Linear], activations: Mapping[str, Activations]
     return found
 
 
-def _best(given: Activations, weights: Array) -> Level | None:
-    """Find the level that leaves the least error in the product; None where it is not worth it."""
-    plain = Level(shift=np.zeros_like(given.lowest), divisor=np.ones_like(given.lowest))
+def _best(given: Activations, weights: Array) -> ShiftAndScale | None:
+    """Find the shift and scale that leave the least error in the product; None where it is not worth it."""
+    plain = ShiftAndScale(shift=np.zeros_like(given.lowest), scale=np.ones_like(given.lowest))
     before = _error(given, weights, plain)
     error, _, best = min((_error(given, weights, each), index, each) for index, each in enumerate(_candidates(given)))
     return best if error <= WORTH * before else None
 
 
-def _candidates(given: Activations) -> Iterator[Level]:
+def _candidates(given: Activations) -> Iterator[ShiftAndScale]:
     low, high = given.lowest, given.highest
     ends = np.quantile(given.rows, [0.002, 0.998], axis=0)
     whole = np.full_like(low, (low.min() + high.max()) / 2)
     for shift in (np.zeros_like(low), whole, (low + high) / 2, ends.mean(axis=0)):
         width = np.maximum(np.maximum(high - shift, shift - low), np.finfo(np.float32).tiny * 1e6)
-        yield _level(shift, np.ones_like(width))
+        yield _candidate(shift, np.ones_like(width))
         for quantile in QUANTILES:
             above = np.maximum(1, width / np.quantile(width, quantile))
-            yield _level(shift, np.sqrt(above))
-            yield _level(shift, above)
+            yield _candidate(shift, np.sqrt(above))
+            yield _candidate(shift, above)
         for power in POWERS:
-            yield _level(shift, (width / np.median(width)) ** power)
+            yield _candidate(shift, (width / np.median(width)) ** power)
 
 
-def _level(shift: NDArray[np.floating], divisor: NDArray[np.floating]) -> Level:
+def _candidate(shift: NDArray[np.floating], scale: NDArray[np.floating]) -> ShiftAndScale:
     # Channels that are always 0 would be divided by next to nothing.
-    return Level(shift=shift.astype(np.float32), divisor=np.maximum(divisor, 1e-3).astype(np.float32))
+    return ShiftAndScale(shift=shift.astype(np.float32), scale=np.maximum(scale, 1e-3).astype(np.float32))
 
 
-def _error(given: Activations, weights: Array, by: Level) -> float:
+def _error(given: Activations, weights: Array, by: ShiftAndScale) -> float:
     """Estimate the squared error that rounding leaves in the product, for each token.
 
     Rounding errors of two channels do not hang together, so each counts with the size of its row of the weights.
     """
-    rows = (given.rows[:: max(1, len(given.rows) // ROWS)] - by.shift) / by.divisor
-    scaled = np.square(weights).sum(axis=1) * np.square(by.divisor)
+    rows = (given.rows[:: max(1, len(given.rows) // ROWS)] - by.shift) / by.scale
+    scaled = np.square(weights).sum(axis=1) * np.square(by.scale)
     ends = np.stack([given.lowest, given.highest])
-    furthest = np.abs((ends - by.shift) / by.divisor).max()
-    steps = np.square(np.abs(weights * by.divisor[:, None]).max(axis=0) / 127).sum() / 12
+    furthest = np.abs((ends - by.shift) / by.scale).max()
+    steps = np.square(np.abs(weights * by.scale[:, None]).max(axis=0) / 127).sum() / 12
     of_weights = OF_WEIGHTS * steps * np.square(rows).mean(axis=0).sum()
 
     def of_rows(cut: float) -> float:
@@ -123,26 +125,27 @@ def _error(given: Activations, weights: Array, by: Level) -> float:
     return float(min(map(of_rows, CUTS)) + of_weights)
 
 
-def levelled(given: Activations, by: Level) -> Activations:
-    """Return what is known of an activation once it is levelled."""
+def suppressed(given: Activations, by: ShiftAndScale) -> Activations:
+    """Return what is known of an activation once it is shifted and scaled."""
     shift = by.shift.astype(np.float64)
     moved = np.outer(given.mean, shift)
     gram = given.gram + given.count * (np.outer(shift, shift) - moved - moved.T)
-    ends = (given.lowest - by.shift) / by.divisor, (given.highest - by.shift) / by.divisor
+    ends = (given.lowest - by.shift) / by.scale, (given.highest - by.shift) / by.scale
     return Activations(
-        gram=(gram / np.outer(by.divisor, by.divisor)).astype(np.float32),
-        mean=(given.mean - by.shift) / by.divisor,
+        gram=(gram / np.outer(by.scale, by.scale)).astype(np.float32),
+        mean=(given.mean - by.shift) / by.scale,
         lowest=ends[0],
         highest=ends[1],
-        rows=(given.rows - by.shift) / by.divisor,
+        rows=(given.rows - by.shift) / by.scale,
         count=given.count,
     )
 
 
-def levellable(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Linear, ...]:
-    """Return the layers that may be levelled: a MatMul whose matrix, and a bias behind it, nothing else uses.
+def suppressible(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Linear, ...]:
+    """Return the layers whose inputs may be shifted and scaled.
 
-    An activation of which one layer may not be levelled is left out as a whole.
+    Such a layer is a MatMul whose matrix, and a bias behind it, nothing else uses. An activation that any other layer
+    takes as well is left out as a whole.
     """
     layers = tuple(layers)
     parts = _Parts(model)
@@ -150,13 +153,15 @@ def levellable(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Linear
     return tuple(layer for layer in layers if layer.source not in refused)
 
 
-def level(model: onnx.ModelProto, layers: Iterable[Linear], levels: Mapping[str, Level]) -> onnx.ModelProto:
-    """Return the graph with levelled activations, which computes what it did but for the last bits.
+def suppress_outliers(
+    model: onnx.ModelProto, layers: Iterable[Linear], chosen: Mapping[str, ShiftAndScale]
+) -> onnx.ModelProto:
+    """Return the graph with its activations shifted and scaled, which computes what it did but for the last bits.
 
     Args:
         model: The serving graph of standard operators, its weights in memory; it is not changed.
-        layers: As `levellable` gives them.
-        levels: By name of the activation.
+        layers: As `suppressible` gives them.
+        chosen: Shift and scale, by name of the activation.
     """
     import onnx
     from onnx import numpy_helper
@@ -170,27 +175,27 @@ def level(model: onnx.ModelProto, layers: Iterable[Linear], levels: Mapping[str,
         stored[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name))
 
     for layer in layers:
-        found, by = parts.of(layer), levels.get(layer.source)
+        found, by = parts.of(layer), chosen.get(layer.source)
         if found is None or by is None:
             continue
         node, bias = found
         store(bias, numpy_helper.to_array(stored[bias]) + by.shift.astype(np.float64) @ layer.weights)
-        store(node.input[1], layer.weights * by.divisor[:, None])
-        node.input[0] = layer.source + LEVELLED
+        store(node.input[1], layer.weights * by.scale[:, None])
+        node.input[0] = layer.source + SUPPRESSED
     nodes, made = [], set()
     for node in changed.graph.node:
-        source = next((name.removesuffix(LEVELLED) for name in node.input if name.endswith(LEVELLED)), None)
+        source = next((name.removesuffix(SUPPRESSED) for name in node.input if name.endswith(SUPPRESSED)), None)
         if source is not None and source not in made:
             made.add(source)
-            nodes += _levelling(changed, source, levels[source])
+            nodes += _shift_and_scale(changed, source, chosen[source])
         nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
     del changed.graph.node[:]
     changed.graph.node.extend(nodes)
     return changed
 
 
-def _levelling(model: onnx.ModelProto, source: str, by: Level) -> list[onnx.NodeProto]:
-    """Return the nodes that level an activation, and store what they need; what changes nothing is left out."""
+def _shift_and_scale(model: onnx.ModelProto, source: str, by: ShiftAndScale) -> list[onnx.NodeProto]:
+    """Return the nodes that shift and scale an activation, and store their vectors; idle steps are left out."""
     from onnx import helper, numpy_helper
 
     steps = []
@@ -198,11 +203,11 @@ def _levelling(model: onnx.ModelProto, source: str, by: Level) -> list[onnx.Node
         # One number for all channels is stored as one.
         shift = by.shift if np.ptp(by.shift) else by.shift[:1]
         steps.append(("Sub", shift, ".shift"))
-    if np.ptp(by.divisor) or by.divisor[0] != 1:
-        steps.append(("Mul", np.reciprocal(by.divisor), ".factors"))
+    if np.ptp(by.scale) or by.scale[0] != 1:
+        steps.append(("Mul", np.reciprocal(by.scale), ".factors"))
     nodes, name = [], source
     for number, (operator, values, ending) in enumerate(steps, 1):
-        output = source + (LEVELLED if number == len(steps) else f"{LEVELLED}.{number}")
+        output = source + (SUPPRESSED if number == len(steps) else f"{SUPPRESSED}.{number}")
         model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), f"{source}{ending}"))
         nodes.append(helper.make_node(operator, [name, f"{source}{ending}"], [output], name=f"{output}/{operator}"))
         name = output

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT",
     "DEFAULT_METHOD",
-    "FORMS",
     "METHODS",
     "SAMPLES",
+    "SCHEMES",
     "Calibration",
-    "Form",
+    "QuantizationScheme",
     "Range",
     "digest",
     "method_named",
@@ -41,8 +41,8 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """How activations are rounded to 8 bits: a row for each kind of hardware."""
+class QuantizationScheme:
+    """A quantization scheme: how activations are rounded to 8 bits, one for each kind of hardware."""
 
     name: str
     """Short name, for manifests."""
@@ -58,7 +58,7 @@ class Form:
         return 254 if self.symmetric else 255
 
     def fit(self, low: float, high: float) -> Range:
-        """Return the range that the form has room for around another one; it always holds 0."""
+        """Return the range that the scheme has room for around another one; it always holds 0."""
         low, high = min(low, 0.0), max(high, 0.0)
         if self.symmetric:
             high = max(-low, high, TINY / 2)
@@ -72,11 +72,11 @@ class Form:
         return scale, self.dtype(min(max(zero, 0), self.steps))
 
 
-FORMS = {
+SCHEMES = {
     row.name: row
     for row in (
-        Form(name="s8", dtype=np.int8, symmetric=True),
-        Form(name="u8", dtype=np.uint8, symmetric=False),
+        QuantizationScheme(name="s8", dtype=np.int8, symmetric=True),
+        QuantizationScheme(name="u8", dtype=np.uint8, symmetric=False),
     )
 }
 """By name."""
@@ -92,49 +92,49 @@ class Range:
     """Upper end, at least 0."""
 
 
-def _minmax(found: Histogram, form: Form) -> Range:
-    return form.fit(found.low, found.high)
+def _minmax(found: Histogram, scheme: QuantizationScheme) -> Range:
+    return scheme.fit(found.low, found.high)
 
 
-def _percentile(found: Histogram, form: Form) -> Range:
+def _percentile(found: Histogram, scheme: QuantizationScheme) -> Range:
     cumulated = np.concatenate([[0], np.cumsum(found.counts)]) / found.total
     tail = (1 - KEPT) / 2
     low, high = np.interp([tail, 1 - tail], cumulated, found.edges())
-    return form.fit(max(float(low), found.low), min(float(high), found.high))
+    return scheme.fit(max(float(low), found.low), min(float(high), found.high))
 
 
-def _entropy(found: Histogram, form: Form) -> Range:
-    return _least(found, form, lambda low, high: _divergence(found, low, high, form.steps))
+def _entropy(found: Histogram, scheme: QuantizationScheme) -> Range:
+    return _least(found, scheme, lambda low, high: _divergence(found, low, high, scheme.steps))
 
 
-def _mse(found: Histogram, form: Form) -> Range:
+def _mse(found: Histogram, scheme: QuantizationScheme) -> Range:
     edges = found.edges()
     centres = (edges[:-1] + edges[1:]) / 2
 
     def error(low: float, high: float) -> float:
         outside = centres - np.clip(centres, low, high)
-        step = (high - low) / form.steps
+        step = (high - low) / scheme.steps
         within = float(found.counts[outside == 0].sum())
         # A value within is rounded by a twelfth of a squared step on average.
         return float((found.counts * np.square(outside)).sum()) + within * step**2 / 12
 
-    return _least(found, form, error)
+    return _least(found, scheme, error)
 
 
-def _least(found: Histogram, form: Form, cost: Callable[[float, float], float]) -> Range:
+def _least(found: Histogram, scheme: QuantizationScheme, cost: Callable[[float, float], float]) -> Range:
     """Return the range of least cost: both ends together where they are bound to each other, otherwise by turns."""
-    whole = form.fit(found.low, found.high)
+    whole = scheme.fit(found.low, found.high)
     # With fewer bins than steps within the range, nothing could be said of what rounding costs.
-    least = min(1.0, max(SMALLEST, form.steps * found.width / (whole.high - whole.low)))
+    least = min(1.0, max(SMALLEST, scheme.steps * found.width / (whole.high - whole.low)))
     shares = np.geomspace(1.0, least, TRIED).tolist()
-    if form.symmetric:
+    if scheme.symmetric:
         best = min(shares, key=lambda share: cost(share * whole.low, share * whole.high))
         return Range(low=best * whole.low, high=best * whole.high)
     low, high = whole.low, whole.high
     for _ in range(2):
         high = min((share * whole.high for share in shares), key=lambda end: cost(low, end))
         low = min((share * whole.low for share in shares), key=lambda end: cost(end, high))
-    return form.fit(low, high)
+    return scheme.fit(low, high)
 
 
 def _divergence(found: Histogram, low: float, high: float, steps: int) -> float:
@@ -161,7 +161,7 @@ def _divergence(found: Histogram, low: float, high: float, steps: int) -> float:
     return float((exact * np.log(exact / rounded)).sum())
 
 
-METHODS: dict[str, Callable[[Histogram, Form], Range]] = {
+METHODS: dict[str, Callable[[Histogram, QuantizationScheme], Range]] = {
     "minmax": _minmax,
     "percentile": _percentile,
     "entropy": _entropy,
@@ -186,17 +186,17 @@ class Calibration:
     """Texts and pairs to run."""
     smooth: float | None = None
     """How far outlier channels are moved into the weights, from 0 to 1; None for not at all."""
-    level: bool = True
+    suppress_outliers: bool = True
     """Whether channels are shifted and divided where that gains."""
-    fit: bool = True
-    """Whether weights are rounded with compensation."""
+    gptq: bool = True
+    """Whether weights are rounded by GPTQ."""
 
 
 DEFAULT = Calibration()
 """The settings where none are asked for."""
 
 
-def method_named(name: str) -> Callable[[Histogram, Form], Range]:
+def method_named(name: str) -> Callable[[Histogram, QuantizationScheme], Range]:
     """Return a method of calibration.
 
     Raises:

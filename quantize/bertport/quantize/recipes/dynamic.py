@@ -6,7 +6,7 @@ Per linear layer, with x of shape (..., inputs) and one maximum per token:
     q = round(x / m * 127) + 128          unsigned 8 bits; after GELU round(x / m * 239) + 16, or 231 and 24
     y = (q - 128) @ W_int8, times the constant scales, times m
 
-Channels that are taken out (outliers.py) count as 0 above; y gets their product in float32.
+Channels that are kept in float (outliers.py) count as 0 above; y gets their product in float32.
 
 ONNX Runtime's DynamicQuantizeMatMul takes one scale for the whole batch instead, so an answer moves with its batch
 mates and its padding, and one outlier token spoils the others. A scale per token costs a few per cent of speed and
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from bertport.quantize.graph.rewrite import Linear, Table
     from bertport.quantize.weights.cache import WeightCache
 
-__all__ = ["Int8Emitter"]
+__all__ = ["DynamicEmitter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Int8Emitter:
+class DynamicEmitter:
     """Writes linear layers in 8 bits, but for those named, and tables in 8 bits."""
 
     weights: WeightCache
@@ -64,21 +64,21 @@ class Int8Emitter:
             shares, largest = _share_tokens(builder, linear.source, span)
             # The few rows of a head cost what reading their weights costs: both parts in one product read them once.
             write = _stacked if linear.flat and span.zero == MIDDLE else _two_products
-            product = write(builder, shares, self._stored(builder, linear, treated=False), span, linear.output)
+            product = write(builder, shares, self._stored(builder, linear, decomposed=False), span, linear.output)
             add_bias(builder, "Mul", [product, largest], linear)
             return
-        treatment = self.weights.treatment(linear)
-        span = ranges_for(linear)[treatment.rounding if treatment else 0]
+        plan = self.weights.plan(linear)
+        span = ranges_for(linear)[plan.rounding if plan else 0]
         source = linear.source
-        if treatment and treatment.multiplies:
-            factors = builder.constant(f"{linear.name}.factors", treatment.factors)
+        if plan and plan.multiplies:
+            factors = builder.constant(f"{linear.name}.factors", plan.factors)
             source = builder.node("Mul", [source, factors], f"{source}.treated.{linear.name}")
         shares, largest = _share_tokens(builder, source, span)
         stored = self._stored(builder, linear)
         product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
-        if treatment and len(treatment.apart):
+        if plan and len(plan.kept_in_float):
             scaled = builder.node("Mul", [product, largest], f"{linear.output}.scaled")
-            add_bias(builder, "Add", [scaled, _apart(builder, linear, treatment.apart)], linear)
+            add_bias(builder, "Add", [scaled, _kept_in_float(builder, linear, plan.kept_in_float)], linear)
         else:
             add_bias(builder, "Mul", [product, largest], linear)
 
@@ -102,10 +102,10 @@ class Int8Emitter:
         builder.node("Mul", [as_float, scales], f"{linear.name}.float")
         add_bias(builder, "MatMul", [linear.source, f"{linear.name}.float"], linear)
 
-    def _stored(self, builder: GraphBuilder, linear: Linear, *, treated: bool = True) -> tuple[str, str]:
+    def _stored(self, builder: GraphBuilder, linear: Linear, *, decomposed: bool = True) -> tuple[str, str]:
         """Name the weights, (inputs, outputs) in 8 bits, and their scales."""
         if linear.table is None:
-            made = self.weights.linear(linear, treated=treated)
+            made = self.weights.linear(linear, decomposed=decomposed)
             return (
                 builder.constant(f"{linear.name}.int8", made.values),
                 builder.constant(f"{linear.name}.scales", made.scales),
@@ -125,7 +125,7 @@ def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> 
     return builder.node("Div", [source, largest], f"{where}.shares"), largest
 
 
-def _apart(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64]) -> str:
+def _kept_in_float(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64]) -> str:
     """Multiply a few channels with their rows of the weights in float32; the rows are stored in 16 bits."""
     name, output = f"{linear.name}.apart", f"{linear.output}.apart"
     picked = builder.node(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bertport.quantize.recipes.source import GraphSource
 
-__all__ = ["LARGEST_MASK", "half_precision", "soften"]
+__all__ = ["LARGEST_MASK", "convert_to_fp16", "soften"]
 
 LARGEST_MASK = 1e4
 """What stands for the -3.4e38 that masks add: in float16 that would be -inf, and a row of masks NaN. exp(-1e4) is 0."""
@@ -23,7 +23,7 @@ IN_FLOAT32 = ["LayerNormalization", "Softmax"]
 """Operators kept in float32: their sums of squares and exponentials leave float16's range on outlier channels."""
 
 
-def half_precision(source: GraphSource) -> onnx.ModelProto:
+def convert_to_fp16(source: GraphSource) -> onnx.ModelProto:
     """Convert the plain serving graph; inputs and outputs stay as they are, so every caller can use it.
 
     Raises:

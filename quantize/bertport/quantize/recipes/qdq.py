@@ -19,23 +19,23 @@ from bertport.quantize.recipes.common import REST_STEPS, add_bias, float_matmul,
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bertport.quantize.calibration.ranges import Form, Range
+    from bertport.quantize.calibration.ranges import QuantizationScheme, Range
     from bertport.quantize.graph.builder import GraphBuilder
     from bertport.quantize.graph.rewrite import Linear, Table
     from bertport.quantize.weights.cache import WeightCache
 
-__all__ = ["StaticEmitter"]
+__all__ = ["QdqEmitter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StaticEmitter:
+class QdqEmitter:
     """Writes linear layers with quantized inputs, but for those named, and tables in 8 bits."""
 
     weights: WeightCache
     """The weights in 8 bits."""
     ranges: Mapping[str, Range]
     """What calibration found, by the name of the activation."""
-    form: Form
+    scheme: QuantizationScheme
     """How activations are rounded."""
     high_precision_layers: frozenset[str] = field(default_factory=frozenset)
     """Names of the linear layers in higher precision."""
@@ -69,7 +69,7 @@ class StaticEmitter:
         The CPU provider makes a Gemm of such a product and what is added to it, which it then computes in float32. An
         axis in between keeps it from that; it costs nothing.
         """
-        return linear.flat and not self.form.symmetric
+        return linear.flat and not self.scheme.symmetric
 
     def _product(self, builder: GraphBuilder, source: str, matrix: str, output: str, linear: Linear) -> str:
         """Multiply; the product has one more axis in front where it needs it."""
@@ -91,7 +91,7 @@ class StaticEmitter:
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up."""
-        if self.form.symmetric:
+        if self.scheme.symmetric:
             builder.node("Gather", [self._dequantized(builder, table), ids], output)
         else:
             look_up(builder, store_table(builder, self.weights, table), ids, output)
@@ -105,8 +105,8 @@ class StaticEmitter:
         output = f"{source}.dequantized"
         if builder.has(output):
             return output
-        scale, zero = self.form.parameters(self.ranges[source])
-        step, middle = builder.scalar(float(scale), np.float32), builder.scalar(int(zero), self.form.dtype)
+        scale, zero = self.scheme.parameters(self.ranges[source])
+        step, middle = builder.scalar(float(scale), np.float32), builder.scalar(int(zero), self.scheme.dtype)
         rounded = builder.node("QuantizeLinear", [source, step, middle], f"{source}.quantized")
         return builder.node("DequantizeLinear", [rounded, step, middle], output)
 
@@ -118,10 +118,10 @@ class StaticEmitter:
         output = f"{source}.rest.dequantized"
         if builder.has(output):
             return output
-        scale, _ = self.form.parameters(self.ranges[source])
+        scale, _ = self.scheme.parameters(self.ranges[source])
         rest = builder.node("Sub", [source, self._rounded(builder, source)], f"{source}.rest")
         step = builder.scalar(float(scale) / REST_STEPS, np.float32)
-        middle = builder.scalar(0 if self.form.symmetric else 128, self.form.dtype)
+        middle = builder.scalar(0 if self.scheme.symmetric else 128, self.scheme.dtype)
         rounded = builder.node("QuantizeLinear", [rest, step, middle], f"{source}.rest.quantized")
         return builder.node("DequantizeLinear", [rounded, step, middle], output)
 
@@ -131,7 +131,7 @@ class StaticEmitter:
             made = self.weights.linear(linear)
             values = builder.constant(f"{linear.name}.int8", made.values)
             scales = builder.constant(f"{linear.name}.scales", made.scales)
-        elif self.form.symmetric:
+        elif self.scheme.symmetric:
             # TensorRT takes integers from nowhere but a DequantizeLinear, and moves the transposition into the weights.
             table = self._dequantized(builder, linear.table)
             return builder.node("Transpose", [table], f"{linear.name}.matrix", perm=[1, 0])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertport.quantize.calibration.ranges import FORMS
+from bertport.quantize.calibration.ranges import SCHEMES
 from bertport.quantize.graph.rewrite import rewrite
-from bertport.quantize.recipes.dynamic import Int8Emitter
-from bertport.quantize.recipes.fp16 import half_precision
-from bertport.quantize.recipes.qdq import StaticEmitter
+from bertport.quantize.recipes.dynamic import DynamicEmitter
+from bertport.quantize.recipes.fp16 import convert_to_fp16
+from bertport.quantize.recipes.qdq import QdqEmitter
 from bertport.quantize.recipes.weight_only import WeightOnlyEmitter
 from bertport.runtime.errors import UnknownNameError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.quantize.calibration.ranges import Form
+    from bertport.quantize.calibration.ranges import QuantizationScheme
     from bertport.quantize.graph.rewrite import Emitter
     from bertport.quantize.recipes.source import GraphSource
 
@@ -47,11 +47,11 @@ class Recipe:
     """Whether it is meant to be small rather than fast: being slower than fp32 is stated and not refused."""
     make: Callable[[GraphSource], onnx.ModelProto]
     """Makes the graph."""
-    fits_weights: bool = False
-    """Whether 8-bit weights are fitted to what goes into their layers on the calibration text."""
+    calibrates_weights: bool = False
+    """Whether 8-bit weights are calibrated on what goes into their layers on the calibration text."""
     int16_activations: bool = False
     """Whether single layers can get more than 8 bits without going to float32."""
-    form: Form | None = None
+    scheme: QuantizationScheme | None = None
     """How calibrated activations are rounded; None where nothing is calibrated."""
     emitter: Callable[[GraphSource], Emitter] | None
     """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
@@ -60,15 +60,15 @@ class Recipe:
     @property
     def takes_plain(self) -> bool:
         """Whether it makes its graph from the one of standard operators: calibrated, or converted as a whole."""
-        return self.form is not None or self.emitter is None
+        return self.scheme is not None or self.emitter is None
 
     def graph(self, source: GraphSource) -> onnx.ModelProto:
         """Return the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
-        return source.plain if self.form else source.fused
+        return source.plain if self.scheme else source.fused
 
 
-def _int8(source: GraphSource) -> Emitter:
-    return Int8Emitter(
+def _dynamic(source: GraphSource) -> Emitter:
+    return DynamicEmitter(
         weights=source.weights, high_precision_layers=source.high_precision_layers, float_fallback=source.float_fallback
     )
 
@@ -81,11 +81,11 @@ def _weights_4(source: GraphSource) -> Emitter:
     return WeightOnlyEmitter(bits=4, block=32, high_precision_layers=source.high_precision_layers)
 
 
-def _static(form: Form) -> Callable[[GraphSource], Emitter]:
-    return lambda source: StaticEmitter(
+def _qdq(scheme: QuantizationScheme) -> Callable[[GraphSource], Emitter]:
+    return lambda source: QdqEmitter(
         weights=source.weights,
         ranges=source.ranges,
-        form=form,
+        scheme=scheme,
         high_precision_layers=source.high_precision_layers,
         float_fallback=source.float_fallback,
     )
@@ -111,10 +111,10 @@ RECIPES: dict[str, Recipe] = {
             size=0.25,
             by_instruction_set=True,
             for_size=False,
-            make=_rewritten(_int8),
-            fits_weights=True,
+            make=_rewritten(_dynamic),
+            calibrates_weights=True,
             int16_activations=True,
-            emitter=_int8,
+            emitter=_dynamic,
         ),
         Recipe(
             name="int8-static",
@@ -125,10 +125,10 @@ RECIPES: dict[str, Recipe] = {
             size=0.25,
             by_instruction_set=False,
             for_size=False,
-            make=_standard(_static(FORMS["s8"])),
-            form=FORMS["s8"],
+            make=_standard(_qdq(SCHEMES["s8"])),
+            scheme=SCHEMES["s8"],
             int16_activations=True,
-            emitter=_static(FORMS["s8"]),
+            emitter=_qdq(SCHEMES["s8"]),
         ),
         Recipe(
             name="int8-static-cpu",
@@ -139,10 +139,10 @@ RECIPES: dict[str, Recipe] = {
             size=0.25,
             by_instruction_set=True,
             for_size=False,
-            make=_standard(_static(FORMS["u8"])),
-            form=FORMS["u8"],
+            make=_standard(_qdq(SCHEMES["u8"])),
+            scheme=SCHEMES["u8"],
             int16_activations=True,
-            emitter=_static(FORMS["u8"]),
+            emitter=_qdq(SCHEMES["u8"]),
         ),
         Recipe(
             name="int8-weight-only",
@@ -177,7 +177,7 @@ RECIPES: dict[str, Recipe] = {
             size=0.5,
             by_instruction_set=False,
             for_size=False,
-            make=half_precision,
+            make=convert_to_fp16,
             emitter=None,
         ),
     )

@@ -54,7 +54,7 @@ def saved_milliseconds(
 
 
 def _kind(layer: Linear, emitter: Emitter) -> tuple[object, ...]:
-    """Return the key of layers that take the same time: shapes, and operators, as some treat outlier channels."""
+    """Return the key of layers that take the same time: shapes, and operators, which depend on outlier channels."""
     operators = tuple(node.op_type for node in _alone(layer, emitter).graph.node)
     return layer.weights.shape, layer.gelu, layer.flat, operators
 

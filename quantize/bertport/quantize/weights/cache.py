@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.quantize.graph.rewrite import Linear, Table
-    from bertport.quantize.weights.outliers import Treatment
+    from bertport.quantize.weights.outliers import DecompositionPlan
     from bertport.quantize.weights.rounding import Quantized
 
 __all__ = ["WeightCache"]
@@ -26,21 +26,21 @@ class WeightCache:
         saturating: Whether the instruction set adds pairs of products in 16 bits.
     """
 
-    fitted_to: dict[str, Any] | None = None
-    """The text that the weights are fitted to; None where they are rounded to the nearest."""
+    calibrated_on: dict[str, Any] | None = None
+    """The text that the weights are calibrated on; None where they are rounded to the nearest."""
 
     def __init__(self, *, saturating: bool) -> None:
         self._method: Callable[[NDArray[np.float32]], Quantized] = pair_safe if saturating else full_range
         self._made: dict[str, Quantized] = {}
 
-    def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:  # noqa: ARG002 — for those that fit
-        """Return a linear layer's weights, for activations as they are treated; a tied decoder's are its table's."""
+    def linear(self, linear: Linear, *, decomposed: bool = True) -> Quantized:  # noqa: ARG002 — for calibrated weights
+        """Return a linear layer's weights, for activations as their plan leaves them, or a tied decoder's table."""
         if linear.table:
             return self.table(linear.table)
         return self._get(linear.name, linear.weights, self._method)
 
-    def treatment(self, linear: Linear) -> Treatment | None:  # noqa: ARG002 — for those that fit
-        """Return what is done to the layer's activations before they are rounded, or None."""
+    def plan(self, linear: Linear) -> DecompositionPlan | None:  # noqa: ARG002 — for calibrated weights
+        """Return how the layer's activations are decomposed before they are rounded, or None."""
         return None
 
     def table(self, table: Table) -> Quantized:

@@ -1,4 +1,4 @@
-"""Weights in 8 bits that are fitted to what goes into their layers on real text."""
+"""Calibrated weights: rounded to 8 bits for what goes into their layers on real text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.weights.activation_range import ranges_for, round_activations
 from bertport.quantize.weights.blas import one_thread
 from bertport.quantize.weights.cache import WeightCache
-from bertport.quantize.weights.gptq import compensated
-from bertport.quantize.weights.outliers import Treatment, treat
+from bertport.quantize.weights.gptq import round_with_gptq
+from bertport.quantize.weights.outliers import DecompositionPlan, plan_decomposition
 
 if TYPE_CHECKING:
     import os
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
     from bertport.quantize.weights.rounding import Quantized
     from bertport.runtime.bundle.directory import Bundle
 
-__all__ = ["SAMPLES", "FittedWeights", "fit"]
+__all__ = ["SAMPLES", "CalibratedWeights", "calibrate_weights"]
 
 SAMPLES = {"positions": 2000, "pairs": 100, "longest_pair": 48}
-"""Masked positions and pairs to fit to: some 18,000 tokens, and enough masked ones for the MLM head's matrices."""
-LOOKUPS = 0.3
-"""Weight of looking rows up, which spares no direction, beside decoding, when a tied table is rounded: KL was 0.00037
+"""Masked positions and pairs to calibrate on: some 18,000 tokens, enough of them masked for the MLM head's matrices."""
+LOOKUP_RIDGE = 0.3
+"""Ridge added to the decoder's Gram matrix for the tied embedding, so that lookups are not sacrificed: KL was 0.00037
 without it, 0.00034 from 0.3 to 1, and 0.00045 with rounding to the nearest."""
 MOST_AT_ONCE = 8
-"""Layers fitted at once, at most: the widest of a BERT-base takes half a gigabyte meanwhile."""
+"""Layers calibrated at once, at most: the widest of a BERT-base takes half a gigabyte meanwhile."""
 ENOUGH = 2
-"""Tokens for each channel from which compensation is taken: fewer leave directions open in which anything goes."""
+"""Tokens for each channel from which GPTQ is used: fewer leave directions open in which anything goes."""
 
 
-def fit(
+def calibrate_weights(
     bundle: Bundle,
     fused: onnx.ModelProto,
     calibration: str | os.PathLike[str] | None,
     *,
     saturating: bool,
     progress: Progress,
-) -> FittedWeights:
-    """Run the calibration text through the fp32 graph, and give weights that are fitted to it.
+) -> CalibratedWeights:
+    """Run the calibration text through the fp32 graph, and return weights that are calibrated on it.
 
     Args:
         bundle: The bundle.
@@ -68,21 +68,22 @@ def fit(
     sources = [layer.source for layer in linears(fused)]
     activations = collect(fused, sources, text.samples, progress=progress)
     layers = linears(fused)
-    weights = FittedWeights(saturating=saturating, layers=layers, activations=activations, text=text.to_json())
+    weights = CalibratedWeights(saturating=saturating, layers=layers, activations=activations, text=text.to_json())
     weights.prepare(layers, progress)
     return weights
 
 
-class FittedWeights(WeightCache):
-    """Rounds with compensation, and divides outlier channels or takes them out.
+class CalibratedWeights(WeightCache):
+    """Rounds by GPTQ, and divides outlier channels or keeps them in float.
 
     Args:
         saturating: Whether the instruction set adds pairs of products in 16 bits.
         layers: The linear layers.
         activations: What goes into them, by `Linear.source`; a layer without is rounded to the nearest.
         text: What they were gathered on, for the record.
-        treats: Whether outlier channels are treated while the graph runs; not where they were levelled beforehand.
-        takes_out: Whether the largest of them may be taken out.
+        decomposes: Whether outlier channels are divided or kept in float while the graph runs; not where they were
+            suppressed beforehand.
+        keeps_in_float: Whether the largest of them may be kept in float.
     """
 
     def __init__(  # noqa: PLR0913 — what is known and what is wanted
@@ -92,16 +93,16 @@ class FittedWeights(WeightCache):
         layers: Iterable[Linear],
         activations: Mapping[str, Activations],
         text: dict[str, Any],
-        treats: bool = True,
-        takes_out: bool = True,
+        decomposes: bool = True,
+        keeps_in_float: bool = True,
     ) -> None:
         super().__init__(saturating=saturating)
-        self.fitted_to = text
+        self.calibrated_on = text
         self._saturating = saturating
-        self._treats = treats
-        self._takes_out = takes_out
+        self._decomposes = decomposes
+        self._takes_out = keeps_in_float
         self._activations = activations
-        self._treatments: dict[str, Treatment] = {}
+        self._plans: dict[str, DecompositionPlan] = {}
         self._decoded = {
             layer.table.name: activations[layer.source]
             for layer in layers
@@ -109,50 +110,50 @@ class FittedWeights(WeightCache):
         }
 
     def prepare(self, layers: Sequence[Linear], progress: Progress) -> None:
-        """Fit the layers' weights, several layers at once: one alone leaves cores idle most of the time."""
+        """Calibrate the layers' weights, several layers at once: one alone leaves cores idle most of the time."""
         with one_thread():
             for done, _ in enumerate(in_order(self.linear, layers, min(streams(), MOST_AT_ONCE)), 1):
-                progress("fitting the weights", done, len(layers))
+                progress("calibrating the weights", done, len(layers))
 
-    def treatment(self, linear: Linear) -> Treatment | None:
+    def plan(self, linear: Linear) -> DecompositionPlan | None:
         """Return what is done to the layer's activations before they are rounded, or None."""
         found = self._activations.get(linear.source)
-        if found is None or linear.table is not None or not self._treats:
+        if found is None or linear.table is not None or not self._decomposes:
             return None
-        if linear.name not in self._treatments:
-            self._treatments[linear.name] = treat(
+        if linear.name not in self._plans:
+            self._plans[linear.name] = plan_decomposition(
                 found,
                 linear.weights,
                 round_weights=self._method,
                 roundings=[partial(round_activations, span=span) for span in ranges_for(linear)],
-                # What these few rows would take apart costs more than it spares.
-                take_out=self._takes_out and not linear.flat,
+                # For these few rows a product in float costs more than it spares.
+                may_keep_in_float=self._takes_out and not linear.flat,
             )
-        return self._treatments[linear.name]
+        return self._plans[linear.name]
 
-    def linear(self, linear: Linear, *, treated: bool = True) -> Quantized:
-        """Return a linear layer's weights, for activations as they are or as they are treated."""
+    def linear(self, linear: Linear, *, decomposed: bool = True) -> Quantized:
+        """Return a linear layer's weights, for activations as they are or as their plan decomposes them."""
         found = self._activations.get(linear.source)
         if linear.table is not None or found is None:
             return super().linear(linear)
-        treatment = self.treatment(linear) if treated else None
-        if treatment is not None and not treatment.multiplies:
-            treatment = None
-        key = f"{linear.name}.treated" if treatment else linear.name
+        plan = self.plan(linear) if decomposed else None
+        if plan is not None and not plan.multiplies:
+            plan = None
+        key = f"{linear.name}.treated" if plan else linear.name
         if key not in self._made:
             weights, gram = linear.weights, found.gram.astype(np.float64)
-            if treatment:
-                weights = weights * treatment.inverse[:, None]
-                gram *= treatment.factors[:, None]
-                gram *= treatment.factors
+            if plan:
+                weights = weights * plan.inverse[:, None]
+                gram *= plan.factors[:, None]
+                gram *= plan.factors
             self._made[key] = self._round(weights, gram, found.count)
         return self._made[key]
 
     def table(self, table: Table) -> Quantized:
-        """Return a table's transpose; that of a tied one suits the decoder, with regard to the lookups."""
+        """Return a table's transpose; a tied one is calibrated for the decoder, with a ridge for the lookups."""
         found = self._decoded.get(table.name) if table.tied else None
         if table.name not in self._made and found is not None:
-            gram = found.gram / np.diag(found.gram).mean() + LOOKUPS * np.eye(len(found.gram))
+            gram = found.gram / np.diag(found.gram).mean() + LOOKUP_RIDGE * np.eye(len(found.gram))
             self._made[table.name] = self._round(np.ascontiguousarray(table.rows.T), gram, found.count)
         return super().table(table)
 
@@ -160,4 +161,4 @@ class FittedWeights(WeightCache):
         nearest = self._method(weights)
         if count < ENOUGH * len(gram):
             return nearest
-        return compensated(weights, gram, nearest, saturating=self._saturating)
+        return round_with_gptq(weights, gram, nearest, saturating=self._saturating)

@@ -1,6 +1,6 @@
-"""Rounding with compensation: each weight's rounding error is made good by those that are rounded after it.
+"""GPTQ: each weight's rounding error is made good by those that are rounded after it.
 
-The method is GPTQ (Frantar et al. 2022, arXiv 2210.17323). With X the activations that go into a layer, the product
+Frantar et al. 2022, arXiv 2210.17323. With X the activations that go into a layer, the product
 X W is what must stay, so the error that rounding leaves in one row of W is spread over the rows not yet rounded, in
 proportions that follow from X'X. Weights keep their places and their scales; only which of the two neighbouring
 integers is taken changes, and sometimes the one beyond.
@@ -17,7 +17,7 @@ from bertport.quantize.weights.rounding import LARGEST, PAIR_LIMIT, Quantized
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["compensated"]
+__all__ = ["round_with_gptq"]
 
 DAMPING = 0.01
 """Share of the mean diagonal of X'X that is added to it, so that it can be inverted; GPTQ's own."""
@@ -28,7 +28,7 @@ LEAF = 128
 """Rows of a triangular matrix that are inverted at once."""
 
 
-def compensated(
+def round_with_gptq(
     weights: NDArray[np.float32], gram: NDArray[np.float64], rounded: Quantized, *, saturating: bool
 ) -> Quantized:
     """Round a matrix anew so that its products with the activations change less.

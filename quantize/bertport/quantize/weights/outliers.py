@@ -8,8 +8,9 @@ as far beyond the others. There are two remedies, each of which leaves the produ
   2211.10438). There the divisors are folded into the LayerNorm; BERT adds a LayerNorm's output to the next one's input
   as well, so here they stay a product of their own, of a vector, which costs about as much as the other steps of
   rounding. The weights pay for it, since their rows grow.
-- Taking the largest channels out, and multiplying these few with their rows of the weights in float32 (LLM.int8(),
-  Dettmers et al. 2022, arXiv 2208.07339, which looks for them in each batch; here they are chosen beforehand).
+- Keeping the largest channels in float, and multiplying these few with their rows of the weights in float32
+  (LLM.int8(), Dettmers et al. 2022, arXiv 2208.07339, which looks for them in each batch; here they are chosen
+  beforehand).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float32]
     Rounding = Callable[[Array], Array]
 
-__all__ = ["Treatment", "treat"]
+__all__ = ["DecompositionPlan", "plan_decomposition"]
 
 WORTH = 0.65
 """The share of the squared error that a remedy must leave at most: it costs time, and where less is gained the answers
@@ -45,10 +46,10 @@ STRENGTHS = (0.5, 1.0)
 """Powers of how far above: 1 brings a channel down to the threshold."""
 FURTHEST = 1e4
 """What a channel is divided by at most."""
-APART = (8, 16, 32)
-"""How many channels are taken out."""
+KEPT_IN_FLOAT = (8, 16, 32)
+"""How many channels are kept in float."""
 SPARSE = 16
-"""Channels of which at most one is taken out: a product of more in float32 would cost what 8 bits save."""
+"""Channels of which at most one is kept in float: a product of more in float32 would cost what 8 bits save."""
 REACH = 0.998
 """Quantile of a channel's magnitudes by which the largest are told: the very largest of many tokens would be chance."""
 COLUMNS = 512
@@ -57,27 +58,27 @@ SKETCH = 128
 """Random sums of rows or columns from which the size of an error is told. One of the default model's 26 choices is then
 another than with all rows and columns, the next best in either case, in less than half the time that 512 columns take
 without sums; 256 columns without them choose otherwise in four."""
-AFTER_COMPENSATION = 0.4
-"""What compensated rounding leaves of the squared error of the weights, about."""
+AFTER_GPTQ = 0.4
+"""What GPTQ leaves of the squared error of the weights, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Treatment:
-    """What is done to a layer's activations before they are rounded."""
+class DecompositionPlan:
+    """An outlier decomposition plan: what is done to a layer's activations before they are rounded."""
 
     factors: Array
-    """What channels are multiplied by, at most 1; 0 for those that are taken out. Shape: (inputs,)"""
+    """What channels are multiplied by, at most 1; 0 for those that are kept in float. Shape: (inputs,)"""
     rounding: int = 0
     """Which of the ways of rounding fits what is left best."""
 
     @property
-    def apart(self) -> NDArray[np.int64]:
-        """The channels that are taken out, in their order."""
+    def kept_in_float(self) -> NDArray[np.int64]:
+        """The channels that are kept in float, in their order."""
         return np.flatnonzero(self.factors == 0)
 
     @property
     def inverse(self) -> Array:
-        """What the rows of the weights are multiplied by; 0 for those of the channels that are taken out."""
+        """What the rows of the weights are multiplied by; 0 for those of the channels that are kept in float."""
         there = self.factors != 0
         found: Array = np.divide(1, self.factors, out=np.zeros_like(self.factors), where=there)
         return found
@@ -88,14 +89,14 @@ class Treatment:
         return bool((self.factors != 1).any())
 
 
-def treat(
+def plan_decomposition(
     activations: Activations,
     weights: Array,
     *,
     round_weights: Callable[[Array], Quantized],
     roundings: Iterable[Rounding],
-    take_out: bool = True,
-) -> Treatment:
+    may_keep_in_float: bool = True,
+) -> DecompositionPlan:
     """Find what leaves the least error in a layer's product, on some of its inputs.
 
     Args:
@@ -103,10 +104,10 @@ def treat(
         weights: Shape: (inputs, outputs)
         round_weights: As the recipe does.
         roundings: Ways to round activations and back, row by row, of which the recipe takes the one that fits.
-        take_out: Whether channels may be taken out.
+        may_keep_in_float: Whether channels may be kept in float.
 
     Returns:
-        The treatment; its factors are all 1 where no remedy is worth its cost.
+        The plan; its factors are all 1 where no remedy is worth its cost.
     """
     ways, rng, columns = tuple(roundings), np.random.default_rng(0), weights.shape[1]
     # Of the error of the rows, E W, and of the weights, X D, only the size is wanted: about that of E (W R) and of
@@ -115,16 +116,16 @@ def treat(
     sketched_rows = _signs(rng, SKETCH, len(activations.rows)) @ activations.rows
     if columns > COLUMNS:
         weights = np.ascontiguousarray(weights[:, np.sort(rng.permutation(columns)[:COLUMNS])])
-    of_all_columns = AFTER_COMPENSATION * columns / weights.shape[1]
+    of_all_columns = AFTER_GPTQ * columns / weights.shape[1]
     # Where most channels are dead, so is the one at a threshold: no factor may come out as 0.
     least = max(activations.largest.max() / FURTHEST, np.finfo(np.float32).tiny)
     rows, largest = activations.rows, np.maximum(activations.largest, np.float32(least))
 
-    def best_of(candidates: Iterable[Array]) -> tuple[float, Treatment]:
-        """Return the least squared error of the product, and the treatment that leaves it."""
-        found: list[tuple[float, int, Treatment]] = []
+    def best_of(candidates: Iterable[Array]) -> tuple[float, DecompositionPlan]:
+        """Return the least squared error of the product, and the plan that leaves it."""
+        found: list[tuple[float, int, DecompositionPlan]] = []
         for factors in candidates:
-            plain = Treatment(factors=factors)
+            plain = DecompositionPlan(factors=factors)
             scaled, inverse = rows * factors, plain.inverse[:, None]
             matrix, sketched = weights * inverse, sketched_weights * inverse
             of_weights = np.square((sketched_rows * factors) @ (round_weights(matrix).dequantize() - matrix)).sum()
@@ -132,25 +133,29 @@ def treat(
                 of_rows = np.square((rounding(scaled) - scaled) @ sketched).sum()
                 error = float(of_rows + of_all_columns * of_weights)
                 found.append(
-                    (error if np.isfinite(error) else np.inf, len(found), Treatment(factors=factors, rounding=way))
+                    (
+                        error if np.isfinite(error) else np.inf,
+                        len(found),
+                        DecompositionPlan(factors=factors, rounding=way),
+                    )
                 )
-        least, _, treatment = min(found, key=lambda each: each[:2])
-        return least, treatment
+        least, _, plan = min(found, key=lambda each: each[:2])
+        return least, plan
 
     everything = np.ones_like(largest)
     best, chosen = best_of([everything])
-    divided, treatment = best_of(_dividing(largest, everything, THRESHOLDS))
+    divided, plan = best_of(_dividing(largest, everything, THRESHOLDS))
     if divided <= WORTH * best:
-        best, chosen = divided, treatment
+        best, chosen = divided, plan
     reach, share = np.argsort(-np.quantile(np.abs(rows), REACH, axis=0)), WORTH
-    for count in APART if take_out else ():
+    for count in KEPT_IN_FLOAT if may_keep_in_float else ():
         if count * SPARSE > len(largest):
             break
         kept = everything.copy()
         kept[reach[:count]] = 0
-        left, treatment = best_of([kept, *_dividing(largest, kept, FEWER_THRESHOLDS)])
+        left, plan = best_of([kept, *_dividing(largest, kept, FEWER_THRESHOLDS)])
         if left <= share * best:
-            best, chosen, share = left, treatment, WORTH_MORE
+            best, chosen, share = left, plan, WORTH_MORE
     return chosen
 
 

@@ -15,7 +15,7 @@ T = TypeVar("T", bound=np.generic)
 __all__ = ["PAIR_LIMIT", "Quantized", "full_range", "pair_safe", "saturates"]
 
 LARGEST = 127
-"""Largest magnitude used; -128 is left out so that a weight and its negative are treated alike."""
+"""Largest magnitude used; -128 is left out so that a weight and its negative are rounded alike."""
 PAIR_LIMIT = (2**15 - 1) // 255
 """The most that two adjacent weights of one sign may add up to: 255 x 128 = 32,640 still fits 16 bits."""
 
