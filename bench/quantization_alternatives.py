@@ -247,7 +247,6 @@ ALTERNATIVES = {
             )
             for method in METHODS
         ),
-        Alternative(name="static, smooth 0.5", what="the same with --smooth 0.5", make=_qdq(Calibration(smooth=0.5))),
         Alternative(name="int8-weight-only", what="ships: 8 bits, blocks of 64", make=_weight_only(8, 64)),
         Alternative(name="8 bits, blocks of 32", what="MatMulNBits", make=_weight_only(8, 32)),
         Alternative(name="8 bits, blocks of 128", what="MatMulNBits", make=_weight_only(8, 128)),

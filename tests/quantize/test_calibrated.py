@@ -19,7 +19,7 @@ BOTH = ["int8-static", "int8-static-cpu"]
 
 
 def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_out):
-    how = Calibration(samples=16, method="mse", smooth=0.5)
+    how = Calibration(samples=16, method="entropy")
     options = Options(text=held_out, calibration=held_out, calibrating=how, force=True, **FEW)
     outcomes = quantize(bundle_copy, BOTH, options=options)
     assert [each.name for each in outcomes] == BOTH
@@ -30,7 +30,7 @@ def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_ou
         assert variant.requires.operator_domains.keys() == {"ai.onnx"}  # standard operators only
         found = variant.fidelity["calibration"]
         assert found["text"]["name"] == "held-out.txt"
-        assert (found["samples"], found["method"], found["smooth"]) == (16, "mse", 0.5)
+        assert (found["samples"], found["method"]) == (16, "entropy")
         assert len(found["text"]["sha256"]) == len(found["ranges_sha256"]) == 64
         assert variant.fidelity["accuracy"]["mlm"]["kl"]["value"] < 0.05
     forms = [bundle.manifest.variants[name].fidelity["calibration"]["ranges_sha256"] for name in BOTH]
@@ -92,7 +92,7 @@ def test_calibration_text_that_cannot_be_used_is_refused(bundle_copy, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--smooth", "0.5"], "a calibration smooth was set, but none of the recipes asked for calibrates activations"),
+        (["--calibration-samples", "9"], "a calibration samples was set, but none of the recipes asked for calibrates"),
         (["--recipe", "int8-weight-only", "--calibration-method", "entropy"], "ask for one that does (int8-static"),
         (["--recipe", "int8-static-cpu", "--smooth", "1.5"], "Invalid value for '--smooth'"),
         (["--recipe", "int8-static-cpu", "--calibration-method", "median"], "Invalid value for '--calibration-method'"),
@@ -107,6 +107,13 @@ def test_settings_that_cannot_be_are_one_sentence(bundle_copy, arguments, messag
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
     assert contents(bundle_copy) == before
+
+
+def test_smoothquant_is_gone_and_its_option_says_so(bundle_copy):
+    answer = run(bundle_copy, "--list", "--smooth", "0.5")
+    assert answer.exit_code == 0
+    assert "'smooth' is deprecated" in answer.stderr
+    assert "outlier suppression" in answer.stderr
 
 
 def test_a_recipe_for_tensorrt_says_that_there_is_none(bundle_copy):

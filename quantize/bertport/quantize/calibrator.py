@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bertport.quantize.calibration.observe import CalibrationText, channel_maxima, histograms, read_calibration
+from bertport.quantize.calibration.observe import CalibrationText, histograms, read_calibration
 from bertport.quantize.calibration.outlier_suppression import (
     SUPPRESSED,
     choose_shifts_and_scales,
@@ -16,7 +16,6 @@ from bertport.quantize.calibration.outlier_suppression import (
     suppressible,
 )
 from bertport.quantize.calibration.ranges import digest, method_named
-from bertport.quantize.calibration.smoothquant import smooth, smoothable
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
@@ -100,28 +99,19 @@ class Calibrator:
             "samples": len(self.text.samples),
             "tokens": self.text.tokens,
             "method": self.how.method,
-            "smooth": self.how.smooth,
+            "smooth": None,  # of SmoothQuant, which manifests recorded once
             "levelled": self._suppressed.count,
             "ranges_sha256": digest(source.ranges),
         }
 
     @property
     def plain(self) -> onnx.ModelProto:
-        """The graph that is quantized: the bundle's, rescaled if that was asked for, with its outliers suppressed."""
+        """The graph that is quantized: the bundle's, with its outliers suppressed."""
         return self._suppressed.model
 
     @cached_property
-    def _smoothed(self) -> onnx.ModelProto:
-        if self.how.smooth is None:
-            return self._given
-        layers = linears(self._given)
-        names = smoothable(self._given, layers)
-        maxima = channel_maxima(self._given, names, self.text, self.progress)
-        return smooth(self._given, layers, maxima, self.how.smooth)
-
-    @cached_property
     def _suppressed(self) -> _Suppressed:
-        model = self._smoothed
+        model = self._given
         layers = linears(model)
         sources = [layer.source for layer in layers]
         found = collect(model, sources, self.fitting.samples, progress=self.progress)

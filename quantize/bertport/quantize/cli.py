@@ -91,7 +91,9 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     "--smooth",
     type=click.FloatRange(0, 1),
     metavar="ALPHA",
-    help="Move outlier channels of calibrated activations into the weights (SmoothQuant); 0.5 is usual.",
+    expose_value=False,
+    deprecated="outlier suppression, which is always on, takes the place of SmoothQuant; the option does nothing",
+    help="Formerly SmoothQuant.",
 )
 @click.option("--positions", type=click.IntRange(1), default=2000, show_default=True, help="Masked positions, about.")
 @click.option("--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs, at most.")
@@ -112,7 +114,6 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     calibration: str | None,
     method: str,
     samples: int,
-    smooth: float | None,
     positions: int,
     pairs: int,
     overwrite: bool,
@@ -148,7 +149,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         started=started,
         text=text,
         calibration=calibration,
-        calibrating=Calibration(method=method, samples=samples, smooth=smooth),
+        calibrating=Calibration(method=method, samples=samples),
         positions=positions,
         pairs=pairs,
         overwrite=overwrite,

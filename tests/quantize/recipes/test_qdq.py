@@ -10,7 +10,6 @@ from bertport.measure.quality.model import make_batch
 from bertport.quantize.calibration import observe
 from bertport.quantize.calibration.observe import read_calibration
 from bertport.quantize.calibration.ranges import SCHEMES, Calibration, Range
-from bertport.quantize.calibration.smoothquant import factors, smoothable
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import load_plain
@@ -26,19 +25,12 @@ from tests.quantize.conftest import OUTPUTS, STATIC, cosine, feeds, session, sil
 
 @pytest.fixture(scope="module")
 def source_for(tiny, held_out):
-    """Return the graph source of a recipe, calibrated with or without smoothing."""
+    """Return the graph source of a recipe, calibrated."""
     plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
     # An unknown CPU is taken for one that overflows.
     source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
-    made = {}
-
-    def prepare(name, smooth=None):
-        if smooth not in made:
-            how = Calibration(samples=24, smooth=smooth, suppress_outliers=smooth is None)
-            made[smooth] = Calibrator(tiny, plain, how, text=held_out, progress=silent)
-        return made[smooth].apply(source, RECIPES[name])
-
-    return prepare
+    calibrator = Calibrator(tiny, plain, Calibration(samples=24), text=held_out, progress=silent)
+    return lambda name: calibrator.apply(source, RECIPES[name])
 
 
 def optimized(model, path):
@@ -52,10 +44,9 @@ def optimized(model, path):
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-@pytest.mark.parametrize("smooth", [None, 0.5])
 @pytest.mark.parametrize("name", STATIC)
-def test_every_output_is_near_fp32(source_for, reference, name, smooth):
-    model = RECIPES[name].make(source_for(name, smooth))
+def test_every_output_is_near_fp32(source_for, reference, name):
+    model = RECIPES[name].make(source_for(name))
     given = feeds()
     for one, two in zip(reference.run(OUTPUTS, given), session(model).run(OUTPUTS, given), strict=True):
         assert cosine(one, two).min() > 0.99
@@ -63,7 +54,7 @@ def test_every_output_is_near_fp32(source_for, reference, name, smooth):
 
 @pytest.mark.parametrize("name", STATIC)
 def test_only_standard_operators_are_used(source_for, name):
-    model = RECIPES[name].make(source_for(name, 0.5))
+    model = RECIPES[name].make(source_for(name))
     onnx.checker.check_model(model, full_check=True)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
     assert {each.domain for each in model.opset_import} <= {"", "ai.onnx"}
@@ -170,49 +161,6 @@ def test_one_layer_computes_what_onnx_defines(scheme, flat):
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_smoothing_changes_no_answer(source_for, tiny, reference):
-    """Every factor is a power of two: no bit changes."""
-    smoothed = source_for(STATIC[0], 0.5).plain
-    given = feeds()
-    given["attention_mask"][1, 9:] = 0
-    for one, two in zip(reference.run(OUTPUTS, given), session(smoothed).run(OUTPUTS, given), strict=True):
-        np.testing.assert_array_equal(one, two)
-    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
-    found = smoothable(plain, linears(plain))
-    # In each layer: what queries, keys and values take, what attention gives, and what the intermediate layer takes.
-    assert len(found) == 3 * tiny.manifest.architecture.layers
-    assert {len(behind) for _, behind in found.values()} == {1, 3}
-    assert any("context" in source or "Reshape" in source for source in found)
-
-
-def test_smoothing_moves_outliers_into_the_weights(tiny, held_out):
-    """A checkpoint with one channel a hundred times the others: its range falls, and the answers get nearer."""
-    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
-    for tensor in plain.graph.initializer:
-        if "attention.output.LayerNorm.weight" in tensor.name:
-            values = onnx.numpy_helper.to_array(tensor).copy()
-            values[5] *= 100
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
-    exact = session(plain).run(OUTPUTS[2:3], feeds())[0]
-    errors = []
-    for smooth in (None, 0.5):
-        how = Calibration(samples=16, smooth=smooth, method="minmax", suppress_outliers=False)
-        made = Calibrator(tiny, plain, how, text=held_out, progress=silent).apply(source, RECIPES["int8-static"])
-        found = session(RECIPES["int8-static"].make(made)).run(OUTPUTS[2:3], feeds())[0]
-        errors.append(np.abs(found - exact).mean())
-    assert errors[1] < 0.8 * errors[0]
-
-
-def test_factors_are_powers_of_two_that_share_the_range():
-    maxima = np.array([1.0, 64.0, 0.0, 1.0])
-    weights = np.ones((4, 3), dtype=np.float32)
-    by = factors(maxima, [weights], 0.5)
-    np.testing.assert_array_equal(by, [1, 8, 1, 1])
-    np.testing.assert_array_equal(factors(maxima, [weights], 0.0), [1, 1, 1, 1])
-    assert factors(np.array([1.0, 1e9, 1.0]), [weights[:3]], 1.0)[1] == 256
-
-
 def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch):
     """The ranges are those of the texts alone: batches have one row and no 0 in their masks."""
     seen = []
@@ -244,7 +192,7 @@ def test_the_record_tells_what_the_ranges_came_from(tiny, held_out):
     assert records[0]["text"] == records[1]["text"]
     assert records[0]["ranges_sha256"] != records[1]["ranges_sha256"]
     assert records[0]["samples"] == 16
-    assert (records[0]["method"], records[0]["smooth"]) == ("minmax", None)
+    assert records[0]["method"] == "minmax"
 
 
 def test_few_texts_are_enough_and_none_are_not(tiny, tmp_path, held_out):

@@ -10,9 +10,7 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from bertport.measure.quality.bundled import read_tokenizer
 from bertport.measure.quality.model import in_order, make_batch, open_onnx
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
+    import numpy as np
     import onnx
     from numpy.typing import NDArray
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LEAST_SAMPLES",
     "CalibrationText",
-    "ChannelMaxima",
-    "channel_maxima",
     "histograms",
     "observe",
     "read_calibration",
@@ -75,18 +72,6 @@ class Recorder(Protocol):
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Take note of some values, of shape (..., channels)."""
-
-
-class ChannelMaxima:
-    """The largest absolute value of each channel."""
-
-    def __init__(self) -> None:
-        self.values: NDArray[np.float32] = np.zeros(1, dtype=np.float32)
-
-    def add(self, values: NDArray[np.floating]) -> None:
-        """Take note of some values, of shape (..., channels)."""
-        rows = np.abs(values).reshape(-1, values.shape[-1])
-        self.values = np.maximum(self.values, rows.max(axis=0, initial=0)).astype(np.float32)
 
 
 def read_calibration(
@@ -180,17 +165,3 @@ def histograms(
         progress=lambda done: progress("calibrating", done, len(text.samples)),
     )
     return found
-
-
-def channel_maxima(
-    model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
-) -> dict[str, NDArray[Any]]:
-    """Find the largest absolute value of each channel of each named activation."""
-    found = {name: ChannelMaxima() for name in names}
-    observe(
-        model,
-        found,
-        text.samples,
-        progress=lambda done: progress("looking for outlier channels", done, len(text.samples)),
-    )
-    return {name: each.values for name, each in found.items()}

@@ -184,8 +184,6 @@ class Calibration:
     """From a histogram to a range: one of `METHODS`."""
     samples: int = SAMPLES
     """Texts and pairs to run."""
-    smooth: float | None = None
-    """How far outlier channels are moved into the weights, from 0 to 1; None for not at all."""
     suppress_outliers: bool = True
     """Whether channels are shifted and divided where that gains."""
     gptq: bool = True
