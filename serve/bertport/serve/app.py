@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,7 +20,7 @@ from bertport.serve.errors import BadRequest, ClientGone, NotFound, Problem, Una
 from bertport.serve.http.admission import Reservation
 from bertport.serve.http.allowed import AllowedHosts
 from bertport.serve.http.wire import read_out
-from bertport.serve.observability.context import RequestContext, request_id
+from bertport.serve.observability.context import RequestContext
 from bertport.serve.observability.metrics import OTHER
 from bertport.serve.observability.tracing import tracing
 
@@ -37,6 +39,8 @@ _LOG = logging.getLogger(__name__)
 OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no API key: what asks whether a server is up has none."""
 
+SANE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+"""Request ids that are taken over from the client: nothing that could break a line of a log or of a header."""
 ERRORS = 400
 """From this status on, an answer is a sentence, too small to be counted."""
 NOTE_HEADER = b"x-bertport-note"
@@ -113,7 +117,7 @@ class Front:
             return
         headers = dict(scope["headers"])
         context = RequestContext(
-            request_id=request_id(headers.get(b"x-request-id")),
+            request_id=_request_id(headers.get(b"x-request-id")),
             method=scope["method"],
             path=scope["path"],
             client=(scope.get("client") or ("",))[0],
@@ -209,6 +213,13 @@ class Front:
             service.metrics.answered(bundle, variant, context.task, context.items, context.seconds)
         if service.settings.access_log:
             _LOG.info("request", extra={"fields": context.to_json(status)})
+
+
+def _request_id(given: bytes | None) -> str:
+    """Return a client's request id if it is sane, or a new one."""
+    if given is not None and SANE.fullmatch(given):
+        return given.decode("ascii")
+    return secrets.token_hex(8)
 
 
 def _response(problem: Problem) -> Response:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -12,10 +10,7 @@ if TYPE_CHECKING:
     from bertport.serve.engine.registry import ServedModel
     from bertport.serve.engine.worker import ModelWorker
 
-__all__ = ["RequestContext", "request_id"]
-
-SANE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-"""Request ids that are taken over from the client: nothing that could break a line of a log or of a header."""
+__all__ = ["RequestContext"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,13 +76,6 @@ class RequestContext:
         if self.trace:
             fields["trace_id"] = self.trace
         return fields
-
-
-def request_id(given: bytes | None) -> str:
-    """Return a client's request id if it is sane, or a new one."""
-    if given is not None and SANE.fullmatch(given):
-        return given.decode("ascii")
-    return secrets.token_hex(8)
 
 
 def _milliseconds(seconds: float) -> float:
