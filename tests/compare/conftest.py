@@ -61,7 +61,7 @@ TINY_EFFORT = dataclasses.replace(
 @pytest.fixture(scope="session")
 def make_options(compared_bundle, held_out):
     """Return the options of a comparison of `compared_bundle` that takes seconds."""
-    from bertport.compare.runner import Options
+    from bertport.compare.options import Options
 
     def make(output, **changes):
         return Options(

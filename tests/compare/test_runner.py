@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.compare import presets as effort
+from bertport.compare.options import Options
 from bertport.compare.report.document import SCHEMA_FILE
 from bertport.compare.report.files import as_json
 from bertport.compare.resume import JOURNAL
-from bertport.compare.runner import Comparison, Options
+from bertport.compare.runner import Comparison
 from bertport.measure.budget import default_budget
 from bertport.runtime.cli import app
 from bertport.runtime.commands.progress import Progress

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bertport.compare.options import Options as CompareOptions
 from bertport.compare.runner import Comparison
-from bertport.compare.runner import Options as CompareOptions
 from bertport.quantize.calibration.observe import read_calibration
 from bertport.quantize.evaluation import read_evaluation
 from bertport.runtime.bundle.directory import Bundle

@@ -111,7 +111,8 @@ def compare(  # noqa: PLR0913 — one parameter per option
 
         document = conclude(read_report(report), bounds)
     else:
-        from bertport.compare.runner import Comparison, Options
+        from bertport.compare.options import Options
+        from bertport.compare.runner import Comparison
         from bertport.runtime.commands.progress import Progress
 
         options = Options(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.compare.entries import baseline_contenders, enter, open_bundles
-from bertport.compare.options import Options
 from bertport.compare.quality import QualityBench, samples_for
 from bertport.compare.recorded import recorded
 from bertport.compare.report.document import assemble
@@ -36,10 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bertport.compare.entries import Contender, Entrant
+    from bertport.compare.options import Options
     from bertport.measure.speed.timing import Run
     from bertport.measure.speed.workload import Workload
 
-__all__ = ["Comparison", "Options"]
+__all__ = ["Comparison"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

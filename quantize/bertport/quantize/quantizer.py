@@ -33,7 +33,21 @@ if TYPE_CHECKING:
     from bertport.quantize.search.sensitivity import Layers
     from bertport.runtime.providers.cpu import InstructionSet
 
-__all__ = ["Options", "Outcome", "Refused", "quantize"]
+__all__ = [
+    "Options",
+    "Outcome",
+    "Refused",
+    "calibrator_for",
+    "faster_default",
+    "layers_file",
+    "measured_budget",
+    "prepare",
+    "provider_for",
+    "quantize",
+    "read_request",
+    "refuse_idle_settings",
+    "write_layers",
+]
 
 
 def quantize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["FEW_TEXTS", "findings", "interval", "meaningless", "not_measured"]
+__all__ = ["FEW_TEXTS", "findings", "interval", "meaningless", "not_measured", "settings_shapes"]
 
 FEW_TEXTS = 30
 """Fewer texts than this give intervals that are too narrow: the percentile bootstrap needs some dozens of clusters."""

@@ -12,7 +12,7 @@ from bertport.measure.quality.heads import limit_named
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Table", "overview", "quality_tables", "speed_tables"]
+__all__ = ["NONE", "Table", "overview", "quality_tables", "scaled", "speed_tables"]
 
 MIB = 2**20
 NONE = "–"  # noqa: RUF001 — an en dash, for a cell without a figure

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     Value = Estimate | Difference | float
     Movement = dict[str, Value | None]
 
-__all__ = ["Conventions", "Fidelity", "HeadFigures", "Hidden", "MaskedTokens", "NextSentence", "Stability", "finite"]
+__all__ = [
+    "Conventions",
+    "Fidelity",
+    "HeadFigures",
+    "Hidden",
+    "MaskedTokens",
+    "NextSentence",
+    "Stability",
+    "finite",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

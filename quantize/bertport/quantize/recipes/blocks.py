@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Blocks", "quantize_blocks"]
+__all__ = ["EIGHT_BITS", "Blocks", "quantize_blocks"]
 
 FOUR_BITS, EIGHT_BITS = 4, 8
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=np.generic)
 
-__all__ = ["PAIR_LIMIT", "Quantized", "full_range", "pair_safe", "saturates"]
+__all__ = ["LARGEST", "PAIR_LIMIT", "Quantized", "full_range", "pair_safe", "saturates"]
 
 LARGEST = 127
 """Largest magnitude used; -128 is left out so that a weight and its negative are rounded alike."""

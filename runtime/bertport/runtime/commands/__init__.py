@@ -1,3 +1,1 @@
 """The runtime's own subcommands: one click command calls one function."""
-
-__all__: list[str] = []

@@ -1,3 +1,1 @@
 """Text to token ids and back."""
-
-__all__: list[str] = []
