@@ -24,7 +24,7 @@ from bertport.runtime.errors import (
     UnknownNameError,
     UsageError,
 )
-from bertport.runtime.installation import install_command
+from bertport.runtime.installation import install_command, pip
 from tests.broken import copied
 
 
@@ -191,7 +191,7 @@ def test_a_provider_that_is_not_there_is_an_error(tiny_bundle):
     with pytest.raises(
         ProviderError,
         match=r"'cuda' is not available here \(available: cpu\): onnxruntime \S+ is built without it; "
-        rf"pip uninstall onnxruntime, then {re.escape(install_command('gpu'))}, or",
+        rf"{re.escape(pip())} uninstall onnxruntime, then {re.escape(install_command('gpu'))}, or",
     ):
         load(tiny_bundle, provider="cuda")
 

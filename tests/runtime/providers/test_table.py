@@ -90,7 +90,10 @@ def test_libraries_are_named_that_a_library_needs_and_those_that_are_missing(tmp
         (
             ("libcublasLt.so.13", "libcublas.so.13", "libcuda.so.1"),
             "no NVIDIA driver (libcuda.so.1 is not installed)",
-            r"needs libcublasLt.so.13, libcublas.so.13, which are not found and no NVIDIA driver .*: pip.*driver",
+            (
+                r"needs libcublasLt.so.13, libcublas.so.13, which are not found and no NVIDIA driver .*: "
+                rf"{re.escape(install_command('gpu'))}.*driver"
+            ),
         ),
         (("libnvinfer.so.10",), None, r"needs libnvinfer.so.10, which is not found: install tensorrt-cu13 of"),
         (
