@@ -23,10 +23,6 @@ TORCH = "2.13.0"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 SYSTEM = {"qemu-x86_64": ("qemu-user",), "cc": ("gcc", "libc6-dev"), "objdump": ("binutils",)}
 """Debian's packages for the tests of AVX2's arithmetic, by the program that is missing without them."""
-TEXT = "He poured her a cup of [MASK]."
-FIRST = "He opened the door of the old house and went in."
-NEXT = "It was dark inside, and nobody answered when he called."
-STRANGER = "The planet has two small moons and a thin atmosphere."
 
 AREAS: dict[str, tuple[str, ...]] = {
     "runtime": (),
@@ -62,6 +58,7 @@ class Environment(NamedTuple):
 EVERYTHING = "--editable=.[{}]".format(",".join(EXTRAS))
 ENVIRONMENTS = {
     "demo": Environment(".venv-demo", ("--editable=.[cpu]",)),
+    "main job": Environment(".venv-demo-main", ("--editable=.[cpu,export,quantize,serve]",), torch=True),
     "dev": Environment(".venv", (EVERYTHING,), groups=("dev",), torch=True),
     "audit": Environment(".venv-audit", ("pip-audit>=2.9,<3",)),
     "lowest": Environment(".venv-lowest", (EVERYTHING,), groups=("test",), torch=True, floors=True),
@@ -95,14 +92,16 @@ def usage() -> str:
     return "\n".join(["usage: python3 dev.py COMMAND", "", "commands:", *rows])
 
 
-def demo() -> None:
-    """Answer with the embedded default model: ONNX Runtime alone, no PyTorch."""
-    bertport = executable(environment("demo"), "bertport")
-    for arguments in (["fill-mask", TEXT], ["next-sentence", FIRST, NEXT], ["next-sentence", FIRST, STRANGER]):
-        typed = " ".join(f'"{each}"' if " " in each else each for each in arguments)
-        print(f"\n$ bertport {typed}", flush=True)
-        call(bertport, *arguments)
-    print(f"\nMore of the same: {bertport.relative_to(ROOT)} --help", flush=True)
+def demo(*arguments: str) -> None:
+    """Answer with the embedded default model, which needs no PyTorch; then export, quantize and serve a checkpoint."""
+    import dev_demo
+
+    if arguments not in ((), ("--answers",)):
+        say("demo takes --answers, which ends it after the first answers, and nothing else")
+        sys.exit(2)
+    dev_demo.answers(executable(environment("demo"), "bertport"))
+    if not arguments:
+        dev_demo.main_job(executable(environment("main job"), "bertport").parent)
 
 
 def test(*arguments: str) -> None:
@@ -152,6 +151,7 @@ TYPED = (
     *PROGRAMS,
     "dev.py",
     "dev_audit.py",
+    "dev_demo.py",
     "hatch_build.py",
 )
 
@@ -324,7 +324,7 @@ def say(text: str) -> None:
 
 # One row per command: the function, its line in --help, whether it passes its arguments on.
 COMMANDS = {
-    "demo": (demo, "answer with the embedded default model (no PyTorch)", False),
+    "demo": (demo, "answer with the embedded model, then export, quantize and serve one; --answers: no more", True),
     "test": (test, "run the tests, on two workers; arguments go to pytest instead", True),
     "slow": (slow, "run the tests that take minutes", False),
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
