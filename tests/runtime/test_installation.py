@@ -17,8 +17,8 @@ from dev import AREAS, PROGRAMS
 ROOT = Path(__file__).parents[2]
 WHEEL = "bertport-9.8-py3-none-any.whl"
 SOURCE = Path(installation.__file__)
-LITERAL = re.compile(r"pip install [^\n`]*?\bbertport\b(?!-).*")
-"""A line that names bertport itself; `./bertport-0.2.0-py3-none-any.whl` is a file."""
+LITERAL = re.compile(r"pip install [^\n`]*?(?<![\w/-])bertport\b(?!-).*")
+"""A line that names bertport itself; `./bertport-0.2.0-py3-none-any.whl` is a file, `/home/me/bertport` a directory."""
 
 
 @pytest.fixture
@@ -92,6 +92,11 @@ def test_a_url(installed, record, place):
     assert module.portable_install_command("cpu") == f"`pip install 'bertport[cpu] @ {place}'`"
 
 
+@pytest.mark.parametrize("record", [{}, [], "text", {"url": "https://git.example/b.git", "vcs_info": {"vcs": "git"}}])
+def test_a_record_that_says_nothing_breaks_no_error(installed, record):
+    assert installed(record).install_command("cpu") == "pip install 'bertport[cpu]==9.8'"
+
+
 def test_an_index(installed):
     module = installed(None)
     assert module.install_command("cpu") == "pip install 'bertport[cpu]'"
@@ -115,3 +120,14 @@ def test_no_source_writes_such_a_line_itself():
             text = path.read_text(encoding="utf-8")
             wrong += [f"{path.relative_to(ROOT)}: {each}" for each in LITERAL.findall(text)]
     assert not wrong
+
+
+def test_such_a_line_is_noticed():
+    lines = ("pip install bertport", "pip install --upgrade 'bertport[cpu]'", "pip install -q bertport==0.2")
+    assert all(LITERAL.search(line) for line in lines)
+    files = (
+        "pip install '.[cpu]'",
+        "pip install './bertport-0.2.0-py3-none-any.whl[cpu]'",
+        "pip install '/a/bertport[x]'",
+    )
+    assert not any(LITERAL.search(line) for line in files)

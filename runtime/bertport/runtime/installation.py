@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["install_command", "pip", "portable_install_command", "upgrade_advice"]
 
@@ -90,8 +90,6 @@ def _source() -> Source:
     if (CHECKOUT / "pyproject.toml").is_file() and HERE.parent == CHECKOUT / "runtime" / "bertport" / "runtime":
         return Source(kind="checkout", place=str(CHECKOUT))
     from importlib.metadata import PackageNotFoundError, distribution
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname
 
     try:
         installed = distribution("bertport")
@@ -100,12 +98,23 @@ def _source() -> Source:
     record = installed.read_text("direct_url.json")
     if record is None:
         return Source(kind="index", place=installed.version)
-    origin = json.loads(record)
+    try:
+        source = _recorded(json.loads(record))
+    except (ValueError, KeyError, TypeError, OSError):  # what is asked for is a line in another error's sentence
+        source = None
+    return source or Source(kind="unknown", place=installed.version)
+
+
+def _recorded(origin: dict[str, Any]) -> Source | None:
+    """Return the origin that a record names; None for a file or directory that is there no more."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     url = str(origin["url"])
     if not url.startswith("file:"):
         vcs = origin.get("vcs_info")
         return Source(kind="url", place=f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url)
     path = Path(url2pathname(urlsplit(url).path))
     if not path.exists():
-        return Source(kind="unknown", place=installed.version)
+        return None
     return Source(kind="directory" if path.is_dir() else "file", place=str(path))
