@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.serving import commit
+from bench.checkout import ROOT, commit
 from bertport.export import export
 from bertport.measure.machine import describe_machine
 from bertport.runtime.bundle import exchange
@@ -41,7 +41,6 @@ from bertport.runtime.providers.table import onnxruntime
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = frozenset(
     {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "fcntl.flock", "ctypes.dlsym"}
 )

@@ -19,7 +19,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.checkout import ROOT
+
 DATA = ROOT / "docs" / "data" / "memory.json"
 MEMORY = ("192M", "256M", "384M", "512M", "1G")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -234,7 +235,7 @@ def main() -> None:
             print(error.message, file=sys.stderr)
             sys.exit(error.exit_code)
     else:
-        from bench.serving import commit  # not above: the processes that are measured would hold what it imports
+        from bench.checkout import commit  # not above: the processes that are measured would hold what it imports
 
         result = measure(Path(bundle).resolve(), variants, given.memory or list(MEMORY), given.seconds)
         result |= {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())}

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from bench.serving_attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
-from bench.serving_report import BEGIN, END, write_section
+from bench.checkout import BEGIN, END, ROOT, write_section
+from bench.serving.attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "research" / "reliability.md"
 DATA = ROOT / "docs" / "data"
 MIB = 1 << 20
@@ -45,7 +43,7 @@ def _attacks(data: dict[str, Any]) -> list[str]:
     text = f"""
 ## Attacked
 
-`python -m bench.serving_attacks`: for {data["seconds"]:g} seconds each, the clients of an attack send the same request
+`python -m bench.serving.attacks`: for {data["seconds"]:g} seconds each, the clients of an attack send the same request
 again and again to a server of the default model in INT8. Beside them, `/health` is asked a hundred times a second (bar:
 {HEALTH_P99_MS:.0f} ms at p99), and an honest batch of 40 sentences again and again (bar: {BATCH_RATIO:g} times as
 long as alone, medians). Memory may be twice the idle server's and the 256 MiB that answers may hold.
@@ -65,7 +63,7 @@ def _fuzz(data: dict[str, Any]) -> list[str]:
     text = f"""
 ## Fuzzed
 
-`python -m bench.serving_fuzz`: {data["requests"]:,} malformed requests from seed {data["seed"]} over every route, raw
+`python -m bench.serving.fuzz`: {data["requests"]:,} malformed requests from seed {data["seed"]} over every route, raw
 HTTP included, and {data["honest"]:,} honest ones among them, over {data["connections"]} connections in
 {data["seconds"]:.0f} seconds. Found: {wrong} that breaks a promise (a 5xx that is not documented, a complete request
 without an answer, a line outside the log, a stack trace, a wrong answer to an honest request). Answers: {statuses}.
@@ -78,7 +76,7 @@ def _soak(data: dict[str, Any]) -> list[str]:
     text = f"""
 ## An hour within 512 MB
 
-`python -m bench.serving_memory`: the default model in INT8 under a `--memory` of {_mib(data["memory"])} MiB in a
+`python -m bench.serving.memory`: the default model in INT8 under a `--memory` of {_mib(data["memory"])} MiB in a
 control group of {_mib(data["group"])} MiB, with {data["clients"]} clients at once, honest and hostile, for
 {data["seconds"] / 60:.0f} minutes: {sum(data["tried"].values()):,} in all. Resident memory, medians:
 {_mib(data["second_quarter"])} MiB in the second quarter, {_mib(data["last_quarter"])} MiB in the last (bar: 5% more),

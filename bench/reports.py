@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.performance_models import FEW, few_texts
+from bench.checkout import ROOT
+from bench.performance.models import FEW, few_texts
 from bertport.compare.presets import EFFORTS
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.calibration.ranges import Calibration
@@ -35,11 +36,10 @@ from bertport.runtime.bundle.writer import write_manifest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "reports"
 KEPT = ROOT / "out" / "reports"
 SAME_BASE = ROOT / "out" / "bench" / "base" / "bundle"
-"""The same model, where performance.py has made it: of the same seed, size and vocabulary."""
+"""The same model, where bench.performance has made it: of the same seed, size and vocabulary."""
 SEED = 0
 BASE = "bert-base-random"
 AGREEMENT = "agreement.json"
@@ -70,7 +70,7 @@ def default(out: Path) -> None:
 
 
 def bert_base(out: Path) -> None:
-    """Export a BERT-base with seeded random weights and the default's vocabulary, or copy that of performance.py."""
+    """Export a BERT-base with seeded random weights and the default's vocabulary, or copy that of bench.performance."""
     if SAME_BASE.is_dir():
         shutil.copytree(SAME_BASE, out)
         write_manifest(out, replace(Bundle.open(out).manifest, name=BASE))  # it is called after a directory there

@@ -284,7 +284,7 @@ def smuggled(tree: ast.Module) -> list[int]:
 
 
 DOOR = ROOT / "runtime" / "bertport" / "runtime" / "providers" / "table.py"
-ALONE = ROOT / "bench" / "performance_peers.py"
+ALONE = ROOT / "bench" / "performance" / "peers.py"
 """Runs under interpreters that have no bertport; it sets the variable itself, at its head."""
 SETS_IT = "os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')"
 PROGRAMS = [each for place in dev.PROGRAMS for each in sorted((ROOT / place).rglob("*.py"))]

@@ -1,4 +1,4 @@
-"""One row of bench.gpu.run, in a process of its own: speed and fidelity of one way of running the default model.
+"""One row of bench.gpu, in a process of its own: speed and fidelity of one way of running the default model.
 
     python -m bench.gpu.measure bertport:fp16:cuda KIT      # or torch:eager, torch:compiled
 

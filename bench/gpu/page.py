@@ -21,14 +21,14 @@ NEVER = (
             "INT8, fp16 before INT8 by default; how much padding a run is worth"
         ),
     ),
-    (PROGRAMS, "`python -m bench.gpu.run run`, and the tests marked `gpu`"),
+    (PROGRAMS, "`python -m bench.gpu run`, and the tests marked `gpu`"),
     ("arm64", "every CPU figure and test is from x86-64"),
 )
 PAGE = """# On a GPU
 
 `provider="cuda"` and `provider="tensorrt"` are rows of the same table as `cpu`, and as strict:
 [the Python interface](../reference/python.md#where-it-runs) says how. This page lists what has run on
-hardware. `python -m bench.gpu.run page` writes it.
+hardware. `python -m bench.gpu page` writes it.
 
 {body}
 ## What is done there
@@ -50,8 +50,8 @@ hardware. `python -m bench.gpu.run page` writes it.
 ## Measuring
 
 ```sh
-python -m bench.gpu.run prepare kit    # on a machine with a network, in dev.py's environment
-python -m bench.gpu.run run kit        # on a machine with CUDA 13's driver, without a network
+python -m bench.gpu prepare kit    # on a machine with a network, in dev.py's environment
+python -m bench.gpu run kit        # on a machine with CUDA 13's driver, without a network
 ```
 
 `run` installs the kit's wheels, runs the tests marked `gpu`, and measures fp32, fp16 and QDQ INT8 on both providers

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from bench import performance, performance_profile, performance_report, performance_sections
+from bench.performance import profiling, report, sections
+from bench.performance.__main__ import inputs_of, share_of
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 
@@ -15,27 +16,27 @@ from bertport.runtime.bundle.directory import Bundle
 def operators(tiny_bundle):
     """The operators of one profiled run of the tiny bundle's fp32 graph."""
     manifest = Bundle.open(tiny_bundle).manifest
-    feeds = performance_profile.feeds_of(1, 24, manifest.architecture.vocab_size)
+    feeds = profiling.feeds_of(1, 24, manifest.architecture.vocab_size)
     path = tiny_bundle / manifest.variants["fp32"].file
-    return performance_profile.operators(path, feeds, seconds=0.2, threads=1)
+    return profiling.operators(path, feeds, seconds=0.2, threads=1)
 
 
 def test_a_profile_counts_the_operations_that_the_share_of_the_peak_is_made_of(operators, tiny_bundle):
     architecture = dataclasses.asdict(Bundle.open(tiny_bundle).manifest.architecture)
     hidden = architecture["hidden_size"]
     heads = 2 * hidden**2 + 2 * hidden * 2  # the pooler and next-sentence run too, which `needed` leaves out
-    assert sum(row["flops"] for row in operators) == performance_report.needed(architecture, [24], 1) + heads
+    assert sum(row["flops"] for row in operators) == report.needed(architecture, [24], 1) + heads
 
 
 def test_a_profile_is_shown_with_the_speed_of_each_product(operators):
-    shapes = {shape for row in operators if (shape := performance_sections.product_shape(row))}
+    shapes = {shape for row in operators if (shape := sections.product_shape(row))}
     assert {rows for rows, _, _ in shapes} == {24, 1}
     profile = {
         "cost": {"fp32": {"fixed_ms": 1.0, "ms_per_token": 0.05, "overhead_tokens": 20.0}},
         "operators": {"fp32": operators},
         "products": [{"shape": list(shape), "gflops": 50.0} for shape in shapes],
     }
-    cost, listed = performance_sections.profile_sections({"profile": profile}, peak=100.0)
+    cost, listed = sections.profile_sections({"profile": profile}, peak=100.0)
     assert "| fp32 | 1.00 | 50 | 20 |" in cost
     for rows, inner, columns in shapes:
         if f"{rows}x{inner}x{columns}" in listed:
@@ -44,16 +45,16 @@ def test_a_profile_is_shown_with_the_speed_of_each_product(operators):
 
 
 def test_what_a_run_costs_is_given_in_tokens(tiny_bundle):
-    found = performance_profile.cost(load(tiny_bundle, threads=1), seconds=0.2)
+    found = profiling.cost(load(tiny_bundle, threads=1), seconds=0.2)
     assert found["runs"] >= 1
-    assert len(found["ms"]) == len(performance_profile.COST_SHAPES)
+    assert len(found["ms"]) == len(profiling.COST_SHAPES)
     assert all(ms > 0 for _, _, ms in found["ms"])
     assert found["overhead_tokens"] == pytest.approx(found["fixed_ms"] / found["ms_per_token"])
 
 
 def test_a_large_model_gets_fewer_of_the_same_texts():
-    inputs = performance.inputs_of(10)
-    small, large = performance.share_of(inputs, "default"), performance.share_of(inputs, "base")
+    inputs = inputs_of(10)
+    small, large = share_of(inputs, "default"), share_of(inputs, "base")
     assert {task: len(each) for task, each in small.items()} == {"fill-mask": 10, "next-sentence": 4, "features": 4}
     assert {task: len(each) for task, each in large.items()} == {"fill-mask": 5, "next-sentence": 2, "features": 2}
     for task, each in large.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.quantization_page import accuracy_table, write_table
+from bench.quantization.page import accuracy_table, write_table
 from tests.conftest import WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,12 @@ def test_the_table_replaces_the_old_one(tmp_path):
 
 def test_the_memory_of_calibration_is_reported(tiny_bundle):
     answer = run(
-        "bench.calibration_memory", f"--bundle={tiny_bundle}", "--samples=8", "--samples=64", "--rounds=1", "--print"
+        "bench.quantization.calibration_memory",
+        f"--bundle={tiny_bundle}",
+        "--samples=8",
+        "--samples=64",
+        "--rounds=1",
+        "--print",
     )
     rows = [line.split("|")[1:-1] for line in answer.splitlines()[4:]]
     assert [row[0].strip() for row in rows] == ["8", "64"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import serving_attacks, serving_memory
+from bench.serving import attacks, memory
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data"
@@ -30,17 +30,15 @@ def test_the_page_is_what_the_data_say():
 
 
 def test_every_attack_held_and_the_fuzzer_found_nothing():
-    attacks = json.loads((DATA / "serving-attacks.json").read_text(encoding="utf-8"))["attacks"]
-    assert attacks.keys() == serving_attacks.attacks().keys()
-    assert not [
-        (name, serving_attacks.verdicts(found)) for name, found in attacks.items() if serving_attacks.verdicts(found)
-    ]
+    recorded = json.loads((DATA / "serving-attacks.json").read_text(encoding="utf-8"))["attacks"]
+    assert recorded.keys() == attacks.attacks().keys()
+    assert not [(name, attacks.verdicts(found)) for name, found in recorded.items() if attacks.verdicts(found)]
     fuzz = json.loads((DATA / "serving-fuzz.json").read_text(encoding="utf-8"))
     assert fuzz["requests"] >= 20_000
     assert not fuzz["wrong"]
     soak = json.loads((DATA / "serving-memory.json").read_text(encoding="utf-8"))
     assert soak["seconds"] >= 3590
-    assert not serving_memory.verdicts(soak)
+    assert not memory.verdicts(soak)
 
 
 def test_the_tests_that_the_pages_name_are_there():

@@ -1,4 +1,4 @@
-"""CUDA and TensorRT on a real GPU: `pytest -m gpu`, or bench.gpu.run. Never run so far (docs/research/gpu.md)."""
+"""CUDA and TensorRT on a real GPU: `pytest -m gpu`, or bench.gpu. Never run so far (docs/research/gpu.md)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ATOL = {"fp32": 1e-3, "fp16": 2e-2}
 
 @pytest.fixture(scope="module")
 def bundle():
-    """The default bundle with the variants for a GPU, as bench.gpu.run prepares it."""
+    """The default bundle with the variants for a GPU, as bench.gpu prepares it."""
     return Path(os.environ.get("BERTPORT_GPU_BUNDLE", default_bundle()))
 
 

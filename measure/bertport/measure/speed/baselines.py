@@ -1,6 +1,8 @@
 """The baselines: fill-mask pipelines of other libraries, made from a bundle's weights and opened as their manuals say.
 
-They run the same numbers as the bundle, so that only the way of running differs.
+They run the same numbers as the bundle, so that only the way of running differs. As a program it makes one:
+
+    python -m bertport.measure.speed.baselines transformers BUNDLE OUT
 """
 
 from __future__ import annotations
@@ -52,7 +54,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 CONFIG = "config.json"
 LEADING = frozenset({"configuration_files", "auto_map", "attn_implementation", "experts_implementation"})
 """Keys of a configuration by which transformers takes something from elsewhere; so do those that begin with `_`."""
-_PROGRAM = "import sys; from bertport.measure.speed.baselines import main; main(*sys.argv[1:])"
 
 
 class BaselineError(BertportError, RuntimeError):
@@ -91,7 +92,7 @@ def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
         return out
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, name, str(bundle.path), str(out)],
+        [sys.executable, "-m", __name__, name, str(bundle.path), str(out)],
         env=environment,
         capture_output=True,
         text=True,
@@ -316,3 +317,7 @@ def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:
     """Count the tokens that batches in the order given take when each is padded to its longest text."""
     batches = (lengths[begin : begin + rows] for begin in range(0, len(lengths), rows))
     return sum(len(batch) * max(batch) for batch in batches)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

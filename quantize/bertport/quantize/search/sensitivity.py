@@ -1,7 +1,7 @@
 """Which layers accuracy hangs on: each alone in 8 bits, ranked by cost; the fewest that hold the budget stay higher.
 
 Taking one layer out of a graph in 8 bits, instead of putting one in, tells less: the errors of all the others stay,
-and by how much they happen to cancel changes with every layer (bench/layer_ranking.py shows it).
+and by how much they happen to cancel changes with every layer (bench/quantization/layer_ranking.py shows it).
 
 The search runs on the calibration text, and goes by KL: a bound on changed answers, which are few, is known to half a
 per cent on thousands of positions, where KL is known to some per cent of itself and adds up over the layers. Whether

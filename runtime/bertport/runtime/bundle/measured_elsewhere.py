@@ -20,7 +20,7 @@ __all__ = ["may_overflow", "measured_elsewhere", "notes", "warn_if_measured_else
 
 EXACT = "weight-only"
 """The end of the recipes whose 8-bit products are summed in 32 bits on every CPU: MatMulNBits, whose largest error on
-weights and activations of one sign is the same with AVX2 alone (`bench/without_avx512.py`) as with VNNI."""
+weights and activations of one sign is the same with AVX2 alone (`bench/avx2`) as with VNNI."""
 
 _LOG = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()

@@ -22,7 +22,7 @@ AUTO = "auto"
 
 CPU_OVERHEAD = 16
 """Tokens that take as long as a run of none: between 6 (BERT-base in 8 bits with AVX2) and 28 (the default model in
-fp32) where it was measured (`bench/performance_profile.py`). The choice is flat: for any of these, 16 costs less than
+fp32) where it was measured (`bench/performance/profiling.py`). The choice is flat: for any of these, 16 costs less than
 2% more than the right number on 40 sentences, and less on more of them."""
 GPU_OVERHEAD = 1024
 """The same for a GPU, by reckoning and never measured: the launches of a BERT-base run take about a millisecond, in

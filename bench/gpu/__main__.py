@@ -1,0 +1,147 @@
+"""Everything that needs an NVIDIA GPU, in one go on a machine with CUDA 13 and no network.
+
+    python -m bench.gpu prepare KIT     # where there is a network: wheels, bundle and checkout into one directory
+    python -m bench.gpu run KIT         # on the GPU machine: installs them, tests, measures, writes KIT/gpu.md
+    python -m bench.gpu page [FILE]     # writes docs/research/gpu.md from a gpu.json, or what is known without one
+
+`prepare` needs the environment of dev.py; `run` needs Python of the same version and the NVIDIA driver, nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.checkout import RESTORE, ROOT
+from bench.gpu.page import page
+
+WHEELS = (
+    "onnxruntime-gpu[cuda,cudnn]==1.31.1",
+    "tensorrt-cu13-libs>=10.14,<11",  # onnxruntime-gpu 1.31.1 is linked to libnvinfer.so.10
+    "torch==2.13.0",
+    "transformers>=4.57,<4.58",
+    "hypothesis>=6.120",
+    "pytest>=8.4",
+    "pytest-timeout>=2.3",
+    "onnx>=1.17",
+    "onnx_ir>=0.1",
+    "ml_dtypes>=0.5",
+    "sympy>=1.13",
+    "hatchling>=1.27",
+    "editables",
+    "numpy>=1.26",
+    "tokenizers>=0.21",
+    "click>=8.1",
+)
+"""What the tests and peers need there; torch's own build carries CUDA 13."""
+RECIPES = ("fp16", "int8-static")
+FP16_ROWS = (
+    ("fp32", "cuda"),
+    ("fp16", "cuda"),
+    ("fp16", "tensorrt"),
+    ("int8-static", "cuda"),
+    ("int8-static", "tensorrt"),
+)
+"""Variants and providers that are measured."""
+
+
+def prepare(kit: Path) -> None:
+    """Gather the wheels, the default bundle with its GPU variants, its checkpoint, and the checkout."""
+    kit.mkdir(parents=True, exist_ok=True)
+    python, program = sys.executable, str(Path(sys.executable).with_name("bertport"))
+    say("downloading wheels (gigabytes: CUDA and TensorRT come along)")
+    call(python, "-m", "pip", "download", "--quiet", "--dest", kit / "wheels", "pip", *WHEELS)
+    bundle = kit / "bundle"
+    if not bundle.exists():
+        shutil.copytree(ROOT / "models" / "default", bundle)
+    have = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["variants"]
+    for recipe in RECIPES:
+        if recipe not in have:
+            say(f"making the variant {recipe}")
+            # Measured on the GPU, not here: without a budget, and whatever its speed on this CPU.
+            call(program, "quantize", bundle, "--recipe", recipe, "--accuracy-budget", "none", "--force")
+    if not (kit / "checkpoint").exists():
+        call(python, "-m", *RESTORE, bundle, kit / "checkpoint")
+    archive = kit / "checkout.tar"
+    call("git", "-C", ROOT, "archive", "--output", archive, "HEAD")
+    say(f"ready: copy {kit} to the GPU machine, unpack checkout.tar, and there run python -m bench.gpu run {kit}")
+
+
+def run(kit: Path) -> None:
+    """Install from the kit alone, run the tests that need a GPU, measure, and write the page."""
+    kit = kit.resolve()
+    venv = kit / "venv"
+    python = venv / "bin" / "python"
+    if not python.exists():
+        call(sys.executable, "-m", "venv", venv)
+        offline = ("--no-index", "--find-links", kit / "wheels")
+        call(python, "-m", "pip", "install", "--quiet", *offline, *WHEELS)
+        call(python, "-m", "pip", "install", "--quiet", *offline, "--no-build-isolation", "--no-deps", "-e", ROOT)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "BERTPORT_GPU_BUNDLE": str(kit / "bundle")}
+    library = next((each.parent for each in venv.glob("lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
+    if library:  # the linker looks there when the process starts
+        environment["LD_LIBRARY_PATH"] = f"{library}{os.pathsep}{environment.get('LD_LIBRARY_PATH', '')}"
+    tests = [python, "-m", "pytest", "-m", "gpu", "-q", ROOT / "tests" / "runtime" / "test_gpu.py"]
+    passed = subprocess.run([str(each) for each in tests], env=environment, cwd=ROOT, check=False).returncode == 0
+    rows = [*(f"bertport:{variant}:{provider}" for variant, provider in FP16_ROWS), "torch:eager", "torch:compiled"]
+    found: dict[str, Any] = {"tests_passed": passed, "rows": []}
+    for row in rows:  # each in a process of its own, so that none has another's memory
+        done = subprocess.run(
+            [str(python), "-m", "bench.gpu.measure", row, str(kit)],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        last = (done.stdout.strip().splitlines() or ["{}"])[-1] if done.returncode == 0 else "{}"
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        found["rows"].append({"row": row, **(json.loads(last) if done.returncode == 0 else {"failed": said})})
+        say(f"{row}: {'measured' if done.returncode == 0 else said}")
+    (kit / "gpu.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_page(kit / "gpu.json", kit / "gpu.md")
+    if not passed:
+        sys.exit("tests that need a GPU failed: see above")
+
+
+def write_page(source: Path | None, target: Path) -> None:
+    """Write the page, from measured figures or without any."""
+    found = json.loads(source.read_text(encoding="utf-8")) if source else None
+    target.write_text(page(found), encoding="utf-8")
+    if found:
+        print(page(found))
+    say(f"wrote {target}")
+
+
+def call(*command: object) -> None:
+    """Run a command; its failure is ours."""
+    subprocess.run([str(each) for each in command], cwd=ROOT, check=True)
+
+
+def say(text: str) -> None:
+    """Report progress, apart from results."""
+    print(f"gpu: {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("prepare", "run", "page"))
+    parser.add_argument("path", type=Path, nargs="?", help="the kit; for page a gpu.json")
+    given = parser.parse_args()
+    if given.what == "page":
+        write_page(given.path, ROOT / "docs" / "research" / "gpu.md")
+    elif given.path is None:
+        parser.error(f"{given.what} needs the directory of the kit")
+    else:
+        {"prepare": prepare, "run": run}[given.what](given.path)
+
+
+if __name__ == "__main__":
+    main()

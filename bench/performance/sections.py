@@ -1,0 +1,121 @@
+"""The sections of performance.md beside its tables of speed: settings, where the time goes, a second session."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.providers.table import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm", "FusedGemm"})
+"""Operators that multiply matrices, whose last output axis is the right matrix's columns."""
+LEAST_SHARE = 0.01
+"""Operators that take less of a run are put together."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown, its columns but the first to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
+
+
+def settings_section(model: dict[str, Any]) -> str:
+    """Show what bertport's own settings are worth: throughput of each beside the others of its kind."""
+    count = len(model["lengths"]["fill-mask"])
+    row = PROVIDERS["cpu"]
+    rows = [(name, f"{count / median(seconds):.1f}") for name, seconds in model["choices"].items()]
+    return (
+        f"### Settings\n\nfill-mask with the variant {model['variants'][-1]}, one setting changed at a time from what "
+        f"bertport ships with: a run counted as {row.overhead_tokens} tokens, {row.batch_tokens} tokens in a batch, "
+        f"tokenizing {'while' if row.overlap else 'after'} running.\n\n{table(('', 'texts/s'), rows)}\n"
+    )
+
+
+def profile_sections(model: dict[str, Any], peak: float) -> list[str]:
+    """Show what a run costs beside its tokens, and what each operator of a run takes."""
+    profile = model["profile"]
+    return [_cost(profile["cost"]), *(_operators(name, profile, peak) for name in profile["operators"])]
+
+
+def _cost(found: dict[str, Any]) -> str:
+    rows = [
+        (name, f"{each['fixed_ms']:.2f}", f"{1e3 * each['ms_per_token']:.0f}", f"{each['overhead_tokens']:.0f}")
+        for name, each in found.items()
+    ]
+    return (
+        "### What a run costs beside its tokens\n\nA line through the times of runs of 8 to 64 tokens: whatever it is "
+        "asked, a run reads every weight once. As much padding as the last column says is worth a run less; bertport "
+        f"reckons with {PROVIDERS['cpu'].overhead_tokens} tokens on every CPU, so that batches do not depend on a "
+        f"measurement.\n\n{table(('', 'ms a run', 'microseconds a token', 'a run in tokens'), rows)}\n"
+    )
+
+
+def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
+    """List a run's operators: products by shape, with their speed, and the others."""
+    alone = {tuple(each["shape"]): each["gflops"] for each in profile["products"]}
+    found = profile["operators"][variant]
+    total = sum(row["ms"] for row in found)
+    rows, rest, bound = [], 0.0, 0.0
+    for row in found:
+        speed = row["flops"] / row["ms"] / 1e6 if row["flops"] else 0.0
+        shape = product_shape(row)
+        best = alone.get(shape) if shape else None
+        if row["flops"]:
+            # What the kernel gives at that shape alone; products of activations were not run alone.
+            bound += row["flops"] / best / 1e6 if best else row["ms"]
+        if row["ms"] < LEAST_SHARE * total:
+            rest += row["ms"]
+            continue
+        cells = (
+            f"{row['operator']} {'x'.join(map(str, shape))}" if shape else row["operator"],
+            str(row["count"]),
+            f"{row['ms']:.2f}",
+            f"{row['ms'] / total:.0%}",
+            f"{speed:.0f} ({speed / peak:.0%})" if speed else "",
+            f"{best:.0f} ({best / peak:.0%})" if best else "",
+        )
+        rows.append(cells)
+    rows.append(("all others", "", f"{rest:.2f}", f"{rest / total:.0%}", "", ""))
+    head = ("", "times", "ms", "share", "GFLOP/s (of peak)", "alone, at best")
+    flops = sum(row["flops"] for row in found)
+    said = ""
+    if alone and variant == "fp32":  # 8-bit products are not counted
+        said = (
+            f"\nAltogether {total:.2f} ms for {flops / 1e9:.2f} GFLOP: {flops / total / 1e6 / peak:.0%} of the peak of "
+            f"{peak:.0f} GFLOP/s. The products take {bound:.2f} ms if each runs as fast as its kernel does alone at "
+            f"that shape, so that {flops / bound / 1e6 / peak:.0%} is what no arrangement of these operators can pass; "
+            "decoding one position reads the whole vocabulary's matrix for two operations a weight, which is bound by "
+            "memory.\n"
+        )
+    return (
+        f"### Where a run of 1x128 goes: {variant}\n\nBy ONNX Runtime's profiler, whose own work is in it; one "
+        f"position decoded. `x` joins the rows, the inner size and the columns of a product.\n\n"
+        f"{table(head, rows)}\n{said}"
+    )
+
+
+def product_shape(row: dict[str, Any]) -> tuple[int, int, int] | None:
+    """Return the rows, inner size and columns of a product with a weight; None for any other operator."""
+    shapes = row["shapes"]
+    # A product of two activations lists both, with an axis for the heads.
+    if row["operator"] not in PRODUCTS or any(len(shape) > 3 for shape in shapes):  # noqa: PLR2004 — as said
+        return None
+    left, out = shapes[0], shapes[-1]
+    count = 1
+    for size in left[:-1]:
+        count *= size
+    return count, left[-1], out[-1]
+
+
+def sessions_section(found: list[dict[str, Any]] | None) -> str:
+    """Show what a second model in a process costs."""
+    if not found:
+        return ""
+    rows = [(each["case"], f"{each['ms']:.2f}", f"{each['peak_mib']:.0f}") for each in found]
+    return (
+        "## A second model in a process\n\nThe default variant of the default model, one text at a time "
+        f"(`python -m bench.performance.second_session`).\n\n{table(('', 'ms for a text', 'peak MiB'), rows)}\n\n"
+    )

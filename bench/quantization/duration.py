@@ -1,0 +1,135 @@
+"""Measure how long `bertport quantize` takes, stage by stage, and write the table in docs/research/quantization.md.
+
+    python -m bench.quantization.duration [--check]
+
+The default model and a BERT-base of random weights, which is made here, are quantized to int8-dynamic with everything
+as it is by default and no budget: no search. Needs bertport[export,cpu,quantize] and an idle machine. With `--check`,
+nothing is measured, and the exit code is 1 where the page is not what the data say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.checkout import BEGIN, END, ROOT, commit, write_section
+from bertport.measure.budget import NO_BUDGET, Budget
+from bertport.measure.machine import describe_machine
+from bertport.quantize.quantizer import Options, quantize
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+
+PAGE = ROOT / "docs" / "research" / "quantization.md"
+DATA = ROOT / "docs" / "data" / "quantize-time.json"
+BAR = 180
+"""Seconds that a BERT-base may take on two cores."""
+STAGES = {
+    "": "reading text, opening fp32",
+    "fusing the fp32 graph": "fusing the graph",
+    "running the calibration text": "running the calibration text",
+    "fitting the weights": "fitting the weights",
+    "making int8-dynamic": "making the graph",
+    "measuring accuracy": "measuring accuracy",
+    "waiting for the machine": "waiting for the machine",
+    "measuring speed": "measuring speed, writing",
+}
+
+
+def make_base(directory: Path) -> Path:
+    """Make a BERT-base of random weights with the default model's tokenizer, and export it."""
+    import torch
+    from transformers import BertConfig, BertForPreTraining
+
+    from bertport.export import export
+
+    checkpoint = directory / "checkpoint"
+    checkpoint.mkdir()
+    generator = torch.Generator().manual_seed(1)
+    model = BertForPreTraining(BertConfig(vocab_size=30522)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:  # noqa: PLR2004 — a matrix
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[1] ** 0.5)
+    model.save_pretrained(checkpoint)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(default_bundle() / name, checkpoint / name)
+    export(checkpoint, directory / "base")
+    return directory / "base"
+
+
+def measure(bundle: Path) -> dict[str, Any]:
+    """Quantize a bundle and return the seconds of each stage."""
+    stages: dict[str, float] = {}
+    stage, began = "", time.perf_counter()
+
+    def progress(name: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature
+        nonlocal stage, began
+        if name != stage:
+            now = time.perf_counter()
+            stages[stage] = stages.get(stage, 0.0) + now - began
+            stage, began = name, now
+
+    options = Options(budget=Budget.parse(NO_BUDGET), overwrite=True, force=True, progress=progress)
+    [outcome] = quantize(bundle, ["int8-dynamic"], options=options)
+    stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - began
+    found = Bundle.open(bundle)
+    return {
+        "parameters": found.manifest.architecture.parameters,
+        "seconds": sum(stages.values()),
+        "stages": stages,
+        "text": outcome.measured.text,
+    }
+
+
+def section(data: dict[str, Any]) -> str:
+    """Return the table."""
+    models = data["models"]
+    heading = " | ".join(f"{name} ({found['parameters'] / 1e6:.0f} M)" for name, found in models.items())
+    lines = [f"| seconds | {heading} |", "|---|" + "---:|" * len(models)]
+    for stage, words in STAGES.items():
+        if any(stage in found["stages"] for found in models.values()):
+            cells = " | ".join(f"{found['stages'].get(stage, 0.0):.1f}" for found in models.values())
+            lines.append(f"| {words} | {cells} |")
+    lines.append("| **all** | " + " | ".join(f"{found['seconds']:.0f}" for found in models.values()) + " |")
+    machine = data["machine"]
+    described = f"{machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores"
+    lines += ["", f"Machine: {described}; {data['date'][:10]}, commit {data['commit'][:7]}.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and write, or compare the page with the data."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        data = json.loads(DATA.read_text(encoding="utf-8"))
+        page = PAGE.read_text(encoding="utf-8")
+        if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section(data).strip("\n"):
+            sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.quantization.duration")
+        return
+    models = {}
+    with tempfile.TemporaryDirectory() as place:
+        default = shutil.copytree(default_bundle(), Path(place) / "default")
+        for name, bundle in (("the default model", default), ("BERT-base", make_base(Path(place)))):
+            models[name] = measure(bundle)
+            print(f"{name}: {models[name]['seconds']:.0f} s", flush=True)
+    data = {
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": dataclasses.asdict(describe_machine()),
+        "bar_seconds": BAR,
+        "models": models,
+    }
+    DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_section(PAGE, section(data))
+
+
+if __name__ == "__main__":
+    main()

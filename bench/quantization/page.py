@@ -1,0 +1,110 @@
+"""The tables of docs/research/quantization.md: each stands between two marks, written from a file of docs/data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bench.checkout import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["DATA", "PAGE", "accuracy_table", "speed_table", "write_table", "write_tables"]
+
+DOCS = ROOT / "docs"
+PAGE = DOCS / "research" / "quantization.md"
+DATA = DOCS / "data"
+
+
+def write_tables() -> None:
+    """Write every table whose file is there."""
+    for name, make in TABLES.items():
+        file = DATA / f"quantization-{name}.json"
+        if file.is_file():
+            write_table(name, make(json.loads(file.read_text(encoding="utf-8"))))
+
+
+def write_table(name: str, text: str, page: Path = PAGE) -> None:
+    """Put a table between its marks in the page."""
+    old = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- table: {name} -->\n", f"<!-- end: {name} -->"
+    before, _, rest = old.partition(begin)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        sys.exit(f"{page} has no marks for the table {name!r}")
+    page.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
+
+
+def accuracy_table(result: dict[str, Any]) -> str:
+    """Return how near each way is, as Markdown."""
+    text = result["text"]
+    lines = [
+        (
+            f"{result['model']}, {text['masked_positions']:,} masked positions and {text['pairs']:,} pairs of "
+            f"{text['name']}, on {_where(result)}. In brackets 95% intervals."
+        ),
+        "",
+        "| way | what | top-1 agreement | KL (nats) | NSP flips | cosine | KL moved by batch mates |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        mlm, nsp, hidden, stability = (row[name] for name in ("mlm", "nsp", "hidden", "stability"))
+        moved = stability["batch_mates"]["kl"]["value"] if stability else None
+        cells = [
+            row["name"],
+            row["what"],
+            _estimate(mlm["top1_agreement"], ".2%") if mlm else "",
+            _estimate(mlm["kl"], ".5f") if mlm else "",
+            f"{nsp['flips']['value']:.2%}" if nsp else "",
+            f"{hidden['cosine']['value']:.5f}" if hidden else "",
+            "" if moved is None else f"{moved:.1e}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def speed_table(result: dict[str, Any]) -> str:
+    """Return how fast each way is, as Markdown."""
+    shapes = list(result["rows"][0]["times"])
+    fp32 = result["rows"][0]["bytes"]
+    lines = [
+        (
+            f"{result['model']}, {result['rounds']} rounds of 3 runs, on {_where(result)}. Medians; the ratio to fp32 "
+            "of the same run with its 95% interval."
+        ),
+        "",
+        f"| way | size | {' | '.join(shapes)} |",
+        f"|---|---|{'---|' * len(shapes)}",
+    ]
+    for row in result["rows"]:
+        cells = [row["name"], f"{row['bytes'] / fp32:.3f}"]
+        for found in row["times"].values():
+            ratio = found["speedup"]
+            times = f"{found['ms']:.1f} ms"
+            if row is not result["rows"][0]:
+                times += f", **{ratio['value']:.2f}x** ({ratio['low']:.2f}-{ratio['high']:.2f})"
+            cells.append(times)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    f"{name}{kind}": make
+    for name, make in (("speed", speed_table), ("accuracy", accuracy_table))
+    for kind in ("", "-avx2")
+}
+"""By the name of the table, and of its file."""
+
+
+def _estimate(found: dict[str, Any], form: str) -> str:
+    return f"{found['value']:{form}} ({found['low']:{form}}-{found['high']:{form}})"
+
+
+def _where(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return (
+        f"{machine['cpu']} ({machine['instruction_set']}), {machine['usable_cores']:g} cores, "
+        f"ONNX Runtime {machine['versions']['onnxruntime']}"
+    )
