@@ -47,7 +47,7 @@ INDEX = """# Reports
 
 What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. A
 report is kept as its figures and a picture of its page. This renders the whole page, as HTML, Markdown and CSV, and
-measures nothing:
+measures nothing; it needs the extra `compare`:
 
 ```sh
 {render}
