@@ -19,7 +19,7 @@ from bertport.runtime.heads import HEADS, MLM
 from bertport.runtime.model import Model
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
-from bertport.runtime.top_k import Best, appended
+from bertport.runtime.top_k import TopKResult, top_k_head
 
 SECOND_SEGMENT = ("bert.embeddings.token_type_embeddings.weight", 1)
 """Makes every pair NaN and leaves single texts as they are."""
@@ -94,7 +94,7 @@ def test_batch_mates_have_their_answers(poisoned, model):
 def test_the_words_that_a_graph_chose_are_looked_at(poisoned, model):
     bundle = Bundle.open(poisoned("cls.predictions.bias", 20))
     graph = open_graph(
-        bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=appended(HEADS[MLM].output)
+        bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=top_k_head(HEADS[MLM].output)
     )
     with pytest.raises(OutputError, match="logits of variant 'fp32'"):
         Model(bundle, "fp32", graph, model.tokens).fill_mask("a [MASK]")
@@ -118,10 +118,14 @@ def test_the_command_line_fails(poisoned, tmp_path):
 
 
 def test_a_dictionary_of_outputs():
-    good = {"a": np.zeros(3, np.float32), "ids": np.arange(3), "best": Best(log_probabilities=np.zeros(1), ids=None)}
+    good = {
+        "a": np.zeros(3, np.float32),
+        "ids": np.arange(3),
+        "best": TopKResult(log_probabilities=np.zeros(1), ids=None),
+    }
     assert first_not_finite(good) is None
     assert first_not_finite(good | {"b": np.array([0, np.inf], np.float16)}) == "b"
-    assert not finite(Best(log_probabilities=np.array([np.nan]), ids=None))
+    assert not finite(TopKResult(log_probabilities=np.array([np.nan]), ids=None))
     assert finite(np.zeros(0, np.float32))
 
 

@@ -215,20 +215,20 @@ def test_streams_share_the_threads(tiny_bundle, monkeypatch):
         model = load(tiny_bundle, threads=threads, streams=streams)
         assert model.streams == model.describe()["streams"] == (streams or threads)
         # Each run has its caller's thread besides.
-        assert (model.graph.threads, model.narrow.graph.threads) == (threads, shared)
+        assert (model.graph.threads, model.concurrent_replica.graph.threads) == (threads, shared)
     assert load(tiny_bundle, threads=5, streams=None).streams == 1
     monkeypatch.setattr(graph, "usable_cores", lambda: 0.5)
     assert load(tiny_bundle, streams=None).streams == 1
     one = load(tiny_bundle)
     assert one.streams == 1
-    assert one.narrow is one
+    assert one.concurrent_replica is one
 
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_a_model_that_nobody_uses_is_gone_at_once(tiny_bundle, streams):
     """Its memory is not Python's, so that the garbage collector would not know that it is time."""
     model = load(tiny_bundle, threads=2, streams=streams)
-    sessions = [weakref.ref(each.graph.session) for each in (model, model.narrow)]
+    sessions = [weakref.ref(each.graph.session) for each in (model, model.concurrent_replica)]
     gc.disable()
     try:
         del model

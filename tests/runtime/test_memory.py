@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
-from bertport.runtime.memory import choose, parse_memory, resident_memory, running, usable_memory
+from bertport.runtime.memory import parse_memory, plan_memory, resident_memory, running, usable_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -112,7 +112,7 @@ def test_a_choice_is_under_its_bound_or_refused(  # noqa: PLR0913, PLR0917 — w
     manifest = Bundle.open(ROOT / "models" / "default").manifest
     options = {"held": held, "session": session, "batch_tokens": batch_tokens, "streams": streams}
     try:
-        found = choose(memory, manifest, variant, **options)
+        found = plan_memory(memory, manifest, variant, **options)
     except UsageError as error:
         needed = int(re.search(r"needs about (\d+) MB", str(error))[1])
         assert needed * MIB >= memory
@@ -123,7 +123,7 @@ def test_a_choice_is_under_its_bound_or_refused(  # noqa: PLR0913, PLR0917 — w
     assert found.characters >= manifest.max_length
     run = running(manifest, variant, tokens=found.batch_tokens, positions=found.positions)
     assert found.full == memory - found.streams * run >= held
-    more = choose(memory * 2, manifest, variant, **options)
+    more = plan_memory(memory * 2, manifest, variant, **options)
     assert (more.streams, more.batch_tokens, more.positions) >= (found.streams, found.batch_tokens, found.positions)
 
 

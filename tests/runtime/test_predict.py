@@ -155,7 +155,7 @@ def test_order_and_batching_do_not_change_answers(model):
 def test_streams_run_batches_at_once_and_change_no_answer(model, tiny_bundle, monkeypatch):
     streams = load(tiny_bundle, variant="fp32", threads=2, streams=2)
     meeting = threading.Barrier(2, timeout=30)
-    run, ran = streams.narrow.run, []
+    run, ran = streams.concurrent_replica.run, []
 
     def both(works):
         ran.append(len(works))
@@ -163,7 +163,7 @@ def test_streams_run_batches_at_once_and_change_no_answer(model, tiny_bundle, mo
             meeting.wait()  # until another batch runs as well
         return run(works)
 
-    monkeypatch.setattr(streams.narrow, "run", both)
+    monkeypatch.setattr(streams.concurrent_replica, "run", both)
     many = TEXTS * 3
     answers = list(streams.predict("fill-mask", many))
     assert sum(ran) == len(many)
@@ -172,7 +172,7 @@ def test_streams_run_batches_at_once_and_change_no_answer(model, tiny_bundle, mo
         assert [row["token"] for row in flat] == [row["token"] for row in wanted]
         assert [row["score"] for row in flat] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
     # A text that is alone has every thread.
-    monkeypatch.setattr(streams.narrow, "run", None)
+    monkeypatch.setattr(streams.concurrent_replica, "run", None)
     assert streams.fill_mask("a [MASK]")[0]["token"] == model.fill_mask("a [MASK]")[0]["token"]
 
 

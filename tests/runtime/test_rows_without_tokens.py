@@ -12,7 +12,7 @@ from bertport.runtime.heads import HEADS, MLM
 from bertport.runtime.model import Model
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
-from bertport.runtime.top_k import appended
+from bertport.runtime.top_k import top_k_head
 from tests.export import tokenizer_forms as forms
 from tests.runtime.parity import assert_same_fillings
 
@@ -59,7 +59,7 @@ def model(request, both):
         return load(both["bundle"].path, variant=request.param)
     bundle = both["bundle"]
     graph = open_graph(
-        bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=appended(HEADS[MLM].output)
+        bundle.file(bundle.manifest.variants["fp32"].file), PROVIDERS["cpu"], appended=top_k_head(HEADS[MLM].output)
     )  # what a GPU gets
     return Model(bundle, "fp32", graph, both["model"].tokens)
 

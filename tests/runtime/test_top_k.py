@@ -12,7 +12,7 @@ from bertport.runtime.heads import HEADS, MLM
 from bertport.runtime.model import Model
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
-from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, appended
+from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, top_k_head
 from tests.runtime.parity import assert_same_fillings
 
 TEXTS = ["a [MASK]", "the king of [MASK] is old", "[MASK] [MASK] x"]
@@ -23,7 +23,7 @@ def small(tiny_bundle, model):
     """The tiny bundle with what a GPU gets, on the CPU: ONNX Runtime runs the same operators."""
     bundle = Bundle.open(tiny_bundle)
     path = bundle.file(bundle.manifest.variants["fp32"].file)
-    graph = open_graph(path, PROVIDERS["cpu"], appended=appended(HEADS[MLM].output))
+    graph = open_graph(path, PROVIDERS["cpu"], appended=top_k_head(HEADS[MLM].output))
     return Model(bundle, "fp32", graph, model.tokens)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.runtime.top_k import Best
+from bertport.runtime.top_k import TopKResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ __all__ = ["finite", "first_not_finite"]
 
 def finite(value: object) -> bool:
     """Return whether an array, or the likeliest words, are without NaN and infinity; True for what is no array."""
-    if isinstance(value, Best):
+    if isinstance(value, TopKResult):
         value = value.log_probabilities
     return not isinstance(value, np.ndarray) or value.dtype.kind not in "fc" or bool(np.isfinite(value).all())
 

@@ -1,4 +1,4 @@
-"""From a bundle's directory to a model: which variant on which provider, and only files that are as exported."""
+"""Loading: from a bundle's directory to a model on a provider, with files that are as exported and no others."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.heads import top_k_output
 from bertport.runtime.memory import (
     check_usable,
-    choose,
     opening,
     parse_memory,
+    plan_memory,
     resident_memory,
     return_freed,
     running,
@@ -34,7 +34,7 @@ from bertport.runtime.providers.options import checked
 from bertport.runtime.providers.table import AUTO, PROVIDERS, candidates, onnxruntime
 from bertport.runtime.session import open_graph, streams_for
 from bertport.runtime.text.tokenizer import Tokens
-from bertport.runtime.top_k import appended
+from bertport.runtime.top_k import top_k_head
 
 if TYPE_CHECKING:
     import os
@@ -60,7 +60,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     memory: str | int | None = None,
     digest: str | None = None,
 ) -> Model:
-    """Open a bundle to ask it.
+    """Return a model of a bundle, ready to answer.
 
     Args:
         path: the bundle's directory; None for the embedded default.
@@ -93,7 +93,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     """
     if provider_options and provider == AUTO:
         raise UsageError(f"provider options are those of one provider: name it, instead of {AUTO!r}")
-    bound = None if memory is None else _bound(memory, provider)
+    bound = None if memory is None else _memory_bound(memory, provider)
     if bound is not None:
         provider = CPU
     given = provider_options or {}
@@ -102,7 +102,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     for pause in (*PAUSES, None):
         bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
         try:
-            return _best(
+            return _open_best(
                 bundle, variant, provider, threads, streams, given, allow_fallback=allow_fallback, memory=bound
             )
         except (BundleError, OSError) as error:
@@ -113,7 +113,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     raise AssertionError
 
 
-def _best(  # noqa: PLR0913, PLR0917 — what is asked for
+def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
     bundle: Bundle,
     variant: str | None,
     provider: str,
@@ -124,25 +124,29 @@ def _best(  # noqa: PLR0913, PLR0917 — what is asked for
     allow_fallback: bool,
     memory: int | None,
 ) -> Model:
-    """Open the best variant on the best provider of those asked for."""
+    """Return the model of the best variant on the best provider among those asked for."""
     try:
-        *hopeful, (name, row) = choices(bundle.manifest, variant, provider, candidates(provider))
-        for each, candidate in hopeful:  # more than one only under `auto`, which goes on to what works
+        *others, last = choices(bundle.manifest, variant, provider, candidates(provider))
+        for name, candidate in others:  # there are some only under `auto`, which goes on to what works
             with suppress(ProviderError):
-                return _open(bundle, each, candidate, threads, streams, given)
-        return _open(bundle, name, row, threads, streams, given, allow_fallback=allow_fallback, memory=memory)
+                return _open(bundle, name, candidate, threads, streams, given)
+        return _open(bundle, *last, threads, streams, given, allow_fallback=allow_fallback, memory=memory)
     except ProviderError as error:
         if not allow_fallback or provider in {AUTO, CPU}:
             raise
         # The variant may be for the other provider alone; then the bundle has another for the CPU.
         for_cpu = variant if variant and suits(bundle.manifest.variants[variant].requires, CPU) else None
-        [(name, row)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
+        [(name, cpu)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=3)
-        return _open(bundle, name, row, threads, streams, {}, fallback=error.message)
+        return _open(bundle, name, cpu, threads, streams, {}, fallback=error.message)
 
 
-def _bound(memory: str | int, provider: str) -> int:
-    """Read a bound of memory, and see that it can be kept here."""
+def _memory_bound(memory: str | int, provider: str) -> int:
+    """Return a bound of memory in bytes.
+
+    Raises:
+        UsageError: for a bound that is none, or that cannot be kept here.
+    """
     size = parse_memory(memory)
     if provider not in {AUTO, CPU}:
         raise UsageError(f"memory bounds what the provider {CPU!r} takes, not {provider!r}: leave one of the two out")
@@ -187,7 +191,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             threads=threads,
             options=given,
             external_data=checked.external_data,
-            appended=appended(cut) if cut else b"",
+            appended=top_k_head(cut) if cut else b"",
             allow_fallback=allow_fallback,
             bounded=memory is not None,
         )
@@ -195,7 +199,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
         if memory is not None:
             return_freed()
             held = resident_memory() or 0
-            bound = choose(
+            bound = plan_memory(
                 memory,
                 bundle.manifest,
                 variant,
@@ -206,7 +210,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             )
             streams, share = streams_for(threads, bound.streams)
             graph = replace(graph, full=bound.full)
-        narrow = None
+        replica = None
         if streams > 1:
             inner = open_graph(
                 path,
@@ -217,9 +221,18 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
                 bounded=bound is not None,
             )
             inner = replace(inner, full=bound.full) if bound else inner
-            narrow = Model(bundle, variant, inner, tokens, fallback=fallback, bound=bound)
-        model = Model(bundle, variant, graph, tokens, fallback=fallback, streams=streams, narrow=narrow, bound=bound)
-        if provider.shapes_cost:  # whatever is left to be built is built by the first run
+            replica = Model(bundle, variant, inner, tokens, fallback=fallback, bound=bound)
+        model = Model(
+            bundle,
+            variant,
+            graph,
+            tokens,
+            fallback=fallback,
+            streams=streams,
+            replica=replica,
+            bound=bound,
+        )
+        if provider.shapes_cost:  # the first run builds what is left to be built
             model.run(model.bind("features").prepare([tokens.sample]))  # type: ignore[arg-type]  # it has tokens in any tokenizer
     return model
 

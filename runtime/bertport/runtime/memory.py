@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = [
-    "Choice",
+    "MemoryPlan",
     "check_usable",
-    "choose",
     "make_room",
     "opening",
     "parse_memory",
+    "plan_memory",
     "resident_memory",
     "return_freed",
     "running",
@@ -79,7 +79,7 @@ SHARE_OF_ANSWERS = 1 / 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class MemoryPlan:
     """What stays under a bound."""
 
     memory: int
@@ -216,7 +216,7 @@ def running(manifest: Manifest, variant: str, *, tokens: int, positions: int) ->
     return RUN + int(SLACK * FLOAT * max(encoder, decoder))
 
 
-def choose(  # noqa: PLR0913 — what the choice depends on, by keyword
+def plan_memory(  # noqa: PLR0913 — what the choice depends on, by keyword
     memory: int,
     manifest: Manifest,
     variant: str,
@@ -225,7 +225,7 @@ def choose(  # noqa: PLR0913 — what the choice depends on, by keyword
     session: int,
     batch_tokens: int,
     streams: Sequence[int],
-) -> Choice:
+) -> MemoryPlan:
     """Choose what is fastest under a bound: streams before large batches before many positions at once.
 
     Args:
@@ -260,7 +260,7 @@ def choose(  # noqa: PLR0913 — what the choice depends on, by keyword
     for many, tokens, positions in choices:
         expected = needed(many, tokens, positions)
         if expected <= memory:
-            return Choice(
+            return MemoryPlan(
                 memory=memory,
                 expected=expected,
                 streams=many,

@@ -1,4 +1,4 @@
-"""A loaded bundle, and what can be asked of it."""
+"""Model: a loaded bundle that answers tasks, one text at a time or in batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
 from bertport.runtime.tasks.table import TASKS, Call, Work, bind, obstacle
-from bertport.runtime.top_k import DEFAULT_TOP_K, IDS, LOG_PROBABILITIES, TOP_K, Best
+from bertport.runtime.top_k import DEFAULT_TOP_K, IDS, LOG_PROBABILITIES, TOP_K, TopKResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.directory import Bundle
-    from bertport.runtime.memory import Choice
+    from bertport.runtime.memory import MemoryPlan
     from bertport.runtime.session import Graph
     from bertport.runtime.tasks.answers import NextSentence
     from bertport.runtime.text.tokenizer import Tokens
@@ -41,10 +41,10 @@ __all__ = ["Model"]
 PAIR = 2
 """Texts in a pair."""
 BEYOND = re.compile(r"Attempting to broadcast an axis|out of data bounds")
-"""In ONNX Runtime's errors where a table of positions is too short: of adding it to the words, or of taking a row."""
+"""What ONNX Runtime's errors say where a table of positions is too short: when adding it, or when taking a row."""
 TOKENS_PER_POSITION = 8
-"""Tokens in a batch for each position decoded at once, where nothing bounds memory: a text of nothing but masks would
-take a gigabyte (ten rows of a vocabulary for each), and no honest batch has a mask for each fourth token."""
+"""Tokens in a batch for each position decoded at once, where nothing bounds memory. A text of nothing but masks would
+take a gigabyte (ten rows of the vocabulary for each mask); no ordinary batch has a mask for each fourth token."""
 
 
 class Model:
@@ -53,7 +53,7 @@ class Model:
     Nothing in it changes after it is made, so several threads may use one at once.
     """
 
-    def __init__(  # noqa: PLR0913 — what it is made of
+    def __init__(  # noqa: PLR0913 — the parts of a model
         self,
         bundle: Bundle,
         variant: str,
@@ -62,26 +62,26 @@ class Model:
         *,
         fallback: str | None = None,
         streams: int = 1,
-        narrow: Model | None = None,
-        bound: Choice | None = None,
+        replica: Model | None = None,
+        bound: MemoryPlan | None = None,
     ) -> None:
         self.bundle: Final = bundle
         self.variant: Final = variant
         self.graph: Final = graph
         self.tokens: Final = tokens
         self.fallback: Final = fallback
-        """Why it does not run on the provider that was asked for; None when it does."""
+        """Why the model does not run on the provider that was asked for; None where it does."""
         self.streams: Final = streams
         """How many batches run at once."""
         self.bound: Final = bound
-        """What was chosen to stay under a bound of memory; None without one."""
-        row = graph.provider
-        self.batch_tokens: Final = bound.batch_tokens if bound else row.batch_tokens
+        """The plan that keeps to a bound of memory; None without a bound."""
+        provider = graph.provider
+        self.batch_tokens: Final = bound.batch_tokens if bound else provider.batch_tokens
         """Most tokens in a batch, padding included."""
-        self.positions: Final = bound.positions if bound else row.batch_tokens // TOKENS_PER_POSITION
+        self.positions: Final = bound.positions if bound else provider.batch_tokens // TOKENS_PER_POSITION
         """Most positions decoded in one run of the graph."""
         self._least_positions: Final = graph.least_positions
-        self._narrow: Final = narrow
+        self._replica: Final = replica
 
     def with_graph(self, graph: Graph) -> Model:
         """Return the same model on another graph, for example one that is timed; this model stays as it is."""
@@ -92,14 +92,14 @@ class Model:
             self.tokens,
             fallback=self.fallback,
             streams=self.streams,
-            narrow=self._narrow,
+            replica=self._replica,
             bound=self.bound,
         )
 
     @property
-    def narrow(self) -> Model:
-        """The same model for one batch of several at once, with fewer threads; itself where there is one stream."""
-        return self._narrow or self  # not stored: a model that refers to itself would outlive its last user
+    def concurrent_replica(self) -> Model:
+        """Replica for concurrent batches (fewer intra-op threads); the model itself where `streams` is 1."""
+        return self._replica or self  # not stored: a model that refers to itself would outlive its users
 
     def fill_mask(
         self,
@@ -141,7 +141,7 @@ class Model:
     def next_sentence(
         self, a: str | Sequence[str], b: str | Sequence[str], *, truncation: bool = False
     ) -> NextSentence | list[NextSentence]:
-        """Tell whether `b` follows `a`.
+        """Return whether `b` follows `a`.
 
         Args:
             a: a text, or a list of texts.
@@ -253,7 +253,7 @@ class Model:
     def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]: ...
 
     def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]:
-        """Answer any task for any iterable, in order and lazily, in bounded memory.
+        """Return the answers of any task for any iterable, in order and lazily, in bounded memory.
 
         Args:
             task: `fill-mask`, `next-sentence` or `features`.
@@ -276,7 +276,7 @@ class Model:
         return self._answers(call, inputs)
 
     def bind(self, task: str, **parameters: object) -> Call:
-        """Check a task and its parameters once, for `outcomes` or for `Call.prepare` and `run`."""
+        """Return a task with its parameters checked, for `outcomes` or for `Call.prepare` and `run`."""
         call = self.resolve(task, **parameters)
         if call.note:
             warnings.warn(call.note, FutureWarning, stacklevel=2)
@@ -297,16 +297,16 @@ class Model:
         return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
 
     def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
-        """Answer like `predict`, but give an input's error in its place and go on; an error given is handed on."""
-        row = self.graph.provider
-        with self._several_at_once() as run:
+        """Return answers as `predict` does, an error in the place of an answer; an error among the inputs stays."""
+        provider = self.graph.provider
+        with self._batch_runner() as run:
             for outcomes in self._prepared(call, inputs):
-                ready = [index for index, each in enumerate(outcomes) if isinstance(each, Work)]
+                ready = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Work)]
                 lengths = [len(outcomes[index].ids) for index in ready]
                 budget = self.batch_tokens
-                if self.streams > 1:  # a batch for each
+                if self.streams > 1:  # a batch for each stream
                     budget = min(budget, -(-sum(lengths) // self.streams))
-                planned = plan(lengths, budget=budget, overhead=row.overhead_tokens, most_rows=row.batch_rows)
+                planned = plan(lengths, budget=budget, overhead=provider.overhead_tokens, most_rows=provider.batch_rows)
                 batches = [[ready[index] for index in batch] for batch in planned]
                 works = [[outcomes[place] for place in places] for places in batches]
                 for places, answers in zip(batches, run(works), strict=True):
@@ -315,18 +315,19 @@ class Model:
                 yield from outcomes
 
     @contextmanager
-    def _several_at_once(self) -> Iterator[Callable[[list[list[Work]]], Iterable[list[Any]]]]:
-        """Return what runs batches, in order: as many at once as there are streams, if there are so many batches."""
+    def _batch_runner(self) -> Iterator[Callable[[list[list[Work]]], Iterable[list[Any]]]]:
+        """Return the function that runs batches, in order, as many at once as there are streams."""
         if self.streams == 1:
             yield lambda batches: map(self.run, batches)
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(max_workers=self.streams, thread_name_prefix="stream") as pool:
-            yield lambda batches: pool.map(self.narrow.run, batches) if len(batches) > 1 else map(self.run, batches)
+            replica = self.concurrent_replica
+            yield lambda batches: pool.map(replica.run, batches) if len(batches) > 1 else map(self.run, batches)
 
     def _prepared(self, call: Call, inputs: Iterable[object]) -> Iterator[list[Any]]:
-        """Make the inputs ready, window by window; where that pays, the next window's while this one's graph runs."""
+        """Yield windows of prepared inputs; where that pays, the next one is prepared while the graph runs this one."""
         most = self.bound.characters if self.bound else MAX_WINDOW_WEIGHT
         stream = windows(inputs, weight=_weight, most_weight=most)
         # An iterator is not read ahead for it: its next item may be long in coming.
@@ -354,12 +355,12 @@ class Model:
         names = {work.output for work in works}
         positions = feeds[POSITIONS]
         cut = top_k_output(names) if IDS in self.graph.outputs else None
-        best = self._best(works, cut)
-        if best is not None:
+        top_k = self._top_k(works, cut)
+        if top_k is not None:
             names = (names - {cut}) | {LOG_PROBABILITIES, IDS}
-            feeds[TOP_K] = np.array([best], dtype=np.int64)
+            feeds[TOP_K] = np.array([top_k], dtype=np.int64)
         least = self._least_positions
-        if len(positions) < least:  # the first position of all is decoded for nobody
+        if len(positions) < least:  # the first position of the batch is decoded in vain
             feeds[POSITIONS] = np.zeros(least, dtype=np.int64)
         try:
             values = self.graph.run_in_slices(feeds, sorted(names), most=self.positions)
@@ -370,8 +371,8 @@ class Model:
         if POSITIONS not in self.graph.inputs:  # a portable graph decodes them all
             for name in decoded_outputs(names):
                 values[name] = values[name].reshape(len(works) * width, -1)[positions]
-        if best is not None and cut is not None:
-            values[cut] = Best(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
+        if top_k is not None and cut is not None:
+            values[cut] = TopKResult(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
         return [self._answer(work, share) for work, share in zip(works, _shares(values, works), strict=True)]
 
     def _beyond(self, width: int, error: Exception) -> BundleError:
@@ -383,8 +384,8 @@ class Model:
             f"{manifest.max_length:,} tokens that manifest.json states; export again"
         )
 
-    def _answer(self, work: Work, share: Any) -> Any:  # noqa: ANN401 — arrays or the best of them, to the task's answer
-        """Make the answer of an input's share of the output; its error where there are no numbers to make it of."""
+    def _answer(self, work: Work, share: Any) -> Any:  # noqa: ANN401 — arrays or top-k results, to the task's answer
+        """Return the answer that is made of an input's share of the output; an OutputError where that is not finite."""
         with suppress(FloatingPointError):
             answer = work.finish(_finite(share))
             if answer is share or finite(answer):
@@ -395,7 +396,7 @@ class Model:
         )
 
     def _feeds(self, works: Sequence[Work], lengths: Sequence[int], width: int) -> dict[str, Any]:
-        """Lay out inputs as the rows of one batch `[rows, width]`."""
+        """Return the inputs as the rows of one batch `[rows, width]`."""
         starts = np.arange(len(works)) * width
         positions = np.concatenate([work.positions + start for work, start in zip(works, starts, strict=True)])
         if min(lengths) == width:
@@ -409,19 +410,19 @@ class Model:
                 ids[row, :length], types[row, :length], mask[row, :length] = work.ids, work.type_ids, 1
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, POSITIONS: positions}
 
-    def _best(self, works: Sequence[Work], cut: str | None) -> int | None:
-        """Say how many of the likeliest rows to have the graph choose; None where somebody needs every logit.
+    def _top_k(self, works: Sequence[Work], cut: str | None) -> int | None:
+        """Return the k of the graph's top-k; None where an input needs every logit.
 
-        The graph does not know which rows have no token: where all of them come first, enough others come with them.
+        The graph does not know which classes have no token: k is so large that enough others come with them.
         """
-        wanted = [work.best for work in works if work.output == cut]
+        wanted = [work.top_k for work in works if work.output == cut]
         if not wanted or None in wanted:
             return None
-        rows = self.bundle.manifest.architecture.vocab_size
-        return min(rows, max(each for each in wanted if each is not None) + len(self.tokens.nameless))
+        classes = self.bundle.manifest.architecture.vocab_size
+        return min(classes, max(k for k in wanted if k is not None) + len(self.tokens.nameless))
 
     def describe(self) -> dict[str, Any]:
-        """Say what is loaded and where it runs, as JSON values."""
+        """Return what is loaded and where it runs, as JSON values."""
         manifest, graph = self.bundle.manifest, self.graph
         variant = manifest.variants[self.variant]
         tasks = [name for name, task in TASKS.items() if obstacle(task, task.options(), self.tokens, manifest) is None]
@@ -472,7 +473,7 @@ def _shares(values: Mapping[str, Any], works: Sequence[Work]) -> list[Any]:
     return shares
 
 
-def _finite(share: Any) -> Any:  # noqa: ANN401 — arrays, the best of them, or rows that are decoded as they are read
+def _finite(share: Any) -> Any:  # noqa: ANN401 — arrays, top-k results, or rows that are decoded as they are read
     """Return a share of an output as it is; FloatingPointError where it, or a row of it when read, is not finite."""
     if isinstance(share, Iterator):
         return map(_finite, share)
@@ -482,13 +483,13 @@ def _finite(share: Any) -> Any:  # noqa: ANN401 — arrays, the best of them, or
 
 
 def _weight(value: object) -> int:
-    """Measure an input in characters, roughly: of what is no text or pair nothing is counted but itself."""
+    """Return about how many characters an input has; what is no text or pair counts as one."""
     match value:
         case str():
             return len(value)
         case dict() | list() | tuple() if len(value) <= PAIR:
             parts = value.values() if isinstance(value, dict) else value
-            return sum(len(each) if isinstance(each, str) else 1 for each in parts)
+            return sum(len(part) if isinstance(part, str) else 1 for part in parts)
     return 1
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "FATAL_ONLY",
     "SETTINGS",
     "Graph",
-    "Sliced",
+    "SlicedLogits",
     "open_graph",
     "open_session",
     "session_options",
@@ -64,7 +64,7 @@ ERRORS_ONLY = 3
 """ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
 
 
-class Sliced:
+class SlicedLogits:
     """Logits `[positions, vocabulary]` of which one slice is there at a time: the others are decoded as they are read.
 
     Args:
@@ -147,7 +147,7 @@ class Graph:
         """Run the graph on a batch, and decode no more than `most` positions at once.
 
         Returns:
-            What `run` does; in place of logits `[positions, vocabulary]` of more positions than that, `Sliced`.
+            What `run` does; in place of logits `[positions, vocabulary]` of more positions than that, `SlicedLogits`.
         """
         positions = feeds[POSITIONS]
         # What the graph chose of the logits is small. A portable graph decodes them all, whatever is asked.
@@ -158,8 +158,8 @@ class Graph:
         def decode(start: int, names: Sequence[str]) -> dict[str, Any]:
             return self.run({**feeds, POSITIONS: positions[start : start + most]}, names)
 
-        def sliced(name: str) -> Sliced:
-            return Sliced(values[name], lambda start: decode(start, [name])[name], len(positions), most)
+        def sliced(name: str) -> SlicedLogits:
+            return SlicedLogits(values[name], lambda start: decode(start, [name])[name], len(positions), most)
 
         values: dict[str, Any] = decode(0, outputs)
         return values | {name: sliced(name) for name in decoded}

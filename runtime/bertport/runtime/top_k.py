@@ -1,6 +1,6 @@
-"""Choosing the likeliest words in the graph, so that a handful of numbers leave a GPU and not a row of logits per mask.
+"""Top-k in the graph: a few numbers leave a GPU for each mask, in place of its logits over the vocabulary.
 
-A row of BERT's vocabulary is 122 kB. On the CPU nothing is saved, and the graph is left as it is.
+The logits of one mask are 122 kB for BERT. On the CPU nothing is saved, and the graph is left as it is.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_TOP_K", "IDS", "LOG_PROBABILITIES", "TOP_K", "Best", "appended"]
+__all__ = ["DEFAULT_TOP_K", "IDS", "LOG_PROBABILITIES", "TOP_K", "TopKResult", "top_k_head"]
 
 LOG_PROBABILITIES = "best_log_probabilities"
-"""The output with their logarithmic probabilities."""
+"""The output with the log-probabilities of the k likeliest classes."""
 IDS = "best_ids"
-"""The output with their ids."""
+"""The output with the indices of the k likeliest classes."""
 TOP_K = "top_k"
-"""The input that says how many; when it is not given, `DEFAULT_TOP_K`."""
+"""The input that states k; `DEFAULT_TOP_K` where it is not given."""
 DEFAULT_TOP_K = 5
-"""Answers to a mask where nobody says how many, as in transformers."""
+"""Answers per mask by default, as in transformers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Best:
-    """The likeliest words at some positions, best first, in place of their logits."""
+class TopKResult:
+    """The k likeliest classes at some positions, best first, in place of their logits."""
 
     log_probabilities: NDArray[np.float32]
     """Over the full vocabulary `[positions, k]`."""
     ids: NDArray[np.int64]
     """Token ids `[positions, k]`."""
 
-    def __getitem__(self, rows: slice) -> Best:
+    def __getitem__(self, rows: slice) -> TopKResult:
         """Return some of the positions."""
-        return Best(log_probabilities=self.log_probabilities[rows], ids=self.ids[rows])
+        return TopKResult(log_probabilities=self.log_probabilities[rows], ids=self.ids[rows])
 
 
-def appended(output: str) -> bytes:
-    """Return what is merged into a serving graph: LogSoftmax and TopK of an output `[positions, classes]`.
+def top_k_head(output: str) -> bytes:
+    """Return the serialized nodes that are merged into a serving graph: LogSoftmax and TopK of an output.
 
-    Neither operator needs an attribute from opset 13 on, so it suits every bundle. `top_k` is an initializer that is
-    also an input: whoever does not feed it gets its value.
+    The output is `[positions, classes]`. From opset 13 on neither operator needs an attribute, so that the head suits
+    every bundle. `top_k` is an initializer that is also an input: a run that does not feed it uses its value.
     """
     log_probabilities = "log_probabilities"
     return pb.field(

@@ -25,7 +25,7 @@ from bertport.runtime.loading import PAUSES
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
 from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
-from bertport.runtime.top_k import appended
+from bertport.runtime.top_k import top_k_head
 from tests.broken import copied
 from tests.hub_cache import COMMIT, in_hub_cache, serving
 
@@ -551,7 +551,7 @@ def test_another_revision_that_is_fetched_meanwhile_is_no_change(tiny_bundle, tm
 
 
 @pytest.mark.parametrize("graph", [True, False], ids=["graph a link", "graph a file"])
-@pytest.mark.parametrize("extra", [b"", appended(HEADS[MLM].output)], ids=["from the file", "in memory"])
+@pytest.mark.parametrize("extra", [b"", top_k_head(HEADS[MLM].output)], ids=["from the file", "in memory"])
 def test_weights_that_onnx_runtime_would_not_open_are_handed_over(tiny_bundle, tmp_path, graph, extra):
     """It wants them below the graph's directory, or beside the file that the graph is a link to."""
     bundle = in_hub_cache(tiny_bundle, tmp_path)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bertport.runtime.errors import InputTextError, UsageError
-from bertport.runtime.tasks.fill_mask import best
+from bertport.runtime.tasks.fill_mask import largest
 from tests.runtime.parity import assert_same_fillings
 
 PIECES = st.one_of(
@@ -171,4 +171,4 @@ def test_best_is_a_stable_sort(values, repeats, data):
     scores = np.array(values, dtype=np.float32)
     count = data.draw(st.integers(1, len(values)))
     expected = sorted(range(len(values)), key=lambda index: (-values[index], index))[:count]
-    assert best(scores, count).tolist() == expected
+    assert largest(scores, count).tolist() == expected

@@ -196,7 +196,7 @@ def test_streams_run_at_once_each_on_its_share_of_the_threads(streams):
             jobs = [worker.submit([RawWork(tokens=5, run=meet)]) for _ in range(4)]
         models = [(await job.future)[0] for job in jobs]
         # The last of them is told from one that is alone by the places that are taken.
-        assert all(model is streams.narrow for model in models)
+        assert all(model is streams.concurrent_replica for model in models)
         assert worker.items == worker.tokens == worker._running == 0
         return batches
 
@@ -210,7 +210,7 @@ def test_what_is_alone_on_the_device_has_all_of_it(streams):
             ran += await worker.submit([RawWork(tokens=5, run=lambda model: model)]).future
         return ran
 
-    wide, narrow = streams, streams.narrow
+    wide, narrow = streams, streams.concurrent_replica
     assert [model is wide for model in with_lane(streams, use)] == [True, True, True, False]
     assert wide.graph is not narrow.graph
 
@@ -265,13 +265,13 @@ def test_the_time_of_batches_that_ran_at_once_counts_once(streams):
 
 
 def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypatch):
-    meeting, run = threading.Barrier(2, timeout=30), streams.narrow.run
+    meeting, run = threading.Barrier(2, timeout=30), streams.concurrent_replica.run
 
     def both(works):  # so that the first to be done does not take what is left
         meeting.wait()
         return run(works)
 
-    monkeypatch.setattr(streams.narrow, "run", both)
+    monkeypatch.setattr(streams.concurrent_replica, "run", both)
 
     async def use(worker, batches):
         with worker.slots, worker.slots:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "finish", "head", "note", "read"]
 
 SMALLEST_NORM = 1e-12
-"""What a vector is divided by at least, as torch.nn.functional.normalize does, so that zeros stay zeros."""
+"""Least divisor of a vector that is normalized, as in torch.nn.functional.normalize: zeros stay zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Options:
 
 
 def read(value: object) -> Text:
-    """Take a text, a pair of texts as a list, or an object with `text` and perhaps `text_pair`."""
+    """Return the text or pair of an input: one text, two in a list, or an object with `text`, perhaps `text_pair`."""
     match value:
         case str(text):
             return text
@@ -62,7 +62,7 @@ def head(options: Options) -> str | None:
 
 
 def note(options: Options) -> str | None:
-    """Return what a caller should be told of the options; None where there is nothing."""
+    """Return a note for the caller on the options; None where there is none."""
     return POOLINGS[options.pooling].note
 
 
@@ -75,7 +75,7 @@ def finish(
     if not isinstance(options.normalize, bool):
         raise UsageError(f"normalize is True or False, not {excerpt(options.normalize)}")
     if options.normalize and options.pooling == "none":
-        *others, last = (repr(each) for each in POOLINGS if each != "none")
+        *others, last = (repr(name) for name in POOLINGS if name != "none")
         raise UsageError(f"normalize=True needs one vector per text: choose pooling {', '.join(others)} or {last}")
 
     def vector(values: NDArray[np.float32], _: Encoded) -> NDArray[np.float32]:

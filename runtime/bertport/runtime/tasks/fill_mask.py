@@ -14,7 +14,7 @@ from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.text.encoder import lone_surrogate
 from bertport.runtime.text.steps import drained
-from bertport.runtime.top_k import DEFAULT_TOP_K, Best
+from bertport.runtime.top_k import DEFAULT_TOP_K, TopKResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from bertport.runtime.text.steps import Steps
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["Found", "Options", "finding", "finish", "needed", "read", "target_ids"]
+__all__ = ["Options", "TargetIds", "finding_targets", "finish", "needed_top_k", "read", "target_ids"]
 
 STEP = 64
 """Targets that are looked up at once: some milliseconds."""
 GROUP = 64
-"""Scores in a group when the best are searched for."""
+"""Scores in a group when the largest are searched for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +41,14 @@ class Options:
 
     top_k: int | None = DEFAULT_TOP_K
     """How many answers per mask; None is the default too, as in transformers."""
-    targets: str | Sequence[str] | Found | None = None
+    targets: str | Sequence[str] | TargetIds | None = None
     """Only these words compete; their scores stay those of the full vocabulary."""
     truncation: bool = False
     """Cut a text that is too long instead of refusing it."""
 
 
 def read(value: object) -> str:
-    """Take a text, or an object with the one field `text`."""
+    """Return the text of an input: a text, or an object with the one field `text`."""
     text = value["text"] if isinstance(value, dict) and value.keys() == {"text"} else value
     if not isinstance(text, str):
         raise InputTextError(f'fill-mask takes a text, or {{"text": …}}, not {excerpt(value)}')
@@ -57,8 +57,8 @@ def read(value: object) -> str:
 
 def finish(
     options: Options, tokens: Tokens, manifest: Manifest
-) -> Callable[[NDArray[np.float32] | Best, Encoded], list[Any]]:
-    """Resolve the targets once, and give the function that turns logits, or the words chosen of them, into answers."""
+) -> Callable[[NDArray[np.float32] | TopKResult, Encoded], list[Any]]:
+    """Return the function that turns logits, or the top-k of them, into answers; targets are looked up once, here."""
     targets = None if options.targets is None else target_ids(options.targets, tokens)
     top_k = DEFAULT_TOP_K if options.top_k is None else options.top_k
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
@@ -68,21 +68,21 @@ def finish(
         raise UsageError(f"top_k is {excerpt(top_k)} and the vocabulary has {size} words: ask for {size} at most")
     count = min(top_k, size)
 
-    def answers(found: NDArray[np.float32] | Best, encoded: Encoded) -> list[Any]:
+    def answers(scores: NDArray[np.float32] | TopKResult, encoded: Encoded) -> list[Any]:
         positions = np.flatnonzero(encoded.ids == tokens.mask_id)
         chosen = (
-            _chosen(found, count, tokens)
-            if isinstance(found, Best)
-            else [_likeliest(row, count, targets, tokens) for row in found]
+            _named(scores, count, tokens)
+            if isinstance(scores, TopKResult)
+            else [_likeliest(logits, count, targets, tokens) for logits in scores]
         )
-        rows = [
-            _row(each, position, encoded.ids, single=len(positions) == 1)
-            for each, position in zip(chosen, positions, strict=True)
+        filled = [
+            _filled(words, position, encoded.ids, single=len(positions) == 1)
+            for words, position in zip(chosen, positions, strict=True)
         ]
-        return rows[0] if len(rows) == 1 else rows
+        return filled[0] if len(filled) == 1 else filled
 
-    def _row(
-        chosen: list[tuple[int, float]], position: np.int64, ids: NDArray[np.int64], *, single: bool
+    def _filled(
+        words: list[tuple[int, float]], position: np.int64, ids: NDArray[np.int64], *, single: bool
     ) -> list[FilledMask]:
         # transformers drops padding ids wherever they stand, an answer [PAD] included; and of a text with several masks
         # it keeps the special tokens, because the other masks would vanish with them.
@@ -95,14 +95,14 @@ def finish(
                 "token_str": tokens.decode([token], skip_special_tokens=False),
                 "sequence": sequence(None if token == tokens.pad_id else token),
             }
-            for token, score in chosen
+            for token, score in words
         ]
 
     return answers
 
 
-def needed(options: Options) -> int | None:
-    """Say how many of the likeliest words are all that `finish` needs; None where it needs every logit."""
+def needed_top_k(options: Options) -> int | None:
+    """Return the k of the k likeliest words that `finish` needs; None where it needs every logit."""
     return None if options.targets is not None else DEFAULT_TOP_K if options.top_k is None else options.top_k
 
 
@@ -124,21 +124,24 @@ def _likeliest(
     total = weights.sum()
     if targets is not None:
         weights = weights[targets]
-    chosen = best(weights, count)
+    chosen = largest(weights, count)
     if targets is None and not all(map(tokens.names, chosen.tolist())):
         weights[tokens.nameless] = -1
-        chosen = best(weights, count)
+        chosen = largest(weights, count)
     ids = chosen if targets is None else targets[chosen]
     return list(zip(ids.tolist(), (weights[chosen] / total).tolist(), strict=True))
 
 
-def _chosen(found: Best, count: int, tokens: Tokens) -> list[list[tuple[int, float]]]:
-    """Return the same from what the graph chose, which are as many more as there are rows without a token."""
-    rows = zip(found.ids.tolist(), np.exp(found.log_probabilities).tolist(), strict=True)
-    return [list(islice((each for each in zip(*row, strict=True) if tokens.names(each[0])), count)) for row in rows]
+def _named(result: TopKResult, count: int, tokens: Tokens) -> list[list[tuple[int, float]]]:
+    """Return the likeliest words of each position from a top-k result, without those classes that have no token."""
+    positions = zip(result.ids.tolist(), np.exp(result.log_probabilities).tolist(), strict=True)
+    return [
+        list(islice((pair for pair in zip(ids, scores, strict=True) if tokens.names(pair[0])), count))
+        for ids, scores in positions
+    ]
 
 
-def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+def largest(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the indices of the `count` largest scores, best first, the lower index first among equals."""
     groups = len(scores) // GROUP
     if groups >= count:
@@ -153,20 +156,20 @@ def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Targets that were looked up already."""
+class TargetIds:
+    """Token ids of targets: targets that were looked up already."""
 
     ids: NDArray[np.int64]
-    """Their token ids, each once."""
+    """Each once, in ascending order."""
 
 
-def target_ids(targets: str | Sequence[str] | Found, tokens: Tokens) -> NDArray[np.int64]:
-    """Return the ids of targets; see `finding`."""
-    return targets.ids if isinstance(targets, Found) else drained(finding(targets, tokens)).ids
+def target_ids(targets: str | Sequence[str] | TargetIds, tokens: Tokens) -> NDArray[np.int64]:
+    """Return the ids of targets; see `finding_targets`."""
+    return targets.ids if isinstance(targets, TargetIds) else drained(finding_targets(targets, tokens)).ids
 
 
-def finding(targets: str | Sequence[str], tokens: Tokens) -> Steps[Found]:
-    """Look targets up, in steps: an exact vocabulary entry, else the first sub-word with a warning; each once.
+def finding_targets(targets: str | Sequence[str], tokens: Tokens) -> Steps[TargetIds]:
+    """Look targets up, in steps: a target is a vocabulary entry, or else its first sub-word, with a warning.
 
     Raises:
         UsageError: when none is left, or they are no words.
@@ -174,7 +177,7 @@ def finding(targets: str | Sequence[str], tokens: Tokens) -> Steps[Found]:
     if not isinstance(targets, Iterable):
         raise UsageError(f"targets is a word or a list of words, not {excerpt(targets)}")
     words = [targets] if isinstance(targets, str) else list(targets)
-    found: set[int] = set()
+    ids: set[int] = set()
     for number, word in enumerate(words, 1):
         if number % STEP == 0:
             yield
@@ -189,7 +192,7 @@ def finding(targets: str | Sequence[str], tokens: Tokens) -> Steps[Found]:
             # The caller of Model.fill_mask is nine frames up.
             warnings.warn(f"the target {excerpt(word)} is not in the vocabulary: {fate}", UserWarning, stacklevel=9)
         if index is not None:
-            found.add(index)
-    if not found:
+            ids.add(index)
+    if not ids:
         raise UsageError("At least one target must be provided when passed.")
-    return Found(ids=np.array(sorted(found), dtype=np.int64))
+    return TargetIds(ids=np.array(sorted(ids), dtype=np.int64))

@@ -32,7 +32,7 @@ class Options:
 
 
 def read(value: object) -> tuple[str, str]:
-    """Take two texts as a list, or as an object with `text` and `text_pair`."""
+    """Return the pair of an input: two texts in a list, or an object with `text` and `text_pair`."""
     match value:
         case {"text": str(a), "text_pair": str(b), **other} if not other:
             return a, b

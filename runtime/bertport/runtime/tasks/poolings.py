@@ -12,7 +12,7 @@ CLS_CHANGED = (
     "pooling 'cls' gives the state of the first token, [CLS], as sentence-transformers does; in bertport 0.1 it gave "
     "the pooler's output, for which write pooling 'pooler' now"
 )
-"""Said for one release, 0.2, whose `cls` is another vector than that of 0.1."""
+"""The note on `cls` in release 0.2, whose vector is another than that of 0.1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Pooling:
     head: str | None = None
     """The head whose output it is; None where it is made of the hidden states."""
     note: str | None = None
-    """What is said to those who ask for it."""
+    """A note for callers that choose it; None where there is none."""
 
 
 POOLINGS: dict[str, Pooling] = {

@@ -1,4 +1,4 @@
-"""The table of tasks: what each reads, which output it needs, and how its answer is made of it."""
+"""The table of tasks: what a task reads, which head it needs, and how its answer is made of that head's output."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["NO_POSITIONS", "TASKS", "Call", "Task", "Work", "bind", "obstacle"]
 
 NO_POSITIONS = np.zeros(0, dtype=np.int64)
 INPUTS_A_STEP = 256
-"""Inputs that are looked at without a break: each takes microseconds."""
+"""Inputs that are prepared without a break: each takes microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One row: everything the runtime, the command line and the server know of a task."""
+    """One row: what the runtime, the command line and the server know of a task."""
 
     name: str
     """What users call it."""
@@ -44,20 +44,20 @@ class Task:
     options: type[Any]
     """A frozen dataclass of its parameters with their defaults; each has the field `truncation`."""
     read: Callable[[object], Text]
-    """One input, as a caller or a line of JSON gives it, to a text or pair of texts; InputTextError otherwise."""
+    """Returns the text or pair of texts of an input, from a caller or a line of JSON; InputTextError for others."""
     head: Callable[[Any], str | None]
     """Name of the head whose output it needs under the options given; None for the hidden states."""
     decodes_masks: bool = False
     """Whether the head is run at the positions of the mask token alone."""
     finish: Callable[[Any, Tokens, Manifest], Callable[[Any, Encoded], object]]
-    """Options to a function from one input's share of the output, and its ids, to the answer."""
+    """Returns the function that makes the answer of one input's share of the output and its ids."""
     pairs: bool = False
     """Whether an input is always two texts."""
-    best: Callable[[Any], int | None] = lambda _: None
-    """How many of the likeliest words under the options given are all that `finish` needs; None where it needs the
-    whole output."""
+    top_k: Callable[[Any], int | None] = lambda _: None
+    """The k of the k likeliest classes that `finish` needs under the options given; None where it needs the whole
+    output."""
     note: Callable[[Any], str | None] = lambda _: None
-    """What a caller should be told of the options given; None where there is nothing."""
+    """A note for the caller on the options given; None where there is none."""
 
 
 TASKS: dict[str, Task] = {
@@ -71,7 +71,7 @@ TASKS: dict[str, Task] = {
             head=lambda _: MLM,
             decodes_masks=True,
             finish=fill_mask.finish,
-            best=fill_mask.needed,
+            top_k=fill_mask.needed_top_k,
         ),
         Task(
             name="next-sentence",
@@ -97,7 +97,7 @@ TASKS: dict[str, Task] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One input made ready: it knows all that is needed to run it, in a batch with work of any task."""
+    """One prepared input: all that is needed to run it, in a batch with work of any task."""
 
     ids: NDArray[np.int64]
     """Token ids `[tokens]`."""
@@ -108,15 +108,15 @@ class Work:
     output: str
     """The graph output that `finish` takes."""
     finish: Callable[[Any], object]
-    """Makes the answer of this input's share of the output: `[positions, classes]` where positions are decoded,
-    `[tokens, …]` where each token has a row, or else `[…]`; in place of the first a `Best` where `best` allows it."""
-    best: int | None = None
-    """How many of the likeliest words `finish` needs; None where it needs the whole output."""
+    """Makes the answer of this input's share of the output: `[positions, classes]` where positions are decoded (or a
+    `TopKResult` of them where `top_k` allows it), `[tokens, …]` where each token has a row, or else `[…]`."""
+    top_k: int | None = None
+    """The k of the k likeliest classes that `finish` needs; None where it needs the whole output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A task with its parameters checked and resolved: makes work of inputs."""
+    """A task with its parameters checked and resolved, which prepares inputs."""
 
     task: Task
     """The row."""
@@ -130,28 +130,28 @@ class Call:
     """What makes the answer."""
     segments: int
     """Rows of the token type embedding."""
-    best: int | None = None
-    """How many of the likeliest words it needs; None where it needs the whole output."""
+    top_k: int | None = None
+    """The k of the k likeliest classes that it needs; None where it needs the whole output."""
     note: str | None = None
-    """What a caller should be told of the parameters; None where there is nothing."""
+    """A note for the caller on the parameters; None where there is none."""
 
     def prepare(self, inputs: Sequence[object]) -> list[Work | InputTextError]:
-        """Make inputs ready to run, all tokenized in one call; a bad one becomes its error, and an error stays one."""
+        """Return the work of inputs, tokenized in one call; a bad input becomes its error, and an error stays one."""
         return drained(self.preparing(inputs, piece=sys.maxsize))
 
     def preparing(self, inputs: Sequence[object], *, piece: int = PIECE) -> Steps[list[Work | InputTextError]]:
-        """Do what `prepare` does in steps of some milliseconds: yield between them, and return the list.
+        """Prepare as `prepare` does, in steps of some milliseconds: yields between them, and returns the list.
 
         Args:
             inputs: any objects.
             piece: characters that a step tokenizes, about.
         """
         read: list[Text | InputTextError] = []
-        for number, each in enumerate(inputs, 1):
-            read.append(_attempt(self.task.read, each))
+        for number, value in enumerate(inputs, 1):
+            read.append(_attempt(self.task.read, value))
             if number % INPUTS_A_STEP == 0:
                 yield
-        texts = [each for each in read if not isinstance(each, InputTextError)]
+        texts = [text for text in read if not isinstance(text, InputTextError)]
         encoded = iter(
             (
                 yield from self.tokens.encoding(
@@ -160,8 +160,8 @@ class Call:
             )
         )
         works: list[Work | InputTextError] = []
-        for number, each in enumerate(read, 1):
-            works.append(each if isinstance(each, InputTextError) else self._work(each, next(encoded)))
+        for number, text in enumerate(read, 1):
+            works.append(text if isinstance(text, InputTextError) else self._work(text, next(encoded)))
             if number % INPUTS_A_STEP == 0:
                 yield
         return works
@@ -198,12 +198,12 @@ class Call:
             positions=positions,
             output=self.output,
             finish=lambda values: finish(values, encoded),
-            best=self.best,
+            top_k=self.top_k,
         )
 
 
 def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: Manifest) -> Call:
-    """Check a task's name and parameters against the bundle.
+    """Return a task with its parameters, checked against the bundle.
 
     Raises:
         UnknownNameError: for a task or parameter that there is not.
@@ -233,7 +233,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         output=output_of(task.head(options)),
         segments=manifest.architecture.type_vocab_size,
         finish=finish,
-        best=task.best(options),
+        top_k=task.top_k(options),
         note=task.note(options),
     )
 

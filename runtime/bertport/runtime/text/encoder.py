@@ -13,8 +13,8 @@ import numpy as np
 
 from bertport.runtime.errors import BundleError, InputTextError, panicked
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.text.frames import Frame
 from bertport.runtime.text.reader import PIECE, Reader, Rules
+from bertport.runtime.text.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,7 +130,7 @@ class Encoder:
         self._mask_id: int | None = None if mask is None else tokenizer.token_to_id(mask)
         self._rules = Rules.of(tokenizer)
         self._mask_is_searched = mask is not None and self._rules.finds(mask)
-        self._frames = tuple(Frame.of(tokenizer, parts) for parts in (1, 2))
+        self._frames = tuple(SpecialTokens.of(tokenizer, parts) for parts in (1, 2))
         self._batched = _batch_call(tokenizer, self._frames[1].probe)
         self._usual = max(PIECE, min(CHARACTERS_PER_TOKEN * max_length, MOST_USUAL))
         self.sample = self._frames[0].probe

@@ -117,7 +117,7 @@ async def ask(
         if weight <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
             call = worker.model.resolve(question.task, **question.parameters)
         else:
-            targets = fill_mask.finding(question.parameters["targets"], worker.model.tokens)
+            targets = fill_mask.finding_targets(question.parameters["targets"], worker.model.tokens)
             found = await service.pieces.run(targets, weight)
             call = worker.model.resolve(question.task, **question.parameters | {"targets": found})
     except BertportError as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bertport.runtime.finite import first_not_finite
 from bertport.runtime.heads import HEADS, HIDDEN, HIDDEN_STATES, LABEL, MLM, VOCABULARY, output_of
-from bertport.runtime.session import Sliced
+from bertport.runtime.session import SlicedLogits
 from bertport.serve.engine.worker import RawWork
 from bertport.serve.errors import BackendFailure, BadRequest, TooLarge, Unprocessable
 from bertport.serve.http.wire import JSON_NUMBER
@@ -163,7 +163,7 @@ def _work(feeds: Mapping[str, NDArray[np.int64]], positions: NDArray[np.int64], 
         )
         if LOGITS in values:
             logits = values[LOGITS]
-            if isinstance(logits, Sliced):
+            if isinstance(logits, SlicedLogits):
                 logits = logits.whole()
             if "masked_positions" not in model.graph.inputs:  # a portable graph decodes them all
                 logits = logits.reshape(feeds["input_ids"].size, -1)[positions]

@@ -131,7 +131,7 @@ class Batch:
 
 def _cost(work: Work) -> int:
     """Return what an input costs, in tokens: decoding a position takes about as long as encoding a token."""
-    return len(work.ids) + len(work.positions) * (1 + (work.best or 1) // WORDS_PER_TOKEN)
+    return len(work.ids) + len(work.positions) * (1 + (work.top_k or 1) // WORDS_PER_TOKEN)
 
 
 class ModelWorker:
@@ -277,7 +277,7 @@ class ModelWorker:
         tokens = sum(len(work.ids) for work in works)
         with self.slots:
             began = time.perf_counter()
-            answers = self.model.narrow.run(works)
+            answers = self.model.concurrent_replica.run(works)
             self._measure(tokens, (time.perf_counter() - began) / self.model.streams)  # as many will run at once
         if self.model.streams > 1 and len(works) == 1:
             with self.slots.all():
@@ -321,10 +321,10 @@ class ModelWorker:
                 began = time.monotonic()
                 if last and len(batch) == 1:
                     with self.slots.alone() as alone:
-                        outcomes = self._run(batch, self.model if alone else self.model.narrow)
+                        outcomes = self._run(batch, self.model if alone else self.model.concurrent_replica)
                 else:
                     alone = False
-                    outcomes = self._run(batch, self.model.narrow)
+                    outcomes = self._run(batch, self.model.concurrent_replica)
                 together = 1 if alone else self.slots.taken
             # After the slot is released, so that a client that asks again at once finds the device free.
             self._finish(batch, outcomes, began, together)

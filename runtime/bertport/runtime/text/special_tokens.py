@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import tokenizers
     from numpy.typing import NDArray
 
-__all__ = ["Frame"]
+__all__ = ["SpecialTokens"]
 
 PROBES = ("a", "1", ".")
 """Texts of which one has a token in any tokenizer that is of use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class SpecialTokens:
     """What surrounds the tokens of one text or of two."""
 
     special: tuple[tuple[int, ...], ...]
@@ -39,7 +39,7 @@ class Frame:
         return sum(map(len, self.special))
 
     @classmethod
-    def of(cls, tokenizer: tokenizers.Tokenizer, parts: int) -> Frame:
+    def of(cls, tokenizer: tokenizers.Tokenizer, parts: int) -> SpecialTokens:
         """Learn the frame of one text or of a pair from what the tokenizer makes of a short one.
 
         Raises:
@@ -59,7 +59,7 @@ class Frame:
         )
 
     @classmethod
-    def _read(cls, encoding: tokenizers.Encoding, parts: int, length: int, probe: str) -> Frame:
+    def _read(cls, encoding: tokenizers.Encoding, parts: int, length: int, probe: str) -> SpecialTokens:
         runs = [
             (part, [place for place, _ in places])
             for part, places in groupby(enumerate(encoding.sequence_ids), key=lambda each: each[1])
