@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -31,6 +31,7 @@ __all__ = [
     "RESAMPLES",
     "Difference",
     "Estimate",
+    "Number",
     "Settings",
     "bootstrap_sums",
     "effective_trials",
@@ -46,6 +47,8 @@ __all__ = [
 
 CONFIDENCE = 0.95
 """Share of intervals that are to hold the true figure."""
+Number = Annotated[float, "null in JSON where it is not finite"]
+"""A figure that may not be known."""
 RESAMPLES = 2000
 """Bootstrap resamples; the ends of a 95% interval then rest on 50 resamples each."""
 _BLOCK = 2_000_000
@@ -71,11 +74,11 @@ DEFAULTS = Settings()
 class Estimate:
     """A figure with its interval."""
 
-    value: float
+    value: Number
     """The figure on all of the data."""
-    low: float
+    low: Number
     """Lower end of the interval."""
-    high: float
+    high: Number
     """Upper end of the interval."""
     count: int
     """What it is a figure of: positions, pairs, tokens or runs."""
