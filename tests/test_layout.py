@@ -34,8 +34,6 @@ KNOWN = {
         "bertport.quantize.weights.calibrated -> bertport.quantize.recipes.dynamic",
         "bertport.quantize.weights.calibrated -> bertport.quantize.search.layer_timing",
         "bertport.runtime.providers.tensorrt_engines -> bertport.runtime.bundle.directory",
-        "bertport.serve.engine.registry -> bertport.serve.api.raw",
-        "bertport.serve.engine.registry -> bertport.serve.api.tasks",
     },
     "circles": {
         "bertport.compare.report.document <-> bertport.compare.runner",

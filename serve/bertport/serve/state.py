@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from bertport.serve.api.raw import TASK as TENSORS
+from bertport.serve.api.tasks import WIRE_TASKS
 from bertport.serve.engine.pieces import Pieces
 from bertport.serve.engine.registry import Registry
 from bertport.serve.errors import Failed, Loading
@@ -36,12 +38,15 @@ class Service:
         """Why the process cannot go on; None while it can."""
         self.admission = Admission(settings.limits)
         self.metrics = Metrics(self._workers, lambda: self.admission.active)
-        self.registry = Registry(settings, self.metrics.ran, self.metrics.introduce, self.die)
+        self.registry = Registry(settings, self.metrics.ran, self._introduce, self.die)
         self.pieces = Pieces(self.die)
         self._told: set[tuple[str, str]] = set()
 
     def _workers(self) -> Iterator[tuple[str, ModelWorker]]:
         return self.registry.workers()
+
+    def _introduce(self, bundle: str, variant: str) -> None:
+        self.metrics.introduce(bundle, variant, [*WIRE_TASKS, TENSORS])
 
     def die(self, reason: str) -> None:
         """Note that the process cannot go on; from any thread."""

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from bertport.runtime.errors import BertportError
+from bertport.serve.api.tasks import wire_names
 from bertport.serve.errors import Conflict, Forbidden
 from bertport.serve.http.wire import encode
 
@@ -39,7 +40,7 @@ async def models(request: Request) -> Response:
     """List the bundles and their variants, the default ones first."""
     service: Service = request.state.service
     service.registry.find(None, None)
-    return encode([served.describe() for served in service.registry.served.values()])
+    return encode([served.describe(wire_names(served.tasks)) for served in service.registry.served.values()])
 
 
 async def info(request: Request) -> Response:
@@ -60,7 +61,7 @@ async def info(request: Request) -> Response:
             "versions": found | {"python": platform.python_version()},
             "ready": service.registry.ready,
             "limits": service.settings.to_json(),
-            "models": [served.describe() for served in service.registry.served.values()],
+            "models": [served.describe(wire_names(served.tasks)) for served in service.registry.served.values()],
         }
     )
 
@@ -86,4 +87,4 @@ async def reload(request: Request) -> Response:
         raise Conflict(
             "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
         ) from error
-    return encode([served.describe() for served in service.registry.served.values()])
+    return encode([served.describe(wire_names(served.tasks)) for served in service.registry.served.values()])

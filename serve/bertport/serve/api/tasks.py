@@ -15,7 +15,7 @@ from bertport.runtime.top_k import DEFAULT_TOP_K
 from bertport.serve.errors import BadRequest, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ __all__ = [
     "question",
     "read_payload",
     "too_many",
+    "wire_names",
 ]
 
 IGNORED = frozenset({"options", "model"})
@@ -104,6 +105,11 @@ class WireTask:
     """JSON schema of one input."""
     tensors: tuple[Tensor, ...] = ()
     """Its outputs in the Open Inference Protocol, beside the answers as JSON."""
+
+
+def wire_names(tasks: Collection[str]) -> list[str]:
+    """Return the names by which clients ask for some of the runtime's tasks."""
+    return [row.name for row in WIRE_TASKS.values() if row.runtime in tasks]
 
 
 def read_payload(value: object, max_items: int) -> Payload:

@@ -14,8 +14,6 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BertportError, BundleError, ProviderError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.memory import resident_memory, return_freed, too_little
-from bertport.serve.api.raw import TASK as TENSORS
-from bertport.serve.api.tasks import WIRE_TASKS
 from bertport.serve.engine.slots import DeviceSlots
 from bertport.serve.engine.warm_up import warm_up
 from bertport.serve.engine.worker import ModelWorker
@@ -57,17 +55,21 @@ class ServedModel:
 
     @property
     def tasks(self) -> list[str]:
-        """The wire tasks that the bundle has the heads for."""
-        able = self.workers[self.default].model.describe()["tasks"]
-        return [row.name for row in WIRE_TASKS.values() if row.runtime in able]
+        """The runtime's tasks that the bundle has the heads for."""
+        tasks: list[str] = self.workers[self.default].model.describe()["tasks"]
+        return tasks
 
     @property
     def _labels(self) -> list[str] | None:
         """The labels of the first head that has some; None where none has."""
         return next((list(head.labels) for head in self.manifest.heads.values() if head.labels), None)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what it is and where it runs as JSON values, without paths of this machine."""
+    def describe(self, tasks: list[str]) -> dict[str, Any]:
+        """Return what it is and where it runs as JSON values, without paths of this machine.
+
+        Args:
+            tasks: its tasks, as clients name them.
+        """
         variants = []
         for name, worker in self.workers.items():
             told = worker.model.describe()
@@ -82,7 +84,7 @@ class ServedModel:
             "source": {"name": self.manifest.source.name, "revision": self.manifest.source.revision},
             "licence": self.manifest.licence,
             "heads": list(self.manifest.heads),
-            "tasks": self.tasks,
+            "tasks": tasks,
             "max_length": self.manifest.max_length,
             "hidden_size": self.manifest.architecture.hidden_size,
             "vocab_size": self.manifest.architecture.vocab_size,
@@ -141,7 +143,7 @@ class Registry:
     Args:
         settings: of the server.
         ran: told of each batch: bundle, variant, batch.
-        introduce: told of each variant before it serves: bundle, variant, tasks.
+        introduce: told of each variant before it serves: bundle, variant.
         died: told the reason, from any thread, when no variant is left that can answer.
     """
 
@@ -149,7 +151,7 @@ class Registry:
         self,
         settings: Settings,
         ran: Callable[[str, str, Batch], None],
-        introduce: Callable[[str, str, list[str]], None],
+        introduce: Callable[[str, str], None],
         died: Callable[[str], None],
     ) -> None:
         self.settings = settings
@@ -228,7 +230,7 @@ class Registry:
             self._busy = False
         for served in fresh.values():
             for variant in served.workers:
-                self._introduce(served.name, variant, [*WIRE_TASKS, TENSORS])
+                self._introduce(served.name, variant)
         old, self.served, self.failed = self.served, fresh, failed or {}
         for served in old.values():
             for worker in served.workers.values():
