@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent
+DEFAULT = ROOT / "models" / "default"
+RESTORE = ("-m", "bertport.measure.speed.baselines", "transformers")
+"""Writes a bundle's weights as a transformers checkpoint."""
 TEXT = "He poured her a cup of [MASK]."
 FIRST = "He opened the door of the old house and went in."
 NEXT = "It was dark inside, and nobody answered when he called."
@@ -57,12 +60,12 @@ def answers(bertport: Path) -> None:
     print(f"\nMore of the same: {bertport.relative_to(ROOT)} --help", flush=True)
 
 
-def main_job(programs: Path, *, bundle: Path | None = None, parent: Path = ROOT / "out") -> None:
+def main_job(programs: Path, *, bundle: Path = DEFAULT, parent: Path = ROOT / "out") -> None:
     """Restore a checkpoint, export, verify, quantize and ask it, and serve it to a client.
 
     Args:
         programs: The folder of `python` and `bertport` of an environment with the extras that this needs.
-        bundle: The bundle whose checkpoint is restored; None for the embedded default.
+        bundle: The bundle whose checkpoint is restored.
         parent: Where the temporary folder of all that is made stands; it is removed with it unless it is in use.
 
     Raises:
@@ -74,8 +77,7 @@ def main_job(programs: Path, *, bundle: Path | None = None, parent: Path = ROOT 
     print(f"`python` and `bertport` are those in {programs}.", flush=True)
     with scratch_folder(parent) as scratch:
         demo = Demo(programs, scratch)
-        given = () if bundle is None else (str(bundle),)
-        demo.step("the model's checkpoint, out of its bundle", "python", "-m", "bench.restore", *given, "checkpoint")
+        demo.step("the model's checkpoint, out of its bundle", "python", *RESTORE, str(bundle), "checkpoint")
         demo.step("a verified bundle: every output compared with PyTorch", "bertport", "export", "checkpoint", "bundle")
         demo.step("every file as the manifest says", "bertport", "verify", "bundle")
         demo.step("INT8, and what it costs", "bertport", "quantize", "bundle", *SHORTENED)
@@ -112,8 +114,7 @@ class Demo:
         self.programs = programs
         self.scratch = scratch
         kept = {name: value for name, value in os.environ.items() if not name.startswith("BERTPORT_")}
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # `bench` is in no package
-        self.environment = kept | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
+        self.environment = kept | {"HF_HUB_OFFLINE": "1"}
 
     def step(self, title: str, *command: str) -> None:
         """Run a command, with its title before it and its time behind it."""
