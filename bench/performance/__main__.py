@@ -16,252 +16,33 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
-import random
-import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT
 from bench.performance import models
+from bench.performance.inputs import TEXT, inputs_of, lengths_of, share_of
 from bench.performance.report import figures, page, plots, stem
+from bench.performance.subjects import BATCHES, measure_shapes, measure_task, subjects_of
 from bertport.measure.machine import describe_machine, machine_lock, matmul_peak
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.providers.cpu import cpu
-from bertport.runtime.text.encoder import Encoded
-from bertport.runtime.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bench.performance.models import Prepared
 
-TEXT = ROOT / "data" / "evaluation.txt"
 TASKS = ("fill-mask", "next-sentence", "features")
 SHAPES = ((1, 16), (1, 128), (8, 128), (1, 512))
-BATCHES = (1, 8, 32)
 PARTS = ("shapes", "settings", "profile", "sessions")
 """What is measured beside the tasks, and can be left out."""
 LEAST_ROUNDS = 3
-SMALLER = {"base": 0.5}
-"""The share of the texts that a model gets."""
-OTHERS = 0.4
-"""The share of the texts that a task beside fill-mask gets."""
-# As in bertport.measure.quality.samples: an abbreviation is a false end, which makes a short "sentence" of real words.
-SENTENCE = re.compile("(?<=[.!?])[\"'\u201d\u2019)]*\\s+(?=[\"'\u201c\u2018(]?[A-Z])")
-WORDS = (4, 60)
-"""Fewest and most words of a sentence."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """One row of the report."""
-
-    name: str
-    """What it is listed under."""
-    group: str
-    """Who it belongs to: the best of a group is what others are compared with."""
-    peer: str
-    """A row of performance_peers.PEERS."""
-    model: str
-    """Directory that it loads."""
-    variant: str | None = None
-    """For bertport a variant, for others the batch size."""
-    at_once: int | None = None
-    """Inputs given in one call; None for all."""
-    python: str = sys.executable
-    """Its interpreter."""
-
-    @property
-    def process(self) -> tuple[str, ...]:
-        """Subjects that share it share a process."""
-        return (self.peer, self.model, str(self.variant), self.python)
-
-
-@dataclass(slots=True)
-class Process:
-    """A running performance_peers.py; a context manager."""
-
-    subject: Subject
-    threads: int
-    peak_bytes: int = 0
-    load_s: float = 0.0
-    child: Any = field(default=None)
-
-    def __enter__(self) -> Self:
-        """Start it and have it load its model."""
-        program = [self.subject.python, "-m", "bench.performance.peers"]
-        self.child = subprocess.Popen(
-            program, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        opened = {"peer": self.subject.peer, "model": self.subject.model, "variant": self.subject.variant}
-        try:
-            self.load_s = self.ask({"do": "open", "threads": self.threads, **opened})["seconds"]
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        self.child.kill()
-        self.child.communicate()
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and wait for the answer; RuntimeError when there is none."""
-        try:
-            print(json.dumps(request), file=self.child.stdin, flush=True)
-            line = self.child.stdout.readline()
-        except OSError:
-            line = ""
-        nothing = {"ok": False, "error": f"the process ended ({self.child.poll()})"}
-        answer: dict[str, Any] = json.loads(line) if line else nothing
-        if not answer["ok"]:
-            raise RuntimeError(f"{self.subject.name}: {answer['error']}")
-        self.peak_bytes = max(self.peak_bytes, int(answer["peak_bytes"]))
-        return answer
-
-
-def inputs_of(count: int) -> dict[str, list[Any]]:
-    """Return the frozen inputs: sentences with one word masked, pairs of which half are neighbours, sentences."""
-    rng = random.Random(0)  # noqa: S311 — a frozen choice, not a secret
-    paragraphs = [SENTENCE.split(line.strip()) for line in TEXT.read_text(encoding="utf-8").splitlines()]
-    fit = [
-        [each for each in paragraph if WORDS[0] <= len(each.split()) <= WORDS[1] and re.search(r"\b[a-z]{4,}\b", each)]
-        for paragraph in paragraphs
-    ]
-    every = [each for paragraph in fit for each in paragraph]
-    neighbours = [pair for paragraph in fit for pair in itertools.pairwise(paragraph)]
-    chosen = rng.sample(every, count)
-    masked = []
-    for each in chosen:
-        word = rng.choice(list(re.finditer(r"\b[a-z]{4,}\b", each)))
-        masked.append(f"{each[: word.start()]}[MASK]{each[word.end() :]}")
-    pairs = rng.sample(neighbours, count)
-    strangers = [(a, rng.choice(every)) for a, _ in pairs]
-    mixed = [pair if number % 2 else other for number, (pair, other) in enumerate(zip(pairs, strangers, strict=True))]
-    return {"fill-mask": masked, "next-sentence": [list(pair) for pair in mixed], "features": chosen}
-
-
-def share_of(inputs: dict[str, list[Any]], model: str) -> dict[str, list[Any]]:
-    """Return a model's inputs: the first of each task's."""
-    part = SMALLER.get(model, 1.0)
-    return {
-        task: each[: max(1, round(len(each) * part * (1 if task == "fill-mask" else OTHERS)))]
-        for task, each in inputs.items()
-    }
-
-
-def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Sequence[int] = BATCHES) -> list[Subject]:
-    """List who takes part in a task."""
-    bundle, found = str(model.bundle), []
-    for variant in model.variants:
-        precision = "fp32" if variant == "fp32" else "int8"
-        for peer, name in (("bertport", "bertport"), ("bare", "tokenizer and session alone")):
-            for at_once in (None, 1):
-                said = f"{name} {precision}{', one at a time' if at_once else ''}"
-                group = f"{peer} {precision}{' single' if at_once else ''}"
-                found.append(Subject(name=said, group=group, peer=peer, model=bundle, variant=variant, at_once=at_once))
-    rows = [("transformers", "transformers", str(model.checkpoint), sys.executable)]
-    if task != "next-sentence":  # Optimum has no model for it
-        rows += [
-            (f"optimum {precision}", "optimum", str(model.optimum / precision), sys.executable)
-            for precision in ("fp32", "int8")
-        ]
-    rows.append(("onnxruntime, padded", "fused", bundle, sys.executable))
-    if openvino:
-        rows.append(("openvino, padded", "openvino", bundle, openvino))
-    for group, peer, path, python in rows:
-        found += [
-            Subject(
-                name=f"{group}, batches of {batch}",
-                group=group,
-                peer=peer,
-                model=path,
-                variant=str(batch),
-                at_once=batch,
-                python=python,
-            )
-            for batch in batches
-        ]
-    return found
-
-
-def measure_task(
-    subjects: Sequence[Subject], task: str, inputs: list[Any], *, rounds: int, threads: int
-) -> list[dict[str, Any]]:
-    """Have every subject answer all inputs in each round; give what each took and said."""
-    rows: dict[str, dict[str, Any]] = {}
-    with ExitStack() as stack:
-        processes: dict[tuple[str, ...], Process] = {}
-        left = []
-        for subject in subjects:
-            try:
-                if subject.process not in processes:
-                    processes[subject.process] = stack.enter_context(Process(subject, threads))
-                # Also the warm-up: every shape is run once.
-                said = processes[subject.process].ask({"do": "answer", "task": task, "inputs": inputs})["answers"]
-            except RuntimeError as error:
-                say(f"left out: {error}")
-                rows[subject.name] = {"subject": dataclasses.asdict(subject), "task": task, "failed": str(error)}
-                continue
-            rows[subject.name] = {"subject": dataclasses.asdict(subject), "task": task, "rounds": [], "answers": said}
-            left.append(subject)
-        for number in range(rounds):
-            for subject in list(left) if number % 2 == 0 else left[::-1]:
-                request = {"do": "time", "task": task, "inputs": inputs, "at_once": subject.at_once}
-                try:
-                    rows[subject.name]["rounds"].append(processes[subject.process].ask(request)["calls"])
-                except RuntimeError as error:  # the others go on
-                    say(f"left out: {error}")
-                    left.remove(subject)
-                    rows[subject.name] = {"subject": dataclasses.asdict(subject), "task": task, "failed": str(error)}
-            say(f"{task}: round {number + 1} of {rounds}")
-        for subject in left:
-            process = processes[subject.process]
-            rows[subject.name] |= {"peak_bytes": process.peak_bytes, "load_s": process.load_s}
-    return list(rows.values())
-
-
-def measure_shapes(
-    subjects: Sequence[Subject], shapes: Sequence[tuple[int, int]], *, rounds: int, threads: int, vocabulary: int
-) -> list[dict[str, Any]]:
-    """Time batches of one length through the graph alone."""
-    one = {
-        subject.group: subject
-        for subject in reversed(subjects)
-        if subject.peer != "bare" and "single" not in subject.group
-    }
-    rows: list[dict[str, Any]] = []
-    if not shapes:
-        return rows
-    with ExitStack() as stack:
-        processes = {}
-        for group, subject in one.items():
-            try:
-                processes[group] = stack.enter_context(Process(subject, threads))
-            except RuntimeError as error:
-                say(f"left out: {error}")
-        for batch, length in shapes:
-            request = {"do": "shape", "rows": batch, "length": length, "vocabulary": vocabulary}
-            found: dict[str, list[list[float]]] = {group: [] for group in processes}
-            for process in processes.values():
-                process.ask(request | {"runs": 2})
-            for number in range(rounds):
-                for group in list(processes) if number % 2 == 0 else list(processes)[::-1]:
-                    found[group].append(processes[group].ask(request | {"runs": 3})["calls"])
-            rows += [{"shape": [batch, length], "group": group, "rounds": runs} for group, runs in found.items()]
-            say(f"{batch}x{length}")
-    return rows
 
 
 def asked(program: str, *arguments: str, given: str = "") -> Any:  # noqa: ANN401 — JSON
@@ -272,19 +53,6 @@ def asked(program: str, *arguments: str, given: str = "") -> Any:  # noqa: ANN40
         say(f"{program} left out: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return None
     return json.loads(done.stdout)
-
-
-def lengths_of(bundle: Path, inputs: dict[str, list[Any]]) -> dict[str, list[int]]:
-    """Count the tokens of each input."""
-    tokens = Tokens.read(Bundle.open(bundle))
-
-    def count(each: Any) -> int:  # noqa: ANN401 — a text or a pair
-        [found] = tokens.encode([each if isinstance(each, str) else (each[0], each[1])])
-        if not isinstance(found, Encoded):
-            raise found
-        return len(found.ids)
-
-    return {task: [count(each) for each in found] for task, found in inputs.items()}
 
 
 def measure_model(
@@ -303,6 +71,7 @@ def measure_model(
             inputs[task],
             rounds=rounds,
             threads=given.threads,
+            say=say,
         )
     ]
     shapes = measure_shapes(
@@ -311,6 +80,7 @@ def measure_model(
         rounds=max(2, rounds // 2),
         threads=given.threads,
         vocabulary=manifest.architecture.vocab_size,
+        say=say,
     )
     choices = None
     if "settings" not in given.without:

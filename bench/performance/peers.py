@@ -1,36 +1,62 @@
-"""One subject of bench.performance in a process of its own: what it loads, how it answers, and how long that takes.
+"""The rows of bench.performance as a worker of `bertport.measure.speed` loads them: each one way of running a model.
 
-    python -m bench.performance.peers        # requests and answers are JSON objects, a line each
-
-Each row of `PEERS` is one way of running a model. The program needs only what the row it opens imports, so that it also
-runs under an interpreter whose environment holds nothing but that (OpenVINO's).
+Its interpreter may hold nothing but what the row needs (OpenVINO's does): every row imports its own packages.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertport.measure.speed.loaded import Answer, Loaded
+from bertport.measure.speed.workload import random_batch
+from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, output_of
+from bertport.runtime.providers.table import onnxruntime
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# As bertport.runtime does, which not every interpreter that runs this has.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from bertport.measure.speed.workload import Shape, Texts, WorkerSpec
 
-Answer = dict[str, Any]
-"""What is compared: for fill-mask `token` and `score`, for next-sentence `probability` that B follows A, for features
-`vector`."""
-OUTPUTS = {"fill-mask": "logits", "next-sentence": "seq_relationship_logits", "features": "last_hidden_state"}
+__all__ = ["PEERS", "open_peer"]
+
+# What is compared of an answer: for fill-mask `token` and `score`, for next-sentence `probability` that B follows A,
+# for features `vector`.
+OUTPUTS = {"fill-mask": output_of(MLM), "next-sentence": output_of(NSP), "features": HIDDEN_STATES}
+HEADS = [output_of(MLM), output_of(NSP)]
 FEEDS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class Ours:
+class Peer(Loaded):
+    """One way of running a model."""
+
+    def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
+        """Answer a list of inputs."""
+        raise NotImplementedError
+
+    def run_forward(self, feeds: dict[str, Any]) -> None:
+        """Run a batch of ids through the model alone."""
+        raise NotImplementedError
+
+    def answering(self, texts: Texts) -> Callable[[Sequence[Any]], object]:
+        """Return what answers a list of inputs."""
+        return lambda inputs: self.answer(texts.task, inputs)
+
+    def answers(self, texts: Texts) -> list[Answer]:
+        """Return the answer to each input."""
+        return self.answer(texts.task, texts.inputs)
+
+    def forward(self, shape: Shape) -> Callable[[], object]:
+        """Return what runs random ids of a shape through the model alone."""
+        batch = random_batch(shape)
+        feeds = {name: getattr(batch, name) for name in (*FEEDS, "masked_positions")}
+        return lambda: self.run_forward(feeds)
+
+
+class Ours(Peer):
     """bertport, from text to answer."""
 
     def __init__(self, model: str, variant: str | None, threads: int) -> None:
@@ -42,11 +68,9 @@ class Ours:
         """Answer a list of inputs."""
         return [_ours(task, each) for each in self.model.predict(task, inputs, **_parameters(task))]
 
-    def forward(self, feeds: dict[str, Any]) -> None:
+    def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids through the graph, one position decoded in each row."""
-        rows, length = feeds["input_ids"].shape
-        outputs = [name for name in ("logits", "seq_relationship_logits") if name in self.model.graph.outputs]
-        self.model.graph.run(feeds | {"masked_positions": np.arange(rows) * length + 1}, outputs)
+        self.model.graph.run(feeds, [name for name in HEADS if name in self.model.graph.outputs])
 
 
 class Bare(Ours):
@@ -94,7 +118,7 @@ class Bare(Ours):
         return []
 
 
-class Transformers:
+class Transformers(Peer):
     """transformers in PyTorch: its pipelines, and for next-sentence, which has none, its model."""
 
     def __init__(self, model: str, variant: str | None, threads: int) -> None:
@@ -133,7 +157,7 @@ class Transformers:
             return _filled(pipe(list(inputs), batch_size=self.batch))
         return _pooled(pipe, inputs, pipe(list(inputs), batch_size=self.batch, return_tensors=True))
 
-    def forward(self, feeds: dict[str, Any]) -> None:
+    def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids through the model with both heads."""
         import torch
         from transformers import BertForPreTraining
@@ -144,7 +168,7 @@ class Transformers:
             self.pipes["forward"](**{name: torch.from_numpy(feeds[name]) for name in FEEDS})
 
 
-class Optimum:
+class Optimum(Peer):
     """Optimum's ONNX Runtime models in transformers' pipelines, in fp32 or its own 8-bit preset."""
 
     def __init__(self, model: str, variant: str | None, threads: int) -> None:
@@ -157,7 +181,7 @@ class Optimum:
 
     def pipe(self, task: str) -> Any:  # noqa: ANN401 — a pipeline
         """Open the pipeline of a task, once."""
-        import onnxruntime
+        ort = onnxruntime()
         import transformers
         from optimum.onnxruntime import (  # type: ignore[import-untyped]
             ORTModelForFeatureExtraction,
@@ -166,7 +190,7 @@ class Optimum:
 
         if task not in self.pipes:
             kind = {"fill-mask": ORTModelForMaskedLM, "features": ORTModelForFeatureExtraction}[task]
-            options = onnxruntime.SessionOptions()
+            options = ort.SessionOptions()
             options.intra_op_num_threads = self.threads
             file = next((self.path / task).glob("*.onnx")).name
             opened = kind.from_pretrained(
@@ -184,12 +208,12 @@ class Optimum:
             return _filled(pipe(list(inputs), batch_size=self.batch))
         return _pooled(pipe, inputs, pipe(list(inputs), batch_size=self.batch, return_tensors=True))
 
-    def forward(self, feeds: dict[str, Any]) -> None:
+    def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids through the model of fill-mask."""
         self.pipe("fill-mask").model(**{name: feeds[name] for name in FEEDS})
 
 
-class _Padded:
+class _Padded(Peer):
     """A graph that decodes every position, in batches padded to their longest, in the order given."""
 
     def __init__(self, model: str, variant: str | None) -> None:
@@ -225,22 +249,21 @@ class _Padded:
                 found += [{"vector": each.tolist()} for each in (values * mask).sum(1) / mask.sum(1)]
         return found
 
-    def forward(self, feeds: dict[str, Any]) -> None:
+    def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids, with the outputs of both heads."""
-        self.run(feeds, ["logits", "seq_relationship_logits"])
+        self.run({name: feeds[name] for name in FEEDS}, HEADS)
 
 
 class Fused(_Padded):
     """ONNX Runtime as it comes, which fuses at load, on the portable graph."""
 
     def __init__(self, model: str, variant: str | None, threads: int) -> None:
-        import onnxruntime
-
         super().__init__(model, variant)
-        options = onnxruntime.SessionOptions()
+        ort = onnxruntime()
+        options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         path = str(Path(model) / "onnx" / "model.onnx")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, feeds: dict[str, Any], names: Sequence[str]) -> list[Any]:
         """Run one batch."""
@@ -269,7 +292,7 @@ class OpenVino(_Padded):
         return found
 
 
-PEERS: dict[str, Callable[[str, str | None, int], Any]] = {
+PEERS: dict[str, Callable[[str, str | None, int], Peer]] = {
     "bertport": Ours,
     "bare": Bare,
     "transformers": Transformers,
@@ -277,7 +300,13 @@ PEERS: dict[str, Callable[[str, str | None, int], Any]] = {
     "fused": Fused,
     "openvino": OpenVino,
 }
-"""By name."""
+"""By name: from a directory, a variant or a batch size, and a number of threads, 0 for what each chooses."""
+
+
+def open_peer(spec: WorkerSpec) -> Peer:
+    """Open the row that a specification names as its baseline."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # every model is in a directory
+    return PEERS[str(spec.baseline)](str(spec.file), spec.variant, spec.threads or 0)
 
 
 def _parameters(task: str) -> dict[str, Any]:
@@ -324,60 +353,3 @@ def _followed(logits: Any) -> list[Answer]:  # noqa: ANN401 — an array
 def _parts(inputs: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for begin in range(0, len(inputs), size):
         yield inputs[begin : begin + size]
-
-
-def _feeds(rows: int, length: int, vocabulary: int) -> dict[str, Any]:
-    ids = np.random.default_rng(0).integers(vocabulary, size=(rows, length))
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-
-
-def _peak_bytes() -> int:
-    """Return the most memory that this process had resident."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
-
-
-def _handle(request: dict[str, Any], peer: Any) -> tuple[dict[str, Any], Any]:  # noqa: ANN401 — a peer
-    began = time.perf_counter()
-    if request["do"] == "open":
-        peer = PEERS[request["peer"]](request["model"], request["variant"], request["threads"])
-        return {"seconds": time.perf_counter() - began}, peer
-    if request["do"] == "answer":
-        return {"answers": peer.answer(request["task"], request["inputs"])}, peer
-    calls = []
-    if request["do"] == "shape":
-        feeds = _feeds(request["rows"], request["length"], request["vocabulary"])
-        for _ in range(request["runs"]):
-            began = time.perf_counter()
-            peer.forward(feeds)
-            calls.append(time.perf_counter() - began)
-    else:
-        for part in _parts(request["inputs"], request["at_once"] or len(request["inputs"])):
-            began = time.perf_counter()
-            peer.answer(request["task"], part)
-            calls.append(time.perf_counter() - began)
-    return {"calls": calls}, peer
-
-
-def main() -> None:
-    """Answer requests until stdin ends."""
-    os.environ["HF_HUB_OFFLINE"] = "1"  # every model is in a directory
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not end up among the answers
-    peer: Any = None
-    for line in sys.stdin:
-        try:
-            found, peer = _handle(json.loads(line), peer)
-            answer = {"ok": True, "peak_bytes": _peak_bytes(), **found}
-        except Exception as error:  # noqa: BLE001 — whatever it is, the parent must hear of it and not wait
-            answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,7 @@ Prints one line of JSON, with the machine's lock held meanwhile (a process of be
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
 import time
@@ -23,6 +24,7 @@ import numpy as np
 
 from bench.performance.sections import PRODUCTS, product_shape
 from bertport.measure.machine import machine_lock, matmul_gflops
+from bertport.measure.speed.workload import Shape, random_batch
 from bertport.runtime import load
 from bertport.runtime.session import open_session, session_options
 
@@ -51,13 +53,7 @@ COST_SHAPES = (
 
 def feeds_of(rows: int, length: int, vocabulary: int) -> dict[str, Any]:
     """Return random ids of one shape, with one position decoded in each row."""
-    ids = np.random.default_rng(0).integers(vocabulary, size=(rows, length))
-    return {
-        "input_ids": ids,
-        "attention_mask": np.ones_like(ids),
-        "token_type_ids": np.zeros_like(ids),
-        "masked_positions": np.arange(rows) * length + 1,
-    }
+    return dataclasses.asdict(random_batch(Shape(rows=rows, length=length, vocabulary=vocabulary)))
 
 
 def cost(model: Model, seconds: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from bench.performance import profiling, report, sections
-from bench.performance.__main__ import inputs_of, share_of
+from bench.performance.inputs import inputs_of, share_of
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 

@@ -1,0 +1,71 @@
+"""The frozen inputs of bench.performance: sentences of the held-out text."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from typing import TYPE_CHECKING, Any
+
+from bench.checkout import ROOT
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.text.encoder import Encoded
+from bertport.runtime.text.tokenizer import Tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["TEXT", "inputs_of", "lengths_of", "share_of"]
+
+TEXT = ROOT / "data" / "evaluation.txt"
+SMALLER = {"base": 0.5}
+"""The share of the texts that a model gets."""
+OTHERS = 0.4
+"""The share of the texts that a task beside fill-mask gets."""
+# As in bertport.measure.quality.samples: an abbreviation is a false end, which makes a short "sentence" of real words.
+SENTENCE = re.compile("(?<=[.!?])[\"'\u201d\u2019)]*\\s+(?=[\"'\u201c\u2018(]?[A-Z])")
+WORDS = (4, 60)
+"""Fewest and most words of a sentence."""
+
+
+def inputs_of(count: int) -> dict[str, list[Any]]:
+    """Return the frozen inputs: sentences with one word masked, pairs of which half are neighbours, sentences."""
+    rng = random.Random(0)  # noqa: S311 — a frozen choice, not a secret
+    paragraphs = [SENTENCE.split(line.strip()) for line in TEXT.read_text(encoding="utf-8").splitlines()]
+    fit = [
+        [each for each in paragraph if WORDS[0] <= len(each.split()) <= WORDS[1] and re.search(r"\b[a-z]{4,}\b", each)]
+        for paragraph in paragraphs
+    ]
+    every = [each for paragraph in fit for each in paragraph]
+    neighbours = [pair for paragraph in fit for pair in itertools.pairwise(paragraph)]
+    chosen = rng.sample(every, count)
+    masked = []
+    for each in chosen:
+        word = rng.choice(list(re.finditer(r"\b[a-z]{4,}\b", each)))
+        masked.append(f"{each[: word.start()]}[MASK]{each[word.end() :]}")
+    pairs = rng.sample(neighbours, count)
+    strangers = [(a, rng.choice(every)) for a, _ in pairs]
+    mixed = [pair if number % 2 else other for number, (pair, other) in enumerate(zip(pairs, strangers, strict=True))]
+    return {"fill-mask": masked, "next-sentence": [list(pair) for pair in mixed], "features": chosen}
+
+
+def share_of(inputs: dict[str, list[Any]], model: str) -> dict[str, list[Any]]:
+    """Return a model's inputs: the first of each task's."""
+    part = SMALLER.get(model, 1.0)
+    return {
+        task: each[: max(1, round(len(each) * part * (1 if task == "fill-mask" else OTHERS)))]
+        for task, each in inputs.items()
+    }
+
+
+def lengths_of(bundle: Path, inputs: dict[str, list[Any]]) -> dict[str, list[int]]:
+    """Count the tokens of each input."""
+    tokens = Tokens.read(Bundle.open(bundle))
+
+    def count(each: Any) -> int:  # noqa: ANN401 — a text or a pair
+        [found] = tokens.encode([each if isinstance(each, str) else (each[0], each[1])])
+        if not isinstance(found, Encoded):
+            raise found
+        return len(found.ids)
+
+    return {task: [count(each) for each in found] for task, found in inputs.items()}
