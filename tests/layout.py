@@ -23,6 +23,10 @@ class Module:
     file: an import inside a function, or for type checkers alone, ties two modules as any other does."""
     public: frozenset[str] | None
     """Its `__all__`; None where it has none."""
+    defined: frozenset[str]
+    """Names that it defines itself, at its top level."""
+    types: frozenset[str]
+    """Names that it defines for type checkers alone: at run time there is nothing to list."""
     bare: bool
     """Whether it defines nothing: a package's docstring, or a program of one call."""
 
@@ -119,8 +123,18 @@ class Tree:
         found = {name for name, module in self.modules.items() if module.public is None and not module.bare}
         for name, taken in self.imports.items():
             for source, names in taken.items():
-                found |= {f"{name} -> {source}.{each}" for each in names - (self.modules[source].public or set())}
+                offered = (self.modules[source].public or frozenset()) | self.modules[source].types
+                found |= {f"{name} -> {source}.{each}" for each in names - offered}
         return found
+
+    def borrowed(self) -> set[str]:
+        """Names in a module's `__all__` that it does not define; a package may offer those of its modules."""
+        return {
+            f"{name}.{each}"
+            for name, module in self.modules.items()
+            for each in (module.public or frozenset()) - module.defined
+            if module.path.name != "__init__.py"
+        }
 
 
 def area_of(name: str) -> str:
@@ -149,19 +163,28 @@ def _read(path: Path) -> Module:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
             names.append((aliases[node.value.id], node.attr))
     listed = [
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" and len(node.targets) == 1
+        node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and _names(node) == {"__all__"}
     ]
+    guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     return Module(
         path=path,
         names=tuple(dict.fromkeys(each for each in names if not re.match(r"__\w+__$", each[1] or ""))),
         public=frozenset(ast.literal_eval(listed[0])) if listed else None,
+        defined=frozenset().union(*map(_names, tree.body)),
+        types=frozenset().union(*(_names(each) for node in guarded for each in node.body)),
         bare=not any(
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign)
             for node in tree.body
         ),
     )
+
+
+def _names(node: ast.stmt) -> set[str]:
+    """The names that a statement at the top level defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
 
 
 def _components(graph: dict[str, dict[str, set[str]]]) -> list[set[str]]:

@@ -15,7 +15,7 @@ from threading import Thread
 
 import pytest
 
-from bertport.runtime.bundle.manifest import read_manifest
+from bertport.runtime.bundle.reading import read_manifest
 from dev import AREAS
 from tests.telemetry import at_home, traces
 

@@ -181,7 +181,14 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     cut = top_k_output(entry.outputs) if provider.device is not None and entry.kind == "serving" else None
     with ExitStack() as stack:
         if provider.shapes_cost and obstacle(provider) is None:
-            engine = tensorrt_engines.for_variant(bundle, variant, provider, given)
+            engine = tensorrt_engines.engine_here(
+                provider,
+                recipe=entry.recipe,
+                hashes=bundle.manifest.hashes_of(variant),
+                max_length=bundle.manifest.max_length,
+                serving=entry.kind == "serving",
+                given=given,
+            )
             stack.enter_context(tensorrt_engines.announced(engine, variant))
             given = {**engine.options, **given}
         path = stack.enter_context(checked.opening())

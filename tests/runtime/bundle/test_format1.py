@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from bertport.runtime import cli, load
 from bertport.runtime.bundle.changes import Workspace, add_variant, replace_figures, upgrade
 from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.manifest import Manifest, read_manifest
+from bertport.runtime.bundle.reading import from_json, read_manifest
 from bertport.runtime.bundle.select import preferred, providers_for, suits
 from bertport.runtime.errors import BundleError
 from bertport.runtime.providers.table import PROVIDERS
@@ -152,10 +152,10 @@ def test_a_recipe_that_is_made_today_makes_it_format_2(old, held_out):
 
 def test_unknown_fields_are_ignored_and_not_kept():
     value = json.loads((OLD / "manifest.json").read_text(encoding="utf-8"))
-    known = Manifest.from_json(value)
+    known = from_json(value)
     value["colour"] = value["source"]["colour"] = value["variants"]["fp32"]["colour"] = "blue"
-    assert Manifest.from_json(value) == known
-    assert b"colour" not in Manifest.from_json(value).to_bytes()
+    assert from_json(value) == known
+    assert b"colour" not in from_json(value).to_bytes()
 
 
 RUNS = {
@@ -207,14 +207,14 @@ def test_what_runs_where_is_what_0_1_0_wrote():
     found = of_recipes(*RUNS).variants
     assert {name: {each for each in PROVIDERS if suits(found[name].requires, each)} for name in RUNS} == RUNS
     assert providers_for(found["fp32"].requires)[0] == "cpu"
-    upgraded = Manifest.from_json(of_recipes(*RUNS).to_json()).variants
+    upgraded = from_json(of_recipes(*RUNS).to_json()).variants
     assert {name: set(providers_for(upgraded[name].requires)) for name in RUNS} == RUNS
 
 
 @pytest.mark.parametrize("names", TAKEN)
 def test_what_is_taken_where_is_what_0_1_0_took(names):
     manifest = of_recipes(*names, default="fp32" if "fp32" in names else names[-1])
-    for known in (manifest, Manifest.from_json(manifest.to_json())):
+    for known in (manifest, from_json(manifest.to_json())):
         assert tuple(preferred(known, provider) for provider in ("tensorrt", "cuda", "cpu")) == TAKEN[names]
 
 

@@ -16,7 +16,7 @@ from bertport.runtime import load
 from bertport.runtime.bundle.changes import Workspace, add_variant, replace_figures, upgrade
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
-from bertport.runtime.bundle.manifest import Manifest, read_manifest
+from bertport.runtime.bundle.reading import from_json, read_manifest
 from bertport.runtime.errors import BundleError
 from tests.conftest import OLD
 
@@ -48,7 +48,7 @@ def flipped(content, place, bit):
 
 
 def test_every_single_bit_of_a_manifest_that_changes_is_refused(value):
-    whole = Manifest.from_json(json.loads(value))
+    whole = from_json(json.loads(value))
     portable = dataclasses.replace(whole.variants["portable"], validation=None)
     files = {portable.file: whole.files[portable.file]}
     least = dataclasses.replace(
@@ -286,6 +286,6 @@ def test_digits_of_the_digest_that_stand_elsewhere_as_well_are_refused(value):
 
 
 def test_a_manifest_with_zeros_where_a_hash_stands(value):
-    whole = Manifest.from_json(json.loads(value))
+    whole = from_json(json.loads(value))
     zeros = dataclasses.replace(whole, source=dataclasses.replace(whole.source, weights_sha256={"a": "0" * 64}))
     assert read_manifest(zeros.to_bytes()).manifest == zeros

@@ -9,7 +9,8 @@ import pytest
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.manifest import FORMAT_VERSION, read_manifest
+from bertport.runtime.bundle.manifest import FORMAT_VERSION
+from bertport.runtime.bundle.reading import read_manifest
 from bertport.runtime.bundle.requirements import requires_of
 from bertport.runtime.commands import render
 from bertport.runtime.errors import BundleError

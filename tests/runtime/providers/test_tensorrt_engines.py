@@ -53,7 +53,16 @@ def test_precision_follows_the_recipe():
 def engine(bundle, monkeypatch, tmp_path, given=None, **changes):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     facts = {"gpu": "NVIDIA X 9.0", "versions": {"tensorrt": "10.14.1", "onnxruntime": "1.32.0"}} | changes
-    return tensorrt_engines.engine_for(Bundle.open(bundle), "fp32", ROW, inputs=INPUTS, given=given or {}, **facts)
+    manifest = Bundle.open(bundle).manifest
+    return tensorrt_engines.engine_for(
+        ROW,
+        recipe=manifest.variants["fp32"].recipe,
+        hashes=manifest.hashes_of("fp32"),
+        max_length=manifest.max_length,
+        inputs=INPUTS,
+        given=given or {},
+        **facts,
+    )
 
 
 def test_an_engine_is_kept_by_everything_that_it_depends_on(tiny_bundle, edited, monkeypatch, tmp_path):
@@ -112,11 +121,14 @@ def test_a_cold_build_is_announced_with_its_progress_and_a_warm_start_says_nothi
     assert not caplog.records
 
 
-def test_the_gpu_of_this_machine_is_part_of_the_key(tiny_bundle, monkeypatch, tmp_path):
+def test_the_gpu_of_this_machine_is_part_of_the_key(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = set()
     for name in ("NVIDIA X", "NVIDIA Y"):
         devices = (native.Device(name="first", capability="8.0"), native.Device(name=name, capability="9.0"))
         monkeypatch.setattr(native, "driver", lambda devices=devices: native.Driver(problem=None, devices=devices))
-        found.add(tensorrt_engines.for_variant(Bundle.open(tiny_bundle), "fp32", ROW, {"device_id": "1"}).directory)
+        made = tensorrt_engines.engine_here(
+            ROW, recipe="fp32", hashes={}, max_length=16, serving=True, given={"device_id": "1"}
+        )
+        found.add(made.directory)
     assert len(found) == 2

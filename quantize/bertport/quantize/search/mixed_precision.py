@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Target = Mapping[str, float]
     """The KL that each head of which a bound is broken may keep on the text for searching, by name of the head."""
 
-__all__ = ["BrokenBudgetError", "Solution", "meet_budget", "rank_layers"]
+__all__ = ["STABILITY", "BrokenBudgetError", "Solution", "meet_budget", "rank_layers"]
 
 RANKING = {"positions": 400, "pairs": 60}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""

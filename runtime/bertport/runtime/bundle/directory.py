@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bertport.runtime.bundle.digest import normalized
 from bertport.runtime.bundle.external_data import HostileError, spans
 from bertport.runtime.bundle.files import hashed, inside, open_regular, read_bounded
-from bertport.runtime.bundle.manifest import Manifest, read_manifest
+from bertport.runtime.bundle.reading import read_manifest
 from bertport.runtime.bundle.siblings import comes_back, set_aside
 from bertport.runtime.bundle.stamps import CheckedGraph, stamps_of
 from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from bertport.runtime.bundle.external_data import Span
+    from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["MANIFEST", "UNHASHED", "Bundle", "expected_digest", "file_sha256"]
 

@@ -8,18 +8,13 @@ kept and written again; anywhere else they are refused.
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.bundle.digest import digest_of, sealed
-from bertport.runtime.bundle.parsing import MOST_QUOTED, OMITTED, json_values, parse
+from bertport.runtime.bundle.digest import sealed
+from bertport.runtime.bundle.parsing import OMITTED, json_values
 from bertport.runtime.errors import BundleError
-from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import HEADS, NSP
-from bertport.runtime.installation import upgrade_advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,23 +31,14 @@ __all__ = [
     "Pooling",
     "Requires",
     "Source",
-    "Stored",
     "Validation",
     "Variant",
     "encoder_inputs",
     "heads_of",
-    "read_manifest",
-    "refuse_outside",
 ]
 
 FORMAT_VERSION = 2
 """The manifest format that this version writes, and the newest that it reads."""
-DEEPEST = 100
-"""Levels of objects and lists; those of today take six."""
-LONGEST_PATH = 512
-"""Characters of a file's path inside the bundle."""
-LONGEST_INPUT = 1_000_000
-"""Tokens; attention over as many would take terabytes."""
 OPSET = "ai.onnx"
 """The domain of the standard operators."""
 
@@ -261,6 +247,11 @@ class Manifest:
         """Whether the head that judges pairs of texts is there, and a second segment for it to tell them apart by."""
         return NSP in self.heads and self.architecture.type_vocab_size > 1
 
+    def hashes_of(self, variant: str) -> dict[str, str]:
+        """Return SHA-256 of a variant's files, by path."""
+        entry = self.variants[variant]
+        return {name: self.files[name].sha256 for name in (entry.file, *entry.external_data)}
+
     @property
     def segments(self) -> int | None:
         """The value of every element of `token_type_ids`; None where the tokenizer gives them."""
@@ -284,83 +275,6 @@ class Manifest:
         """Return the manifest as JSON values, as `to_bytes` writes them."""
         value: dict[str, Any] = json.loads(self.to_bytes())
         return value
-
-    @classmethod
-    def from_json(cls, value: object) -> Manifest:
-        """Read a manifest of any format from JSON values; a digest among them is not looked at.
-
-        Format 1 ignores fields that it does not know; format 2 refuses them outside its open places.
-
-        Raises:
-            BundleError: for a newer format, a missing, unknown or ill-typed field, or a path that leaves the bundle.
-        """
-        from bertport.runtime.bundle import format1
-
-        if not isinstance(value, dict) or type(version := value.get("format_version")) is not int:
-            raise BundleError(
-                "manifest.json has no format_version: this is not a bertport bundle; make one with `bertport export`"
-            )
-        if version > FORMAT_VERSION:
-            raise BundleError(
-                f"the bundle has format {version} and this version of bertport reads up to {FORMAT_VERSION}: "
-                + upgrade_advice()
-            )
-        if version < 1:
-            raise BundleError(
-                f"manifest.json states format {version}, and the first was 1: the bundle is damaged; export again"
-            )
-        if version == 1:
-            manifest = format1.read(value)
-        else:
-            fields = {key: each for key, each in value.items() if key not in {"format_version", "digest"}}
-            manifest = parse(cls, fields, "manifest.json")
-        _check(manifest)
-        return manifest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A manifest as it was read."""
-
-    manifest: Manifest
-    """What it says, in the shape of format 2."""
-    digest: str
-    """What stands for all of it: see `bertport.runtime.bundle.digest`."""
-    format_version: int
-    """The format it is stored in."""
-
-
-def read_manifest(content: bytes) -> Stored:
-    """Read the content of a `manifest.json`.
-
-    Raises:
-        BundleError: for what is no manifest, or was changed after it was written.
-    """
-    try:
-        value = json.loads(
-            content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
-        )
-    except (ValueError, RecursionError) as error:
-        raise BundleError(
-            f"manifest.json is not JSON ({excerpt(str(error), 200)}): the bundle is damaged; export again"
-        ) from error
-    stated = None
-    if isinstance(value, dict) and value.get("format_version") == FORMAT_VERSION:
-        stated = value.get("digest")
-        if stated is None:
-            raise BundleError(
-                "manifest.json lacks its digest, which format 2 needs: the bundle is damaged; copy it again"
-            )
-    digest = digest_of(content, stated)
-    if digest is None or (stated is not None and digest != stated):
-        raise BundleError(
-            f"manifest.json is not as it was written (it states the digest {excerpt(stated, 80)} and has "
-            f"{digest or 'another'}): copy the bundle again, or export again"
-        )
-    _refuse_nested(value)
-    _refuse_surrogates(value)
-    manifest = Manifest.from_json(value)
-    return Stored(manifest=manifest, digest=digest, format_version=value["format_version"])
 
 
 def encoder_inputs(*, segments: int | None = None) -> dict[str, Input]:
@@ -388,140 +302,3 @@ def heads_of(names: Iterable[str]) -> dict[str, HeadEntry]:
         )
         for head in map(HEADS.__getitem__, names)
     }
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its members, no two of one name."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {excerpt(repeated, 80)} is there twice")
-    return value
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON's")
-
-
-def _finite(text: str) -> float:
-    """Read a number; one that is too large for a float would be an infinity, which JSON cannot hold."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text} is larger than any float")
-    return value
-
-
-def _refuse_nested(value: object) -> None:
-    """Refuse what is nested deeper than Python's stack lets it be written again; its open places hold anything."""
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(DEEPEST):
-        level = [
-            each
-            for outer in level
-            for each in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(each, dict | list)
-        ]
-        if not level:
-            return
-    raise BundleError(f"manifest.json is nested more than {DEEPEST} levels deep: the bundle is damaged; export again")
-
-
-def _refuse_surrogates(value: object) -> None:
-    """Refuse text that has no UTF-8 (half of a pair of escapes), as it could be neither shown nor written again.
-
-    Called when the nesting is known to be bounded.
-    """
-    if isinstance(value, dict):
-        for key, each in value.items():
-            _refuse_surrogates(key)
-            _refuse_surrogates(each)
-    elif isinstance(value, list):
-        for each in value:
-            _refuse_surrogates(each)
-    elif isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise BundleError(
-                f"manifest.json has a text that is not Unicode text ({excerpt(value, 80)}): the bundle is damaged; "
-                "export again"
-            ) from error
-
-
-def _check(manifest: Manifest) -> None:
-    """Refuse what is well formed and cannot be."""
-    named = {path for each in manifest.variants.values() for path in (each.file, *each.external_data)}
-    if manifest.golden_vectors:
-        named.add(manifest.golden_vectors.file)
-    for path in sorted(named - manifest.files.keys()):
-        raise BundleError(
-            f"manifest.json names {path[:MOST_QUOTED]!r} but does not list it among its files: export again"
-        )
-    for path in manifest.files:
-        refuse_outside(path)
-    if not 1 <= manifest.max_length <= LONGEST_INPUT:
-        stated = excerpt(manifest.max_length, 40)
-        raise BundleError(f"manifest.json: max_length is {stated} tokens: the bundle is damaged; export again")
-    for name, variant in manifest.variants.items():
-        if OPSET not in variant.requires.operator_domains:
-            raise BundleError(
-                f"manifest.json: variant {name[:MOST_QUOTED]!r} requires no version of {OPSET}: "
-                "the bundle is damaged; export again"
-            )
-    _check_inputs(manifest)
-    _check_labels(manifest)
-    if manifest.default_variant not in manifest.variants:
-        raise BundleError(
-            f"manifest.json names the default variant {manifest.default_variant[:MOST_QUOTED]!r}, "
-            "which it does not describe"
-        )
-
-
-def _check_inputs(manifest: Manifest) -> None:
-    """Refuse a constant that is no row of the embedding of segments, and one for ids or the mask.
-
-    Inputs that only a later version knows are its own affair.
-    """
-    rows = {"input_ids": 0, "attention_mask": 0, "token_type_ids": manifest.architecture.type_vocab_size}
-    for name in rows.keys() & manifest.inputs.keys():
-        each = manifest.inputs[name]
-        if each.constant is not None and each.constant not in range(rows[name]):
-            raise BundleError(
-                f"manifest.json: the input {name[:MOST_QUOTED]!r} is {each.constant} everywhere, which it cannot be: "
-                "the bundle is damaged; export again"
-            )
-
-
-def _check_labels(manifest: Manifest) -> None:
-    """Refuse labels that are not those of the columns."""
-    for name, head in manifest.heads.items():
-        labels, positive = head.labels or (), head.positive
-        row = HEADS.get(name) if head.labels is not None else None
-        count, columns = len(labels), f"the columns of the head {name[:MOST_QUOTED]!r}"
-        if row and row.label_count is not None:
-            count, columns = row.label_count, f"the {row.label_count} columns of {row.title}"
-        optional = row is None or row.positive is None
-        if len(labels) != count or (positive not in range(count) and not (optional and positive is None)):
-            raise BundleError(
-                f"manifest.json gives {len(labels)} labels to {columns}, and calls column {positive} positive: "
-                "the bundle is damaged; export again"
-            )
-
-
-def refuse_outside(path: str) -> None:
-    """Refuse a path that is none inside a bundle.
-
-    Raises:
-        BundleError: for such a path.
-    """
-    if len(path) > LONGEST_PATH:
-        raise BundleError(
-            f"manifest.json names {excerpt(path)}, of {len(path):,} characters, and a path has {LONGEST_PATH} at most: "
-            "the bundle is damaged; export again"
-        )
-    pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or "\0" in path:
-        named = path[:MOST_QUOTED]
-        raise BundleError(
-            f"manifest.json names {named!r}, which is outside the bundle: do not use a bundle from this source"
-        )

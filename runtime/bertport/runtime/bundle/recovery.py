@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from bertport.runtime.bundle.checks import refuse_outside
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.files import hashed, inside, open_regular, read_bounded
 from bertport.runtime.bundle.locks import Lock, claim, exclusive, try_lock
-from bertport.runtime.bundle.manifest import refuse_outside
 from bertport.runtime.bundle.siblings import NEW, OLD, is_set_aside, lock_file, new_workspace, workspaces
 from bertport.runtime.errors import BertportError
 

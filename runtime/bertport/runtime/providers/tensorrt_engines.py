@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertport.runtime.batching import buckets
+from bertport.runtime.heads import POSITIONS
 from bertport.runtime.providers import native
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.providers.table import Provider
 
-__all__ = ["Engine", "announced", "cache_directory", "engine_for", "for_variant", "key", "profile"]
+__all__ = ["Engine", "announced", "cache_directory", "engine_for", "engine_here", "key", "profile"]
 
 _LOG = logging.getLogger(__name__)
 TYPICAL = 128
@@ -75,7 +75,7 @@ def profile(inputs: frozenset[str], *, max_length: int, batch_tokens: int, batch
     }
     found = {}
     for name, (count, length, positions) in shapes.items():
-        sizes = [f"{each}:{positions}" if each == "masked_positions" else f"{each}:{count}x{length}" for each in inputs]
+        sizes = [f"{each}:{positions}" if each == POSITIONS else f"{each}:{count}x{length}" for each in inputs]
         found[f"trt_profile_{name}_shapes"] = ",".join(sorted(sizes))
     return found
 
@@ -102,39 +102,34 @@ def cache_directory() -> Path:
 
 
 def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends on
-    bundle: Bundle,
-    variant: str,
     provider: Provider,
     *,
+    recipe: str,
+    hashes: Mapping[str, str],
+    max_length: int,
     inputs: frozenset[str],
     given: Mapping[str, object],
     gpu: str,
     versions: Mapping[str, str],
 ) -> Engine:
-    """Settle the options of a variant's engine and the directory that it is kept in.
+    """Return the engine of a graph: its options, and the directory that it is kept in.
 
     Args:
-        bundle: with the graph.
-        variant: the graph's name.
         provider: the row of TensorRT.
+        recipe: how the graph's weights are stored.
+        hashes: SHA-256 of the graph's files, by path.
+        max_length: longest input of the bundle, in tokens.
         inputs: names of the graph's inputs.
         given: provider options of the user, which override those made here.
         gpu: name and compute capability of the GPU: an engine runs on no other.
         versions: of TensorRT, ONNX Runtime and whatever else decides what is built.
     """
-    entry = bundle.manifest.variants[variant]
     options = {
-        **precision(entry.recipe),
-        **profile(
-            inputs,
-            max_length=bundle.manifest.max_length,
-            batch_tokens=provider.batch_tokens,
-            batch_rows=provider.batch_rows,
-        ),
+        **precision(recipe),
+        **profile(inputs, max_length=max_length, batch_tokens=provider.batch_tokens, batch_rows=provider.batch_rows),
     }
-    hashes = {name: bundle.manifest.files[name].sha256 for name in (entry.file, *entry.external_data)}
     settled = {**provider.options, **options, **{name: str(value) for name, value in given.items()}}
-    facts = {"graph": hashes, "options": settled, "gpu": gpu, "versions": dict(versions)}
+    facts = {"graph": dict(hashes), "options": settled, "gpu": gpu, "versions": dict(versions)}
     directory = cache_directory() / key(facts)
     # The timing cache knows nothing of graphs: it is shared by all engines of one GPU and version.
     timing = cache_directory() / f"timing-{key({'gpu': gpu, 'versions': dict(versions)})}"
@@ -142,15 +137,31 @@ def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends o
     return Engine(directory=Path(str(given.get("trt_engine_cache_path", directory))), options=options)
 
 
-def for_variant(bundle: Bundle, variant: str, provider: Provider, given: Mapping[str, object]) -> Engine:
-    """Settle the engine of a variant on this machine's GPU."""
-    serving = bundle.manifest.variants[variant].kind == "serving"
-    names = {"input_ids", "attention_mask", "token_type_ids", *(("masked_positions",) if serving else ())}
+def engine_here(  # noqa: PLR0913 — as `engine_for`
+    provider: Provider,
+    *,
+    recipe: str,
+    hashes: Mapping[str, str],
+    max_length: int,
+    serving: bool,
+    given: Mapping[str, object],
+) -> Engine:
+    """Return the engine of a graph on this machine's GPU; a serving graph has the input `POSITIONS` as well."""
+    names = {"input_ids", "attention_mask", "token_type_ids", *((POSITIONS,) if serving else ())}
     devices = native.driver().devices
     number = int(str(given.get("device_id", 0)))
     gpu = f"{devices[number].name} {devices[number].capability}" if number < len(devices) else "unknown"
     versions = {"onnxruntime": onnxruntime().__version__, **native.library_versions()}
-    return engine_for(bundle, variant, provider, inputs=frozenset(names), given=given, gpu=gpu, versions=versions)
+    return engine_for(
+        provider,
+        recipe=recipe,
+        hashes=hashes,
+        max_length=max_length,
+        inputs=frozenset(names),
+        given=given,
+        gpu=gpu,
+        versions=versions,
+    )
 
 
 @contextmanager
