@@ -1,4 +1,4 @@
-"""How inputs become batches: windows of a stream, and groups of nearly equal length within a budget of tokens.
+"""Batching: windows of a stream, and batches of nearly equal length within a budget of tokens.
 
 Padding is work thrown away: real text padded to the longest of its batch costs two to nine times its tokens. But a run
 costs something beside its tokens: every weight is read from memory once, whatever the number of tokens. Its time is
@@ -22,9 +22,9 @@ __all__ = ["FLUSH", "MAX_WINDOW", "MAX_WINDOW_WEIGHT", "Flush", "buckets", "plan
 T = TypeVar("T")
 
 MAX_WINDOW = 1024
-"""Most inputs looked at together: enough for full batches of most lengths."""
+"""Most inputs in a window: enough for full batches of most lengths."""
 MAX_WINDOW_WEIGHT = 100_000
-"""Most characters looked at together: it bounds what per-token results hold in memory."""
+"""Most characters in a window: they bound the memory of per-token results."""
 GROWTH = 4
 """How fast the windows of a stream grow, so that the first result does not wait for a thousand inputs."""
 

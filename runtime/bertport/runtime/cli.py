@@ -86,7 +86,7 @@ class Commands(click.Group):
                 ctx.exit(error.exit_code)
             except KeyboardInterrupt:  # click would say "Aborted!"
                 ctx.exit(INTERRUPTED)
-            except EOFError as error:  # click takes it for a user who ends an input
+            except EOFError as error:  # click takes it for the end of an input
                 ctx.exit(_unexpected(error))
 
 
@@ -167,7 +167,7 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Say in one sentence what nothing below has made an error of, with the traceback where that is asked for."""
+    """Return the sentence and exit code of an error that no layer below expected, with a traceback where asked for."""
     if os.environ.get(TRACEBACK, "0") not in {"", "0"}:
         import traceback
 

@@ -1,4 +1,4 @@
-"""What `bertport doctor` finds out: what is installed, which providers work, why others do not, and how fast it is."""
+"""Diagnosis for `bertport doctor`: what is installed, which providers work, why others do not, and how fast it is."""
 
 from __future__ import annotations
 

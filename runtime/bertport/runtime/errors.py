@@ -1,4 +1,4 @@
-"""Errors that tell what was asked, what was found and what to do.
+"""Errors: each states what was asked, what was found and what to do.
 
 Every error that a user can cause derives from `BertportError`, which the command line turns into one
 sentence on stderr and an exit code, without a traceback::
@@ -67,7 +67,7 @@ class BertportError(Exception):
 
 
 class UsageError(BertportError, ValueError):
-    """What was asked for cannot be done with what was given."""
+    """A request that cannot be fulfilled with what was given."""
 
     exit_code = 2
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["excerpt"]
 
 LARGEST_NUMBER = 4096
-"""Bits of the largest integer that is written out: writing takes time that grows with the square of them."""
+"""Bits of the largest integer that is written out: writing takes time that grows with their square."""
 
 
 def excerpt(value: object, length: int = 60) -> str:
@@ -30,7 +30,7 @@ def excerpt(value: object, length: int = 60) -> str:
 
 
 def _parts(value: object, length: int) -> Iterator[str]:
-    """Write a value part by part, each of bounded length; every level of nesting adds at least one character."""
+    """Yield a value's `repr` in parts of bounded length; every level of nesting adds at least one character."""
     match value:
         case str() | bytes() | bytearray():
             yield repr(value[: length + 1])

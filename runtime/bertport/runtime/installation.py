@@ -20,7 +20,7 @@ CHECKOUT = HERE.parents[3]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What pip installed bertport from."""
+    """Source that pip installed bertport from."""
 
     kind: Literal["checkout", "directory", "file", "url", "index", "unknown"]
     """A checkout that the code runs from, a directory that was copied, a wheel file, another URL, an index, or what is
@@ -86,7 +86,7 @@ def pip() -> str:
 
 @cache
 def _source() -> Source:
-    """Read how bertport was installed: where its code is, then the record that pip leaves (PEP 610)."""
+    """Return how bertport was installed, by where its code is and by the record that pip leaves (PEP 610)."""
     if (CHECKOUT / "pyproject.toml").is_file() and HERE.parent == CHECKOUT / "runtime" / "bertport" / "runtime":
         return Source(kind="checkout", place=str(CHECKOUT))
     from importlib.metadata import PackageNotFoundError, distribution

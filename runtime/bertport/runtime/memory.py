@@ -1,9 +1,9 @@
-"""How much memory this process may use, what a model needs of it, and the choice that stays under a bound.
+"""Memory: what this process may use, what a model needs, and the plan that keeps to a bound.
 
 A bound is on the resident memory of the whole process. What it holds before a model's first run is measured, the
-model's sessions included: they depend on how ONNX Runtime packs each recipe's weights. What a run adds is reckoned, for
-the worst that inputs can do, from the manifest and the factors below (`bench/memory.py` holds them against what is
-measured).
+model's sessions included: they depend on how ONNX Runtime packs each recipe's weights. What a run adds is
+estimated for the worst inputs, from the manifest and the factors below (`bench/memory.py` compares the estimate with
+measurements).
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 
 POSITIONS = (256, 128, 64, 32, 16)
-"""What is tried under a bound. With few, a batch of many masks is encoded several times over: it is seldom, and slow
-rather than refused."""
+"""Numbers of positions that are tried under a bound. With few, a batch of many masks is encoded several times over:
+such batches are rare, and slow is better than refused."""
 FEWEST_POSITIONS = 64
-"""Of a choice with several streams or a large batch: below, a batch of text with 15% of it masked takes several runs,
-and the streams gain nothing."""
+"""Fewest positions of a plan with several streams or a large batch: with fewer, a batch of text of which 15% is masked
+takes several runs, and the streams gain nothing."""
 
 FLOAT = 4
 """Bytes of a float32."""
 COPIES = {"int8-dynamic": (1, 5), "int8": (3, 5), "": (3, 3)}
-"""By the beginning of the recipe, how often there are attention's scores `[rows, heads, length, length]` and logits
-`[positions, vocabulary]`: one fused operator of the first keeps the scores once; products in 8 bits are kept as whole
-numbers, as floating point, and scaled and biased."""
+"""By the beginning of the recipe, the copies of attention's scores `[rows, heads, length, length]` and logits
+`[positions, vocabulary]` in memory: a fused operator of the first recipe keeps the scores once; products in 8 bits are
+kept as whole numbers, as floating point, and scaled and biased."""
 INNER = 4
-"""The feed-forward layer's `[tokens, intermediate]`: before and after its activation, and quantized copies."""
+"""Copies of the feed-forward layer's `[tokens, intermediate]`: before and after its activation, and quantized."""
 OUTER = 8
-"""Hidden states `[tokens, hidden]`: query, key and value, the residuals, the output and its copies."""
+"""Copies of hidden states `[tokens, hidden]`: query, key and value, the residuals, the output and its copies."""
 SLACK = 1.4
-"""What the heap loses to pieces between what is in use."""
+"""Factor for what the heap loses to fragmentation."""
 RUN = 24 * MIB
-"""What a run needs whatever its size: code pages of the kernels at the first, threads' buffers, Python's objects."""
+"""Bytes that any run needs: at the first code pages of the kernels, then threads' buffers and Python's objects."""
 OPENING = 1.0
 """Bytes resident for each byte of the weights as stored, at least, once a session is open."""
 LARGE = 8 * MIB
@@ -80,7 +80,7 @@ SHARE_OF_ANSWERS = 1 / 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """What stays under a bound."""
+    """Plan that keeps to a bound of memory."""
 
     memory: int
     """The bound, in bytes of resident memory of the process."""
@@ -115,7 +115,7 @@ def parse_memory(value: str | int) -> int:
 
 
 def written(size: int) -> str:
-    """Write a size as people read it, in MB of 2**20 bytes, rounded up."""
+    """Return a size for people, in MB of 2**20 bytes, rounded up."""
     return f"{-(-size // MIB)} MB"
 
 
@@ -226,7 +226,7 @@ def plan_memory(  # noqa: PLR0913 — what the choice depends on, by keyword
     batch_tokens: int,
     streams: Sequence[int],
 ) -> MemoryPlan:
-    """Choose what is fastest under a bound: streams before large batches before many positions at once.
+    """Return the fastest plan under a bound: streams come before large batches, these before many positions at once.
 
     Args:
         memory: the bound, in bytes.
@@ -283,7 +283,7 @@ def too_little(memory: int, variant: str, least: int, streams: int = 1) -> Usage
 
 
 def use_one_heap() -> None:
-    """Have glibc's malloc hold no more than is in use: one heap for the threads to come, and large blocks beside it.
+    """Limit what glibc's malloc keeps unused: one heap for the threads to come, and large blocks apart from it.
 
     With a heap each, every thread keeps its own peak. Blocks as large as attention's scores leave holes in a heap that
     smaller ones then break: a run of fp32 was seen to take four times what it uses. Beside the heap they cost the
@@ -301,7 +301,7 @@ def make_room(full: int) -> None:
 
 
 def return_freed() -> None:
-    """Have glibc's malloc give what is free back to the operating system."""
+    """Return what glibc's malloc holds unused to the operating system."""
     _glibc("malloc_trim", 0)
 
 

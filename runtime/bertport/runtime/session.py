@@ -1,4 +1,4 @@
-"""One ONNX Runtime session: opened with settings that suit an encoder, and run on a batch."""
+"""Sessions of ONNX Runtime: opened here alone, with settings that suit an encoder, and run on batches."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ REDUCES_NOTHING = (1, 32)
 MOST_THREADS = 1024
 """More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
 MOST_STREAMS = 4
-"""Cores up to which each has a batch of its own where nobody says how many run at once. With more, a long batch on one
-core would keep those who wait for it waiting long; nothing above two was measured."""
+"""Cores up to which each has a batch of its own by default. With more, the texts of a long batch on one core would
+wait long; nothing above two cores was measured."""
 FATAL_ONLY = 4
 """ONNX Runtime's log level in a session: its errors are raised as well, and what it prints of them by itself would
 stand between the lines of a log, or of a terminal that shows one sentence."""
 ERRORS_ONLY = 3
-"""ONNX Runtime's log level: warnings are about fusions and placement, which nobody can act on."""
+"""ONNX Runtime's log level: its warnings are about fusions and placement, on which a user cannot act."""
 
 
 class SlicedLogits:
-    """Logits `[positions, vocabulary]` of which one slice is there at a time: the others are decoded as they are read.
+    """Logits `[positions, classes]` of which one slice is in memory at a time: the others are decoded as they are read.
 
     Args:
         first: the first slice.
-        decode: gives the slice that starts at a position.
+        decode: returns the slice that starts at a position.
         count: how many positions there are.
         step: how many are in a slice.
     """
@@ -108,7 +108,7 @@ class SlicedLogits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """A session and what it says of itself. Safe to run from several threads."""
+    """A session with its inputs, outputs and placement. Safe to run from several threads."""
 
     session: Any
     """The `onnxruntime.InferenceSession`."""
@@ -246,7 +246,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     allow_fallback: bool = False,
     bounded: bool = False,
 ) -> Graph:
-    """Open a graph on a provider, and see that it runs there.
+    """Return a graph opened on a provider, which is checked to run there.
 
     Args:
         path: the `.onnx` file; its external data lies beside it.
@@ -295,7 +295,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
 
 
 def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -> dict[str, NDArray[np.uint8]]:
-    """Map the files of weights that ONNX Runtime would not open, though they belong to the bundle.
+    """Return, mapped, the files of weights that ONNX Runtime would not open although they belong to the bundle.
 
     It opens what lies below the graph's directory, or below that of the file that the graph is a link to. A bundle in
     the Hub's cache consists of links into another directory: where the graph is none of them, or is handed over in
@@ -304,12 +304,12 @@ def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -
     import numpy as np
 
     allowed = [Path(os.path.realpath(path.parent))] + ([] if in_memory else [Path(os.path.realpath(path)).parent])
-    found = {}
+    mapped = {}
     for name in external_data:
         file = Path(os.path.realpath(path.parent / name))
         if not any(file.is_relative_to(directory) for directory in allowed):
-            found[name] = np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
-    return found
+            mapped[name] = np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
+    return mapped
 
 
 def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
@@ -363,10 +363,10 @@ def usable_cores() -> float:
 
 
 def streams_for(threads: int | None, streams: int | None) -> tuple[int, int]:
-    """Say how many batches run at once, and how many threads their session is opened with.
+    """Return how many batches run at once, and how many threads their session is opened with.
 
-    A session's threads help whichever of its runs has work for them, and each run has its caller's besides: so many
-    that together they are as many as there are cores.
+    A session's threads help any of its runs that has work for them, and each run uses its caller's thread besides: the
+    session has so many that all together they are as many as there are cores.
 
     Args:
         threads: threads of the CPU; None for one per physical core that this process may use.

@@ -1,4 +1,4 @@
-"""Changes to a bundle: what takes long is done in a workspace beside it, and committed under the bundle's lock.
+"""Changes to a bundle: files are made in a workspace beside it, which takes long, and committed under its lock.
 
 A commit reads the manifest again under the lock and changes what is there then, so that of two at once none is lost.
 """
@@ -68,12 +68,12 @@ class Workspace:
     @classmethod
     @contextmanager
     def beside(cls, bundle: Bundle) -> Iterator[Workspace]:
-        """Make one on the bundle's file system, which is removed when the block ends.
+        """Return a workspace on the bundle's file system, which is removed when the block ends.
 
         Raises:
             PathError: when it cannot be made, or there is no room for what it is to hold.
         """
-        with _told(bundle.path), writing(real(bundle.path)):
+        with _explained(bundle.path), writing(real(bundle.path)):
             _refuse_leaving(bundle.path)
             working = start(real(bundle.path))
         try:
@@ -99,7 +99,7 @@ class Workspace:
         Raises:
             PathError: when the bundle cannot be written.
         """
-        with _told(self.bundle.path), writing(real(self.bundle.path)):
+        with _explained(self.bundle.path), writing(real(self.bundle.path)):
             name = self._free(path, Bundle.open(self.bundle.path).manifest)
             names = [*read_names(self.working.path), name]
             (self.working.path / NAMES).write_text(json.dumps(names), encoding="utf-8")
@@ -117,7 +117,7 @@ class Workspace:
         target = real(self.bundle.path)
         folder = PurePosixPath(path).parent
         taken = {*manifest.files, *(name for each in workspaces(target) for name in read_names(each))}
-        with suppress(OSError):  # a file that is not listed is somebody's too
+        with suppress(OSError):  # an unlisted file has its name too
             taken.update(str(folder / each.name) for each in (target / folder).iterdir())
         pure, number, name = PurePosixPath(path), 1, path
         names = sorted(taken)
@@ -128,7 +128,7 @@ class Workspace:
 
 
 def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
-    """Bring a bundle back, or remove what is left beside it, where a process died that wrote it.
+    """Recover a bundle whose writer died: restore it, or remove what is left beside it.
 
     Args:
         path: The bundle's directory, which may be missing.
@@ -141,7 +141,7 @@ def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
     target = real(Path(path))
     if not workspaces(target) and not (write and target.is_dir()):
         return
-    with _told(Path(path)), writing(target):
+    with _explained(Path(path)), writing(target):
         if write and target.is_dir() and not os.access(target, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if write and target.is_dir():
@@ -174,7 +174,7 @@ def upgrade(path: str | os.PathLike[str]) -> tuple[Bundle, Bundle]:
 
 
 def change_manifest(path: Path, change: Callable[[Bundle], Manifest]) -> Bundle:
-    """Commit a change to the manifest alone, of the bundle that is there when nobody else writes it.
+    """Commit a change to the manifest alone, of the bundle that is there once no other process writes it.
 
     Args:
         path: The bundle's directory.
@@ -186,7 +186,7 @@ def change_manifest(path: Path, change: Callable[[Bundle], Manifest]) -> Bundle:
     Raises:
         PathError: when it cannot be written; it is as it was.
     """
-    with _told(path), writing(real(path)):
+    with _explained(path), writing(real(path)):
         manifest = change(Bundle.open(path))
         write_manifest(path, manifest)
         return Bundle.open(path)
@@ -289,7 +289,7 @@ def add_files(bundle: Bundle, write: Callable[[Path], Mapping[str, Path]]) -> Bu
         return dataclasses.replace(now.manifest, files=dict(sorted((kept | entries).items())))
 
     with Workspace.beside(bundle) as work:
-        with _told(bundle.path):
+        with _explained(bundle.path):
             made = write(work.directory)
         return _commit(work, made, committed)
 
@@ -325,7 +325,7 @@ def _commit(
 ) -> Bundle:
     """Move files into the bundle and write its manifest, or leave it as it is."""
     path = work.bundle.path
-    with _told(path):
+    with _explained(path):
         # Hashed and on the disk before the lock is taken, which others wait for.
         sources = {each: FileEntry(size=file.stat().st_size, sha256=file_sha256(file)) for each, file in files.items()}
         for file in files.values():
@@ -380,8 +380,8 @@ def _refuse_leaving(path: Path, folders: Iterable[str] = FOLDERS) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into a sentence."""
+def _explained(path: Path) -> Iterator[None]:
+    """Raise a PathError with advice in place of an OSError."""
     try:
         yield
     except OSError as error:

@@ -54,7 +54,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, digest: str | None = None) -> Bundle:
-        """Read a bundle's manifest; no other file is opened.
+        """Return a bundle of which the manifest alone is read.
 
         Args:
             path: the bundle's directory.
@@ -199,7 +199,7 @@ class Bundle:
             )
 
     def _check_graph(self, name: str, file: BinaryIO) -> frozenset[str]:
-        """See that a graph, whose file is as exported, takes weights from the variant's listed files only.
+        """Check that a graph, whose file is as exported, takes weights from the variant's listed files only.
 
         And that it knows as many positions as inputs may have tokens, where it has a table of them.
 
@@ -278,7 +278,7 @@ def expected_digest(text: str) -> str:
 
 
 def _manifest_content(directory: Path) -> bytes:
-    """Read a bundle's manifest.json: a regular file of bounded size, whatever else stands in its place.
+    """Return the content of a bundle's manifest.json, which must be a regular file of bounded size.
 
     Raises:
         BundleError: when it is missing, something else than a file, too large, or cannot be read.

@@ -63,7 +63,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def sync_tree(directory: Path) -> None:
-    """Have everything below a directory written to the disk, so that no crash of the machine leaves half of it."""
+    """Flush everything below a directory to the disk, so that no crash of the machine leaves half of it."""
     for place, _, files in os.walk(directory):
         for name in files:
             sync_file(Path(place) / name)
@@ -71,7 +71,7 @@ def sync_tree(directory: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Have a file's bytes written to the disk."""
+    """Flush a file's bytes to the disk."""
     # Windows flushes only what may be written; a read-only file, as of another tool, is then left to the system.
     mode = os.O_RDWR if os.name == "nt" else os.O_RDONLY
     try:
@@ -88,7 +88,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have a directory's names written to the disk, where the system can do that: Windows opens no directory."""
+    """Flush a directory's names to the disk, where the system can do that: Windows opens no directory."""
     if os.name != "nt":
         with suppress(PermissionError):
             sync_file(path)

@@ -1,4 +1,4 @@
-"""What an ONNX graph opens beside itself, read from its own file without the onnx package.
+"""External data of an ONNX graph: the files that it opens, read from its own file without the onnx package.
 
 ONNX Runtime opens whatever a graph names: weights in other files by `external_data`, anywhere in the graph, and what
 some operators take by a path. A bundle's manifest says what there should be; only this says what there is.
@@ -66,7 +66,7 @@ BITS = {
 }
 """Bits of an element by TensorProto.DataType: every one but strings, which cannot lie in another file."""
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-"""Domains whose operators ONNX Runtime brings itself; any other is code that somebody adds."""
+"""Domains whose operators ONNX Runtime brings itself; any other is code of a third party."""
 FOREIGN = frozenset({"EPContext", "Snpe", "PythonOp", "PythonOpGrad"})
 """Operators that ONNX Runtime hands to other software as they are: compiled code, or the path of a file with it."""
 POSITIONS, TABLE_AXES = "embeddings.position_embeddings.weight", 2
@@ -191,7 +191,7 @@ class _Walk:
         return values
 
     def _entry(self, start: int, end: int) -> tuple[str, str]:
-        """Read a StringStringEntryProto."""
+        """Return key and value of a StringStringEntryProto."""
         seen: dict[int, str] = {}
         for number, wire, value, stop in self._reader.fields(start, end):
             if number in {KEY, VALUE}:
@@ -203,7 +203,7 @@ class _Walk:
         return seen.get(KEY, ""), seen.get(VALUE, "")
 
     def _text(self, start: int, end: int) -> str:
-        """Read a name; bytes that are no UTF-8 become characters that no name has."""
+        """Return a name; bytes that are no UTF-8 become characters that no name has."""
         return self._reader.content(start, min(end, start + LONGEST_NAME)).decode(errors="surrogateescape")
 
     def _first(self, kind: str, number: int, seen: dict[int, str], at: int) -> None:
@@ -221,7 +221,7 @@ class _Walk:
 
 
 def _span(tensor: str, entries: dict[str, str], kind: int, sizes: list[int]) -> Span:
-    """Make sense of what a tensor says of its place."""
+    """Return the place of a tensor's data in another file."""
     named = ascii(tensor[:100])
     for key in entries.keys() - {"location", "offset", "length", "checksum"}:
         raise HostileError(f"gives the tensor {named} the unknown place {key[:100]!a}")

@@ -15,7 +15,7 @@ __all__ = ["hashed", "inside", "open_regular", "read_bounded", "way"]
 BLOCK = 2**20
 """Bytes hashed at once: hashing lets other threads run, and begins anew for each block."""
 FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
-"""A FIFO that nobody writes to must not block whoever opens it; the rest as Python's own `open` has it."""
+"""Opening a FIFO without a writer must not block; the other flags are those of Python's own `open`."""
 MOST_LINKS = 64
 """Links on the way to a file that are followed; Linux follows 40, Windows 63."""
 KINDS = {
@@ -28,7 +28,7 @@ KINDS = {
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading, unbuffered.
+    """Return a regular file, open for reading, unbuffered.
 
     Raises:
         BundleError: when it is anything else.
@@ -51,7 +51,7 @@ def _refuse_irregular(path: Path, status: os.stat_result) -> None:
 
 
 def read_bounded(file: BinaryIO, most: int) -> bytes:
-    """Read an unbuffered file from its beginning to its end, or `most` bytes and one more where it has more."""
+    """Return an unbuffered file's content, or its first `most` bytes and one more where it has more."""
     parts: list[bytes] = []
     left = most + 1
     while left and (part := file.read(min(left, 64 * BLOCK))):  # a read may give less, and never takes memory for more

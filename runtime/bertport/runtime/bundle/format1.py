@@ -42,7 +42,7 @@ IN_16_BITS = "fp32-weights16"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextSentence:
-    """What the columns of `seq_relationship_logits` mean."""
+    """Meaning of the columns of `seq_relationship_logits`."""
 
     labels: tuple[str, ...]
     """A label per column."""
@@ -103,7 +103,7 @@ class Manifest:
 
 
 def read(value: dict[str, Any]) -> current.Manifest:
-    """Read a manifest of format 1.
+    """Return a manifest of format 1 in the shape of format 2.
 
     Raises:
         BundleError: for a missing or ill-typed field.

@@ -96,7 +96,7 @@ def exclusive(path: Path, subject: str, patience: float = PATIENCE) -> Iterator[
 
 
 def try_lock(path: Path, *, create: bool = True) -> Lock | None:
-    """Take a lock if it is free; None where another has it.
+    """Return a lock that was free and is now held; None where another process holds it.
 
     Args:
         path: The lock's file.
@@ -116,7 +116,7 @@ def try_lock(path: Path, *, create: bool = True) -> Lock | None:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-    if found is None:  # the file system has no locks, so that nobody's can be on this file
+    if found is None:  # the file system has no locks, so that there is none on this file
         if create:
             with suppress(OSError):
                 path.unlink()
@@ -125,7 +125,7 @@ def try_lock(path: Path, *, create: bool = True) -> Lock | None:
 
 
 def claim(path: Path) -> Lock | None:
-    """Take over a lock whose process is gone; None where that lives, or where it cannot be told.
+    """Return a lock taken over from a process that is gone; None where it lives, or where that cannot be known.
 
     Raises:
         OSError: when the file cannot be opened.
@@ -141,7 +141,7 @@ def _open(path: Path, *, create: bool) -> int:
     try:
         return os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | FLAGS, 0o666)
     except PermissionError:
-        # Another user's, who died with it: on a local file system it can be locked all the same.
+        # The lock of another user's dead process: on a local file system it can be locked all the same.
         with suppress(OSError):
             return os.open(path, os.O_RDONLY | FLAGS)
         raise
@@ -187,7 +187,7 @@ def _named(path: Path) -> Path:
 
 
 def _by_name(path: Path) -> Lock | None:
-    """Take a lock by making a link to nowhere that names this process, as Emacs does; where there are none, a file.
+    """Return a lock made as Emacs makes them: a dangling link that names this process, or a file where links are none.
 
     A link is there with what it says in one step; a file is empty for a moment, or for long if its process dies then.
     """

@@ -1,4 +1,4 @@
-"""The bundle's contract as frozen values: what `manifest.json` says, and nothing about files or graphs.
+"""Manifest: the bundle's contract as frozen values, as `manifest.json` states it; no files or graphs are touched.
 
 Whatever format was read, the values have the shape of format 2, and that is what is written. In its open places
 (inputs, heads, pooling, what a variant requires, task metrics, golden vectors) keys that this version does not know are
@@ -121,7 +121,7 @@ class HeadEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling:
-    """How one vector is made of a text's."""
+    """Pooling: how the vectors of a text's tokens become one."""
 
     mode: str
     """`mean`, `cls`, `pooler`, …"""
@@ -133,7 +133,7 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """How far a graph was from PyTorch fp32 when it was exported."""
+    """Validation: difference of a graph from PyTorch fp32 when it was exported."""
 
     atol: float
     """Tolerance that held, absolute."""
@@ -144,14 +144,14 @@ class Validation:
     worst: dict[str, float]
     """Largest absolute difference seen, by output name."""
     worst_padding: dict[str, float] = field(default_factory=dict)
-    """The same at padded positions, where they were judged apart: nobody reads them."""
+    """The same at padded positions, where they were judged apart, since no answer is made of them."""
     decided_by_float64: int = 0
     """Number of values in which PyTorch and the graph both strayed from float64, and the graph was no farther."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requires:
-    """What a variant needs of an execution provider."""
+    """Requirements of a variant on an execution provider."""
 
     operator_domains: dict[str, int]
     """Versions of the operator sets used, by domain; the standard one is `ai.onnx`."""
@@ -209,7 +209,7 @@ class GoldenVectors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything that a bundle says of itself."""
+    """Manifest: all that a bundle states of itself."""
 
     name: str
     """Name shown to people."""

@@ -23,7 +23,7 @@ OMITTED = "omitted"
 
 
 def parse(kind: Any, value: object, where: str, *, strict: bool = True) -> Any:  # noqa: ANN401, PLR0911 — a type in, a value of it out; one branch per kind
-    """Turn a JSON value into a value of the annotated type `kind`.
+    """Return a JSON value as a value of the annotated type `kind`.
 
     Args:
         kind: a dataclass, a tuple, a dictionary, an optional type or one of JSON's.
@@ -60,7 +60,7 @@ def parse(kind: Any, value: object, where: str, *, strict: bool = True) -> Any: 
 
 
 def _record(kind: Any, value: dict[str, Any], where: str, *, strict: bool) -> Any:  # noqa: ANN401 — as above
-    """Turn a JSON object into a dataclass."""
+    """Return a JSON object as a dataclass."""
     hints = typing.get_type_hints(kind)
     fields = {each.name: each for each in dataclasses.fields(kind) if each.name != FURTHER}
     given: dict[str, Any] = {}

@@ -36,7 +36,7 @@ class Stored:
 
 
 def read_manifest(content: bytes) -> Stored:
-    """Read the content of a `manifest.json`.
+    """Return the manifest in the content of a `manifest.json`.
 
     Raises:
         BundleError: for what is no manifest, or was changed after it was written.
@@ -69,7 +69,7 @@ def read_manifest(content: bytes) -> Stored:
 
 
 def from_json(value: object) -> Manifest:
-    """Read a manifest of any format from JSON values; a digest among them is not looked at.
+    """Return a manifest of any format from JSON values; a digest among them is ignored.
 
     Format 1 ignores fields that it does not know; format 2 refuses them outside its open places.
 
@@ -99,7 +99,7 @@ def from_json(value: object) -> Manifest:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its members, no two of one name."""
+    """Return a JSON object of its members; two of one name are refused."""
     value = dict(pairs)
     if len(value) < len(pairs):
         repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -112,7 +112,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _finite(text: str) -> float:
-    """Read a number; one that is too large for a float would be an infinity, which JSON cannot hold."""
+    """Return a number; one too large for a float would be an infinity, which JSON cannot hold."""
     value = float(text)
     if math.isinf(value):
         raise ValueError(f"{text} is larger than any float")

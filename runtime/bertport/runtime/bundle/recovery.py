@@ -1,4 +1,4 @@
-"""What processes that were killed have left of their work on a bundle: brought back, or removed by the next writer."""
+"""Recovery: the next writer restores or removes what killed processes left of their work on a bundle."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def start(target: Path) -> Working:
-    """Make a workspace for a bundle; call it in `writing`, where no other can take it for a dead one's.
+    """Return a new workspace for a bundle; call it in `writing`, or another process may take it for a dead one's.
 
     Raises:
         OSError: when it cannot be made.
@@ -165,7 +165,7 @@ def _note(path: Path) -> object:
 
 
 def _is_placed(target: Path, name: str) -> bool:
-    """Return whether a writer can have put a file of this name into a bundle: a note may be anybody's."""
+    """Return whether a writer can have put a file of this name into a bundle: a note proves nothing."""
     try:
         refuse_outside(name)
         folder, *rest = PurePosixPath(name).parts
@@ -205,7 +205,7 @@ def _empty(path: Path) -> None:
 
 
 def _recover(target: Path) -> list[Working]:
-    """Bring a bundle back that died on its way, and return what is left to remove."""
+    """Restore a bundle that was set aside and whose writer died; return the workspaces that are left to remove."""
     dead = []
     for path in workspaces(target):
         lock = _claim(path)
@@ -228,7 +228,7 @@ def _recover(target: Path) -> list[Working]:
 
 
 def _claim(path: Path) -> Lock | None:
-    """Take over a workspace whose process is gone; None where it lives, or is none of ours."""
+    """Return a workspace taken over from a process that is gone; None where it lives, or where it is not ours."""
     # Not Path.exists, which raises where the directory is another user's.
     if not any(os.path.lexists(path / name) for name in (OWNER, f"{OWNER}.pid")):
         with suppress(OSError):  # what makes one dies before it says whose it is, or when all else is removed: empty
@@ -241,7 +241,7 @@ def _claim(path: Path) -> Lock | None:
 
 
 def _bring_back(workspace: Path, target: Path) -> None:
-    """Put a bundle back that left its place for a new one which has not come."""
+    """Put a bundle that was set aside back in its place, which no new one has taken."""
     if is_set_aside(workspace) and not os.path.lexists(target):
         (workspace / OLD).rename(target)
         _LOG.warning("brought back %s, which a process that was stopped had taken from its place", target)

@@ -1,4 +1,4 @@
-"""What a graph requires of a provider, read from an ONNX model: for what makes graphs, and has the onnx package."""
+"""Requirements of a graph on a provider, read from an ONNX model; this needs the onnx package."""
 
 from __future__ import annotations
 

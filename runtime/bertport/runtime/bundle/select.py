@@ -1,4 +1,4 @@
-"""Which variant of a bundle runs on which provider."""
+"""Selection of a variant for a provider: what variants require is matched against what providers have."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CPU = "cpu"
 
 
 def suits(requires: Requires, provider: str) -> bool:
-    """Tell whether a provider has all that a variant requires, whatever this machine is."""
+    """Return whether a provider has all that a variant requires, whatever this machine is."""
     row = PROVIDERS[provider]
     return (
         requires.precision in row.precisions
@@ -38,7 +38,7 @@ def providers_for(requires: Requires) -> list[str]:
 def choices(
     manifest: Manifest, variant: str | None, provider: str, candidates: Sequence[Provider]
 ) -> list[tuple[str, Provider]]:
-    """Pair providers with variants, in the order to try.
+    """Return pairs of variant and provider, in the order to try.
 
     Args:
         manifest: of the bundle.
@@ -112,12 +112,12 @@ def preferred(manifest: Manifest, provider: str) -> str | None:
 
 
 def _unknown_operators(requires: Requires, provider: Provider) -> list[str]:
-    """Name the domains of a variant's operators that a provider does not know."""
+    """Return the domains of a variant's operators that a provider does not know."""
     return sorted(requires.operator_domains.keys() - provider.operator_domains)
 
 
 def overflows(isa: str | None) -> bool:
-    """Tell whether a variant made for an instruction set overflows on this CPU.
+    """Return whether a variant made for an instruction set overflows on this CPU.
 
     Where products of 8 bits are summed in 16, weights of the full range overflow, and the answers are wrong without a
     word; variants for such CPUs have weights of a smaller range, which are right everywhere.

@@ -1,4 +1,4 @@
-"""Names of what a writer keeps beside a bundle while it works: a lock, and directories to build in.
+"""Siblings of a bundle: the lock and the workspaces that writers keep beside it while they work.
 
 Every name says that it is ours (`.NAME.bertport…`), so that hidden files of others are never taken for it.
 """
@@ -57,7 +57,7 @@ def lock_file(target: Path) -> Path:
 
 
 def new_workspace(target: Path) -> Path:
-    """Make an empty directory to build in, readable for its owner alone."""
+    """Return a new empty directory to build in, readable for its owner alone."""
     return Path(tempfile.mkdtemp(prefix=f"{_prefix(target)}-", suffix=".tmp", dir=home(target)))
 
 

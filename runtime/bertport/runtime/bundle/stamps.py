@@ -1,4 +1,4 @@
-"""Files that are opened by their paths after they were hashed, and whether anybody changed them in between."""
+"""Stamps of files: they show whether a file changed between hashing and being opened by its path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEP, LOOKS = 0.005, 400
 
 
 class Stamp(NamedTuple):
-    """What tells a file from another, and from itself after a change.
+    """Stamp: tells a file from another, and from itself after a change.
 
     The time of change is the system's: a program that writes a file can set back its time of modification only.
     Hashing the file a second time would say less: a replacement that is gone by then does not show in it.
@@ -71,7 +71,7 @@ class CheckedGraph:
     """Of its files, and of the directories and links that lead to them, as they were before hashing."""
 
     def check(self) -> None:
-        """See that nothing has changed.
+        """Check that nothing has changed.
 
         Raises:
             BundleError: for the first file or link that has; a MovedError for a directory, where no file has. A writer

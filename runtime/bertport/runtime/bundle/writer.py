@@ -23,7 +23,7 @@ __all__ = ["describe_files", "new_bundle", "no_room", "refuse_existing", "replac
 
 
 def describe_files(directory: Path) -> dict[str, FileEntry]:
-    """Measure and hash every file below a directory but manifest.json and README.md, by relative path."""
+    """Return size and hash of every file below a directory but manifest.json and README.md, by relative path."""
     paths = sorted(each for each in directory.rglob("*") if each.is_file())
     names = {path.relative_to(directory).as_posix(): path for path in paths}
     return {
@@ -34,7 +34,7 @@ def describe_files(directory: Path) -> dict[str, FileEntry]:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` beside the old one and rename it into place: the commit of any change to a bundle.
+    """Commit a change to a bundle: `manifest.json` is written beside the old one and renamed into place.
 
     A bundle that others may write is changed with `changes.change_manifest`, under its lock.
 
@@ -87,7 +87,7 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
                 refuse_existing(target, overwrite=overwrite)  # it may have been brought back
                 working = start(place)
         except OSError as error:
-            raise _told(error, target) from error
+            raise _explained(error, target) from error
         try:
             (working.path / NEW).chmod(0o755)  # a bundle is meant to be read
             yield working.path / NEW
@@ -96,7 +96,7 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
                 refuse_existing(target, overwrite=overwrite)  # another may have been as fast
                 replace_directory(working.path / NEW, place, working.path)
         except OSError as error:
-            raise _told(error, target) from error
+            raise _explained(error, target) from error
         finally:
             working.remove()
     finally:
@@ -132,10 +132,10 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
 
 
 def no_room(error: OSError, target: Path, *, otherwise: str = "choose another output") -> PathError:
-    """Turn a failure to write into a sentence that says what to do; `otherwise` where the disk is not full."""
+    """Return the error of a failure to write, with advice: `otherwise` where the disk is not full."""
     advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else otherwise
     return PathError(f"cannot write {target} ({error.strerror or error}): {advice}; nothing was changed")
 
 
-def _told(error: OSError, target: Path) -> PathError:
+def _explained(error: OSError, target: Path) -> PathError:
     return error if isinstance(error, PathError) else no_room(error, target)

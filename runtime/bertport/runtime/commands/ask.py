@@ -59,7 +59,7 @@ def next_sentence(
     truncation: bool,
     as_json: bool,
 ) -> None:
-    """Tell whether text B follows text A."""
+    """Judge whether text B follows text A."""
     from bertport.runtime.commands import render
 
     model = chosen.load()

@@ -17,7 +17,7 @@ __all__ = ["doctor"]
 @as_json
 @click.pass_context
 def doctor(context: click.Context, *, path: str | None, as_json: bool) -> None:
-    """Say what works here, and why the rest does not.
+    """Report what works here, and why the rest does not.
 
     ONNX Runtime and its build, the providers and what keeps each from working, the CPU, CUDA and TensorRT, the health
     of a bundle (the embedded default without BUNDLE), and a speed check of a second. The exit code is 0 when texts can

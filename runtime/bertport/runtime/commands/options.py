@@ -62,7 +62,7 @@ class Chosen:
     """The digest that the bundle must have; None for any."""
 
     def load(self, *, streams: int | None = 1) -> Model:
-        """Open it; `streams` as in `bertport.runtime.load`."""
+        """Return the model that the options name; `streams` as in `bertport.runtime.load`."""
         from bertport.runtime import load
 
         return load(

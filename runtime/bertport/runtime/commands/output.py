@@ -1,4 +1,4 @@
-"""What commands write: answers, which have to arrive, and messages, which stop nothing."""
+"""Output of commands: answers, which have to arrive, and messages, whose failure stops nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def show(text: str) -> None:
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has left: nobody to tell
+    except BrokenPipeError:  # the reader has left, and would not see a message
         sys.stdout = cast("TextIO", None)  # or Python would try again as it ends, and say so
         raise click.exceptions.Exit(1) from None
     except OSError as error:
@@ -80,7 +80,7 @@ def report(text: str) -> None:
 
 
 def bounded(text: str, length: int = LONGEST) -> str:
-    """Cut a message that is longer than anybody reads."""
+    """Return a message, cut where it is too long to be read."""
     return text if len(text) <= length else f"{text[:length]}..."
 
 
@@ -101,11 +101,11 @@ class Messages(io.TextIOBase):
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def writable(self) -> bool:
-        """Tell that it takes text."""
+        """Return True: the stream takes text."""
         return True
 
     def isatty(self) -> bool:
-        """Tell whether a person reads it."""
+        """Return whether it is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     def fileno(self) -> int:
@@ -115,14 +115,14 @@ class Messages(io.TextIOBase):
         return self._stream.fileno()
 
     def write(self, text: str) -> int:
-        """Write, if that can be."""
+        """Write, if the stream can be written."""
         if self._stream is not None:
             with suppress(OSError, ValueError):
                 self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, if that can be."""
+        """Flush, if the stream can be written."""
         if self._stream is not None:
             with suppress(OSError, ValueError):
                 self._stream.flush()
@@ -151,7 +151,7 @@ def guard() -> None:
 
 
 def finish() -> None:
-    """See that all that was printed has arrived: some file systems say only at the end that it has not.
+    """Check that all that was printed has arrived: some file systems report a failure only at the end.
 
     Raises:
         UnwrittenError: when it has not.
@@ -167,7 +167,7 @@ def finish() -> None:
 
 
 def unwritten(error: OSError) -> UnwrittenError:
-    """Make the error for standard output that cannot be written; nothing is written there from now on."""
+    """Return the error of standard output that cannot be written; nothing is written there from now on."""
     sys.stdout = cast("TextIO", None)  # or Python would try again as it ends, and say so
     if error.errno == errno.EBADF:
         return UnwrittenError(NOT_OPEN)

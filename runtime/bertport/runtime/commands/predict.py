@@ -84,7 +84,7 @@ def predict(
 
 
 def _lines(stream: IO[bytes], file: str) -> Iterator[bytes | int | Flush]:
-    """Read lines as they come: whoever writes one and waits for its answer gets it.
+    """Yield lines as they come, so that a program that writes one and waits for its answer gets it.
 
     Of a line that is too long only its length is given: it is not kept.
     """
@@ -113,7 +113,7 @@ def _read(stream: IO[bytes], file: str) -> bytes:
 
 
 def _values(lines: Iterable[bytes | int | Flush], places: deque[tuple[int, int]]) -> Iterator[object]:
-    """Read JSON lines, noting number and end of those that are not blank; a bad one becomes its error."""
+    """Yield the values of JSON lines, a bad one as its error; number and end of lines that are not blank are noted."""
     number = end = 0
     for line in lines:
         if isinstance(line, Flush):

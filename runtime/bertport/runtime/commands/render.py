@@ -1,4 +1,4 @@
-"""Answers and manifests as text for people."""
+"""Rendering of answers and manifests as text for people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONGEST_TITLE = 40
 
 
 def fill_mask(text: str, answer: Sequence[Any]) -> str:
-    """Lay out the answer for one text: a block per mask, best first."""
+    """Return the answer for one text: a block per mask, best first."""
     if answer and isinstance(answer[0], dict):
         return f"{printable(text)}\n{_fillings(answer)}"
     blocks = [f"mask {number} of {len(answer)}\n{_fillings(each)}" for number, each in enumerate(answer, 1)]
@@ -40,7 +40,7 @@ def _fillings(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def next_sentence(answer: NextSentence) -> str:
-    """Lay out both probabilities, the label's first."""
+    """Return both probabilities, the larger first."""
     ranked = sorted(answer["probabilities"].items(), key=lambda item: item[1], reverse=True)
     verdict = "B follows A" if answer["follows"] else "B is from another place"
     rows = [(label, percent(value), verdict if label == answer["label"] else "") for label, value in ranked]
@@ -48,7 +48,7 @@ def next_sentence(answer: NextSentence) -> str:
 
 
 def features(text: str, values: NDArray[np.float32]) -> str:
-    """Lay out one text's vectors: shape, Euclidean length and first numbers of each."""
+    """Return one text's vectors: shape, Euclidean length and first numbers of each."""
     rows = values.reshape(-1, values.shape[-1])
     head = f"{printable(text)}\n  {' x '.join(map(str, values.shape))} float32"
     lines = []
@@ -60,7 +60,7 @@ def features(text: str, values: NDArray[np.float32]) -> str:
 
 
 def manifest(bundle: Bundle) -> str:
-    """Lay out what a bundle says of itself."""
+    """Return what a bundle states of itself."""
     known = bundle.manifest
     shape = known.architecture
     facts = [
@@ -121,12 +121,12 @@ def _format(bundle: Bundle) -> str:
 
 
 def notes(told: Mapping[str, str]) -> list[str]:
-    """Lay out what is to be said of variants, a line each."""
+    """Return notes on variants, a line each."""
     return [f"  {printable(name)} was {printable(text)}" for name, text in told.items()]
 
 
 def percent(value: float) -> str:
-    """Write a probability; what would round to nothing keeps two significant digits."""
+    """Return a probability in per cent; one that would round to nothing keeps two significant digits."""
     hundredfold = value * 100
     return f"{hundredfold:.1f}%" if hundredfold >= 0.1 else f"{hundredfold:.1g}%"  # noqa: PLR2004 — one decimal shows it
 
@@ -146,7 +146,7 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] | set[int] = f
 
 
 def width(text: str) -> int:
-    """Count the columns that a text takes in a terminal: East Asian wide characters take two, combining ones none."""
+    """Return the columns that a text takes in a terminal: East Asian wide characters take two, combining ones none."""
     return sum(
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
     )

@@ -46,7 +46,7 @@ CUDA = "libcu"
 
 
 def obstacle(provider: Provider) -> str | None:
-    """Say why a provider that this ONNX Runtime lists cannot start here, and what to install; None when it may.
+    """Return why a provider that this ONNX Runtime lists cannot start here, and what to install; None when it may.
 
     The linker and the driver are asked. Opening a session instead would run everything on the CPU, with no more than a
     line in ONNX Runtime's log.
@@ -100,7 +100,7 @@ def _missing(provider: Provider) -> tuple[str, ...]:
 
 
 def refusal(provider: Provider, reason: str) -> ProviderError:
-    """Make the error for a provider that does not start."""
+    """Return the error of a provider that does not start."""
     return ProviderError(f"provider {provider.name!r} does not start here: {reason}")
 
 
@@ -121,7 +121,7 @@ def check_active(provider: Provider, active: Sequence[str]) -> None:
 
 
 def left_over(provider: Provider, placement: Mapping[str, Mapping[str, int]]) -> str | None:
-    """Say which computing a session left to other providers than the one asked for; None when there is none.
+    """Return which computing a session left to other providers than the one asked for; None where there is none.
 
     Args:
         provider: what was asked for.
@@ -144,7 +144,7 @@ def left_over(provider: Provider, placement: Mapping[str, Mapping[str, int]]) ->
 
 
 def placement_of(session: Any) -> dict[str, dict[str, int]]:  # noqa: ANN401 — ONNX Runtime is not typed
-    """Ask a session which provider runs each node: nodes per operator, by provider."""
+    """Return where a session runs its nodes: nodes per operator, by provider."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for part in session.get_provider_graph_assignment_info():
         counts[part.ep_name].update(node.op_type for node in part.get_nodes())

@@ -48,7 +48,7 @@ _MACOS_NAMES = {"avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16", "avxvn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """What the operating system says of the CPU."""
+    """CPU as the operating system describes it."""
 
     model: str
     """Name of the model, for people."""
@@ -87,7 +87,7 @@ def cpu() -> Cpu:
 
 
 def parse_cpuinfo(text: str) -> Cpu:
-    """Read Linux's /proc/cpuinfo; what it lacks is left empty or 0."""
+    """Return the CPU in Linux's /proc/cpuinfo; what that lacks is left empty or 0."""
     blocks = [
         {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block.splitlines())}
         for block in text.split("\n\n")
@@ -103,7 +103,7 @@ def parse_cpuinfo(text: str) -> Cpu:
 
 
 def parse_sysctl(text: str) -> Cpu:
-    """Read what macOS's `sysctl -a` prints; what it lacks is left empty or 0."""
+    """Return the CPU in what macOS's `sysctl -a` prints; what that lacks is left empty or 0."""
     values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     words = f"{values.get('machdep.cpu.features', '')} {values.get('machdep.cpu.leaf7_features', '')}".lower().split()
     present = {

@@ -63,7 +63,7 @@ def loads(library: str) -> str | None:
 
 
 def missing(path: Path) -> tuple[str, ...]:
-    """Name the libraries that a shared library needs and that are neither beside it nor load from elsewhere."""
+    """Return the libraries that a shared library needs and that are neither beside it nor load from elsewhere."""
     return tuple(name for name in needed(path) if not path.with_name(name).exists() and loads(name) is not None)
 
 
@@ -79,7 +79,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """What the NVIDIA driver says; found without any CUDA package."""
+    """NVIDIA driver, found without any CUDA package."""
 
     problem: str | None
     """Why no GPU can be used; None when one can."""
@@ -102,7 +102,7 @@ _ERRORS = {
 
 
 def driver() -> Driver:
-    """Ask the NVIDIA driver for its version and devices."""
+    """Return the NVIDIA driver's version and devices."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         cuda = ctypes.CDLL(name)

@@ -51,7 +51,7 @@ TENSORRT = frozenset(
 
 
 def parse(pairs: Iterable[str]) -> dict[str, str]:
-    """Read options as the command line gives them.
+    """Return provider options as the command line gives them.
 
     Raises:
         UsageError: for one that is not KEY=VALUE, or a key that is given twice.

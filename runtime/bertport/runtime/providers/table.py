@@ -44,7 +44,7 @@ class Provider:
     auto: bool
     """Whether `auto` tries it, in the order of the table."""
     recipes: tuple[str, ...] = ()
-    """Which variants it takes where nobody names one, by the beginning of their recipe, best first.
+    """Which variants it takes where no variant is named, by the beginning of their recipe, best first.
     Empty for the bundle's default first."""
     batch_tokens: int
     """Most tokens in a batch, padding included."""
@@ -101,7 +101,7 @@ PROVIDERS: dict[str, Provider] = {
             packages=("tensorrt-cu13",),
             auto=False,
             # 8 bits cost accuracy, so that they are taken before fp32 only: a bundle that has them was given them for
-            # this. Who wants them before fp16 names the variant.
+            # this. To have them before fp16, name the variant.
             recipes=("fp16", "int8-static", "fp32"),
             batch_tokens=16384,
             batch_rows=256,  # the profile's corner is memory: all rows at full length
@@ -139,7 +139,7 @@ PROVIDERS: dict[str, Provider] = {
                 "arena_extend_strategy": "kSameAsRequested",
                 # A batch of `batch_tokens` of BERT-large needs less than half of it in fp32 (1.3 GB of weights).
                 "gpu_mem_limit": str(4 << 30),
-                # TF32 rounds the factors to 10 bits: fp32 is to mean fp32, and who wants speed takes fp16.
+                # TF32 rounds the factors to 10 bits: fp32 is to mean fp32, and fp16 is there for speed.
                 "use_tf32": "0",
             },
             allowed=provider_options.CUDA,
@@ -175,7 +175,7 @@ GONE = {
 
 
 def onnxruntime() -> ModuleType:
-    """Import ONNX Runtime, with its telemetry off: the one place that does.
+    """Return ONNX Runtime, imported with its telemetry off: the one place that imports it.
 
     Whatever imports a part of it, or a package that does, calls this before.
 
@@ -196,7 +196,7 @@ def onnxruntime() -> ModuleType:
 
 
 def wheel() -> str:
-    """Name the wheel that ONNX Runtime came in, with its version, for example `onnxruntime-gpu 1.31.1`.
+    """Return the wheel that ONNX Runtime came in, with its version, for example `onnxruntime-gpu 1.31.1`.
 
     The distributions' records do not tell: two wheels may be recorded, of which the later one's files are there.
     """

@@ -34,7 +34,7 @@ def turn_off() -> None:
 
 
 def silence(module: ModuleType) -> None:
-    """Ask an imported ONNX Runtime to send nothing, unless the user left telemetry on.
+    """Turn telemetry off in an imported ONNX Runtime, unless the user left it on.
 
     All that can be done where it was imported before the variable was set, and on Windows before 1.29.
     """
@@ -43,7 +43,7 @@ def silence(module: ModuleType) -> None:
 
 
 def state() -> tuple[str, str | None]:
-    """Tell whether telemetry is `off`, `partly off` or `on`, and where it is not off, why and what to do."""
+    """Return whether telemetry is `off`, `partly off` or `on`, and where it is not off, why and what to do."""
     if not _disabled():
         return "on", f"left on by {VARIABLE}={os.environ.get(VARIABLE, '')}: unset it, or set it to 1"
     if _late:

@@ -1,4 +1,4 @@
-"""TensorRT's engines: the shapes they are built for, where they are kept, and telling that one is being built.
+"""TensorRT's engines: the shapes they are built for, where they are kept, and reports while one is being built.
 
 Building takes minutes, so an engine is kept, in a directory whose name is a hash of everything it depends on: a change
 of any leaves the old one alone and builds another.
@@ -90,7 +90,7 @@ def precision(recipe: str) -> dict[str, str]:
 
 
 def key(facts: Mapping[str, object]) -> str:
-    """Name a directory after everything that its engine depends on."""
+    """Return the name of an engine's directory: a hash of everything that the engine depends on."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -166,7 +166,7 @@ def engine_here(  # noqa: PLR0913 — as `engine_for`
 
 @contextmanager
 def announced(engine: Engine, variant: str) -> Iterator[None]:
-    """Say on standard error that an engine is being built, every so often how long it has taken, and when it is done.
+    """Report on standard error that an engine is being built, for how long it has been, and when it is done.
 
     Log records and not Python warnings, as for variants that were measured elsewhere: nothing is wrong.
     """

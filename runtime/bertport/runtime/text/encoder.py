@@ -75,7 +75,7 @@ class Part:
     """Whether the mask was among those that were not kept."""
 
     def step(self) -> None:
-        """Read another piece."""
+        """Tokenize another piece."""
         found = self.reader.read()
         self.count += len(found)
         self.ids += found
@@ -90,7 +90,7 @@ class Part:
         self.lost_mask = self.lost_mask or self.mask in lost
 
     def all_read(self) -> Steps[None]:
-        """Read to the end, for the mask's sake."""
+        """Tokenize to the end, in search of a mask."""
         while not self.reader.done and not self.lost_mask:
             self.step()
             yield
@@ -210,7 +210,7 @@ class Encoder:
         encoding: tokenizers.Encoding,
         truncation: bool,  # noqa: FBT001
     ) -> Encoded | InputTextError:
-        """Take over what the tokenizer made of an input, cut where that is asked for."""
+        """Return what the tokenizer made of an input, cut where that is asked for."""
         ids = encoding.ids
         if len(ids) <= self._max_length:
             if ids and max(ids) >= self._vocab_size:
@@ -257,7 +257,7 @@ class Encoder:
         return encoded
 
     def _read(self, parts: Sequence[Part], *, truncation: bool) -> Steps[None]:
-        """Read the parts of an input until it is certain what is kept of each."""
+        """Tokenize the parts of an input until it is certain what is kept of each."""
         room = parts[0].room
         if not truncation:
             for part in parts:
@@ -298,7 +298,7 @@ class Encoder:
         return np.full_like(ids, self._segments or 0)
 
     def _look_for_mask(self, parts: Sequence[Part]) -> Steps[None]:
-        """Look for mask tokens in what was not read."""
+        """Search for mask tokens in what was not tokenized."""
         for part in parts:
             if self._mask is not None and self._mask_is_searched:
                 part.lost_mask = part.lost_mask or part.reader.text.find(self._mask, part.reader.at) >= 0

@@ -33,7 +33,7 @@ WHITE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What may be relied on when a text is tokenized in pieces."""
+    """Rules of a tokenizer that tokenizing in pieces relies on."""
 
     tokenizer: tokenizers.Tokenizer
     """Without truncation and padding."""
@@ -54,7 +54,7 @@ class Rules:
 
     @classmethod
     def of(cls, tokenizer: tokenizers.Tokenizer) -> Rules:
-        """Read the rules of a tokenizer."""
+        """Return the rules of a tokenizer."""
         added = list(tokenizer.get_added_tokens_decoder().values())
         kinds = [
             type(part).__name__ for part in (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.model) if part
@@ -85,7 +85,7 @@ class Rules:
         )
 
     def finds(self, token: str) -> bool:
-        """Say whether an added token is wherever its text is."""
+        """Return whether an added token is found wherever its text is."""
         others = self.added - {token}
         return self.local and token in self.added and not any(_overlap(token, each) for each in others)
 
@@ -135,7 +135,7 @@ class Reader:
         return ids
 
     def _certain(self, encoding: tokenizers.Encoding, piece: str, bound: int) -> int:
-        """Count the tokens of words that nothing behind the piece can change."""
+        """Return the number of tokens of words that nothing behind the piece can change."""
         count = after = len(encoding)
         # The last word may go on behind the piece; and so near its end any may be the beginning of an added token.
         word = encoding.token_to_word(count - 1) if count else None
@@ -153,7 +153,7 @@ class Reader:
         return count
 
     def _go_on(self, encoding: tokenizers.Encoding, piece: str, bound: int) -> list[int]:
-        """Read on in a piece that holds no more than the beginning of a word, or nothing.
+        """Extend a piece that holds no more than the beginning of a word, or nothing.
 
         What was read is replaced by its normal form, which the tokenizer takes for the same word, or, once the word is
         too long to be looked up, by one as long of a letter; then its token is known, and is given. So neither a word
@@ -186,7 +186,7 @@ class Reader:
 
 
 def _parts_at(piece: str, place: int) -> bool:
-    """Say whether a place is not within a run of combining characters, which the normal form may reorder.
+    """Return whether a place is not within a run of combining characters, which the normal form may reorder.
 
     The tokenizer's offsets of what it reordered are not those of the characters.
     """
@@ -206,6 +206,6 @@ def _second_word(encoding: tokenizers.Encoding, piece: str) -> int:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Say whether two texts can share characters of a third."""
+    """Return whether two texts can share characters of a third."""
     ends = range(1, min(len(one), len(other)))
     return one in other or other in one or any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in ends)

@@ -24,7 +24,7 @@ PROBES = ("a", "1", ".")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecialTokens:
-    """What surrounds the tokens of one text or of two."""
+    """Special tokens around the tokens of one text or of two, with their segments."""
 
     special: tuple[tuple[int, ...], ...]
     """Ids before the first part, behind it, and so on: one run more than there are parts."""
@@ -40,7 +40,7 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: tokenizers.Tokenizer, parts: int) -> SpecialTokens:
-        """Learn the frame of one text or of a pair from what the tokenizer makes of a short one.
+        """Return the special tokens of one text or of a pair, from what the tokenizer makes of a short one.
 
         Raises:
             BundleError: when no text has a token, or the tokenizer does more than to put tokens around.

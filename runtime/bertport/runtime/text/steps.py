@@ -14,7 +14,7 @@ Steps = Generator[None, None, T]
 
 
 def drained(steps: Steps[T]) -> T:
-    """Do all steps at once, and return the result."""
+    """Return the result of steps, all done at once."""
     while True:
         try:
             next(steps)

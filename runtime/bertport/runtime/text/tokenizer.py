@@ -53,7 +53,7 @@ CLEAN_UP = {
 
 
 class Pieces:
-    """What each id adds to a decoded text, kept as it comes up.
+    """Text that each id adds when it is decoded, kept once it was computed.
 
     A WordPiece decoder writes a token by itself: what it gives depends on the token and on whether it is the first, so
     joining kept pieces gives the same text in a tenth of the time. fill-mask decodes a sequence for every answer, which
@@ -119,7 +119,7 @@ class Pieces:
 
 
 class Tokens:
-    """The text side of a bundle. Safe to use from several threads: what is kept of it is the same whoever finds it.
+    """Tokenizer of a bundle. Safe to use from several threads: what is kept is the same whichever computes it.
 
     Args:
         tokenizer: the content of `tokenizer.json`.
@@ -165,7 +165,7 @@ class Tokens:
 
     @classmethod
     def read(cls, bundle: Bundle) -> Tokens:
-        """Read the tokenizer files of a bundle.
+        """Return the tokenizer of a bundle, from its files.
 
         Raises:
             BundleError: when they are missing or cannot be read.
@@ -188,7 +188,7 @@ class Tokens:
     def encode(
         self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False
     ) -> list[Encoded | InputTextError]:
-        """Turn texts into ids with special tokens, those of usual length in one call of the tokenizer.
+        """Return texts as ids with special tokens; texts of usual length are tokenized in one call.
 
         However long a text is, no more of it is tokenized than its ids depend on.
 
@@ -205,14 +205,14 @@ class Tokens:
     def encoding(
         self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False, piece: int = PIECE
     ) -> Steps[list[Encoded | InputTextError]]:
-        """Do what `encode` does in steps of about `piece` characters: yield between them, and return the list.
+        """Encode as `encode` does, in steps of about `piece` characters: yields between them, and returns the list.
 
         The tokenizer runs beside other threads, but for an input alone that takes it half a millisecond.
         """
         return self._encoder.encoding(texts, truncation=truncation, masks=masks, piece=piece)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """Turn ids into text as transformers' `tokenizer.decode` does."""
+        """Return ids as text, as transformers' `tokenizer.decode` does."""
         if self._pieces is not None:
             text = self._pieces.join(ids, skip_special_tokens=skip_special_tokens)
         else:
@@ -295,7 +295,7 @@ def _tokenizer(content: str) -> tokenizers.Tokenizer:
 
 
 def read_settings(files: Iterable[tuple[Path, bytes]]) -> dict[str, Any]:
-    """Read the files that name the special tokens, the later one over the earlier.
+    """Return the settings in the files that name special tokens, the later file over the earlier.
 
     Args:
         files: path and content of those of `SETTINGS` that there are, in this order.
@@ -310,7 +310,7 @@ def read_settings(files: Iterable[tuple[Path, bytes]]) -> dict[str, Any]:
 
 
 def _settings(path: Path, content: bytes) -> dict[str, Any]:
-    """Read one of the files that name the special tokens."""
+    """Return the settings in one of the files that name special tokens."""
     try:
         found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -326,7 +326,7 @@ def _settings(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _is_token(value: object) -> bool:
-    """Say whether a value is a special token: a string, or an object with its content."""
+    """Return whether a value is a special token: a string, or an object with its content."""
     content = value.get("content") if isinstance(value, dict) else value
     return isinstance(content, str) and lone_surrogate(content) is None
 
@@ -341,6 +341,6 @@ EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
 
 
 def _content(config: Mapping[str, Any], key: str, default: str) -> str | None:
-    """Read a special token: the default where the settings are silent, None where they say null."""
+    """Return a special token's text: the default where the settings are silent, None where they say null."""
     value = config.get(key, default)
     return None if value is None else str(value["content"] if isinstance(value, dict) else value)
