@@ -36,7 +36,7 @@ class Flush(Enum):
 
 
 FLUSH: Final = Flush.FLUSH
-"""In a stream of inputs: answer what there is before waiting for more."""
+"""Marker in a stream of inputs: those before it are answered before more are waited for."""
 
 
 def plan(lengths: Sequence[int], *, budget: int, overhead: int = 0, most_rows: int = MAX_WINDOW) -> list[list[int]]:

@@ -60,19 +60,20 @@ def examine(bundle: str | None = None, *, seconds: float = 1.0) -> dict[str, Any
     said, why = telemetry.state()
     report["telemetry"] = {"state": said, **({"reason": why} if why else {})}
     working = report["onnxruntime"]["problem"] is None
-    found = providers() if working else []
+    findings = providers() if working else []
     report["providers"] = {
-        each.name: {"works": each.works, **({"reason": each.reason} if each.reason else {})} for each in found
+        finding.name: {"works": finding.works, **({"reason": finding.reason} if finding.reason else {})}
+        for finding in findings
     }
     driver = native.driver()
     report["nvidia"] = {
         "driver": driver.problem or f"runs CUDA up to {driver.cuda}",
-        "devices": [f"{each.name} (compute capability {each.capability})" for each in driver.devices],
+        "devices": [f"{device.name} (compute capability {device.capability})" for device in driver.devices],
         "libraries": native.library_versions(),
         "built_for_cuda": _built_for(),
     }
     report["bundle"], report["speed"] = _bundle(bundle, seconds) if working else ({"problem": "not examined"}, None)
-    on_cpu = any(each.name == "cpu" and each.works for each in found)
+    on_cpu = any(finding.name == "cpu" and finding.works for finding in findings)
     report["ok"] = working and on_cpu and report["bundle"].get("problem") is None
     return report
 
@@ -82,20 +83,20 @@ def providers() -> list[Finding]:
     return [_try(row) for row in PROVIDERS.values()]
 
 
-def _try(row: Provider) -> Finding:
+def _try(provider: Provider) -> Finding:
     try:
-        candidates(row.name)
-        reason = obstacle(row)
+        candidates(provider.name)
+        reason = obstacle(provider)
         if reason is None:
-            _product(row, 64, 0.0)
+            _product(provider, 64, 0.0)
     except ProviderError as error:
         reason = error.message
     except BertportError as error:
         reason = str(error)
-    return Finding(name=row.name, works=reason is None, reason=reason)
+    return Finding(name=provider.name, works=reason is None, reason=reason)
 
 
-def _product(row: Provider, size: int, seconds: float) -> float:
+def _product(provider: Provider, size: int, seconds: float) -> float:
     """Multiply two matrices on a provider; give the fastest of the runs, in GFLOP/s."""
     import numpy as np
 
@@ -113,8 +114,8 @@ def _product(row: Provider, size: int, seconds: float) -> float:
     with tempfile.TemporaryDirectory(prefix="bertport-doctor-") as place:
         path = Path(place) / "product.onnx"
         path.write_bytes(content)
-        engine = {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"} if row.shapes_cost else {}
-        graph = open_graph(path, row, options=engine)
+        engine = {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"} if provider.shapes_cost else {}
+        graph = open_graph(path, provider, options=engine)
     feeds: Any = {"a": right}
     fastest, end = float("inf"), time.perf_counter() + seconds
     while (began := time.perf_counter()) < end or fastest == float("inf"):
@@ -124,13 +125,13 @@ def _product(row: Provider, size: int, seconds: float) -> float:
 
 
 def _machine() -> dict[str, Any]:
-    found = cpu()
+    processor = cpu()
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "cpu": found.model,
-        "instruction_set": found.instruction_set,
-        "physical_cores": found.physical_cores,
+        "cpu": processor.model,
+        "instruction_set": processor.instruction_set,
+        "physical_cores": processor.physical_cores,
         "usable_cores": usable_cores(),
         "memory_bytes": usable_memory(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},

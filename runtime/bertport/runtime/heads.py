@@ -59,7 +59,7 @@ class Head:
     """One row: a head of the model."""
 
     name: str
-    """Its key in a manifest."""
+    """Key of the head in a manifest."""
     title: str
     """What people call it."""
     output: str
@@ -72,7 +72,7 @@ class Head:
     label_count: int | None = None
     """Number of labels that a manifest must state if it states any; None for any number."""
     problem_type: str | None = None
-    """As transformers calls it, for example `single_label_classification`; None where it does not classify."""
+    """Problem type as transformers calls it, for example `single_label_classification`; None without labels."""
     positive: int | None = None
     """Column of the label that means yes, which a manifest with labels must state too; None where there is none."""
     decoded: bool = False
@@ -105,7 +105,7 @@ HEADS: dict[str, Head] = {
         Head(name=POOLER, title="pooler", output="pooler_output", axes=(BATCH, HIDDEN)),
     )
 }
-"""By name, in the order in which people are shown them."""
+"""The heads by name, in the order in which they are shown."""
 
 
 def output_of(head: str | None) -> str:

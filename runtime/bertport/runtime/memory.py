@@ -75,7 +75,7 @@ time; from 32 MiB on, where glibc may come to by itself, runs of fp32 took 290 M
 KEPT = 64 * MIB
 """Free at the end of the heap before it is given back: less is given back and taken again by each run."""
 SHARE_OF_ANSWERS = 1 / 16
-"""Of the bound: per-token vectors of one window of inputs, which wait to be handed out together."""
+"""Share of the bound for per-token vectors of one window of inputs, which wait to be handed out together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +104,9 @@ def parse_memory(value: str | int) -> int:
     Raises:
         UsageError: for what is no size.
     """
-    found = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is not None:
-        size = int(float(found[1]) * 2 ** UNITS[found[2].upper()])
+    match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is not None:
+        size = int(float(match[1]) * 2 ** UNITS[match[2].upper()])
     else:
         size = value if isinstance(value, int) and not isinstance(value, bool) else 0
     if size < 1:

@@ -117,7 +117,7 @@ class Graph:
     outputs: frozenset[str]
     """Names of the outputs it has."""
     provider: Provider
-    """Where it runs."""
+    """Provider that it runs on."""
     placement: Mapping[str, Mapping[str, int]]
     """Nodes per operator, by ONNX Runtime's provider name; empty where ONNX Runtime cannot tell."""
     threads: int | None
@@ -137,7 +137,7 @@ class Graph:
         to 1.29. And one where it looks for the largest value of a row, as INT8 graphs with 16-bit activations do: of no
         rows, ReduceMax gives a tensor of another shape, which the next operator refuses, up to 1.31.
         """
-        operators = {name for each in self.placement.values() for name in each}
+        operators = {name for counts in self.placement.values() for name in counts}
         reduced = "ReduceMax" in operators and _version() < REDUCES_NOTHING
         return max(self.provider.least_positions, int("top_k" in self.optional or reduced))
 
@@ -321,9 +321,9 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     weights: Mapping[str, NDArray[np.uint8]],
 ) -> Any:  # noqa: ANN401 — as above
     names: list[tuple[str, dict[str, str]]] = [(provider.ort, dict(settled))]
-    for each in provider.beside:
+    for other in provider.beside:
         number = {"device_id": settled["device_id"]} if "device_id" in settled else {}
-        names.append((PROVIDERS[each].ort, {**PROVIDERS[each].options, **number}))
+        names.append((PROVIDERS[other].ort, {**PROVIDERS[other].options, **number}))
     cpu = PROVIDERS["cpu"].ort
     if provider.ort != cpu:
         names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused
@@ -334,7 +334,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     if weights:
         options.add_external_initializers_from_files_in_memory(
-            list(weights), list(weights.values()), [each.size for each in weights.values()]
+            list(weights), list(weights.values()), [other.size for other in weights.values()]
         )
     try:
         return open_session(source, options, names)

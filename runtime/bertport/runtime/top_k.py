@@ -31,7 +31,7 @@ class TopKResult:
     """The k likeliest classes at some positions, best first, in place of their logits."""
 
     log_probabilities: NDArray[np.float32]
-    """Over the full vocabulary `[positions, k]`."""
+    """Log-probabilities over all classes `[positions, k]`."""
     ids: NDArray[np.int64]
     """Token ids `[positions, k]`."""
 

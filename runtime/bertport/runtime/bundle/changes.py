@@ -109,7 +109,7 @@ class Workspace:
         """Choose names in the bundle for paths, those that are reserved as they are; call it under the lock."""
         reserved = read_names(self.working.path)
         return {
-            path: path if any(path.startswith(each) for each in reserved) else self._free(path, manifest)
+            path: path if any(path.startswith(prefix) for prefix in reserved) else self._free(path, manifest)
             for path in paths
         }
 
@@ -296,7 +296,7 @@ def add_files(bundle: Bundle, write: Callable[[Path], Mapping[str, Path]]) -> Bu
 
 def listed(manifest: Manifest, path: str) -> str | None:
     """Return the name of a listed file that was added as `path`: that, or one with a number; None where none was."""
-    return next((each for each in manifest.files if path in (each, _stem(each))), None)
+    return next((name for name in manifest.files if path in (name, _stem(name))), None)
 
 
 def rewrite_card(path: Path, rewrite: Callable[[str, Manifest], str]) -> None:
@@ -398,7 +398,7 @@ def _refuse_another(then: Bundle, now: Bundle) -> None:
     """
     reference = then.manifest.variants.get(REFERENCE)
     graph = (reference.file, *reference.external_data) if reference else ()
-    names = {*graph, *(each for each in then.manifest.files if "/" not in each)}
+    names = {*graph, *(name for name in then.manifest.files if "/" not in name)}
     if _entries(then, names) != _entries(now, names):
         raise BundleError(
             f"another model has taken the place of the one at {now.path} while that was worked on: start again; "
@@ -423,7 +423,7 @@ def _with(
 ) -> Manifest:
     stems = {_stem(path) for path in superseded}
     others = {
-        path for other, each in manifest.variants.items() if other != name for path in (each.file, *each.external_data)
+        path for key, other in manifest.variants.items() if key != name for path in (other.file, *other.external_data)
     }
     kept = {
         path: entry

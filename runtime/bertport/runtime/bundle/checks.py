@@ -28,7 +28,7 @@ def check(manifest: Manifest) -> None:
     Raises:
         BundleError: for what is well formed and cannot be.
     """
-    named = {path for each in manifest.variants.values() for path in (each.file, *each.external_data)}
+    named = {path for entry in manifest.variants.values() for path in (entry.file, *entry.external_data)}
     if manifest.golden_vectors:
         named.add(manifest.golden_vectors.file)
     for path in sorted(named - manifest.files.keys()):
@@ -62,10 +62,10 @@ def _check_inputs(manifest: Manifest) -> None:
     """
     rows = {"input_ids": 0, "attention_mask": 0, "token_type_ids": manifest.architecture.type_vocab_size}
     for name in rows.keys() & manifest.inputs.keys():
-        each = manifest.inputs[name]
-        if each.constant is not None and each.constant not in range(rows[name]):
+        given = manifest.inputs[name]
+        if given.constant is not None and given.constant not in range(rows[name]):
             raise BundleError(
-                f"manifest.json: the input {name[:MOST_QUOTED]!r} is {each.constant} everywhere, which it cannot be: "
+                f"manifest.json: the input {name[:MOST_QUOTED]!r} is {given.constant} everywhere, which it cannot be: "
                 "the bundle is damaged; export again"
             )
 

@@ -1,4 +1,4 @@
-"""Where the default bundle is: package data in an installed wheel, `models/default` in a checkout."""
+"""Default bundle: package data in an installed wheel, `models/default` in a checkout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["default_bundle"]
 
 AREA = Path(__file__).resolve().parents[1]
 PLACES = (AREA / "default", AREA.parents[2] / "models" / "default")
-"""In order: the wheel puts it into this area; in a checkout the area is runtime/bertport/runtime."""
+"""Places, in order: a wheel has the bundle in this area; in a checkout this is runtime/bertport/runtime."""
 
 
 def default_bundle(places: tuple[Path, ...] = PLACES) -> Path:

@@ -44,7 +44,7 @@ class Bundle:
     path: Path
     """The directory."""
     manifest: Manifest
-    """Its contract."""
+    """The bundle's contract."""
     digest: str
     """`sha256:` and 64 digits that stand for all of it: of its manifest, which lists the hashes of the other files."""
     format_version: int
@@ -148,10 +148,10 @@ class Bundle:
         variant = self.manifest.variants[name]
         names = dict.fromkeys((variant.file, *variant.external_data))
         stamps, locations = stamps_of(self.path, names), frozenset[str]()
-        for each in names:
-            with self._opened(each) as file:
-                self._hash(each, file)
-                if each == variant.file:
+        for path in names:
+            with self._opened(path) as file:
+                self._hash(path, file)
+                if path == variant.file:
                     locations = self._check_graph(name, file)
         checked = CheckedGraph(path=self.path / variant.file, external_data=locations, stamps=stamps)
         checked.check()  # what was hashed is what was there before, and not a byte was written meanwhile
@@ -192,9 +192,9 @@ class Bundle:
     def _compare(self, name: str, size: int, sha256: str) -> None:
         entry = self.manifest.files[name]
         if size != entry.size or sha256 != entry.sha256:
-            found = f"{size:,} bytes, expected {entry.size:,}" if size != entry.size else "its SHA-256 differs"
+            actual = f"{size:,} bytes, expected {entry.size:,}" if size != entry.size else "its SHA-256 differs"
             raise BundleError(
-                f"{self.path / name} is not the file that was exported ({found}): copy the bundle again, "
+                f"{self.path / name} is not the file that was exported ({actual}): copy the bundle again, "
                 "or export again"
             )
 
@@ -207,11 +207,11 @@ class Bundle:
             Their paths from the graph's directory, as the graph names them.
         """
         variant = self.manifest.variants[name]
-        path, found, positions = self.path / variant.file, set(), dict[str, int]()
+        path, locations, positions = self.path / variant.file, set(), dict[str, int]()
         try:
             for span in spans(file, self.manifest.files[variant.file].size, positions):
                 self._check_span(name, span)
-                found.add(span.location)
+                locations.add(span.location)
         except MalformedError as error:
             raise BundleError(f"{path} is not an ONNX graph ({error}): export again") from error
         except HostileError as error:
@@ -222,7 +222,7 @@ class Bundle:
                 f"{path} knows {most:,} positions, and manifest.json states inputs of up to "
                 f"{self.manifest.max_length:,} tokens: the bundle is damaged; export again"
             )
-        return frozenset(found)
+        return frozenset(locations)
 
     def _check_span(self, name: str, span: Span) -> None:
         variant, files = self.manifest.variants[name], self.manifest.files
@@ -258,7 +258,7 @@ class Bundle:
         for name, variant in self.manifest.variants.items():
             with self._opened(variant.file) as file:
                 self._check_graph(name, file)
-        present = {each.relative_to(self.path).as_posix() for each in self.path.rglob("*") if not each.is_dir()}
+        present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
         return tuple(sorted(present - set(self.manifest.files) - UNHASHED))
 
 
@@ -268,13 +268,13 @@ def expected_digest(text: str) -> str:
     Raises:
         UsageError: for what is no digest.
     """
-    found = normalized(text) if isinstance(text, str) else None
-    if found is None:
+    digest = normalized(text) if isinstance(text, str) else None
+    if digest is None:
         raise UsageError(
             f"the digest {excerpt(text, 100)} is no SHA-256: give sha256: and 64 hexadecimal digits, as bertport "
             "verify prints them"
         )
-    return found
+    return digest
 
 
 def _manifest_content(directory: Path) -> bytes:

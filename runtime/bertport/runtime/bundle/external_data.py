@@ -70,7 +70,7 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 FOREIGN = frozenset({"EPContext", "Snpe", "PythonOp", "PythonOpGrad"})
 """Operators that ONNX Runtime hands to other software as they are: compiled code, or the path of a file with it."""
 POSITIONS, TABLE_AXES = "embeddings.position_embeddings.weight", 2
-"""In the name of the table of positions, as in checkpoints, however it is stored; and how many axes it has."""
+"""Part of the name of a table of positions, as in checkpoints, and the number of its axes."""
 SPECIAL = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
 """Characters that no file of a bundle has in its name: Windows allows none, and `*` begins the names under which ONNX
 Runtime takes an offset for an address in memory."""
@@ -154,15 +154,15 @@ class _Walk:
     def _tensor(self, start: int, end: int) -> Iterator[Span]:
         sizes: list[int] = []
         entries: dict[str, str] = {}
-        found: dict[int, int] = {}
+        values: dict[int, int] = {}
         name = (0, 0)
         for number, wire, value, stop in self._reader.fields(start, end):
             if number == DIMS:
                 sizes += [value] if wire == VARINT else self._packed(wire, value, stop)
             elif number in {DATA_TYPE, DATA_LOCATION}:
-                if wire != VARINT or number in found:
+                if wire != VARINT or number in values:
                     self._wrong("TensorProto", number, start)
-                found[number] = value
+                values[number] = value
             elif number == NAME and wire == BYTES:
                 name = (value, stop)
             elif number == EXTERNAL_DATA:
@@ -172,11 +172,11 @@ class _Walk:
                     raise MalformedError(f"it says {key!r} twice of a tensor")
                 entries[key] = text
         self._count_positions(name, sizes)
-        location = found.get(DATA_LOCATION, DEFAULT)
+        location = values.get(DATA_LOCATION, DEFAULT)
         if location not in {DEFAULT, EXTERNAL}:
             self._wrong("TensorProto", DATA_LOCATION, start)
         if location == EXTERNAL or entries:  # those that are not used today are what another reader may use
-            yield _span(self._text(*name), entries, found.get(DATA_TYPE, 0), sizes)
+            yield _span(self._text(*name), entries, values.get(DATA_TYPE, 0), sizes)
 
     def _count_positions(self, name: tuple[int, int], sizes: list[int]) -> None:
         if len(sizes) == TABLE_AXES and POSITIONS in (text := self._text(*name)):

@@ -25,7 +25,7 @@ PRECISIONS = {
     "fp32": "fp32",
     "fp32-weights16": "fp32",
 }
-"""By recipe."""
+"""Precision of each recipe."""
 DTYPES = {
     "fp32": ("float32",),
     "fp16": ("float16", "float32"),
@@ -35,7 +35,7 @@ DTYPES = {
     "int8-weight-only": ("float32", "uint8"),
     "int4-weight-only": ("float32", "uint8"),
 }
-"""By recipe, those of the graphs that 0.1.0 made."""
+"""Element types of each recipe, in the graphs that 0.1.0 made."""
 IN_16_BITS = "fp32-weights16"
 """The recipe whose matrices are float16; what a bundle's quantized graphs take over from it is so too."""
 
@@ -109,7 +109,7 @@ def read(value: dict[str, Any]) -> current.Manifest:
         BundleError: for a missing or ill-typed field.
     """
     old: Manifest = parse(Manifest, value, "manifest.json", strict=False)
-    halved = any(each.recipe == IN_16_BITS for each in old.variants.values())
+    halved = any(variant.recipe == IN_16_BITS for variant in old.variants.values())
     return current.Manifest(
         name=old.name,
         created=old.created,
@@ -121,7 +121,7 @@ def read(value: dict[str, Any]) -> current.Manifest:
         lowercase=old.lowercase,
         languages=old.languages,
         licence=old.licence,
-        variants={name: _variant(each, halved=halved) for name, each in old.variants.items()},
+        variants={name: _variant(variant, halved=halved) for name, variant in old.variants.items()},
         default_variant=old.default_variant,
         tools=old.tools,
         files=old.files,

@@ -28,15 +28,15 @@ __all__ = ["Lock", "claim", "exclusive", "try_lock"]
 PATIENCE = 60.0
 """Seconds to wait for a lock that is held for milliseconds: its holder was stopped, or the disk does not answer."""
 HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK, errno.EBADF})
-"""What systems say of a lock that another has, or that cannot be judged (NFS, of a file that may only be read)."""
+"""Errors of a lock that another process holds, or whose state is unknown (NFS, of a file that may only be read)."""
 UNWRITTEN = 10.0
 """Seconds after which a file that should name its process, and is empty, is one whose process died at once."""
 LONGEST_SIGNATURE = 1000
 """Bytes of a file that names a process."""
 NUMBER = re.compile("[0-9]{1,18}")
-"""Of a process."""
+"""Number of a process."""
 FLAGS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
-"""Of the file that is locked: no link is followed, which would lock, or make, another's file."""
+"""Flags to open the file that is locked: no link is followed, which would lock, or make, another's file."""
 _TOKEN = os.urandom(8).hex()
 """Tells this process from an earlier one of the same number, as the first ones of a container's runs are."""
 
@@ -48,7 +48,7 @@ class Lock:
     path: Path
     """The file that is locked, or that names this process."""
     descriptor: int | None
-    """Of the locked file; None where the lock is that it is there."""
+    """Descriptor of the locked file; None where the lock is the existence of the file."""
 
     def release(self, *, remove: bool = True) -> None:
         """Release it, and remove its file."""
@@ -109,14 +109,14 @@ def try_lock(path: Path, *, create: bool = True) -> Lock | None:
         return _by_name(path)
     descriptor = _open(path, create=create)
     try:
-        found = _lock(descriptor)
-        if found and _is_at(descriptor, path):
+        locked = _lock(descriptor)
+        if locked and _is_at(descriptor, path):
             kept, descriptor = descriptor, -1
             return Lock(path, kept)
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-    if found is None:  # the file system has no locks, so that there is none on this file
+    if locked is None:  # the file system has no locks, so that there is none on this file
         if create:
             with suppress(OSError):
                 path.unlink()

@@ -112,9 +112,9 @@ class HeadEntry:
     labels: tuple[str, ...] | None = None
     """A readable label per column of the last axis; None where it does not classify."""
     problem_type: str | None = None
-    """As transformers calls it, for example `single_label_classification`; None where it does not classify."""
+    """Problem type as transformers calls it, for example `single_label_classification`; None without labels."""
     positive: int | None = field(default=None, metadata={OMITTED: True})
-    """Of two labels the one that says yes: for next-sentence, that B follows A."""
+    """Column of the label that means yes: for next-sentence, that B follows A."""
     further: dict[str, Any] = field(default_factory=dict)
     """What this version does not know."""
 
@@ -140,7 +140,7 @@ class Validation:
     cases: int
     """Number of input batches compared."""
     seeds: tuple[int, ...] = ()
-    """Of the random inputs; none where they were not recorded."""
+    """Seeds of the random inputs; none where they were not recorded."""
     worst: dict[str, float]
     """Largest absolute difference seen, by output name."""
     worst_padding: dict[str, float] = field(default_factory=dict)
@@ -218,7 +218,7 @@ class Manifest:
     source: Source
     architecture: Architecture
     inputs: dict[str, Input]
-    """Of the encoder, by name."""
+    """Inputs of the encoder, by name."""
     heads: dict[str, HeadEntry]
     """The heads present, by name: `mlm`, `nsp`, `pooler`, or what a later version adds."""
     pooling: Pooling | None = None
@@ -232,7 +232,7 @@ class Manifest:
     licence: str | None
     """Licence of the weights as the checkpoint's card states it; None where it does not."""
     variants: dict[str, Variant]
-    """By name; `portable` is always there."""
+    """Variants by name; `portable` is always there."""
     default_variant: str
     """The variant that `load` takes when none is asked for and the provider suits it."""
     golden_vectors: GoldenVectors | None = None

@@ -1,4 +1,4 @@
-"""From JSON values to frozen dataclasses, by their annotations; what does not fit is named with its place."""
+"""Parsing of JSON values into frozen dataclasses, by their annotations; errors name the place of the value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_QUOTED = 200
 FURTHER = "further"
 """The field of open places: keys that this version does not know, as they were read."""
 OMITTED = "omitted"
-"""In a field's metadata: not written while it is None."""
+"""Key of a field's metadata: the field is not written while it is None."""
 
 
 def parse(kind: Any, value: object, where: str, *, strict: bool = True) -> Any:  # noqa: ANN401, PLR0911 — a type in, a value of it out; one branch per kind
@@ -40,7 +40,9 @@ def parse(kind: Any, value: object, where: str, *, strict: bool = True) -> Any: 
     if origin is types.UnionType:
         if value is None and type(None) in arguments:
             return None
-        return parse(next(each for each in arguments if each is not type(None)), value, where, strict=strict)
+        return parse(
+            next(argument for argument in arguments if argument is not type(None)), value, where, strict=strict
+        )
     if origin is tuple and isinstance(value, list):
         return tuple(parse(arguments[0], item, where, strict=strict) for item in value)
     if origin is dict and isinstance(value, dict):

@@ -124,10 +124,10 @@ def _refuse_nested(value: object) -> None:
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(DEEPEST):
         level = [
-            each
+            inner
             for outer in level
-            for each in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(each, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
         ]
         if not level:
             return
@@ -140,12 +140,12 @@ def _refuse_surrogates(value: object) -> None:
     Called when the nesting is known to be bounded.
     """
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, inner in value.items():
             _refuse_surrogates(key)
-            _refuse_surrogates(each)
+            _refuse_surrogates(inner)
     elif isinstance(value, list):
-        for each in value:
-            _refuse_surrogates(each)
+        for inner in value:
+            _refuse_surrogates(inner)
     elif isinstance(value, str):
         try:
             value.encode()

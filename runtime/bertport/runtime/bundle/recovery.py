@@ -38,9 +38,9 @@ __all__ = [
 OWNER = "owner"
 """The file in a workspace that its process has locked for as long as it lives."""
 NAMES = "names.json"
-"""Of a workspace: the names in the bundle that it will use."""
+"""The file in a workspace with the names in the bundle that it will use."""
 PLACING = "placing.json"
-"""Of a workspace: what is being moved into the bundle, and what is removed from it then."""
+"""The file in a workspace that lists what is being moved into the bundle, and what is removed from it then."""
 UNFINISHED = {name: f".{name}.bertport.tmp" for name in (MANIFEST, "README.md")}
 """Names of files that are written beside those that they replace, under the bundle's lock."""
 FOLDERS = ("onnx", "quantization")
@@ -57,7 +57,7 @@ class Working:
     path: Path
     """The directory."""
     lock: Lock
-    """Of its owner."""
+    """Lock of its owner."""
 
     def remove(self) -> None:
         """Remove it: what says whose it is last, so that the rest is found if this is cut short."""
@@ -85,8 +85,8 @@ def writing(target: Path) -> Iterator[None]:
             dead = _recover(target)
             yield
     finally:
-        for each in dead:  # without the bundle's lock: it may be much
-            each.remove()
+        for workspace in dead:  # without the bundle's lock: it may be much
+            workspace.remove()
 
 
 def start(target: Path) -> Working:
@@ -117,7 +117,7 @@ def write_placing(workspace: Path, entries: Mapping[str, FileEntry]) -> None:
 def read_names(workspace: Path) -> list[str]:
     """Return the names in the bundle that a workspace's process will use."""
     value = _note(workspace / NAMES)
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
 def remove_unlisted(target: Path, workspace: Path) -> list[str]:

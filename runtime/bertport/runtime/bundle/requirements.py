@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["requires_of"]
 
 NAMES = {"FLOAT": "float32", "DOUBLE": "float64"}
-"""Of element types, where ONNX calls them otherwise than NumPy does."""
+"""Names of element types, where ONNX calls them otherwise than NumPy does."""
 FOR_SHAPES = frozenset({"int64", "int32", "bool", "undefined", "string"})
 """Element types of ids, positions, shapes, conditions, and of sums of 8-bit products: every provider has them."""
 COMPUTED = {"DynamicQuantizeLinear": "uint8", "DynamicQuantizeMatMul": "uint8"}
@@ -30,7 +30,7 @@ def requires_of(model: onnx.ModelProto, *, precision: str, isa: str | None = Non
         isa: the CPU instruction set it was made for; None where any will do.
     """
     return Requires(
-        operator_domains={each.domain or OPSET: each.version for each in model.opset_import},
+        operator_domains={operators.domain or OPSET: operators.version for operators in model.opset_import},
         ir_version=model.ir_version,
         dtypes=tuple(sorted(set(_dtypes(model.graph)) - FOR_SHAPES)),
         precision=precision,

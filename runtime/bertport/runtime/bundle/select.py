@@ -22,11 +22,11 @@ CPU = "cpu"
 
 def suits(requires: Requires, provider: str) -> bool:
     """Return whether a provider has all that a variant requires, whatever this machine is."""
-    row = PROVIDERS[provider]
+    known = PROVIDERS[provider]
     return (
-        requires.precision in row.precisions
-        and row.operator_domains.issuperset(requires.operator_domains)
-        and row.dtypes.issuperset(requires.dtypes)
+        requires.precision in known.precisions
+        and known.operator_domains.issuperset(requires.operator_domains)
+        and known.dtypes.issuperset(requires.dtypes)
     )
 
 
@@ -54,24 +54,24 @@ def choices(
         kind = "variant"
         raise UnknownNameError(kind, variant, manifest.variants)
     pairs = []
-    for row in candidates:
-        name = preferred(manifest, row.name) if variant is None else variant
-        if variant is not None and (unknown := _unknown_operators(manifest.variants[variant].requires, row)):
+    for candidate in candidates:
+        name = preferred(manifest, candidate.name) if variant is None else variant
+        if variant is not None and (unknown := _unknown_operators(manifest.variants[variant].requires, candidate)):
             raise ProviderError(
-                f"variant {variant!r} has operators that {row.name} does not know (of {', '.join(unknown)}): choose "
-                f"variant {preferred(manifest, row.name)!r}, or another provider"
+                f"variant {variant!r} has operators that {candidate.name} does not know (of {', '.join(unknown)}): "
+                f"choose variant {preferred(manifest, candidate.name)!r}, or another provider"
             )
-        if variant is not None and row.name == CPU and overflows(manifest.variants[variant].requires.isa):
+        if variant is not None and candidate.name == CPU and overflows(manifest.variants[variant].requires.isa):
             raise ProviderError(
                 f"variant {variant!r} is made for {manifest.variants[variant].requires.isa}; on this CPU "
                 f"({cpu.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
                 f"choose variant {preferred(manifest, CPU)!r}, or run bertport quantize here"
             )
-        if name is not None and suits(manifest.variants[name].requires, row.name):
-            pairs.append((name, row))
+        if name is not None and suits(manifest.variants[name].requires, candidate.name):
+            pairs.append((name, candidate))
     if pairs:
         return pairs
-    tried = ", ".join(row.name for row in candidates) if provider == AUTO else provider
+    tried = ", ".join(candidate.name for candidate in candidates) if provider == AUTO else provider
     if variant is None:
         made = sorted({each for known in manifest.variants.values() for each in providers_for(known.requires)})
         message = f"the bundle {manifest.name} has no variant for {tried} (made for: {', '.join(made)}): choose another"
@@ -80,7 +80,7 @@ def choices(
         suited = [
             name
             for name, each in manifest.variants.items()
-            if any(suits(each.requires, row.name) for row in candidates)
+            if any(suits(each.requires, candidate.name) for candidate in candidates)
         ]
         made = providers_for(requires) or [f"what this version does not know ({excerpt(requires.precision, 60)})"]
         message = (
@@ -98,15 +98,15 @@ def preferred(manifest: Manifest, provider: str) -> str | None:
     recipes = PROVIDERS[provider].recipes
     suited = [
         name
-        for name, each in manifest.variants.items()
-        if suits(each.requires, provider) and not (provider == CPU and overflows(each.requires.isa))
+        for name, variant in manifest.variants.items()
+        if suits(variant.requires, provider) and not (provider == CPU and overflows(variant.requires.isa))
     ]
 
     def rank(name: str) -> tuple[int, bool, bool]:
-        each = manifest.variants[name]
-        named = next((place for place, recipe in enumerate(recipes) if each.recipe.startswith(recipe)), len(recipes))
+        variant = manifest.variants[name]
+        named = next((place for place, recipe in enumerate(recipes) if variant.recipe.startswith(recipe)), len(recipes))
         # False sorts before True.
-        return named, name != manifest.default_variant, each.kind != "serving"
+        return named, name != manifest.default_variant, variant.kind != "serving"
 
     return min(suited, key=rank, default=None)
 

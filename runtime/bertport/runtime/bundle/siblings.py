@@ -69,7 +69,7 @@ def workspaces(target: Path) -> list[Path]:
     """
     made = re.compile(re.escape(f"{_prefix(target)}-") + r"[a-z0-9_]{8}\.tmp", re.DOTALL)
     try:
-        return sorted(each for each in home(target).iterdir() if made.fullmatch(each.name) and _own(each))
+        return sorted(path for path in home(target).iterdir() if made.fullmatch(path.name) and _own(path))
     except OSError:
         return []
 
@@ -80,9 +80,9 @@ def set_aside(target: Path) -> Path | None:
         target = real(target)
     except (OSError, ValueError):  # a name that none can have
         return None
-    for each in workspaces(target):
-        if is_set_aside(each):
-            return each / OLD
+    for workspace in workspaces(target):
+        if is_set_aside(workspace):
+            return workspace / OLD
     return None
 
 

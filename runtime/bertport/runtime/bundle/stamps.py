@@ -68,7 +68,7 @@ class CheckedGraph:
     external_data: frozenset[str]
     """Paths of the files that hold its weights, from its directory."""
     stamps: Mapping[Path, Stamp]
-    """Of its files, and of the directories and links that lead to them, as they were before hashing."""
+    """Stamps of its files, and of the directories and links that lead to them, as they were before hashing."""
 
     def check(self) -> None:
         """Check that nothing has changed.
@@ -109,12 +109,12 @@ def stamps_of(root: Path, names: Iterable[str]) -> dict[Path, Stamp]:
 
     Not of the Hub's directory of blobs: it changes with each file of another revision that is fetched.
     """
-    found: dict[Path, Stamp] = {}
-    passed = [each for name in names for each in way(root / name, root) or ()]  # one that leaves is refused elsewhere
+    stamps: dict[Path, Stamp] = {}
+    passed = [place for name in names for place in way(root / name, root) or ()]  # one that leaves is refused elsewhere
     for path in dict.fromkeys((root, *passed)):
         with suppress(OSError):  # what is missing is told when it is opened
-            found[path] = _settled_stamp(path)
-    return found
+            stamps[path] = _settled_stamp(path)
+    return stamps
 
 
 def _settled_stamp(path: Path) -> Stamp:

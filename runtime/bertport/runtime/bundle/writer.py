@@ -24,7 +24,7 @@ __all__ = ["describe_files", "new_bundle", "no_room", "refuse_existing", "replac
 
 def describe_files(directory: Path) -> dict[str, FileEntry]:
     """Return size and hash of every file below a directory but manifest.json and README.md, by relative path."""
-    paths = sorted(each for each in directory.rglob("*") if each.is_file())
+    paths = sorted(below for below in directory.rglob("*") if below.is_file())
     names = {path.relative_to(directory).as_posix(): path for path in paths}
     return {
         name: FileEntry(size=path.stat().st_size, sha256=file_sha256(path))
@@ -79,7 +79,7 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     refuse_existing(target, overwrite=overwrite)
     place = real(target)
-    made = [each for each in place.parents if not each.exists()]
+    made = [parent for parent in place.parents if not parent.exists()]
     try:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +100,9 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
         finally:
             working.remove()
     finally:
-        for each in made:  # innermost first; with the bundle in them they are not empty, and stay
+        for parent in made:  # innermost first; with the bundle in them they are not empty, and stay
             with suppress(OSError):
-                each.rmdir()
+                parent.rmdir()
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:

@@ -101,6 +101,6 @@ def features(  # noqa: PLR0913 — one parameter per option
     model = chosen.load()
     vectors = model.features(list(texts), pooling=pooling, normalize=normalize, truncation=truncation)
     if as_json:
-        show_json([each.tolist() for each in vectors], indent=2)
+        show_json([vector.tolist() for vector in vectors], indent=2)
     else:
-        show("\n".join(render.features(text, each) for text, each in zip(texts, vectors, strict=True)))
+        show("\n".join(render.features(text, vector) for text, vector in zip(texts, vectors, strict=True)))

@@ -45,9 +45,9 @@ class Chosen:
     """Which bundle to load and where to run it, as the options say."""
 
     path: str | None
-    """Of the bundle; None for the embedded default."""
+    """Directory of the bundle; None for the embedded default."""
     variant: str | None
-    """Of the bundle; None for the one that suits the provider."""
+    """Variant of the bundle; None for the one that suits the provider."""
     provider: str
     """A row of the table of providers, or `auto`."""
     threads: int | None

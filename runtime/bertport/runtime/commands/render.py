@@ -31,7 +31,7 @@ def fill_mask(text: str, answer: Sequence[Any]) -> str:
     """Return the answer for one text: a block per mask, best first."""
     if answer and isinstance(answer[0], dict):
         return f"{printable(text)}\n{_fillings(answer)}"
-    blocks = [f"mask {number} of {len(answer)}\n{_fillings(each)}" for number, each in enumerate(answer, 1)]
+    blocks = [f"mask {number} of {len(answer)}\n{_fillings(filled)}" for number, filled in enumerate(answer, 1)]
     return "\n".join((printable(text), *blocks))
 
 
@@ -81,23 +81,23 @@ def manifest(bundle: Bundle) -> str:
         ("made with", ", ".join(f"{name} {number}" for name, number in known.tools.items()) or "not stated"),
     ]
     variants = [("variant", "recipe", "kind", "providers", "instruction set", "opset", "file", "bytes")]
-    for name, each in known.variants.items():
+    for name, variant in known.variants.items():
         mark = " *" if name == known.default_variant else ""
-        paths = dict.fromkeys((each.file, *each.external_data))
+        paths = dict.fromkeys((variant.file, *variant.external_data))
         size = sum(known.files[path].size for path in paths)
         variants.append(
             (
                 name + mark,
-                each.recipe,
-                each.kind,
-                ", ".join(providers_for(each.requires)) or "none known",
-                each.requires.isa or "any",
-                str(each.requires.opset),
-                each.file,
+                variant.recipe,
+                variant.kind,
+                ", ".join(providers_for(variant.requires)) or "none known",
+                variant.requires.isa or "any",
+                str(variant.requires.opset),
+                variant.file,
                 f"{size:,}",
             )
         )
-    total = sum(each.size for each in known.files.values())
+    total = sum(variant.size for variant in known.files.values())
     end = f"  * default; {len(known.files)} files, {total:,} bytes (bytes of a variant include weights it shares)"
     return f"{table(facts)}\n\n{table(variants, right={7})}\n{end}"
 
@@ -148,10 +148,13 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] | set[int] = f
 def width(text: str) -> int:
     """Return the columns that a text takes in a terminal: East Asian wide characters take two, combining ones none."""
     return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
     )
 
 
 def printable(text: str) -> str:
     """Escape characters that would move the cursor or change colours."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

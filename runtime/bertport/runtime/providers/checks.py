@@ -57,21 +57,21 @@ def obstacle(provider: Provider) -> str | None:
     if provider.nvidia and hasattr(ort, "preload_dlls"):
         with redirect_stdout(StringIO()):  # it prints what it does not find where answers belong
             ort.preload_dlls()
-    found, advice = [], []
+    reasons, advice = [], []
     gone = _missing(provider)
     # The driver is told of below, with more than that its library is missing.
     gone = tuple(name for name in gone if not (provider.nvidia and name.startswith("libcuda.so")))
     if gone:
-        found.append(f"{wheel()} needs {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} not found")
+        reasons.append(f"{wheel()} needs {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} not found")
         advice += [_advice(name, provider) for name in gone]
     driver = native.driver() if provider.nvidia else None
     if driver is not None and driver.problem:
-        found.append(driver.problem)
+        reasons.append(driver.problem)
         if not driver.devices and "no CUDA device" not in driver.problem:
             advice.append("install the NVIDIA driver")
-    if not found:
+    if not reasons:
         return None
-    return f"{' and '.join(found)}: {', '.join([*dict.fromkeys(advice), 'or choose another provider'])}"
+    return f"{' and '.join(reasons)}: {', '.join([*dict.fromkeys(advice), 'or choose another provider'])}"
 
 
 def _advice(library: str, provider: Provider) -> str:

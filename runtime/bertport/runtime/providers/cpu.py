@@ -70,19 +70,19 @@ def cpu() -> Cpu:
     arm = frozenset({"arm64"} if architecture in ("arm64", "aarch64") else ())
     try:
         if platform.system() == "Darwin":
-            found = parse_sysctl(
+            described = parse_sysctl(
                 subprocess.run(
                     ["/usr/sbin/sysctl", "-a"], capture_output=True, text=True, timeout=10, check=True
                 ).stdout
             )
         else:
-            found = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+            described = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
     except (OSError, subprocess.SubprocessError):
-        found = Cpu(model="", flags=frozenset(), physical_cores=0)
+        described = Cpu(model="", flags=frozenset(), physical_cores=0)
     return Cpu(
-        model=found.model or platform.processor() or architecture or "unknown",
-        flags=found.flags | arm,
-        physical_cores=found.physical_cores or os.cpu_count() or 1,
+        model=described.model or platform.processor() or architecture or "unknown",
+        flags=described.flags | arm,
+        physical_cores=described.physical_cores or os.cpu_count() or 1,
     )
 
 

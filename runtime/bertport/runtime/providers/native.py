@@ -72,7 +72,7 @@ class Device:
     """One NVIDIA GPU."""
 
     name: str
-    """Its name, for people."""
+    """Name of the device, for people."""
     capability: str
     """Compute capability, for example `9.0`."""
 
@@ -133,20 +133,20 @@ def _device(cuda: ctypes.CDLL, index: int) -> Device:
 
 def library_versions() -> dict[str, str]:
     """Return the versions of CUDA's runtime, cuDNN and TensorRT that load here, by asking each library."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     with suppress(OSError, AttributeError):
         number = ctypes.c_int()
         if _first("libcudart.so.13", "libcudart.so.12").cudaRuntimeGetVersion(ctypes.byref(number)) == 0:
-            found["cuda runtime"] = f"{number.value // 1000}.{number.value % 1000 // 10}"
+            versions["cuda runtime"] = f"{number.value // 1000}.{number.value % 1000 // 10}"
     with suppress(OSError, AttributeError):
         cudnn = _first("libcudnn.so.9").cudnnGetVersion
         cudnn.restype = ctypes.c_size_t
         value = cudnn()
-        found["cudnn"] = f"{value // 10000}.{value // 100 % 100}.{value % 100}"
+        versions["cudnn"] = f"{value // 10000}.{value // 100 % 100}.{value % 100}"
     with suppress(OSError, AttributeError):
         value = _first("libnvinfer.so.11", "libnvinfer.so.10").getInferLibVersion()
-        found["tensorrt"] = f"{value // 10000}.{value // 100 % 100}.{value % 100}"
-    return found
+        versions["tensorrt"] = f"{value // 10000}.{value // 100 % 100}.{value % 100}"
+    return versions
 
 
 def _first(*names: str) -> ctypes.CDLL:

@@ -31,7 +31,7 @@ CUDA = frozenset(
     cudnn_conv1d_pad_to_nc1d
     """.split()  # noqa: SIM905 — names read better so
 )
-"""Of CUDA."""
+"""Options of CUDA that a user may give."""
 
 TENSORRT = frozenset(
     """
@@ -47,7 +47,7 @@ TENSORRT = frozenset(
     trt_timing_cache_path trt_weight_stripped_engine_enable
     """.split()  # noqa: SIM905 — names read better so
 )
-"""Of TensorRT."""
+"""Options of TensorRT that a user may give."""
 
 
 def parse(pairs: Iterable[str]) -> dict[str, str]:
@@ -56,15 +56,15 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
     Raises:
         UsageError: for one that is not KEY=VALUE, or a key that is given twice.
     """
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"a provider option is written KEY=VALUE, not {pair!r}")
-        if key in found:
-            raise UsageError(f"the provider option {key!r} is given twice ({found[key]!r} and {value!r}): keep one")
-        found[key] = value
-    return found
+        if key in options:
+            raise UsageError(f"the provider option {key!r} is given twice ({options[key]!r} and {value!r}): keep one")
+        options[key] = value
+    return options
 
 
 def checked(name: str, given: Mapping[str, object], allowed: frozenset[str]) -> dict[str, str]:

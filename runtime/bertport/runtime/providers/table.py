@@ -220,7 +220,7 @@ def candidates(name: str) -> tuple[Provider, ...]:
         return tuple(row for row in available if row.auto)
     row = PROVIDERS[name]
     if row not in available:
-        names = ", ".join(each.name for each in available)
+        names = ", ".join(candidate.name for candidate in available)
         package = wheel().partition(" ")[0]
         raise ProviderError(
             f"provider {name!r} is not available here (available: {names}): {wheel()} is built without it; "

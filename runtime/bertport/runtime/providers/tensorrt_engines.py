@@ -73,11 +73,11 @@ def profile(inputs: frozenset[str], *, max_length: int, batch_tokens: int, batch
         # The corner, all rows at full length, is never run; every token may be one to decode.
         "max": (batch_rows, longest, max(batch_tokens, longest)),
     }
-    found = {}
+    options = {}
     for name, (count, length, positions) in shapes.items():
-        sizes = [f"{each}:{positions}" if each == POSITIONS else f"{each}:{count}x{length}" for each in inputs]
-        found[f"trt_profile_{name}_shapes"] = ",".join(sorted(sizes))
-    return found
+        sizes = [f"{given}:{positions}" if given == POSITIONS else f"{given}:{count}x{length}" for given in inputs]
+        options[f"trt_profile_{name}_shapes"] = ",".join(sorted(sizes))
+    return options
 
 
 def precision(recipe: str) -> dict[str, str]:

@@ -11,9 +11,9 @@ class FilledMask(TypedDict):
     """One word for one mask."""
 
     score: float
-    """Its probability."""
+    """Probability of the word."""
     token: int
-    """Its id."""
+    """Token id of the word."""
     token_str: str
     """The word, or piece of one."""
     sequence: str
@@ -26,8 +26,8 @@ class NextSentence(TypedDict):
     label: str
     """The more probable label, as the bundle records it."""
     score: float
-    """Its probability."""
+    """Probability of the label."""
     follows: bool
     """Whether it says that the second text follows the first."""
     probabilities: dict[str, float]
-    """Of each label."""
+    """Probability of each label."""

@@ -160,7 +160,7 @@ class TargetIds:
     """Token ids of targets: targets that were looked up already."""
 
     ids: NDArray[np.int64]
-    """Each once, in ascending order."""
+    """The ids, each once, in ascending order."""
 
 
 def target_ids(targets: str | Sequence[str] | TargetIds, tokens: Tokens) -> NDArray[np.int64]:

@@ -38,7 +38,7 @@ POOLINGS: dict[str, Pooling] = {
         Pooling(name="pooler", meaning="the pooler's output", head=POOLER),
     )
 }
-"""By name."""
+"""The poolings by name."""
 
 
 def meanings() -> str:

@@ -60,7 +60,7 @@ class Part:
     """One text of an input while it is read."""
 
     reader: Reader
-    """Of its tokens."""
+    """Reader of its tokens."""
     room: int
     """Most tokens that are kept."""
     left: bool
@@ -76,9 +76,9 @@ class Part:
 
     def step(self) -> None:
         """Tokenize another piece."""
-        found = self.reader.read()
-        self.count += len(found)
-        self.ids += found
+        ids = self.reader.read()
+        self.count += len(ids)
+        self.ids += ids
         self.cut(self.room)
 
     def cut(self, length: int) -> None:
@@ -156,23 +156,23 @@ class Encoder:
         self, texts: Sequence[Text], *, truncation: bool, masks: bool, piece: int = PIECE
     ) -> Steps[list[Encoded | InputTextError]]:
         """Encode texts in steps of about `piece` characters; see `Tokens.encoding`."""
-        found: dict[int, Encoded | InputTextError] = {}
+        encoded: dict[int, Encoded | InputTextError] = {}
         group: list[int] = []
         weight = 0
         for index, text in enumerate(texts):
             size = _size(text)
             if size > self._usual:
-                found[index] = yield from self._of_long(text, truncation=truncation, masks=masks, piece=piece)
+                encoded[index] = yield from self._of_long(text, truncation=truncation, masks=masks, piece=piece)
                 continue
             if group and weight + size + TEXT_WEIGHT > piece:
-                found |= zip(group, self._of_usual([texts[each] for each in group], truncation), strict=True)
+                encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation), strict=True)
                 group, weight = [], 0
                 yield
             group.append(index)
             weight += size + TEXT_WEIGHT
         if group:
-            found |= zip(group, self._of_usual([texts[each] for each in group], truncation), strict=True)
-        return [found[index] for index in range(len(texts))]
+            encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation), strict=True)
+        return [encoded[index] for index in range(len(texts))]
 
     def first_id(self, text: str) -> int | None:
         """Return the id of the first token of a text; None where it has none.
@@ -201,7 +201,9 @@ class Encoder:
         except BaseException as error:  # noqa: BLE001 — TypeError for a lone surrogate, bare Exception, a panic
             if len(texts) == 1:
                 return [_refused(texts[0], error)]
-            return [each for text in texts for each in self._of_usual([text], truncation)]  # one refuses the batch
+            return [
+                encoded for text in texts for encoded in self._of_usual([text], truncation)
+            ]  # one refuses the batch
         return [self._whole(text, encoding, truncation) for text, encoding in zip(texts, encodings, strict=True)]
 
     def _whole(
@@ -224,7 +226,7 @@ class Encoder:
         parts = self._parts(text, PIECE)
         sequences = encoding.sequence_ids
         for number, part in enumerate(parts):
-            part.ids = [index for index, each in zip(ids, sequences, strict=True) if each == number]
+            part.ids = [index for index, sequence in zip(ids, sequences, strict=True) if sequence == number]
             part.count = len(part.ids)
         return self._cut(text, parts)
 
@@ -232,8 +234,8 @@ class Encoder:
         texts = (text,) if isinstance(text, str) else text
         room = max(0, self._max_length - self._frames[len(texts) - 1].added)
         return [
-            Part(reader=Reader(self._rules, each, piece), room=room, left=self._left, mask=self._mask_id)
-            for each in texts
+            Part(reader=Reader(self._rules, part, piece), room=room, left=self._left, mask=self._mask_id)
+            for part in texts
         ]
 
     def _of_long(self, text: Text, *, truncation: bool, masks: bool, piece: int) -> Steps[Encoded | InputTextError]:
@@ -261,7 +263,7 @@ class Encoder:
         room = parts[0].room
         if not truncation:
             for part in parts:
-                while not part.reader.done and sum(each.count for each in parts) <= room:
+                while not part.reader.done and sum(other.count for other in parts) <= room:
                     part.step()
                     yield
             return
@@ -357,8 +359,8 @@ def lone_surrogate(text: str) -> str | None:
 
 def not_unicode(text: Text) -> InputTextError | None:
     """Return the error for an input that is no Unicode text; None for one that is."""
-    for each in (text,) if isinstance(text, str) else text:
-        if reason := lone_surrogate(each):
+    for part in (text,) if isinstance(text, str) else text:
+        if reason := lone_surrogate(part):
             return InputTextError(f"the input is not Unicode text ({reason}): repair it: {excerpt(text)}")
     return None
 

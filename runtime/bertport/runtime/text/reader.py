@@ -38,7 +38,7 @@ class Rules:
     tokenizer: tokenizers.Tokenizer
     """Without truncation and padding."""
     normalizer: Any
-    """Of the tokenizer, or None."""
+    """The tokenizer's normalizer, or None."""
     local: bool
     """Whether a word's tokens depend on nothing but the word."""
     margin: int
@@ -64,30 +64,30 @@ class Rules:
             [kind for kind in kinds if kind != "BertNormalizer"] == ["BertPreTokenizer", "WordPiece"]
             and unknown is not None
             and not any(
-                each.normalized
-                or each.single_word
-                or each.lstrip
-                or each.rstrip
-                or any(map(str.isspace, each.content))
-                or category(each.content[:1] or " ")[0] not in BEGINNINGS
-                for each in added
+                token.normalized
+                or token.single_word
+                or token.lstrip
+                or token.rstrip
+                or any(map(str.isspace, token.content))
+                or category(token.content[:1] or " ")[0] not in BEGINNINGS
+                for token in added
             )
         )
         return cls(
             tokenizer=tokenizer,
             normalizer=tokenizer.normalizer,
             local=local,
-            margin=max([len(each.content) for each in added], default=1),
-            added=frozenset(each.content for each in added),
+            margin=max([len(token.content) for token in added], default=1),
+            added=frozenset(token.content for token in added),
             longest_word=tokenizer.model.max_input_chars_per_word if local else 0,
             unknown=unknown if local else 0,
-            shortens=all(each.content[:1] in string.punctuation for each in added),
+            shortens=all(token.content[:1] in string.punctuation for token in added),
         )
 
     def finds(self, token: str) -> bool:
         """Return whether an added token is found wherever its text is."""
         others = self.added - {token}
-        return self.local and token in self.added and not any(_overlap(token, each) for each in others)
+        return self.local and token in self.added and not any(_overlap(token, other) for other in others)
 
     def normal(self, text: str) -> str:
         """Return the normal form of a text."""

@@ -80,8 +80,8 @@ class Pieces:
     def join(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """Decode ids."""
         left = [index for index in ids if index not in self._special] if skip_special_tokens else ids
-        found = [piece for index in left if (piece := self._known.get(index) or self._piece(index)) is not None]
-        return found[0][0] + "".join([rest for _, rest in found[1:]]) if found else ""
+        pieces = [piece for index in left if (piece := self._known.get(index) or self._piece(index)) is not None]
+        return pieces[0][0] + "".join([rest for _, rest in pieces[1:]]) if pieces else ""
 
     def around(
         self, before: Sequence[int], after: Sequence[int], *, skip_special_tokens: bool
@@ -89,17 +89,17 @@ class Pieces:
         """Return what decodes ids with another between them, or with none, without joining all of them again."""
         skipped = self._special if skip_special_tokens else frozenset[int]()
 
-        def found(index: int | None) -> tuple[str, str] | None:
+        def piece_of(index: int | None) -> tuple[str, str] | None:
             return None if index is None or index in skipped else self._known.get(index) or self._piece(index)
 
-        first = [piece for index in before if (piece := found(index)) is not None]
-        last = [piece for index in after if (piece := found(index)) is not None]
+        first = [piece for index in before if (piece := piece_of(index)) is not None]
+        last = [piece for index in after if (piece := piece_of(index)) is not None]
         head = first[0][0] + "".join([rest for _, rest in first[1:]]) if first else None
         tail = "".join([rest for _, rest in last])
         alone = last[0][0] + "".join([rest for _, rest in last[1:]]) if last else ""
 
         def text(index: int | None) -> str:
-            piece = found(index)
+            piece = piece_of(index)
             if head is not None:
                 return head + (piece[1] if piece else "") + tail
             return piece[0] + tail if piece else alone
@@ -232,8 +232,8 @@ class Tokens:
 
     def _cleaned(self, text: str) -> str:
         if self._clean_up:
-            for found, replacement in CLEAN_UP.items():
-                text = text.replace(found, replacement)
+            for spaced, replacement in CLEAN_UP.items():
+                text = text.replace(spaced, replacement)
         return text
 
     def token_id(self, token: str) -> int | None:
@@ -278,10 +278,10 @@ class Tokens:
 def _any_token(tokenizer: tokenizers.Tokenizer) -> int:
     """Return the id of a token that is some text."""
     beginning = (index for index in range(BEGINNING) if tokenizer.id_to_token(index))
-    found = next(beginning, None)
-    if found is None:  # counting a vocabulary takes a hundredth of a second, which is hardly ever needed
-        found = next(index for index in range(tokenizer.get_vocab_size()) if tokenizer.id_to_token(index))
-    return found
+    first = next(beginning, None)
+    if first is None:  # counting a vocabulary takes a hundredth of a second, which is hardly ever needed
+        first = next(index for index in range(tokenizer.get_vocab_size()) if tokenizer.id_to_token(index))
+    return first
 
 
 def _tokenizer(content: str) -> tokenizers.Tokenizer:
@@ -312,17 +312,17 @@ def read_settings(files: Iterable[tuple[Path, bytes]]) -> dict[str, Any]:
 def _settings(path: Path, content: bytes) -> dict[str, Any]:
     """Return the settings in one of the files that name special tokens."""
     try:
-        found = json.loads(content.decode())
+        settings = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{path} is not JSON ({excerpt(str(error), 200) or 'nested too deeply'}): export again"
         ) from error
-    if not isinstance(found, dict):
-        raise BundleError(f"{path} is {excerpt(found)} and should be an object: export again")
+    if not isinstance(settings, dict):
+        raise BundleError(f"{path} is {excerpt(settings)} and should be an object: export again")
     for key, (expected, accepts) in EXPECTED.items():
-        if found.get(key) is not None and not accepts(found[key]):
-            raise BundleError(f"{path}: {key} is {excerpt(found[key])} and should be {expected}: export again")
-    return found
+        if settings.get(key) is not None and not accepts(settings[key]):
+            raise BundleError(f"{path}: {key} is {excerpt(settings[key])} and should be {expected}: export again")
+    return settings
 
 
 def _is_token(value: object) -> bool:
