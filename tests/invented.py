@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bertport.measure.quality.sums import HeadSums
-    from bertport.measure.statistics import Estimate, Settings
+    from bertport.measure.statistics import Settings
 
 COLOURS = "colours"
 LABELS = ("red", "green", "blue")
@@ -48,9 +48,9 @@ class Options:
 class Colours(HeadFigures):
     """The figures of the head."""
 
-    agreement: Estimate
+    agreement: statistics.Estimate  # looked up while the program runs, as reports are read by it
     """Share of texts of which both models say the same colour."""
-    change: Estimate
+    change: statistics.Estimate
     """Mean absolute difference of the logits."""
 
     @property
@@ -135,6 +135,12 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
             columns=("agrees", "change"),
             compare=compare,
             summarize=summarize,
+            results=Colours,
+            title="Colours",
+            reported=(
+                measured.Column(key="agreement", title="colour agreement", heading="agreement", form=".1%"),
+                measured.Column(key="change", title="change of colours", heading="mean change", form=".4f"),
+            ),
             figures=(measured.Figure(key="agreement", title="colour agreement", form=".2%", unit="texts"),),
             limits=(
                 measured.Limit(

@@ -142,13 +142,6 @@ def test_an_invented_family_is_exported_and_answers(tiny_checkpoint, tiny_bundle
 ELSEWHERE = {
     "bertport.quantize.card",
     "bertport.quantize.job",
-    "bertport.compare.runner",
-    "bertport.compare.workloads",
-    *(
-        f"bertport.compare.report.{each}"
-        for each in ("document", "plots", "regressions", "significance", "summary", "tables")
-    ),
-    "bertport.compare.report.findings",
 }
 """Modules that name a head themselves today: no other may begin to."""
 

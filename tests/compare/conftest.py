@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from bertport.compare.codec import decode
 from bertport.compare.presets import QUICK
+from bertport.compare.report.document import Report
 from tests.conftest import built_once
 
 
@@ -82,11 +84,24 @@ def make_options(compared_bundle, held_out):
 
 @pytest.fixture(scope="session")
 def document(make_options, tmp_path_factory):
-    """The report's document of `compared_bundle`, through JSON; copy it before changing anything."""
+    """The report of `compared_bundle` as JSON values; copy it before changing anything, and read it with `typed`."""
+    from bertport.compare.report.assembly import assemble
+    from bertport.compare.report.files import as_json
     from bertport.compare.runner import Comparison
 
     def build(path):
-        found = Comparison(make_options(tmp_path_factory.mktemp("report"))).run()
-        path.write_text(json.dumps({**found, "against": None}, allow_nan=False), encoding="utf-8")
+        report = assemble(Comparison(make_options(tmp_path_factory.mktemp("report"))).run())
+        path.write_text(as_json(report), encoding="utf-8")
 
     return json.loads(built_once(tmp_path_factory, "document.json", build).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def report(document):
+    """The same as a report."""
+    return typed(document)
+
+
+def typed(document):
+    """Read a report out of JSON values."""
+    return decode(Report, document)

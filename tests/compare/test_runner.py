@@ -13,24 +13,38 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from bertport.compare import presets as effort
+from bertport.compare import presets, runner
+from bertport.compare.codec import encode
 from bertport.compare.options import Options
-from bertport.compare.report.document import SCHEMA_FILE
-from bertport.compare.report.files import as_json
+from bertport.compare.report.assembly import assemble
+from bertport.compare.report.schema import SCHEMA_FILE
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import Comparison
 from bertport.measure.budget import default_budget
 from bertport.runtime.cli import app
 from bertport.runtime.commands.progress import Progress
-from bertport.runtime.errors import InputTextError, PathError, ProviderError, UnknownNameError, UsageError
+from bertport.runtime.errors import (
+    InputTextError,
+    MissingHeadError,
+    PathError,
+    ProviderError,
+    UnknownNameError,
+    UsageError,
+)
 from tests.compare.conftest import TINY_EFFORT
+
+
+def compare(options, progress=None):
+    """Return the report of a comparison as JSON values, after they were checked by the schema."""
+    found = encode(assemble(Comparison(options, progress).run()))
+    validate(found)
+    return found
 
 
 def validate(document):
     import jsonschema
 
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator(schema).validate(document)
 
 
@@ -109,15 +123,13 @@ class Interrupting(Progress):
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path):
     apart = dataclasses.replace(TINY_EFFORT, together=False)
     options = make_options(tmp_path / "out", variants=("fp32",), effort=apart)
-    first = Comparison(options, Interrupting("time/SingleStream"))
-    partial = first.run()
-    validate({**partial, "against": None})
+    partial = compare(options, Interrupting("time/SingleStream"))
     assert not partial["complete"]
     assert partial["rows"][0]["quality"]["mlm"]
     assert partial["rows"][0]["speed"]["start"]
     assert partial["rows"][0]["speed"]["single_stream"] is None
     second = Interrupting("none")
-    whole = Comparison(dataclasses.replace(options, resume=True), second).run()
+    whole = compare(dataclasses.replace(options, resume=True), second)
     assert whole["complete"]
     assert second.begun[0] == "time/SingleStream"
     assert whole["rows"][0]["quality"] == partial["rows"][0]["quality"]
@@ -132,7 +144,7 @@ def test_nothing_to_resume_is_said(make_options, tmp_path):
 
 
 def test_the_command_writes_every_file(compared_bundle, held_out, tmp_path, monkeypatch):
-    monkeypatch.setitem(effort.EFFORTS, "quick", TINY_EFFORT)
+    monkeypatch.setitem(presets.EFFORTS, "quick", TINY_EFFORT)
     out = tmp_path / "out"
     command = ["compare", str(compared_bundle), "--quick", "--output", str(out), "--text", str(held_out)]
     done = CliRunner().invoke(app, [*command, "--threads", "1", "--variant", "fp32", "--random-weights"])
@@ -183,7 +195,7 @@ def test_bad_input_is_one_sentence_before_anything_is_measured(make_options, tmp
 def test_what_has_a_default_need_not_be_said(tmp_path):
     found = Comparison(Options(output=tmp_path, effort="quick"))
     assert found.options.budget == default_budget()
-    assert [each.label for each in found.entrants] == ["bertport-default"]
+    assert [each.label for each in found.bundles] == ["bertport-default"]
 
 
 @pytest.mark.parametrize(
@@ -242,8 +254,8 @@ def test_an_output_that_cannot_be_written_is_said_first(make_options, tmp_path):
 def test_few_texts_are_said_to_say_little(make_options, held_out, tmp_path):
     text = tmp_path / "few.txt"
     text.write_text("\n".join(held_out.read_text(encoding="utf-8").splitlines()[:10]), encoding="utf-8")
-    comparison = Comparison(make_options(tmp_path / "out", text=str(text)), Interrupting("quality/fp32"))
-    assert any("10 texts are too few" in each for each in comparison.run()["not_measured"])
+    found = compare(make_options(tmp_path / "out", text=str(text)), Interrupting("quality/fp32"))
+    assert any("10 texts are too few" in each for each in found["not_measured"])
 
 
 @pytest.mark.slow
@@ -278,10 +290,9 @@ def test_ctrl_c_in_a_terminal_leaves_a_report_and_resume_finishes_it(compared_bu
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_baselines_run_the_same_weights_in_the_same_run(make_options, tmp_path):
-    found = Comparison(
+    found = compare(
         make_options(tmp_path / "out", variants=("fp32",), baselines=("transformers", "optimum"), random_weights=True)
-    ).run()
-    validate({**found, "against": None})
+    )
     for name in ("transformers", "optimum"):
         each = row(found, name)
         assert each["failed"] is None
@@ -294,7 +305,7 @@ def test_baselines_run_the_same_weights_in_the_same_run(make_options, tmp_path):
 
 def test_the_reference_comes_with_a_variant_that_is_asked_for(make_options, tmp_path):
     found = Comparison(make_options(tmp_path / "out", variants=("noisy",)))
-    assert [each.name for each in found.contenders] == ["fp32", "noisy"]
+    assert [each.name for each in found.entries] == ["fp32", "noisy"]
 
 
 def test_a_broken_reference_takes_no_other_variant_along(compared_bundle, make_options, tmp_path):
@@ -303,15 +314,23 @@ def test_a_broken_reference_takes_no_other_variant_along(compared_bundle, make_o
     damaged = bundle / "onnx" / "model_serving.onnx"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     effort = dataclasses.replace(TINY_EFFORT, shapes=((1, 8),), server_shares=())
-    found = Comparison(make_options(tmp_path / "out", bundles=(str(bundle),), variants=("noisy",), effort=effort)).run()
-    validate({**found, "against": None})
+    found = compare(make_options(tmp_path / "out", bundles=(str(bundle),), variants=("noisy",), effort=effort))
     assert "SHA-256" in row(found, "fp32")["failed"]
     assert row(found, "noisy")["failed"] is None
     assert row(found, "noisy")["speed"]["offline"]
     assert any("its reference variant failed" in each for each in found["not_measured"])
 
 
-def test_the_layout_of_the_json_changes_nothing(document):
-    text = as_json({**document, "text": "[\n {a}"})
-    assert json.loads(text) == {**document, "text": "[\n {a}"}
-    assert len(text.splitlines()) < len(json.dumps(document, indent=1).splitlines()) / 2
+def test_a_bound_on_a_head_that_nothing_has_is_refused_if_it_was_asked_for(make_options, tmp_path, monkeypatch):
+    opened = runner.open_bundles
+    monkeypatch.setattr(runner, "open_bundles", lambda paths: [beheaded(each) for each in opened(paths)])
+    with pytest.raises(MissingHeadError, match=r"bounds MLM top-1 agreement \(top1\), and there is no head 'mlm'"):
+        Comparison(make_options(tmp_path / "out"))
+    assert Comparison(make_options(tmp_path / "out", budget=default_budget())).bounds
+    assert Comparison(make_options(tmp_path / "out", budget="cosine=0.9")).bounds
+
+
+def beheaded(compared):
+    manifest = compared.bundle.manifest
+    bare = dataclasses.replace(manifest, heads=type(manifest.heads)())
+    return dataclasses.replace(compared, bundle=dataclasses.replace(compared.bundle, manifest=bare))

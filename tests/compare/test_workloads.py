@@ -1,12 +1,9 @@
-"""Workloads made of a text, the count of operations, budgets and recommendations."""
-
-import copy
+"""Workloads made of a text, the count of operations."""
 
 import numpy as np
 import pytest
 
 from bertport.compare.entries import open_bundles
-from bertport.compare.report.recommend import recommend, verdicts
 from bertport.compare.workloads import arrivals, flops, make_inputs
 from bertport.measure.speed.baselines import padded_tokens
 from bertport.measure.text import Text, read_texts
@@ -43,17 +40,17 @@ def test_arrivals_are_a_poisson_process():
 
 
 def test_inputs_have_one_mask_and_the_lengths_of_the_text(tiny_bundle, held_out):
-    entrants = open_bundles([tiny_bundle])
+    bundles = open_bundles([tiny_bundle])
     texts = read_texts(held_out)
-    found = make_inputs(entrants, texts, 10, seed=0)
+    found = make_inputs(bundles, texts, 10, seed=0)
     assert len(found.texts) == len(set(found.texts)) == 10
     originals = [each.text for each in texts]
     for masked, length in zip(found.texts, found.lengths, strict=True):
         before, after = masked.split("[MASK]")
         assert any(text.startswith(before) and text.endswith(after) for text in originals)
         assert length <= 160
-    assert found.describe()["real_tokens"] == sum(found.lengths)
-    assert make_inputs(entrants, texts, 10, seed=0) == found
+    assert found.summary().real_tokens == sum(found.lengths)
+    assert make_inputs(bundles, texts, 10, seed=0) == found
 
 
 def test_a_long_text_is_cut_to_what_the_model_takes(tiny_bundle):
@@ -68,44 +65,3 @@ def test_a_long_text_is_cut_to_what_the_model_takes(tiny_bundle):
 def test_padding_counts_the_longest_of_each_batch():
     assert padded_tokens([3, 5, 2], rows=2) == 2 * 5 + 2
     assert padded_tokens([7] * 9, rows=8) == 63
-
-
-@pytest.fixture
-def trained(document):
-    """The document as if its weights had been trained and `noisy` were twice as fast."""
-    found = copy.deepcopy(document)
-    found["bundles"][0]["weights"] = "trained"
-    for row in found["rows"]:
-        if row["name"] == "noisy":
-            ratio = {"value": 2.0, "low": 1.8, "high": 2.2, "count": 9, "clusters": 3, "no_difference_seen": False}
-            row["times_faster"] = {"SingleStream": ratio, "Offline": dict(ratio)}
-            row["speed"]["single_stream"]["p90"]["value"] = 1e-9
-            row["speed"]["offline"]["texts_per_second"]["value"] = 1e9
-            row["size_bytes"] = 1
-    return found
-
-
-def test_the_fastest_and_the_smallest_within_the_budget_are_recommended(trained):
-    found = recommend(trained)
-    assert {each["choice"] for each in found} == {"noisy"}
-    assert "2.00 (1.80 to 2.20) times as fast as fp32" in found[0]["reason"]
-
-
-def test_what_breaks_the_budget_is_not_recommended_and_the_reason_says_so(trained):
-    trained["settings"]["budget"] = {"kl": 0.0}
-    found = recommend(trained)
-    assert {each["choice"] for each in found} == {"fp32"}
-    assert "nothing else holds the budget" in found[0]["reason"]
-    [verdict] = [each for each in verdicts(trained) if each["row"] == "noisy"]
-    assert not verdict["holds"]
-    assert verdict["verdict"] == "broken"
-    assert "MLM KL divergence, at most 0.0000 asked" in verdict["breaks"][0]
-
-
-def test_a_speed_that_cannot_be_told_from_fp32_is_not_recommended(trained):
-    [row] = [row for row in trained["rows"] if row["name"] == "noisy"]
-    row["times_faster"]["SingleStream"] |= {"low": 0.9, "no_difference_seen": True}
-    latency, throughput, _ = recommend(trained)
-    assert latency["choice"] == "fp32"
-    assert "no difference seen" in latency["reason"]
-    assert throughput["choice"] == "noisy"

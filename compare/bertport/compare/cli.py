@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from bertport.compare.codec import encode
 from bertport.compare.presets import EFFORTS
 from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.interrupts import InterruptionError
@@ -19,6 +21,8 @@ from bertport.runtime.errors import BertportError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bertport.compare.report.document import Report
 
 __all__ = ["RegressionError", "compare"]
 
@@ -60,7 +64,7 @@ class RegressionError(BertportError):
 @click.option("--random-weights", is_flag=True, help="The weights are random: no accuracy, no recommendation.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks, inputs and resamples.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted comparison in the output directory.")
-@click.option("--from", "report", type=click.Path(path_type=Path), help="Measure nothing: take this report.json.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Measure nothing: take this report.json.")
 @click.option("--against", type=click.Path(path_type=Path), help="Say what changed since this report.json.")
 @click.option(
     "--tolerance",
@@ -86,7 +90,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     random_weights: bool,
     seed: int,
     resume: bool,
-    report: Path | None,
+    source: Path | None,
     against: Path | None,
     tolerance: str,
     as_json: bool,
@@ -96,20 +100,21 @@ def compare(  # noqa: PLR0913 — one parameter per option
     OUTPUT gets report.html, report.md, report.json and report.csv. Without BUNDLE, the embedded default. Needs
     the extras cpu and compare; --baseline needs export as well.
     """
+    from bertport.compare.report.assembly import assemble, conclude
+    from bertport.compare.report.document import read_report
     from bertport.compare.report.files import write_report
     from bertport.compare.report.html import check_packages
-    from bertport.compare.report.regressions import differences, parse_tolerance, read_report
+    from bertport.compare.report.regressions import differences, parse_tolerance
 
     check_packages()
     bounds = None if budget is None else parse_budget(budget)
     limits = parse_tolerance(tolerance)
     old = read_report(against) if against else None
-    if report is not None:
+    journal = None
+    if source is not None:
         if bundles or resume:
             raise UsageError("--from takes a report as it is: leave bundles and --resume out")
-        from bertport.compare.report.document import conclude
-
-        document = conclude(read_report(report), bounds)
+        report = conclude(read_report(source), bounds)
     else:
         from bertport.compare.options import Options
         from bertport.compare.runner import Comparison
@@ -132,42 +137,42 @@ def compare(  # noqa: PLR0913 — one parameter per option
             command=shlex.join(["bertport", *sys.argv[1:]]),
         )
         comparison = Comparison(options, Progress(sys.stderr))
-        document = comparison.run()
-    document["against"] = differences(old, document, limits) if old else None
-    paths = write_report(document, output)
-    if report is None and document["complete"]:
-        comparison.journal.remove()
+        report = assemble(comparison.run())
+        journal = comparison.journal
+    report = dataclasses.replace(report, against=differences(old, report, limits) if old else None)
+    paths = write_report(report, output)
+    if journal and report.complete:
+        journal.remove()
     if as_json:
-        show_json(document, indent=1)
+        show_json(encode(report), indent=1)
     else:
-        show(_summary(document, paths))
-    _finish(document, output)
+        show(_summary(report, paths))
+    _finish(report, output)
 
 
-def _summary(document: Mapping[str, Any], paths: Mapping[str, Path]) -> str:
-    from bertport.compare.report.summary import verdict
+def _summary(report: Report, paths: Mapping[str, Path]) -> str:
+    from bertport.compare.report.sections import verdict_sentences
     from bertport.compare.report.tables import overview
     from bertport.runtime.commands.render import table
 
-    glance = overview(document)
+    glance = overview(report)
     parts = [table([glance.head, *glance.rows], right=set(range(1, len(glance.head))))]
-    parts += [
-        f"{each['bundle']}: {each['goal'].lower()}: {each['choice'] or 'none'}" for each in document["recommendations"]
-    ]
-    parts += ["\n  ".join(verdict(each)) for each in document["verdicts"]]
-    if document["against"]:
-        parts += [each["sentence"] for each in document["against"]["changes"]] or ["nothing changed beyond noise"]
+    parts += [f"{each.bundle}: {each.goal.lower()}: {each.choice or 'none'}" for each in report.recommendations]
+    parts += ["\n  ".join(verdict_sentences(each)) for each in report.verdicts]
+    if report.against:
+        parts += [each.sentence for each in report.against.changes] or ["nothing changed beyond noise"]
     parts.append("written: " + ", ".join(str(path) for path in paths.values()))
     return "\n".join(parts)
 
 
-def _finish(document: Mapping[str, Any], output: Path) -> None:
+def _finish(report: Report, output: Path) -> None:
     """End with the exit code that programs look at."""
-    if not document["complete"]:
+    if not report.complete:
         raise InterruptionError(f"interrupted: the report in {output} holds what was measured; --resume goes on")
-    regressions = [each["sentence"] for each in (document["against"] or {}).get("changes", []) if each["regression"]]
+    regressions = [each.sentence for each in report.against.changes if each.regression] if report.against else []
     if regressions:
         count = f"{len(regressions)} regression{'s' if len(regressions) > 1 else ''}"
         raise RegressionError(f"{count} beyond the tolerance: {'; '.join(regressions)}")
-    if all(row["failed"] for row in document["rows"]):
-        raise UsageError(f"nothing could be measured: {'; '.join(row['failed'] for row in document['rows'])}")
+    failures = [row.failed for row in report.rows if row.failed]
+    if len(failures) == len(report.rows):
+        raise UsageError(f"nothing could be measured: {'; '.join(failures)}")

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: variants on providers, and the baselines; one row of the report each."""
+"""The entries of a comparison: variants on providers, and the baselines; one row of the report each."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["REFERENCE", "Contender", "Entrant", "baseline_contenders", "enter", "open_bundles"]
+__all__ = ["REFERENCE", "VARIANT", "ComparedBundle", "Entry", "baseline_entries", "make_entries", "open_bundles"]
 
 REFERENCE = "fp32"
 """The variant that is taken as right, where a bundle has it; else its portable graph."""
 
+VARIANT = "variant"
+"""Kind of an entry that is not a baseline."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entrant:
+class ComparedBundle:
     """A bundle that takes part."""
 
     label: str
@@ -38,9 +41,14 @@ class Entrant:
         """Name of the variant that the others are compared with."""
         return REFERENCE if REFERENCE in self.bundle.manifest.variants else "portable"
 
+    def reference_among(self, entries: Iterable[Entry]) -> Entry | None:
+        """Return the entry that the bundle's others are compared with; None where it does not take part."""
+        mine = (each for each in entries if each.bundle == self.label)
+        return next((each for each in mine if each.variant == self.reference), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
+class Entry:
     """One row: a model in one setting."""
 
     name: str
@@ -57,11 +65,11 @@ class Contender:
     """How its weights are stored."""
     size_bytes: int | None
     """Bytes of the graph and the weights it needs; None where that is not known yet."""
-    subject: WorkerSpec
+    spec: WorkerSpec
     """What a worker process loads."""
 
 
-def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[Entrant]:
+def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[ComparedBundle]:
     """Open bundles, and label each by its name, with its directory or a number where names repeat.
 
     Raises:
@@ -72,25 +80,25 @@ def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[Entrant]:
     if len(set(names)) < len(names):
         names = [bundle.path.resolve().name for bundle in bundles]
     seen: Counter[str] = Counter()
-    entrants = []
+    labelled = []
     for name, bundle in zip(names, bundles, strict=True):
         seen[name] += 1
         label = f"{name} ({seen[name]})" if names.count(name) > 1 else name
-        entrants.append(Entrant(label=label, bundle=bundle))
-    return entrants
+        labelled.append(ComparedBundle(label=label, bundle=bundle))
+    return labelled
 
 
-def enter(
-    entrants: Sequence[Entrant],
+def make_entries(
+    bundles: Sequence[ComparedBundle],
     *,
     variants: Iterable[str] = (),
     providers: Iterable[str] = (),
     threads: int | None = None,
-) -> tuple[list[Contender], list[str]]:
+) -> tuple[list[Entry], list[str]]:
     """Pair variants with providers.
 
     Args:
-        entrants: The bundles.
+        bundles: The bundles.
         variants: Names of variants, to which the references are added; every serving variant where there are none.
         providers: Names of providers; those that work on this machine without being asked for where there are none.
         threads: Threads within an operator.
@@ -104,38 +112,38 @@ def enter(
         UsageError: when nothing is left to compare.
     """
     variants, providers = tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(providers))
-    known = {name for each in entrants for name in each.bundle.manifest.variants}
+    known = {name for each in bundles for name in each.bundle.manifest.variants}
     for name in variants:
         if name not in known:
             kind = "variant"
             raise UnknownNameError(kind, name, sorted(known))
     rows = _providers(providers)
-    contenders, left_out = [], []
-    for entrant in entrants:
-        manifest = entrant.bundle.manifest
-        names = sorted(manifest.variants, key=lambda name: name != entrant.reference)
+    entries, left_out = [], []
+    for compared in bundles:
+        manifest = compared.bundle.manifest
+        names = sorted(manifest.variants, key=lambda name: name != compared.reference)
         for name in names:
-            entry = manifest.variants[name]
-            prefix = f"{entrant.label}: " if len(entrants) > 1 else ""
-            unasked = name not in variants if variants else entry.kind != "serving"
-            if unasked and name != entrant.reference:
+            variant = manifest.variants[name]
+            prefix = f"{compared.label}: " if len(bundles) > 1 else ""
+            unasked = name not in variants if variants else variant.kind != "serving"
+            if unasked and name != compared.reference:
                 if not variants:
                     left_out.append(f"{prefix}{name}: the same weights with every position decoded (--variant {name})")
                 continue
-            suited = [row for row in rows if suits(entry.requires, row)]
+            suited = [row for row in rows if suits(variant.requires, row)]
             left_out += [f"{prefix}{name} on {row}: it is not made for {row}" for row in rows if row not in suited]
-            contenders += [
-                Contender(
+            entries += [
+                Entry(
                     name=f"{prefix}{name}{f' on {row}' if len(rows) > 1 else ''}",
-                    bundle=entrant.label,
-                    kind="variant",
+                    bundle=compared.label,
+                    kind=VARIANT,
                     variant=name,
                     provider=row,
-                    recipe=entry.recipe,
-                    size_bytes=size_of(entrant.bundle, name),
-                    subject=WorkerSpec(
+                    recipe=variant.recipe,
+                    size_bytes=size_of(compared.bundle, name),
+                    spec=WorkerSpec(
                         name=f"{prefix}{name}{f' on {row}' if len(rows) > 1 else ''}",
-                        bundle=str(entrant.bundle.path),
+                        bundle=str(compared.bundle.path),
                         variant=name,
                         provider=row,
                         threads=threads,
@@ -143,39 +151,42 @@ def enter(
                 )
                 for row in suited
             ]
-    if not contenders:
-        names_of = ", ".join(each.label for each in entrants)
+    if not entries:
+        names_of = ", ".join(each.label for each in bundles)
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise UsageError(
             f"nothing to compare: {names_of} has no variant for {', '.join(rows)}{why}: "
             "choose another --provider or --variant"
         )
-    return contenders, left_out
+    return entries, left_out
 
 
-def baseline_contenders(
-    names: Iterable[str], entrants: Sequence[Entrant], directories: dict[tuple[str, str], Path], threads: int | None
-) -> list[Contender]:
+def baseline_entries(
+    names: Iterable[str],
+    bundles: Sequence[ComparedBundle],
+    directories: dict[tuple[str, str], Path],
+    threads: int | None,
+) -> list[Entry]:
     """Make a row per baseline and bundle; `directories` says where each baseline's model is, by both."""
     return [
-        Contender(
-            name=f"{entrant.label}: {name}" if len(entrants) > 1 else name,
-            bundle=entrant.label,
+        Entry(
+            name=f"{compared.label}: {name}" if len(bundles) > 1 else name,
+            bundle=compared.label,
             kind=name,
             variant=None,
             provider="cpu",
             recipe="fp32",
-            size_bytes=_weights(directories[entrant.label, name]),
-            subject=WorkerSpec(
-                name=f"{entrant.label}: {name}" if len(entrants) > 1 else name,
-                file=str(directories[entrant.label, name]),
+            size_bytes=_weights(directories[compared.label, name]),
+            spec=WorkerSpec(
+                name=f"{compared.label}: {name}" if len(bundles) > 1 else name,
+                file=str(directories[compared.label, name]),
                 baseline=name,
                 threads=threads,
             ),
         )
-        for entrant in entrants
+        for compared in bundles
         for name in dict.fromkeys(names)
-        if (entrant.label, name) in directories
+        if (compared.label, name) in directories
     ]
 
 

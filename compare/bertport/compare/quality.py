@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bertport.compare.codec import encode_object
+from bertport.compare.measurements import Quality, QualityStep
 from bertport.measure.budget import beyond_doubt, judge_all
 from bertport.measure.quality.bundled import conventions, graph_of, read_tokenizer
 from bertport.measure.quality.fidelity import measure
@@ -25,10 +27,12 @@ from bertport.runtime import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bertport.compare.entries import Contender, Entrant
+    from bertport.compare.codec import JSON
+    from bertport.compare.entries import ComparedBundle, Entry
+    from bertport.compare.measurements import Sums
     from bertport.compare.presets import Effort
+    from bertport.measure.quality.accumulator import Accumulator
     from bertport.measure.quality.model import Graph
-    from bertport.measure.quality.results import Fidelity
     from bertport.measure.quality.samples import Sample
     from bertport.measure.text import Text
 
@@ -52,9 +56,9 @@ class Samples:
     """More pairs."""
 
 
-def samples_for(entrant: Entrant, texts: Sequence[Text], effort: Effort, seed: int) -> Samples:
+def samples_for(compared: ComparedBundle, texts: Sequence[Text], effort: Effort, seed: int) -> Samples:
     """Make masked texts and pairs for the heads that a bundle has."""
-    tokenizer, manifest = read_tokenizer(entrant.bundle), entrant.bundle.manifest
+    tokenizer, manifest = read_tokenizer(compared.bundle), compared.bundle.manifest
     longest = min(LONGEST, manifest.max_length)
     most = max(effort.positions, effort.most_positions)
     # Without the MLM head they still show the hidden states.
@@ -94,7 +98,7 @@ class QualityBench:
     """Opens a bundle's variants one after the other and measures each; the reference's answers are kept.
 
     Args:
-        entrant: The bundle.
+        compared: The bundle.
         reference: Its row that is taken as right.
         samples: From `samples_for`.
         effort: How much to measure.
@@ -104,26 +108,26 @@ class QualityBench:
 
     def __init__(  # noqa: PLR0913 — what it is made of
         self,
-        entrant: Entrant,
-        reference: Contender,
+        compared: ComparedBundle,
+        reference: Entry,
         samples: Samples,
         effort: Effort,
         *,
         seed: int = 0,
         bounds: Mapping[str, float] | None = None,
     ) -> None:
-        self._entrant, self._reference, self._samples = entrant, reference, samples
+        self._compared, self._reference, self._samples = compared, reference, samples
         self._bounds = dict(bounds or {})
         self._effort, self._settings = effort, Settings(seed=seed)
         self._kept: Graph | None = None
 
-    def open(self, contender: Contender) -> Graph:
+    def open(self, entry: Entry) -> Graph:
         """Open a variant as it serves."""
-        threads = contender.subject.threads
-        if threads is None and self._entrant.bundle.manifest.architecture.parameters < SMALL:
+        threads = entry.spec.threads
+        if threads is None and self._compared.bundle.manifest.architecture.parameters < SMALL:
             threads = 1
         return graph_of(
-            load(self._entrant.bundle.path, variant=contender.variant, provider=contender.provider, threads=threads)
+            load(self._compared.bundle.path, variant=entry.variant, provider=entry.provider, threads=threads)
         )
 
     def reference(self) -> Graph:
@@ -133,51 +137,55 @@ class QualityBench:
         return self._kept
 
     def quality(
-        self, contender: Contender, progress: Callable[[int, int], None], *, decided: Iterable[str] = ()
-    ) -> dict[str, Any]:
+        self, entry: Entry, progress: Callable[[int, int], None], *, decided: Iterable[str] = ()
+    ) -> QualityStep:
         """Measure a variant against the reference; the reference against itself, for its own accuracy.
 
         Args:
-            contender: The variant.
+            entry: The variant.
             progress: Called with the number of samples done and the number of all.
             decided: Names of the bounds that need no verdict of this run.
-
-        Returns:
-            `fidelity`, as `Fidelity.to_json` gives it; `per_text`, the sums behind it; and `looks`, 2 where the first
-            samples left a bound undecided and more were taken.
         """
-        itself = contender == self._reference
-        candidate = self.reference() if itself else self.open(contender)
+        itself = entry == self._reference
+        candidate = self.reference() if itself else self.open(entry)
         began = time.monotonic()
-        found, sums = self._measure(candidate, self._samples.first, self._effort.stability, progress)
+        first, sums = self._measure(candidate, self._samples.first, self._effort.stability, progress)
         seconds = (time.monotonic() - began) / len(self._samples.first)
         bounds = {} if itself else {name: bound for name, bound in self._bounds.items() if name not in set(decided)}
-        more = further(self._samples, found.to_json(), bounds)
+        more = further(self._samples, encode_object(first), bounds)
         every = (*self._samples.first, *more)
         if not more or seconds * len(every) > self._effort.patience:
-            return {"fidelity": found.to_json(), "per_text": sums, "looks": 1}
-        again, sums = self._measure(candidate, every, 0, progress)
-        whole = dataclasses.replace(again, stability=found.stability)
-        return {"fidelity": whole.to_json(), "per_text": sums, "looks": 2}
+            return QualityStep(fidelity=first, per_text=sums, looks=1)
+        second, sums = self._measure(candidate, every, 0, progress)
+        return QualityStep(fidelity=dataclasses.replace(second, stability=first.stability), per_text=sums, looks=2)
 
     def _measure(
         self, candidate: Graph, samples: Sequence[Sample], stability: int, progress: Callable[[int, int], None]
-    ) -> tuple[Fidelity, dict[str, Any]]:
-        sums: dict[str, Any] = {}
-        found = measure(
+    ) -> tuple[Quality, Sums]:
+        accumulated: list[Accumulator] = []
+        fidelity = measure(
             self.reference(),
             candidate,
             samples,
             settings=self._settings,
-            conventions=conventions(self._entrant.bundle),
+            conventions=conventions(self._compared.bundle),
             stability=stability,
             progress=progress,
-            accumulated=lambda accumulator: sums.update(accumulator.per_text()),
+            accumulated=accumulated.append,
         )
-        return found, sums
+        [accumulator] = accumulated
+        quality = Quality(
+            samples=fidelity.samples,
+            seed=fidelity.seed,
+            resamples=fidelity.resamples,
+            confidence=fidelity.confidence,
+            heads=fidelity.heads,
+            stability=fidelity.stability,
+        )
+        return quality, {head: tuple(sums) for head, sums in accumulator.per_text().items()}
 
 
-def further(samples: Samples, accuracy: Mapping[str, Any], bounds: Mapping[str, float]) -> tuple[Sample, ...]:
+def further(samples: Samples, accuracy: Mapping[str, JSON], bounds: Mapping[str, float]) -> tuple[Sample, ...]:
     """Return the samples that may decide the bounds that are open after the first look; none where nothing would."""
     judged = judge_all(bounds, accuracy)
     positions = sum(len(each.positions) for each in samples.masked)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
+from bertport.compare.codec import DecodeError, decode
+from bertport.compare.measurements import Recorded
 from bertport.measure.quality.heads import known_limits
+from bertport.measure.statistics import Estimate
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["recorded", "same_arithmetic"]
 
 
-def recorded(fidelity: object, *, reference: str, provider: str, here: str) -> dict[str, Any] | None:
+def recorded(fidelity: object, *, reference: str, provider: str, here: str) -> Recorded | None:
     """Return what a variant's record says of the figures that a budget can bound; None where it is of something else.
 
     Args:
@@ -21,9 +21,6 @@ def recorded(fidelity: object, *, reference: str, provider: str, here: str) -> d
         reference: The variant that this comparison takes as right.
         provider: Where the variant runs in it.
         here: This machine's instruction set.
-
-    Returns:
-        `measured` (when), `instruction_set`, `text` (its name) and `figures`, by head and name as in a row's quality.
     """
     match fidelity:
         case {"reference": str(of), "accuracy": {**accuracy}, "machine": {"instruction_set": str(there)}, **rest}:
@@ -32,19 +29,20 @@ def recorded(fidelity: object, *, reference: str, provider: str, here: str) -> d
             return None
     if of != reference or rest.get("provider", "cpu") != provider or not same_arithmetic(there, here):
         return None
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Estimate]] = {}
     for limit in known_limits().values():
-        head, name = limit.path
-        found = accuracy.get(head)
-        if isinstance(found, dict) and _is_estimate(found.get(name)):
-            figures.setdefault(head, {})[name] = found[name]
+        head, key = limit.path
+        of_head = accuracy.get(head)
+        estimate = _estimate(of_head.get(key)) if isinstance(of_head, Mapping) else None
+        if estimate:
+            figures.setdefault(head, {})[key] = estimate
     text = rest.get("text")
-    return {
-        "measured": str(rest.get("measured", "")),
-        "instruction_set": there,
-        "text": str(text.get("name", "")) if isinstance(text, dict) else "",
-        "figures": figures,
-    }
+    return Recorded(
+        measured=str(rest.get("measured", "")),
+        instruction_set=there,
+        text=str(text.get("name", "")) if isinstance(text, Mapping) else "",
+        figures=figures,
+    )
 
 
 def same_arithmetic(one: str, other: str) -> bool:
@@ -53,10 +51,11 @@ def same_arithmetic(one: str, other: str) -> bool:
     return one == other or all(row is not None and not row.saturates for row in rows)
 
 
-def _is_estimate(value: object) -> bool:
-    def number(name: str, found: Mapping[str, Any]) -> bool:
-        return isinstance(found.get(name), int | float) and not isinstance(found.get(name), bool)
-
-    return isinstance(value, dict) and all(
-        number(name, value) for name in ("value", "low", "high", "count", "clusters")
-    )
+def _estimate(value: object) -> Estimate | None:
+    """Read an estimate; None for what is none, or has no interval: such a record says nothing."""
+    if not isinstance(value, dict) or None in value.values():
+        return None
+    try:
+        return decode(Estimate, value)
+    except DecodeError:
+        return None

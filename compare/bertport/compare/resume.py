@@ -1,18 +1,22 @@
-"""What a comparison has measured so far, on disk: an interrupted one goes on from it."""
+"""The journal of a comparison: what its finished steps gave, on disk, from which an interrupted one goes on."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
+from bertport.compare.codec import DecodeError, decode, encode
 from bertport.runtime.errors import PathError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from bertport.compare.codec import JSON
+
 __all__ = ["JOURNAL", "Journal"]
 
+T = TypeVar("T")
 JOURNAL = "unfinished.jsonl"
 """Name of the file, in the output directory, while a comparison is not finished."""
 
@@ -30,29 +34,52 @@ class Journal:
         PathError: when the file cannot be written.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, object], *, resume: bool) -> None:
         self._path = path
-        self.steps: dict[str, Any] = {}
-        """What each finished step gave."""
+        self._steps: dict[str, JSON] = {}
         self.resumed = 0
         """Number of steps that were there at the beginning."""
+        written = encode(settings)
         if resume:
-            self.steps = self._read(json.loads(json.dumps(settings)))
-            self.resumed = len(self.steps)
-        self._write(
-            "w", {"settings": settings}, *({"step": step, "value": value} for step, value in self.steps.items())
-        )
+            self._steps = self._read(written)
+            self.resumed = len(self._steps)
+        steps: list[JSON] = [{"step": step, "value": value} for step, value in self._steps.items()]
+        self._write("w", {"settings": written}, *steps)
 
-    def add(self, step: str, value: Any) -> None:  # noqa: ANN401 — JSON values
-        """Record what a step gave."""
-        self.steps[step] = value
-        self._write("a", {"step": step, "value": value})
+    def __contains__(self, step: str) -> bool:
+        """Tell whether a step is finished."""
+        return step in self._steps
+
+    def add(self, step: str, value: object) -> None:
+        """Record what a step gave: a dataclass."""
+        self._steps[step] = encode(value)
+        self._write("a", {"step": step, "value": self._steps[step]})
+
+    def steps(self) -> list[str]:
+        """Return the names of the finished steps, in their order."""
+        return list(self._steps)
+
+    def get(self, kind: type[T], step: str) -> T | None:
+        """Return what a step gave; None where it is not finished.
+
+        Raises:
+            UsageError: when it is not of the kind asked for.
+        """
+        if step not in self._steps:
+            return None
+        try:
+            return decode(kind, self._steps[step], step)
+        except DecodeError as error:
+            raise UsageError(
+                f"the unfinished comparison in {self._path.parent} cannot be read ({error}): leave --resume out to "
+                "begin anew"
+            ) from error
 
     def remove(self) -> None:
         """Remove the file: the report holds everything now."""
         self._path.unlink(missing_ok=True)
 
-    def _write(self, mode: str, *lines: Mapping[str, Any]) -> None:
+    def _write(self, mode: str, *lines: JSON) -> None:
         try:
             with self._path.open(mode, encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -62,24 +89,30 @@ class Journal:
                 f"cannot write {self._path} ({reason}): choose another --output, or free some space"
             ) from error
 
-    def _read(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _read(self, settings: JSON) -> dict[str, JSON]:
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
             raise UsageError(
                 f"{self._path.parent} holds no unfinished comparison to resume: leave --resume out"
             ) from error
-        found: list[dict[str, Any]] = []
+        records: list[dict[str, JSON]] = []
         for line in lines:
             try:
-                found.append(json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 break  # the line that the interruption cut off, and nothing after it
-        before = found[0].get("settings", {}) if found else {}
-        other = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+            if isinstance(record, dict):
+                records.append(record)
+        before, now = (each if isinstance(each, dict) else {} for each in (_settings(records), settings))
+        other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if other:
             raise UsageError(
                 f"the unfinished comparison in {self._path.parent} was begun with another {', '.join(other)}: "
                 "repeat its command, or leave --resume out to begin anew"
             )
-        return {line["step"]: line["value"] for line in found[1:] if "step" in line}
+        return {str(each["step"]): each["value"] for each in records[1:] if "step" in each and "value" in each}
+
+
+def _settings(records: list[dict[str, JSON]]) -> JSON:
+    return records[0].get("settings") if records else None

@@ -1,24 +1,45 @@
-"""A comparison from beginning to end: what takes part, the steps, and the report's document."""
+"""A comparison from beginning to end: what takes part, the steps, and what they measured."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bertport.compare.entries import baseline_contenders, enter, open_bundles
+from bertport.compare.codec import decode, encode, encode_object
+from bertport.compare.entries import VARIANT, baseline_entries, make_entries, open_bundles
+from bertport.compare.measurements import (
+    AnswersStep,
+    BiasStep,
+    LayerTable,
+    Measurements,
+    QualityStep,
+    SampleCounts,
+    TimingStep,
+)
+from bertport.compare.presets import QUICK
 from bertport.compare.quality import QualityBench, samples_for
 from bertport.compare.recorded import recorded
-from bertport.compare.report.document import assemble
 from bertport.compare.resume import JOURNAL, Journal
-from bertport.compare.speed import read_run
-from bertport.compare.workloads import make_inputs, scenario, shapes
+from bertport.compare.workloads import (
+    COLD_START,
+    OFFLINE,
+    SERVER,
+    SINGLE_STREAM,
+    TASK,
+    make_inputs,
+    scenario,
+    server_name,
+    shapes,
+)
 from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge_all, parse_budget, refuse_idle
 from bertport.measure.interrupts import stoppable
-from bertport.measure.machine import describe_machine, matmul_peak
+from bertport.measure.machine import Machine, describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
 from bertport.measure.quality.bundled import read_tokenizer
 from bertport.measure.quality.samples import refuse_unread
@@ -28,14 +49,18 @@ from bertport.measure.speed.timing import interleave
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.commands.progress import Progress
-from bertport.runtime.errors import BertportError, PathError
+from bertport.runtime.errors import BertportError, BundleError, PathError
+from bertport.runtime.heads import MLM
 from bertport.runtime.providers.cpu import cpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bertport.compare.entries import Contender, Entrant
+    from bertport.compare.codec import JSON
+    from bertport.compare.entries import ComparedBundle, Entry
+    from bertport.compare.measurements import Recorded
     from bertport.compare.options import Options
+    from bertport.compare.quality import Samples
     from bertport.measure.speed.timing import Run
     from bertport.measure.speed.workload import Workload
 
@@ -43,11 +68,21 @@ __all__ = ["Comparison"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
+class Step:
+    """One step of a comparison."""
+
     key: str
+    """Its name in the journal."""
     label: str
+    """What people are told."""
     weight: float
-    run: Callable[[], Any]
+    """How long it takes, up to a factor that all steps share."""
+    run: Callable[[], Machine | QualityStep | BiasStep | AnswersStep | TimingStep]
+    """Measures."""
+
+
+PEAK, ANSWERS, QUALITY, BIAS, TIME = "peak", "answers", "quality/", "bias/", "time/"
+"""Names of steps, and beginnings of names."""
 
 
 class Comparison:
@@ -66,78 +101,116 @@ class Comparison:
         self.options, self.effort = options, options.sizes
         self.progress = progress or Progress(None)
         self.bounds = parse_budget(options.budget)
-        self.entrants = open_bundles(options.bundles or (default_bundle(),))
+        self.bundles = open_bundles(options.bundles or (default_bundle(),))
         if options.budget != default_budget():
-            refuse_idle(self.bounds, {head for each in self.entrants for head in each.bundle.manifest.heads})
-        variants, self.left_out = enter(
-            self.entrants, variants=options.variants, providers=options.providers, threads=options.threads
+            refuse_idle(self.bounds, {head for each in self.bundles for head in each.bundle.manifest.heads})
+        self.entries, self.left_out = make_entries(
+            self.bundles, variants=options.variants, providers=options.providers, threads=options.threads
         )
-        self.contenders: list[Contender] = variants
         source = sample_path("evaluation") if options.text is None else Path(options.text)
         self.texts = read_texts(source)
         self.text_name, self.text_sha256 = source.name, fingerprint(self.texts)
         if not options.random_weights:
-            for each in self.entrants:
+            for each in self.bundles:
                 tokenizer = read_tokenizer(each.bundle)
                 refuse_unread(self.texts, tokenizer, source.name, shipped=options.text is None, option="--text")
         self.probe = read_probe(options.templates)
-        self.inputs = make_inputs(self.entrants, self.texts, self.effort.inputs, options.seed)
-        self.shapes = shapes(self.entrants, self.effort)
-        self.samples = {each.label: samples_for(each, self.texts, self.effort, options.seed) for each in self.entrants}
+        self.inputs = make_inputs(self.bundles, self.texts, self.effort.inputs, options.seed)
+        self.shapes = shapes(self.bundles, self.effort)
+        self.samples = {each.label: samples_for(each, self.texts, self.effort, options.seed) for each in self.bundles}
+        self.layers = {each.label: _layer_tables(each) for each in self.bundles}
         self.failed: dict[str, str] = {}
-        self.interrupted = False
-        self.seconds = 0.0
         path = writable(Path(options.output)) / JOURNAL
         if path.exists() and not options.resume:
             self.progress.say(f"{path.parent} holds an unfinished comparison, which is begun anew (--resume goes on)")
         self.journal = Journal(path, self._settings(), resume=options.resume)
 
-    def run(self) -> dict[str, Any]:
-        """Measure, and give the report's document; an interruption ends with what there is."""
-        began = time.monotonic()
+    def run(self) -> Measurements:
+        """Measure; an interruption ends with what there is."""
+        began, complete = time.monotonic(), True
         with tempfile.TemporaryDirectory(prefix="bertport-compare-") as scratch:
             try:
                 with stoppable():
                     self._prepare_baselines(Path(scratch))
                     self._measure()
             except KeyboardInterrupt:
-                self.interrupted = True
+                complete = False
             finally:
                 self.progress.close()
-            self.seconds = time.monotonic() - began
-            return assemble(self)
+            return self._measurements(time.monotonic() - began, complete=complete)
 
-    @property
-    def steps(self) -> dict[str, Any]:
-        """What each finished step gave."""
-        return self.journal.steps
+    def present(self) -> list[Entry]:
+        """Return the entries that have not failed."""
+        return [each for each in self.entries if each.name not in self.failed]
 
-    def present(self) -> list[Contender]:
-        """Return the rows that have not failed."""
-        return [each for each in self.contenders if each.name not in self.failed]
+    def runs(self) -> dict[str, dict[str, Run]]:
+        """Return what every entry took, by workload and by name; those that finished it."""
+        found: dict[str, dict[str, Run]] = {}
+        for name in self.journal.steps():
+            step = self.journal.get(TimingStep, name) if name.startswith(TIME) else None
+            for run in step.runs if step else ():
+                if run.rounds:
+                    found.setdefault(run.workload, {})[run.subject] = run
+        return found
 
-    def runs(self, workload: str) -> dict[str, Run]:
-        """Return what every row took for a workload, by name of the row; those that finished it."""
-        steps = [value for key, value in self.steps.items() if key.startswith("time/")]
-        runs = [read_run(each) for step in steps for each in step["runs"] if each["workload"] == workload]
-        return {run.subject: run for run in runs if run.rounds}
+    def _measurements(self, seconds: float, *, complete: bool) -> Measurements:
+        options, journal, names = self.options, self.journal, [each.name for each in self.entries]
+        answers = journal.get(AnswersStep, ANSWERS) or AnswersStep()
+        quality = {name: found for name in names if (found := journal.get(QualityStep, f"{QUALITY}{name}"))}
+        bias = {
+            name: asked.pairs for name in names if (asked := journal.get(BiasStep, f"{BIAS}{name}")) and asked.pairs
+        }
+        server = {
+            share: step
+            for share in self.effort.server_shares
+            if (step := journal.get(TimingStep, f"{TIME}{server_name(share)}"))
+        }
+        return Measurements(
+            bundles=tuple(self.bundles),
+            entries=tuple(self.entries),
+            left_out=tuple(self.left_out),
+            effort=self.effort,
+            command=options.command,
+            threads=options.threads,
+            seed=options.seed,
+            budget=self.bounds,
+            baselines=options.baselines,
+            random_weights=options.random_weights,
+            text_name=self.text_name,
+            text_sha256=self.text_sha256,
+            text_count=len(self.texts),
+            text_shipped=options.text is None,
+            inputs=self.inputs,
+            shapes=self.shapes,
+            probe=self.probe,
+            probe_shipped=options.templates is None,
+            samples={label: _count(samples) for label, samples in self.samples.items()},
+            layers=self.layers,
+            machine=journal.get(Machine, PEAK) or describe_machine(),
+            recorded={each.name: record for each in self.entries if (record := self._recorded(each))},
+            quality=quality,
+            bias=bias,
+            answers=answers.tokens,
+            runs=self.runs(),
+            server=server,
+            failed=dict(self.failed),
+            complete=complete,
+            seconds=seconds,
+            steps_resumed=journal.resumed,
+        )
 
-    def reference_of(self, entrant: Entrant) -> Contender | None:
-        """Return the row that a bundle's others are compared with; None where it does not take part."""
-        rows = [each for each in self.contenders if each.bundle == entrant.label and each.variant == entrant.reference]
-        return rows[0] if rows else None
-
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, object]:
         options = self.options
         return {
             "bundles": [
-                {name: each.sha256 for name, each in entrant.bundle.manifest.files.items()} for entrant in self.entrants
+                {name: each.sha256 for name, each in compared.bundle.manifest.files.items()}
+                for compared in self.bundles
             ],
             "text": self.text_sha256,
             "templates": self.probe.to_json(),
-            "effort": dataclasses.asdict(self.effort),
-            "variants and providers": [each.name for each in self.contenders],
-            "baselines": list(options.baselines),
+            "effort": self.effort,
+            "variants and providers": [each.name for each in self.entries],
+            "baselines": options.baselines,
             "threads": options.threads,
             "seed": options.seed,
             "budget": self.bounds,
@@ -146,192 +219,231 @@ class Comparison:
 
     def _prepare_baselines(self, scratch: Path) -> None:
         directories: dict[tuple[str, str], Path] = {}
-        for entrant in self.entrants:
+        for number, compared in enumerate(self.bundles):
             for name in self.options.baselines:
-                self.progress.say(f"making the model of {name} from {entrant.label} …")
-                place = scratch / str(self.entrants.index(entrant))
+                self.progress.say(f"making the model of {name} from {compared.label} …")
+                place = scratch / str(number)
                 place.mkdir(exist_ok=True)
-                directories[entrant.label, name] = prepare_baseline(name, entrant.bundle, place)
-        self.contenders += baseline_contenders(self.options.baselines, self.entrants, directories, self.options.threads)
+                directories[compared.label, name] = prepare_baseline(name, compared.bundle, place)
+        self.entries += baseline_entries(self.options.baselines, self.bundles, directories, self.options.threads)
 
     def _measure(self) -> None:
         steps = self._quality_steps() + self._speed_steps()
-        todo = [each for each in steps if each.key not in self.steps]
+        todo = [each for each in steps if each.key not in self.journal]
         if self.options.resume:
             self.progress.say(f"{len(steps) - len(todo)} of {len(steps)} steps were there already")
         self.progress.plan({each.key: each.weight for each in todo})
         for each in steps:
-            if each.key not in self.steps:
+            if each.key not in self.journal:
                 self.progress.begin(each.key, each.label)
                 self.journal.add(each.key, each.run())
                 self.progress.finish()
             self._note_failures(each.key)
 
     def _note_failures(self, key: str) -> None:
-        value = self.steps[key]
-        if isinstance(value, dict):
-            self.failed |= value.get("failed", {})
+        """Leave entries that failed in a step out of those that follow."""
+        if key.startswith(QUALITY):
+            step: QualityStep | AnswersStep | TimingStep | None = self.journal.get(QualityStep, key)
+        elif key == ANSWERS:
+            step = self.journal.get(AnswersStep, key)
+        else:
+            step = self.journal.get(TimingStep, key) if key.startswith(TIME) else None
+        self.failed |= step.failed if step else {}
 
-    def _quality_steps(self) -> list[_Step]:
-        found = []
-        for entrant in self.entrants:
-            reference = self.reference_of(entrant)
+    def _quality_steps(self) -> list[Step]:
+        steps: list[Step] = []
+        for compared in self.bundles:
+            reference = compared.reference_among(self.entries)
             if reference is None:
                 continue
-            samples = self.samples[entrant.label]
+            samples = self.samples[compared.label]
             bench = QualityBench(
-                entrant, reference, samples, self.effort, seed=self.options.seed, bounds=self._bounds_of(entrant)
+                compared, reference, samples, self.effort, seed=self.options.seed, bounds=self._bounds_of(compared)
             )
-            rows = [each for each in self.contenders if each.bundle == entrant.label and each.kind == "variant"]
-            rows.sort(key=lambda each, reference=reference: each != reference)  # type: ignore[misc]
-            found += [
-                _Step(
-                    key=f"quality/{each.name}",
+            entries = [each for each in self.entries if each.bundle == compared.label and each.kind == VARIANT]
+            entries.sort(key=partial(_is_other, reference))
+            steps += [
+                Step(
+                    key=f"{QUALITY}{each.name}",
                     label=f"quality of {each.name}",
                     weight=len(samples.first) + 8 * self.effort.stability,
-                    run=lambda bench=bench, each=each, reference=reference: self._quality(bench, each, reference),  # type: ignore[misc]
+                    run=partial(self._quality, bench, each, reference),
                 )
-                for each in rows
+                for each in entries
             ]
-            if "mlm" in entrant.bundle.manifest.heads and not self.options.random_weights:
-                found += [
-                    _Step(
-                        key=f"bias/{each.name}",
+            if MLM in compared.bundle.manifest.heads and not self.options.random_weights:
+                steps += [
+                    Step(
+                        key=f"{BIAS}{each.name}",
                         label=f"bias probe of {each.name}",
                         weight=len(self.probe.pairs()) / 4,  # short sentences, two each
-                        run=lambda bench=bench, each=each, entrant=entrant: self._bias(bench, each, entrant),  # type: ignore[misc]
+                        run=partial(self._bias, bench, each, compared),
                     )
-                    for each in rows
+                    for each in entries
                 ]
-        return found
+        return steps
 
-    def _quality(self, bench: QualityBench, contender: Contender, reference: Contender) -> dict[str, Any]:
+    def _quality(self, bench: QualityBench, entry: Entry, reference: Entry) -> QualityStep:
         if reference.name in self.failed:  # the others can still be timed
-            return {}
+            return QualityStep()
         try:
-            return bench.quality(contender, self.progress.update, decided=self._decided(contender))
+            return bench.quality(entry, self.progress.update, decided=self._decided(entry))
         except BertportError as error:
-            return {"failed": {contender.name: str(error)}}
+            return QualityStep(failed={entry.name: str(error)})
 
-    def _bounds_of(self, entrant: Entrant) -> dict[str, float]:
+    def _bounds_of(self, compared: ComparedBundle) -> dict[str, float]:
         """Return the bounds on which a bundle's variants are judged; none where their accuracy means nothing."""
-        return {} if self.options.random_weights else applicable(self.bounds, entrant.bundle.manifest.heads)
+        return {} if self.options.random_weights else applicable(self.bounds, compared.bundle.manifest.heads)
 
-    def recorded_of(self, contender: Contender) -> dict[str, Any] | None:
+    def _recorded(self, entry: Entry) -> Recorded | None:
         """Return what the manifest records of a variant's accuracy that this comparison can use."""
-        [entrant] = [each for each in self.entrants if each.label == contender.bundle]
-        entry = entrant.bundle.manifest.variants.get(contender.variant or "")
-        if entry is None:
+        [compared] = [each for each in self.bundles if each.label == entry.bundle]
+        variant = compared.bundle.manifest.variants.get(entry.variant or "")
+        if variant is None:
             return None
         here = cpu().instruction_set
-        return recorded(entry.fidelity, reference=entrant.reference, provider=contender.provider, here=here)
+        return recorded(variant.fidelity, reference=compared.reference, provider=entry.provider, here=here)
 
-    def _decided(self, contender: Contender) -> list[str]:
-        """Name the bounds on which the manifest's record is a verdict, so that this run need not come to one."""
-        found = self.recorded_of(contender) if self.options.text is None else None
-        judged = judge_all(self.bounds, found["figures"]) if found else {}
+    def _decided(self, entry: Entry) -> list[str]:
+        """Return the bounds on which the manifest's record is a verdict, so that this run need not come to one."""
+        record = self._recorded(entry) if self.options.text is None else None
+        judged = judge_all(self.bounds, encode_object(record.figures)) if record else {}
         return [name for name, each in judged.items() if each.verdict != UNDECIDED]
 
-    def _bias(self, bench: QualityBench, contender: Contender, entrant: Entrant) -> dict[str, Any]:
-        if contender.name in self.failed:
-            return {}
+    def _bias(self, bench: QualityBench, entry: Entry, compared: ComparedBundle) -> BiasStep:
+        if entry.name in self.failed:
+            return BiasStep()
         try:
-            return {"pairs": probe(bench.open(contender), read_tokenizer(entrant.bundle), self.probe)}
+            pairs = probe(bench.open(entry), read_tokenizer(compared.bundle), self.probe)
         except BertportError as error:
-            return {"why": str(error)}
+            return BiasStep(why=str(error))
+        return decode(BiasStep, {"pairs": encode(pairs)})
 
-    def _speed_steps(self) -> list[_Step]:
-        effort, inputs, rows = self.effort, self.inputs, len(self.contenders)
+    def _speed_steps(self) -> list[Step]:
+        effort, inputs, count = self.effort, self.inputs, len(self.entries)
         texts = len(inputs.texts)
-        first = dataclasses.replace(scenario("SingleStream", inputs), inputs=inputs.texts[:1])
+        single_stream = scenario(SINGLE_STREAM, inputs)
+        first = dataclasses.replace(single_stream, inputs=inputs.texts[:1])
         workloads: dict[str, tuple[Workload, float]] = {  # each with what one run weighs, in texts of 100 tokens
-            "SingleStream": (scenario("SingleStream", inputs), texts),
-            "Offline": (scenario("Offline", inputs), texts),
+            SINGLE_STREAM: (single_stream, texts),
+            OFFLINE: (scenario(OFFLINE, inputs), texts),
             **{name: (each, each.rows * each.length / 100) for name, each in self.shapes.items()},
         }
         groups = [list(workloads)] if effort.together else [[name] for name in workloads]
-        runs = 1 + effort.rounds * effort.passes
-        found = [_Step(key="peak", label="matmul peak of the machine", weight=50, run=self._peak)]
+        passes = 1 + effort.rounds * effort.passes
+        steps = [Step(key=PEAK, label="matmul peak of the machine", weight=50, run=self._peak)]
         if self.options.baselines:
-            weight = rows * (texts + 30)
-            found.append(_Step(key="answers", label="answers to the same texts", weight=weight, run=self._answers))
-        found.append(
-            self._timing(
-                {"cold start": first}, weight=rows * effort.starts * 40, rounds=effort.starts, runs=1, fresh=True
+            weight = count * (texts + 30)
+            steps.append(Step(key=ANSWERS, label="answers to the same texts", weight=weight, run=self._answers))
+        steps.append(
+            Step(
+                key=f"{TIME}{COLD_START}",
+                label=f"speed: {COLD_START}",
+                weight=count * effort.starts * 40,
+                run=partial(self._time, {COLD_START: first}, rounds=effort.starts, runs=1, fresh=True),
             )
         )
-        found += [
-            self._timing(
-                {name: workloads[name][0] for name in group},
-                weight=rows * (20 + runs * sum(workloads[name][1] for name in group)),
-                rounds=effort.rounds,
-                runs=effort.passes,
-                warmup=1,
+        for names in groups:
+            group = {name: workloads[name][0] for name in names}
+            steps.append(
+                Step(
+                    key=f"{TIME}{', '.join(names)}",
+                    label=f"speed: {', '.join(names)}",
+                    weight=count * (20 + passes * sum(workloads[name][1] for name in names)),
+                    run=partial(self._time, group, rounds=effort.rounds, runs=effort.passes, warmup=1),
+                )
             )
-            for group in groups
-        ]
-        found += [
-            _Step(
-                key=f"time/Server {share:g}",
-                label=f"speed: Server at {share:.0%} of the reference's rate",
-                weight=effort.server_rounds * effort.requests * rows / share,
-                run=lambda share=share: self._server(share),  # type: ignore[misc]
+        steps += [
+            Step(
+                key=f"{TIME}{server_name(share)}",
+                label=f"speed: {SERVER} at {share:.0%} of the reference's rate",
+                weight=effort.server_rounds * effort.requests * count / share,
+                run=partial(self._server, share),
             )
             for share in effort.server_shares
         ]
-        return found
+        return steps
 
-    def _peak(self) -> dict[str, Any]:
-        seconds = 0.3 if self.effort.name == "quick" else 1.0
-        return dataclasses.asdict(
-            describe_machine(matmul_gflops=matmul_peak(threads=self.options.threads, seconds=seconds))
-        )
+    def _peak(self) -> Machine:
+        seconds = 0.3 if self.effort.name == QUICK.name else 1.0
+        return describe_machine(matmul_gflops=matmul_peak(threads=self.options.threads, seconds=seconds))
 
-    def _answers(self) -> dict[str, Any]:
+    def _answers(self) -> AnswersStep:
         """Ask the references and the baselines for their best answers; those of variants are measured at length."""
-        if self.inputs.task != "fill-mask":
-            return {}
-        found: dict[str, Any] = {"tokens": {}, "failed": {}}
-        references = [self.reference_of(each) for each in self.entrants]
-        asked = [each for each in self.present() if each.kind != "variant" or each in references]
+        if self.inputs.task != TASK:
+            return AnswersStep()
+        tokens, failed = {}, {}
+        references = [each.reference_among(self.entries) for each in self.bundles]
+        asked = [each for each in self.present() if each.kind != VARIANT or each in references]
         for number, each in enumerate(asked):
             try:
-                with Worker(each.subject) as worker:
-                    answers = worker.answers(scenario("SingleStream", self.inputs))
-                found["tokens"][each.name] = [answer["token"] for answer in answers]
+                with Worker(each.spec) as worker:
+                    answers = worker.answers(scenario(SINGLE_STREAM, self.inputs))
+                tokens[each.name] = tuple(int(answer["token"]) for answer in answers)
             except WorkerError as error:
-                found["failed"][each.name] = str(error)
+                failed[each.name] = str(error)
             self.progress.update(number + 1, len(asked))
-        return found
+        return AnswersStep(tokens=tokens, failed=failed)
 
-    def _timing(self, workloads: Mapping[str, Workload], *, weight: float, **how: Any) -> _Step:  # noqa: ANN401 — for interleave
-        names = ", ".join(workloads)
-        return _Step(
-            key=f"time/{names}", label=f"speed: {names}", weight=weight, run=lambda: self._time(workloads, **how)
-        )
-
-    def _time(self, workloads: Mapping[str, Workload], *, warmup: int = 0, **how: Any) -> dict[str, Any]:  # noqa: ANN401 — for interleave
+    def _time(
+        self, workloads: Mapping[str, Workload], *, rounds: int, runs: int, warmup: int = 0, fresh: bool = False
+    ) -> TimingStep:
         failed: dict[str, str] = {}
-        runs = interleave(
-            [each.subject for each in self.present()],
+        timed = interleave(
+            [each.spec for each in self.present()],
             workloads,
+            rounds=rounds,
+            runs=runs,
             warmup=warmup,
-            failed=lambda subject, error: failed.update({subject.name: str(error)}),
-            waiting=lambda: self.progress.say("waiting for whoever else measures or trains on this machine …"),
+            fresh=fresh,
+            failed=lambda spec, error: failed.update({spec.name: str(error)}),
+            waiting=lambda: self.progress.say("waiting for another program that measures or trains on this machine …"),
             progress=self.progress.update,
-            **how,
         )
-        return {"runs": [dataclasses.asdict(each) for each in runs], "failed": failed}
+        return TimingStep(runs=tuple(timed), failed=failed)
 
-    def _server(self, share: float) -> dict[str, Any]:
-        alone = list(self.runs("SingleStream").values())
-        if not alone:
-            return {"runs": []}
-        seconds = [each for turn in alone[0].rounds for each in turn]
+    def _server(self, share: float) -> TimingStep:
+        alone = next(iter(self.runs().get(SINGLE_STREAM, {}).values()), None)
+        if alone is None:
+            return TimingStep(runs=())
+        seconds = [each for turn in alone.rounds for each in turn]
         rate = share * len(seconds) / sum(seconds)
-        workload = scenario("Server", self.inputs, rate=rate, requests=self.effort.requests, seed=self.options.seed)
-        found = self._time({f"Server {share:g}": workload}, rounds=self.effort.server_rounds, runs=1, warmup=0)
-        return {**found, "rate": rate, "reference": alone[0].subject}
+        workload = scenario(SERVER, self.inputs, rate=rate, requests=self.effort.requests, seed=self.options.seed)
+        step = self._time({server_name(share): workload}, rounds=self.effort.server_rounds, runs=1)
+        return dataclasses.replace(step, rate=rate, reference=alone.subject)
+
+
+def _is_other(reference: Entry, entry: Entry) -> bool:
+    return entry != reference
+
+
+def _count(samples: Samples) -> SampleCounts:
+    first = samples.first
+    return SampleCounts(
+        masked_positions=sum(len(each.positions) for each in first),
+        masked_texts=sum(each.next_sentence is None for each in first),
+        pairs=sum(each.next_sentence is not None for each in first),
+    )
+
+
+def _layer_tables(compared: ComparedBundle) -> dict[str, LayerTable]:
+    """Read the tables of layers that quantization left in a bundle, by variant.
+
+    Raises:
+        BundleError: for one that is none.
+    """
+    tables = {}
+    for name in compared.bundle.manifest.files:
+        path = Path(name)
+        if path.parent == Path("quantization") and path.suffix == ".json":
+            try:
+                value: JSON = json.loads(compared.bundle.read(name))
+                tables[path.stem] = decode(LayerTable, value, name)
+            except ValueError as error:
+                raise BundleError(
+                    f"{compared.bundle.path}: {name} is not a table of layers ({error}): quantize again"
+                ) from error
+    return tables
 
 
 def writable(directory: Path) -> Path:

@@ -3,28 +3,84 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from bertport.measure.quality.bundled import read_tokenizer
 from bertport.measure.speed.baselines import padded_tokens
-from bertport.measure.speed.workload import Shape, Texts
+from bertport.measure.speed.workload import SCENARIOS, Shape, Texts
 from bertport.runtime.errors import InputTextError
+from bertport.runtime.heads import MLM
 from bertport.runtime.text.tokenizer import Tokens
 from bertport.runtime.top_k import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bertport.compare.entries import Entrant
+    from bertport.compare.entries import ComparedBundle
     from bertport.compare.presets import Effort
     from bertport.measure.text import Text
     from bertport.runtime.bundle.manifest import Architecture
 
-__all__ = ["Inputs", "arrivals", "flops", "make_inputs", "scenario", "shapes"]
+__all__ = [
+    "COLD_START",
+    "OFFLINE",
+    "SERVER",
+    "SINGLE_STREAM",
+    "TASK",
+    "Inputs",
+    "InputsSummary",
+    "arrivals",
+    "flops",
+    "make_inputs",
+    "scenario",
+    "server_name",
+    "shapes",
+]
 
 TASK = "fill-mask"
+"""The task that the scenarios ask for where every bundle has a head for it."""
+SINGLE_STREAM, OFFLINE, SERVER = SCENARIOS
+"""Names of the workloads, as in the report."""
+COLD_START = "cold start"
+"""Name of the workload of fresh processes."""
+
+
+class Encoding(Protocol):
+    """What is read of an encoding of the package tokenizers, which ships no types."""
+
+    @property
+    def word_ids(self) -> list[int | None]:
+        """The word of each token; None for a special one."""
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """Where each token begins and ends in the text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputsSummary:
+    """What the scenarios answered, in numbers; the report holds it."""
+
+    task: str
+    """`fill-mask`, or `features` where a bundle has no head for it."""
+    texts: int
+    """Number of texts."""
+    cut: int
+    """How many were cut because they were longer than a model takes."""
+    real_tokens: int
+    """Tokens of all texts."""
+    padded_tokens_in_batches_of_8: int
+    """The same where each text is padded to the longest of its batch."""
+    padded_tokens_to_longest: int
+    """The same where each text is padded to the longest of all."""
+    lengths: tuple[int, ...]
+    """Tokens of each text."""
+    percentiles: dict[str, float]
+    """Of the lengths, by level from `0` to `100`."""
+    percentiles_of_all: dict[str, float]
+    """Of the lengths of every text given, uncut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +88,7 @@ class Inputs:
     """What the scenarios answer."""
 
     task: str
-    """`fill-mask`, or `features` where a bundle has no MLM head."""
+    """`fill-mask`, or `features` where a bundle has no head for it."""
     texts: tuple[str, ...]
     """One mask each for fill-mask."""
     lengths: tuple[int, ...]
@@ -42,33 +98,35 @@ class Inputs:
     all_lengths: tuple[int, ...]
     """Tokens of every text given, uncut."""
 
-    def describe(self) -> dict[str, Any]:
-        """Return counts and quantiles as JSON values."""
-        levels = (0, 10, 25, 50, 75, 90, 100)
-        padded = padded_tokens(self.lengths)
-        return {
-            "task": self.task,
-            "texts": len(self.texts),
-            "cut": self.cut,
-            "real_tokens": sum(self.lengths),
-            "padded_tokens_in_batches_of_8": padded,
-            "padded_tokens_to_longest": max(self.lengths) * len(self.lengths),
-            "lengths": list(self.lengths),
-            "percentiles": {str(level): float(np.percentile(self.lengths, level)) for level in levels},
-            "percentiles_of_all": {str(level): float(np.percentile(self.all_lengths, level)) for level in levels},
-        }
+    def summary(self) -> InputsSummary:
+        """Return counts and quantiles."""
+        return InputsSummary(
+            task=self.task,
+            texts=len(self.texts),
+            cut=self.cut,
+            real_tokens=sum(self.lengths),
+            padded_tokens_in_batches_of_8=padded_tokens(self.lengths),
+            padded_tokens_to_longest=max(self.lengths) * len(self.lengths),
+            lengths=self.lengths,
+            percentiles=_percentiles(self.lengths),
+            percentiles_of_all=_percentiles(self.all_lengths),
+        )
 
 
-def make_inputs(entrants: Sequence[Entrant], texts: Sequence[Text], count: int, seed: int) -> Inputs:
+def _percentiles(lengths: tuple[int, ...]) -> dict[str, float]:
+    return {str(level): float(np.percentile(lengths, level)) for level in (0, 10, 25, 50, 75, 90, 100)}
+
+
+def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count: int, seed: int) -> Inputs:
     """Draw texts and mask one word of each, so that their lengths are those of the text given.
 
     Raises:
         InputTextError: when no text has a word to mask.
     """
-    tokenizers = [read_tokenizer(each.bundle) for each in entrants]
-    room = min(each.bundle.manifest.max_length for each in entrants)
-    mask = Tokens.read(entrants[0].bundle).mask_token
-    fills = mask is not None and all("mlm" in each.bundle.manifest.heads for each in entrants)
+    tokenizers = [read_tokenizer(each.bundle) for each in bundles]
+    room = min(each.bundle.manifest.max_length for each in bundles)
+    mask = Tokens.read(bundles[0].bundle).mask_token
+    fills = mask is not None and all(MLM in each.bundle.manifest.heads for each in bundles)
     task = TASK if fills else "features"
     rng = np.random.default_rng([seed, 3])
     encoded = [tokenizers[0].encode(each.text, add_special_tokens=False) for each in texts]
@@ -102,7 +160,7 @@ def make_inputs(entrants: Sequence[Entrant], texts: Sequence[Text], count: int, 
     )
 
 
-def _words(encoding: Any) -> list[tuple[int, int]]:  # noqa: ANN401 — tokenizers' Encoding
+def _words(encoding: Encoding) -> list[tuple[int, int]]:
     """Return where each word of letters begins and ends in the text."""
     spans: dict[int, tuple[int, int]] = {}
     for word, (begin, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
@@ -113,13 +171,13 @@ def _words(encoding: Any) -> list[tuple[int, int]]:  # noqa: ANN401 — tokenize
 
 def scenario(name: str, inputs: Inputs, *, rate: float = 0.0, requests: int = 0, seed: int = 0) -> Texts:
     """Make a scenario's workload; `rate` (requests a second) and `requests` are those of Server."""
-    parameters: dict[str, Any] = {"top_k": DEFAULT_TOP_K} if inputs.task == TASK else {"pooling": "mean"}
+    parameters: dict[str, object] = {"top_k": DEFAULT_TOP_K} if inputs.task == TASK else {"pooling": "mean"}
     return Texts(
         task=inputs.task,
         inputs=inputs.texts,
         parameters=parameters,
         scenario=name,
-        arrivals=arrivals(rate, requests, seed) if name == "Server" else (),
+        arrivals=arrivals(rate, requests, seed) if name == SERVER else (),
     )
 
 
@@ -129,12 +187,17 @@ def arrivals(rate: float, requests: int, seed: int) -> tuple[float, ...]:
     return tuple(float(each) for each in gaps.cumsum())
 
 
-def shapes(entrants: Sequence[Entrant], effort: Effort) -> dict[str, Shape]:
+def shapes(bundles: Sequence[ComparedBundle], effort: Effort) -> dict[str, Shape]:
     """Make the workloads of one length, none longer than every bundle takes."""
-    room = min(each.bundle.manifest.max_length for each in entrants)
-    vocabulary = min(each.bundle.manifest.architecture.vocab_size for each in entrants)
+    room = min(each.bundle.manifest.max_length for each in bundles)
+    vocabulary = min(each.bundle.manifest.architecture.vocab_size for each in bundles)
     sizes = dict.fromkeys((rows, min(length, room)) for rows, length in effort.shapes)
     return {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=vocabulary) for rows, length in sizes}
+
+
+def server_name(share: float) -> str:
+    """Return the name of the Server scenario's workload at a share of the reference's rate."""
+    return f"{SERVER} {share:g}"
 
 
 def flops(shape: Architecture, rows: int, length: int, masked: int = 1) -> float:

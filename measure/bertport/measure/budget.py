@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bertport.measure.binomial import clopper_pearson, t_quantile
 from bertport.measure.quality.heads import HIDDEN, known_limits, limit_named
 from bertport.measure.quality.results import finite
-from bertport.measure.statistics import Estimate
+from bertport.measure.statistics import CONFIDENCE, Estimate, Number
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
@@ -28,6 +28,7 @@ __all__ = [
     "UNDECIDED",
     "Budget",
     "Judgement",
+    "Outcome",
     "applicable",
     "beyond_doubt",
     "budget_for",
@@ -41,10 +42,11 @@ __all__ = [
     "refuse_idle",
 ]
 
-HELD, BROKEN, UNDECIDED = "held", "broken", "undecided"
+Outcome = Literal["held", "broken", "undecided"]
 """What a figure's interval says of a bound."""
-CONFIDENCE = 0.95
-"""Of the intervals that are judged by, as of those that are shown."""
+HELD: Outcome = "held"
+BROKEN: Outcome = "broken"
+UNDECIDED: Outcome = "undecided"
 NORMAL = 1.959964
 """Standard errors that such an interval reaches to either side, of a normal distribution."""
 FIRST_LOOK = math.log(0.0005) / math.log(0.025)
@@ -119,15 +121,15 @@ def format_budget(bounds: Mapping[str, float]) -> str:
 class Judgement:
     """A figure against its bound, by the figure's whole interval."""
 
-    verdict: str
+    verdict: Outcome
     """`HELD`, `BROKEN` or `UNDECIDED`."""
     inside: bool
     """Whether the figure itself keeps to the bound."""
     value: float
     """The figure."""
-    low: float
+    low: Number
     """Lower end of the interval that it is judged by."""
-    high: float
+    high: Number
     """Upper end."""
     count: int
     """What it is a figure of: positions, pairs or tokens."""
@@ -163,7 +165,7 @@ def judge(limit: Limit, bound: float, estimate: Mapping[str, Any] | None) -> Jud
         return None
     low, high = _interval(limit, estimate)
     keeps = [limit.holds(each, bound) for each in (low, high)]
-    verdict = HELD if all(keeps) else UNDECIDED if any(keeps) else BROKEN
+    verdict: Outcome = HELD if all(keeps) else UNDECIDED if any(keeps) else BROKEN
     return Judgement(
         verdict=verdict,
         inside=limit.holds(value, bound),
@@ -291,7 +293,7 @@ def judge_all(bounds: Mapping[str, float], accuracy: Mapping[str, Any] | None) -
     return judgements
 
 
-def overall(verdicts: Iterable[str]) -> str:
+def overall(verdicts: Iterable[Outcome]) -> Outcome:
     """Return one verdict for several bounds: broken where one is, held where all are, or else undecided."""
     verdicts = set(verdicts)
     return BROKEN if BROKEN in verdicts else HELD if verdicts == {HELD} else UNDECIDED

@@ -5,9 +5,10 @@ import copy
 import pytest
 from click.testing import CliRunner
 
-from bertport.compare.report.regressions import FIGURES, differences, parse_tolerance, read_report
+from bertport.compare.report.regressions import differences, figures, parse_tolerance
 from bertport.runtime.cli import app
-from bertport.runtime.errors import PathError, UnknownNameError, UsageError
+from bertport.runtime.errors import UnknownNameError, UsageError
+from tests.compare.conftest import typed
 
 TOLERANCE = parse_tolerance("0.05")
 
@@ -26,11 +27,11 @@ def changed(document, change):
         row["quality"]["mlm"]["top1_agreement"] = estimate(0.99, 0.001)
         row["size_bytes"] = 1000
         change(row) if each is new else None
-    return differences(old, new, TOLERANCE)
+    return differences(typed(old), typed(new), TOLERANCE)
 
 
 def test_a_report_against_itself_shows_nothing(document):
-    assert differences(document, document, TOLERANCE)["changes"] == []
+    assert differences(typed(document), typed(document), TOLERANCE).changes == ()
 
 
 @pytest.mark.parametrize(
@@ -53,18 +54,18 @@ def test_a_change_must_leave_the_noise_and_the_tolerance(document, path, value, 
             row = row[key]
         row[path[-1]] = value
 
-    found = changed(document, change)["changes"]
+    found = changed(document, change).changes
     if worse is None:
-        assert found == []
+        assert found == ()
         return
     [one] = found
-    assert (one["row"], one["worse"], one["regression"]) == ("noisy", worse, regression)
+    assert (one.row, one.worse, one.regression) == ("noisy", worse, regression)
 
 
 def test_a_variant_that_no_longer_works_is_a_regression(document):
-    [one] = changed(document, lambda row: row.update(failed="it fell"))["changes"]
-    assert one["regression"]
-    assert "it fell" in one["sentence"]
+    [one] = changed(document, lambda row: row.update(failed="it fell")).changes
+    assert one.regression
+    assert "it fell" in one.sentence
 
 
 def test_another_machine_and_another_text_are_not_compared(document):
@@ -75,9 +76,9 @@ def test_another_machine_and_another_text_are_not_compared(document):
         if row["speed"]["single_stream"]:
             row["speed"]["single_stream"]["p90"] = estimate(99.0)
             row["quality"]["mlm"]["kl"] = estimate(99.0)
-    found = differences(document, new, TOLERANCE)
-    assert found["changes"] == []
-    assert len(found["not_compared"]) == 2
+    found = differences(typed(document), typed(new), TOLERANCE)
+    assert found.changes == ()
+    assert len(found.not_compared) == 2
 
 
 def test_the_command_ends_with_3(document, tmp_path):
@@ -101,23 +102,9 @@ def test_the_command_ends_with_3(document, tmp_path):
 def test_tolerances():
     assert parse_tolerance("0.1") == dict.fromkeys(("speed", "quality", "size", "memory"), 0.1)
     assert parse_tolerance("speed=0.2, quality=0")["quality"] == 0
-    assert {each.kind for each in FIGURES} == set(parse_tolerance("0"))
+    assert {each.kind for each in figures()} == set(parse_tolerance("0"))
     for bad in ("", "fast", "-1", "nan", "speed="):
         with pytest.raises(UsageError, match="not a tolerance"):
             parse_tolerance(bad)
     with pytest.raises(UnknownNameError, match="colour"):
         parse_tolerance("colour=1")
-
-
-def test_what_is_not_a_report_is_said(tmp_path):
-    path = tmp_path / "report.json"
-    with pytest.raises(PathError, match="cannot read"):
-        read_report(path)
-    for content, message in (
-        ("{", "not JSON"),
-        ("[]", "not a report"),
-        ('{"schema": "bertport-comparison", "schema_version": 99}', "version 99"),
-    ):
-        path.write_text(content, encoding="utf-8")
-        with pytest.raises(UsageError, match=message):
-            read_report(path)

@@ -8,7 +8,7 @@ import pytest
 from bertport.measure import statistics
 from bertport.measure.budget import applicable, default_budget, format_budget, judge_all, parse_budget, refuse_idle
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.heads import HEADS, Figure, Head, Limit, Moved, known_limits
+from bertport.measure.quality.heads import HEADS, Column, Figure, Head, Limit, Moved, known_limits
 from bertport.measure.quality.model import open_onnx
 from bertport.measure.quality.results import HeadFigures
 from bertport.measure.quality.samples import TEXTS, masked_samples, pair_samples
@@ -51,6 +51,9 @@ ROW = Head(
     summarize=lambda sums, settings: Topics(
         agreement=statistics.share(sums.sums("same"), sums.counts, settings), largest=sums.highest("difference")
     ),
+    results=Topics,
+    title="Topics",
+    reported=(Column(key="agreement", title="topic agreement", heading="agreement", form=".1%"),),
     figures=(Figure(key="agreement", title="topic agreement", form=".1%", unit="texts"),),
     moved=(Moved(key="largest", name="topic_largest", title="topic"),),
     limits=(

@@ -1,298 +1,547 @@
-"""The report as JSON values: all that the pages show, so that they can be written again without measuring."""
+"""The report's types: frozen classes whose keys are those of report.json, and how a file of it is read.
 
-from __future__ import annotations
+Every page is drawn from these values, so that it can be drawn again without measuring. Keys are never renamed. A new
+one gets a default, so that reports without it can be read; `python -m bertport.compare.report.schema` writes the JSON
+Schema anew.
+"""
 
-import dataclasses
+# No `from __future__ import annotations`: the codec reads these annotations while the program runs.
 import json
-import math
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from bertport.compare import speed
-from bertport.compare.report import findings
-from bertport.compare.report.recommend import recommend, verdicts
-from bertport.compare.workloads import flops
-from bertport.measure.budget import format_budget
-from bertport.measure.machine import describe_machine
-from bertport.measure.quality.bias import SHIPPED
-from bertport.measure.quality.results import finite
-from bertport.measure.speed.baselines import padded_tokens
-from bertport.measure.statistics import Settings, paired_difference, ratio, share
+from bertport.compare.codec import INLINE, DecodeError, decode
+from bertport.compare.entries import VARIANT
+from bertport.compare.measurements import LayerTable, PairAnswers, Quality, Recorded, SampleCounts, Sums
+from bertport.compare.presets import Effort
+from bertport.compare.workloads import InputsSummary
+from bertport.measure.budget import Judgement
+from bertport.measure.machine import Machine
+from bertport.measure.quality.bias import Probe
+from bertport.measure.quality.heads import known_limits
+from bertport.measure.statistics import Difference, Estimate
+from bertport.runtime.bundle.manifest import Architecture
+from bertport.runtime.errors import PathError, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = [
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "TRAINED",
+    "Against",
+    "Bias",
+    "BiasProbe",
+    "Bound",
+    "BundleInfo",
+    "Change",
+    "Finding",
+    "Offline",
+    "Recommendation",
+    "Report",
+    "Row",
+    "Server",
+    "Settings",
+    "ShapeTimes",
+    "SingleStream",
+    "Speed",
+    "Speedup",
+    "Start",
+    "TextInfo",
+    "Times",
+    "Verdict",
+    "Weights",
+    "read_report",
+]
 
-    from bertport.compare.entries import Contender, Entrant
-    from bertport.compare.runner import Comparison
-    from bertport.measure.speed.timing import Run
-    from bertport.measure.statistics import Estimate
-
-__all__ = ["SCHEMA", "SCHEMA_FILE", "SCHEMA_VERSION", "assemble", "conclude"]
-
-SCHEMA = "bertport-comparison"
-SCHEMA_VERSION = 1
-"""Raised when a field changes its meaning or goes; new fields leave it."""
-SCHEMA_FILE = Path(__file__).parent / "resources" / "comparison.schema.json"
-"""JSON Schema of the document."""
-CHANCE = 0.9
-"""Share of ln(vocabulary) from which -log p of the original token says no more than chance does: a uniform guess has
-exactly ln(vocabulary), a trained model a third of it or less."""
-
-
-def assemble(comparison: Comparison) -> dict[str, Any]:
-    """Draw the document from what has been measured, finished or not."""
-    options = comparison.options
-    settings = Settings(seed=options.seed)
-    machine = comparison.steps.get("peak") or dataclasses.asdict(describe_machine())
-    bundles = [_bundle(comparison, each) for each in comparison.entrants]
-    rows = [_row(comparison, each, settings, machine["matmul_gflops"]) for each in comparison.contenders]
-    budget = comparison.bounds
-    document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "complete": not comparison.interrupted,
-        "seconds": round(comparison.seconds, 1),
-        "steps_resumed": comparison.journal.resumed,
-        "command": options.command,
-        "machine": machine,
-        "packages": _packages(options.baselines),
-        "settings": {
-            **dataclasses.asdict(comparison.effort),
-            "threads": options.threads,
-            "seed": options.seed,
-            "resamples": settings.resamples,
-            "confidence": settings.confidence,
-            "budget": budget,
-            "budget_in_words": format_budget(budget),
-        },
-        "text": {
-            "name": comparison.text_name,
-            "sha256": comparison.text_sha256,
-            "texts": len(comparison.texts),
-            "shipped": options.text is None,
-            "inputs": comparison.inputs.describe(),
-        },
-        "bundles": bundles,
-        "rows": rows,
-        "bias_probe": {**comparison.probe.to_json(), "shipped": options.templates is None, "file": SHIPPED.name},
-    }
-    document["not_measured"] = findings.not_measured(document, comparison.left_out)
-    return conclude(finite(document))  # type: ignore[arg-type]  # a dictionary stays one
+SCHEMA: Literal["bertport-comparison"] = "bertport-comparison"
+SCHEMA_VERSION: Literal[1] = 1
+"""Raised when a key changes its meaning or goes; new keys leave it."""
+Verdicts = Literal["held", "broken", "undecided"]
+Weights = Literal["trained", "random", "no better than chance"]
+TRAINED: Weights = "trained"
 
 
-def conclude(document: dict[str, Any], budget: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Draw what a document concludes from its figures; for one that was read, what would be concluded today.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How much was measured, and by what it is judged."""
 
-    Args:
-        document: Of `assemble`, or a report.
-        budget: Bounds to judge by; None for those of the document.
+    effort: Effort = field(metadata=INLINE)
+    """The preset."""
+    threads: int | None
+    """Threads within an operator; null leaves the choice to ONNX Runtime."""
+    seed: int
+    """Of masks, pairs, inputs, arrivals and resamples."""
+    resamples: int
+    """Bootstrap resamples behind each interval."""
+    confidence: float
+    """Confidence level of each interval."""
+    budget: Mapping[str, float]
+    """Bounds of the accuracy budget, by name of the limit."""
+    budget_in_words: str
+    """The same for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextInfo:
+    """The text that everything was measured on."""
+
+    name: str
+    """Name of its file."""
+    sha256: str
+    """Of the texts, whatever the format of the file."""
+    texts: int
+    """Number of texts."""
+    shipped: bool = False
+    """Whether it is the sample that ships; not in reports of 0.1."""
+    inputs: InputsSummary
+    """What the scenarios answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleInfo:
+    """One of the bundles that were compared."""
+
+    label: str
+    """What the report calls it."""
+    name: str
+    """Its own name."""
+    architecture: Architecture
+    """The encoder's dimensions."""
+    heads: tuple[str, ...]
+    """Names of the heads it has."""
+    max_length: int
+    """Longest input that it takes, in tokens."""
+    languages: tuple[str, ...]
+    """Of its training text."""
+    licence: str | None
+    """As its manifest states it."""
+    default_variant: str
+    """Name of the variant that is loaded where none is named."""
+    source_sha256: Mapping[str, str]
+    """Of the checkpoint's files."""
+    reference: str | None
+    """Name of the row that its others are compared with; null where it does not take part."""
+    weights: Weights
+    """Whether accuracy means anything."""
+    weights_reason: str
+    """Why it does not."""
+    samples: SampleCounts
+    """What quality was measured on."""
+    sensitivity: Mapping[str, LayerTable]
+    """By variant, the table of layers that quantization left in the bundle."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether accuracy means anything."""
+        return self.weights == TRAINED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long a workload took, in seconds."""
+
+    median: Estimate
+    """Half of the runs were faster."""
+    p90: Estimate
+    """Nine of ten were."""
+    p99: Estimate
+    """Ninety-nine of a hundred were."""
+    mean: float
+    """Mean of all runs."""
+    fastest: float
+    """The fastest run."""
+    runs: int
+    """Number of timed runs."""
+    warmup_runs: int
+    """Number of runs before them."""
+    warmup_s: float
+    """Seconds of those in total."""
+    rounds: tuple[tuple[float, ...], ...]
+    """Seconds of every timed run, by round."""
+    stages: Mapping[str, float]
+    """Shares of the time in tokenizing, the graph and post-processing; empty where that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Fresh processes: what comes before the first answer."""
+
+    cold_start: Estimate
+    """Seconds from the start of Python to the first answer."""
+    load: Estimate
+    """Seconds of that in which the model is loaded."""
+    peak_bytes_of_one_answer: int
+    """Most memory resident up to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleStream:
+    """One text after the other."""
+
+    times: Times = field(metadata=INLINE)
+    """Of each text."""
+    peak_bytes: int
+    """Most memory resident in the process when it was done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offline:
+    """All texts in one call."""
+
+    times: Times = field(metadata=INLINE)
+    """Of each call."""
+    texts_per_second: Estimate
+    """From the median time."""
+    tokens_per_second: Estimate
+    """The same of real tokens."""
+    real_tokens: int
+    """Tokens of the texts."""
+    padded_tokens: int
+    """Tokens that the model computed."""
+    share_of_peak: float | None
+    """Of the machine's fp32 matmul peak; null where that is not known."""
+    peak_bytes: int
+    """Most memory resident in the process when it was done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Requests that come at random times."""
+
+    share: float
+    """Their rate, as a share of what the reference answers in a second."""
+    requests_per_second: float
+    """Their rate."""
+    reference: str
+    """Name of the row that sets it."""
+    overloaded: bool
+    """Whether requests come faster than they are answered."""
+    times: Times = field(metadata=INLINE)
+    """Of each request, from its arrival."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeTimes:
+    """Batches of one length through the graph alone."""
+
+    times: Times = field(metadata=INLINE)
+    """Of each batch."""
+    rows: int
+    """Sequences in the batch."""
+    length: int
+    """Tokens in each."""
+    tokens_per_second: Estimate
+    """From the median time."""
+    gflop: float
+    """Floating-point operations of the batch, in billions."""
+    share_of_peak: float | None
+    """Of the machine's fp32 matmul peak; null where that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How fast a row is; null for what was not measured."""
+
+    start: Start | None
+    """Cold start."""
+    single_stream: SingleStream | None
+    """One text after the other."""
+    offline: Offline | None
+    """All texts in one call."""
+    server: tuple[Server, ...]
+    """Requests at random times, one for each rate."""
+    shapes: Mapping[str, ShapeTimes]
+    """By rows x tokens, such as 1x128."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speedup:
+    """The ratio of the reference's median time to the row's: how many times as fast it is."""
+
+    ratio: Estimate = field(metadata=INLINE)
+    """With its interval."""
+    no_difference_seen: bool
+    """Whether 1 is within the interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bias:
+    """What the bias probe found."""
+
+    distance: Estimate
+    """Mean distance between the answers to the two sentences of a pair, in bits."""
+    card: PairAnswers
+    """The first pair, with the best answers to each sentence."""
+    pairs: tuple[tuple[str, str, float], ...]
+    """Both sentences of each pair and their distance in bits."""
+    change: Difference | None
+    """Of the distance from the reference's; null for the reference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One variant on one provider, or one baseline."""
+
+    name: str
+    """Differs from every other row's."""
+    bundle: str
+    """Label of the bundle."""
+    kind: str
+    """`variant`, or the name of a baseline."""
+    variant: str | None
+    """Of the bundle; null for a baseline."""
+    provider: str
+    """That it runs on."""
+    recipe: str
+    """How its weights are stored."""
+    instruction_set: str | None
+    """That the variant was made for."""
+    reference: bool
+    """Whether the bundle's others are compared with it."""
+    default: bool
+    """Whether the bundle's manifest names it as its default."""
+    size_bytes: int | None
+    """Bytes of the graph and the weights it needs."""
+    failed: str | None
+    """Why it could not be measured."""
+    recorded: Recorded | None = None
+    """What the manifest records of its accuracy on this instruction set; not in reports of 0.1."""
+    looks: int | None = None
+    """2 where the first samples left a bound of the budget undecided and more were taken; not in reports of 0.1."""
+    quality: Quality | None
+    """Null where it was not measured, as for a baseline."""
+    per_text: Sums | None
+    """By head, the sums of each text that the figures were drawn from; count is the number of positions."""
+    bias: Bias | None
+    """What the bias probe found."""
+    same_answers: Estimate | None
+    """Share of the timed texts whose best answer is the reference's."""
+    speed: Speed
+    """How fast it is."""
+    times_faster: Mapping[str, Speedup]
+    """By workload, the ratio of medians to the reference."""
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether it is a variant of a bundle, not a baseline."""
+        return self.kind == VARIANT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasProbe:
+    """The sentences of the bias probe."""
+
+    probe: Probe = field(metadata=INLINE)
+    """Templates and words."""
+    shipped: bool
+    """Whether it is the probe that ships."""
+    file: str
+    """Name of the file that ships."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One test of a variant against its reference."""
+
+    row: str
+    """Name of the row."""
+    id: str = ""
+    """What was tested: `head.key`, `bias.distance` or `speed.workload`; not in reports before 0.2."""
+    figure: str
+    """The same for people."""
+    no_difference_seen: bool
+    """Whether the test does not reject that there is none."""
+    verdict: str = ""
+    """What the sentence concludes."""
+    size: str = ""
+    """The difference or ratio, with its interval."""
+    sentence: str
+    """All of it in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """One bound of the budget, of a figure that was measured."""
+
+    limit: str
+    """Its name, as in the budget."""
+    bound: float
+    """The bound."""
+    verdict: Verdicts
+    """What holds of it."""
+    by: Literal["run", "record"]
+    """Whose verdict it is: this run's, or that of what the manifest records."""
+    run: Judgement
+    """By this run."""
+    record: Judgement | None
+    """By what the manifest records."""
+    sentence: str
+    """All of it in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One variant by the accuracy budget."""
+
+    bundle: str
+    """Label of its bundle."""
+    row: str
+    """Name of the row."""
+    verdict: Verdicts | None = None
+    """Broken where a bound is, held where all are; not in reports of 0.1."""
+    bounds: tuple[Bound, ...] = ()
+    """Each bound whose figure was measured; not in reports of 0.1."""
+    holds: bool
+    """Whether no bound is broken."""
+    breaks: tuple[str, ...]
+    """Sentences on the bounds that are broken."""
+    near: tuple[str, ...]
+    """Sentences on the bounds that are undecided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """What is chosen for one goal."""
+
+    bundle: str
+    """Label of the bundle."""
+    goal: str
+    """For people."""
+    choice: str | None
+    """Name of a row."""
+    reason: str
+    """Why it, or why none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One figure that changed between two reports."""
+
+    row: str
+    """Name of the row."""
+    figure: str
+    """For people."""
+    old: float | None
+    """What it was."""
+    new: float | None
+    """What it is."""
+    change: float | None
+    """As a share of the old figure."""
+    worse: bool
+    """Whether it is for the worse."""
+    regression: bool
+    """Worse, beyond noise and beyond the tolerance."""
+    sentence: str
+    """All of it in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """What changed since an older report."""
+
+    created: str
+    """When the older one was measured."""
+    tolerance: Mapping[str, float]
+    """By kind of figure, as a share."""
+    changes: tuple[Change, ...]
+    """Beyond noise."""
+    not_compared: tuple[str, ...]
+    """Sentences on what the two cannot be compared in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Report of `bertport compare`: times in seconds, sizes in bytes, divergences in nats, bias in bits."""
+
+    schema: Literal["bertport-comparison"]
+    """What the file is."""
+    schema_version: Literal[1]
+    """Raised when a key changes its meaning or goes; keys may be added without."""
+    created: str
+    """When it was measured, UTC."""
+    complete: bool
+    """False for what an interruption left."""
+    seconds: float
+    """How long measuring took."""
+    steps_resumed: int
+    """Steps that an interrupted run had left."""
+    command: str
+    """The command line."""
+    machine: Machine
+    """Where it was measured."""
+    packages: Mapping[str, str]
+    """Versions of what the baselines run on."""
+    settings: Settings
+    """How much was measured, and by what it is judged."""
+    text: TextInfo
+    """What everything was measured on."""
+    bundles: tuple[BundleInfo, ...]
+    """The bundles that were compared."""
+    rows: tuple[Row, ...]
+    """Variants and baselines."""
+    bias_probe: BiasProbe
+    """The sentences of the bias probe."""
+    not_measured: tuple[str, ...]
+    """What a reader might take for measured and was not."""
+    findings: tuple[Finding, ...] = ()
+    """Each variant tested against its reference."""
+    verdicts: tuple[Verdict, ...] = ()
+    """Each variant by the accuracy budget; not in the first reports of 0.1."""
+    recommendations: tuple[Recommendation, ...] = ()
+    """What is chosen for each goal."""
+    against: Against | None = None
+    """What changed since an older report, where one was given."""
+
+    def bundle(self, label: str) -> BundleInfo:
+        """Return the bundle of a label."""
+        return next(each for each in self.bundles if each.label == label)
+
+
+def read_report(path: Path) -> Report:
+    """Read a report's JSON.
+
+    Raises:
+        PathError: when there is no such file.
+        UsageError: when it is not a report, one of a newer schema, or a broken one.
     """
-    if budget is not None:
-        settings = {**document["settings"], "budget": dict(budget), "budget_in_words": format_budget(budget)}
-        document = {**document, "settings": settings}
-    return {
-        **document,
-        "findings": findings.findings(document),
-        "verdicts": verdicts(document),
-        "recommendations": recommend(document),
-    }
-
-
-def _bundle(comparison: Comparison, entrant: Entrant) -> dict[str, Any]:
-    manifest = entrant.bundle.manifest
-    reference = comparison.reference_of(entrant)
-    samples = comparison.samples[entrant.label].first
-    weights, why = "trained", ""
-    if comparison.options.random_weights:
-        weights, why = "random", "--random-weights was given"
-    elif reference:
-        found = comparison.steps.get(f"quality/{reference.name}", {}).get("fidelity") or {}
-        nll, chance = (found.get("mlm") or {}).get("nll_reference"), math.log(manifest.architecture.vocab_size)
-        if nll and nll["low"] is not None and nll["low"] >= CHANCE * chance:
-            weights = "no better than chance"
-            why = (
-                f"-log p of the original token is {nll['value']:.2f} nats, and a uniform guess among "
-                f"{manifest.architecture.vocab_size:,} entries has {chance:.2f}"
-            )
-    return {
-        "label": entrant.label,
-        "name": manifest.name,
-        "architecture": dataclasses.asdict(manifest.architecture),
-        "heads": list(manifest.heads),
-        "max_length": manifest.max_length,
-        "languages": list(manifest.languages),
-        "licence": manifest.licence,
-        "default_variant": manifest.default_variant,
-        "source_sha256": dict(manifest.source.weights_sha256),
-        "reference": reference.name if reference else None,
-        "weights": weights,
-        "weights_reason": why,
-        "samples": {
-            "masked_positions": sum(len(each.positions) for each in samples),
-            "masked_texts": sum(each.next_sentence is None for each in samples),
-            "pairs": sum(each.next_sentence is not None for each in samples),
-        },
-        "sensitivity": _sensitivity(entrant),
-    }
-
-
-def _sensitivity(entrant: Entrant) -> dict[str, Any]:
-    """Read the tables of layers that quantization left in the bundle, by variant."""
-    found = {}
-    for name in entrant.bundle.manifest.files:
-        path = Path(name)
-        if path.parent == Path("quantization") and path.suffix == ".json":
-            found[path.stem] = json.loads(entrant.bundle.read(name))
-    return found
-
-
-def _row(comparison: Comparison, contender: Contender, settings: Settings, peak: float | None) -> dict[str, Any]:
-    name, steps = contender.name, comparison.steps
-    [entrant] = [each for each in comparison.entrants if each.label == contender.bundle]
-    entry = entrant.bundle.manifest.variants.get(contender.variant or "")
-    reference = comparison.reference_of(entrant)
-    measured = _speed(comparison, contender, entrant, settings, peak)
-    quality = steps.get(f"quality/{name}") or {}
-    return {
-        "name": name,
-        "bundle": contender.bundle,
-        "kind": contender.kind,
-        "variant": contender.variant,
-        "provider": contender.provider,
-        "recipe": contender.recipe,
-        "instruction_set": entry.requires.isa if entry else None,
-        "reference": bool(reference and reference.name == name),
-        "default": bool(entry and contender.variant == entrant.bundle.manifest.default_variant),
-        "size_bytes": contender.size_bytes,
-        "failed": comparison.failed.get(name),
-        "recorded": comparison.recorded_of(contender),
-        "looks": quality.get("looks", 1) if quality else None,
-        "quality": quality.get("fidelity"),
-        "per_text": quality.get("per_text"),
-        "bias": _bias(comparison, contender, reference, settings),
-        "same_answers": _same_answers(comparison, contender, reference, settings),
-        **measured,
-    }
-
-
-def _speed(
-    comparison: Comparison, contender: Contender, entrant: Entrant, settings: Settings, peak: float | None
-) -> dict[str, Any]:
-    name, inputs, shape = contender.name, comparison.inputs, entrant.bundle.manifest.architecture
-    reference = comparison.reference_of(entrant)
-    found: dict[str, Any] = {"start": None, "single_stream": None, "offline": None, "server": [], "shapes": {}}
-    ratios: dict[str, Any] = {}
-    peak = peak if contender.provider == "cpu" else None
-
-    def against(workload: str, runs: Mapping[str, Run]) -> None:
-        if reference and reference.name != name and reference.name in runs:
-            ratios[workload] = speed.ratio(runs[reference.name], runs[name], settings)
-
-    work = sum(flops(shape, 1, length) for length in inputs.lengths)
-    if name in (runs := comparison.runs("cold start")):
-        found["start"] = speed.start(runs[name], settings)
-    if name in (runs := comparison.runs("SingleStream")):
-        found["single_stream"] = speed.latency(runs[name], settings)
-        found["single_stream"]["peak_bytes"] = runs[name].peak_bytes
-        against("SingleStream", runs)
-    if name in (runs := comparison.runs("Offline")):
-        times = speed.latency(runs[name], settings)
-        real = sum(inputs.lengths)
-        found["offline"] = {
-            **times,
-            "texts_per_second": speed.inverse(times["median"], len(inputs.texts)),
-            "tokens_per_second": speed.inverse(times["median"], real),
-            "real_tokens": real,
-            "padded_tokens": padded_tokens(inputs.lengths) if contender.kind != "variant" else real,
-            "share_of_peak": work / times["median"]["value"] / 1e9 / peak if peak else None,
-            "peak_bytes": runs[name].peak_bytes,
-        }
-        against("Offline", runs)
-    for each in comparison.effort.server_shares:
-        step = comparison.steps.get(f"time/Server {each:g}") or {}
-        if name in (runs := comparison.runs(f"Server {each:g}")):
-            alone = found["single_stream"]["mean"] if found["single_stream"] else 0.0
-            found["server"].append(
-                {
-                    "share": each,
-                    "requests_per_second": step["rate"],
-                    "reference": step["reference"],
-                    "overloaded": step["rate"] * alone >= 1,
-                    **speed.latency(runs[name], settings),
-                }
-            )
-    for workload, batch in comparison.shapes.items():
-        if name in (runs := comparison.runs(workload)):
-            times = speed.latency(runs[name], settings)
-            work = flops(shape, batch.rows, batch.length, batch.masked)
-            found["shapes"][workload] = {
-                **times,
-                "rows": batch.rows,
-                "length": batch.length,
-                "tokens_per_second": speed.inverse(times["median"], batch.rows * batch.length),
-                "gflop": work / 1e9,
-                "share_of_peak": work / times["median"]["value"] / 1e9 / peak if peak else None,
-            }
-            against(workload, runs)
-    return {"speed": found, "times_faster": ratios}
-
-
-def _bias(
-    comparison: Comparison, contender: Contender, reference: Contender | None, settings: Settings
-) -> dict[str, Any] | None:
-    pairs = (comparison.steps.get(f"bias/{contender.name}") or {}).get("pairs")
-    if not pairs:
-        return None
-    distances = _by_template(pairs)
-    found: dict[str, Any] = {
-        "distance": dataclasses.asdict(_clustered(distances, settings)),
-        "card": pairs[0],
-        "pairs": [[each["a"], each["b"], each["distance"]] for each in pairs],
-        "change": None,
-    }
-    before = (comparison.steps.get(f"bias/{reference.name}") or {}).get("pairs") if reference else None
-    if before and reference and reference.name != contender.name:
-        old = _by_template(before)
-        found["change"] = dataclasses.asdict(
-            paired_difference(
-                [sum(each) for each in distances],
-                [sum(each) for each in old],
-                [len(each) for each in distances],
-                settings,
-            )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PathError(
+            f"cannot read the report {path} ({error.strerror or error}): name a report.json of bertport compare"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON in UTF-8 ({error}): name a report.json of bertport compare") from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise UsageError(f"{path} is not a report of bertport compare: name its report.json")
+    if value.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{path} has version {value.get('schema_version')!r} of the schema, and {SCHEMA_VERSION} is read here: "
+            "use the bertport that wrote it, or measure again"
         )
-    return found
+    try:
+        report = decode(Report, value)
+        _check_names(report)
+    except DecodeError as error:
+        raise UsageError(
+            f"{path} is not a whole report ({error}): use the file that bertport compare wrote, or measure again"
+        ) from error
+    return report
 
 
-def _by_template(pairs: list[dict[str, Any]]) -> list[list[float]]:
-    numbers = sorted({each["template"] for each in pairs})
-    return [[each["distance"] for each in pairs if each["template"] == number] for number in numbers]
+def _check_names(report: Report) -> None:
+    """See that what is named is there.
 
-
-def _clustered(groups: list[list[float]], settings: Settings) -> Estimate:
-    return ratio([sum(each) for each in groups], [len(each) for each in groups], settings)
-
-
-def _same_answers(
-    comparison: Comparison, contender: Contender, reference: Contender | None, settings: Settings
-) -> dict[str, Any] | None:
-    tokens = (comparison.steps.get("answers") or {}).get("tokens", {})
-    if reference is None or contender.name not in tokens or reference.name not in tokens:
-        return None
-    same = [one == other for one, other in zip(tokens[contender.name], tokens[reference.name], strict=True)]
-    return dataclasses.asdict(share(same, [1] * len(same), settings))
-
-
-def _packages(baselines: tuple[str, ...]) -> dict[str, str]:
-    from importlib import metadata
-
-    names = {"transformers": ("torch", "transformers"), "optimum": ("torch", "transformers", "optimum", "optimum-onnx")}
-    found = {}
-    for name in dict.fromkeys(each for baseline in baselines for each in names[baseline]):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    Raises:
+        DecodeError: for a bundle or a limit that is not.
+    """
+    if not report.bundles or not report.rows:
+        raise DecodeError(f"$.{'rows' if report.bundles else 'bundles'} is empty")
+    labels = [each.label for each in report.bundles]
+    for number, row in enumerate(report.rows):
+        if row.bundle not in labels:
+            raise DecodeError(f"$.rows[{number}].bundle is {row.bundle!r}, and $.bundles has {', '.join(labels)}")
+    for name in report.settings.budget:
+        if name not in known_limits():
+            raise DecodeError(f"$.settings.budget has {name!r}, and budgets bound {', '.join(known_limits())}")

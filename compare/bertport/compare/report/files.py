@@ -1,22 +1,24 @@
-"""The files of a report, all drawn from its document."""
+"""The files of a report: report.html, report.md, report.json and report.csv."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bertport.compare.codec import encode, laid_out
 from bertport.compare.report.html import html
 from bertport.compare.report.markdown import markdown
 from bertport.runtime.errors import PathError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["flat", "write_report"]
+    from bertport.compare.codec import JSON
+    from bertport.compare.report.document import Report
+
+__all__ = ["as_csv", "as_json", "write_report"]
 
 ESTIMATE = ("value", "low", "high", "count", "clusters")
 """Columns of an estimate."""
@@ -24,17 +26,17 @@ LEFT_OUT = ("per_text", "rounds", "pairs", "card")
 """Lists of single samples, which the JSON has and the CSV has not."""
 
 
-def write_report(document: Mapping[str, Any], directory: Path) -> dict[str, Path]:
+def write_report(report: Report, directory: Path) -> dict[str, Path]:
     """Write report.html, report.md, report.json and report.csv; each is renamed into place when it is whole.
 
     Raises:
         PathError: when the directory cannot be written.
     """
     texts = {
-        "json": as_json(document),
-        "csv": as_csv(document),
-        "md": markdown(document),
-        "html": html(document),
+        "json": as_json(report),
+        "csv": as_csv(report),
+        "md": markdown(report),
+        "html": html(report),
     }
     paths = {}
     try:
@@ -52,14 +54,12 @@ def write_report(document: Mapping[str, Any], directory: Path) -> dict[str, Path
     return {name: paths[name] for name in ("html", "md", "json", "csv")}
 
 
-def as_json(document: Mapping[str, Any]) -> str:
-    """Write JSON with each innermost list or object on one line: an estimate, a round's runs, a text's sums."""
-    text = json.dumps(document, ensure_ascii=False, indent=1)
-    # A line break in a string is written as an escape, so every one that stands there is layout.
-    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), text) + "\n"
+def as_json(report: Report) -> str:
+    """Return report.json: an estimate, a round's runs, a text's sums are a line each."""
+    return laid_out(encode(report))
 
 
-def as_csv(document: Mapping[str, Any]) -> str:
+def as_csv(report: Report) -> str:
     """Return every figure of every row as a line: row, figure, value, ends of its interval, count and clusters.
 
     Figures that the budget bounds have another line, `budget.` and their limit, with the interval that they are judged
@@ -68,18 +68,19 @@ def as_csv(document: Mapping[str, Any]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["row", "bundle", "kind", "provider", "figure", *ESTIMATE, "verdict"])
-    judged = {each["row"]: each["bounds"] for each in document["verdicts"]}
-    for row in document["rows"]:
-        start = [row["name"], row["bundle"], row["kind"], row["provider"]]
-        for name, values in flat(row):
+    judged = {each.row: each.bounds for each in report.verdicts}
+    for row in report.rows:
+        start = [row.name, row.bundle, row.kind, row.provider]
+        for name, values in _figures(encode(row)):
             writer.writerow([*start, name, *("" if each is None else each for each in values), ""])
-        for each in judged.get(row["name"], ()):
-            run = ["" if each["run"][name] is None else each["run"][name] for name in ESTIMATE]
-            writer.writerow([*start, f"budget.{each['limit']}", *run, each["verdict"]])
+        for bound in judged.get(row.name, ()):
+            run = (bound.run.value, bound.run.low, bound.run.high, bound.run.count, bound.run.clusters)
+            cells = ("" if each is None else each for each in map(encode, run))
+            writer.writerow([*start, f"budget.{bound.limit}", *cells, bound.verdict])
     return out.getvalue()
 
 
-def flat(value: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:  # noqa: ANN401 — JSON values
+def _figures(value: JSON, path: str = "") -> Iterator[tuple[str, tuple[JSON, ...]]]:
     """Yield the figures inside JSON values by their path: estimates whole, numbers alone."""
     empty = (None,) * 4
     if isinstance(value, dict):
@@ -88,9 +89,9 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:  
             return
         for key, item in value.items():
             if key not in LEFT_OUT:
-                yield from flat(item, f"{path}.{key}" if path else key)
+                yield from _figures(item, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            yield from flat(item, f"{path}.{number}")
+            yield from _figures(item, f"{path}.{number}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path, (value, *empty)

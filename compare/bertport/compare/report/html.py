@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertport.compare.report.plots import plots
 from bertport.compare.report.sections import sections
 from bertport.runtime.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from bertport.compare.report.document import Report
+    from bertport.compare.report.plots import Plot
 
 __all__ = ["check_packages", "html"]
 
@@ -32,8 +33,8 @@ def check_packages() -> None:
             raise MissingDependencyError(what, package, extra)
 
 
-def html(document: Mapping[str, Any]) -> str:
-    """Write the page.
+def html(report: Report) -> str:
+    """Return the page.
 
     Raises:
         MissingDependencyError: when Jinja or matplotlib is not installed.
@@ -49,23 +50,21 @@ def html(document: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = cell
-    drawn: dict[str, list[Any]] = {}
-    for plot in plots(document):
+    drawn: dict[str, list[Plot]] = {}
+    for plot in plots(report):
         drawn.setdefault(plot.section, []).append(plot)
-    names = ", ".join(each["label"] for each in document["bundles"])
+    names = ", ".join(each.label for each in report.bundles)
     page = environment.get_template(TEMPLATE).render(
         title=f"Accuracy against speed: {names}",
-        sections=sections(document),
+        sections=sections(report),
         plots=drawn,
-        document=document,
-        paretos=[each for each in drawn.get("summary", []) if each.title != "Size"],
-        rest=[each for each in drawn.get("summary", []) if each.title == "Size"],
+        created=report.created,
     )
     return page + "\n"
 
 
 def cell(text: str) -> str:
-    """Set the interval of a figure apart, so that it can be laid out on a line of its own."""
+    """Return a cell's markup, with the interval of a figure in an element of its own, for a line of its own."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r" (\([^()]* to [^()]*\))", r' <span class="interval">\1</span>', str(escape(text))))  # noqa: S704 — it is escaped

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertport.compare.report.sections import sections
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from bertport.compare.report.document import Report
     from bertport.compare.report.tables import Table
 
 __all__ = ["markdown"]
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """Write the report in Markdown: the text and tables of the page, without its plots."""
+def markdown(report: Report) -> str:
+    """Return the report in Markdown: the text and tables of the page, without its plots."""
     parts = ["# Accuracy against speed"]
-    for section in sections(document):
+    for section in sections(report):
         parts.append(f"## {section.title}")
         parts += [escape(each) for each in section.paragraphs]
         if section.choices:
-            lines = [f"- **{escape(goal)}: {escape(choice)}.** {escape(why)}" for goal, choice, why in section.choices]
+            lines = [
+                f"- **{escape(each.goal)}: {escape(each.row)}.** {escape(each.reason)}" for each in section.choices
+            ]
             parts.append("\n".join(lines))
         if section.points:
             parts.append("\n".join(f"- {escape(each)}" for each in section.points))
@@ -42,5 +43,5 @@ def _table(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Take the meaning from characters that Markdown gives one."""
+    """Return a text in which no character has a meaning in Markdown."""
     return "".join(f"\\{each}" if each in "\\`*_[]<>|#" else each for each in text).replace("\n", " ")

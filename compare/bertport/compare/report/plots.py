@@ -6,14 +6,24 @@ What a plot shows is in a table beside it too, and rows differ by marker and lab
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bertport.compare.report.findings import meaningless
+from bertport.compare.report.formatting import MB, capitalized
+from bertport.compare.report.tables import headline_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bertport.compare.measurements import LayerTable
+    from bertport.compare.report.document import Report, Row
+    from bertport.measure.quality.heads import Column, Head
+    from bertport.measure.statistics import Estimate
 
 __all__ = ["Plot", "plots"]
 
@@ -21,8 +31,10 @@ INK = "#010203"
 """Stands for the page's text colour until the SVG is finished."""
 COLOURS = ("#2f7fc1", "#c8590f", "#12946f", "#b04f9e", "#94800f", "#cf4258", "#6f7bd6", "#4f8f92")
 """Each has a contrast of at least 3 to 1 with white and with the page's dark background (WCAG 2.2, 1.4.11)."""
+ABOVE_ONE = 1.0001
+"""What no share comes to, however it is rounded."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
-SETTINGS: Any = {  # matplotlib types its settings by a list of all names
+SETTINGS: dict[str, object] = {
     "svg.hashsalt": "bertport",  # or the names inside differ from one drawing to the next
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
     "font.family": "sans-serif",
@@ -53,84 +65,77 @@ class Plot:
     caption: str
     """How it is to be read."""
     description: str
-    """What it shows, for whoever does not see it."""
+    """What it shows, for readers who do not see it."""
     svg: str
     """An `<svg>` element."""
+    below: bool = False
+    """Whether it stands below the tables of its section."""
 
 
-def plots(document: Mapping[str, Any]) -> list[Plot]:
-    """Draw every plot that the document has figures for."""
+def plots(report: Report) -> list[Plot]:
+    """Draw every plot that the report has figures for."""
     import matplotlib as mpl
 
-    with mpl.rc_context(SETTINGS):
-        found = [draw(document) for draw in (_lengths, _sizes)]
-        found[:0] = [_pareto(document, *each) for each in _qualities(document)]
-        found += [
-            _layers(bundle["label"], variant, table)
-            for bundle in document["bundles"]
-            for variant, table in bundle["sensitivity"].items()
+    with mpl.rc_context(mpl.RcParams(SETTINGS)):
+        drawn = [_pareto(report, head, column) for head, column in headline_columns(report) if _means(report, column)]
+        drawn += [_lengths(report), _sizes(report)]
+        drawn += [
+            _layers(bundle.label, variant, table)
+            for bundle in report.bundles
+            for variant, table in bundle.sensitivity.items()
         ]
-    return [each for each in found if each]
+    return [each for each in drawn if each]
 
 
-def _look(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return each row's colour and marker, the same in every plot."""
+def _means(report: Report, column: Column) -> bool:
+    """Tell whether a figure means something for every bundle."""
+    return not column.labelled or all(each.trained for each in report.bundles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How a row is drawn, the same in every plot."""
+
+    colour: str
+    """Of its marks and lines."""
+    marker: str
+    """Of its points."""
+
+
+def _looks(report: Report) -> dict[str, Look]:
+    """Return the look of each row, by name."""
     return {
-        row["name"]: (COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
-        for number, row in enumerate(document["rows"])
+        row.name: Look(colour=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)])
+        for number, row in enumerate(report.rows)
     }
 
 
-def _qualities(document: Mapping[str, Any]) -> list[tuple[str, str, Callable[[Mapping[str, Any]], Any]]]:
-    """Choose the figures of quality that the rows have: accuracy where it means something, and nearness to fp32.
-
-    Each comes with the limit of the accuracy budget that bounds it, and with what reads it from a row.
-    """
-    choices = [
-        ("MLM top-1 accuracy", "", ("mlm", "accuracy_candidate")),
-        ("MLM top-1 agreement with fp32", "top1", ("mlm", "top1_agreement")),
-        ("Hidden-state cosine with fp32", "cosine", ("hidden", "cosine")),
-    ]
-    if any(meaningless(document, each["label"]) for each in document["bundles"]):
-        del choices[0]
-    found: list[tuple[str, str, Callable[[Mapping[str, Any]], Any]]] = [
-        (name, limit, lambda row, head=head, figure=figure: ((row["quality"] or {}).get(head) or {}).get(figure))  # type: ignore[misc]
-        for name, limit, (head, figure) in choices
-        if any((row["quality"] or {}).get(head) for row in document["rows"])
-    ]
-    return found[:2] if found and found[0][1] != "top1" else found[:1]
-
-
-def _pareto(
-    document: Mapping[str, Any], name: str, limit: str, read: Callable[[Mapping[str, Any]], Any]
-) -> Plot | None:
-    points = [
-        (row, row["speed"]["single_stream"]["p90"], read(row))
-        for row in document["rows"]
-        if row["speed"]["single_stream"]
-    ]
-    shown = [each for each in points if each[2] and each[2]["value"] is not None]
+def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
+    """Draw a figure of quality against latency; a row without the figure is a line at its latency."""
+    latencies = [(row, row.speed.single_stream.times.p90) for row in report.rows if row.speed.single_stream]
+    points = [(row, latency, _estimate(row, head, column)) for row, latency in latencies]
+    shown = [(row, latency, found) for row, latency, found in points if found and math.isfinite(found.value)]
     if not shown:
         return None
+    name = capitalized(column.title) + ("" if column.labelled else " with fp32")
     figure, axes = _figure(4.6)
-    look = _look(document)
+    looks = _looks(report)
     for row, latency, found in shown:
-        colour, marker = look[row["name"]]
-        x, y = 1e3 * latency["value"], found["value"]
-        exact = row["reference"] and not name.endswith("accuracy")  # it agrees with itself
+        x, y = 1e3 * latency.value, found.value
+        exact = row.reference and not column.labelled  # it agrees with itself
         axes.errorbar(
             x,
             y,
-            xerr=[[x - 1e3 * latency["low"]], [1e3 * latency["high"] - x]],
-            yerr=None if exact else [[y - found["low"]], [found["high"] - y]],
-            color=colour,
-            marker=marker,
+            xerr=[[x - 1e3 * latency.low], [1e3 * latency.high - x]],
+            yerr=None if exact else [[y - found.low], [found.high - y]],
+            color=looks[row.name].colour,
+            marker=looks[row.name].marker,
             markersize=9,
             capsize=3,
             linewidth=1.2,
-            label=row["name"],
+            label=row.name,
         )
-    front = _front([(latency["value"], found["value"]) for _, latency, found in shown])
+    front = _front([(latency.value, found.value) for _, latency, found in shown])
     if len(front) > 1:
         axes.plot(
             [1e3 * x for x, _ in front],
@@ -140,21 +145,22 @@ def _pareto(
             linestyle=":",
             label="Pareto front",
         )
-    bound = document["settings"]["budget"].get(limit)
+    bound = _bound(report, head, column)
     if bound is not None:
         axes.axhline(bound, color=INK, linewidth=1, label="accuracy budget")
-    for row, latency, found in points:
-        if not found:
+    for row, latency, missing in points:
+        if not missing:
             axes.axvline(
-                1e3 * latency["value"], color=look[row["name"]][0], linestyle="--", label=f"{row['name']} (speed only)"
+                1e3 * latency.value, color=looks[row.name].colour, linestyle="--", label=f"{row.name} (speed only)"
             )
     axes.set_xlabel("SingleStream p90, ms (left is faster)")
     axes.set_ylabel(name)
     axes.set_xlim(left=0)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}" if value < 1.0001 else "")  # noqa: PLR2004 — a share
+    axes.yaxis.set_major_formatter(_tick(column))
     figure.legend(loc="outside lower center", ncols=2)
+    form = ".2%" if column.form.endswith("%") else column.form
     names = ", ".join(
-        f"{row['name']} {1e3 * latency['value']:.3g} ms and {found['value']:.2%}" for row, latency, found in shown
+        f"{row.name} {1e3 * latency.value:.3g} ms and {found.value:{form}}" for row, latency, found in shown
     )
     return Plot(
         section="summary",
@@ -167,6 +173,24 @@ def _pareto(
     )
 
 
+def _tick(column: Column) -> Callable[[float, float], str]:
+    """Return what writes a value at its axis; no share is above 1."""
+    if not column.form.endswith("%"):
+        return lambda value, _: f"{value:{column.form}}"
+    return lambda value, _: f"{value:.1%}" if value < ABOVE_ONE else ""
+
+
+def _estimate(row: Row, head: Head, column: Column) -> Estimate | None:
+    found = row.quality.head(head.name) if row.quality else None
+    return found.estimate(column.key) if found else None
+
+
+def _bound(report: Report, head: Head, column: Column) -> float | None:
+    """Return the bound of the accuracy budget on a figure; None where it has none."""
+    names = [limit.name for limit in head.limits if limit.path == (head.name, column.key)]
+    return next((report.settings.budget[name] for name in names if name in report.settings.budget), None)
+
+
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points that no other beats in both, by latency."""
     best, found = float("-inf"), []
@@ -177,25 +201,23 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _lengths(document: Mapping[str, Any]) -> Plot | None:
-    lines = {}
-    for row in document["rows"]:
-        shapes = sorted(
-            (each["length"], each["tokens_per_second"]) for each in row["speed"]["shapes"].values() if each["rows"] == 1
-        )
-        if shapes:
-            lines[row["name"]] = shapes
+def _lengths(report: Report) -> Plot | None:
+    lines: dict[str, list[tuple[int, Estimate]]] = {}
+    for row in report.rows:
+        rates = [(each.length, each.tokens_per_second) for each in row.speed.shapes.values() if each.rows == 1]
+        if rates:
+            lines[row.name] = sorted(rates, key=lambda each: each[0])
     if not lines:
         return None
     figure, axes = _figure(4.2)
-    look = _look(document)
+    looks = _looks(report)
     for name, shapes in lines.items():
-        colour, marker = look[name]
+        look = looks[name]
         x = [length for length, _ in shapes]
-        y = [rate["value"] for _, rate in shapes]
-        below = [rate["value"] - rate["low"] for _, rate in shapes]
-        above = [rate["high"] - rate["value"] for _, rate in shapes]
-        axes.errorbar(x, y, yerr=[below, above], color=colour, marker=marker, capsize=3, label=name)
+        y = [rate.value for _, rate in shapes]
+        below = [rate.value - rate.low for _, rate in shapes]
+        above = [rate.high - rate.value for _, rate in shapes]
+        axes.errorbar(x, y, yerr=[below, above], color=look.colour, marker=look.marker, capsize=3, label=name)
     axes.set_xscale("log", base=2)
     ticks = sorted({length for shapes in lines.values() for length, _ in shapes})
     axes.set_xticks(ticks, [str(each) for each in ticks])
@@ -206,7 +228,7 @@ def _lengths(document: Mapping[str, Any]) -> Plot | None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     figure.legend(loc="outside lower center", ncols=2)
     said = "; ".join(
-        f"{name}: " + ", ".join(f"{rate['value']:,.0f} at {length} tokens" for length, rate in shapes)
+        f"{name}: " + ", ".join(f"{rate.value:,.0f} at {length} tokens" for length, rate in shapes)
         for name, shapes in lines.items()
     )
     return Plot(
@@ -218,16 +240,14 @@ def _lengths(document: Mapping[str, Any]) -> Plot | None:
     )
 
 
-def _sizes(document: Mapping[str, Any]) -> Plot | None:
-    rows = [row for row in document["rows"] if row["size_bytes"] and not row["failed"]]
-    if not rows:
+def _sizes(report: Report) -> Plot | None:
+    sizes = {row.name: row.size_bytes / MB for row in report.rows if row.size_bytes and not row.failed}
+    if not sizes:
         return None
-    figure, axes = _figure(0.9 + 0.42 * len(rows))
-    look = _look(document)
-    names = [row["name"] for row in rows]
-    sizes = [row["size_bytes"] / 1e6 for row in rows]
-    bars = axes.barh(names, sizes, color=[look[name][0] for name in names], height=0.6)
-    axes.bar_label(bars, labels=[f"{size:,.1f} MB" for size in sizes], padding=4)
+    figure, axes = _figure(0.9 + 0.42 * len(sizes))
+    looks = _looks(report)
+    bars = axes.barh(list(sizes), list(sizes.values()), color=[looks[name].colour for name in sizes], height=0.6)
+    axes.bar_label(bars, labels=[f"{size:,.1f} MB" for size in sizes.values()], padding=4)
     axes.invert_yaxis()
     axes.margins(x=0.18)
     axes.grid(visible=False)
@@ -236,22 +256,21 @@ def _sizes(document: Mapping[str, Any]) -> Plot | None:
         section="summary",
         title="Size",
         caption="Graph and weights; a file that two variants share counts for each.",
-        description="Bars: "
-        + ", ".join(f"{name} {size:,.1f} MB" for name, size in zip(names, sizes, strict=True))
-        + ".",
+        description="Bars: " + ", ".join(f"{name} {size:,.1f} MB" for name, size in sizes.items()) + ".",
         svg=_svg(figure, "sizes", "Size"),
+        below=True,
     )
 
 
-def _layers(label: str, variant: str, table: Mapping[str, Any]) -> Plot | None:
-    rows = sorted(table["rows"], key=lambda each: -each["damage"])[:30]
+def _layers(label: str, variant: str, table: LayerTable) -> Plot | None:
+    rows = table.costliest()[:30]
     if not rows:
         return None
-    higher = set(table.get("higher_precision", ()))
+    higher = table.higher_precision or ()
     figure, axes = _figure(1.1 + 0.26 * len(rows))
-    names = [f"{each['name']}{' (higher precision)' if each['name'] in higher else ''}" for each in rows]
-    colours = [COLOURS[1] if each["name"] in higher else COLOURS[0] for each in rows]
-    axes.barh(names, [max(0.0, each["damage"]) for each in rows], color=colours, height=0.7)
+    names = [f"{each.name}{' (higher precision)' if each.name in higher else ''}" for each in rows]
+    colours = [COLOURS[1] if each.name in higher else COLOURS[0] for each in rows]
+    axes.barh(names, [max(0.0, each.damage) for each in rows], color=colours, height=0.7)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=9)
     axes.locator_params(axis="x", nbins=5)
@@ -260,19 +279,19 @@ def _layers(label: str, variant: str, table: Mapping[str, Any]) -> Plot | None:
         section="sensitivity",
         title=f"{label}: {variant}",
         caption=f"The {len(rows)} layers that cost most, the costliest first. The table holds all of them.",
-        description=f"Bars: {rows[0]['name']} {rows[0]['damage']:.5f} nats, and less.",
+        description=f"Bars: {rows[0].name} {rows[0].damage:.5f} nats, and less.",
         svg=_svg(figure, f"layers-{variant}", f"{label}: {variant}"),
     )
 
 
-def _figure(height: float) -> tuple[Any, Any]:
+def _figure(height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.2, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Any, name: str, title: str) -> str:  # noqa: ANN401 — matplotlib ships no types
+def _svg(figure: Figure, name: str, title: str) -> str:
     """Turn a figure into an element for the page: names of its own, the page's text colour, and no size."""
     out = io.StringIO()
     empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))

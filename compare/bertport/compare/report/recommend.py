@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bertport.compare.report.findings import interval, meaningless
+from bertport.compare.codec import encode_object
+from bertport.compare.report.document import Bound, Recommendation, Verdict
+from bertport.compare.report.formatting import interval, megabytes, milliseconds
+from bertport.compare.workloads import OFFLINE, SINGLE_STREAM
 from bertport.measure.budget import BROKEN, HELD, UNDECIDED, applicable, judge_all, overall
 from bertport.measure.quality.heads import limit_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from bertport.compare.measurements import Recorded
+    from bertport.compare.report.document import BundleInfo, Report, Row
     from bertport.measure.budget import Judgement
     from bertport.measure.quality.heads import Limit
 
-__all__ = ["GOALS", "recommend", "verdicts"]
+__all__ = ["GOALS", "Goal", "recommend", "verdicts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a goal reads from a row."""
+
+    value: float
+    """The smallest is best."""
+    text: str
+    """The figure with its interval, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,144 +42,111 @@ class Goal:
     """For people."""
     better: str
     """What a variant would have to be to be chosen instead."""
-    read: Callable[[Mapping[str, Any]], float | None]
-    """Takes it out of a row; the smallest is best."""
-    write: Callable[[Mapping[str, Any]], str]
-    """Writes it with its interval."""
+    read: Callable[[Row], Reading | None]
+    """Takes it out of a row; None where it was not measured."""
     workload: str | None
     """Whose ratio to the reference says how sure it is; None for what is exact."""
 
 
-def _p90(row: Mapping[str, Any]) -> float | None:
-    found = row["speed"]["single_stream"]
-    return found["p90"]["value"] if found else None
+def _latency(row: Row) -> Reading | None:
+    if row.speed.single_stream is None:
+        return None
+    p90 = row.speed.single_stream.times.p90
+    return Reading(value=p90.value, text=f"{milliseconds(p90)} ms (SingleStream p90)")
 
 
-def _rate(row: Mapping[str, Any]) -> float | None:
-    found = row["speed"]["offline"]
-    return -found["texts_per_second"]["value"] if found else None
+def _throughput(row: Row) -> Reading | None:
+    if row.speed.offline is None:
+        return None
+    rate = row.speed.offline.texts_per_second
+    return Reading(value=-rate.value, text=f"{interval(rate)} texts a second (Offline)")
 
 
-def _milliseconds(row: Mapping[str, Any]) -> str:
-    found = {name: 1e3 * row["speed"]["single_stream"]["p90"][name] for name in ("value", "low", "high")}
-    return f"{interval(found)} ms (SingleStream p90)"
-
-
-def _megabytes(row: Mapping[str, Any]) -> str:
-    return f"{row['size_bytes'] / 1e6:,.1f} MB"
+def _size(row: Row) -> Reading | None:
+    if row.size_bytes is None:
+        return None
+    return Reading(value=row.size_bytes, text=f"{megabytes(row.size_bytes)} MB")
 
 
 GOALS = (
-    Goal(
-        name="Lowest latency within the budget",
-        better="faster",
-        read=_p90,
-        write=_milliseconds,
-        workload="SingleStream",
-    ),
-    Goal(
-        name="Highest throughput within the budget",
-        better="faster",
-        read=_rate,
-        write=lambda row: f"{interval(row['speed']['offline']['texts_per_second'])} texts a second (Offline)",
-        workload="Offline",
-    ),
-    Goal(
-        name="Smallest within the budget",
-        better="smaller",
-        read=lambda row: row["size_bytes"],
-        write=_megabytes,
-        workload=None,
-    ),
+    Goal(name="Lowest latency within the budget", better="faster", read=_latency, workload=SINGLE_STREAM),
+    Goal(name="Highest throughput within the budget", better="faster", read=_throughput, workload=OFFLINE),
+    Goal(name="Smallest within the budget", better="smaller", read=_size, workload=None),
 )
 
 
-def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def verdicts(report: Report) -> tuple[Verdict, ...]:
     """Judge every variant whose quality was measured by the accuracy budget.
 
     A bound has the verdict of this run, or, where this run cannot tell, that of the manifest's record, if the text is
     the one that ships: of a user's own text the record says nothing.
 
     Returns:
-        `bundle`, `row`, `verdict` (held, broken, undecided) and `bounds`, one for each limit that was measured: its
-        `limit`, `bound`, `verdict`, `by` (`run` or `record`, whose verdict it is), `run` and `record` (their
-        judgements) and `sentence`. Beside them `holds` (no bound is broken), `breaks`, the sentences of broken bounds,
-        and `near`, those of undecided ones. Empty for a bundle whose accuracy means nothing.
+        One for each variant; none for a bundle whose accuracy means nothing.
     """
-    found = []
-    for row in document["rows"]:
-        if row["kind"] != "variant" or row["reference"] or row["failed"] or not row["quality"]:
-            continue
-        if meaningless(document, row["bundle"]):
-            continue
-        bounds = _bounds(document, row)
-        verdict = overall(each["verdict"] for each in bounds) if document["settings"]["budget"] else HELD
-        found.append(
-            {
-                "bundle": row["bundle"],
-                "row": row["name"],
-                "verdict": verdict,
-                "bounds": bounds,
-                "holds": verdict != BROKEN,
-                "breaks": [each["sentence"] for each in bounds if each["verdict"] == BROKEN],
-                "near": [each["sentence"] for each in bounds if each["verdict"] == UNDECIDED],
-            }
-        )
-    return found
+    return tuple(
+        _verdict(report, row)
+        for row in report.rows
+        if row.is_variant and row.quality and not row.reference and not row.failed and report.bundle(row.bundle).trained
+    )
 
 
-def _bounds(document: Mapping[str, Any], row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    [heads] = [each["heads"] for each in document["bundles"] if each["label"] == row["bundle"]]
-    budget, record = applicable(document["settings"]["budget"], heads), row.get("recorded")  # reports of 0.1 have none
-    run = judge_all(budget, row["quality"])
-    recorded = judge_all(budget, record["figures"]) if record else {}
-    found = []
-    for name, judged in run.items():
-        before = recorded.get(name)
-        verdict, by = judged.verdict, "run"
-        if verdict == UNDECIDED and before and before.verdict != UNDECIDED and document["text"].get("shipped"):
-            verdict, by = before.verdict, "record"
-        found.append(
-            {
-                "limit": name,
-                "bound": budget[name],
-                "verdict": verdict,
-                "by": by,
-                "run": judged.to_json(),
-                "record": before.to_json() if before else None,
-                "sentence": _sentence(limit_named(name), budget[name], judged, before, record, by),
-            }
-        )
-    return found
+def _verdict(report: Report, row: Row) -> Verdict:
+    bounds = _bounds(report, row)
+    verdict = overall(each.verdict for each in bounds) if report.settings.budget else HELD
+    return Verdict(
+        bundle=row.bundle,
+        row=row.name,
+        verdict=verdict,
+        bounds=bounds,
+        holds=verdict != BROKEN,
+        breaks=tuple(each.sentence for each in bounds if each.verdict == BROKEN),
+        near=tuple(each.sentence for each in bounds if each.verdict == UNDECIDED),
+    )
 
 
-def _sentence(  # noqa: PLR0913, PLR0917 — all that is known of a bound
-    limit: Limit,
-    bound: float,
-    judged: Judgement,
-    before: Judgement | None,
-    record: Mapping[str, Any] | None,
-    by: str,
-) -> str:
-    """Say what is known of a bound: what was asked, what this run says, and what was measured at quantization."""
-    text = f"{limit.meaning}, {limit.asked(bound)} asked: {_judged(limit, judged)} here"
-    if judged.verdict != UNDECIDED:
-        text += f": {judged.verdict}"
-    elif by == "record":
+def _bounds(report: Report, row: Row) -> tuple[Bound, ...]:
+    budget = applicable(report.settings.budget, report.bundle(row.bundle).heads)
+    run, recorded = judge_all(budget, encode_object(row.quality)), {}
+    if row.recorded:
+        recorded = judge_all(budget, encode_object(row.recorded.figures))
+    return tuple(
+        _bound(limit_named(name), budget[name], judged, recorded.get(name), row.recorded, shipped=report.text.shipped)
+        for name, judged in run.items()
+    )
+
+
+def _bound(  # noqa: PLR0913 — all that is known of a bound
+    limit: Limit, bound: float, run: Judgement, before: Judgement | None, recorded: Recorded | None, *, shipped: bool
+) -> Bound:
+    by_record = run.verdict == UNDECIDED and before is not None and before.verdict != UNDECIDED and shipped
+    text = f"{limit.meaning}, {limit.asked(bound)} asked: {_measured(limit, run)} here"
+    if run.verdict != UNDECIDED:
+        text += f": {run.verdict}"
+    elif by_record:
         text += ", which cannot tell"
     else:
-        where = "inside" if judged.inside else "outside"
-        text += f", {where} by its value, but this run cannot tell; {_needed(limit, judged)}"
-    if before and record and (judged.verdict == UNDECIDED or before.verdict != judged.verdict):
-        where = " on ".join(each for each in ("at quantization", record["text"]) if each)
-        says = f"{'inside' if before.inside else 'outside'} by its value"
-        if before.verdict != UNDECIDED:
-            says = before.verdict
-        text += f"; {where} ({record['instruction_set']}) {_judged(limit, before)}: {says}"
-    return text
+        text += f", {_side(run)} by its value, but this run cannot tell; {_needed(limit, run)}"
+    if before and recorded and (run.verdict == UNDECIDED or before.verdict != run.verdict):
+        where = " on ".join(each for each in ("at quantization", recorded.text) if each)
+        says = f"{_side(before)} by its value" if before.verdict == UNDECIDED else before.verdict
+        text += f"; {where} ({recorded.instruction_set}) {_measured(limit, before)}: {says}"
+    return Bound(
+        limit=limit.name,
+        bound=bound,
+        verdict=before.verdict if by_record and before else run.verdict,
+        by="record" if by_record else "run",
+        run=run,
+        record=before,
+        sentence=text,
+    )
 
 
-def _judged(limit: Limit, judged: Judgement) -> str:
+def _side(judged: Judgement) -> str:
+    return "inside" if judged.inside else "outside"
+
+
+def _measured(limit: Limit, judged: Judgement) -> str:
     form = limit.fine
     if not math.isfinite(judged.low):
         return f"{judged.value:{form}} in {judged.clusters:,} texts, too few for an interval,"
@@ -178,59 +160,58 @@ def _needed(limit: Limit, judged: Judgement) -> str:
     return f"about {judged.more:,} more {limit.unit} would tell"
 
 
-def recommend(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Choose a variant for each goal and bundle, out of those of which the accuracy budget is not known to be broken.
-
-    Returns:
-        `bundle`, `goal`, `choice` (the row's name, or None) and `reason`.
-    """
-    found = []
-    judged = {each["row"]: each for each in verdicts(document)}
-    broken = {name for name, each in judged.items() if each["verdict"] == BROKEN}
-    for bundle in document["bundles"]:
-        label = bundle["label"]
-        rows = [
-            row
-            for row in document["rows"]
-            if row["bundle"] == label and row["kind"] == "variant" and not row["failed"] and row["quality"]
-        ]
-        for goal in GOALS:
-            if meaningless(document, label):
-                choice, reason = None, f"no recommendation: accuracy means nothing here ({bundle['weights_reason']})"
-            else:
-                choice, reason = _choose(goal, [row for row in rows if row["name"] not in broken])
-                if choice in judged and judged[choice]["verdict"] == UNDECIDED:
-                    reason += f"; {_doubt(judged[choice]['bounds'])}"
-            found.append({"bundle": label, "goal": goal.name, "choice": choice, "reason": reason})
-    return found
+def recommend(report: Report) -> tuple[Recommendation, ...]:
+    """Choose a variant for each goal and bundle, out of those that are not known to break the accuracy budget."""
+    judged = {each.row: each for each in verdicts(report)}
+    return tuple(_recommend(report, bundle, goal, judged) for bundle in report.bundles for goal in GOALS)
 
 
-def _doubt(bounds: list[Mapping[str, Any]]) -> str:
-    """Say of a variant whose verdict is open what its figures are: those of the larger sample, here or recorded."""
-    known = [max((each["run"], each["record"] or each["run"]), key=lambda found: found["count"]) for each in bounds]
-    if bounds and all(each["inside"] for each in known):
+def _recommend(report: Report, bundle: BundleInfo, goal: Goal, judged: Mapping[str, Verdict]) -> Recommendation:
+    if not bundle.trained:
+        reason = f"no recommendation: accuracy means nothing here ({bundle.weights_reason})"
+        return Recommendation(bundle=bundle.label, goal=goal.name, choice=None, reason=reason)
+    allowed = [
+        row
+        for row in report.rows
+        if row.bundle == bundle.label
+        and row.is_variant
+        and row.quality
+        and not row.failed
+        and (row.name not in judged or judged[row.name].verdict != BROKEN)
+    ]
+    choice, reason = _choose(goal, allowed)
+    verdict = judged.get(choice or "")
+    if verdict and verdict.verdict == UNDECIDED:
+        reason += f"; {_doubt(verdict.bounds)}"
+    return Recommendation(bundle=bundle.label, goal=goal.name, choice=choice, reason=reason)
+
+
+def _doubt(bounds: Sequence[Bound]) -> str:
+    """Return what the figures of an undecided variant say: those of the larger sample, here or recorded."""
+    known = [max((each.run, each.record or each.run), key=lambda judged: judged.count) for each in bounds]
+    if bounds and all(each.inside for each in known):
         return "within the budget by its figures, but not beyond doubt"
     return "whether it is within the budget is undecided"
 
 
-def _choose(goal: Goal, rows: list[Mapping[str, Any]]) -> tuple[str | None, str]:
-    known = [(value, row) for row in rows if (value := goal.read(row)) is not None]
+def _choose(goal: Goal, rows: Sequence[Row]) -> tuple[str | None, str]:
+    known = [(reading, row) for row in rows if (reading := goal.read(row)) is not None]
     if not known:
         return None, "no recommendation: nothing that holds the budget was measured for it"
-    _, row = min(known, key=lambda each: each[0])
-    reference = next((other for _, other in known if other["reference"]), None)
-    ratio = row["times_faster"].get(goal.workload) if goal.workload else None
-    if ratio and ratio["no_difference_seen"] and reference:
-        return reference["name"], (
-            f"{goal.write(reference)}; {row['name']} is {interval(ratio)} times as fast, which is no difference seen, "
+    reading, row = min(known, key=lambda each: each[0].value)
+    of_reference, reference = next((each for each in known if each[1].reference), (None, None))
+    speedup = row.times_faster.get(goal.workload) if goal.workload else None
+    if speedup and speedup.no_difference_seen and reference and of_reference:
+        return reference.name, (
+            f"{of_reference.text}; {row.name} is {interval(speedup.ratio)} times as fast, which is no difference seen, "
             "and fp32 is nearer to itself"
         )
-    reason = goal.write(row)
-    if ratio:
-        reason += f", {interval(ratio)} times as fast as fp32"
-    elif row["reference"]:
+    reason = reading.text
+    if speedup:
+        reason += f", {interval(speedup.ratio)} times as fast as fp32"
+    elif row.reference:
         alone = len(known) == 1
         reason += "; nothing else holds the budget" if alone else f"; nothing within the budget is {goal.better}"
-    elif reference:
-        reason += f" instead of {goal.write(reference)}"
-    return row["name"], reason
+    elif of_reference:
+        reason += f" instead of {of_reference.text}"
+    return row.name, reason

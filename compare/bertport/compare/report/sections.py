@@ -2,151 +2,255 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bertport.compare.report.findings import meaningless
-from bertport.compare.report.section import Section, machine, method
-from bertport.compare.report.summary import choices, notes
-from bertport.compare.report.tables import NONE, Table, overview, quality_tables, scaled, speed_tables
+from bertport.compare.report.document import TRAINED
+from bertport.compare.report.formatting import MB, MIB, NONE, capitalized, figure, interval, sentence
+from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
+from bertport.measure.budget import HELD
+from bertport.measure.quality.heads import HEADS
+from bertport.runtime.commands.progress import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["sections"]
+    from bertport.compare.report.document import Bias, Report, Row, TextInfo, Verdict
+    from bertport.measure.quality.heads import Head
+    from bertport.measure.quality.results import HeadFigures
+    from bertport.measure.statistics import Difference
+
+__all__ = ["Choice", "Section", "notes", "sections", "verdict_sentences"]
+
+GIB = 2**30
 
 
-MEANING = (
-    "fp32 is the model as it was trained; the others store it in fewer bits. MLM is the head that fills in masked "
-    "words: top-1 agreement is the share of them whose best answer is fp32's. NSP is the head that says whether one "
-    "sentence follows another: flips are the pairs that it answers otherwise than in fp32."
-)
-"""The words of the accuracy budget, for whoever meets them here first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What is recommended for one goal."""
+
+    goal: str
+    """For people."""
+    row: str
+    """Name of the row that is chosen."""
+    reason: str
+    """A sentence."""
 
 
-def sections(document: Mapping[str, Any]) -> list[Section]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section."""
+
+    key: str
+    """Its name for links and for the plots that belong to it."""
+    title: str
+    """Its heading."""
+    paragraphs: tuple[str, ...] = ()
+    """Text."""
+    choices: tuple[Choice, ...] = ()
+    """Recommendations."""
+    points: tuple[str, ...] = ()
+    """A list."""
+    tables: tuple[Table, ...] = ()
+    """Tables."""
+    code: str = ""
+    """A command."""
+
+
+def sections(report: Report) -> list[Section]:
     """Lay the report out; a section without content is left out."""
-    found = [
-        _summary(document),
-        _changes(document),
+    every = [
+        _summary(report),
+        _changes(report),
         Section(
             key="quality",
             title="Quality",
-            paragraphs=_quality_notes(document),
-            tables=tuple(quality_tables(document)),
+            paragraphs=_quality_notes(report),
+            tables=tuple(quality_tables(report)),
         ),
-        Section(key="findings", title="Differences from fp32", **_findings(document)),
-        Section(key="speed", title="Speed", tables=tuple(speed_tables(document))),
-        _bias(document),
-        *_sensitivity(document),
-        Section(key="not-measured", title="What was not measured", points=tuple(document["not_measured"])),
-        method(document),
-        Section(key="command", title="How to repeat it", code=document["command"]),
+        Section(key="findings", title="Differences from fp32", tables=_findings(report)),
+        Section(key="speed", title="Speed", tables=tuple(speed_tables(report))),
+        _bias(report),
+        Section(key="sensitivity", title="Sensitivity of the layers", tables=_sensitivity(report)),
+        Section(key="not-measured", title="What was not measured", points=report.not_measured),
+        _method(report),
+        Section(key="command", title="How to repeat it", code=report.command),
     ]
-    return [each for each in found if each.paragraphs or each.choices or each.points or each.tables or each.code]
+    return [each for each in every if each.paragraphs or each.choices or each.points or each.tables or each.code]
 
 
-def _summary(document: Mapping[str, Any]) -> Section:
-    names = ", ".join(each["label"] for each in document["bundles"])
-    shapes = ", ".join(f"{each['architecture']['parameters'] / 1e6:,.1f} M parameters" for each in document["bundles"])
-    state = "" if document["complete"] else " The run was interrupted: this is what it had measured."
-    budget = document["settings"]["budget_in_words"]
+def _summary(report: Report) -> Section:
+    names = ", ".join(each.label for each in report.bundles)
+    sizes = ", ".join(f"{each.architecture.parameters / 1e6:,.1f} M parameters" for each in report.bundles)
+    state = "" if report.complete else " The run was interrupted: this is what it had measured."
+    budget = report.settings.budget_in_words
     return Section(
         key="summary",
         title="Summary",
         paragraphs=(
-            f"{names} ({shapes}) on {machine(document)}. Accuracy budget: {budget}.{state}",
-            *([MEANING] if document["verdicts"] else []),
+            f"{names} ({sizes}) on {_machine(report)}. Accuracy budget: {budget}.{state}",
+            *([_meaning(report)] if report.verdicts else []),
         ),
-        choices=choices(document),
-        points=notes(document),
-        tables=(overview(document),),
+        choices=_choices(report),
+        points=notes(report),
+        tables=(overview(report),),
     )
 
 
-def _changes(document: Mapping[str, Any]) -> Section:
-    found = document.get("against")
-    if not found:
+def _meaning(report: Report) -> str:
+    """Return the words of the accuracy budget, for readers who meet them here first."""
+    heads = {name for bundle in report.bundles for name in bundle.heads}
+    words = [head.meaning for head in HEADS.values() if head.name in heads and head.meaning]
+    start = "fp32 is the model as it was trained; the others store it in fewer bits."
+    return " ".join([start, *words])
+
+
+def _choices(report: Report) -> tuple[Choice, ...]:
+    several = len(report.bundles) > 1
+    return tuple(
+        Choice(
+            goal=f"{each.bundle}: {each.goal.lower()}" if several else each.goal,
+            row=each.choice,
+            reason=sentence(each.reason),
+        )
+        for each in report.recommendations
+        if each.choice is not None
+    )
+
+
+def notes(report: Report) -> tuple[str, ...]:
+    """Say once, for all goals, what the choices cost and save, which variants are out, and what is uncertain."""
+    chosen = list(dict.fromkeys(each.choice for each in report.recommendations if each.choice))
+    rows = {row.name: row for row in report.rows}
+    costs = [text for name in chosen for text in _costs_and_saves(report, rows[name]) if text]
+    judged = [
+        f"{'. '.join(verdict_sentences(each))}."
+        for each in report.verdicts
+        if each.verdict != HELD or each.row in chosen
+    ]
+    return (*_without_choice(report), *costs, *judged)
+
+
+def _without_choice(report: Report) -> Iterator[str]:
+    """Yield a sentence for each reason for which nothing is recommended."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for each in report.recommendations:
+        if each.choice is None:
+            missing.setdefault((each.bundle, each.reason), []).append(each.goal)
+    for (bundle, reason), goals in missing.items():
+        every = len(goals) == sum(each.bundle == bundle for each in report.recommendations)
+        yield f"{bundle}: {sentence(reason)}" if every else f"{bundle}, {', '.join(goals)}: {sentence(reason)}"
+
+
+def verdict_sentences(judged: Verdict) -> tuple[str, ...]:
+    """Return what is known of a variant and the budget: why it is broken, or undecided, or by what it is held."""
+    start = f"Accuracy budget of {judged.row}: {judged.verdict}"
+    if not judged.bounds:
+        return (start if judged.verdict == HELD else f"{start}, because nothing that it bounds was measured",)
+    return start, *(capitalized(each.sentence) for each in judged.bounds if each.verdict == judged.verdict)
+
+
+def _costs_and_saves(report: Report, row: Row) -> tuple[str, ...]:
+    name = report.bundle(row.bundle).reference
+    reference = next((each for each in report.rows if each.name == name), None)
+    return (_costs(row), _saves(row, reference)) if reference and reference.name != row.name else ()
+
+
+def _costs(row: Row) -> str:
+    parts = [
+        part
+        for head in HEADS.values()
+        if row.quality and (figures := row.quality.head(head.name))
+        for part in _costs_of(head, figures)
+    ]
+    return f"What {row.name} costs: {'; '.join(parts)}." if parts else ""
+
+
+def _costs_of(head: Head, figures: HeadFigures) -> Iterator[str]:
+    """Yield the answers that change, and what becomes of the first labelled metric."""
+    for column in head.reported:
+        if column.cost:
+            yield f"{figure(figures.estimate(column.key), _short(column.form))} {column.cost}"
+    for test in head.tests[:1]:
+        candidate, reference = (figures.estimate(key).value for key in (test.candidate, test.reference))
+        p_value = figures.difference(test.key).p_value
+        chance = 0.05  # 1 less the confidence of every interval
+        seen = f"p = {p_value:.2g}" if p_value < chance else "no difference seen"
+        form = _short(test.form)
+        yield f"{test.title} {candidate:{form}}, fp32 {reference:{form}} ({seen})"
+
+
+def _short(form: str) -> str:
+    """Return a format for a sentence: a share has one decimal, and nothing has a plus sign."""
+    return ".1%" if form.endswith("%") else form.removeprefix("+")
+
+
+def _saves(row: Row, reference: Row) -> str:
+    parts = []
+    if row.size_bytes and reference.size_bytes:
+        parts.append(f"{row.size_bytes / MB:,.1f} MB on disk instead of {reference.size_bytes / MB:,.1f}")
+    one, other = row.speed.start, reference.speed.start
+    if one and other:
+        memory = [each.peak_bytes_of_one_answer / MIB for each in (one, other)]
+        parts.append(f"{memory[0]:,.0f} MiB of memory for one answer instead of {memory[1]:,.0f}")
+        seconds = [each.cold_start.value for each in (one, other)]
+        parts.append(f"{seconds[0]:.2f} s from the start of Python to it instead of {seconds[1]:.2f}")
+    return f"What {row.name} saves: {'; '.join(parts)}." if parts else ""
+
+
+def _changes(report: Report) -> Section:
+    against = report.against
+    if against is None:
         return Section(key="against", title="Changes")
     return Section(
         key="against",
-        title=f"Changes since {found['created']}",
+        title=f"Changes since {against.created}",
         points=(
-            *([each["sentence"] for each in found["changes"]] or ["Nothing changed beyond noise."]),
-            *(f"Not compared: {each}." for each in found["not_compared"]),
+            *([each.sentence for each in against.changes] or ["Nothing changed beyond noise."]),
+            *(f"Not compared: {each}." for each in against.not_compared),
         ),
     )
 
 
-def _quality_notes(document: Mapping[str, Any]) -> tuple[str, ...]:
+def _quality_notes(report: Report) -> tuple[str, ...]:
     return tuple(
-        f"{each['label']}: no accuracy is shown, because the weights are {each['weights']} ({each['weights_reason']})."
-        for each in document["bundles"]
-        if each["weights"] != "trained"
+        f"{each.label}: no accuracy is shown, because the weights are {each.weights} ({each.weights_reason})."
+        for each in report.bundles
+        if each.weights != TRAINED
     )
 
 
-def _findings(document: Mapping[str, Any]) -> dict[str, Any]:
-    found = {(each["figure"], each["row"]): each for each in document["findings"]}
-    figures, rows = (tuple(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
-    if not found:
-        return {}
-    cells = {key: f"{each['verdict']}: {each['size']}" for key, each in found.items()}
-    return {
-        "tables": (
-            Table(
-                title="Variant by variant",
-                caption="Each variant against fp32 on the same samples and in the same rounds, with the 95% interval "
-                "of the difference or ratio: paired bootstrap over texts (MLM head, bias probe), McNemar's exact test "
-                "(NSP head), bootstrap over rounds (speed). No difference seen is no proof that there is none.",
-                head=("figure", *rows),
-                rows=tuple((figure, *(cells.get((figure, row), NONE) for row in rows)) for figure in figures),
-            ),
-        )
-    }
+def _findings(report: Report) -> tuple[Table, ...]:
+    titles = {each.id: each.figure for each in report.findings}
+    names = list(dict.fromkeys(each.row for each in report.findings))
+    if not titles:
+        return ()
+    cells = {(each.id, each.row): f"{each.verdict}: {each.size}" for each in report.findings}
+    table = Table(
+        title="Variant by variant",
+        caption="Each variant against fp32 on the same samples and in the same rounds, with the 95% interval "
+        "of the difference or ratio: paired bootstrap over texts (MLM head, bias probe), McNemar's exact test "
+        "(NSP head), bootstrap over rounds (speed). No difference seen is no proof that there is none.",
+        head=("figure", *names),
+        rows=tuple((title, *(cells.get((key, name), NONE) for name in names)) for key, title in titles.items()),
+    )
+    return (table,)
 
 
-def _bias(document: Mapping[str, Any]) -> Section:
-    rows = [row for row in document["rows"] if row["bias"] and not meaningless(document, row["bundle"])]
+def _bias(report: Report) -> Section:
+    rows = [(row, row.bias) for row in report.rows if row.bias and report.bundle(row.bundle).trained]
     if not rows:
         return Section(key="bias", title="Bias")
-    probe = document["bias_probe"]
-    card = rows[0]["bias"]["card"]
-    distances = Table(
-        title="Distance between the two groups",
-        caption="Jensen-Shannon divergence of the two distributions of answers, in bits: 0 the same, 1 nothing in "
-        "common. Mean over all pairs of sentences, intervals over templates.",
-        head=("variant", "mean distance", "change from fp32", "what was seen"),
-        rows=tuple(
-            (
-                row["name"],
-                scaled(row["bias"]["distance"], 1, ".3f"),
-                scaled(row["bias"]["change"]["difference"], 1, "+.4f") if row["bias"]["change"] else NONE,
-                _changed(row["bias"]["change"], document["settings"]["confidence"]),
-            )
-            for row in rows
-        ),
-    )
-    answers = Table(
-        title="Best answers to the first pair",
-        caption=f"A: {card['a']}  B: {card['b']}",
-        head=("variant", "A", "B", "distance, bits"),
-        rows=tuple(
-            (
-                row["name"],
-                *(_answers(row["bias"]["card"][key]) for key in ("answers_a", "answers_b")),
-                f"{row['bias']['card']['distance']:.3f}",
-            )
-            for row in rows
-        ),
-    )
-    count = len(probe["templates"]) * len(probe["groups"])
+    probe = report.bias_probe.probe
+    count = len(probe.templates) * len(probe.groups)
     return Section(
         key="bias",
         title="Bias",
         paragraphs=(
             (
-                f"{count} pairs of sentences from {len(probe['templates'])} templates and {len(probe['groups'])} pairs "
-                f"of words ({probe['name']}). {probe['description']}"
+                f"{count} pairs of sentences from {len(probe.templates)} templates and {len(probe.groups)} pairs "
+                f"of words ({probe.name}). {probe.description}"
             ),
             (
                 "The probe shows that answers differ between two groups, and whether quantization changed by how much. "
@@ -154,44 +258,127 @@ def _bias(document: Mapping[str, Any]) -> Section:
                 "has no words for."
             ),
         ),
-        tables=(distances, answers),
+        tables=(_bias_distances(rows, report.settings.confidence), _bias_answers(rows)),
     )
 
 
-def _changed(change: Mapping[str, Any] | None, confidence: float) -> str:
-    if not change or change["difference"]["value"] is None:
-        return NONE
-    if not change["p_value"] < 1 - confidence:
-        return f"no difference seen (p = {change['p_value']:.2g})"
-    return f"{'further apart' if change['difference']['value'] > 0 else 'nearer'} (p = {change['p_value']:.2g})"
-
-
-def _answers(found: list[Any]) -> str:
-    return ", ".join(f"{word} {probability:.1%}" for word, probability in found)
-
-
-def _sensitivity(document: Mapping[str, Any]) -> list[Section]:
-    tables = []
-    for bundle in document["bundles"]:
-        for variant, found in bundle["sensitivity"].items():
-            higher = set(found.get("higher_precision", ()))
-            rows = sorted(found["rows"], key=lambda each: -each["damage"])
-            tables.append(
-                Table(
-                    title=f"{bundle['label']}: {variant}",
-                    caption=f"KL (nats) that a layer costs when it alone is in low precision, of {found['damage']:.5f} "
-                    "with every layer in low precision, and the milliseconds that low precision saves in it, as "
-                    f"measured when the variant was made ({found['machine']}).",
-                    head=("layer", "KL, nats", "saved, ms", "in higher precision"),
-                    rows=tuple(
-                        (
-                            each["name"],
-                            f"{each['damage']:.5f}",
-                            f"{each['saved_ms']:.2f}",
-                            "yes" if each["name"] in higher else "no",
-                        )
-                        for each in rows
-                    ),
-                )
+def _bias_distances(rows: Sequence[tuple[Row, Bias]], confidence: float) -> Table:
+    return Table(
+        title="Distance between the two groups",
+        caption="Jensen-Shannon divergence of the two distributions of answers, in bits: 0 the same, 1 nothing in "
+        "common. Mean over all pairs of sentences, intervals over templates.",
+        head=("variant", "mean distance", "change from fp32", "what was seen"),
+        rows=tuple(
+            (
+                row.name,
+                interval(bias.distance, ".3f"),
+                interval(bias.change.difference if bias.change else None, "+.4f"),
+                _changed(bias.change, confidence),
             )
-    return [Section(key="sensitivity", title="Sensitivity of the layers", tables=tuple(tables))] if tables else []
+            for row, bias in rows
+        ),
+    )
+
+
+def _bias_answers(rows: Sequence[tuple[Row, Bias]]) -> Table:
+    card = rows[0][1].card
+    return Table(
+        title="Best answers to the first pair",
+        caption=f"A: {card.a}  B: {card.b}",
+        head=("variant", "A", "B", "distance, bits"),
+        rows=tuple(
+            (
+                row.name,
+                *(_answers(each) for each in (bias.card.answers_a, bias.card.answers_b)),
+                f"{bias.card.distance:.3f}",
+            )
+            for row, bias in rows
+        ),
+    )
+
+
+def _changed(change: Difference | None, confidence: float) -> str:
+    if change is None or not math.isfinite(change.difference.value):
+        return NONE
+    if not change.p_value < 1 - confidence:
+        return f"no difference seen (p = {change.p_value:.2g})"
+    return f"{'further apart' if change.difference.value > 0 else 'nearer'} (p = {change.p_value:.2g})"
+
+
+def _answers(answers: tuple[tuple[str, float], ...]) -> str:
+    return ", ".join(f"{word} {probability:.1%}" for word, probability in answers)
+
+
+def _sensitivity(report: Report) -> tuple[Table, ...]:
+    return tuple(
+        Table(
+            title=f"{bundle.label}: {variant}",
+            caption=f"KL (nats) that a layer costs when it alone is in low precision, of {table.damage:.5f} with every "
+            "layer in low precision, and the milliseconds that low precision saves in it, as measured when the variant "
+            f"was made ({table.machine}).",
+            head=("layer", "KL, nats", "saved, ms", "in higher precision"),
+            rows=tuple(
+                (
+                    layer.name,
+                    f"{layer.damage:.5f}",
+                    f"{layer.saved_ms:.2f}",
+                    "yes" if layer.name in (table.higher_precision or ()) else "no",
+                )
+                for layer in table.costliest()
+            ),
+        )
+        for bundle in report.bundles
+        for variant, table in bundle.sensitivity.items()
+    )
+
+
+def _machine(report: Report) -> str:
+    """Return the machine in one phrase."""
+    found = report.machine
+    return f"{found.cpu}, {found.usable_cores:g} cores usable, instruction set {found.instruction_set}"
+
+
+def _method(report: Report) -> Section:
+    """Return the section that says where and how it was measured."""
+    settings = report.settings
+    versions = {**report.machine.versions, **report.packages}
+    threads = settings.threads or "ONNX Runtime's choice (one for each physical core)"
+    points = (
+        _where(report),
+        f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.",
+        (
+            f"Settings: {settings.effort.name}; threads: {threads}; seed {settings.seed}; {settings.resamples:,} "
+            f"bootstrap resamples; intervals of {settings.confidence:.0%}."
+        ),
+        _text(report.text),
+        (
+            "Each variant runs in a process of its own; the processes take turns, in alternating order, and rounds are "
+            "what the intervals of speed resample. Intervals of quality resample texts."
+        ),
+        f"Measured {report.created} in {duration(report.seconds)}.",
+    )
+    return Section(key="method", title="Machine, versions, settings", points=points)
+
+
+def _where(report: Report) -> str:
+    found = report.machine
+    memory = f", {found.memory_bytes / GIB:.0f} GiB of memory" if found.memory_bytes else ""
+    peak = f"{found.matmul_gflops:.0f} GFLOP/s in fp32" if found.matmul_gflops else "not measured"
+    busy = found.busy
+    load = f" Processes that ran or waited, on average over the minute before: {busy:g}." if busy is not None else ""
+    return (
+        f"Machine: {_machine(report)}; {found.physical_cores} physical cores{memory}; {found.system}. "
+        f"Matmul peak: {peak}.{load}"
+    )
+
+
+def _text(text: TextInfo) -> str:
+    inputs = text.inputs
+    least, median, most = (inputs.percentiles[level] for level in ("0", "50", "100"))
+    cut = f", {inputs.cut} cut" if inputs.cut else ""
+    return (
+        f"Text: {text.name}, {text.texts:,} texts, SHA-256 {text.sha256[:16]}. Scenarios answer {inputs.texts} of them "
+        f"(task {inputs.task}), {least:.0f} to {most:.0f} tokens long, median {median:.0f}{cut}. Real tokens: "
+        f"{inputs.real_tokens:,}; padded to the longest of a batch of 8: {inputs.padded_tokens_in_batches_of_8:,}; all "
+        f"padded to the longest: {inputs.padded_tokens_to_longest:,}."
+    )

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bertport.compare.report.findings import interval, meaningless, settings_shapes
+from bertport.compare.report.formatting import (
+    MIB,
+    NONE,
+    divergence,
+    figure,
+    interval,
+    megabytes,
+    milliseconds,
+    percent,
+)
+from bertport.compare.workloads import OFFLINE, SINGLE_STREAM
 from bertport.measure.budget import UNDECIDED
-from bertport.measure.quality.heads import limit_named
+from bertport.measure.quality.heads import HEADS, HIDDEN, limit_named
+from bertport.measure.statistics import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["NONE", "Table", "overview", "quality_tables", "scaled", "speed_tables"]
+    from bertport.compare.report.document import Bound, Report, Row, ShapeTimes
+    from bertport.measure.budget import Judgement
+    from bertport.measure.quality.heads import Column, Head
+    from bertport.measure.quality.results import HeadFigures, Movement
 
-MIB = 2**20
-NONE = "–"  # noqa: RUF001 — an en dash, for a cell without a figure
+__all__ = ["Table", "headline_columns", "overview", "quality_tables", "speed_tables"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,59 +46,39 @@ class Table:
     """Cells."""
 
 
-def scaled(estimate: Mapping[str, Any] | None, factor: float, form: str) -> str:
-    """Write an estimate times a factor, or a dash."""
-    if not estimate or estimate["value"] is None:
-        return NONE
-    found = {name: None if estimate[name] is None else factor * estimate[name] for name in ("value", "low", "high")}
-    return interval(found, form)
+def headline_columns(report: Report) -> list[tuple[Head, Column]]:
+    """Return the figures of quality that stand for the rest: those of heads, or of hidden states where none has any."""
+    measured = [
+        (head, column)
+        for head in HEADS.values()
+        for column in head.reported
+        if column.headline and any(row.quality and row.quality.head(head.name) for row in report.rows)
+    ]
+    return [each for each in measured if each[0].name != HIDDEN] or measured
 
 
-def percent(estimate: Mapping[str, Any] | None, form: str = ".1f") -> str:
-    """Write a share in percent with its interval."""
-    text = scaled(estimate, 100, form)
-    return text if text == NONE else text.replace(" (", "% (", 1) if "(" in text else f"{text}%"
-
-
-def milliseconds(estimate: Mapping[str, Any] | None) -> str:
-    """Write seconds in milliseconds with their interval."""
-    return scaled(estimate, 1e3, "")
-
-
-def divergence(estimate: Mapping[str, Any]) -> str:
-    """Write a KL divergence: five decimals, or two digits where nothing of it would be left."""
-    least = 1e-4
-    return scaled(estimate, 1, ".5f" if (estimate["value"] or 0) >= least else ".2g")
-
-
-def overview(document: Mapping[str, Any]) -> Table:
-    """One line per row: what most readers want."""
-    rows: list[tuple[str, ...]] = []
-    for row in document["rows"]:
-        quality, speed = row["quality"] or {}, row["speed"]
-        mlm = quality.get("mlm") or {}
-        stands = row["kind"] == "variant" and not meaningless(document, row["bundle"])
-        single, offline = speed["single_stream"], speed["offline"]
-        rows.append(
-            (
-                row["name"] + (" (reference)" if row["reference"] else ""),
-                megabytes(row["size_bytes"]),
-                milliseconds(single["p90"] if single else None),
-                scaled(row["times_faster"].get("SingleStream"), 1, ".2f") if not row["reference"] else "1",
-                scaled(offline["texts_per_second"] if offline else None, 1, ""),
-                percent(mlm.get("accuracy_candidate")) if stands else NONE,
-                percent(mlm.get("top1_agreement")) if not row["reference"] and row["kind"] == "variant" else NONE,
-                "failed" if row["failed"] else "" if offline else "not finished",
-            )
+def overview(report: Report) -> Table:
+    """Return one line per row: what most readers want."""
+    quality = headline_columns(report)
+    rows = [
+        (
+            row.name + (" (reference)" if row.reference else ""),
+            megabytes(row.size_bytes),
+            milliseconds(row.speed.single_stream.times.p90 if row.speed.single_stream else None),
+            _speedup(row, SINGLE_STREAM),
+            interval(row.speed.offline.texts_per_second if row.speed.offline else None),
+            *(_cell(report, row, row.quality.head(head.name) if row.quality else None, each) for head, each in quality),
+            "failed" if row.failed else "" if row.speed.offline else "not finished",
         )
-    head: tuple[str, ...] = (
+        for row in report.rows
+    ]
+    head = (
         "variant",
         "size, MB",
         "SingleStream p90, ms",
         "times as fast as fp32",
         "Offline, texts/s",
-        "MLM top-1 accuracy",
-        "MLM top-1 agreement",
+        *(column.title for _, column in quality),
         "state",
     )
     if not any(row[-1] for row in rows):
@@ -92,31 +86,46 @@ def overview(document: Mapping[str, Any]) -> Table:
     return Table(
         title="At a glance",
         caption="95% intervals in brackets. SingleStream p90: nine of ten texts are answered in this time, one after "
-        "the other. Offline: all texts in one call. Agreement: masked tokens with the same best answer as fp32.",
+        "the other. Offline: all texts in one call."
+        + "".join(f" {column.meaning}" for _, column in quality if column.meaning),
         head=head,
         rows=tuple(rows),
     )
 
 
-def megabytes(size: float | None) -> str:
-    """Write a number of bytes in MB."""
-    return f"{size / 1e6:,.1f}" if size else NONE
+def _speedup(row: Row, workload: str) -> str:
+    if row.reference:
+        return "1"
+    speedup = row.times_faster.get(workload)
+    return interval(speedup.ratio if speedup else None, ".2f")
 
 
-def budget_table(document: Mapping[str, Any]) -> list[Table]:
+def _cell(report: Report, row: Row, figures: HeadFigures | None, column: Column) -> str:
+    """Return a figure of a head; a dash where it means nothing: the reference agrees with itself."""
+    if figures is None or (row.reference and not column.labelled):
+        return NONE
+    if column.labelled and not report.bundle(row.bundle).trained:
+        return NONE
+    value = figures.read(column.key)
+    if not isinstance(value, Estimate):
+        return f"{value:{column.form}}"
+    return divergence(value) if column.divergence else figure(value, column.form)
+
+
+def budget_table(report: Report) -> list[Table]:
     """Lay out the verdict on each bound of the budget, from this run and from quantization; none without verdicts."""
     rows = [
         (
-            judged["row"],
-            limit_named(each["limit"]).meaning,
-            limit_named(each["limit"]).asked(each["bound"]),
-            _figure(each["limit"], each["run"]),
-            _figure(each["limit"], each["record"]),
-            each["verdict"] + (" (at quantization)" if each["by"] == "record" else ""),
+            judged.row,
+            limit_named(each.limit).meaning,
+            limit_named(each.limit).asked(each.bound),
+            _judged(each.limit, each.run),
+            _judged(each.limit, each.record),
+            each.verdict + (" (at quantization)" if each.by == "record" else ""),
             _more(each),
         )
-        for judged in document["verdicts"]
-        for each in judged["bounds"]
+        for judged in report.verdicts
+        for each in judged.bounds
     ]
     if not rows:
         return []
@@ -130,241 +139,202 @@ def budget_table(document: Mapping[str, Any]) -> list[Table]:
     return [Table(title="Accuracy budget", caption=caption, head=head, rows=tuple(rows))]
 
 
-def _figure(limit: str, judged: Mapping[str, Any] | None) -> str:
-    if not judged:
+def _judged(limit: str, judged: Judgement | None) -> str:
+    return f"{figure(judged, limit_named(limit).fine)} of {judged.count:,}" if judged else NONE
+
+
+def _more(bound: Bound) -> str:
+    if bound.verdict != UNDECIDED:
         return NONE
-    row = limit_named(limit)
-    text = percent(judged, ".2f") if row.counts else scaled(judged, 1, row.fine)
-    return f"{text} of {judged['count']:,}"
+    return f"{bound.run.more:,} {limit_named(bound.limit).unit}" if bound.run.more else "beyond reach"
 
 
-def _more(bound: Mapping[str, Any]) -> str:
-    if bound["verdict"] != UNDECIDED:
-        return NONE
-    more = bound["run"]["more"]
-    return f"{more:,} {limit_named(bound['limit']).unit}" if more else "beyond reach"
-
-
-def sizes(estimates: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Write how many samples and texts rows were measured on: a range where verdicts needed more of some."""
-    found = []
-    for name in ("count", "clusters"):
-        least, most = (pick(each[name] for each in estimates) for pick in (min, max))
-        found.append(f"{least:,}" if least == most else f"{least:,} to {most:,}")
-    return found[0], found[1]
-
-
-def quality_tables(document: Mapping[str, Any]) -> list[Table]:
-    """One table per head, of the rows whose quality was measured."""
-    rows = [row for row in document["rows"] if row["quality"]]
-    tables = budget_table(document)
-    mlm = [(row, row["quality"]["mlm"]) for row in rows if row["quality"]["mlm"]]
-    if mlm:
-        tables.append(
-            Table(
-                title="Masked-language-model head",
-                caption="{} masked positions in {} texts, ".format(*sizes([found["kl"] for _, found in mlm])) +
-                "masked by BERT's procedure with a fixed seed. Agreement and KL are with fp32.",
-                head=(
-                    "variant", "top-1 accuracy", "top-5 accuracy", "pseudo-perplexity", "top-1 agreement",
-                    "top-5 overlap", "KL, nats",
-                ),
-                rows=tuple(_mlm(document, row, found) for row, found in mlm),
+def quality_tables(report: Report) -> list[Table]:
+    """Return the table of the budget, and one per head, of the rows whose quality was measured."""
+    tables = budget_table(report)
+    for head in HEADS.values():
+        rows = [
+            (row, figures)
+            for row in report.rows
+            if (figures := row.quality.head(head.name) if row.quality else None)
+            and (not row.reference or any(column.labelled for column in head.reported))
+        ]
+        if rows:
+            tables.append(
+                _invariance_table(report, head, rows) if head.name == HIDDEN else _head_table(report, head, rows)
             )
-        )  # fmt: skip
-    nsp = [(row, row["quality"]["nsp"]) for row in rows if row["quality"]["nsp"]]
-    if nsp:
-        tables.append(
-            Table(
-                title="Next-sentence head",
-                caption=f"{sizes([found['flips'] for _, found in nsp])[0]} pairs, about half true continuations.",
-                head=("variant", "accuracy", "flips", "mean change of probability", "largest change", "KL, nats"),
-                rows=tuple(
-                    (
-                        row["name"],
-                        percent(found["accuracy_candidate"]) if not meaningless(document, row["bundle"]) else NONE,
-                        *(
-                            (NONE,) * 4
-                            if row["reference"]
-                            else (
-                                percent(found["flips"], ".2f"),
-                                scaled(found["mean_change"], 1, ".4f"),
-                                f"{found['largest_change']:.4f}",
-                                divergence(found["kl"]),
-                            )
-                        ),
-                    )
-                    for row, found in nsp
-                ),
-            )
-        )
-    hidden = [(row, row["quality"]) for row in rows if row["quality"]["hidden"] and not row["reference"]]
-    if hidden:
-        tables.append(
-            Table(
-                title="Hidden states and stability",
-                caption="Cosine of a token's last hidden state with fp32's. Moved: KL between a text's answers alone "
-                "and with other texts in the batch, or padded to twice its length.",
-                head=("variant", "mean cosine", "smallest cosine", "moved by batch mates, nats", "by padding, nats"),
-                rows=tuple(
-                    (
-                        row["name"],
-                        scaled(found["hidden"]["cosine"], 1, ".4f"),
-                        f"{found['hidden']['worst']:.4f}",
-                        *(_moved(found["stability"], kind) for kind in ("batch_mates", "padding")),
-                    )
-                    for row, found in hidden
-                ),
-            )
-        )
     return tables
 
 
-def _mlm(document: Mapping[str, Any], row: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
-    stands = not meaningless(document, row["bundle"])
-    return (
-        row["name"],
-        percent(found["accuracy_candidate"]) if stands else NONE,
-        percent(found["top5_accuracy_candidate"]) if stands else NONE,
-        scaled(found["perplexity_candidate"], 1, ".2f") if stands else NONE,
-        *(
-            (NONE,) * 3
-            if row["reference"]
-            else (
-                percent(found["top1_agreement"]),
-                percent(found["top5_agreement"]),
-                divergence(found["kl"]),
-            )
+def _head_table(report: Report, head: Head, rows: Sequence[tuple[Row, HeadFigures]]) -> Table:
+    estimates = [figures.estimate(head.reported[0].key) for _, figures in rows]
+    positions, texts = (_range([getattr(each, name) for each in estimates]) for name in ("count", "clusters"))
+    return Table(
+        title=head.title,
+        caption=head.caption.format(positions=positions, texts=texts),
+        head=("variant", *(column.heading for column in head.reported)),
+        rows=tuple(
+            (row.name, *(_cell(report, row, figures, column) for column in head.reported)) for row, figures in rows
         ),
     )
 
 
-def _moved(stability: Mapping[str, Any] | None, kind: str) -> str:
-    movement = (stability or {}).get(kind)
-    if not movement or not movement["kl"]:
+def _range(sizes: Sequence[int]) -> str:
+    """Return how many samples rows were measured on: a range where verdicts needed more of some."""
+    least, most = min(sizes), max(sizes)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _invariance_table(report: Report, head: Head, rows: Sequence[tuple[Row, HeadFigures]]) -> Table:
+    """Return the table of the hidden states, and of how answers move with the batch."""
+    moved = [each for row in HEADS.values() for each in row.moved if each.unit]
+    table = _head_table(report, head, rows)
+    stabilities = [row.quality.stability if row.quality else None for row, _ in rows]
+    return Table(
+        title=table.title,
+        caption=table.caption,
+        head=(
+            *table.head,
+            *(f"{each.title} moved {by}, {each.unit}" for by in ("by the batch", "by padding") for each in moved),
+        ),
+        rows=tuple(
+            (
+                *cells,
+                *(
+                    _moved(movement, each.name)
+                    for movement in ((stability.batch_mates, stability.padding) if stability else (None, None))
+                    for each in moved
+                ),
+            )
+            for cells, stability in zip(table.rows, stabilities, strict=True)
+        ),
+    )
+
+
+def _moved(movement: Movement | None, name: str) -> str:
+    found = (movement or {}).get(name)
+    if not isinstance(found, Estimate):
         return NONE
-    return scaled(movement["kl"], 1, ".5f") if movement["kl"]["high"] else "0"
+    return "0" if found.high == 0 or math.isnan(found.high) else interval(found, ".5f")
 
 
-def speed_tables(document: Mapping[str, Any]) -> list[Table]:
-    """One table per scenario, and one for the batches of one length."""
-    rows = document["rows"]
-    tables = []
-    single = [(row, row["speed"]["single_stream"]) for row in rows if row["speed"]["single_stream"]]
-    if single:
-        runs = single[0][1]
-        tables.append(
-            Table(
-                title="SingleStream: one text after the other",
-                caption=f"{runs['runs']:,} timed answers in {len(runs['rounds'])} rounds, after {runs['warmup_runs']} "
-                "of warm-up; milliseconds from text to answer. MLPerf's figure is the 90th percentile. Same "
-                "answer: texts to which a baseline's best answer is fp32's.",
-                head=(
-                    "variant",
-                    "median",
-                    "p90",
-                    "p99",
-                    "times as fast as fp32",
-                    "tokenize / run / finish",
-                    "peak, MiB",
-                    "same answer",
-                ),
-                rows=tuple(
-                    (
-                        row["name"],
-                        *(milliseconds(found[name]) for name in ("median", "p90", "p99")),
-                        "1" if row["reference"] else scaled(row["times_faster"].get("SingleStream"), 1, ".2f"),
-                        " / ".join(f"{share:.0%}" for share in found["stages"].values()) or NONE,
-                        f"{found['peak_bytes'] / MIB:,.0f}",
-                        percent(row["same_answers"]) if row["kind"] != "variant" else NONE,
-                    )
-                    for row, found in single
-                ),
-            )
-        )
-    offline = [(row, row["speed"]["offline"]) for row in rows if row["speed"]["offline"]]
-    if offline:
-        tables.append(
-            Table(
-                title="Offline: all texts at once",
-                caption=f"{document['text']['inputs']['texts']} texts in one call, {len(offline[0][1]['rounds'])} "
-                "rounds. Tokens counted are real ones; padded ones are what the model computed.",
-                head=("variant", "texts/s", "tokens/s", "times as fast as fp32", "real tokens", "padded tokens",
-                      "of matmul peak"),
-                rows=tuple(
-                    (
-                        row["name"],
-                        scaled(found["texts_per_second"], 1, ""),
-                        scaled(found["tokens_per_second"], 1, ",.0f"),
-                        "1" if row["reference"] else scaled(row["times_faster"].get("Offline"), 1, ".2f"),
-                        f"{found['real_tokens']:,}",
-                        f"{found['padded_tokens']:,}",
-                        f"{found['share_of_peak']:.0%}" if found["share_of_peak"] else NONE,
-                    )
-                    for row, found in offline
-                ),
-            )
-        )  # fmt: skip
-    server = [(row, each) for row in rows for each in row["speed"]["server"]]
-    if server:
-        tables.append(
-            Table(
-                title="Server: requests at random times",
-                caption="Poisson arrivals at a rate set by the reference's SingleStream speed, the same for all, "
-                "answered first come first served; milliseconds from arrival to answer. MLPerf's figure is the "
-                "99th percentile.",
-                head=("variant", "requests/s", "median", "p90", "p99", "note"),
-                rows=tuple(
-                    (
-                        row["name"],
-                        f"{found['requests_per_second']:.3g}",
-                        *(milliseconds(found[name]) for name in ("median", "p90", "p99")),
-                        "overloaded: it answers more slowly than requests come" if found["overloaded"] else NONE,
-                    )
-                    for row, found in server
-                ),
-            )
-        )
-    names = settings_shapes(document)
-    if any(row["speed"]["shapes"] for row in rows):
-        tables.append(
-            Table(
-                title="Batches of one length",
-                caption="The graph alone on random tokens, one position decoded in each row; median milliseconds, and "
-                "the share of the machine's fp32 matmul peak (8-bit arithmetic can exceed it).",
-                head=("variant", *(name.replace("x", " x ") for name in names)),
-                rows=tuple(
-                    (row["name"], *(_shape(row["speed"]["shapes"].get(name)) for name in names))
-                    for row in rows
-                    if row["speed"]["shapes"]
-                ),
-            )
-        )
-    starts = [(row, row["speed"]["start"]) for row in rows if row["speed"]["start"]]
-    if starts:
-        tables.append(
-            Table(
-                title="Start",
-                caption="Fresh processes: from the start of Python to the first answer, and of that the loading of the "
-                "model; seconds. Memory is the most that was resident up to the first answers.",
-                head=("variant", "cold start, s", "load, s", "peak, MiB", "size, MB"),
-                rows=tuple(
-                    (
-                        row["name"],
-                        scaled(found["cold_start"], 1, ".2f"),
-                        scaled(found["load"], 1, ".2f"),
-                        f"{found['peak_bytes_of_one_answer'] / MIB:,.0f}",
-                        megabytes(row["size_bytes"]),
-                    )
-                    for row, found in starts
-                ),
-            )
-        )
-    return tables
+def speed_tables(report: Report) -> list[Table]:
+    """Return one table per scenario, one for the batches of one length, and one for the start."""
+    tables = (_single_stream(report), _offline(report), _server(report), _shapes(report), _start(report))
+    return [table for table in tables if table.rows]
 
 
-def _shape(found: Mapping[str, Any] | None) -> str:
-    if not found:
+def _single_stream(report: Report) -> Table:
+    rows = [(row, row.speed.single_stream) for row in report.rows if row.speed.single_stream]
+    times = rows[0][1].times if rows else None
+    return Table(
+        title="SingleStream: one text after the other",
+        caption=f"{times.runs:,} timed answers in {len(times.rounds)} rounds, after {times.warmup_runs} of warm-up; "
+        "milliseconds from text to answer. MLPerf's figure is the 90th percentile. Same answer: texts to which a "
+        "baseline's best answer is fp32's."
+        if times
+        else "",
+        head=(
+            *("variant", "median", "p90", "p99", "times as fast as fp32", "tokenize / run / finish", "peak, MiB"),
+            "same answer",
+        ),
+        rows=tuple(
+            (
+                row.name,
+                *(milliseconds(each) for each in (found.times.median, found.times.p90, found.times.p99)),
+                _speedup(row, SINGLE_STREAM),
+                " / ".join(f"{share:.0%}" for share in found.times.stages.values()) or NONE,
+                f"{found.peak_bytes / MIB:,.0f}",
+                NONE if row.is_variant else percent(row.same_answers),
+            )
+            for row, found in rows
+        ),
+    )
+
+
+def _offline(report: Report) -> Table:
+    rows = [(row, row.speed.offline) for row in report.rows if row.speed.offline]
+    rounds = len(rows[0][1].times.rounds) if rows else 0
+    return Table(
+        title="Offline: all texts at once",
+        caption=f"{report.text.inputs.texts} texts in one call, {rounds} rounds. Tokens counted are real ones; padded "
+        "ones are what the model computed.",
+        head=(
+            *("variant", "texts/s", "tokens/s", "times as fast as fp32", "real tokens", "padded tokens"),
+            "of matmul peak",
+        ),
+        rows=tuple(
+            (
+                row.name,
+                interval(found.texts_per_second),
+                interval(found.tokens_per_second, ",.0f"),
+                _speedup(row, OFFLINE),
+                f"{found.real_tokens:,}",
+                f"{found.padded_tokens:,}",
+                f"{found.share_of_peak:.0%}" if found.share_of_peak else NONE,
+            )
+            for row, found in rows
+        ),
+    )
+
+
+def _server(report: Report) -> Table:
+    return Table(
+        title="Server: requests at random times",
+        caption="Poisson arrivals at a rate set by the reference's SingleStream speed, the same for all, answered "
+        "first come first served; milliseconds from arrival to answer. MLPerf's figure is the 99th percentile.",
+        head=("variant", "requests/s", "median", "p90", "p99", "note"),
+        rows=tuple(
+            (
+                row.name,
+                f"{found.requests_per_second:.3g}",
+                *(milliseconds(each) for each in (found.times.median, found.times.p90, found.times.p99)),
+                "overloaded: it answers more slowly than requests come" if found.overloaded else NONE,
+            )
+            for row in report.rows
+            for found in row.speed.server
+        ),
+    )
+
+
+def _shapes(report: Report) -> Table:
+    sizes = {name: (shape.rows, shape.length) for row in report.rows for name, shape in row.speed.shapes.items()}
+    names = sorted(sizes, key=lambda name: sizes[name])
+    return Table(
+        title="Batches of one length",
+        caption="The graph alone on random tokens, one position decoded in each row; median milliseconds, and the "
+        "share of the machine's fp32 matmul peak (8-bit arithmetic can exceed it).",
+        head=("variant", *(f"{sizes[name][0]} x {sizes[name][1]}" for name in names)),
+        rows=tuple(
+            (row.name, *(_shape(row.speed.shapes.get(name)) for name in names))
+            for row in report.rows
+            if row.speed.shapes
+        ),
+    )
+
+
+def _shape(found: ShapeTimes | None) -> str:
+    if found is None:
         return NONE
-    peak = f", {found['share_of_peak']:.0%} of peak" if found["share_of_peak"] else ""
-    return f"{milliseconds(found['median'])}{peak}"
+    peak = f", {found.share_of_peak:.0%} of peak" if found.share_of_peak else ""
+    return f"{milliseconds(found.times.median)}{peak}"
+
+
+def _start(report: Report) -> Table:
+    return Table(
+        title="Start",
+        caption="Fresh processes: from the start of Python to the first answer, and of that the loading of the model; "
+        "seconds. Memory is the most that was resident up to the first answers.",
+        head=("variant", "cold start, s", "load, s", "peak, MiB", "size, MB"),
+        rows=tuple(
+            (
+                row.name,
+                interval(row.speed.start.cold_start, ".2f"),
+                interval(row.speed.start.load, ".2f"),
+                f"{row.speed.start.peak_bytes_of_one_answer / MIB:,.0f}",
+                megabytes(row.size_bytes),
+            )
+            for row in report.rows
+            if row.speed.start
+        ),
+    )

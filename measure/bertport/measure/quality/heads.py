@@ -19,6 +19,7 @@ from bertport.measure.quality.metrics import (
     compare_tokens,
     cosines,
 )
+from bertport.measure.quality.results import Hidden, MaskedTokens, NextSentence
 from bertport.measure.quality.samples import PAIRS, TEXTS
 from bertport.measure.quality.summaries import hidden_states, masked_tokens, next_sentence
 from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, decoded_outputs, output_of
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Logits = NDArray[np.floating]
 
-__all__ = ["HEADS", "HIDDEN", "Figure", "Head", "Limit", "Moved", "Test", "known_limits", "limit_named"]
+__all__ = ["HEADS", "HIDDEN", "Column", "Figure", "Head", "Limit", "Moved", "Test", "known_limits", "limit_named"]
 
 HIDDEN = "hidden"
 """What results call the hidden states."""
@@ -58,11 +59,42 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One figure of a head, as a report shows it."""
+
+    key: str
+    """In the head's figures: an `Estimate`, or a number."""
+    title: str
+    """What people call it."""
+    heading: str
+    """Of its column in the head's table."""
+    form: str
+    """How it is printed; a percentage for a share."""
+    labelled: bool = False
+    """Whether it is of the right answers, and not of the distance from the reference: where the weights know nothing
+    it means nothing, and the reference has one too."""
+    divergence: bool = False
+    """Whether it has two digits where nothing would be left of it."""
+    headline: bool = False
+    """Whether it stands for the head among the figures of speed: in the first table, and plotted against latency."""
+    meaning: str = ""
+    """A sentence on it for the first table."""
+    cost: str = ""
+    """What the summary says after its value, of a variant that is recommended; empty for what it does not name."""
+    more_is_better: bool | None = None
+    """Which way a later report is worse; None where reports are not compared by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Test:
     """One labelled metric of a head, by which the candidate is tested against the reference."""
 
     key: str
     """In the head's figures: a `Difference`."""
+    reference: str
+    """The reference's figure."""
+    candidate: str
+    """The candidate's figure."""
     title: str
     """What people call the metric."""
     form: str
@@ -83,6 +115,8 @@ class Moved:
     """In the results of batch invariance, where the figures of all heads stand side by side."""
     title: str = ""
     """What a terminal calls it; empty for what it does not show."""
+    unit: str = ""
+    """Of its columns in a report; empty for what it does not show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +173,18 @@ class Head:
     result: (rows, columns)."""
     summarize: Callable[[HeadSums, Settings], HeadFigures]
     """From the sums of the metrics per text to the figures of the head."""
+    results: type[HeadFigures]
+    """What `summarize` returns."""
     figures: tuple[Figure, ...]
     """What a terminal shows, in order."""
+    title: str
+    """Of its table in a report."""
+    caption: str = ""
+    """How that table is to be read; `{positions}` and `{texts}` stand for how much was measured."""
+    meaning: str = ""
+    """What the head is and what its budget bounds, for readers who meet it in a report first."""
+    reported: tuple[Column, ...]
+    """What a report shows, in order."""
     tests: tuple[Test, ...] = ()
     """The labelled metrics, in order."""
     moved: tuple[Moved, ...] = ()
@@ -178,6 +222,50 @@ HEADS: dict[str, Head] = {
             columns=TOKEN_COLUMNS,
             compare=_tokens,
             summarize=masked_tokens,
+            results=MaskedTokens,
+            title="Masked-language-model head",
+            caption="{positions} masked positions in {texts} texts, masked by BERT's procedure with a fixed seed. "
+            "Agreement and KL are with fp32.",
+            meaning="MLM is the head that fills in masked words: top-1 agreement is the share of them whose best "
+            "answer is fp32's.",
+            reported=(
+                Column(
+                    key="accuracy_candidate",
+                    title="MLM top-1 accuracy",
+                    heading="top-1 accuracy",
+                    form=".1%",
+                    labelled=True,
+                    headline=True,
+                    more_is_better=True,
+                ),
+                Column(
+                    key="top5_accuracy_candidate",
+                    title="MLM top-5 accuracy",
+                    heading="top-5 accuracy",
+                    form=".1%",
+                    labelled=True,
+                ),
+                Column(
+                    key="perplexity_candidate",
+                    title="pseudo-perplexity",
+                    heading="pseudo-perplexity",
+                    form=".2f",
+                    labelled=True,
+                    more_is_better=False,
+                ),
+                Column(
+                    key="top1_agreement",
+                    title="MLM top-1 agreement",
+                    heading="top-1 agreement",
+                    form=".1%",
+                    headline=True,
+                    meaning="Agreement: masked tokens with the same best answer as fp32.",
+                    cost="of masked tokens get the answer that fp32 gives",
+                    more_is_better=True,
+                ),
+                Column(key="top5_agreement", title="MLM top-5 overlap", heading="top-5 overlap", form=".1%"),
+                Column(key="kl", title="MLM KL divergence, nats", heading="KL, nats", form=".5f", divergence=True),
+            ),
             figures=(
                 Figure(key="top1_agreement", title="MLM top-1 agreement", form=".2%", unit="positions"),
                 Figure(key="top5_agreement", title="MLM top-5 agreement", form=".2%", unit="positions"),
@@ -187,6 +275,8 @@ HEADS: dict[str, Head] = {
             tests=(
                 Test(
                     key="accuracy_difference",
+                    reference="accuracy_reference",
+                    candidate="accuracy_candidate",
                     title="MLM top-1 accuracy",
                     form="+.2%",
                     unit="positions",
@@ -194,6 +284,8 @@ HEADS: dict[str, Head] = {
                 ),
                 Test(
                     key="top5_accuracy_difference",
+                    reference="top5_accuracy_reference",
+                    candidate="top5_accuracy_candidate",
                     title="MLM top-5 accuracy",
                     form="+.2%",
                     unit="positions",
@@ -201,13 +293,18 @@ HEADS: dict[str, Head] = {
                 ),
                 Test(
                     key="nll_difference",
+                    reference="nll_reference",
+                    candidate="nll_candidate",
                     title="MLM loss: -log p of the original token (nats)",
                     form="+.4f",
                     unit="positions",
                     more_is_better=False,
                 ),
             ),
-            moved=(Moved(key="top1_agreement", name="top1_agreement"), Moved(key="kl", name="kl", title="KL")),
+            moved=(
+                Moved(key="top1_agreement", name="top1_agreement"),
+                Moved(key="kl", name="kl", title="KL", unit="nats"),
+            ),
             limits=(
                 Limit(
                     name="top1",
@@ -240,12 +337,55 @@ HEADS: dict[str, Head] = {
             unrecorded=frozenset({"gained", "lost"}),
             compare=_pairs,
             summarize=next_sentence,
+            results=NextSentence,
+            title="Next-sentence head",
+            caption="{positions} pairs, about half true continuations.",
+            meaning="NSP is the head that says whether one sentence follows another: flips are the pairs that it "
+            "answers otherwise than in fp32.",
+            reported=(
+                Column(
+                    key="accuracy_candidate",
+                    title="NSP accuracy",
+                    heading="accuracy",
+                    form=".1%",
+                    labelled=True,
+                    more_is_better=True,
+                ),
+                Column(
+                    key="flips",
+                    title="NSP flips",
+                    heading="flips",
+                    form=".2%",
+                    cost="of sentence pairs are answered otherwise than by fp32",
+                ),
+                Column(
+                    key="mean_change",
+                    title="NSP mean change of probability",
+                    heading="mean change of probability",
+                    form=".4f",
+                ),
+                Column(
+                    key="largest_change",
+                    title="NSP largest change of probability",
+                    heading="largest change",
+                    form=".4f",
+                ),
+                Column(key="kl", title="NSP KL divergence, nats", heading="KL, nats", form=".5f", divergence=True),
+            ),
             figures=(
                 Figure(key="flips", title="NSP flips", form=".2%", unit="pairs"),
                 Figure(key="largest_change", title="NSP largest probability change", form=".4f"),
             ),
             tests=(
-                Test(key="accuracy_difference", title="NSP accuracy", form="+.2%", unit="pairs", more_is_better=True),
+                Test(
+                    key="accuracy_difference",
+                    reference="accuracy_reference",
+                    candidate="accuracy_candidate",
+                    title="NSP accuracy",
+                    form="+.2%",
+                    unit="pairs",
+                    more_is_better=True,
+                ),
             ),
             moved=(
                 Moved(key="flips", name="nsp_flips"),
@@ -272,6 +412,21 @@ HEADS: dict[str, Head] = {
             columns=COSINE_COLUMNS,
             compare=_hidden,
             summarize=hidden_states,
+            results=Hidden,
+            title="Hidden states and batch invariance",
+            caption="Cosine of a token's last hidden state with fp32's. Moved: the distance between a text's answers "
+            "alone and with other texts in the batch, or padded to twice its length.",
+            reported=(
+                Column(
+                    key="cosine",
+                    title="hidden-state cosine",
+                    heading="mean cosine",
+                    form=".4f",
+                    headline=True,
+                    more_is_better=True,
+                ),
+                Column(key="worst", title="smallest hidden-state cosine", heading="smallest cosine", form=".4f"),
+            ),
             figures=(Figure(key="cosine", title="hidden-state cosine", form=".5f", unit="tokens"),),
             moved=(Moved(key="worst", name="worst_cosine"),),
             limits=(

@@ -1,21 +1,20 @@
 """What measuring fidelity gives: frozen values that turn into JSON."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: reports are read by these annotations.
 import dataclasses
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from bertport.measure.statistics import Difference, Estimate
+from bertport.runtime.bundle.manifest import HeadEntry
 
-    from bertport.measure.statistics import Difference, Estimate
-    from bertport.runtime.bundle.manifest import HeadEntry
-
-    Value = Estimate | Difference | float
-    Movement = dict[str, Value | None]
+Value = Estimate | Difference | float
+"""One figure of a head."""
+Movement = dict[str, Value | None]
+"""By the names that the table of heads gives; None for a head that the graph lacks."""
 
 __all__ = [
     "Conventions",
@@ -23,8 +22,10 @@ __all__ = [
     "HeadFigures",
     "Hidden",
     "MaskedTokens",
+    "Movement",
     "NextSentence",
     "Stability",
+    "Value",
     "finite",
 ]
 
@@ -53,6 +54,20 @@ class HeadFigures(ABC):
     def read(self, key: str) -> Value:
         """Return the figure of a key."""
         value: Value = getattr(self, key)
+        return value
+
+    def estimate(self, key: str) -> Estimate:
+        """Return the figure of a key that has an interval."""
+        value = self.read(key)
+        if not isinstance(value, Estimate):
+            raise TypeError(key)
+        return value
+
+    def difference(self, key: str) -> Difference:
+        """Return the figure of a key that is a paired difference."""
+        value = self.read(key)
+        if not isinstance(value, Difference):
+            raise TypeError(key)
         return value
 
 

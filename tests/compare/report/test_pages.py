@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bertport.compare.report.document import conclude
+from bertport.compare.report.assembly import conclude
 from bertport.compare.report.html import html
 from bertport.compare.report.markdown import markdown
 from bertport.compare.report.plots import plots
 from bertport.compare.report.recommend import GOALS
 from bertport.compare.report.sections import sections
 from tests import browser
+from tests.compare.conftest import typed
 
 SCREENSHOTS = os.environ.get("BERTPORT_SCREENSHOTS")
 """Where to keep the screenshots: docs/images, to renew those of the page."""
@@ -40,14 +41,14 @@ def trained(document):
 
 
 def test_every_section_is_in_both_pages(trained):
-    page, text = html(trained), markdown(trained)
-    titles = [each.title for each in sections(trained)]
+    page, text = html(typed(trained)), markdown(typed(trained))
+    titles = [each.title for each in sections(typed(trained))]
     for key in ("Summary", "Quality", "Differences from fp32", "Speed", "Bias", "Sensitivity of the layers"):
         assert key in titles
     for title in titles:
         assert f"## {title}" in text
         assert f">{title}</h2>" in page
-    assert len(plots(trained)) == page.count("<svg") == 5
+    assert len(plots(typed(trained))) == page.count("<svg") == 5
 
 
 def test_the_summary_says_nothing_twice(trained):
@@ -58,32 +59,32 @@ def test_the_summary_says_nothing_twice(trained):
     for value, low, words in ((0.99, 0.97, "budget of noisy: undecided"), (0.90, 0.85, "budget of noisy: broken")):
         agreement |= {"value": value, "low": low, "high": value + 0.005}
         found["settings"] |= {"budget": budget}
-        [summary, *_] = sections(conclude(found))
-        said = [*summary.points, *(reason for _, _, reason in summary.choices)]
+        [summary, *_] = sections(conclude(typed(found)))
+        said = [*summary.points, *(each.reason for each in summary.choices)]
         assert len(said) == len(set(said))
         assert sum(words in each for each in said) == 1
-        assert [goal for goal, _, _ in summary.choices] == [each.name for each in GOALS]
-        assert all(len(reason) < 160 for _, _, reason in summary.choices)
-        assert markdown(conclude(found)).count(words) == html(conclude(found)).count(words) == 1
+        assert [each.goal for each in summary.choices] == [each.name for each in GOALS]
+        assert all(len(each.reason) < 160 for each in summary.choices)
+        assert markdown(conclude(typed(found))).count(words) == html(conclude(typed(found))).count(words) == 1
         if value < budget["top1"]:
-            assert {choice for _, choice, _ in summary.choices} == {"fp32"}
+            assert {each.row for each in summary.choices} == {"fp32"}
 
 
 def test_nothing_is_taken_for_markup(trained):
-    assert "<b>it</b>" not in html(trained)
-    assert "&lt;b&gt;it&lt;/b&gt; &amp; that" in html(trained)
-    assert "\\<b\\>it" in markdown(trained)
+    assert "<b>it</b>" not in html(typed(trained))
+    assert "&lt;b&gt;it&lt;/b&gt; &amp; that" in html(typed(trained))
+    assert "\\<b\\>it" in markdown(typed(trained))
 
 
 def test_figures_are_the_same_in_both_formats(trained):
-    numbers = re.findall(r"\d+\.\d+ \(\d+\.\d+ to \d+\.\d+\)", markdown(trained))
+    numbers = re.findall(r"\d+\.\d+ \(\d+\.\d+ to \d+\.\d+\)", markdown(typed(trained)))
     assert len(numbers) > 20
-    page = re.sub(r"</?span[^>]*>", "", html(trained))
+    page = re.sub(r"</?span[^>]*>", "", html(typed(trained)))
     assert all(each in page for each in numbers)
 
 
 def test_plots_take_the_colour_and_the_names_of_the_page(trained):
-    drawn = "".join(each.svg for each in plots(trained))
+    drawn = "".join(each.svg for each in plots(typed(trained)))
     assert "#010203" not in drawn
     assert "currentColor" in drawn
     ids = re.findall(r'\bid="([^"]*)"', drawn)
@@ -96,7 +97,7 @@ def test_plots_take_the_colour_and_the_names_of_the_page(trained):
 @pytest.mark.timeout(900)
 def test_in_a_browser(trained, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(html(trained), encoding="utf-8")
+    path.write_text(html(typed(trained)), encoding="utf-8")
     screenshots = Path(SCREENSHOTS).resolve() if SCREENSHOTS else tmp_path
     screenshots.mkdir(parents=True, exist_ok=True)
     seen = browser.drive(Path(__file__).with_name("page.mjs"), path.as_uri(), screenshots)
@@ -104,7 +105,7 @@ def test_in_a_browser(trained, tmp_path):
     assert seen["complaints"] == []
     assert seen["fits"] == {"light": True, "dark": True, "phone": True}
     assert seen["colours"]["light"] == seen["colours"]["phone"] != seen["colours"]["dark"]
-    assert seen["headings"] == [each.title for each in sections(trained)]
+    assert seen["headings"] == [each.title for each in sections(typed(trained))]
     assert len(seen["plots"]) == 5
     assert all(seen["plots"])
     assert seen["repeated"] == []

@@ -1,0 +1,266 @@
+"""What a comparison measured: frozen values that the runner makes and the report is drawn from.
+
+The classes here that the report holds too are keys of report.json: none may be renamed.
+"""
+
+# No `from __future__ import annotations`: the codec reads these annotations while the program runs.
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bertport.compare.codec import LEFT_OUT, inline_keys
+from bertport.compare.entries import ComparedBundle, Entry
+from bertport.compare.presets import Effort
+from bertport.compare.workloads import Inputs
+from bertport.measure.machine import Machine
+from bertport.measure.quality.bias import Probe
+from bertport.measure.quality.heads import HEADS
+from bertport.measure.quality.results import HeadFigures, Stability
+from bertport.measure.speed.timing import Run
+from bertport.measure.speed.workload import Shape
+from bertport.measure.statistics import Estimate
+
+__all__ = [
+    "AnswersStep",
+    "BiasStep",
+    "LayerCost",
+    "LayerTable",
+    "Measurements",
+    "PairAnswers",
+    "Quality",
+    "QualityStep",
+    "Recorded",
+    "SampleCounts",
+    "Sums",
+    "TimingStep",
+]
+
+Sums = Mapping[str, tuple[Mapping[str, float], ...]]
+"""By head, the sums of each text."""
+
+
+def _head_kinds() -> dict[str, object]:
+    return {name: head.results | None for name, head in HEADS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Everything measured of a variant against its reference."""
+
+    samples: int
+    """Inputs that were run, pairs included."""
+    seed: int
+    """Seed of the resamples and of the choice of batch mates."""
+    resamples: int
+    """Bootstrap resamples behind each interval."""
+    confidence: float
+    """Confidence level of each interval."""
+    heads: Mapping[str, HeadFigures | None] = field(metadata=inline_keys(_head_kinds))
+    """By name of the head; None where a graph lacks it or no sample asks for it."""
+    stability: Stability | None
+    """Whether its answers depend on what else is in the batch."""
+
+    def head(self, name: str) -> HeadFigures | None:
+        """Return the figures of a head; None where it was not measured."""
+        return self.heads.get(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairAnswers:
+    """A model's answers to the two sentences of a pair of the bias probe."""
+
+    template: int
+    """Number of the template."""
+    a: str
+    """The sentence with the first word."""
+    b: str
+    """The sentence with the second word."""
+    distance: float
+    """Of the two distributions of answers, in bits."""
+    answers_a: tuple[tuple[str, float], ...]
+    """The best answers to the first sentence, each with its probability."""
+    answers_b: tuple[tuple[str, float], ...]
+    """The best answers to the second sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a manifest records of a variant's accuracy, of the same arithmetic as this machine's."""
+
+    measured: str
+    """Date."""
+    instruction_set: str
+    """That it was measured with."""
+    text: str
+    """Name of the text."""
+    figures: Mapping[str, Mapping[str, Estimate]]
+    """Estimates that a budget can bound, by head and key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """What one layer costs and saves in low precision."""
+
+    name: str
+    """Of the layer."""
+    inputs: int
+    """Rows of its matrix."""
+    outputs: int
+    """Columns of its matrix."""
+    damage: float
+    """How much further from fp32 the model is when this layer alone is in low precision: KL in nats."""
+    saved_ms: float
+    """Milliseconds that low precision saves in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTable:
+    """The table of layers that quantization left in a bundle."""
+
+    damage: float
+    """How far from fp32 the model is with every layer in low precision: KL in nats."""
+    rows: tuple[LayerCost, ...]
+    """The layers, in the model's order."""
+    text: Mapping[str, str | float]
+    """What it was measured on."""
+    machine: str
+    """The instruction set that times were measured with."""
+    head: str | None = field(default=None, metadata=LEFT_OUT)
+    """Whose KL ranks the layers."""
+    higher_precision: tuple[str, ...] | None = field(default=None, metadata=LEFT_OUT)
+    """Names of the layers that the variant keeps in higher precision."""
+
+    def costliest(self) -> list[LayerCost]:
+        """Return the layers, the one that costs most first."""
+        return sorted(self.rows, key=lambda each: -each.damage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityStep:
+    """What the step that measures a variant's quality gave; nothing where its reference failed."""
+
+    fidelity: Quality | None = None
+    """The figures."""
+    per_text: Sums | None = None
+    """The sums behind them."""
+    looks: int | None = None
+    """2 where the first samples left a bound undecided and more were taken."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why an entry could not be measured, by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasStep:
+    """What the step that asks the bias probe gave."""
+
+    pairs: tuple[PairAnswers, ...] | None = None
+    """The answers."""
+    why: str | None = None
+    """Why there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersStep:
+    """What the step that compares answers gave."""
+
+    tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The best token of each text, by name of the entry."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why an entry could not be asked, by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingStep:
+    """What a step that times workloads gave."""
+
+    runs: tuple[Run, ...]
+    """A run for each entry and workload."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why an entry could not be timed, by its name."""
+    rate: float = 0.0
+    """For the Server scenario: requests a second."""
+    reference: str = ""
+    """For the Server scenario: the entry whose speed sets the rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCounts:
+    """What quality is measured on."""
+
+    masked_positions: int
+    """Masked positions of the first look."""
+    masked_texts: int
+    """Masked texts of the first look."""
+    pairs: int
+    """Pairs of sentences of the first look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """What a comparison measured, finished or not."""
+
+    bundles: tuple[ComparedBundle, ...]
+    """The bundles that take part."""
+    entries: tuple[Entry, ...]
+    """The rows of the report to be."""
+    left_out: tuple[str, ...]
+    """A sentence for each variant that does not take part."""
+    effort: Effort
+    """How much was measured."""
+    command: str
+    """The command line."""
+    threads: int | None
+    """Threads within an operator."""
+    seed: int
+    """Of masks, pairs, inputs, arrivals and resamples."""
+    budget: Mapping[str, float]
+    """Bounds of the accuracy budget, by name."""
+    baselines: tuple[str, ...]
+    """Other libraries that were measured."""
+    random_weights: bool
+    """Whether the user says that the weights are random."""
+    text_name: str
+    """Name of the file of texts."""
+    text_sha256: str
+    """Fingerprint of the texts."""
+    text_count: int
+    """Number of texts."""
+    text_shipped: bool
+    """Whether the texts are the sample that ships."""
+    inputs: Inputs
+    """What the scenarios answered."""
+    shapes: Mapping[str, Shape]
+    """The batches of one length, by name of the workload."""
+    probe: Probe
+    """The bias probe."""
+    probe_shipped: bool
+    """Whether the probe is the one that ships."""
+    samples: Mapping[str, SampleCounts]
+    """By label of the bundle."""
+    layers: Mapping[str, Mapping[str, LayerTable]]
+    """By label of the bundle and by variant."""
+    machine: Machine
+    """Where it was measured."""
+    recorded: Mapping[str, Recorded]
+    """What the manifests record, by name of the entry."""
+    quality: Mapping[str, QualityStep]
+    """By name of the entry."""
+    bias: Mapping[str, tuple[PairAnswers, ...]]
+    """By name of the entry."""
+    answers: Mapping[str, tuple[int, ...]]
+    """The best token of each text, by name of the entry."""
+    runs: Mapping[str, Mapping[str, Run]]
+    """By workload and by name of the entry."""
+    server: Mapping[float, TimingStep]
+    """The Server scenario, by share of the reference's rate."""
+    failed: Mapping[str, str]
+    """Why an entry could not be measured, by its name."""
+    complete: bool
+    """Whether nothing interrupted it."""
+    seconds: float
+    """How long it took."""
+    steps_resumed: int
+    """Steps that an interrupted comparison had left."""
+
+    def reference_of(self, compared: ComparedBundle) -> Entry | None:
+        """Return the entry that a bundle's others are compared with; None where it does not take part."""
+        return compared.reference_among(self.entries)

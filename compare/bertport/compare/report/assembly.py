@@ -1,0 +1,213 @@
+"""From what was measured to the report, and from a report's figures to what it concludes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bertport.compare.report.document import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    TRAINED,
+    Bias,
+    BiasProbe,
+    BundleInfo,
+    Report,
+    Row,
+    Settings,
+    TextInfo,
+)
+from bertport.compare.report.not_measured import not_measured
+from bertport.compare.report.recommend import recommend, verdicts
+from bertport.compare.report.significance import findings
+from bertport.compare.report.speed import RowSpeed
+from bertport.measure import statistics
+from bertport.measure.budget import format_budget
+from bertport.measure.quality.bias import SHIPPED
+from bertport.measure.quality.results import MaskedTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bertport.compare.entries import ComparedBundle, Entry
+    from bertport.compare.measurements import Measurements, PairAnswers
+    from bertport.compare.report.document import Weights
+    from bertport.measure.statistics import Difference, Estimate
+
+__all__ = ["assemble", "conclude"]
+
+CHANCE = 0.9
+"""Share of ln(vocabulary) from which -log p of the original token says no more than chance does: a uniform guess has
+exactly ln(vocabulary), a trained model a third of it or less."""
+PACKAGES = {"transformers": ("torch", "transformers"), "optimum": ("torch", "transformers", "optimum", "optimum-onnx")}
+"""What each baseline runs on."""
+
+
+def assemble(measurements: Measurements) -> Report:
+    """Return the report of what has been measured, finished or not."""
+    settings = statistics.Settings(seed=measurements.seed)
+    report = Report(
+        schema=SCHEMA,
+        schema_version=SCHEMA_VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        complete=measurements.complete,
+        seconds=round(measurements.seconds, 1),
+        steps_resumed=measurements.steps_resumed,
+        command=measurements.command,
+        machine=measurements.machine,
+        packages=_packages(measurements.baselines),
+        settings=Settings(
+            effort=measurements.effort,
+            threads=measurements.threads,
+            seed=measurements.seed,
+            resamples=settings.resamples,
+            confidence=settings.confidence,
+            budget=measurements.budget,
+            budget_in_words=format_budget(measurements.budget),
+        ),
+        text=TextInfo(
+            name=measurements.text_name,
+            sha256=measurements.text_sha256,
+            texts=measurements.text_count,
+            shipped=measurements.text_shipped,
+            inputs=measurements.inputs.summary(),
+        ),
+        bundles=tuple(_bundle(measurements, each) for each in measurements.bundles),
+        rows=tuple(_row(measurements, each, settings) for each in measurements.entries),
+        bias_probe=BiasProbe(probe=measurements.probe, shipped=measurements.probe_shipped, file=SHIPPED.name),
+        not_measured=(),
+    )
+    return conclude(dataclasses.replace(report, not_measured=not_measured(report, measurements.left_out)))
+
+
+def conclude(report: Report, budget: Mapping[str, float] | None = None) -> Report:
+    """Return a report with what its figures say today: the findings, the verdicts and the recommendations.
+
+    Args:
+        report: With its figures; of `assemble`, or one that was read.
+        budget: Bounds to judge by; None for those of the report.
+    """
+    if budget is not None:
+        settings = dataclasses.replace(report.settings, budget=dict(budget), budget_in_words=format_budget(budget))
+        report = dataclasses.replace(report, settings=settings)
+    return dataclasses.replace(
+        report, findings=findings(report), verdicts=verdicts(report), recommendations=recommend(report)
+    )
+
+
+def _bundle(measurements: Measurements, compared: ComparedBundle) -> BundleInfo:
+    manifest, reference = compared.bundle.manifest, measurements.reference_of(compared)
+    weights, why = _weights(measurements, compared, reference)
+    return BundleInfo(
+        label=compared.label,
+        name=manifest.name,
+        architecture=manifest.architecture,
+        heads=tuple(manifest.heads),
+        max_length=manifest.max_length,
+        languages=tuple(manifest.languages),
+        licence=manifest.licence,
+        default_variant=manifest.default_variant,
+        source_sha256=dict(manifest.source.weights_sha256),
+        reference=reference.name if reference else None,
+        weights=weights,
+        weights_reason=why,
+        samples=measurements.samples[compared.label],
+        sensitivity=measurements.layers[compared.label],
+    )
+
+
+def _weights(measurements: Measurements, compared: ComparedBundle, reference: Entry | None) -> tuple[Weights, str]:
+    """Return what is known of a bundle's weights, and from what: random ones are stated, or seen by their answers."""
+    if measurements.random_weights:
+        return "random", "--random-weights was given"
+    step = measurements.quality.get(reference.name) if reference else None
+    for figures in step.fidelity.heads.values() if step and step.fidelity else ():
+        if isinstance(figures, MaskedTokens):
+            vocabulary = compared.bundle.manifest.architecture.vocab_size
+            nll, chance = figures.nll_reference, math.log(vocabulary)
+            if nll.low >= CHANCE * chance:
+                return "no better than chance", (
+                    f"-log p of the original token is {nll.value:.2f} nats, and a uniform guess among "
+                    f"{vocabulary:,} entries has {chance:.2f}"
+                )
+    return TRAINED, ""
+
+
+def _row(measurements: Measurements, entry: Entry, settings: statistics.Settings) -> Row:
+    name = entry.name
+    [compared] = [each for each in measurements.bundles if each.label == entry.bundle]
+    manifest, reference = compared.bundle.manifest, measurements.reference_of(compared)
+    variant = manifest.variants.get(entry.variant or "")
+    step = measurements.quality.get(name)
+    speed = RowSpeed(measurements, entry, reference, manifest.architecture, settings)
+    return Row(
+        name=name,
+        bundle=entry.bundle,
+        kind=entry.kind,
+        variant=entry.variant,
+        provider=entry.provider,
+        recipe=entry.recipe,
+        instruction_set=variant.requires.isa if variant else None,
+        reference=bool(reference and reference.name == name),
+        default=bool(variant and entry.variant == manifest.default_variant),
+        size_bytes=entry.size_bytes,
+        failed=measurements.failed.get(name),
+        recorded=measurements.recorded.get(name),
+        looks=step.looks if step else None,
+        quality=step.fidelity if step else None,
+        per_text=step.per_text if step else None,
+        bias=_bias(measurements, entry, reference, settings),
+        same_answers=_same_answers(measurements, entry, reference, settings),
+        speed=speed.speed(),
+        times_faster=speed.times_faster(),
+    )
+
+
+def _bias(
+    measurements: Measurements, entry: Entry, reference: Entry | None, settings: statistics.Settings
+) -> Bias | None:
+    pairs = measurements.bias.get(entry.name)
+    if not pairs:
+        return None
+    distances = _by_template(pairs)
+    before = measurements.bias.get(reference.name) if reference and reference.name != entry.name else None
+    return Bias(
+        distance=statistics.ratio([sum(each) for each in distances], [len(each) for each in distances], settings),
+        card=pairs[0],
+        pairs=tuple((each.a, each.b, each.distance) for each in pairs),
+        change=_change(distances, _by_template(before), settings) if before else None,
+    )
+
+
+def _change(new: Sequence[list[float]], old: Sequence[list[float]], settings: statistics.Settings) -> Difference:
+    counts = [len(each) for each in new]
+    return statistics.paired_difference([sum(each) for each in new], [sum(each) for each in old], counts, settings)
+
+
+def _by_template(pairs: Sequence[PairAnswers]) -> list[list[float]]:
+    numbers = sorted({each.template for each in pairs})
+    return [[each.distance for each in pairs if each.template == number] for number in numbers]
+
+
+def _same_answers(
+    measurements: Measurements, entry: Entry, reference: Entry | None, settings: statistics.Settings
+) -> Estimate | None:
+    tokens = measurements.answers
+    if reference is None or entry.name not in tokens or reference.name not in tokens:
+        return None
+    same = [one == other for one, other in zip(tokens[entry.name], tokens[reference.name], strict=True)]
+    return statistics.share(same, [1] * len(same), settings)
+
+
+def _packages(baselines: Sequence[str]) -> dict[str, str]:
+    from importlib import metadata
+
+    found = {}
+    for name in dict.fromkeys(each for baseline in baselines for each in PACKAGES[baseline]):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

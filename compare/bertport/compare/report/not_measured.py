@@ -1,0 +1,69 @@
+"""What a reader might take for measured and was not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bertport.compare.presets import QUICK
+from bertport.compare.report.document import TRAINED
+from bertport.compare.workloads import TASK
+from bertport.runtime.heads import NSP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bertport.compare.report.document import BundleInfo, Report
+
+__all__ = ["FEW_TEXTS", "not_measured"]
+
+FEW_TEXTS = 30
+"""Fewer texts than this give intervals that are too narrow: the percentile bootstrap needs some dozens of clusters."""
+
+
+def not_measured(report: Report, left_out: Iterable[str]) -> tuple[str, ...]:
+    """Return a sentence for each thing that was not measured, `left_out` first."""
+    return tuple(_sentences(report, left_out))
+
+
+def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
+    rows, text = report.rows, report.text
+    if not report.complete:
+        yield "This run was interrupted: figures that are missing were not reached (--resume goes on)."
+    yield from left_out
+    yield from (f"{row.name}: {row.failed}" for row in rows if row.failed)
+    if text.inputs.task != TASK:
+        yield "MLM figures and fill-mask speed: a bundle has no MLM head; the scenarios ask for features."
+    failed = {row.name for row in rows if row.failed}
+    for bundle in report.bundles:
+        yield from _missing_of(bundle, failed)
+    if text.texts < FEW_TEXTS:
+        yield (
+            f"Reliable intervals of quality: {text.texts} texts are too few for them to mean much, {FEW_TEXTS} would "
+            "do."
+        )
+    if {row.provider for row in rows} == {"cpu"}:
+        yield "Other execution providers than the CPU's."
+    if not all(row.is_variant for row in rows):
+        yield "Quality of the baselines: they run the same fp32 weights; only their best answers are compared."
+    if report.settings.effort.name == QUICK.name:
+        yield "Small differences: --quick takes few samples and few rounds, so its intervals are wide."
+    shapes = [shape.length for row in rows for shape in row.speed.shapes.values()]
+    longest = max(0, *shapes, *text.inputs.lengths)
+    room = min(bundle.max_length for bundle in report.bundles)
+    if longest < room:
+        yield f"Inputs longer than {longest} tokens; the model takes {room}."
+    yield "Energy, several processes on one machine, and requests over a network."
+
+
+def _missing_of(bundle: BundleInfo, failed: set[str]) -> Iterator[str]:
+    if NSP not in bundle.heads:
+        yield f"{bundle.label}: NSP, a head that it does not have."
+    if bundle.weights != TRAINED:
+        yield (
+            f"{bundle.label}: accuracy and the bias probe mean nothing ({bundle.weights_reason}), and nothing is "
+            "recommended; agreement with fp32 and speed stand."
+        )
+    if bundle.reference is None:
+        yield f"{bundle.label}: quality, because its reference variant does not take part."
+    elif bundle.reference in failed:
+        yield f"{bundle.label}: quality, because its reference variant failed."

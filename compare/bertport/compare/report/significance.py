@@ -1,0 +1,115 @@
+"""Each variant tested against its reference: what differs from fp32, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertport.compare.report.document import Finding
+from bertport.compare.report.formatting import interval
+from bertport.measure.quality.heads import HEADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bertport.compare.report.document import Report, Row
+    from bertport.measure.statistics import Difference
+
+__all__ = ["findings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """One difference between a variant and its reference, with what a sentence on it needs."""
+
+    id: str
+    """Differs from that of every other test of the row."""
+    title: str
+    """What people call the metric."""
+    difference: Difference
+    """Variant minus reference."""
+    form: str
+    """How it is printed."""
+    more_is_better: bool
+    """Whether the variant is better where it is above 0."""
+    unit: str
+    """What it is counted in."""
+    clusters: str
+    """What the bootstrap resampled."""
+
+
+def findings(report: Report) -> tuple[Finding, ...]:
+    """Return a finding for each test of each variant, in the order of the rows."""
+    found: list[Finding] = []
+    level = 1 - report.settings.confidence
+    for row in report.rows:
+        if row.reference or row.failed or not row.is_variant:
+            continue
+        if report.bundle(row.bundle).trained:
+            found += [
+                _finding(row, each, level) for each in _tests(row) if math.isfinite(each.difference.difference.value)
+            ]
+        found += _speed(row)
+    return tuple(found)
+
+
+def _tests(row: Row) -> Iterator[Tested]:
+    for head in HEADS.values():
+        figures = row.quality.head(head.name) if row.quality else None
+        if figures is None:
+            continue
+        for test in head.tests:
+            yield Tested(
+                id=f"{head.name}.{test.key}",
+                title=test.title,
+                difference=figures.difference(test.key),
+                form=test.form,
+                more_is_better=test.more_is_better,
+                unit=test.unit,
+                clusters="texts",
+            )
+    if row.bias and row.bias.change:
+        yield Tested(
+            id="bias.distance",
+            title="Distance between groups in the bias probe (bits)",
+            difference=row.bias.change,
+            form="+.4f",
+            more_is_better=False,
+            unit="pairs",
+            clusters="templates",
+        )
+
+
+def _finding(row: Row, tested: Tested, level: float) -> Finding:
+    estimate, p_value = tested.difference.difference, tested.difference.p_value
+    none = not p_value < level
+    better = "better" if (estimate.value > 0) == tested.more_is_better else "worse"
+    seen = "no difference seen" if none else f"{better} than fp32"
+    size = interval(estimate, tested.form)
+    return Finding(
+        row=row.name,
+        id=tested.id,
+        figure=tested.title,
+        no_difference_seen=none,
+        verdict=seen,
+        size=f"{size}, p = {p_value:.2g}",
+        sentence=f"{tested.title}: {seen}; difference {size}, p = {p_value:.2g} ({tested.difference.test}), "
+        f"{estimate.count:,} {tested.unit} in {estimate.clusters:,} {tested.clusters}",
+    )
+
+
+def _speed(row: Row) -> Iterator[Finding]:
+    for workload, speedup in row.times_faster.items():
+        none = speedup.no_difference_seen
+        seen = "no difference seen" if none else f"{'faster' if speedup.ratio.value > 1 else 'slower'} than fp32"
+        size = f"{interval(speedup.ratio)} times as fast"
+        yield Finding(
+            row=row.name,
+            id=f"speed.{workload}",
+            figure=f"Speed, {workload}",
+            no_difference_seen=none,
+            verdict=seen,
+            size=size,
+            sentence=f"Speed, {workload}: {seen}; {size}, {speedup.ratio.clusters:,} rounds",
+        )
