@@ -43,6 +43,8 @@ TASK = "fill-mask"
 """The task that the scenarios ask for where every bundle has a head for it."""
 SINGLE_STREAM, OFFLINE, SERVER = SCENARIOS
 """Names of the workloads, as in the report."""
+LEVELS = (0, 10, 25, 50, 75, 90, 100)
+"""Of the percentiles of lengths."""
 COLD_START = "cold start"
 """Name of the workload of fresh processes."""
 
@@ -82,6 +84,16 @@ class InputsSummary:
     percentiles_of_all: dict[str, float]
     """Of the lengths of every text given, uncut."""
 
+    def __post_init__(self) -> None:
+        """See that the levels that pages show are there.
+
+        Raises:
+            ValueError: for one that is not.
+        """
+        missing = [str(level) for level in LEVELS if str(level) not in self.percentiles]
+        if missing:
+            raise ValueError(f"percentiles has no {', '.join(missing)}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
@@ -114,7 +126,7 @@ class Inputs:
 
 
 def _percentiles(lengths: tuple[int, ...]) -> dict[str, float]:
-    return {str(level): float(np.percentile(lengths, level)) for level in (0, 10, 25, 50, 75, 90, 100)}
+    return {str(level): float(np.percentile(lengths, level)) for level in LEVELS}
 
 
 def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count: int, seed: int) -> Inputs:

@@ -88,6 +88,11 @@ BROKEN = {
     "no pair": (("bias_probe", "groups", 0), ["he"], "$.bias_probe.groups[0] is a list, and a list of 2 was expected"),
     "no bundle": (("bundles",), [], "$.bundles is empty"),
     "another bundle": (("rows", 0, "bundle"), "lost", "$.rows[0].bundle is 'lost', and $.bundles has"),
+    "no percentile": (
+        ("text", "inputs", "percentiles"),
+        {"0": 1},
+        "$.text.inputs is wrong: percentiles has no 10, 25, 50, 75, 90, 100",
+    ),
     "an unknown limit": (("settings", "budget"), {"speed": 1}, "$.settings.budget has 'speed', and budgets bound"),
     "a size of nothing": (("settings", "rounds"), 0, "$.settings is wrong: the effort's rounds is a whole number"),
 }

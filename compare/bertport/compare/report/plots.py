@@ -126,8 +126,8 @@ def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
         axes.errorbar(
             x,
             y,
-            xerr=[[x - 1e3 * latency.low], [1e3 * latency.high - x]],
-            yerr=None if exact else [[y - found.low], [found.high - y]],
+            xerr=[[1e3 * arm] for arm in _arms(latency)],
+            yerr=None if exact else [[arm] for arm in _arms(found)],
             color=looks[row.name].colour,
             marker=looks[row.name].marker,
             markersize=9,
@@ -173,6 +173,11 @@ def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
     )
 
 
+def _arms(estimate: Estimate) -> tuple[float, float]:
+    """Return how far an interval reaches below and above its figure; 0 for an end that is not known."""
+    return max(0.0, estimate.value - estimate.low), max(0.0, estimate.high - estimate.value)
+
+
 def _tick(column: Column) -> Callable[[float, float], str]:
     """Return what writes a value at its axis; no share is above 1."""
     if not column.form.endswith("%"):
@@ -215,8 +220,7 @@ def _lengths(report: Report) -> Plot | None:
         look = looks[name]
         x = [length for length, _ in shapes]
         y = [rate.value for _, rate in shapes]
-        below = [rate.value - rate.low for _, rate in shapes]
-        above = [rate.high - rate.value for _, rate in shapes]
+        below, above = zip(*(_arms(rate) for _, rate in shapes), strict=True)
         axes.errorbar(x, y, yerr=[below, above], color=look.colour, marker=look.marker, capsize=3, label=name)
     axes.set_xscale("log", base=2)
     ticks = sorted({length for shapes in lines.values() for length, _ in shapes})

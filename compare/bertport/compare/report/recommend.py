@@ -195,7 +195,7 @@ def _doubt(bounds: Sequence[Bound]) -> str:
 
 
 def _choose(goal: Goal, rows: Sequence[Row]) -> tuple[str | None, str]:
-    known = [(reading, row) for row in rows if (reading := goal.read(row)) is not None]
+    known = [(reading, row) for row in rows if (reading := goal.read(row)) and math.isfinite(reading.value)]
     if not known:
         return None, "no recommendation: nothing that holds the budget was measured for it"
     reading, row = min(known, key=lambda each: each[0].value)
