@@ -14,6 +14,7 @@ the next layer's as well). The weights take the rest, each column with a scale o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +22,11 @@ import numpy as np
 from bertport.quantize.calibration.statistics import Activations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeGuard
 
     import onnx
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
     from bertport.quantize.graph.rewrite import Linear
@@ -147,9 +150,11 @@ def suppressible(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Line
     Such a layer is a MatMul whose matrix, and a bias behind it, nothing else uses. An activation that any other layer
     takes as well is left out as a whole.
     """
+    from onnx_ir import convenience, serde
+
     layers = tuple(layers)
-    parts = _Parts(model)
-    refused = {layer.source for layer in layers if parts.of(layer) is None}
+    values = convenience.create_value_mapping(serde.deserialize_model(model).graph)
+    refused = {layer.source for layer in layers if _own_parts(layer, values) is None}
     return tuple(layer for layer in layers if layer.source not in refused)
 
 
@@ -160,43 +165,48 @@ def suppress_outliers(
 
     Args:
         model: The serving graph of standard operators, its weights in memory; it is not changed.
-        layers: As `suppressible` gives them.
+        layers: As `suppressible` returns them, in the order in which they run.
         chosen: Shift and scale, by name of the activation.
     """
-    import onnx
-    from onnx import numpy_helper
+    from onnx_ir import convenience, serde
 
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    stored = {tensor.name: tensor for tensor in changed.graph.initializer}
-    parts = _Parts(changed)
-
-    def store(name: str, values: NDArray[np.floating]) -> None:
-        stored[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name))
-
+    changed = serde.deserialize_model(model)
+    values = convenience.create_value_mapping(changed.graph)
+    shifted: dict[str, ir.Value] = {}
     for layer in layers:
-        found, by = parts.of(layer), chosen.get(layer.source)
-        if found is None or by is None:
+        parts, by = _own_parts(layer, values), chosen.get(layer.source)
+        if parts is None or by is None:
             continue
-        node, bias = found
-        store(bias, numpy_helper.to_array(stored[bias]) + by.shift.astype(np.float64) @ layer.weights)
-        store(node.input[1], layer.weights * by.scale[:, None])
-        node.input[0] = layer.source + SUPPRESSED
-    nodes, made = [], set()
-    for node in changed.graph.node:
-        source = next((name.removesuffix(SUPPRESSED) for name in node.input if name.endswith(SUPPRESSED)), None)
-        if source is not None and source not in made:
-            made.add(source)
-            nodes += _shift_and_scale(changed, source, chosen[source])
-        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
-    del changed.graph.node[:]
-    changed.graph.node.extend(nodes)
-    return changed
+        product, matrix, bias = parts
+        bias.const_value = _stored_later(bias, partial(_shifted_bias, bias.const_value, layer, by))
+        matrix.const_value = _stored_later(matrix, partial(_scaled_rows, layer, by))
+        if layer.source not in shifted:
+            shifted[layer.source] = _shift_and_scale(changed.graph, values[layer.source], by, before=product)
+        product.replace_input_with(0, shifted[layer.source])
+    return serde.serialize_model(changed)
 
 
-def _shift_and_scale(model: onnx.ModelProto, source: str, by: ShiftAndScale) -> list[onnx.NodeProto]:
-    """Return the nodes that shift and scale an activation, and store their vectors; idle steps are left out."""
-    from onnx import helper, numpy_helper
+def _shifted_bias(bias: ir.TensorProtocol | None, layer: Linear, by: ShiftAndScale) -> Array:
+    """Return the bias that undoes the shift: b + z W."""
+    return (np.asarray(bias) + by.shift.astype(np.float64) @ layer.weights).astype(np.float32)
+
+
+def _scaled_rows(layer: Linear, by: ShiftAndScale) -> Array:
+    """Return the weights that undo the scale: d W."""
+    return layer.weights * by.scale[:, None]
+
+
+def _stored_later(value: ir.Value, make: Callable[[], Array]) -> ir.LazyTensor:
+    """Return other numbers for an initialiser; they are made when the graph is written, one array after the other."""
+    import onnx_ir as ir
+
+    shape = ir.Shape(value.shape or ())
+    return ir.LazyTensor(lambda: ir.tensor(make()), dtype=ir.DataType.FLOAT, shape=shape, name=value.name)
+
+
+def _shift_and_scale(graph: ir.Graph, source: ir.Value, by: ShiftAndScale, *, before: ir.Node) -> ir.Value:
+    """Insert the nodes that shift and scale an activation, and store their vectors; idle steps are left out."""
+    import onnx_ir as ir
 
     steps = []
     if by.shift.any():
@@ -205,34 +215,31 @@ def _shift_and_scale(model: onnx.ModelProto, source: str, by: ShiftAndScale) -> 
         steps.append(("Sub", shift, ".shift"))
     if np.ptp(by.scale) or by.scale[0] != 1:
         steps.append(("Mul", np.reciprocal(by.scale), ".factors"))
-    nodes, name = [], source
-    for number, (operator, values, ending) in enumerate(steps, 1):
-        output = source + (SUPPRESSED if number == len(steps) else f"{SUPPRESSED}.{number}")
-        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), f"{source}{ending}"))
-        nodes.append(helper.make_node(operator, [name, f"{source}{ending}"], [output], name=f"{output}/{operator}"))
-        name = output
-    return nodes
+    value = source
+    for number, (operator, vector, ending) in enumerate(steps, 1):
+        name = f"{source.name}{ending}"
+        tensor = ir.tensor(vector.astype(np.float32), name=name)
+        dtype = ir.TensorType(ir.DataType.FLOAT)
+        constant = ir.Value(name=name, shape=ir.Shape(vector.shape), type=dtype, const_value=tensor)
+        graph.register_initializer(constant)
+        output = f"{source.name}{SUPPRESSED}" + ("" if number == len(steps) else f".{number}")
+        node = ir.node(operator, [value, constant], outputs=[ir.Value(name=output)], name=f"{output}/{operator}")
+        graph.insert_before(before, node)
+        [value] = node.outputs
+    return value
 
 
-class _Parts:
-    """Finds the nodes and initialisers of a layer that are its own."""
+def _own_parts(layer: Linear, values: Mapping[str, ir.Value]) -> tuple[ir.Node, ir.Value, ir.Value] | None:
+    """Return a layer's MatMul, its matrix and its bias; None where there are none of its own."""
+    product = values[layer.output].producer()
+    behind = values[layer.output].consumers()
+    if product is None or product.op_type != "MatMul" or layer.table or [node.op_type for node in behind] != ["Add"]:
+        return None
+    matrix = product.inputs[1]
+    biases = [value for value in behind[0].inputs if _used_once(value)]
+    return (product, matrix, biases[0]) if matrix is not None and _used_once(matrix) and len(biases) == 1 else None
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.stored = {tensor.name for tensor in model.graph.initializer}
-        self.producers = {output: node for node in model.graph.node for output in node.output}
-        self.users: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                self.users.setdefault(name, []).append(node)
 
-    def of(self, layer: Linear) -> tuple[onnx.NodeProto, str] | None:
-        """Return a layer's MatMul and the name of its bias; None where there are none of its own."""
-        node = self.producers[layer.output]
-        behind = self.users.get(layer.output, [])
-        if node.op_type != "MatMul" or layer.table or len(behind) != 1 or behind[0].op_type != "Add":
-            return None
-        biases = [name for name in behind[0].input if self._own(name)]
-        return (node, biases[0]) if len(biases) == 1 and self._own(node.input[1]) else None
-
-    def _own(self, name: str) -> bool:
-        return name in self.stored and len(self.users[name]) == 1
+def _used_once(value: ir.Value | None) -> TypeGuard[ir.Value]:
+    """Tell whether a value is an initialiser that one node uses alone."""
+    return value is not None and value.is_initializer() and len(value.uses()) == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from bertport.quantize.graph.builder import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
 __all__ = ["NARROWEST", "Emitter", "Linear", "Table", "linears", "rewrite"]
@@ -78,11 +79,14 @@ def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:
         model: A fused serving graph with its weights in memory, as `fusion.fuse` returns it; it is not changed.
         emitter: Of the recipe.
     """
-    opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
-    pass_over = _Rewriting(model, emitter, GraphBuilder(opset))
-    for node in model.graph.node:
-        getattr(pass_over, _HANDLERS.get(node.op_type, "keep"))(node)
-    return pass_over.builder.model(model)
+    from onnx_ir import serde
+
+    graph = serde.deserialize_model(model).graph
+    opset = next(version for domain, version in graph.opset_imports.items() if domain in ("", "ai.onnx"))
+    rewriting = _Rewriting(emitter, GraphBuilder(opset))
+    for node in graph:
+        getattr(rewriting, _HANDLERS.get(node.op_type, "keep"))(node)
+    return rewriting.builder.model(model)
 
 
 def linears(model: onnx.ModelProto) -> tuple[Linear, ...]:
@@ -122,176 +126,190 @@ _HANDLERS = {
 class _Rewriting:
     """One pass over the nodes, in their order."""
 
-    def __init__(self, model: onnx.ModelProto, emitter: Emitter, builder: GraphBuilder) -> None:
+    def __init__(self, emitter: Emitter, builder: GraphBuilder) -> None:
         self.builder = builder
         self.emitter = emitter
-        self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.producers = {output: node for node in model.graph.node for output in node.output}
-        self.tied = {self._table_behind(node) for node in model.graph.node if node.op_type in ("MatMul", "Gemm")}
         self.masks: dict[str, str] = {}
         self.attentions = 0
 
-    def keep(self, node: onnx.NodeProto) -> None:
+    def keep(self, node: ir.Node) -> None:
         """Leave a node as it is."""
-        self.builder.keep(node)
-        for name in node.input:
-            self._take(name)
+        from onnx_ir import serde
 
-    def matmul(self, node: onnx.NodeProto) -> None:
+        self.builder.keep(serde.serialize_node(node))
+        for value in node.inputs:
+            self._take(value)
+
+    def matmul(self, node: ir.Node) -> None:
         """Hand a product with a constant matrix to the emitter."""
-        weights = self._matrix(node.input[1])
+        weights = _matrix(node.inputs[1])
         if weights is None:
             self.keep(node)
         else:
-            self._linear(node, weights, bias=None)
+            self._linear(node, weights)
 
-    def gemm(self, node: onnx.NodeProto) -> None:
+    def gemm(self, node: ir.Node) -> None:
         """Hand a plain x W + b, W transposed or not, to the emitter."""
-        settings = _attributes(node)
-        weights = self._matrix(node.input[1])
-        plain = all(settings.get(name, 1.0) == 1.0 for name in ("alpha", "beta")) and not settings.get("transA", 0)
-        if weights is None or not plain:
+        attributes = node.attributes
+        weights = _matrix(node.inputs[1])
+        plain = all(attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
+        if weights is None or not plain or attributes.get_int("transA", 0) != 0:
             self.keep(node)
             return
-        bias = node.input[2] if len(node.input) > 2 and node.input[2] else None  # noqa: PLR2004 — A, B and C
-        self._linear(node, weights.T if settings.get("transB", 0) else weights, bias=bias)
+        bias = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004 — A, B and C
+        self._linear(node, weights.T if attributes.get_int("transB", 0) != 0 else weights, bias=bias)
 
-    def gather(self, node: onnx.NodeProto) -> None:
+    def gather(self, node: ir.Node) -> None:
         """Hand a lookup in a table to the emitter."""
-        table = self._table(node.input[0])
-        if table is None or _attributes(node).get("axis", 0) != 0:
+        table = _table(node.inputs[0])
+        if table is None or node.attributes.get_int("axis", 0) != 0:
             self.keep(node)
         else:
-            self.emitter.lookup(self.builder, table, self._take(node.input[1]), node.output[0])
+            self.emitter.lookup(self.builder, table, self._take(node.inputs[1]), _name(node.outputs[0]))
 
-    def transpose(self, node: onnx.NodeProto) -> None:
-        """Drop the transposition of a constant matrix: whoever multiplies by it transposes the array itself."""
-        if self._matrix(node.output[0]) is None:
+    def transpose(self, node: ir.Node) -> None:
+        """Drop the transposition of a constant matrix: a product with it transposes the array itself."""
+        if _matrix(node.outputs[0]) is None:
             self.keep(node)
 
-    def attention(self, node: onnx.NodeProto) -> None:
+    def attention(self, node: ir.Node) -> None:
         """Split ONNX Runtime's Attention into one product for queries, keys and values, and attention proper.
 
         MultiHeadAttention takes the mask row by row; Attention had only its length.
         """
-        weights, bias, mask = (*node.input, "", "", "")[1:4]
-        matrix = self._matrix(weights)
-        settings = _attributes(node)
+        weights, bias, mask = (*node.inputs, None, None, None)[1:4]
+        matrix = _matrix(weights)
+        settings = {name: attribute.value for name, attribute in node.attributes.items()}
         others = set(settings) - {"num_heads", "mask_filter_value", "scale", "unidirectional", "do_rotary"}
         if matrix is None or others or settings.get("unidirectional", 0) or settings.get("do_rotary", 0):
             self.keep(node)
             return
         name = f"encoder.layer.{self.attentions}.attention.qkv"
         self.attentions += 1
-        self._linear(node, matrix, bias=None, name=name, output=name)
+        self._linear(node, matrix, name=name, output=name)
         parts = [f"{name}.{part}" for part in ("query", "key", "value")]
         thirds = self.builder.constant(f"{name}.sizes", np.full(3, matrix.shape[1] // 3, dtype=np.int64))
         self.builder.nodes_out("Split", [name, thirds], parts, axis=-1)
         kept = {key: settings[key] for key in ("num_heads", "mask_filter_value", "scale") if key in settings}
-        inputs = [*parts, self._take(bias), self.masks.get(mask, mask)]
-        self.builder.nodes_out("MultiHeadAttention", inputs, [node.output[0]], domain=MICROSOFT, **kept)
+        inputs = [*parts, self._take(bias), self.masks.get(_name(mask), _name(mask))]
+        self.builder.nodes_out("MultiHeadAttention", inputs, [_name(node.outputs[0])], domain=MICROSOFT, **kept)
 
-    def embeddings(self, node: onnx.NodeProto) -> None:
+    def embeddings(self, node: ir.Node) -> None:
         """Write out the sum of three embeddings and its LayerNormalization, which take tables in 8 bits."""
-        ids, types, words, positions, segments, gamma, beta, mask, order = (*node.input, *[""] * 9)[:9]
-        tables = [self._table(name) for name in (words, positions)]
-        if None in tables or (types and not segments):
+        ids, types, words, positions, segments, gamma, beta, mask, order = (*node.inputs, *[None] * 9)[:9]
+        word_table, position_table = _table(words), _table(positions)
+        if word_table is None or position_table is None or (types and not segments):
             self.keep(node)
             return
-        word_table, position_table = (table for table in tables if table)
         add = self.builder
-        self.emitter.lookup(add, word_table, ids, "embeddings.words")
+        self.emitter.lookup(add, word_table, _name(ids), "embeddings.words")
         if order:
             self.emitter.lookup(add, position_table, self._take(order), "embeddings.positions")
         else:
-            count = add.node("Shape", [ids], "embeddings.length", start=1, end=2)
+            count = add.node("Shape", [_name(ids)], "embeddings.length", start=1, end=2)
             self.emitter.leading_rows(add, position_table, count, "embeddings.positions")
         total = add.node("Add", ["embeddings.words", "embeddings.positions"], "embeddings.placed")
         if types:
-            rows = add.node("Gather", [self._take(segments), types], "embeddings.segments")
+            rows = add.node("Gather", [self._take(segments), _name(types)], "embeddings.segments")
             total = add.node("Add", [total, rows], "embeddings.sum")
         inputs = [total, self._take(gamma), self._take(beta)]
-        epsilon = _attributes(node).get("epsilon", 1e-12)
-        add.node("LayerNormalization", inputs, node.output[0], axis=-1, epsilon=epsilon)
-        if len(node.output) > 1 and node.output[1]:
-            self.masks[node.output[1]] = mask
+        epsilon = node.attributes.get_float("epsilon", 1e-12)
+        add.node("LayerNormalization", inputs, _name(node.outputs[0]), axis=-1, epsilon=epsilon)
+        if len(node.outputs) > 1 and node.outputs[1].name:
+            self.masks[node.outputs[1].name] = _name(mask)
 
     def _linear(
         self,
-        node: onnx.NodeProto,
+        node: ir.Node,
         weights: NDArray[np.float32],
         *,
-        bias: str | None,
+        bias: ir.Value | None = None,
         name: str | None = None,
         output: str | None = None,
     ) -> None:
-        producer = self.producers.get(node.input[0])
-        tied = self._table_behind(node)
+        activations, matrix = node.inputs[:2]
+        producer = activations.producer() if activations else None
         self.emitter.linear(
             self.builder,
             Linear(
-                name=name or _readable(node.input[1]),
-                source=self._take(node.input[0]),
-                output=output or node.output[0],
+                name=name or _readable(_name(matrix)),
+                source=self._take(activations),
+                output=output or _name(node.outputs[0]),
                 weights=weights,
-                bias=self._take(bias) if bias else None,
+                bias=self._take(bias) or None,
                 gelu=producer is not None and producer.op_type in GELU,
-                table=self._table(tied) if tied else None,
-                flat=node.op_type == "Gemm" or self._picked(node.input[0]),
+                table=_table(_table_behind(node)),
+                flat=node.op_type == "Gemm" or _picked(activations),
             ),
         )
 
-    def _picked(self, name: str) -> bool:
-        """Tell whether activations are picked tokens, possibly shifted and scaled by constants."""
-        producer = self.producers.get(name)
-        while producer is not None and producer.op_type in ("Sub", "Mul") and producer.input[1] in self.initializers:
-            producer = self.producers.get(producer.input[0])
-        return producer is not None and producer.op_type == "Gather"
+    def _take(self, value: ir.Value | None) -> str:
+        """Bring an initialiser along when the value is one; return the name, empty for an input that is left out."""
+        if value is not None and value.const_value is not None and value.is_initializer():
+            self.builder.copy(value.const_value.raw)
+        return _name(value)
 
-    def _take(self, name: str) -> str:
-        """Bring an initialiser along when the name is one; give the name."""
-        if name in self.initializers:
-            self.builder.copy(self.initializers[name])
-        return name
 
-    def _matrix(self, name: str) -> NDArray[np.float32] | None:
-        """Read a constant float32 matrix worth quantizing, transposed where a node transposes it."""
-        from onnx import TensorProto, numpy_helper
+def _name(value: ir.Value | None) -> str:
+    """Return a value's name as nodes list it: empty for one that is left out."""
+    return (value.name or "") if value is not None else ""
 
-        producer = self.producers.get(name)
-        if producer is not None and producer.op_type == "Transpose" and producer.input[0] in self.initializers:
-            matrix = self._matrix(producer.input[0])
-            return None if matrix is None else matrix.T
-        tensor = self.initializers.get(name)
-        if tensor is None or tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 2:  # noqa: PLR2004 — a matrix
-            return None
-        return numpy_helper.to_array(tensor) if min(tensor.dims) >= NARROWEST else None
 
-    def _table(self, name: str) -> Table | None:
-        rows = self._matrix(name) if name in self.initializers else None
-        return None if rows is None else Table(name=name, rows=rows, tied=name in self.tied)
+def _picked(value: ir.Value | None) -> bool:
+    """Tell whether activations are picked tokens, possibly shifted and scaled by constants."""
+    producer = value.producer() if value else None
+    while producer is not None and producer.op_type in ("Sub", "Mul"):
+        activations, constant = producer.inputs
+        if activations is None or constant is None or not constant.is_initializer():
+            break
+        producer = activations.producer()
+    return producer is not None and producer.op_type == "Gather"
 
-    def _table_behind(self, node: onnx.NodeProto) -> str | None:
-        """Name the initialiser whose transpose a product multiplies by; None for another kind of product."""
-        producer = self.producers.get(node.input[1])
-        if producer is not None and producer.op_type == "Transpose" and producer.input[0] in self.initializers:
-            return str(producer.input[0])
-        if node.op_type == "Gemm" and _attributes(node).get("transB", 0) and node.input[1] in self.initializers:
-            name = str(node.input[1])
-            return name if self._looked_up(name) else None
+
+def _transposed(value: ir.Value | None) -> ir.Value | None:
+    """Return the initialiser of which a value is the transpose; None for any other value."""
+    producer = value.producer() if value else None
+    if producer is None or producer.op_type != "Transpose":
         return None
-
-    def _looked_up(self, name: str) -> bool:
-        return any(
-            name in node.input and node.op_type in ("Gather", "EmbedLayerNormalization")
-            for node in self.producers.values()
-        )
+    [source] = producer.inputs
+    return source if source is not None and source.is_initializer() else None
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    from onnx import helper
+def _matrix(value: ir.Value | None) -> NDArray[np.float32] | None:
+    """Read a constant float32 matrix worth quantizing, transposed where a node transposes it."""
+    source = _transposed(value)
+    if source is not None:
+        matrix = _matrix(source)
+        return None if matrix is None else matrix.T
+    tensor = value.const_value if value is not None and value.is_initializer() else None
+    if tensor is None or tensor.dtype.name != "FLOAT" or len(tensor.shape) != 2:  # noqa: PLR2004 — a matrix
+        return None
+    return tensor.numpy() if min(tensor.shape.numpy()) >= NARROWEST else None
 
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
+
+def _table(value: ir.Value | None) -> Table | None:
+    """Read an embedding table; None for a value that is none."""
+    rows = _matrix(value) if value is not None and value.is_initializer() else None
+    return None if rows is None else Table(name=_name(value), rows=rows, tied=_tied(value))
+
+
+def _tied(value: ir.Value | None) -> bool:
+    """Tell whether a product multiplies by the transpose of a table."""
+    if value is None:
+        return False
+    users = [user for user, _ in value.uses()]
+    users += [user for node in users if node.op_type == "Transpose" for user, _ in node.outputs[0].uses()]
+    return any(node.op_type in ("MatMul", "Gemm") and _table_behind(node) is value for node in users)
+
+
+def _table_behind(node: ir.Node) -> ir.Value | None:
+    """Return the initialiser whose transpose a product multiplies by; None for another kind of product."""
+    matrix = node.inputs[1]
+    source = _transposed(matrix)
+    if source is None and node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0 and matrix is not None:
+        looked_up = any(user.op_type in ("Gather", "EmbedLayerNormalization") for user, _ in matrix.uses())
+        source = matrix if looked_up and matrix.is_initializer() else None
+    return source
 
 
 def _readable(weight: str) -> str:
