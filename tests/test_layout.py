@@ -29,12 +29,6 @@ ROOMS = {
 The area's own modules belong to no room: some are the ground (`errors`), others the roof (`cli`).
 """
 KNOWN = {
-    "upward": {
-        "bertport.quantize.calibration.observe -> bertport.quantize.weights.blas",
-    },
-    "circles": {
-        "bertport.compare.report.document <-> bertport.compare.runner",
-    },
     # What takes a quantization's options takes them from where the verb is.
     "borrowed": {
         f"bertport.quantize.quantizer.{each}"

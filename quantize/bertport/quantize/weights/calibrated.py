@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.measure.quality.model import in_order
+from bertport.quantize.blas import one_thread
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.evaluation import read_evaluation, streams
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.weights.activation_range import ranges_for, round_activations
-from bertport.quantize.weights.blas import one_thread
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.gptq import round_with_gptq
 from bertport.quantize.weights.outliers import DecompositionPlan, plan_decomposition

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bertport.quantize.weights import blas
-from bertport.quantize.weights.blas import one_thread
+from bertport.quantize import blas
+from bertport.quantize.blas import one_thread
 
 
 def test_products_run_on_one_thread_for_as_long_as_the_block_lasts():
