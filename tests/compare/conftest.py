@@ -19,8 +19,9 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
     import onnx
     from onnx import numpy_helper
 
-    from bertport.runtime.bundle.changes import Workspace, add_variant
+    from bertport.runtime.bundle.changes import add_variant
     from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.workspace import Workspace
 
     path = tmp_path_factory.mktemp("compared") / "bundle"
     shutil.copytree(tiny_bundle, path)

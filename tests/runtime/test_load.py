@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 from bertport.runtime import load
-from bertport.runtime import session as graph
+from bertport.runtime import threads as threads_of
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.errors import (
     BundleError,
@@ -217,7 +217,7 @@ def test_streams_share_the_threads(tiny_bundle, monkeypatch):
         # Each run has its caller's thread besides.
         assert (model.graph.threads, model.concurrent_replica.graph.threads) == (threads, shared)
     assert load(tiny_bundle, threads=5, streams=None).streams == 1
-    monkeypatch.setattr(graph, "usable_cores", lambda: 0.5)
+    monkeypatch.setattr(threads_of, "usable_cores", lambda: 0.5)
     assert load(tiny_bundle, streams=None).streams == 1
     one = load(tiny_bundle)
     assert one.streams == 1
@@ -255,10 +255,10 @@ def test_a_remnant_of_onnx_runtime(tiny_bundle, monkeypatch, tmp_path):
 def test_threads_follow_what_the_process_may_use(tiny_bundle, monkeypatch):
     """ONNX Runtime's own choice, unless it would be more than the process has."""
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(graph, "usable_cores", lambda: 8.0)
+    monkeypatch.setattr(threads_of, "usable_cores", lambda: 8.0)
     assert load(tiny_bundle).describe()["threads"] is None
     for cores, threads in ((2.0, 2), (1.5, 2), (0.5, 1)):
-        monkeypatch.setattr(graph, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(threads_of, "usable_cores", lambda cores=cores: cores)
         assert load(tiny_bundle).describe()["threads"] == threads
     assert load(tiny_bundle, threads=3).describe()["threads"] == 3
 
@@ -266,7 +266,7 @@ def test_threads_follow_what_the_process_may_use(tiny_bundle, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has it")
 def test_usable_cores_follow_the_affinity():
     program = (
-        "import os; from bertport.runtime.session import usable_cores\n"
+        "import os; from bertport.runtime.providers.cpu import usable_cores\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(usable_cores() <= 1)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.runtime import onnx_wire as pb
-from bertport.runtime.providers.cpu import cpu
-from bertport.runtime.session import open_session, session_options, usable_cores
+from bertport.runtime.providers.cpu import cpu, usable_cores
+from bertport.runtime.session import open_session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,8 +21,7 @@ from bertport.measure.speed.workload import Shape, WorkerSpec
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.quantize.graph.storage import size_on_disk
 from bertport.runtime.errors import InputTextError
-from bertport.runtime.providers.cpu import cpu
-from bertport.runtime.session import usable_cores
+from bertport.runtime.providers.cpu import cpu, usable_cores
 
 if TYPE_CHECKING:
     import os

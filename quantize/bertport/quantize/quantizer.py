@@ -16,11 +16,12 @@ from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, 
 from bertport.quantize.plot import bars
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
 from bertport.quantize.search.mixed_precision import BrokenBudgetError, Solution, meet_budget
-from bertport.runtime.bundle.changes import Workspace, add_variant, tidy
+from bertport.runtime.bundle.changes import add_variant, tidy
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.manifest import Variant
 from bertport.runtime.bundle.requirements import requires_of
 from bertport.runtime.bundle.select import CPU, suits
+from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.errors import SlowerError, UsageError, ValidationError
 
 if TYPE_CHECKING:

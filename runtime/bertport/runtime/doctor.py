@@ -16,9 +16,9 @@ from bertport.runtime.installation import pip
 from bertport.runtime.memory import usable_memory
 from bertport.runtime.providers import native, telemetry
 from bertport.runtime.providers.checks import obstacle
-from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import PROVIDERS, candidates, onnxruntime, wheel
-from bertport.runtime.session import open_graph, usable_cores
+from bertport.runtime.session import open_graph
 
 if TYPE_CHECKING:
     from bertport.runtime.providers.table import Provider

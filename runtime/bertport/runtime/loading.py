@@ -32,8 +32,9 @@ from bertport.runtime.providers import tensorrt_engines
 from bertport.runtime.providers.checks import obstacle
 from bertport.runtime.providers.options import checked
 from bertport.runtime.providers.table import AUTO, PROVIDERS, candidates, onnxruntime
-from bertport.runtime.session import open_graph, streams_for
+from bertport.runtime.session import open_graph
 from bertport.runtime.text.tokenizer import Tokens
+from bertport.runtime.threads import streams_for
 from bertport.runtime.top_k import top_k_head
 
 if TYPE_CHECKING:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.errors import BundleError, ProviderError
 from bertport.runtime.heads import POSITIONS, decoded_outputs
 from bertport.runtime.memory import make_room
 from bertport.runtime.providers import options as provider_options
 from bertport.runtime.providers.checks import check_active, left_over, obstacle, placement_of, refusal
-from bertport.runtime.providers.cpu import cpu
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
+from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,8 +32,6 @@ __all__ = [
     "open_graph",
     "open_session",
     "session_options",
-    "streams_for",
-    "usable_cores",
 ]
 
 SETTINGS = {
@@ -52,11 +48,6 @@ SETTINGS = {
 
 REDUCES_NOTHING = (1, 32)
 """The first version of ONNX Runtime whose ReduceMax takes an empty tensor."""
-MOST_THREADS = 1024
-"""More than any machine's cores; with 100,000 ONNX Runtime was still starting them after a minute."""
-MOST_STREAMS = 4
-"""Cores up to which each has a batch of its own by default. With more, the texts of a long batch on one core would
-wait long; nothing above two cores was measured."""
 FATAL_ONLY = 4
 """ONNX Runtime's log level in a session: its errors are raised as well, and what it prints of them by itself would
 stand between the lines of a log, or of a terminal that shows one sentence."""
@@ -263,7 +254,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         ProviderError: when the provider does not work here.
         BundleError: when ONNX Runtime cannot load the graph.
     """
-    threads = _threads(threads)
+    threads = intra_op_threads(threads)
     settled = {**provider.options, **provider_options.checked(provider.name, options or {}, provider.allowed)}
     reason = obstacle(provider)
     if reason is not None:
@@ -351,51 +342,3 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
 
 def _version() -> tuple[int, ...]:
     return tuple(int(part) for part in onnxruntime().__version__.split(".")[:2])
-
-
-def usable_cores() -> float:
-    """Return the processors that this process may use, by affinity and by the container's quota."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        cores = min(cores, int(quota) / int(period))
-    return cores
-
-
-def streams_for(threads: int | None, streams: int | None) -> tuple[int, int]:
-    """Return how many batches run at once, and how many threads their session is opened with.
-
-    A session's threads help any of its runs that has work for them, and each run uses its caller's thread besides: the
-    session has so many that all together they are as many as there are cores.
-
-    Args:
-        threads: threads of the CPU; None for one per physical core that this process may use.
-        streams: batches at once; None for one per thread where these are no more than `MOST_STREAMS`, or else 1.
-
-    Raises:
-        UsageError: for a number that cannot be.
-    """
-    cores = _threads(threads) or min(cpu().physical_cores, max(1, int(usable_cores())))
-    if streams is None:
-        streams = cores if cores <= MOST_STREAMS else 1
-    if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= cores:
-        raise UsageError(
-            f"streams is {streams!r} and each takes at least one of {cores} threads: "
-            "give a number from 1 to that, or more threads"
-        )
-    return streams, cores - streams + 1
-
-
-def _threads(asked: int | None) -> int | None:
-    if asked is not None:
-        if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-            raise UsageError(f"threads is a number from 1 up, not {asked!r}")
-        if asked > MOST_THREADS:
-            raise UsageError(
-                f"threads is {asked} and this machine has {os.cpu_count()} cores: ask for {MOST_THREADS} at most"
-            )
-        return asked
-    # ONNX Runtime's own choice, one thread per physical core, pinned, is best and ends when a number is set; but it
-    # does not see a container's quota, and more threads than that wait for each other.
-    cores = usable_cores()
-    return max(1, math.ceil(cores)) if cores < (os.cpu_count() or 1) else None

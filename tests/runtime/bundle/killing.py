@@ -52,8 +52,9 @@ def model(content: bytes) -> bytes:
 
 def put(bundle: Path, name: str, *, overwrite: bool = False, content: bytes = b"graph", stem: str = "") -> None:
     """Add a variant of a file and its weights, named after it or `stem`, both of the content."""
-    from bertport.runtime.bundle.changes import Workspace, add_variant
+    from bertport.runtime.bundle.changes import add_variant
     from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.workspace import Workspace
 
     opened = Bundle.open(bundle)
     with Workspace.beside(opened) as work:
@@ -68,8 +69,9 @@ def put(bundle: Path, name: str, *, overwrite: bool = False, content: bytes = b"
 
 def add(bundle: Path, _: Path) -> None:
     """Add a variant with a file of weights and a table, or make it again."""
-    from bertport.runtime.bundle.changes import Workspace, add_variant, tidy
+    from bertport.runtime.bundle.changes import add_variant, tidy
     from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.workspace import Workspace
 
     tidy(bundle)
     opened = Bundle.open(bundle)

@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli, load
-from bertport.runtime.bundle.changes import Workspace, add_variant, replace_figures, upgrade
+from bertport.runtime.bundle.changes import add_variant, replace_figures, upgrade
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.reading import from_json, read_manifest
 from bertport.runtime.bundle.select import preferred, providers_for, suits
+from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.errors import BundleError
 from bertport.runtime.providers.table import PROVIDERS
 from tests.conftest import OLD

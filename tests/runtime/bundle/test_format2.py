@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from bertport.runtime import load
-from bertport.runtime.bundle.changes import Workspace, add_variant, replace_figures, upgrade
+from bertport.runtime.bundle.changes import add_variant, replace_figures, upgrade
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.reading import from_json, read_manifest
+from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.errors import BundleError
 from tests.conftest import OLD
 

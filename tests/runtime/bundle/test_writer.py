@@ -203,7 +203,7 @@ def test_killed_at_any_step(small, tmp_path, change, options):
 def test_what_belongs_to_a_live_process_is_left_alone(bundle, caplog):
     program = (
         "from bertport.runtime.bundle.directory import Bundle\n"
-        "from bertport.runtime.bundle.changes import Workspace\n"
+        "from bertport.runtime.bundle.workspace import Workspace\n"
         "with Workspace.beside(Bundle.open(bundle)) as work:\n"
         "    (work.directory / 'graph').write_text('graph')\n"
         "    print(work.reserve('onnx/more.onnx'), flush=True)\n"

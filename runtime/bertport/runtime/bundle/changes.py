@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
-from bisect import bisect_left
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -20,24 +17,19 @@ from bertport.runtime.bundle.exchange import sync_directory, sync_file
 from bertport.runtime.bundle.files import inside, open_regular, read_bounded
 from bertport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, Variant
 from bertport.runtime.bundle.recovery import (
-    FOLDERS,
-    NAMES,
-    Working,
-    read_names,
     remove_unlisted,
-    start,
     write_placing,
     writing,
 )
-from bertport.runtime.bundle.siblings import NEW, real, workspaces
-from bertport.runtime.bundle.writer import no_room, replace_file, write_manifest
-from bertport.runtime.errors import NO_ROOM, BertportError, BundleError, UsageError
+from bertport.runtime.bundle.siblings import real, workspaces
+from bertport.runtime.bundle.workspace import Workspace, explained, refuse_leaving
+from bertport.runtime.bundle.writer import replace_file, write_manifest
+from bertport.runtime.errors import BertportError, BundleError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
-    "Workspace",
     "add_files",
     "add_variant",
     "change_manifest",
@@ -50,81 +42,8 @@ __all__ = [
 
 LARGEST_CARD = 1 << 20
 """Bytes of README.md that is kept."""
-ADVICE = "work on a copy of the bundle that you may change"
-"""What to do where a bundle cannot be written for another reason than a full disk."""
 REFERENCE = "fp32"
 """The variant that others are made of and measured against."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """A directory beside a bundle in which a change to it is prepared."""
-
-    bundle: Bundle
-    """The bundle as it was when the work began."""
-    working: Working
-    """The directory, and whose it is."""
-
-    @classmethod
-    @contextmanager
-    def beside(cls, bundle: Bundle) -> Iterator[Workspace]:
-        """Return a workspace on the bundle's file system, which is removed when the block ends.
-
-        Raises:
-            PathError: when it cannot be made, or there is no room for what it is to hold.
-        """
-        with _explained(bundle.path), writing(real(bundle.path)):
-            _refuse_leaving(bundle.path)
-            working = start(real(bundle.path))
-        try:
-            yield cls(bundle, working)
-        except OSError as error:
-            if error.errno in NO_ROOM and not isinstance(error, BertportError):
-                raise no_room(error, bundle.path, otherwise=ADVICE) from error
-            raise
-        finally:
-            working.remove()
-
-    @property
-    def directory(self) -> Path:
-        """Where to put files."""
-        return self.working.path / NEW
-
-    def reserve(self, path: str) -> str:
-        """Return a name in the bundle that nothing has, and that no other process takes from now on.
-
-        It is the path itself or one with a number. Names that begin with it are reserved too: `NAME_data` is the file
-        of a graph's weights, which the graph names, so that it cannot be given another name when it is committed.
-
-        Raises:
-            PathError: when the bundle cannot be written.
-        """
-        with _explained(self.bundle.path), writing(real(self.bundle.path)):
-            name = self._free(path, Bundle.open(self.bundle.path).manifest)
-            names = [*read_names(self.working.path), name]
-            (self.working.path / NAMES).write_text(json.dumps(names), encoding="utf-8")
-        return name
-
-    def names(self, paths: Iterable[str], manifest: Manifest) -> dict[str, str]:
-        """Choose names in the bundle for paths, those that are reserved as they are; call it under the lock."""
-        reserved = read_names(self.working.path)
-        return {
-            path: path if any(path.startswith(prefix) for prefix in reserved) else self._free(path, manifest)
-            for path in paths
-        }
-
-    def _free(self, path: str, manifest: Manifest) -> str:
-        target = real(self.bundle.path)
-        folder = PurePosixPath(path).parent
-        taken = {*manifest.files, *(name for each in workspaces(target) for name in read_names(each))}
-        with suppress(OSError):  # an unlisted file has its name too
-            taken.update(str(folder / each.name) for each in (target / folder).iterdir())
-        pure, number, name = PurePosixPath(path), 1, path
-        names = sorted(taken)
-        while (at := bisect_left(names, name)) < len(names) and names[at].startswith(name):
-            number += 1
-            name = str(pure.with_name(f"{pure.stem}-{number}{pure.suffix}"))
-        return name
 
 
 def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
@@ -141,11 +60,11 @@ def tidy(path: str | os.PathLike[str], *, write: bool = True) -> None:
     target = real(Path(path))
     if not workspaces(target) and not (write and target.is_dir()):
         return
-    with _explained(Path(path)), writing(target):
+    with explained(Path(path)), writing(target):
         if write and target.is_dir() and not os.access(target, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if write and target.is_dir():
-            _refuse_leaving(Path(path))
+            refuse_leaving(Path(path))
 
 
 def upgrade(path: str | os.PathLike[str]) -> tuple[Bundle, Bundle]:
@@ -186,7 +105,7 @@ def change_manifest(path: Path, change: Callable[[Bundle], Manifest]) -> Bundle:
     Raises:
         PathError: when it cannot be written; it is as it was.
     """
-    with _explained(path), writing(real(path)):
+    with explained(path), writing(real(path)):
         manifest = change(Bundle.open(path))
         write_manifest(path, manifest)
         return Bundle.open(path)
@@ -289,7 +208,7 @@ def add_files(bundle: Bundle, write: Callable[[Path], Mapping[str, Path]]) -> Bu
         return dataclasses.replace(now.manifest, files=dict(sorted((kept | entries).items())))
 
     with Workspace.beside(bundle) as work:
-        with _explained(bundle.path):
+        with explained(bundle.path):
             made = write(work.directory)
         return _commit(work, made, committed)
 
@@ -325,7 +244,7 @@ def _commit(
 ) -> Bundle:
     """Move files into the bundle and write its manifest, or leave it as it is."""
     path = work.bundle.path
-    with _explained(path):
+    with explained(path):
         # Hashed and on the disk before the lock is taken, which others wait for.
         sources = {each: FileEntry(size=file.stat().st_size, sha256=file_sha256(file)) for each, file in files.items()}
         for file in files.values():
@@ -350,7 +269,7 @@ def _place(
     """
     path = work.bundle.path
     going = {name: entry for name, entry in old.files.items() if name not in manifest.files}
-    _refuse_leaving(path, {str(PurePosixPath(name).parent) for name in files})
+    refuse_leaving(path, {str(PurePosixPath(name).parent) for name in files})
     write_placing(work.working.path, {**entries, **going})
     try:
         for name, source in files.items():
@@ -364,30 +283,6 @@ def _place(
                 (path / name).unlink(missing_ok=True)
     finally:
         remove_unlisted(path, work.working.path)
-
-
-def _refuse_leaving(path: Path, folders: Iterable[str] = FOLDERS) -> None:
-    """Refuse to put files into folders that a link leads out of the bundle.
-
-    Raises:
-        BundleError: for such a folder.
-    """
-    for folder in folders:
-        if not inside(path / folder, path):
-            raise BundleError(
-                f"{path / folder} is a link that leaves the bundle, and nothing is written through it: copy the bundle"
-            )
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Raise a PathError with advice in place of an OSError."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, BertportError):
-            raise
-        raise no_room(error, path, otherwise=ADVICE) from error
 
 
 def _refuse_another(then: Bundle, now: Bundle) -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["GENERIC", "INSTRUCTION_SETS", "Cpu", "InstructionSet", "cpu", "parse_cpuinfo", "parse_sysctl"]
+__all__ = [
+    "GENERIC",
+    "INSTRUCTION_SETS",
+    "Cpu",
+    "InstructionSet",
+    "cpu",
+    "parse_cpuinfo",
+    "parse_sysctl",
+    "usable_cores",
+]
 
 GENERIC = "generic"
 """The name for a CPU of which nothing in the table is known."""
@@ -114,3 +124,12 @@ def parse_sysctl(text: str) -> Cpu:
         flags=frozenset(_MACOS_NAMES.get(word, word) for word in {*words, *present}),
         physical_cores=int(values.get("hw.physicalcpu") or 0),
     )
+
+
+def usable_cores() -> float:
+    """Return the processors that this process may use, by affinity and by the container's quota."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, int(quota) / int(period))
+    return cores
