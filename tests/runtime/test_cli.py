@@ -130,7 +130,7 @@ def test_predict_reads_a_file_of_pairs_and_gives_vectors_as_lists(run, tmp_path,
 
 
 def test_predict_answers_each_line_as_it_comes(tiny_bundle):
-    """Whoever writes a line and waits for its answer, before writing the next, is not kept waiting."""
+    """A program that writes a line and waits for its answer before it writes the next is not kept waiting."""
     command = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         for number in range(1, 12):

@@ -1,4 +1,4 @@
-"""An output with NaN or infinity is an error of its input: never an empty or NaN answer, and nobody else's error."""
+"""An output with NaN or infinity is an error of its input: no empty or NaN answer, and no error of another input."""
 
 from __future__ import annotations
 

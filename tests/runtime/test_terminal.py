@@ -1,4 +1,4 @@
-"""What a terminal sees whatever is given and wherever it goes: answers or one sentence, and the right exit code."""
+"""The command line at a terminal, whatever it is given and wherever its output goes: answers or one sentence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux ha
 
 
 class Ended:
-    """How a run of the command line ended."""
+    """End of a run of the command line."""
 
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -73,7 +73,7 @@ def shell(script, *arguments, stdin=None, **environment):
 
 
 def hostile(directory):
-    """Make files and directories that nobody would hand on; give their names."""
+    """Make files and directories that no program expects."""
     (directory / "directory").mkdir()
     (directory / "empty").touch()
     (directory / "binary").write_bytes(bytes(range(256)) * 9)
@@ -147,7 +147,7 @@ WITH_A_WORD = [
 
 
 def mistaken(done):
-    """It failed, said so in one sentence that moves no cursor and is not too long, and blamed nobody else."""
+    """It failed, said so in one sentence that moves no cursor and is not too long, and blamed no other party."""
     assert done.code in {1, 2}
     assert done.out == "" or done.out.startswith('{"line"')
     assert "Traceback" not in done.err
@@ -400,7 +400,7 @@ def test_in_every_locale(tiny_bundle, environment):
 
 
 def written(value, encoding):
-    """What show_json writes of a value."""
+    """Return what show_json writes of a value."""
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     before, sys.stdout = sys.stdout, out
     try:
@@ -446,7 +446,7 @@ ANSWERING = [
 
 @pytest.fixture
 def placed(tiny_bundle, tiny_checkpoint, tmp_path):
-    """Put paths in the place of their names in arguments."""
+    """Return arguments with paths in the place of their names."""
     (tmp_path / "lines").write_text('"a"\n"b"\n')
     stands = {name: str(tmp_path / name) for name in ("lines", "out")}
     stands |= {"BUNDLE": str(tiny_bundle), "CHECKPOINT": str(tiny_checkpoint)}

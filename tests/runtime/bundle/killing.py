@@ -31,7 +31,7 @@ STEPS = {
 
 
 def hide() -> None:
-    """Do as on a system without flock and without an exchange of names."""
+    """Behave as on a system without flock and without an exchange of names."""
     sys.modules["fcntl"] = sys.modules["resource"] = None
     import ctypes
 
@@ -112,7 +112,7 @@ def table(bundle: Path, _: Path) -> None:
 
 
 def replace(bundle: Path, scratch: Path) -> None:
-    """Put another bundle in the place of this one, or where none is."""
+    """Replace this bundle by another, or put one where none is."""
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.writer import new_bundle, write_manifest
 
@@ -126,7 +126,7 @@ CHANGES = {"add": add, "again": add, "figures": figures, "table": table, "replac
 
 
 def killed_at(step: int, change, *arguments: Path) -> bool:
-    """Do it in a process that is killed before a step; return False where it has fewer."""
+    """Return whether a process was killed before a step of a change; False where the change has fewer steps."""
     child = os.fork()
     if not child:
         left = step

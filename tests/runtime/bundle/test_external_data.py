@@ -1,4 +1,4 @@
-"""What a graph opens beside itself: only listed files of the variant, whatever it says and however it says it."""
+"""External data of a graph: it opens the variant's listed files only, whatever it states and in whatever form."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def external(model):
 
 
 def put(tensor, **entries):
-    """Say where a tensor lies."""
+    """Set the place of a tensor's data."""
     del tensor.external_data[:]
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in entries.items():
@@ -65,7 +65,7 @@ def crafted(tiny_bundle, tmp_path, monkeypatch):
 
 
 def refused(bundle, said):
-    """See that a bundle is refused, by whatever looks at its graphs; one sentence says why."""
+    """Require that everything that opens graphs refuses a bundle, in one sentence."""
     for action in (lambda: load(bundle), Bundle.open(bundle).verify, lambda: Bundle.open(bundle).check_variant("fp32")):
         with pytest.raises(BundleError, match=said) as raised:
             action()
@@ -128,7 +128,7 @@ def test_an_address_that_is_the_name_of_a_listed_file(crafted):
 
 def test_a_manifest_that_says_that_there_is_no_external_data(crafted):
     bundle = crafted(lambda _: None, lambda manifest: manifest["variants"]["fp32"].update(external_data=[]))
-    (bundle / WEIGHTS).write_bytes((bundle / WEIGHTS).read_bytes()[::-1])  # which nobody would hash
+    (bundle / WEIGHTS).write_bytes((bundle / WEIGHTS).read_bytes()[::-1])  # which is hashed nowhere
     with pytest.raises(BundleError, match=r"in 'onnx/model.onnx', which manifest.json does not list as external data"):
         load(bundle)
 
@@ -144,7 +144,7 @@ def test_external_data_that_no_graph_names_does_no_harm(tiny_bundle, tmp_path):
 
 
 def test_weights_in_a_folder_below(tiny_bundle, tmp_path):
-    """What is refused is what leads elsewhere, and no more."""
+    """Only what leads out of the bundle is refused."""
 
     def move(manifest):
         manifest["files"]["onnx/deep er/w-é.bin"] = manifest["files"][WEIGHTS]
@@ -309,7 +309,7 @@ FOREIGN = {
     "a context of a file": ("com.microsoft", "EPContext", {"embed_mode": 0, "ep_cache_context": "/etc/passwd"}),
     "a context of code": ("com.microsoft", "EPContext", {"embed_mode": 1, "ep_cache_context": "code"}),
     "Python": ("com.microsoft", "PythonOp", {"func_name": "os.system"}),
-    "somebody's library": ("ai.onnx.contrib", "PyOp", {}),
+    "another library": ("ai.onnx.contrib", "PyOp", {}),
     "a plugin of TensorRT": ("trt.plugins", "Anything", {}),
 }
 
@@ -444,7 +444,7 @@ def test_the_tiny_bundles_graphs_are_seen_as_the_onnx_package_sees_them(tiny_bun
 
 
 def protobufs(content):
-    """What protobuf itself makes of a graph: every tensor in another file, or None where it is no message."""
+    """Return the tensors in other files as protobuf itself reads a graph; None where it is no message."""
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception:  # noqa: BLE001 — whatever its implementations raise

@@ -24,7 +24,7 @@ from tests.conftest import OLD
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """The smallest bundle, in format 2, with a variant that nobody measured; copy it before changing anything."""
+    """The smallest bundle, in format 2, with a variant that was not measured; copy it before changing anything."""
     path = shutil.copytree(OLD, tmp_path_factory.mktemp("small") / "small")
     bundle, _ = upgrade(path)
     quantized = dataclasses.replace(bundle.manifest.variants["int8-dynamic"], fidelity=None)
@@ -260,7 +260,7 @@ ODD = {
 
 
 def resealed(content):
-    """Write into a manifest's bytes the digest that they have to have, however odd they are."""
+    """Return a manifest's bytes with the digest that they have to have, however odd they are."""
     [stated] = re.findall(rb'"digest": "sha256:([0-9a-f]{64})"', content)[:1] or [b""]
     if not stated:
         return content

@@ -1,4 +1,4 @@
-"""What manifests say: true of the default graphs, shown to people, and read in no more time than they are long."""
+"""Manifests: true of the default graphs, shown to people, and read in time that grows with their length alone."""
 
 from __future__ import annotations
 

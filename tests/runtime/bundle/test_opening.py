@@ -39,7 +39,7 @@ def bundle(tiny_bundle, tmp_path):
 
 
 def settle():
-    """Let the file system's clock go on."""
+    """Wait until the file system's clock has moved on."""
     time.sleep(2 * stamps.TICK / 1e9)
 
 
@@ -172,7 +172,7 @@ def test_a_manifest_that_is_a_link_out_of_the_bundle(bundle, tmp_path):
 
 
 def test_links_within_the_bundle_are_its_own(bundle):
-    """As Kubernetes mounts files: links to a directory that is a link."""
+    """Kubernetes mounts files so: links to a directory that is a link."""
     (bundle / "..2026").mkdir()
     for name in (MANIFEST, TOKENIZER):
         (bundle / name).rename(bundle / "..2026" / name)
@@ -272,7 +272,7 @@ def replace(bundle, name=WEIGHTS):
 
 
 def there_and_back(bundle, path=WEIGHTS):
-    """Have another in its place for a while."""
+    """Replace it by another for a while."""
     path = bundle / path
     aside = bundle.parent / "aside"
     path.rename(aside)
@@ -311,7 +311,7 @@ CHANGES = {
 
 
 def before(monkeypatch, place, name, action):
-    """Have something done just before a function is called for the first time."""
+    """Run something just before a function is called for the first time."""
     inner, done = getattr(place, name), []
 
     def outer(*arguments, **named):
@@ -358,7 +358,7 @@ def test_a_directory_that_is_moved_away_and_back_is_opened_anew(bundle, monkeypa
 
 
 def test_a_file_that_is_added_meanwhile_is_no_reason_to_refuse(bundle, monkeypatch):
-    """As quantizing adds them."""
+    """Quantizing adds files so."""
     done = before(monkeypatch, runtime_graph, "_session", lambda: (bundle / "onnx" / "new").write_bytes(b"new"))
     assert load(bundle).fill_mask(TEXT)
     assert done

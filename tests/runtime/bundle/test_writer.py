@@ -123,7 +123,7 @@ def test_of_two_that_make_the_same_variant_the_second_is_refused(bundle):
 
 
 def replaced(bundle, text="another"):
-    """Put another model in the place of a bundle."""
+    """Replace a bundle by another model."""
     with new_bundle(bundle, overwrite=True) as building:
         shutil.copytree(bundle, building, dirs_exist_ok=True)
         (building / "tokenizer.json").write_text(text)
@@ -434,7 +434,7 @@ def test_several_writers_without_locks_of_the_system(bundle):
 
 @pytest.fixture
 def planted(bundle, tmp_path):
-    """A workspace beside the bundle that came with it, and somebody's files."""
+    """A workspace beside the bundle that came with it, and files of another user."""
     home = tmp_path / "home"
     (home / "photos").mkdir(parents=True)
     for name in ("owner", "notes", "photos/one"):

@@ -138,7 +138,7 @@ def test_fall_back_takes_a_variant_that_is_for_the_cpu(edited):
 
 
 def test_computing_left_over_is_a_warning_when_fall_back_is_allowed(tiny_bundle, monkeypatch):
-    """As if shapes were computing: the CPU has no part that it could leave to others."""
+    """Shapes count as computing here: the CPU has no part that it could leave to others."""
     monkeypatch.setattr(session, "left_over", lambda *_: "provider 'cpu' left computing to the CPU (1 Shape)")
     with pytest.raises(ProviderError, match="left computing"):
         load(tiny_bundle, provider="cpu")

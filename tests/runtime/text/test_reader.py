@@ -199,7 +199,7 @@ def test_no_more_is_read_than_the_result_can_use(ours, characters, truncation, p
 
 
 def test_steps_are_bounded(ours):
-    """Eight requests that are stepped in turn hold nobody up: each step is of one piece."""
+    """Eight requests that are stepped in turn delay no other: each step is of one piece."""
     tokens = ours["right", 16]
     for text in ["." * 100_000, "a" * 100_000, " " * 100_000, "\u200b" * 100_000, "[MASK]" * 20_000]:
         assert sum(1 for _ in tokens.encoding([(text, text + "a")], truncation=True, piece=1000)) < 500

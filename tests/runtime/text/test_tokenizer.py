@@ -103,7 +103,7 @@ def test_a_mask_token_of_another_name(rewritten, tiny_bundle):
 
 
 def test_null_is_no_token_and_silence_is_berts_own(rewritten):
-    """As transformers, which drops padding from a `sequence` only where there is a padding token."""
+    """The same as transformers, which drops padding from a `sequence` only where there is a padding token."""
     silent = load(rewritten(tokenizer_config_json="{}", special_tokens_map_json="{}"))
     assert (silent.tokens.mask_token, silent.tokens.token(silent.tokens.pad_id)) == ("[MASK]", "[PAD]")
     assert "[PAD]" not in silent.fill_mask("a [PAD] [MASK] , [MASK]")[0][0]["sequence"]
@@ -148,7 +148,7 @@ def test_a_decoder_of_another_kind_decodes_by_itself(rewritten, tiny_bundle):
 
 @pytest.mark.parametrize("text", ["", "\u200b", " \n", "\x00"])
 def test_an_input_of_no_tokens_is_refused_in_one_sentence(rewritten, description, text):
-    """What `BertWordPieceTokenizer().train().save()` writes adds no special tokens."""
+    """A tokenizer that `BertWordPieceTokenizer().train().save()` writes adds no special tokens."""
     model = load(rewritten(tokenizer_json=json.dumps(description | {"post_processor": None})))
     for task in ("features", "next-sentence"):
         for parameters in ({}, {"truncation": True}):
