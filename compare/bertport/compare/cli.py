@@ -157,10 +157,10 @@ def _summary(report: Report, paths: Mapping[str, Path]) -> str:
 
     glance = overview(report)
     parts = [table([glance.head, *glance.rows], right=set(range(1, len(glance.head))))]
-    parts += [f"{each.bundle}: {each.goal.lower()}: {each.choice or 'none'}" for each in report.recommendations]
-    parts += ["\n  ".join(verdict_sentences(each)) for each in report.verdicts]
+    parts += [f"{advice.bundle}: {advice.goal.lower()}: {advice.choice or 'none'}" for advice in report.recommendations]
+    parts += ["\n  ".join(verdict_sentences(judged)) for judged in report.verdicts]
     if report.against:
-        parts += [each.sentence for each in report.against.changes] or ["nothing changed beyond noise"]
+        parts += [change.sentence for change in report.against.changes] or ["nothing changed beyond noise"]
     parts.append("written: " + ", ".join(str(path) for path in paths.values()))
     return "\n".join(parts)
 
@@ -169,7 +169,7 @@ def _finish(report: Report, output: Path) -> None:
     """End with the exit code that programs look at."""
     if not report.complete:
         raise InterruptionError(f"interrupted: the report in {output} holds what was measured; --resume goes on")
-    regressions = [each.sentence for each in report.against.changes if each.regression] if report.against else []
+    regressions = [change.sentence for change in report.against.changes if change.regression] if report.against else []
     if regressions:
         count = f"{len(regressions)} regression{'s' if len(regressions) > 1 else ''}"
         raise RegressionError(f"{count} beyond the tolerance: {'; '.join(regressions)}")

@@ -88,19 +88,19 @@ def encode(value: object) -> JSON:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, list | tuple):
-        return [encode(each) for each in value]
+        return [encode(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if not dataclasses.is_dataclass(value):
         raise TypeError(f"JSON cannot hold a {type(value).__name__}")
-    found: dict[str, JSON] = {}
+    written: dict[str, JSON] = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
         if "inline" in field.metadata:
-            found |= encode_object(item)
+            written |= encode_object(item)
         elif item is not None or "left out" not in field.metadata:
-            found[field.name] = encode(item)
-    return found
+            written[field.name] = encode(item)
+    return written
 
 
 def encode_object(value: object) -> dict[str, JSON]:
@@ -148,21 +148,21 @@ def _decode_generic(origin: object, parts: tuple[object, ...], value: JSON, plac
 
 
 def _decode_class(kind: type[object], value: dict[str, JSON], place: str) -> object:
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for field, hint in _fields(cast("Hashable", kind)):
         if "inline" in field.metadata:
             if dataclasses.is_dataclass(hint):
-                found[field.name] = _decode_class(cast("type[object]", hint), value, place)
+                values[field.name] = _decode_class(cast("type[object]", hint), value, place)
                 continue
-            found[field.name] = {
-                name: _decode(each, value[name], f"{place}.{name}")
-                for name, each in _inline_kinds(field).items()
+            values[field.name] = {
+                name: _decode(part, value[name], f"{place}.{name}")
+                for name, part in _inline_kinds(field).items()
                 if name in value
             }
         elif field.name in value or not _has_default(field):
-            found[field.name] = _member(value, field.name, hint, place)
+            values[field.name] = _member(value, field.name, hint, place)
     try:
-        return kind(**found)
+        return kind(**values)
     except ValueError as error:  # a class may check its values
         raise DecodeError(f"{place} is wrong: {error}") from error
 
@@ -171,9 +171,9 @@ def _decode_union(parts: tuple[object, ...], value: JSON, place: str) -> object:
     """Read an optional value, or one of several classes, which are told apart by their keys."""
     if value is None and type(None) in parts:
         return None
-    kinds = [each for each in parts if each is not type(None)]
+    kinds = [part for part in parts if part is not type(None)]
     if len(kinds) > 1:
-        kinds = [each for each in kinds if _looks_like(each, value)] or kinds
+        kinds = [part for part in kinds if _looks_like(part, value)] or kinds
     return _decode(kinds[0], value, place)
 
 
@@ -239,7 +239,7 @@ def laid_out(value: JSON) -> str:
     """Return JSON text with each innermost list or object on one line."""
     text = json.dumps(value, ensure_ascii=False, indent=1)
     # A line break in a string is written as an escape, so every one that stands there is layout.
-    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), text) + "\n"
+    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda innermost: re.sub(r"\n\s*", " ", innermost[0]), text) + "\n"
 
 
 def json_schema(kind: type[object]) -> dict[str, JSON]:
@@ -267,13 +267,13 @@ def _generic_schema(origin: object, parts: tuple[object, ...], definitions: dict
     if origin is Annotated:
         return {"type": ["number", "null"]}
     if origin in UNIONS:
-        kinds = [_schema(each, definitions) for each in parts]
-        simple = [each["type"] for each in kinds if set(each) == {"type"}]
+        kinds = [_schema(part, definitions) for part in parts]
+        simple = [schema["type"] for schema in kinds if set(schema) == {"type"}]
         return {"type": simple} if len(simple) == len(kinds) else {"anyOf": cast("list[JSON]", kinds)}
     if origin is tuple and parts[1:] == (...,):
         return {"type": "array", "items": _schema(parts[0], definitions)}
     if origin is tuple:
-        items: list[JSON] = [_schema(each, definitions) for each in parts]
+        items: list[JSON] = [_schema(part, definitions) for part in parts]
         return {"type": "array", "prefixItems": items, "minItems": len(parts), "maxItems": len(parts)}
     if origin is Literal:
         return {"enum": cast("list[JSON]", list(parts))}
@@ -315,16 +315,16 @@ def _keys(kind: type[object]) -> Iterator[_Key]:
         elif dataclasses.is_dataclass(hint):
             yield from _keys(cast("type[object]", hint))
         else:
-            yield from (_Key(name=name, kind=each) for name, each in _inline_kinds(field).items())
+            yield from (_Key(name=name, kind=part) for name, part in _inline_kinds(field).items())
 
 
 def _attribute_docstrings(kind: type[object]) -> dict[str, str]:
     """Return the docstring below each field in the source of a class."""
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    found: dict[str, str] = {}
+    docstrings: dict[str, str] = {}
     body = cast("ast.ClassDef", tree).body
     for before, after in pairwise(body):
         match before, after:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[name] = " ".join(text.split())
-    return found
+                docstrings[name] = " ".join(text.split())
+    return docstrings

@@ -43,8 +43,8 @@ class ComparedBundle:
 
     def reference_among(self, entries: Iterable[Entry]) -> Entry | None:
         """Return the entry that the bundle's others are compared with; None where it does not take part."""
-        mine = (each for each in entries if each.bundle == self.label)
-        return next((each for each in mine if each.variant == self.reference), None)
+        mine = (entry for entry in entries if entry.bundle == self.label)
+        return next((entry for entry in mine if entry.variant == self.reference), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def make_entries(
         UsageError: when nothing is left to compare.
     """
     variants, providers = tuple(dict.fromkeys(variants)), tuple(dict.fromkeys(providers))
-    known = {name for each in bundles for name in each.bundle.manifest.variants}
+    known = {name for compared in bundles for name in compared.bundle.manifest.variants}
     for name in variants:
         if name not in known:
             kind = "variant"
@@ -152,7 +152,7 @@ def make_entries(
                 for row in suited
             ]
     if not entries:
-        names_of = ", ".join(each.label for each in bundles)
+        names_of = ", ".join(compared.label for compared in bundles)
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise UsageError(
             f"nothing to compare: {names_of} has no variant for {', '.join(rows)}{why}: "
@@ -194,11 +194,11 @@ def _providers(asked: Sequence[str]) -> list[str]:
     if asked:
         return [row.name for name in asked for row in candidates(name)]
     built_in = set(onnxruntime().get_available_providers())
-    found = [row.name for row in PROVIDERS.values() if row.auto and row.ort in built_in]
-    return sorted(found, key=lambda name: name != "cpu")
+    automatic = [row.name for row in PROVIDERS.values() if row.auto and row.ort in built_in]
+    return sorted(automatic, key=lambda name: name != "cpu")
 
 
 def _weights(directory: Path) -> int:
     """Return the bytes of a checkpoint's weights, or of an ONNX graph with its external data."""
     suffixes = (".safetensors", ".bin", ".onnx", ".onnx_data", ".data")
-    return sum(each.stat().st_size for each in directory.rglob("*") if each.suffix in suffixes)
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.suffix in suffixes)

@@ -131,7 +131,7 @@ class LayerTable:
 
     def costliest(self) -> list[LayerCost]:
         """Return the layers, the one that costs most first."""
-        return sorted(self.rows, key=lambda each: -each.damage)
+        return sorted(self.rows, key=lambda layer: -layer.damage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,7 @@ class Options:
         settle(
             self,
             "bundles",
-            tuple(str(each) for each in _several("bundles", self.bundles, (str, os.PathLike), "directories")),
+            tuple(str(path) for path in _several("bundles", self.bundles, (str, os.PathLike), "directories")),
         )
         settle(self, "output", Path(_path("output", self.output)))
         settle(self, "effort", effort_named(self.effort))
@@ -94,7 +94,7 @@ class Options:
 
 def _several(name: str, value: object, kinds: tuple[type, ...], what: str) -> tuple[str, ...]:
     """Read a sequence; a single text is one by type, and never what was meant."""
-    if isinstance(value, list | tuple) and all(isinstance(each, kinds) for each in value):
+    if isinstance(value, list | tuple) and all(isinstance(item, kinds) for item in value):
         return tuple(value)
     one = f": write ({excerpt(value, 40)},) for a single one" if isinstance(value, kinds) else ""
     raise UsageError(f"{name} is a tuple of {what}, not {excerpt(value)}{one}")

@@ -65,10 +65,10 @@ class Effort:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UsageError(f"the effort's {name} is a whole number from {least} up, not {excerpt(value)}")
-        if not all(isinstance(each, int | float) and 0 < each < math.inf for each in self.server_shares):
+        if not all(isinstance(share, int | float) and 0 < share < math.inf for share in self.server_shares):
             raise UsageError(f"the effort's server_shares are shares above 0, not {excerpt(self.server_shares)}")
         for shape in self.shapes:
-            if len(shape) != 2 or not all(isinstance(each, int) and each >= 1 for each in shape):  # noqa: PLR2004 — rows and tokens
+            if len(shape) != 2 or not all(isinstance(size, int) and size >= 1 for size in shape):  # noqa: PLR2004 — rows and tokens
                 raise UsageError(f"the effort's shapes are pairs of rows and tokens, not {excerpt(shape)}")
 
 

@@ -71,25 +71,25 @@ def samples_for(compared: ComparedBundle, texts: Sequence[Text], effort: Effort,
         pairs = list(pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most, segments=segments))
     chosen = set(_balanced(pairs, effort.pairs))
     return Samples(
-        first=(*masked[:first], *(each for index, each in enumerate(pairs) if index in chosen)),
+        first=(*masked[:first], *(pair for index, pair in enumerate(pairs) if index in chosen)),
         masked=tuple(masked[first:]),
-        pairs=tuple(each for index, each in enumerate(pairs) if index not in chosen),
+        pairs=tuple(pair for index, pair in enumerate(pairs) if index not in chosen),
     )
 
 
 def _until(samples: Sequence[Sample], positions: int) -> int:
     """Return how many samples have so many masked positions; a text is not cut in two."""
-    found = 0
-    for number, each in enumerate(samples):
-        if found >= positions and each.text != samples[number - 1].text:
+    masked = 0
+    for number, sample in enumerate(samples):
+        if masked >= positions and sample.text != samples[number - 1].text:
             return number
-        found += len(each.positions)
+        masked += len(sample.positions)
     return len(samples)
 
 
 def _balanced(pairs: Sequence[Sample], count: int) -> list[int]:
     """Return the places of the first pairs, as many of each label."""
-    by_label = [[index for index, each in enumerate(pairs) if each.next_sentence == label] for label in (0, 1)]
+    by_label = [[index for index, pair in enumerate(pairs) if pair.next_sentence == label] for label in (0, 1)]
     sizes = (count - count // 2, count // 2)
     return [index for places, size in zip(by_label, sizes, strict=True) for index in places[:size]]
 
@@ -188,13 +188,17 @@ class QualityBench:
 def further(samples: Samples, accuracy: Mapping[str, JSON], bounds: Mapping[str, float]) -> tuple[Sample, ...]:
     """Return the samples that may decide the bounds that are open after the first look; none where nothing would."""
     judged = judge_all(bounds, accuracy)
-    positions = sum(len(each.positions) for each in samples.masked)
-    tokens = sum(len(each.input_ids) for each in samples.masked)
+    positions = sum(len(sample.positions) for sample in samples.masked)
+    tokens = sum(len(sample.input_ids) for sample in samples.masked)
     left = {"positions": positions, "pairs": len(samples.pairs), "tokens": tokens}
-    found: dict[str, tuple[Sample, ...]] = {}
-    for name, each in judged.items():
+    chosen: dict[str, tuple[Sample, ...]] = {}
+    for name, judgement in judged.items():
         limit = limit_named(name)
-        if each.more is not None and each.more <= left[limit.unit] and not beyond_doubt(limit, bounds[name], each):
+        if (
+            judgement.more is not None
+            and judgement.more <= left[limit.unit]
+            and not beyond_doubt(limit, bounds[name], judgement)
+        ):
             pairs = limit.unit == "pairs"
-            found["pairs" if pairs else "masked"] = samples.pairs if pairs else samples.masked
-    return (*found.get("masked", ()), *found.get("pairs", ()))
+            chosen["pairs" if pairs else "masked"] = samples.pairs if pairs else samples.masked
+    return (*chosen.get("masked", ()), *chosen.get("pairs", ()))

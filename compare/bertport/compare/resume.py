@@ -104,14 +104,16 @@ class Journal:
                 break  # the line that the interruption cut off, and nothing after it
             if isinstance(record, dict):
                 records.append(record)
-        before, now = (each if isinstance(each, dict) else {} for each in (_settings(records), settings))
+        before, now = (value if isinstance(value, dict) else {} for value in (_settings(records), settings))
         other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if other:
             raise UsageError(
                 f"the unfinished comparison in {self._path.parent} was begun with another {', '.join(other)}: "
                 "repeat its command, or leave --resume out to begin anew"
             )
-        return {str(each["step"]): each["value"] for each in records[1:] if "step" in each and "value" in each}
+        return {
+            str(record["step"]): record["value"] for record in records[1:] if "step" in record and "value" in record
+        }
 
 
 def _settings(records: list[dict[str, JSON]]) -> JSON:

@@ -103,7 +103,7 @@ class Comparison:
         self.bounds = parse_budget(options.budget)
         self.bundles = open_bundles(options.bundles or (default_bundle(),))
         if options.budget != default_budget():
-            refuse_idle(self.bounds, {head for each in self.bundles for head in each.bundle.manifest.heads})
+            refuse_idle(self.bounds, {head for compared in self.bundles for head in compared.bundle.manifest.heads})
         self.entries, self.left_out = make_entries(
             self.bundles, variants=options.variants, providers=options.providers, threads=options.threads
         )
@@ -111,14 +111,16 @@ class Comparison:
         self.texts = read_texts(source)
         self.text_name, self.text_sha256 = source.name, fingerprint(self.texts)
         if not options.random_weights:
-            for each in self.bundles:
-                tokenizer = read_tokenizer(each.bundle)
+            for compared in self.bundles:
+                tokenizer = read_tokenizer(compared.bundle)
                 refuse_unread(self.texts, tokenizer, source.name, shipped=options.text is None, option="--text")
         self.probe = read_probe(options.templates)
         self.inputs = make_inputs(self.bundles, self.texts, self.effort.inputs, options.seed)
         self.shapes = shapes(self.bundles, self.effort)
-        self.samples = {each.label: samples_for(each, self.texts, self.effort, options.seed) for each in self.bundles}
-        self.layers = {each.label: _layer_tables(each) for each in self.bundles}
+        self.samples = {
+            compared.label: samples_for(compared, self.texts, self.effort, options.seed) for compared in self.bundles
+        }
+        self.layers = {compared.label: _layer_tables(compared) for compared in self.bundles}
         self.failed: dict[str, str] = {}
         path = writable(Path(options.output)) / JOURNAL
         if path.exists() and not options.resume:
@@ -141,22 +143,22 @@ class Comparison:
 
     def present(self) -> list[Entry]:
         """Return the entries that have not failed."""
-        return [each for each in self.entries if each.name not in self.failed]
+        return [entry for entry in self.entries if entry.name not in self.failed]
 
     def runs(self) -> dict[str, dict[str, Run]]:
         """Return what every entry took, by workload and by name; those that finished it."""
-        found: dict[str, dict[str, Run]] = {}
+        runs: dict[str, dict[str, Run]] = {}
         for name in self.journal.steps():
             step = self.journal.get(TimingStep, name) if name.startswith(TIME) else None
             for run in step.runs if step else ():
                 if run.rounds:
-                    found.setdefault(run.workload, {})[run.subject] = run
-        return found
+                    runs.setdefault(run.workload, {})[run.subject] = run
+        return runs
 
     def _measurements(self, seconds: float, *, complete: bool) -> Measurements:
-        options, journal, names = self.options, self.journal, [each.name for each in self.entries]
+        options, journal, names = self.options, self.journal, [entry.name for entry in self.entries]
         answers = journal.get(AnswersStep, ANSWERS) or AnswersStep()
-        quality = {name: found for name in names if (found := journal.get(QualityStep, f"{QUALITY}{name}"))}
+        quality = {name: measured for name in names if (measured := journal.get(QualityStep, f"{QUALITY}{name}"))}
         bias = {
             name: asked.pairs for name in names if (asked := journal.get(BiasStep, f"{BIAS}{name}")) and asked.pairs
         }
@@ -187,7 +189,7 @@ class Comparison:
             samples={label: _count(samples) for label, samples in self.samples.items()},
             layers=self.layers,
             machine=journal.get(Machine, PEAK) or describe_machine(),
-            recorded={each.name: record for each in self.entries if (record := self._recorded(each))},
+            recorded={entry.name: record for entry in self.entries if (record := self._recorded(entry))},
             quality=quality,
             bias=bias,
             answers=answers.tokens,
@@ -203,13 +205,13 @@ class Comparison:
         options = self.options
         return {
             "bundles": [
-                {name: each.sha256 for name, each in compared.bundle.manifest.files.items()}
+                {name: file.sha256 for name, file in compared.bundle.manifest.files.items()}
                 for compared in self.bundles
             ],
             "text": self.text_sha256,
             "templates": self.probe.to_json(),
             "effort": self.effort,
-            "variants and providers": [each.name for each in self.entries],
+            "variants and providers": [entry.name for entry in self.entries],
             "baselines": options.baselines,
             "threads": options.threads,
             "seed": options.seed,
@@ -229,16 +231,16 @@ class Comparison:
 
     def _measure(self) -> None:
         steps = self._quality_steps() + self._speed_steps()
-        todo = [each for each in steps if each.key not in self.journal]
+        todo = [step for step in steps if step.key not in self.journal]
         if self.options.resume:
             self.progress.say(f"{len(steps) - len(todo)} of {len(steps)} steps were there already")
-        self.progress.plan({each.key: each.weight for each in todo})
-        for each in steps:
-            if each.key not in self.journal:
-                self.progress.begin(each.key, each.label)
-                self.journal.add(each.key, each.run())
+        self.progress.plan({step.key: step.weight for step in todo})
+        for step in steps:
+            if step.key not in self.journal:
+                self.progress.begin(step.key, step.label)
+                self.journal.add(step.key, step.run())
                 self.progress.finish()
-            self._note_failures(each.key)
+            self._note_failures(step.key)
 
     def _note_failures(self, key: str) -> None:
         """Leave entries that failed in a step out of those that follow."""
@@ -260,26 +262,26 @@ class Comparison:
             bench = QualityBench(
                 compared, reference, samples, self.effort, seed=self.options.seed, bounds=self._bounds_of(compared)
             )
-            entries = [each for each in self.entries if each.bundle == compared.label and each.kind == VARIANT]
+            entries = [entry for entry in self.entries if entry.bundle == compared.label and entry.kind == VARIANT]
             entries.sort(key=partial(_is_other, reference))
             steps += [
                 Step(
-                    key=f"{QUALITY}{each.name}",
-                    label=f"quality of {each.name}",
+                    key=f"{QUALITY}{entry.name}",
+                    label=f"quality of {entry.name}",
                     weight=len(samples.first) + 8 * self.effort.stability,
-                    run=partial(self._quality, bench, each, reference),
+                    run=partial(self._quality, bench, entry, reference),
                 )
-                for each in entries
+                for entry in entries
             ]
             if MLM in compared.bundle.manifest.heads and not self.options.random_weights:
                 steps += [
                     Step(
-                        key=f"{BIAS}{each.name}",
-                        label=f"bias probe of {each.name}",
-                        weight=len(self.probe.pairs()) / 4,  # short sentences, two each
-                        run=partial(self._bias, bench, each, compared),
+                        key=f"{BIAS}{entry.name}",
+                        label=f"bias probe of {entry.name}",
+                        weight=len(self.probe.pairs()) / 4,  # short sentences, two entry
+                        run=partial(self._bias, bench, entry, compared),
                     )
-                    for each in entries
+                    for entry in entries
                 ]
         return steps
 
@@ -297,7 +299,7 @@ class Comparison:
 
     def _recorded(self, entry: Entry) -> Recorded | None:
         """Return what the manifest records of a variant's accuracy that this comparison can use."""
-        [compared] = [each for each in self.bundles if each.label == entry.bundle]
+        [compared] = [bundle for bundle in self.bundles if bundle.label == entry.bundle]
         variant = compared.bundle.manifest.variants.get(entry.variant or "")
         if variant is None:
             return None
@@ -308,7 +310,7 @@ class Comparison:
         """Return the bounds on which the manifest's record is a verdict, so that this run need not come to one."""
         record = self._recorded(entry) if self.options.text is None else None
         judged = judge_all(self.bounds, encode_object(record.figures)) if record else {}
-        return [name for name, each in judged.items() if each.verdict != UNDECIDED]
+        return [name for name, judgement in judged.items() if judgement.verdict != UNDECIDED]
 
     def _bias(self, bench: QualityBench, entry: Entry, compared: ComparedBundle) -> BiasStep:
         if entry.name in self.failed:
@@ -327,7 +329,7 @@ class Comparison:
         workloads: dict[str, tuple[Workload, float]] = {  # each with what one run weighs, in texts of 100 tokens
             SINGLE_STREAM: (single_stream, texts),
             OFFLINE: (scenario(OFFLINE, inputs), texts),
-            **{name: (each, each.rows * each.length / 100) for name, each in self.shapes.items()},
+            **{name: (shape, shape.rows * shape.length / 100) for name, shape in self.shapes.items()},
         }
         groups = [list(workloads)] if effort.together else [[name] for name in workloads]
         passes = 1 + effort.rounds * effort.passes
@@ -373,15 +375,15 @@ class Comparison:
         if self.inputs.task != TASK:
             return AnswersStep()
         tokens, failed = {}, {}
-        references = [each.reference_among(self.entries) for each in self.bundles]
-        asked = [each for each in self.present() if each.kind != VARIANT or each in references]
-        for number, each in enumerate(asked):
+        references = [compared.reference_among(self.entries) for compared in self.bundles]
+        asked = [entry for entry in self.present() if entry.kind != VARIANT or entry in references]
+        for number, entry in enumerate(asked):
             try:
-                with Worker(each.spec) as worker:
+                with Worker(entry.spec) as worker:
                     answers = worker.answers(scenario(SINGLE_STREAM, self.inputs))
-                tokens[each.name] = tuple(int(answer["token"]) for answer in answers)
+                tokens[entry.name] = tuple(int(answer["token"]) for answer in answers)
             except WorkerError as error:
-                failed[each.name] = str(error)
+                failed[entry.name] = str(error)
             self.progress.update(number + 1, len(asked))
         return AnswersStep(tokens=tokens, failed=failed)
 
@@ -390,7 +392,7 @@ class Comparison:
     ) -> TimingStep:
         failed: dict[str, str] = {}
         timed = interleave(
-            [each.spec for each in self.present()],
+            [entry.spec for entry in self.present()],
             workloads,
             rounds=rounds,
             runs=runs,
@@ -406,7 +408,7 @@ class Comparison:
         alone = next(iter(self.runs().get(SINGLE_STREAM, {}).values()), None)
         if alone is None:
             return TimingStep(runs=())
-        seconds = [each for turn in alone.rounds for each in turn]
+        seconds = [value for turn in alone.rounds for value in turn]
         rate = share * len(seconds) / sum(seconds)
         workload = scenario(SERVER, self.inputs, rate=rate, requests=self.effort.requests, seed=self.options.seed)
         step = self._time({server_name(share): workload}, rounds=self.effort.server_rounds, runs=1)
@@ -420,9 +422,9 @@ def _is_other(reference: Entry, entry: Entry) -> bool:
 def _count(samples: Samples) -> SampleCounts:
     first = samples.first
     return SampleCounts(
-        masked_positions=sum(len(each.positions) for each in first),
-        masked_texts=sum(each.next_sentence is None for each in first),
-        pairs=sum(each.next_sentence is not None for each in first),
+        masked_positions=sum(len(sample.positions) for sample in first),
+        masked_texts=sum(sample.next_sentence is None for sample in first),
+        pairs=sum(sample.next_sentence is not None for sample in first),
     )
 
 

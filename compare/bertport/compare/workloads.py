@@ -135,17 +135,17 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
     Raises:
         InputTextError: when no text has a word to mask.
     """
-    tokenizers = [read_tokenizer(each.bundle) for each in bundles]
-    room = min(each.bundle.manifest.max_length for each in bundles)
+    tokenizers = [read_tokenizer(compared.bundle) for compared in bundles]
+    room = min(compared.bundle.manifest.max_length for compared in bundles)
     mask = Tokens.read(bundles[0].bundle).mask_token
-    fills = mask is not None and all(MLM in each.bundle.manifest.heads for each in bundles)
+    fills = mask is not None and all(MLM in compared.bundle.manifest.heads for compared in bundles)
     task = TASK if fills else "features"
     rng = np.random.default_rng([seed, 3])
-    encoded = [tokenizers[0].encode(each.text, add_special_tokens=False) for each in texts]
-    found: list[str] = []
+    encoded = [tokenizers[0].encode(text.text, add_special_tokens=False) for text in texts]
+    chosen: list[str] = []
     cut = 0
     for number in rng.permutation(len(texts)).tolist():
-        if len(found) == count:
+        if len(chosen) == count:
             break
         text, encoding = texts[number].text, encoded[number]
         end = len(text)
@@ -156,19 +156,19 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
             continue
         begin, stop = words[int(rng.integers(len(words)))]
         masked = f"{text[:begin]}{mask}{text[stop:end]}" if task == TASK else text[:end]
-        if all(len(each.encode(masked).ids) <= room for each in tokenizers):
-            found.append(masked)
+        if all(len(tokenizer.encode(masked).ids) <= room for tokenizer in tokenizers):
+            chosen.append(masked)
             cut += end < len(text)
-    if not found:
+    if not chosen:
         raise InputTextError(
             "the text has no word that could be masked, so there is nothing to time: give text in words"
         )
     return Inputs(
         task=task,
-        texts=tuple(found),
-        lengths=tuple(len(tokenizers[0].encode(each).ids) for each in found),
+        texts=tuple(chosen),
+        lengths=tuple(len(tokenizers[0].encode(text).ids) for text in chosen),
         cut=cut,
-        all_lengths=tuple(len(each.ids) + 2 for each in encoded),
+        all_lengths=tuple(len(encoding.ids) + 2 for encoding in encoded),
     )
 
 
@@ -196,13 +196,13 @@ def scenario(name: str, inputs: Inputs, *, rate: float = 0.0, requests: int = 0,
 def arrivals(rate: float, requests: int, seed: int) -> tuple[float, ...]:
     """Draw a Poisson process: exponential gaps with a mean of 1/rate seconds, ascending times from the first gap."""
     gaps = np.random.default_rng([seed, 4]).exponential(1 / rate, size=requests)
-    return tuple(float(each) for each in gaps.cumsum())
+    return tuple(float(arrival) for arrival in gaps.cumsum())
 
 
 def shapes(bundles: Sequence[ComparedBundle], effort: Effort) -> dict[str, Shape]:
     """Make the workloads of one length, none longer than every bundle takes."""
-    room = min(each.bundle.manifest.max_length for each in bundles)
-    vocabulary = min(each.bundle.manifest.architecture.vocab_size for each in bundles)
+    room = min(compared.bundle.manifest.max_length for compared in bundles)
+    vocabulary = min(compared.bundle.manifest.architecture.vocab_size for compared in bundles)
     sizes = dict.fromkeys((rows, min(length, room)) for rows, length in effort.shapes)
     return {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=vocabulary) for rows, length in sizes}
 

@@ -74,8 +74,8 @@ def assemble(measurements: Measurements) -> Report:
             shipped=measurements.text_shipped,
             inputs=measurements.inputs.summary(),
         ),
-        bundles=tuple(_bundle(measurements, each) for each in measurements.bundles),
-        rows=tuple(_row(measurements, each, settings) for each in measurements.entries),
+        bundles=tuple(_bundle(measurements, compared) for compared in measurements.bundles),
+        rows=tuple(_row(measurements, entry, settings) for entry in measurements.entries),
         bias_probe=BiasProbe(probe=measurements.probe, shipped=measurements.probe_shipped, file=SHIPPED.name),
         not_measured=(),
     )
@@ -137,7 +137,7 @@ def _weights(measurements: Measurements, compared: ComparedBundle, reference: En
 
 def _row(measurements: Measurements, entry: Entry, settings: statistics.Settings) -> Row:
     name = entry.name
-    [compared] = [each for each in measurements.bundles if each.label == entry.bundle]
+    [compared] = [bundle for bundle in measurements.bundles if bundle.label == entry.bundle]
     manifest, reference = compared.bundle.manifest, measurements.reference_of(compared)
     variant = manifest.variants.get(entry.variant or "")
     step = measurements.quality.get(name)
@@ -174,21 +174,21 @@ def _bias(
     distances = _by_template(pairs)
     before = measurements.bias.get(reference.name) if reference and reference.name != entry.name else None
     return Bias(
-        distance=statistics.ratio([sum(each) for each in distances], [len(each) for each in distances], settings),
+        distance=statistics.ratio([sum(group) for group in distances], [len(group) for group in distances], settings),
         card=pairs[0],
-        pairs=tuple((each.a, each.b, each.distance) for each in pairs),
+        pairs=tuple((pair.a, pair.b, pair.distance) for pair in pairs),
         change=_change(distances, _by_template(before), settings) if before else None,
     )
 
 
 def _change(new: Sequence[list[float]], old: Sequence[list[float]], settings: statistics.Settings) -> Difference:
-    counts = [len(each) for each in new]
-    return statistics.paired_difference([sum(each) for each in new], [sum(each) for each in old], counts, settings)
+    counts = [len(group) for group in new]
+    return statistics.paired_difference([sum(group) for group in new], [sum(group) for group in old], counts, settings)
 
 
 def _by_template(pairs: Sequence[PairAnswers]) -> list[list[float]]:
-    numbers = sorted({each.template for each in pairs})
-    return [[each.distance for each in pairs if each.template == number] for number in numbers]
+    numbers = sorted({pair.template for pair in pairs})
+    return [[pair.distance for pair in pairs if pair.template == number] for number in numbers]
 
 
 def _same_answers(
@@ -204,10 +204,10 @@ def _same_answers(
 def _packages(baselines: Sequence[str]) -> dict[str, str]:
     from importlib import metadata
 
-    found = {}
-    for name in dict.fromkeys(each for baseline in baselines for each in PACKAGES[baseline]):
+    versions = {}
+    for name in dict.fromkeys(package for baseline in baselines for package in PACKAGES[baseline]):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

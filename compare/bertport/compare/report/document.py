@@ -495,7 +495,7 @@ class Report:
 
     def bundle(self, label: str) -> BundleInfo:
         """Return the bundle of a label."""
-        return next(each for each in self.bundles if each.label == label)
+        return next(bundle for bundle in self.bundles if bundle.label == label)
 
 
 def read_report(path: Path) -> Report:
@@ -538,7 +538,7 @@ def _check_names(report: Report) -> None:
     """
     if not report.bundles or not report.rows:
         raise DecodeError(f"$.{'rows' if report.bundles else 'bundles'} is empty")
-    labels = [each.label for each in report.bundles]
+    labels = [bundle.label for bundle in report.bundles]
     for number, row in enumerate(report.rows):
         if row.bundle not in labels:
             raise DecodeError(f"$.rows[{number}].bundle is {row.bundle!r}, and $.bundles has {', '.join(labels)}")

@@ -68,14 +68,14 @@ def as_csv(report: Report) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["row", "bundle", "kind", "provider", "figure", *ESTIMATE, "verdict"])
-    judged = {each.row: each.bounds for each in report.verdicts}
+    judged = {verdict.row: verdict.bounds for verdict in report.verdicts}
     for row in report.rows:
         start = [row.name, row.bundle, row.kind, row.provider]
         for name, values in _figures(encode(row)):
-            writer.writerow([*start, name, *("" if each is None else each for each in values), ""])
+            writer.writerow([*start, name, *("" if value is None else value for value in values), ""])
         for bound in judged.get(row.name, ()):
             run = (bound.run.value, bound.run.low, bound.run.high, bound.run.count, bound.run.clusters)
-            cells = ("" if each is None else each for each in map(encode, run))
+            cells = ("" if value is None else value for value in map(encode, run))
             writer.writerow([*start, f"budget.{bound.limit}", *cells, bound.verdict])
     return out.getvalue()
 

@@ -48,7 +48,7 @@ class Interval(Protocol):
 def number(value: float, form: str = "") -> str:
     """Return a number with three significant digits, or with whole ones from 100 on, or as the format says."""
     if not form:
-        form = next((each for least, each in STEPS if abs(value) >= least), ".3g")
+        form = next((fitting for least, fitting in STEPS if abs(value) >= least), ".3g")
     return f"{value:{form}}"
 
 
@@ -63,7 +63,7 @@ def interval(estimate: Interval | None, form: str = "", *, factor: float = 1.0, 
     """
     if estimate is None or not math.isfinite(estimate.value):
         return NONE
-    value, low, high = (factor * each for each in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (factor * end for end in (estimate.value, estimate.low, estimate.high))
     text = f"{number(value, form)}{unit}"
     if not (math.isfinite(low) and math.isfinite(high)):
         return text

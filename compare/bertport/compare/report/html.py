@@ -53,7 +53,7 @@ def html(report: Report) -> str:
     drawn: dict[str, list[Plot]] = {}
     for plot in plots(report):
         drawn.setdefault(plot.section, []).append(plot)
-    names = ", ".join(each.label for each in report.bundles)
+    names = ", ".join(bundle.label for bundle in report.bundles)
     page = environment.get_template(TEMPLATE).render(
         title=f"Accuracy against speed: {names}",
         sections=sections(report),

@@ -18,14 +18,15 @@ def markdown(report: Report) -> str:
     parts = ["# Accuracy against speed"]
     for section in sections(report):
         parts.append(f"## {section.title}")
-        parts += [escape(each) for each in section.paragraphs]
+        parts += [escape(text) for text in section.paragraphs]
         if section.choices:
             lines = [
-                f"- **{escape(each.goal)}: {escape(each.row)}.** {escape(each.reason)}" for each in section.choices
+                f"- **{escape(choice.goal)}: {escape(choice.row)}.** {escape(choice.reason)}"
+                for choice in section.choices
             ]
             parts.append("\n".join(lines))
         if section.points:
-            parts.append("\n".join(f"- {escape(each)}" for each in section.points))
+            parts.append("\n".join(f"- {escape(point)}" for point in section.points))
         for table in section.tables:
             parts += [f"### {escape(table.title)}", escape(table.caption), _table(table)]
         if section.code:
@@ -44,4 +45,6 @@ def _table(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Return a text in which no character has a meaning in Markdown."""
-    return "".join(f"\\{each}" if each in "\\`*_[]<>|#" else each for each in text).replace("\n", " ")
+    return "".join(f"\\{character}" if character in "\\`*_[]<>|#" else character for character in text).replace(
+        "\n", " "
+    )

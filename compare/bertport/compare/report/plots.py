@@ -84,12 +84,12 @@ def plots(report: Report) -> list[Plot]:
             for bundle in report.bundles
             for variant, table in bundle.sensitivity.items()
         ]
-    return [each for each in drawn if each]
+    return [plot for plot in drawn if plot]
 
 
 def _means(report: Report, column: Column) -> bool:
     """Tell whether a figure means something for every bundle."""
-    return not column.labelled or all(each.trained for each in report.bundles)
+    return not column.labelled or all(bundle.trained for bundle in report.bundles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,20 +114,20 @@ def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
     """Draw a figure of quality against latency; a row without the figure is a line at its latency."""
     latencies = [(row, row.speed.single_stream.times.p90) for row in report.rows if row.speed.single_stream]
     points = [(row, latency, _estimate(row, head, column)) for row, latency in latencies]
-    shown = [(row, latency, found) for row, latency, found in points if found and math.isfinite(found.value)]
+    shown = [(row, latency, quality) for row, latency, quality in points if quality and math.isfinite(quality.value)]
     if not shown:
         return None
     name = capitalized(column.title) + ("" if column.labelled else " with fp32")
     figure, axes = _figure(4.6)
     looks = _looks(report)
-    for row, latency, found in shown:
-        x, y = 1e3 * latency.value, found.value
+    for row, latency, quality in shown:
+        x, y = 1e3 * latency.value, quality.value
         exact = row.reference and not column.labelled  # it agrees with itself
         axes.errorbar(
             x,
             y,
             xerr=[[1e3 * arm] for arm in _arms(latency)],
-            yerr=None if exact else [[arm] for arm in _arms(found)],
+            yerr=None if exact else [[arm] for arm in _arms(quality)],
             color=looks[row.name].colour,
             marker=looks[row.name].marker,
             markersize=9,
@@ -135,7 +135,7 @@ def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
             linewidth=1.2,
             label=row.name,
         )
-    front = _front([(latency.value, found.value) for _, latency, found in shown])
+    front = _front([(latency.value, quality.value) for _, latency, quality in shown])
     if len(front) > 1:
         axes.plot(
             [1e3 * x for x, _ in front],
@@ -160,7 +160,7 @@ def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
     figure.legend(loc="outside lower center", ncols=2)
     form = ".2%" if column.form.endswith("%") else column.form
     names = ", ".join(
-        f"{row.name} {1e3 * latency.value:.3g} ms and {found.value:{form}}" for row, latency, found in shown
+        f"{row.name} {1e3 * latency.value:.3g} ms and {quality.value:{form}}" for row, latency, quality in shown
     )
     return Plot(
         section="summary",
@@ -186,8 +186,8 @@ def _tick(column: Column) -> Callable[[float, float], str]:
 
 
 def _estimate(row: Row, head: Head, column: Column) -> Estimate | None:
-    found = row.quality.head(head.name) if row.quality else None
-    return found.estimate(column.key) if found else None
+    figures = row.quality.head(head.name) if row.quality else None
+    return figures.estimate(column.key) if figures else None
 
 
 def _bound(report: Report, head: Head, column: Column) -> float | None:
@@ -198,20 +198,20 @@ def _bound(report: Report, head: Head, column: Column) -> float | None:
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points that no other beats in both, by latency."""
-    best, found = float("-inf"), []
-    for x, y in sorted(points, key=lambda each: (each[0], -each[1])):
+    best, front = float("-inf"), []
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
         if y > best:
-            found.append((x, y))
+            front.append((x, y))
             best = y
-    return found
+    return front
 
 
 def _lengths(report: Report) -> Plot | None:
     lines: dict[str, list[tuple[int, Estimate]]] = {}
     for row in report.rows:
-        rates = [(each.length, each.tokens_per_second) for each in row.speed.shapes.values() if each.rows == 1]
+        rates = [(shape.length, shape.tokens_per_second) for shape in row.speed.shapes.values() if shape.rows == 1]
         if rates:
-            lines[row.name] = sorted(rates, key=lambda each: each[0])
+            lines[row.name] = sorted(rates, key=lambda rate: rate[0])
     if not lines:
         return None
     figure, axes = _figure(4.2)
@@ -224,7 +224,7 @@ def _lengths(report: Report) -> Plot | None:
         axes.errorbar(x, y, yerr=[below, above], color=look.colour, marker=look.marker, capsize=3, label=name)
     axes.set_xscale("log", base=2)
     ticks = sorted({length for shapes in lines.values() for length, _ in shapes})
-    axes.set_xticks(ticks, [str(each) for each in ticks])
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tokens in the text")
@@ -272,9 +272,9 @@ def _layers(label: str, variant: str, table: LayerTable) -> Plot | None:
         return None
     higher = table.higher_precision or ()
     figure, axes = _figure(1.1 + 0.26 * len(rows))
-    names = [f"{each.name}{' (higher precision)' if each.name in higher else ''}" for each in rows]
-    colours = [COLOURS[1] if each.name in higher else COLOURS[0] for each in rows]
-    axes.barh(names, [max(0.0, each.damage) for each in rows], color=colours, height=0.7)
+    names = [f"{layer.name}{' (higher precision)' if layer.name in higher else ''}" for layer in rows]
+    colours = [COLOURS[1] if layer.name in higher else COLOURS[0] for layer in rows]
+    axes.barh(names, [max(0.0, layer.damage) for layer in rows], color=colours, height=0.7)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=9)
     axes.locator_params(axis="x", nbins=5)

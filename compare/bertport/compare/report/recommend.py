@@ -93,15 +93,15 @@ def verdicts(report: Report) -> tuple[Verdict, ...]:
 
 def _verdict(report: Report, row: Row) -> Verdict:
     bounds = _bounds(report, row)
-    verdict = overall(each.verdict for each in bounds) if report.settings.budget else HELD
+    verdict = overall(bound.verdict for bound in bounds) if report.settings.budget else HELD
     return Verdict(
         bundle=row.bundle,
         row=row.name,
         verdict=verdict,
         bounds=bounds,
         holds=verdict != BROKEN,
-        breaks=tuple(each.sentence for each in bounds if each.verdict == BROKEN),
-        near=tuple(each.sentence for each in bounds if each.verdict == UNDECIDED),
+        breaks=tuple(bound.sentence for bound in bounds if bound.verdict == BROKEN),
+        near=tuple(bound.sentence for bound in bounds if bound.verdict == UNDECIDED),
     )
 
 
@@ -128,7 +128,7 @@ def _bound(  # noqa: PLR0913 — all that is known of a bound
     else:
         text += f", {_side(run)} by its value, but this run cannot tell; {_needed(limit, run)}"
     if before and recorded and (run.verdict == UNDECIDED or before.verdict != run.verdict):
-        where = " on ".join(each for each in ("at quantization", recorded.text) if each)
+        where = " on ".join(words for words in ("at quantization", recorded.text) if words)
         says = f"{_side(before)} by its value" if before.verdict == UNDECIDED else before.verdict
         text += f"; {where} ({recorded.instruction_set}) {_measured(limit, before)}: {says}"
     return Bound(
@@ -150,7 +150,7 @@ def _measured(limit: Limit, judged: Judgement) -> str:
     form = limit.fine
     if not math.isfinite(judged.low):
         return f"{judged.value:{form}} in {judged.clusters:,} texts, too few for an interval,"
-    low, high = (f"{each:{form}}" for each in (judged.low, judged.high))
+    low, high = (f"{end:{form}}" for end in (judged.low, judged.high))
     return f"{judged.value:{form}} of {judged.count:,} {limit.unit} ({low} to {high})"
 
 
@@ -162,7 +162,7 @@ def _needed(limit: Limit, judged: Judgement) -> str:
 
 def recommend(report: Report) -> tuple[Recommendation, ...]:
     """Choose a variant for each goal and bundle, out of those that are not known to break the accuracy budget."""
-    judged = {each.row: each for each in verdicts(report)}
+    judged = {verdict.row: verdict for verdict in verdicts(report)}
     return tuple(_recommend(report, bundle, goal, judged) for bundle in report.bundles for goal in GOALS)
 
 
@@ -188,8 +188,8 @@ def _recommend(report: Report, bundle: BundleInfo, goal: Goal, judged: Mapping[s
 
 def _doubt(bounds: Sequence[Bound]) -> str:
     """Return what the figures of an undecided variant say: those of the larger sample, here or recorded."""
-    known = [max((each.run, each.record or each.run), key=lambda judged: judged.count) for each in bounds]
-    if bounds and all(each.inside for each in known):
+    known = [max((bound.run, bound.record or bound.run), key=lambda judged: judged.count) for bound in bounds]
+    if bounds and all(judged.inside for judged in known):
         return "within the budget by its figures, but not beyond doubt"
     return "whether it is within the budget is undecided"
 
@@ -198,8 +198,8 @@ def _choose(goal: Goal, rows: Sequence[Row]) -> tuple[str | None, str]:
     known = [(reading, row) for row in rows if (reading := goal.read(row)) and math.isfinite(reading.value)]
     if not known:
         return None, "no recommendation: nothing that holds the budget was measured for it"
-    reading, row = min(known, key=lambda each: each[0].value)
-    of_reference, reference = next((each for each in known if each[1].reference), (None, None))
+    reading, row = min(known, key=lambda pair: pair[0].value)
+    of_reference, reference = next((pair for pair in known if pair[1].reference), (None, None))
     speedup = row.times_faster.get(goal.workload) if goal.workload else None
     if speedup and speedup.no_difference_seen and reference and of_reference:
         return reference.name, (

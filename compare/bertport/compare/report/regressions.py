@@ -67,8 +67,8 @@ def _memory(row: Row) -> float | None:
 
 
 def _of_head(head: str, key: str, row: Row) -> Estimate | None:
-    found = row.quality.head(head) if row.quality else None
-    return found.estimate(key) if found else None
+    measured = row.quality.head(head) if row.quality else None
+    return measured.estimate(key) if measured else None
 
 
 SPEED = (
@@ -94,7 +94,7 @@ def figures() -> tuple[Figure, ...]:
             unit="%" if column.form.endswith("%") else "",
         )
         for head in HEADS.values()
-        for column in sorted(head.reported, key=lambda each: not each.headline)
+        for column in sorted(head.reported, key=lambda column: not column.headline)
         if column.more_is_better is not None
     ]
     return (*SPEED, *quality, *REST)
@@ -186,15 +186,15 @@ def _verdicts(old: Report, new: Report) -> Iterator[Change]:
 
 def _incomparable(old: Report, new: Report) -> dict[Kind, str]:
     """Return the kinds of figures that the two reports cannot be compared in, and why."""
-    found: dict[Kind, str] = {}
-    machines = [(each.machine.cpu, each.machine.usable_cores, each.settings.threads) for each in (old, new)]
+    skipped: dict[Kind, str] = {}
+    machines = [(report.machine.cpu, report.machine.usable_cores, report.settings.threads) for report in (old, new)]
     if machines[0] != machines[1]:
-        found["speed"] = "speed: the machine or the threads differ"
+        skipped["speed"] = "speed: the machine or the threads differ"
     elif old.text.inputs.lengths != new.text.inputs.lengths:
-        found["speed"] = "speed: the texts that were timed have other lengths"
+        skipped["speed"] = "speed: the texts that were timed have other lengths"
     if old.text.sha256 != new.text.sha256:
-        found["quality"] = "quality: the text differs"
-    return found
+        skipped["quality"] = "quality: the text differs"
+    return skipped
 
 
 def _failure(name: str, why: str) -> Change:
@@ -238,13 +238,13 @@ class _Interval:
     high: float
 
 
-def _interval(found: Estimate | float | None) -> _Interval | None:
+def _interval(figure: Estimate | float | None) -> _Interval | None:
     """Return a figure with the ends of its interval; the figure itself for an end that is not known."""
-    if found is None:
+    if figure is None:
         return None
-    if not isinstance(found, Estimate):
-        return _Interval(value=float(found), low=float(found), high=float(found))
-    if not math.isfinite(found.value):
+    if not isinstance(figure, Estimate):
+        return _Interval(value=float(figure), low=float(figure), high=float(figure))
+    if not math.isfinite(figure.value):
         return None
-    low, high = (each if math.isfinite(each) else found.value for each in (found.low, found.high))
-    return _Interval(value=float(found.value), low=float(low), high=float(high))
+    low, high = (end if math.isfinite(end) else figure.value for end in (figure.low, figure.high))
+    return _Interval(value=float(figure.value), low=float(low), high=float(high))

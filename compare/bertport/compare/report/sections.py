@@ -77,12 +77,16 @@ def sections(report: Report) -> list[Section]:
         _method(report),
         Section(key="command", title="How to repeat it", code=report.command),
     ]
-    return [each for each in every if each.paragraphs or each.choices or each.points or each.tables or each.code]
+    return [
+        section
+        for section in every
+        if section.paragraphs or section.choices or section.points or section.tables or section.code
+    ]
 
 
 def _summary(report: Report) -> Section:
-    names = ", ".join(each.label for each in report.bundles)
-    sizes = ", ".join(f"{each.architecture.parameters / 1e6:,.1f} M parameters" for each in report.bundles)
+    names = ", ".join(bundle.label for bundle in report.bundles)
+    sizes = ", ".join(f"{bundle.architecture.parameters / 1e6:,.1f} M parameters" for bundle in report.bundles)
     state = "" if report.complete else " The run was interrupted: this is what it had measured."
     budget = report.settings.budget_in_words
     return Section(
@@ -110,24 +114,24 @@ def _choices(report: Report) -> tuple[Choice, ...]:
     several = len(report.bundles) > 1
     return tuple(
         Choice(
-            goal=f"{each.bundle}: {each.goal.lower()}" if several else each.goal,
-            row=each.choice,
-            reason=sentence(each.reason),
+            goal=f"{advice.bundle}: {advice.goal.lower()}" if several else advice.goal,
+            row=advice.choice,
+            reason=sentence(advice.reason),
         )
-        for each in report.recommendations
-        if each.choice is not None
+        for advice in report.recommendations
+        if advice.choice is not None
     )
 
 
 def notes(report: Report) -> tuple[str, ...]:
     """Say once, for all goals, what the choices cost and save, which variants are out, and what is uncertain."""
-    chosen = list(dict.fromkeys(each.choice for each in report.recommendations if each.choice))
+    chosen = list(dict.fromkeys(advice.choice for advice in report.recommendations if advice.choice))
     rows = {row.name: row for row in report.rows}
     costs = [text for name in chosen for text in _costs_and_saves(report, rows[name]) if text]
     judged = [
-        f"{'. '.join(verdict_sentences(each))}."
-        for each in report.verdicts
-        if each.verdict != HELD or each.row in chosen
+        f"{'. '.join(verdict_sentences(judged))}."
+        for judged in report.verdicts
+        if judged.verdict != HELD or judged.row in chosen
     ]
     return (*_without_choice(report), *costs, *judged)
 
@@ -135,11 +139,11 @@ def notes(report: Report) -> tuple[str, ...]:
 def _without_choice(report: Report) -> Iterator[str]:
     """Yield a sentence for each reason for which nothing is recommended."""
     missing: dict[tuple[str, str], list[str]] = {}
-    for each in report.recommendations:
-        if each.choice is None:
-            missing.setdefault((each.bundle, each.reason), []).append(each.goal)
+    for advice in report.recommendations:
+        if advice.choice is None:
+            missing.setdefault((advice.bundle, advice.reason), []).append(advice.goal)
     for (bundle, reason), goals in missing.items():
-        every = len(goals) == sum(each.bundle == bundle for each in report.recommendations)
+        every = len(goals) == sum(advice.bundle == bundle for advice in report.recommendations)
         yield f"{bundle}: {sentence(reason)}" if every else f"{bundle}, {', '.join(goals)}: {sentence(reason)}"
 
 
@@ -148,12 +152,12 @@ def verdict_sentences(judged: Verdict) -> tuple[str, ...]:
     start = f"Accuracy budget of {judged.row}: {judged.verdict}"
     if not judged.bounds:
         return (start if judged.verdict == HELD else f"{start}, because nothing that it bounds was measured",)
-    return start, *(capitalized(each.sentence) for each in judged.bounds if each.verdict == judged.verdict)
+    return start, *(capitalized(bound.sentence) for bound in judged.bounds if bound.verdict == judged.verdict)
 
 
 def _costs_and_saves(report: Report, row: Row) -> tuple[str, ...]:
     name = report.bundle(row.bundle).reference
-    reference = next((each for each in report.rows if each.name == name), None)
+    reference = next((row for row in report.rows if row.name == name), None)
     return (_costs(row), _saves(row, reference)) if reference and reference.name != row.name else ()
 
 
@@ -192,9 +196,9 @@ def _saves(row: Row, reference: Row) -> str:
         parts.append(f"{row.size_bytes / MB:,.1f} MB on disk instead of {reference.size_bytes / MB:,.1f}")
     one, other = row.speed.start, reference.speed.start
     if one and other:
-        memory = [each.peak_bytes_of_one_answer / MIB for each in (one, other)]
+        memory = [start.peak_bytes_of_one_answer / MIB for start in (one, other)]
         parts.append(f"{memory[0]:,.0f} MiB of memory for one answer instead of {memory[1]:,.0f}")
-        seconds = [each.cold_start.value for each in (one, other)]
+        seconds = [start.cold_start.value for start in (one, other)]
         parts.append(f"{seconds[0]:.2f} s from the start of Python to it instead of {seconds[1]:.2f}")
     return f"What {row.name} saves: {'; '.join(parts)}." if parts else ""
 
@@ -207,26 +211,26 @@ def _changes(report: Report) -> Section:
         key="against",
         title=f"Changes since {against.created}",
         points=(
-            *([each.sentence for each in against.changes] or ["Nothing changed beyond noise."]),
-            *(f"Not compared: {each}." for each in against.not_compared),
+            *([change.sentence for change in against.changes] or ["Nothing changed beyond noise."]),
+            *(f"Not compared: {why}." for why in against.not_compared),
         ),
     )
 
 
 def _quality_notes(report: Report) -> tuple[str, ...]:
     return tuple(
-        f"{each.label}: no accuracy is shown, because the weights are {each.weights} ({each.weights_reason})."
-        for each in report.bundles
-        if each.weights != TRAINED
+        f"{bundle.label}: no accuracy is shown, because the weights are {bundle.weights} ({bundle.weights_reason})."
+        for bundle in report.bundles
+        if bundle.weights != TRAINED
     )
 
 
 def _findings(report: Report) -> tuple[Table, ...]:
-    titles = {each.id: each.figure for each in report.findings}
-    names = list(dict.fromkeys(each.row for each in report.findings))
+    titles = {finding.id: finding.figure for finding in report.findings}
+    names = list(dict.fromkeys(finding.row for finding in report.findings))
     if not titles:
         return ()
-    cells = {(each.id, each.row): f"{each.verdict}: {each.size}" for each in report.findings}
+    cells = {(finding.id, finding.row): f"{finding.verdict}: {finding.size}" for finding in report.findings}
     table = Table(
         title="Variant by variant",
         caption="Each variant against fp32 on the same samples and in the same rounds, with the 95% interval "
@@ -289,7 +293,7 @@ def _bias_answers(rows: Sequence[tuple[Row, Bias]]) -> Table:
         rows=tuple(
             (
                 row.name,
-                *(_answers(each) for each in (bias.card.answers_a, bias.card.answers_b)),
+                *(_answers(answers) for answers in (bias.card.answers_a, bias.card.answers_b)),
                 f"{bias.card.distance:.3f}",
             )
             for row, bias in rows
@@ -334,8 +338,8 @@ def _sensitivity(report: Report) -> tuple[Table, ...]:
 
 def _machine(report: Report) -> str:
     """Return the machine in one phrase."""
-    found = report.machine
-    return f"{found.cpu}, {found.usable_cores:g} cores usable, instruction set {found.instruction_set}"
+    machine = report.machine
+    return f"{machine.cpu}, {machine.usable_cores:g} cores usable, instruction set {machine.instruction_set}"
 
 
 def _method(report: Report) -> Section:
@@ -361,13 +365,13 @@ def _method(report: Report) -> Section:
 
 
 def _where(report: Report) -> str:
-    found = report.machine
-    memory = f", {found.memory_bytes / GIB:.0f} GiB of memory" if found.memory_bytes else ""
-    peak = f"{found.matmul_gflops:.0f} GFLOP/s in fp32" if found.matmul_gflops else "not measured"
-    busy = found.busy
+    machine = report.machine
+    memory = f", {machine.memory_bytes / GIB:.0f} GiB of memory" if machine.memory_bytes else ""
+    peak = f"{machine.matmul_gflops:.0f} GFLOP/s in fp32" if machine.matmul_gflops else "not measured"
+    busy = machine.busy
     load = f" Processes that ran or waited, on average over the minute before: {busy:g}." if busy is not None else ""
     return (
-        f"Machine: {_machine(report)}; {found.physical_cores} physical cores{memory}; {found.system}. "
+        f"Machine: {_machine(report)}; {machine.physical_cores} physical cores{memory}; {machine.system}. "
         f"Matmul peak: {peak}.{load}"
     )
 

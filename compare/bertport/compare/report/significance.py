@@ -41,17 +41,19 @@ class Tested:
 
 def findings(report: Report) -> tuple[Finding, ...]:
     """Return a finding for each test of each variant, in the order of the rows."""
-    found: list[Finding] = []
+    every: list[Finding] = []
     level = 1 - report.settings.confidence
     for row in report.rows:
         if row.reference or row.failed or not row.is_variant:
             continue
         if report.bundle(row.bundle).trained:
-            found += [
-                _finding(row, each, level) for each in _tests(row) if math.isfinite(each.difference.difference.value)
+            every += [
+                _finding(row, tested, level)
+                for tested in _tests(row)
+                if math.isfinite(tested.difference.difference.value)
             ]
-        found += _speed(row)
-    return tuple(found)
+        every += _speed(row)
+    return tuple(every)
 
 
 def _tests(row: Row) -> Iterator[Tested]:

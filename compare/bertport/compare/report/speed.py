@@ -95,12 +95,12 @@ class RowSpeed:
             median=summary.median,
             p90=summary.p90,
             p99=summary.p99,
-            mean=fmean(each for turn in run.rounds for each in turn),
+            mean=fmean(seconds for turn in run.rounds for seconds in turn),
             fastest=summary.fastest,
             runs=summary.runs,
             warmup_runs=summary.warmup_runs,
             warmup_s=summary.warmup_s,
-            rounds=tuple(tuple(round(each, 7) for each in turn) for turn in run.rounds),
+            rounds=tuple(tuple(round(seconds, 7) for seconds in turn) for turn in run.rounds),
             stages={name: seconds / total for name, seconds in run.stages.items()} if total else {},
         )
 
@@ -109,7 +109,7 @@ class RowSpeed:
         if run is None:
             return None
         cold_start, load = (
-            statistics.quantile([[each] for each in seconds], 0.5, self._settings)
+            statistics.quantile([[value] for value in seconds], 0.5, self._settings)
             for seconds in (run.start_s, run.load_s)
         )
         return Start(cold_start=cold_start, load=load, peak_bytes_of_one_answer=run.peak_bytes)

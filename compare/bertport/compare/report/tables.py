@@ -54,7 +54,7 @@ def headline_columns(report: Report) -> list[tuple[Head, Column]]:
         for column in head.reported
         if column.headline and any(row.quality and row.quality.head(head.name) for row in report.rows)
     ]
-    return [each for each in measured if each[0].name != HIDDEN] or measured
+    return [pair for pair in measured if pair[0].name != HIDDEN] or measured
 
 
 def overview(report: Report) -> Table:
@@ -67,7 +67,10 @@ def overview(report: Report) -> Table:
             milliseconds(row.speed.single_stream.times.p90 if row.speed.single_stream else None),
             _speedup(row, SINGLE_STREAM),
             interval(row.speed.offline.texts_per_second if row.speed.offline else None),
-            *(_cell(report, row, row.quality.head(head.name) if row.quality else None, each) for head, each in quality),
+            *(
+                _cell(report, row, row.quality.head(head.name) if row.quality else None, column)
+                for head, column in quality
+            ),
             "failed" if row.failed else "" if row.speed.offline else "not finished",
         )
         for row in report.rows
@@ -117,15 +120,15 @@ def budget_table(report: Report) -> list[Table]:
     rows = [
         (
             judged.row,
-            limit_named(each.limit).meaning,
-            limit_named(each.limit).asked(each.bound),
-            _judged(each.limit, each.run),
-            _judged(each.limit, each.record),
-            each.verdict + (" (at quantization)" if each.by == "record" else ""),
-            _more(each),
+            limit_named(bound.limit).meaning,
+            limit_named(bound.limit).asked(bound.bound),
+            _judged(bound.limit, bound.run),
+            _judged(bound.limit, bound.record),
+            bound.verdict + (" (at quantization)" if bound.by == "record" else ""),
+            _more(bound),
         )
         for judged in report.verdicts
-        for each in judged.bounds
+        for bound in judged.bounds
     ]
     if not rows:
         return []
@@ -168,7 +171,7 @@ def quality_tables(report: Report) -> list[Table]:
 
 def _head_table(report: Report, head: Head, rows: Sequence[tuple[Row, HeadFigures]]) -> Table:
     estimates = [figures.estimate(head.reported[0].key) for _, figures in rows]
-    positions, texts = (_range([getattr(each, name) for each in estimates]) for name in ("count", "clusters"))
+    positions, texts = (_range([getattr(estimate, name) for estimate in estimates]) for name in ("count", "clusters"))
     return Table(
         title=head.title,
         caption=head.caption.format(positions=positions, texts=texts),
@@ -187,7 +190,7 @@ def _range(sizes: Sequence[int]) -> str:
 
 def _invariance_table(report: Report, head: Head, rows: Sequence[tuple[Row, HeadFigures]]) -> Table:
     """Return the table of the hidden states, and of how answers move with the batch."""
-    moved = [each for row in HEADS.values() for each in row.moved if each.unit]
+    moved = [kind for row in HEADS.values() for kind in row.moved if kind.unit]
     table = _head_table(report, head, rows)
     stabilities = [row.quality.stability if row.quality else None for row, _ in rows]
     return Table(
@@ -195,15 +198,15 @@ def _invariance_table(report: Report, head: Head, rows: Sequence[tuple[Row, Head
         caption=table.caption,
         head=(
             *table.head,
-            *(f"{each.title} moved {by}, {each.unit}" for by in ("by the batch", "by padding") for each in moved),
+            *(f"{kind.title} moved {by}, {kind.unit}" for by in ("by the batch", "by padding") for kind in moved),
         ),
         rows=tuple(
             (
                 *cells,
                 *(
-                    _moved(movement, each.name)
+                    _moved(movement, kind.name)
                     for movement in ((stability.batch_mates, stability.padding) if stability else (None, None))
-                    for each in moved
+                    for kind in moved
                 ),
             )
             for cells, stability in zip(table.rows, stabilities, strict=True)
@@ -212,10 +215,10 @@ def _invariance_table(report: Report, head: Head, rows: Sequence[tuple[Row, Head
 
 
 def _moved(movement: Movement | None, name: str) -> str:
-    found = (movement or {}).get(name)
-    if not isinstance(found, Estimate):
+    moved = (movement or {}).get(name)
+    if not isinstance(moved, Estimate):
         return NONE
-    return "0" if found.high == 0 or math.isnan(found.high) else interval(found, ".5f")
+    return "0" if moved.high == 0 or math.isnan(moved.high) else interval(moved, ".5f")
 
 
 def speed_tables(report: Report) -> list[Table]:
@@ -241,13 +244,16 @@ def _single_stream(report: Report) -> Table:
         rows=tuple(
             (
                 row.name,
-                *(milliseconds(each) for each in (found.times.median, found.times.p90, found.times.p99)),
+                *(
+                    milliseconds(quantile)
+                    for quantile in (single_stream.times.median, single_stream.times.p90, single_stream.times.p99)
+                ),
                 _speedup(row, SINGLE_STREAM),
-                " / ".join(f"{share:.0%}" for share in found.times.stages.values()) or NONE,
-                f"{found.peak_bytes / MIB:,.0f}",
+                " / ".join(f"{share:.0%}" for share in single_stream.times.stages.values()) or NONE,
+                f"{single_stream.peak_bytes / MIB:,.0f}",
                 NONE if row.is_variant else percent(row.same_answers),
             )
-            for row, found in rows
+            for row, single_stream in rows
         ),
     )
 
@@ -266,14 +272,14 @@ def _offline(report: Report) -> Table:
         rows=tuple(
             (
                 row.name,
-                interval(found.texts_per_second),
-                interval(found.tokens_per_second, ",.0f"),
+                interval(offline.texts_per_second),
+                interval(offline.tokens_per_second, ",.0f"),
                 _speedup(row, OFFLINE),
-                f"{found.real_tokens:,}",
-                f"{found.padded_tokens:,}",
-                f"{found.share_of_peak:.0%}" if found.share_of_peak else NONE,
+                f"{offline.real_tokens:,}",
+                f"{offline.padded_tokens:,}",
+                f"{offline.share_of_peak:.0%}" if offline.share_of_peak else NONE,
             )
-            for row, found in rows
+            for row, offline in rows
         ),
     )
 
@@ -287,12 +293,12 @@ def _server(report: Report) -> Table:
         rows=tuple(
             (
                 row.name,
-                f"{found.requests_per_second:.3g}",
-                *(milliseconds(each) for each in (found.times.median, found.times.p90, found.times.p99)),
-                "overloaded: it answers more slowly than requests come" if found.overloaded else NONE,
+                f"{server.requests_per_second:.3g}",
+                *(milliseconds(quantile) for quantile in (server.times.median, server.times.p90, server.times.p99)),
+                "overloaded: it answers more slowly than requests come" if server.overloaded else NONE,
             )
             for row in report.rows
-            for found in row.speed.server
+            for server in row.speed.server
         ),
     )
 
@@ -313,11 +319,11 @@ def _shapes(report: Report) -> Table:
     )
 
 
-def _shape(found: ShapeTimes | None) -> str:
-    if found is None:
+def _shape(shape: ShapeTimes | None) -> str:
+    if shape is None:
         return NONE
-    peak = f", {found.share_of_peak:.0%} of peak" if found.share_of_peak else ""
-    return f"{milliseconds(found.times.median)}{peak}"
+    peak = f", {shape.share_of_peak:.0%} of peak" if shape.share_of_peak else ""
+    return f"{milliseconds(shape.times.median)}{peak}"
 
 
 def _start(report: Report) -> Table:
