@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT
 from bench.performance.models import FEW, few_texts
-from bertport.compare.presets import EFFORTS
+from bertport.compare.presets import PRESETS
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.quantizer import Options, quantize
@@ -301,7 +301,7 @@ def main() -> None:
     """Write the reports named on the command line, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(MODELS)}; all when none is named")
-    parser.add_argument("--effort", choices=EFFORTS, default="medium", help="how much to measure  [default: medium]")
+    parser.add_argument("--effort", choices=PRESETS, default="medium", help="how much to measure  [default: medium]")
     parser.add_argument("--twice", action="store_true", help="compare twice, and write whether the runs agree")
     parser.add_argument("--prepare", action="store_true", help="make the bundles, measure nothing")
     parser.add_argument("--again", action="store_true", help="take the pictures again, measure nothing")

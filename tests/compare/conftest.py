@@ -47,7 +47,7 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
     return path
 
 
-TINY_EFFORT = dataclasses.replace(
+TINY_PRESET = dataclasses.replace(
     QUICK,
     positions=80,
     pairs=16,
@@ -71,7 +71,7 @@ def make_options(compared_bundle, held_out):
             **{
                 "bundles": (str(compared_bundle),),
                 "output": output,
-                "effort": TINY_EFFORT,
+                "effort": TINY_PRESET,
                 "text": str(held_out),
                 "threads": 1,
                 "budget": "top1=0.5",

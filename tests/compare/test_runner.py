@@ -31,7 +31,7 @@ from bertport.runtime.errors import (
     UnknownNameError,
     UsageError,
 )
-from tests.compare.conftest import TINY_EFFORT
+from tests.compare.conftest import TINY_PRESET
 
 
 def compare(options, progress=None):
@@ -61,12 +61,12 @@ def test_every_scenario_is_measured(document):
     for name in ("fp32", "noisy"):
         speed = row(document, name)["speed"]
         assert speed["start"]["cold_start"]["value"] > speed["start"]["load"]["value"] > 0
-        assert speed["single_stream"]["runs"] == TINY_EFFORT.rounds * TINY_EFFORT.passes * TINY_EFFORT.inputs
+        assert speed["single_stream"]["runs"] == TINY_PRESET.rounds * TINY_PRESET.passes * TINY_PRESET.inputs
         assert set(speed["single_stream"]["stages"]) == {"tokenize", "run", "finish"}
         assert speed["single_stream"]["median"]["value"] <= speed["single_stream"]["p90"]["value"]
         assert speed["offline"]["real_tokens"] == sum(document["text"]["inputs"]["lengths"])
         [server] = speed["server"]
-        assert server["runs"] == TINY_EFFORT.server_rounds * TINY_EFFORT.requests
+        assert server["runs"] == TINY_PRESET.server_rounds * TINY_PRESET.requests
         assert set(speed["shapes"]) == {"1x8", "2x16"}
         assert 0 < speed["shapes"]["1x8"]["share_of_peak"] < 1
     assert set(row(document, "noisy")["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}
@@ -78,7 +78,7 @@ def test_quality_is_measured_against_fp32(document):
     assert reference["mlm"]["top1_agreement"]["value"] == 1
     assert reference["mlm"]["kl"]["value"] == 0
     assert 0 < noisy["mlm"]["kl"]["value"] < 1
-    assert noisy["nsp"]["flips"]["count"] == TINY_EFFORT.pairs
+    assert noisy["nsp"]["flips"]["count"] == TINY_PRESET.pairs
     assert noisy["mlm"]["perplexity_reference"] == reference["mlm"]["perplexity_candidate"]
     sums = row(document, "noisy")["per_text"]["mlm"]
     assert sum(each["count"] for each in sums) == noisy["mlm"]["kl"]["count"]
@@ -121,7 +121,7 @@ class Interrupting(Progress):
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path):
-    apart = dataclasses.replace(TINY_EFFORT, together=False)
+    apart = dataclasses.replace(TINY_PRESET, together=False)
     options = make_options(tmp_path / "out", variants=("fp32",), effort=apart)
     partial = compare(options, Interrupting("time/SingleStream"))
     assert not partial["complete"]
@@ -144,7 +144,7 @@ def test_nothing_to_resume_is_said(make_options, tmp_path):
 
 
 def test_the_command_writes_every_file(compared_bundle, held_out, tmp_path, monkeypatch):
-    monkeypatch.setitem(presets.EFFORTS, "quick", TINY_EFFORT)
+    monkeypatch.setitem(presets.PRESETS, "quick", TINY_PRESET)
     out = tmp_path / "out"
     command = ["compare", str(compared_bundle), "--quick", "--output", str(out), "--text", str(held_out)]
     done = CliRunner().invoke(app, [*command, "--threads", "1", "--variant", "fp32", "--random-weights"])
@@ -242,7 +242,7 @@ def test_a_wrong_option_is_one_sentence_when_it_is_said(make_options, tmp_path, 
 )
 def test_an_effort_of_which_nothing_can_be_measured_is_refused(change, message):
     with pytest.raises(UsageError, match=message):
-        dataclasses.replace(TINY_EFFORT, **change)
+        dataclasses.replace(TINY_PRESET, **change)
 
 
 def test_an_output_that_cannot_be_written_is_said_first(make_options, tmp_path):
@@ -313,7 +313,7 @@ def test_a_broken_reference_takes_no_other_variant_along(compared_bundle, make_o
     shutil.copytree(compared_bundle, bundle)
     damaged = bundle / "onnx" / "model_serving.onnx"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
-    effort = dataclasses.replace(TINY_EFFORT, shapes=((1, 8),), server_shares=())
+    effort = dataclasses.replace(TINY_PRESET, shapes=((1, 8),), server_shares=())
     found = compare(make_options(tmp_path / "out", bundles=(str(bundle),), variants=("noisy",), effort=effort))
     assert "SHA-256" in row(found, "fp32")["failed"]
     assert row(found, "noisy")["failed"] is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bertport.compare.codec import encode
-from bertport.compare.presets import EFFORTS
+from bertport.compare.presets import PRESETS
 from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.interrupts import InterruptionError
 from bertport.measure.quality.heads import known_limits
@@ -38,7 +38,7 @@ class RegressionError(BertportError):
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Directory for the report.")
 @click.option(
     "--effort",
-    type=click.Choice(list(EFFORTS)),
+    type=click.Choice(list(PRESETS)),
     default="full",
     show_default=True,
     help="How many samples and rounds: the fewer, the wider the intervals.",
@@ -123,7 +123,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
         options = Options(
             bundles=bundles,
             output=output,
-            effort=EFFORTS["quick" if quick else effort],
+            effort=PRESETS["quick" if quick else effort],
             text=text,
             templates=templates,
             baselines=baselines,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from bertport.compare.codec import LEFT_OUT, inline_keys
 from bertport.compare.entries import ComparedBundle, Entry
-from bertport.compare.presets import Effort
+from bertport.compare.presets import Preset
 from bertport.compare.workloads import Inputs
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import Probe
@@ -49,7 +49,7 @@ class Quality:
     samples: int
     """Inputs that were run, pairs included."""
     seed: int
-    """Seed of the resamples and of the choice of batch mates."""
+    """Seed of the resamples and of the batches."""
     resamples: int
     """Bootstrap resamples behind each interval."""
     confidence: float
@@ -204,7 +204,7 @@ class Measurements:
     """The rows of the report to be."""
     left_out: tuple[str, ...]
     """A sentence for each variant that does not take part."""
-    effort: Effort
+    preset: Preset
     """How much was measured."""
     command: str
     """The command line."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertport.compare.presets import FULL, Effort, effort_named
+from bertport.compare.presets import FULL, Preset, preset_named
 from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.speed.baselines import BASELINES, check_baseline
 from bertport.runtime.errors import UnknownNameError, UsageError
@@ -31,8 +31,8 @@ class Options:
     """Directories of bundles; the embedded default where there are none."""
     output: PathLike
     """Where the report goes."""
-    effort: Effort | str = FULL
-    """How much to measure: a row of `bertport.compare.presets.EFFORTS`, or its name."""
+    effort: Preset | str = FULL
+    """How much to measure: a row of `bertport.compare.presets.PRESETS`, or its name."""
     text: PathLike | None = None
     """File of texts; None for the sample that ships."""
     templates: PathLike | None = None
@@ -65,7 +65,7 @@ class Options:
             tuple(str(path) for path in _several("bundles", self.bundles, (str, os.PathLike), "directories")),
         )
         settle(self, "output", Path(_path("output", self.output)))
-        settle(self, "effort", effort_named(self.effort))
+        settle(self, "effort", preset_named(self.effort))
         for name in ("text", "templates"):
             value = getattr(self, name)
             settle(self, name, None if value is None else str(_path(name, value)))
@@ -87,9 +87,9 @@ class Options:
             raise UsageError(f"command is the text of a command line, not {excerpt(self.command)}")
 
     @property
-    def sizes(self) -> Effort:
-        """The effort as a row."""
-        return effort_named(self.effort)
+    def sizes(self) -> Preset:
+        """The preset of the effort."""
+        return preset_named(self.effort)
 
 
 def _several(name: str, value: object, kinds: tuple[type, ...], what: str) -> tuple[str, ...]:

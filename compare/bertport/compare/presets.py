@@ -1,4 +1,4 @@
-"""How much is measured: one row for a look, one for a report, one for a report that others will doubt."""
+"""How much is measured: a preset for a look, one for a report, one for a report that others will doubt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
-__all__ = ["EFFORTS", "FULL", "MEDIUM", "QUICK", "Effort", "effort_named"]
+__all__ = ["FULL", "MEDIUM", "PRESETS", "QUICK", "Preset", "preset_named"]
 
 LEAST = {
     **dict.fromkeys(("positions", "inputs", "rounds", "passes", "requests", "server_rounds", "starts"), 1),
@@ -18,7 +18,7 @@ LEAST = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
+class Preset:
     """One row: the sizes of everything that is sampled or repeated."""
 
     name: str
@@ -34,7 +34,7 @@ class Effort:
     patience: float = 600.0
     """Seconds that a variant's further samples may take, about; they are not taken where they would take more."""
     stability: int
-    """Samples of each kind on which the effect of batch mates and padding is measured."""
+    """Samples of each kind on which batch invariance is measured."""
     inputs: int
     """Texts that the scenarios answer, drawn from the text given."""
     together: bool
@@ -72,7 +72,7 @@ class Effort:
                 raise UsageError(f"the effort's shapes are pairs of rows and tokens, not {excerpt(shape)}")
 
 
-FULL = Effort(
+FULL = Preset(
     name="full",
     positions=3000,
     most_positions=10_000,
@@ -91,7 +91,7 @@ FULL = Effort(
 )
 """For a report that others will doubt: ten minutes for a small model, an hour for BERT-base with baselines."""
 
-MEDIUM = Effort(
+MEDIUM = Preset(
     name="medium",
     positions=1000,
     most_positions=4000,
@@ -111,7 +111,7 @@ MEDIUM = Effort(
 )
 """For a report: minutes for a small model with five variants and both baselines, a quarter of an hour for BERT-base."""
 
-QUICK = Effort(
+QUICK = Preset(
     name="quick",
     positions=500,
     most_positions=2000,
@@ -131,22 +131,22 @@ QUICK = Effort(
 )
 """For a look: about a minute for the default model with a few variants, on two idle cores. Its intervals are wide."""
 
-EFFORTS = {row.name: row for row in (QUICK, MEDIUM, FULL)}
+PRESETS = {row.name: row for row in (QUICK, MEDIUM, FULL)}
 """By name, the shortest first."""
 
 
-def effort_named(effort: Effort | str) -> Effort:
+def preset_named(effort: Preset | str) -> Preset:
     """Return the row of a name, or the row that is given.
 
     Raises:
         UnknownNameError: for a name that there is not.
         UsageError: for what is neither.
     """
-    if isinstance(effort, Effort):
+    if isinstance(effort, Preset):
         return effort
     if not isinstance(effort, str):
         raise UsageError(f"effort is a row of the table of efforts or its name, not {excerpt(effort)}")
-    if effort not in EFFORTS:
+    if effort not in PRESETS:
         kind = "effort"
-        raise UnknownNameError(kind, effort, EFFORTS)
-    return EFFORTS[effort]
+        raise UnknownNameError(kind, effort, PRESETS)
+    return PRESETS[effort]

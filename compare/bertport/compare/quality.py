@@ -1,7 +1,7 @@
 """The quality of one variant: per head against the reference, on as many samples as a verdict on the budget needs.
 
-Samples are looked at twice at most: those of the effort, and then, where they leave a bound undecided, all that the
-effort allows. A bound that the first look decides by its interval of 95% is not taken as decided yet, for then the two
+Samples are looked at twice at most: those of the preset, and then, where they leave a bound undecided, all that the
+preset allows. A bound that the first look decides by its interval of 95% is not taken as decided yet, for then the two
 looks together would err more often than one: it has to be decided by one of 99.9% (Haybittle 1971, Peto et al. 1976),
 which adds next to nothing to the errors of the last look, whose interval of 95% is the one that is shown and judged by.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bertport.compare.codec import JSON
     from bertport.compare.entries import ComparedBundle, Entry
     from bertport.compare.measurements import Sums
-    from bertport.compare.presets import Effort
+    from bertport.compare.presets import Preset
     from bertport.measure.quality.accumulator import Accumulator
     from bertport.measure.quality.model import Graph
     from bertport.measure.quality.samples import Sample
@@ -49,27 +49,27 @@ class Samples:
     """What quality is measured on: masked texts and pairs, for the first look and for the second."""
 
     first: tuple[Sample, ...]
-    """Of the effort."""
+    """Of the preset."""
     masked: tuple[Sample, ...] = ()
     """More masked texts."""
     pairs: tuple[Sample, ...] = ()
     """More pairs."""
 
 
-def samples_for(compared: ComparedBundle, texts: Sequence[Text], effort: Effort, seed: int) -> Samples:
+def samples_for(compared: ComparedBundle, texts: Sequence[Text], preset: Preset, seed: int) -> Samples:
     """Make masked texts and pairs for the heads that a bundle has."""
     tokenizer, manifest = read_tokenizer(compared.bundle), compared.bundle.manifest
     longest = min(LONGEST, manifest.max_length)
-    most = max(effort.positions, effort.most_positions)
+    most = max(preset.positions, preset.most_positions)
     # Without the MLM head they still show the hidden states.
     masked = list(masked_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most))
-    first = _until(masked, effort.positions)
+    first = _until(masked, preset.positions)
     pairs: list[Sample] = []
-    if manifest.judges_pairs and effort.pairs:
-        most = max(effort.pairs, effort.most_pairs)
+    if manifest.judges_pairs and preset.pairs:
+        most = max(preset.pairs, preset.most_pairs)
         segments = manifest.segments
         pairs = list(pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most, segments=segments))
-    chosen = set(_balanced(pairs, effort.pairs))
+    chosen = set(_balanced(pairs, preset.pairs))
     return Samples(
         first=(*masked[:first], *(pair for index, pair in enumerate(pairs) if index in chosen)),
         masked=tuple(masked[first:]),
@@ -101,7 +101,7 @@ class QualityBench:
         compared: The bundle.
         reference: Its row that is taken as right.
         samples: From `samples_for`.
-        effort: How much to measure.
+        preset: How much to measure.
         seed: Of the resamples.
         bounds: The budget, for the verdicts on which more is measured where that is needed.
     """
@@ -111,14 +111,14 @@ class QualityBench:
         compared: ComparedBundle,
         reference: Entry,
         samples: Samples,
-        effort: Effort,
+        preset: Preset,
         *,
         seed: int = 0,
         bounds: Mapping[str, float] | None = None,
     ) -> None:
         self._compared, self._reference, self._samples = compared, reference, samples
         self._bounds = dict(bounds or {})
-        self._effort, self._settings = effort, Settings(seed=seed)
+        self._preset, self._settings = preset, Settings(seed=seed)
         self._kept: Graph | None = None
 
     def open(self, entry: Entry) -> Graph:
@@ -149,12 +149,12 @@ class QualityBench:
         itself = entry == self._reference
         candidate = self.reference() if itself else self.open(entry)
         began = time.monotonic()
-        first, sums = self._measure(candidate, self._samples.first, self._effort.stability, progress)
+        first, sums = self._measure(candidate, self._samples.first, self._preset.stability, progress)
         seconds = (time.monotonic() - began) / len(self._samples.first)
         bounds = {} if itself else {name: bound for name, bound in self._bounds.items() if name not in set(decided)}
         more = further(self._samples, encode_object(first), bounds)
         every = (*self._samples.first, *more)
-        if not more or seconds * len(every) > self._effort.patience:
+        if not more or seconds * len(every) > self._preset.patience:
             return QualityStep(fidelity=first, per_text=sums, looks=1)
         second, sums = self._measure(candidate, every, 0, progress)
         return QualityStep(fidelity=dataclasses.replace(second, stability=first.stability), per_text=sums, looks=2)

@@ -98,7 +98,7 @@ class Comparison:
     """
 
     def __init__(self, options: Options, progress: Progress | None = None) -> None:
-        self.options, self.effort = options, options.sizes
+        self.options, self.preset = options, options.sizes
         self.progress = progress or Progress(None)
         self.bounds = parse_budget(options.budget)
         self.bundles = open_bundles(options.bundles or (default_bundle(),))
@@ -115,10 +115,10 @@ class Comparison:
                 tokenizer = read_tokenizer(compared.bundle)
                 refuse_unread(self.texts, tokenizer, source.name, shipped=options.text is None, option="--text")
         self.probe = read_probe(options.templates)
-        self.inputs = make_inputs(self.bundles, self.texts, self.effort.inputs, options.seed)
-        self.shapes = shapes(self.bundles, self.effort)
+        self.inputs = make_inputs(self.bundles, self.texts, self.preset.inputs, options.seed)
+        self.shapes = shapes(self.bundles, self.preset)
         self.samples = {
-            compared.label: samples_for(compared, self.texts, self.effort, options.seed) for compared in self.bundles
+            compared.label: samples_for(compared, self.texts, self.preset, options.seed) for compared in self.bundles
         }
         self.layers = {compared.label: _layer_tables(compared) for compared in self.bundles}
         self.failed: dict[str, str] = {}
@@ -164,14 +164,14 @@ class Comparison:
         }
         server = {
             share: step
-            for share in self.effort.server_shares
+            for share in self.preset.server_shares
             if (step := journal.get(TimingStep, f"{TIME}{server_name(share)}"))
         }
         return Measurements(
             bundles=tuple(self.bundles),
             entries=tuple(self.entries),
             left_out=tuple(self.left_out),
-            effort=self.effort,
+            preset=self.preset,
             command=options.command,
             threads=options.threads,
             seed=options.seed,
@@ -210,7 +210,7 @@ class Comparison:
             ],
             "text": self.text_sha256,
             "templates": self.probe.to_json(),
-            "effort": self.effort,
+            "effort": self.preset,
             "variants and providers": [entry.name for entry in self.entries],
             "baselines": options.baselines,
             "threads": options.threads,
@@ -260,7 +260,7 @@ class Comparison:
                 continue
             samples = self.samples[compared.label]
             bench = QualityBench(
-                compared, reference, samples, self.effort, seed=self.options.seed, bounds=self._bounds_of(compared)
+                compared, reference, samples, self.preset, seed=self.options.seed, bounds=self._bounds_of(compared)
             )
             entries = [entry for entry in self.entries if entry.bundle == compared.label and entry.kind == VARIANT]
             entries.sort(key=partial(_is_other, reference))
@@ -268,7 +268,7 @@ class Comparison:
                 Step(
                     key=f"{QUALITY}{entry.name}",
                     label=f"quality of {entry.name}",
-                    weight=len(samples.first) + 8 * self.effort.stability,
+                    weight=len(samples.first) + 8 * self.preset.stability,
                     run=partial(self._quality, bench, entry, reference),
                 )
                 for entry in entries
@@ -322,7 +322,7 @@ class Comparison:
         return decode(BiasStep, {"pairs": encode(pairs)})
 
     def _speed_steps(self) -> list[Step]:
-        effort, inputs, count = self.effort, self.inputs, len(self.entries)
+        preset, inputs, count = self.preset, self.inputs, len(self.entries)
         texts = len(inputs.texts)
         single_stream = scenario(SINGLE_STREAM, inputs)
         first = dataclasses.replace(single_stream, inputs=inputs.texts[:1])
@@ -331,8 +331,8 @@ class Comparison:
             OFFLINE: (scenario(OFFLINE, inputs), texts),
             **{name: (shape, shape.rows * shape.length / 100) for name, shape in self.shapes.items()},
         }
-        groups = [list(workloads)] if effort.together else [[name] for name in workloads]
-        passes = 1 + effort.rounds * effort.passes
+        groups = [list(workloads)] if preset.together else [[name] for name in workloads]
+        passes = 1 + preset.rounds * preset.passes
         steps = [Step(key=PEAK, label="matmul peak of the machine", weight=50, run=self._peak)]
         if self.options.baselines:
             weight = count * (texts + 30)
@@ -341,8 +341,8 @@ class Comparison:
             Step(
                 key=f"{TIME}{COLD_START}",
                 label=f"speed: {COLD_START}",
-                weight=count * effort.starts * 40,
-                run=partial(self._time, {COLD_START: first}, rounds=effort.starts, runs=1, fresh=True),
+                weight=count * preset.starts * 40,
+                run=partial(self._time, {COLD_START: first}, rounds=preset.starts, runs=1, fresh=True),
             )
         )
         for names in groups:
@@ -352,22 +352,22 @@ class Comparison:
                     key=f"{TIME}{', '.join(names)}",
                     label=f"speed: {', '.join(names)}",
                     weight=count * (20 + passes * sum(workloads[name][1] for name in names)),
-                    run=partial(self._time, group, rounds=effort.rounds, runs=effort.passes, warmup=1),
+                    run=partial(self._time, group, rounds=preset.rounds, runs=preset.passes, warmup=1),
                 )
             )
         steps += [
             Step(
                 key=f"{TIME}{server_name(share)}",
                 label=f"speed: {SERVER} at {share:.0%} of the reference's rate",
-                weight=effort.server_rounds * effort.requests * count / share,
+                weight=preset.server_rounds * preset.requests * count / share,
                 run=partial(self._server, share),
             )
-            for share in effort.server_shares
+            for share in preset.server_shares
         ]
         return steps
 
     def _peak(self) -> Machine:
-        seconds = 0.3 if self.effort.name == QUICK.name else 1.0
+        seconds = 0.3 if self.preset.name == QUICK.name else 1.0
         return describe_machine(matmul_gflops=matmul_peak(threads=self.options.threads, seconds=seconds))
 
     def _answers(self) -> AnswersStep:
@@ -410,8 +410,8 @@ class Comparison:
             return TimingStep(runs=())
         seconds = [value for turn in alone.rounds for value in turn]
         rate = share * len(seconds) / sum(seconds)
-        workload = scenario(SERVER, self.inputs, rate=rate, requests=self.effort.requests, seed=self.options.seed)
-        step = self._time({server_name(share): workload}, rounds=self.effort.server_rounds, runs=1)
+        workload = scenario(SERVER, self.inputs, rate=rate, requests=self.preset.requests, seed=self.options.seed)
+        step = self._time({server_name(share): workload}, rounds=self.preset.server_rounds, runs=1)
         return dataclasses.replace(step, rate=rate, reference=alone.subject)
 
 

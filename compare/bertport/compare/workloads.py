@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bertport.compare.entries import ComparedBundle
-    from bertport.compare.presets import Effort
+    from bertport.compare.presets import Preset
     from bertport.measure.text import Text
     from bertport.runtime.bundle.manifest import Architecture
 
@@ -199,11 +199,11 @@ def arrivals(rate: float, requests: int, seed: int) -> tuple[float, ...]:
     return tuple(float(arrival) for arrival in gaps.cumsum())
 
 
-def shapes(bundles: Sequence[ComparedBundle], effort: Effort) -> dict[str, Shape]:
+def shapes(bundles: Sequence[ComparedBundle], preset: Preset) -> dict[str, Shape]:
     """Make the workloads of one length, none longer than every bundle takes."""
     room = min(compared.bundle.manifest.max_length for compared in bundles)
     vocabulary = min(compared.bundle.manifest.architecture.vocab_size for compared in bundles)
-    sizes = dict.fromkeys((rows, min(length, room)) for rows, length in effort.shapes)
+    sizes = dict.fromkeys((rows, min(length, room)) for rows, length in preset.shapes)
     return {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=vocabulary) for rows, length in sizes}
 
 

@@ -59,7 +59,7 @@ def assemble(measurements: Measurements) -> Report:
         machine=measurements.machine,
         packages=_packages(measurements.baselines),
         settings=Settings(
-            effort=measurements.effort,
+            preset=measurements.preset,
             threads=measurements.threads,
             seed=measurements.seed,
             resamples=settings.resamples,

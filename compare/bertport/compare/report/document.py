@@ -15,7 +15,7 @@ from typing import Literal
 from bertport.compare.codec import INLINE, DecodeError, decode
 from bertport.compare.entries import VARIANT
 from bertport.compare.measurements import LayerTable, PairAnswers, Quality, Recorded, SampleCounts, Sums
-from bertport.compare.presets import Effort
+from bertport.compare.presets import Preset
 from bertport.compare.workloads import InputsSummary
 from bertport.measure.budget import Judgement
 from bertport.measure.machine import Machine
@@ -66,7 +66,7 @@ TRAINED: Weights = "trained"
 class Settings:
     """How much was measured, and by what it is judged."""
 
-    effort: Effort = field(metadata=INLINE)
+    preset: Preset = field(metadata=INLINE)
     """The preset."""
     threads: int | None
     """Threads within an operator; null leaves the choice to ONNX Runtime."""

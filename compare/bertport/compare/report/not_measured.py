@@ -45,7 +45,7 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
         yield "Other execution providers than the CPU's."
     if not all(row.is_variant for row in rows):
         yield "Quality of the baselines: they run the same fp32 weights; only their best answers are compared."
-    if report.settings.effort.name == QUICK.name:
+    if report.settings.preset.name == QUICK.name:
         yield "Small differences: --quick takes few samples and few rounds, so its intervals are wide."
     shapes = [shape.length for row in rows for shape in row.speed.shapes.values()]
     longest = max(0, *shapes, *text.inputs.lengths)

@@ -36,7 +36,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """One row: what somebody wants."""
+    """One row: what a variant is chosen for."""
 
     name: str
     """For people."""

@@ -351,7 +351,7 @@ def _method(report: Report) -> Section:
         _where(report),
         f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.",
         (
-            f"Settings: {settings.effort.name}; threads: {threads}; seed {settings.seed}; {settings.resamples:,} "
+            f"Settings: {settings.preset.name}; threads: {threads}; seed {settings.seed}; {settings.resamples:,} "
             f"bootstrap resamples; intervals of {settings.confidence:.0%}."
         ),
         _text(report.text),
