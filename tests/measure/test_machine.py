@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bertport.measure import machine
-from bertport.measure.machine import MACHINE_LOCK, _matmul_model, describe_machine, machine_lock, matmul_peak
+from bertport.measure.machine import MACHINE_LOCK, describe_machine, machine_lock, matmul_peak
+from bertport.runtime.matmul import matmul_model
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_hand_made_graph_is_a_valid_matrix_product():
     import onnx
 
     right = np.arange(12, dtype=np.float32).reshape(3, 4)
-    serialized = _matmul_model(right)
+    serialized = matmul_model(right)
     onnx.checker.check_model(onnx.load_from_string(serialized), full_check=True)
     import onnxruntime
 

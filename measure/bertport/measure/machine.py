@@ -6,7 +6,6 @@ import os
 import platform
 import tempfile
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.runtime import onnx_wire as pb
+from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.session import open_session, session_options
 
@@ -144,14 +143,9 @@ def matmul_gflops(rows: int, inner: int, columns: int, *, threads: int | None = 
     """
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inner), (inner, columns)))
-    session = open_session(_matmul_model(right), session_options(threads=threads, config={}))
-    fastest = float("inf")
+    session = open_session(matmul_model(right), session_options(threads=threads, config={}))
     with machine_lock():
-        end = time.perf_counter() + seconds
-        while (began := time.perf_counter()) < end or fastest == float("inf"):
-            session.run(None, {"a": left})
-            fastest = min(fastest, time.perf_counter() - began)
-    return 2 * rows * inner * columns / fastest / 1e9
+        return fastest_gflops(lambda: session.run(None, {"a": left}), left, right, seconds=seconds)
 
 
 def _memory() -> int | None:
@@ -159,21 +153,3 @@ def _memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
-
-
-def _matmul_model(right: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> bytes:
-    """Serialize y = a @ right without the onnx package, which measuring need not install.
-
-    The right matrix is a constant, as weights are, so that ONNX Runtime packs it once.
-    """
-    rows, columns = right.shape
-    return pb.model(
-        pb.graph(
-            nodes=[pb.node("MatMul", ["a", "b"], ["y"])],
-            name="matmul",
-            initializers=[pb.tensor("b", pb.FLOAT, [rows, columns], right.tobytes())],
-            inputs=[pb.value("a", pb.FLOAT, ["rows", rows])],
-            outputs=[pb.value("y", pb.FLOAT, ["rows", columns])],
-        ),
-        opset=13,
-    )

@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime import onnx_wire as pb
 from bertport.runtime.errors import BertportError, ProviderError
 from bertport.runtime.installation import pip
+from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.memory import usable_memory
 from bertport.runtime.providers import native, telemetry
 from bertport.runtime.providers.checks import obstacle
@@ -101,27 +101,13 @@ def _product(provider: Provider, size: int, seconds: float) -> float:
     import numpy as np
 
     right = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
-    content = pb.model(
-        pb.graph(
-            name="product",
-            nodes=[pb.node("MatMul", ["a", "b"], ["y"])],
-            # A constant, as weights are, so that ONNX Runtime packs it once.
-            initializers=[pb.tensor("b", pb.FLOAT, [size, size], right.tobytes())],
-            inputs=[pb.value("a", pb.FLOAT, ["rows", size])],
-            outputs=[pb.value("y", pb.FLOAT, ["rows", size])],
-        )
-    )
     with tempfile.TemporaryDirectory(prefix="bertport-doctor-") as place:
         path = Path(place) / "product.onnx"
-        path.write_bytes(content)
+        path.write_bytes(matmul_model(right))
         engine = {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"} if provider.shapes_cost else {}
         graph = open_graph(path, provider, options=engine)
     feeds: Any = {"a": right}
-    fastest, end = float("inf"), time.perf_counter() + seconds
-    while (began := time.perf_counter()) < end or fastest == float("inf"):
-        graph.run(feeds, ["y"])
-        fastest = min(fastest, time.perf_counter() - began)
-    return 2 * size**3 / fastest / 1e9
+    return fastest_gflops(lambda: graph.run(feeds, ["y"]), right, right, seconds=seconds)
 
 
 def _machine() -> dict[str, Any]:

@@ -26,7 +26,7 @@ class WorkerSpec:
     """What opens the directory in `file`: a row of `bertport.measure.speed.baselines.BASELINES`."""
     opener: str | None = None
     """What opens this in place of the above, for programs that time models of their own: `module:function`, which is
-    given the specification and returns a `bertport.measure.speed.worker.Loaded`."""
+    given the specification and returns a `bertport.measure.speed.loaded.Loaded`."""
     python: str | None = None
     """Interpreter of the process; None for this one. It finds this bertport, and of packages only its own."""
     bundle: str | None = None
