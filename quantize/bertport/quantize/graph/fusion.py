@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
+    import onnx_ir as ir
 
     from bertport.runtime.bundle.manifest import Architecture
 
@@ -69,23 +70,30 @@ def _split_skips(model: onnx.ModelProto) -> None:
     The fused kernel is slower on CPUs than what it fuses: 0.26 ms and 0.10 ms on 128 rows of 768 with two cores and
     AVX2 in ONNX Runtime 1.32, a tenth of a layer in 8 bits. The optimizer needs it to find attention.
     """
-    from onnx import helper
+    import onnx_ir as ir
 
-    nodes = []
-    for node in model.graph.node:
+    graph = ir.serde.deserialize_model(model).graph
+    for node in graph:
         if node.op_type != "SkipLayerNormalization":
-            nodes.append(node)
             continue
-        first, skip, gamma, beta, *bias = node.input
-        [output] = node.output
+        total, skip, gamma, beta, *bias = node.inputs
+        [output] = node.outputs
+        parts = []
         for number, added in enumerate([*bias, skip]):
-            total = f"{output}.sum{number}"
-            nodes.append(helper.make_node("Add", [first, added], [total], total))
-            first = total
-        epsilon = helper.get_node_attr_value(node, "epsilon")
-        nodes.append(
-            helper.make_node("LayerNormalization", [first, gamma, beta], [output], node.name, axis=-1, epsilon=epsilon)
-        )
+            name = f"{output.name}.sum{number}"
+            parts.append(ir.node("Add", [total, added], outputs=[ir.Value(name=name)], name=name))
+            [total] = parts[-1].outputs
+        attributes = {"axis": -1, "epsilon": node.attributes["epsilon"].as_float()}
+        parts.append(ir.node("LayerNormalization", [total, gamma, beta], attributes, name=node.name))
+        ir.convenience.replace_nodes_and_values(graph, node, [node], parts, [output], parts[-1].outputs)
+    _write_nodes(model, graph)
+
+
+def _write_nodes(model: onnx.ModelProto, graph: ir.Graph) -> None:
+    """Give a model the nodes of a graph that was made from it; its weights, which stay, are not copied."""
+    from onnx_ir import serde
+
+    nodes = [serde.serialize_node(node) for node in graph]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
@@ -103,29 +111,29 @@ def load_plain(path: Path) -> onnx.ModelProto:
         what = "quantize"
         raise MissingDependencyError(what, "onnx", "cpu,quantize") from error
     _widen(model)
-    _without_aliases(model)
+    _remove_aliases(model)
     _raise_opset(model)
     return model
 
 
-def _without_aliases(model: onnx.ModelProto) -> None:
+def _remove_aliases(model: onnx.ModelProto) -> None:
     """Let every node that takes a stored tensor under a second name take it under its own, in place.
 
     PyTorch's exporter stores equal tensors once, with an Identity for each further one: a matrix behind it would not
     be found, and the layer left in float32 beside the rounded copy.
     """
-    stored = {tensor.name: tensor.name for tensor in model.graph.initializer}
-    outputs = {each.name for each in model.graph.output}
-    kept = []
-    for node in model.graph.node:
-        if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs:
-            stored[node.output[0]] = stored[node.input[0]]
+    import onnx_ir as ir
+
+    graph = ir.serde.deserialize_model(model).graph
+    for node in graph:
+        if node.op_type != "Identity" or node.outputs[0].is_graph_output():
             continue
-        node.input[:] = [stored.get(name, name) for name in node.input]
-        kept.append(node)
-    if len(kept) < len(model.graph.node):
-        del model.graph.node[:]
-        model.graph.node.extend(kept)
+        [stored] = node.inputs
+        if stored is not None and stored.is_initializer():
+            ir.convenience.replace_all_uses_with(node.outputs[0], stored)
+            graph.remove(node)
+    if len(graph) < len(model.graph.node):
+        _write_nodes(model, graph)
 
 
 def _raise_opset(model: onnx.ModelProto) -> None:
@@ -160,42 +168,39 @@ def _raise_opset(model: onnx.ModelProto) -> None:
 
 
 def sort_nodes(model: onnx.ModelProto) -> None:
-    """Put a graph's nodes behind those whose outputs they take, in place, and otherwise leave their order."""
-    nodes = list(model.graph.node)
-    makers = {output: index for index, node in enumerate(nodes) for output in node.output if output}
-    order: dict[int, None] = {}
-    for index in range(len(nodes)):
-        waiting = [index]
-        while waiting:
-            needed = [makers[name] for name in nodes[waiting[-1]].input if name in makers]
-            missing = [each for each in needed if each not in order]
-            if missing:
-                waiting += missing
-            else:
-                order[waiting.pop()] = None
-    del model.graph.node[:]
-    model.graph.node.extend(nodes[index] for index in order)
+    """Put a graph's nodes behind those whose outputs they take, in place."""
+    from onnx_ir import serde
+
+    graph = serde.deserialize_model(model).graph
+    graph.sort()
+    _write_nodes(model, graph)
 
 
 def _widen(model: onnx.ModelProto) -> None:
     """Turn weights that are stored in 16 bits, with a Cast behind each, into float32 ones, in place."""
-    from onnx import TensorProto, helper, numpy_helper
+    import numpy as np
+    import onnx_ir as ir
 
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    widened, left, narrow = [], [], set()
-    for node in model.graph.node:
-        wide = node.op_type == "Cast" and helper.get_node_attr_value(node, "to") == TensorProto.FLOAT
-        tensor = stored.get(node.input[0]) if wide else None
-        if tensor is None or tensor.data_type != TensorProto.FLOAT16:
-            left.append(node)
+    graph = ir.serde.deserialize_model(model).graph
+    stored = {}
+    for node in graph:
+        if node.op_type != "Cast" or node.attributes["to"].as_int() != ir.DataType.FLOAT:
             continue
-        narrow.add(tensor.name)
-        widened.append(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), node.output[0]))
-    if widened:
-        kept = [tensor for tensor in model.graph.initializer if tensor.name not in narrow]
-        del model.graph.initializer[:], model.graph.node[:]
-        model.graph.initializer.extend([*kept, *widened])
-        model.graph.node.extend(left)
+        [narrow] = node.inputs
+        if narrow is not None and narrow.is_initializer() and narrow.dtype == ir.DataType.FLOAT16:
+            stored[node.outputs[0].name] = narrow
+            graph.remove(node)
+    if not stored:
+        return
+    _write_nodes(model, graph)
+    tensors = model.graph.initializer
+    for name, narrow in stored.items():
+        wide = ir.tensor(np.asarray(narrow.const_value, dtype=np.float32), name=name)
+        ir.serde.serialize_tensor_into(tensors.add(), wide)
+    gone = {narrow.name for narrow in stored.values()}
+    for index in reversed(range(len(tensors))):
+        if tensors[index].name in gone:
+            del tensors[index]
 
 
 @contextlib.contextmanager
