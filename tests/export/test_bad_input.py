@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from bertport.export.graph import build
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BertportError
+from tests.export.passes import as_pass
 from tests.export.validation.test_check import change_weight
 
 
@@ -225,7 +226,7 @@ def test_options_that_cannot_be(options, tiny_checkpoint, tmp_path):
 @pytest.fixture
 def wrong_graph(monkeypatch):
     """Every graph gets one bias of another value."""
-    monkeypatch.setattr(build, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
+    monkeypatch.setattr(build, "name_weights", as_pass(change_weight("cls.predictions.bias", 200, 3e-4)))
 
 
 @pytest.mark.usefixtures("wrong_graph")
@@ -269,7 +270,7 @@ def test_a_tolerance_below_float32_is_decided_by_float64_and_told(tiny_checkpoin
 def test_folders_made_for_a_failed_export_are_removed(tiny_checkpoint, tmp_path, monkeypatch):
     out = tmp_path / "a" / "b" / "out"
     with monkeypatch.context() as changed:
-        changed.setattr(build, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
+        changed.setattr(build, "name_weights", as_pass(change_weight("cls.predictions.bias", 200, 3e-4)))
         result = CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(out)])
     assert result.exit_code == 1
     assert list(tmp_path.iterdir()) == []
@@ -306,7 +307,7 @@ class TestOutputThatExists:
         assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
     def test_a_failed_export_keeps_the_old_bundle(self, existing, tiny_checkpoint, tmp_path, monkeypatch):
-        monkeypatch.setattr(build, "name_weights", change_weight("cls.predictions.bias", 200, 3e-4))
+        monkeypatch.setattr(build, "name_weights", as_pass(change_weight("cls.predictions.bias", 200, 3e-4)))
         before = {path: path.read_bytes() for path in existing.rglob("*") if path.is_file()}
         result = self.run(tiny_checkpoint, existing, "--overwrite")
         assert result.exit_code == 1

@@ -14,6 +14,7 @@ NEEDED = {
     "optimum": "export",
     "optimum.exporters.onnx": "export",
     "onnx": "export",
+    "onnx_ir": "export",
     "safetensors": "export",
     # Validation runs the graphs. ONNX Runtime's wheels cannot coexist, so it is an extra of its own.
     "onnxruntime": "cpu,export",

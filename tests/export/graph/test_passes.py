@@ -15,6 +15,7 @@ from bertport.export.graph.passes.name_weights import name_weights
 from bertport.export.graph.passes.set_ir_version import set_ir_version
 from bertport.export.graph.passes.share_weights import Location, share_weights
 from bertport.export.graph.passes.tie_decoder import tie_decoder
+from tests.export.passes import apply, unchanged
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 DECODER = (
@@ -53,7 +54,7 @@ def names(model):
 
 def test_a_tied_decoder_is_stored_once():
     before = run(decoder_model(), input_ids=IDS)
-    model, modified = tie_decoder(decoder_model())
+    model, modified = apply(tie_decoder, decoder_model())
     assert modified
     assert names(model) == {"table", "onnx__dense"}
     for expected, found in zip(before, run(model, input_ids=IDS), strict=True):
@@ -61,16 +62,16 @@ def test_a_tied_decoder_is_stored_once():
 
 
 def test_tying_happens_once():
-    model, _ = tie_decoder(decoder_model())
+    model, _ = apply(tie_decoder, decoder_model())
     before = model.SerializeToString()
-    model, modified = tie_decoder(model)
+    model, modified = apply(tie_decoder, model)
     assert not modified
     assert model.SerializeToString() == before
 
 
 @pytest.mark.parametrize("decoder", [TABLE.T + np.float32(1e-6), TABLE[::-1].T])
 def test_a_decoder_of_its_own_stays(decoder):
-    model, modified = tie_decoder(decoder_model(decoder))
+    model, modified = apply(tie_decoder, decoder_model(decoder))
     assert not modified
     assert names(model) == {"table", "onnx__dense", "decoder"}
 
@@ -79,13 +80,13 @@ def test_minus_zero_is_not_zero():
     """Bit for bit: a decoder that differs in the sign of a zero is not the table."""
     decoder = TABLE.T.copy()
     decoder[0, 0] = -0.0
-    assert not tie_decoder(decoder_model(decoder))[1]
+    assert not apply(tie_decoder, decoder_model(decoder))[1]
 
 
 @pytest.mark.parametrize("positions", [[], [0], [5], [0, 1, 2, 3, 4, 5], [2, 2, 1]])
 def test_only_the_positions_asked_for_are_decoded(positions):
     logits, hidden = run(decoder_model(), input_ids=IDS)
-    model, modified = gather_positions(decoder_model(), "logits")
+    model, modified = apply(gather_positions, decoder_model(), "logits")
     assert modified
     positions = np.array(positions, dtype=np.int64)
     found_logits, found_hidden = run(model, input_ids=IDS, masked_positions=positions)
@@ -97,8 +98,8 @@ def test_only_the_positions_asked_for_are_decoded(positions):
 def test_nothing_to_gather_without_logits():
     model = decoder_model()
     del model.graph.output[0]
-    before = model.SerializeToString()
-    model, modified = gather_positions(model, "logits")
+    before = unchanged(model).SerializeToString()
+    model, modified = apply(gather_positions, model, "logits")
     assert not modified
     assert model.SerializeToString() == before
 
@@ -118,7 +119,7 @@ def test_another_head_on_the_hidden_state_is_left_alone():
     )
     for name, value in (("table", TABLE), ("decoder", np.ascontiguousarray(TABLE.T))):
         model.graph.initializer.append(numpy_helper.from_array(value, name))
-    model, _ = gather_positions(model, "logits")
+    model, _ = apply(gather_positions, model, "logits")
     logits, hidden, other = run(model, input_ids=IDS, masked_positions=np.array([1]))
     assert logits.shape == (1, 5)
     np.testing.assert_array_equal(other, -hidden)
@@ -133,11 +134,11 @@ def test_weights_are_named_after_their_nodes():
     model.graph.node[1].input[1] = "onnx::MatMul_7"
     model.graph.node[2].input[1] = "onnx::MatMul_8"
     expected = run(model, input_ids=IDS)
-    model, modified = name_weights(model, ["cls.predictions"])
+    model, modified = apply(name_weights, model, ["cls.predictions"])
     assert modified
     assert names(model) == {"table", "bert.encoder.layer.0.output.dense.weight", "cls.predictions.decoder.weight"}
     np.testing.assert_array_equal(run(model, input_ids=IDS)[0], expected[0])
-    assert name_weights(model)[1] is False
+    assert apply(name_weights, model)[1] is False
 
 
 def test_a_taken_name_is_not_given_twice():
@@ -145,7 +146,7 @@ def test_a_taken_name_is_not_given_twice():
     model.graph.node[1].name = "/bert/dense/MatMul"
     model.graph.node[1].input[1] = model.graph.initializer[1].name = "onnx::MatMul_7"
     model.graph.initializer[2].name = model.graph.node[2].input[1] = "bert.dense.weight"
-    model, modified = name_weights(model)
+    model, modified = apply(name_weights, model)
     assert not modified
     assert names(model) == {"table", "onnx::MatMul_7", "bert.dense.weight"}
 
@@ -153,7 +154,7 @@ def test_a_taken_name_is_not_given_twice():
 def test_half_weights_round_matrices_and_nothing_else():
     model = decoder_model()
     model.graph.initializer.append(numpy_helper.from_array(np.float32([0.1, 0.2]), "vector"))
-    model, modified = half_weights(model)
+    model, modified = apply(half_weights, model)
     assert modified
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert stored["vector"].dtype == np.float32
@@ -165,14 +166,14 @@ def test_half_weights_round_matrices_and_nothing_else():
 
 
 def test_half_weights_happen_once():
-    model, _ = half_weights(decoder_model())
-    assert half_weights(model)[1] is False
+    model, _ = apply(half_weights, decoder_model())
+    assert apply(half_weights, model)[1] is False
 
 
 def test_the_ir_version_is_set():
-    model, modified = set_ir_version(decoder_model(), 9)
+    model, modified = apply(set_ir_version, decoder_model(), 9)
     assert (model.ir_version, modified) == (9, True)
-    assert set_ir_version(model, 9)[1] is False
+    assert apply(set_ir_version, model, 9)[1] is False
 
 
 def large_model(seed=3):
@@ -195,7 +196,7 @@ def test_a_second_graph_reads_the_first_ones_bytes(tmp_path, external_above):
     model = large_model()
     beside = save(model, first, external_above=external_above)
     assert beside == (("first.onnx_data",) if external_above == 0 else ())
-    model, modified = share_weights(model, tensor_locations(first))
+    model, modified = apply(share_weights, model, tensor_locations(first))
     assert modified
     save(model, second)
     onnx.checker.check_model(str(second))
@@ -232,4 +233,4 @@ def test_tensors_stored_as_numbers_are_not_shared(tmp_path):
 
 def test_nothing_to_share():
     model = large_model()
-    assert share_weights(model, {"b": Location(file="f", offset=0, length=64)})[1] is False
+    assert apply(share_weights, model, {"b": Location(file="f", offset=0, length=64)})[1] is False

@@ -21,6 +21,7 @@ from bertport.export.progress import Stages
 from bertport.export.validation.cases import SEEDS, Vocabulary, cases, grid
 from bertport.export.validation.check import validate, worst_difference
 from bertport.runtime.errors import ValidationError
+from tests.export.passes import as_pass
 
 VOCABULARY = Vocabulary(ordinary=range(5, 100), cls=1, sep=2, pad=0, mask=3)
 
@@ -94,13 +95,13 @@ def test_another_shape_is_infinitely_wrong():
 
 
 def change_weight(name, index, amount):
-    def change(model, *_):
+    def change(model):
         for tensor in model.graph.initializer:
             if tensor.name == name:
                 value = numpy_helper.to_array(tensor).copy()
                 value[index] += amount
                 tensor.CopyFrom(numpy_helper.from_array(value, name))
-                return model, True
+                return model
         raise AssertionError(name)
 
     return change
@@ -113,10 +114,10 @@ def wrong_row(model):
     gather.input[1] = "before"
     node = onnx.helper.make_node("Add", ["masked_positions", "minus_one"], ["before"])
     model.graph.node.insert(0, node)
-    return model, True
+    return model
 
 
-def lost_padding(model, *_):
+def lost_padding(model):
     """Attend to padding too."""
     for node in model.graph.node:
         node.input[:] = ["all_ones" if each == "attention_mask" else each for each in node.input]
@@ -128,7 +129,7 @@ def lost_padding(model, *_):
         model.graph.node.insert(0, node)
     for name, value in (("zero", 0), ("one", 1)):
         model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
-    return model, True
+    return model
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_a_wrong_graph_fails_the_export(  # noqa: PLR0913, PLR0917 — fixtures
     stage, damage, output, tiny_checkpoint, tmp_path, monkeypatch
 ):
     """Each is a mistake that one output, one element or one case of the grid alone shows."""
-    monkeypatch.setattr(graphs, stage, damage)
+    monkeypatch.setattr(graphs, stage, as_pass(damage))
     with pytest.raises(ValidationError, match=rf"at worst in output ({output}) of \w+, shape \[.*element \[") as caught:
         export(tiny_checkpoint, tmp_path / "out")
     assert caught.value.exit_code == 1
@@ -158,8 +159,8 @@ def test_a_wrong_graph_fails_the_export(  # noqa: PLR0913, PLR0917 — fixtures
 
 
 def test_a_wrong_serving_graph_fails_the_export(tiny_checkpoint, tmp_path, monkeypatch):
-    honest = graphs.gather_positions
-    monkeypatch.setattr(graphs, "gather_positions", lambda model, output: wrong_row(honest(model, output)[0]))
+    honest, damage = graphs.gather_positions, as_pass(wrong_row)
+    monkeypatch.setattr(graphs, "gather_positions", lambda model, output: damage(honest(model, output)[0]))
     with pytest.raises(ValidationError, match="output logits of fp32"):
         export(tiny_checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -170,19 +171,22 @@ def test_a_graph_that_does_not_run_is_refused(tiny_checkpoint, tmp_path, monkeyp
         gather = next(node for node in model.graph.node if "masked_positions" in node.input)
         gather.input[1] = "far"
         model.graph.initializer.append(numpy_helper.from_array(np.array([10**6]), "far"))
-        return model, True
+        return model
 
     honest = graphs.gather_positions
-    monkeypatch.setattr(graphs, "gather_positions", lambda model, output: out_of_bounds(honest(model, output)[0]))
+    monkeypatch.setattr(
+        graphs, "gather_positions", lambda model, output: as_pass(out_of_bounds)(honest(model, output)[0])
+    )
     with pytest.raises(ValidationError, match=r"cannot run the exported graph fp32 \(batch 1, length 2, full"):
         export(tiny_checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_operators_of_others_are_refused(tiny_checkpoint, tmp_path, monkeypatch):
-    def foreign(model, *_):
+    @as_pass
+    def foreign(model):
         model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
-        return model, True
+        return model
 
     monkeypatch.setattr(graphs, "set_ir_version", foreign)
     with pytest.raises(ValidationError, match=r"operators of com\.microsoft"):
@@ -191,9 +195,10 @@ def test_operators_of_others_are_refused(tiny_checkpoint, tmp_path, monkeypatch)
 
 
 def test_a_graph_that_cannot_be_loaded_is_refused(tiny_checkpoint, tmp_path, monkeypatch):
-    def broken(model, *_):
+    @as_pass
+    def broken(model):
         model.graph.node[-1].op_type = "Nonsense"
-        return model, True
+        return model
 
     monkeypatch.setattr(graphs, "set_ir_version", broken)
     with pytest.raises(ValidationError, match="not valid ONNX"):
@@ -449,7 +454,7 @@ def test_a_sound_graph_passes_where_pytorch_was_lucky(deep):
 def test_each_row_of_segments_is_compared(make_checkpoint, tmp_path, monkeypatch):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", type_vocab_size=4)
     change = change_weight("bert.embeddings.token_type_embeddings.weight", (3, 0), 1.0)
-    monkeypatch.setattr(graphs, "name_weights", change)
+    monkeypatch.setattr(graphs, "name_weights", as_pass(change))
     with pytest.raises(ValidationError, match="4 segments"):
         export(checkpoint, tmp_path / "out")
 

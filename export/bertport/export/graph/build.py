@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bertport.export.checkpoint.heads import HEADS
-from bertport.export.graph.onnx_files import save, tensor_locations
+from bertport.export.graph.onnx_files import save, tensor_locations, to_proto
 from bertport.export.graph.passes.decoder_as_gemm import decoder_as_gemm
 from bertport.export.graph.passes.gather_positions import gather_positions
 from bertport.export.graph.passes.half_weights import half_weights
@@ -68,6 +68,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         ValidationError: when a graph is not one of standard operators.
     """
     import onnx
+    import onnx_ir as ir
 
     portable, serving = (building / file for file in FILES.values())
     portable.parent.mkdir()
@@ -76,7 +77,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         traced = building / ".traced"
         traced.mkdir()
         trace(model, opset, traced / "model.onnx")
-        graph = onnx.load(traced / "model.onnx")
+        graph = ir.from_proto(onnx.load(traced / "model.onnx"))
         shutil.rmtree(traced)
     with stages.stage("making the graphs"):
         graph, _ = tie_decoder(graph)
@@ -84,14 +85,17 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         if half:
             graph, _ = half_weights(graph)
         graph, _ = set_ir_version(graph, OPSETS[opset])
-        beside = save(graph, portable, external_above=external_above)
-        written = {"portable": _describe(graph, beside)}
-        for output in decoded_outputs([each.name for each in graph.graph.output]):
+        proto = to_proto(graph)
+        beside = save(proto, portable, external_above=external_above)
+        written = {"portable": _describe(proto, beside)}
+        del proto  # with a copy of the weights
+        for output in decoded_outputs([each.name or "" for each in graph.graph.outputs]):
             graph, _ = gather_positions(graph, output)
             graph, _ = decoder_as_gemm(graph, output)
         graph, _ = share_weights(graph, tensor_locations(portable))
-        save(graph, serving)
-        written["fp32"] = _describe(graph, beside or (portable.name,))
+        proto = to_proto(graph)
+        save(proto, serving)
+        written["fp32"] = _describe(proto, beside or (portable.name,))
         for path in (portable, serving):
             _check(path)
     return written

@@ -12,14 +12,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
+    import onnx_ir as ir
 
-__all__ = ["EXTERNAL_ABOVE", "save", "tensor_locations"]
+__all__ = ["EXTERNAL_ABOVE", "save", "tensor_locations", "to_proto"]
 
 EXTERNAL_ABOVE = 2**31 - 2**20
 """Bytes of weights; a protobuf message must stay under 2 GiB, and the graph itself needs some of them."""
 
 # Field numbers in onnx.proto, which never change.
 GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """Return a model as the protobuf message that PyTorch's exporter would write.
+
+    It records shapes of inputs and outputs alone, and gives the standard operator set no name.
+    """
+    import onnx_ir as ir
+
+    written: onnx.ModelProto = ir.to_proto(model)
+    del written.graph.value_info[:]
+    for each in written.opset_import:
+        if not each.domain:
+            each.ClearField("domain")
+    return written
 
 
 def save(model: onnx.ModelProto, path: Path, *, external_above: int = EXTERNAL_ABOVE) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Graph passes, one per file: each is called with a model, changes it, and gives it back with whether it changed."""
+"""Graph passes on `onnx_ir`, one per file: each changes a model and returns it with whether it did."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertport.export.graph.passes.graph import consumers
-
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 __all__ = ["decoder_as_gemm"]
 
 
-def decoder_as_gemm(model: onnx.ModelProto, logits: str) -> tuple[onnx.ModelProto, bool]:
+def decoder_as_gemm(model: ir.Model, logits: str) -> tuple[ir.Model, bool]:
     """Turn Transpose, MatMul and Add into one Gemm, which reads the matrix as it is stored.
 
     ONNX Runtime folds a constant's Transpose when it loads a graph, which takes the time and memory of one more
@@ -22,23 +20,31 @@ def decoder_as_gemm(model: onnx.ModelProto, logits: str) -> tuple[onnx.ModelProt
     Matches `Add(MatMul(x, Transpose(W)), b)` that gives `logits`. Gemm takes no batch of matrices, so this is for a
     graph whose positions were gathered. Declines where there is no such Add, or the Transpose has other readers.
     """
-    from onnx import helper
+    import onnx_ir as ir
 
-    producers = {output: node for node in model.graph.node for output in node.output}
-    add = producers.get(logits)
+    output = next(value for value in model.graph.outputs if value.name == logits)
+    add = output.producer()
     if add is None or add.op_type != "Add":
         return model, False
-    for side in (0, 1):
-        product = producers.get(add.input[side])
-        turned = producers.get(product.input[1]) if product is not None and product.op_type == "MatMul" else None
-        if product is None or turned is None or turned.op_type != "Transpose":
+    for product, bias in (add.inputs, add.inputs[::-1]):
+        matmul = _only_reader_of(product, "MatMul")
+        turned = _only_reader_of(matmul.inputs[1], "Transpose") if matmul else None
+        if matmul is None or turned is None:
             continue
-        if len(consumers(model, product.output[0])) > 1 or len(consumers(model, turned.output[0])) > 1:
-            continue
-        inputs = [product.input[0], turned.input[0], add.input[1 - side]]
-        gemm = helper.make_node("Gemm", inputs, [logits], name=product.name.replace("MatMul", "Gemm"), transB=1)
-        model.graph.node.insert(list(model.graph.node).index(add), gemm)
-        for node in (turned, product, add):
-            model.graph.node.remove(node)
+        gemm = ir.node(
+            "Gemm",
+            [matmul.inputs[0], turned.inputs[0], bias],
+            {"transB": 1},
+            name=(matmul.name or "").replace("MatMul", "Gemm"),
+        )
+        ir.convenience.replace_nodes_and_values(
+            model.graph, add, [turned, matmul, add], [gemm], [output], [gemm.outputs[0]]
+        )
         return model, True
     return model, False
+
+
+def _only_reader_of(value: ir.Value | None, operator: str) -> ir.Node | None:
+    """Return the node of an operator that computes a value for one other node alone; None for any other value."""
+    node = value.producer() if value is not None else None
+    return node if value is not None and node and node.op_type == operator and len(value.uses()) == 1 else None

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertport.export.graph.passes.graph import consumers, leading_to
 from bertport.runtime.heads import HIDDEN_STATES, POSITIONS
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 __all__ = ["gather_positions"]
 
 
-def gather_positions(
-    model: onnx.ModelProto, logits: str, *, hidden: str = HIDDEN_STATES
-) -> tuple[onnx.ModelProto, bool]:
+def gather_positions(model: ir.Model, logits: str, *, hidden: str = HIDDEN_STATES) -> tuple[ir.Model, bool]:
     """Gather rows of the hidden state before a head that decodes each token, which then runs on those rows alone.
 
     Adds the input `masked_positions`, int64 [n], flat indices into batch x sequence, n possibly 0, and turns the
@@ -25,32 +22,56 @@ def gather_positions(
     Matches the nodes that read `hidden` and lead to `logits`. Declines where there is no output `logits` or no
     such node.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    import numpy as np
+    import onnx_ir as ir
 
-    outputs = {output.name: output for output in model.graph.output}
+    graph = model.graph
+    outputs = {value.name: value for value in graph.outputs}
     if logits not in outputs:
         return model, False
-    decoder = leading_to(model, [logits])
-    heads = [node for node in consumers(model, hidden) if decoder.intersection(node.output)]
-    if not heads:
+    decoder = _nodes_behind(outputs[logits])
+    readers = [node for node in graph if node in decoder and outputs[hidden] in node.inputs]
+    if not readers:
         return model, False
 
-    import numpy as np
-
-    width = outputs[hidden].type.tensor_type.shape.dim[2].dim_value
-    flat_shape = numpy_helper.from_array(np.asarray([-1, width], dtype=np.int64), f"{POSITIONS}.flat_shape")
-    rows, gathered = f"{POSITIONS}.rows", f"{POSITIONS}.hidden_state"
-    index = min(list(model.graph.node).index(node) for node in heads)
-    flatten = helper.make_node("Reshape", [hidden, flat_shape.name], [rows], name=f"/{rows}")
-    gather = helper.make_node("Gather", [rows, POSITIONS], [gathered], name=f"/{gathered}", axis=0)
-    for node in heads:
-        node.input[:] = [gathered if each == hidden else each for each in node.input]
-    model.graph.node.insert(index, gather)
-    model.graph.node.insert(index, flatten)
-    model.graph.initializer.append(flat_shape)
-    model.graph.input.append(helper.make_tensor_value_info(POSITIONS, TensorProto.INT64, ["masked"]))
-    vocabulary = outputs[logits].type.tensor_type.shape.dim[2].dim_value
-    outputs[logits].CopyFrom(helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["masked", vocabulary]))
+    positions = ir.Value(name=POSITIONS, shape=ir.Shape(["masked"]), type=ir.TensorType(ir.DataType.INT64))
+    graph.inputs.append(positions)
+    width, vocabulary = (_last(outputs[name]) for name in (hidden, logits))
+    flat_shape = ir.Value(name=f"{POSITIONS}.flat_shape")
+    flat_shape.const_value = ir.tensor(np.asarray([-1, width], dtype=np.int64), name=flat_shape.name)
+    graph.initializers.add(flat_shape)
+    rows, gathered = (ir.Value(name=f"{POSITIONS}.{each}") for each in ("rows", "hidden_state"))
+    nodes = (
+        ir.node("Reshape", [outputs[hidden], flat_shape], outputs=[rows], name=f"/{rows.name}"),
+        ir.node("Gather", [rows, positions], {"axis": 0}, outputs=[gathered], name=f"/{gathered.name}"),
+    )
+    graph.insert_before(readers[0], nodes)
+    for node in readers:
+        for index, value in enumerate(node.inputs):
+            if value is outputs[hidden]:
+                node.replace_input_with(index, gathered)
     # Intermediate shapes, where the exporter recorded any, no longer hold.
-    del model.graph.value_info[:]
+    for value in (value for node in graph for value in node.outputs if not value.is_graph_output()):
+        value.shape = value.type = None
+    outputs[logits].shape = ir.Shape(["masked", vocabulary])
     return model, True
+
+
+def _nodes_behind(value: ir.Value) -> set[ir.Node]:
+    """Return the nodes that a value is computed by, its own included."""
+    found: set[ir.Node] = set()
+    waiting = [value]
+    while waiting:
+        node = waiting.pop().producer()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [each for each in node.inputs if each is not None]
+    return found
+
+
+def _last(value: ir.Value) -> int:
+    """Return the size of a value's last axis."""
+    size = value.shape[-1] if value.shape is not None else None
+    if not isinstance(size, int):
+        raise TypeError(f"the last axis of {value.name} has no fixed size")  # the exporter's own, never a user's
+    return size

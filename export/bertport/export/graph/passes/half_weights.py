@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 __all__ = ["half_weights"]
 
 
-def half_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+def half_weights(model: ir.Model) -> tuple[ir.Model, bool]:
     """Turn every float32 matrix among the initialisers into float16 followed by a Cast to float32.
 
     Halves the file; ONNX Runtime folds the Casts when it loads the graph, so memory and speed are those of
@@ -19,16 +19,26 @@ def half_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     Matches float32 initialisers of rank 2. Declines where there are none.
     """
     import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
+    import onnx_ir as ir
 
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 2:  # noqa: PLR2004 — a matrix
+    graph = model.graph
+    before = list(graph.initializers.values())
+    casts, stored = [], []
+    graph.initializers.clear()
+    for value in before:
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2:  # noqa: PLR2004 — a matrix
+            stored.append(value)
             continue
-        name = tensor.name
-        stored = f"{name}.float16"
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored))
-        casts.append(helper.make_node("Cast", [stored], [name], name=f"/{name}/Cast", to=TensorProto.FLOAT))
-    for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
+        narrow = ir.Value(name=f"{value.name}.float16")
+        narrow.const_value = ir.tensor(tensor.numpy().astype(np.float16), name=narrow.name)
+        stored.append(narrow)
+        wide = ir.Value(name=value.name)
+        cast = ir.node("Cast", [narrow], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"/{value.name}/Cast")
+        value.replace_all_uses_with(wide)
+        casts.append(cast)
+    for value in stored:
+        graph.initializers.add(value)
+    if casts:
+        graph.insert_before(graph[0], casts)
     return model, bool(casts)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertport.export.graph.passes.graph import consumers, initializers
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import onnx
+    import onnx_ir as ir
 
 __all__ = ["name_weights"]
 
 
-def name_weights(model: onnx.ModelProto, modules: Iterable[str] = ()) -> tuple[onnx.ModelProto, bool]:
+def name_weights(model: ir.Model, modules: Iterable[str] = ()) -> tuple[ir.Model, bool]:
     """Rename `onnx::MatMul_271` to `bert.encoder.layer.0.attention.self.query.weight`, from its node's path.
 
     The names are those of the checkpoint, so that a quantization report can speak of them; a MatMul's weight is
@@ -30,18 +28,21 @@ def name_weights(model: onnx.ModelProto, modules: Iterable[str] = ()) -> tuple[o
     """
     changed = False
     whole = {path.rpartition(".")[2]: path for path in modules}
-    taken = set(initializers(model))
-    for tensor in model.graph.initializer:
-        readers = consumers(model, tensor.name)
-        if not tensor.name.startswith("onnx::") or len(readers) != 1 or "/" not in readers[0].name:
+    weights = list(model.graph.initializers.values())
+    taken = {weight.name for weight in weights}
+    for weight in weights:
+        readers = weight.consumers()
+        path = (readers[0].name or "") if len(readers) == 1 else ""
+        if not (weight.name or "").startswith("onnx::") or "/" not in path:
             continue
-        first, *path = readers[0].name.strip("/").split("/")[:-1]
-        name = ".".join([whole.get(first, first), *path, "weight"])
+        first, *inner = path.strip("/").split("/")[:-1]
+        name = ".".join([whole.get(first, first), *inner, "weight"])
         if name in taken:
             continue
         taken.add(name)
-        node = readers[0]
-        node.input[:] = [name if each == tensor.name else each for each in node.input]
-        tensor.name = name
+        weight.name = name
         changed = True
+    model.graph.initializers.clear()  # renaming puts a weight last
+    for weight in weights:
+        model.graph.initializers.add(weight)
     return model, changed

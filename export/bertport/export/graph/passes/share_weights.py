@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import onnx
+    import onnx_ir as ir
 
 __all__ = ["Location", "share_weights"]
 
@@ -28,7 +28,7 @@ class Location:
     """Number of bytes."""
 
 
-def share_weights(model: onnx.ModelProto, places: Mapping[str, Location]) -> tuple[onnx.ModelProto, bool]:
+def share_weights(model: ir.Model, places: Mapping[str, Location]) -> tuple[ir.Model, bool]:
     """Point initialisers to bytes of another file, and drop them from the graph.
 
     Matches initialisers named in `places` of 1 KiB or more. Declines where there are none.
@@ -37,17 +37,15 @@ def share_weights(model: onnx.ModelProto, places: Mapping[str, Location]) -> tup
         model: the graph, in the directory of the files that hold the weights.
         places: where each tensor's bytes are, by its name.
     """
-    from onnx import TensorProto
+    import onnx_ir as ir
 
     changed = False
-    for tensor in model.graph.initializer:
-        place = places.get(tensor.name)
-        if place is None or place.length < SMALLEST_SHARED:
+    for name, value in model.graph.initializers.items():
+        place, tensor = places.get(name), value.const_value
+        if place is None or tensor is None or place.length < SMALLEST_SHARED:
             continue
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        del tensor.external_data[:]
-        for key, value in (("location", place.file), ("offset", place.offset), ("length", place.length)):
-            tensor.external_data.add(key=key, value=str(value))
+        value.const_value = ir.ExternalTensor(
+            place.file, place.offset, place.length, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+        )
         changed = True
     return model, changed

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertport.export.graph.passes.graph import consumers, initializers
-
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 __all__ = ["tie_decoder"]
 
 
-def tie_decoder(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+def tie_decoder(model: ir.Model) -> tuple[ir.Model, bool]:
     """Replace a matrix that is another one's transpose by a Transpose of that one.
 
     The exporter transposes every weight of a MatMul when it folds constants, and so stores the tied decoder a
@@ -22,27 +20,37 @@ def tie_decoder(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     Matches `MatMul(x, W)` where the initialiser W of shape [a, b] is, bit for bit, the transpose of an
     initialiser that a Gather reads. Declines where there is none, as with a decoder of its own.
     """
-    from onnx import helper, numpy_helper
+    import onnx_ir as ir
 
-    tensors = initializers(model)
-    gathered = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and node.input[0] in tensors]
-    tables = {name: tensors[name] for name in gathered if len(tensors[name].dims) == 2}  # noqa: PLR2004 — matrices
-    for index, node in enumerate(model.graph.node):
-        if node.op_type != "MatMul" or node.input[1] not in tensors:
+    graph = model.graph
+    tables = [node.inputs[0] for node in graph if node.op_type == "Gather" and _matrix(node.inputs[0]) is not None]
+    for node in graph:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is None or weight.name is None or _matrix(weight) is None or len(weight.uses()) != 1:
             continue
-        weight = tensors[node.input[1]]
-        if len(consumers(model, weight.name)) != 1:
-            continue
-        for table in tables.values():
-            if list(weight.dims) != list(reversed(table.dims)) or weight.data_type != table.data_type:
+        for table in filter(None, tables):
+            if not _is_transpose(weight, table):
                 continue
-            if numpy_helper.to_array(weight).T.tobytes() != numpy_helper.to_array(table).tobytes():
-                continue
-            transposed = f"{table.name}.transposed"
-            model.graph.node.insert(
-                index, helper.make_node("Transpose", [table.name], [transposed], name=f"/{transposed}", perm=[1, 0])
-            )
-            node.input[1] = transposed
-            model.graph.initializer.remove(weight)
+            turned = ir.Value(name=f"{table.name}.transposed")
+            transpose = ir.node("Transpose", [table], {"perm": [1, 0]}, outputs=[turned], name=f"/{turned.name}")
+            graph.insert_before(node, transpose)
+            node.replace_input_with(1, turned)
+            del graph.initializers[weight.name]
             return model, True
     return model, False
+
+
+def _matrix(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """Return the tensor of an initialiser that is a matrix; None for any other value."""
+    tensor = value.const_value if value is not None and value.is_initializer() else None
+    return tensor if tensor is not None and len(tensor.shape) == 2 else None  # noqa: PLR2004 — a matrix
+
+
+def _is_transpose(one: ir.Value, other: ir.Value) -> bool:
+    """Tell whether an initialiser is, bit for bit, the transpose of another."""
+    turned, tensor = _matrix(one), _matrix(other)
+    if turned is None or tensor is None or turned.dtype != tensor.dtype:
+        return False
+    if list(turned.shape) != list(tensor.shape)[::-1]:
+        return False
+    return turned.numpy().T.tobytes() == tensor.numpy().tobytes()
