@@ -1,4 +1,4 @@
-"""Turn a checkpoint into a verified bundle: reading, tracing through Optimum, graph passes, validation.
+"""Export: a trained checkpoint becomes a verified bundle (reading, tracing, graph passes, validation).
 
 Importing this loads neither torch, transformers, optimum nor onnx; `export` does when it is called.
 """

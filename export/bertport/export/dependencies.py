@@ -1,4 +1,4 @@
-"""Is everything installed that an export needs? Asked before any work is done."""
+"""Dependency check: every package that an export needs, looked for before any work is done."""
 
 from __future__ import annotations
 

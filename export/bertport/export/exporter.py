@@ -1,4 +1,4 @@
-"""The export itself: one stage after another, everything in a directory that appears only when all is well."""
+"""The export pipeline: one stage after another, in a directory that appears only when all is well."""
 
 from __future__ import annotations
 

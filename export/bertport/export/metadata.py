@@ -1,4 +1,4 @@
-"""What the checkpoint's config and card and this machine's packages have to say for the manifest."""
+"""Metadata of the manifest: dimensions, the card's languages and licence, versions of packages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _front_matter(path: Path) -> dict[Any, Any]:
     import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
 
     class Loader(yaml.BaseLoader):  # type: ignore[misc]  # as above
-        """Makes texts, lists and dicts of what is written out."""
+        """YAML loader: texts, lists and dicts of what is written out, and no alias."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 — as above
             if self.check_event(yaml.events.AliasEvent):

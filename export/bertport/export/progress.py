@@ -1,4 +1,4 @@
-"""What an export tells of its progress, apart from how it is shown."""
+"""Export progress: its events, apart from how they are shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Event", "Stages"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened."""
+    """One event of an export."""
 
     kind: Literal["begin", "step", "end", "note"]
     """A stage begins, gets on, or ends; or a note that the user should read."""
@@ -37,16 +37,16 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Tell of a stage's begin and end; one that fails has no end."""
+        """Emit the events of a stage's start and end; a stage that fails has no end."""
         self._listener(Event(kind="begin", text=name))
         start = time.perf_counter()
         yield
         self._listener(Event(kind="end", text=name, seconds=time.perf_counter() - start))
 
     def step(self, name: str) -> None:
-        """Tell what a stage is at."""
+        """Emit what a stage is working on."""
         self._listener(Event(kind="step", text=name))
 
     def note(self, sentence: str) -> None:
-        """Tell the user something that is not an error."""
+        """Emit a sentence for the user that is not an error."""
         self._listener(Event(kind="note", text=sentence))

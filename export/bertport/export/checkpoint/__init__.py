@@ -1,1 +1,1 @@
-"""Checkpoints: found, checked and read."""
+"""Checkpoints: located, checked and read."""

@@ -30,7 +30,7 @@ POSITIONS = ("absolute", "relative_key", "relative_key_query")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a setting may be."""
+    """Validation rule of one setting."""
 
     accepts: Callable[[Any], bool]
     """Whether a value is one."""

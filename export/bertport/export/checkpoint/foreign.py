@@ -1,4 +1,4 @@
-"""What is in a directory that holds no checkpoint that can be read: named, with the way from it to one that can."""
+"""Unsupported formats of weights: recognised by their files, with the conversion to one that is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
-    """A form of weights that is not read."""
+    """A format of weights that is not read."""
 
     patterns: tuple[str, ...]
     """File names that tell it."""

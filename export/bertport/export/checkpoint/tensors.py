@@ -1,4 +1,4 @@
-"""From stored tensor names to the model's: which heads are there, and does every shape agree with the config."""
+"""Tensor names: from those of a checkpoint to the model's, the heads that they make, and their shapes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Which stored tensors make which heads."""
+    """Conversion plan: which stored tensors are read, under which names, and the heads that they make."""
 
     labels: dict[str, tuple[str, ...] | None]
     """The labels of each head present, by its name, in the table's order; None for a head that does not classify."""
@@ -246,7 +246,7 @@ def _rename(name: str, family: Family, prefix: str) -> str:
 
 
 def _holds(head: str, present: Collection[str]) -> bool:
-    """Whether all tensors of a head are present.
+    """Return whether all tensors of a head are present.
 
     Raises:
         CheckpointError: when only some are.

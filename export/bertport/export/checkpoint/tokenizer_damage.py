@@ -1,4 +1,4 @@
-"""Why transformers cannot make a tokenizer: which file, and which field of it."""
+"""Diagnosis of a tokenizer that transformers cannot make: the file at fault, and the field in it."""
 
 from __future__ import annotations
 

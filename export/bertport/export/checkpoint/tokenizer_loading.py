@@ -1,4 +1,4 @@
-"""Having transformers make a tokenizer: of which class it is, whether that has a fast form, and making it."""
+"""Loading a tokenizer through transformers: its class, whether that has a fast form, the tokenizer itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REMEDY = f"only fast tokenizers can be in a bundle: {OTHERWISE}"
 
 
 def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
-    """See that a checkpoint has a tokenizer of a class with a fast form.
+    """Require that a checkpoint has a tokenizer of a class with a fast form.
 
     Args:
         directory: the checkpoint.
@@ -112,7 +112,7 @@ def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> A
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from telling on stderr what is no error here."""
+    """Silence what transformers writes to stderr of things that are no errors here."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""Weight files: found, and their tensors' names and shapes known, before any model is built."""
+"""Weight files: located, and the names and shapes of their tensors read, before any model is built."""
 
 from __future__ import annotations
 

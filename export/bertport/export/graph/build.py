@@ -1,4 +1,4 @@
-"""The two graphs of a bundle: traced, passed through the passes, and written so that they share one set of weights."""
+"""Graph building: trace the model, apply the passes, write two graphs that share one set of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the PyTorch model to ONNX through Optimum, with a config of ours that keeps every head."""
+"""Tracing: the PyTorch model to ONNX through Optimum, with a config of ours that keeps every head."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's own chatter from the user, who cannot act on it; the validation is what counts."""
+    """Silence the exporter's warnings: users cannot act on them, and the validation is what counts."""
     # A handful of Python conditions on shapes are traced as constants, and Optimum calls the exporter that
     # PyTorch deprecates; both are known, and every traced graph is compared on a grid of shapes.
     level = logging.getLogger("optimum").level

@@ -1,4 +1,4 @@
-"""The encoder with exactly the heads that a checkpoint holds; imports torch, so import it inside functions."""
+"""The PyTorch model: an encoder with the heads that a checkpoint holds. It imports torch at its top."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batches on which graphs are compared: every combination of batch size, length, padding and segments."""
+"""Validation batches: every combination of batch size, length, padding and segments."""
 
 from __future__ import annotations
 

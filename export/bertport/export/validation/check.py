@@ -1,4 +1,4 @@
-"""Every output of every graph against PyTorch; a difference fails the export."""
+"""Graph validation: every output of every graph against PyTorch; a difference fails the export."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ trained to be read there (1.4e-4 where all-MiniLM-L6-v2's real tokens differ by 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One run of a graph on a batch: what it gave, beside what PyTorch gives."""
+    """One run of a graph on a batch: its outputs, beside those of PyTorch."""
 
     case: Case
     """The batch."""
     variant: str
     """The graph."""
     positions: NDArray[np.int64] | None
-    """What it was given as `masked_positions`; None for a graph that does not take them."""
+    """Its input `masked_positions`; None for a graph that has no such input."""
     outputs: dict[str, NDArray[np.float32]]
     """By name."""
 
@@ -110,7 +110,7 @@ class _Columns:
         self._sums, self._squares, self._rows = np.zeros(width), np.zeros(width), 0
 
     def add(self, single: Outputs, double: Outputs, rows: NDArray[np.bool_]) -> None:
-        """Take note of some rows of an output in float32 and in float64."""
+        """Accumulate the errors of some rows of an output, in float32 against float64."""
         for one, exact, chosen in zip(single, double, rows, strict=True):  # text by text: an output may be large
             values = exact[chosen]
             if not len(values):
@@ -224,7 +224,7 @@ def _compare(  # noqa: PLR0913, PLR0917 — two sides, what of them, and how
     *,
     read: bool,
 ) -> list[_Difference]:
-    """Compare some rows of an output, take note of the worst difference, and return it if it is too large."""
+    """Compare some rows of an output, record the worst difference, and return it if it is too large."""
     value = run.outputs[output]
     size, element = worst_difference(expected[output], value, rows)
     worst[output] = max(worst.get(output, 0.0), size)
@@ -260,7 +260,7 @@ def _decide(  # noqa: PLR0913 — as for validate
             _require_finite(_reference(model, each.run.case), each.run.case)
             raise _wrong(each, atol)
     exact = copy.deepcopy(model).double()
-    near = [_neighbour(model, seed) for seed in range(NEIGHBOURS)]
+    near = [_perturbed(model, seed) for seed in range(NEIGHBOURS)]
     torchs: dict[tuple[str, bool], _Columns] = {}
     graphs: dict[tuple[str, str, bool], NDArray[np.floating]] = {}
     for case in cases:
@@ -271,7 +271,7 @@ def _decide(  # noqa: PLR0913 — as for validate
             columns = torchs.setdefault((output, read), _Columns(single[output].shape[-1]))
             for outputs in (single, *(each for each in beside if np.isfinite(each[output]).all())):
                 columns.add(outputs[output], double[output], _read(case, output) == read)
-        for each, run in _again(sessions, [each for each in differences if each.run.case is case]):
+        for each, run in _rerun(sessions, [each for each in differences if each.run.case is case]):
             count, errors = _strays(each, run, references, atol)
             decided[run.variant] += count
             key = (run.variant, each.output, each.read)
@@ -282,8 +282,8 @@ def _decide(  # noqa: PLR0913 — as for validate
     return decided
 
 
-def _neighbour(model: BertWithHeads, seed: int) -> BertWithHeads:
-    """Return a model that rounds as well as this one and otherwise, for its errors to be others."""
+def _perturbed(model: BertWithHeads, seed: int) -> BertWithHeads:
+    """Return the model with some weights moved to the next float32: as accurate, with rounding errors of its own."""
     import torch
 
     found = copy.deepcopy(model)
@@ -298,7 +298,7 @@ def _neighbour(model: BertWithHeads, seed: int) -> BertWithHeads:
     return found
 
 
-def _again(sessions: Mapping[str, Any], differences: Sequence[_Difference]) -> Iterator[tuple[_Difference, _Run]]:
+def _rerun(sessions: Mapping[str, Any], differences: Sequence[_Difference]) -> Iterator[tuple[_Difference, _Run]]:
     """Run graphs again on a batch on which they differed, for their outputs."""
     for variant in dict.fromkeys(each.run.variant for each in differences):
         for run in _runs(sessions[variant], differences[0].run.case, variant):

@@ -1,4 +1,4 @@
-"""The tokenizer that was saved against transformers' own: ids, segments and decoded texts; a difference fails."""
+"""Tokenizer validation: ids, segments and decoded texts against transformers' own; a difference fails."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
     parts = [each[: 2 * max_length] for each in (*long, *short[:20]) if each]
     cut: list[Text] = [*long, *zip(parts, parts[:1] + parts, strict=False)] if max_length >= LEAST_CUT else []
     with quiet():
-        again = _again(files, directory)
+        reloaded = _reloaded(files, directory)
         for texts, length in ((whole, None), (cut, max_length)):
             expected = _references(files.reference, texts, length)
             if texts and all(each is None for each in expected):
                 raise _takes_no_text(files.reference, texts[0])
-            _compare("transformers", files.reference, texts, expected, _references(again, texts, length))
+            _compare("transformers", files.reference, texts, expected, _references(reloaded, texts, length))
             tokens = _tokens(files, directory, length or UNBOUNDED, vocab_size)
             found = [_ids(each) for each in tokens.encode(texts, truncation=length is not None)]
             _compare("the runtime", files.reference, texts, expected, found)
@@ -83,8 +83,8 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
     return len(whole) + len(cut)
 
 
-def _again(files: TokenizerFiles, directory: Path) -> Any:  # noqa: ANN401 — transformers is not typed
-    """Return what transformers makes of the tokenizer that it saved."""
+def _reloaded(files: TokenizerFiles, directory: Path) -> Any:  # noqa: ANN401 — transformers is not typed
+    """Return the tokenizer that transformers loads again from what it saved."""
     try:
         return load(directory, read_json(directory / "tokenizer_config.json"), {})
     except BaseException as error:
@@ -170,7 +170,7 @@ def _compare(
 
 
 def _difference(reference: Any, wanted: Ids | None, given: Ids | None) -> str:  # noqa: ANN401 — as above
-    """Say where two readings differ first."""
+    """Return where two readings first differ."""
     if wanted is None or given is None:
         return f"{'it' if given is None else 'the latter'} refuses it"
     for number, (name, theirs, ours) in enumerate(zip(("token", "segment"), wanted, given, strict=True)):

@@ -1,4 +1,4 @@
-"""Texts on which two tokenizers are compared: every kind that is known to part them."""
+"""Validation texts: every kind that is known to tell two tokenizers apart."""
 
 # ruff: noqa: RUF001 — look-alikes are meant as they are
 

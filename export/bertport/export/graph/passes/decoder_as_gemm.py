@@ -1,4 +1,4 @@
-"""Multiply by a matrix's transpose without making the transpose."""
+"""Graph pass: multiply by a matrix's transpose without making the transpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode only the positions that are asked for."""
+"""Graph pass: decode only the positions that are asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store matrices in 16 bits and compute in 32."""
+"""Graph pass: store matrices in 16 bits and compute in 32."""
 
 from __future__ import annotations
 

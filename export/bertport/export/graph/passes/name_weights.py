@@ -1,4 +1,4 @@
-"""Rename the exporter's nameless weights to the checkpoint's names."""
+"""Graph pass: rename the exporter's nameless weights to the checkpoint's names."""
 
 from __future__ import annotations
 

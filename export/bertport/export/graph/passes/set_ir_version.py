@@ -1,4 +1,4 @@
-"""Stamp a graph with the IR version that is meant."""
+"""Graph pass: stamp a graph with the IR version that is meant."""
 
 from __future__ import annotations
 

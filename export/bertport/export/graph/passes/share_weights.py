@@ -1,4 +1,4 @@
-"""Let a second graph read the first one's weights where they already lie."""
+"""Graph pass: let a second graph read the first one's weights where they already lie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store the tied decoder matrix once."""
+"""Graph pass: store the tied decoder matrix once."""
 
 from __future__ import annotations
 
