@@ -13,9 +13,12 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.manifest import heads_of
 from bertport.runtime.commands.render import manifest as rendered
 from bertport.runtime.errors import BundleError, MissingHeadError
-from bertport.runtime.heads import BATCH, HEADS, LABEL, SEQUENCE, VOCABULARY, Head, head_of
+from bertport.runtime.heads import BATCH, HEADS, LABEL, MLM, SEQUENCE, VOCABULARY, Head, head_of
+from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.session import open_graph
 from bertport.runtime.tasks import fill_mask, next_sentence
 from bertport.runtime.tasks.table import TASKS, Task
+from bertport.runtime.top_k import top_k_head
 
 TEXTS = ["the king", "the capital of france is [MASK] , and of italy [MASK]", "a [MASK]"]
 LABELS = ("person", "place", "number")
@@ -30,7 +33,14 @@ INVENTED = {
         [("Slice", ["pooler_output", "from_0", "to_3", "axis_1"], "topic_logits")],
     ),
     "unlikely": (
-        Head(name="unlikely", title="unlikely", output="unlikely", axes=(BATCH, SEQUENCE, VOCABULARY), decoded=True),
+        Head(
+            name="unlikely",
+            title="unlikely",
+            output="unlikely",
+            axes=(BATCH, SEQUENCE, VOCABULARY),
+            decoded=True,
+            top_k=True,
+        ),
         [("Neg", ["logits"], "unlikely")],
     ),
 }
@@ -50,6 +60,7 @@ def invented(monkeypatch):
             read=fill_mask.read,
             head=lambda _: name,
             decodes_masks=row.decoded,
+            top_k=lambda _: 3 if row.top_k else None,
             finish=lambda *_: lambda values, _: np.stack(list(values)),
         )
         monkeypatch.setitem(TASKS, task.name, task)
@@ -126,6 +137,19 @@ def test_a_head_that_is_decoded_at_positions_is_a_row(invented, with_head, varia
     assert two.shape == (2, model.bundle.manifest.architecture.vocab_size)
     for row, [answer] in zip([*two, *one], [*best_of_two, best], strict=True):
         assert row.argmin() == answer["token"]
+
+
+def test_one_head_is_cut_to_its_top_k_and_the_others_are_whole(invented, with_head):
+    task = invented("unlikely")
+    whole = load(with_head("unlikely"))
+    entry = whole.bundle.manifest.variants["fp32"]
+    path = whole.bundle.path / entry.file
+    cut = whole.with_graph(open_graph(path, PROVIDERS["cpu"], appended=top_k_head(HEADS[MLM].output)))
+    words = cut.bind("fill-mask", top_k=2).prepare(TEXTS[2:])
+    [unlikely] = cut.run(cut.bind(task).prepare(TEXTS[2:]))
+    assert unlikely.shape == (1, whole.bundle.manifest.architecture.vocab_size)
+    [both] = cut.run([*words, *cut.bind(task).prepare(TEXTS[2:])])[:1]
+    assert [answer["token"] for answer in both] == unlikely[0].argsort()[:2].tolist()
 
 
 def test_a_bundle_without_the_head_refuses_its_task(invented, model):

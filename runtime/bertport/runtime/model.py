@@ -81,6 +81,9 @@ class Model:
         self.positions: Final = bound.positions if bound else provider.batch_tokens // TOKENS_PER_POSITION
         """Most positions decoded in one run of the graph."""
         self._least_positions: Final = graph.least_positions
+        outputs = bundle.manifest.variants[variant].outputs
+        self._cut: Final = top_k_output(outputs) if IDS in graph.outputs else None
+        """The output that the graph cuts to its top-k; None where it does not."""
         self._replica: Final = replica
 
     def with_graph(self, graph: Graph) -> Model:
@@ -354,10 +357,9 @@ class Model:
         feeds = self._feeds(works, lengths, width)
         names = {work.output for work in works}
         positions = feeds[POSITIONS]
-        cut = top_k_output(names) if IDS in self.graph.outputs else None
-        top_k = self._top_k(works, cut)
+        top_k = self._top_k(works)
         if top_k is not None:
-            names = (names - {cut}) | {LOG_PROBABILITIES, IDS}
+            names = (names - {self._cut}) | {LOG_PROBABILITIES, IDS}
             feeds[TOP_K] = np.array([top_k], dtype=np.int64)
         least = self._least_positions
         if len(positions) < least:  # the first position of the batch is decoded in vain
@@ -371,8 +373,8 @@ class Model:
         if POSITIONS not in self.graph.inputs:  # a portable graph decodes them all
             for name in decoded_outputs(names):
                 values[name] = values[name].reshape(len(works) * width, -1)[positions]
-        if top_k is not None and cut is not None:
-            values[cut] = TopKResult(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
+        if top_k is not None and self._cut is not None:
+            values[self._cut] = TopKResult(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
         return [self._answer(work, share) for work, share in zip(works, _shares(values, works), strict=True)]
 
     def _beyond(self, width: int, error: Exception) -> BundleError:
@@ -410,12 +412,12 @@ class Model:
                 ids[row, :length], types[row, :length], mask[row, :length] = work.ids, work.type_ids, 1
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, POSITIONS: positions}
 
-    def _top_k(self, works: Sequence[Work], cut: str | None) -> int | None:
+    def _top_k(self, works: Sequence[Work]) -> int | None:
         """Return the k of the graph's top-k; None where an input needs every logit.
 
         The graph does not know which classes have no token: k is so large that enough others come with them.
         """
-        wanted = [work.top_k for work in works if work.output == cut]
+        wanted = [work.top_k for work in works if work.output == self._cut]
         if not wanted or None in wanted:
             return None
         classes = self.bundle.manifest.architecture.vocab_size
