@@ -11,9 +11,8 @@ from bertport.measure.quality.bundled import read_tokenizer
 from bertport.measure.speed.baselines import padded_tokens
 from bertport.measure.speed.workload import SCENARIOS, Shape, Texts
 from bertport.runtime.errors import InputTextError
-from bertport.runtime.heads import MLM
+from bertport.runtime.heads import DEFAULT_TOP_K, MLM
 from bertport.runtime.text.tokenizer import Tokens
-from bertport.runtime.top_k import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

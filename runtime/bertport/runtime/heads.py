@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH",
+    "DEFAULT_TOP_K",
     "HEADS",
     "HIDDEN",
     "HIDDEN_STATES",
@@ -50,6 +51,8 @@ LABEL = "label"
 """The axis of a classifier's labels."""
 POSITIONS = "masked_positions"
 """The input of serving graphs that states which positions are decoded: indices into `[batch x sequence]`."""
+DEFAULT_TOP_K = 5
+"""Answers per mask by default, as in transformers."""
 HIDDEN_STATES = "last_hidden_state"
 """The output that every encoder has, `[batch, sequence, hidden]`; it belongs to no head."""
 

@@ -21,9 +21,9 @@ from bertport.runtime.errors import (
 )
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
-from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
+from bertport.runtime.heads import DEFAULT_TOP_K, POSITIONS, decoded_outputs, is_per_token, top_k_output
 from bertport.runtime.tasks.table import TASKS, Call, Work, bind, obstacle
-from bertport.runtime.top_k import DEFAULT_TOP_K, IDS, LOG_PROBABILITIES, TOP_K, TopKResult
+from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, TopKResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertport.runtime import onnx_wire as pb
+from bertport.runtime.heads import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_TOP_K", "IDS", "LOG_PROBABILITIES", "TOP_K", "TopKResult", "top_k_head"]
+__all__ = ["IDS", "LOG_PROBABILITIES", "TOP_K", "TopKResult", "top_k_head"]
 
 LOG_PROBABILITIES = "best_log_probabilities"
 """The output with the log-probabilities of the k likeliest classes."""
@@ -22,8 +23,6 @@ IDS = "best_ids"
 """The output with the indices of the k likeliest classes."""
 TOP_K = "top_k"
 """The input that states k; `DEFAULT_TOP_K` where it is not given."""
-DEFAULT_TOP_K = 5
-"""Answers per mask by default, as in transformers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,9 @@ from bertport.measure.onnx_files import read_model
 from bertport.measure.speed.loaded import Answer, Loaded
 from bertport.measure.speed.workload import random_batch
 from bertport.runtime.errors import BertportError, BundleError, MissingDependencyError, UnknownNameError, UsageError
-from bertport.runtime.heads import MLM, NSP, POOLER
+from bertport.runtime.heads import DEFAULT_TOP_K, MLM, NSP, POOLER
 from bertport.runtime.providers.table import onnxruntime
 from bertport.runtime.session import session_options
-from bertport.runtime.top_k import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,8 +6,8 @@ import click
 
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
 from bertport.runtime.commands.output import show, show_json
+from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.tasks.poolings import meanings
-from bertport.runtime.top_k import DEFAULT_TOP_K
 
 __all__ = ["features", "fill_mask", "next_sentence"]
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.text.encoder import lone_surrogate
 from bertport.runtime.text.steps import drained
-from bertport.runtime.top_k import DEFAULT_TOP_K, TopKResult
+from bertport.runtime.top_k import TopKResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.tasks import fill_mask
-from bertport.runtime.top_k import DEFAULT_TOP_K
 from bertport.serve.api import tasks
 from bertport.serve.errors import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
 from bertport.serve.http.wire import JSON_NUMBER

@@ -9,9 +9,8 @@ import numpy as np
 
 from bertport.runtime.errors import UnknownNameError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import NSP
+from bertport.runtime.heads import DEFAULT_TOP_K, NSP
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
-from bertport.runtime.top_k import DEFAULT_TOP_K
 from bertport.serve.errors import BadRequest, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
