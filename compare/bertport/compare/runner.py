@@ -209,7 +209,7 @@ class Comparison:
                 for compared in self.bundles
             ],
             "text": self.text_sha256,
-            "templates": self.probe.to_json(),
+            "templates": self.probe,
             "effort": self.preset,
             "variants and providers": [entry.name for entry in self.entries],
             "baselines": options.baselines,

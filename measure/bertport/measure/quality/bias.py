@@ -62,15 +62,6 @@ class Probe:
             for one, other in self.groups
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "templates": list(self.templates),
-            "groups": [list(each) for each in self.groups],
-        }
-
 
 def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
     """Read templates: a JSON object with `templates` and `groups`, and a `name` and `description` if it likes.
