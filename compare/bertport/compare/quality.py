@@ -19,7 +19,7 @@ from bertport.measure.budget import beyond_doubt, judge_all
 from bertport.measure.quality.bundled import conventions, graph_of, read_tokenizer
 from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.heads import limit_named
-from bertport.measure.quality.model import Remembered
+from bertport.measure.quality.model import Remembered, streams
 from bertport.measure.quality.samples import masked_samples, pair_samples
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
@@ -40,6 +40,7 @@ __all__ = ["LONGEST", "SMALL", "QualityBench", "Samples", "further", "samples_fo
 
 LONGEST = 128
 """Tokens of the longest sample: BERT was pretrained on this length for nine steps in ten."""
+CPU = "cpu"
 SMALL = 2_000_000
 """Parameters below which one thread is faster than two."""
 
@@ -121,10 +122,11 @@ class QualityBench:
         self._preset, self._settings = preset, Settings(seed=seed)
         self._kept: Graph | None = None
 
-    def open(self, entry: Entry) -> Graph:
-        """Open a variant as it serves."""
+    def open(self, entry: Entry, *, at_once: int = 1) -> Graph:
+        """Open a variant as it serves; with one thread where several samples run at once."""
         threads = entry.spec.threads
-        if threads is None and self._compared.bundle.manifest.architecture.parameters < SMALL:
+        small = self._compared.bundle.manifest.architecture.parameters < SMALL
+        if threads is None and (small or at_once > 1):
             threads = 1
         return graph_of(
             load(self._compared.bundle.path, variant=entry.variant, provider=entry.provider, threads=threads)
@@ -133,8 +135,13 @@ class QualityBench:
     def reference(self) -> Graph:
         """Return the reference, opened once."""
         if self._kept is None:
-            self._kept = Remembered(self.open(self._reference))
+            self._kept = Remembered(self.open(self._reference, at_once=self._at_once(self._reference)))
         return self._kept
+
+    def _at_once(self, entry: Entry) -> int:
+        """Return how many samples to run at once: 1 where threads were asked for, or not both are on the CPU."""
+        entries = (entry, self._reference)
+        return streams() if all(each.spec.threads is None and each.provider == CPU for each in entries) else 1
 
     def quality(
         self, entry: Entry, progress: Callable[[int, int], None], *, decided: Iterable[str] = ()
@@ -147,20 +154,26 @@ class QualityBench:
             decided: Names of the bounds that need no verdict of this run.
         """
         itself = entry == self._reference
-        candidate = self.reference() if itself else self.open(entry)
+        at_once = self._at_once(entry)
+        candidate = self.reference() if itself else self.open(entry, at_once=at_once)
         began = time.monotonic()
-        first, sums = self._measure(candidate, self._samples.first, self._preset.stability, progress)
+        first, sums = self._measure(candidate, self._samples.first, self._preset.stability, at_once, progress)
         seconds = (time.monotonic() - began) / len(self._samples.first)
         bounds = {} if itself else {name: bound for name, bound in self._bounds.items() if name not in set(decided)}
         more = further(self._samples, encode_object(first), bounds)
         every = (*self._samples.first, *more)
         if not more or seconds * len(every) > self._preset.patience:
             return QualityStep(fidelity=first, per_text=sums, looks=1)
-        second, sums = self._measure(candidate, every, 0, progress)
+        second, sums = self._measure(candidate, every, 0, at_once, progress)
         return QualityStep(fidelity=dataclasses.replace(second, stability=first.stability), per_text=sums, looks=2)
 
     def _measure(
-        self, candidate: Graph, samples: Sequence[Sample], stability: int, progress: Callable[[int, int], None]
+        self,
+        candidate: Graph,
+        samples: Sequence[Sample],
+        stability: int,
+        at_once: int,
+        progress: Callable[[int, int], None],
     ) -> tuple[Quality, Sums]:
         accumulated: list[Accumulator] = []
         fidelity = measure(
@@ -170,6 +183,7 @@ class QualityBench:
             settings=self._settings,
             conventions=conventions(self._compared.bundle),
             stability=stability,
+            streams=at_once,
             progress=progress,
             accumulated=accumulated.append,
         )

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from bertport.measure.machine import describe_machine
 from bertport.measure.quality.bundled import conventions, read_tokenizer, size_of
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.model import Graph, Remembered, open_onnx
+from bertport.measure.quality.model import Graph, Remembered, open_onnx, streams
 from bertport.measure.quality.samples import Sample, masked_samples, pair_samples, refuse_unread
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.quantize.graph.storage import size_on_disk
 from bertport.runtime.errors import InputTextError
-from bertport.runtime.providers.cpu import cpu, usable_cores
 
 if TYPE_CHECKING:
     import os
@@ -46,7 +45,6 @@ __all__ = [
     "measurement",
     "open_reference",
     "read_evaluation",
-    "streams",
     "time_against",
 ]
 
@@ -61,8 +59,6 @@ LEAST_POSITIONS = 50
 """Fewer say nothing of an agreement of 98%."""
 SHAPES = ((1, 16), (1, 128))
 """Rows and tokens that are timed."""
-MOST_STREAMS = 16
-"""Samples that run at once, at most: each holds its own activations."""
 AS_DEFINED = {"session.disable_quant_qdq": "1"}
 """ONNX Runtime's setting by which QuantizeLinear and DequantizeLinear stay what they are: nothing can overflow."""
 REFERENCE = "fp32"
@@ -203,11 +199,6 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         segments = bundle.manifest.segments
         chosen += pair_samples(texts, tokenizer, max_tokens=min(longest_pair, most), limit=pairs, segments=segments)
     return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))
-
-
-def streams() -> int:
-    """Return how many samples to run at once, each on one thread: one for each core that this process may use."""
-    return max(1, min(MOST_STREAMS, cpu().physical_cores, int(usable_cores())))
 
 
 def open_reference(bundle: Bundle) -> Graph:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bertport.runtime.errors import BundleError, ProviderError
 from bertport.runtime.heads import decoded_outputs
+from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
 from bertport.runtime.session import SETTINGS, open_session, session_options
 
@@ -33,10 +34,14 @@ __all__ = [
     "in_order",
     "make_batch",
     "open_onnx",
+    "streams",
 ]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+MOST_STREAMS = 16
+"""Samples that run at once, at most: each holds its own activations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,11 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], streams:
     finally:
         # An error, or a caller that stops, leaves nothing behind that still runs.
         pool.shutdown(cancel_futures=True)
+
+
+def streams() -> int:
+    """Return how many samples to run at once, each on one thread: one for each core that this process may use."""
+    return max(1, min(MOST_STREAMS, cpu().physical_cores, int(usable_cores())))
 
 
 class OnnxGraph:

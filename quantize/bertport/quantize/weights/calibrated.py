@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.measure.quality.model import in_order
+from bertport.measure.quality.model import in_order, streams
 from bertport.quantize.blas import one_thread
 from bertport.quantize.calibration.statistics import collect
-from bertport.quantize.evaluation import read_evaluation, streams
+from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.weights.activation_range import ranges_for, round_activations
 from bertport.quantize.weights.cache import WeightCache
