@@ -24,9 +24,8 @@ from bench.quantization.alternatives import ALTERNATIVES, Alternative
 from bench.quantization.material import Material
 from bench.quantization.page import DATA, write_tables
 from bertport.measure.machine import describe_machine
-from bertport.measure.quality.bundled import conventions
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.model import Remembered, open_onnx
+from bertport.measure.quality.model import CachedModel, conventions, open_onnx
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
 from bertport.quantize.evaluation import read_evaluation
@@ -50,7 +49,7 @@ def accuracy(given: argparse.Namespace) -> dict[str, Any]:
     fp32 = bundle.file(bundle.manifest.variants["fp32"].file)
     material = Material(path=fp32, architecture=bundle.manifest.architecture, bundle=bundle)
     evaluation = read_evaluation(bundle, given.text, sample="evaluation", positions=given.positions, pairs=given.pairs)
-    reference = Remembered(open_onnx(fp32, threads=1))
+    reference = CachedModel(open_onnx(fp32, threads=1))
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for row in _chosen(given.only, list(ALTERNATIVES.values())):

@@ -52,7 +52,7 @@ def test_a_comparison_refuses_it_as_well(tiny_bundle, foreign, tmp_path):
 
 @pytest.mark.parametrize(("foreign_words", "refused"), [(4, False), (6, True)])
 def test_five_per_cent_is_the_line(tiny, foreign_words, refused):
-    from bertport.measure.quality.bundled import read_tokenizer
+    from bertport.measure.quality.model import read_tokenizer
 
     tokenizer = read_tokenizer(tiny)
     texts = [Text(text=" ".join([*["the"] * (100 - foreign_words), *["\u4eca"] * foreign_words]), document=0)]

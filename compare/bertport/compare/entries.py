@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertport.measure.quality.bundled import size_of
+from bertport.measure.quality.model import size_of
 from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import suits

@@ -14,7 +14,7 @@ from bertport.compare.workloads import Inputs
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import Probe
 from bertport.measure.quality.heads import HEADS
-from bertport.measure.quality.results import HeadFigures, Stability
+from bertport.measure.quality.results import BatchInvariance, HeadFigures
 from bertport.measure.speed.timing import Run
 from bertport.measure.speed.workload import Shape
 from bertport.measure.statistics import Estimate
@@ -56,7 +56,7 @@ class Quality:
     """Confidence level of each interval."""
     heads: Mapping[str, HeadFigures | None] = field(metadata=inline_keys(_head_kinds))
     """By name of the head; None where a graph lacks it or no sample asks for it."""
-    stability: Stability | None
+    stability: BatchInvariance | None
     """Whether its answers depend on what else is in the batch."""
 
     def head(self, name: str) -> HeadFigures | None:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 from bertport.compare.codec import encode_object
 from bertport.compare.measurements import Quality, QualityStep
 from bertport.measure.budget import beyond_doubt, judge_all
-from bertport.measure.quality.bundled import conventions, graph_of, read_tokenizer
 from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.heads import limit_named
-from bertport.measure.quality.model import Remembered, streams
+from bertport.measure.quality.model import CachedModel, conventions, graph_of, read_tokenizer, streams
 from bertport.measure.quality.samples import masked_samples, pair_samples
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
@@ -135,7 +134,7 @@ class QualityBench:
     def reference(self) -> Graph:
         """Return the reference, opened once."""
         if self._kept is None:
-            self._kept = Remembered(self.open(self._reference, at_once=self._at_once(self._reference)))
+            self._kept = CachedModel(self.open(self._reference, at_once=self._at_once(self._reference)))
         return self._kept
 
     def _at_once(self, entry: Entry) -> int:

@@ -41,7 +41,7 @@ from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge
 from bertport.measure.interrupts import stoppable
 from bertport.measure.machine import Machine, describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
-from bertport.measure.quality.bundled import read_tokenizer
+from bertport.measure.quality.model import read_tokenizer
 from bertport.measure.quality.samples import refuse_unread
 from bertport.measure.speed.baselines import prepare_baseline
 from bertport.measure.speed.process import Worker, WorkerError

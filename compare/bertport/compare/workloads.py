@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bertport.measure.quality.bundled import read_tokenizer
+from bertport.measure.quality.model import read_tokenizer
 from bertport.measure.speed.baselines import padded_tokens
 from bertport.measure.speed.workload import SCENARIOS, Shape, Texts
 from bertport.runtime.errors import InputTextError

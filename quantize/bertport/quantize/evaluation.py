@@ -12,9 +12,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.machine import describe_machine
-from bertport.measure.quality.bundled import conventions, read_tokenizer, size_of
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.model import Graph, Remembered, open_onnx, streams
+from bertport.measure.quality.model import CachedModel, Graph, conventions, open_onnx, read_tokenizer, size_of, streams
 from bertport.measure.quality.samples import Sample, masked_samples, pair_samples, refuse_unread
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
@@ -203,7 +202,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
 
 def open_reference(bundle: Bundle) -> Graph:
     """Return the fp32 serving graph, whose answers are kept for the next candidate."""
-    return Remembered(_Reference(bundle))
+    return CachedModel(_Reference(bundle))
 
 
 class _Reference:

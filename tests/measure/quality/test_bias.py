@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bertport.measure.quality.bias import SHIPPED, jensen_shannon, probe, read_probe
-from bertport.measure.quality.bundled import graph_of, read_tokenizer
 from bertport.measure.quality.metrics import log_softmax
+from bertport.measure.quality.model import graph_of, read_tokenizer
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import InputTextError, PathError

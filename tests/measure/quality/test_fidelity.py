@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from bertport.measure.quality.fidelity import measure, measure_stability
-from bertport.measure.quality.model import Remembered, in_order, make_batch, open_onnx
+from bertport.measure.quality.fidelity import measure, measure_batch_invariance
+from bertport.measure.quality.model import CachedModel, in_order, make_batch, open_onnx
 from bertport.measure.quality.results import Conventions
 from bertport.measure.quality.samples import masked_samples, pair_samples
 from bertport.measure.statistics import Settings, says_no_difference
@@ -102,7 +102,7 @@ def test_order_does_not_matter(bag, make_bag, samples):
 
 
 def test_a_model_without_crosstalk_does_not_move(bag, samples):
-    found = measure_stability(bag, samples, limit=10, settings=QUICK)
+    found = measure_batch_invariance(bag, samples, limit=10, settings=QUICK)
     assert (found.texts, found.rows) == (20, 8)
     for movement in (found.batch_mates, found.padding):
         assert movement["top1_agreement"].value == 1
@@ -113,7 +113,7 @@ def test_a_model_without_crosstalk_does_not_move(bag, samples):
 
 
 def test_crosstalk_is_seen_as_the_effect_of_mates_and_not_of_padding(make_bag, samples):
-    found = measure_stability(make_bag(crosstalk=0.5), samples, limit=10, settings=QUICK)
+    found = measure_batch_invariance(make_bag(crosstalk=0.5), samples, limit=10, settings=QUICK)
     assert found.batch_mates["kl"].value > 1e-3
     assert found.batch_mates["nsp_largest_change"] > 1e-3
     assert found.batch_mates["worst_cosine"] < 0.9999
@@ -121,7 +121,7 @@ def test_crosstalk_is_seen_as_the_effect_of_mates_and_not_of_padding(make_bag, s
 
 
 def test_blindness_to_padding_is_seen_as_the_effect_of_padding_and_not_of_mates(make_bag, samples):
-    found = measure_stability(make_bag(mask_aware=False), samples, limit=10, settings=QUICK)
+    found = measure_batch_invariance(make_bag(mask_aware=False), samples, limit=10, settings=QUICK)
     assert found.batch_mates["kl"].value < 1e-9
     assert found.batch_mates["worst_cosine"] == pytest.approx(1)
     assert found.padding["kl"].value > 1e-3
@@ -132,10 +132,10 @@ def test_padding_stays_within_the_longest_input(bag, word_tokenizer, word_texts)
     samples = list(masked_samples(word_texts, word_tokenizer))
     longest = max(len(each.input_ids) for each in samples)
     shortest = min(len(each.input_ids) for each in samples)
-    assert measure_stability(bag, samples, conventions=Conventions(max_length=shortest)).padding is None
-    wide = Remembered(bag)
-    measure_stability(wide, samples, conventions=Conventions(max_length=longest))
-    assert max(int(key.split(b", ")[-1].split(b")")[0]) for key in wide._kept) == longest
+    assert measure_batch_invariance(bag, samples, conventions=Conventions(max_length=shortest)).padding is None
+    wide = CachedModel(bag)
+    measure_batch_invariance(wide, samples, conventions=Conventions(max_length=longest))
+    assert max(int(key.split(b", ")[-1].split(b")")[0]) for key in wide._cache) == longest
 
 
 def test_only_common_heads_are_measured(bag, bag_bytes, samples):
@@ -203,7 +203,7 @@ def test_a_remembered_reference_gives_the_same_and_runs_once(bag, make_bag, samp
             calls.append(batch)
             return bag.run(batch, outputs)
 
-    remembered = Remembered(Counted())
+    remembered = CachedModel(Counted())
     candidate = make_bag(noise=0.1)
     found = [measure(remembered, candidate, samples, settings=QUICK, stability=0) for _ in range(2)]
     assert found[0] == found[1] == measure(bag, candidate, samples, settings=QUICK, stability=0)
@@ -220,11 +220,11 @@ def test_what_is_remembered_is_bounded_and_of_use_again(bag, samples):
             calls.append(batch)
             return bag.run(batch, outputs)
 
-    remembered = Remembered(Counted(), limit=50_000)
+    remembered = CachedModel(Counted(), limit=50_000)
     for _ in range(2):
         for each in samples:
             remembered.run(make_batch([each]), ["last_hidden_state"])
-    sizes = [values["last_hidden_state"].nbytes for values in remembered._kept.values()]
+    sizes = [values["last_hidden_state"].nbytes for values in remembered._cache.values()]
     assert 40_000 < sum(sizes) <= 50_000
     assert len(calls) == 2 * len(samples) - len(sizes)
 
@@ -275,7 +275,7 @@ def test_an_error_in_a_stream_is_the_callers():
 
 @pytest.mark.parametrize("limit", [1, 3, 9])
 def test_each_chosen_text_counts_once_whatever_fills_its_batch(bag, samples, limit):
-    found = measure_stability(bag, samples, limit=limit, settings=QUICK, streams=2)
+    found = measure_batch_invariance(bag, samples, limit=limit, settings=QUICK, streams=2)
     assert (found.texts, found.rows) == (2 * limit, 8)
     assert found.batch_mates["nsp_flips"].count == limit
     assert found.batch_mates["worst_cosine"] == pytest.approx(1)

@@ -11,7 +11,7 @@ import numpy as np
 from bertport.measure.quality.accumulator import Accumulator
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.model import Batch, Graph, in_order, make_batch
-from bertport.measure.quality.results import Conventions, Fidelity, Stability
+from bertport.measure.quality.results import BatchInvariance, Conventions, Fidelity
 from bertport.measure.quality.samples import PAIRS, TEXTS
 from bertport.measure.statistics import Settings
 from bertport.runtime.errors import UsageError, ValidationError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bertport.measure.quality.model import Outputs
     from bertport.measure.quality.samples import Sample
 
-__all__ = ["measure", "measure_stability"]
+__all__ = ["measure", "measure_batch_invariance"]
 
 
 def measure(  # noqa: PLR0913 — one call measures everything; what is rarely changed is by keyword
@@ -88,7 +88,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
         resamples=settings.resamples,
         confidence=settings.confidence,
         heads=accumulator.heads(settings),
-        stability=measure_stability(
+        stability=measure_batch_invariance(
             candidate, samples, limit=stability, settings=settings, conventions=conventions, streams=streams
         )
         if stability
@@ -96,7 +96,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     )
 
 
-def measure_stability(  # noqa: PLR0913 — as above
+def measure_batch_invariance(  # noqa: PLR0913 — as above
     model: Graph,
     samples: Sequence[Sample],
     *,
@@ -105,7 +105,7 @@ def measure_stability(  # noqa: PLR0913 — as above
     settings: Settings | None = None,
     conventions: Conventions | None = None,
     streams: int = 1,
-) -> Stability | None:
+) -> BatchInvariance | None:
     """Measure how a model's answers move with batch mates and with padding.
 
     Texts of about one length are each other's mates: those of a batch are repeated from their beginning up to its
@@ -136,7 +136,7 @@ def measure_stability(  # noqa: PLR0913 — as above
             padded.add(each)
     if not mates.measured:
         return None
-    return Stability(
+    return BatchInvariance(
         texts=mates.measured,
         rows=rows,
         batch_mates=mates.movement(settings),

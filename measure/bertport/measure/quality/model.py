@@ -1,4 +1,4 @@
-"""Token ids in, raw outputs out: what measuring needs of a model, and an ONNX file that gives it."""
+"""Token ids in, raw outputs out: what measuring needs of a model, and what it takes out of an ONNX file or a bundle."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from bertport.measure.quality.results import Conventions
 from bertport.runtime.errors import BundleError, ProviderError
 from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
 from bertport.runtime.session import SETTINGS, open_session, session_options
+from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
     from bertport.measure.quality.samples import Sample
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.model import Model
 
     Outputs = Mapping[str, NDArray[np.floating]]
 
 __all__ = [
     "Batch",
+    "CachedModel",
     "Graph",
     "OnnxGraph",
-    "Remembered",
+    "conventions",
+    "graph_of",
     "in_order",
     "make_batch",
     "open_onnx",
+    "read_tokenizer",
+    "size_of",
     "streams",
 ]
 
@@ -190,13 +199,13 @@ def open_onnx(
     return OnnxGraph(session)
 
 
-class Remembered:
-    """A graph whose answers are kept, for comparing many candidates with one reference.
+class CachedModel:
+    """A model whose answers are cached, for comparing many candidates with one reference.
 
     Args:
         graph: The graph that runs what has not been asked before.
-        limit: Bytes of answers to keep. What comes when they are full is run each time: each candidate asks for
-            everything in the same order, so that making room would drop every answer just before it is needed.
+        limit: Bytes of answers to cache. Once they are full, what is not cached is run each time: candidates ask for
+            everything in the same order, so that evicting would drop every answer just before it is needed.
     """
 
     def __init__(self, graph: Graph, *, limit: int = 512 * 2**20) -> None:
@@ -204,19 +213,56 @@ class Remembered:
         self.outputs = graph.outputs
         self.limit = limit
         self._size = 0
-        self._kept: dict[bytes, Outputs] = {}
+        self._cache: dict[bytes, Outputs] = {}
         self._lock = Lock()  # several streams may ask at once
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Return the kept answer of an equal batch, or run it."""
+        """Return the cached answer of an equal batch, or run it."""
         arrays = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.masked_positions)
         key = b"|".join([repr((tuple(outputs), batch.input_ids.shape)).encode(), *(each.tobytes() for each in arrays)])
-        if key in self._kept:
-            return self._kept[key]
-        found = self.graph.run(batch, outputs)
-        size = sum(each.nbytes for each in found.values())
+        if key in self._cache:
+            return self._cache[key]
+        answers = self.graph.run(batch, outputs)
+        size = sum(each.nbytes for each in answers.values())
         with self._lock:
             if self._size + size <= self.limit:
-                self._kept[key] = found
+                self._cache[key] = answers
                 self._size += size
-        return found
+        return answers
+
+
+def graph_of(model: Model) -> OnnxGraph:
+    """Return the graph of a model that `bertport.runtime.load` opened, to be measured as it serves."""
+    return OnnxGraph(model.graph.session)
+
+
+def read_tokenizer(bundle: Bundle) -> Tokenizer:
+    """Read a bundle's tokenizer, without the truncation and padding that some checkpoints store in it.
+
+    Raises:
+        BundleError: when the bundle lists none, or it is changed.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(bundle.read(TOKENIZER).decode())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def conventions(bundle: Bundle) -> Conventions:
+    """Read the conventions of a bundle's model; the padding id is 0 where its tokenizer has none, as in BERT."""
+    return Conventions(
+        max_length=bundle.manifest.max_length,
+        pad=Tokens.read(bundle).pad_id or 0,
+        heads=bundle.manifest.heads,
+    )
+
+
+def size_of(bundle: Bundle, variant: str) -> int:
+    """Return the bytes of a variant's graph and of the files that hold its weights.
+
+    A file that two variants share counts for each: it is what one variant needs to be there.
+    """
+    entry = bundle.manifest.variants[variant]
+    return sum(bundle.manifest.files[name].size for name in {entry.file, *entry.external_data})

@@ -17,6 +17,7 @@ Movement = dict[str, Value | None]
 """By the names that the table of heads gives; None for a head that the graph lacks."""
 
 __all__ = [
+    "BatchInvariance",
     "Conventions",
     "Fidelity",
     "HeadFigures",
@@ -24,7 +25,6 @@ __all__ = [
     "MaskedTokens",
     "Movement",
     "NextSentence",
-    "Stability",
     "Value",
     "finite",
 ]
@@ -153,7 +153,7 @@ class Hidden(HeadFigures):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stability:
+class BatchInvariance:
     """Whether an answer depends on what else is in the batch."""
 
     texts: int
@@ -181,7 +181,7 @@ class Fidelity:
     """Confidence level of each interval."""
     heads: dict[str, HeadFigures | None]
     """By name, in the order of the table of heads; None where a graph lacks the head or no sample asks for it."""
-    stability: Stability | None
+    stability: BatchInvariance | None
     """Of the candidate; None when not asked for."""
 
     def to_json(self) -> dict[str, Any]:

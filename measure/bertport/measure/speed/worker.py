@@ -21,8 +21,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bertport.measure.quality.bundled import graph_of
-from bertport.measure.quality.model import open_onnx
+from bertport.measure.quality.model import graph_of, open_onnx
 from bertport.measure.speed.baselines import open_pipeline
 from bertport.measure.speed.loaded import LoadedBundle, LoadedGraph
 from bertport.measure.speed.workload import SCENARIOS, Shape, Texts, WorkerSpec, from_json

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bertport.measure.quality.bundled import read_tokenizer
-from bertport.measure.quality.model import in_order, make_batch, open_onnx, streams
+from bertport.measure.quality.model import in_order, make_batch, open_onnx, read_tokenizer, streams
 from bertport.measure.quality.samples import masked_samples, pair_samples, refuse_unread
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.quantize.blas import one_thread

@@ -6,9 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from bertport.measure.quality.bundled import conventions, graph_of, read_tokenizer, size_of
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.model import make_batch
+from bertport.measure.quality.model import conventions, graph_of, make_batch, read_tokenizer, size_of
 from bertport.measure.quality.samples import Sample, masked_samples, pair_samples
 from bertport.measure.statistics import Settings
 from bertport.measure.text import Text
