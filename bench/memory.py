@@ -49,7 +49,7 @@ def status(field: str) -> int:
 
 
 def forget_peak() -> None:
-    """Let the kernel's peak of this process start anew."""
+    """Reset the kernel's record of this process's peak memory."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 

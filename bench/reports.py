@@ -206,7 +206,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Say whether two runs agree: the order of rows whose intervals do not meet, and the ratios to fp32.
+    """Return whether two runs agree: the order of rows whose intervals do not meet, and the ratios to fp32.
 
     Returns:
         `rank`: pairs of rows that both runs tell apart by SingleStream p90, and how many of them they rank alike;
@@ -258,7 +258,7 @@ def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(found: dict[str, Any]) -> str:
-    """Say in a sentence whether two runs agreed."""
+    """Return a sentence on whether two runs agreed."""
     rank, ratios = found["rank"], found["ratios"]
     return (
         f"measured twice, one run after the other: {rank['alike']} of the {rank['pairs']} pairs of rows that both runs "
@@ -269,7 +269,7 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def order(one: dict[str, float], other: dict[str, float]) -> int:
-    """Say which is faster: 1 or -1, or 0 where the intervals meet."""
+    """Return which is faster: 1 or -1, or 0 where the intervals meet."""
     if one["low"] <= other["high"] and other["low"] <= one["high"]:
         return 0
     return 1 if one["value"] < other["value"] else -1

@@ -111,7 +111,7 @@ def _link(source: str, target: str) -> None:
 
 
 def cpuinfo(text: str) -> str:
-    """Linux's /proc/cpuinfo without the hidden flags; the name of the CPU says so, for whoever reads the figures."""
+    """Linux's /proc/cpuinfo without the hidden flags; the name of the CPU says so in the figures."""
     lines = (" ".join(word for word in line.split(" ") if not word.startswith(HIDDEN)) for line in text.split("\n"))
     return "\n".join(f"{line}, AVX-512 hidden" if line.startswith("model name") else line for line in lines)
 

@@ -124,7 +124,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "text_sha256": hashlib.sha256(TEXT.read_bytes()).hexdigest(),
         "models": {},
     }
-    with machine_lock(lambda: say("waiting for whoever measures on this machine")):
+    with machine_lock(lambda: say("waiting for another measurement on this machine")):
         peaks = [matmul_peak(threads=given.threads or None)]
         for model in prepared:
             result["models"][model.name] = measure_model(model, share_of(inputs, model.name), given, openvino)

@@ -133,7 +133,7 @@ def _fidelity(rows: Iterable[dict[str, Any]], row: dict[str, Any]) -> dict[str, 
 
 
 def _ratios(name: str, task: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Say how many times faster bertport's rows are than the best row of every other group."""
+    """Return how many times faster bertport's rows are than the best row of every other group."""
     ran = [row for row in rows if "rounds" in row]
     totals = {row["subject"]["name"]: [[sum(turn)] for turn in row["rounds"]] for row in ran}
 

@@ -1,4 +1,4 @@
-"""Who takes part in bench.performance, and how they are timed: taking turns, in worker processes."""
+"""The rows of bench.performance, and how they are timed: taking turns, in worker processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Subject:
     name: str
     """What it is listed under."""
     group: str
-    """Who it belongs to: the best of a group is what others are compared with."""
+    """Its group: other groups are compared with the best row of it."""
     peer: str
     """A row of performance_peers.PEERS."""
     model: str
@@ -55,7 +55,7 @@ class Subject:
 
 
 def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Sequence[int] = BATCHES) -> list[Subject]:
-    """List who takes part in a task."""
+    """Return the rows of a task."""
     bundle, found = str(model.bundle), []
     for variant in model.variants:
         precision = "fp32" if variant == "fp32" else "int8"
@@ -89,7 +89,7 @@ def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Seque
     return found
 
 
-def measure_task(  # noqa: PLR0913 — who takes part, in what, how often
+def measure_task(  # noqa: PLR0913 — the rows, the task, how often
     subjects: Sequence[Subject],
     task: str,
     inputs: list[Any],

@@ -58,7 +58,7 @@ def _verdicts(result: Mapping[str, Any]) -> list[str]:
 
 
 def _streams(throughput: Mapping[str, Any]) -> list[str]:
-    """Tell what streams gain: with as many as suit the machine, and with `--streams 1`, from the same rounds."""
+    """Return what streams gain: with as many as suit the machine, and with `--streams 1`, from the same rounds."""
     lines = [
         "",
         "What streams gain, in the same rounds: the same with `--streams 1`, and offline `load(..., streams=1)`.",
@@ -153,7 +153,7 @@ def check(result: Mapping[str, Any]) -> None:
 
 
 def bars(result: Mapping[str, Any]) -> list[Bar]:
-    """Hold what was measured against every bar."""
+    """Compare what was measured with every bar."""
     found = result["throughput"]
     base, first = found.get(BASE), found[next(iter(found))]
     part = share(base["rounds"]) if base else None

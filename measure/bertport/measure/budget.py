@@ -56,7 +56,7 @@ FEW = 30
 ABOUT = 1.02
 """Ratio that a number of samples is found to."""
 MOST = 1_000_000
-"""Samples that nobody takes."""
+"""Samples beyond which a number is out of reach."""
 
 
 NO_BUDGET = "none"
@@ -90,7 +90,7 @@ def parse_budget(text: str) -> dict[str, float]:
     if text.strip() == NO_BUDGET:
         return bounds
     for part in text.split(","):
-        name, equals, value = (each.strip() for each in part.partition("="))
+        name, equals, value = (piece.strip() for piece in part.partition("="))
         try:
             bound = float(value)
         except ValueError:
@@ -164,7 +164,7 @@ def judge(limit: Limit, bound: float, estimate: Mapping[str, Any] | None) -> Jud
     if not math.isfinite(value) or count < 1 or clusters < 1:
         return None
     low, high = _interval(limit, estimate)
-    keeps = [limit.holds(each, bound) for each in (low, high)]
+    keeps = [limit.holds(end, bound) for end in (low, high)]
     verdict: Outcome = HELD if all(keeps) else UNDECIDED if any(keeps) else BROKEN
     return Judgement(
         verdict=verdict,
@@ -339,7 +339,7 @@ class Budget:
         A variant is added where its figures keep to the budget, though their intervals may not: the search ends with
         the first that does, so that a figure near its bound is the rule. What the intervals say is recorded.
         """
-        return {name: each.to_json() for name, each in judge_all(self.bounds, fidelity.to_json()).items()}
+        return {name: judged.to_json() for name, judged in judge_all(self.bounds, fidelity.to_json()).items()}
 
     def shares(self, fidelity: Fidelity) -> dict[str, float]:
         """Return the share of its distance from fp32 that each head may keep, about, if broken bounds are to hold.

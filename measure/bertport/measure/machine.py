@@ -1,4 +1,4 @@
-"""The machine that figures are measured on: its description, its matmul peak, and the lock of whoever measures."""
+"""The machine that figures are measured on: its description, its matmul peak, and the lock that measuring takes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["MACHINE_LOCK", "Machine", "describe_machine", "machine_lock", "matmul_gflops", "matmul_peak"]
 
 MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
-"""Held exclusively by whoever measures time; long work in the background, such as training, holds it shared step by
-step, and so pauses meanwhile (`models/pretraining/machine.py`)."""
+"""Held exclusively while time is measured; long work in the background, such as training, holds it shared step by step,
+and so pauses meanwhile (`models/pretraining/machine.py`)."""
 INT8_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 """CPU flags that decide how fast a variant is."""
 PACKAGES = ("bertport", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "numpy", "tokenizers")
@@ -63,7 +63,7 @@ class Machine:
 
 def describe_machine(*, matmul_gflops: float | None = None) -> Machine:
     """Describe this machine; pass what `matmul_peak` measured."""
-    found = cpu()
+    processor = cpu()
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -71,10 +71,10 @@ def describe_machine(*, matmul_gflops: float | None = None) -> Machine:
         except metadata.PackageNotFoundError:
             continue
     return Machine(
-        cpu=found.model,
-        instruction_set=found.instruction_set,
-        flags=tuple(flag for flag in INT8_FLAGS if flag in found.flags),
-        physical_cores=found.physical_cores,
+        cpu=processor.model,
+        instruction_set=processor.instruction_set,
+        flags=tuple(flag for flag in INT8_FLAGS if flag in processor.flags),
+        physical_cores=processor.physical_cores,
         usable_cores=usable_cores(),
         memory_bytes=_memory(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -92,7 +92,7 @@ def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
     is locked.
 
     Args:
-        waiting: Called once when somebody else holds the lock, before waiting for it.
+        waiting: Called once when another process holds the lock, before waiting for it.
     """
     global _depth  # noqa: PLW0603 — a second descriptor of this process would wait for the first one for ever
     try:

@@ -27,7 +27,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     model = onnx.load_from_string(path.read_bytes())
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            entries = {each.key: each.value for each in tensor.external_data}
+            entries = {entry.key: entry.value for entry in tensor.external_data}
             with (path.parent / entries["location"]).open("rb") as file:
                 file.seek(int(entries.get("offset", "0")))
                 tensor.raw_data = file.read(int(entries.get("length", "-1")))

@@ -194,10 +194,10 @@ def effective_trials(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> 
     if clusters == 1 or not rare:
         return least
     variance = clusters / (clusters - 1) * float(np.square(hits - share * totals).sum()) / count**2
-    found = min(count, max(least, share * (1 - share) / variance)) if variance else count
+    effective = min(count, max(least, share * (1 - share) / variance)) if variance else count
     level = (1 + CONFIDENCE) / 2
     known = (t_quantile(level, max(1.0, count - 1)) / t_quantile(level, max(1.0, rare - 1.0))) ** 2
-    return least + min(1.0, known) * (found - least)
+    return least + min(1.0, known) * (effective - least)
 
 
 def quantile(rounds: ArrayLike, level: float, settings: Settings = DEFAULTS) -> Estimate:

@@ -99,8 +99,8 @@ def fingerprint(texts: tuple[Text, ...]) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for each in texts:
-        digest.update(each.text.encode() + b"\n")
+    for text in texts:
+        digest.update(text.text.encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -176,13 +176,13 @@ def _paragraphs(line: str, where: str) -> list[str]:
         raise InputTextError(f"{where}: not JSON ({error}): {expected}") from None
     match value:
         case {"text": str(text)}:
-            found = [text]
+            texts = [text]
         case {"paragraphs": [*paragraphs]} if all(isinstance(each, str) for each in paragraphs):
-            found = paragraphs
+            texts = paragraphs
         case _:
             raise InputTextError(f"{where}: found {line[:60]!r}: {expected}")
-    if any("\ud800" <= character <= "\udfff" for text in found for character in text):
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         raise InputTextError(
             f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is not a character: mend the file"
         )
-    return found
+    return texts

@@ -83,12 +83,12 @@ def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
     templates, groups = (value.get("templates"), value.get("groups")) if isinstance(value, dict) else (None, None)
     if not (isinstance(templates, list) and templates and isinstance(groups, list) and groups):
         raise InputTextError(f"{path} has no list of templates and of groups: {expected}")
-    for each in templates:
-        if not isinstance(each, str) or each.count(SLOT) != 1 or each.count(MASK) != 1:
-            raise InputTextError(f"{path}: the template {each!r:.80} has not one {SLOT} and one {MASK}: {expected}")
-    for each in groups:
-        if not isinstance(each, list) or len(each) != 2 or not all(isinstance(word, str) and word for word in each):  # noqa: PLR2004 — a pair
-            raise InputTextError(f"{path}: the group {each!r:.80} is not two words: {expected}")
+    for template in templates:
+        if not isinstance(template, str) or template.count(SLOT) != 1 or template.count(MASK) != 1:
+            raise InputTextError(f"{path}: the template {template!r:.80} has not one {SLOT} and one {MASK}: {expected}")
+    for group in groups:
+        if not isinstance(group, list) or len(group) != 2 or not all(isinstance(word, str) and word for word in group):  # noqa: PLR2004 — a pair
+            raise InputTextError(f"{path}: the group {group!r:.80} is not two words: {expected}")
     if len(templates) * len(groups) > MOST:
         raise InputTextError(
             f"{path} makes {len(templates) * len(groups):,} pairs of sentences, at most {MOST:,}: leave some out"
@@ -108,10 +108,10 @@ def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[dict[str
         Per pair: `template`, `a` and `b` (the sentences), `distance` in bits, and the best `answers_a` and
         `answers_b` as `[token, probability]`.
     """
-    found = []
+    answers = []
     for template, one, other in sentences.pairs():
         first, second = (_answer(graph, tokenizer, text, template) for text in (one, other))
-        found.append(
+        answers.append(
             {
                 "template": template,
                 "a": one,
@@ -121,7 +121,7 @@ def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[dict[str
                 "answers_b": _best(second, tokenizer),
             }
         )
-    return found
+    return answers
 
 
 def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

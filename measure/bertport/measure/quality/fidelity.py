@@ -1,4 +1,4 @@
-"""How far a variant is from fp32: per head, on real text, with intervals."""
+"""Fidelity: how far a variant is from fp32, per head, on real text, with intervals."""
 
 from __future__ import annotations
 
@@ -127,13 +127,13 @@ def measure_batch_invariance(  # noqa: PLR0913 — as above
     kinds = [[sample for sample in samples if sample.kind == kind] for kind in (TEXTS, PAIRS)]
     chosen = [kind[index] for kind in kinds for index in _evenly(len(kind), limit)]
     mates, padded = Accumulator(conventions.heads), Accumulator(conventions.heads)
-    for one, two in in_order(
+    for with_mates, with_padding in in_order(
         partial(_moved, model, mates, conventions), _batches(chosen, rows, settings.seed), streams
     ):
-        for each in one:
-            mates.add(each)
-        for each in two:
-            padded.add(each)
+        for metrics in with_mates:
+            mates.add(metrics)
+        for metrics in with_padding:
+            padded.add(metrics)
     if not mates.measured:
         return None
     return BatchInvariance(
@@ -146,14 +146,16 @@ def measure_batch_invariance(  # noqa: PLR0913 — as above
 
 def _batches(chosen: Sequence[Sample], rows: int, seed: int) -> Iterator[tuple[list[Sample], int]]:
     """Yield batches of samples of one length, and how many of each count: the last one is filled up with others."""
-    order = sorted(chosen, key=lambda each: len(each.input_ids))
+    order = sorted(chosen, key=lambda sample: len(sample.input_ids))
     rng = np.random.default_rng(seed)
     for begin in range(0, len(order), rows):
         batch = order[begin : begin + rows]
         counted, length = len(batch), len(batch[-1].input_ids)
         others = [order[int(rng.integers(len(order)))] for _ in range(rows - counted)]
-        batch += [dataclasses.replace(each, positions=each.positions[:0], labels=each.labels[:0]) for each in others]
-        yield [_of_length(each, length) for each in batch], counted
+        batch += [
+            dataclasses.replace(other, positions=other.positions[:0], labels=other.labels[:0]) for other in others
+        ]
+        yield [_of_length(sample, length) for sample in batch], counted
 
 
 def _moved(
@@ -161,7 +163,7 @@ def _moved(
 ) -> tuple[list[SampleMetrics], list[SampleMetrics]]:
     """Compare the answers of a batch's samples with those that each gives alone, and alone with those with padding."""
     batch, counted = given
-    wanted = list(dict.fromkeys(name for each in batch[:counted] for name in _outputs_for(each, model)))
+    wanted = list(dict.fromkeys(name for sample in batch[:counted] for name in _outputs_for(sample, model)))
     if not wanted:
         return [], []
     crowd = _run(model, make_batch(batch), wanted, "model")
@@ -189,14 +191,14 @@ def _outputs_for(sample: Sample, *graphs: Graph) -> list[str]:
 
 
 def _run(graph: Graph, batch: Batch, names: list[str], role: str) -> Outputs:
-    found = graph.run(batch, names)
-    for name, values in found.items():
+    outputs = graph.run(batch, names)
+    for name, values in outputs.items():
         if not np.isfinite(values).all():
             raise ValidationError(
                 f"the {role} gives {name} that are not finite numbers (for an input of {batch.input_ids.shape[1]} "
                 "tokens): the graph overflows or is damaged, so nothing can be measured; quantize or export it again"
             )
-    return found
+    return outputs
 
 
 def _row(outputs: Outputs, names: Sequence[str], row: int, decoded: int, sample: Sample) -> Outputs:

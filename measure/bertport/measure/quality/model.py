@@ -74,7 +74,7 @@ class Graph(Protocol):
     """Names of its outputs, as a bundle's manifest lists them."""
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Run a batch and give the named outputs.
+        """Run a batch and return the named outputs.
 
         An output that serving graphs decode has a row per masked position, in their order: (masked, classes). The
         others are as in transformers, with a row per input: (rows, classes) or (rows, length, hidden).
@@ -83,22 +83,22 @@ class Graph(Protocol):
 
 def make_batch(samples: Sequence[Sample], *, pad: int = 0, length: int = 0) -> Batch:
     """Lay samples out as rows of one batch, padded at the end to the longest, or to `length` where that is more."""
-    width = max(length, *(len(each.input_ids) for each in samples))
+    width = max(length, *(len(sample.input_ids) for sample in samples))
     input_ids = np.full((len(samples), width), pad, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     token_type_ids = np.zeros_like(input_ids)
-    for row, each in enumerate(samples):
-        size = len(each.input_ids)
+    for row, sample in enumerate(samples):
+        size = len(sample.input_ids)
         input_ids[row, :size], token_type_ids[row, :size], attention_mask[row, :size] = (
-            each.input_ids,
-            each.token_type_ids,
+            sample.input_ids,
+            sample.token_type_ids,
             1,
         )
     return Batch(
         input_ids=input_ids,
         attention_mask=attention_mask,
         token_type_ids=token_type_ids,
-        masked_positions=np.concatenate([each.positions + row * width for row, each in enumerate(samples)]),
+        masked_positions=np.concatenate([sample.positions + row * width for row, sample in enumerate(samples)]),
     )
 
 
@@ -144,8 +144,8 @@ class OnnxGraph:
 
     def __init__(self, session: Any) -> None:  # noqa: ANN401 — ONNX Runtime is not typed
         self.session = session
-        self.inputs = frozenset(each.name for each in session.get_inputs())
-        self.outputs = tuple(each.name for each in session.get_outputs())
+        self.inputs = frozenset(given.name for given in session.get_inputs())
+        self.outputs = tuple(output.name for output in session.get_outputs())
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Run a batch; a graph without the input `masked_positions` decodes all, and the masked ones are picked."""
@@ -219,11 +219,13 @@ class CachedModel:
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the cached answer of an equal batch, or run it."""
         arrays = (batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.masked_positions)
-        key = b"|".join([repr((tuple(outputs), batch.input_ids.shape)).encode(), *(each.tobytes() for each in arrays)])
+        key = b"|".join(
+            [repr((tuple(outputs), batch.input_ids.shape)).encode(), *(array.tobytes() for array in arrays)]
+        )
         if key in self._cache:
             return self._cache[key]
         answers = self.graph.run(batch, outputs)
-        size = sum(each.nbytes for each in answers.values())
+        size = sum(values.nbytes for values in answers.values())
         with self._lock:
             if self._size + size <= self.limit:
                 self._cache[key] = answers

@@ -124,7 +124,7 @@ def mask_ids(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Choose 15% of the tokens (at least one); 80% of these become [MASK], 10% another random token, 10% stay.
 
-    Special tokens are never chosen. Whoever has no token to choose gets no positions.
+    Special tokens are never chosen. Returns no positions if no token is eligible for masking.
 
     Args:
         ids: Token ids, special ones included. Shape: (length,)
@@ -139,7 +139,7 @@ def mask_ids(
     positions = np.sort(rng.choice(candidates, size=count, replace=False))
     labels = ids[positions]
     draw = rng.random(count)
-    # "Another": draw from all ordinary ids but the last, which then stands in for whoever drew its own label.
+    # "Another": draw from all ordinary ids but the last, which then replaces a draw of the token's own label.
     others = vocabulary.ordinary[rng.integers(len(vocabulary.ordinary) - 1, size=count)]
     others = np.where(others == labels, vocabulary.ordinary[-1], others)
     by_random = (draw >= REPLACED_BY_MASK) & (draw < REPLACED_BY_MASK + REPLACED_BY_RANDOM)
@@ -196,7 +196,7 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
     limit: int | None = None,
     segments: int | None = None,
 ) -> Iterator[Sample]:
-    """Yield `[CLS] A [SEP] B [SEP]`: for half of the pairs B follows A in its text, for half B is a stranger.
+    """Yield `[CLS] A [SEP] B [SEP]`: for half of the pairs B follows A in its text, for half B is from elsewhere.
 
     A text of several sentences gives one pair for each sentence end inside it: A ends there, and B begins there.
     A stranger begins at a sentence end of another document, or of another text where there is one document only.
@@ -213,12 +213,12 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
     vocabulary = Vocabulary.of(tokenizer)
     rng = np.random.default_rng([seed, 1])
     cuts = [
-        (number, end.end()) for number, each in enumerate(texts) for end in _SENTENCE_END.finditer(each.text.strip())
+        (number, end.end()) for number, text in enumerate(texts) for end in _SENTENCE_END.finditer(text.text.strip())
     ]
     order = rng.permutation(len(cuts))[:limit]
     strange = rng.permutation(np.arange(len(order)) % 2)
     room = (max_tokens - 3) // 2
-    by_document = len({each.document for each in texts}) > 1
+    by_document = len({text.document for text in texts}) > 1
     sources = [texts[number].document if by_document else number for number, _ in cuts]
     if len(order) > 1 and len(set(sources)) == 1:
         raise InputTextError(
@@ -270,8 +270,8 @@ def _tokens(texts: Sequence[Text], tokenizer: Tokenizer) -> Counter[int]:
     order = np.random.default_rng([0, 2]).permutation(len(texts))[:READ_AT_MOST]
     encoded = tokenizer.encode_batch([texts[index].text for index in order], add_special_tokens=False)
     counts: Counter[int] = Counter()
-    for each in encoded:
-        counts.update(each.ids)
+    for encoding in encoded:
+        counts.update(encoding.ids)
     return counts
 
 

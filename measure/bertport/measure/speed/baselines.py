@@ -78,7 +78,7 @@ def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
 
     Args:
         name: `transformers` or `optimum`.
-        bundle: Whose weights to take.
+        bundle: The bundle that holds the weights.
         directory: Where to put the models of this bundle.
 
     Raises:
@@ -198,9 +198,9 @@ def _load_weights(model: Any, stored: dict[str, NDArray[np.float32]]) -> None:  
         for name, parameter in model.named_parameters():
             array = stored.get(name)
             if array is None or array.shape != tuple(parameter.shape):
-                found = "nothing" if array is None else f"shape {array.shape}"
+                stored_shape = "nothing" if array is None else f"shape {array.shape}"
                 raise BaselineError(
-                    f"the graph has {found} for {name}, and the model needs shape {tuple(parameter.shape)}"
+                    f"the graph has {stored_shape} for {name}, and the model needs shape {tuple(parameter.shape)}"
                 )
             parameter.copy_(torch.from_numpy(array.copy()))
 

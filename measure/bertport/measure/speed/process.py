@@ -120,7 +120,7 @@ class Worker:
             if pipe:
                 try:
                     pipe.close()
-                except OSError:  # what was still to be written goes to nobody
+                except OSError:  # what was still to be written is lost with the process
                     continue
 
     def _listen(self) -> None:

@@ -156,7 +156,7 @@ def take_turns(  # noqa: PLR0913 — as above
     """Have models take turns, each at a workload of its own; the caller holds the machine's lock.
 
     Args:
-        turns: Who takes part; in every second round they come in the reverse order.
+        turns: The models and their workloads, in order; every second round reverses it.
         workers: Running processes; None for a fresh one for every turn.
         rounds: Number of rounds.
         runs: Timed runs in a turn.
@@ -204,12 +204,12 @@ def summarize(run: Run, settings: Settings = DEFAULTS) -> Summary:
 
 
 def speedup(reference: Run, candidate: Run, settings: Settings = DEFAULTS) -> Estimate:
-    """Say how many times faster the candidate is: the ratio of medians, its interval from resampled rounds."""
+    """Return how many times faster the candidate is: the ratio of medians, its interval from resampled rounds."""
     return statistics.median_ratio(reference.rounds, candidate.rounds, settings)
 
 
 class _Record:
-    """What comes together over the rounds."""
+    """The timings of one turn, collected over the rounds."""
 
     def __init__(self) -> None:
         self.rounds: list[tuple[float, ...]] = []
@@ -235,7 +235,7 @@ class _Record:
             self.stages[stage] = self.stages.get(stage, 0.0) + seconds
 
     def run(self, subject: str, workload: str) -> Run:
-        """Freeze it."""
+        """Return them as a frozen value."""
         return Run(
             subject=subject,
             workload=workload,

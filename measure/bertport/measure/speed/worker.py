@@ -102,7 +102,7 @@ def repeat(
     runs: int,
     began_timing: Callable[[], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Have a scenario's inputs answered `warmup` times and then `runs` times.
+    """Answer a scenario's inputs `warmup` times and then `runs` times.
 
     Args:
         texts: The scenario.
