@@ -17,3 +17,14 @@ def test_the_card_of_a_quantized_bundle_tells_what_it_costs(quantized):
     assert section(bundle.manifest) in card
     assert f"| int8-dynamic | {outcome.measured.size_of_reference:.3f} of fp32 |" in card
     assert "2 layers" in card  # what the export wrote
+
+
+def test_a_bundle_without_heads_shows_the_cosine(quantized):
+    import dataclasses
+
+    manifest = quantized[0].manifest
+    without = dataclasses.replace(manifest, heads={})
+    heading = next(line for line in section(without).splitlines() if line.startswith("| variant"))
+    assert heading == "| variant | size | hidden-state cosine | speed-up | measured on |"
+    measured = quantized[1].measured.accuracy.heads["hidden"].cosine.value
+    assert f" | {measured:.5f} | " in section(without)

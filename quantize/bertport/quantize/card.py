@@ -1,19 +1,31 @@
-"""The section of a bundle's card on its quantized variants, rewritten whenever they change."""
+"""What a bundle shows of its quantized variants: a section of its card, and tables of layers with their plots."""
 
 from __future__ import annotations
 
+import json
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
+from bertport.measure.quality.heads import HEADS, HIDDEN
 from bertport.runtime.bundle.changes import listed, rewrite_card
 from bertport.runtime.bundle.select import suits
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from bertport.measure.quality.heads import Limit
+    from bertport.quantize.search.sensitivity import Layers
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["quantized_section", "refresh_card", "section", "with_section"]
+__all__ = ["bars", "layers_file", "quantized_section", "refresh_card", "section", "with_section", "write_layers"]
 
 BEGIN, END = "<!-- quantized variants: begin -->", "<!-- quantized variants: end -->"
+WIDTH, LABEL, ROW, TOP = 760, 300, 18, 44
+STYLE = 'font-family="sans-serif" font-size="12" role="img"'
+ORDINARY, HIGHER = "#8a8f98", "#c2410c"
 
 
 def refresh_card(bundle: Bundle) -> None:
@@ -43,31 +55,88 @@ def section(manifest: Manifest) -> str:
         "## Quantized variants\n\nMeasured against the fp32 variant on the machine named, on held-out text; intervals "
         "and the rest are in manifest.json.\n"
     )
-    rows = [
-        "| variant | size | MLM top-1 agreement | KL | NSP flips | speed-up | measured on |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    limits = _columns(manifest)
+    columns = ["variant", "size", *(limit.meaning for limit in limits), "speed-up", "measured on"]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     plots = []
     for name, variant in manifest.variants.items():
-        found = variant.fidelity
-        if not found:
+        record = variant.fidelity
+        if not record:
             continue
-        mlm, nsp = found["accuracy"]["mlm"], found["accuracy"]["nsp"]
-        speed = ", ".join(f"{each['speedup']:.2f}x at {shape}" for shape, each in found["speed"].items())
-        kl = f"{mlm['kl']['value']:.5f}" if mlm else "-"
-        slower = " (slower than fp32)" if found.get("slower_than_reference") else ""
-        provider = found.get("provider", "cpu")
+        speed = ", ".join(f"{ratio['speedup']:.2f}x at {shape}" for shape, ratio in record["speed"].items())
+        slower = " (slower than fp32)" if record.get("slower_than_reference") else ""
+        provider = record.get("provider", "cpu")
         elsewhere = "" if suits(variant.requires, provider) else f", on {provider}, which it is not made for"
-        rows.append(
-            f"| {name} | {found['size']['of_reference']:.3f} of fp32 | {_percent(mlm, 'top1_agreement')} | "
-            f"{kl} | {_percent(nsp, 'flips')} | {speed or 'not timed'}{slower} | "
-            f"{found['machine']['instruction_set']}{elsewhere} |"
-        )
+        cells = [
+            name,
+            f"{record['size']['of_reference']:.3f} of fp32",
+            *(_cell(record["accuracy"], limit) for limit in limits),
+            f"{speed or 'not timed'}{slower}",
+            f"{record['machine']['instruction_set']}{elsewhere}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
         plot = listed(manifest, f"quantization/{name}.svg")
         if plot is not None:
             plots.append(f"\n![What each layer costs in {name}]({plot})")
-    return "\n".join([heading, *rows, *plots])
+    return "\n".join([heading, *lines, *plots])
 
 
-def _percent(head: dict[str, Any] | None, figure: str) -> str:
-    return f"{head[figure]['value']:.2%} of {head[figure]['count']:,}" if head else "-"
+def _columns(manifest: Manifest) -> list[Limit]:
+    """Return the figures that the table shows: what a budget can bound of the heads, or else of the hidden states."""
+    heads = [head for head in HEADS.values() if head.name in manifest.heads and head.limits] or [HEADS[HIDDEN]]
+    return [limit for head in heads for limit in head.limits]
+
+
+def _cell(accuracy: Mapping[str, Any], limit: Limit) -> str:
+    """Return one figure, with the number of samples where it is a share of them."""
+    head, key = limit.path
+    figures = accuracy.get(head)
+    if not figures:
+        return "-"
+    figure = figures[key]
+    return f"{figure['value']:{limit.fine}}" + (f" of {figure['count']:,}" if limit.counts else "")
+
+
+def layers_file(name: str) -> str:
+    """Return the path inside the bundle of a variant's table of layers."""
+    return f"quantization/{name}.json"
+
+
+def write_layers(layers: Layers, higher: Sequence[str], name: str, directory: Path) -> dict[str, Path]:
+    """Write a variant's table of layers and its plot; return where they are, by path inside the bundle."""
+    table, plot = directory / f"{name}.json", directory / f"{name}.svg"
+    table.write_text(
+        json.dumps(layers.to_json() | {"higher_precision": list(higher)}, indent=1) + "\n", encoding="utf-8"
+    )
+    plot.write_text(bars(layers, higher), encoding="utf-8")
+    return {layers_file(name): table, str(PurePosixPath(layers_file(name)).with_suffix(".svg")): plot}
+
+
+def bars(layers: Layers, higher: Collection[str]) -> str:
+    """Draw what each layer costs in 8 bits; those left in higher precision stand out.
+
+    The figures stand beside the bars, so that nothing hangs on colour alone.
+    """
+    most = max([row.kl_increase for row in layers.rows] + [1e-12])
+    room = WIDTH - LABEL - 170
+    height = TOP + ROW * len(layers.rows) + 10
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" {STYLE}>',
+        f"<title>KL that each layer costs in 8 bits; {layers.kl_increase:.5f} nats with all of them</title>",
+        '<rect width="100%" height="100%" fill="white"/>',
+        (
+            f'<text x="8" y="18">KL in nats that a layer costs, of {layers.kl_increase:.5f} with all in 8 bits; '
+            "beside it, ms that 8 bits save</text>"
+        ),
+        f'<text x="8" y="34" fill="{HIGHER}">left in higher precision: {len(higher)} of {len(layers.rows)}</text>',
+    ]
+    for index, row in enumerate(layers.rows):
+        middle = TOP + ROW * index + 12
+        colour = HIGHER if row.name in higher else ORDINARY
+        length = max(0.0, row.kl_increase) / most * room
+        lines += [
+            f'<text x="{LABEL - 8}" y="{middle}" text-anchor="end">{escape(row.name)}</text>',
+            f'<rect x="{LABEL}" y="{middle - 10}" width="{length:.1f}" height="12" fill="{colour}"/>',
+            f'<text x="{LABEL + length + 6:.1f}" y="{middle}">{row.kl_increase:.5f}, {row.saved_ms:.2f} ms</text>',
+        ]
+    return "\n".join([*lines, "</svg>", ""])

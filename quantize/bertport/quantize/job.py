@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bertport.measure.budget import Budget, budget_for
+from bertport.measure.quality import samples
+from bertport.measure.quality.heads import HEADS
 from bertport.quantize.calibration.ranges import DEFAULT, Calibration
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.evaluation import (
@@ -179,19 +181,25 @@ def measured_budget(evaluator: Evaluator, options: Options) -> Budget:
         UsageError: for one on pairs where there are none to measure on.
     """
     heads = set(evaluator.bundle.manifest.heads)
-    if not any(each.next_sentence is not None for each in evaluator.evaluation.samples):
-        _refuse_bound_on_no_pairs(options, heads, f"{evaluator.evaluation.name} makes no pair of sentences")
-        heads.discard("nsp")
+    if not any(sample.next_sentence is not None for sample in evaluator.evaluation.samples):
+        heads = _without_pairs(heads, options, f"{evaluator.evaluation.name} makes no pair of sentences")
     return budget_for(options.budget, heads)
 
 
-def _refuse_bound_on_no_pairs(options: Options, heads: Collection[str], found: str) -> None:
-    """Refuse a bound that was asked for on pairs of sentences that there are none of, though there is the head."""
-    if "nsp" in heads and options.budget is not None and "nsp" in options.budget.bounds:
-        raise UsageError(
-            f"the budget bounds NSP flips (nsp), and {found} to measure them on: give more --pairs, or text of several "
-            "sentences a paragraph, or leave the bound out"
-        )
+def _without_pairs(heads: Collection[str], options: Options, reason: str) -> set[str]:
+    """Return the heads that are measured without pairs of sentences.
+
+    Raises:
+        UsageError: for a bound that was asked for on one of the others.
+    """
+    paired = {name for name in heads if name in HEADS and HEADS[name].samples == {samples.PAIRS}}
+    for limit in (limit for name in sorted(paired) for limit in HEADS[name].limits):
+        if options.budget is not None and limit.name in options.budget.bounds:
+            raise UsageError(
+                f"the budget bounds {limit.meaning} ({limit.name}), and {reason} to measure them on: give more "
+                "--pairs, or text of several sentences a paragraph, or leave the bound out"
+            )
+    return set(heads) - paired
 
 
 def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options, budget: Budget) -> None:
@@ -203,9 +211,8 @@ def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Optio
 def prepare(bundle: Bundle, options: Options) -> Evaluator:
     """Read the held-out text and open the fp32 graph; what cannot be measured is refused before."""
     _check_source(bundle)
-    if not options.pairs:
-        _refuse_bound_on_no_pairs(options, bundle.manifest.heads, "--pairs 0 leaves none")
-    budget_for(options.budget, set(bundle.manifest.heads) - (set() if options.pairs else {"nsp"}))
+    heads = set(bundle.manifest.heads)
+    budget_for(options.budget, heads if options.pairs else _without_pairs(heads, options, "--pairs 0 leaves none"))
     evaluation = read_evaluation(
         bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs
     )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bertport.quantize.card import refresh_card
+from bertport.quantize.card import refresh_card, write_layers
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
 from bertport.quantize.evaluation import Measurement, measurement, time_against
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, refuse_idle_settings, start_job
-from bertport.quantize.plot import bars
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
 from bertport.quantize.search.mixed_precision import BrokenBudgetError, Solution, meet_budget
 from bertport.runtime.bundle.changes import add_variant, tidy
@@ -26,12 +24,11 @@ from bertport.runtime.errors import SlowerError, UsageError, ValidationError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     import onnx
 
     from bertport.quantize.recipes.source import GraphSource
-    from bertport.quantize.search.sensitivity import Layers
     from bertport.runtime.providers.cpu import InstructionSet
 
 __all__ = [
@@ -39,11 +36,9 @@ __all__ = [
     "Outcome",
     "Refused",
     "faster_default",
-    "layers_file",
     "provider_for",
     "quantize",
     "refuse_idle_settings",
-    "write_layers",
 ]
 
 
@@ -194,21 +189,6 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
     if recipe.calibrates_weights or recipe.scheme:
         record["weights_fitted_to"] = source.weights.calibrated_on
     return record
-
-
-def layers_file(name: str) -> str:
-    """Return the path inside the bundle of a variant's table of layers."""
-    return f"quantization/{name}.json"
-
-
-def write_layers(layers: Layers, higher: Sequence[str], name: str, directory: Path) -> dict[str, Path]:
-    """Write a variant's table of layers and its plot; give where they are, by path inside the bundle."""
-    table, plot = directory / f"{name}.json", directory / f"{name}.svg"
-    table.write_text(
-        json.dumps(layers.to_json() | {"higher_precision": list(higher)}, indent=1) + "\n", encoding="utf-8"
-    )
-    plot.write_text(bars(layers, higher), encoding="utf-8")
-    return {layers_file(name): table, str(PurePosixPath(layers_file(name)).with_suffix(".svg")): plot}
 
 
 def describe(

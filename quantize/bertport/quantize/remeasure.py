@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from bertport.quantize.card import refresh_card
+from bertport.quantize.card import layers_file, refresh_card, write_layers
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
 from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import (
@@ -19,7 +19,7 @@ from bertport.quantize.job import (
     read_source,
     refuse_idle_settings,
 )
-from bertport.quantize.quantizer import faster_default, layers_file, write_layers
+from bertport.quantize.quantizer import faster_default
 from bertport.quantize.recipes.table import RECIPES, recipe_named
 from bertport.quantize.search.mixed_precision import STABILITY, rank_layers
 from bertport.quantize.search.sensitivity import Layers

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertport.quantize.plot import bars
+from bertport.quantize.card import bars
 from bertport.quantize.search.sensitivity import Layers, kl_increase, rank, search
 from tests.made_up_figures import fidelity
 from tests.made_up_figures import kl as kl_of
