@@ -88,7 +88,7 @@ def cosine(one, two):
 
 
 def gathered(rows):
-    """What `collect` would give of these inputs of a layer, of shape (tokens, inputs), all of them kept."""
+    """What `collect` would return of these inputs of a layer, of shape (tokens, inputs), all of them kept."""
     from bertport.quantize.calibration.statistics import Activations
 
     rows = rows.astype(np.float32)

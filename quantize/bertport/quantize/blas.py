@@ -50,7 +50,7 @@ def _functions() -> tuple[Any, Any] | None:
             except OSError:
                 continue
             for name in NAMES:
-                found = [getattr(loaded, name.format(verb), None) for verb in ("get", "set")]
-                if all(found):
-                    return found[0], found[1]
+                functions = [getattr(loaded, name.format(verb), None) for verb in ("get", "set")]
+                if all(functions):
+                    return functions[0], functions[1]
     return None

@@ -1,4 +1,4 @@
-"""From a graph source to one whose activations are calibrated, once for all recipes of a run."""
+"""The calibrator: makes of a graph source one whose activations are calibrated, once for all recipes of a run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Calibrator:
         if recipe.scheme is None:
             return source
         to_range = method_named(method) if method else self.method
-        ranges = {name: to_range(found, recipe.scheme) for name, found in self._histograms.items()}
+        ranges = {name: to_range(histogram, recipe.scheme) for name, histogram in self._histograms.items()}
         layers = linears(self.plain)
         weights = CalibratedWeights(
             saturating=recipe.by_instruction_set and saturates(source.instruction_set),
@@ -114,12 +114,12 @@ class Calibrator:
         model = self._given
         layers = linears(model)
         sources = [layer.source for layer in layers]
-        found = collect(model, sources, self.fitting.samples, progress=self.progress)
+        activations = collect(model, sources, self.fitting.samples, progress=self.progress)
         free = suppressible(model, layers)
-        chosen = choose_shifts_and_scales(free, found) if self.how.suppress_outliers else {}
-        after = {f"{name}{SUPPRESSED}": suppressed(found[name], by) for name, by in chosen.items()}
+        chosen = choose_shifts_and_scales(free, activations) if self.how.suppress_outliers else {}
+        after = {f"{name}{SUPPRESSED}": suppressed(activations[name], by) for name, by in chosen.items()}
         return _Suppressed(
-            model=suppress_outliers(model, free, chosen), activations={**found, **after}, count=len(chosen)
+            model=suppress_outliers(model, free, chosen), activations={**activations, **after}, count=len(chosen)
         )
 
     @cached_property

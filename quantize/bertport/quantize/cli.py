@@ -130,7 +130,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     """
     started = time.monotonic()
     if list_recipes:
-        rows = [_values(each) for each in RECIPES.values()]
+        rows = [_values(recipe) for recipe in RECIPES.values()]
         _answer(rows, render.recipes, as_json=as_json)
         return
     if bundle is None:
@@ -190,24 +190,24 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
     if as_json:
         show_json(
             {
-                each.name: dataclasses.asdict(each.variant)
-                if isinstance(each, Outcome)
-                else {"refused": each.reason, "fidelity": each.measured.to_json()}
-                for each in results
+                result.name: dataclasses.asdict(result.variant)
+                if isinstance(result, Outcome)
+                else {"refused": result.reason, "fidelity": result.measured.to_json()}
+                for result in results
             },
             indent=2,
         )
         return
-    for each in results:
-        show(render.figures(each.name, each.measured))
-        if not isinstance(each, Outcome):
+    for result in results:
+        show(render.figures(result.name, result.measured))
+        if not isinstance(result, Outcome):
             continue
-        higher = (each.variant.fidelity or {}).get("higher_precision", [])
+        higher = (result.variant.fidelity or {}).get("higher_precision", [])
         if higher:
-            kind = (each.variant.fidelity or {}).get("higher_is")
+            kind = (result.variant.fidelity or {}).get("higher_is")
             show(f"in higher precision ({kind}) to hold the budget: {', '.join(higher)}")
-        if each.default:
-            show(f"{each.name} is the bundle's default on the CPU")
+        if result.default:
+            show(f"{result.name} is the bundle's default on the CPU")
 
 
 def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:
@@ -217,8 +217,8 @@ def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:
         show(text())
 
 
-def _values(row: Recipe) -> dict[str, object]:
+def _values(recipe: Recipe) -> dict[str, object]:
     """Return a row of the table without its functions."""
-    values = {KEYS.get(each.name, each.name): getattr(row, each.name) for each in dataclasses.fields(row)}
-    values["form"] = row.scheme.name if row.scheme else None
+    values = {KEYS.get(field.name, field.name): getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    values["form"] = recipe.scheme.name if recipe.scheme else None
     return {key: value for key, value in values.items() if not callable(value)}

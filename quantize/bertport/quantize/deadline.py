@@ -63,9 +63,9 @@ def parse_duration(text: str) -> float:
     Raises:
         UsageError: for what is none, or is not above 0.
     """
-    found = _DURATION.fullmatch(text.strip())
-    parts = [float(part or 0) for part in found.groups()] if found else [0.0, 0.0, 0.0]
-    seconds = sum(part * each for part, each in zip(parts, _SECONDS, strict=True))
+    match = _DURATION.fullmatch(text.strip())
+    parts = [float(part or 0) for part in match.groups()] if match else [0.0, 0.0, 0.0]
+    seconds = sum(part * unit for part, unit in zip(parts, _SECONDS, strict=True))
     if not seconds > 0:
         raise UsageError(f"{excerpt(text)} is not a duration above 0: write it as 10m, 90s, 1h30m, or as seconds")
     return seconds

@@ -80,15 +80,15 @@ class Evaluation:
         return {
             "name": self.name,
             "sha256": self.sha256,
-            "masked_positions": sum(len(each.positions) for each in self.samples),
-            "pairs": sum(each.next_sentence is not None for each in self.samples),
+            "masked_positions": sum(len(sample.positions) for sample in self.samples),
+            "pairs": sum(sample.next_sentence is not None for sample in self.samples),
             "tokens": self.tokens,
         }
 
     @property
     def tokens(self) -> int:
         """Number of tokens in all."""
-        return sum(len(each.input_ids) for each in self.samples)
+        return sum(len(sample.input_ids) for sample in self.samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class Measurement:
     @property
     def slower(self) -> bool:
         """Whether it is slower than fp32: the geometric mean of the ratios is below 1."""
-        return math.prod(each.speedup for each in self.speed.values()) < 1
+        return math.prod(ratio.speedup for ratio in self.speed.values()) < 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
@@ -150,7 +150,7 @@ class Measurement:
             "text": self.text,
             "machine": self.machine,
             "accuracy": self.accuracy.to_json(),
-            "speed": {shape: dataclasses.asdict(each) for shape, each in self.speed.items()},
+            "speed": {shape: dataclasses.asdict(ratio) for shape, ratio in self.speed.items()},
             "size": {
                 "bytes": self.size,
                 "of_reference": None if self.size_of_reference is None else round(self.size_of_reference, 4),
@@ -188,10 +188,10 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
     refuse_unread(texts, tokenizer, source.name, shipped=path is None, option=option)
     most = bundle.manifest.max_length
     chosen = list(masked_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions))
-    found = sum(len(each.positions) for each in chosen)
-    if found < min(LEAST_POSITIONS, positions):
+    given = sum(len(sample.positions) for sample in chosen)
+    if given < min(LEAST_POSITIONS, positions):
         raise InputTextError(
-            f"{source} is too short: it gives {found} masked positions, at least {LEAST_POSITIONS} are needed: "
+            f"{source} is too short: it gives {given} masked positions, at least {LEAST_POSITIONS} are needed: "
             "give more text"
         )
     if bundle.manifest.judges_pairs and pairs:
@@ -303,18 +303,18 @@ def time_against(  # noqa: PLR0913 — how long to measure, by keyword
         progress=lambda done, all_of_them: progress("measuring speed", done, all_of_them),
     )
     by_name = {(run.subject, run.workload): run for run in times}
-    found = {}
+    speeds = {}
     for shape in workloads:
         before, after = by_name[REFERENCE, shape], by_name["candidate", shape]
         ratio = speedup(before, after)
-        found[shape] = Speed(
+        speeds[shape] = Speed(
             reference_ms=summarize(before).median.value * 1e3,
             ms=summarize(after).median.value * 1e3,
             speedup=ratio.value,
             low=ratio.low,
             high=ratio.high,
         )
-    return found
+    return speeds
 
 
 def measurement(

@@ -67,7 +67,7 @@ class Outcome:
     """A variant that was added."""
 
     name: str
-    """Of the variant."""
+    """Name of the variant."""
     variant: Variant
     """Its entry in the manifest."""
     measured: Measurement
@@ -81,7 +81,7 @@ class Refused:
     """A variant that was measured and not added."""
 
     name: str
-    """Of the variant."""
+    """Name of the variant."""
     measured: Measurement
     """What it costs and gives; without speed and size where accuracy decided."""
     reason: str
@@ -233,13 +233,13 @@ def read_source(
     with bundle.opening(REFERENCE) as path:
         read = load_plain(path)
         _refuse_narrow(recipes, bundle, read)
-        plain = read if any(each.takes_plain for each in recipes) else None
+        plain = read if any(recipe.takes_plain for recipe in recipes) else None
         del read  # its weights are those of the fused one
         fused = fuse(path, bundle.manifest.architecture)
     saturating = saturates(instruction_set)
     weights = (
         calibrate_weights(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
-        if any(each.calibrates_weights for each in recipes)
+        if any(recipe.calibrates_weights for recipe in recipes)
         else WeightCache(saturating=saturating)
     )
     plain = fused if plain is None else plain
@@ -277,9 +277,9 @@ def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
         UsageError: for such a setting.
     """
     idle = [
-        each.name
-        for each in dataclasses.fields(Calibration)
-        if getattr(options.calibrating, each.name) != getattr(DEFAULT, each.name)
+        setting.name
+        for setting in dataclasses.fields(Calibration)
+        if getattr(options.calibrating, setting.name) != getattr(DEFAULT, setting.name)
     ]
     if idle and not any(row.scheme for row in recipes):
         names = ", ".join(row.name for row in RECIPES.values() if row.scheme)

@@ -220,10 +220,10 @@ def faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
     A provider that the default is not for gets fp32, as before.
     """
     fastest, default = 1.0, None
-    for each, entry in {**bundle.manifest.variants, name: variant}.items():
-        found = entry.fidelity
-        if suits(entry.requires, CPU) and found and found.get("budget") not in (None, "none"):
-            ratio = min(float(speed["speedup"]) for speed in found["speed"].values())
+    for other, entry in {**bundle.manifest.variants, name: variant}.items():
+        record = entry.fidelity
+        if suits(entry.requires, CPU) and record and record.get("budget") not in (None, "none"):
+            ratio = min(float(speed["speedup"]) for speed in record["speed"].values())
             if ratio > fastest:
-                fastest, default = ratio, each
+                fastest, default = ratio, other
     return default

@@ -54,7 +54,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     """
     tidy(path)
     bundle = Bundle.open(path)
-    made = [name for name, each in bundle.manifest.variants.items() if each.recipe in RECIPES]
+    made = [name for name, variant in bundle.manifest.variants.items() if variant.recipe in RECIPES]
     chosen = list(dict.fromkeys(names)) or [
         name for name in made if suits(bundle.manifest.variants[name].requires, CPU)
     ]

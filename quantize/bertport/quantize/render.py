@@ -32,28 +32,28 @@ def recipes() -> str:
     heading = ("recipe", "providers", "size", "by instruction set", "what it does")
     rows = [
         (
-            each.name,
-            ", ".join(each.providers),
-            f"{each.size:.2f}",
-            "yes" if each.by_instruction_set else "no",
-            each.summary,
+            recipe.name,
+            ", ".join(recipe.providers),
+            f"{recipe.size:.2f}",
+            "yes" if recipe.by_instruction_set else "no",
+            recipe.summary,
         )
-        for each in RECIPES.values()
+        for recipe in RECIPES.values()
     ]
     return table([heading, *rows])
 
 
 def figures(name: str, measured: Measurement) -> str:
     """Return everything measured of a variant, one figure a row, with its interval and its number of samples."""
-    found = measured.accuracy
-    rows = [("figure", name, f"{found.confidence:.0%} interval", "of")]
+    accuracy = measured.accuracy
+    rows = [("figure", name, f"{accuracy.confidence:.0%} interval", "of")]
     for head in HEADS.values():
-        if of_head := found.heads.get(head.name):
-            rows += [_row(each, of_head.read(each.key)) for each in head.figures]
-    if found.stability:
-        rows += _moved("batch mates", found.stability.batch_mates, found.stability.texts)
-        if found.stability.padding:
-            rows += _moved("padding", found.stability.padding, found.stability.texts)
+        if of_head := accuracy.heads.get(head.name):
+            rows += [_row(figure, of_head.read(figure.key)) for figure in head.figures]
+    if accuracy.stability:
+        rows += _moved("batch mates", accuracy.stability.batch_mates, accuracy.stability.texts)
+        if accuracy.stability.padding:
+            rows += _moved("padding", accuracy.stability.padding, accuracy.stability.texts)
     for shape, speed in measured.speed.items():
         value = f"{speed.speedup:.2f}x ({speed.reference_ms:.1f} -> {speed.ms:.1f} ms)"
         rows.append((f"speed-up over fp32 at {shape}", value, f"{speed.low:.2f} to {speed.high:.2f}", ""))

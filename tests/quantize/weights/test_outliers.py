@@ -22,7 +22,7 @@ def found_in(rows, weights, spans=(SYMMETRIC,), *, may_keep_in_float=True):
 
 
 def error_of(plan, rows, weights, spans=(SYMMETRIC,)):
-    """Compute as the graph does, and give the squared difference."""
+    """Compute as the graph does, and return the squared difference."""
     rows, weights = rows.astype(np.float32), weights.astype(np.float32)
     product = round_activations(rows * plan.factors, spans[plan.rounding]) @ (weights * plan.inverse[:, None])
     product += rows[:, plan.kept_in_float] @ weights[plan.kept_in_float]

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 LEAST_SAMPLES = 8
-"""Fewer give ranges that the next text leaves."""
+"""The least number of samples: the ranges of fewer would be left by the next text."""
 LONGEST = 128
 """Tokens of the longest sample: attention is as wide, but the ranges of activations do not depend on it."""
 ENOUGH = 10**9
@@ -62,14 +62,14 @@ class CalibrationText:
     @property
     def tokens(self) -> int:
         """Number of tokens in all."""
-        return sum(len(each.input_ids) for each in self.samples)
+        return sum(len(sample.input_ids) for sample in self.samples)
 
 
 class Recorder(Protocol):
-    """What takes note of an activation."""
+    """A recorder of an activation."""
 
     def add(self, values: NDArray[np.floating]) -> None:
-        """Take note of some values, of shape (..., channels)."""
+        """Record some values, of shape (..., channels)."""
 
 
 def read_calibration(
@@ -112,7 +112,7 @@ def observe(
     *,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Run a graph on samples, each alone in its batch, and let recorders take note of its activations.
+    """Run a graph on samples, each alone in its batch, and record its activations.
 
     Each recorder gets the samples in their order; several recorders work at once.
 
@@ -128,19 +128,19 @@ def observe(
     answers = in_order(lambda sample: graph.run(make_batch([sample]), names), samples, streams())
     # Taking note of a sample can take as long as running it: one thread for all recorders left the others idle.
     with one_thread(), ThreadPoolExecutor(streams()) as pool:
-        for done, found in enumerate(answers, 1):
-            for _ in pool.map(lambda item: recorders[item[0]].add(item[1]), found.items()):
+        for done, activations in enumerate(answers, 1):
+            for _ in pool.map(lambda item: recorders[item[0]].add(item[1]), activations.items()):
                 pass  # raises what was raised there
             progress(done)
 
 
 def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
-    """Serialize a graph that gives activations, and only them."""
+    """Serialize a graph whose outputs are activations, and only them."""
     import onnx
     from onnx import TensorProto, helper
 
     # A copy would hold all weights once more: the outputs are others for as long as the graph is written.
-    kept = [onnx.ValueInfoProto.FromString(each.SerializeToString()) for each in model.graph.output]
+    kept = [onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in model.graph.output]
     try:
         del model.graph.output[:]
         model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
@@ -155,11 +155,11 @@ def histograms(
     model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
 ) -> dict[str, Histogram]:
     """Make a histogram of each named activation."""
-    found = {name: Histogram() for name in names}
+    recorded = {name: Histogram() for name in names}
     observe(
         model,
-        found,
+        recorded,
         text.samples,
         progress=lambda done: progress("calibrating", done, len(text.samples)),
     )
-    return found
+    return recorded

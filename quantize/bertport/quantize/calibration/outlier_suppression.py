@@ -46,9 +46,9 @@ CUTS = np.geomspace(1.0, 1 / 8, 8)
 ROWS = 160
 """Tokens on which a choice is judged, at most: hundreds of choices are compared for each activation."""
 QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
-"""Of the channels' widths: wider ones are divided."""
+"""Quantiles of the channels' widths that are tried: wider channels are divided."""
 POWERS = (0.5, 0.75, 1.0)
-"""Of the widths, by which all channels are divided: 1 makes all equally wide."""
+"""Powers of the widths by which all channels are divided: 1 makes all equally wide."""
 OF_WEIGHTS = 0.3
 """What GPTQ leaves of the squared error of the weights, about."""
 
@@ -72,19 +72,19 @@ def choose_shifts_and_scales(
         layers: All layers whose inputs may be shifted and scaled: nothing else may use their weights and biases.
         activations: What goes into them.
     """
-    found = {}
+    chosen = {}
     for source in dict.fromkeys(layer.source for layer in layers):
         matrices = [layer.weights for layer in layers if layer.source == source]
         if source in activations and (best := _best(activations[source], np.concatenate(matrices, axis=1))):
-            found[source] = best
-    return found
+            chosen[source] = best
+    return chosen
 
 
 def _best(given: Activations, weights: Array) -> ShiftAndScale | None:
     """Find the shift and scale that leave the least error in the product; None where it is not worth it."""
     plain = ShiftAndScale(shift=np.zeros_like(given.lowest), scale=np.ones_like(given.lowest))
     before = _error(given, weights, plain)
-    error, _, best = min((_error(given, weights, each), index, each) for index, each in enumerate(_candidates(given)))
+    error, _, best = min((_error(given, weights, by), index, by) for index, by in enumerate(_candidates(given)))
     return best if error <= WORTH * before else None
 
 

@@ -1,4 +1,4 @@
-"""From a histogram of activations to the range that 8 bits shall cover: minmax, percentile, entropy, MSE."""
+"""Calibration methods: the range of a histogram that 8 bits cover, by minmax, percentile, entropy or MSE."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class QuantizationScheme:
     name: str
     """Short name, for manifests."""
     dtype: type[np.generic]
-    """Of the integers."""
+    """Type of the integers."""
     symmetric: bool
     """Whether 0 is the integer 0 and both ends are equally far, as TensorRT wants; otherwise the range is the data's
     own."""
@@ -65,10 +65,10 @@ class QuantizationScheme:
             return Range(low=-high, high=high)
         return Range(low=low, high=max(high, low + TINY))
 
-    def parameters(self, found: Range) -> tuple[np.float32, np.generic]:
+    def parameters(self, covered: Range) -> tuple[np.float32, np.generic]:
         """Return the scale and the zero point with which QuantizeLinear rounds a range."""
-        scale = np.float32((found.high - found.low) / self.steps)
-        zero = 0 if self.symmetric else round(-found.low / float(scale))
+        scale = np.float32((covered.high - covered.low) / self.steps)
+        zero = 0 if self.symmetric else round(-covered.low / float(scale))
         return scale, self.dtype(min(max(zero, 0), self.steps))
 
 
@@ -92,40 +92,40 @@ class Range:
     """Upper end, at least 0."""
 
 
-def _minmax(found: Histogram, scheme: QuantizationScheme) -> Range:
-    return scheme.fit(found.low, found.high)
+def _minmax(histogram: Histogram, scheme: QuantizationScheme) -> Range:
+    return scheme.fit(histogram.low, histogram.high)
 
 
-def _percentile(found: Histogram, scheme: QuantizationScheme) -> Range:
-    cumulated = np.concatenate([[0], np.cumsum(found.counts)]) / found.total
+def _percentile(histogram: Histogram, scheme: QuantizationScheme) -> Range:
+    cumulated = np.concatenate([[0], np.cumsum(histogram.counts)]) / histogram.total
     tail = (1 - KEPT) / 2
-    low, high = np.interp([tail, 1 - tail], cumulated, found.edges())
-    return scheme.fit(max(float(low), found.low), min(float(high), found.high))
+    low, high = np.interp([tail, 1 - tail], cumulated, histogram.edges())
+    return scheme.fit(max(float(low), histogram.low), min(float(high), histogram.high))
 
 
-def _entropy(found: Histogram, scheme: QuantizationScheme) -> Range:
-    return _least(found, scheme, lambda low, high: _divergence(found, low, high, scheme.steps))
+def _entropy(histogram: Histogram, scheme: QuantizationScheme) -> Range:
+    return _least(histogram, scheme, lambda low, high: _divergence(histogram, low, high, scheme.steps))
 
 
-def _mse(found: Histogram, scheme: QuantizationScheme) -> Range:
-    edges = found.edges()
+def _mse(histogram: Histogram, scheme: QuantizationScheme) -> Range:
+    edges = histogram.edges()
     centres = (edges[:-1] + edges[1:]) / 2
 
     def error(low: float, high: float) -> float:
         outside = centres - np.clip(centres, low, high)
         step = (high - low) / scheme.steps
-        within = float(found.counts[outside == 0].sum())
+        within = float(histogram.counts[outside == 0].sum())
         # A value within is rounded by a twelfth of a squared step on average.
-        return float((found.counts * np.square(outside)).sum()) + within * step**2 / 12
+        return float((histogram.counts * np.square(outside)).sum()) + within * step**2 / 12
 
-    return _least(found, scheme, error)
+    return _least(histogram, scheme, error)
 
 
-def _least(found: Histogram, scheme: QuantizationScheme, cost: Callable[[float, float], float]) -> Range:
+def _least(histogram: Histogram, scheme: QuantizationScheme, cost: Callable[[float, float], float]) -> Range:
     """Return the range of least cost: both ends together where they are bound to each other, otherwise by turns."""
-    whole = scheme.fit(found.low, found.high)
+    whole = scheme.fit(histogram.low, histogram.high)
     # With fewer bins than steps within the range, nothing could be said of what rounding costs.
-    least = min(1.0, max(SMALLEST, scheme.steps * found.width / (whole.high - whole.low)))
+    least = min(1.0, max(SMALLEST, scheme.steps * histogram.width / (whole.high - whole.low)))
     shares = np.geomspace(1.0, least, TRIED).tolist()
     if scheme.symmetric:
         best = min(shares, key=lambda share: cost(share * whole.low, share * whole.high))
@@ -137,21 +137,21 @@ def _least(found: Histogram, scheme: QuantizationScheme, cost: Callable[[float, 
     return scheme.fit(low, high)
 
 
-def _divergence(found: Histogram, low: float, high: float, steps: int) -> float:
+def _divergence(histogram: Histogram, low: float, high: float, steps: int) -> float:
     """Return the KL divergence of what 8 bits leave from what was there (Migacz 2017, "8-bit Inference with TensorRT").
 
     What is cut off counts at the ends of the range; it is not in the rounded distribution, and so costs.
     """
-    edges = found.edges()
+    edges = histogram.edges()
     centres = (edges[:-1] + edges[1:]) / 2
     inside = np.flatnonzero((centres >= low) & (centres <= high))
     if not len(inside):
         return np.inf
-    before = found.counts[inside].astype(np.float64)
+    before = histogram.counts[inside].astype(np.float64)
     levels = np.rint((centres[inside] - low) / (high - low) * steps).astype(np.int64)
     after = before.copy()
-    before[0] += found.counts[: inside[0]].sum()
-    before[-1] += found.counts[inside[-1] + 1 :].sum()
+    before[0] += histogram.counts[: inside[0]].sum()
+    before[-1] += histogram.counts[inside[-1] + 1 :].sum()
     filled = before > 0
     mass = np.bincount(levels, weights=after, minlength=steps + 1)
     shared = np.bincount(levels[filled], minlength=steps + 1)
@@ -181,7 +181,7 @@ class Calibration:
     """How to calibrate."""
 
     method: str = DEFAULT_METHOD
-    """From a histogram to a range: one of `METHODS`."""
+    """How a histogram becomes a range: one of `METHODS`."""
     samples: int = SAMPLES
     """Texts and pairs to run."""
     suppress_outliers: bool = True
@@ -208,5 +208,5 @@ def method_named(name: str) -> Callable[[Histogram, QuantizationScheme], Range]:
 
 def digest(ranges: Mapping[str, Range]) -> str:
     """Return the SHA-256 of ranges by the name of the activation, in hexadecimal."""
-    lines = [f"{name} {each.low.hex()} {each.high.hex()}\n" for name, each in sorted(ranges.items())]
+    lines = [f"{name} {covered.low.hex()} {covered.high.hex()}\n" for name, covered in sorted(ranges.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

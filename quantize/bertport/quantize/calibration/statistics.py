@@ -76,7 +76,7 @@ def collect(
         samples,
         progress=lambda done: progress("running the calibration text", done, len(samples)),
     )
-    return {name: each.result() for name, each in gathered.items() if each.count}
+    return {name: gathering.result() for name, gathering in gathered.items() if gathering.count}
 
 
 class _Gathering:

@@ -36,7 +36,7 @@ class GraphBuilder:
         return output in self._made
 
     def constant(self, name: str, values: NDArray[Any] | float) -> str:
-        """Store an array under a name, once; give the name."""
+        """Store an array under a name, once; return the name."""
         from onnx import numpy_helper
 
         if name not in self._initializers:
@@ -65,7 +65,7 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,  # noqa: ANN401 — whatever an attribute can be
     ) -> str:
-        """Add a node with one output; give the output's name."""
+        """Add a node with one output; return the output's name."""
         self.nodes_out(operator, inputs, [output], domain=domain, **attributes)
         return output
 

@@ -144,7 +144,7 @@ def _raise_opset(model: onnx.ModelProto) -> None:
     """
     from onnx import defs, helper
 
-    [standard] = [each for each in model.opset_import if each.domain in ("", "ai.onnx")]
+    [standard] = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if standard.version >= LEAST_OPSET:
         return
     for operator in sorted({node.op_type for node in model.graph.node} - WIDENED):

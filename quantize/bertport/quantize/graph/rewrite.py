@@ -30,7 +30,7 @@ class Linear:
     """A matrix product with constant weights."""
 
     name: str
-    """What people call it, for example `encoder.layer.0.output.dense`."""
+    """Readable name, for example `encoder.layer.0.output.dense`."""
     source: str
     """Name of the activations that go in; their last axis is multiplied."""
     output: str
@@ -69,7 +69,7 @@ class Emitter(Protocol):
         """Add nodes that look rows up, by ids of any shape."""
 
     def leading_rows(self, builder: GraphBuilder, table: Table, count: str, output: str) -> None:
-        """Add nodes that give a table's first rows, as many as `count`, of shape (1,), says."""
+        """Add nodes that take a table's first rows, as many as `count`, of shape (1,), says."""
 
 
 def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ APART = 4096
 
 
 def write_graph(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """Check a graph and write it; give the files of weights written beside it.
+    """Check a graph and write it; return the files of weights written beside it.
 
     ONNX Runtime maps a file of weights into memory, and copies weights that lie in the graph: 23 MB of them took a
     fifth longer to load and 24 MB more memory at the peak (1.32, x86-64).
@@ -35,7 +35,7 @@ def write_graph(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
 
 def size_on_disk(graph: Path) -> int:
     """Return the bytes of a graph that `write_graph` wrote, and of its weights."""
-    return sum(each.stat().st_size for each in (graph, _weights_beside(graph)) if each.exists())
+    return sum(file.stat().st_size for file in (graph, _weights_beside(graph)) if file.exists())
 
 
 def _weights_beside(graph: Path) -> Path:

@@ -36,7 +36,7 @@ def saved_milliseconds(
 
     Args:
         layers: As `linears` lists them.
-        emitter: Gives the recipe's emitter that leaves the named layers in higher precision.
+        emitter: Returns the recipe's emitter that leaves the named layers in higher precision.
         progress: Told of what is done and of how much.
 
     Returns:
@@ -72,7 +72,7 @@ def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter]) -> float
                     began = time.perf_counter()
                     session.run(None, given)
                     times[index].append((time.perf_counter() - began) * 1e3)
-    higher, lower = (statistics.median(each[RUNS:]) for each in times)  # the first round warms up
+    higher, lower = (statistics.median(taken[RUNS:]) for taken in times)  # the first round warms up
     return higher - lower
 
 
@@ -87,6 +87,6 @@ def _alone(layer: Linear, emitter: Emitter) -> onnx.ModelProto:
     inputs, outputs = layer.weights.shape
     rows = [PICKED] if layer.flat else [1, TOKENS]
     given = helper.make_tensor_value_info(layer.source, TensorProto.FLOAT, [*rows, inputs])
-    found = helper.make_tensor_value_info(layer.output, TensorProto.FLOAT, [*rows, outputs])
-    frame = helper.make_model(helper.make_graph([], layer.name, [given], [found]), ir_version=8)
+    output = helper.make_tensor_value_info(layer.output, TensorProto.FLOAT, [*rows, outputs])
+    frame = helper.make_model(helper.make_graph([], layer.name, [given], [output]), ir_version=8)
     return builder.model(frame)

@@ -251,14 +251,14 @@ def first_target(plain: Fidelity, shares: Mapping[str, float]) -> dict[str, floa
     return {head: kl_increase(plain, head) * share for head, share in shares.items()}
 
 
-def tightened(found: Fidelity, shares: Mapping[str, float]) -> dict[str, float]:
+def tightened(accuracy: Fidelity, shares: Mapping[str, float]) -> dict[str, float]:
     """Return a lower target, for the heads of which a bound is broken still.
 
     Args:
-        found: What was measured of the last combination on the text for searching.
+        accuracy: What was measured of the last combination on the text for searching.
         shares: As in `first_target`, by the breach of that combination.
     """
-    return {head: kl_increase(found, head) * min(share, STEP) for head, share in shares.items()}
+    return {head: kl_increase(accuracy, head) * min(share, STEP) for head, share in shares.items()}
 
 
 def reachable(target: Target, plain: Fidelity, floor: Mapping[str, float], *, attempt: int) -> dict[str, float]:
@@ -277,9 +277,9 @@ def reachable(target: Target, plain: Fidelity, floor: Mapping[str, float], *, at
     }
 
 
-def _within(target: Target, found: Fidelity) -> bool:
+def _within(target: Target, accuracy: Fidelity) -> bool:
     """Tell whether no head is farther from fp32 than its target."""
-    return all(kl_increase(found, head) <= bound for head, bound in target.items())
+    return all(kl_increase(accuracy, head) <= bound for head, bound in target.items())
 
 
 def _levels(recipe: Recipe, source: GraphSource) -> list[GraphSource]:
@@ -333,11 +333,11 @@ def rank_layers(evaluator: Evaluator, recipe: Recipe, source: GraphSource, *, he
     )
 
 
-def _broken(recipe: Recipe, budget: Budget, found: Fidelity, advice: str) -> BrokenBudgetError:
+def _broken(recipe: Recipe, budget: Budget, accuracy: Fidelity, advice: str) -> BrokenBudgetError:
     """Return the error of a variant that breaks its budget."""
-    reasons = "; ".join(budget.broken(found))
+    reasons = "; ".join(budget.broken(accuracy))
     return BrokenBudgetError(
         f"{recipe.name} breaks the accuracy budget {budget} ({reasons}), {advice}, or give a wider --accuracy-budget; "
         "the bundle is as it was",
-        found,
+        accuracy,
     )

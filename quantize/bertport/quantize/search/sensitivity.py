@@ -1,4 +1,4 @@
-"""Which layers accuracy hangs on: each alone in 8 bits, ranked by cost; the fewest that hold the budget stay higher.
+"""Sensitivity of layers: each is ranked by its cost alone in 8 bits; the fewest that meet the budget stay higher.
 
 Taking one layer out of a graph in 8 bits, instead of putting one in, tells less: the errors of all the others stay,
 and by how much they happen to cancel changes with every layer (bench/quantization/layer_ranking.py shows it).
@@ -32,16 +32,16 @@ PRUNED = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """What one linear layer costs and gives in 8 bits."""
+    """What one linear layer costs in 8 bits, and what it saves."""
 
     name: str
-    """Of the layer."""
+    """Name of the layer."""
     inputs: int
     """Rows of its matrix."""
     outputs: int
     """Columns of its matrix."""
     kl_increase: float
-    """By how much KL (in nats) grows when this layer alone is put in 8 bits; that of the head whose bound broke."""
+    """Increase of KL (in nats) when this layer alone is put in 8 bits, of the head whose bound broke."""
     saved_ms: float
     """Milliseconds that 8 bits save in it, at 128 tokens, one of them decoded."""
 
@@ -59,7 +59,7 @@ class Layers:
     kl_increase: float
     """KL with every layer in 8 bits, in nats."""
     rows: tuple[Layer, ...]
-    """By falling priority."""
+    """The layers, by falling priority."""
     text: dict[str, Any]
     """What KL was measured on."""
     machine: str
@@ -87,7 +87,7 @@ def _renamed(values: dict[str, Any], old: str, new: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What a search found."""
+    """The outcome of a search."""
 
     higher: frozenset[str]
     """The layers to leave in higher precision."""
@@ -99,16 +99,16 @@ class Search:
     """What was measured of this combination, or of the nearest one where none held."""
 
 
-def kl_increase(found: Fidelity, head: str | None = None) -> float:
+def kl_increase(accuracy: Fidelity, head: str | None = None) -> float:
     """Return how far a candidate is from the reference: KL of a head, in nats, or 1 - cosine of the hidden states.
 
     Args:
-        found: What was measured.
+        accuracy: What was measured.
         head: As `Fidelity.heads` names it; None for the first that there is. KL of pairs is made by a few of them,
             whatever the precision, so that adding it to that of thousands of positions would drown what layers do
             there.
     """
-    measured = found.heads[head] if head else next((figures for figures in found.heads.values() if figures), None)
+    measured = accuracy.heads[head] if head else next((figures for figures in accuracy.heads.values() if figures), None)
     return measured.distance if measured else 0.0
 
 
@@ -155,7 +155,7 @@ def search(layers: Layers, enough: Callable[[Fidelity], bool], measure: Measure,
     """Find few layers that, left in higher precision, bring KL down.
 
     Prefixes of the ranking are tried from the short end, each twice as long as the one before, then halved between the
-    last that left too much and the first that did not. Then the last of the prefix, who buy least for their time, are
+    last that left too much and the first that did not. Then the last of the prefix, which buy least for their time, are
     tried in 8 bits again: the ranking takes layers one by one, and some are not needed beside the others.
 
     Args:

@@ -117,12 +117,12 @@ class CalibratedWeights(WeightCache):
 
     def plan(self, linear: Linear) -> DecompositionPlan | None:
         """Return what is done to the layer's activations before they are rounded, or None."""
-        found = self._activations.get(linear.source)
-        if found is None or linear.table is not None or not self._decomposes:
+        known = self._activations.get(linear.source)
+        if known is None or linear.table is not None or not self._decomposes:
             return None
         if linear.name not in self._plans:
             self._plans[linear.name] = plan_decomposition(
-                found,
+                known,
                 linear.weights,
                 round_weights=self._method,
                 roundings=[partial(round_activations, span=span) for span in ranges_for(linear)],
@@ -133,28 +133,28 @@ class CalibratedWeights(WeightCache):
 
     def linear(self, linear: Linear, *, decomposed: bool = True) -> Quantized:
         """Return a linear layer's weights, for activations as they are or as their plan decomposes them."""
-        found = self._activations.get(linear.source)
-        if linear.table is not None or found is None:
+        known = self._activations.get(linear.source)
+        if linear.table is not None or known is None:
             return super().linear(linear)
         plan = self.plan(linear) if decomposed else None
         if plan is not None and not plan.multiplies:
             plan = None
         key = f"{linear.name}.treated" if plan else linear.name
         if key not in self._made:
-            weights, gram = linear.weights, found.gram.astype(np.float64)
+            weights, gram = linear.weights, known.gram.astype(np.float64)
             if plan:
                 weights = weights * plan.inverse[:, None]
                 gram *= plan.factors[:, None]
                 gram *= plan.factors
-            self._made[key] = self._round(weights, gram, found.count)
+            self._made[key] = self._round(weights, gram, known.count)
         return self._made[key]
 
     def table(self, table: Table) -> Quantized:
         """Return a table's transpose; a tied one is calibrated for the decoder, with a ridge for the lookups."""
-        found = self._decoded.get(table.name) if table.tied else None
-        if table.name not in self._made and found is not None:
-            gram = found.gram / np.diag(found.gram).mean() + LOOKUP_RIDGE * np.eye(len(found.gram))
-            self._made[table.name] = self._round(np.ascontiguousarray(table.rows.T), gram, found.count)
+        known = self._decoded.get(table.name) if table.tied else None
+        if table.name not in self._made and known is not None:
+            gram = known.gram / np.diag(known.gram).mean() + LOOKUP_RIDGE * np.eye(len(known.gram))
+            self._made[table.name] = self._round(np.ascontiguousarray(table.rows.T), gram, known.count)
         return super().table(table)
 
     def _round(self, weights: NDArray[np.float32], gram: NDArray[np.float64], count: int) -> Quantized:
