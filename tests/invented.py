@@ -1,7 +1,7 @@
 """A head and a family that there are not: a row in each table, and a checkpoint that holds them.
 
-The head says which of three colours a text has, from the pooled vector; the family's tensors begin with `tint.` and its
-first token takes the third row of the position embedding.
+The head says which of three colours a text has, from the pooled vector. The family has no segments; its tensors begin
+with `tint.`, and its first token takes the third row of the position embedding.
 """
 
 from __future__ import annotations
@@ -232,7 +232,8 @@ def tinted(source: Path, target: Path) -> Path:
     first = "bert.embeddings."
 
     def change(tensors: dict[str, Any]) -> dict[str, Any]:
-        positions = tensors[f"{first}position_embeddings.weight"]
+        segments = tensors.pop(f"{first}token_type_embeddings.weight")
+        positions = tensors[f"{first}position_embeddings.weight"] + segments[0]
         unused = torch.full((OFFSET, positions.shape[1]), 7.0)
         tensors = tensors | {f"{first}position_embeddings.weight": torch.cat([unused, positions])}
         return {

@@ -128,7 +128,10 @@ def test_an_invented_family_is_exported_and_answers(tiny_checkpoint, tiny_bundle
     with pytest.raises(CheckpointError, match="is a TintForPreTraining, which cannot be exported"):
         export(checkpoint, tmp_path / "bundle")
     invented.add_family(monkeypatch.setitem)
-    bundle = export(checkpoint, tmp_path / "bundle")
+    told = []
+    bundle = export(checkpoint, tmp_path / "bundle", progress=told.append)
+    assert set(bundle.manifest.heads) == {"mlm", "pooler"}
+    assert any("a Tint encoder has no segments" in each.text for each in told)
     model, bert = load(bundle.path, variant="fp32"), load(tiny_bundle, variant="fp32")
     assert set(bundle.manifest.inputs) == {"input_ids", "attention_mask"}
     assert bundle.manifest.max_length == Bundle.open(tiny_bundle).manifest.max_length

@@ -46,6 +46,11 @@ class Family:
     citation: str
     """Its paper, in BibTeX."""
 
+    @property
+    def has_segments(self) -> bool:
+        """Whether the encoder tells the texts of a pair apart."""
+        return "token_type_ids" in self.inputs
+
 
 FAMILIES: dict[str, Family] = {
     row.name: row

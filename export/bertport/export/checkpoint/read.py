@@ -58,7 +58,11 @@ class Checkpoint:
         Raises:
             CheckpointError: when a file is damaged.
         """
+        import torch
+
         tensors = read_tensors(self.weights, self.plan.renames)
+        if not self.family.has_segments:  # BERT's modules add a row for the segment: here it adds nothing
+            tensors[conversion.SEGMENTS] = torch.zeros(1, self.config.hidden_size)
         tensors[conversion.POSITIONS] = tensors[conversion.POSITIONS][self.family.position_offset :]
         for head in (HEADS[name] for name in self.plan.heads):
             if head.tied and self.plan.tied:
@@ -81,6 +85,8 @@ def read_checkpoint(located: Located) -> Checkpoint:
     family = _check_architecture(raw_config, located.name)
     config = read_config(raw_config, located.directory / "config.json")
     config.max_position_embeddings = _positions(config.max_position_embeddings, family, located.name)
+    if not family.has_segments:
+        config.type_vocab_size = 1
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
     found = conversion.plan(shapes, raw_config, family)

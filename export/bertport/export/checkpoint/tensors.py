@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bertport.export.checkpoint.families import Family
 
-__all__ = ["EMBEDDING", "POSITIONS", "Plan", "check_shapes", "plan", "require_heads"]
+__all__ = ["EMBEDDING", "POSITIONS", "SEGMENTS", "Plan", "check_shapes", "plan", "require_heads"]
 
 WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
 """What DistributedDataParallel and compiled modules put into names."""
@@ -38,6 +38,7 @@ ENCODER = "bert."
 WORDS = "embeddings.word_embeddings.weight"
 EMBEDDING = f"{ENCODER}{WORDS}"
 POSITIONS = f"{ENCODER}embeddings.position_embeddings.weight"
+SEGMENTS = f"{ENCODER}embeddings.token_type_embeddings.weight"
 
 UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
 """Names that PEFT gives to parts of a model that it has changed."""
@@ -91,7 +92,7 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family) -> Pla
     stored_heads = [head for head in HEADS if _holds(head, present)]
     tied = bool(config.get("tie_word_embeddings", True))
     _require_decoders(stored_heads, present, tied=tied)
-    heads, lacks = _usable(stored_heads, config)
+    heads, lacks = _usable(stored_heads, config, family)
     notes += [*lacks, *_broken_promises(stored_heads, config, family)]
     owned = {name for head in heads for name in (*HEADS[head].tensors, HEADS[head].tied)}
     kept = {
@@ -119,7 +120,7 @@ def _require_decoders(heads: Iterable[str], present: Collection[str], *, tied: b
             )
 
 
-def _usable(stored: Collection[str], config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _usable(stored: Collection[str], config: Mapping[str, Any], family: Family) -> tuple[list[str], list[str]]:
     """Return those of the stored heads that the encoder can serve, and a note about each reason why others go."""
     notes, heads = [], list(stored)
     if POOLER not in heads:
@@ -127,12 +128,12 @@ def _usable(stored: Collection[str], config: Mapping[str, Any]) -> tuple[list[st
         heads = [head for head in heads if head not in orphans]
         notes.append(f"the weights hold no pooler: the bundle has {_without([*orphans, POOLER])}")
     judges = [head for head in heads if HEADS[head].pairs]
-    if judges and config.get("type_vocab_size") == 1:
+    if judges and (config.get("type_vocab_size") == 1 or not family.has_segments):
         heads = [head for head in heads if head not in judges]
-        notes.append(
-            "config.json has one segment only (type_vocab_size 1), so there are no pairs of sentences: "
-            f"the bundle has {_without(judges)}"
-        )
+        reason = "config.json has one segment only (type_vocab_size 1)"
+        if not family.has_segments:
+            reason = f"a {family.title} encoder has no segments"
+        notes.append(f"{reason}, so there are no pairs of sentences: the bundle has {_without(judges)}")
     return heads, notes
 
 

@@ -13,7 +13,7 @@ from transformers.modeling_utils import no_init_weights
 
 from bertport.export.checkpoint.families import INPUTS
 from bertport.export.checkpoint.heads import HEADS, output_names
-from bertport.export.checkpoint.tensors import POSITIONS, check_shapes
+from bertport.export.checkpoint.tensors import POSITIONS, SEGMENTS, check_shapes
 from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def check_tensors(checkpoint: Checkpoint) -> None:
     expected = _expected_shapes(checkpoint.config, checkpoint.plan)
     rows, width = expected[POSITIONS]
     expected[POSITIONS] = (rows + checkpoint.family.position_offset, width)
+    if not checkpoint.family.has_segments:
+        del expected[SEGMENTS]
     check_shapes(checkpoint.shapes, expected, checkpoint.plan.renames)
 
 
