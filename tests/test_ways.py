@@ -37,6 +37,7 @@ def test_a_text_through_fill_mask(tiny_bundle):
     check(way, "runtime", steps)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_through_export(tiny_checkpoint, tmp_path):
     from bertport.export import export
 
