@@ -55,9 +55,9 @@ REACH = 0.998
 COLUMNS = 512
 """Columns of the weights, drawn from all alike, that are rounded to compare remedies: each has a scale of its own."""
 SKETCH = 128
-"""Random sums of rows or columns from which the size of an error is told. One of the default model's 26 choices is then
-another than with all rows and columns, the next best in either case, in less than half the time that 512 columns take
-without sums; 256 columns without them choose otherwise in four."""
+"""Random sums of rows or columns from which the size of an error is told. Of the default model's 26 choices at most two
+are then others than with all rows and columns, in less than half the time that 512 columns take without sums; 256
+columns without them choose otherwise in four."""
 AFTER_GPTQ = 0.4
 """What GPTQ leaves of the squared error of the weights, about."""
 
