@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import time
 from dataclasses import dataclass, field
@@ -235,6 +236,7 @@ def read_source(
         _refuse_narrow(recipes, bundle, read)
         plain = read if any(recipe.takes_plain for recipe in recipes) else None
         del read  # its weights are those of the fused one
+        gc.collect()  # onnx_ir's graphs refer to themselves, and would hold them
         fused = fuse(path, bundle.manifest.architecture)
     saturating = saturates(instruction_set)
     weights = (
