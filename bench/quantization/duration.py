@@ -34,7 +34,7 @@ STAGES = {
     "": "reading text, opening fp32",
     "fusing the fp32 graph": "fusing the graph",
     "running the calibration text": "running the calibration text",
-    "fitting the weights": "fitting the weights",
+    "calibrating the weights": "calibrating the weights",
     "making int8-dynamic": "making the graph",
     "measuring accuracy": "measuring accuracy",
     "waiting for the machine": "waiting for the machine",
@@ -93,6 +93,8 @@ def section(data: dict[str, Any]) -> str:
     models = data["models"]
     heading = " | ".join(f"{name} ({found['parameters'] / 1e6:.0f} M)" for name, found in models.items())
     lines = [f"| seconds | {heading} |", "|---|" + "---:|" * len(models)]
+    if unknown := {stage for found in models.values() for stage in found["stages"]} - STAGES.keys():
+        raise ValueError(f"the stages {sorted(unknown)} have no row: add them to STAGES")
     for stage, words in STAGES.items():
         if any(stage in found["stages"] for found in models.values()):
             cells = " | ".join(f"{found['stages'].get(stage, 0.0):.1f}" for found in models.values())
