@@ -208,7 +208,7 @@ def test_the_thread_that_tokenizes_is_needed_by_all(tiny_bundle, tmp_path):
         assert server.process.wait(PATIENCE) == 1
 
 
-def test_a_lane_that_ends_fails_what_waits_and_what_comes(model, monkeypatch, caplog):
+def test_a_worker_that_ends_fails_what_waits_and_what_comes(model, monkeypatch, caplog):
     told = []
 
     async def use():

@@ -14,7 +14,7 @@ from bertport.serve.observability.context import RequestContext
 from bertport.serve.settings import Limits
 
 
-def a_note(phase="body"):
+def a_context(phase="body"):
     return RequestContext(request_id="1", method="POST", path="/", client="", phase=phase)
 
 
@@ -23,7 +23,7 @@ def a_note(phase="body"):
 )
 def test_what_it_waited_for_says_which_answer_it_gets(phase, problem, status):
     async def waits():
-        async with in_time(a_note(phase), 0.01):
+        async with in_time(a_context(phase), 0.01):
             await asyncio.sleep(60)
 
     with pytest.raises(problem) as caught:
@@ -36,13 +36,13 @@ def test_a_request_of_which_a_part_still_waits_is_in_the_queue(model):
 
     async def use():
         worker = ModelWorker(model, DeviceSlots(), Limits(max_batch_tokens=4), lambda *_: None)
-        context = a_note()
+        context = a_context()
         try:
             with worker.slots:
                 job = worker.submit(works)
                 _learn(context, job)
                 assert (context.phase, context.run) == ("body", None)
-                worker._coming += 1  # as its own thread does, before it waits for its turn
+                worker._coming += 1  # as its own thread does, before it waits for its slot
                 batch, last = worker._take()
                 assert not last
                 worker._finish(batch, worker._run(batch, model), job.added)

@@ -1,16 +1,13 @@
-"""The backlog: batches of nearly one length, within the budget, nobody starves; and the lock that is given in order."""
+"""The fair batch queue: batches of nearly one length, within the budget, and no request starves."""
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bertport.serve.engine.queue import FairBatchQueue
-from bertport.serve.engine.slots import DeviceSlots
 
 
 @dataclass(eq=False)
@@ -31,17 +28,17 @@ class Thing:
 
 
 def waiting(requests, **settings):
-    backlog = FairBatchQueue(lambda thing: thing.gone, **settings)
+    queue = FairBatchQueue(lambda thing: thing.gone, **settings)
     for request in requests:
-        backlog.add(request)
-    return backlog
+        queue.add(request)
+    return queue
 
 
-def drained(backlog, budget):
+def drained(queue, budget):
     batches = []
-    while batch := backlog.take(budget):
+    while batch := queue.take(budget):
         batches.append(batch)
-    assert not backlog
+    assert not queue
     return batches
 
 
@@ -64,47 +61,47 @@ def test_every_item_runs_once_with_what_is_nearly_as_long_within_the_budget(requ
 @given(st.lists(lengths, min_size=1, max_size=8), st.integers(1, 100), st.data())
 def test_what_is_gone_does_not_run(requests, budget, data):
     things = [[Thing(number, tokens) for tokens in request] for number, request in enumerate(requests)]
-    backlog = waiting(things)
+    queue = waiting(things)
     every = [thing for request in things for thing in request]
     gone = data.draw(st.sets(st.sampled_from(range(len(every)))))
     for index in gone:
         every[index].gone = True
-    ran = {id(thing) for batch in drained(backlog, budget) for thing in batch}
+    ran = {id(thing) for batch in drained(queue, budget) for thing in batch}
     assert ran == {id(thing) for thing in every if not thing.gone}
 
 
 def test_a_single_text_does_not_wait_for_a_request_with_many():
-    backlog = waiting([[Thing(0, 10) for _ in range(100)]])
-    assert len(backlog.take(50)) == 5
-    backlog.add([Thing(1, 7)])
-    orders = [[thing.request for thing in backlog.take(50)] for _ in range(3)]
+    queue = waiting([[Thing(0, 10) for _ in range(100)]])
+    assert len(queue.take(50)) == 5
+    queue.add([Thing(1, 7)])
+    orders = [[thing.request for thing in queue.take(50)] for _ in range(3)]
     assert [1] in orders[:2]
 
 
 def test_a_request_with_many_goes_on_however_many_single_texts_come():
-    backlog = waiting([[Thing(0, 10) for _ in range(20)]])
+    queue = waiting([[Thing(0, 10) for _ in range(20)]])
     ran = []
-    backlog.add([Thing(-1, 7)])
+    queue.add([Thing(-1, 7)])
     for number in range(1, 200):  # one more for each that a batch takes
-        backlog.add([Thing(number, 7)])
-        ran += [thing.request for thing in backlog.take(7)]
+        queue.add([Thing(number, 7)])
+        ran += [thing.request for thing in queue.take(7)]
     assert ran.count(0) > 10
 
 
 def test_a_long_text_is_not_passed_over_for_ever():
-    backlog = waiting([[Thing(0, 30)]])
-    backlog.add([Thing(1, 5)])
+    queue = waiting([[Thing(0, 30)]])
+    queue.add([Thing(1, 5)])
     for number in range(2, 50):  # short ones keep coming
-        backlog.add([Thing(number, 5)])
-        if any(thing.request == 0 for thing in backlog.take(5)):
+        queue.add([Thing(number, 5)])
+        if any(thing.request == 0 for thing in queue.take(5)):
             break
     assert number == 2
 
 
 def test_equal_lengths_of_several_requests_share_a_batch():
-    backlog = waiting([[Thing(number, 10)] for number in range(8)])
-    assert [thing.request for thing in backlog.take(45)] == [0, 1, 2, 3]
-    assert [thing.request for thing in backlog.take(1000)] == [4, 5, 6, 7]
+    queue = waiting([[Thing(number, 10)] for number in range(8)])
+    assert [thing.request for thing in queue.take(45)] == [0, 1, 2, 3]
+    assert [thing.request for thing in queue.take(1000)] == [4, 5, 6, 7]
 
 
 def test_lengths_share_a_batch_as_long_as_the_padding_costs_less_than_a_run():
@@ -126,31 +123,5 @@ def test_what_runs_alone_runs_alone():
 def test_the_lowest_tag_is_always_in_the_next_batch(requests, overhead):
     things = [[Thing(number, tokens) for tokens in request] for number, request in enumerate(requests)]
     firsts = {id(request[0]) for request in things}
-    backlog = waiting(things, overhead=overhead)
-    assert id(backlog.take(100)[0]) in firsts
-
-
-def test_turns_are_given_in_the_order_in_which_they_were_asked_for():
-    slots = DeviceSlots()
-    order, inside = [], []
-
-    def take(number):
-        with slots:
-            inside.append(number)
-            assert inside == [number]
-            order.append(number)
-            inside.remove(number)
-
-    threads = []
-    with slots:
-        for number in range(8):
-            thread = threading.Thread(target=take, args=(number,))
-            thread.start()
-            threads.append(thread)
-            while len(slots._waiting) <= number:
-                time.sleep(0.001)
-    for thread in threads:
-        thread.join(10)
-    assert order == list(range(8))
-    with slots:
-        pass
+    queue = waiting(things, overhead=overhead)
+    assert id(queue.take(100)[0]) in firsts

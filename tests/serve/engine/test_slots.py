@@ -1,4 +1,4 @@
-"""Places on a device: how many at once, in which order, and all of them for one."""
+"""Slots of a device: how many at once, in which order, and all of them for one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE = 30
 
 
 def waits(slots, name, done, release):
-    """Start a thread that takes its turn, notes its name, and holds the place until it may go."""
+    """Start a thread that acquires a slot, appends its name, and holds the slot until it is released."""
 
     def take():
         with slots:
@@ -32,7 +32,7 @@ def until(condition):
         time.sleep(0.001)
 
 
-def test_as_many_as_there_are_places_and_then_in_the_order_of_asking():
+def test_as_many_as_there_are_slots_and_then_in_the_order_of_asking():
     slots, done, release = DeviceSlots(2), [], threading.Event()
     with slots, slots:
         threads = []
@@ -48,7 +48,7 @@ def test_as_many_as_there_are_places_and_then_in_the_order_of_asking():
     assert sorted(done[2:]) == [2, 3]
 
 
-def test_each_place_goes_to_who_asked_first():
+def test_each_slot_goes_to_the_first_that_asked():
     slots, done, release = DeviceSlots(2), [], threading.Event()
     slots.__enter__()
     with slots:
@@ -70,7 +70,7 @@ def test_each_place_goes_to_who_asked_first():
     assert slots.taken == 0
 
 
-def test_waiting_for_all_places():
+def test_waiting_for_all_slots():
     slots, done, release = DeviceSlots(2), [], threading.Event()
     first = waits(slots, "one", done, release)
     until(lambda: done)
@@ -93,14 +93,14 @@ def test_waiting_for_all_places():
         pass
 
 
-def test_places_come_back_after_an_error():
+def test_slots_come_back_after_an_error():
     slots = DeviceSlots(2)
     with pytest.raises(ValueError, match="no"), slots, slots.alone():
         raise ValueError("no")
     assert slots.taken == 0
 
 
-def test_all_places_only_when_nobody_else_has_one():
+def test_all_slots_only_when_no_other_thread_has_one():
     slots = DeviceSlots(3)
     with slots, slots.alone() as alone:
         assert alone
@@ -112,7 +112,7 @@ def test_all_places_only_when_nobody_else_has_one():
     with slots:  # beside the other
         with slots.alone() as alone:
             assert not alone
-        with slots:  # and the third place is still there
+        with slots:  # and the third slot is still there
             pass
     release.set()
     thread.join(PATIENCE)
@@ -120,7 +120,33 @@ def test_all_places_only_when_nobody_else_has_one():
         pass
 
 
-def test_one_place_is_a_lock():
+def test_one_slot_is_a_lock():
     slots = DeviceSlots()
     with slots, slots.alone() as alone:
         assert alone
+
+
+def test_slots_are_given_in_the_order_in_which_they_were_asked_for():
+    slots = DeviceSlots()
+    order, inside = [], []
+
+    def take(number):
+        with slots:
+            inside.append(number)
+            assert inside == [number]
+            order.append(number)
+            inside.remove(number)
+
+    threads = []
+    with slots:
+        for number in range(8):
+            thread = threading.Thread(target=take, args=(number,))
+            thread.start()
+            threads.append(thread)
+            while len(slots._waiting) <= number:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(10)
+    assert order == list(range(8))
+    with slots:
+        pass

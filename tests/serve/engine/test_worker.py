@@ -23,7 +23,7 @@ def streams(tiny_bundle):
     return load(tiny_bundle, variant="fp32", threads=2, streams=2)
 
 
-def with_lane(model, use, **limits):
+def with_worker(model, use, **limits):
     """Run `use(worker, batches)` in an event loop, and close the worker."""
     batches = []
 
@@ -54,7 +54,7 @@ def test_what_came_while_the_device_was_busy_runs_together(model):
         assert worker.items == worker.tokens == 0
         return answers, batches
 
-    answers, batches = with_lane(model, use)
+    answers, batches = with_worker(model, use)
     assert [batch.items for batch in batches] == [6, 1]
     wanted = model.fill_mask("a [MASK] b")
     for answer in answers:
@@ -70,7 +70,7 @@ def test_nearly_equal_lengths_share_a_run_and_its_padding_is_counted(model):
             jobs = [worker.submit(works(model, text)) for text in texts]
         return [(await job.future)[0] for job in jobs], batches
 
-    answers, [batch] = with_lane(model, use)
+    answers, [batch] = with_worker(model, use)
     assert (batch.items, batch.tokens, batch.padding) == (2, 10, 1)
     for text, answer in zip(texts, answers, strict=True):
         wanted = model.fill_mask(text)
@@ -84,7 +84,7 @@ def test_a_request_larger_than_the_budget_is_split(model):
         [*answers] = await worker.submit(works(model, *texts)).future
         return answers, batches
 
-    answers, batches = with_lane(model, use, max_batch_tokens=12)
+    answers, batches = with_worker(model, use, max_batch_tokens=12)
     assert len(answers) == 20
     assert [batch.items for batch in batches] == [3] * 6 + [2]  # of four tokens each
     assert {batch.tokens for batch in batches} == {12, 8}
@@ -101,7 +101,7 @@ def test_who_left_costs_nothing(model):
         assert not job.future.done()
         return batches
 
-    assert [batch.items for batch in with_lane(model, use)] == [1]
+    assert [batch.items for batch in with_worker(model, use)] == [1]
 
 
 def test_who_left_while_every_thread_was_busy_is_not_kept(model):
@@ -122,7 +122,7 @@ def test_who_left_while_every_thread_was_busy_is_not_kept(model):
         while worker._queue:  # noqa: ASYNC110 — the worker's thread is no coroutine
             await asyncio.sleep(0.001)
 
-    with_lane(model, use)
+    with_worker(model, use)
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model):
@@ -135,7 +135,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model):
                 assert int(caught.value.headers["retry-after"]) >= 1
             assert worker.items == 4
 
-    with_lane(model, use, max_queue_items=4, max_items=4)
+    with_worker(model, use, max_queue_items=4, max_items=4)
 
 
 def test_work_that_could_not_be_done_in_time_is_refused(model):
@@ -148,7 +148,7 @@ def test_work_that_could_not_be_done_in_time_is_refused(model):
             with pytest.raises(Overloaded, match="29 seconds long"):
                 worker.submit(works(model, "a [MASK]"), ahead=20)
 
-    with_lane(model, use, request_timeout=10)
+    with_worker(model, use, request_timeout=10)
 
 
 def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
@@ -167,7 +167,7 @@ def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
         return await first.future, await last.future
 
     with caplog.at_level(logging.ERROR):
-        answers = with_lane(model, use)
+        answers = with_worker(model, use)
     assert [answer[0][0]["token"] for answer in answers] == [model.fill_mask("a [MASK] b")[0]["token"]] * 2
     assert "ValueError: no" in caplog.text
 
@@ -181,7 +181,7 @@ def test_raw_work_runs_alone(model):
         await other.future
         return batches
 
-    assert [batch.items for batch in with_lane(model, use)] == [1, 1]
+    assert [batch.items for batch in with_worker(model, use)] == [1, 1]
 
 
 def test_streams_run_at_once_each_on_its_share_of_the_threads(streams):
@@ -195,12 +195,12 @@ def test_streams_run_at_once_each_on_its_share_of_the_threads(streams):
         with worker.slots, worker.slots:
             jobs = [worker.submit([RawWork(tokens=5, run=meet)]) for _ in range(4)]
         models = [(await job.future)[0] for job in jobs]
-        # The last of them is told from one that is alone by the places that are taken.
+        # The last of them is told from one that is alone by the slots that are taken.
         assert all(model is streams.concurrent_replica for model in models)
         assert worker.items == worker.tokens == worker._running == 0
         return batches
 
-    assert [batch.items for batch in with_lane(streams, use)] == [1] * 4
+    assert [batch.items for batch in with_worker(streams, use)] == [1] * 4
 
 
 def test_what_is_alone_on_the_device_has_all_of_it(streams):
@@ -211,7 +211,7 @@ def test_what_is_alone_on_the_device_has_all_of_it(streams):
         return ran
 
     wide, narrow = streams, streams.concurrent_replica
-    assert [model is wide for model in with_lane(streams, use)] == [True, True, True, False]
+    assert [model is wide for model in with_worker(streams, use)] == [True, True, True, False]
     assert wide.graph is not narrow.graph
 
 
@@ -236,7 +236,7 @@ def test_variants_that_share_a_device_know_how_fast_they_are_together(streams):
                     worker._speed = (0.0, 0.0)  # so that only these count
             for job in jobs:
                 await job.future
-            # The batch that is done last may find the other's place empty again.
+            # The batch that is done last may find the other slot free again.
             return max(worker.rate for worker in workers)
         finally:
             for worker in workers:
@@ -261,7 +261,7 @@ def test_the_time_of_batches_that_ran_at_once_counts_once(streams):
         assert 0.2 <= job.run_seconds <= time.monotonic() - began
         assert job.started >= job.added
 
-    with_lane(streams, use)
+    with_worker(streams, use)
 
 
 def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypatch):
@@ -280,10 +280,10 @@ def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypa
         assert [answer[0]["token"] for answer in answers] == [streams.fill_mask("a b [MASK]")[0]["token"]] * 8
         return batches
 
-    assert sorted(batch.items for batch in with_lane(streams, use)) == [4, 4]
+    assert sorted(batch.items for batch in with_worker(streams, use)) == [4, 4]
 
 
-def test_a_closing_lane_finishes_what_waits_and_takes_no_more(model):
+def test_a_closing_worker_finishes_what_waits_and_takes_no_more(model):
     async def use(worker, _):
         with worker.slots:
             job = worker.submit(works(model, "a [MASK]"))
@@ -295,12 +295,12 @@ def test_a_closing_lane_finishes_what_waits_and_takes_no_more(model):
         assert len((await job.future)[0]) == 5
         await closing
 
-    with_lane(model, use)
+    with_worker(model, use)
 
 
 def test_arrays_come_as_they_are(model):
     async def use(worker, _):
         return await worker.submit(works(model, "a b", "a b c", task="features", pooling="mean")).future
 
-    answers = with_lane(model, use)
+    answers = with_worker(model, use)
     np.testing.assert_allclose(np.stack(answers), model.features(["a b", "a b c"], pooling="mean"), atol=1e-5)

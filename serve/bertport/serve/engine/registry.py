@@ -165,7 +165,7 @@ class Registry:
         self._busy = False
         self._closed = False
         self._streams, self._run = settings.streams, 0
-        self._turns: dict[tuple[str, int], DeviceSlots] = {}
+        self._slots: dict[tuple[str, int], DeviceSlots] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -290,7 +290,7 @@ class Registry:
         models = list(self._models(name, bundle))
         workers: dict[str, ModelWorker] = {}
         for model in models:
-            slots = self._turns.setdefault((model.graph.provider.name, model.streams), DeviceSlots(model.streams))
+            slots = self._slots.setdefault((model.graph.provider.name, model.streams), DeviceSlots(model.streams))
             worker = ModelWorker(model, slots, self.settings.limits, self._watcher(name), self._worker_died)
             opened.append(worker)
             workers[model.variant] = worker

@@ -22,15 +22,15 @@ class DeviceSlots:
     """A fair counting lock: slots are granted in the order in which they were asked for.
 
     Args:
-        places: number of slots.
+        count: number of slots.
     """
 
-    def __init__(self, places: int = 1) -> None:
+    def __init__(self, count: int = 1) -> None:
         self._guard = threading.Lock()
         self._gathering = threading.Lock()
         self._waiting: deque[threading.Lock] = deque()
-        self._places = places
-        self._free = places
+        self._count = count
+        self._free = count
 
     def __enter__(self) -> None:
         """Acquire a slot."""
@@ -50,23 +50,23 @@ class DeviceSlots:
     @property
     def taken(self) -> int:
         """Slots in use now."""
-        return self._places - self._free
+        return self._count - self._free
 
     @contextmanager
     def all(self) -> Iterator[None]:
         """Acquire all slots. The caller must hold none, or it deadlocks."""
         with self._gathering:  # two that each held a part and waited for the rest would wait for ever
-            for _ in range(self._places):
+            for _ in range(self._count):
                 self.__enter__()
             try:
                 yield
             finally:
-                self._give_back(self._places)
+                self._give_back(self._count)
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Acquire the other slots too if all are free; yield whether. The caller must hold one."""
-        others = self._places - 1
+        others = self._count - 1
         with self._guard:
             taken = self._free == others
             if taken:
@@ -77,9 +77,9 @@ class DeviceSlots:
             if taken:
                 self._give_back(others)
 
-    def _give_back(self, places: int) -> None:
+    def _give_back(self, count: int) -> None:
         with self._guard:
-            for _ in range(places):
+            for _ in range(count):
                 if self._waiting:
                     self._waiting.popleft().release()
                 else:

@@ -177,7 +177,7 @@ class ModelWorker:
         )
         self._closing = False
         self._threads = [
-            threading.Thread(target=self._owned, args=(number,), name=f"lane-{model.variant}-{number}", daemon=True)
+            threading.Thread(target=self._owned, args=(number,), name=f"worker-{model.variant}-{number}", daemon=True)
             for number in range(model.streams)
         ]
         for thread in self._threads:

@@ -45,25 +45,28 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which says when the server started
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        of_lane, of_task = ("bundle", "variant"), ("bundle", "variant", "task")
+        of_variant, of_task = ("bundle", "variant"), ("bundle", "variant", "task")
         self.requests = self._counter("requests", "Requests that were answered with a result.", of_task)
         self.failures = self._counter("failures", "Requests that were not, by reason.", (*of_task, "reason"))
         self.request_seconds = self._histogram(
             "request_seconds", "From a request's head to its answer, of those with a result.", SECONDS, of_task
         )
         self.queue_seconds = self._histogram(
-            "queue_seconds", "From a request's entry into the queue to the begin of its first batch.", SECONDS, of_lane
+            "queue_seconds",
+            "From a request's entry into the queue to the begin of its first batch.",
+            SECONDS,
+            of_variant,
         )
-        self.run_seconds = self._histogram("run_seconds", "Time of a batch.", SECONDS, of_lane)
-        self.batch_items = self._histogram("batch_items", "Texts in a batch.", SIZES, of_lane)
-        self.batch_tokens = self._histogram("batch_tokens", "Tokens in a batch.", TOKENS, of_lane)
+        self.run_seconds = self._histogram("run_seconds", "Time of a batch.", SECONDS, of_variant)
+        self.batch_items = self._histogram("batch_items", "Texts in a batch.", SIZES, of_variant)
+        self.batch_tokens = self._histogram("batch_tokens", "Tokens in a batch.", TOKENS, of_variant)
         self.items = self._counter("items", "Texts that were asked about.", of_task)
-        self.tokens = self._counter("tokens", "Tokens that were run.", of_lane)
-        self.padding = self._counter("padding_tokens", "Tokens of padding among them.", of_lane)
+        self.tokens = self._counter("tokens", "Tokens that were run.", of_variant)
+        self.padding = self._counter("padding_tokens", "Tokens of padding among them.", of_variant)
         self.reloads = self._counter("reloads", "Reloads of the bundles, by outcome.", ("outcome",))
         # Looking a series up by its labels costs more than counting in it.
         self._of_task = cache(self._series_of_task)
-        self._of_lane = cache(self._series_of_worker)
+        self._of_variant = cache(self._series_of_variant)
         self._failing(OTHER, OTHER, OTHER)
         for outcome in ("done", "failed"):
             self.reloads.labels(outcome)
@@ -71,7 +74,7 @@ class Metrics:
 
     def introduce(self, bundle: str, variant: str, tasks: Iterable[str]) -> None:
         """Make the series of a variant, at zero."""
-        self._of_lane(bundle, variant)
+        self._of_variant(bundle, variant)
         self._failing(bundle, variant, OTHER)  # refused before its task was known
         for task in tasks:
             self._failing(bundle, variant, task)
@@ -79,7 +82,7 @@ class Metrics:
 
     def ran(self, bundle: str, variant: str, batch: Batch) -> None:
         """Count a batch."""
-        (queue, run, items, size), (tokens, padding) = self._of_lane(bundle, variant)
+        (queue, run, items, size), (tokens, padding) = self._of_variant(bundle, variant)
         for wait in batch.waits:
             queue.observe(wait)
         run.observe(batch.seconds)
@@ -103,7 +106,7 @@ class Metrics:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _series_of_worker(self, *labels: str) -> tuple[tuple[Histogram, ...], tuple[Counter, Counter]]:
+    def _series_of_variant(self, *labels: str) -> tuple[tuple[Histogram, ...], tuple[Counter, Counter]]:
         sizes = (self.queue_seconds, self.run_seconds, self.batch_items, self.batch_tokens)
         return tuple(each.labels(*labels) for each in sizes), (
             self.tokens.labels(*labels),
