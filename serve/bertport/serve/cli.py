@@ -178,8 +178,7 @@ def serve(
     except ImportError as error:
         if (error.name or "").startswith("bertport"):
             raise
-        what, extra = "serve", "serve"
-        raise MissingDependencyError(what, (error.name or str(error)).partition(".")[0], extra) from error
+        raise MissingDependencyError("serve", (error.name or str(error)).partition(".")[0], "serve") from error
     bound = None if memory is None else parse_memory(memory)
     if bound is not None:  # the models are given less than all of it, and look at their part
         check_usable(bound)

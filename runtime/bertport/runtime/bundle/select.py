@@ -51,8 +51,7 @@ def choices(
         ProviderError: when nothing in the bundle is for these providers.
     """
     if variant is not None and variant not in manifest.variants:
-        kind = "variant"
-        raise UnknownNameError(kind, variant, manifest.variants)
+        raise UnknownNameError("variant", variant, manifest.variants)
     pairs = []
     for candidate in candidates:
         name = preferred(manifest, candidate.name) if variant is None else variant

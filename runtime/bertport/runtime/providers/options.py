@@ -82,8 +82,7 @@ def checked(name: str, given: Mapping[str, object], allowed: frozenset[str]) -> 
     for key, value in given.items():
         if key not in allowed:
             advice = f"see {SOURCES[name]}" if name in SOURCES else "threads are set by threads= (--threads)"
-            kind = f"option of the provider {name!r}"
-            raise UnknownNameError(kind, str(key), sorted(allowed), advice)
+            raise UnknownNameError(f"option of the provider {name!r}", str(key), sorted(allowed), advice)
         if not isinstance(value, str | int | float):
             raise UsageError(f"the provider option {key!r} is text, a number, True or False, not {value!r}")
     return {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in given.items()}

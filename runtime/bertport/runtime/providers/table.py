@@ -185,8 +185,7 @@ def onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        what, package, extra = "running a model", "onnxruntime", "cpu"
-        raise MissingDependencyError(what, package, extra) from error
+        raise MissingDependencyError("running a model", "onnxruntime", "cpu") from error
     if not hasattr(onnxruntime, "InferenceSession"):
         # Uninstalling one of its wheels beside another leaves a directory without a module (ort#26996).
         raise ProviderError(f"onnxruntime is installed in part: {pip()} install --force-reinstall onnxruntime")
@@ -212,8 +211,7 @@ def candidates(name: str) -> tuple[Provider, ...]:
         ProviderError: when this build of ONNX Runtime does not hold the provider.
     """
     if name != AUTO and name not in PROVIDERS:
-        kind = "provider"
-        raise UnknownNameError(kind, name, (AUTO, *PROVIDERS), GONE.get(name, ""))
+        raise UnknownNameError("provider", name, (AUTO, *PROVIDERS), GONE.get(name, ""))
     built_in = set(onnxruntime().get_available_providers())
     available = [row for row in PROVIDERS.values() if row.ort in built_in]
     if name == AUTO:

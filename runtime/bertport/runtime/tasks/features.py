@@ -56,8 +56,7 @@ def read(value: object) -> Text:
 def head(options: Options) -> str | None:
     """Return the head that the pooling needs; None where it needs the hidden states alone."""
     if not isinstance(options.pooling, str) or options.pooling not in POOLINGS:
-        kind = "pooling"
-        raise UnknownNameError(kind, options.pooling, POOLINGS)
+        raise UnknownNameError("pooling", options.pooling, POOLINGS)
     return POOLINGS[options.pooling].head
 
 

@@ -211,14 +211,12 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         UsageError: for a parameter out of range.
     """
     if name not in TASKS:
-        kind = "task"
-        raise UnknownNameError(kind, name, TASKS)
+        raise UnknownNameError("task", name, TASKS)
     task = TASKS[name]
     known = [field.name for field in dataclasses.fields(task.options)]
     for parameter in parameters:
         if parameter not in known:
-            kind = f"parameter of {name}"
-            raise UnknownNameError(kind, parameter, known)
+            raise UnknownNameError(f"parameter of {name}", parameter, known)
     options = task.options(**parameters)
     if not isinstance(options.truncation, bool):
         raise UsageError(f"truncation is True or False, not {excerpt(options.truncation)}")

@@ -400,8 +400,7 @@ def question(name: str, payload: Payload, max_items: int) -> Question:
         TooLarge: for more texts than a request may have.
     """
     if name not in WIRE_TASKS:
-        kind = "task"
-        raise UnknownNameError(kind, name, WIRE_TASKS)
+        raise UnknownNameError("task", name, WIRE_TASKS)
     if isinstance(payload.inputs, list) and len(payload.inputs) > max_items:
         raise too_many(len(payload.inputs), max_items)
     asked = WIRE_TASKS[name].ask(payload)

@@ -132,8 +132,7 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
         found[chosen] = bundle
         for variant in settings.variants:
             if variant != ALL and variant not in bundle.manifest.variants:
-                kind = "variant"
-                raise UnknownNameError(kind, variant, (*bundle.manifest.variants, ALL))
+                raise UnknownNameError("variant", variant, (*bundle.manifest.variants, ALL))
     return found
 
 

@@ -107,5 +107,4 @@ class Admission:
 
     def stopping(self) -> Loading:
         """Return the answer to `/ready` while the server stops."""
-        message = "the server is stopping"
-        return Loading(message, estimated_time=5)
+        return Loading("the server is stopping", estimated_time=5)
