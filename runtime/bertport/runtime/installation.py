@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -78,6 +77,8 @@ def upgrade_advice() -> str:
 
 def pip() -> str:
     """Return the command that starts the pip of this environment: `pip` alone where that is the first on the PATH."""
+    import shutil  # not above: with the compressors that it imports it takes a command's help milliseconds to start
+
     found = shutil.which("pip")
     if found is not None and Path(found).parent == Path(sys.executable).parent:
         return "pip"
