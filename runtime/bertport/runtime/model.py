@@ -462,12 +462,13 @@ class Model:
 def _shares(values: Mapping[str, Any], works: Sequence[Work]) -> list[Any]:
     """Return each input's share of its output: its decoded positions, its tokens without padding, or its row."""
     decoded_names = decoded_outputs(values)
+    per_token = {name for name in values if is_per_token(name)}  # once a batch: a batch has hundreds of rows
     shares = []
     decoded = 0
     for row, work in enumerate(works):
         if work.output in decoded_names:
             shares.append(values[work.output][decoded : decoded + len(work.positions)])
-        elif is_per_token(work.output):
+        elif work.output in per_token:
             shares.append(values[work.output][row][: len(work.ids)])
         else:
             shares.append(values[work.output][row])
