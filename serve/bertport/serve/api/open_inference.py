@@ -15,7 +15,7 @@ from bertport.serve.http import wire
 from bertport.serve.http.reading import parsed, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from starlette.requests import Request
@@ -172,10 +172,9 @@ def _task(asked: tensors.Asked, wanted: set[str]) -> str:
     return "next-sentence" if PAIR in asked.inputs else "fill-mask"
 
 
-def _tensors() -> list[tasks.Tensor]:
-    """Return the outputs of all tasks, each once, in the order of the table."""
-    rows = [tensor for row in tasks.WIRE_TASKS.values() for tensor in row.tensors]
-    return list({tensor.name: tensor for tensor in rows}.values())
+def _tensors() -> Iterator[tasks.Tensor]:
+    """Yield the outputs of all tasks in the order of the table, one that tasks share as often as they do."""
+    return (tensor for row in tasks.WIRE_TASKS.values() for tensor in row.tensors)
 
 
 def _made(
