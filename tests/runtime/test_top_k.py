@@ -65,18 +65,35 @@ def test_tasks_mixed_in_a_batch_get_their_shares(small, model):
     assert_same_fillings(model.fill_mask("[MASK] a", top_k=3), ours[3])
 
 
-def test_a_graph_that_chooses_words_is_never_run_without_a_position(small, monkeypatch):
-    asked = []
+@pytest.fixture
+def decoded(monkeypatch, small):
+    """The numbers of positions that graphs are given, in a list that grows with each run."""
+    counts = []
     run = type(small.graph).run
 
     def note(graph, feeds, outputs):
-        asked.append(len(feeds["masked_positions"]))
+        counts.append(len(feeds["masked_positions"]))
         return run(graph, feeds, outputs)
 
     monkeypatch.setattr(type(small.graph), "run", note)
+    return counts
+
+
+def test_a_graph_that_chooses_words_is_never_run_without_a_position(small, decoded):
     small.features("a")
     small.next_sentence("a", "b")
-    assert asked == [1, 1]
+    assert decoded == [1, 1]
+
+
+def test_tensors_without_a_position_are_not_run_without_one_and_have_no_logits(small, model, decoded):
+    ids = np.full((2, 5), 20)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    feeds["masked_positions"] = np.zeros(0, dtype=np.int64)
+    names = ["logits", "pooler_output"]
+    found, wanted = (each.graph.run_in_slices(feeds, names, most=8) for each in (small, model))
+    assert decoded == [1, model.graph.least_positions]
+    assert found["logits"].shape == wanted["logits"].shape == (0, model.bundle.manifest.architecture.vocab_size)
+    np.testing.assert_allclose(found["pooler_output"], wanted["pooler_output"], atol=1e-6)
 
 
 @pytest.mark.parametrize(("version", "least"), [("1.24.4", 1), ("1.31.1", 1), ("1.32.0", 0), ("2.0.0", 0)])

@@ -80,7 +80,6 @@ class Model:
         """Most tokens in a batch, padding included."""
         self.positions: Final = bound.positions if bound else provider.batch_tokens // TOKENS_PER_POSITION
         """Most positions decoded in one run of the graph."""
-        self._least_positions: Final = graph.least_positions
         outputs = bundle.manifest.variants[variant].outputs
         self._cut: Final = top_k_output(outputs) if IDS in graph.outputs else None
         """The output that the graph cuts to its top-k; None where it does not."""
@@ -361,9 +360,6 @@ class Model:
         if top_k is not None:
             names = (names - {self._cut}) | {LOG_PROBABILITIES, IDS}
             feeds[TOP_K] = np.array([top_k], dtype=np.int64)
-        least = self._least_positions
-        if len(positions) < least:  # the first position of the batch is decoded in vain
-            feeds[POSITIONS] = np.zeros(least, dtype=np.int64)
         try:
             values = self.graph.run_in_slices(feeds, sorted(names), most=self.positions)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception

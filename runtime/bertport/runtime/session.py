@@ -135,7 +135,7 @@ class Graph:
     def run_in_slices(
         self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
     ) -> dict[str, Any]:
-        """Run the graph on a batch, and decode no more than `most` positions at once.
+        """Run the graph on a batch, and decode no more than `most` positions at once, nor fewer than it needs.
 
         Returns:
             What `run` does; in place of logits `[positions, vocabulary]` of more positions than that, `SlicedLogits`.
@@ -143,6 +143,12 @@ class Graph:
         positions = feeds[POSITIONS]
         # What the graph chose of the logits is small. A portable graph decodes them all, whatever is asked.
         decoded = decoded_outputs(outputs)
+        if not len(positions) and POSITIONS in self.inputs and (least := self.least_positions):
+            import numpy as np
+
+            # The whole graph runs, whatever is asked of it: the first position of the batch is decoded in vain.
+            filled = self.run({**feeds, POSITIONS: np.zeros(least, dtype=np.int64)}, outputs)
+            return filled | {name: filled[name][:0] for name in decoded}
         if len(positions) <= most or not decoded or POSITIONS not in self.inputs:
             return self.run(feeds, outputs)
 
