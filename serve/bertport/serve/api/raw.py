@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.finite import first_not_finite
-from bertport.runtime.heads import HEADS, HIDDEN, HIDDEN_STATES, LABEL, MLM, VOCABULARY, output_of
+from bertport.runtime.heads import HEADS, HIDDEN, HIDDEN_STATES, LABEL, POSITIONS, VOCABULARY, decoded_outputs
 from bertport.runtime.session import SlicedLogits
 from bertport.serve.engine.worker import RawWork
 from bertport.serve.errors import BackendFailure, BadRequest, TooLarge, Unprocessable
@@ -28,10 +28,8 @@ __all__ = ["INPUTS", "TASK", "Part", "Raw", "join", "outputs_of", "read", "split
 TASK = "tensors"
 """What such requests are called in the metrics and the log."""
 
-INPUTS = {"input_ids": (-1, -1), "attention_mask": (-1, -1), "token_type_ids": (-1, -1), "masked_positions": (-1,)}
+INPUTS = {"input_ids": (-1, -1), "attention_mask": (-1, -1), "token_type_ids": (-1, -1), POSITIONS: (-1,)}
 """All but the first may be left out: no padding, one segment, logits at every position."""
-LOGITS = output_of(MLM)
-"""The output that can be had at some positions alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +121,14 @@ def split(asked: Raw, budget: int) -> list[Part]:
     """Part the rows so that each part fits the budget, or is one row."""
     rows, length = asked.feeds["input_ids"].shape
     step = max(1, budget // length)
+    decodes = bool(decoded_outputs(asked.outputs))
     parts = []
     for start in range(0, rows, step):
         feeds = {name: values[start : start + step] for name, values in asked.feeds.items()}
         size = feeds["input_ids"].size
         places = None
-        positions = np.arange(size if LOGITS in asked.outputs else 0, dtype=np.int64)
-        if asked.positions is not None and LOGITS in asked.outputs:
+        positions = np.arange(size if decodes else 0, dtype=np.int64)
+        if asked.positions is not None and decodes:
             first = start * length
             places = np.flatnonzero((asked.positions >= first) & (asked.positions < first + size))
             positions = asked.positions[places] - first
@@ -140,11 +139,12 @@ def split(asked: Raw, budget: int) -> list[Part]:
 def join(asked: Raw, parts: Sequence[Part], results: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
     """Return the parts' outputs joined."""
     rows, length = asked.feeds["input_ids"].shape
+    decoded = decoded_outputs(asked.outputs)
     found: dict[str, NDArray[Any]] = {}
     for name in asked.outputs:
         pieces = [result[name] for result in results]
         whole = pieces[0] if len(pieces) == 1 else None  # what is whole already need not be copied
-        if name != LOGITS:
+        if name not in decoded:
             found[name] = np.concatenate(pieces) if whole is None else whole
         elif asked.positions is None:
             found[name] = (np.concatenate(pieces) if whole is None else whole).reshape(rows, length, -1)
@@ -158,18 +158,16 @@ def join(asked: Raw, parts: Sequence[Part], results: Sequence[Mapping[str, Any]]
 
 def _work(feeds: Mapping[str, NDArray[np.int64]], positions: NDArray[np.int64], outputs: tuple[str, ...]) -> RawWork:
     def run(model: Model) -> dict[str, NDArray[np.float32]]:
-        values = model.graph.run_in_slices(
-            {**feeds, "masked_positions": positions}, list(outputs), most=model.positions
-        )
-        if LOGITS in values:
-            logits = values[LOGITS]
+        values = model.graph.run_in_slices({**feeds, POSITIONS: positions}, list(outputs), most=model.positions)
+        for name in decoded_outputs(outputs):
+            logits = values[name]
             if isinstance(logits, SlicedLogits):
                 logits = logits.whole()
-            if "masked_positions" not in model.graph.inputs:  # a portable graph decodes them all
+            if POSITIONS not in model.graph.inputs:  # a portable graph decodes them all
                 logits = logits.reshape(feeds["input_ids"].size, -1)[positions]
-            values[LOGITS] = logits
-        if name := first_not_finite(values):
-            raise BackendFailure(f"the output {name} has NaN or infinity for this input: choose another variant")
+            values[name] = logits
+        if bad := first_not_finite(values):
+            raise BackendFailure(f"the output {bad} has NaN or infinity for this input: choose another variant")
         return values
 
     return RawWork(tokens=feeds["input_ids"].size, run=run)
@@ -187,7 +185,7 @@ def _integers(asked: Asked, name: str, default: NDArray[np.int64] | None) -> NDA
 
 
 def _positions(asked: Asked, size: int) -> NDArray[np.int64] | None:
-    values = asked.inputs.get("masked_positions")
+    values = asked.inputs.get(POSITIONS)
     if values is None:
         return None
     if values.dtype.kind not in "iu" or values.ndim != 1 or len(values) > size:
@@ -205,11 +203,12 @@ def _counts(
     positions: NDArray[np.int64] | None,
 ) -> dict[str, int]:
     """Return how many numbers each output has."""
+    decoded = decoded_outputs(outputs)
     counts = {}
     for name in outputs:
         *sizes, width = known[name]
         count = rows * (length if len(sizes) > 1 else 1)
-        if name == LOGITS and positions is not None:
+        if name in decoded and positions is not None:
             count = len(positions)
         counts[name] = count * width
     return counts
