@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, commit
 
 DATA = ROOT / "docs" / "data" / "memory.json"
 MEMORY = ("192M", "256M", "384M", "512M", "1G")
@@ -235,8 +235,6 @@ def main() -> None:
             print(error.message, file=sys.stderr)
             sys.exit(error.exit_code)
     else:
-        from bench.checkout import commit  # not above: the processes that are measured would hold what it imports
-
         result = measure(Path(bundle).resolve(), variants, given.memory or list(MEMORY), given.seconds)
         result |= {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
         DATA.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

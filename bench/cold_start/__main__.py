@@ -37,7 +37,7 @@ TEXT = "The man took off his [MASK] and sat down by the fire."
 PYTHON = str(Path(sys.executable))
 REFERENCE = "transformers pipeline"
 FASTER, SHARE = 10, {"fp32": 1 / 3}
-"""The bar of issue 2: times faster, and the share of memory at most, by recipe; a quarter once INT8 is the default."""
+"""The bar: times faster, and the share of memory at most, by recipe; a quarter once INT8 is the default."""
 
 OURS = """
 import json, sys

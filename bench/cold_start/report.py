@@ -1,4 +1,4 @@
-"""Turn the figures of cold_start.py into a page."""
+"""The page docs/research/cold-start.md, made of the figures of bench.cold_start."""
 
 from __future__ import annotations
 

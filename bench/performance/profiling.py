@@ -121,7 +121,7 @@ def summed(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def operations(operator: str, shapes: Sequence[Sequence[int]]) -> float:
-    """Count a node's floating-point operations as `performance_report.needed` does; 0 for what is no product.
+    """Count a node's floating-point operations as `bench.performance.report.needed` does; 0 for what is no product.
 
     Args:
         operator: its name.

@@ -27,7 +27,7 @@ BARS = (
     ("default", "bertport int8", "transformers", 6.0),
     ("default", "bertport fp32", "transformers", 4.0),
 )
-"""The bars of issue 5, for fill-mask on real lengths; the best batch size of each peer counts."""
+"""The bars, for fill-mask on real lengths; the best batch size of each peer counts."""
 OVERHEAD, SHARE_OF_PEAK = 1.15, 0.8
 """Its other two: time over that of the bare tokenizer and session, and the share of the matmul peak at 1x128."""
 

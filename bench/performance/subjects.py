@@ -31,7 +31,7 @@ class Subject:
     group: str
     """Its group: other groups are compared with the best row of it."""
     peer: str
-    """A row of performance_peers.PEERS."""
+    """A row of bench.performance.peers.PEERS."""
     model: str
     """Directory that it loads."""
     variant: str | None = None

@@ -45,8 +45,6 @@ BATCH_RATIO = 3.0
 """Bar: an honest batch during an attack over the same alone, medians."""
 BUDGET = 256 * MIB
 """The server's default for bytes of answers that it holds."""
-BODIES = 256 * MIB
-"""And for bytes of requests."""
 MODEL = "bertport-default"
 SHORTEST, LONGEST = 60, 160
 """Characters of an honest sentence."""

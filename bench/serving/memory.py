@@ -3,7 +3,7 @@
     python -m bench.serving.memory [--bundle DIR] [--variant NAME] [--memory 512M] [--group 512M] [--seconds 3600]
 
 Needs root, or a control group that may have children. The server alone is in the group, whose pages of the model's
-files count too, but can be dropped. The clients are those of serving_soak.py, honest and hostile. Writes
+files count too, but can be dropped. The clients are those of bench.serving.soak, honest and hostile. Writes
 docs/data/serving-memory.json, and fails where memory crept, an answer was wrong, an error was logged or the server was
 ended.
 """

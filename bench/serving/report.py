@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OFFLINE_SHARE, OVERHEAD_MS, TIMES, AFTER, GROWTH, TIMEOUT = 0.85, 1.0, 4.0, 0.9, 1.1, 30
-"""The bars of issue 7, and what counts as `as fast as before` and as `flat` on a noisy machine."""
+"""The bars, and what counts as `as fast as before` and as `flat` on a noisy machine."""
 ALLOWED = {"200", "429"}
 BASE = "base"
 """The bundle of BERT-base size, by its name on the command line; the first bundle is the default one."""
