@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import DEFAULT_TOP_K
+from bertport.runtime.heads import DEFAULT_TOP_K, HIDDEN_STATES, POOLER, output_of
 from bertport.runtime.tasks import fill_mask
 from bertport.serve.api import tasks
 from bertport.serve.errors import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
@@ -45,6 +45,8 @@ PAIR = 2
 """Texts in a pair: the most parts that any input has."""
 PAIR_BYTES = 200
 """Of an answer to next-sentence."""
+VECTORS = frozenset({HIDDEN_STATES, output_of(POOLER)})
+"""The outputs whose answers are vectors."""
 
 
 @asynccontextmanager
@@ -253,7 +255,7 @@ def _sizes(
             )
         size = WORD_BYTES * words + TOKEN_BYTES * tokens
         return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
-    if call.output not in ("last_hidden_state", "pooler_output"):
+    if call.output not in VECTORS:
         return PAIR_BYTES * len(works), 0
     pooled = parameters.get("pooling", "none") != "none"
     numbers = hidden * (len(works) if pooled else sum(len(work.ids) for work in works))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.errors import BertportError, BundleError
+from bertport.runtime.heads import HIDDEN_STATES, MLM, POOLER, output_of
 from bertport.runtime.tasks.table import NO_POSITIONS, Work
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ __all__ = ["warm_up"]
 
 SHORTEST = 8
 """Tokens of the shortest bucket that is run."""
+CHEAPEST = (output_of(POOLER), HIDDEN_STATES, output_of(MLM))
+"""Outputs, the one that costs least to fetch first."""
 
 
 def warm_up(worker: ModelWorker, *, every_bucket: bool) -> Iterator[str]:
@@ -70,7 +73,7 @@ def _check(worker: ModelWorker, what: str, answers: list[Any]) -> None:
 
 def _plain(model: Model, length: int) -> Work:
     """Return work of a length that asks for the cheapest output there is."""
-    output = next(each for each in ("pooler_output", "last_hidden_state", "logits") if each in model.graph.outputs)
+    output = next(each for each in CHEAPEST if each in model.graph.outputs)
     return Work(
         ids=np.zeros(length, dtype=np.int64),
         type_ids=np.zeros(length, dtype=np.int64),
