@@ -14,6 +14,8 @@ from bertport.serve.errors import Conflict, Forbidden
 from bertport.serve.http.wire import encode
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from starlette.requests import Request
 
     from bertport.serve.state import Service
@@ -40,7 +42,7 @@ async def models(request: Request) -> Response:
     """List the bundles and their variants, the default ones first."""
     service: Service = request.state.service
     service.registry.find(None, None)
-    return encode([served.describe(wire_names(served.tasks)) for served in service.registry.served.values()])
+    return encode(_served(service))
 
 
 async def info(request: Request) -> Response:
@@ -61,7 +63,7 @@ async def info(request: Request) -> Response:
             "versions": found | {"python": platform.python_version()},
             "ready": service.registry.ready,
             "limits": service.settings.to_json(),
-            "models": [served.describe(wire_names(served.tasks)) for served in service.registry.served.values()],
+            "models": _served(service),
         }
     )
 
@@ -87,4 +89,9 @@ async def reload(request: Request) -> Response:
         raise Conflict(
             "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
         ) from error
-    return encode([served.describe(wire_names(served.tasks)) for served in service.registry.served.values()])
+    return encode(_served(service))
+
+
+def _served(service: Service) -> list[dict[str, Any]]:
+    """Return what each bundle is and where it runs, the default one first."""
+    return [served.describe(wire_names(served.tasks)) for served in service.registry.served.values()]
