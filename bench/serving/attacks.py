@@ -28,7 +28,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, commit
-from bench.serving.server import PYTHON, Process, serve
+from bench.serving.server import PYTHON, serve
 from bertport.measure.machine import describe_machine, machine_lock
 from bertport.runtime.bundle.default import default_bundle
 
@@ -291,7 +291,7 @@ def measure(name: str, row: Attack, seconds: float) -> dict[str, Any]:
     other = Loop(ask, 0)
     out, _ = attacker.communicate()
     probes, batches = health.stop(), other.stop()
-    peak = _peak(server)
+    peak = server.peak or -1
     alive = server.process.poll() is None
     code = server.stop() if alive else server.process.returncode
     bad = [line for line in server.log if not line.startswith("{")]
@@ -309,14 +309,6 @@ def measure(name: str, row: Attack, seconds: float) -> dict[str, Any]:
         "exit_code": code,
         "lines_outside_the_log": bad[:5],
     }
-
-
-def _peak(server: Process) -> int:
-    try:
-        lines = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):  # it died
-        return -1
 
 
 def verdicts(found: dict[str, Any]) -> list[str]:

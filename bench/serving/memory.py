@@ -134,7 +134,7 @@ def soak(  # noqa: PLR0913 — what is soaked, within what, how long
         peak = 0
         while load.poll() is None and server.process.poll() is None:
             samples.append((round(time.monotonic() - began, 1), server.resident, group.read(group.usage) or 0))
-            peak = _peak(server.process.pid) or peak
+            peak = server.peak or peak
             time.sleep(1)
         killed, most = group.killed, group.read(group.peak)
         failed = group.read("memory.failcnt")
@@ -160,13 +160,6 @@ def soak(  # noqa: PLR0913 — what is soaked, within what, how long
         "errors_logged": [line.strip()[:500] for line in server.log if '"level":"error"' in line],
         "samples": samples[::EVERY],
     }
-
-
-def _peak(process: int) -> int | None:
-    with suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    return None
 
 
 def main() -> None:

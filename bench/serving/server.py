@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,14 @@ class Process:
     def resident(self) -> int:
         """Bytes resident now."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]) * 4096
+
+    @property
+    def peak(self) -> int | None:
+        """Most bytes resident so far; None when it has ended."""
+        with suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        return None
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
         """End it, and give the exit code."""
