@@ -275,9 +275,9 @@ def mcnemar(only_candidate: int, only_reference: int) -> float:
     return min(1.0, 2 * math.fsum(map(math.exp, logs)))
 
 
-def says_no_difference(difference: Difference, settings: Settings = DEFAULTS) -> bool:
+def says_no_difference(difference: Difference, confidence: float = CONFIDENCE) -> bool:
     """Tell whether nothing more may be claimed than "no difference seen": the test does not reject at this level."""
-    return not difference.p_value < 1 - settings.confidence
+    return not difference.p_value < 1 - confidence
 
 
 def _weights(clusters: int, settings: Settings) -> Iterator[NDArray[np.float64]]:

@@ -11,6 +11,7 @@ from bertport.compare.report.formatting import MB, MIB, NONE, capitalized, figur
 from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
 from bertport.measure.budget import HELD
 from bertport.measure.quality.heads import HEADS
+from bertport.measure.statistics import says_no_difference
 from bertport.runtime.commands.progress import duration
 
 if TYPE_CHECKING:
@@ -158,29 +159,30 @@ def verdict_sentences(judged: Verdict) -> tuple[str, ...]:
 def _costs_and_saves(report: Report, row: Row) -> tuple[str, ...]:
     name = report.bundle(row.bundle).reference
     reference = next((row for row in report.rows if row.name == name), None)
-    return (_costs(row), _saves(row, reference)) if reference and reference.name != row.name else ()
+    if reference is None or reference.name == row.name:
+        return ()
+    return _costs(row, report.settings.confidence), _saves(row, reference)
 
 
-def _costs(row: Row) -> str:
+def _costs(row: Row, confidence: float) -> str:
     parts = [
         part
         for head in HEADS.values()
         if row.quality and (figures := row.quality.head(head.name))
-        for part in _costs_of(head, figures)
+        for part in _costs_of(head, figures, confidence)
     ]
     return f"What {row.name} costs: {'; '.join(parts)}." if parts else ""
 
 
-def _costs_of(head: Head, figures: HeadFigures) -> Iterator[str]:
+def _costs_of(head: Head, figures: HeadFigures, confidence: float) -> Iterator[str]:
     """Yield the answers that change, and what becomes of the first labelled metric."""
     for column in head.reported:
         if column.cost:
             yield f"{figure(figures.estimate(column.key), _short(column.form))} {column.cost}"
     for test in head.tests[:1]:
         candidate, reference = (figures.estimate(key).value for key in (test.candidate, test.reference))
-        p_value = figures.difference(test.key).p_value
-        chance = 0.05  # 1 less the confidence of every interval
-        seen = f"p = {p_value:.2g}" if p_value < chance else "no difference seen"
+        difference = figures.difference(test.key)
+        seen = "no difference seen" if says_no_difference(difference, confidence) else f"p = {difference.p_value:.2g}"
         form = _short(test.form)
         yield f"{test.title} {candidate:{form}}, fp32 {reference:{form}} ({seen})"
 
@@ -304,7 +306,7 @@ def _bias_answers(rows: Sequence[tuple[Row, Bias]]) -> Table:
 def _changed(change: Difference | None, confidence: float) -> str:
     if change is None or not math.isfinite(change.difference.value):
         return NONE
-    if not change.p_value < 1 - confidence:
+    if says_no_difference(change, confidence):
         return f"no difference seen (p = {change.p_value:.2g})"
     return f"{'further apart' if change.difference.value > 0 else 'nearer'} (p = {change.p_value:.2g})"
 

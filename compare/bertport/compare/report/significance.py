@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bertport.compare.report.document import Finding
 from bertport.compare.report.formatting import interval
 from bertport.measure.quality.heads import HEADS
+from bertport.measure.statistics import says_no_difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,13 +43,13 @@ class Tested:
 def findings(report: Report) -> tuple[Finding, ...]:
     """Return a finding for each test of each variant, in the order of the rows."""
     every: list[Finding] = []
-    level = 1 - report.settings.confidence
+    confidence = report.settings.confidence
     for row in report.rows:
         if row.reference or row.failed or not row.is_variant:
             continue
         if report.bundle(row.bundle).trained:
             every += [
-                _finding(row, tested, level)
+                _finding(row, tested, confidence)
                 for tested in _tests(row)
                 if math.isfinite(tested.difference.difference.value)
             ]
@@ -83,9 +84,9 @@ def _tests(row: Row) -> Iterator[Tested]:
         )
 
 
-def _finding(row: Row, tested: Tested, level: float) -> Finding:
+def _finding(row: Row, tested: Tested, confidence: float) -> Finding:
     estimate, p_value = tested.difference.difference, tested.difference.p_value
-    none = not p_value < level
+    none = says_no_difference(tested.difference, confidence)
     better = "better" if (estimate.value > 0) == tested.more_is_better else "worse"
     seen = "no difference seen" if none else f"{better} than fp32"
     size = interval(estimate, tested.form)
