@@ -21,6 +21,7 @@ from bertport.measure.budget import Judgement
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import Probe
 from bertport.measure.quality.heads import known_limits
+from bertport.measure.quality.results import HeadFigures
 from bertport.measure.statistics import Difference, Estimate
 from bertport.runtime.bundle.manifest import Architecture
 from bertport.runtime.errors import PathError, UsageError
@@ -326,6 +327,10 @@ class Row:
     def is_variant(self) -> bool:
         """Whether it is a variant of a bundle, not a baseline."""
         return self.kind == VARIANT
+
+    def head(self, name: str) -> HeadFigures | None:
+        """Return the figures of a head; None where it was not measured."""
+        return self.quality.head(name) if self.quality else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

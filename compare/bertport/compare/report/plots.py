@@ -186,7 +186,7 @@ def _tick(column: Column) -> Callable[[float, float], str]:
 
 
 def _estimate(row: Row, head: Head, column: Column) -> Estimate | None:
-    figures = row.quality.head(head.name) if row.quality else None
+    figures = row.head(head.name)
     return figures.estimate(column.key) if figures else None
 
 

@@ -67,8 +67,8 @@ def _memory(row: Row) -> float | None:
 
 
 def _of_head(head: str, key: str, row: Row) -> Estimate | None:
-    measured = row.quality.head(head) if row.quality else None
-    return measured.estimate(key) if measured else None
+    figures = row.head(head)
+    return figures.estimate(key) if figures else None
 
 
 SPEED = (

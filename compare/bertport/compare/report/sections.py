@@ -168,7 +168,7 @@ def _costs(row: Row, confidence: float) -> str:
     parts = [
         part
         for head in HEADS.values()
-        if row.quality and (figures := row.quality.head(head.name))
+        if (figures := row.head(head.name))
         for part in _costs_of(head, figures, confidence)
     ]
     return f"What {row.name} costs: {'; '.join(parts)}." if parts else ""

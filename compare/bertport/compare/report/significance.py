@@ -59,7 +59,7 @@ def findings(report: Report) -> tuple[Finding, ...]:
 
 def _tests(row: Row) -> Iterator[Tested]:
     for head in HEADS.values():
-        figures = row.quality.head(head.name) if row.quality else None
+        figures = row.head(head.name)
         if figures is None:
             continue
         for test in head.tests:

@@ -52,7 +52,7 @@ def headline_columns(report: Report) -> list[tuple[Head, Column]]:
         (head, column)
         for head in HEADS.values()
         for column in head.reported
-        if column.headline and any(row.quality and row.quality.head(head.name) for row in report.rows)
+        if column.headline and any(row.head(head.name) for row in report.rows)
     ]
     return [pair for pair in measured if pair[0].name != HIDDEN] or measured
 
@@ -67,10 +67,7 @@ def overview(report: Report) -> Table:
             milliseconds(row.speed.single_stream.times.p90 if row.speed.single_stream else None),
             _speedup(row, SINGLE_STREAM),
             interval(row.speed.offline.texts_per_second if row.speed.offline else None),
-            *(
-                _cell(report, row, row.quality.head(head.name) if row.quality else None, column)
-                for head, column in quality
-            ),
+            *(_cell(report, row, row.head(head.name), column) for head, column in quality),
             "failed" if row.failed else "" if row.speed.offline else "not finished",
         )
         for row in report.rows
@@ -159,7 +156,7 @@ def quality_tables(report: Report) -> list[Table]:
         rows = [
             (row, figures)
             for row in report.rows
-            if (figures := row.quality.head(head.name) if row.quality else None)
+            if (figures := row.head(head.name))
             and (not row.reference or any(column.labelled for column in head.reported))
         ]
         if rows:
