@@ -17,7 +17,7 @@ from bertport.compare.entries import VARIANT
 from bertport.compare.measurements import LayerTable, PairAnswers, Quality, Recorded, SampleCounts, Sums
 from bertport.compare.presets import Preset
 from bertport.compare.workloads import InputsSummary
-from bertport.measure.budget import Judgement
+from bertport.measure.budget import Judgement, Outcome
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import Probe
 from bertport.measure.quality.heads import known_limits
@@ -58,7 +58,6 @@ __all__ = [
 SCHEMA: Literal["bertport-comparison"] = "bertport-comparison"
 SCHEMA_VERSION: Literal[1] = 1
 """Raised when a key changes its meaning or goes; new keys leave it."""
-Verdicts = Literal["held", "broken", "undecided"]
 Weights = Literal["trained", "random", "no better than chance"]
 TRAINED: Weights = "trained"
 
@@ -373,7 +372,7 @@ class Bound:
     """Its name, as in the budget."""
     bound: float
     """The bound."""
-    verdict: Verdicts
+    verdict: Outcome
     """What holds of it."""
     by: Literal["run", "record"]
     """Whose verdict it is: this run's, or that of what the manifest records."""
@@ -393,7 +392,7 @@ class Verdict:
     """Label of its bundle."""
     row: str
     """Name of the row."""
-    verdict: Verdicts | None = None
+    verdict: Outcome | None = None
     """Broken where a bound is, held where all are; not in reports of 0.1."""
     bounds: tuple[Bound, ...] = ()
     """Each bound whose figure was measured; not in reports of 0.1."""
