@@ -278,7 +278,7 @@ class Comparison:
                     Step(
                         key=f"{BIAS}{entry.name}",
                         label=f"bias probe of {entry.name}",
-                        weight=len(self.probe.pairs()) / 4,  # short sentences, two entry
+                        weight=len(self.probe.pairs()) / 4,  # a pair is two short sentences
                         run=partial(self._bias, bench, entry, compared),
                     )
                     for entry in entries
