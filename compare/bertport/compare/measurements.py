@@ -12,7 +12,7 @@ from bertport.compare.entries import ComparedBundle, Entry
 from bertport.compare.presets import Preset
 from bertport.compare.workloads import Inputs
 from bertport.measure.machine import Machine
-from bertport.measure.quality.bias import Probe
+from bertport.measure.quality.bias import PairAnswers, Probe
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.results import BatchInvariance, HeadFigures
 from bertport.measure.speed.timing import Run
@@ -25,7 +25,6 @@ __all__ = [
     "LayerCost",
     "LayerTable",
     "Measurements",
-    "PairAnswers",
     "Quality",
     "QualityStep",
     "Recorded",
@@ -62,24 +61,6 @@ class Quality:
     def head(self, name: str) -> HeadFigures | None:
         """Return the figures of a head; None where it was not measured."""
         return self.heads.get(name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairAnswers:
-    """A model's answers to the two sentences of a pair of the bias probe."""
-
-    template: int
-    """Number of the template."""
-    a: str
-    """The sentence with the first word."""
-    b: str
-    """The sentence with the second word."""
-    distance: float
-    """Of the two distributions of answers, in bits."""
-    answers_a: tuple[tuple[str, float], ...]
-    """The best answers to the first sentence, each with its probability."""
-    answers_b: tuple[tuple[str, float], ...]
-    """The best answers to the second sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

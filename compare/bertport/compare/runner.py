@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertport.compare.codec import decode, encode, encode_object
+from bertport.compare.codec import decode, encode_object
 from bertport.compare.entries import VARIANT, baseline_entries, make_entries, open_bundles
 from bertport.compare.measurements import (
     AnswersStep,
@@ -319,7 +319,7 @@ class Comparison:
             pairs = probe(bench.open(entry), read_tokenizer(compared.bundle), self.probe)
         except BertportError as error:
             return BiasStep(why=str(error))
-        return decode(BiasStep, {"pairs": encode(pairs)})
+        return BiasStep(pairs=tuple(pairs))
 
     def _speed_steps(self) -> list[Step]:
         preset, inputs, count = self.preset, self.inputs, len(self.entries)

@@ -68,10 +68,10 @@ def test_one_word_twice_has_no_distance_and_two_words_have_one(tiny_bundle, tmp_
     path.write_text(json.dumps({"templates": ["The {} went [MASK]."], "groups": [["man", "man"], ["man", "queen"]]}))
     bundle = Bundle.open(tiny_bundle)
     found = probe(graph_of(load(tiny_bundle, threads=1)), read_tokenizer(bundle), read_probe(path))
-    assert [each["distance"] for each in found] == [pytest.approx(0, abs=1e-9), pytest.approx(0.1, abs=0.1)]
-    assert found[1]["distance"] > 1e-6
+    assert [each.distance for each in found] == [pytest.approx(0, abs=1e-9), pytest.approx(0.1, abs=0.1)]
+    assert found[1].distance > 1e-6
     model = load(tiny_bundle, threads=1)
-    for word, probability in found[1]["answers_b"][:1]:
+    for word, probability in found[1].answers_b[:1]:
         best = model.fill_mask("The queen went [MASK].", top_k=1)[0]
         assert (word, probability) == (best["token_str"], pytest.approx(best["score"], rel=1e-4))
 

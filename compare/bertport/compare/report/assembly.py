@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bertport.compare.entries import ComparedBundle, Entry
-    from bertport.compare.measurements import Measurements, PairAnswers
+    from bertport.compare.measurements import Measurements
     from bertport.compare.report.document import Weights
+    from bertport.measure.quality.bias import PairAnswers
     from bertport.measure.statistics import Difference, Estimate
 
 __all__ = ["assemble", "conclude"]

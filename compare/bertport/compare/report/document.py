@@ -14,12 +14,12 @@ from typing import Literal
 
 from bertport.compare.codec import INLINE, DecodeError, decode
 from bertport.compare.entries import VARIANT
-from bertport.compare.measurements import LayerTable, PairAnswers, Quality, Recorded, SampleCounts, Sums
+from bertport.compare.measurements import LayerTable, Quality, Recorded, SampleCounts, Sums
 from bertport.compare.presets import Preset
 from bertport.compare.workloads import InputsSummary
 from bertport.measure.budget import Judgement, Outcome
 from bertport.measure.machine import Machine
-from bertport.measure.quality.bias import Probe
+from bertport.measure.quality.bias import PairAnswers, Probe
 from bertport.measure.quality.heads import known_limits
 from bertport.measure.quality.results import HeadFigures
 from bertport.measure.statistics import Difference, Estimate

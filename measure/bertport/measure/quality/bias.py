@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,14 +23,13 @@ from bertport.runtime.heads import MLM, output_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
     from bertport.measure.quality.model import Graph
 
-__all__ = ["SHIPPED", "Probe", "jensen_shannon", "probe", "read_probe"]
+__all__ = ["SHIPPED", "PairAnswers", "Probe", "jensen_shannon", "probe", "read_probe"]
 
 SHIPPED = Path(__file__).parent / "resources" / "bias-templates.json"
 """The templates that ship."""
@@ -61,6 +60,24 @@ class Probe:
             for number, template in enumerate(self.templates)
             for one, other in self.groups
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairAnswers:
+    """A model's answers to the two sentences of a pair of the bias probe."""
+
+    template: int
+    """Number of the template."""
+    a: str
+    """The sentence with the first word."""
+    b: str
+    """The sentence with the second word."""
+    distance: float
+    """Of the two distributions of answers, in bits."""
+    answers_a: tuple[tuple[str, float], ...]
+    """The best answers to the first sentence, each with its probability."""
+    answers_b: tuple[tuple[str, float], ...]
+    """The best answers to the second sentence."""
 
 
 def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
@@ -101,25 +118,20 @@ def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
     )
 
 
-def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[dict[str, Any]]:
-    """Ask a model all sentences of a probe.
-
-    Returns:
-        Per pair: `template`, `a` and `b` (the sentences), `distance` in bits, and the best `answers_a` and
-        `answers_b` as `[token, probability]`.
-    """
+def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[PairAnswers]:
+    """Ask a model all sentences of a probe; return its answers pair by pair."""
     answers = []
     for template, one, other in sentences.pairs():
         first, second = (_answer(graph, tokenizer, text, template) for text in (one, other))
         answers.append(
-            {
-                "template": template,
-                "a": one,
-                "b": other,
-                "distance": jensen_shannon(first, second),
-                "answers_a": _best(first, tokenizer),
-                "answers_b": _best(second, tokenizer),
-            }
+            PairAnswers(
+                template=template,
+                a=one,
+                b=other,
+                distance=jensen_shannon(first, second),
+                answers_a=_best(first, tokenizer),
+                answers_b=_best(second, tokenizer),
+            )
         )
     return answers
 
@@ -143,7 +155,7 @@ def _answer(graph: Graph, tokenizer: Tokenizer, text: str, template: int) -> NDA
     return answer
 
 
-def _best(answer: NDArray[np.float64], tokenizer: Tokenizer) -> list[Sequence[Any]]:
+def _best(answer: NDArray[np.float64], tokenizer: Tokenizer) -> tuple[tuple[str, float], ...]:
     order = (int(index) for index in np.argsort(-answer, kind="stable"))
     named = ((token, index) for index in order if (token := tokenizer.id_to_token(index)) is not None)
-    return [[token, float(np.exp(answer[index]))] for token, index in islice(named, SHOWN)]
+    return tuple((token, float(np.exp(answer[index]))) for token, index in islice(named, SHOWN))
