@@ -19,9 +19,17 @@ from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.session import open_session, session_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["MACHINE_LOCK", "Machine", "describe_machine", "machine_lock", "matmul_gflops", "matmul_peak"]
+__all__ = [
+    "MACHINE_LOCK",
+    "Machine",
+    "describe_machine",
+    "installed_versions",
+    "machine_lock",
+    "matmul_gflops",
+    "matmul_peak",
+]
 
 MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
 """Held exclusively while time is measured; long work in the background, such as training, holds it shared step by step,
@@ -64,12 +72,6 @@ class Machine:
 def describe_machine(*, matmul_gflops: float | None = None) -> Machine:
     """Describe this machine; pass what `matmul_peak` measured."""
     processor = cpu()
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return Machine(
         cpu=processor.model,
         instruction_set=processor.instruction_set,
@@ -78,10 +80,21 @@ def describe_machine(*, matmul_gflops: float | None = None) -> Machine:
         usable_cores=usable_cores(),
         memory_bytes=_memory(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        versions=versions,
+        versions={"python": platform.python_version(), **installed_versions(PACKAGES)},
         busy=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         matmul_gflops=matmul_gflops,
     )
+
+
+def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those distributions that are installed, by name."""
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 @contextmanager

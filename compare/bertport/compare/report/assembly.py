@@ -25,8 +25,10 @@ from bertport.compare.report.significance import findings
 from bertport.compare.report.speed import RowSpeed
 from bertport.measure import statistics
 from bertport.measure.budget import format_budget
+from bertport.measure.machine import installed_versions
 from bertport.measure.quality.bias import SHIPPED
 from bertport.measure.quality.results import MaskedTokens
+from bertport.measure.speed.baselines import BASELINES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +44,6 @@ __all__ = ["assemble", "conclude"]
 CHANCE = 0.9
 """Share of ln(vocabulary) from which -log p of the original token says no more than chance does: a uniform guess has
 exactly ln(vocabulary), a trained model a third of it or less."""
-PACKAGES = {"transformers": ("torch", "transformers"), "optimum": ("torch", "transformers", "optimum", "optimum-onnx")}
-"""What each baseline runs on."""
 
 
 def assemble(measurements: Measurements) -> Report:
@@ -203,12 +203,4 @@ def _same_answers(
 
 
 def _packages(baselines: Sequence[str]) -> dict[str, str]:
-    from importlib import metadata
-
-    versions = {}
-    for name in dict.fromkeys(package for baseline in baselines for package in PACKAGES[baseline]):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return installed_versions(name for baseline in baselines for name in BASELINES[baseline].distributions)

@@ -298,6 +298,8 @@ class Baseline:
     """What users call it."""
     packages: tuple[str, ...]
     """What must be installed."""
+    distributions: tuple[str, ...]
+    """Those whose versions a report states."""
     open: Callable[[str, int | None], object]
     """From a directory and a number of threads to a fill-mask pipeline."""
 
@@ -305,8 +307,18 @@ class Baseline:
 BASELINES: dict[str, Baseline] = {
     row.name: row
     for row in (
-        Baseline(name="transformers", packages=("torch", "transformers", "onnx"), open=_transformers),
-        Baseline(name="optimum", packages=("torch", "transformers", "onnx", "optimum"), open=_optimum),
+        Baseline(
+            name="transformers",
+            packages=("torch", "transformers", "onnx"),
+            distributions=("torch", "transformers"),
+            open=_transformers,
+        ),
+        Baseline(
+            name="optimum",
+            packages=("torch", "transformers", "onnx", "optimum"),
+            distributions=("torch", "transformers", "optimum", "optimum-onnx"),
+            open=_optimum,
+        ),
     )
 }
 """By name: the fill-mask pipeline of transformers on PyTorch, and of Optimum on ONNX Runtime."""
