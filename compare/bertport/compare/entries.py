@@ -51,22 +51,31 @@ class ComparedBundle:
 class Entry:
     """One row: a model in one setting."""
 
-    name: str
-    """What the report calls it; differs from that of every other row."""
     bundle: str
     """Label of its bundle; of the one whose weights it has, for a baseline."""
     kind: str
     """`variant`, or the name of a baseline."""
-    variant: str | None
-    """Of the bundle; None for a baseline."""
-    provider: str
-    """A row of the runtime's table of providers."""
     recipe: str
     """How its weights are stored."""
     size_bytes: int | None
     """Bytes of the graph and the weights it needs; None where that is not known yet."""
     spec: WorkerSpec
     """What a worker process loads."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it; differs from that of every other row."""
+        return self.spec.name
+
+    @property
+    def variant(self) -> str | None:
+        """Of the bundle; None for a baseline."""
+        return self.spec.variant
+
+    @property
+    def provider(self) -> str:
+        """A row of the runtime's table of providers."""
+        return self.spec.provider
 
 
 def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[ComparedBundle]:
@@ -134,11 +143,8 @@ def make_entries(
             left_out += [f"{prefix}{name} on {row}: it is not made for {row}" for row in rows if row not in suited]
             entries += [
                 Entry(
-                    name=f"{prefix}{name}{f' on {row}' if len(rows) > 1 else ''}",
                     bundle=compared.label,
                     kind=VARIANT,
-                    variant=name,
-                    provider=row,
                     recipe=variant.recipe,
                     size_bytes=size_of(compared.bundle, name),
                     spec=WorkerSpec(
@@ -170,11 +176,8 @@ def baseline_entries(
     """Make a row per baseline and bundle; `directories` says where each baseline's model is, by both."""
     return [
         Entry(
-            name=f"{compared.label}: {name}" if len(bundles) > 1 else name,
             bundle=compared.label,
             kind=name,
-            variant=None,
-            provider="cpu",
             recipe="fp32",
             size_bytes=_weights(directories[compared.label, name]),
             spec=WorkerSpec(
