@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertport.compare.presets import FULL, Preset, preset_named
+from bertport.compare.presets import FULL, Preset, check_whole, preset_named
 from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.speed.baselines import BASELINES, check_baseline
 from bertport.runtime.errors import UnknownNameError, UsageError
@@ -77,9 +77,9 @@ class Options:
                 raise UnknownNameError(kind, name, BASELINES)
             check_baseline(name)
         if self.threads is not None:
-            _whole("threads", self.threads, 1)
+            check_whole("threads", self.threads, 1)
         parse_budget(self.budget)
-        _whole("seed", self.seed, 0)
+        check_whole("seed", self.seed, 0)
         for name in ("random_weights", "resume"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UsageError(f"{name} is True or False, not {excerpt(value)}")
@@ -104,8 +104,3 @@ def _path(name: str, value: object) -> PathLike:
     if isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str) and os.fspath(value):
         return value
     raise UsageError(f"{name} is a path, not {excerpt(value)}")
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UsageError(f"{name} is a whole number from {least} up, not {excerpt(value)}")

@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
-__all__ = ["FULL", "MEDIUM", "PRESETS", "QUICK", "Preset", "preset_named"]
+__all__ = ["FULL", "MEDIUM", "PRESETS", "QUICK", "Preset", "check_whole", "preset_named"]
 
 LEAST = {
     **dict.fromkeys(("positions", "inputs", "rounds", "passes", "requests", "server_rounds", "starts"), 1),
     **dict.fromkeys(("pairs", "stability", "most_positions", "most_pairs"), 0),
 }
 """The smallest whole number of each size."""
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is not a whole number from the least up.
+
+    Raises:
+        UsageError: for such a value.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{name} is a whole number from {least} up, not {excerpt(value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +72,7 @@ class Preset:
             UsageError: for one of which nothing can be measured.
         """
         for name, least in LEAST.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UsageError(f"the effort's {name} is a whole number from {least} up, not {excerpt(value)}")
+            check_whole(f"the effort's {name}", getattr(self, name), least)
         if not all(isinstance(share, int | float) and 0 < share < math.inf for share in self.server_shares):
             raise UsageError(f"the effort's server_shares are shares above 0, not {excerpt(self.server_shares)}")
         for shape in self.shapes:
