@@ -266,7 +266,8 @@ def refuse_idle(bounds: Mapping[str, float], heads: Collection[str]) -> None:
     Raises:
         MissingHeadError: for such a bound.
     """
-    idle = [name for name in bounds if name not in applicable(bounds, heads)]
+    kept = applicable(bounds, heads)
+    idle = [name for name in bounds if name not in kept]
     if idle:
         limit = limit_named(idle[0])
         raise MissingHeadError(
