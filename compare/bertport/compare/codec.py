@@ -1,7 +1,7 @@
 """Frozen dataclasses as JSON values and back, and the JSON Schema of what is written.
 
-A class is an object, and a field is a key of it, in the order of the class. JSON has no number that is not finite: such
-a one is null, and only a field of type `bertport.measure.statistics.Number` takes null for one when it is read.
+A class is an object, and a field is a key of it, in the order of the class. JSON has no number that is not finite: it
+is written as null, and only a field of type `bertport.measure.statistics.Number` takes null for one when it is read.
 """
 
 from __future__ import annotations

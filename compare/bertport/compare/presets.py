@@ -36,11 +36,11 @@ class Preset:
     positions: int
     """Masked positions for the MLM head, about."""
     most_positions: int = 0
-    """As many where the first leave a bound of the budget undecided and these would decide it."""
+    """The most masked positions, where the first leave a bound of the budget undecided and more would decide it."""
     pairs: int
     """Sentence pairs for the NSP head, at most."""
     most_pairs: int = 0
-    """As many where the first leave a bound undecided and these would decide it."""
+    """The most pairs, where the first leave a bound undecided and more would decide it."""
     patience: float = 600.0
     """Seconds that a variant's further samples may take, about; they are not taken where they would take more."""
     stability: int

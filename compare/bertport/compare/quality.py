@@ -95,7 +95,7 @@ def _balanced(pairs: Sequence[Sample], count: int) -> list[int]:
 
 
 class QualityBench:
-    """Opens a bundle's variants one after the other and measures each; the reference's answers are kept.
+    """Measurement of a bundle's variants, one after the other; the reference's answers are kept.
 
     Args:
         compared: The bundle.

@@ -86,7 +86,7 @@ PEAK, ANSWERS, QUALITY, BIAS, TIME = "peak", "answers", "quality/", "bias/", "ti
 
 
 class Comparison:
-    """Reads and checks everything on construction, so that a mistake costs no measurement.
+    """A comparison: everything is read and checked on construction, so that a mistake costs no measurement.
 
     Args:
         options: What to compare, and how.

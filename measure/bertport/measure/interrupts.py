@@ -46,8 +46,8 @@ def explained(*, interrupted: str, out_of_memory: str) -> Iterator[None]:
     """Turn an interruption, or a lack of memory, into an error.
 
     Args:
-        interrupted: Its sentence for an interruption: what state the work is left in.
-        out_of_memory: Its sentence for a lack of memory: what the work takes, and what to do.
+        interrupted: The error's sentence for an interruption: what state the work is left in.
+        out_of_memory: The error's sentence for a lack of memory: what the work takes, and what to do.
 
     Raises:
         InterruptionError: for KeyboardInterrupt.

@@ -81,7 +81,7 @@ class PairAnswers:
 
 
 def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
-    """Read templates: a JSON object with `templates` and `groups`, and a `name` and `description` if it likes.
+    """Read templates: a JSON object with `templates` and `groups`, and optionally a `name` and a `description`.
 
     Raises:
         PathError: when the file cannot be read.

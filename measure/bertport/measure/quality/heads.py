@@ -49,7 +49,7 @@ class Figure:
     """One figure of a head, as a terminal shows it."""
 
     key: str
-    """In the head's figures: an `Estimate`, or a number."""
+    """Its key among the head's figures, of an `Estimate` or a number."""
     title: str
     """What people call it."""
     form: str
@@ -63,7 +63,7 @@ class Column:
     """One figure of a head, as a report shows it."""
 
     key: str
-    """In the head's figures: an `Estimate`, or a number."""
+    """Its key among the head's figures, of an `Estimate` or a number."""
     title: str
     """What people call it."""
     heading: str
@@ -74,7 +74,7 @@ class Column:
     """Whether it is of the right answers, and not of the distance from the reference: where the weights know nothing
     it means nothing, and the reference has one too."""
     divergence: bool = False
-    """Whether it has two digits where nothing would be left of it."""
+    """Whether it is a divergence: a small one is printed with two significant digits, not with five decimals."""
     headline: bool = False
     """Whether it stands for the head among the figures of speed: in the first table, and plotted against latency."""
     meaning: str = ""
@@ -90,11 +90,11 @@ class Test:
     """One labelled metric of a head, by which the candidate is tested against the reference."""
 
     key: str
-    """In the head's figures: a `Difference`."""
+    """Key of its `Difference` among the head's figures."""
     reference: str
-    """The reference's figure."""
+    """Key of the reference's figure."""
     candidate: str
-    """The candidate's figure."""
+    """Key of the candidate's figure."""
     title: str
     """What people call the metric."""
     form: str
@@ -110,9 +110,9 @@ class Moved:
     """One figure by which batch invariance is measured: a model's answers alone against those in a batch."""
 
     key: str
-    """In the head's figures."""
+    """Its key among the head's figures."""
     name: str
-    """In the results of batch invariance, where the figures of all heads stand side by side."""
+    """Its key in the results of batch invariance, where the figures of all heads stand side by side."""
     title: str = ""
     """What a terminal calls it; empty for what it does not show."""
     unit: str = ""

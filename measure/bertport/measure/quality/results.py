@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conventions:
-    """What a model's figures need to know of it."""
+    """What measuring has to know of a model."""
 
     max_length: int = 512
     """Longest input that it takes, in tokens."""
