@@ -9,7 +9,7 @@ import numpy as np
 
 from bertport.measure.quality.model import read_tokenizer
 from bertport.measure.speed.baselines import padded_tokens
-from bertport.measure.speed.workload import SCENARIOS, Shape, Texts
+from bertport.measure.speed.workload import OFFLINE, SERVER, SINGLE_STREAM, Shape, Texts
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.heads import DEFAULT_TOP_K, MLM
 from bertport.runtime.text.tokenizer import Tokens
@@ -40,8 +40,6 @@ __all__ = [
 
 TASK = "fill-mask"
 """The task that the scenarios ask for where every bundle has a head for it."""
-SINGLE_STREAM, OFFLINE, SERVER = SCENARIOS
-"""Names of the workloads, as in the report."""
 LEVELS = (0, 10, 25, 50, 75, 90, 100)
 """Of the percentiles of lengths."""
 COLD_START = "cold start"

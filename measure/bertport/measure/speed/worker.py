@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 from bertport.measure.quality.model import graph_of, open_onnx
 from bertport.measure.speed.baselines import open_pipeline
 from bertport.measure.speed.loaded import LoadedBundle, LoadedGraph
-from bertport.measure.speed.workload import SCENARIOS, Shape, Texts, WorkerSpec, from_json
+from bertport.measure.speed.workload import OFFLINE, SCENARIOS, SERVER, Shape, Texts, WorkerSpec, from_json
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
@@ -83,7 +83,7 @@ def time_workload(model: Loaded, workload: Shape | Texts, *, warmup: int, runs: 
             began_timing=watch.reset if watch else None,
         )
     }
-    if watch and workload.scenario != "Server":  # whose seconds hold time spent waiting: the stages do not add up
+    if watch and workload.scenario != SERVER:  # whose seconds hold time spent waiting: the stages do not add up
         measured["stages"] = watch.stages(sum(measured["seconds"]))
     return measured
 
@@ -118,10 +118,10 @@ def repeat(
     for number in range(warmup + runs):
         if number == warmup and began_timing:
             began_timing()
-        if texts.scenario == "Server":
+        if texts.scenario == SERVER:
             seconds = _serve_arrivals(texts, answer)
         else:
-            size = len(texts.inputs) if texts.scenario == "Offline" else texts.at_once
+            size = len(texts.inputs) if texts.scenario == OFFLINE else texts.at_once
             calls = [texts.inputs[begin : begin + size] for begin in range(0, len(texts.inputs), size)]
             seconds = [_timed(lambda inputs=inputs: answer(inputs)) for inputs in calls]  # type: ignore[misc]
         measured["warmup" if number < warmup else "seconds"] += seconds

@@ -11,7 +11,22 @@ import numpy as np
 from bertport.measure.quality.model import Batch
 from bertport.runtime.errors import UsageError
 
-__all__ = ["SCENARIOS", "Shape", "Texts", "WorkerSpec", "Workload", "from_json", "random_batch", "to_json"]
+__all__ = [
+    "OFFLINE",
+    "SCENARIOS",
+    "SERVER",
+    "SINGLE_STREAM",
+    "Shape",
+    "Texts",
+    "WorkerSpec",
+    "Workload",
+    "from_json",
+    "random_batch",
+    "to_json",
+]
+
+SINGLE_STREAM, OFFLINE, SERVER = SCENARIOS = ("SingleStream", "Offline", "Server")
+"""MLPerf's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +86,8 @@ class Texts:
     """Texts, or pairs of texts."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Of the task."""
-    scenario: str = "SingleStream"
-    """MLPerf's words: `SingleStream` answers one input after the other, or `at_once` of them, and times each call;
+    scenario: str = SINGLE_STREAM
+    """One of `SCENARIOS`: `SingleStream` answers one input after the other, or `at_once` of them, and times each call;
     `Offline` answers all in one call and gives its time; `Server` answers requests that come at `arrivals`, first come
     first served, and times each from its arrival."""
     arrivals: tuple[float, ...] = ()
@@ -82,7 +97,6 @@ class Texts:
 
 
 Workload = Shape | Texts
-SCENARIOS = ("SingleStream", "Offline", "Server")
 _KINDS: dict[str, type[Shape | Texts | WorkerSpec]] = {"shape": Shape, "texts": Texts, "spec": WorkerSpec}
 
 
