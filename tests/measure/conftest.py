@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bertport.measure.quality.model import open_onnx
+from bertport.measure.quality.samples import masked_samples, pair_samples
 from bertport.measure.text import Text
 
 WORDS = [f"word{number}" for number in range(60)]
@@ -32,6 +33,11 @@ def word_texts():
         )
 
     return tuple(Text(text=text(), document=number // 20) for number in range(40))
+
+
+@pytest.fixture(scope="session")
+def samples(word_tokenizer, word_texts):
+    return [*masked_samples(word_texts, word_tokenizer), *pair_samples(word_texts, word_tokenizer)]
 
 
 def bag_graph(embedding, pull, *, crosstalk=0.0, mask_aware=True):

@@ -9,16 +9,11 @@ import pytest
 from bertport.measure.quality.fidelity import measure, measure_batch_invariance
 from bertport.measure.quality.model import CachedModel, in_order, make_batch, open_onnx
 from bertport.measure.quality.results import Conventions
-from bertport.measure.quality.samples import masked_samples, pair_samples
+from bertport.measure.quality.samples import masked_samples
 from bertport.measure.statistics import Settings, says_no_difference
 from bertport.runtime.errors import BundleError, UsageError, ValidationError
 
 QUICK = Settings(resamples=200)
-
-
-@pytest.fixture(scope="module")
-def samples(word_tokenizer, word_texts):
-    return [*masked_samples(word_texts, word_tokenizer), *pair_samples(word_texts, word_tokenizer)]
 
 
 def test_a_model_against_itself(bag, samples):

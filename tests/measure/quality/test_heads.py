@@ -11,7 +11,7 @@ from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.heads import HEADS, Column, Figure, Head, Limit, Moved, known_limits
 from bertport.measure.quality.model import open_onnx
 from bertport.measure.quality.results import HeadFigures
-from bertport.measure.quality.samples import TEXTS, masked_samples, pair_samples
+from bertport.measure.quality.samples import TEXTS
 from bertport.measure.statistics import Estimate, Settings
 from bertport.runtime.errors import MissingHeadError
 
@@ -93,11 +93,6 @@ def graphs(bag_bytes):
 @pytest.fixture
 def _topics(monkeypatch):
     monkeypatch.setitem(HEADS, "topic", ROW)
-
-
-@pytest.fixture(scope="module")
-def samples(word_tokenizer, word_texts):
-    return [*masked_samples(word_texts, word_tokenizer), *pair_samples(word_texts, word_tokenizer)]
 
 
 @pytest.mark.usefixtures("_topics")
