@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.measure.budget import Budget, budget_for
-from bertport.measure.quality.samples import unread_share
+from bertport.measure.quality.samples import token_counts, unread_share
 from bertport.measure.text import Text
 from bertport.quantize import job, quantizer
 from bertport.quantize.evaluation import Speed
@@ -56,14 +56,15 @@ def test_five_per_cent_is_the_line(tiny, foreign_words, refused):
 
     tokenizer = read_tokenizer(tiny)
     texts = [Text(text=" ".join([*["the"] * (100 - foreign_words), *["\u4eca"] * foreign_words]), document=0)]
-    assert unread_share(texts, tokenizer) == pytest.approx(foreign_words / 100)
-    assert (unread_share(texts, tokenizer) >= 0.05) is refused
+    assert unread_share(token_counts(texts, tokenizer), tokenizer) == pytest.approx(foreign_words / 100)
+    assert (unread_share(token_counts(texts, tokenizer), tokenizer) >= 0.05) is refused
 
 
 def test_a_tokenizer_without_an_unknown_token_reads_everything():
     from tokenizers import Tokenizer, models
 
-    assert unread_share([Text(text=FOREIGN, document=0)], Tokenizer(models.BPE())) == 0
+    tokenizer = Tokenizer(models.BPE())
+    assert unread_share(token_counts([Text(text=FOREIGN, document=0)], tokenizer), tokenizer) == 0
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ __all__ = [
     "masked_samples",
     "pair_samples",
     "refuse_unread",
+    "token_counts",
     "unread_share",
 ]
 
@@ -254,18 +255,15 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
         )
 
 
-def unread_share(texts: Sequence[Text], tokenizer: Tokenizer) -> float:
+def unread_share(counts: Counter[int], tokenizer: Tokenizer) -> float:
     """Return the share of the tokens that the vocabulary does not have; 0 for a tokenizer without an unknown token."""
     token = getattr(tokenizer.model, "unk_token", None)
     unknown = tokenizer.token_to_id(token) if token else None
-    if unknown is None:
-        return 0.0
-    counts = _tokens(texts, tokenizer)
-    return counts[unknown] / max(1, counts.total())
+    return 0.0 if unknown is None else counts[unknown] / max(1, counts.total())
 
 
-def _tokens(texts: Sequence[Text], tokenizer: Tokenizer) -> Counter[int]:
-    """Count the tokens of some texts."""
+def token_counts(texts: Sequence[Text], tokenizer: Tokenizer) -> Counter[int]:
+    """Count the tokens of at most `READ_AT_MOST` texts, by id."""
     # In the order in which `masked_samples` takes them, so that what is measured is among them.
     order = np.random.default_rng([0, 2]).permutation(len(texts))[:READ_AT_MOST]
     encoded = tokenizer.encode_batch([texts[index].text for index in order], add_special_tokens=False)
@@ -288,14 +286,14 @@ def refuse_unread(texts: Sequence[Text], tokenizer: Tokenizer, name: str, *, shi
     Raises:
         InputTextError: where 5% of the tokens and more are unknown, or half of them and more are the same one.
     """
-    share = unread_share(texts, tokenizer)
+    counts = token_counts(texts, tokenizer)
+    share = unread_share(counts, tokenizer)
     if share >= UNREAD:
         which = f"{name}, the English sample that ships," if shipped else name
         raise InputTextError(
             f"{share:.1%} of the tokens of {which} are unknown to the model's vocabulary, so nothing can be judged by "
             f"it (less than {UNREAD:.0%} may be): pass a text in the model's language and script with {option} FILE"
         )
-    counts = _tokens(texts, tokenizer)
     for token, count in counts.most_common(1):
         share = count / counts.total()
         if share >= MONOTONOUS:
