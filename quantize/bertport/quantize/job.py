@@ -41,12 +41,11 @@ if TYPE_CHECKING:
     import onnx
 
     from bertport.quantize.deadline import Deadline
+    from bertport.quantize.evaluation import Progress
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Variant
     from bertport.runtime.providers.cpu import InstructionSet
     from bertport.runtime.providers.table import Provider
-
-    Progress = Callable[[str, int, int], None]
 
 __all__ = [
     "Job",
