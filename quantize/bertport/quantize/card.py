@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
@@ -75,7 +74,7 @@ def section(manifest: Manifest) -> str:
             f"{record['machine']['instruction_set']}{elsewhere}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-        plot = listed(manifest, f"quantization/{name}.svg")
+        plot = listed(manifest, _plot_file(name))
         if plot is not None:
             plots.append(f"\n![What each layer costs in {name}]({plot})")
     return "\n".join([heading, *lines, *plots])
@@ -102,6 +101,11 @@ def layers_file(name: str) -> str:
     return f"quantization/{name}.json"
 
 
+def _plot_file(name: str) -> str:
+    """Return the path inside the bundle of the plot of that table."""
+    return f"quantization/{name}.svg"
+
+
 def write_layers(layers: Layers, higher: Sequence[str], name: str, directory: Path) -> dict[str, Path]:
     """Write a variant's table of layers and its plot; return where they are, by path inside the bundle."""
     table, plot = directory / f"{name}.json", directory / f"{name}.svg"
@@ -109,7 +113,7 @@ def write_layers(layers: Layers, higher: Sequence[str], name: str, directory: Pa
         json.dumps(layers.to_json() | {"higher_precision": list(higher)}, indent=1) + "\n", encoding="utf-8"
     )
     plot.write_text(bars(layers, higher), encoding="utf-8")
-    return {layers_file(name): table, str(PurePosixPath(layers_file(name)).with_suffix(".svg")): plot}
+    return {layers_file(name): table, _plot_file(name): plot}
 
 
 def bars(layers: Layers, higher: Collection[str]) -> str:
