@@ -53,7 +53,7 @@ class Material:
     @cached_property
     def fused(self) -> onnx.ModelProto:
         """The graph with its layers fused."""
-        return fuse(self.path, self.architecture)
+        return fuse(load_plain(self.path), self.architecture)
 
     @cached_property
     def plain(self) -> onnx.ModelProto:

@@ -30,9 +30,9 @@ def tiny(tiny_bundle):
 @pytest.fixture(scope="session")
 def fused(tiny):
     """The tiny bundle's fp32 serving graph, fused; not to be changed."""
-    from bertport.quantize.graph.fusion import fuse
+    from bertport.quantize.graph.fusion import fuse, load_plain
 
-    return fuse(tiny.file(tiny.manifest.variants["fp32"].file), tiny.manifest.architecture)
+    return fuse(load_plain(tiny.file(tiny.manifest.variants["fp32"].file)), tiny.manifest.architecture)
 
 
 @pytest.fixture

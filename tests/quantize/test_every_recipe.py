@@ -63,7 +63,7 @@ class Source:
         self.feeds["attention_mask"][1, 9:] = 0
         self.expected = reference.run(self.outputs, self.feeds)
         self.plain = load_plain(self.path)
-        self.fused = fuse(self.path, self.bundle.manifest.architecture)
+        self.fused = fuse(load_plain(self.path), self.bundle.manifest.architecture)
         self._calibrator = None
 
     def graph_source(self, recipe, text):
@@ -206,7 +206,8 @@ def wrong(sources, tmp_path_factory):
     path = tmp_path_factory.mktemp("wrong") / "model.onnx"
     onnx.save(changed, path)
     source = copy.copy(right)
-    source.plain, source.fused, source._calibrator = changed, fuse(path, right.bundle.manifest.architecture), None
+    source.plain, source._calibrator = changed, None
+    source.fused = fuse(load_plain(path), right.bundle.manifest.architecture)
     return source
 
 

@@ -231,19 +231,18 @@ def read_source(
     """Read the fp32 serving graph, as it is and fused, and calibrate 8-bit weights where a recipe takes them."""
     options.progress("fusing the fp32 graph", 0, 0)
     with bundle.opening(REFERENCE) as path:
-        read = load_plain(path)
-        _refuse_narrow(recipes, bundle, read)
-        plain = read if any(recipe.takes_plain for recipe in recipes) else None
-        del read  # its weights are those of the fused one
-        gc.collect()  # onnx_ir's graphs refer to themselves, and would hold them
-        fused = fuse(path, bundle.manifest.architecture)
+        plain = load_plain(path)
+        _refuse_narrow(recipes, bundle, plain)
+        gc.collect()  # onnx_ir's graphs refer to themselves, and would hold weights that were replaced
+        keeps_plain = any(recipe.takes_plain for recipe in recipes)
+        fused = fuse(load_plain(path) if keeps_plain else plain, bundle.manifest.architecture)
     saturating = saturates(instruction_set)
     weights = (
         calibrate_weights(bundle, fused, options.calibration, saturating=saturating, progress=options.progress)
         if any(recipe.calibrates_weights for recipe in recipes)
         else WeightCache(saturating=saturating)
     )
-    plain = fused if plain is None else plain
+    plain = plain if keeps_plain else fused
     return GraphSource(plain=plain, fused=fused, instruction_set=instruction_set, weights=weights)
 
 

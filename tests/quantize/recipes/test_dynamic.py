@@ -150,11 +150,11 @@ def test_the_fused_graph_is_not_changed(fused):
 
 def test_weights_stored_in_16_bits_are_quantized_alike(tiny_checkpoint, tmp_path, reference, fused):
     from bertport.export import export
-    from bertport.quantize.graph.fusion import fuse
+    from bertport.quantize.graph.fusion import fuse, load_plain
 
     bundle = export(tiny_checkpoint, tmp_path / "half", weights="float16")
-    path = bundle.file(bundle.manifest.variants["fp32"].file)
-    made = rewrite(fuse(path, bundle.manifest.architecture), DynamicEmitter(weights=WeightCache(saturating=False)))
+    plain = load_plain(bundle.file(bundle.manifest.variants["fp32"].file))
+    made = rewrite(fuse(plain, bundle.manifest.architecture), DynamicEmitter(weights=WeightCache(saturating=False)))
     expected = rewrite(fused, DynamicEmitter(weights=WeightCache(saturating=False)))
     assert sorted(each.op_type for each in made.graph.node) == sorted(each.op_type for each in expected.graph.node)
     given = feeds()

@@ -27,13 +27,13 @@ WIDENED = frozenset({"Shape", "Pow", "Where", "Identity", "LessOrEqual", "Greate
 """Operators that opsets 15 to 17 changed without changing what they compute of what opset 14 allows."""
 
 
-def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
+def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
     """Fuse embeddings, attention and GELU into ONNX Runtime's operators.
 
     What is not recognised is left as it was, and is quantized matrix by matrix all the same.
 
     Args:
-        path: The fp32 serving graph; its external data lies beside it.
+        model: The fp32 serving graph as `load_plain` returns it; not to be used afterwards.
         architecture: Of the bundle.
 
     Returns:
@@ -52,16 +52,16 @@ def fuse(path: Path, architecture: Architecture) -> onnx.ModelProto:
     with _quiet():
         # opt_level 0: none of the session's own rewriting, which would depend on the machine.
         fused = optimize_model(
-            load_plain(path),
+            model,
             model_type="bert",
             num_heads=architecture.attention_heads,
             hidden_size=architecture.hidden_size,
             opt_level=0,
             optimization_options=FusionOptions("bert"),
         )
-    model: onnx.ModelProto = fused.model
-    _split_skips(model)
-    return model
+    made: onnx.ModelProto = fused.model
+    _split_skips(made)
+    return made
 
 
 def _split_skips(model: onnx.ModelProto) -> None:
