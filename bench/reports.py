@@ -27,7 +27,8 @@ from bench.performance.models import FEW, few_texts
 from bertport.compare.presets import PRESETS
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.calibration.ranges import Calibration
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle

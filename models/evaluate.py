@@ -13,7 +13,7 @@ import numpy as np
 
 import excerpts
 from bertport.measure.machine import describe_machine
-from bertport.quantize.quantizer import Options
+from bertport.quantize.job import Options
 from bertport.quantize.remeasure import remeasure
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle, file_sha256

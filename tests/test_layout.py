@@ -28,14 +28,6 @@ ROOMS = {
 
 The area's own modules belong to no room: some are the ground (`errors`), others the roof (`cli`).
 """
-KNOWN = {
-    # What takes a quantization's options takes them from where the verb is.
-    "borrowed": {
-        f"bertport.quantize.quantizer.{each}"
-        for each in ("Options", "Outcome", "Refused", "provider_for", "refuse_idle_settings")
-    },
-}
-"""What breaks a rule today. One that breaks it no longer fails the test: remove its line."""
 TREE = Tree(root=ROOT, areas=AREAS, programs=(*dev.PROGRAMS, "docs", "tests"), rooms=ROOMS)
 HEAVY = {"torch", "transformers", "optimum", "onnx", "onnxruntime", "huggingface_hub", "safetensors", "onnx_ir"}
 """Imported inside the functions that need them: starting the command line loads none of them."""
@@ -74,7 +66,7 @@ RULES = ("upward", "circles", "unregistered", "untyped", "unlisted", "borrowed")
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_rules_of_the_layout(rule):
-    assert getattr(TREE, rule)() == KNOWN.get(rule, set())
+    assert getattr(TREE, rule)() == set()
 
 
 def write(root, files):

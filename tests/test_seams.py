@@ -76,7 +76,8 @@ def test_an_invented_head_is_exported_and_answers(painted_checkpoint, painted_bu
 def test_an_invented_head_is_measured(painted_bundle, held_out, tmp_path):
     """Quantized within a budget of its own, its figures in the manifest."""
     from bertport.measure.budget import Budget
-    from bertport.quantize.quantizer import Options, quantize
+    from bertport.quantize.job import Options
+    from bertport.quantize.quantizer import quantize
     from bertport.runtime import load
 
     bundle = shutil.copytree(painted_bundle, tmp_path / "bundle")

@@ -59,7 +59,8 @@ def test_a_checkpoint_through_export(tiny_checkpoint, tmp_path):
 @pytest.mark.slow
 def test_a_bundle_through_quantize(tiny_bundle, held_out, tmp_path):
     from bertport.measure.budget import Budget
-    from bertport.quantize.quantizer import Options, quantize
+    from bertport.quantize.job import Options
+    from bertport.quantize.quantizer import quantize
 
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     budget = Budget.parse("top1=0.5")

@@ -22,7 +22,8 @@ from typing import Any
 from bench.checkout import BEGIN, END, ROOT, commit, write_section
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.measure.machine import describe_machine
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 

@@ -14,7 +14,8 @@ import evaluate
 import export_default
 from bertport.measure.budget import Budget
 from bertport.quantize.card import refresh_card
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.directory import Bundle
 from evaluation.card import render_card, write_card
 from evaluation.record import TRAINING, read_record

@@ -45,7 +45,8 @@ def bundle_copy(tiny_bundle, tmp_path):
 def quantized(tiny_bundle, held_out, tmp_path_factory):
     """The tiny bundle with the variant int8-dynamic, and what adding it gave; not to be changed."""
     from bertport.measure.budget import Budget
-    from bertport.quantize.quantizer import Options, quantize
+    from bertport.quantize.job import Options
+    from bertport.quantize.quantizer import quantize
 
     path = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("quantized") / "bundle")
     # Forced: two layers of width 32 are all overhead, so 8 bits are slower than fp32.

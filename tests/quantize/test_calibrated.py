@@ -6,7 +6,8 @@ import pytest
 
 from bertport.measure.budget import Budget
 from bertport.quantize.calibration.ranges import Calibration
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import providers_for

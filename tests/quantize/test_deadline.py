@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration, parse_duration
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime.errors import UsageError, ValidationError
 from tests.conftest import contents
 

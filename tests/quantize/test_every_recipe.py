@@ -23,7 +23,8 @@ from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import LEAST_OPSET, fuse, load_plain, sort_nodes
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.graph.storage import write_graph
-from bertport.quantize.quantizer import Options, describe, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import describe, quantize
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.weights.cache import WeightCache

@@ -10,7 +10,8 @@ import pytest
 
 from bertport.measure.budget import Budget
 from bertport.measure.onnx_files import read_model
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError

@@ -9,7 +9,8 @@ import pytest
 from bertport.measure.budget import Budget
 from bertport.quantize import quantizer
 from bertport.quantize.evaluation import Speed
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, SlowerError, UnknownNameError, UsageError, ValidationError

@@ -11,7 +11,8 @@ from bertport.measure.quality.samples import token_counts, unread_share
 from bertport.measure.text import Text
 from bertport.quantize import job, quantizer
 from bertport.quantize.evaluation import Speed
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
 from tests.conftest import contents

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from bertport.export.exporter import export
 from bertport.measure.budget import Budget
-from bertport.quantize.quantizer import Options, quantize
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
 from bertport.runtime import load
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from bertport.quantize.quantizer import Outcome, Refused
+    from bertport.quantize.job import Outcome, Refused
 
 __all__ = ["quantize"]
 
@@ -135,7 +135,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         return
     if bundle is None:
         raise UsageError("no bundle was given: bertport quantize BUNDLE, or --list for the recipes")
-    from bertport.quantize.quantizer import Options
+    from bertport.quantize.job import Options
     from bertport.quantize.quantizer import quantize as run_quantize
     from bertport.quantize.remeasure import explain as run_explain
     from bertport.quantize.remeasure import remeasure as run_remeasure
@@ -185,7 +185,7 @@ def _explained(bundle: str) -> AbstractContextManager[None]:
 
 def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> None:
     """Show what was added, and what was measured of what was refused: the error that follows says why."""
-    from bertport.quantize.quantizer import Outcome
+    from bertport.quantize.job import Outcome
 
     if as_json:
         show_json(

@@ -31,15 +31,7 @@ if TYPE_CHECKING:
     from bertport.quantize.recipes.source import GraphSource
     from bertport.runtime.providers.cpu import InstructionSet
 
-__all__ = [
-    "Options",
-    "Outcome",
-    "Refused",
-    "faster_default",
-    "provider_for",
-    "quantize",
-    "refuse_idle_settings",
-]
+__all__ = ["faster_default", "quantize"]
 
 
 def quantize(

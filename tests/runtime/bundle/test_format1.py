@@ -138,7 +138,8 @@ def held_out(tmp_path):
 
 def test_a_recipe_that_is_made_today_makes_it_format_2(old, held_out):
     from bertport.measure.budget import Budget
-    from bertport.quantize.quantizer import Options, quantize
+    from bertport.quantize.job import Options
+    from bertport.quantize.quantizer import quantize
 
     settings = Options(
         isa="avx2", budget=Budget(bounds={}), text=held_out, calibration=held_out, positions=20, pairs=4, force=True
