@@ -123,7 +123,7 @@ def plan_decomposition(
 
     def best_of(candidates: Iterable[Array]) -> tuple[float, DecompositionPlan]:
         """Return the least squared error of the product, and the plan that leaves it."""
-        tried: list[tuple[float, int, DecompositionPlan]] = []
+        tried: list[tuple[float, DecompositionPlan]] = []
         for factors in candidates:
             plain = DecompositionPlan(factors=factors)
             scaled, inverse = rows * factors, plain.inverse[:, None]
@@ -132,15 +132,9 @@ def plan_decomposition(
             for way, rounding in enumerate(ways):
                 of_rows = np.square((rounding(scaled) - scaled) @ sketched).sum()
                 error = float(of_rows + of_all_columns * of_weights)
-                tried.append(
-                    (
-                        error if np.isfinite(error) else np.inf,
-                        len(tried),
-                        DecompositionPlan(factors=factors, rounding=way),
-                    )
-                )
-        least, _, plan = min(tried, key=lambda attempt: attempt[:2])
-        return least, plan
+                plan = DecompositionPlan(factors=factors, rounding=way)
+                tried.append((error if np.isfinite(error) else np.inf, plan))
+        return min(tried, key=lambda attempt: attempt[0])  # of equal ones the first
 
     everything = np.ones_like(largest)
     best, chosen = best_of([everything])
