@@ -93,8 +93,6 @@ class Search:
     """The layers to leave in higher precision."""
     held: bool
     """Whether KL came down to what was asked."""
-    tried: int
-    """Combinations measured."""
     nearest: Fidelity
     """What was measured of this combination, or of the nearest one where none held."""
 
@@ -200,4 +198,4 @@ class _Tries:
 
     def result(self, higher: frozenset[str], *, held: bool) -> Search:
         """Return what was found."""
-        return Search(higher=higher, held=held, tried=len(self._found), nearest=self._found[higher])
+        return Search(higher=higher, held=held, nearest=self._found[higher])

@@ -100,7 +100,7 @@ class CalibratedWeights(WeightCache):
         self.calibrated_on = text
         self._saturating = saturating
         self._decomposes = decomposes
-        self._takes_out = keeps_in_float
+        self._keeps_in_float = keeps_in_float
         self._activations = activations
         self._plans: dict[str, DecompositionPlan] = {}
         self._decoded = {
@@ -127,7 +127,7 @@ class CalibratedWeights(WeightCache):
                 round_weights=self._method,
                 roundings=[partial(round_activations, span=span) for span in ranges_for(linear)],
                 # For these few rows a product in float costs more than it spares.
-                may_keep_in_float=self._takes_out and not linear.flat,
+                may_keep_in_float=self._keeps_in_float and not linear.flat,
             )
         return self._plans[linear.name]
 
