@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["gather_positions"]
 
 
-def gather_positions(model: ir.Model, logits: str, *, hidden: str = HIDDEN_STATES) -> tuple[ir.Model, bool]:
+def gather_positions(model: ir.Model, logits: str) -> tuple[ir.Model, bool]:
     """Gather rows of the hidden state before a head that decodes each token, which then runs on those rows alone.
 
     Adds the input `masked_positions`, int64 [n], flat indices into batch x sequence, n possibly 0, and turns the
     head's output from [batch, sequence, vocab] into [n, vocab]. The head's operators work along the last axis and so
     do not mind the lost one.
 
-    Matches the nodes that read `hidden` and lead to `logits`. Declines where there is no output `logits` or no
+    Matches the nodes that read the hidden state and lead to `logits`. Declines where there is no output `logits` or no
     such node.
     """
     import numpy as np
@@ -29,26 +29,26 @@ def gather_positions(model: ir.Model, logits: str, *, hidden: str = HIDDEN_STATE
     outputs = {value.name: value for value in graph.outputs}
     if logits not in outputs:
         return model, False
-    decoder = _nodes_behind(outputs[logits])
-    readers = [node for node in graph if node in decoder and outputs[hidden] in node.inputs]
+    hidden, decoder = outputs[HIDDEN_STATES], _nodes_behind(outputs[logits])
+    readers = [node for node in graph if node in decoder and hidden in node.inputs]
     if not readers:
         return model, False
 
     positions = ir.Value(name=POSITIONS, shape=ir.Shape(["masked"]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(positions)
-    width, vocabulary = (_last(outputs[name]) for name in (hidden, logits))
+    width, vocabulary = _last(hidden), _last(outputs[logits])
     flat_shape = ir.Value(name=f"{POSITIONS}.flat_shape")
     flat_shape.const_value = ir.tensor(np.asarray([-1, width], dtype=np.int64), name=flat_shape.name)
     graph.initializers.add(flat_shape)
     rows, gathered = (ir.Value(name=f"{POSITIONS}.{each}") for each in ("rows", "hidden_state"))
     nodes = (
-        ir.node("Reshape", [outputs[hidden], flat_shape], outputs=[rows], name=f"/{rows.name}"),
+        ir.node("Reshape", [hidden, flat_shape], outputs=[rows], name=f"/{rows.name}"),
         ir.node("Gather", [rows, positions], {"axis": 0}, outputs=[gathered], name=f"/{gathered.name}"),
     )
     graph.insert_before(readers[0], nodes)
     for node in readers:
         for index, value in enumerate(node.inputs):
-            if value is outputs[hidden]:
+            if value is hidden:
                 node.replace_input_with(index, gathered)
     # Intermediate shapes, where the exporter recorded any, no longer hold.
     for value in (value for node in graph for value in node.outputs if not value.is_graph_output()):
