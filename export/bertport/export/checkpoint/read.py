@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.checkpoint import tensors as conversion
 from bertport.export.checkpoint.config import names_code, read_config
 from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, promises
 from bertport.export.checkpoint.foreign import MERGE, adapter_in, explain
 from bertport.export.checkpoint.heads import HEADS
 from bertport.export.checkpoint.source import read_json
+from bertport.export.checkpoint.tensors import EMBEDDING, POSITIONS, SEGMENTS, Plan, plan
 from bertport.export.checkpoint.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
@@ -42,7 +42,7 @@ class Checkpoint:
     """Its weight files."""
     shapes: dict[str, tuple[int, ...]]
     """The shape of each stored tensor, by its stored name."""
-    plan: conversion.Plan
+    plan: Plan
     """Heads and renames."""
 
     @property
@@ -62,12 +62,12 @@ class Checkpoint:
 
         tensors = read_tensors(self.weights, self.plan.renames)
         if not self.family.has_segments:  # BERT's modules add a row for the segment: here it adds nothing
-            tensors[conversion.SEGMENTS] = torch.zeros(1, self.config.hidden_size)
-        tensors[conversion.POSITIONS] = tensors[conversion.POSITIONS][self.family.position_offset :]
+            tensors[SEGMENTS] = torch.zeros(1, self.config.hidden_size)
+        tensors[POSITIONS] = tensors[POSITIONS][self.family.position_offset :]
         for head in (HEADS[name] for name in self.plan.heads):
             if head.tied and self.plan.tied:
                 # As in transformers, a stored copy of a tied decoder is not looked at.
-                tensors[head.tied] = tensors[conversion.EMBEDDING]
+                tensors[head.tied] = tensors[EMBEDDING]
             tensors |= {alias: tensors[name] for alias, name in head.aliases.items()}
         return tensors
 
@@ -89,7 +89,7 @@ def read_checkpoint(located: Located) -> Checkpoint:
         config.type_vocab_size = 1
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
-    found = conversion.plan(shapes, raw_config, family)
+    found = plan(shapes, raw_config, family)
     if adapter := adapter_in(located.directory):
         note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
         found = replace(found, notes=(*found.notes, note))
