@@ -116,7 +116,7 @@ class Measurement:
     text: dict[str, Any]
     """What accuracy was measured on."""
     speed: dict[str, Speed]
-    """By shape, such as `1x128`."""
+    """Times and their ratio, by shape, such as `1x128`."""
     size: int | None
     """Bytes of the graph and its weights; None where it was refused for its accuracy before."""
     size_of_reference: float | None

@@ -44,7 +44,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
 
     Args:
         path: The bundle's directory.
-        names: Of variants; all that were made by a recipe for the CPU when there are none.
+        names: Names of variants; all that were made by a recipe for the CPU when there are none.
         options: How to measure.
 
     Raises:
@@ -108,7 +108,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
 
     Args:
         path: The bundle's directory.
-        name: Of the recipe.
+        name: Name of the recipe.
         options: How to measure.
 
     Raises:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["names_code", "read_config"]
 
 LARGEST = 10**8
-"""Of any size: a hundred times what the largest BERT has, and the product of two of them is still a number of bytes."""
+"""The largest value of any size: a hundred times that of the largest BERT, and the product of two is still a number of
+bytes."""
 LARGEST_EPSILON = 1e30
 """Well within float32."""
 CODE = re.compile(

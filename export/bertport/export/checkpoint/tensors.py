@@ -69,7 +69,7 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family) -> Pla
     Args:
         names: names of the stored tensors.
         config: the checkpoint's config.json.
-        family: the checkpoint's.
+        family: the checkpoint's family.
 
     Raises:
         CheckpointError: when a head is there in part, or a tensor belongs to none of encoder and heads.

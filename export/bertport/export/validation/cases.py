@@ -18,7 +18,7 @@ __all__ = ["SEEDS", "Case", "Vocabulary", "cases", "grid"]
 BATCHES = (1, 3)
 LENGTHS = (2, 16, 128)
 SEEDS = (20260101, 20260102, 20260103, 20260104)
-"""Of the random ids and lengths: every shape is filled from the first, a few from each."""
+"""Seeds of the random ids and lengths: every shape is filled from the first, a few from each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

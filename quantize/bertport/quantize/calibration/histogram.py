@@ -63,7 +63,7 @@ class Histogram:
         """Count values.
 
         Args:
-            values: Of any shape; possibly none.
+            values: An array of any shape, possibly empty.
 
         Raises:
             ValidationError: for values that are not finite.

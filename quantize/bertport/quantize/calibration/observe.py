@@ -118,7 +118,7 @@ def observe(
 
     Args:
         model: A serving graph, its weights in memory; it is not changed.
-        recorders: By name of the activation.
+        recorders: The recorders, by name of the activation.
         samples: What to run.
         progress: Told of how many samples are done.
     """

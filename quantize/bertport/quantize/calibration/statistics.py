@@ -62,7 +62,7 @@ def collect(
 
     Args:
         model: A graph with its weights in memory; it is not changed.
-        names: Of activations whose last axis is the layer's input.
+        names: Names of activations whose last axis is the layer's input.
         samples: What to run.
         progress: Told of what is done and of how much.
     """

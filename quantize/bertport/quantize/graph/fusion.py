@@ -34,7 +34,7 @@ def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
 
     Args:
         model: The fp32 serving graph as `load_plain` returns it; not to be used afterwards.
-        architecture: Of the bundle.
+        architecture: Dimensions of the bundle's model.
 
     Returns:
         The graph with all of its weights in memory.

@@ -77,7 +77,7 @@ def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:
 
     Args:
         model: A fused serving graph with its weights in memory, as `fusion.fuse` returns it; it is not changed.
-        emitter: Of the recipe.
+        emitter: The recipe's emitter.
     """
     from onnx_ir import serde
 

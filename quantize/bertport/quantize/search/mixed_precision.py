@@ -168,7 +168,7 @@ class _Search:
         Args:
             level: What graphs are made from, with the precision that single layers get.
             layers: The ranked table.
-            samples: Of the text for searching.
+            samples: Samples of the text for searching.
             plain: What was measured of the plain recipe on it.
             target: The first target.
         """
