@@ -87,11 +87,23 @@ def test_what_is_not_finite_is_null_and_read_as_not_a_number():
         ({"name": 3}, r"\$\.name is 3, and a text was expected"),
         ({"optional": {"low": 1}}, r"\$\.optional has no 'name'"),
         ({"figure": {"value": 1}}, r"\$\.figure has no 'low'"),
+        ({"by_name": {"y": math.inf}}, r"\$\.by_name\.y is inf, and a number that a float can hold was expected"),
+        ({"low": math.nan}, r"\$\.low is nan, and a number that a float can hold was expected"),
+        ({"pairs": [["x", 10**400]]}, r"\$\.pairs\[0\]\[1\] is 10{56}\.\.\., and a number that a float can hold"),
+        ({"name": "a\ud800"}, r"\$\.name is not Unicode text \(a lone surrogate at character 1\)"),
+        ({"by_name": {"\ud800": 1}}, r"a key of \$\.by_name is not Unicode text"),
     ],
 )
 def test_an_error_names_the_place(change, message):
     with pytest.raises(DecodeError, match=message):
         decode(Outer, WRITTEN | change)
+
+
+@pytest.mark.parametrize("value", [True, 1.0])
+def test_a_word_of_a_list_is_of_its_type(value):
+    assert decode(Literal[1], 1) == 1
+    with pytest.raises(DecodeError, match="one of 1 was expected"):
+        decode(Literal[1], value)
 
 
 def test_what_json_cannot_hold_is_refused():

@@ -32,6 +32,7 @@ from typing import (
 )
 
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.text.encoder import lone_surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -128,9 +129,13 @@ def _decode(kind: object, value: JSON, place: str) -> object:
     if get_origin(kind) is not None or isinstance(kind, types.UnionType):
         return _decode_generic(get_origin(kind), get_args(kind), value, place)
     accepted = (int, float) if kind is float else kind
-    if isinstance(value, cast("type", accepted)) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise _error(place, value, WORDS[cast("type", kind)])
+    if not isinstance(value, cast("type", accepted)) or (kind is not bool and isinstance(value, bool)):
+        raise _error(place, value, WORDS[cast("type", kind)])
+    if isinstance(value, str):
+        _check_text(value, place)
+    elif isinstance(value, int | float) and not _is_finite(value):
+        raise DecodeError(f"{place} is {excerpt(value, 60)}, and a number that a float can hold was expected")
+    return value
 
 
 def _decode_generic(origin: object, parts: tuple[object, ...], value: JSON, place: str) -> object:
@@ -141,10 +146,13 @@ def _decode_generic(origin: object, parts: tuple[object, ...], value: JSON, plac
     if origin is tuple:
         return _decode_tuple(parts, value, place)
     if origin is Literal:
-        if value not in parts:
+        if not any(value == part and type(value) is type(part) for part in parts):  # True is no 1
             raise _error(place, value, f"one of {', '.join(map(repr, parts))}")
         return value
-    return {key: _decode(parts[1], item, f"{place}.{key}") for key, item in _object(value, place).items()}
+    items = _object(value, place)
+    for key in items:
+        _check_text(key, f"a key of {place}")
+    return {key: _decode(parts[1], item, f"{place}.{key}") for key, item in items.items()}
 
 
 def _decode_class(kind: type[object], value: dict[str, JSON], place: str) -> object:
@@ -216,6 +224,20 @@ def _error(place: str, value: JSON, expected: str) -> DecodeError:
         case _:
             found = excerpt(value, 60)
     return DecodeError(f"{place} is {found}, and {expected} was expected")
+
+
+def _check_text(text: str, place: str) -> None:
+    """Refuse text that no file and no terminal can show: JSON's escapes can write half of a surrogate pair."""
+    if reason := lone_surrogate(text):
+        raise DecodeError(f"{place} is not Unicode text ({reason})")
+
+
+def _is_finite(value: float) -> bool:
+    """Tell whether a float can hold a number: JSON's integers have no end, and 1e400 is read as infinity."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _inline_kinds(field: dataclasses.Field[object]) -> Mapping[str, object]:

@@ -94,6 +94,8 @@ BROKEN = {
         "$.text.inputs is wrong: percentiles has no 10, 25, 50, 75, 90, 100",
     ),
     "an unknown limit": (("settings", "budget"), {"speed": 1}, "$.settings.budget has 'speed', and budgets bound"),
+    "a number without end": (("machine", "memory_bytes"), 10**400, "$.machine.memory_bytes is 1000"),
+    "half of a character": (("machine", "cpu"), "x\ud800", "$.machine.cpu is not Unicode text"),
     "a size of nothing": (("settings", "rounds"), 0, "$.settings is wrong: the effort's rounds is a whole number"),
 }
 
