@@ -105,44 +105,46 @@ def compare(  # noqa: PLR0913 — one parameter per option
     from bertport.compare.report.files import write_report
     from bertport.compare.report.html import check_packages
     from bertport.compare.report.regressions import differences, parse_tolerance
+    from bertport.compare.resume import exclusive_output
 
     check_packages()
     bounds = None if budget is None else parse_budget(budget)
     limits = parse_tolerance(tolerance)
     old = read_report(against) if against else None
-    journal = None
     if source is not None:
         if bundles or resume:
             raise UsageError("--from takes a report as it is: leave bundles and --resume out")
         report = conclude(read_report(source), bounds)
-    else:
-        from bertport.compare.options import Options
-        from bertport.compare.runner import Comparison
-        from bertport.runtime.commands.progress import Progress
+    with exclusive_output(output):
+        journal = None
+        if source is None:
+            from bertport.compare.options import Options
+            from bertport.compare.runner import Comparison
+            from bertport.runtime.commands.progress import Progress
 
-        options = Options(
-            bundles=bundles,
-            output=output,
-            effort=PRESETS["quick" if quick else effort],
-            text=text,
-            templates=templates,
-            baselines=baselines,
-            variants=variants,
-            providers=providers,
-            threads=threads,
-            budget=default_budget() if budget is None else budget,
-            random_weights=random_weights,
-            seed=seed,
-            resume=resume,
-            command=shlex.join(["bertport", *sys.argv[1:]]),
-        )
-        comparison = Comparison(options, Progress(sys.stderr))
-        report = assemble(comparison.run())
-        journal = comparison.journal
-    report = dataclasses.replace(report, against=differences(old, report, limits) if old else None)
-    paths = write_report(report, output)
-    if journal and report.complete:
-        journal.remove()
+            options = Options(
+                bundles=bundles,
+                output=output,
+                effort=PRESETS["quick" if quick else effort],
+                text=text,
+                templates=templates,
+                baselines=baselines,
+                variants=variants,
+                providers=providers,
+                threads=threads,
+                budget=default_budget() if budget is None else budget,
+                random_weights=random_weights,
+                seed=seed,
+                resume=resume,
+                command=shlex.join(["bertport", *sys.argv[1:]]),
+            )
+            comparison = Comparison(options, Progress(sys.stderr))
+            report = assemble(comparison.run())
+            journal = comparison.journal
+        report = dataclasses.replace(report, against=differences(old, report, limits) if old else None)
+        paths = write_report(report, output)
+        if journal and report.complete:
+            journal.remove()
     if as_json:
         show_json(encode(report), indent=1)
     else:

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from bertport.compare.codec import DecodeError, decode, encode
+from bertport.runtime.bundle.locks import try_lock
 from bertport.runtime.errors import PathError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from bertport.compare.codec import JSON
 
-__all__ = ["JOURNAL", "Journal"]
+__all__ = ["JOURNAL", "Journal", "exclusive_output"]
 
 T = TypeVar("T")
 JOURNAL = "unfinished.jsonl"
 """Name of the file, in the output directory, while a comparison is not finished."""
+
+LOCK = ".comparison.lock"
+"""Name of the file, in the output directory, that is locked while a comparison writes there."""
+
+
+@contextmanager
+def exclusive_output(directory: Path) -> Iterator[None]:
+    """Make an output directory and keep other comparisons out of it; where nothing was written, it goes again.
+
+    Raises:
+        PathError: when another comparison writes there, or nobody can.
+    """
+    made = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(directory / LOCK)
+    except OSError as error:
+        raise PathError(
+            f"cannot write the report into {directory} ({error.strerror or error}): choose another --output"
+        ) from error
+    if lock is None:
+        raise PathError(f"another comparison writes into {directory}: wait for it to end, or choose another --output")
+    try:
+        yield
+    finally:
+        lock.release()
+        if made:
+            with suppress(OSError):  # something was written
+                directory.rmdir()
 
 
 class Journal:
