@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -90,3 +92,20 @@ def test_a_damaged_bundle_is_not_restored(tiny_bundle, tmp_path):
         file.write(b"\x7f")
     with pytest.raises(BundleError, match="SHA-256"):
         restore(damaged, tmp_path / "restored")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "usage: python -m bertport.measure.speed.baselines {transformers,optimum} BUNDLE OUT"),
+        (("torch", "bundle", "out"), "usage: python -m bertport.measure.speed.baselines {transformers,optimum}"),
+        (("transformers", "bundle", "out"), "no bundle at bundle: no such directory"),
+    ],
+)
+def test_the_program_says_what_is_wrong_in_a_sentence(tmp_path, arguments, said):
+    command = [sys.executable, "-m", "bertport.measure.speed.baselines", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -331,4 +331,9 @@ def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != len(("program", "name", "bundle", "out")) or sys.argv[1] not in BASELINES:
+        sys.exit(f"usage: python -m bertport.measure.speed.baselines {{{','.join(BASELINES)}}} BUNDLE OUT")
+    try:
+        main(*sys.argv[1:])
+    except BertportError as error:
+        sys.exit(str(error))
