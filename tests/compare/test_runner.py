@@ -258,6 +258,15 @@ def test_few_texts_are_said_to_say_little(make_options, held_out, tmp_path):
     assert any("10 texts are too few" in each for each in found["not_measured"])
 
 
+def test_a_path_that_is_no_utf_8_costs_no_report(make_options, held_out, tmp_path):
+    text = tmp_path / os.fsdecode(b"few\xff.txt")
+    text.write_bytes(held_out.read_bytes())
+    options = make_options(tmp_path / "out", text=str(text), command="bertport compare --text few\udcff.txt")
+    found = compare(options, Interrupting("quality/fp32"))
+    assert found["command"] == "bertport compare --text few\\udcff.txt"
+    assert found["text"]["name"] == "few\\udcff.txt"
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_leaves_a_report_and_resume_finishes_it(compared_bundle, held_out, tmp_path):
     out = tmp_path / "out"

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertport.compare.codec import decode, encode_object
+from bertport.compare.codec import as_unicode, decode, encode_object
 from bertport.compare.entries import VARIANT, baseline_entries, make_entries, open_bundles
 from bertport.compare.measurements import (
     AnswersStep,
@@ -109,7 +109,7 @@ class Comparison:
         )
         source = sample_path("evaluation") if options.text is None else Path(options.text)
         self.texts = read_texts(source)
-        self.text_name, self.text_sha256 = source.name, fingerprint(self.texts)
+        self.text_name, self.text_sha256 = as_unicode(source.name), fingerprint(self.texts)
         if not options.random_weights:
             for compared in self.bundles:
                 tokenizer = read_tokenizer(compared.bundle)
@@ -172,7 +172,7 @@ class Comparison:
             entries=tuple(self.entries),
             left_out=tuple(self.left_out),
             preset=self.preset,
-            command=options.command,
+            command=as_unicode(options.command),
             threads=options.threads,
             seed=options.seed,
             budget=self.bounds,
