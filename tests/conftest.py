@@ -107,7 +107,8 @@ def fill(model: object, seed: int = 7) -> object:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.1 * noise if name.endswith("LayerNorm.weight") else 0.2 * noise)
+            scale = parameter.ndim == 1 and name.endswith("weight")  # a LayerNorm's, whatever the model calls it
+            parameter.copy_(1 + 0.1 * noise if scale else 0.2 * noise)
     return model.eval()
 
 
