@@ -145,7 +145,7 @@ def test_an_invented_family_is_exported_and_answers(tiny_checkpoint, tiny_bundle
 
 def test_heads_are_named_in_their_table_alone():
     """A budget's bound may be called as a head is; that is a user's word."""
-    names = {"mlm", "nsp"}
+    names = {"mlm", "nsp", "sop", "rtd"}
     allowed = {"bertport.runtime.heads", "bertport.measure.quality.heads"}
     found = {
         name

@@ -23,7 +23,9 @@ __all__ = [
     "NSP",
     "POOLER",
     "POSITIONS",
+    "RTD",
     "SEQUENCE",
+    "SOP",
     "VOCABULARY",
     "Head",
     "decoded_outputs",
@@ -37,6 +39,10 @@ MLM = "mlm"
 """The head that fills in masked words."""
 NSP = "nsp"
 """The head that judges whether a text follows another."""
+SOP = "sop"
+"""The head that judges whether two texts stand in the order in which they were written."""
+RTD = "rtd"
+"""The head that judges of each token whether it stands in place of another."""
 POOLER = "pooler"
 """The dense layer and tanh over the state of the first token."""
 BATCH = "batch"
@@ -100,10 +106,31 @@ HEADS: dict[str, Head] = {
             title="next-sentence",
             output="seq_relationship_logits",
             axes=(BATCH, LABEL),
-            labels=("is_next", "not_next"),  # BERT's polarity is 0: B follows A, 1: B is from another place
+            labels=("is_next", "not_next"),  # column 0: B follows A, 1: B is from another place
             label_count=2,
             problem_type="single_label_classification",
             positive=0,
+        ),
+        Head(
+            name=SOP,
+            title="sentence-order",
+            output="sentence_order_logits",
+            axes=(BATCH, LABEL),
+            labels=("in_order", "swapped"),  # column 0: A came before B, 1: B came before A
+            label_count=2,
+            problem_type="single_label_classification",
+            positive=0,
+        ),
+        Head(
+            name=RTD,
+            title="replaced-token",
+            output="replaced_token_logits",
+            axes=(BATCH, SEQUENCE, LABEL),
+            # a discriminator has one logit a token: with 0 before it, softmax gives its sigmoid
+            labels=("original", "replaced"),
+            label_count=2,
+            problem_type="single_label_classification",
+            positive=1,
         ),
         Head(name=POOLER, title="pooler", output="pooler_output", axes=(BATCH, HIDDEN)),
     )

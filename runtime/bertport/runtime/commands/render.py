@@ -104,13 +104,12 @@ def manifest(bundle: Bundle) -> str:
 
 def _labels(known: Manifest) -> list[tuple[str, str]]:
     """Return a row for each head that classifies: its labels by column, or none where the bundle lacks them."""
-    names = dict.fromkeys([name for name, head in HEADS.items() if head.labels])
-    names |= dict.fromkeys(name for name, head in known.heads.items() if head.labels)
     rows = []
-    for name in names:
-        labels = (known.heads[name].labels if name in known.heads else None) or ()
-        title = HEADS[name].title if name in HEADS else name[:LONGEST_TITLE]
-        rows.append((f"{title} labels", ", ".join(f"{index}: {label}" for index, label in enumerate(labels)) or "none"))
+    for name, head in known.heads.items():
+        row = HEADS.get(name)
+        if head.labels or (row and row.labels):
+            labels = ", ".join(f"{index}: {label}" for index, label in enumerate(head.labels or ()))
+            rows.append((f"{row.title if row else name[:LONGEST_TITLE]} labels", labels or "none"))
     return rows
 
 
