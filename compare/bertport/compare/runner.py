@@ -28,9 +28,6 @@ from bertport.compare.recorded import recorded
 from bertport.compare.resume import JOURNAL, Journal
 from bertport.compare.workloads import (
     COLD_START,
-    OFFLINE,
-    SERVER,
-    SINGLE_STREAM,
     TASK,
     make_inputs,
     scenario,
@@ -46,6 +43,7 @@ from bertport.measure.quality.samples import refuse_unread
 from bertport.measure.speed.baselines import prepare_baseline
 from bertport.measure.speed.process import Worker, WorkerError
 from bertport.measure.speed.timing import interleave
+from bertport.measure.speed.workload import OFFLINE, SERVER, SINGLE_STREAM
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.commands.progress import Progress

@@ -9,7 +9,7 @@ import numpy as np
 
 from bertport.measure.quality.model import read_tokenizer
 from bertport.measure.speed.baselines import padded_tokens
-from bertport.measure.speed.workload import OFFLINE, SERVER, SINGLE_STREAM, Shape, Texts
+from bertport.measure.speed.workload import SERVER, Shape, Texts
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.heads import DEFAULT_TOP_K, MLM
 from bertport.runtime.text.tokenizer import Tokens
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLD_START",
-    "OFFLINE",
-    "SERVER",
-    "SINGLE_STREAM",
     "TASK",
     "Inputs",
     "InputsSummary",

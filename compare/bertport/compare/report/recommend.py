@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from bertport.compare.codec import encode_object
 from bertport.compare.report.document import Bound, Recommendation, Verdict
 from bertport.compare.report.formatting import interval, megabytes, milliseconds
-from bertport.compare.workloads import OFFLINE, SINGLE_STREAM
 from bertport.measure.budget import BROKEN, HELD, UNDECIDED, applicable, judge_all, overall
 from bertport.measure.quality.heads import limit_named
+from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

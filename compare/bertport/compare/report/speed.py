@@ -16,10 +16,11 @@ from bertport.compare.report.document import (
     Start,
     Times,
 )
-from bertport.compare.workloads import COLD_START, OFFLINE, SINGLE_STREAM, flops, server_name
+from bertport.compare.workloads import COLD_START, flops, server_name
 from bertport.measure import statistics
 from bertport.measure.speed.baselines import padded_tokens
 from bertport.measure.speed.timing import speedup, summarize
+from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 from bertport.measure.statistics import Estimate
 
 if TYPE_CHECKING:

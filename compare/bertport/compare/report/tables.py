@@ -16,9 +16,9 @@ from bertport.compare.report.formatting import (
     milliseconds,
     percent,
 )
-from bertport.compare.workloads import OFFLINE, SINGLE_STREAM
 from bertport.measure.budget import UNDECIDED
 from bertport.measure.quality.heads import HEADS, HIDDEN, limit_named
+from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 from bertport.measure.statistics import Estimate
 
 if TYPE_CHECKING:
