@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["BEGIN", "END", "RESTORE", "ROOT", "commit", "write_section"]
 
 ROOT = Path(__file__).resolve().parents[1]
-"""Of the checkout."""
+"""Root directory of the checkout."""
 RESTORE = ("bertport.measure.speed.baselines", "transformers")
 """The program that writes a bundle's weights as a transformers checkpoint: `python -m … BUNDLE OUT`."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

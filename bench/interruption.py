@@ -53,7 +53,7 @@ class Material:
     """What the commands are run on."""
 
     checkpoint: Path
-    """Of the tiny model."""
+    """Checkpoint of the tiny model."""
     bundle: Path
     """The old bundle."""
     quantized: Path
@@ -117,7 +117,7 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _is_there(self, arguments: tuple[Any, ...]) -> bool:
-        return any(str(each).startswith(self.folder) or each == "renameat2" for each in arguments)
+        return any(str(argument).startswith(self.folder) or argument == "renameat2" for argument in arguments)
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -126,8 +126,8 @@ def in_child(work: Callable[[], None]) -> int:
     if child:
         return child
     null = os.open(os.devnull, os.O_RDWR)
-    for each in (0, 1, 2):
-        os.dup2(null, each)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
     code = 1
     try:
         work()
@@ -162,8 +162,8 @@ def run(case: Case, material: Material, bundle: Path, *, step: int = 0, report: 
 def outcome(case: Case, material: Material, bundle: Path) -> str:
     """Return what a kill left: `old`, `new`, `missing` or `aside`; anything else is wrong."""
     try:
-        found = Bundle.open(bundle)
-        found.verify()
+        opened = Bundle.open(bundle)
+        opened.verify()
     except BertportError as error:
         if "it is whole in" in error.message and not case.exchanges:
             return "aside"
@@ -171,9 +171,9 @@ def outcome(case: Case, material: Material, bundle: Path) -> str:
             return "missing"
         return f"WRONG: {error.message}"
     if case.command == "export":
-        return "new" if found.manifest.name == "new" else "old"
+        return "new" if opened.manifest.name == "new" else "old"
     before = Bundle.open(material.quantized if case.overwrite else material.bundle).manifest
-    return "old" if found.manifest == before else "new"
+    return "old" if opened.manifest == before else "new"
 
 
 def again(case: Case, material: Material, bundle: Path, left: str) -> str:
@@ -183,7 +183,7 @@ def again(case: Case, material: Material, bundle: Path, left: str) -> str:
     if code != (2 if refused else 0):
         return f"WRONG: the retry ended with {code}"
     opened = Bundle.open(bundle)
-    more = [*opened.verify(), *(each.name for each in bundle.parent.iterdir() if each != bundle)]
+    more = [*opened.verify(), *(path.name for path in bundle.parent.iterdir() if path != bundle)]
     return f"WRONG: {', '.join(more)} stayed" if more else ""
 
 
@@ -228,18 +228,18 @@ def kill_all(case: Case, material: Material, scratch: Path, kills: int, generato
     left: Counter[str] = Counter()
     wrong = []
     aimed = [1 + number * steps // max(1, kills // 2) for number in range(kills // 2)]
-    while sum(left[each] for each in left if each != "done") < kills and left["done"] < kills:
+    while sum(left[state] for state in left if state != "done") < kills and left["done"] < kills:
         step = aimed.pop() if aimed else 0
         moment = generator.uniform(0, seconds)
-        found, broken = kill(case, material, scratch, seconds=moment, step=step)
-        left[found] += 1
+        state, broken = kill(case, material, scratch, seconds=moment, step=step)
+        left[state] += 1
         if broken:
             wrong.append({"step": step, "seconds": round(moment, 3), "found": broken})
     return {
         **dataclasses.asdict(case),
         "seconds": round(seconds, 3),
         "steps": steps,
-        "kills": sum(count for each, count in left.items() if each != "done"),
+        "kills": sum(count for state, count in left.items() if state != "done"),
         "left": dict(sorted(left.items())),
         "wrong": wrong,
     }
@@ -291,23 +291,23 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models' threads wait for each other
     os.environ["HF_HUB_OFFLINE"] = "1"
     import_all()
-    generator, found = random.Random(arguments.seed), []  # noqa: S311 — no secret
-    each = -(-arguments.kills * 2 // len(CASES))
+    generator, cases = random.Random(arguments.seed), []  # noqa: S311 — no secret
+    kills = -(-arguments.kills * 2 // len(CASES))
     with tempfile.TemporaryDirectory() as scratch:  # nothing is timed: others may use the machine
         material = make_material(Path(scratch) / "material")
         for case in CASES:
-            found.append(kill_all(case, material, Path(scratch), each, generator))
-            print(found[-1], flush=True)
+            cases.append(kill_all(case, material, Path(scratch), kills, generator))
+            print(cases[-1], flush=True)
     value = {
         "machine": dataclasses.asdict(describe_machine()),
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seed": arguments.seed,
-        "cases": found,
+        "cases": cases,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    sys.exit(any(case["wrong"] for case in found))
+    sys.exit(any(case["wrong"] for case in cases))
 
 
 if __name__ == "__main__":

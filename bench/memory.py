@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "session.use_device_allocator_for_initializers": "1",
     },
 }
-"""Of a session of ONNX Runtime."""
+"""Settings of an ONNX Runtime session, by name."""
 SHAPES = ((1, 16, 1), (1, 512, 1), (2, 512, 2), (8, 128, 8), (64, 16, 64), (1, 512, 128), (1, 512, 510))
 """Rows, tokens and positions decoded."""
 MIB = 2**20
@@ -76,7 +76,7 @@ def hostile(
         ("features", ["the " * 25_000] * 2, {"truncation": True}),
     ]
     known = model.describe()["tasks"]
-    asked = [each for each in asked if each[0] in known]
+    asked = [request for request in asked if request[0] in known]
     end = time.monotonic() + seconds
     while True:
         for task, inputs, parameters in asked:
@@ -156,34 +156,36 @@ def own(*arguments: object) -> dict[str, Any]:
         return {"refused": done.stderr.strip()}
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def tables(result: dict[str, Any]) -> str:
     """Return the tables as Markdown."""
     lines = ["| variant | bound | chosen: streams, tokens, positions | expected at most | largest resident set |"]
     lines.append("|---|---:|---:|---:|---:|")
-    for row in result["bounds"]:
-        if "refused" in row:
-            lines.append(f"| {row['variant']} | {row['memory']} | refused | | |")
+    for measured in result["bounds"]:
+        if "refused" in measured:
+            lines.append(f"| {measured['variant']} | {measured['memory']} | refused | | |")
             continue
-        found = row["choice"]
+        choice = measured["choice"]
         lines.append(
-            f"| {row['variant']} | {row['memory'] or 'none'} | "
-            + (f"{found['streams']}, {found['batch_tokens']}, {found['positions']} | " if found else "as ever | ")
-            + (f"{found['expected'] / MIB:,.0f} MiB | " if found else " | ")
-            + f"{row['peak'] / MIB:,.0f} MiB |"
+            f"| {measured['variant']} | {measured['memory'] or 'none'} | "
+            + (f"{choice['streams']}, {choice['batch_tokens']}, {choice['positions']} | " if choice else "as ever | ")
+            + (f"{choice['expected'] / MIB:,.0f} MiB | " if choice else " | ")
+            + f"{measured['peak'] / MIB:,.0f} MiB |"
         )
-    for each in result["sessions"][:1]:
+    for session in result["sessions"][:1]:
         lines += ["", "| with | resident |", "|---|---:|"]
-        lines += [f"| {name} | {size / MIB:,.0f} MiB |" for name, size in each["parts"].items()]
+        lines += [f"| {name} | {size / MIB:,.0f} MiB |" for name, size in session["parts"].items()]
     head = " | ".join(f"{rows} x {width}, {positions} decoded" for rows, width, positions in SHAPES)
     lines += ["", f"| variant | settings | session | {head} |", "|---|---|---:|" + "---:|" * len(SHAPES)]
-    for each in result["sessions"]:
-        cells = " | ".join(f"{shape['peak'] / MIB:,.0f} MiB, {shape['fastest_ms']:.0f} ms" for shape in each["shapes"])
-        opened = each["parts"]["a session"] / MIB
-        lines.append(f"| {each['variant']} | {each['settings']} | {opened:,.0f} MiB | {cells} |")
+    for session in result["sessions"]:
+        cells = " | ".join(
+            f"{shape['peak'] / MIB:,.0f} MiB, {shape['fastest_ms']:.0f} ms" for shape in session["shapes"]
+        )
+        opened = session["parts"]["a session"] / MIB
+        lines.append(f"| {session['variant']} | {session['settings']} | {opened:,.0f} MiB | {cells} |")
     return "\n".join(lines)
 
 
@@ -201,8 +203,8 @@ def measure(bundle: Path, variants: list[str], bounds: list[str], seconds: float
         for memory in (*bounds, None):
             print(f"{variant}, {memory or 'no bound'}", file=sys.stderr, flush=True)
             given = ["--memory", memory] if memory else []
-            row = own("--one", "--bundle", bundle, "--variant", variant, "--seconds", seconds, *given)
-            result["bounds"].append({"variant": variant, "memory": memory} | row)
+            measured = own("--one", "--bundle", bundle, "--variant", variant, "--seconds", seconds, *given)
+            result["bounds"].append({"variant": variant, "memory": memory} | measured)
         for chosen in SETTINGS:
             print(f"{variant}, {chosen}", file=sys.stderr, flush=True)
             result["sessions"].append(own("--session", chosen, "--bundle", bundle, "--variant", variant))

@@ -34,11 +34,11 @@ def _read(name: str) -> dict[str, Any]:
 
 def _attacks(data: dict[str, Any]) -> list[str]:
     rows = []
-    for found in data["attacks"].values():
-        answers = ", ".join(f"{status}: {count:,}" for status, count in sorted(found["answers"].items()))
-        memory, probes = found["memory"], found["health_ms"]["p99"]
-        cells = [found["case"], found["summary"], found["clients"], f"{probes:.0f}", f"{found['batch_ratio']:.1f}"]
-        cells += [_mib(memory["idle"]), _mib(memory["peak"]), answers, "no" if verdicts(found) else "yes"]
+    for attack in data["attacks"].values():
+        answers = ", ".join(f"{status}: {count:,}" for status, count in sorted(attack["answers"].items()))
+        memory, probes = attack["memory"], attack["health_ms"]["p99"]
+        cells = [attack["case"], attack["summary"], attack["clients"], f"{probes:.0f}", f"{attack['batch_ratio']:.1f}"]
+        cells += [_mib(memory["idle"]), _mib(memory["peak"]), answers, "no" if verdicts(attack) else "yes"]
         rows.append(_row(cells))
     text = f"""
 ## Attacked

@@ -97,7 +97,7 @@ class Model:
     make: Callable[[Path], None]
     """Makes the bundle with its fp32 variant."""
     options: tuple[str, ...] = ()
-    """Of its comparison."""
+    """Options of its comparison."""
     texts: int | None = None
     """Texts of the calibration sample that quantization uses; None for all. Fitting a BERT-base to all of them takes
     many minutes, and there is nothing to gain where the weights are random."""
@@ -113,7 +113,7 @@ def kept(name: str) -> Path:
     """Return a model's bundle with every variant for the CPU, made once for this default bundle and this code."""
     bundle, stamp = KEPT / name, KEPT / f"{name}.made-of"
     sources = [default_bundle() / "manifest.json", *sorted((ROOT / "quantize").rglob("*.py"))]
-    made_of = hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
+    made_of = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     if not (stamp.is_file() and stamp.read_text(encoding="ascii") == made_of):
         shutil.rmtree(bundle, ignore_errors=True)
         bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def add_variants(bundle: Path, *, texts: int | None) -> None:
     No budget, so no search; few samples, because the comparison measures accuracy at length.
     """
     have = Bundle.open(bundle).manifest.variants
-    missing = [name for name, row in RECIPES.items() if "cpu" in row.providers and name not in have]
+    missing = [name for name, recipe in RECIPES.items() if "cpu" in recipe.providers and name not in have]
     if not missing:
         return
     told: set[str] = set()
@@ -169,8 +169,8 @@ def write(name: str, target: Path, *, effort: str, twice: bool) -> None:
     (target / AGREEMENT).unlink(missing_ok=True)
     if twice:
         second = compare(bundle, f"{name}-again", *options)
-        found = agreement(*(read(each / "report.json") for each in (first, second)))
-        (target / AGREEMENT).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        agreed = agreement(*(read(directory / "report.json") for directory in (first, second)))
+        (target / AGREEMENT).write_text(json.dumps(agreed, indent=1) + "\n", encoding="utf-8")
 
 
 def photograph(target: Path) -> None:
@@ -202,8 +202,8 @@ def photograph(target: Path) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """Read a report."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
 
 
 def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -215,14 +215,18 @@ def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         are within the first one's interval and how many of the two intervals meet; what does not, in `outside`.
     """
     ranks = [
-        {row["name"]: row["speed"]["single_stream"]["p90"] for row in each["rows"] if row["speed"]["single_stream"]}
-        for each in (first, second)
+        {
+            entry["name"]: entry["speed"]["single_stream"]["p90"]
+            for entry in report["rows"]
+            if entry["speed"]["single_stream"]
+        }
+        for report in (first, second)
     ]
     names = [name for name in ranks[0] if name in ranks[1]]
     pairs = [(one, other) for number, one in enumerate(names) for other in names[number + 1 :]]
     orders = {pair: [order(*(run[name] for name in pair)) for run in ranks] for pair in pairs}
-    told = {pair: found for pair, found in orders.items() if all(found)}
-    rows = {row["name"]: row for row in second["rows"]}
+    told = {pair: both for pair, both in orders.items() if all(both)}
+    rows = {entry["name"]: entry for entry in second["rows"]}
     ratios = [
         (before["name"], workload, ratio, rows[before["name"]]["times_faster"][workload])
         for before in first["rows"]
@@ -234,11 +238,11 @@ def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     meet = [one["low"] <= other["high"] and other["low"] <= one["high"] for _, _, one, other in ratios]
     ends = ("value", "low", "high")
     return {
-        "measured": [each["created"] for each in (first, second)],
+        "measured": [report["created"] for report in (first, second)],
         "rank": {
             "pairs": len(told),
-            "alike": sum(found[0] == found[1] for found in told.values()),
-            "unlike": [list(pair) for pair, found in told.items() if found[0] != found[1]],
+            "alike": sum(both[0] == both[1] for both in told.values()),
+            "unlike": [list(pair) for pair, both in told.items() if both[0] != both[1]],
         },
         "ratios": {
             "count": len(ratios),
@@ -246,21 +250,21 @@ def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
             "intervals_meet": sum(meet),
             "outside": [
                 {
-                    "row": row,
+                    "row": name,
                     "workload": workload,
                     "first": [one[end] for end in ends],
                     "second": [other[end] for end in ends],
                 }
-                for (row, workload, one, other), inside in zip(ratios, within, strict=True)
+                for (name, workload, one, other), inside in zip(ratios, within, strict=True)
                 if not inside
             ],
         },
     }
 
 
-def in_words(found: dict[str, Any]) -> str:
+def in_words(agreed: dict[str, Any]) -> str:
     """Return a sentence on whether two runs agreed."""
-    rank, ratios = found["rank"], found["ratios"]
+    rank, ratios = agreed["rank"], agreed["ratios"]
     return (
         f"measured twice, one run after the other: {rank['alike']} of the {rank['pairs']} pairs of rows that both runs "
         f"tell apart are ranked alike; of {ratios['count']} speed ratios to fp32, "
@@ -283,9 +287,9 @@ def index(reports: Path) -> None:
         path = reports / name / "report.json"
         if not path.is_file():
             continue
-        found = read(path)
-        labels = ", ".join(f"{each['name']} ({each['weights']} weights)" for each in found["bundles"])
-        where = f"{found['machine']['cpu']}, {found['created'][:10]}, effort {found['settings']['name']}"
+        report = read(path)
+        labels = ", ".join(f"{bundle['name']} ({bundle['weights']} weights)" for bundle in report["bundles"])
+        where = f"{report['machine']['cpu']}, {report['created'][:10]}, effort {report['settings']['name']}"
         if path.with_name("report.png").is_file():
             pictures.append(f"![The top of the report of {name}]({name}/report.png)")
         rows.append(f"| {labels} | [report.json]({name}/report.json) | {where} |")
@@ -293,7 +297,7 @@ def index(reports: Path) -> None:
         again = path.with_name(AGREEMENT)
         if again.is_file():
             twice.append(f"{name}, {in_words(read(again))} [Figures]({name}/{AGREEMENT}).")
-    below = "".join(f"\n{each}\n" for each in (*twice, *pictures))
+    below = "".join(f"\n{block}\n" for block in (*twice, *pictures))
     text = INDEX.format(rows="\n".join(rows), below=below, render="\n".join(render))
     (reports / "README.md").write_text(text, encoding="utf-8")
 

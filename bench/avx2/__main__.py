@@ -47,10 +47,10 @@ def cpuids(library: Path) -> list[int]:
     command = ["objdump", "--disassemble", "--no-show-raw-insn", str(library)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         lines = running.stdout or ()
-        found = [int(line.partition(":")[0], 16) for line in lines if line.rstrip().endswith("\tcpuid")]
+        addresses = [int(line.partition(":")[0], 16) for line in lines if line.rstrip().endswith("\tcpuid")]
     if running.returncode:
         sys.exit(f"objdump could not read {library}")
-    return found
+    return addresses
 
 
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -127,14 +127,14 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
     subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", handler, source, "-ldl"], check=True)
     shown.write_text(cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8")), encoding="utf-8")
     sites = [prepare(package) for package in packages]
-    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    features = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
     return {
         **os.environ,
         "LD_PRELOAD": str(handler),
         "WITHOUT_AVX512_CPUINFO": str(shown),
         "PYTHONPATH": os.pathsep.join([*map(str, sites), *filter(None, [os.environ.get("PYTHONPATH")])]),
         # NumPy is not patched: its own switches leave its dispatcher and OpenBLAS at AVX2.
-        "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in found if name.startswith(NUMPY_HIDDEN)),
+        "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in features if name.startswith(NUMPY_HIDDEN)),
         "OPENBLAS_CORETYPE": "Haswell",
     }
 

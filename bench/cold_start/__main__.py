@@ -114,7 +114,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> Run:
 
 
 def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
-    """Alternate the subjects and give every run, and the figures drawn from them."""
+    """Alternate the subjects; return every run, and the figures drawn from them."""
     # Compiled modules are kept, as any installed package has them; nothing asks the network for a model.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -132,9 +132,9 @@ def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
     with machine_lock():
         for done in range(rounds + 1):
             for name, command in subjects.items():
-                each = run(command, environment)
+                one_run = run(command, environment)
                 if done:  # the first round fills the file cache and is not counted
-                    runs[name].append(each)
+                    runs[name].append(one_run)
             print(f"round {done} of {rounds}", file=sys.stderr, flush=True)
         stages = [ask(STAGES, TEXT).answer for _ in range(min(5, rounds))]
         empty = [empty_process(environment) for _ in range(min(5, rounds))]
@@ -145,11 +145,11 @@ def measure(bundle: Path, checkpoint: Path, rounds: int) -> dict[str, Any]:
         "machine": dataclasses.asdict(describe_machine()),
         "versions": {name: metadata.version(name) for name in ("torch", "transformers")},
         "loaded": loaded,
-        "runs": {name: [figures(each) for each in of_one] for name, of_one in runs.items()},
+        "runs": {name: [figures(one_run) for one_run in of_one] for name, of_one in runs.items()},
         "answers": {name: top(of_one[0].answer) for name, of_one in runs.items()},
         "ratios": {name: ratios(reference, of_one) for name, of_one in runs.items() if name != REFERENCE},
         "stages_ms": {"start Python": 1e3 * median(empty)}
-        | {name: median(each[name] for each in stages) for name in stages[0]},
+        | {name: median(times[name] for times in stages) for name in stages[0]},
     }
 
 
@@ -166,21 +166,21 @@ def restored(bundle: Path, out: Path) -> Path:
     return out
 
 
-def figures(each: Run) -> dict[str, float]:
+def figures(one_run: Run) -> dict[str, float]:
     """Return a run's figures without its answer."""
-    return {"seconds": each.seconds, "cpu_seconds": each.cpu_seconds, "peak_bytes": each.peak_bytes}
+    return {"seconds": one_run.seconds, "cpu_seconds": one_run.cpu_seconds, "peak_bytes": one_run.peak_bytes}
 
 
 def top(answer: Any) -> list[list[Any]]:  # noqa: ANN401 — JSON
     """Return the words of an answer with their scores."""
-    return [[each["token_str"], each["score"]] for each in answer]
+    return [[word["token_str"], word["score"]] for word in answer]
 
 
 def ratios(reference: list[Run], candidate: list[Run]) -> dict[str, Any]:
     """Return how many times faster and how much smaller, each with its bootstrap interval over rounds."""
 
     def ratio(field: str, first: list[Run], second: list[Run]) -> dict[str, Any]:
-        one, two = ([[getattr(each, field)] for each in runs] for runs in (first, second))
+        one, two = ([[getattr(one_run, field)] for one_run in runs] for runs in (first, second))
         return dataclasses.asdict(median_ratio(one, two))
 
     return {

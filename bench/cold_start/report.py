@@ -62,7 +62,7 @@ def table(result: dict[str, Any]) -> list[str]:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, runs in result["runs"].items():
-        wall, cpu, peak = (median(each[field] for each in runs) for field in ("seconds", "cpu_seconds", "peak_bytes"))
+        wall, cpu, peak = (median(run[field] for run in runs) for field in ("seconds", "cpu_seconds", "peak_bytes"))
         ratios = result["ratios"].get(name)
         faster, share = (interval(ratios[key]) if ratios else "1" for key in ("times_faster", "share_of_memory"))
         rows.append(f"| {name} | {wall:.2f} | {cpu:.2f} | {peak / MIB:.0f} | {faster} | {share} |")
@@ -74,10 +74,10 @@ def interval(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.3g} ({estimate['low']:.3g} to {estimate['high']:.3g})"
 
 
-def answers(found: dict[str, list[list[Any]]]) -> list[str]:
+def answers(by_subject: dict[str, list[list[Any]]]) -> list[str]:
     """Return the words of each subject side by side."""
-    names = list(found)
-    rows = zip(*found.values(), strict=True)
+    names = list(by_subject)
+    rows = zip(*by_subject.values(), strict=True)
     return [
         f"| {' | '.join(names)} |",
         f"|{'---|' * len(names)}",

@@ -84,16 +84,16 @@ def run(kit: Path) -> None:
         call(python, "-m", "pip", "install", "--quiet", *offline, *WHEELS)
         call(python, "-m", "pip", "install", "--quiet", *offline, "--no-build-isolation", "--no-deps", "-e", ROOT)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "BERTPORT_GPU_BUNDLE": str(kit / "bundle")}
-    library = next((each.parent for each in venv.glob("lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
+    library = next((file.parent for file in venv.glob("lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
     if library:  # the linker looks there when the process starts
         environment["LD_LIBRARY_PATH"] = f"{library}{os.pathsep}{environment.get('LD_LIBRARY_PATH', '')}"
     tests = [python, "-m", "pytest", "-m", "gpu", "-q", ROOT / "tests" / "runtime" / "test_gpu.py"]
-    passed = subprocess.run([str(each) for each in tests], env=environment, cwd=ROOT, check=False).returncode == 0
-    rows = [*(f"bertport:{variant}:{provider}" for variant, provider in FP16_ROWS), "torch:eager", "torch:compiled"]
-    found: dict[str, Any] = {"tests_passed": passed, "rows": []}
-    for row in rows:  # each in a process of its own, so that none has another's memory
+    passed = subprocess.run([str(part) for part in tests], env=environment, cwd=ROOT, check=False).returncode == 0
+    subjects = [*(f"bertport:{variant}:{provider}" for variant, provider in FP16_ROWS), "torch:eager", "torch:compiled"]
+    result: dict[str, Any] = {"tests_passed": passed, "rows": []}
+    for subject in subjects:  # each in a process of its own, so that none has another's memory
         done = subprocess.run(
-            [str(python), "-m", "bench.gpu.measure", row, str(kit)],
+            [str(python), "-m", "bench.gpu.measure", subject, str(kit)],
             env=environment,
             cwd=ROOT,
             capture_output=True,
@@ -102,9 +102,9 @@ def run(kit: Path) -> None:
         )
         last = (done.stdout.strip().splitlines() or ["{}"])[-1] if done.returncode == 0 else "{}"
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        found["rows"].append({"row": row, **(json.loads(last) if done.returncode == 0 else {"failed": said})})
-        say(f"{row}: {'measured' if done.returncode == 0 else said}")
-    (kit / "gpu.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        result["rows"].append({"row": subject, **(json.loads(last) if done.returncode == 0 else {"failed": said})})
+        say(f"{subject}: {'measured' if done.returncode == 0 else said}")
+    (kit / "gpu.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     write_page(kit / "gpu.json", kit / "gpu.md")
     if not passed:
         sys.exit("tests that need a GPU failed: see above")
@@ -112,16 +112,16 @@ def run(kit: Path) -> None:
 
 def write_page(source: Path | None, target: Path) -> None:
     """Write the page, from measured figures or without any."""
-    found = json.loads(source.read_text(encoding="utf-8")) if source else None
-    target.write_text(page(found), encoding="utf-8")
-    if found:
-        print(page(found))
+    figures = json.loads(source.read_text(encoding="utf-8")) if source else None
+    target.write_text(page(figures), encoding="utf-8")
+    if figures:
+        print(page(figures))
     say(f"wrote {target}")
 
 
 def call(*command: object) -> None:
     """Run a command; its failure is ours."""
-    subprocess.run([str(each) for each in command], cwd=ROOT, check=True)
+    subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
 
 
 def say(text: str) -> None:

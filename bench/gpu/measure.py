@@ -92,8 +92,8 @@ def torch_model(how: str, kit: Path) -> tuple[Callable[[Feeds, list[str]], Any],
         del outputs
         names = ("input_ids", "attention_mask", "token_type_ids", "masked_positions")
         with torch.inference_mode():
-            found = called(*(torch.from_numpy(feeds[name]).cuda() for name in names))
-            logits, pair = (each.float().cpu().numpy() for each in found)
+            answers = called(*(torch.from_numpy(feeds[name]).cuda() for name in names))
+            logits, pair = (tensor.float().cpu().numpy() for tensor in answers)
         return {"logits": logits, "seq_relationship_logits": pair}
 
     return run, {}
@@ -108,11 +108,11 @@ def fidelity(run: Callable[[Feeds, list[str]], Any], kit: Path, vocabulary: int)
     same, kls, flips = [], [], []
     for seed in range(FIDELITY):
         feeds = feeds_of(1, 64, vocabulary, seed)
-        wanted, found = reference(feeds, names), run(feeds, names)
-        a, b = (_log_softmax(each["logits"]) for each in (wanted, found))
+        wanted, actual = reference(feeds, names), run(feeds, names)
+        a, b = (_log_softmax(outputs["logits"]) for outputs in (wanted, actual))
         same.append(bool((a.argmax(-1) == b.argmax(-1)).all()))
         kls.append(float((np.exp(a) * (a - b)).sum(-1).mean()))
-        flips.append(bool((wanted[names[1]].argmax(-1) != found[names[1]].argmax(-1)).any()))
+        flips.append(bool((wanted[names[1]].argmax(-1) != actual[names[1]].argmax(-1)).any()))
     return {"top1_agreement": float(np.mean(same)), "kl": float(np.mean(kls)), "nsp_flips": float(np.mean(flips))}
 
 
@@ -123,7 +123,7 @@ def _log_softmax(values: Any) -> Any:  # noqa: ANN401 — arrays
 
 
 def main() -> None:
-    """Measure one row."""
+    """Measure one subject."""
     from bertport.runtime.providers.native import driver
 
     kind, how, *on = sys.argv[1].split(":")
@@ -148,14 +148,14 @@ def main() -> None:
             "ms": 1e3 * median(took),
             "gflops": needed(shape, rows, length) / median(took) / 1e9,
         }
-    found = {
-        "gpu": [f"{each.name} {each.capability}" for each in driver().devices],
+    result = {
+        "gpu": [f"{device.name} {device.capability}" for device in driver().devices],
         "shapes": times,
         "peak_gflops": peak_gflops(),
         "fidelity": fidelity(run, kit, shape["vocab_size"]),
         **facts,
     }
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ fp16 matmul peak, and the difference of both heads from fp32 on the CPU.
 """
 
 
-def page(found: dict[str, Any] | None) -> str:
+def page(result: dict[str, Any] | None) -> str:
     """Return the page as Markdown, with figures where there are any."""
-    if found is None:
+    if result is None:
         rows = "\n".join(f"| {name} | {what} |" for name, what in NEVER)
         body = (
             "## Never run on hardware\n\nNo machine with a GPU, and none with an Arm processor, was at hand. What "
@@ -72,26 +72,29 @@ def page(found: dict[str, Any] | None) -> str:
             f"| | never run |\n|---|---|\n{rows}\n\n"
         )
         return PAGE.format(body=body)
-    measured = [row for row in found["rows"] if "failed" not in row]
-    failed = [row for row in found["rows"] if "failed" in row]
+    measured = [subject for subject in result["rows"] if "failed" not in subject]
+    failed = [subject for subject in result["rows"] if "failed" in subject]
     gpu = ", ".join(measured[0]["gpu"]) if measured else "no GPU"
-    passed = "passed" if found["tests_passed"] else "FAILED"
+    passed = "passed" if result["tests_passed"] else "FAILED"
     parts = [f"## Measured\n\n{gpu}. The tests marked `gpu` {passed}.\n"]
     if measured:
         sizes = list(measured[0]["shapes"])
         parts.append(f"| ms (share of the fp16 peak) | {' | '.join(sizes)} | top-1 | KL | NSP flips |")
         parts.append(f"|---|{'---:|' * (len(sizes) + 3)}")
-        for row in measured:
-            cells = [f"{each['ms']:.2f} ({each['gflops'] / row['peak_gflops']:.0%})" for each in row["shapes"].values()]
-            near = row["fidelity"]
+        for subject in measured:
+            cells = [
+                f"{shape['ms']:.2f} ({shape['gflops'] / subject['peak_gflops']:.0%})"
+                for shape in subject["shapes"].values()
+            ]
+            near = subject["fidelity"]
             cells += [f"{near['top1_agreement']:.1%}", f"{near['kl']:.2g}", f"{near['nsp_flips']:.1%}"]
-            parts.append(f"| {row['row']} | {' | '.join(cells)} |")
-        for row in measured:
-            if "load_s" in row:
-                cold, warm = row["load_s"]
-                parts.append(f"\n{row['row']}: loaded in {cold:.1f} s, the second time in {warm:.1f} s.")
-    parts += [f"\n{row['row']} did not run: {row['failed']}" for row in failed]
-    ran = {row["row"].rpartition(":")[2] for row in measured} | {PROGRAMS}
+            parts.append(f"| {subject['row']} | {' | '.join(cells)} |")
+        for subject in measured:
+            if "load_s" in subject:
+                cold, warm = subject["load_s"]
+                parts.append(f"\n{subject['row']}: loaded in {cold:.1f} s, the second time in {warm:.1f} s.")
+    parts += [f"\n{subject['row']} did not run: {subject['failed']}" for subject in failed]
+    ran = {subject["row"].rpartition(":")[2] for subject in measured} | {PROGRAMS}
     never = [(name, what) for name, what in NEVER if name.lower() not in ran]
     if never:
         parts.append("\n## Never run on hardware\n\n| | never run |\n|---|---|")

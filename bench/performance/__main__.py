@@ -46,7 +46,7 @@ LEAST_ROUNDS = 3
 
 
 def asked(program: str, *arguments: str, given: str = "") -> Any:  # noqa: ANN401 — JSON
-    """Run another program of this directory, and give what it prints; None when it fails."""
+    """Run another program of this directory; return what it prints, or None when it fails."""
     command = [sys.executable, "-m", program, *arguments]
     done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -63,9 +63,9 @@ def measure_model(
     rounds = max(LEAST_ROUNDS, given.rounds)
     say(f"model {model.name}, {rounds} rounds of {len(inputs['fill-mask'])} texts")
     rows = [
-        row
+        measurement
         for task in given.tasks
-        for row in measure_task(
+        for measurement in measure_task(
             subjects_of(model, task, openvino, given.batches),
             task,
             inputs[task],
@@ -102,7 +102,7 @@ def measure_model(
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything, and give the figures as JSON values."""
+    """Measure everything; return the figures as JSON values."""
     began = time.monotonic()
     inputs = inputs_of(given.texts)
     names = given.models.split(",")
@@ -194,8 +194,8 @@ def main() -> None:
     result = measure(given)
     result["figures"] = figures(result)
     for model in result["models"].values():  # agreement is in the figures by now, and vectors are large
-        for row in model["rows"]:
-            row.pop("answers", None)
+        for measurement in model["rows"]:
+            measurement.pop("answers", None)
     for folder in ("data", "research"):
         (given.output / folder).mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))

@@ -33,16 +33,20 @@ def inputs_of(count: int) -> dict[str, list[Any]]:
     rng = random.Random(0)  # noqa: S311 — a frozen choice, not a secret
     paragraphs = [SENTENCE.split(line.strip()) for line in TEXT.read_text(encoding="utf-8").splitlines()]
     fit = [
-        [each for each in paragraph if WORDS[0] <= len(each.split()) <= WORDS[1] and re.search(r"\b[a-z]{4,}\b", each)]
+        [
+            sentence
+            for sentence in paragraph
+            if WORDS[0] <= len(sentence.split()) <= WORDS[1] and re.search(r"\b[a-z]{4,}\b", sentence)
+        ]
         for paragraph in paragraphs
     ]
-    every = [each for paragraph in fit for each in paragraph]
+    every = [sentence for paragraph in fit for sentence in paragraph]
     neighbours = [pair for paragraph in fit for pair in itertools.pairwise(paragraph)]
     chosen = rng.sample(every, count)
     masked = []
-    for each in chosen:
-        word = rng.choice(list(re.finditer(r"\b[a-z]{4,}\b", each)))
-        masked.append(f"{each[: word.start()]}[MASK]{each[word.end() :]}")
+    for sentence in chosen:
+        word = rng.choice(list(re.finditer(r"\b[a-z]{4,}\b", sentence)))
+        masked.append(f"{sentence[: word.start()]}[MASK]{sentence[word.end() :]}")
     pairs = rng.sample(neighbours, count)
     strangers = [(a, rng.choice(every)) for a, _ in pairs]
     mixed = [pair if number % 2 else other for number, (pair, other) in enumerate(zip(pairs, strangers, strict=True))]
@@ -53,8 +57,8 @@ def share_of(inputs: dict[str, list[Any]], model: str) -> dict[str, list[Any]]:
     """Return a model's inputs: the first of each task's."""
     part = SMALLER.get(model, 1.0)
     return {
-        task: each[: max(1, round(len(each) * part * (1 if task == "fill-mask" else OTHERS)))]
-        for task, each in inputs.items()
+        task: texts[: max(1, round(len(texts) * part * (1 if task == "fill-mask" else OTHERS)))]
+        for task, texts in inputs.items()
     }
 
 
@@ -62,10 +66,10 @@ def lengths_of(bundle: Path, inputs: dict[str, list[Any]]) -> dict[str, list[int
     """Count the tokens of each input."""
     tokens = Tokens.read(Bundle.open(bundle))
 
-    def count(each: Any) -> int:  # noqa: ANN401 — a text or a pair
-        [found] = tokens.encode([each if isinstance(each, str) else (each[0], each[1])])
-        if not isinstance(found, Encoded):
-            raise found
-        return len(found.ids)
+    def count(value: Any) -> int:  # noqa: ANN401 — a text or a pair
+        [encoded] = tokens.encode([value if isinstance(value, str) else (value[0], value[1])])
+        if not isinstance(encoded, Encoded):
+            raise encoded
+        return len(encoded.ids)
 
-    return {task: [count(each) for each in found] for task, found in inputs.items()}
+    return {task: [count(text) for text in texts] for task, texts in inputs.items()}

@@ -71,7 +71,7 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
     place = KEPT / name
     place.mkdir(parents=True, exist_ok=True)
     checkpoint, bundle, optimum = (
-        place / each for each in ("checkpoint", "bundle", f"optimum-{preset(instruction_set)}")
+        place / form for form in ("checkpoint", "bundle", f"optimum-{preset(instruction_set)}")
     )
     if name == "default":
         source = default_bundle()
@@ -87,8 +87,8 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
         shutil.rmtree(checkpoint, ignore_errors=True)
         checkpoint.mkdir()
         _run("make a seeded checkpoint", [sys.executable, "-c", SEEDED, str(checkpoint), name])
-        for each in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-            shutil.copy(default_bundle() / each, checkpoint / each)
+        for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+            shutil.copy(default_bundle() / file, checkpoint / file)
         _run("export it", [_program("bertport"), "export", str(checkpoint), str(bundle), "--overwrite"])
     if quantize and _int8(bundle) is None:
         # The default's 8-bit variant is right on every CPU; one that is made here is made for this one.
@@ -111,9 +111,9 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
             [sys.executable, "-c", OPTIMUM, str(checkpoint), str(unfinished), preset(instruction_set)],
         )
         unfinished.rename(optimum)
-    found = _int8(bundle)
+    int8 = _int8(bundle)
     return Prepared(
-        name=name, bundle=bundle, checkpoint=checkpoint, optimum=optimum, variants=("fp32", *([found] if found else []))
+        name=name, bundle=bundle, checkpoint=checkpoint, optimum=optimum, variants=("fp32", *([int8] if int8 else []))
     )
 
 
@@ -158,8 +158,10 @@ def _int8(bundle: Path) -> str | None:
     """Name the bundle's fastest 8-bit variant for the CPU: the one that load() would take goes first."""
     manifest = Bundle.open(bundle).manifest
     names = [manifest.default_variant, *manifest.variants]
-    found = (name for name in names if manifest.variants[name].recipe.startswith("int8-dynamic"))
-    return next(found, next((name for name in names if manifest.variants[name].recipe.startswith("int8-static")), None))
+    dynamic = (name for name in names if manifest.variants[name].recipe.startswith("int8-dynamic"))
+    return next(
+        dynamic, next((name for name in names if manifest.variants[name].recipe.startswith("int8-static")), None)
+    )
 
 
 def _program(name: str) -> str:

@@ -66,7 +66,7 @@ class Ours(Peer):
 
     def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
         """Answer a list of inputs."""
-        return [_ours(task, each) for each in self.model.predict(task, inputs, **_parameters(task))]
+        return [_ours(task, answer) for answer in self.model.predict(task, inputs, **_parameters(task))]
 
     def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids through the graph, one position decoded in each row."""
@@ -93,14 +93,16 @@ class Bare(Ours):
         """Tokenize and run; nothing is answered."""
         from bertport.runtime.batching import plan
 
-        row, session = self.model.graph.provider, self.model.graph.session
+        provider, session = self.model.graph.provider, self.model.graph.session
         if len(inputs) == 1:
             one = inputs[0]
             encodings = [self.tokenizer.encode(one) if isinstance(one, str) else self.tokenizer.encode(*one)]
         else:
             encodings = self.tokenizer.encode_batch_fast(list(inputs))
-        ids = [each.ids for each in encodings]
-        for batch in plan([len(each) for each in ids], budget=row.batch_tokens, overhead=row.overhead_tokens):
+        ids = [encoding.ids for encoding in encodings]
+        for batch in plan(
+            [len(text_ids) for text_ids in ids], budget=provider.batch_tokens, overhead=provider.overhead_tokens
+        ):
             width = len(ids[batch[0]])
             table = np.zeros((len(batch), width), dtype=np.int64)
             mask = np.zeros_like(table)
@@ -142,12 +144,12 @@ class Transformers(Peer):
                     AutoTokenizer.from_pretrained(self.path),
                 )
             network, tokenizer = self.pipes[task]
-            found: list[Answer] = []
+            answers: list[Answer] = []
             for part in _parts(inputs, self.batch):
                 given = tokenizer([a for a, _ in part], [b for _, b in part], padding=True, return_tensors="pt")
                 with torch.inference_mode():
-                    found += _followed(network(**given).logits.numpy())
-            return found
+                    answers += _followed(network(**given).logits.numpy())
+            return answers
         names = {"fill-mask": "fill-mask", "features": "feature-extraction"}
         if task not in self.pipes:
             make: Any = pipeline  # its overloads know only literal names
@@ -230,24 +232,24 @@ class _Padded(Peer):
 
     def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
         """Answer a list of inputs in batches of the size asked for."""
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for part in _parts(inputs, self.batch):
             encodings = self.tokenizer.encode_batch(list(part))
             feeds = {
-                "input_ids": np.array([each.ids for each in encodings], dtype=np.int64),
-                "attention_mask": np.array([each.attention_mask for each in encodings], dtype=np.int64),
-                "token_type_ids": np.array([each.type_ids for each in encodings], dtype=np.int64),
+                "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
+                "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
+                "token_type_ids": np.array([encoding.type_ids for encoding in encodings], dtype=np.int64),
             }
             [values] = self.run(feeds, [OUTPUTS[task]])
             if task == "fill-mask":
                 at = np.argmax(feeds["input_ids"] == self.mask, axis=1)
-                found += _decoded(values[np.arange(len(part)), at])
+                answers += _decoded(values[np.arange(len(part)), at])
             elif task == "next-sentence":
-                found += _followed(values)
+                answers += _followed(values)
             else:
                 mask = feeds["attention_mask"][:, :, None]
-                found += [{"vector": each.tolist()} for each in (values * mask).sum(1) / mask.sum(1)]
-        return found
+                answers += [{"vector": vector.tolist()} for vector in (values * mask).sum(1) / mask.sum(1)]
+        return answers
 
     def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids, with the outputs of both heads."""
@@ -288,8 +290,7 @@ class OpenVino(_Padded):
     def run(self, feeds: dict[str, Any], names: Sequence[str]) -> list[Any]:
         """Run one batch; all outputs are computed, as its graphs always do."""
         values = self.request.infer(feeds)
-        found: list[Any] = [values[name] for name in names]
-        return found
+        return [values[name] for name in names]
 
 
 PEERS: dict[str, Callable[[str, str | None, int], Peer]] = {
@@ -324,14 +325,15 @@ def _ours(task: str, answer: Any) -> Answer:  # noqa: ANN401 — what the runtim
 
 def _filled(answers: list[Any]) -> list[Answer]:
     rows = answers if isinstance(answers[0], list) else [answers]
-    return [{"token": row[0]["token"], "score": row[0]["score"]} for row in rows]
+    return [{"token": ranked[0]["token"], "score": ranked[0]["score"]} for ranked in rows]
 
 
 def _pooled(pipe: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Answer]:  # noqa: ANN401 — a pipeline
     """Average over a text's own tokens: the pipeline leaves the vectors of a batch's padding in its answers."""
-    lengths = [len(each) for each in pipe.tokenizer(list(inputs))["input_ids"]]
+    lengths = [len(ids) for ids in pipe.tokenizer(list(inputs))["input_ids"]]
     return [
-        {"vector": np.asarray(each[0])[:length].mean(0).tolist()} for each, length in zip(outputs, lengths, strict=True)
+        {"vector": np.asarray(output[0])[:length].mean(0).tolist()}
+        for output, length in zip(outputs, lengths, strict=True)
     ]
 
 
@@ -347,7 +349,7 @@ def _decoded(logits: Any) -> list[Answer]:  # noqa: ANN401 — an array
 
 
 def _followed(logits: Any) -> list[Answer]:  # noqa: ANN401 — an array
-    return [{"probability": float(row[0])} for row in _softmax(logits)]
+    return [{"probability": float(probabilities[0])} for probabilities in _softmax(logits)]
 
 
 def _parts(inputs: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -69,28 +69,28 @@ def cost(model: Model, seconds: float) -> dict[str, Any]:
             began = time.perf_counter()
             model.graph.run(feeds, ["logits"])
             took[shape].append(1e3 * (time.perf_counter() - began))
-    medians = np.array([np.median(each) for each in took.values()])
+    medians = np.array([np.median(times) for times in took.values()])
     tokens = np.array([rows * length for rows, length in took], dtype=float)
     # Relative errors: a long run must not outweigh the short ones that matter here.
     table = np.stack([np.ones_like(tokens), tokens], axis=1) / medians[:, None]
-    (fixed, each), *_ = np.linalg.lstsq(table, np.ones_like(medians), rcond=None)
+    (fixed, per_token), *_ = np.linalg.lstsq(table, np.ones_like(medians), rcond=None)
     return {
         "runs": len(took[COST_SHAPES[-1]]),
         "ms": [[*shape, float(value)] for shape, value in zip(took, medians, strict=True)],
         "fixed_ms": float(fixed),
-        "ms_per_token": float(each),
-        "overhead_tokens": float(fixed / each),
+        "ms_per_token": float(per_token),
+        "overhead_tokens": float(fixed / per_token),
     }
 
 
 def operators(path: Path, feeds: dict[str, Any], *, seconds: float, threads: int) -> list[dict[str, Any]]:
-    """Run a graph under ONNX Runtime's profiler; give its nodes by operator and shapes, the slowest first."""
+    """Run a graph under ONNX Runtime's profiler; return its nodes by operator and shapes, the slowest first."""
     options = session_options(threads=threads)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as place:
         options.profile_file_prefix = str(Path(place) / "profile")
         session = open_session(path, options)
-        given = {each.name: feeds[each.name] for each in session.get_inputs()}
+        given = {argument.name: feeds[argument.name] for argument in session.get_inputs()}
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             session.run(["logits"], given)
@@ -106,18 +106,18 @@ def summed(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             nodes.setdefault(event["name"], []).append(event["dur"] / 1e3)
             given, gives = (event["args"][f"{side}_type_shape"] for side in ("input", "output"))
-            shapes = tuple(tuple(*each.values()) for each in (*given, *gives[:1]))
+            shapes = tuple(tuple(*tensor.values()) for tensor in (*given, *gives[:1]))
             facts[event["name"]] = event["args"]["op_name"], shapes
     rows: dict[tuple[str, tuple[tuple[int, ...], ...]], dict[str, Any]] = {}
     for name, took in nodes.items():
         operator, shapes = facts[name]
         flops = operations(operator, shapes)
         key = operator, shapes if flops else ()
-        row = rows.setdefault(key, {"operator": operator, "shapes": key[1], "count": 0, "ms": 0.0, "flops": 0.0})
-        row["count"] += 1
-        row["ms"] += float(np.median(took))
-        row["flops"] += flops
-    return sorted(rows.values(), key=lambda row: -row["ms"])
+        summary = rows.setdefault(key, {"operator": operator, "shapes": key[1], "count": 0, "ms": 0.0, "flops": 0.0})
+        summary["count"] += 1
+        summary["ms"] += float(np.median(took))
+        summary["flops"] += flops
+    return sorted(rows.values(), key=lambda summary: -summary["ms"])
 
 
 def operations(operator: str, shapes: Sequence[Sequence[int]]) -> float:
@@ -137,7 +137,7 @@ def operations(operator: str, shapes: Sequence[Sequence[int]]) -> float:
 
 def products(rows: Sequence[dict[str, Any]], *, threads: int) -> list[dict[str, Any]]:
     """Measure each weight's product alone, at the shapes that a profile lists."""
-    shapes = dict.fromkeys(shape for row in rows if (shape := product_shape(row)))
+    shapes = dict.fromkeys(shape for operator in rows if (shape := product_shape(operator)))
     return [{"shape": shape, "gflops": matmul_gflops(*shape, threads=threads or None, seconds=0.5)} for shape in shapes]
 
 
@@ -149,18 +149,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
-    found: dict[str, Any] = {"operators": {}, "cost": {}, "products": []}
+    profile: dict[str, Any] = {"operators": {}, "cost": {}, "products": []}
     with machine_lock():
         for variant in given.variants.split(","):
             model = load(given.bundle, variant=variant, provider="cpu", threads=given.threads or None)
-            found["cost"][variant] = cost(model, given.seconds)
+            profile["cost"][variant] = cost(model, given.seconds)
             file = model.bundle.path / model.bundle.manifest.variants[variant].file
             feeds = feeds_of(1, LENGTH, model.bundle.manifest.architecture.vocab_size)
             del model  # no other session beside the one that is profiled
-            found["operators"][variant] = operators(file, feeds, seconds=given.seconds, threads=given.threads)
-        if "fp32" in found["operators"]:
-            found["products"] = products(found["operators"]["fp32"], threads=given.threads)
-    print(json.dumps(found))
+            profile["operators"][variant] = operators(file, feeds, seconds=given.seconds, threads=given.threads)
+        if "fp32" in profile["operators"]:
+            profile["products"] = products(profile["operators"]["fp32"], threads=given.threads)
+    print(json.dumps(profile))
 
 
 if __name__ == "__main__":

@@ -35,21 +35,23 @@ OVERHEAD, SHARE_OF_PEAK = 1.15, 0.8
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """Draw from the runs what the page shows: per row its speed and fidelity, ratios, and the bars."""
     peak = result["machine"]["matmul_gflops"]
-    found: dict[str, Any] = {"rows": [], "ratios": [], "shapes": [], "bars": [], "peak": peak}
+    collected: dict[str, Any] = {"rows": [], "ratios": [], "shapes": [], "bars": [], "peak": peak}
     for name, model in result["models"].items():
-        for row in model["rows"]:
-            found["rows"].append(_row(name, model, row, peak))
+        for measurement in model["rows"]:
+            collected["rows"].append(_row(name, model, measurement, peak))
         for shape in model["shapes"]:
             rows, length = shape["shape"]
-            seconds = median(each for turn in shape["rounds"] for each in turn)
+            seconds = median(call for turn in shape["rounds"] for call in turn)
             gflops = needed(model["architecture"], [length] * rows, rows) / seconds / 1e9
-            found["shapes"].append(
+            collected["shapes"].append(
                 {"model": name, **shape, "ms": 1e3 * seconds, "share_of_peak": gflops / peak, "rounds": None}
             )
-        for task in dict.fromkeys(row["task"] for row in model["rows"]):
-            found["ratios"] += _ratios(name, task, [row for row in model["rows"] if row["task"] == task])
-    found["bars"] = _bars(found)
-    return found
+        for task in dict.fromkeys(measurement["task"] for measurement in model["rows"]):
+            collected["ratios"] += _ratios(
+                name, task, [measurement for measurement in model["rows"] if measurement["task"] == task]
+            )
+    collected["bars"] = _bars(collected)
+    return collected
 
 
 def needed(architecture: dict[str, Any], lengths: Sequence[int], decoded: int) -> float:
@@ -60,19 +62,20 @@ def needed(architecture: dict[str, Any], lengths: Sequence[int], decoded: int) -
     """
     hidden, inner = architecture["hidden_size"], architecture["intermediate_size"]
     encoder = sum(
-        each * architecture["layers"] * (8 * hidden**2 + 4 * hidden * inner + 4 * each * hidden) for each in lengths
+        length * architecture["layers"] * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden)
+        for length in lengths
     )
     return float(encoder + decoded * (2 * hidden**2 + 2 * hidden * architecture["vocab_size"]))
 
 
-def _row(name: str, model: dict[str, Any], row: dict[str, Any], peak: float) -> dict[str, Any]:
-    subject, task = row["subject"], row["task"]
+def _row(name: str, model: dict[str, Any], measurement: dict[str, Any], peak: float) -> dict[str, Any]:
+    subject, task = measurement["subject"], measurement["task"]
     base = {"model": name, "task": task, "subject": subject["name"], "group": subject["group"]}
-    if "failed" in row:
-        return base | {"failed": row["failed"]}
+    if "failed" in measurement:
+        return base | {"failed": measurement["failed"]}
     lengths = model["lengths"][task]
-    totals = [sum(turn) for turn in row["rounds"]]
-    calls = 1e3 * np.array([each for turn in row["rounds"] for each in turn])
+    totals = [sum(turn) for turn in measurement["rounds"]]
+    calls = 1e3 * np.array([call for turn in measurement["rounds"] for call in turn])
     decoded = len(lengths) if task == "fill-mask" else 0
     return base | {
         "texts_per_second": len(lengths) / median(totals),
@@ -81,10 +84,10 @@ def _row(name: str, model: dict[str, Any], row: dict[str, Any], peak: float) -> 
         "texts_at_once": subject["at_once"] or len(lengths),
         **{f"p{level}_ms": float(np.percentile(calls, level)) for level in (50, 90, 99)},
         "calls": len(calls),
-        "peak_mib": row["peak_bytes"] / MIB,
-        "load_s": row["load_s"],
+        "peak_mib": measurement["peak_bytes"] / MIB,
+        "load_s": measurement["load_s"],
         "share_of_peak": needed(model["architecture"], lengths, decoded) / median(totals) / 1e9 / peak,
-        "fidelity": _fidelity(model["rows"], row),
+        "fidelity": _fidelity(model["rows"], measurement),
     }
 
 
@@ -93,35 +96,35 @@ def _run_tokens(lengths: Sequence[int], subject: dict[str, Any]) -> int:
     if subject["peer"] in {"bertport", "bare"}:
         if subject["at_once"]:
             return sum(lengths)
-        row = PROVIDERS["cpu"]
-        batches = plan(lengths, budget=row.batch_tokens, overhead=row.overhead_tokens)
+        provider = PROVIDERS["cpu"]
+        batches = plan(lengths, budget=provider.batch_tokens, overhead=provider.overhead_tokens)
         return sum(len(batch) * lengths[batch[0]] for batch in batches)
     size = subject["at_once"]
     parts = (lengths[begin : begin + size] for begin in range(0, len(lengths), size))
     return sum(len(part) * max(part) for part in parts)
 
 
-def _fidelity(rows: Iterable[dict[str, Any]], row: dict[str, Any]) -> dict[str, float] | None:
+def _fidelity(rows: Iterable[dict[str, Any]], measurement: dict[str, Any]) -> dict[str, float] | None:
     """Compare the answers with those of transformers one text at a time, which pads nothing and rounds nothing."""
     reference = next(
         (
-            each["answers"]
-            for each in rows
-            if each["task"] == row["task"]
-            and each["subject"]["name"] == "transformers, batches of 1"
-            and each.get("answers")
+            candidate["answers"]
+            for candidate in rows
+            if candidate["task"] == measurement["task"]
+            and candidate["subject"]["name"] == "transformers, batches of 1"
+            and candidate.get("answers")
         ),
         None,
     )
-    answers = row.get("answers")
+    answers = measurement.get("answers")
     if not reference or not answers:
         return None
     pairs = list(zip(reference, answers, strict=True))
-    if row["task"] == "fill-mask":
+    if measurement["task"] == "fill-mask":
         same = [a["token"] == b["token"] for a, b in pairs]
         moved = [abs(a["score"] - b["score"]) for a, b in pairs if a["token"] == b["token"]]
         return {"top1_agreement": float(np.mean(same)), "largest_score_change": max(moved, default=0.0)}
-    if row["task"] == "next-sentence":
+    if measurement["task"] == "next-sentence":
         flips = [(a["probability"] > 0.5) != (b["probability"] > 0.5) for a, b in pairs]  # noqa: PLR2004 — one of two
         moved = [abs(a["probability"] - b["probability"]) for a, b in pairs]
         return {"flips": float(np.mean(flips)), "largest_probability_change": max(moved)}
@@ -134,21 +137,23 @@ def _fidelity(rows: Iterable[dict[str, Any]], row: dict[str, Any]) -> dict[str, 
 
 def _ratios(name: str, task: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return how many times faster bertport's rows are than the best row of every other group."""
-    ran = [row for row in rows if "rounds" in row]
-    totals = {row["subject"]["name"]: [[sum(turn)] for turn in row["rounds"]] for row in ran}
+    ran = [measurement for measurement in rows if "rounds" in measurement]
+    totals = {measurement["subject"]["name"]: [[sum(turn)] for turn in measurement["rounds"]] for measurement in ran}
 
     def best(group: str) -> str:
-        names: list[str] = [row["subject"]["name"] for row in ran if row["subject"]["group"] == group]
-        return min(names, key=lambda each: median(turn[0] for turn in totals[each]))
+        names: list[str] = [
+            measurement["subject"]["name"] for measurement in ran if measurement["subject"]["group"] == group
+        ]
+        return min(names, key=lambda candidate: median(turn[0] for turn in totals[candidate]))
 
-    groups = dict.fromkeys(row["subject"]["group"] for row in ran)
-    found = []
+    groups = dict.fromkeys(measurement["subject"]["group"] for measurement in ran)
+    ratios = []
     for ours in (group for group in groups if group.startswith("bertport")):
         for theirs in (group for group in groups if not group.startswith("bertport")):
             if theirs.startswith("bare") and theirs.removeprefix("bare") != ours.removeprefix("bertport"):
                 continue
             estimate = median_ratio(totals[best(theirs)], totals[best(ours)])
-            found.append(
+            ratios.append(
                 {
                     "model": name,
                     "task": task,
@@ -158,27 +163,27 @@ def _ratios(name: str, task: str, rows: list[dict[str, Any]]) -> list[dict[str, 
                     "times": [estimate.value, estimate.low, estimate.high],
                 }
             )
-    return found
+    return ratios
 
 
-def _bars(found: dict[str, Any]) -> list[dict[str, Any]]:
+def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
     bars = []
     for model, subject, than, least in BARS:
-        for ratio in found["ratios"]:
+        for ratio in figures["ratios"]:
             if (ratio["model"], ratio["task"], ratio["subject"], ratio["than"]) == (model, "fill-mask", subject, than):
                 text = f"{NAMES[model]}: {subject} against the best of {than}"
                 value = ratio["times"][0]
                 bars.append(
                     {"bar": text, "wanted": f"at least {least}x", "found": _times(ratio), "met": value >= least}
                 )
-    for ratio in found["ratios"]:
+    for ratio in figures["ratios"]:
         if ratio["model"] == "default" and ratio["task"] == "fill-mask" and ratio["than"].startswith("bare"):
             value = 1 / ratio["times"][0]
             text = f"{NAMES['default']}: {ratio['subject']}, time over that of its tokenizer and session alone"
             bars.append(
                 {"bar": text, "wanted": f"at most {OVERHEAD:.2f}", "found": f"{value:.2f}", "met": value <= OVERHEAD}
             )
-    for shape in found["shapes"]:
+    for shape in figures["shapes"]:
         if shape["shape"] == [1, 128] and shape["group"] == "bertport fp32" and shape["model"] != "tiny":
             share = shape["share_of_peak"]
             text = f"{NAMES[shape['model']]}: fp32 at 1x128, share of the matmul peak"
@@ -257,7 +262,7 @@ def stem(result: dict[str, Any]) -> str:
 
 def page(result: dict[str, Any]) -> str:
     """Return the page as Markdown, every figure of it drawn from `result`."""
-    found, machine = result["figures"], result["machine"]
+    figures, machine = result["figures"], result["machine"]
     versions = {**machine["versions"], **{name: text for name, text in result["versions"].items() if text}}
     said = (
         f"{machine['cpu']}, {machine['usable_cores']:g} cores, instruction set {machine['instruction_set']}, "
@@ -277,12 +282,10 @@ def page(result: dict[str, Any]) -> str:
             "libraries would have seen what is hidden."
         )
     bars = ""
-    if found["bars"]:
-        rows = [
-            (each["bar"], each["wanted"], each["found"], "yes" if each["met"] else "**no**") for each in found["bars"]
-        ]
+    if figures["bars"]:
+        rows = [(bar["bar"], bar["wanted"], bar["found"], "yes" if bar["met"] else "**no**") for bar in figures["bars"]]
         bars = f"## The bars\n\n{table(('', 'wanted', 'found', 'met'), rows)}\n\n"
-    sections = "".join(_section(name, model, found, stem(result)) for name, model in result["models"].items())
+    sections = "".join(_section(name, model, figures, stem(result)) for name, model in result["models"].items())
     presets = sorted({model["optimum_preset"] for model in result["models"].values()})
     return PAGE.format(
         command=result["command"],
@@ -294,7 +297,7 @@ def page(result: dict[str, Any]) -> str:
         models=sections,
         rounds="; ".join(f"{NAMES[name]}: {model['rounds']} rounds" for name, model in result["models"].items()),
         texts="; ".join(
-            f"{NAMES[name]}: " + ", ".join(f"{len(each)} for {task}" for task, each in model["lengths"].items())
+            f"{NAMES[name]}: " + ", ".join(f"{len(lengths)} for {task}" for task, lengths in model["lengths"].items())
             for name, model in result["models"].items()
         ),
         batch_tokens=f"{PROVIDERS['cpu'].batch_tokens:,}",
@@ -304,7 +307,7 @@ def page(result: dict[str, Any]) -> str:
     ).replace("\n\n\n", "\n\n")
 
 
-def _section(name: str, model: dict[str, Any], found: dict[str, Any], stem: str) -> str:
+def _section(name: str, model: dict[str, Any], figures: dict[str, Any], stem: str) -> str:
     shape = model["architecture"]
     introduction = (
         f"## {NAMES[name]}\n\n{shape['layers']} layers of width {shape['hidden_size']}, "
@@ -324,20 +327,20 @@ def _section(name: str, model: dict[str, Any], found: dict[str, Any], stem: str)
         "share of peak",
         "fidelity",
     )
-    for task in dict.fromkeys(row["task"] for row in found["rows"] if row["model"] == name):
-        rows = [_cells(row) for row in found["rows"] if (row["model"], row["task"]) == (name, task)]
+    for task in dict.fromkeys(row["task"] for row in figures["rows"] if row["model"] == name):
+        rows = [_cells(row) for row in figures["rows"] if (row["model"], row["task"]) == (name, task)]
         ratios = [
             (ratio["subject"], ratio["row"], _times(ratio))
-            for ratio in found["ratios"]
+            for ratio in figures["ratios"]
             if (ratio["model"], ratio["task"]) == (name, task) and not ratio["than"].startswith("bare")
         ]
         parts.append(f"### {task}\n\n{table(head, rows)}\n")
         parts.append(f"{table(('', 'against the best of its group', 'times faster'), ratios)}\n")
-    shapes = [each for each in found["shapes"] if each["model"] == name]
-    sizes = list(dict.fromkeys(tuple(each["shape"]) for each in shapes))
+    shapes = [measured for measured in figures["shapes"] if measured["model"] == name]
+    sizes = list(dict.fromkeys(tuple(measured["shape"]) for measured in shapes))
     rows = []
-    for group in dict.fromkeys(each["group"] for each in shapes):
-        of_group = {tuple(each["shape"]): each for each in shapes if each["group"] == group}
+    for group in dict.fromkeys(measured["group"] for measured in shapes):
+        of_group = {tuple(measured["shape"]): measured for measured in shapes if measured["group"] == group}
         cells = [f"{of_group[size]['ms']:.1f} ({of_group[size]['share_of_peak']:.0%})" for size in sizes]
         rows.append((group, *cells))
     columns = ("ms (share of peak)", *(f"{rows_}x{length}" for rows_, length in sizes))
@@ -347,7 +350,7 @@ def _section(name: str, model: dict[str, Any], found: dict[str, Any], stem: str)
     )
     if not shapes:
         parts.pop()
-    parts += profile_sections(model, found["peak"]) if model["profile"] else []
+    parts += profile_sections(model, figures["peak"]) if model["profile"] else []
     parts += [settings_section(model)] if model["choices"] else []
     return "\n".join(parts) + "\n"
 
@@ -396,7 +399,7 @@ def plots(result: dict[str, Any], directory: Path) -> None:
             for row in of_model:
                 if row["task"] == task and not row["group"].startswith("bare") and "single" not in row["group"]:
                     speeds[row["group"]] = max(speeds.get(row["group"], 0.0), row["texts_per_second"])
-            ordered = sorted(speeds.items(), key=lambda each: each[1])
+            ordered = sorted(speeds.items(), key=lambda pair: pair[1])
             colours = ["#1f6f8b" if group.startswith("bertport") else "#b8b8b8" for group, _ in ordered]
             bars = axis.barh([group for group, _ in ordered], [value for _, value in ordered], color=colours)
             axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)

@@ -19,18 +19,18 @@ LEAST_SHARE = 0.01
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Write a table in Markdown, its columns but the first to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def settings_section(model: dict[str, Any]) -> str:
     """Show what bertport's own settings are worth: throughput of each beside the others of its kind."""
     count = len(model["lengths"]["fill-mask"])
-    row = PROVIDERS["cpu"]
+    provider = PROVIDERS["cpu"]
     rows = [(name, f"{count / median(seconds):.1f}") for name, seconds in model["choices"].items()]
     return (
         f"### Settings\n\nfill-mask with the variant {model['variants'][-1]}, one setting changed at a time from what "
-        f"bertport ships with: a run counted as {row.overhead_tokens} tokens, {row.batch_tokens} tokens in a batch, "
-        f"tokenizing {'while' if row.overlap else 'after'} running.\n\n{table(('', 'texts/s'), rows)}\n"
+        f"bertport ships with: a run counted as {provider.overhead_tokens} tokens, {provider.batch_tokens} tokens in a "
+        f"batch, tokenizing {'while' if provider.overlap else 'after'} running.\n\n{table(('', 'texts/s'), rows)}\n"
     )
 
 
@@ -40,10 +40,10 @@ def profile_sections(model: dict[str, Any], peak: float) -> list[str]:
     return [_cost(profile["cost"]), *(_operators(name, profile, peak) for name in profile["operators"])]
 
 
-def _cost(found: dict[str, Any]) -> str:
+def _cost(costs: dict[str, Any]) -> str:
     rows = [
-        (name, f"{each['fixed_ms']:.2f}", f"{1e3 * each['ms_per_token']:.0f}", f"{each['overhead_tokens']:.0f}")
-        for name, each in found.items()
+        (name, f"{cost['fixed_ms']:.2f}", f"{1e3 * cost['ms_per_token']:.0f}", f"{cost['overhead_tokens']:.0f}")
+        for name, cost in costs.items()
     ]
     return (
         "### What a run costs beside its tokens\n\nA line through the times of runs of 8 to 64 tokens: whatever it is "
@@ -55,32 +55,32 @@ def _cost(found: dict[str, Any]) -> str:
 
 def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
     """List a run's operators: products by shape, with their speed, and the others."""
-    alone = {tuple(each["shape"]): each["gflops"] for each in profile["products"]}
-    found = profile["operators"][variant]
-    total = sum(row["ms"] for row in found)
+    alone = {tuple(product["shape"]): product["gflops"] for product in profile["products"]}
+    operators = profile["operators"][variant]
+    total = sum(operator["ms"] for operator in operators)
     rows, rest, bound = [], 0.0, 0.0
-    for row in found:
-        speed = row["flops"] / row["ms"] / 1e6 if row["flops"] else 0.0
-        shape = product_shape(row)
+    for operator in operators:
+        speed = operator["flops"] / operator["ms"] / 1e6 if operator["flops"] else 0.0
+        shape = product_shape(operator)
         best = alone.get(shape) if shape else None
-        if row["flops"]:
+        if operator["flops"]:
             # What the kernel gives at that shape alone; products of activations were not run alone.
-            bound += row["flops"] / best / 1e6 if best else row["ms"]
-        if row["ms"] < LEAST_SHARE * total:
-            rest += row["ms"]
+            bound += operator["flops"] / best / 1e6 if best else operator["ms"]
+        if operator["ms"] < LEAST_SHARE * total:
+            rest += operator["ms"]
             continue
         cells = (
-            f"{row['operator']} {'x'.join(map(str, shape))}" if shape else row["operator"],
-            str(row["count"]),
-            f"{row['ms']:.2f}",
-            f"{row['ms'] / total:.0%}",
+            f"{operator['operator']} {'x'.join(map(str, shape))}" if shape else operator["operator"],
+            str(operator["count"]),
+            f"{operator['ms']:.2f}",
+            f"{operator['ms'] / total:.0%}",
             f"{speed:.0f} ({speed / peak:.0%})" if speed else "",
             f"{best:.0f} ({best / peak:.0%})" if best else "",
         )
         rows.append(cells)
     rows.append(("all others", "", f"{rest:.2f}", f"{rest / total:.0%}", "", ""))
     head = ("", "times", "ms", "share", "GFLOP/s (of peak)", "alone, at best")
-    flops = sum(row["flops"] for row in found)
+    flops = sum(operator["flops"] for operator in operators)
     said = ""
     if alone and variant == "fp32":  # 8-bit products are not counted
         said = (
@@ -97,11 +97,11 @@ def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
     )
 
 
-def product_shape(row: dict[str, Any]) -> tuple[int, int, int] | None:
+def product_shape(operator: dict[str, Any]) -> tuple[int, int, int] | None:
     """Return the rows, inner size and columns of a product with a weight; None for any other operator."""
-    shapes = row["shapes"]
+    shapes = operator["shapes"]
     # A product of two activations lists both, with an axis for the heads.
-    if row["operator"] not in PRODUCTS or any(len(shape) > 3 for shape in shapes):  # noqa: PLR2004 — as said
+    if operator["operator"] not in PRODUCTS or any(len(shape) > 3 for shape in shapes):  # noqa: PLR2004 — as said
         return None
     left, out = shapes[0], shapes[-1]
     count = 1
@@ -110,11 +110,11 @@ def product_shape(row: dict[str, Any]) -> tuple[int, int, int] | None:
     return count, left[-1], out[-1]
 
 
-def sessions_section(found: list[dict[str, Any]] | None) -> str:
+def sessions_section(sessions: list[dict[str, Any]] | None) -> str:
     """Show what a second model in a process costs."""
-    if not found:
+    if not sessions:
         return ""
-    rows = [(each["case"], f"{each['ms']:.2f}", f"{each['peak_mib']:.0f}") for each in found]
+    rows = [(session["case"], f"{session['ms']:.2f}", f"{session['peak_mib']:.0f}") for session in sessions]
     return (
         "## A second model in a process\n\nThe default variant of the default model, one text at a time "
         f"(`python -m bench.performance.second_session`).\n\n{table(('', 'ms for a text', 'peak MiB'), rows)}\n\n"

@@ -32,16 +32,16 @@ def settings(model: Model, *, repeated: bool) -> dict[str, tuple[Model, int]]:
     """Name the settings: a model with each, and how often its inputs are repeated; `overlap` only if they may be."""
 
     def changed(**changes: Any) -> Model:  # noqa: ANN401 — fields of a provider's row
-        row = dataclasses.replace(model.graph.provider, **changes)
-        graph = dataclasses.replace(model.graph, provider=row)
+        provider = dataclasses.replace(model.graph.provider, **changes)
+        graph = dataclasses.replace(model.graph, provider=provider)
         return Model(model.bundle, model.variant, graph, model.tokens)
 
-    found = {f"a run counted as {each} tokens": (changed(overhead_tokens=each), 1) for each in OVERHEADS}
-    found |= {f"{each} tokens in a batch": (changed(batch_tokens=each), 1) for each in BUDGETS}
+    choices = {f"a run counted as {tokens} tokens": (changed(overhead_tokens=tokens), 1) for tokens in OVERHEADS}
+    choices |= {f"{tokens} tokens in a batch": (changed(batch_tokens=tokens), 1) for tokens in BUDGETS}
     if repeated:
-        found["tokenizing after running"] = (changed(overlap=False), REPEAT)
-        found["tokenizing while running"] = (changed(overlap=True), REPEAT)
-    return found
+        choices["tokenizing after running"] = (changed(overlap=False), REPEAT)
+        choices["tokenizing while running"] = (changed(overlap=True), REPEAT)
+    return choices
 
 
 def main() -> None:

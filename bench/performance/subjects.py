@@ -56,14 +56,16 @@ class Subject:
 
 def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Sequence[int] = BATCHES) -> list[Subject]:
     """Return the rows of a task."""
-    bundle, found = str(model.bundle), []
+    bundle, subjects = str(model.bundle), []
     for variant in model.variants:
         precision = "fp32" if variant == "fp32" else "int8"
         for peer, name in (("bertport", "bertport"), ("bare", "tokenizer and session alone")):
             for at_once in (None, 1):
                 said = f"{name} {precision}{', one at a time' if at_once else ''}"
                 group = f"{peer} {precision}{' single' if at_once else ''}"
-                found.append(Subject(name=said, group=group, peer=peer, model=bundle, variant=variant, at_once=at_once))
+                subjects.append(
+                    Subject(name=said, group=group, peer=peer, model=bundle, variant=variant, at_once=at_once)
+                )
     rows = [("transformers", "transformers", str(model.checkpoint), sys.executable)]
     if task != "next-sentence":  # Optimum has no model for it
         rows += [
@@ -74,7 +76,7 @@ def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Seque
     if openvino:
         rows.append(("openvino, padded", "openvino", bundle, openvino))
     for group, peer, path, python in rows:
-        found += [
+        subjects += [
             Subject(
                 name=f"{group}, batches of {batch}",
                 group=group,
@@ -86,7 +88,7 @@ def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Seque
             )
             for batch in batches
         ]
-    return found
+    return subjects
 
 
 def measure_task(  # noqa: PLR0913 — the rows, the task, how often

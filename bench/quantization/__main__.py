@@ -52,17 +52,17 @@ def accuracy(given: argparse.Namespace) -> dict[str, Any]:
     reference = CachedModel(open_onnx(fp32, threads=1))
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        for row in _chosen(given.only, list(ALTERNATIVES.values())):
+        for alternative in _chosen(given.only, list(ALTERNATIVES.values())):
             file = Path(temporary) / "candidate.onnx"
-            written = write_graph(row.make(material), file)
-            candidate = open_onnx(file, threads=1, config=dict(row.config))
-            found = measure(
+            written = write_graph(alternative.make(material), file)
+            candidate = open_onnx(file, threads=1, config=dict(alternative.config))
+            measured = measure(
                 reference, candidate, evaluation.samples, conventions=conventions(bundle), stability=STABILITY
             )
-            for each in (file, *written):
-                each.unlink(missing_ok=True)
-            rows.append({"name": row.name, "what": row.what, **found.to_json()})
-            print(f"{row.name}: {_said(rows[-1])}", file=sys.stderr, flush=True)
+            for path in (file, *written):
+                path.unlink(missing_ok=True)
+            rows.append({"name": alternative.name, "what": alternative.what, **measured.to_json()})
+            print(f"{alternative.name}: {_said(rows[-1])}", file=sys.stderr, flush=True)
     return {
         "model": bundle.manifest.name,
         "source": dataclasses.asdict(bundle.manifest.source),
@@ -80,12 +80,12 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
         material = Material(path=path, architecture=shape)
         subjects = [WorkerSpec(name="fp32", file=str(path))]
         sizes = {"fp32": 4 * shape.parameters}
-        timed = [row for row in ALTERNATIVES.values() if row.timed]
-        for number, row in enumerate(_chosen(given.only, timed)):
+        timed = [alternative for alternative in ALTERNATIVES.values() if alternative.timed]
+        for number, alternative in enumerate(_chosen(given.only, timed)):
             file = directory / f"alternative-{number}.onnx"
-            write_graph(row.make(material), file)
-            sizes[row.name] = size_on_disk(file)
-            subjects.append(WorkerSpec(name=row.name, file=str(file), config=dict(row.config)))
+            write_graph(alternative.make(material), file)
+            sizes[alternative.name] = size_on_disk(file)
+            subjects.append(WorkerSpec(name=alternative.name, file=str(file), config=dict(alternative.config)))
         del material
         workloads = {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=30522) for rows, length in SHAPES}
         times = interleave(subjects, workloads, rounds=given.rounds, runs=3, warmup=2, progress=_progress)
@@ -125,12 +125,12 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     return directory / FILES["fp32"], architecture(config, model, "BertForPreTraining")
 
 
-def _chosen(only: Sequence[str], rows: Sequence[Alternative]) -> Iterator[Alternative]:
-    return (row for row in rows if not only or row.name in only)
+def _chosen(only: Sequence[str], alternatives: Sequence[Alternative]) -> Iterator[Alternative]:
+    return (alternative for alternative in alternatives if not only or alternative.name in only)
 
 
-def _said(row: dict[str, Any]) -> str:
-    mlm, nsp = row["mlm"], row["nsp"]
+def _said(measured: dict[str, Any]) -> str:
+    mlm, nsp = measured["mlm"], measured["nsp"]
     words = [f"top-1 {mlm['top1_agreement']['value']:.2%}, KL {mlm['kl']['value']:.5f}"] if mlm else []
     return ", ".join([*words, *([f"NSP flips {nsp['flips']['value']:.2%}"] if nsp else [])])
 
@@ -151,9 +151,9 @@ def main() -> None:
     near.add_argument("--pairs", type=int, default=400, help="sentence pairs, at most")
     timed = commands.add_parser("speed")
     timed.add_argument("--rounds", type=int, default=8)
-    for each in (near, timed):
-        each.add_argument("--only", action="append", default=[], choices=list(ALTERNATIVES), metavar="NAME")
-        each.add_argument("--output", type=Path, help="write the figures there, and no page")
+    for command in (near, timed):
+        command.add_argument("--only", action="append", default=[], choices=list(ALTERNATIVES), metavar="NAME")
+        command.add_argument("--output", type=Path, help="write the figures there, and no page")
     commands.add_parser("page")
     given = parser.parse_args()
     if given.command != "page":

@@ -126,7 +126,7 @@ def _stock(*, reduce_range: bool) -> Callable[[Material], onnx.ModelProto]:
 
         named = onnx.ModelProto()
         named.CopyFrom(given.fused)  # the optimizer forgets to name the domain of its operators
-        if not any(each.domain == MICROSOFT for each in named.opset_import):
+        if not any(opset.domain == MICROSOFT for opset in named.opset_import):
             named.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
         logging.disable(logging.WARNING)
         with tempfile.TemporaryDirectory() as directory:
@@ -174,8 +174,8 @@ AS_DEFINED = {"session.disable_quant_qdq": "1"}
 """QuantizeLinear and DequantizeLinear as ONNX defines them: what TensorRT computes, without TensorRT."""
 
 ALTERNATIVES = {
-    row.name: row
-    for row in (
+    alternative.name: alternative
+    for alternative in (
         Alternative(
             name="int8-dynamic",
             what="ships: scale per token, full range, fitted",

@@ -54,11 +54,11 @@ print(json.dumps({
 
 
 def run(bundle: Path, samples: int) -> dict[str, Any]:
-    """Calibrate in a fresh process; give what it reports."""
+    """Calibrate in a fresh process; return its report."""
     command = [sys.executable, "-c", WORK, str(bundle), str(samples)]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(answer.stdout)
-    return found
+    report: dict[str, Any] = json.loads(answer.stdout)
+    return report
 
 
 def measure(bundle: Path, counts: list[int], rounds: int) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def measure(bundle: Path, counts: list[int], rounds: int) -> dict[str, Any]:
         for count in counts:
             runs[count].append(run(bundle, count))
             print(f"round {done + 1} of {rounds}: {count} samples", file=sys.stderr, flush=True)
-    rows = [of_one[0] | {"peak": median(each["peak"] for each in of_one)} for of_one in runs.values()]
+    rows = [of_one[0] | {"peak": median(one_run["peak"] for one_run in of_one)} for of_one in runs.values()]
     machine = describe_machine()
     return {
         "bundle": json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["name"],

@@ -80,9 +80,9 @@ def measure(bundle: Path) -> dict[str, Any]:
     options = Options(budget=Budget.parse(NO_BUDGET), overwrite=True, force=True, progress=progress)
     [outcome] = quantize(bundle, ["int8-dynamic"], options=options)
     stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - began
-    found = Bundle.open(bundle)
+    quantized = Bundle.open(bundle)
     return {
-        "parameters": found.manifest.architecture.parameters,
+        "parameters": quantized.manifest.architecture.parameters,
         "seconds": sum(stages.values()),
         "stages": stages,
         "text": outcome.measured.text,
@@ -92,15 +92,15 @@ def measure(bundle: Path) -> dict[str, Any]:
 def section(data: dict[str, Any]) -> str:
     """Return the table."""
     models = data["models"]
-    heading = " | ".join(f"{name} ({found['parameters'] / 1e6:.0f} M)" for name, found in models.items())
+    heading = " | ".join(f"{name} ({measured['parameters'] / 1e6:.0f} M)" for name, measured in models.items())
     lines = [f"| seconds | {heading} |", "|---|" + "---:|" * len(models)]
-    if unknown := {stage for found in models.values() for stage in found["stages"]} - STAGES.keys():
+    if unknown := {stage for measured in models.values() for stage in measured["stages"]} - STAGES.keys():
         raise ValueError(f"the stages {sorted(unknown)} have no row: add them to STAGES")
     for stage, words in STAGES.items():
-        if any(stage in found["stages"] for found in models.values()):
-            cells = " | ".join(f"{found['stages'].get(stage, 0.0):.1f}" for found in models.values())
+        if any(stage in measured["stages"] for measured in models.values()):
+            cells = " | ".join(f"{measured['stages'].get(stage, 0.0):.1f}" for measured in models.values())
             lines.append(f"| {words} | {cells} |")
-    lines.append("| **all** | " + " | ".join(f"{found['seconds']:.0f}" for found in models.values()) + " |")
+    lines.append("| **all** | " + " | ".join(f"{measured['seconds']:.0f}" for measured in models.values()) + " |")
     machine = data["machine"]
     described = f"{machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores"
     lines += ["", f"Machine: {described}; {data['date'][:10]}, commit {data['commit'][:7]}.", ""]

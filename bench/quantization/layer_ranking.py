@@ -38,7 +38,7 @@ PAIRS = 60
 
 def rank_correlation(one: list[float], other: list[float]) -> float:
     """Return Spearman's coefficient; equal values do not occur."""
-    ranks = [np.argsort(np.argsort(each)) for each in (one, other)]
+    ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
@@ -57,7 +57,7 @@ def measure(directory: Path, isa: str, positions: int) -> dict[str, Any]:
             path = Path(place) / f"{number}.txt"
             path.write_text("".join(part), encoding="utf-8")
             halves.append(read_evaluation(bundle, path, sample="calibration", positions=positions, pairs=PAIRS))
-    found: dict[str, Any] = {"alone": [], "left out": [], "together": []}
+    increases: dict[str, Any] = {"alone": [], "left out": [], "together": []}
     for number, half in enumerate(halves):
 
         def kl(higher: frozenset[str], half: Any = half) -> float:  # noqa: ANN401 — an Evaluation
@@ -72,11 +72,11 @@ def measure(directory: Path, isa: str, positions: int) -> dict[str, Any]:
             alone.append(kl(everything - {name}) - least)
             left_out.append(most - kl(frozenset({name})))
             sys.stderr.write(f"\rhalf {number + 1} of 2, layer {done} of {len(names)}")
-        found["alone"].append(alone)
-        found["left out"].append(left_out)
-        found["together"].append(most - least)
+        increases["alone"].append(alone)
+        increases["left out"].append(left_out)
+        increases["together"].append(most - least)
     sys.stderr.write("\n")
-    return {"layers": names, "texts": [half.to_json() for half in halves], **found}
+    return {"layers": names, "texts": [half.to_json() for half in halves], **increases}
 
 
 def main() -> None:
@@ -86,16 +86,16 @@ def main() -> None:
     parser.add_argument("--isa", default="avx2")
     parser.add_argument("--positions", type=int, default=400, help="masked positions of each half")
     arguments = parser.parse_args()
-    found = measure(arguments.bundle, arguments.isa, arguments.positions)
+    result = measure(arguments.bundle, arguments.isa, arguments.positions)
     for way in ("alone", "left out"):
-        found[f"{way}, rank correlation"] = rank_correlation(*found[way])
-        found[f"{way}, sum over together"] = sum(map(sum, found[way])) / sum(found["together"])
+        result[f"{way}, rank correlation"] = rank_correlation(*result[way])
+        result[f"{way}, sum over together"] = sum(map(sum, result[way])) / sum(result["together"])
         print(
-            f"{way}: ranks of the halves agree to {found[f'{way}, rank correlation']:.2f}; "
-            f"the layers add up to {found[f'{way}, sum over together']:.2f} of what all cost together"
+            f"{way}: ranks of the halves agree to {result[f'{way}, rank correlation']:.2f}; "
+            f"the layers add up to {result[f'{way}, sum over together']:.2f} of what all cost together"
         )
-    found |= {"isa": arguments.isa, "machine": dataclasses.asdict(describe_machine())}
-    DATA.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    result |= {"isa": arguments.isa, "machine": dataclasses.asdict(describe_machine())}
+    DATA.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Material"]
 
 ANYWHERE = Range(low=-4.0, high=4.0)
-"""Of every activation where there is no text: how long a product takes does not depend on it."""
+"""Range of every activation where there is no text: how long a product takes does not depend on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +72,20 @@ class Material:
             progress=_silent,
         )
 
-    def static(self, recipe: str, how: Calibration, isa: str) -> onnx.ModelProto:
+    def static(self, name: str, how: Calibration, isa: str) -> onnx.ModelProto:
         """Make the graph of a recipe with calibrated activations."""
-        row = RECIPES[recipe]
-        cache = WeightCache(saturating=row.by_instruction_set and INSTRUCTION_SETS[isa].saturates)
+        recipe = RECIPES[name]
+        cache = WeightCache(saturating=recipe.by_instruction_set and INSTRUCTION_SETS[isa].saturates)
         source = GraphSource(plain=self.plain, fused=self.plain, instruction_set=INSTRUCTION_SETS[isa], weights=cache)
         if self.bundle is None:
             plain = self._suppressed if how.suppress_outliers else self.plain
             ranges = dict.fromkeys((layer.source for layer in linears(plain)), ANYWHERE)
-            return row.make(dataclasses.replace(source, plain=plain, ranges=ranges))
+            return recipe.make(dataclasses.replace(source, plain=plain, ranges=ranges))
         # Histograms do not depend on the method: one calibrator for each rescaling.
         key = dataclasses.replace(how, method="minmax")
         if key not in self.calibrators:
             self.calibrators[key] = Calibrator(self.bundle, self.plain, how, text=None, progress=_silent)
-        return row.make(self.calibrators[key].apply(source, row, method=how.method))
+        return recipe.make(self.calibrators[key].apply(source, recipe, method=how.method))
 
     @cached_property
     def _suppressed(self) -> onnx.ModelProto:

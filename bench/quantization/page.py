@@ -80,9 +80,9 @@ def speed_table(result: dict[str, Any]) -> str:
     ]
     for row in result["rows"]:
         cells = [row["name"], f"{row['bytes'] / fp32:.3f}"]
-        for found in row["times"].values():
-            ratio = found["speedup"]
-            times = f"{found['ms']:.1f} ms"
+        for timed in row["times"].values():
+            ratio = timed["speedup"]
+            times = f"{timed['ms']:.1f} ms"
             if row is not result["rows"][0]:
                 times += f", **{ratio['value']:.2f}x** ({ratio['low']:.2f}-{ratio['high']:.2f})"
             cells.append(times)
@@ -98,8 +98,8 @@ TABLES = {
 """By the name of the table, and of its file."""
 
 
-def _estimate(found: dict[str, Any], form: str) -> str:
-    return f"{found['value']:{form}} ({found['low']:{form}}-{found['high']:{form}})"
+def _estimate(estimate: dict[str, Any], form: str) -> str:
+    return f"{estimate['value']:{form}} ({estimate['low']:{form}}-{estimate['high']:{form}})"
 
 
 def _where(result: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ def under_load(server: Process, bodies: Path, seconds: float, *options: object) 
 
 def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """Measure offline and serving in turns, with streams and without; in one order and the next time in the other."""
-    found = []
+    results = []
     for number in range(rounds):
         _say(f"{bundle} {variant}, round {number + 1} of {rounds}")
         result: dict[str, Any] = {"exit_codes": []}
@@ -85,8 +85,8 @@ def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: f
                 server = serve(bundle, variant, *(["--streams", "1"] if one else []))
                 result[kind] = under_load(server, bodies, seconds, "--clients", CLIENTS)
                 result["exit_codes"].append(server.stop())
-        found.append(result)
-    return found
+        results.append(result)
+    return results
 
 
 def overload(bundle: Path, variant: str, bodies: Path, rate: float, seconds: float) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def soaked(bundle: Path, variant: str, bodies: Path, seconds: float) -> dict[str
     _say(f"soak of {seconds:g} s")
     server = serve(bundle, variant)
     command = [PYTHON, "-m", "bench.serving.soak", "--port", server.port, "--bodies", bodies, "--seconds", seconds]
-    clients = subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    clients = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     memory = []
     began = time.monotonic()
     while clients.poll() is None:
@@ -142,7 +142,7 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
     from bertport.measure.speed.baselines import restore_checkpoint
 
     checkpoint = restore_checkpoint(Bundle.open(bundle), scratch / "checkpoint")
-    found = []
+    results = []
     for number in range(rounds):
         _say(f"peer, round {number + 1} of {rounds}")
         result = {}
@@ -153,8 +153,8 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
                 server = Process([PYTHON, "-m", "bench.serving.peer", checkpoint]).prints_its_port()
             result[kind] = under_load(server, bodies, seconds, "--clients", CLIENTS)
             server.stop(signal.SIGTERM if kind == "ours" else signal.SIGKILL)
-        found.append(result)
-    return found
+        results.append(result)
+    return results
 
 
 def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
@@ -170,11 +170,11 @@ def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch:
     for name, path in bundles.items():
         variant = arguments.variant or default_variant(path)
         bodies = make_bodies(scratch / f"{len(result['throughput'])}.jsonl", Bundle.open(path))
-        found = throughput(path, variant, bodies, rounds, seconds)
-        result["throughput"][name] = {"variant": variant, "rounds": found}
+        measured = throughput(path, variant, bodies, rounds, seconds)
+        result["throughput"][name] = {"variant": variant, "rounds": measured}
     name, path = next(iter(bundles.items()))
     variant, bodies = result["throughput"][name]["variant"], scratch / "0.jsonl"
-    rate = median(each["serving"]["requests_per_s"] for each in result["throughput"][name]["rounds"])
+    rate = median(turn["serving"]["requests_per_s"] for turn in result["throughput"][name]["rounds"])
     result["overload"] = overload(path, variant, bodies, rate, seconds)
     result["end"] = ended(path, variant, bodies, min(6, seconds))
     if arguments.peer:
@@ -223,7 +223,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.soak_seconds = 1, 2, 5
-    pairs = [each.partition("=") for each in arguments.bundle]
+    pairs = [argument.partition("=") for argument in arguments.bundle]
     bundles = {name: Path(path).resolve() if path else made(name) for name, _, path in pairs}
     bundles = bundles or {"default": default_bundle()}
     # A quick run measures nothing, so nothing has to pause for it.

@@ -55,7 +55,7 @@ class Attack:
     """One row."""
 
     case: str
-    """Of the list of inputs that failed, as docs/research/reliability.md names it."""
+    """Number in the list of inputs that failed, as docs/research/reliability.md names it."""
     summary: str
     """What is sent."""
     request: bytes
@@ -172,7 +172,7 @@ def attacks() -> dict[str, Attack]:
     }
 
 
-async def attack(row: Attack, port: int, seconds: float) -> dict[str, int]:
+async def attack(plan: Attack, port: int, seconds: float) -> dict[str, int]:
     """Be the attackers for some seconds; return how often each status was answered."""
     end = time.monotonic() + seconds
     seen: Counter[str] = Counter()
@@ -190,15 +190,15 @@ async def attack(row: Attack, port: int, seconds: float) -> dict[str, int]:
     async def once() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            if not row.reads:
+            if not plan.reads:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001 — else asyncio reads ahead
-            writer.write(row.request)
-            while row.endless and time.monotonic() < end and not reader.at_eof() and not writer.is_closing():
-                writer.write(row.endless)
+            writer.write(plan.request)
+            while plan.endless and time.monotonic() < end and not reader.at_eof() and not writer.is_closing():
+                writer.write(plan.endless)
                 await asyncio.wait_for(writer.drain(), max(0.01, end - time.monotonic()))
                 await asyncio.sleep(0)
-            if not row.reads:
+            if not plan.reads:
                 await asyncio.sleep(max(0, end - time.monotonic()))
                 seen["unread"] += 1
                 return
@@ -207,7 +207,7 @@ async def attack(row: Attack, port: int, seconds: float) -> dict[str, int]:
         finally:
             writer.transport.abort()
 
-    await asyncio.gather(*(client() for _ in range(row.clients)))
+    await asyncio.gather(*(client() for _ in range(plan.clients)))
     return dict(seen)
 
 
@@ -258,12 +258,12 @@ def asks(port: int, method: str, path: str, body: bytes | None = None) -> Callab
 def honest() -> bytes:
     """Return a batch of 40 sentences of the held-out excerpt, each with a mask."""
     lines = (ROOT / "data" / "evaluation.txt").read_text(encoding="utf-8").splitlines()
-    found = [line for line in lines if SHORTEST <= len(line) <= LONGEST][:40]
-    masked = [f"{line.rsplit(' ', 2)[0]} [MASK] {line.rsplit(' ', 1)[1]}" for line in found]
+    sentences = [line for line in lines if SHORTEST <= len(line) <= LONGEST][:40]
+    masked = [f"{line.rsplit(' ', 2)[0]} [MASK] {line.rsplit(' ', 1)[1]}" for line in sentences]
     return json.dumps({"inputs": masked, "parameters": {"top_k": 1}}).encode()
 
 
-def measure(name: str, row: Attack, seconds: float) -> dict[str, Any]:
+def measure(name: str, plan: Attack, seconds: float) -> dict[str, Any]:
     """Attack a server of its own, and see what it does meanwhile."""
     server = serve(default_bundle(), "int8-dynamic")
     batch = honest()
@@ -296,9 +296,9 @@ def measure(name: str, row: Attack, seconds: float) -> dict[str, Any]:
     code = server.stop() if alive else server.process.returncode
     bad = [line for line in server.log if not line.startswith("{")]
     return {
-        "case": row.case,
-        "summary": row.summary,
-        "clients": row.clients,
+        "case": plan.case,
+        "summary": plan.summary,
+        "clients": plan.clients,
         "answers": json.loads(out),
         "health_ms": {"p50": 1e3 * median(probes), "p99": 1e3 * probes[int(0.99 * (len(probes) - 1))]},
         "health_answers": dict(health.outcomes),
@@ -311,21 +311,21 @@ def measure(name: str, row: Attack, seconds: float) -> dict[str, Any]:
     }
 
 
-def verdicts(found: dict[str, Any]) -> list[str]:
+def verdicts(measured: dict[str, Any]) -> list[str]:
     """Return the bars that an attack broke."""
     broken = []
-    if found["health_ms"]["p99"] > HEALTH_P99_MS:
-        broken.append(f"/health took {found['health_ms']['p99']:.0f} ms at p99 (bar: {HEALTH_P99_MS:.0f})")
-    if found["batch_ratio"] > BATCH_RATIO or set(found["batch_answers"]) != {"200"}:
-        broken.append(f"the batch took {found['batch_ratio']:.1f} times as long: {found['batch_answers']}")
-    if set(found["health_answers"]) != {"200"}:
-        broken.append(f"/health: {found['health_answers']}")
-    if not 0 < found["memory"]["peak"] < 2 * found["memory"]["idle"] + BUDGET:
+    if measured["health_ms"]["p99"] > HEALTH_P99_MS:
+        broken.append(f"/health took {measured['health_ms']['p99']:.0f} ms at p99 (bar: {HEALTH_P99_MS:.0f})")
+    if measured["batch_ratio"] > BATCH_RATIO or set(measured["batch_answers"]) != {"200"}:
+        broken.append(f"the batch took {measured['batch_ratio']:.1f} times as long: {measured['batch_answers']}")
+    if set(measured["health_answers"]) != {"200"}:
+        broken.append(f"/health: {measured['health_answers']}")
+    if not 0 < measured["memory"]["peak"] < 2 * measured["memory"]["idle"] + BUDGET:
         broken.append(
-            f"memory grew from {found['memory']['idle'] / MIB:.0f} to {found['memory']['peak'] / MIB:.0f} MiB"
+            f"memory grew from {measured['memory']['idle'] / MIB:.0f} to {measured['memory']['peak'] / MIB:.0f} MiB"
         )
-    if found["exit_code"] != 0 or found["lines_outside_the_log"]:
-        broken.append(f"exit code {found['exit_code']}, {found['lines_outside_the_log']}")
+    if measured["exit_code"] != 0 or measured["lines_outside_the_log"]:
+        broken.append(f"exit code {measured['exit_code']}, {measured['lines_outside_the_log']}")
     return broken
 
 
@@ -342,24 +342,24 @@ def main() -> None:
     if arguments.attacker:
         json.dump(asyncio.run(attack(table[arguments.attacker], arguments.port, arguments.seconds)), sys.stdout)
         return
-    found, failed = {}, False
+    results, failed = {}, False
     with machine_lock():
         for name in arguments.only or table:
-            found[name] = measure(name, table[name], arguments.seconds)
-            broken = verdicts(found[name])
+            results[name] = measure(name, table[name], arguments.seconds)
+            broken = verdicts(results[name])
             failed |= bool(broken)
-            said = found[name]
+            said = results[name]
             print(
                 f"{name:14} /health p99 {said['health_ms']['p99']:7.1f} ms, batch x{said['batch_ratio']:.2f}, "
                 f"{said['memory']['idle'] / MIB:.0f} -> {said['memory']['peak'] / MIB:.0f} MiB, {said['answers']}",
-                *(f"\n    BROKEN: {each}" for each in broken),
+                *(f"\n    BROKEN: {bar}" for bar in broken),
                 flush=True,
             )
     value = {
         "machine": dataclasses.asdict(describe_machine()),
         "commit": commit(),
         "seconds": arguments.seconds,
-        "attacks": found,
+        "attacks": results,
     }
     value["date"] = time.strftime("%Y-%m-%d", time.gmtime())
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,9 @@ TEXTS = (
     "%s%n{}{0}${jndi:ldap://a}",
     "../../etc/passwd",
 )
-PARAMETERS = sorted({each for row in WIRE_TASKS.values() for each in row.parameters} | {"truncate", "prompt_name", "x"})
+PARAMETERS = sorted(
+    {parameter for task in WIRE_TASKS.values() for parameter in task.parameters} | {"truncate", "prompt_name", "x"}
+)
 OF_POST = (
     *("json", "json", "text", "parameters", "bytes", "packed", "chunked", "tensors", "tensors"),
     *("target", "headers", "head", "raw"),
@@ -120,16 +122,16 @@ def break_value(value: Any, chosen: random.Random) -> Any:  # noqa: ANN401 — a
     if chosen.random() < 0.25 or not isinstance(value, dict | list) or not value:
         return json_value(chosen)
     if isinstance(value, list):
-        found = list(value)
-        at = chosen.randrange(len(found))
+        items = list(value)
+        at = chosen.randrange(len(items))
         action = chosen.randrange(4)
         if action == 0:
-            del found[at]
+            del items[at]
         elif action == 1:
-            found *= chosen.choice((2, 3, 300))
+            items *= chosen.choice((2, 3, 300))
         else:
-            found[at] = break_value(found[at], chosen)
-        return found
+            items[at] = break_value(items[at], chosen)
+        return items
     changed = dict(value)
     key = chosen.choice(list(changed))
     action = chosen.randrange(6)
@@ -159,28 +161,28 @@ def dumped(value: Any, chosen: random.Random) -> bytes:  # noqa: ANN401 — any 
 
 def break_bytes(data: bytes, chosen: random.Random) -> bytes:
     """Change some bytes: turn, take out, put in, repeat, cut."""
-    found = bytearray(data)
+    changed = bytearray(data)
     for _ in range(chosen.choice((1, 1, 2, 5))):
-        if not found:
+        if not changed:
             break
-        at = chosen.randrange(len(found))
+        at = chosen.randrange(len(changed))
         length = chosen.choice((1, 1, 2, 8, 100))
         action = chosen.randrange(6)
         if action == 0:
-            found[at] ^= 1 << chosen.randrange(8)
+            changed[at] ^= 1 << chosen.randrange(8)
         elif action == 1:
-            del found[at : at + length]
+            del changed[at : at + length]
         elif action == 2:
-            found[at:at] = chosen.randbytes(length)
+            changed[at:at] = chosen.randbytes(length)
         elif action == 3:
-            found[at:at] = found[at : at + length] * chosen.choice((1, 2, 50))
+            changed[at:at] = changed[at : at + length] * chosen.choice((1, 2, 50))
         elif action == 4:
-            found[at:at] = chosen.choice(
+            changed[at:at] = chosen.choice(
                 (b"\r\n", b"\n", b"\x00", b": ", b"\r\n ", b"\r\n\r\n", b"0\r\n\r\n", b"%", b"\xff")
             )
         else:
-            del found[at:]
-    return bytes(found)
+            del changed[at:]
+    return bytes(changed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +249,7 @@ class Maker:
         if chosen.random() < 0.03:
             method = chosen.choice(("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD"))
         begin = f"{method} {target} HTTP/1.1".encode("latin-1", "replace")
-        lines = [begin, b"Host: localhost", *(b"%s: %s" % each for each in headers)]
+        lines = [begin, b"Host: localhost", *(b"%s: %s" % header for header in headers)]
         if kind == "chunked":
             lines.append(b"Transfer-Encoding: chunked")
             return Sent(kind=kind, route=route, **self._chunked(lines, body, chosen))
@@ -272,7 +274,7 @@ class Maker:
 
     def _body(self, operation: dict[str, Any], chosen: random.Random) -> bytes:
         content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-        examples = [each["value"] for each in content.get("examples", {}).values()] or [{}]
+        examples = [example["value"] for example in content.get("examples", {}).values()] or [{}]
         return json.dumps(chosen.choice(examples)).encode()
 
     def _json(self, body: bytes, chosen: random.Random) -> bytes:
@@ -290,8 +292,8 @@ class Maker:
             if isinstance(value, str):
                 return text() if chosen.random() < 0.7 else value
             if isinstance(value, list):
-                return [replaced(each) for each in value]
-            return {key: replaced(each) for key, each in value.items()} if isinstance(value, dict) else value
+                return [replaced(item) for item in value]
+            return {key: replaced(item) for key, item in value.items()} if isinstance(value, dict) else value
 
         return dumped(replaced(json.loads(body)), chosen)
 
@@ -389,8 +391,10 @@ class Maker:
             ";a=b",
         )
         at = chosen.randrange(len(target) + 1)
-        found = target[:at] + chosen.choice(more) + target[at:]
-        return chosen.choice((found, found, found, f"http://localhost{found}", "*", "localhost:80", "http://", ""))
+        strange = target[:at] + chosen.choice(more) + target[at:]
+        return chosen.choice(
+            (strange, strange, strange, f"http://localhost{strange}", "*", "localhost:80", "http://", "")
+        )
 
     def _strange_headers(self, chosen: random.Random) -> list[tuple[bytes, bytes]]:
         names = (
@@ -438,16 +442,16 @@ class Server:
     def _read(self) -> None:
         for line in self.process.stderr or ():
             try:
-                found = json.loads(line)
+                record = json.loads(line)
             except ValueError:
                 self.other.append(line)
                 continue
-            if found.get("message") == "listening":
-                self.port = int(found["url"].rsplit(":", 1)[1])
-            if found.get("message") == "ready":
+            if record.get("message") == "listening":
+                self.port = int(record["url"].rsplit(":", 1)[1])
+            if record.get("message") == "ready":
                 self._ready.set()
-            if found.get("message") != "request" or "exception" in found:
-                self.lines.append(found)
+            if record.get("message") != "request" or "exception" in record:
+                self.lines.append(record)
         self._ready.set()
 
     def get(self, path: str) -> Any:  # noqa: ANN401 — any JSON value
@@ -470,7 +474,7 @@ class Server:
 
 
 @dataclass(slots=True)
-class Found:
+class Findings:
     """What was seen."""
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -536,35 +540,35 @@ class Connection:
             self._streams = None
 
 
-async def worker(chosen: random.Random, count: int, maker: Maker, port: int, found: Found) -> None:
+async def worker(chosen: random.Random, count: int, maker: Maker, port: int, findings: Findings) -> None:
     """Send so many requests."""
     connection = Connection(port)
-    for each in range(count):
+    for number in range(count):
         sent = maker.make(chosen)
-        found.routes[sent.route] += 1
-        kinds = found.kinds.setdefault(sent.kind, Counter())
+        findings.routes[sent.route] += 1
+        kinds = findings.kinds.setdefault(sent.kind, Counter())
         try:
             keep = sent.whole and chosen.random() < 0.7
             if not sent.whole:
                 connection.close()  # what is left of such a request would be part of the next
             answer = await connection.ask(sent.data, PATIENCE if sent.whole else PART_SECONDS, keep=keep)
         except (OSError, asyncio.IncompleteReadError) as error:
-            found.blame(f"closed without an answer ({type(error).__name__})", sent)
+            findings.blame(f"closed without an answer ({type(error).__name__})", sent)
             answer = None
         name = str(answer[0]) if answer else "none"
-        found.statuses[name] += 1
+        findings.statuses[name] += 1
         kinds[name] += 1
         if answer is None:
             if sent.whole:
-                found.blame("no answer to a whole request", sent)
+                findings.blame("no answer to a whole request", sent)
         else:
-            judge(sent, *answer, found)
-        if each % HONEST_EVERY == 0:
-            await honest(port, found, keep=connection)
+            judge(sent, *answer, findings)
+        if number % HONEST_EVERY == 0:
+            await honest(port, findings, keep=connection)
     connection.close()
 
 
-def judge(sent: Sent, status: int, body: bytes, found: Found) -> None:
+def judge(sent: Sent, status: int, body: bytes, findings: Findings) -> None:
     """Judge one answer."""
     reason = None
     if status >= 400 and body:
@@ -572,58 +576,58 @@ def judge(sent: Sent, status: int, body: bytes, found: Found) -> None:
             value = json.loads(body)
             reason = value["error_type"]
             if not isinstance(value["error"], str) or len(value["error"]) > 2000:
-                found.blame(f"{status} whose error is no sentence", sent)
+                findings.blame(f"{status} whose error is no sentence", sent)
         except (ValueError, LookupError, TypeError):
-            found.blame(f"{status} whose body is not as every error's: {body[:100]!r}", sent)
+            findings.blame(f"{status} whose body is not as every error's: {body[:100]!r}", sent)
     if status >= 500 and reason not in ALLOWED.get(status, ()):
-        found.blame(f"{status} {body[:200]!r}", sent)
+        findings.blame(f"{status} {body[:200]!r}", sent)
 
 
-async def honest(port: int, found: Found, keep: Connection | None = None) -> Any:  # noqa: ANN401
+async def honest(port: int, findings: Findings, keep: Connection | None = None) -> Any:  # noqa: ANN401
     """Ask as one should."""
     data = b"POST /tasks/fill-mask HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(HONEST), HONEST)
     sent = Sent(kind="honest", route="POST /tasks/fill-mask", data=data, whole=True)
     try:
         answer = await (keep or Connection(port)).ask(data, PATIENCE, keep=keep is not None)
     except (OSError, asyncio.IncompleteReadError) as error:
-        found.blame(f"honest, closed without an answer ({type(error).__name__})", sent)
+        findings.blame(f"honest, closed without an answer ({type(error).__name__})", sent)
         return None
-    value = [each["token_str"] for each in json.loads(answer[1])] if answer and answer[0] == 200 else answer
-    found.expected = found.expected or value
-    if value != found.expected:
-        found.blame(f"honest, answered {value}", sent)
-    found.honest += 1
+    value = [word["token_str"] for word in json.loads(answer[1])] if answer and answer[0] == 200 else answer
+    findings.expected = findings.expected or value
+    if value != findings.expected:
+        findings.blame(f"honest, answered {value}", sent)
+    findings.honest += 1
     return value
 
 
-async def attack(server: Server, requests: int, connections: int, seed: int) -> tuple[Found, int, int]:
+async def attack(server: Server, requests: int, connections: int, seed: int) -> tuple[Findings, int, int]:
     """Send everything, and return what was seen, and the server's memory before and after."""
     models = server.get("/models")
-    variants = sorted({each["variant"] for model in models for each in model["variants"]})
+    variants = sorted({variant["variant"] for model in models for variant in model["variants"]})
     maker = Maker(server.get("/openapi.json"), [model["name"] for model in models], variants)
-    found = Found()
+    findings = Findings()
     for _ in range(200):
-        await honest(server.port, found)
+        await honest(server.port, findings)
     before = server.resident()
     shares = [requests // connections + (number < requests % connections) for number in range(connections)]
     await asyncio.gather(
         *(
-            worker(random.Random(f"{seed} {number}"), share, maker, server.port, found)
+            worker(random.Random(f"{seed} {number}"), share, maker, server.port, findings)
             for number, share in enumerate(shares)
         )
     )
     for _ in range(50):
-        await honest(server.port, found)
-    return found, before, server.resident()
+        await honest(server.port, findings)
+    return findings, before, server.resident()
 
 
-def table(found: Found) -> str:
+def table(findings: Findings) -> str:
     """Return the counts as a table."""
-    statuses = sorted(found.statuses)
+    statuses = sorted(findings.statuses)
     lines = ["| made by | " + " | ".join(statuses) + " |", "|---" * (len(statuses) + 1) + "|"]
-    for kind, counts in sorted(found.kinds.items()):
-        lines.append(f"| {kind} | " + " | ".join(str(counts[each]) for each in statuses) + " |")
-    return "\n".join([*lines, "| all | " + " | ".join(str(found.statuses[each]) for each in statuses) + " |"])
+    for kind, counts in sorted(findings.kinds.items()):
+        lines.append(f"| {kind} | " + " | ".join(str(counts[status]) for status in statuses) + " |")
+    return "\n".join([*lines, "| all | " + " | ".join(str(findings.statuses[status]) for status in statuses) + " |"])
 
 
 def main() -> None:
@@ -638,12 +642,12 @@ def main() -> None:
     server = Server(arguments.bundle)
     began = time.monotonic()
     try:
-        found, before, after = asyncio.run(attack(server, arguments.requests, arguments.connections, arguments.seed))
+        findings, before, after = asyncio.run(attack(server, arguments.requests, arguments.connections, arguments.seed))
         alive = server.process.poll() is None
     finally:
         code = server.stop()
     seconds = time.monotonic() - began
-    wrong = list(found.wrong)
+    wrong = list(findings.wrong)
     if not alive or code:
         wrong.append(f"the server {'went on' if alive else 'ended'}, and its exit code is {code}")
     wrong += [f"not a JSON line on standard error: {line[:300]!r}" for line in server.other[:20]]
@@ -654,15 +658,15 @@ def main() -> None:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "seed": arguments.seed,
-        "requests": sum(found.routes.values()),
-        "honest": found.honest,
+        "requests": sum(findings.routes.values()),
+        "honest": findings.honest,
         "connections": arguments.connections,
         "seconds": round(seconds, 1),
         "resident_bytes": {"start": before, "end": after},
         "exit_code": code,
-        "statuses": dict(sorted(found.statuses.items())),
-        "kinds": {kind: dict(sorted(counts.items())) for kind, counts in sorted(found.kinds.items())},
-        "routes": dict(sorted(found.routes.items())),
+        "statuses": dict(sorted(findings.statuses.items())),
+        "kinds": {kind: dict(sorted(counts.items())) for kind, counts in sorted(findings.kinds.items())},
+        "routes": dict(sorted(findings.routes.items())),
         "log": dict(Counter(str(line.get("level")) for line in server.lines)),
         "wrong": wrong,
         "machine": dataclasses.asdict(describe_machine()),
@@ -670,13 +674,13 @@ def main() -> None:
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=2, ensure_ascii=True) + os.linesep, encoding="utf-8")
-    print(table(found))
-    print(f"{result['requests']} requests and {found.honest} honest ones in {seconds:.0f} s; seed {arguments.seed}")
+    print(table(findings))
+    print(f"{result['requests']} requests and {findings.honest} honest ones in {seconds:.0f} s; seed {arguments.seed}")
     print(
         f"resident memory: {before / 2**20:.0f} MiB at the start, {after / 2**20:.0f} MiB at the end; exit code {code}"
     )
-    for each in wrong[:40]:
-        print(f"WRONG {each}")
+    for complaint in wrong[:40]:
+        print(f"WRONG {complaint}")
     sys.exit(1 if wrong else 0)
 
 

@@ -29,7 +29,7 @@ class Client:
         self.refused = False
 
     async def ask(self, path: str, body: bytes) -> int | str:
-        """POST, and give the status; `CLOSED` when there was no answer to what was sent."""
+        """POST; return the status, or `CLOSED` when there was no answer to what was sent."""
         if self._streams is None:
             try:
                 self._streams = await asyncio.open_connection(*self._place)

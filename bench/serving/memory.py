@@ -123,12 +123,12 @@ def soak(  # noqa: PLR0913 — what is soaked, within what, how long
         bodies = make_bodies(Path(scratch) / "bodies.jsonl", Bundle.open(bundle))
         options = ["--variant", variant, "--memory", memory, "--port", "0", "--request-timeout", TIMEOUT]
         enter = f'echo $$ > "{group.place}/cgroup.procs" && exec "$@"'
-        program = [str(each) for each in (PYTHON, "-m", "bertport.runtime", "serve", bundle, *options)]
+        program = [str(part) for part in (PYTHON, "-m", "bertport.runtime", "serve", bundle, *options)]
         server = Process(["sh", "-c", enter, "sh", *program, "--no-access-log"]).serves()
         command: Sequence[object]
         command = (PYTHON, "-m", "bench.serving.soak", "--port", server.port, "--bodies", bodies)
         command = (*command, "--seconds", seconds, "--clients", clients)
-        load = subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        load = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         samples: list[tuple[float, int, int]] = []
         began = time.monotonic()
         peak = 0

@@ -34,15 +34,15 @@ def section(result: Mapping[str, Any]) -> str:
         "| event loop's CPU a request, ms | p50, ms | p99, ms |"
     )
     lines = ["## Measured", "", how, "", *_verdicts(result), head, "|---|---|---|---|---|---|---|---|"]
-    for name, found in result["throughput"].items():
-        rounds = found["rounds"]
-        served = _median(rounds, lambda each: each["serving"]["requests_per_s"])
+    for name, measured in result["throughput"].items():
+        rounds = measured["rounds"]
+        served = _median(rounds, lambda turn: turn["serving"]["requests_per_s"])
         lines.append(
-            f"| {name}, {found['variant']} | {_median(rounds, lambda each: each['offline']['texts_per_s']):.1f} "
+            f"| {name}, {measured['variant']} | {_median(rounds, lambda turn: turn['offline']['texts_per_s']):.1f} "
             f"| {served:.1f} | {share(rounds):.2f} | {overhead(rounds):.2f} "
-            f"| {_median(rounds, lambda each: each['serving']['loop_ms_per_request']):.2f} "
-            f"| {_median(rounds, lambda each: each['serving']['p50_ms']):.0f} "
-            f"| {_median(rounds, lambda each: each['serving']['p99_ms']):.0f} |"
+            f"| {_median(rounds, lambda turn: turn['serving']['loop_ms_per_request']):.2f} "
+            f"| {_median(rounds, lambda turn: turn['serving']['p50_ms']):.0f} "
+            f"| {_median(rounds, lambda turn: turn['serving']['p99_ms']):.0f} |"
         )
     lines += _streams(result["throughput"])
     if "peer" in result:
@@ -53,7 +53,7 @@ def section(result: Mapping[str, Any]) -> str:
 
 def _verdicts(result: Mapping[str, Any]) -> list[str]:
     said = {True: "yes", False: "**no**", None: ""}
-    rows = [f"| {bar.name} | {bar.wanted} | {bar.found} | {said[bar.met]} |" for bar in bars(result)]
+    rows = [f"| {bar.name} | {bar.wanted} | {bar.measured} | {said[bar.met]} |" for bar in bars(result)]
     return ["| what has to hold | bar | found | met |", "|---|---|---|---|", *rows, ""]
 
 
@@ -74,10 +74,10 @@ def _streams(throughput: Mapping[str, Any]) -> list[str]:
         ("serving", "p50_ms", "served, p50, ms", ".0f"),
         ("serving", "p99_ms", "served, p99, ms", ".0f"),
     )
-    for name, found in throughput.items():
+    for name, measured in throughput.items():
         for kind, key, said, form in figures:
-            one = [each[f"{kind}_one_stream"][key] for each in found["rounds"]]
-            several = [each[kind][key] for each in found["rounds"]]
+            one = [turn[f"{kind}_one_stream"][key] for turn in measured["rounds"]]
+            several = [turn[kind][key] for turn in measured["rounds"]]
             ratio = median(after / before for before, after in zip(one, several, strict=True))
             lines.append(f"| {name} | {said} | {median(one):{form}} | {median(several):{form}} | {ratio:.2f} |")
     return lines
@@ -89,7 +89,7 @@ def _peer(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
         ("ours", "`bertport serve`"),
         ("pipeline", "transformers' pipeline behind Starlette and uvicorn"),
     ):
-        own = [each[kind] for each in rounds]
+        own = [turn[kind] for turn in rounds]
         rate, p99 = (_median(own, itemgetter(figure)) for figure in ("requests_per_s", "p99_ms"))
         rows.append(f"| {name} | {rate:.1f} | {p99:.0f} |")
     head = ["", "| server, same model and machine, in turns | requests/s | p99, ms |", "|---|---|---|"]
@@ -140,7 +140,7 @@ class Bar:
     """What is measured."""
     wanted: str
     """The bar."""
-    found: str
+    measured: str
     """What was measured."""
     met: bool | None
     """Whether it holds; None where this run did not measure it."""
@@ -148,23 +148,23 @@ class Bar:
 
 def check(result: Mapping[str, Any]) -> None:
     """Fail where a bar is missed, naming each."""
-    if missed := [f"{bar.name}: {bar.found}, and not {bar.wanted}" for bar in bars(result) if bar.met is False]:
+    if missed := [f"{bar.name}: {bar.measured}, and not {bar.wanted}" for bar in bars(result) if bar.met is False]:
         sys.exit("bars missed:\n" + "\n".join(missed))
 
 
 def bars(result: Mapping[str, Any]) -> list[Bar]:
     """Compare what was measured with every bar."""
-    found = result["throughput"]
-    base, first = found.get(BASE), found[next(iter(found))]
+    throughput = result["throughput"]
+    base, first = throughput.get(BASE), throughput[next(iter(throughput))]
     part = share(base["rounds"]) if base else None
     beyond = overhead(first["rounds"])
     over, end, soak = result["overload"], result["end"], result["soak"]
     counted: Counter[str] = Counter()
-    for each in found.values():
-        for one in each["rounds"]:
-            counted.update(one["serving"]["outcomes"])
-            counted.update(one["serving_one_stream"]["outcomes"])
-    codes = {code for each in found.values() for one in each["rounds"] for code in one["exit_codes"]}
+    for model in throughput.values():
+        for turn in model["rounds"]:
+            counted.update(turn["serving"]["outcomes"])
+            counted.update(turn["serving_one_stream"]["outcomes"])
+    codes = {code for model in throughput.values() for turn in model["rounds"] for code in turn["exit_codes"]}
     grew = growth(soak["memory"])
     after = over["after_requests_per_s"] / over["before_requests_per_s"]
     lost = {name: count for name, count in end["outcomes"].items() if name not in {"200", "refused"}}
@@ -173,61 +173,61 @@ def bars(result: Mapping[str, Any]) -> list[Bar]:
         Bar(
             name=f"served over offline texts a second, BERT-base, {result['clients']} clients",
             wanted=f">= {OFFLINE_SHARE}",
-            found="not measured" if part is None else f"{part:.2f}",
+            measured="not measured" if part is None else f"{part:.2f}",
             met=None if part is None else part >= OFFLINE_SHARE,
         ),
         Bar(
             name="the server's CPU for a request beyond offline's, default model",
             wanted=f"<= {OVERHEAD_MS:g} ms",
-            found=f"{beyond:.2f} ms",
+            measured=f"{beyond:.2f} ms",
             met=beyond <= OVERHEAD_MS,
         ),
         Bar(
             name="answers under load, exit code",
             wanted="200 or 429, 0",
-            found=f"{_counts(counted)}; {', '.join(map(str, sorted(codes)))}",
+            measured=f"{_counts(counted)}; {', '.join(map(str, sorted(codes)))}",
             met=counted.keys() <= ALLOWED and codes == {0},
         ),
         Bar(
             name="answers at five times its rate",
             wanted="200 or 429",
-            found=_counts(over["outcomes"]),
+            measured=_counts(over["outcomes"]),
             met=over["outcomes"].keys() <= ALLOWED and "200" in over["outcomes"],
         ),
         Bar(
             name="slowest accepted request meanwhile",
             wanted=f"<= {TIMEOUT} s",
-            found=f"{over['slowest_accepted_s']:.1f} s",
+            measured=f"{over['slowest_accepted_s']:.1f} s",
             met=over["slowest_accepted_s"] <= TIMEOUT,
         ),
         Bar(
             name="requests a second afterwards over before",
             wanted=f">= {AFTER}",
-            found=f"{after:.2f}",
+            measured=f"{after:.2f}",
             met=after >= AFTER,
         ),
         Bar(
             name="SIGTERM under load: accepted requests without a result, exit code",
             wanted="0, 0",
-            found=f"{sum(lost.values())}{f' ({_counts(lost)})' if lost else ''}, {end['exit_code']}",
+            measured=f"{sum(lost.values())}{f' ({_counts(lost)})' if lost else ''}, {end['exit_code']}",
             met=not lost and end["exit_code"] == 0 and end["outcomes"].get("200", 0) > 0,
         ),
         Bar(
             name="soak: answers to honest clients that are neither 200 nor 429, errors logged, exit code",
             wanted="0, 0, 0",
-            found=f"{len(soak['wrong'])}, {soak['errors_logged']}, {soak['exit_code']}",
+            measured=f"{len(soak['wrong'])}, {soak['errors_logged']}, {soak['exit_code']}",
             met=not soak["wrong"] and not soak["errors_logged"] and not soak["exit_code"],
         ),
         Bar(
             name="soak: memory in its last quarter over its second",
             wanted=f"<= {GROWTH}",
-            found=f"{grew:.2f}",
+            measured=f"{grew:.2f}",
             met=grew <= GROWTH,
         ),
         Bar(
             name="requests a second over those of transformers' pipeline behind the same framework",
             wanted=f">= {TIMES:g}",
-            found="not measured" if ratio is None else f"{ratio:.1f}",
+            measured="not measured" if ratio is None else f"{ratio:.1f}",
             met=None if ratio is None else ratio >= TIMES,
         ),
     ]
@@ -235,17 +235,17 @@ def bars(result: Mapping[str, Any]) -> list[Bar]:
 
 def share(rounds: Sequence[Mapping[str, Any]]) -> float:
     """Return served over offline texts a second: the median of the rounds' ratios."""
-    return _median(rounds, lambda each: each["serving"]["requests_per_s"] / each["offline"]["texts_per_s"])
+    return _median(rounds, lambda turn: turn["serving"]["requests_per_s"] / turn["offline"]["texts_per_s"])
 
 
 def overhead(rounds: Sequence[Mapping[str, Any]]) -> float:
     """Return the server's CPU a request beyond what the same text costs offline, ms."""
-    return _median(rounds, lambda each: each["serving"]["cpu_ms_per_request"] - each["offline"]["cpu_ms_per_text"])
+    return _median(rounds, lambda turn: turn["serving"]["cpu_ms_per_request"] - turn["offline"]["cpu_ms_per_text"])
 
 
 def times(rounds: Sequence[Mapping[str, Any]]) -> float:
     """Return our requests a second over the peer's: the median of the rounds' ratios."""
-    return _median(rounds, lambda each: each["ours"]["requests_per_s"] / each["pipeline"]["requests_per_s"])
+    return _median(rounds, lambda turn: turn["ours"]["requests_per_s"] / turn["pipeline"]["requests_per_s"])
 
 
 def growth(memory: Sequence[tuple[float, int]]) -> float:

@@ -36,7 +36,7 @@ class Process:
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         self.process = subprocess.Popen(
-            [str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.port = 0
         self.log: list[str] = []
@@ -86,7 +86,7 @@ class Process:
         return None
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
-        """End it, and give the exit code."""
+        """End it; return the exit code."""
         self.process.send_signal(sig)
         code = self.process.wait(TIMEOUT + 30)
         for stream in (self.process.stdout, self.process.stderr):
@@ -104,7 +104,7 @@ def serve(bundle: Path, variant: str, *more: str) -> Process:
 def load(port: int, bodies: Path, seconds: float, *options: object) -> subprocess.Popen[str]:
     """Start the clients."""
     command = [PYTHON, "-m", "bench.serving.load", "--port", port, "--bodies", bodies, "--seconds", seconds, *options]
-    return subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def said(process: subprocess.Popen[str]) -> dict[str, Any]:
