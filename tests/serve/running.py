@@ -53,18 +53,18 @@ class Running:
     def wait_for(self, message, **fields):
         """Return the first line of the log with this message and these fields."""
 
-        def found():
+        def matching():
             return [
-                each
-                for each in self.lines
-                if each["message"] == message and all(each.get(key) == value for key, value in fields.items())
+                line
+                for line in self.lines
+                if line["message"] == message and all(line.get(key) == value for key, value in fields.items())
             ]
 
         with self.changed:
             ended = lambda: self.process.poll() is not None and not self.reader.is_alive()  # noqa: E731 — a condition
-            self.changed.wait_for(lambda: found() or ended(), timeout=PATIENCE)
-            assert found(), f"no {message!r} {fields} in {self.lines} {self.other}"
-            return found()[0]
+            self.changed.wait_for(lambda: matching() or ended(), timeout=PATIENCE)
+            assert matching(), f"no {message!r} {fields} in {self.lines} {self.other}"
+            return matching()[0]
 
     def get(self, path, **headers):
         """GET a path: status and text."""

@@ -33,9 +33,9 @@ def one_segment(tmp_path_factory):
 def test_one_segment_means_no_next_sentence(one_segment):
     bundle, notes = one_segment
     assert list(bundle.manifest.heads) == ["mlm", "pooler"]
-    [context] = [each for each in notes if "one segment" in each and "type_vocab" in each]
+    [context] = [note for note in notes if "one segment" in note and "type_vocab" in note]
     assert context.endswith("the bundle has no next-sentence prediction")
-    assert not any("hold no nsp" in each for each in notes)
+    assert not any("hold no nsp" in note for note in notes)
     model = load(bundle.path, provider="cpu")
     assert model.describe()["tasks"] == ["fill-mask", "features"]
     with pytest.raises(MissingHeadError, match="next-sentence needs the head 'nsp'"):
@@ -65,7 +65,7 @@ def test_a_model_of_one_segment_is_quantized_and_served(one_segment, tmp_path):
     text.write_text("\n".join(f"The {word} was small. He saw the old {word} by night." for word in WORDS[:120]) + "\n")
     options = Options(text=text, calibration=text, budget=Budget(bounds={}), positions=60, pairs=8, force=True)
     recipes = ["int8-dynamic", "int8-static-cpu"]
-    assert [each.name for each in quantize(place, recipes, options=options)] == recipes
+    assert [variant.name for variant in quantize(place, recipes, options=options)] == recipes
     with Running(f"one={place}") as running:
         assert running.get("/ready")[0] == 200
         assert running.stop() == 0

@@ -118,8 +118,8 @@ def test_data_that_does_not_fit_is_refused(shape, data):
     ],
 )
 def test_data_may_be_flat_or_nested_as_its_shape(shape, data):
-    found = read(tensor(shape, data)).inputs["input_ids"]
-    np.testing.assert_array_equal(found, np.array(data, dtype=np.int64).reshape(shape))
+    ids = read(tensor(shape, data)).inputs["input_ids"]
+    np.testing.assert_array_equal(ids, np.array(data, dtype=np.int64).reshape(shape))
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32"])
@@ -169,7 +169,7 @@ JSON = st.recursive(
 
 def depth(value):
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return max((depth(each) for each in children), default=0) + isinstance(value, dict | list)
+    return max((depth(child) for child in children), default=0) + isinstance(value, dict | list)
 
 
 @given(JSON, st.integers(0, 30), st.booleans())

@@ -45,7 +45,7 @@ def exchange(server, *parts):
 
 def statuses(answer):
     """The statuses of answers that follow each other."""
-    return [int(each) for each in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer)]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer)]
 
 
 def body_of(answer):
@@ -109,7 +109,7 @@ def at_once(function, values):
 def test_what_is_no_body_is_bounded_and_refused(plain):
     assert plain.get("/health")[0] == 200
     before = resident(plain)
-    outcomes = at_once(lambda each: flood(plain, *each), list(FLOODS.values()))
+    outcomes = at_once(lambda opening: flood(plain, *opening), list(FLOODS.values()))
     for name, (answer, sent) in zip(FLOODS, outcomes, strict=True):
         # A reset may take the answer with it where the client goes on sending for ever.
         assert not answer or statuses(answer)[-1] in (400, 404, 431), (name, answer[:300])
@@ -258,7 +258,7 @@ NO_REQUESTS = [
 
 
 def test_what_is_no_request_is_refused_and_closed(plain):
-    answers = at_once(lambda row: exchange(plain, row[0]), NO_REQUESTS)
+    answers = at_once(lambda case: exchange(plain, case[0]), NO_REQUESTS)
     for (sent, expected), answer in zip(NO_REQUESTS, answers, strict=True):
         assert statuses(answer) == [expected], (sent, answer)
         assert b"\r\nconnection: close\r\n" in answer.lower()
@@ -279,8 +279,8 @@ REQUESTS = [
     (ask(b"Expect: 100-continue", b"Connection: close"), [100, 200]),
     (GET + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n12345", [200]),
     (CHUNKED + b"16;a=b\r\n" + ASK + b"\r\n0\r\nt: u\r\n\r\n", [200]),
-    (CHUNKED + b"".join(b"1\r\n%c\r\n" % each for each in ASK) + b"0\r\n\r\n", [200]),
-    (CHUNKED + b"".join(b"%016x\r\n%c\r\n" % (1, each) for each in ASK * 1) + b"0\r\n\r\n", [200]),
+    (CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in ASK) + b"0\r\n\r\n", [200]),
+    (CHUNKED + b"".join(b"%016x\r\n%c\r\n" % (1, byte) for byte in ASK * 1) + b"0\r\n\r\n", [200]),
 ]
 
 

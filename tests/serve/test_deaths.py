@@ -60,7 +60,7 @@ def test_the_end_comes_within_a_second_of_the_failure(tiny_bundle, tmp_path):
     with Running(bundle, *FP32, "--drain-seconds", "60", wait=False) as server:
         server.process.wait(PATIENCE)
         server.reader.join()
-        times = [datetime.fromisoformat(each["time"]) for each in server.lines if each["level"] == "error"]
+        times = [datetime.fromisoformat(line["time"]) for line in server.lines if line["level"] == "error"]
         ended = datetime.fromisoformat(server.lines[-1]["time"])
         assert server.lines[-1]["message"] == "stopped"
         assert (ended - times[0]).total_seconds() < 5  # a second on an idle machine, and far from sixty
@@ -80,7 +80,7 @@ def test_the_rest_is_served_where_it_is_asked_to_keep_going(tiny_bundle, tmp_pat
             status, answer = server.post(f"/models/{name}", ASK)
             assert (status, answer["error_type"]) == (503, "failed")
         assert server.post("/models/other", ASK)[0] == 404
-        assert {each["bundle"] for each in server.lines if each["level"] == "error"} == {"bad", "none"}
+        assert {line["bundle"] for line in server.lines if line["level"] == "error"} == {"bad", "none"}
         assert server.stop() == 0
 
 
@@ -126,7 +126,7 @@ def test_an_input_of_no_tokens_is_refused_and_the_server_goes_on(tiny_bundle, tm
         assert server.post("/tasks/features", {"inputs": "a"})[0] == 200
         assert server.get("/ready")[0] == 200
         assert server.stop() == 0
-        assert not [each for each in server.lines if each["level"] == "error"]
+        assert not [line for line in server.lines if line["level"] == "error"]
 
 
 def test_an_output_that_is_no_number_is_424_for_that_input_alone(tiny_bundle, tmp_path):
@@ -165,7 +165,7 @@ def test_a_model_thread_that_ends_is_told_and_ends_the_process(tiny_bundle, tmp_
         assert time.monotonic() - began < 20  # at once, and not when its thirty seconds are over
         assert server.process.wait(PATIENCE) == 1
         server.reader.join()
-        [line] = [each for each in server.lines if each["level"] == "critical"]
+        [line] = [line for line in server.lines if line["level"] == "critical"]
         assert "division by zero" in line["exception"]
         [said] = server.other
         assert said.startswith("bertport: error: the server cannot go on: variant 'fp32' can answer no more")
@@ -212,7 +212,7 @@ def test_a_worker_that_ends_fails_what_waits_and_what_comes(model, monkeypatch, 
     told = []
 
     async def use():
-        worker = ModelWorker(model, DeviceSlots(), Limits(), lambda *_: None, lambda *each: told.append(each))
+        worker = ModelWorker(model, DeviceSlots(), Limits(), lambda *_: None, lambda *death: told.append(death))
         [work] = model.bind("fill-mask").prepare(["a [MASK]"])
         with worker.slots:
             jobs = [worker.submit([work, work]) for _ in range(3)]
@@ -230,7 +230,7 @@ def test_a_worker_that_ends_fails_what_waits_and_what_comes(model, monkeypatch, 
 
     with caplog.at_level(logging.CRITICAL):
         worker = asyncio.run(asyncio.wait_for(use(), 60))
-    assert [each for each, _ in told] == [worker]
+    assert [dead for dead, _ in told] == [worker]
     [record] = caplog.records
     assert record.exc_info
 

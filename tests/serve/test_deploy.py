@@ -34,8 +34,8 @@ def test_systemd_finds_nothing_in_the_unit(tmp_path):
 
 
 def test_they_name_options_that_there_are():
-    known = {option for each in serve.params if isinstance(each, click.Option) for option in each.opts}
-    variables = {each.envvar for each in serve.params if each.envvar}
+    known = {option for parameter in serve.params if isinstance(parameter, click.Option) for option in parameter.opts}
+    variables = {parameter.envvar for parameter in serve.params if parameter.envvar}
     for path in DEPLOY.iterdir():
         text = path.read_text(encoding="utf-8")
         assert set(re.findall(r"BERTPORT_\w+", text)) <= variables

@@ -36,7 +36,7 @@ ASK = {"inputs": "a [MASK]"}
 @pytest.fixture(scope="module")
 def small(tiny_bundle):
     """A server with low limits."""
-    options = [str(each) for pair in LIMITS.items() for each in pair]
+    options = [str(part) for pair in LIMITS.items() for part in pair]
     with undisturbed(tiny_bundle, "--variant", "fp32", "--no-warm-up", *options) as running:
         yield running
 
@@ -150,14 +150,14 @@ def test_a_client_that_leaves_takes_its_work_out_of_the_queue(tiny_bundle):
         texts = ["[MASK] " + "a " * 140] * 256
         body = json.dumps({"inputs": texts, "parameters": {"top_k": 1}}).encode()
         with connected(server) as stays, connected(server) as stays_too:
-            for each in (stays, stays_too):
-                each.sendall(head(len(body), "Connection: close") + body)
+            for client in (stays, stays_too):
+                client.sendall(head(len(body), "Connection: close") + body)
             server.until(lambda: server.metric("bertport_queue_items"))
             with connected(server) as leaves:
                 leaves.sendall(head(len(body)) + body)
                 server.until(lambda: server.metric("bertport_requests_active") == 3)
-            for each in (stays, stays_too):
-                assert received(each).startswith(b"HTTP/1.1 200")
+            for client in (stays, stays_too):
+                assert received(client).startswith(b"HTTP/1.1 200")
         server.until(lambda: server.metric("bertport_requests_active") == 0)
         assert server.metric("bertport_failures_total", reason="client_gone") == 1
         # What it takes to notice may run: a few of its texts, out of 256.
@@ -258,7 +258,7 @@ def test_the_api_key_is_compared_in_constant_time(monkeypatch):
         with pytest.raises(Unauthorized):
             front._authorize(scope, given)
     front._authorize(scope, b"Bearer let me in")
-    assert [each for each, _ in compared] == [b"sesame", b"s", b"", b"sesame", b"let me in"]
+    assert [given for given, _ in compared] == [b"sesame", b"s", b"", b"sesame", b"let me in"]
     assert {key for _, key in compared} == {b"sesame"}
 
 

@@ -23,9 +23,9 @@ def serve(*arguments):
 
 @pytest.mark.parametrize("memory", [1, 100, 512 * MIB, 2**40])
 def test_what_requests_may_hold_is_left_out_of_what_models_get(memory):
-    found = shares(memory)
-    assert all(size <= LIMITS[name].default for name, size in found.items())
-    held = 2 * found["max_body_bytes_held"] + found["max_answer_bytes"]
+    held_by_limit = shares(memory)
+    assert all(size <= LIMITS[name].default for name, size in held_by_limit.items())
+    held = 2 * held_by_limit["max_body_bytes_held"] + held_by_limit["max_answer_bytes"]
     assert held + for_models(memory) <= memory + 1
 
 

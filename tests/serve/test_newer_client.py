@@ -46,7 +46,7 @@ def test_the_newer_client(server, model, tmp_path):
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     assert int(said["version"].split(".")[0]) >= 1
-    assert said["words"] == [row["token_str"] for row in model.fill_mask("The king of [MASK] is old.", top_k=3)]
+    assert said["words"] == [word["token_str"] for word in model.fill_mask("The king of [MASK] is old.", top_k=3)]
     assert said["vector"] == pytest.approx(model.features("a cup of tea", pooling="mean", normalize=True), abs=1e-5)
     assert said["similarity"][0] == pytest.approx(1, abs=1e-5)
     assert sorted(said["labels"]) == ["is_next", "not_next"]

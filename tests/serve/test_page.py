@@ -55,15 +55,15 @@ def test_the_page(tmp_path):
         assert server.stop() == 0
     assert seen["complaints"] == []
     assert seen["hosts"] == [server.url]
-    assert seen["variants"] == [each["variant"] for each in variants]
-    assert seen["words"] == [row["token_str"] for row in wanted]
+    assert seen["variants"] == [variant["variant"] for variant in variants]
+    assert seen["words"] == [word["token_str"] for word in wanted]
     assert seen["widths"] == sorted(seen["widths"], reverse=True)
-    assert all("ms in the model" in each for each in seen["timings"])
-    default = next(each["variant"] for each in variants if each["default"])
-    assert [row["token"] for row in seen["json"][default]] == [row["token"] for row in wanted]
+    assert all("ms in the model" in timing for timing in seen["timings"])
+    default = next(variant["variant"] for variant in variants if variant["default"])
+    assert [word["token"] for word in seen["json"][default]] == [word["token"] for word in wanted]
     assert "No mask_token" in seen["wrong"]
     assert seen["follows"] == "The second text follows."
     assert sorted(seen["labels"]) == ["is_next", "not_next"]
     assert seen["similar"][0] == "Someone plays an instrument."
     assert seen["grounds"][0] != seen["grounds"][1]
-    assert any("/v2/models/{name}/infer" in each for each in seen["operations"])
+    assert any("/v2/models/{name}/infer" in operation for operation in seen["operations"])

@@ -26,12 +26,12 @@ def test_no_answer_names_them(make_checkpoint, tmp_path):
     with Running(f"padded={bundle}") as server:
         status, rows = server.post("/models/padded", {"inputs": "a [MASK]", "parameters": {"top_k": 50}})
         assert status == 200, rows
-        status, found = server.post("/v2/models/padded/infer", body | {"parameters": {"top_k": 50}})
-        assert status == 200, found
-        [answer] = [each for each in found["outputs"] if each["name"] == "answer"]
+        status, result = server.post("/v2/models/padded/infer", body | {"parameters": {"top_k": 50}})
+        assert status == 200, result
+        [answer] = [output for output in result["outputs"] if output["name"] == "answer"]
         for words in (rows, json.loads(answer["data"][0])):
             assert len(words) == 50
-            assert not {row["token"] for row in words} & {4, *range(672, forms.ROWS)}
-            assert all(row["token_str"] for row in words)
+            assert not {word["token"] for word in words} & {4, *range(672, forms.ROWS)}
+            assert all(word["token_str"] for word in words)
         # The raw logits have every row, which nobody names there.
-        assert sum(row["score"] for row in rows) < 0.01
+        assert sum(word["score"] for word in rows) < 0.01

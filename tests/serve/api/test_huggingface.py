@@ -24,10 +24,10 @@ def client(server):
 
 
 def same_rows(ours, theirs):
-    assert [row["token"] for row in ours] == [row["token"] for row in theirs]
-    assert [row["token_str"] for row in ours] == [row["token_str"] for row in theirs]
-    assert [row["sequence"] for row in ours] == [row["sequence"] for row in theirs]
-    assert [row["score"] for row in ours] == pytest.approx([row["score"] for row in theirs], abs=ATOL)
+    assert [word["token"] for word in ours] == [word["token"] for word in theirs]
+    assert [word["token_str"] for word in ours] == [word["token_str"] for word in theirs]
+    assert [word["sequence"] for word in ours] == [word["sequence"] for word in theirs]
+    assert [word["score"] for word in ours] == pytest.approx([word["score"] for word in theirs], abs=ATOL)
 
 
 def test_fill_mask(client, model):
@@ -83,8 +83,8 @@ def test_sentence_similarity(client, model):
 def test_next_sentence_as_text_classification_of_a_pair(client, model):
     wanted = model.next_sentence("He went home.", "It was night.")["probabilities"]
     answer = client.text_classification({"text": "He went home.", "text_pair": "It was night."})
-    assert [row.label for row in answer] == sorted(wanted, key=lambda label: -wanted[label])
-    assert {row.label: row.score for row in answer} == pytest.approx(wanted, abs=ATOL)
+    assert [prediction.label for prediction in answer] == sorted(wanted, key=lambda label: -wanted[label])
+    assert {prediction.label: prediction.score for prediction in answer} == pytest.approx(wanted, abs=ATOL)
     assert len(client.text_classification({"text": "a", "text_pair": "b"}, top_k=1)) == 1
 
 
@@ -99,7 +99,7 @@ def test_next_sentence_as_its_own_task(server, model):
         assert (status, answer["label"], answer["follows"]) == (200, wanted["label"], wanted["follows"])
         assert answer["probabilities"] == pytest.approx(wanted["probabilities"], abs=ATOL)
     status, answer = server.post("/tasks/next-sentence", {"inputs": [["a", "b"], {"text": "a", "text_pair": "c"}]})
-    assert [each["score"] for each in answer] == pytest.approx(
+    assert [one["score"] for one in answer] == pytest.approx(
         [wanted["score"], model.next_sentence("a", "c")["score"]], abs=ATOL
     )
 
@@ -149,7 +149,10 @@ def test_several_bundles(server):
     _, text = server.get("/models")
     first, second = json.loads(text)
     assert (first["name"], second["name"]) == ("tiny", "org/other")
-    assert [(each["variant"], each["default"]) for each in first["variants"]] == [("fp32", True), ("portable", False)]
+    assert [(variant["variant"], variant["default"]) for variant in first["variants"]] == [
+        ("fp32", True),
+        ("portable", False),
+    ]
     assert "fill-mask" in first["tasks"]
     assert "/tmp" not in text  # noqa: S108 — paths of this machine are nobody's business
     before = server.metric("bertport_requests_total", bundle="org/other")
@@ -197,9 +200,9 @@ def test_the_curl_of_the_model_cards(server, model):
     ],
 )
 def test_bad_bodies_are_told_what_is_wrong_with_them(server, body, status, said):
-    found, text = server.request("POST", "/", body)
+    code, text = server.request("POST", "/", body)
     answer = json.loads(text)
-    assert (found, said in answer["error"]) == (status, True), answer
+    assert (code, said in answer["error"]) == (status, True), answer
     assert "Traceback" not in text
 
 

@@ -25,12 +25,12 @@ def client(server):
 def tensor(name, values, *, binary=True):
     values = np.asarray(values)
     datatype = "BYTES" if values.dtype == object else "INT64"
-    found = triton.InferInput(name, list(values.shape), datatype)
-    return found.set_data_from_numpy(values, binary_data=binary)
+    infer_input = triton.InferInput(name, list(values.shape), datatype)
+    return infer_input.set_data_from_numpy(values, binary_data=binary)
 
 
 def texts(name, *values, binary=True):
-    return tensor(name, np.array([each.encode() for each in values], dtype=object), binary=binary)
+    return tensor(name, np.array([value.encode() for value in values], dtype=object), binary=binary)
 
 
 def test_health_and_metadata(client):
@@ -40,10 +40,14 @@ def test_health_and_metadata(client):
     assert client.is_model_ready("org/other", "portable")
     assert not client.is_model_ready("nobody")
     assert client.get_server_metadata()["name"] == "bertport"
-    found = client.get_model_metadata("org/other")
-    assert (found["name"], found["versions"], found["platform"]) == ("org/other", ["fp32", "portable"], "onnx_onnxv1")
-    assert {"name": "input_ids", "datatype": "INT64", "shape": [-1, -1]} in found["inputs"]
-    assert {each["name"] for each in found["outputs"]} >= {"logits", "last_hidden_state", "answer", "embedding"}
+    metadata = client.get_model_metadata("org/other")
+    assert (metadata["name"], metadata["versions"], metadata["platform"]) == (
+        "org/other",
+        ["fp32", "portable"],
+        "onnx_onnxv1",
+    )
+    assert {"name": "input_ids", "datatype": "INT64", "shape": [-1, -1]} in metadata["inputs"]
+    assert {output["name"] for output in metadata["outputs"]} >= {"logits", "last_hidden_state", "answer", "embedding"}
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -52,9 +56,9 @@ def test_raw_tensors(client, model, binary, version):
     encoded = [work.ids for work in model.bind("features").prepare(["a cup of tea", "the king"])]
     ids = np.zeros((2, 8), dtype=np.int64)
     mask = np.zeros_like(ids)
-    for row, each in enumerate(encoded):
-        ids[row, : len(each)] = each
-        mask[row, : len(each)] = 1
+    for row, tokens in enumerate(encoded):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
     inputs = [tensor("input_ids", ids, binary=binary), tensor("attention_mask", mask, binary=binary)]
     wanted = ["last_hidden_state", "pooler_output", "logits", "seq_relationship_logits"]
     outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in wanted]
@@ -101,10 +105,11 @@ def test_text(client, model, binary, compression):
         request_compression_algorithm=compression,
         response_compression_algorithm=compression,
     )
-    answers = [json.loads(each) for each in result.as_numpy("answer")]
+    answers = [json.loads(line) for line in result.as_numpy("answer")]
     wanted = model.fill_mask(["The king of [MASK].", "\u00e4 [MASK] [MASK]"], top_k=2)
-    assert [row["sequence"] for row in answers[0]] == [row["sequence"] for row in wanted[0]]
-    assert [[row["token"] for row in rows] for rows in answers[1]] == [[r["token"] for r in rows] for rows in wanted[1]]
+    assert [word["sequence"] for word in answers[0]] == [word["sequence"] for word in wanted[0]]
+    ours, theirs = ([[word["token"] for word in words] for words in several[1]] for several in (answers, wanted))
+    assert ours == theirs
 
 
 def test_pairs_and_embeddings(client, model):

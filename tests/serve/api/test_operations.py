@@ -67,10 +67,10 @@ class Load:
 def test_probes_and_information(server):
     assert server.get("/health") == (200, '{"status":"ok"}')
     assert server.get("/ready") == (200, '{"status":"ready"}')
-    found = json.loads(server.get("/info")[1])
-    assert found["limits"]["max_items"] == 256
-    assert {"bertport", "onnxruntime", "python"} <= found["versions"].keys()
-    assert [each["name"] for each in found["models"]] == ["tiny", "org/other"]
+    information = json.loads(server.get("/info")[1])
+    assert information["limits"]["max_items"] == 256
+    assert {"bertport", "onnxruntime", "python"} <= information["versions"].keys()
+    assert [model["name"] for model in information["models"]] == ["tiny", "org/other"]
 
 
 def test_a_request_has_an_id_and_a_line_in_the_log(server):
@@ -184,12 +184,12 @@ def test_spans_where_opentelemetry_is_asked_for(tiny_bundle):
 
 def _values(text):
     """JSON values, one after the other."""
-    decoder, at, found = json.JSONDecoder(), 0, []
+    decoder, at, values = json.JSONDecoder(), 0, []
     while at < len(text.rstrip()):
         value, at = decoder.raw_decode(text, at)
-        found.append(value)
+        values.append(value)
         at += len(text[at:]) - len(text[at:].lstrip())
-    return found
+    return values
 
 
 def test_reloading_over_http_needs_a_key(server):
@@ -210,7 +210,7 @@ def test_it_answers_while_it_loads(tiny_bundle):
         assert server.get("/ready")[0] == 200
         [model] = json.loads(server.get("/models")[1])
         assert model["digest"].startswith("sha256:")
-        assert {(each["threads"], each["streams"]) for each in model["variants"]} == {(3, 2)}
+        assert {(variant["threads"], variant["streams"]) for variant in model["variants"]} == {(3, 2)}
         assert server.stop() == 0
 
 
@@ -228,7 +228,7 @@ def test_it_answers_while_it_loads(tiny_bundle):
     ],
 )
 def test_mistakes_end_the_command_with_a_sentence(tiny_bundle, arguments, code, said):
-    command = [each.format(bundle=tiny_bundle) for each in arguments]
+    command = [argument.format(bundle=tiny_bundle) for argument in arguments]
     done = subprocess.run(
         [sys.executable, "-m", "bertport.runtime", "serve", "--port", "0", *command],
         capture_output=True,

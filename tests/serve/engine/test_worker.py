@@ -58,8 +58,8 @@ def test_what_came_while_the_device_was_busy_runs_together(model):
     assert [batch.items for batch in batches] == [6, 1]
     wanted = model.fill_mask("a [MASK] b")
     for answer in answers:
-        assert [row["token"] for row in answer[0]] == [row["token"] for row in wanted]
-        assert [row["score"] for row in answer[0]] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
+        assert [word["token"] for word in answer[0]] == [word["token"] for word in wanted]
+        assert [word["score"] for word in answer[0]] == pytest.approx([word["score"] for word in wanted], abs=1e-6)
 
 
 def test_nearly_equal_lengths_share_a_run_and_its_padding_is_counted(model):
@@ -74,7 +74,7 @@ def test_nearly_equal_lengths_share_a_run_and_its_padding_is_counted(model):
     assert (batch.items, batch.tokens, batch.padding) == (2, 10, 1)
     for text, answer in zip(texts, answers, strict=True):
         wanted = model.fill_mask(text)
-        assert [row["score"] for row in answer] == pytest.approx([row["score"] for row in wanted], abs=1e-5)
+        assert [word["score"] for word in answer] == pytest.approx([word["score"] for word in wanted], abs=1e-5)
 
 
 def test_a_request_larger_than_the_budget_is_split(model):
@@ -161,7 +161,7 @@ def test_one_input_that_fails_does_not_fail_its_batch_mates(model, caplog):
         [good] = works(model, "a [MASK] b")
         bad = dataclasses.replace(good, finish=fails)
         with worker.slots:
-            first, broken, last = (worker.submit([each]) for each in (good, bad, good))
+            first, broken, last = (worker.submit([work]) for work in (good, bad, good))
         with pytest.raises(BackendFailure, match=r"^the model failed on this input: the server's log says more$"):
             await broken.future
         return await first.future, await last.future

@@ -21,7 +21,7 @@ ASK = {"inputs": "a [MASK]"}
 def outcome(allowed, address, *hosts, version="1.1"):
     """None where such a request is let in, or the status that it gets."""
     try:
-        AllowedHosts(allowed, address).check([(b"host", each) for each in hosts], version)
+        AllowedHosts(allowed, address).check([(b"host", host) for host in hosts], version)
     except (BadRequest, Forbidden) as problem:
         return problem.status
     return None
