@@ -43,9 +43,9 @@ def accuracy(hits, count, agreement=1.0):
     ],
 )
 def test_more_samples_are_taken_only_where_they_would_decide(bounds, figures, left, pairs, masked):
-    found = further(samples(positions=left, pairs=left), figures, bounds)
-    assert any(each.next_sentence is not None for each in found) is pairs
-    assert any(len(each.positions) for each in found) is masked
+    more = further(samples(positions=left, pairs=left), figures, bounds)
+    assert any(sample.next_sentence is not None for sample in more) is pairs
+    assert any(len(sample.positions) for sample in more) is masked
 
 
 def test_two_looks_are_taken_of_a_variant_that_is_near_its_bound(make_options, tmp_path, monkeypatch):
@@ -54,10 +54,12 @@ def test_two_looks_are_taken_of_a_variant_that_is_near_its_bound(make_options, t
     options = make_options(tmp_path / "out", variants=("noisy",), budget="nsp=0.1")
     comparison = Comparison(dataclasses.replace(options, effort=dataclasses.replace(options.sizes, pairs=8)))
     [compared] = comparison.bundles
-    [step] = [each for each in comparison._quality_steps() if each.key == "quality/noisy"]
-    found = step.run()
-    assert found.looks == 2
-    assert found.fidelity.head("nsp").flips.count > 8
-    assert found.fidelity.stability
-    labels = [each.next_sentence for each in comparison.samples[compared.label].first if each.next_sentence is not None]
+    [step] = [planned for planned in comparison._quality_steps() if planned.key == "quality/noisy"]
+    measured = step.run()
+    assert measured.looks == 2
+    assert measured.fidelity.head("nsp").flips.count > 8
+    assert measured.fidelity.stability
+    labels = [
+        sample.next_sentence for sample in comparison.samples[compared.label].first if sample.next_sentence is not None
+    ]
     assert sorted(labels) == [0] * 4 + [1] * 4

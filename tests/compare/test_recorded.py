@@ -31,9 +31,9 @@ RECORD = {
     ],
 )
 def test_a_record_is_taken_where_it_is_of_the_same_arithmetic(change, here, taken):
-    found = recorded(RECORD | change, reference="fp32", provider="cpu", here=here)
-    assert (found is not None) is taken
-    if found:
-        assert encode(found.figures) == {"nsp": {"flips": FLIPS}}
+    kept = recorded(RECORD | change, reference="fp32", provider="cpu", here=here)
+    assert (kept is not None) is taken
+    if kept:
+        assert encode(kept.figures) == {"nsp": {"flips": FLIPS}}
     assert recorded(None, reference="fp32", provider="cpu", here=here) is None
     assert same_arithmetic("of another planet", "of another planet")

@@ -36,9 +36,9 @@ from tests.compare.conftest import TINY_PRESET
 
 def compare(options, progress=None):
     """Return the report of a comparison as JSON values, after they were checked by the schema."""
-    found = encode(assemble(Comparison(options, progress).run()))
-    validate(found)
-    return found
+    report = encode(assemble(Comparison(options, progress).run()))
+    validate(report)
+    return report
 
 
 def validate(document):
@@ -49,8 +49,8 @@ def validate(document):
 
 
 def row(document, name):
-    [found] = [each for each in document["rows"] if each["name"] == name]
-    return found
+    [entry] = [row for row in document["rows"] if row["name"] == name]
+    return entry
 
 
 def test_the_document_keeps_to_its_schema(document):
@@ -81,8 +81,8 @@ def test_quality_is_measured_against_fp32(document):
     assert noisy["nsp"]["flips"]["count"] == TINY_PRESET.pairs
     assert noisy["mlm"]["perplexity_reference"] == reference["mlm"]["perplexity_candidate"]
     sums = row(document, "noisy")["per_text"]["mlm"]
-    assert sum(each["count"] for each in sums) == noisy["mlm"]["kl"]["count"]
-    assert sum(each["top1"] for each in sums) / noisy["mlm"]["kl"]["count"] == pytest.approx(
+    assert sum(text["count"] for text in sums) == noisy["mlm"]["kl"]["count"]
+    assert sum(text["top1"] for text in sums) / noisy["mlm"]["kl"]["count"] == pytest.approx(
         noisy["mlm"]["top1_agreement"]["value"]
     )
 
@@ -91,19 +91,19 @@ def test_a_variant_that_fails_has_a_row_that_says_why(document):
     broken = row(document, "broken")
     assert "is not an ONNX graph" in broken["failed"]
     assert broken["speed"]["single_stream"] is None
-    assert any("broken: " in each for each in document["not_measured"])
+    assert any("broken: " in sentence for sentence in document["not_measured"])
     assert row(document, "noisy")["failed"] is None
 
 
 def test_weights_that_know_nothing_are_seen_and_nothing_is_recommended(document):
     [bundle] = document["bundles"]
     assert bundle["weights"] == "no better than chance"
-    assert all(each["choice"] is None for each in document["recommendations"])
-    assert not any("accuracy" in each["figure"] for each in document["findings"])
+    assert all(recommendation["choice"] is None for recommendation in document["recommendations"])
+    assert not any("accuracy" in finding["figure"] for finding in document["findings"])
 
 
 def test_the_portable_graph_is_left_out_and_said_to_be(document):
-    assert any("portable" in each and "--variant portable" in each for each in document["not_measured"])
+    assert any("portable" in sentence and "--variant portable" in sentence for sentence in document["not_measured"])
 
 
 class Interrupting(Progress):
@@ -149,18 +149,18 @@ def test_the_command_writes_every_file(compared_bundle, held_out, tmp_path, monk
     command = ["compare", str(compared_bundle), "--quick", "--output", str(out), "--text", str(held_out)]
     done = CliRunner().invoke(app, [*command, "--threads", "1", "--variant", "fp32", "--random-weights"])
     assert done.exit_code == 0, done.output
-    assert {each.name for each in out.iterdir()} == {"report.html", "report.md", "report.json", "report.csv"}
-    found = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    validate(found)
-    assert found["bundles"][0]["weights"] == "random"
+    assert {file.name for file in out.iterdir()} == {"report.html", "report.md", "report.json", "report.csv"}
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    validate(report)
+    assert report["bundles"][0]["weights"] == "random"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert "https://" not in page
     assert page.count("<svg") == 3
     with (out / "report.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    [p90] = [each for each in lines if each["figure"] == "speed.single_stream.p90"]
-    assert float(p90["value"]) == found["rows"][0]["speed"]["single_stream"]["p90"]["value"]
+    [p90] = [line for line in lines if line["figure"] == "speed.single_stream.p90"]
+    assert float(p90["value"]) == report["rows"][0]["speed"]["single_stream"]["p90"]["value"]
     assert "No recommendation" in (out / "report.md").read_text(encoding="utf-8")
     # The same pages again, without measuring; and nothing changed against itself.
     again = ["compare", "--from", str(out / "report.json"), "--against", str(out / "report.json")]
@@ -193,9 +193,9 @@ def test_bad_input_is_one_sentence_before_anything_is_measured(make_options, tmp
 
 
 def test_what_has_a_default_need_not_be_said(tmp_path):
-    found = Comparison(Options(output=tmp_path, effort="quick"))
-    assert found.options.budget == default_budget()
-    assert [each.label for each in found.bundles] == ["bertport-default"]
+    comparison = Comparison(Options(output=tmp_path, effort="quick"))
+    assert comparison.options.budget == default_budget()
+    assert [bundle.label for bundle in comparison.bundles] == ["bertport-default"]
 
 
 @pytest.mark.parametrize(
@@ -254,17 +254,17 @@ def test_an_output_that_cannot_be_written_is_said_first(make_options, tmp_path):
 def test_few_texts_are_said_to_say_little(make_options, held_out, tmp_path):
     text = tmp_path / "few.txt"
     text.write_text("\n".join(held_out.read_text(encoding="utf-8").splitlines()[:10]), encoding="utf-8")
-    found = compare(make_options(tmp_path / "out", text=str(text)), Interrupting("quality/fp32"))
-    assert any("10 texts are too few" in each for each in found["not_measured"])
+    report = compare(make_options(tmp_path / "out", text=str(text)), Interrupting("quality/fp32"))
+    assert any("10 texts are too few" in sentence for sentence in report["not_measured"])
 
 
 def test_a_path_that_is_no_utf_8_costs_no_report(make_options, held_out, tmp_path):
     text = tmp_path / os.fsdecode(b"few\xff.txt")
     text.write_bytes(held_out.read_bytes())
     options = make_options(tmp_path / "out", text=str(text), command="bertport compare --text few\udcff.txt")
-    found = compare(options, Interrupting("quality/fp32"))
-    assert found["command"] == "bertport compare --text few\\udcff.txt"
-    assert found["text"]["name"] == "few\\udcff.txt"
+    report = compare(options, Interrupting("quality/fp32"))
+    assert report["command"] == "bertport compare --text few\\udcff.txt"
+    assert report["text"]["name"] == "few\\udcff.txt"
 
 
 @pytest.mark.slow
@@ -299,22 +299,22 @@ def test_ctrl_c_in_a_terminal_leaves_a_report_and_resume_finishes_it(compared_bu
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_baselines_run_the_same_weights_in_the_same_run(make_options, tmp_path):
-    found = compare(
+    report = compare(
         make_options(tmp_path / "out", variants=("fp32",), baselines=("transformers", "optimum"), random_weights=True)
     )
     for name in ("transformers", "optimum"):
-        each = row(found, name)
-        assert each["failed"] is None
-        assert each["same_answers"]["value"] == 1
-        assert each["quality"] is None
-        assert each["size_bytes"] > 0
-        assert each["speed"]["offline"]["padded_tokens"] >= each["speed"]["offline"]["real_tokens"]
-        assert set(each["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}
+        baseline = row(report, name)
+        assert baseline["failed"] is None
+        assert baseline["same_answers"]["value"] == 1
+        assert baseline["quality"] is None
+        assert baseline["size_bytes"] > 0
+        assert baseline["speed"]["offline"]["padded_tokens"] >= baseline["speed"]["offline"]["real_tokens"]
+        assert set(baseline["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}
 
 
 def test_the_reference_comes_with_a_variant_that_is_asked_for(make_options, tmp_path):
-    found = Comparison(make_options(tmp_path / "out", variants=("noisy",)))
-    assert [each.name for each in found.entries] == ["fp32", "noisy"]
+    comparison = Comparison(make_options(tmp_path / "out", variants=("noisy",)))
+    assert [entry.name for entry in comparison.entries] == ["fp32", "noisy"]
 
 
 def test_a_broken_reference_takes_no_other_variant_along(compared_bundle, make_options, tmp_path):
@@ -323,16 +323,16 @@ def test_a_broken_reference_takes_no_other_variant_along(compared_bundle, make_o
     damaged = bundle / "onnx" / "model_serving.onnx"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     effort = dataclasses.replace(TINY_PRESET, shapes=((1, 8),), server_shares=())
-    found = compare(make_options(tmp_path / "out", bundles=(str(bundle),), variants=("noisy",), effort=effort))
-    assert "SHA-256" in row(found, "fp32")["failed"]
-    assert row(found, "noisy")["failed"] is None
-    assert row(found, "noisy")["speed"]["offline"]
-    assert any("its reference variant failed" in each for each in found["not_measured"])
+    report = compare(make_options(tmp_path / "out", bundles=(str(bundle),), variants=("noisy",), effort=effort))
+    assert "SHA-256" in row(report, "fp32")["failed"]
+    assert row(report, "noisy")["failed"] is None
+    assert row(report, "noisy")["speed"]["offline"]
+    assert any("its reference variant failed" in sentence for sentence in report["not_measured"])
 
 
 def test_a_bound_on_a_head_that_nothing_has_is_refused_if_it_was_asked_for(make_options, tmp_path, monkeypatch):
     opened = runner.open_bundles
-    monkeypatch.setattr(runner, "open_bundles", lambda paths: [beheaded(each) for each in opened(paths)])
+    monkeypatch.setattr(runner, "open_bundles", lambda paths: [beheaded(bundle) for bundle in opened(paths)])
     with pytest.raises(MissingHeadError, match=r"bounds MLM top-1 agreement \(top1\), and there is no head 'mlm'"):
         Comparison(make_options(tmp_path / "out"))
     assert Comparison(make_options(tmp_path / "out", budget=default_budget())).bounds

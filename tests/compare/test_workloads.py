@@ -30,34 +30,34 @@ def test_operations_of_bert_base():
 
 
 def test_arrivals_are_a_poisson_process():
-    found = np.array(arrivals(50.0, 20_000, seed=1))
-    gaps = np.diff(found)
+    times = np.array(arrivals(50.0, 20_000, seed=1))
+    gaps = np.diff(times)
     assert (gaps > 0).all()
     # An exponential distribution's mean and standard deviation are equal; 2% is three standard errors of 20,000.
     assert gaps.mean() == pytest.approx(1 / 50, rel=0.03)
     assert gaps.std() == pytest.approx(1 / 50, rel=0.03)
-    assert arrivals(50.0, 10, seed=1) == tuple(found[:10])
+    assert arrivals(50.0, 10, seed=1) == tuple(times[:10])
 
 
 def test_inputs_have_one_mask_and_the_lengths_of_the_text(tiny_bundle, held_out):
     bundles = open_bundles([tiny_bundle])
     texts = read_texts(held_out)
-    found = make_inputs(bundles, texts, 10, seed=0)
-    assert len(found.texts) == len(set(found.texts)) == 10
-    originals = [each.text for each in texts]
-    for masked, length in zip(found.texts, found.lengths, strict=True):
+    inputs = make_inputs(bundles, texts, 10, seed=0)
+    assert len(inputs.texts) == len(set(inputs.texts)) == 10
+    originals = [text.text for text in texts]
+    for masked, length in zip(inputs.texts, inputs.lengths, strict=True):
         before, after = masked.split("[MASK]")
         assert any(text.startswith(before) and text.endswith(after) for text in originals)
         assert length <= 160
-    assert found.summary().real_tokens == sum(found.lengths)
-    assert make_inputs(bundles, texts, 10, seed=0) == found
+    assert inputs.summary().real_tokens == sum(inputs.lengths)
+    assert make_inputs(bundles, texts, 10, seed=0) == inputs
 
 
 def test_a_long_text_is_cut_to_what_the_model_takes(tiny_bundle):
     long = Text(text="the man went home " * 200, document=0)
-    found = make_inputs(open_bundles([tiny_bundle]), [long], 1, seed=0)
-    assert found.cut == 1
-    assert found.lengths[0] <= 160
+    inputs = make_inputs(open_bundles([tiny_bundle]), [long], 1, seed=0)
+    assert inputs.cut == 1
+    assert inputs.lengths[0] <= 160
     with pytest.raises(InputTextError, match="no word"):
         make_inputs(open_bundles([tiny_bundle]), [Text(text="[MASK]", document=0)], 1, seed=0)
 

@@ -144,7 +144,7 @@ def test_the_schema_that_is_kept_is_that_of_the_types():
     assert {*kept["properties"]} == set(Report.__dataclass_fields__)
     assert set(kept["$defs"]["Quality"]["properties"]) >= set(HEADS)
     described = [*kept["properties"].values(), *kept["$defs"]["Estimate"]["properties"].values()]
-    assert all(each["description"] for each in described)
+    assert all(key["description"] for key in described)
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -30,7 +30,7 @@ def test_the_verdicts_are_in_the_table_of_figures(document):
         if row["name"] == "noisy":
             row["quality"]["nsp"]["flips"] = dataclasses.asdict(share([1] + [0] * 59, [1] * 60))
     lines = list(csv.DictReader(io.StringIO(as_csv(conclude(typed(trained))))))
-    [line] = [each for each in lines if each["figure"] == "budget.nsp"]
+    [line] = [line for line in lines if line["figure"] == "budget.nsp"]
     assert (line["row"], line["verdict"], line["count"]) == ("noisy", UNDECIDED, "60")
     assert float(line["high"]) == pytest.approx(0.0894, abs=1e-4)
-    assert {each["verdict"] for each in lines if not each["figure"].startswith("budget.")} == {""}
+    assert {line["verdict"] for line in lines if not line["figure"].startswith("budget.")} == {""}

@@ -119,15 +119,15 @@ def figures(agreement, score):
 def with_topics(document, monkeypatch):
     """The document as if its weights were trained, with a head for topics, of which `noisy` answers 99% alike."""
     monkeypatch.setitem(HEADS, "topic", ROW)
-    found = copy.deepcopy(document)
-    found["bundles"][0] |= {"weights": "trained", "weights_reason": "", "heads": ["mlm", "topic"]}
-    found["settings"]["budget"] = {"topic": 0.9}
-    for row in found["rows"]:
+    changed = copy.deepcopy(document)
+    changed["bundles"][0] |= {"weights": "trained", "weights_reason": "", "heads": ["mlm", "topic"]}
+    changed["settings"]["budget"] = {"topic": 0.9}
+    for row in changed["rows"]:
         if row["quality"]:
             row["quality"]["topic"] = figures(*((1.0, 7.5) if row["reference"] else (0.99, 7.1)))
             row["quality"]["stability"]["batch_mates"]["topic_score"] = estimate(0.25)
             row["size_bytes"] = 1000 if row["reference"] else 1
-    return found
+    return changed
 
 
 def read(document, path):
@@ -151,11 +151,11 @@ def test_it_is_in_the_tables_the_plots_the_summary_and_the_recommendations(with_
     assert "topic score 7.10, fp32 7.50 (p = 0.001)" in said
     assert "score moved by the batch, points" in text
     assert "0.25000 (0.24900 to 0.25100)" in text
-    drawn = {each.title: each for each in plots(report)}
+    drawn = {plot.title: plot for plot in plots(report)}
     assert "Topic score against latency" in drawn
     assert "accuracy budget" in drawn["Topic agreement with fp32 against latency"].svg
     assert "Topic score against latency" in html(report)
-    [finding] = [each for each in report.findings if each.id == "topic.score_difference"]
+    [finding] = [finding for finding in report.findings if finding.id == "topic.score_difference"]
     assert finding.sentence.startswith("topic score: worse than fp32; difference -0.40")
     [verdict] = report.verdicts
     assert (verdict.row, verdict.verdict, verdict.bounds[0].limit) == ("noisy", "held", "topic")
@@ -167,7 +167,7 @@ def test_a_bound_on_it_that_is_broken_bars_a_variant(with_topics, tmp_path):
     with_topics["settings"]["budget"] = {"topic": 0.999}
     report = read(with_topics, tmp_path / "report.json")
     assert report.verdicts[0].verdict == "broken"
-    assert {each.choice for each in report.recommendations} == {"fp32"}
+    assert {recommendation.choice for recommendation in report.recommendations} == {"fp32"}
 
 
 def test_it_is_compared_with_an_older_report(with_topics, tmp_path):
@@ -176,7 +176,7 @@ def test_it_is_compared_with_an_older_report(with_topics, tmp_path):
         if row["name"] == "noisy":
             row["quality"]["topic"] |= {"score_candidate": estimate(5.0)}
     changes = differences(old, read(with_topics, tmp_path / "new.json"), parse_tolerance("0.05")).changes
-    assert [each.sentence for each in changes] == [
+    assert [change.sentence for change in changes] == [
         "noisy: topic score went from 7.1 to 5 (-29.6%): worse, beyond the tolerance"
     ]
 

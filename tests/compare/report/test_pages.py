@@ -33,16 +33,16 @@ LAYERS = {
 @pytest.fixture(scope="module")
 def trained(document):
     """The document as if its weights had been trained and quantization had left a table of layers: every section."""
-    found = copy.deepcopy(document)
-    found["bundles"][0] |= {"weights": "trained", "weights_reason": "", "sensitivity": {"noisy": LAYERS}}
-    found["against"] = {"created": "2026-01-01", "tolerance": {}, "changes": [], "not_compared": ["<b>it</b> & that"]}
-    found["recommendations"] = [{"bundle": "b", "goal": "Lowest latency", "choice": "noisy", "reason": "it is fast"}]
-    return found
+    changed = copy.deepcopy(document)
+    changed["bundles"][0] |= {"weights": "trained", "weights_reason": "", "sensitivity": {"noisy": LAYERS}}
+    changed["against"] = {"created": "2026-01-01", "tolerance": {}, "changes": [], "not_compared": ["<b>it</b> & that"]}
+    changed["recommendations"] = [{"bundle": "b", "goal": "Lowest latency", "choice": "noisy", "reason": "it is fast"}]
+    return changed
 
 
 def test_every_section_is_in_both_pages(trained):
     page, text = html(typed(trained)), markdown(typed(trained))
-    titles = [each.title for each in sections(typed(trained))]
+    titles = [section.title for section in sections(typed(trained))]
     for key in ("Summary", "Quality", "Differences from fp32", "Speed", "Bias", "Sensitivity of the layers"):
         assert key in titles
     for title in titles:
@@ -52,22 +52,22 @@ def test_every_section_is_in_both_pages(trained):
 
 
 def test_the_summary_says_nothing_twice(trained):
-    found = copy.deepcopy(trained)
+    changed = copy.deepcopy(trained)
     budget = {"top1": 0.98}
-    [noisy] = [each for each in found["rows"] if each["name"] == "noisy"]
+    [noisy] = [row for row in changed["rows"] if row["name"] == "noisy"]
     agreement = noisy["quality"]["mlm"]["top1_agreement"]
     for value, low, words in ((0.99, 0.97, "budget of noisy: undecided"), (0.90, 0.85, "budget of noisy: broken")):
         agreement |= {"value": value, "low": low, "high": value + 0.005}
-        found["settings"] |= {"budget": budget}
-        [summary, *_] = sections(conclude(typed(found)))
-        said = [*summary.points, *(each.reason for each in summary.choices)]
+        changed["settings"] |= {"budget": budget}
+        [summary, *_] = sections(conclude(typed(changed)))
+        said = [*summary.points, *(choice.reason for choice in summary.choices)]
         assert len(said) == len(set(said))
-        assert sum(words in each for each in said) == 1
-        assert [each.goal for each in summary.choices] == [each.name for each in GOALS]
-        assert all(len(each.reason) < 160 for each in summary.choices)
-        assert markdown(conclude(typed(found))).count(words) == html(conclude(typed(found))).count(words) == 1
+        assert sum(words in sentence for sentence in said) == 1
+        assert [goal.goal for goal in summary.choices] == [goal.name for goal in GOALS]
+        assert all(len(choice.reason) < 160 for choice in summary.choices)
+        assert markdown(conclude(typed(changed))).count(words) == html(conclude(typed(changed))).count(words) == 1
         if value < budget["top1"]:
-            assert {each.row for each in summary.choices} == {"fp32"}
+            assert {choice.row for choice in summary.choices} == {"fp32"}
 
 
 def test_nothing_is_taken_for_markup(trained):
@@ -80,11 +80,11 @@ def test_figures_are_the_same_in_both_formats(trained):
     numbers = re.findall(r"\d+\.\d+ \(\d+\.\d+ to \d+\.\d+\)", markdown(typed(trained)))
     assert len(numbers) > 20
     page = re.sub(r"</?span[^>]*>", "", html(typed(trained)))
-    assert all(each in page for each in numbers)
+    assert all(number in page for number in numbers)
 
 
 def test_plots_take_the_colour_and_the_names_of_the_page(trained):
-    drawn = "".join(each.svg for each in plots(typed(trained)))
+    drawn = "".join(plot.svg for plot in plots(typed(trained)))
     assert "#010203" not in drawn
     assert "currentColor" in drawn
     ids = re.findall(r'\bid="([^"]*)"', drawn)
@@ -101,11 +101,11 @@ def test_in_a_browser(trained, tmp_path):
     screenshots = Path(SCREENSHOTS).resolve() if SCREENSHOTS else tmp_path
     screenshots.mkdir(parents=True, exist_ok=True)
     seen = browser.drive(Path(__file__).with_name("page.mjs"), path.as_uri(), screenshots)
-    assert {each for each in seen["requests"] if not each.startswith("data:")} == {path.as_uri()}
+    assert {request for request in seen["requests"] if not request.startswith("data:")} == {path.as_uri()}
     assert seen["complaints"] == []
     assert seen["fits"] == {"light": True, "dark": True, "phone": True}
     assert seen["colours"]["light"] == seen["colours"]["phone"] != seen["colours"]["dark"]
-    assert seen["headings"] == [each.title for each in sections(typed(trained))]
+    assert seen["headings"] == [section.title for section in sections(typed(trained))]
     assert len(seen["plots"]) == 5
     assert all(seen["plots"])
     assert seen["repeated"] == []

@@ -24,21 +24,21 @@ def estimate(value, low, high, count=2000, clusters=1000):
 @pytest.fixture
 def trained(document):
     """The document as if its weights were trained, and `noisy` faster than fp32 with one flip in 60 pairs."""
-    found = copy.deepcopy(document)
-    found["bundles"][0] |= {"weights": "trained", "weights_reason": ""}
-    found["settings"]["budget"] = {"nsp": 0.005}
-    row = noisy(found)
+    changed = copy.deepcopy(document)
+    changed["bundles"][0] |= {"weights": "trained", "weights_reason": ""}
+    changed["settings"]["budget"] = {"nsp": 0.005}
+    row = noisy(changed)
     row["quality"]["nsp"]["flips"] = dataclasses.asdict(share([1] + [0] * 59, [1] * 60))
     speed = {"value": 2.0, "low": 1.8, "high": 2.2, "count": 9, "clusters": 3, "no_difference_seen": False}
     row["times_faster"] = {"SingleStream": speed, "Offline": dict(speed)}
     row["speed"]["single_stream"]["p90"] |= dict.fromkeys(("value", "low", "high"), 1e-9)
     row["speed"]["offline"]["texts_per_second"] |= dict.fromkeys(("value", "low", "high"), 1e9)
     row["size_bytes"] = 1
-    return found
+    return changed
 
 
 def noisy(document):
-    return next(each for each in document["rows"] if each["name"] == "noisy")
+    return next(row for row in document["rows"] if row["name"] == "noisy")
 
 
 def record(hits, count=2000):
@@ -57,13 +57,19 @@ def test_an_undecided_variant_is_recommended_and_what_is_known_is_said(trained):
         "to 0.65%): inside by its value"
     )
     assert verdict.near == (said,)
-    found = recommend(typed(trained))
-    assert {each.choice for each in found} == {"noisy"}
-    assert all(each.reason.endswith("within the budget by its figures, but not beyond doubt") for each in found)
+    recommendations = recommend(typed(trained))
+    assert {recommendation.choice for recommendation in recommendations} == {"noisy"}
+    assert all(
+        recommendation.reason.endswith("within the budget by its figures, but not beyond doubt")
+        for recommendation in recommendations
+    )
     noisy(trained)["recorded"] = None
-    assert all("whether it is within the budget is undecided" in each.reason for each in recommend(typed(trained)))
+    assert all(
+        "whether it is within the budget is undecided" in recommendation.reason
+        for recommendation in recommend(typed(trained))
+    )
     said = notes(conclude(typed(trained)))
-    assert sum("Accuracy budget of noisy: undecided. NSP flips" in each for each in said) == 1
+    assert sum("Accuracy budget of noisy: undecided. NSP flips" in note for note in said) == 1
 
 
 @pytest.mark.parametrize(
@@ -79,21 +85,23 @@ def test_an_undecided_variant_is_recommended_and_what_is_known_is_said(trained):
 def test_the_record_decides_where_this_run_cannot_on_the_same_kind_of_text(trained, hits, shipped, verdict, by):
     noisy(trained)["recorded"] = record(hits)
     trained["text"]["shipped"] = shipped
-    [found] = verdicts(typed(trained))
-    [bound] = found.bounds
-    assert (found.verdict, bound.verdict, bound.by) == (verdict, verdict, by)
+    [judged] = verdicts(typed(trained))
+    [bound] = judged.bounds
+    assert (judged.verdict, bound.verdict, bound.by) == (verdict, verdict, by)
     assert "at quantization on rest.jsonl (amx)" in bound.sentence
-    assert {each.choice for each in recommend(typed(trained))} == {"fp32" if verdict == BROKEN else "noisy"}
+    assert {recommendation.choice for recommendation in recommend(typed(trained))} == {
+        "fp32" if verdict == BROKEN else "noisy"
+    }
 
 
 def test_what_this_run_shows_stands_whatever_was_recorded(trained):
     trained["text"]["shipped"] = True
     row = noisy(trained) | {"recorded": record(0)}
     row["quality"]["nsp"]["flips"] = dataclasses.asdict(share([1] * 20 + [0] * 40, [1] * 60))
-    trained["rows"] = [row if each["name"] == "noisy" else each for each in trained["rows"]]
-    [found] = verdicts(typed(trained))
-    assert (found.verdict, found.bounds[0].by) == (BROKEN, "run")
-    assert "here: broken; at quantization on rest.jsonl (amx) 0.00% of 2,000 pairs" in found.breaks[0]
+    trained["rows"] = [row if other["name"] == "noisy" else other for other in trained["rows"]]
+    [judged] = verdicts(typed(trained))
+    assert (judged.verdict, judged.bounds[0].by) == (BROKEN, "run")
+    assert "here: broken; at quantization on rest.jsonl (amx) 0.00% of 2,000 pairs" in judged.breaks[0]
 
 
 def test_a_report_of_the_last_release_is_judged_too(trained):
@@ -103,7 +111,7 @@ def test_a_report_of_the_last_release_is_judged_too(trained):
         row.pop("recorded")
         row.pop("looks")
     noisy(old)["quality"]["nsp"]["flips"] = estimate(1 / 60, 0.0, 0.05, 60, 60)
-    assert [each.verdict for each in verdicts(typed(old))] == [UNDECIDED]
+    assert [judged.verdict for judged in verdicts(typed(old))] == [UNDECIDED]
     assert not differences(typed(old), typed(trained), parse_tolerance("0.05")).changes
 
 
@@ -141,32 +149,32 @@ def test_a_bundle_that_answers_nothing_is_judged_by_its_hidden_states(trained):
         "nsp": None,
         "hidden": {"cosine": estimate(0.98, 0.97, 0.985), "worst": 0},
     }
-    [found] = verdicts(typed(trained))
-    assert (found.verdict, [each.limit for each in found.bounds]) == (BROKEN, ["cosine"])
+    [judged] = verdicts(typed(trained))
+    assert (judged.verdict, [bound.limit for bound in judged.bounds]) == (BROKEN, ["cosine"])
 
 
 def test_no_budget_is_held_and_one_of_nothing_that_was_measured_is_undecided(trained):
     trained["settings"]["budget"] = {}
-    assert [each.verdict for each in verdicts(typed(trained))] == [HELD]
+    assert [judged.verdict for judged in verdicts(typed(trained))] == [HELD]
     trained["settings"]["budget"] = {"nsp": 0.005}
     noisy(trained)["quality"]["nsp"] = None
-    assert [each.verdict for each in verdicts(typed(trained))] == [UNDECIDED]
+    assert [judged.verdict for judged in verdicts(typed(trained))] == [UNDECIDED]
     assert "because nothing that it bounds was measured." in " ".join(notes(conclude(typed(trained))))
 
 
 def test_the_fastest_and_the_smallest_within_the_budget_are_recommended(trained):
     trained["settings"]["budget"] = {"top1": 0.5}
-    found = recommend(typed(trained))
-    assert {each.choice for each in found} == {"noisy"}
-    assert "2.00 (1.80 to 2.20) times as fast as fp32" in found[0].reason
+    recommendations = recommend(typed(trained))
+    assert {recommendation.choice for recommendation in recommendations} == {"noisy"}
+    assert "2.00 (1.80 to 2.20) times as fast as fp32" in recommendations[0].reason
 
 
 def test_what_breaks_the_budget_is_not_recommended_and_the_reason_says_so(trained):
     trained["settings"]["budget"] = {"kl": 0.0}
-    found = recommend(typed(trained))
-    assert {each.choice for each in found} == {"fp32"}
-    assert "nothing else holds the budget" in found[0].reason
-    [verdict] = [each for each in verdicts(typed(trained)) if each.row == "noisy"]
+    recommendations = recommend(typed(trained))
+    assert {recommendation.choice for recommendation in recommendations} == {"fp32"}
+    assert "nothing else holds the budget" in recommendations[0].reason
+    [verdict] = [judged for judged in verdicts(typed(trained)) if judged.row == "noisy"]
     assert not verdict.holds
     assert verdict.verdict == "broken"
     assert "MLM KL divergence, at most 0.0000 asked" in verdict.breaks[0]

@@ -20,13 +20,13 @@ def estimate(value, width=0.01):
 def changed(document, change):
     """The document with its second row changed: figures with narrow intervals of their own."""
     old, new = copy.deepcopy(document), copy.deepcopy(document)
-    for each in (old, new):
-        [row] = [row for row in each["rows"] if row["name"] == "noisy"]
+    for report in (old, new):
+        [row] = [row for row in report["rows"] if row["name"] == "noisy"]
         row["speed"]["single_stream"]["p90"] = estimate(0.01)
         row["speed"]["offline"]["texts_per_second"] = estimate(100.0)
         row["quality"]["mlm"]["top1_agreement"] = estimate(0.99, 0.001)
         row["size_bytes"] = 1000
-        change(row) if each is new else None
+        change(row) if report is new else None
     return differences(typed(old), typed(new), TOLERANCE)
 
 
@@ -54,11 +54,11 @@ def test_a_change_must_leave_the_noise_and_the_tolerance(document, path, value, 
             row = row[key]
         row[path[-1]] = value
 
-    found = changed(document, change).changes
+    changes = changed(document, change).changes
     if worse is None:
-        assert found == ()
+        assert changes == ()
         return
-    [one] = found
+    [one] = changes
     assert (one.row, one.worse, one.regression) == ("noisy", worse, regression)
 
 
@@ -76,21 +76,21 @@ def test_another_machine_and_another_text_are_not_compared(document):
         if row["speed"]["single_stream"]:
             row["speed"]["single_stream"]["p90"] = estimate(99.0)
             row["quality"]["mlm"]["kl"] = estimate(99.0)
-    found = differences(typed(document), typed(new), TOLERANCE)
-    assert found.changes == ()
-    assert len(found.not_compared) == 2
+    compared = differences(typed(document), typed(new), TOLERANCE)
+    assert compared.changes == ()
+    assert len(compared.not_compared) == 2
 
 
 def test_the_command_ends_with_3(document, tmp_path):
     import json
 
     old, new = copy.deepcopy(document), copy.deepcopy(document)
-    for each, value in ((old, 0.01), (new, 0.02)):
-        for row in each["rows"]:
+    for report, value in ((old, 0.01), (new, 0.02)):
+        for row in report["rows"]:
             if row["speed"]["single_stream"]:
                 row["speed"]["single_stream"]["p90"] = estimate(value)
-    for name, each in (("old", old), ("new", new)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(each), encoding="utf-8")
+    for name, report in (("old", old), ("new", new)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(report), encoding="utf-8")
     command = ["compare", "--from", str(tmp_path / "new.json"), "--against", str(tmp_path / "old.json")]
     done = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out")])
     assert done.exit_code == 3
@@ -102,7 +102,7 @@ def test_the_command_ends_with_3(document, tmp_path):
 def test_tolerances():
     assert parse_tolerance("0.1") == dict.fromkeys(("speed", "quality", "size", "memory"), 0.1)
     assert parse_tolerance("speed=0.2, quality=0")["quality"] == 0
-    assert {each.kind for each in figures()} == set(parse_tolerance("0"))
+    assert {figure.kind for figure in figures()} == set(parse_tolerance("0"))
     for bad in ("", "fast", "-1", "nan", "speed="):
         with pytest.raises(UsageError, match="not a tolerance"):
             parse_tolerance(bad)
