@@ -13,7 +13,7 @@ from bertport.runtime.bundle.directory import Bundle
 
 OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
 """Every output of the tiny bundle's serving graphs."""
-STATIC = [name for name, row in RECIPES.items() if row.scheme]
+STATIC = [name for name, recipe in RECIPES.items() if recipe.scheme]
 """The recipes with calibrated activations."""
 
 

@@ -23,16 +23,16 @@ def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_ou
     how = Calibration(samples=16, method="entropy")
     options = Options(text=held_out, calibration=held_out, calibrating=how, force=True, **FEW)
     outcomes = quantize(bundle_copy, BOTH, options=options)
-    assert [each.name for each in outcomes] == BOTH
+    assert [outcome.name for outcome in outcomes] == BOTH
     bundle = Bundle.open(bundle_copy)
     assert not bundle.verify()
     for name in BOTH:
         variant = bundle.manifest.variants[name]
         assert variant.requires.operator_domains.keys() == {"ai.onnx"}  # standard operators only
-        found = variant.fidelity["calibration"]
-        assert found["text"]["name"] == "held-out.txt"
-        assert (found["samples"], found["method"]) == (16, "entropy")
-        assert len(found["text"]["sha256"]) == len(found["ranges_sha256"]) == 64
+        calibration = variant.fidelity["calibration"]
+        assert calibration["text"]["name"] == "held-out.txt"
+        assert (calibration["samples"], calibration["method"]) == (16, "entropy")
+        assert len(calibration["text"]["sha256"]) == len(calibration["ranges_sha256"]) == 64
         assert variant.fidelity["accuracy"]["mlm"]["kl"]["value"] < 0.05
     forms = [bundle.manifest.variants[name].fidelity["calibration"]["ranges_sha256"] for name in BOTH]
     assert forms[0] != forms[1]
@@ -85,7 +85,7 @@ def test_calibration_text_that_cannot_be_used_is_refused(bundle_copy, tmp_path, 
     with pytest.raises((UsageError, PathError), match=message):
         quantize(bundle_copy, ["int8-static-cpu"], options=Options(text=held_out, calibration=path, **FEW))
     assert contents(bundle_copy) == before
-    assert sorted(each.name for each in bundle_copy.parent.iterdir()) == sorted(
+    assert sorted(path.name for path in bundle_copy.parent.iterdir()) == sorted(
         [bundle_copy.name, *([path.name] if content is not None else [])]
     )
 

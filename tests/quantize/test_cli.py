@@ -26,7 +26,7 @@ def test_the_list_names_every_recipe():
     answer = run("--list")
     assert answer.exit_code == 0
     assert [line.split()[0] for line in answer.stdout.splitlines()[2:]] == list(RECIPES)
-    assert [row["name"] for row in json.loads(run("--list", "--json").stdout)] == list(RECIPES)
+    assert [recipe["name"] for recipe in json.loads(run("--list", "--json").stdout)] == list(RECIPES)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_remeasuring_refreshes_the_figures(quantized, held_out, tmp_path):
     assert answer.exit_code == 0, answer.stderr
     after = manifest_of(path)
     assert after["files"] == before["files"]
-    old, new = (each["variants"]["int8-dynamic"]["fidelity"] for each in (before, after))
+    old, new = (manifest["variants"]["int8-dynamic"]["fidelity"] for manifest in (before, after))
     assert old["text"]["pairs"] != new["text"]["pairs"] == 4
     assert json.loads(answer.stdout)["int8-dynamic"]["fidelity"]["text"] == new["text"]
 
@@ -120,4 +120,4 @@ def test_a_signal_leaves_the_bundle_as_it_was(bundle_copy, held_out, sent):
     assert "interrupted: what was not finished is not in the bundle" in errors
     assert "Traceback" not in errors
     assert contents(bundle_copy) == before
-    assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
+    assert [path.name for path in bundle_copy.parent.iterdir()] == [bundle_copy.name]

@@ -56,17 +56,17 @@ def on(monkeypatch):
 
     def become(name):
         flags = INSTRUCTION_SETS[name].needs if name in INSTRUCTION_SETS else frozenset()
-        found = dataclasses.replace(cpu(), flags=flags)
-        monkeypatch.setattr(machine, "cpu", lambda: found)
-        monkeypatch.setattr(measured_elsewhere, "cpu", lambda: found)
+        machine_cpu = dataclasses.replace(cpu(), flags=flags)
+        monkeypatch.setattr(machine, "cpu", lambda: machine_cpu)
+        monkeypatch.setattr(measured_elsewhere, "cpu", lambda: machine_cpu)
         monkeypatch.setattr(measured_elsewhere, "_warned", set())
-        assert found.instruction_set == name
+        assert machine_cpu.instruction_set == name
 
     return become
 
 
 def said_by(*arguments):
-    done = CliRunner().invoke(cli.app, [str(each) for each in arguments], catch_exceptions=False)
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0
     return done
 
@@ -108,9 +108,9 @@ def test_inspect_and_doctor_tell(on, here, remade, monkeypatch):
 
 def test_nobody_is_asked_to_measure_the_embedded_bundle_again(on):
     [measured] = {
-        each.fidelity["machine"]["instruction_set"]
-        for each in Bundle.open(default_bundle()).manifest.variants.values()
-        if each.fidelity
+        variant.fidelity["machine"]["instruction_set"]
+        for variant in Bundle.open(default_bundle()).manifest.variants.values()
+        if variant.fidelity
     }
     on("arm64")
     for place in ((), (default_bundle(),)):

@@ -58,8 +58,8 @@ class Source:
         self.bundle, self.calibrates = bundle, calibrates
         self.path = self.bundle.file(self.bundle.manifest.variants["fp32"].file)
         reference = session(self.path)
-        self.outputs = [each.name for each in reference.get_outputs()]
-        known = {each.name for each in reference.get_inputs()}
+        self.outputs = [output.name for output in reference.get_outputs()]
+        known = {argument.name for argument in reference.get_inputs()}
         self.feeds = {name: value for name, value in feeds().items() if name in known}
         self.feeds["attention_mask"][1, 9:] = 0
         self.expected = reference.run(self.outputs, self.feeds)
@@ -84,14 +84,14 @@ class Source:
 
     def distance(self, graph):
         """The least cosine of a hidden state, once every output is found to have its shape and to be finite."""
-        found = dict(zip(self.outputs, session(graph).run(self.outputs, self.feeds), strict=True))
+        outputs = dict(zip(self.outputs, session(graph).run(self.outputs, self.feeds), strict=True))
         for name, expected in zip(self.outputs, self.expected, strict=True):
-            assert found[name].shape == expected.shape
-            assert found[name].dtype == np.float32
-            assert np.isfinite(found[name]).all()
+            assert outputs[name].shape == expected.shape
+            assert outputs[name].dtype == np.float32
+            assert np.isfinite(outputs[name]).all()
         real = self.feeds["attention_mask"] == 1
         hidden = self.outputs.index("last_hidden_state")
-        return float(cosine(self.expected[hidden][real], found["last_hidden_state"][real]).min())
+        return float(cosine(self.expected[hidden][real], outputs["last_hidden_state"][real]).min())
 
 
 def to_its_end(source, name, text, place):
@@ -243,9 +243,10 @@ def test_an_operator_that_the_newer_opset_changed_is_refused(sources, tmp_path):
 @given(order=st.permutations(range(8)))
 def test_nodes_are_sorted_from_any_order(order):
     nodes = [
-        onnx.helper.make_node("Add", [f"{max(0, each - 1)}", f"{each // 2}"], [f"{each + 1}"]) for each in range(8)
+        onnx.helper.make_node("Add", [f"{max(0, number - 1)}", f"{number // 2}"], [f"{number + 1}"])
+        for number in range(8)
     ]
-    graph = onnx.helper.make_graph([nodes[each] for each in order], "graph", [], [])
+    graph = onnx.helper.make_graph([nodes[number] for number in order], "graph", [], [])
     model = onnx.helper.make_model(graph)
     sort_nodes(model)
     seen = {"0"}
@@ -286,7 +287,7 @@ def test_a_matrix_of_several_layers_runs_to_its_end(shared, name, held_out, tmp_
 
 
 @pytest.mark.parametrize("in_float", [False, True])
-@pytest.mark.parametrize("name", [name for name, row in RECIPES.items() if row.emitter])
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.emitter])
 def test_layers_in_higher_precision_run_to_their_end(shared, name, in_float, held_out):
     recipe = RECIPES[name]
     source = shared.graph_source(recipe, held_out)

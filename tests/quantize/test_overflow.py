@@ -39,8 +39,8 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def without_vnni():
     """A command prefix that runs Python on a CPU whose 8-bit products saturate."""
-    row = INSTRUCTION_SETS.get(cpu().instruction_set)
-    if row is not None and row.saturates:
+    isa = INSTRUCTION_SETS.get(cpu().instruction_set)
+    if isa is not None and isa.saturates:
         return []
     emulator = shutil.which("qemu-x86_64")
     if emulator is None:
@@ -62,8 +62,8 @@ def write_graph(path, weights, *, saturating, static):
     emitter.linear(builder, layer)
     inputs, outputs = weights.shape
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", inputs])
-    found = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", outputs])
-    frame = helper.make_model(helper.make_graph([], "one", [given], [found]), ir_version=8)
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", outputs])
+    frame = helper.make_model(helper.make_graph([], "one", [given], [answer]), ir_version=8)
     path.write_bytes(builder.model(frame).SerializeToString())
 
 
@@ -79,8 +79,8 @@ def test_naive_weights_overflow_where_the_recipe_does_not(without_vnni, tmp_path
     write_graph(paths["shipped"], weights, saturating=True, static=static)
     command = [*without_vnni, sys.executable, "-c", RUN, str(tmp_path / "given.npy"), *map(str, paths.values())]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    found = json.loads(answer.stdout)
+    answers = json.loads(answer.stdout)
     exact = given @ weights
-    error = {name: np.abs(np.array(found[str(path)]) - exact).max() / exact.max() for name, path in paths.items()}
+    error = {name: np.abs(np.array(answers[str(path)]) - exact).max() / exact.max() for name, path in paths.items()}
     assert error["naive"] > 0.1
     assert error["shipped"] < 0.01

@@ -34,8 +34,8 @@ def test_the_bundle_has_one_more_variant_that_answers(quantized):
 
 def test_the_manifest_tells_everything_that_was_measured(quantized):
     _, outcome = quantized
-    found = outcome.variant.fidelity
-    accuracy = found["accuracy"]
+    fidelity = outcome.variant.fidelity
+    accuracy = fidelity["accuracy"]
     for estimate in (accuracy["mlm"]["top1_agreement"], accuracy["nsp"]["flips"], accuracy["hidden"]["cosine"]):
         assert estimate["low"] <= estimate["value"] <= estimate["high"]
         assert estimate["count"] > 0
@@ -43,13 +43,13 @@ def test_the_manifest_tells_everything_that_was_measured(quantized):
     for movement in (accuracy["stability"]["batch_mates"], accuracy["stability"]["padding"]):
         assert movement["top1_agreement"]["value"] == 1  # a scale per token: neither mates nor padding matter
         assert movement["kl"]["value"] < 1e-6
-    assert set(found["speed"]) == {"1x16", "1x128"}
-    assert found["text"]["masked_positions"] >= 120
-    assert found["machine"]["instruction_set"]
-    assert found["budget"] == "top1=0.5"
-    assert found["verdicts"]["top1"]["verdict"] == "held"
-    assert found["verdicts"]["top1"]["value"] == accuracy["mlm"]["top1_agreement"]["value"]
-    assert 0 < found["size"]["of_reference"] < 1
+    assert set(fidelity["speed"]) == {"1x16", "1x128"}
+    assert fidelity["text"]["masked_positions"] >= 120
+    assert fidelity["machine"]["instruction_set"]
+    assert fidelity["budget"] == "top1=0.5"
+    assert fidelity["verdicts"]["top1"]["verdict"] == "held"
+    assert fidelity["verdicts"]["top1"]["value"] == accuracy["mlm"]["top1_agreement"]["value"]
+    assert 0 < fidelity["size"]["of_reference"] < 1
 
 
 def test_a_slower_variant_is_marked_and_never_the_default(quantized):
@@ -89,7 +89,7 @@ def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_cop
     with pytest.raises(ValidationError, match=r"KL divergence is 0\.\d+, at most 0\.00000 was asked.*as it was"):
         quantize(bundle_copy, options=Options(text=held_out, calibration=held_out, **few))
     assert contents(bundle_copy) == before
-    assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
+    assert [path.name for path in bundle_copy.parent.iterdir()] == [bundle_copy.name]
 
 
 def test_a_search_leaves_layers_in_higher_precision_and_saves_its_table(bundle_copy, held_out, quantized):
@@ -130,7 +130,7 @@ def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monk
     with pytest.raises(Exception if isinstance(error, Exception) else KeyboardInterrupt):
         quantize(bundle_copy, options=Options(text=held_out, **FEW))
     assert contents(bundle_copy) == before
-    assert [each.name for each in bundle_copy.parent.iterdir()] == [bundle_copy.name]
+    assert [path.name for path in bundle_copy.parent.iterdir()] == [bundle_copy.name]
 
 
 def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch):

@@ -150,6 +150,6 @@ def test_a_bound_on_pairs_that_there_are_none_of_is_not_blamed_on_the_head(bundl
     path = tmp_path / "single.txt"
     path.write_text(held_out.read_text(encoding="utf-8").replace(". ", ", "), encoding="utf-8")
     how = Options(text=path, calibration=held_out, budget=Budget.parse("nsp=0.1"), positions=60, pairs=pairs)
-    found = "--pairs 0 leaves none" if not pairs else r"single\.txt makes no pair of sentences"
-    with pytest.raises(UsageError, match=f"{found} to measure them on: give more --pairs"):
+    reason = "--pairs 0 leaves none" if not pairs else r"single\.txt makes no pair of sentences"
+    with pytest.raises(UsageError, match=f"{reason} to measure them on: give more --pairs"):
         quantize(bundle_copy, options=how)

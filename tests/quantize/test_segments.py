@@ -29,6 +29,6 @@ def test_pairs_have_the_segments_that_they_are_served_with(tiny_bundle, held_out
         *read_calibration(bundle, held_out, samples=12).samples,
     ]
     options = CompareOptions(bundles=(bundle.path,), text=held_out, output=tmp_path / "report")
-    for each in Comparison(options).samples.values():
-        samples += [*each.first, *each.masked, *each.pairs]
-    assert {int(each.token_type_ids.max()) for each in samples if each.next_sentence is not None} == segments
+    for texts in Comparison(options).samples.values():
+        samples += [*texts.first, *texts.masked, *texts.pairs]
+    assert {int(sample.token_type_ids.max()) for sample in samples if sample.next_sentence is not None} == segments

@@ -44,8 +44,8 @@ def outlying(tiny):
 def chosen_for(tiny, model, held_out):
     layers = suppressible(model, linears(model))
     samples = read_evaluation(tiny, held_out, sample="calibration", positions=100, pairs=10).samples
-    found = collect(model, [layer.source for layer in layers], samples, progress=silent)
-    return layers, choose_shifts_and_scales(layers, found)
+    statistics = collect(model, [layer.source for layer in layers], samples, progress=silent)
+    return layers, choose_shifts_and_scales(layers, statistics)
 
 
 def test_a_levelled_graph_computes_what_it_did(tiny, outlying, held_out):
@@ -73,15 +73,15 @@ def test_what_is_known_of_a_levelled_activation_is_what_would_be_gathered():
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((400, 6)) * [1, 30, 1, 1, 2, 1] + [0, 0, 50, 0, 0, 0]).astype(np.float32)
     by = ShiftAndScale(shift=np.array([0, 1, 50, 0, 0, 0], np.float32), scale=np.array([1, 30, 1, 1, 2, 1], np.float32))
-    found, expected = suppressed(gathered(rows), by), gathered((rows - by.shift) / by.scale)
+    known, expected = suppressed(gathered(rows), by), gathered((rows - by.shift) / by.scale)
     for name in ("mean", "lowest", "highest", "rows"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
+        np.testing.assert_allclose(getattr(known, name), getattr(expected, name), atol=1e-4)
     # The shifted channel's square of 2,500 a token is taken out of a float32 sum.
-    np.testing.assert_allclose(found.gram, expected.gram, atol=0.5)
+    np.testing.assert_allclose(known.gram, expected.gram, atol=0.5)
 
 
 def test_an_activation_whose_channels_are_alike_is_left_as_it_is(outlying):
-    layer = next(each for each in linears(outlying) if "intermediate" in each.name)
+    layer = next(layer for layer in linears(outlying) if "intermediate" in layer.name)
     rows = np.random.default_rng(0).uniform(-1, 1, (600, len(layer.weights))).astype(np.float32)
     assert not choose_shifts_and_scales([layer], {layer.source: gathered(rows)})
 
@@ -98,9 +98,9 @@ def test_each_remedy_brings_the_answers_nearer(tiny, outlying, held_out, name, p
         how = Calibration(samples=24, **{"suppress_outliers": True, "gptq": True, part: given})
         made = Calibrator(tiny, outlying, how, text=held_out, progress=silent).apply(source, RECIPES[name])
         made = dataclasses.replace(made, high_precision_layers=higher)
-        found = session(RECIPES[name].make(made)).run(OUTPUTS[2:3], feeds(rows=8))[0]
+        answer = session(RECIPES[name].make(made)).run(OUTPUTS[2:3], feeds(rows=8))[0]
         # In each channel's own measure: a wide one would hide all others.
-        errors.append(np.square((found - exact) / exact.std(axis=(0, 1))).mean())
+        errors.append(np.square((answer - exact) / exact.std(axis=(0, 1))).mean())
     assert errors[1] < (0.3 if part == "suppress_outliers" else 0.9) * errors[0]
 
 

@@ -15,14 +15,14 @@ values = arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e4, 1e4, wi
 
 
 def histogram(array):
-    found = Histogram()
-    found.add(array)
-    return found
+    counted = Histogram()
+    counted.add(array)
+    return counted
 
 
-def rounded(array, scheme, found):
+def rounded(array, scheme, within):
     """What QuantizeLinear and DequantizeLinear leave, by ONNX's definition."""
-    scale, zero = scheme.parameters(found)
+    scale, zero = scheme.parameters(within)
     info = np.iinfo(scheme.dtype)
     integers = np.clip(np.rint(array / scale) + int(zero), info.min, info.max)
     return (integers - int(zero)) * scale
@@ -33,36 +33,36 @@ def rounded(array, scheme, found):
 @settings(max_examples=25)  # hundreds of ranges are tried in each
 @given(array=values)
 def test_every_range_holds_zero_and_lies_within_the_data(method, scheme, array):
-    found = METHODS[method](histogram(array), scheme)
-    scale, zero = scheme.parameters(found)
+    fitted = METHODS[method](histogram(array), scheme)
+    scale, zero = scheme.parameters(fitted)
     info = np.iinfo(scheme.dtype)
-    assert found.low <= 0 <= found.high
+    assert fitted.low <= 0 <= fitted.high
     assert scale > 0
     assert info.min <= int(zero) <= info.max
-    assert not rounded(np.zeros(1), scheme, found).any()  # 0 is exact: padding and masks stay what they are
+    assert not rounded(np.zeros(1), scheme, fitted).any()  # 0 is exact: padding and masks stay what they are
     whole = scheme.fit(float(array.min()), float(array.max()))
     slack = 1e-6 * (whole.high - whole.low) + TINY
-    assert whole.low - slack <= found.low
-    assert found.high <= whole.high + slack
+    assert whole.low - slack <= fitted.low
+    assert fitted.high <= whole.high + slack
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 @given(array=values)
 def test_minmax_cuts_nothing_off(scheme, array):
-    found = METHODS["minmax"](histogram(array), scheme)
-    assert found.low <= array.min()
-    assert found.high >= array.max()
-    step = (found.high - found.low) / scheme.steps
+    fitted = METHODS["minmax"](histogram(array), scheme)
+    assert fitted.low <= array.min()
+    assert fitted.high >= array.max()
+    step = (fitted.high - fitted.low) / scheme.steps
     # Half a step, and where the zero point is rounded another half at the ends.
-    assert np.abs(rounded(array, scheme, found) - array).max() <= step * 1.001
+    assert np.abs(rounded(array, scheme, fitted) - array).max() <= step * 1.001
 
 
 def test_the_symmetric_form_has_no_zero_point_and_the_other_uses_every_integer():
     array = np.array([-0.17, 3.0], dtype=np.float32)
     assert METHODS["minmax"](histogram(array), S8) == Range(low=-3.0, high=3.0)
     assert S8.parameters(Range(low=-3.0, high=3.0)) == (np.float32(3 / 127), 0)
-    found = METHODS["minmax"](histogram(array), U8)
-    scale, zero = U8.parameters(found)
+    fitted = METHODS["minmax"](histogram(array), U8)
+    scale, zero = U8.parameters(fitted)
     assert scale == pytest.approx(3.17 / 255)
     assert zero == 14  # 0.17 of 3.17, of 255 steps
 
@@ -71,15 +71,15 @@ def test_percentile_is_that_of_the_values():
     rng = np.random.default_rng(0)
     dense = rng.uniform(-3, 5, size=500_000).astype(np.float32)
     data = histogram(dense)
-    found = METHODS["percentile"](data, U8)
+    fitted = METHODS["percentile"](data, U8)
     low, high = np.quantile(dense, [(1 - KEPT) / 2, (1 + KEPT) / 2])
-    assert found.low == pytest.approx(low, abs=data.width)
-    assert found.high == pytest.approx(high, abs=data.width)
+    assert fitted.low == pytest.approx(low, abs=data.width)
+    assert fitted.high == pytest.approx(high, abs=data.width)
     assert METHODS["percentile"](data, S8).high == pytest.approx(max(-low, high), abs=data.width)
     # Where the tail is sparse, any number between two of the values is the percentile.
     sparse = rng.standard_t(2, size=200_000).astype(np.float32)
-    found = METHODS["percentile"](histogram(sparse), U8)
-    for cut in (np.sum(sparse < found.low), np.sum(sparse > found.high)):
+    fitted = METHODS["percentile"](histogram(sparse), U8)
+    for cut in (np.sum(sparse < fitted.low), np.sum(sparse > fitted.high)):
         assert abs(cut - len(sparse) * (1 - KEPT) / 2) <= 1
 
 
@@ -89,15 +89,15 @@ def test_mse_leaves_the_least_error(scheme):
     array = np.concatenate([rng.standard_normal(100_000), rng.uniform(20, 30, 5)]).astype(np.float32)
     data = histogram(array)
 
-    def error(found):
-        return np.square(rounded(array, scheme, found) - array).mean()
+    def error(fitted):
+        return np.square(rounded(array, scheme, fitted) - array).mean()
 
     best = error(METHODS["mse"](data, scheme))
     others = [error(METHODS[name](data, scheme)) for name in METHODS]
     assert best <= min(others) * 1.02
     for share in (0.5, 0.8, 1.25):
-        found = METHODS["mse"](data, scheme)
-        assert best <= error(scheme.fit(found.low * share, found.high * share)) * 1.02
+        fitted = METHODS["mse"](data, scheme)
+        assert best <= error(scheme.fit(fitted.low * share, fitted.high * share)) * 1.02
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)

@@ -71,8 +71,8 @@ def test_a_token_of_zeros_gives_numbers(fused):
     for tensor in emptied.graph.initializer:
         if "LayerNorm" in tensor.name:
             tensor.raw_data = bytes(len(tensor.raw_data))
-    found = session(rewrite(emptied, DynamicEmitter(weights=WeightCache(saturating=True)))).run(OUTPUTS, feeds())
-    assert all(np.isfinite(each).all() for each in found)
+    outputs = session(rewrite(emptied, DynamicEmitter(weights=WeightCache(saturating=True)))).run(OUTPUTS, feeds())
+    assert all(np.isfinite(output).all() for output in outputs)
 
 
 def test_the_tied_table_is_stored_once(graph, tiny):
@@ -96,8 +96,8 @@ def test_a_layer_in_higher_precision_is_nearer(fused, reference, in_float, share
             weights=WeightCache(saturating=True), high_precision_layers=frozenset(higher), float_fallback=in_float
         )
         given = feeds()
-        found = session(rewrite(fused, emitter)).run(OUTPUTS[2:3], given)[0]
-        return np.abs(found - reference.run(OUTPUTS[2:3], given)[0]).mean()
+        hidden = session(rewrite(fused, emitter)).run(OUTPUTS[2:3], given)[0]
+        return np.abs(hidden - reference.run(OUTPUTS[2:3], given)[0]).mean()
 
     kinds = ("attention.qkv", "attention.output.dense", "intermediate.dense", "output.dense")
     everything = [f"encoder.layer.{layer}.{kind}" for layer in range(2) for kind in kinds]
@@ -135,8 +135,8 @@ def test_two_products_hold_16_bits_of_the_activations(gelu, flat, products, opse
         DynamicEmitter(weights=WeightCache(saturating=False), high_precision_layers=higher).linear(builder, layer)
         ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "xy"]
         frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
-        found = session(builder.model(frame)).run(None, {"x": values})[0]
-        errors.append(np.abs(found - values @ weights).max())
+        answer = session(builder.model(frame)).run(None, {"x": values})[0]
+        errors.append(np.abs(answer - values @ weights).max())
         assert session(builder.model(frame)).run(None, {"x": values[:0]})[0].shape == (0, 8)
     assert [node.op_type for node in builder.nodes].count("MatMulIntegerToFloat") == products
     assert errors[1] < errors[0] / 100
@@ -156,7 +156,7 @@ def test_weights_stored_in_16_bits_are_quantized_alike(tiny_checkpoint, tmp_path
     plain = load_plain(bundle.file(bundle.manifest.variants["fp32"].file))
     made = rewrite(fuse(plain, bundle.manifest.architecture), DynamicEmitter(weights=WeightCache(saturating=False)))
     expected = rewrite(fused, DynamicEmitter(weights=WeightCache(saturating=False)))
-    assert sorted(each.op_type for each in made.graph.node) == sorted(each.op_type for each in expected.graph.node)
+    assert sorted(node.op_type for node in made.graph.node) == sorted(node.op_type for node in expected.graph.node)
     given = feeds()
     for one, two in zip(reference.run(OUTPUTS, given), session(made).run(OUTPUTS, given), strict=True):
         assert cosine(one, two).min() > 0.995

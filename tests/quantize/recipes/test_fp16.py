@@ -34,7 +34,7 @@ def sessions(plain, model):
 def test_every_output_is_near_fp32(sessions):
     given = feeds()
     given["attention_mask"][1, 9:] = 0
-    for one, two in zip(*(each.run(OUTPUTS, given) for each in sessions), strict=True):
+    for one, two in zip(*(graph.run(OUTPUTS, given) for graph in sessions), strict=True):
         assert two.dtype == np.float32
         # float16 has 11 bits: values around 4 are rounded by 0.002, and a few such errors add up.
         np.testing.assert_allclose(one, two, atol=0.03)
@@ -43,11 +43,11 @@ def test_every_output_is_near_fp32(sessions):
 def test_a_row_that_is_all_masked_gives_numbers(sessions):
     given = feeds(rows=2)
     given["attention_mask"][1] = 0
-    assert all(np.isfinite(each).all() for each in sessions[1].run(OUTPUTS, given))
+    assert all(np.isfinite(output).all() for output in sessions[1].run(OUTPUTS, given))
 
 
 def test_weights_take_half_the_room_and_operators_stay_standard(plain, model):
-    sizes = [sum(len(each.raw_data) for each in graph.graph.initializer) for graph in (plain, model)]
+    sizes = [sum(len(tensor.raw_data) for tensor in graph.graph.initializer) for graph in (plain, model)]
     assert sizes[1] < 0.52 * sizes[0]
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
 

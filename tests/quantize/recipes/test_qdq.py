@@ -57,7 +57,7 @@ def test_only_standard_operators_are_used(source_for, name):
     model = RECIPES[name].make(source_for(name))
     onnx.checker.check_model(model, full_check=True)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert {each.domain for each in model.opset_import} <= {"", "ai.onnx"}
+    assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
 
 
 @pytest.mark.parametrize("name", STATIC)
@@ -83,7 +83,7 @@ def test_tensorrt_gets_symmetric_activations_and_integers_only_behind_a_dequanti
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             assert len(node.input) < 3 or not stored[node.input[2]].any()
         else:
-            assert all(stored[each].dtype != np.int8 for each in node.input if each in stored)
+            assert all(stored[operand].dtype != np.int8 for operand in node.input if operand in stored)
 
 
 def test_the_cpu_provider_computes_every_product_in_8_bits(source_for, tiny, tmp_path):
@@ -98,7 +98,7 @@ def test_weights_for_cpus_that_overflow_are_pair_safe(source_for):
     for name in STATIC:
         model = RECIPES[name].make(source_for(name))
         arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        made[name] = [array for each, array in arrays.items() if each.endswith("dense.int8")]
+        made[name] = [array for weights, array in arrays.items() if weights.endswith("dense.int8")]
     assert made["int8-static"]
     assert any(saturates(array) for array in made["int8-static"])
     assert not any(saturates(array) for array in made["int8-static-cpu"])
@@ -113,9 +113,9 @@ def test_a_layer_left_in_float_has_no_rounding_around_it(source_for):
         mixed = RECIPES[name].make(
             dataclasses.replace(source_for(name), high_precision_layers=higher, float_fallback=True)
         )
-        count = [sum(node.op_type == "QuantizeLinear" for node in each.graph.node) for each in (plain, mixed)]
+        count = [sum(node.op_type == "QuantizeLinear" for node in graph.graph.node) for graph in (plain, mixed)]
         assert count[1] == count[0] - 2
-        assert all(np.isfinite(each).all() for each in session(mixed).run(OUTPUTS, feeds()))
+        assert all(np.isfinite(output).all() for output in session(mixed).run(OUTPUTS, feeds()))
 
 
 @pytest.mark.parametrize("name", STATIC)
@@ -128,8 +128,8 @@ def test_a_layer_with_16_bit_activations_is_nearer_and_still_of_8_bit_products(s
         model = RECIPES[name].make(dataclasses.replace(source_for(name), high_precision_layers=higher))
         onnx.checker.check_model(model, full_check=True)
         assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-        found = session(model).run(OUTPUTS[2:3], feeds(rows=8))[0]
-        errors.append(np.square(exact - found).mean())
+        hidden = session(model).run(OUTPUTS[2:3], feeds(rows=8))[0]
+        errors.append(np.square(exact - hidden).mean())
     # What is left is the weights' error.
     assert errors[1] < 0.9 * errors[0]
     if name == "int8-static-cpu":
@@ -146,15 +146,15 @@ def test_one_layer_computes_what_onnx_defines(scheme, flat):
     rng = np.random.default_rng(4)
     weights = rng.standard_normal((48, 20)).astype(np.float32)
     given = (rng.standard_normal((7, 48) if flat else (2, 7, 48)) * 2).astype(np.float32)
-    found = Range(low=-3.0, high=3.0) if scheme.symmetric else Range(low=-2.5, high=4.0)
+    limits = Range(low=-3.0, high=3.0) if scheme.symmetric else Range(low=-2.5, high=4.0)
     cache = WeightCache(saturating=True)
     layer = Linear(name="layer", source="x", output="y", weights=weights, bias=None, gelu=False, table=None, flat=flat)
     builder = GraphBuilder(17)
-    QdqEmitter(weights=cache, ranges={"x": found}, scheme=scheme).linear(builder, layer)
+    QdqEmitter(weights=cache, ranges={"x": limits}, scheme=scheme).linear(builder, layer)
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * given.ndim) for name in "xy"]
     frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
     answer = session(builder.model(frame)).run(None, {"x": given})[0]
-    scale, zero = scheme.parameters(found)
+    scale, zero = scheme.parameters(limits)
     info = np.iinfo(scheme.dtype)
     integers = np.clip(np.rint(given / scale) + int(zero), info.min, info.max) - int(zero)
     expected = integers * np.float64(scale) @ cache.linear(layer).dequantize().astype(np.float64)

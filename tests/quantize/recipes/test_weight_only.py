@@ -33,7 +33,7 @@ def test_every_output_is_near_fp32(reference, candidate):
     bits, graph = candidate
     given = feeds()
     for name, before, after in zip(OUTPUTS, reference.run(OUTPUTS, given), graph.run(OUTPUTS, given), strict=True):
-        one, two = (each.reshape(-1, each.shape[-1]) for each in (before, after))
+        one, two = (output.reshape(-1, output.shape[-1]) for output in (before, after))
         cosine = (one * two).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(two, axis=-1)
         # 4 bits of random weights of width 32 give 0.96 at worst;.
         assert cosine.min() > (0.999 if bits == 8 else 0.94), name
@@ -65,6 +65,6 @@ def test_the_kernel_multiplies_what_we_packed():
             [numpy_helper.from_array(made.packed, "w"), numpy_helper.from_array(made.scales, "s")],
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-        found = session(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+        running = session(helper.make_model(graph, opset_imports=opsets, ir_version=8))
         unit = np.eye(48, dtype=np.float32)
-        np.testing.assert_allclose(found.run(None, {"x": unit})[0], made.dequantize(), atol=1e-5)
+        np.testing.assert_allclose(running.run(None, {"x": unit})[0], made.dequantize(), atol=1e-5)

@@ -71,17 +71,17 @@ def held(harder, bound, recipe=RECIPE):
 
 
 def test_what_holds_plainly_is_not_searched():
-    found, world = held(1, 1.2)
-    assert found.source.high_precision_layers == frozenset()
-    assert found.layers is None
+    solution, world = held(1, 1.2)
+    assert solution.source.high_precision_layers == frozenset()
+    assert solution.layers is None
     assert world.held_out == [frozenset()]
 
 
 @pytest.mark.parametrize("harder", [0.5, 1, 1.3, 3])
 def test_the_aim_follows_from_the_breach_whatever_the_text_of_the_search(harder):
     """Where both texts tell the same of the layers, one search suffices, however hard either is."""
-    found, world = held(harder, 0.75 * harder)
-    assert found.source.high_precision_layers == {"a"}
+    solution, world = held(harder, 0.75 * harder)
+    assert solution.source.high_precision_layers == {"a"}
     assert len(world.held_out) == 2
 
 
@@ -95,15 +95,15 @@ def test_where_held_out_text_disagrees_the_search_aims_lower(monkeypatch):
         return before(self, recipe, source, samples, stability=stability)
 
     monkeypatch.setattr(World, "accuracy", accuracy)
-    found, world = held(1, 0.85)
-    assert kl_of(found.accuracy) <= 0.85
+    solution, world = held(1, 0.85)
+    assert kl_of(solution.accuracy) <= 0.85
     assert len(world.held_out) > 2
-    assert len(found.source.high_precision_layers) < len(COSTS)
+    assert len(solution.source.high_precision_layers) < len(COSTS)
 
 
 def test_what_only_all_layers_hold_is_found():
-    found, _ = held(1, FLOOR * 1.01)
-    assert found.source.high_precision_layers == set(COSTS)
+    solution, _ = held(1, FLOOR * 1.01)
+    assert solution.source.high_precision_layers == set(COSTS)
 
 
 def test_what_nothing_holds_is_refused():
@@ -116,19 +116,19 @@ def test_what_16_bits_do_not_hold_float32_does(monkeypatch):
     before = World.accuracy
 
     def accuracy(self, recipe, source, samples, *, stability=0):
-        found = before(self, recipe, source, samples, stability=stability)
+        measured = before(self, recipe, source, samples, stability=stability)
         if not source.float_fallback:
             half = sum(COSTS[name] for name in source.high_precision_layers) / 2
-            found = fidelity(mlm={"kl": kl_of(found) + half * (self.harder if samples == self.evaluation else 1)})
-        return found
+            measured = fidelity(mlm={"kl": kl_of(measured) + half * (self.harder if samples == self.evaluation else 1)})
+        return measured
 
     monkeypatch.setattr(World, "accuracy", accuracy)
     monkeypatch.setattr(mixed_precision, "saturates", lambda _: False)
-    found, _ = held(1, 0.7, HALFWAY)
-    assert not found.source.float_fallback
-    found, world = held(1, 0.5, HALFWAY)
-    assert found.source.float_fallback
-    assert found.source.high_precision_layers < set(COSTS)
+    solution, _ = held(1, 0.7, HALFWAY)
+    assert not solution.source.float_fallback
+    solution, world = held(1, 0.5, HALFWAY)
+    assert solution.source.float_fallback
+    assert solution.source.high_precision_layers < set(COSTS)
     assert frozenset(COSTS) in world.held_out, "all layers in 16 bits came first"
 
 
@@ -137,15 +137,15 @@ def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
     before = World.accuracy
 
     def accuracy(self, recipe, source, samples, *, stability=0):
-        found = before(self, recipe, source, samples, stability=stability)
+        measured = before(self, recipe, source, samples, stability=stability)
         if samples == self.evaluation:
-            found = fidelity(mlm={"kl": kl_of(found) - FLOOR})
-        return found
+            measured = fidelity(mlm={"kl": kl_of(measured) - FLOOR})
+        return measured
 
     monkeypatch.setattr(World, "accuracy", accuracy)
-    found, _ = held(1, 0.07)
-    assert kl_of(found.accuracy) <= 0.07
-    assert len(found.source.high_precision_layers) < len(COSTS)
+    solution, _ = held(1, 0.07)
+    assert kl_of(solution.accuracy) <= 0.07
+    assert len(solution.source.high_precision_layers) < len(COSTS)
 
 
 class Expiring(Deadline):
@@ -175,16 +175,16 @@ def cut(measurements, bound, recipe=RECIPE):
 
 @pytest.mark.parametrize("measurements", [3, 5, 11])
 def test_when_the_time_is_up_what_holds_is_taken(measurements):
-    found = cut(measurements, 0.75)
-    assert found.source.high_precision_layers == set(COSTS)
-    assert found.search["cut"] is True
-    assert found.search["time_limit_seconds"] == 600
+    solution = cut(measurements, 0.75)
+    assert solution.source.high_precision_layers == set(COSTS)
+    assert solution.search["cut"] is True
+    assert solution.search["time_limit_seconds"] == 600
 
 
 def test_a_search_within_its_time_finds_what_it_finds_without_a_limit():
-    found = cut(1000, 0.75)
-    assert found.source.high_precision_layers == {"a"}
-    assert found.search["cut"] is False
+    solution = cut(1000, 0.75)
+    assert solution.source.high_precision_layers == {"a"}
+    assert solution.search["cut"] is False
     assert held(1, 0.75)[0].search["combinations_on_held_out_text"] == 1
 
 

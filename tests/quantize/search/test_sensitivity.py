@@ -27,10 +27,10 @@ def table(costs, saved):
 
 
 def test_layers_are_ranked_by_kl_per_millisecond():
-    found = table({"a": 0.3, "b": 0.2, "c": 0.1}, {"a": 3.0, "b": 1.0, "c": 2.0})
-    assert [row.name for row in found.rows] == ["b", "a", "c"]
-    assert found.kl_increase == pytest.approx(0.6)
-    assert Layers.from_json(found.to_json()) == found
+    layers = table({"a": 0.3, "b": 0.2, "c": 0.1}, {"a": 3.0, "b": 1.0, "c": 2.0})
+    assert [layer.name for layer in layers.rows] == ["b", "a", "c"]
+    assert layers.kl_increase == pytest.approx(0.6)
+    assert Layers.from_json(layers.to_json()) == layers
 
 
 def test_a_layer_is_charged_for_itself_and_not_for_what_it_makes_of_others():
@@ -41,16 +41,16 @@ def test_a_layer_is_charged_for_itself_and_not_for_what_it_makes_of_others():
         kl += 0.125 * ("c" not in higher)
         return fidelity(mlm={"kl": kl}, nsp=None, hidden=None)
 
-    found = rank(
+    layers = rank(
         dict.fromkeys("abc", (4, 4)), dict.fromkeys("abc", 1.0), measure, text={}, machine="here", progress=silent
     )
-    assert [(row.name, row.kl_increase) for row in found.rows] == [("a", 0.25), ("b", 0.25), ("c", 0.125)]
-    assert found.kl_increase == 0.125
+    assert [(layer.name, layer.kl_increase) for layer in layers.rows] == [("a", 0.25), ("b", 0.25), ("c", 0.125)]
+    assert layers.kl_increase == 0.125
 
 
 def test_a_layer_that_8_bits_slow_down_comes_first():
-    found = table({"a": 0.3, "b": 0.01}, {"a": 0.1, "b": -1.0})
-    assert found.rows[0].name == "b"
+    layers = table({"a": 0.3, "b": 0.01}, {"a": 0.1, "b": -1.0})
+    assert layers.rows[0].name == "b"
 
 
 costs = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(1e-4, 1), min_size=1)
@@ -61,22 +61,25 @@ def test_what_is_found_is_enough(chosen, bound):
     measure = world(chosen)
     if kl_increase(measure(frozenset())) <= bound:
         return  # the plain recipe is enough: there is no search
-    enough = lambda found: kl_increase(found) <= bound  # noqa: E731
-    found = search(table(chosen, dict.fromkeys(chosen, 1.0)), enough, measure, progress=silent)
-    assert found.held  # all in higher precision costs nothing here
-    assert kl_increase(measure(found.higher)) <= bound
+    enough = lambda measured: kl_increase(measured) <= bound  # noqa: E731
+    solution = search(table(chosen, dict.fromkeys(chosen, 1.0)), enough, measure, progress=silent)
+    assert solution.held  # all in higher precision costs nothing here
+    assert kl_increase(measure(solution.higher)) <= bound
     # Each layer kept is needed: these few are all tried again.
-    if len(found.higher) <= 6:
+    if len(solution.higher) <= 6:
         assert all(
-            len(found.higher) == 1 or kl_increase(measure(found.higher - {name})) > bound for name in found.higher
+            len(solution.higher) == 1 or kl_increase(measure(solution.higher - {name})) > bound
+            for name in solution.higher
         )
 
 
 def test_a_search_that_finds_nothing_says_how_near_it_came():
     measure = lambda higher: world({"a": 1.0})(frozenset())  # noqa: E731, ARG005 — nothing helps
-    found = search(table({"a": 1.0}, {"a": 1.0}), lambda found: kl_increase(found) <= 0.5, measure, progress=silent)
-    assert not found.held
-    assert kl_of(found.nearest) == 1.0
+    solution = search(
+        table({"a": 1.0}, {"a": 1.0}), lambda measured: kl_increase(measured) <= 0.5, measure, progress=silent
+    )
+    assert not solution.held
+    assert kl_of(solution.nearest) == 1.0
 
 
 def test_kl_increase_is_that_of_the_head_asked_for_or_of_the_first_that_there_is():
@@ -92,6 +95,7 @@ def test_kl_increase_is_that_of_the_head_asked_for_or_of_the_first_that_there_is
 def test_the_plot_is_well_formed_and_shows_every_layer():
     from xml.etree import ElementTree as ET
 
-    found = table({"a<b": 0.3, "c": -0.01}, {"a<b": 1.0, "c": 1.0})
-    texts = [each.text or "" for each in ET.fromstring(bars(found, ["c"])).iter() if each.tag.endswith("text")]  # noqa: S314 — our own
+    layers = table({"a<b": 0.3, "c": -0.01}, {"a<b": 1.0, "c": 1.0})
+    plot = ET.fromstring(bars(layers, ["c"]))  # noqa: S314 — our own
+    texts = [element.text or "" for element in plot.iter() if element.tag.endswith("text")]
     assert {"a<b", "c"} <= set(texts)

@@ -52,9 +52,9 @@ def test_calibrated_weights_are_nearer_to_fp32(outlying, calibrated):
 
 def test_outlier_channels_are_divided(outlying, calibrated):
     plans = {layer.name: calibrated.plan(layer) for layer in linears(outlying)}
-    divided = {name: each for name, each in plans.items() if each is not None and each.multiplies}
+    divided = {name: plan for name, plan in plans.items() if plan is not None and plan.multiplies}
     assert divided
-    assert all(each.factors.argmin() == 3 for name, each in divided.items() if "intermediate" in name)
+    assert all(plan.factors.argmin() == 3 for name, plan in divided.items() if "intermediate" in name)
 
 
 def test_activations_of_16_bits_are_nearer_to_fp32(outlying, calibrated):
@@ -84,11 +84,11 @@ def test_what_is_kept_in_float_is_multiplied_in_float32(opset):
     builder = GraphBuilder(opset)
     builder.constant("b", bias)
     DynamicEmitter(weights=calibrated).linear(builder, layer)
-    given, found = (
+    given, output = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         for name, shape in (("x", [2, 150, 128]), ("y", [2, 150, 32]))
     )
-    model = builder.model(onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [found]), ir_version=8))
+    model = builder.model(onnx.helper.make_model(onnx.helper.make_graph([], "one", [given], [output]), ir_version=8))
     answer = session(model).run(["y"], {"x": rows})[0]
     scaled = round_activations(rows * plan.factors, SYMMETRIC) @ calibrated.linear(layer).dequantize()
     in_float = rows[..., plan.kept_in_float] @ weights[plan.kept_in_float]
@@ -107,7 +107,7 @@ def test_a_layer_left_in_float_takes_the_weights_as_they_were(outlying, calibrat
     names = frozenset(layer.name for layer in linears(outlying) if not layer.table)
     graph = rewrite(outlying, DynamicEmitter(weights=calibrated, high_precision_layers=names, float_fallback=True))
     given = feeds()
-    one, two = (session(each).run(["last_hidden_state"], given)[0] for each in (outlying, graph))
+    one, two = (session(candidate).run(["last_hidden_state"], given)[0] for candidate in (outlying, graph))
     assert np.abs(one - two).max() < 0.05 * np.abs(one).max()  # the embeddings stay in 8 bits
 
 
@@ -121,7 +121,7 @@ def test_a_layer_without_activations_is_rounded_to_the_nearest(outlying):
 def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out):
     samples = read_evaluation(tiny, held_out, sample="calibration", positions=60, pairs=5).samples
     name = linears(fused)[1].source
-    found = collect(fused, [name], samples, progress=silent)[name]
+    statistics = collect(fused, [name], samples, progress=silent)[name]
     rows = []
     graph = onnx.ModelProto()
     graph.CopyFrom(fused)
@@ -134,13 +134,13 @@ def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out):
             "attention_mask": np.ones((1, len(sample.input_ids)), dtype=np.int64),
             "masked_positions": sample.positions,
         }
-        rows.append(running.run([name], {key: np.asarray(each, np.int64) for key, each in given.items()})[0][0])
+        rows.append(running.run([name], {key: np.asarray(array, np.int64) for key, array in given.items()})[0][0])
     every = np.concatenate(rows)
-    assert found.count == len(every)
-    np.testing.assert_allclose(found.gram, every.T @ every, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(found.largest, np.abs(every).max(axis=0), rtol=1e-5)
-    assert len(found.rows) <= ROWS + len(samples)
-    assert all((np.abs(every - row).max(axis=1) < 1e-5).any() for row in found.rows[:20])
+    assert statistics.count == len(every)
+    np.testing.assert_allclose(statistics.gram, every.T @ every, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(statistics.largest, np.abs(every).max(axis=0), rtol=1e-5)
+    assert len(statistics.rows) <= ROWS + len(samples)
+    assert all((np.abs(every - token).max(axis=1) < 1e-5).any() for token in statistics.rows[:20])
 
 
 def test_the_manifest_says_what_the_weights_were_calibrated_on(quantized):

@@ -16,8 +16,8 @@ def correlated(rng, tokens, inputs):
     )
 
 
-def error(activations, weights, found):
-    return np.square(activations @ (found.dequantize().astype(np.float64) - weights)).sum()
+def error(activations, weights, quantized):
+    return np.square(activations @ (quantized.dequantize().astype(np.float64) - weights)).sum()
 
 
 @pytest.mark.parametrize("inputs", [64, 130])  # one block of rows, and some with a rest
@@ -28,10 +28,10 @@ def test_unseen_products_change_less_than_half_as_much(method, saturating, input
     activations = correlated(rng, 1200, inputs)
     seen, unseen = activations[:1000], activations[1000:]
     nearest = method(weights)
-    found = round_with_gptq(weights, seen.T @ seen, nearest, saturating=saturating)
-    assert error(unseen, weights, found) < 0.5 * error(unseen, weights, nearest)
-    assert np.array_equal(found.scales, nearest.scales)
-    assert found.values.dtype == np.int8
+    quantized = round_with_gptq(weights, seen.T @ seen, nearest, saturating=saturating)
+    assert error(unseen, weights, quantized) < 0.5 * error(unseen, weights, nearest)
+    assert np.array_equal(quantized.scales, nearest.scales)
+    assert quantized.values.dtype == np.int8
 
 
 @given(seed=st.integers(0, 2**32 - 1), inputs=st.integers(2, 90), spread=st.floats(0.1, 4))
@@ -40,9 +40,9 @@ def test_no_pair_overflows_and_no_weight_is_out_of_range(seed, inputs, spread):
     rng = np.random.default_rng(seed)
     weights = (rng.standard_cauchy(size=(inputs, 7)) * spread).astype(np.float32)
     activations = correlated(rng, 3 * inputs, max(4, inputs))[:, :inputs]
-    found = round_with_gptq(weights, activations.T @ activations, pair_safe(weights), saturating=True)
-    assert not saturates(found.values)
-    assert np.abs(found.values.astype(int)).max() <= 127
+    quantized = round_with_gptq(weights, activations.T @ activations, pair_safe(weights), saturating=True)
+    assert not saturates(quantized.values)
+    assert np.abs(quantized.values.astype(int)).max() <= 127
 
 
 def test_activations_without_direction_round_to_the_nearest():

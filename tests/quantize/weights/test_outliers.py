@@ -40,33 +40,33 @@ def unplanned(channels):
 
 def test_an_outlier_channel_is_divided_and_the_error_falls(rng):
     rows, unseen = rng.normal(size=(200, 48)), rng.normal(size=(100, 48))
-    for each in (rows, unseen):
-        each[:, 5] *= 25
+    for activations in (rows, unseen):
+        activations[:, 5] *= 25
     weights = rng.normal(size=(48, 30)).astype(np.float32)
-    found = found_in(rows, weights)
-    assert not len(found.kept_in_float), "so few channels cannot spare eight"
-    assert found.factors.argmin() == 5
-    assert found.factors.max() <= 1
+    plan = found_in(rows, weights)
+    assert not len(plan.kept_in_float), "so few channels cannot spare eight"
+    assert plan.factors.argmin() == 5
+    assert plan.factors.max() <= 1
     np.testing.assert_allclose(
-        (unseen * found.factors) @ (weights * found.inverse[:, None]), unseen @ weights, rtol=1e-3, atol=1e-3
+        (unseen * plan.factors) @ (weights * plan.inverse[:, None]), unseen @ weights, rtol=1e-3, atol=1e-3
     )
-    assert error_of(found, unseen, weights) < 0.2 * error_of(unplanned(48), unseen, weights)
+    assert error_of(plan, unseen, weights) < 0.2 * error_of(unplanned(48), unseen, weights)
 
 
 def test_where_many_channels_are_few_are_taken_out_and_the_error_falls(rng):
     channels = KEPT_IN_FLOAT[0] * SPARSE
     rows, unseen = rng.normal(size=(300, channels)), rng.normal(size=(100, channels))
     outliers = rng.permutation(channels)[:5]
-    for each in (rows, unseen):
-        each[:, outliers] *= 60
+    for activations in (rows, unseen):
+        activations[:, outliers] *= 60
     # Where the outliers' weights are as large as any, dividing would make the whole matrix coarser.
     weights = rng.normal(size=(channels, 40)).astype(np.float32)
-    found = found_in(rows, weights)
-    assert len(found.kept_in_float) == KEPT_IN_FLOAT[0]
-    assert set(outliers) <= set(found.kept_in_float)
+    plan = found_in(rows, weights)
+    assert len(plan.kept_in_float) == KEPT_IN_FLOAT[0]
+    assert set(outliers) <= set(plan.kept_in_float)
     divided = found_in(rows, weights, may_keep_in_float=False)
     assert not len(divided.kept_in_float)
-    assert error_of(found, unseen, weights) < 0.5 * error_of(divided, unseen, weights)
+    assert error_of(plan, unseen, weights) < 0.5 * error_of(divided, unseen, weights)
     assert error_of(divided, unseen, weights) < 0.5 * error_of(unplanned(channels), unseen, weights)
 
 
@@ -88,23 +88,23 @@ def test_no_value_of_gelu_is_cut_off(span, rng):
 
 
 def test_even_channels_are_left_alone(rng):
-    found = found_in(rng.normal(size=(200, 48)), rng.normal(size=(48, 30)).astype(np.float32))
-    assert not found.multiplies
+    plan = found_in(rng.normal(size=(200, 48)), rng.normal(size=(48, 30)).astype(np.float32))
+    assert not plan.multiplies
 
 
 @pytest.mark.parametrize("dead", [1, 10])
 def test_dead_channels_do_no_harm(rng, dead):
     rows = rng.normal(size=(50, 16))
     rows[:, :dead], rows[:, 12] = 0, rows[:, 12] * 40
-    found = found_in(rows, rng.normal(size=(16, 8)).astype(np.float32))
-    assert found.factors.argmin() == 12
-    assert not len(found.kept_in_float)
-    assert np.isfinite(found.inverse).all()
+    plan = found_in(rows, rng.normal(size=(16, 8)).astype(np.float32))
+    assert plan.factors.argmin() == 12
+    assert not len(plan.kept_in_float)
+    assert np.isfinite(plan.inverse).all()
 
 
 def test_rounding_is_that_of_the_graph(rng):
     rows = rng.normal(size=(10, 32)).astype(np.float32)
     step = np.abs(rows).max(axis=1, keepdims=True) / 127
-    found = round_activations(rows, SYMMETRIC)
-    assert np.abs(found - rows).max() <= step.max() / 2 * 1.001
-    np.testing.assert_allclose(found / step, np.rint(found / step), atol=1e-3)
+    quantized = round_activations(rows, SYMMETRIC)
+    assert np.abs(quantized - rows).max() <= step.max() / 2 * 1.001
+    np.testing.assert_allclose(quantized / step, np.rint(quantized / step), atol=1e-3)
