@@ -132,7 +132,9 @@ class Front:
             nonlocal status
             if message["type"] == "http.response.start":
                 if not answer.size and message["status"] < ERRORS:
-                    answer.grow(next((int(each) for name, each in message["headers"] if name == b"content-length"), 0))
+                    answer.grow(
+                        next((int(length) for name, length in message["headers"] if name == b"content-length"), 0)
+                    )
                 status = message["status"]
                 message["headers"] = [*message["headers"], *self._headers(context, message["headers"])]
             await send(message)

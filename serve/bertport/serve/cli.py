@@ -46,16 +46,16 @@ class Restriction(click.Option):
 
 def limits(command: F) -> F:
     """Add an option for each limit of the table."""
-    for row in reversed(LIMITS.values()):
+    for limit in reversed(LIMITS.values()):
         command = click.option(
-            row.flag,
-            row.name,
-            type=row.kind,
-            default=row.kind(row.default),
+            limit.flag,
+            limit.name,
+            type=limit.kind,
+            default=limit.kind(limit.default),
             show_default=True,
-            envvar=row.variable,
+            envvar=limit.variable,
             show_envvar=True,
-            help=row.help,
+            help=limit.help,
         )(command)
     return command
 
@@ -182,7 +182,7 @@ def serve(
     bound = None if memory is None else parse_memory(memory)
     if bound is not None:  # the models are given less than all of it, and look at their part
         check_usable(bound)
-    found = Limits(**_within(bound, {name: given.pop(name) for name in LIMITS}))
+    limits_given = Limits(**_within(bound, {name: given.pop(name) for name in LIMITS}))
     run_server(
         Settings(
             bundles=tuple(map(_asked, bundles)) or (Asked(),),
@@ -190,7 +190,7 @@ def serve(
             cors_origins=cors_origins,
             allowed_hosts=split_hosts(allowed_hosts),
             memory=bound,
-            limits=found,
+            limits=limits_given,
             **given,
         )
     )
@@ -218,8 +218,8 @@ def _asked(argument: str) -> Asked:
     Names may have slashes, so a path with an equals sign is written with its name or ./ ahead; and one that ends like a
     digest, with a slash behind it. A digest without BUNDLE is that of the embedded one.
     """
-    found = DIGEST.fullmatch(argument)
-    place, digest = (found["place"], expected_digest(found["digits"])) if found else (argument, None)
+    match = DIGEST.fullmatch(argument)
+    place, digest = (match["place"], expected_digest(match["digits"])) if match else (argument, None)
     name, equals, path = place.partition("=")
     if not (equals and name and name[0] not in "./"):
         return Asked(path=place if place or digest is None else None, digest=digest)

@@ -169,7 +169,7 @@ class TimeUp(Problem):
     reason = "time_up"
 
 
-REASONS: tuple[str, ...] = tuple(sorted({Problem.reason, *(each.reason for each in Problem.__subclasses__())}))
+REASONS: tuple[str, ...] = tuple(sorted({Problem.reason, *(problem.reason for problem in Problem.__subclasses__())}))
 """Every reason, for metrics that are complete before the first request."""
 
 

@@ -106,12 +106,12 @@ class Server(uvicorn.Server):
         if hasattr(signal, "SIGHUP"):  # not on Windows
             loop = asyncio.get_running_loop()
             handlers[signal.SIGHUP] = lambda *_: loop.call_soon_threadsafe(self._reload)
-        before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen at once, and load: clients that ask meanwhile are told how far it is."""
@@ -158,11 +158,11 @@ class Server(uvicorn.Server):
 
     def _leave_unread(self) -> None:
         """Close the connections whose clients still do not read: no answer is waited for any more."""
-        left = [each for each in self.server_state.connections if each.transport is not None]
+        left = [connection for connection in self.server_state.connections if connection.transport is not None]
         if left:
             _LOG.warning("closing connections whose clients do not read", extra={"fields": {"connections": len(left)}})
-        for each in left:
-            each.transport.abort()
+        for connection in left:
+            connection.transport.abort()
 
     async def _load(self) -> None:
         service = self._service

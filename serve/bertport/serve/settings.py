@@ -12,7 +12,7 @@ __all__ = ["LIMITS", "Asked", "Limit", "Limits", "Settings", "for_models", "shar
 
 MIB = 1 << 20
 MOST = 1 << 40
-"""Of a limit: what is more is none, and an infinite one fits no clock."""
+"""Largest value of a limit: what is more is none, and an infinite one fits no clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,8 @@ class Limit:
 
 
 LIMITS: dict[str, Limit] = {
-    row.name: row
-    for row in (
+    limit.name: limit
+    for limit in (
         Limit(
             name="max_concurrent_requests",
             default=512,
@@ -131,7 +131,7 @@ SHARES = {"max_body_bytes_held": 16, "max_payload_bytes": 64, "max_answer_bytes"
 """Limits on bytes that are parts of a bound of memory: what it is divided by. A body is held twice while it is read, as
 bytes and as values."""
 RESERVED = 3 / 16
-"""Of a bound of memory for all that requests hold, beside the models."""
+"""Share of a bound of memory for all that requests hold, beside the models."""
 
 
 def shares(memory: int) -> dict[str, int]:
@@ -167,12 +167,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Refuse limits that contradict each other or make no sense."""
-        for row in LIMITS.values():
-            value = getattr(self, row.name)
-            if not value >= row.least:
-                raise UsageError(f"{row.flag} is {value} and has to be {row.least:g} or more")
+        for limit in LIMITS.values():
+            value = getattr(self, limit.name)
+            if not value >= limit.least:
+                raise UsageError(f"{limit.flag} is {value} and has to be {limit.least:g} or more")
             if value > MOST:
-                raise UsageError(f"{row.flag} is {value:g} and has to be {MOST:,} or less")
+                raise UsageError(f"{limit.flag} is {value:g} and has to be {MOST:,} or less")
         if self.max_items > self.max_queue_items:
             raise UsageError(
                 f"--max-items is {self.max_items} and the queue takes {self.max_queue_items}: "
@@ -261,4 +261,4 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the limits by name."""
-        return {each.name: getattr(self.limits, each.name) for each in fields(self.limits)}
+        return {field.name: getattr(self.limits, field.name) for field in fields(self.limits)}

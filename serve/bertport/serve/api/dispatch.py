@@ -36,15 +36,15 @@ thread costs as much. Longer ones would delay every other request."""
 TEXT_WEIGHT = 64
 """What a text costs beside its characters, in characters; a target that is in no vocabulary as much."""
 WORD_BYTES = 160
-"""Of a word in an answer of fill-mask, beside the text that it stands in."""
+"""Bytes of a word in an answer of fill-mask, beside the text that it stands in."""
 WORD_TOKENS = 64
 """Tokens that the texts of an answer's words may have on average, where there are as many words as there may be."""
 TOKEN_BYTES = 8
-"""Of a token in that text: about."""
+"""Bytes of a token in that text, about."""
 PAIR = 2
 """Texts in a pair: the most parts that any input has."""
 PAIR_BYTES = 200
-"""Of an answer to next-sentence."""
+"""Bytes of an answer to next-sentence."""
 VECTORS = frozenset({HIDDEN_STATES, output_of(POOLER)})
 """The outputs whose answers are vectors."""
 
@@ -114,14 +114,16 @@ async def ask(
         accept(question)
         _check_targets(question.parameters, limits.max_candidates)
         size = _check_characters(chain.from_iterable(map(_strings, question.inputs)), limits.max_text_characters)
-        given = chain.from_iterable(_strings(each, limits.max_candidates) for each in question.parameters.values())
+        given = chain.from_iterable(
+            _strings(parameter, limits.max_candidates) for parameter in question.parameters.values()
+        )
         weight = _check_characters(given, limits.max_text_characters)
         if weight <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
             call = worker.model.resolve(question.task, **question.parameters)
         else:
             targets = fill_mask.finding_targets(question.parameters["targets"], worker.model.tokens)
-            found = await service.pieces.run(targets, weight)
-            call = worker.model.resolve(question.task, **question.parameters | {"targets": found})
+            resolved = await service.pieces.run(targets, weight)
+            call = worker.model.resolve(question.task, **question.parameters | {"targets": resolved})
     except BertportError as error:
         raise problem_of(error) from error
     if call.note:
@@ -202,9 +204,9 @@ def _strings(value: object, most: int = PAIR) -> Iterator[str]:
         case str():
             yield value
         case dict() | list() if len(value) <= most:
-            for each in value.values() if isinstance(value, dict) else value:
-                if isinstance(each, str):
-                    yield each
+            for part in value.values() if isinstance(value, dict) else value:
+                if isinstance(part, str):
+                    yield part
 
 
 def _check_characters(texts: Iterable[str], most: int) -> int:

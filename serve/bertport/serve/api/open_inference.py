@@ -73,7 +73,7 @@ async def model(request: Request) -> Response:
         {"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(worker.model).items()
     ]
     outputs.append({"name": ANSWER, "datatype": "BYTES", "shape": [-1]})
-    widths = {each.name: each.columns(served.manifest) for each in _tensors()}
+    widths = {tensor.name: tensor.columns(served.manifest) for tensor in _tensors()}
     outputs += [{"name": name, "datatype": "FP32", "shape": [-1, width]} for name, width in widths.items() if width]
     return wire.encode(
         {
@@ -141,7 +141,7 @@ async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> 
     makers = _makers(name, question)
     names = [*(asked.outputs or makers)]
     request.state.answer.grow(len(names) * expected)  # the answers as texts, beside what they are written into
-    making = _made(question, answers, {each: makers[each] for each in names})
+    making = _made(question, answers, {output: makers[output] for output in names})
     inline = expected <= wire.INLINE_BYTES
     made = drained(making) if inline else await request.state.service.pieces.run(making, expected)
     return made, len(names) * expected
@@ -151,7 +151,7 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
     """Return texts, or pairs of them as the tasks read them; no more than there may be."""
     if unknown := inputs.keys() - {TEXT, PAIR}:
         raise BadRequest(f"there is no input {min(unknown)!r:.60}: send input_ids, or {TEXT}, or {TEXT} and {PAIR}")
-    if TEXT not in inputs or any(each.dtype != object for each in inputs.values()):
+    if TEXT not in inputs or any(array.dtype != object for array in inputs.values()):
         raise BadRequest(f"{TEXT} is needed, and {TEXT} and {PAIR} are of the datatype BYTES")
     if inputs[TEXT].size > most:
         raise tasks.too_many(inputs[TEXT].size, most)
@@ -174,7 +174,7 @@ def _task(asked: tensors.Asked, wanted: set[str]) -> str:
 
 def _tensors() -> Iterator[tasks.Tensor]:
     """Yield the outputs of all tasks in the order of the table, one that tasks share as often as they do."""
-    return (tensor for row in tasks.WIRE_TASKS.values() for tensor in row.tensors)
+    return (tensor for task in tasks.WIRE_TASKS.values() for tensor in task.tensors)
 
 
 def _made(
@@ -187,15 +187,15 @@ def _made(
             outputs[name] = make(answers)
             continue
         outputs[name] = np.empty(len(answers), dtype=object)
-        for number, each in enumerate(question.shape(answers)):
-            outputs[name][number] = orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        for number, answer in enumerate(question.shape(answers)):
+            outputs[name][number] = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY).decode()
             yield
     return outputs
 
 
 def _makers(name: str, question: tasks.Question) -> dict[str, Maker | None]:
     """Return the outputs that a task has, each with what makes it of the answers; None for JSON of them."""
-    made = {each.name: each.make for each in tasks.WIRE_TASKS[name].tensors if each.given(question)}
+    made = {tensor.name: tensor.make for tensor in tasks.WIRE_TASKS[name].tensors if tensor.given(question)}
     return {ANSWER: None, **made}
 
 

@@ -70,7 +70,9 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     }
     name, task = _parameter("name", "path", "a bundle"), _parameter("task", "path", "a task")
     version = _parameter("version", "path", "a variant")
-    examples = {row.name: {"summary": row.summary, "value": row.example} for row in WIRE_TASKS.values()}
+    examples = {
+        wire_task.name: {"summary": wire_task.summary, "value": wire_task.example} for wire_task in WIRE_TASKS.values()
+    }
     ask = _operation(
         "Ask, in the Hub's format",
         "The task is told by the query, by the header x-bertport-task, or else by the shape of the inputs: a pair of "
@@ -82,16 +84,16 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
         parameters=[_variant(), _parameter("task", "query", "a task", values=list(WIRE_TASKS))],
     )
     yield "/", "post", ask
-    for row in WIRE_TASKS.values():
+    for wire_task in WIRE_TASKS.values():
         operation = _operation(
-            f"{row.name}: {row.summary}",
+            f"{wire_task.name}: {wire_task.summary}",
             "",
             anything,
-            body=_body(row.inputs, row.parameters),
-            examples={row.name: {"value": row.example}},
+            body=_body(wire_task.inputs, wire_task.parameters),
+            examples={wire_task.name: {"value": wire_task.example}},
             parameters=[_variant()],
         )
-        yield f"/tasks/{row.name}", "post", operation
+        yield f"/tasks/{wire_task.name}", "post", operation
     yield "/models/{name}", "post", ask | {"parameters": [name, *ask["parameters"]]}
     asked = _operation(
         "Ask a bundle a task", "", anything, body=every, examples=examples, parameters=[name, task, _variant()]
@@ -222,9 +224,9 @@ def _section(path: str, method: str, operation: Mapping[str, Any]) -> str:
     ]
     if operation["description"]:
         parts.append(f"<p>{escape(operation['description'])}</p>")
-    for each in operation["parameters"]:
-        kind = f"{each['in']}, {'needed' if each['required'] else 'optional'}"
-        parts.append(f"<p><code>{escape(each['name'])}</code> ({kind}): {escape(each['description'])}</p>")
+    for parameter in operation["parameters"]:
+        kind = f"{parameter['in']}, {'needed' if parameter['required'] else 'optional'}"
+        parts.append(f"<p><code>{escape(parameter['name'])}</code> ({kind}): {escape(parameter['description'])}</p>")
     content = operation.get("requestBody", {}).get("content", {}).get(JSON)
     if content:
         for name, example in content["examples"].items():

@@ -52,15 +52,15 @@ async def info(request: Request) -> Response:
 
     service: Service = request.state.service
     packages = ("bertport", "onnxruntime", "tokenizers", "numpy", "starlette", "uvicorn")
-    found = {}
+    versions = {}
     for name in packages:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except ModuleNotFoundError:  # ONNX Runtime has several wheels
             continue
     return encode(
         {
-            "versions": found | {"python": platform.python_version()},
+            "versions": versions | {"python": platform.python_version()},
             "ready": service.registry.ready,
             "limits": service.settings.to_json(),
             "models": _served(service),

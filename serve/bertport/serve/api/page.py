@@ -44,10 +44,10 @@ HEADERS = {
 def routes() -> list[Route]:
     """Return the routes of the page, of its files and of the documentation."""
     place = files("bertport.serve.api") / "page"
-    found = [
+    pages = [
         Route(path, _sends((place / name).read_bytes(), kind), methods=["GET"]) for path, (name, kind) in FILES.items()
     ]
-    return [*found, Route("/docs", _docs, methods=["GET"]), Route("/openapi.json", _document, methods=["GET"])]
+    return [*pages, Route("/docs", _docs, methods=["GET"]), Route("/openapi.json", _document, methods=["GET"])]
 
 
 def _sends(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:

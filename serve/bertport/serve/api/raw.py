@@ -43,9 +43,9 @@ class Raw:
     outputs: tuple[str, ...]
     """Names of the graph's outputs."""
     numbers: int
-    """Of the answer."""
+    """Numbers in the answer."""
     bytes: int
-    """Of the answer, about: its numbers as JSON or bytes, as each output is asked for."""
+    """Bytes of the answer, about: its numbers as JSON or bytes, as each output is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,20 +140,20 @@ def join(asked: Raw, parts: Sequence[Part], results: Sequence[Mapping[str, Any]]
     """Return the parts' outputs joined."""
     rows, length = asked.feeds["input_ids"].shape
     decoded = decoded_outputs(asked.outputs)
-    found: dict[str, NDArray[Any]] = {}
+    outputs: dict[str, NDArray[Any]] = {}
     for name in asked.outputs:
         pieces = [result[name] for result in results]
         whole = pieces[0] if len(pieces) == 1 else None  # what is whole already need not be copied
         if name not in decoded:
-            found[name] = np.concatenate(pieces) if whole is None else whole
+            outputs[name] = np.concatenate(pieces) if whole is None else whole
         elif asked.positions is None:
-            found[name] = (np.concatenate(pieces) if whole is None else whole).reshape(rows, length, -1)
+            outputs[name] = (np.concatenate(pieces) if whole is None else whole).reshape(rows, length, -1)
         else:
             logits = np.empty((len(asked.positions), pieces[0].shape[-1]), dtype=np.float32)
             for part, piece in zip(parts, pieces, strict=True):
                 logits[part.places] = piece
-            found[name] = logits
-    return found
+            outputs[name] = logits
+    return outputs
 
 
 def _work(feeds: Mapping[str, NDArray[np.int64]], positions: NDArray[np.int64], outputs: tuple[str, ...]) -> RawWork:

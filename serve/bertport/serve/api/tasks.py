@@ -108,7 +108,7 @@ class WireTask:
 
 def wire_names(tasks: Collection[str]) -> list[str]:
     """Return the names by which clients ask for some of the runtime's tasks."""
-    return [row.name for row in WIRE_TASKS.values() if row.runtime in tasks]
+    return [task.name for task in WIRE_TASKS.values() if task.runtime in tasks]
 
 
 def read_payload(value: object, max_items: int) -> Payload:
@@ -133,11 +133,13 @@ def _payload(value: object) -> Payload:
     parameters = value.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise Unprocessable('"parameters" is an object with the task\'s parameters')
-    at_root = {key: each for key, each in value.items() if key not in {"inputs", "parameters"} | IGNORED}
+    at_root = {key: field_value for key, field_value in value.items() if key not in {"inputs", "parameters"} | IGNORED}
     return Payload(
         inputs=value["inputs"],
         # Clients leave parameters that were not given out, or write null.
-        parameters={key: each for key, each in ((parameters or {}) | at_root).items() if each is not None},
+        parameters={
+            key: parameter for key, parameter in ((parameters or {}) | at_root).items() if parameter is not None
+        },
         told="parameters" in value,
         at_root=frozenset(at_root),
     )
@@ -157,7 +159,7 @@ def choose(payload: Payload, mask_token: str | None) -> str:
     if payload.at_root & OF_FEATURES or payload.parameters.keys() & {"pooling", "normalize"}:
         return "feature-extraction"
     texts = payload.inputs if isinstance(payload.inputs, list) else [payload.inputs]
-    if payload.told or (mask_token is not None and any(mask_token in _text(each) for each in texts)):
+    if payload.told or (mask_token is not None and any(mask_token in _text(text) for text in texts)):
         return "fill-mask"
     return "feature-extraction"
 
@@ -226,8 +228,8 @@ def _sentence_similarity(payload: Payload) -> Question:
             pass
         case _:
             raise Unprocessable('sentence-similarity takes {"source_sentence": "A", "sentences": ["B", …]}')
-    for each in sentences:
-        if not isinstance(each, str):
+    for sentence in sentences:
+        if not isinstance(sentence, str):
             raise Unprocessable('"sentences" is a list of texts')
 
     def similarities(vectors: list[Any]) -> list[float]:
@@ -240,8 +242,8 @@ def _sentence_similarity(payload: Payload) -> Question:
 
 def _text_classification(payload: Payload) -> Question:
     inputs, _ = _many(payload)
-    for each in inputs:
-        if isinstance(each, str) or (isinstance(each, dict) and "text_pair" not in each):
+    for pair in inputs:
+        if isinstance(pair, str) or (isinstance(pair, dict) and "text_pair" not in pair):
             raise Unprocessable(
                 "text-classification tells whether a text follows another: "
                 'send {"inputs": {"text": "A", "text_pair": "B"}}, or a list of such pairs'
@@ -300,12 +302,12 @@ PROBABILITIES = Tensor(
     name="probabilities",
     task="next-sentence",
     columns=label_count(NSP),
-    make=lambda answers: np.array([list(each["probabilities"].values()) for each in answers], dtype=np.float32),
+    make=lambda answers: np.array([list(answer["probabilities"].values()) for answer in answers], dtype=np.float32),
 )
 
 WIRE_TASKS: dict[str, WireTask] = {
-    row.name: row
-    for row in (
+    wire_task.name: wire_task
+    for wire_task in (
         WireTask(
             name="fill-mask",
             summary="the likeliest words for each mask of a text",

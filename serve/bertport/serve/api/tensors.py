@@ -39,7 +39,7 @@ BYTES = "BYTES"
 MAX_TENSORS = 16
 """Inputs or outputs of a request."""
 MAX_PARTS = 4096
-"""Of a parameter that is a list."""
+"""Most parts of a parameter that is a list."""
 IGNORED = frozenset(
     {
         "binary_data_output",
@@ -55,8 +55,8 @@ IGNORED = frozenset(
 MAX_RANK = 4
 """Dimensions of a tensor."""
 MAX_SIZE = 2**31 - 1
-"""Of a dimension, and of the product of those that are not zero: with one of zero the rest may be anything, and NumPy
-multiplies them in 64 bits."""
+"""Largest dimension, and largest product of those that are not zero: with one of zero the rest may be anything, and
+NumPy multiplies them in 64 bits."""
 MAX_NAME = 256
 """Characters of a name, which errors and answers repeat."""
 
@@ -68,7 +68,7 @@ class Asked:
     id: str | None
     """The client's, given back."""
     parameters: Mapping[str, Any]
-    """Of the request."""
+    """Parameters of the request."""
     inputs: Mapping[str, NDArray[Any]]
     """By name; text is an array of objects, each a str."""
     outputs: Mapping[str, bool] | None
@@ -97,18 +97,18 @@ def read_request(body: bytes, header: str | None) -> Asked:
         raise BadRequest('the request is an object with "inputs"')
     rest = memoryview(body)[size:]
     inputs: dict[str, NDArray[Any]] = {}
-    for each in _list(value, "inputs"):
-        name = _name(each)
+    for tensor in _list(value, "inputs"):
+        name = _name(tensor)
         if name in inputs:
             raise BadRequest(f"the input {name!r} is given twice")
-        shape = _shape(each, name)
-        length = _parameters(each).get("binary_data_size")
+        shape = _shape(tensor, name)
+        length = _parameters(tensor).get("binary_data_size")
         if length is None:
-            inputs[name] = _from_json(each, name, shape)
+            inputs[name] = _from_json(tensor, name, shape)
             continue
         if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= len(rest):
             raise BadRequest(f"the input {name!r} says it has {excerpt(length, 20)} bytes and {len(rest)} are left")
-        inputs[name] = _from_bytes(rest[:length], each.get("datatype"), name, shape)
+        inputs[name] = _from_bytes(rest[:length], tensor.get("datatype"), name, shape)
         rest = rest[length:]
     if len(rest):
         raise BadRequest(f"{len(rest)} bytes after the JSON belong to no input")
@@ -118,11 +118,11 @@ def read_request(body: bytes, header: str | None) -> Asked:
     parameters = _parameters(value)
     binary = parameters.get("binary_data_output") is True
     outputs = {
-        _name(each): _parameters(each).get("binary_data", binary) is True for each in _list(value, "outputs", [])
+        _name(output): _parameters(output).get("binary_data", binary) is True for output in _list(value, "outputs", [])
     }
     return Asked(
         id=given if isinstance(given, str) else None,
-        parameters={key: _bounded(key, each) for key, each in parameters.items() if key not in IGNORED},
+        parameters={key: _bounded(key, parameter) for key, parameter in parameters.items() if key not in IGNORED},
         inputs=inputs,
         outputs=outputs or None,
         binary=binary,
@@ -145,7 +145,7 @@ def describe(
     parts: list[memoryview] = []
     for name, array in outputs.items():
         text = array.dtype == object
-        datatype = BYTES if text else next(key for key, each in DATATYPES.items() if each == array.dtype)
+        datatype = BYTES if text else next(key for key, dtype in DATATYPES.items() if dtype == array.dtype)
         entry: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype}
         if binary.get(name, False):
             part = memoryview(_text_bytes(array.ravel().tolist()) if text else _bytes(array))
@@ -163,10 +163,14 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 
 
 def _list(value: Mapping[str, Any], key: str, default: list[Any] | None = None) -> Sequence[Mapping[str, Any]]:
-    found = value.get(key, default)
-    if not isinstance(found, list) or len(found) > MAX_TENSORS or not all(isinstance(each, dict) for each in found):
+    entries = value.get(key, default)
+    if (
+        not isinstance(entries, list)
+        or len(entries) > MAX_TENSORS
+        or not all(isinstance(entry, dict) for entry in entries)
+    ):
         raise BadRequest(f'"{key}" is a list of at most {MAX_TENSORS} objects')
-    return found
+    return entries
 
 
 def _name(value: Mapping[str, Any]) -> str:
@@ -177,16 +181,16 @@ def _name(value: Mapping[str, Any]) -> str:
 
 
 def _parameters(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = value.get("parameters") or {}
-    if not isinstance(found, dict):
+    parameters = value.get("parameters") or {}
+    if not isinstance(parameters, dict):
         raise BadRequest('"parameters" is an object')
-    return found
+    return parameters
 
 
 def _bounded(name: str, value: object) -> object:
     """Return a parameter that is a scalar, or a short list of them: it is held while a request waits."""
     parts = value if isinstance(value, list) else [value]
-    if len(parts) > MAX_PARTS or any(isinstance(each, list | dict) for each in parts):
+    if len(parts) > MAX_PARTS or any(isinstance(part, list | dict) for part in parts):
         raise BadRequest(
             f"the parameter {excerpt(name)} is neither a number, a word nor a list of at most {MAX_PARTS} of them"
         )
@@ -196,7 +200,7 @@ def _bounded(name: str, value: object) -> object:
 def _shape(value: Mapping[str, Any], name: str) -> tuple[int, ...]:
     shape = value.get("shape")
     good = isinstance(shape, list) and len(shape) <= MAX_RANK
-    if not good or not all(type(each) is int and 0 <= each <= MAX_SIZE for each in shape or ()):
+    if not good or not all(type(dimension) is int and 0 <= dimension <= MAX_SIZE for dimension in shape or ()):
         raise BadRequest(f"the shape of {name!r} is a list of at most {MAX_RANK} sizes, each at most {MAX_SIZE:,}")
     sizes = tuple(shape or ())
     if prod(filter(None, sizes)) > MAX_SIZE:
@@ -239,9 +243,9 @@ def _flat(data: object, shape: tuple[int, ...]) -> list[Any] | None:
         return data if len(data) == prod(shape) else None
     level: list[Any] = [data]
     for size in shape:
-        if not all(isinstance(each, list) and len(each) == size for each in level):
+        if not all(isinstance(part, list) and len(part) == size for part in level):
             return None
-        level = [inner for each in level for inner in each]
+        level = [inner for part in level for inner in part]
     return level if shape else None
 
 
@@ -281,7 +285,7 @@ def _texts(texts: Sequence[str], shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _text_bytes(texts: Sequence[str]) -> bytes:
-    return b"".join(struct.pack("<I", len(each)) + each for each in (text.encode() for text in texts))
+    return b"".join(struct.pack("<I", len(encoded)) + encoded for encoded in (text.encode() for text in texts))
 
 
 def _dtype(datatype: object, name: str) -> np.dtype[Any]:

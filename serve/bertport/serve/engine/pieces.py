@@ -80,7 +80,7 @@ class Pieces:
             return await future
         except asyncio.CancelledError:  # its client left, or its time is over: what it holds is let go of at once
             with self._changed:
-                self._waiting = [each for each in self._waiting if each[3] is not future]
+                self._waiting = [entry for entry in self._waiting if entry[3] is not future]
                 heapq.heapify(self._waiting)
             raise
 

@@ -92,7 +92,7 @@ class FairBatchQueue(Generic[T]):
         waiting = self._requests
         stretch, rows = self._stretch(first, budget) if isinstance(first, int) else ([first], 1)
         batch = [self._pop(first)]
-        while len(batch) < rows and (left := [each for each in stretch if each in self._buckets]):
+        while len(batch) < rows and (left := [bucket for bucket in stretch if bucket in self._buckets]):
             batch.append(self._pop(self._first(left)))
         self._virtual += sum(item.cost for item in batch) / waiting
         return batch
@@ -115,7 +115,7 @@ class FairBatchQueue(Generic[T]):
 
     def _stretch(self, first: int, budget: int) -> tuple[Sequence[Hashable], int]:
         """Choose the lengths that run with the first one's, and how many rows fit: what costs least for its work."""
-        lengths = sorted(each for each in self._buckets if isinstance(each, int))
+        lengths = sorted(length for length in self._buckets if isinstance(length, int))
         at = lengths.index(first)
         # Beyond that a row's own padding costs more than a run for it alone.
         widest = min(bisect_right(lengths, first + self._overhead), at + 1 + FARTHEST)
@@ -139,7 +139,7 @@ class FairBatchQueue(Generic[T]):
         return best
 
     def _first(self, buckets: Iterable[Hashable]) -> Hashable:
-        return min(buckets, key=lambda each: self._buckets[each][0])
+        return min(buckets, key=lambda bucket: self._buckets[bucket][0])
 
     def _shed(self, bucket: Hashable) -> None:
         """Drop items that are gone from a bucket's head, and the bucket with the last of them."""

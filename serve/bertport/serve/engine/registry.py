@@ -108,7 +108,7 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
         PathError, BundleError: for a directory that is no bundle.
         UsageError: for two bundles of one name.
     """
-    found: dict[str, Bundle | None] = {}
+    bundles: dict[str, Bundle | None] = {}
     for name, path, digest in settings.bundles:
         try:
             bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
@@ -120,20 +120,20 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
             if failed is None:
                 raise named from named.__cause__
             failed[known] = named
-            found[known] = None
+            bundles[known] = None
             continue
         chosen = name or bundle.manifest.name
-        if chosen in found:
-            other = found[chosen]
+        if chosen in bundles:
+            other = bundles[chosen]
             raise UsageError(
                 f"two bundles are called {chosen!r} ({other.path if other else 'one that failed'} and {bundle.path}): "
                 "name one of them otherwise, with NAME=BUNDLE"
             )
-        found[chosen] = bundle
+        bundles[chosen] = bundle
         for variant in settings.variants:
             if variant != ALL and variant not in bundle.manifest.variants:
                 raise UnknownNameError("variant", variant, (*bundle.manifest.variants, ALL))
-    return found
+    return bundles
 
 
 class Registry:
@@ -251,9 +251,9 @@ class Registry:
         opened: list[ModelWorker] = []
         self._streams, self._run = self.settings.streams, 0
         try:
-            found = find_bundles(self.settings, failed)
-            self._first = next(iter(found))
-            for name, bundle in found.items():
+            bundles = find_bundles(self.settings, failed)
+            self._first = next(iter(bundles))
+            for name, bundle in bundles.items():
                 if bundle is not None and (loaded := self._loaded(name, bundle, opened, failed)) is not None:
                     fresh[name] = loaded
         except BaseException:
@@ -302,11 +302,11 @@ class Registry:
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
         """Load the variants asked for, the default one first."""
         settings, manifest = self.settings, bundle.manifest
-        asked = [each for each in settings.variants if each != ALL]
+        asked = [variant for variant in settings.variants if variant != ALL]
         self._say(f"loading {name}")
         if asked and ALL not in settings.variants:
             if manifest.default_variant in asked:
-                asked.sort(key=lambda each: each != manifest.default_variant)
+                asked.sort(key=lambda variant: variant != manifest.default_variant)
             for variant in asked:
                 yield self._opened(bundle, variant)
             return
@@ -363,8 +363,8 @@ class Registry:
             _LOG.error("an old variant could not be closed", exc_info=error)
 
     def _worker_died(self, worker: ModelWorker, reason: str) -> None:  # noqa: ARG002 — what a worker tells
-        workers = [each for _, each in self.workers()]
-        if workers and all(each.failure is not None for each in workers):
+        workers = [worker for _, worker in self.workers()]
+        if workers and all(worker.failure is not None for worker in workers):
             self._died(reason)
 
     def _say(self, text: str) -> None:

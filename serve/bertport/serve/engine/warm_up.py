@@ -73,7 +73,7 @@ def _check(worker: ModelWorker, what: str, answers: list[Any]) -> None:
 
 def _plain(model: Model, length: int) -> Work:
     """Return work of a length that asks for the cheapest output there is."""
-    output = next(each for each in CHEAPEST if each in model.graph.outputs)
+    output = next(output for output in CHEAPEST if output in model.graph.outputs)
     return Work(
         ids=np.zeros(length, dtype=np.int64),
         type_ids=np.zeros(length, dtype=np.int64),

@@ -69,7 +69,7 @@ class Job:
     missing: int
     """How many are not."""
     tokens: int
-    """Of all its items."""
+    """Tokens of all its items."""
     queued_items: int
     """Items that no batch has taken yet."""
     queued_tokens: int
@@ -108,7 +108,7 @@ class Item:
     length: int | None
     """Tokens of its row; None for raw tensors, which run alone."""
     tokens: int
-    """Of its row, or of its tensors."""
+    """Tokens of its row, or of its tensors."""
     cost: int
     """What it costs, in tokens: what is decoded and answered counts as well."""
 
@@ -171,9 +171,9 @@ class ModelWorker:
         self._died = died
         self._held: list[list[Item]] = [[] for _ in range(model.streams)]
         self._changed = threading.Condition()
-        row = model.graph.provider
+        provider = model.graph.provider
         self._queue: FairBatchQueue[Item] = FairBatchQueue(
-            lambda item: item.job.gone, overhead=row.overhead_tokens, most_rows=row.batch_rows
+            lambda item: item.job.gone, overhead=provider.overhead_tokens, most_rows=provider.batch_rows
         )
         self._closing = False
         self._threads = [
@@ -354,7 +354,7 @@ class ModelWorker:
             if isinstance(raw, RawWork):
                 return [raw.run(model)]
             answers = model.run([item.work for item in batch if isinstance(item.work, Work)])
-            return [problem_of(each) if isinstance(each, BertportError) else each for each in answers]
+            return [problem_of(answer) if isinstance(answer, BertportError) else answer for answer in answers]
         except Problem as problem:
             return [problem] * len(batch)
         except Exception:  # noqa: BLE001 — ONNX Runtime's errors share no base; it is logged

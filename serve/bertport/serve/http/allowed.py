@@ -21,9 +21,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """What is accepted when listening there, beside the address itself."""
 
 NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
-"""Of a host, as RFC 3986 and the internet write it, lower case; an IPv4 address looks the same."""
+"""Name of a host, as RFC 3986 and the internet write it, lower case; an IPv4 address looks the same."""
 HEADER = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{0,5})?")
-"""Of a request's header, lower case."""
+"""Host header of a request, lower case."""
 MOST = 255
 """Characters of a host."""
 
@@ -43,7 +43,7 @@ class AllowedHosts:
     """
 
     def __init__(self, allowed: Iterable[str], address: str) -> None:
-        given = {_allowed(each) for each in allowed}
+        given = {_allowed(host) for host in allowed}
         if not given:
             given = {*LOOPBACK, _plain(address.lower())} if _is_loopback(address) else {ALL}
         self._allowed = None if ALL in given else frozenset(given)
@@ -59,12 +59,12 @@ class AllowedHosts:
             BadRequest: for no header, for several, and for one that is no host.
             Forbidden: for a host that is not allowed.
         """
-        found = [value for name, value in headers if name == b"host"]
-        if not found and http_version in ("1.0", "0.9"):
+        hosts = [value for name, value in headers if name == b"host"]
+        if not hosts and http_version in ("1.0", "0.9"):
             return
-        if len(found) != 1:
-            raise BadRequest(f"the request has {len(found)} Host headers: send one")
-        host = _host(found[0].decode("latin-1"))
+        if len(hosts) != 1:
+            raise BadRequest(f"the request has {len(hosts)} Host headers: send one")
+        host = _host(hosts[0].decode("latin-1"))
         if host is None:
             raise BadRequest("the Host header is no host: send a name or an address, and a port where it is not 80")
         if self._allowed is not None and host not in self._allowed:
@@ -73,7 +73,7 @@ class AllowedHosts:
 
 def split_hosts(given: Sequence[str]) -> tuple[str, ...]:
     """Return hosts that may have been given several at once, with spaces or commas between them."""
-    return tuple(part for each in given for part in re.split(r"[\s,]+", each) if part) or tuple(given)
+    return tuple(part for argument in given for part in re.split(r"[\s,]+", argument) if part) or tuple(given)
 
 
 def _allowed(given: str) -> str:
@@ -113,10 +113,10 @@ def _is_loopback(address: str) -> bool:
     if address.lower().removesuffix(".") == "localhost":
         return True
     try:
-        found = [ip_address(address)]
+        addresses = [ip_address(address)]
     except ValueError:
         try:
-            found = [ip_address(each[4][0]) for each in socket.getaddrinfo(address, None)]
+            addresses = [ip_address(entry[4][0]) for entry in socket.getaddrinfo(address, None)]
         except (OSError, UnicodeError, ValueError):
             return False  # nothing can listen there
-    return all((getattr(each, "ipv4_mapped", None) or each).is_loopback for each in found)
+    return all((getattr(ip, "ipv4_mapped", None) or ip).is_loopback for ip in addresses)

@@ -83,8 +83,8 @@ def _depth(body: bytes) -> int:
     if brackets.count(b"[") + brackets.count(b"{") > MAX_CONTAINERS:
         raise TooLarge(f"the body's JSON has more than {MAX_CONTAINERS:,} lists and objects: send less at once")
     depth = deepest = 0
-    for each in brackets:
-        depth += 1 if each in b"[{" else -1
+    for bracket in brackets:
+        depth += 1 if bracket in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
 

@@ -25,28 +25,28 @@ TRANSPORT = "bertport.transport"
 written still waits to be read, and abort."""
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a request line and its headers, and of blank lines before them."""
+"""Most bytes of a request line and its headers, and of blank lines before them."""
 MAX_HEADERS = 256
 """Each costs some hundred bytes beside its own, and clients send ten."""
 MAX_FRAMING_BYTES = 16 * 1024
-"""Of a body's bytes that are not its content: extensions of chunks, and trailers."""
+"""Most bytes of a body that are not its content: extensions of chunks, and trailers."""
 CHUNK_FRAMING_BYTES = 32
 """More of them for each chunk: its size in as many as sixteen digits, and two line ends."""
 CHUNKED_PART = 512
 """Least bytes of a chunked body to be parsed at once, so that one that is all line ends costs no call for each."""
 HEAD_SECONDS = 10.0
-"""For a request's head to arrive."""
+"""Time for a request's head to arrive."""
 MAX_AHEAD_BYTES = 32 << 20
-"""Sent ahead on all connections together; beyond it, those with more than `AHEAD_BYTES` are closed."""
+"""Most bytes sent ahead on all connections together; beyond it, those with more than `AHEAD_BYTES` are closed."""
 AHEAD_BYTES = 16 << 10
 """What a connection may always send ahead."""
 WRITE_SECONDS = 60.0
-"""For a client to read an answer, once all of it is written."""
+"""Time for a client to read an answer, once all of it is written."""
 LINGER_SECONDS = 5.0
-"""For what still comes of a request that has its answer. Closing at once would reset the connection, and the client
-might lose the answer."""
+"""Time for what still comes of a request that has its answer. Closing at once would reset the connection, and the
+client might lose the answer."""
 LINGER_BYTES = 16 * 1024 * 1024
-"""Of it, read and dropped; what is more waits in the kernel until the time is over."""
+"""Most bytes of it that are read and dropped; what is more waits in the kernel until the time is over."""
 
 ABSOLUTE = re.compile(rb"https?://([^/?#@]+)((?:[/?][^#]*)?)(?:#.*)?", re.IGNORECASE)
 """A target as a client of a proxy writes it: the host, which is to rule over the header, and the path."""
@@ -315,8 +315,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Return where to stop: parts end where a request may end, so that few of them are in one."""
         if self._left:
             return at + self._left
-        found = data.find(b"\r\n\r\n", at if self._left is not None else at + CHUNKED_PART)
-        return found + 4 if found >= 0 else len(data)
+        end = data.find(b"\r\n\r\n", at if self._left is not None else at + CHUNKED_PART)
+        return end + 4 if end >= 0 else len(data)
 
     def _feed(self, part: bytes) -> int:
         """Feed the parser, and return how many bytes it took."""
@@ -357,12 +357,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read a target that is no path: the host of an absolute one rules over the header, as RFC 9112 has it."""
         if self.url == b"*":
             return
-        found = ABSOLUTE.fullmatch(self.url) if self.parser.get_method() != b"CONNECT" else None
-        if found is None:
+        absolute = ABSOLUTE.fullmatch(self.url) if self.parser.get_method() != b"CONNECT" else None
+        if absolute is None:
             self._fail(BadRequest("the request's target is no path: send one that begins with /"))
         else:
-            host, path = found.groups()
-            self.headers[:] = [(b"host", host), *(each for each in self.headers if each[0] != b"host")]
+            host, path = absolute.groups()
+            self.headers[:] = [(b"host", host), *(header for header in self.headers if header[0] != b"host")]
             self.url = path if path.startswith(b"/") else b"/" + path
 
     def _fail(self, problem: Problem) -> None:

@@ -121,15 +121,15 @@ def json_chunks(value: object) -> Iterator[bytes]:
             yield orjson.dumps(np.ascontiguousarray(value), option=orjson.OPT_SERIALIZE_NUMPY)
         case list():
             yield b"["
-            for number, each in enumerate(value):
+            for number, part in enumerate(value):
                 yield b"," * bool(number)
-                yield from json_chunks(each)
+                yield from json_chunks(part)
             yield b"]"
-        case dict() if any(isinstance(each, list | dict | np.ndarray) for each in value.values()):
+        case dict() if any(isinstance(part, list | dict | np.ndarray) for part in value.values()):
             yield b"{"
-            for number, (key, each) in enumerate(value.items()):
+            for number, (key, part) in enumerate(value.items()):
                 yield b"," * bool(number) + orjson.dumps(key) + b":"
-                yield from json_chunks(each)
+                yield from json_chunks(part)
             yield b"}"
         case _:
             yield orjson.dumps(value)

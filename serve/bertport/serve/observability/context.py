@@ -20,9 +20,9 @@ class RequestContext:
     request_id: str
     """The client's, or one of ours."""
     method: str
-    """Of the request."""
+    """HTTP method of the request."""
     path: str
-    """Of the request."""
+    """Path of the request."""
     client: str
     """Address of the client."""
     began: float = field(default_factory=perf_counter)

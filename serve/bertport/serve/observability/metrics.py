@@ -108,7 +108,7 @@ class Metrics:
 
     def _series_of_variant(self, *labels: str) -> tuple[tuple[Histogram, ...], tuple[Counter, Counter]]:
         sizes = (self.queue_seconds, self.run_seconds, self.batch_items, self.batch_tokens)
-        return tuple(each.labels(*labels) for each in sizes), (
+        return tuple(histogram.labels(*labels) for histogram in sizes), (
             self.tokens.labels(*labels),
             self.padding.labels(*labels),
         )
