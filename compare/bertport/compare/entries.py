@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def variant(self) -> str | None:
-        """Of the bundle; None for a baseline."""
+        """Return the name of the bundle's variant; None for a baseline."""
         return self.spec.variant
 
     @property

@@ -82,7 +82,7 @@ class LayerCost:
     """What one layer costs and saves in low precision."""
 
     name: str
-    """Of the layer."""
+    """Name of the layer."""
     inputs: int
     """Rows of its matrix."""
     outputs: int
@@ -192,7 +192,7 @@ class Measurements:
     threads: int | None
     """Threads within an operator."""
     seed: int
-    """Of masks, pairs, inputs, arrivals and resamples."""
+    """Random seed of masks, pairs, inputs, arrivals and resamples."""
     budget: Mapping[str, float]
     """Bounds of the accuracy budget, by name."""
     baselines: tuple[str, ...]

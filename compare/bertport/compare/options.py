@@ -46,11 +46,11 @@ class Options:
     threads: int | None = None
     """Threads within an operator."""
     budget: str = field(default_factory=default_budget)
-    """Of the recommendation, as `bertport.measure.budget` reads it."""
+    """Accuracy budget of the recommendation, as `bertport.measure.budget` reads it."""
     random_weights: bool = False
     """Said by the user: the weights are random, so accuracy means nothing."""
     seed: int = 0
-    """Of masks, pairs, inputs, arrivals and resamples."""
+    """Random seed of masks, pairs, inputs, arrivals and resamples."""
     resume: bool = False
     """Go on with what an interrupted run left in the output."""
     command: str = ""

@@ -49,7 +49,7 @@ class Samples:
     """What quality is measured on: masked texts and pairs, for the first look and for the second."""
 
     first: tuple[Sample, ...]
-    """Of the preset."""
+    """As many samples as the preset takes."""
     masked: tuple[Sample, ...] = ()
     """More masked texts."""
     pairs: tuple[Sample, ...] = ()

@@ -38,7 +38,7 @@ __all__ = [
 TASK = "fill-mask"
 """The task that the scenarios ask for where every bundle has a head for it."""
 LEVELS = (0, 10, 25, 50, 75, 90, 100)
-"""Of the percentiles of lengths."""
+"""Levels of the percentiles of lengths."""
 COLD_START = "cold start"
 """Name of the workload of fresh processes."""
 
@@ -74,9 +74,9 @@ class InputsSummary:
     lengths: tuple[int, ...]
     """Tokens of each text."""
     percentiles: dict[str, float]
-    """Of the lengths, by level from `0` to `100`."""
+    """Percentiles of the lengths, by level from `0` to `100`."""
     percentiles_of_all: dict[str, float]
-    """Of the lengths of every text given, uncut."""
+    """Percentiles of the lengths of every text given, uncut."""
 
     def __post_init__(self) -> None:
         """See that the levels that pages show are there.

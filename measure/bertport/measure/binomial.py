@@ -14,11 +14,11 @@ __all__ = ["clopper_pearson", "incomplete_beta", "t_quantile"]
 TINY = 1e-300
 """In place of 0 in the continued fraction."""
 TERMS = 10_000
-"""Of the continued fraction at most; it needs about the square root of the larger parameter."""
+"""Most terms of the continued fraction; it needs about the square root of the larger parameter."""
 ACCURATE = 1e-12
 """Relative; far below what an interval is printed with."""
 HALVINGS = 45
-"""Of a bisection: to 14 digits."""
+"""Steps of a bisection, which give 14 digits."""
 
 
 def incomplete_beta(a: float, b: float, x: float) -> float:

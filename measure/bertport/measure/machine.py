@@ -53,7 +53,7 @@ class Machine:
     flags: tuple[str, ...]
     """Those of `INT8_FLAGS` that the CPU has."""
     physical_cores: int
-    """Of the machine, hyper-threads not counted."""
+    """Cores of the machine, hyper-threads not counted."""
     usable_cores: float
     """That this process may use, by affinity and container quota."""
     memory_bytes: int | None
@@ -61,7 +61,7 @@ class Machine:
     system: str
     """Operating system and architecture."""
     versions: dict[str, str]
-    """Of Python and the packages that compute."""
+    """Versions of Python and the packages that compute."""
     busy: float | None
     """Processes that ran or waited to run over the last minute, when this was described: above the work of the
     measurement itself, other programs disturbed it. None where the operating system does not say."""

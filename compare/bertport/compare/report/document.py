@@ -71,7 +71,7 @@ class Settings:
     threads: int | None
     """Threads within an operator; null leaves the choice to ONNX Runtime."""
     seed: int
-    """Of masks, pairs, inputs, arrivals and resamples."""
+    """Random seed of masks, pairs, inputs, arrivals and resamples."""
     resamples: int
     """Bootstrap resamples behind each interval."""
     confidence: float
@@ -89,7 +89,7 @@ class TextInfo:
     name: str
     """Name of its file."""
     sha256: str
-    """Of the texts, whatever the format of the file."""
+    """SHA-256 of the texts, whatever the format of the file."""
     texts: int
     """Number of texts."""
     shipped: bool = False
@@ -113,13 +113,13 @@ class BundleInfo:
     max_length: int
     """Longest input that it takes, in tokens."""
     languages: tuple[str, ...]
-    """Of its training text."""
+    """Languages of its training text."""
     licence: str | None
     """As its manifest states it."""
     default_variant: str
     """Name of the variant that is loaded where none is named."""
     source_sha256: Mapping[str, str]
-    """Of the checkpoint's files."""
+    """SHA-256 of the checkpoint's files, by name."""
     reference: str | None
     """Name of the row that its others are compared with; null where it does not take part."""
     weights: Weights
@@ -180,7 +180,7 @@ class SingleStream:
     """One text after the other."""
 
     times: Times = field(metadata=INLINE)
-    """Of each text."""
+    """Time of each text."""
     peak_bytes: int
     """Most memory resident in the process when it was done."""
 
@@ -190,7 +190,7 @@ class Offline:
     """All texts in one call."""
 
     times: Times = field(metadata=INLINE)
-    """Of each call."""
+    """Time of each call."""
     texts_per_second: Estimate
     """From the median time."""
     tokens_per_second: Estimate
@@ -200,7 +200,7 @@ class Offline:
     padded_tokens: int
     """Tokens that the model computed."""
     share_of_peak: float | None
-    """Of the machine's fp32 matmul peak; null where that is not known."""
+    """Share of the machine's fp32 matmul peak; null where that is not known."""
     peak_bytes: int
     """Most memory resident in the process when it was done."""
 
@@ -218,7 +218,7 @@ class Server:
     overloaded: bool
     """Whether requests come faster than they are answered."""
     times: Times = field(metadata=INLINE)
-    """Of each request, from its arrival."""
+    """Time of each request, from its arrival."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +226,7 @@ class ShapeTimes:
     """Batches of one length through the graph alone."""
 
     times: Times = field(metadata=INLINE)
-    """Of each batch."""
+    """Time of each batch."""
     rows: int
     """Sequences in the batch."""
     length: int
@@ -236,7 +236,7 @@ class ShapeTimes:
     gflop: float
     """Floating-point operations of the batch, in billions."""
     share_of_peak: float | None
-    """Of the machine's fp32 matmul peak; null where that is not known."""
+    """Share of the machine's fp32 matmul peak; null where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +276,7 @@ class Bias:
     pairs: tuple[tuple[str, str, float], ...]
     """Both sentences of each pair and their distance in bits."""
     change: Difference | None
-    """Of the distance from the reference's; null for the reference."""
+    """Change of the distance from the reference's; null for the reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +290,7 @@ class Row:
     kind: str
     """`variant`, or the name of a baseline."""
     variant: str | None
-    """Of the bundle; null for a baseline."""
+    """Name of the bundle's variant; null for a baseline."""
     provider: str
     """That it runs on."""
     recipe: str

@@ -97,9 +97,9 @@ class Look:
     """How a row is drawn, the same in every plot."""
 
     colour: str
-    """Of its marks and lines."""
+    """Colour of its marks and lines."""
     marker: str
-    """Of its points."""
+    """Marker of its points."""
 
 
 def _looks(report: Report) -> dict[str, Look]:

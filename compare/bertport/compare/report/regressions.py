@@ -43,7 +43,7 @@ class Figure:
     factor: float = 1.0
     """From the report's unit to that of sentences."""
     unit: str = ""
-    """Of sentences."""
+    """Unit of the figure in sentences."""
 
     def write(self, value: float) -> str:
         """Return a value for people."""

@@ -73,7 +73,7 @@ class PairAnswers:
     b: str
     """The sentence with the second word."""
     distance: float
-    """Of the two distributions of answers, in bits."""
+    """Distance of the two distributions of answers, in bits."""
     answers_a: tuple[tuple[str, float], ...]
     """The best answers to the first sentence, each with its probability."""
     answers_b: tuple[tuple[str, float], ...]

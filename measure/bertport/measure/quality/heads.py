@@ -67,7 +67,7 @@ class Column:
     title: str
     """What people call it."""
     heading: str
-    """Of its column in the head's table."""
+    """Heading of its column in the head's table."""
     form: str
     """How it is printed; a percentage for a share."""
     labelled: bool = False
@@ -116,7 +116,7 @@ class Moved:
     title: str = ""
     """What a terminal calls it; empty for what it does not show."""
     unit: str = ""
-    """Of its columns in a report; empty for what it does not show."""
+    """Unit of its columns in a report; empty for what it does not show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ class Head:
     figures: tuple[Figure, ...]
     """What a terminal shows, in order."""
     title: str
-    """Of its table in a report."""
+    """Title of its table in a report."""
     caption: str = ""
     """How that table is to be read; `{positions}` and `{texts}` stand for how much was measured."""
     meaning: str = ""

@@ -182,7 +182,7 @@ class Fidelity:
     heads: dict[str, HeadFigures | None]
     """By name, in the order of the table of heads; None where a graph lacks the head or no sample asks for it."""
     stability: BatchInvariance | None
-    """Of the candidate; None when not asked for."""
+    """Batch invariance of the candidate; None when not asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values: null stands for what is not a finite number."""

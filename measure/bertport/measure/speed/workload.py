@@ -49,7 +49,7 @@ class WorkerSpec:
     bare: bool = False
     """Open the graph of the bundle's variant alone, as one in a `file` is."""
     variant: str | None = None
-    """Of the bundle; None for its default."""
+    """Name of the bundle's variant; None for its default."""
     provider: str = "cpu"
     """A row of the runtime's table of providers."""
     threads: int | None = None
@@ -73,7 +73,7 @@ class Shape:
     outputs: tuple[str, ...] = ()
     """Outputs fetched; all of the graph's when empty."""
     seed: int = 0
-    """Of the ids and positions."""
+    """Random seed of the ids and positions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class Texts:
     inputs: tuple[Any, ...]
     """Texts, or pairs of texts."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """Of the task."""
+    """Parameters of the task."""
     scenario: str = SINGLE_STREAM
     """One of `SCENARIOS`: `SingleStream` answers one input after the other, or `at_once` of them, and times each call;
     `Offline` answers all in one call and gives its time; `Server` answers requests that come at `arrivals`, first come
