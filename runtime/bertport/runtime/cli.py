@@ -40,6 +40,8 @@ ENTRY_POINTS = "bertport.commands"
 OWN = {
     "fill-mask": "bertport.runtime.commands.ask:fill_mask",
     "next-sentence": "bertport.runtime.commands.ask:next_sentence",
+    "sentence-order": "bertport.runtime.commands.ask:sentence_order",
+    "replaced-tokens": "bertport.runtime.commands.ask:replaced_tokens",
     "features": "bertport.runtime.commands.ask:features",
     "predict": "bertport.runtime.commands.predict:predict",
     "inspect": "bertport.runtime.commands.bundles:inspect",
@@ -123,7 +125,7 @@ def _show_warning(  # noqa: PLR0913, PLR0917 — the signature of warnings.showw
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="bertport", prog_name="bertport")
 def app() -> None:
-    """Ship BERT encoders, with both pretraining heads, anywhere ONNX Runtime runs.
+    """Ship encoders, with their pretraining heads, anywhere ONNX Runtime runs.
 
     Results go to stdout, progress and warnings to stderr. The exit code is 0 only on success.
     """

@@ -30,8 +30,8 @@ WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime
 PACKAGES = ("bertport", "numpy", "tokenizers")
 SIZE = 1024
 """Rows and columns of the matrices whose product is timed."""
-TEXT = "The old man opened the door and looked out into the [MASK] street, where the rain was still falling."
-"""A text of 23 tokens in BERT's English vocabulary."""
+TEXT = "The old man opened the door and looked out into the {} street, where the rain was still falling."
+"""A text of some 23 tokens in an English vocabulary, with a place for the model's mask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +167,7 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.measured_elsewhere import notes
     from bertport.runtime.loading import load
+    from bertport.runtime.tasks.table import TASKS
 
     try:
         opened = Bundle.open(default_bundle() if path is None else path)
@@ -187,12 +188,14 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
     }
     gflops = _product(PROVIDERS["cpu"], SIZE, seconds / 3)
     task = said["tasks"][0]
-    [*_] = model.predict(task, [_input(task)])  # the first answer is slower
+    text = TEXT.format(model.mask_token or "dark")
+    asked = (text, text) if TASKS[task].pairs else text
+    [*_] = model.predict(task, [asked])  # the first answer is slower
     took: list[float] = []
     end = time.perf_counter() + seconds * 2 / 3
     while time.perf_counter() < end or not took:
         began = time.perf_counter()
-        [*_] = model.predict(task, [_input(task)])
+        [*_] = model.predict(task, [asked])
         took.append(time.perf_counter() - began)
     took.sort()
     return health, {
@@ -201,7 +204,3 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
         "median_ms": 1e3 * took[len(took) // 2],
         "matmul_gflops": gflops,
     }
-
-
-def _input(task: str) -> object:
-    return (TEXT, TEXT) if task == "next-sentence" else TEXT

@@ -24,6 +24,7 @@ __all__ = [
     "POOLER",
     "POSITIONS",
     "RTD",
+    "SEGMENTS",
     "SEQUENCE",
     "SOP",
     "VOCABULARY",
@@ -57,6 +58,8 @@ LABEL = "label"
 """The axis of a classifier's labels."""
 POSITIONS = "masked_positions"
 """The input of serving graphs that states which positions are decoded: indices into `[batch x sequence]`."""
+SEGMENTS = "token_type_ids"
+"""The input of encoders that tell texts apart by segments: 0 for the first of a pair, 1 for the second."""
 DEFAULT_TOP_K = 5
 """Answers per mask by default, as in transformers."""
 HIDDEN_STATES = "last_hidden_state"
@@ -84,6 +87,8 @@ class Head:
     """Problem type as transformers calls it, for example `single_label_classification`; None without labels."""
     positive: int | None = None
     """Column of the label that means yes, which a manifest with labels must state too; None where there is none."""
+    pairs: bool = False
+    """Whether it judges pairs of texts, which it needs segments for."""
     decoded: bool = False
     """Whether serving graphs compute it at the input `POSITIONS` alone: `[positions, classes]`."""
     top_k: bool = False
@@ -110,6 +115,7 @@ HEADS: dict[str, Head] = {
             label_count=2,
             problem_type="single_label_classification",
             positive=0,
+            pairs=True,
         ),
         Head(
             name=SOP,
@@ -120,6 +126,7 @@ HEADS: dict[str, Head] = {
             label_count=2,
             problem_type="single_label_classification",
             positive=0,
+            pairs=True,
         ),
         Head(
             name=RTD,

@@ -26,14 +26,14 @@ from bertport.runtime.tasks.table import TASKS, Call, Work, bind, obstacle
 from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, TopKResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.memory import MemoryPlan
     from bertport.runtime.session import Graph
-    from bertport.runtime.tasks.answers import NextSentence
+    from bertport.runtime.tasks.answers import NextSentence, SentenceOrder, TokenLabel
     from bertport.runtime.text.tokenizer import Tokens
 
 __all__ = ["Model"]
@@ -84,6 +84,11 @@ class Model:
         self._cut: Final = top_k_output(outputs) if IDS in graph.outputs else None
         """The output that the graph cuts to its top-k; None where it does not."""
         self._replica: Final = replica
+
+    @property
+    def mask_token(self) -> str | None:
+        """The token that a text has in place of a word to fill in, `[MASK]` or `<mask>`; None where there is none."""
+        return None if self.tokens.mask_id is None else self.tokens.mask_token
 
     def with_graph(self, graph: Graph) -> Model:
         """Return the same model on another graph, for example one that is timed; this model stays as it is."""
@@ -159,12 +164,75 @@ class Model:
             InputTextError: for a pair that is too long.
             UsageError: for lists of different lengths.
         """
-        if isinstance(a, str) and isinstance(b, str):
-            [answer] = self.predict("next-sentence", [(a, b)], truncation=truncation)
-            return answer
-        if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
-            raise UsageError("next-sentence takes two texts, or two lists of equally many")
-        return list(self.predict("next-sentence", list(zip(a, b, strict=True)), truncation=truncation))
+        pairs, one = _pairs("next-sentence", a, b)
+        answers = list(self.predict("next-sentence", pairs, truncation=truncation))
+        return answers[0] if one else answers
+
+    @overload
+    def sentence_order(self, a: str, b: str, *, truncation: bool = False) -> SentenceOrder: ...  # type: ignore[overload-overlap]  # as above
+
+    @overload
+    def sentence_order(
+        self, a: Sequence[str], b: Sequence[str], *, truncation: bool = False
+    ) -> list[SentenceOrder]: ...
+
+    def sentence_order(
+        self, a: str | Sequence[str], b: str | Sequence[str], *, truncation: bool = False
+    ) -> SentenceOrder | list[SentenceOrder]:
+        """Return whether `a` and `b`, two neighbouring pieces of a text, stand in the order in which it has them.
+
+        Args:
+            a: a text, or a list of texts.
+            b: a text, or a list of as many.
+            truncation: cut the longer text of a pair that is too long instead of refusing it.
+
+        Returns:
+            `{"label", "score", "in_order", "probabilities"}`, or a list of them: the more probable label as the bundle
+            records it, its probability, whether it says that `a` came first, and the probability of each label.
+
+        Raises:
+            MissingHeadError: when the bundle has no sentence-order head.
+            InputTextError: for a pair that is too long.
+            UsageError: for lists of different lengths.
+        """
+        pairs, one = _pairs("sentence-order", a, b)
+        answers = list(self.predict("sentence-order", pairs, truncation=truncation))
+        return answers[0] if one else answers
+
+    @overload
+    def replaced_tokens(  # type: ignore[overload-overlap]  # as above
+        self, texts: str, *, ignore_labels: Collection[str] = (), truncation: bool = False
+    ) -> list[TokenLabel]: ...
+
+    @overload
+    def replaced_tokens(
+        self, texts: Sequence[str], *, ignore_labels: Collection[str] = (), truncation: bool = False
+    ) -> list[list[TokenLabel]]: ...
+
+    def replaced_tokens(
+        self, texts: str | Sequence[str], *, ignore_labels: Collection[str] = (), truncation: bool = False
+    ) -> list[TokenLabel] | list[list[TokenLabel]]:
+        """Return for each token whether it stands in place of another, as rows of transformers' token classification.
+
+        Args:
+            texts: a text, or a list of texts.
+            ignore_labels: tokens with these labels are left out.
+            truncation: cut a text that is too long instead of refusing it.
+
+        Returns:
+            For a text a list of `{"entity", "score", "index", "word", "start", "end"}`, a row for each token that is
+            not special: the more probable label as the bundle records it, its probability, the token's position in the
+            input, the token, and its characters in the text. For a list of texts a list of these.
+
+        Raises:
+            MissingHeadError: when the bundle has no replaced-token head.
+            InputTextError: for a text that is too long.
+            UsageError: for `ignore_labels` that are no labels.
+        """
+        one = isinstance(texts, str)
+        inputs = [texts] if one else texts
+        answers = list(self.predict("replaced-tokens", inputs, ignore_labels=ignore_labels, truncation=truncation))
+        return answers[0] if one else answers
 
     @overload
     def features(  # type: ignore[overload-overlap]  # as above
@@ -209,9 +277,9 @@ class Model:
         Args:
             texts: a text, or a list of texts.
             pooling: `none` for a vector per token, `mean` for the mean over the tokens, special ones included, `cls`
-                for the state of the first token, `[CLS]`, both as sentence encoders take them; `pooler` for the
-                pooler's output, which is the state of `[CLS]` after a dense layer and tanh. Until 0.1 `cls` was that,
-                so it warns (FutureWarning).
+                for the state of the first token, both as sentence encoders take them; `pooler` for the pooler's output,
+                which is that state after a dense layer and an activation. Until 0.1 `cls` was that, so it warns
+                (FutureWarning).
             normalize: scale pooled vectors to length 1.
             truncation: cut a text that is too long instead of refusing it.
 
@@ -243,6 +311,16 @@ class Model:
 
     @overload
     def predict(
+        self, task: Literal["sentence-order"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[SentenceOrder]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["replaced-tokens"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[list[TokenLabel]]: ...
+
+    @overload
+    def predict(
         self, task: Literal["features"], inputs: Iterable[object], **parameters: object
     ) -> Iterator[NDArray[np.float32]]: ...
 
@@ -258,8 +336,9 @@ class Model:
         """Return the answers of any task for any iterable, in order and lazily, in bounded memory.
 
         Args:
-            task: `fill-mask`, `next-sentence` or `features`.
-            inputs: texts, or for next-sentence pairs; of an iterator no more is read ahead than is batched.
+            task: `fill-mask`, `next-sentence`, `sentence-order`, `replaced-tokens` or `features`.
+            inputs: texts, or pairs for next-sentence and sentence-order; of an iterator no more is read ahead than is
+                batched.
             parameters: the task's own, as in the method of its name.
 
         Returns:
@@ -479,6 +558,19 @@ def _finite(share: Any) -> Any:  # noqa: ANN401 — arrays, top-k results, or ro
     if not finite(share):
         raise FloatingPointError
     return share
+
+
+def _pairs(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
+    """Return the pairs of two texts or of two lists of equally many, and whether it is but one.
+
+    Raises:
+        UsageError: for anything else; it names the task.
+    """
+    if isinstance(a, str) and isinstance(b, str):
+        return [(a, b)], True
+    if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
+        raise UsageError(f"{task} takes two texts, or two lists of equally many")
+    return list(zip(a, b, strict=True)), False
 
 
 def _weight(value: object) -> int:

@@ -15,7 +15,7 @@ from bertport.runtime import load
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.text import encoder
 from bertport.runtime.text.encoder import Encoded, lengths
-from bertport.runtime.text.reader import Reader, Rules
+from bertport.runtime.text.reader import PIECE, Reader, Rules
 from bertport.runtime.text.steps import drained
 from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
 
@@ -95,6 +95,36 @@ def read(rules, text, piece):
 def test_pieces_give_the_tokens_of_the_whole(variants, name, text, piece):
     tokenizer, rules = variants[name]
     assert read(rules, text, piece) == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+SENTENCES = st.lists(texts(8, st.just(2)), max_size=60).map(" ".join)
+"""Texts whose words are shorter than a piece of 400 characters."""
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(list(VARIANTS)), SENTENCES)
+def test_pieces_give_the_spans_of_the_whole(variants, name, text):
+    tokenizer, rules = variants[name]
+    reader, spans = Reader(rules, text, 400, spans=True), []
+    while not reader.done:
+        reader.read()
+        spans += reader.spans
+    assert spans == tokenizer.encode(text, add_special_tokens=False).offsets
+
+
+@pytest.mark.parametrize("letters", [300, 9000, 40_000])
+def test_a_long_word_begins_where_it_does(variants, letters):
+    """However long, it is one token, whose end is where it was read to."""
+    _, rules = variants["as it is"]
+    reader, spans = Reader(rules, "the  " + "x" * letters + " end", spans=True), []
+    while not reader.done:
+        reader.read()
+        spans += reader.spans
+    (first, word, last) = spans
+    assert first == (0, 3)
+    assert word[0] == 5
+    assert word[1] == 5 + letters or letters > PIECE
+    assert last == (letters + 6, letters + 9)
 
 
 @pytest.mark.parametrize("cut", range(1, 6))

@@ -9,7 +9,7 @@ from bertport.runtime.bundle.manifest import OPSET
 from bertport.runtime.bundle.parsing import MOST_QUOTED
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import HEADS
+from bertport.runtime.heads import HEADS, SEGMENTS
 
 if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest
@@ -60,7 +60,7 @@ def _check_inputs(manifest: Manifest) -> None:
 
     Inputs that only a later version knows are its own affair.
     """
-    rows = {"input_ids": 0, "attention_mask": 0, "token_type_ids": manifest.architecture.type_vocab_size}
+    rows = {"input_ids": 0, "attention_mask": 0, SEGMENTS: manifest.architecture.type_vocab_size}
     for name in rows.keys() & manifest.inputs.keys():
         given = manifest.inputs[name]
         if given.constant is not None and given.constant not in range(rows[name]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.parsing import OMITTED, json_values
 from bertport.runtime.errors import BundleError
-from bertport.runtime.heads import HEADS, NSP
+from bertport.runtime.heads import HEADS, SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -244,8 +244,9 @@ class Manifest:
 
     @property
     def judges_pairs(self) -> bool:
-        """Whether the head that judges pairs of texts is there, and a second segment for it to tell them apart by."""
-        return NSP in self.heads and self.architecture.type_vocab_size > 1
+        """Whether a head that judges pairs of texts is there, and a second segment for it to tell them apart by."""
+        judges = any(name in HEADS and HEADS[name].pairs for name in self.heads)
+        return judges and self.architecture.type_vocab_size > 1
 
     def hashes_of(self, variant: str) -> dict[str, str]:
         """Return SHA-256 of a variant's files, by path."""
@@ -254,9 +255,9 @@ class Manifest:
 
     @property
     def segments(self) -> int | None:
-        """The value of every element of `token_type_ids`; None where the tokenizer gives them."""
-        given = self.inputs.get("token_type_ids")
-        return given.constant if given else None
+        """The segment of every token; None where the tokenizer gives each its own. A model without segments has one."""
+        given = self.inputs.get(SEGMENTS)
+        return given.constant if given else 0
 
     def to_bytes(self) -> bytes:
         """Return the content of `manifest.json`, its digest included.
@@ -278,12 +279,12 @@ class Manifest:
 
 
 def encoder_inputs(*, segments: int | None = None) -> dict[str, Input]:
-    """Return the inputs of a BERT.
+    """Return the inputs of an encoder with segments.
 
     Args:
         segments: the value of every element of `token_type_ids`; None where the tokenizer gives them.
     """
-    constants = {"input_ids": None, "attention_mask": None, "token_type_ids": segments}
+    constants = {"input_ids": None, "attention_mask": None, SEGMENTS: segments}
     return {
         name: Input(dtype="int64", axes=("batch", "sequence"), constant=constant)
         for name, constant in constants.items()

@@ -1,4 +1,4 @@
-"""`bertport fill-mask`, `next-sentence` and `features`."""
+"""`bertport fill-mask`, `next-sentence`, `sentence-order`, `replaced-tokens` and `features`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.tasks.poolings import meanings
 
-__all__ = ["features", "fill_mask", "next_sentence"]
+__all__ = ["features", "fill_mask", "next_sentence", "replaced_tokens", "sentence_order"]
 
 
 @click.command(name="fill-mask")
@@ -30,7 +30,9 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
     truncation: bool,
     as_json: bool,
 ) -> None:
-    """Fill in each [MASK] of TEXT with its likeliest words.
+    """Fill in each mask of TEXT with its likeliest words.
+
+    A mask is written as the model's tokenizer does, [MASK] or <mask>.
 
     With --json, the fields are those of transformers' fill-mask pipeline.
     """
@@ -67,7 +69,67 @@ def next_sentence(
     if as_json:
         show_json(answer, indent=2)
     else:
-        show(render.next_sentence(answer))
+        show(render.verdict(answer["probabilities"], "B follows A" if answer["follows"] else "B is from another place"))
+
+
+@click.command(name="sentence-order")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@model_options
+@truncation
+@as_json
+def sentence_order(
+    *,
+    a: str,
+    b: str,
+    chosen: Chosen,
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Judge whether texts A and B stand in the order in which they were written."""
+    from bertport.runtime.commands import render
+
+    model = chosen.load()
+    answer = model.sentence_order(a, b, truncation=truncation)
+    if as_json:
+        show_json(answer, indent=2)
+    else:
+        show(render.verdict(answer["probabilities"], "A comes before B" if answer["in_order"] else "B comes before A"))
+
+
+@click.command(name="replaced-tokens")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@model_options
+@click.option(
+    "--ignore-label",
+    "ignored",
+    multiple=True,
+    metavar="LABEL",
+    help="Leave out tokens with this label; may be repeated.",
+)
+@truncation
+@as_json
+def replaced_tokens(
+    *,
+    texts: tuple[str, ...],
+    chosen: Chosen,
+    ignored: tuple[str, ...],
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Judge for each token of TEXT whether it stands in place of another.
+
+    With --json, a list with one item per text, whose rows have the fields of transformers' token-classification
+    pipeline.
+    """
+    from bertport.runtime.commands import render
+
+    model = chosen.load()
+    answers = model.replaced_tokens(list(texts), ignore_labels=ignored, truncation=truncation)
+    if as_json:
+        show_json(answers, indent=2)
+    else:
+        show("\n\n".join(render.token_labels(text, rows) for text, rows in zip(texts, answers, strict=True)))
 
 
 @click.command(name="features")

@@ -52,10 +52,11 @@ def predict(
 ) -> None:
     """Answer for every line of a file.
 
-    FILE is standard input where it is - or left out. TASK is fill-mask, next-sentence or features. Each line is a
-    JSON value: a text, {"text": TEXT}, or for a pair [A, B] or {"text": A, "text_pair": B}. For each line, in order, a
-    line is printed: {"line": N, "result": ...}, or {"line": N, "error": ...} for one that cannot be answered, which is
-    also reported on stderr; the others are answered all the same, and the exit code is then 1. Blank lines are skipped.
+    FILE is standard input where it is - or left out. TASK is fill-mask, next-sentence, sentence-order, replaced-tokens
+    or features. Each line is a JSON value: a text, {"text": TEXT}, or for a pair [A, B] or {"text": A, "text_pair": B}.
+    For each line, in order, a line is printed: {"line": N, "result": ...}, or {"line": N, "error": ...} for one that
+    cannot be answered, which is also reported on stderr; the others are answered all the same, and the exit code is
+    then 1. Blank lines are skipped.
     """
     model = chosen.load(streams=streams)
     call = model.bind(task, **dict(map(_parameter, parameters)))

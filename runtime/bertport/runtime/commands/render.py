@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Manifest
-    from bertport.runtime.tasks.answers import NextSentence
+    from bertport.runtime.tasks.answers import TokenLabel
 
-__all__ = ["features", "fill_mask", "manifest", "next_sentence", "notes", "printable", "table"]
+__all__ = ["features", "fill_mask", "manifest", "notes", "printable", "table", "token_labels", "verdict"]
 
 SHOWN = 4
 """How many numbers of a vector are printed."""
@@ -39,12 +39,19 @@ def _fillings(rows: Sequence[dict[str, Any]]) -> str:
     return table([(row["token_str"], percent(row["score"]), row["sequence"]) for row in rows], right={1})
 
 
-def next_sentence(answer: NextSentence) -> str:
-    """Return both probabilities, the larger first."""
-    ranked = sorted(answer["probabilities"].items(), key=lambda item: item[1], reverse=True)
-    verdict = "B follows A" if answer["follows"] else "B is from another place"
-    rows = [(label, percent(value), verdict if label == answer["label"] else "") for label, value in ranked]
+def verdict(probabilities: Mapping[str, float], meaning: str) -> str:
+    """Return the probability of each label, the largest first, with what it means."""
+    ranked = sorted(probabilities.items(), key=lambda item: item[1], reverse=True)
+    rows = [(label, percent(value), "" if place else meaning) for place, (label, value) in enumerate(ranked)]
     return table(rows, right={1})
+
+
+def token_labels(text: str, rows: Sequence[TokenLabel]) -> str:
+    """Return a text and the label of each of its tokens."""
+    if not rows:
+        return printable(text)
+    cells = [(row["word"], row["entity"], percent(row["score"]), f"{row['start']}-{row['end']}") for row in rows]
+    return f"{printable(text)}\n{table(cells, right={2})}"
 
 
 def features(text: str, values: NDArray[np.float32]) -> str:

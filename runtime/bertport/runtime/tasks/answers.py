@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-__all__ = ["FilledMask", "NextSentence"]
+__all__ = ["FilledMask", "NextSentence", "SentenceOrder", "TokenLabel"]
 
 
 class FilledMask(TypedDict):
@@ -31,3 +31,33 @@ class NextSentence(TypedDict):
     """Whether it says that the second text follows the first."""
     probabilities: dict[str, float]
     """Probability of each label."""
+
+
+class SentenceOrder(TypedDict):
+    """Whether two texts stand in the order in which they were written."""
+
+    label: str
+    """The more probable label, as the bundle records it."""
+    score: float
+    """Probability of the label."""
+    in_order: bool
+    """Whether it says that the first text came before the second."""
+    probabilities: dict[str, float]
+    """Probability of each label."""
+
+
+class TokenLabel(TypedDict):
+    """The label of one token, in the fields of transformers' token-classification pipeline."""
+
+    entity: str
+    """The more probable label, as the bundle records it."""
+    score: float
+    """Probability of the label."""
+    index: int
+    """Position of the token in the input, special tokens counted."""
+    word: str
+    """The token, as the vocabulary writes it."""
+    start: int
+    """Its first character in the text."""
+    end: int
+    """The character behind its last."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import DEFAULT_TOP_K
+from bertport.runtime.tasks.inputs import one_text
 from bertport.runtime.text.encoder import lone_surrogate
 from bertport.runtime.text.steps import drained
 from bertport.runtime.top_k import TopKResult
@@ -50,10 +51,7 @@ class Options:
 
 def read(value: object) -> str:
     """Return the text of an input: a text, or an object with the one field `text`."""
-    text = value["text"] if isinstance(value, dict) and value.keys() == {"text"} else value
-    if not isinstance(text, str):
-        raise InputTextError(f'fill-mask takes a text, or {{"text": …}}, not {excerpt(value)}')
-    return text
+    return one_text("fill-mask", value)
 
 
 def finish(
@@ -85,8 +83,8 @@ def finish(
     def _filled(
         words: list[tuple[int, float]], position: np.int64, ids: NDArray[np.int64], *, single: bool
     ) -> list[FilledMask]:
-        # transformers drops padding ids wherever they stand, an answer [PAD] included; and of a text with several masks
-        # it keeps the special tokens, because the other masks would vanish with them.
+        # transformers drops padding ids wherever they stand, an answer that is one included; and of a text with several
+        # masks it keeps the special tokens, because the other masks would vanish with them.
         before, after = ([i for i in part.tolist() if i != tokens.pad_id] for part in np.split(ids, [position]))
         sequence = tokens.filling(before, after[1:], skip_special_tokens=single)
         return [

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bertport.runtime.errors import InputTextError, MissingHeadError
-from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import NSP
+from bertport.runtime.tasks.inputs import two_texts
+from bertport.runtime.tasks.labels import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.manifest import Manifest
@@ -33,14 +32,7 @@ class Options:
 
 def read(value: object) -> tuple[str, str]:
     """Return the pair of an input: two texts in a list, or an object with `text` and `text_pair`."""
-    match value:
-        case {"text": str(a), "text_pair": str(b), **other} if not other:
-            return a, b
-        case [str(a), str(b)]:
-            return a, b
-    raise InputTextError(
-        f'next-sentence takes two texts, ["A", "B"] or {{"text": "A", "text_pair": "B"}}, not {excerpt(value)}'
-    )
+    return two_texts("next-sentence", value)
 
 
 def finish(
@@ -49,20 +41,4 @@ def finish(
     manifest: Manifest,
 ) -> Callable[[NDArray[np.float32], Encoded], dict[str, Any]]:
     """Return the function that turns two logits into both probabilities, by the labels the bundle records."""
-    head = manifest.heads.get(NSP)
-    labels = head.labels if head else None
-    if head is None or labels is None:
-        raise MissingHeadError(f"{manifest.name} does not record what its next-sentence labels mean: export it again")
-
-    def answer(logits: NDArray[np.float32], _: Encoded) -> dict[str, Any]:
-        weights = np.exp(logits - logits.max())
-        probabilities = weights / weights.sum()
-        best = int(probabilities.argmax())
-        return {
-            "label": labels[best],
-            "score": float(probabilities[best]),
-            "follows": best == head.positive,
-            "probabilities": dict(zip(labels, probabilities.tolist(), strict=True)),
-        }
-
-    return answer
+    return verdict(NSP, "follows", manifest)

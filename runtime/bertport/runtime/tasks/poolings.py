@@ -33,7 +33,7 @@ POOLINGS: dict[str, Pooling] = {
     row.name: row
     for row in (
         Pooling(name="none", meaning="a vector per token"),
-        Pooling(name="cls", meaning="the state of the first token, [CLS]", note=CLS_CHANGED),
+        Pooling(name="cls", meaning="the state of the first token", note=CLS_CHANGED),
         Pooling(name="mean", meaning="the mean over the tokens"),
         Pooling(name="pooler", meaning="the pooler's output", head=POOLER),
     )

@@ -11,8 +11,8 @@ import numpy as np
 
 from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import MLM, NSP, output_of
-from bertport.runtime.tasks import features, fill_mask, next_sentence
+from bertport.runtime.heads import MLM, NSP, RTD, SOP, output_of
+from bertport.runtime.tasks import features, fill_mask, next_sentence, replaced_tokens, sentence_order
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.steps import drained
 
@@ -53,6 +53,8 @@ class Task:
     """Returns the function that makes the answer of one input's share of the output and its ids."""
     pairs: bool = False
     """Whether an input is always two texts."""
+    spans: bool = False
+    """Whether `finish` needs the characters that each token stands for."""
     top_k: Callable[[Any], int | None] = lambda _: None
     """The k of the k likeliest classes that `finish` needs under the options given; None where it needs the whole
     output."""
@@ -65,7 +67,7 @@ TASKS: dict[str, Task] = {
     for row in (
         Task(
             name="fill-mask",
-            summary="the likeliest words for each [MASK] of a text",
+            summary="the likeliest words for each mask of a text",
             options=fill_mask.Options,
             read=fill_mask.read,
             head=lambda _: MLM,
@@ -81,6 +83,24 @@ TASKS: dict[str, Task] = {
             head=lambda _: NSP,
             pairs=True,
             finish=next_sentence.finish,
+        ),
+        Task(
+            name="sentence-order",
+            summary="whether two texts stand in the order in which they were written",
+            options=sentence_order.Options,
+            read=sentence_order.read,
+            head=lambda _: SOP,
+            pairs=True,
+            finish=sentence_order.finish,
+        ),
+        Task(
+            name="replaced-tokens",
+            summary="for each token of a text, whether it stands in place of another",
+            options=replaced_tokens.Options,
+            read=replaced_tokens.read,
+            head=lambda _: RTD,
+            spans=True,
+            finish=replaced_tokens.finish,
         ),
         Task(
             name="features",
@@ -129,7 +149,7 @@ class Call:
     finish: Callable[[Any, Encoded], object]
     """What makes the answer."""
     segments: int
-    """Rows of the token type embedding."""
+    """Segments that the model knows: rows of its token type embedding, or the one of a model without."""
     top_k: int | None = None
     """The k of the k likeliest classes that it needs; None where it needs the whole output."""
     note: str | None = None
@@ -155,7 +175,11 @@ class Call:
         encoded = iter(
             (
                 yield from self.tokens.encoding(
-                    texts, truncation=self.truncation, masks=self.task.decodes_masks, piece=piece
+                    texts,
+                    truncation=self.truncation,
+                    masks=self.task.decodes_masks,
+                    spans=self.task.spans,
+                    piece=piece,
                 )
             )
         )
@@ -229,7 +253,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         tokens=tokens,
         truncation=options.truncation,
         output=output_of(task.head(options)),
-        segments=manifest.architecture.type_vocab_size,
+        segments=max(1, manifest.architecture.type_vocab_size),
         finish=finish,
         top_k=task.top_k(options),
         note=task.note(options),
@@ -255,10 +279,10 @@ def obstacle(
             f"the tokenizer of {manifest.name} has no mask token{named}, so nothing can be filled: "
             "use a bundle whose tokenizer has one"
         )
-    if task.pairs and manifest.architecture.type_vocab_size == 1:
+    if task.pairs and manifest.architecture.type_vocab_size <= 1:
         return MissingHeadError(
-            f"{task.name} takes two texts, and {manifest.name} knows one segment (type_vocab_size 1): "
-            "use a bundle that was trained on pairs"
+            f"{task.name} takes two texts, and {manifest.name} knows one segment "
+            f"(type_vocab_size {manifest.architecture.type_vocab_size}): use a bundle that was trained on pairs"
         )
     if task.pairs and not tokens.takes_pairs:
         return MissingHeadError(

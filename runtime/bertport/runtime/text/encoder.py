@@ -14,7 +14,7 @@ import numpy as np
 from bertport.runtime.errors import BundleError, InputTextError, panicked
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.text.reader import PIECE, Reader, Rules
-from bertport.runtime.text.special_tokens import SpecialTokens
+from bertport.runtime.text.special_tokens import NO_SPAN, SpecialTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +41,7 @@ FIRST = 128
 """Characters that are read at once where only the first token is asked for."""
 CHECKED = 1 << 20
 """Characters that are checked at once for being Unicode."""
+NO_SPANS: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,9 @@ class Encoded:
     """Token ids `[tokens]`, special tokens included."""
     type_ids: NDArray[np.int64]
     """Segment of each token `[tokens]`: 0 for the first text, 1 for the second."""
+    spans: NDArray[np.int64] = field(default_factory=lambda: NO_SPANS)
+    """First character of each token in its text and the one behind its last `[tokens, 2]`, -1 for special tokens; empty
+    where they were not asked for."""
     lost_mask: bool = False
     """Whether truncation cut off a mask token; told only where it was asked for."""
 
@@ -69,6 +73,8 @@ class Part:
     """Id of the token that must not be cut off unseen."""
     ids: list[int] = field(default_factory=list)
     """Tokens kept so far."""
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    """Their characters."""
     count: int = 0
     """Tokens read so far."""
     lost_mask: bool = False
@@ -79,6 +85,7 @@ class Part:
         ids = self.reader.read()
         self.count += len(ids)
         self.ids += ids
+        self.spans += self.reader.spans
         self.cut(self.room)
 
     def cut(self, length: int) -> None:
@@ -87,6 +94,7 @@ class Part:
         place = surplus if self.left else len(self.ids) - surplus
         before, after = self.ids[:place], self.ids[place:]
         self.ids, lost = (after, before) if self.left else (before, after)
+        self.spans = self.spans[place:] if self.left else self.spans[:place]
         self.lost_mask = self.lost_mask or self.mask in lost
 
     def all_read(self) -> Steps[None]:
@@ -153,7 +161,7 @@ class Encoder:
         return self._frames[1].added + 2 <= self._max_length
 
     def encoding(
-        self, texts: Sequence[Text], *, truncation: bool, masks: bool, piece: int = PIECE
+        self, texts: Sequence[Text], *, truncation: bool, masks: bool, spans: bool = False, piece: int = PIECE
     ) -> Steps[list[Encoded | InputTextError]]:
         """Encode texts in steps of about `piece` characters; see `Tokens.encoding`."""
         encoded: dict[int, Encoded | InputTextError] = {}
@@ -162,16 +170,18 @@ class Encoder:
         for index, text in enumerate(texts):
             size = _size(text)
             if size > self._usual:
-                encoded[index] = yield from self._of_long(text, truncation=truncation, masks=masks, piece=piece)
+                encoded[index] = yield from self._of_long(
+                    text, truncation=truncation, masks=masks, spans=spans, piece=piece
+                )
                 continue
             if group and weight + size + TEXT_WEIGHT > piece:
-                encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation), strict=True)
+                encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation, spans), strict=True)
                 group, weight = [], 0
                 yield
             group.append(index)
             weight += size + TEXT_WEIGHT
         if group:
-            encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation), strict=True)
+            encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation, spans), strict=True)
         return [encoded[index] for index in range(len(texts))]
 
     def first_id(self, text: str) -> int | None:
@@ -189,28 +199,36 @@ class Encoder:
         except BaseException as error:
             raise _refused(text, error) from error
 
-    def _of_usual(self, texts: Sequence[Text], truncation: bool) -> list[Encoded | InputTextError]:  # noqa: FBT001
+    def _of_usual(
+        self,
+        texts: Sequence[Text],
+        truncation: bool,  # noqa: FBT001
+        spans: bool,  # noqa: FBT001
+    ) -> list[Encoded | InputTextError]:
         """Encode texts in one call of the tokenizer."""
         try:
             if len(texts) == 1 and _size(texts[0]) <= SMALL:
                 # The batch call hands even one text to its thread pool, which costs more than the text.
                 text = texts[0]
                 encodings = [self._tokenizer.encode(text) if isinstance(text, str) else self._tokenizer.encode(*text)]
+            elif spans:  # the faster call does not know them
+                encodings = self._tokenizer.encode_batch(list(texts))
             else:
                 encodings = self._batched(list(texts))
         except BaseException as error:  # noqa: BLE001 — TypeError for a lone surrogate, bare Exception, a panic
             if len(texts) == 1:
                 return [_refused(texts[0], error)]
             return [
-                encoded for text in texts for encoded in self._of_usual([text], truncation)
+                encoded for text in texts for encoded in self._of_usual([text], truncation, spans)
             ]  # one refuses the batch
-        return [self._whole(text, encoding, truncation) for text, encoding in zip(texts, encodings, strict=True)]
+        return [self._whole(text, encoding, truncation, spans) for text, encoding in zip(texts, encodings, strict=True)]
 
     def _whole(
         self,
         text: Text,
         encoding: tokenizers.Encoding,
         truncation: bool,  # noqa: FBT001
+        spans: bool,  # noqa: FBT001
     ) -> Encoded | InputTextError:
         """Return what the tokenizer made of an input, cut where that is asked for."""
         ids = encoding.ids
@@ -220,25 +238,31 @@ class Encoder:
             array = np.array(ids, dtype=np.int64)
             given = self._segments is None and not isinstance(text, str)
             types = np.array(encoding.type_ids, dtype=np.int64) if given else self._one_segment(array)
-            return Encoded(ids=array, type_ids=types)
+            return Encoded(ids=array, type_ids=types, spans=_spans(encoding) if spans else NO_SPANS)
         if not truncation:
             return self._too_long(text, str(len(ids)))
-        parts = self._parts(text, PIECE)
+        parts = self._parts(text, PIECE, spans=spans)
         sequences = encoding.sequence_ids
         for number, part in enumerate(parts):
-            part.ids = [index for index, sequence in zip(ids, sequences, strict=True) if sequence == number]
+            places = [place for place, sequence in enumerate(sequences) if sequence == number]
+            part.ids = [ids[place] for place in places]
+            if spans:
+                offsets = encoding.offsets
+                part.spans = [offsets[place] for place in places]
             part.count = len(part.ids)
         return self._cut(text, parts)
 
-    def _parts(self, text: Text, piece: int) -> list[Part]:
+    def _parts(self, text: Text, piece: int, *, spans: bool) -> list[Part]:
         texts = (text,) if isinstance(text, str) else text
         room = max(0, self._max_length - self._frames[len(texts) - 1].added)
         return [
-            Part(reader=Reader(self._rules, part, piece), room=room, left=self._left, mask=self._mask_id)
+            Part(reader=Reader(self._rules, part, piece, spans=spans), room=room, left=self._left, mask=self._mask_id)
             for part in texts
         ]
 
-    def _of_long(self, text: Text, *, truncation: bool, masks: bool, piece: int) -> Steps[Encoded | InputTextError]:
+    def _of_long(
+        self, text: Text, *, truncation: bool, masks: bool, spans: bool, piece: int
+    ) -> Steps[Encoded | InputTextError]:
         """Encode one input, reading of it what is needed."""
         try:
             texts = (text,) if isinstance(text, str) else text
@@ -246,7 +270,7 @@ class Encoder:
                 for start in range(0, 0 if each.isascii() else len(each), CHECKED):
                     each[start : start + CHECKED].encode()
                     yield
-            parts = self._parts(text, min(piece, PIECE))
+            parts = self._parts(text, min(piece, PIECE), spans=spans)
             yield from self._read(parts, truncation=truncation)
             if not truncation and sum(part.count for part in parts) > parts[0].room:
                 return self._too_long(text, f"more than {self._max_length}")
@@ -293,7 +317,10 @@ class Encoder:
             return self._beyond(text, largest)
         if len(parts) == 1 or self._segments is not None:
             types = self._one_segment(ids)
-        return Encoded(ids=ids, type_ids=types, lost_mask=any(part.lost_mask for part in parts))
+        spans = NO_SPANS
+        if any(part.spans for part in parts):
+            spans = self._frames[len(parts) - 1].spans([part.spans for part in parts])
+        return Encoded(ids=ids, type_ids=types, spans=spans, lost_mask=any(part.lost_mask for part in parts))
 
     def _one_segment(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the segments of a single text, or of any where the tokenizer gives none."""
@@ -328,6 +355,14 @@ def _batch_call(tokenizer: tokenizers.Tokenizer, probe: str) -> Callable[[list[T
     [fast] = tokenizer.encode_batch_fast([(probe, probe)])
     same = fast.type_ids == tokenizer.encode(probe, probe).type_ids
     return tokenizer.encode_batch_fast if same else tokenizer.encode_batch  # type: ignore[no-any-return]  # not typed
+
+
+def _spans(encoding: tokenizers.Encoding) -> NDArray[np.int64]:
+    """Return the characters of each token `[tokens, 2]`, -1 for special tokens."""
+    special = [sequence is None for sequence in encoding.sequence_ids]
+    spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    spans[special] = NO_SPAN
+    return spans
 
 
 def _size(text: Text) -> int:

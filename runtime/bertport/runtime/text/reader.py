@@ -101,10 +101,13 @@ class Reader:
         rules: of the tokenizer.
         text: Unicode text.
         piece: characters to tokenize at once; more only where a tokenizer's rules leave no other way.
+        spans: tell which characters each token stands for.
     """
 
-    def __init__(self, rules: Rules, text: str, piece: int = PIECE) -> None:
+    def __init__(self, rules: Rules, text: str, piece: int = PIECE, *, spans: bool = False) -> None:
         self.text = text
+        self.spans: list[tuple[int, int]] = []
+        """First character of each token of the last `read` and the one behind its last, where they are asked for."""
         self.at = 0
         """Where the text that was not read begins."""
         self.done = False
@@ -113,13 +116,19 @@ class Reader:
         self._piece = self._size = max(piece, 2 * rules.margin) if rules.local else max(1, len(text))
         self._head = ""  # read, and still to be tokenized with what follows
         self._skipped = 0  # tokens at the beginning of `_head` that were given already
+        self._begin = 0  # where the text that `_head` stands for begins
+        self._spans = spans
 
     def read(self) -> list[int]:
         """Return the next ids: none where a piece holds none, or none that is certain yet."""
         end = min(len(self.text), self.at + self._size)
         piece = self._head + self.text[self.at : end]
+        self.spans = []
         if end == len(self.text):
-            [encoding] = self._rules.tokenizer.encode_batch_fast([piece], add_special_tokens=False)
+            tokenizer = self._rules.tokenizer
+            encode = tokenizer.encode_batch if self._spans else tokenizer.encode_batch_fast
+            [encoding] = encode([piece], add_special_tokens=False)
+            self._tell(encoding, self._skipped, len(encoding))
             self.at, self.done = end, True
             return list(encoding.ids[self._skipped :])
         [encoding] = self._rules.tokenizer.encode_batch([piece], add_special_tokens=False)
@@ -127,12 +136,25 @@ class Reader:
         count = self._certain(encoding, piece, bound)
         if not count:
             return self._go_on(encoding, piece, bound)
+        self._tell(encoding, self._skipped, count)
         used = encoding.token_to_chars(count)[0] if count < len(encoding) else encoding.token_to_chars(count - 1)[1]
         self.at += max(0, used - len(self._head))
         self._head = self._head[used:]
         ids = list(encoding.ids[self._skipped : count])
         self._skipped, self._size = 0, self._piece
         return ids
+
+    def _tell(self, encoding: tokenizers.Encoding, first: int, end: int) -> None:
+        """Note the characters of some tokens, where they are asked for.
+
+        A token of a word that is longer than a piece begins where the word does, and ends where it was read to.
+        """
+        if self._spans:
+            read = len(self._head)
+            self.spans = [
+                (self._begin if begin < read else self.at + begin - read, self.at + max(0, behind - read))
+                for begin, behind in encoding.offsets[first:end]
+            ]
 
     def _certain(self, encoding: tokenizers.Encoding, piece: str, bound: int) -> int:
         """Return the number of tokens of words that nothing behind the piece can change."""
@@ -176,9 +198,13 @@ class Reader:
             word = LETTER * (rules.longest_word + 1)
             if not self._skipped:
                 ids, self._skipped = [rules.unknown], 1
+        if ids:
+            self._tell(encoding, 0, 1)
         if rules.normal(word).strip(WHITE) != word:
             self._size *= 2
             return ids
+        if not self._head:
+            self._begin = self.at + (encoding.token_to_chars(0)[0] if len(encoding) else 0)
         self.at += bound - len(self._head)
         self._head = word + (" " if normal.endswith(tuple(WHITE)) else "")
         self._size = self._piece

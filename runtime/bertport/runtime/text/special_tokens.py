@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     import tokenizers
     from numpy.typing import NDArray
 
-__all__ = ["SpecialTokens"]
+__all__ = ["NO_SPAN", "SpecialTokens"]
 
+NO_SPAN = (-1, -1)
+"""Characters of a special token: first, and behind the last."""
 PROBES = ("a", "1", ".")
 """Texts of which one has a token in any tokenizer that is of use."""
 
@@ -87,3 +89,10 @@ class SpecialTokens:
             runs += [part, after]  # type: ignore[list-item]  # sequences of ids, all
         ids = np.array([index for run in runs for index in run], dtype=np.int64)
         return ids, np.repeat(self.types, [len(run) for run in runs])
+
+    def spans(self, parts: Sequence[Sequence[tuple[int, int]]]) -> NDArray[np.int64]:
+        """Return the characters of each token `[tokens, 2]` of parts with their special tokens, -1 for these."""
+        runs = [[NO_SPAN] * len(self.special[0])]
+        for part, after in zip(parts, self.special[1:], strict=True):
+            runs += [list(part), [NO_SPAN] * len(after)]
+        return np.array([span for run in runs for span in run], dtype=np.int64).reshape(-1, 2)

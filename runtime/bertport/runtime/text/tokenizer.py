@@ -186,7 +186,7 @@ class Tokens:
             raise BundleError(f"{path} cannot be read ({excerpt(str(error), 200)}): export again") from error
 
     def encode(
-        self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False
+        self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False, spans: bool = False
     ) -> list[Encoded | InputTextError]:
         """Return texts as ids with special tokens; texts of usual length are tokenized in one call.
 
@@ -196,20 +196,27 @@ class Tokens:
             texts: texts and pairs of texts.
             truncation: cut what is longer than the model takes; of a pair, the longer text first.
             masks: tell where truncation cut off a mask token.
+            spans: tell which characters each token stands for.
 
         Returns:
             Per text its ids, or the error that says why there are none: too long, or not Unicode text.
         """
-        return drained(self.encoding(texts, truncation=truncation, masks=masks, piece=sys.maxsize))
+        return drained(self.encoding(texts, truncation=truncation, masks=masks, spans=spans, piece=sys.maxsize))
 
     def encoding(
-        self, texts: Sequence[Text], *, truncation: bool = False, masks: bool = False, piece: int = PIECE
+        self,
+        texts: Sequence[Text],
+        *,
+        truncation: bool = False,
+        masks: bool = False,
+        spans: bool = False,
+        piece: int = PIECE,
     ) -> Steps[list[Encoded | InputTextError]]:
         """Encode as `encode` does, in steps of about `piece` characters: yields between them, and returns the list.
 
         The tokenizer runs beside other threads, but for an input alone that takes it half a millisecond.
         """
-        return self._encoder.encoding(texts, truncation=truncation, masks=masks, piece=piece)
+        return self._encoder.encoding(texts, truncation=truncation, masks=masks, spans=spans, piece=piece)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """Return ids as text, as transformers' `tokenizer.decode` does."""
