@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "models" / "default"
-RESTORE = ("-m", "bertport.measure.speed.baselines", "transformers")
-"""Writes a bundle's weights as a transformers checkpoint."""
 TEXT = "He poured her a cup of [MASK]."
 FIRST = "He opened the door of the old house and went in."
 NEXT = "It was dark inside, and nobody answered when he called."
@@ -77,7 +75,7 @@ def main_job(programs: Path, *, bundle: Path = DEFAULT, parent: Path = ROOT / "o
     print(f"`python` and `bertport` are those in {programs}.", flush=True)
     with scratch_folder(parent) as scratch:
         demo = Demo(programs, scratch)
-        demo.step("the model's checkpoint, out of its bundle", "python", *RESTORE, str(bundle), "checkpoint")
+        demo.step("the model's checkpoint, out of its bundle", "bertport", "restore", str(bundle), "checkpoint")
         demo.step("a verified bundle: every output compared with PyTorch", "bertport", "export", "checkpoint", "bundle")
         demo.step("every file as the manifest says", "bertport", "verify", "bundle")
         demo.step("INT8, and what it costs", "bertport", "quantize", "bundle", *SHORTENED)

@@ -9,8 +9,8 @@ __all__ = ["BEGIN", "END", "RESTORE", "ROOT", "commit", "write_section"]
 
 ROOT = Path(__file__).resolve().parents[1]
 """Root directory of the checkout."""
-RESTORE = ("bertport.measure.speed.baselines", "transformers")
-"""The program that writes a bundle's weights as a transformers checkpoint: `python -m … BUNDLE OUT`."""
+RESTORE = ("bertport.runtime", "restore")
+"""The command that writes a bundle's weights as a transformers checkpoint: `python -m … BUNDLE OUT`."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 

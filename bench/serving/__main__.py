@@ -139,9 +139,9 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
     bundle: Path, variant: str, bodies: Path, rounds: int, seconds: float, scratch: Path
 ) -> list[dict[str, Any]]:
     """Measure ours against transformers' pipeline behind the same framework, in turns."""
-    from bertport.measure.speed.baselines import restore_checkpoint
+    from bertport.export import restore
 
-    checkpoint = restore_checkpoint(Bundle.open(bundle), scratch / "checkpoint")
+    checkpoint = restore(bundle, scratch / "checkpoint")
     results = []
     for number in range(rounds):
         _say(f"peer, round {number + 1} of {rounds}")

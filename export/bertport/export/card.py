@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.families import Family
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "restored_card"]
 
 PLAIN = re.compile(r"[A-Za-z][\w.-]*")
 """Texts that YAML reads as texts without quotes, but for these."""
@@ -52,12 +52,26 @@ def _scalar(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
+def restored_card(manifest: Manifest, model_class: str) -> str:
+    """Write the card of the checkpoint that is restored from a bundle: what the bundle knows of its weights.
+
+    Args:
+        manifest: the bundle's.
+        model_class: transformers' class of the checkpoint.
+    """
+    front = "\n".join(["---", *_terms(manifest), "---"])
+    origin = f"bertport restored it from a bundle, which was exported from the checkpoint `{manifest.source.name}`"
+    return f"{front}\n\n# {manifest.name}\n\nA `{model_class}` of transformers: {origin}.\n"
+
+
+def _terms(manifest: Manifest) -> list[str]:
+    """Return the lines of the front matter that state the languages and the licence."""
+    lines = ["language:", *(f"  - {_scalar(each)}" for each in manifest.languages)] if manifest.languages else []
+    return lines + ([f"license: {_scalar(manifest.licence)}"] if manifest.licence else [])
+
+
 def _front_matter(manifest: Manifest, family: Family) -> str:
-    lines = ["---"]
-    if manifest.languages:
-        lines += ["language:", *(f"  - {_scalar(language)}" for language in manifest.languages)]
-    if manifest.licence:
-        lines.append(f"license: {_scalar(manifest.licence)}")
+    lines = ["---", *_terms(manifest)]
     if manifest.source.revision:
         lines.append(f"base_model: {manifest.source.name}")
     pipelines = [row.pipeline for name, row in HEADS.items() if name in manifest.heads and row.pipeline]

@@ -1,4 +1,4 @@
-"""`bertport export`: the command."""
+"""`bertport export` and `bertport restore`: the commands."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bertport.export.checkpoint.heads import HEADS
+from bertport.export.checkpoint.source import read_json
 from bertport.export.exporter import WEIGHTS
 from bertport.export.exporter import export as run_export
 from bertport.export.graph.tracing import DEFAULT_OPSET, OPSETS
+from bertport.export.restorer import restore as run_restore
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.commands.progress import Progress
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from bertport.export.progress import Event
 
-__all__ = ["export", "listener"]
+__all__ = ["export", "listener", "restore"]
 
 
 def listener(progress: Progress) -> Callable[[Event], None]:
@@ -112,3 +114,17 @@ def export(  # noqa: PLR0913 — one parameter per option
         show_json(bundle.manifest.to_json(), indent=2)
     else:
         show(f"{bundle.path}: {', '.join(bundle.manifest.heads) or 'features only'}")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path())
+@click.argument("out", type=click.Path(file_okay=False))
+def restore(*, bundle: str, out: str) -> None:
+    """Write the checkpoint that BUNDLE was exported from to OUT, for transformers' `from_pretrained`.
+
+    The weights are those of the float32 graph, as float32; those that the bundle stores in 16 bits stay rounded. Every
+    output is compared with the graph before OUT appears. Needs the extras cpu and export.
+    """
+    written = run_restore(bundle, out, progress=listener(Progress(sys.stderr)))
+    [model_class] = read_json(written / "config.json")["architectures"]
+    show(f"{written}: {model_class}")

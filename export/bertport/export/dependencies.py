@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import MissingDependencyError
 
-__all__ = ["check_dependencies"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["RESTORING", "check_dependencies"]
 
 NEEDED = {
     "torch": "export",
@@ -21,18 +25,24 @@ NEEDED = {
 }
 """The extras that install each package."""
 
+RESTORING = tuple(name for name in NEEDED if not name.startswith("optimum"))
+"""What restoring a checkpoint needs: no tracing."""
 
-def check_dependencies() -> None:
-    """Look for every package that an export needs, importing none.
+
+def check_dependencies(command: str = "export", modules: Iterable[str] = tuple(NEEDED)) -> None:
+    """Look for every package that a command needs, importing none.
+
+    Args:
+        command: what needs them, for the message.
+        modules: their names, of `NEEDED`.
 
     Raises:
         MissingDependencyError: for the first that is not installed.
     """
-    for module, extra in NEEDED.items():
+    for module in modules:
         try:
             found = importlib.util.find_spec(module)
         except (ImportError, ValueError):
             found = None
         if found is None:
-            what = "export"
-            raise MissingDependencyError(what, module, extra)
+            raise MissingDependencyError(command, module, NEEDED[module])

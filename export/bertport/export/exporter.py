@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bertport.export.graph.wrapper import BertWithHeads
     from bertport.export.validation.cases import Vocabulary
 
-__all__ = ["WEIGHTS", "export"]
+__all__ = ["WEIGHTS", "export", "log_notes", "read_checked", "vocabulary"]
 
 WEIGHTS = {"float32": "fp32", "float16": "fp32-weights16"}
 """How weights may be stored, and the recipe's name for it; arithmetic is float32 either way."""
@@ -92,11 +92,11 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
     target = Path(output)
     tidy(target, write=False)  # what a process left that was stopped may be what is asked for
     refuse_existing(target, overwrite=overwrite)
-    stages = Stages(progress or _log_notes)
+    stages = Stages(progress or log_notes)
 
     with stages.stage("reading the checkpoint"):
         located = locate(str(source), revision)
-        checkpoint = _checked(located)
+        checkpoint = read_checked(located)
         require_heads(checkpoint.plan.heads, heads, located.name)
         config = checkpoint.config
         tokenizer = read_tokenizer(
@@ -118,7 +118,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
             model, building, opset=opset, half=weights == "float16", external_above=external_above, stages=stages
         )
         with stages.stage("comparing with PyTorch"):
-            batches = list(cases(_vocabulary(tokenizer), max_length=max_length, segments=config.type_vocab_size))
+            batches = list(cases(vocabulary(tokenizer), max_length=max_length, segments=config.type_vocab_size))
             paths = {variant: building / file for variant, file in FILES.items()}
             validations = validate(model, paths, batches, atol=atol, step=stages.step)
             for note in notes(validations):
@@ -148,13 +148,18 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
     return Bundle.open(target)
 
 
-def _log_notes(event: Event) -> None:
+def log_notes(event: Event) -> None:
+    """Log the notes among events, where no listener takes them."""
     if event.kind == "note":
         logging.getLogger(__name__).warning(event.text)
 
 
-def _checked(located: Located) -> Checkpoint:
-    """Read a checkpoint without its tensors, and hold it to its config.json before anything is built."""
+def read_checked(located: Located) -> Checkpoint:
+    """Read a checkpoint without its tensors, and hold it to its config.json before anything is built.
+
+    Raises:
+        CheckpointError: when it cannot be read, or its tensors are not those that its config.json calls for.
+    """
     from bertport.export.graph.wrapper import check_tensors
 
     checkpoint = read_checkpoint(located)
@@ -176,7 +181,8 @@ def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
     return model
 
 
-def _vocabulary(files: TokenizerFiles) -> Vocabulary:
+def vocabulary(files: TokenizerFiles) -> Vocabulary:
+    """Return the ids that batches are made of: roles that a tokenizer has no token for are given an ordinary one."""
     from bertport.export.validation.cases import Vocabulary
 
     entries = files.tokenizer.get_vocab(with_added_tokens=True)

@@ -1,13 +1,13 @@
 """The baselines: fill-mask pipelines of other libraries, made from a bundle's weights and opened as their manuals say.
 
-They run the same numbers as the bundle, so that only the way of running differs. As a program it makes one:
+They run the same numbers as the bundle, so that only the way of running differs: `bertport restore` writes them as a
+checkpoint. As a program, this makes Optimum's export of a checkpoint:
 
-    python -m bertport.measure.speed.baselines transformers BUNDLE OUT
+    python -m bertport.measure.speed.baselines CHECKPOINT OUT
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,20 +15,16 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.onnx_files import read_model
 from bertport.measure.speed.loaded import Answer, Loaded
 from bertport.measure.speed.workload import random_batch
-from bertport.runtime.errors import BertportError, BundleError, MissingDependencyError, UnknownNameError, UsageError
-from bertport.runtime.heads import DEFAULT_TOP_K, MLM, NSP, POOLER
+from bertport.runtime.errors import BertportError, MissingDependencyError, UnknownNameError, UsageError
+from bertport.runtime.heads import DEFAULT_TOP_K, MLM
 from bertport.runtime.providers.table import onnxruntime
 from bertport.runtime.session import session_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from bertport.measure.speed.workload import Shape, Texts, WorkerSpec
     from bertport.runtime.bundle.directory import Bundle
@@ -43,16 +39,12 @@ __all__ = [
     "open_pipeline",
     "padded_tokens",
     "prepare_baseline",
-    "restore_checkpoint",
-    "stored_weights",
 ]
 
+CHECKPOINT = "transformers"
+"""The directory of a bundle's checkpoint."""
 BATCH = 8
 """Rows of a batch in the Offline scenario; the pipelines' own default of 1 would never batch."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-CONFIG = "config.json"
-LEADING = frozenset({"configuration_files", "auto_map", "attn_implementation", "experts_implementation"})
-"""Keys of a configuration by which transformers takes something from elsewhere; so do those that begin with `_`."""
 
 
 class BaselineError(BertportError, RuntimeError):
@@ -74,7 +66,7 @@ def check_baseline(name: str) -> None:
 
 
 def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
-    """Make what a baseline loads, in a process of its own: PyTorch's memory and threads end with it.
+    """Make what a baseline loads, in processes of their own: PyTorch's memory and threads end with them.
 
     Args:
         name: `transformers` or `optimum`.
@@ -83,126 +75,47 @@ def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
 
     Raises:
         MissingDependencyError: when a package is not installed.
-        BaselineError: when the bundle's weights are not those of a model that the baseline has.
+        BaselineError: when the bundle fills no masks, or has no weights that can be restored.
     """
     check_baseline(name)
-    out = directory / name
+    if MLM not in bundle.manifest.heads:
+        raise BaselineError(
+            f"the baseline {name} cannot be made from {bundle.path}: it fills masks, and the bundle has no {MLM} head"
+        )
+    checkpoint, converted = directory / CHECKPOINT, directory / name
+    try:
+        _make(checkpoint, "bertport.runtime", "restore", str(bundle.path))
+        if BASELINES[name].converted:
+            _make(converted, __name__, str(checkpoint))
+    except BaselineError as error:
+        raise BaselineError(f"the baseline {name} cannot be made from {bundle.path}: {error}") from error
+    return converted if BASELINES[name].converted else checkpoint
+
+
+def _make(out: Path, *arguments: str) -> None:
+    """Have a module write a directory, its last argument, in a process of its own; one that is there is kept.
+
+    Raises:
+        BaselineError: with the last line that it wrote to stderr, when it fails; nothing is left at `out`.
+    """
     if out.is_dir():
-        return out
+        return
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, name, str(bundle.path), str(out)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", *arguments, str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         shutil.rmtree(out, ignore_errors=True)
-        said = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise BaselineError(f"the baseline {name} cannot be made from {bundle.path}: {said}")
-    return out
+        raise BaselineError((done.stderr.strip() or "no message").splitlines()[-1].removeprefix("bertport: error: "))
 
 
-def main(name: str, bundle: str, out: str) -> None:
-    """Write the checkpoint, and for Optimum its own export of it."""
-    from pathlib import Path
-
-    from bertport.runtime.bundle.directory import Bundle
-
-    target = Path(out)
-    if name == "transformers":
-        restore_checkpoint(Bundle.open(bundle), target)
-        return
+def main(checkpoint: str, out: str) -> None:
+    """Write Optimum's own export of a checkpoint, with its tokenizer."""
     onnxruntime()
     from optimum.onnxruntime import ORTModelForMaskedLM  # type: ignore[import-untyped]  # it ships no types
     from transformers import AutoTokenizer
 
-    checkpoint = restore_checkpoint(Bundle.open(bundle), target.with_name("checkpoint"))
-    ORTModelForMaskedLM.from_pretrained(checkpoint, export=True).save_pretrained(target)
-    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(target)
-
-
-def restore_checkpoint(bundle: Bundle, out: Path) -> Path:
-    """Write the checkpoint that a bundle was exported from, rounded as the bundle stores it.
-
-    Args:
-        bundle: One whose portable graph has the names of the checkpoint's tensors.
-        out: The directory to fill; it may exist.
-
-    Raises:
-        BaselineError: when the graph lacks a tensor of the model, or holds one of another shape.
-        BundleError: when a file is missing or changed.
-    """
-    from transformers import BertForMaskedLM, BertForPreTraining
-
-    config = _config(bundle)
-    whole = {MLM, NSP, POOLER} <= set(bundle.manifest.heads)
-    model: Any = (BertForPreTraining if whole else BertForMaskedLM)(config)
-    with bundle.opening("portable") as graph:
-        _load_weights(model, stored_weights(graph))
-    model.save_pretrained(out)
-    for name in TOKENIZER_FILES:
-        if name in bundle.manifest.files:
-            (out / name).write_bytes(bundle.read(name))
-    return out
-
-
-def _config(bundle: Bundle) -> Any:  # noqa: ANN401 — transformers is untyped
-    """Read the checkpoint's configuration from the bytes that the manifest lists.
-
-    transformers would read it by its path: the file that is there by then, or another that it names for this version.
-    """
-    from transformers import BertConfig
-
-    content = bundle.read(CONFIG)
-    try:
-        value = json.loads(content)
-        given = {key: each for key, each in value.items() if not key.startswith("_") and key not in LEADING}
-        config: Any = BertConfig.from_dict(given)
-    except Exception as error:
-        raise BundleError(
-            f"{bundle.path / CONFIG} is no configuration of a BERT ({' '.join(str(error).split())}): export again"
-        ) from error
-    # Or it could name code for it (CVE-2026-4372). What is saved does not keep it.
-    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
-    return config
-
-
-def stored_weights(graph: Path) -> dict[str, NDArray[np.float32]]:
-    """Return a graph's weights by the checkpoint's names and in PyTorch's order, which is MatMul's transposed."""
-    import numpy as np
-    import onnx
-    from onnx import numpy_helper
-
-    model = read_model(graph)
-    transposed = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
-    stored: dict[str, NDArray[np.float32]] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
-            name = tensor.name.removesuffix(".float16")  # matrices may be stored in 16 bits, with a Cast to `name`
-            array = numpy_helper.to_array(tensor).astype(np.float32)
-            stored[name] = array.T if name in transposed else array
-    # Equal tensors (biases of 0 in a model that was never trained) are stored once and handed on under their names.
-    for node in model.graph.node:
-        if node.op_type == "Identity" and node.input[0] in stored:
-            stored[node.output[0]] = stored[node.input[0]]
-    return stored
-
-
-def _load_weights(model: Any, stored: dict[str, NDArray[np.float32]]) -> None:  # noqa: ANN401 — transformers is untyped
-    """Fill every parameter of a transformers model; the tied decoder is the word embedding itself."""
-    import torch
-
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            array = stored.get(name)
-            if array is None or array.shape != tuple(parameter.shape):
-                stored_shape = "nothing" if array is None else f"shape {array.shape}"
-                raise BaselineError(
-                    f"the graph has {stored_shape} for {name}, and the model needs shape {tuple(parameter.shape)}"
-                )
-            parameter.copy_(torch.from_numpy(array.copy()))
+    ORTModelForMaskedLM.from_pretrained(checkpoint, export=True).save_pretrained(out)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(out)
 
 
 class Pipeline(Loaded):
@@ -300,6 +213,8 @@ class Baseline:
     """What must be installed."""
     distributions: tuple[str, ...]
     """Those whose versions a report states."""
+    converted: bool = False
+    """Whether it loads an export of its own rather than the checkpoint."""
     open: Callable[[str, int | None], object]
     """From a directory and a number of threads to a fill-mask pipeline."""
 
@@ -309,14 +224,15 @@ BASELINES: dict[str, Baseline] = {
     for row in (
         Baseline(
             name="transformers",
-            packages=("torch", "transformers", "onnx"),
+            packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors"),
             distributions=("torch", "transformers"),
             open=_transformers,
         ),
         Baseline(
             name="optimum",
-            packages=("torch", "transformers", "onnx", "optimum"),
+            packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors", "optimum"),
             distributions=("torch", "transformers", "optimum", "optimum-onnx"),
+            converted=True,
             open=_optimum,
         ),
     )
@@ -331,9 +247,6 @@ def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != len(("program", "name", "bundle", "out")) or sys.argv[1] not in BASELINES:
-        sys.exit(f"usage: python -m bertport.measure.speed.baselines {{{','.join(BASELINES)}}} BUNDLE OUT")
-    try:
-        main(*sys.argv[1:])
-    except BertportError as error:
-        sys.exit(str(error))
+    if len(sys.argv) != len(("program", "checkpoint", "out")):
+        sys.exit("usage: python -m bertport.measure.speed.baselines CHECKPOINT OUT")
+    main(*sys.argv[1:])

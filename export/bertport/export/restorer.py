@@ -1,0 +1,298 @@
+"""Restore: the weights of a bundle become a transformers checkpoint again, compared with the graph that holds them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.export.card import restored_card
+from bertport.export.checkpoint.config import names_code
+from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_of
+from bertport.export.checkpoint.source import Located
+from bertport.export.checkpoint.tokenizer import read_tokenizer
+from bertport.export.checkpoint.tokenizer_loading import quiet
+from bertport.export.dependencies import RESTORING, check_dependencies
+from bertport.export.exporter import WEIGHTS, log_notes, read_checked, vocabulary
+from bertport.export.graph.stored_weights import stored_weights
+from bertport.export.progress import Event, Stages
+from bertport.runtime.bundle.directory import MANIFEST, Bundle
+from bertport.runtime.bundle.writer import new_bundle
+from bertport.runtime.errors import BundleError, CheckpointError, PathError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["restore"]
+
+CONFIG = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+"""Files of a tokenizer that a bundle may have; no other file of it is part of a checkpoint."""
+LEADING = frozenset({"configuration_files", "name_or_path"})
+"""Settings by which transformers would take a configuration from elsewhere."""
+ATOL = 1e-4
+"""Tolerance for bundles that state none: an export's default."""
+LONGEST = 128
+"""Tokens of the longest input that is compared. The graph was compared on longer ones when it was exported; here it is
+the names and the layout of its weights that could be wrong, which any input shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fit:
+    """The tensors of a class of transformers, as far as a graph has them."""
+
+    model_class: str
+    """Name of the class."""
+    bare: bool
+    """Whether it is the encoder without heads, whose names have no prefix."""
+    prefix: str
+    """What the encoder's names begin with in a class with heads."""
+    tensors: dict[str, NDArray[np.float32]]
+    """Those that the graph has, by their names in a class with heads; of those that are tied, the first."""
+    missing: tuple[str, ...]
+    """Names of those that it does not have."""
+
+
+def restore(
+    bundle: str | os.PathLike[str] | Bundle,
+    output: str | os.PathLike[str],
+    *,
+    progress: Callable[[Event], None] | None = None,
+) -> Path:
+    """Write the checkpoint that a bundle's float32 graph computes: model.safetensors, config.json and the tokenizer.
+
+    transformers opens it by `from_pretrained` of the class that its config.json names. Weights are written as float32,
+    the type that the graph computes in; those that the bundle stores in 16 bits stay rounded.
+
+    Args:
+        bundle: a bundle or its directory.
+        output: the checkpoint's directory, which must not be there, or be empty.
+        progress: told of each stage, its time, and of what the checkpoint lacks; notes are logged when not given.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        MissingDependencyError: when a package is not installed, before anything else is done.
+        PathError: when there is no such bundle, or the output exists or cannot be written.
+        BundleError: when a file of the bundle is missing or changed, no graph of it has float32 weights, or its graph
+            is not that of its config.json.
+        ValidationError: when the checkpoint differs from the graph by more than the bundle's tolerance; nothing is
+            left behind.
+    """
+    check_dependencies("restore", RESTORING)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    target = Path(output)
+    if (target / MANIFEST).exists():
+        raise PathError(f"{target} is a bundle, which a checkpoint does not replace: choose another output")
+    stages = Stages(progress or log_notes)
+    variants = _float_variants(opened)
+    with new_bundle(target, overwrite=False) as building:
+        with stages.stage("reading the graph"), opened.opening(variants[0]) as path:
+            config = _config(opened)
+            weights = stored_weights(path)
+            fits = _fits(config, weights, opened)
+            # Of those that lack as little and have as much, the first: the class that the checkpoint had.
+            best = min(fits, key=lambda each: (len(each.missing), -len(each.tensors)))
+        with stages.stage("writing the checkpoint"):
+            # Beside them, tensors that only another class has: the pooler of a bundle without next-sentence head.
+            beside = [each.tensors for each in fits if not each.missing]
+            _write(opened, building, best, config | {"architectures": [best.model_class]}, beside)
+            del weights, fits, beside
+        with stages.stage("comparing with the graph"):
+            for note in _compare(opened, building, variants, stages):
+                stages.note(note)
+    return target
+
+
+def _float_variants(bundle: Bundle) -> list[str]:
+    """Return the variants whose weights are those of the checkpoint, or those in 16 bits.
+
+    Raises:
+        BundleError: when there is none.
+    """
+    recipes = set(WEIGHTS.values())
+    found = [name for name, variant in bundle.manifest.variants.items() if variant.recipe in recipes]
+    if not found:
+        held = ", ".join(bundle.manifest.variants)
+        raise BundleError(
+            f"the bundle at {bundle.path} has no float32 graph (its variants: {held}), and quantized weights are not "
+            "those of a checkpoint: take the bundle that they were made from"
+        )
+    return found
+
+
+def _config(bundle: Bundle) -> dict[str, Any]:
+    """Return config.json as the manifest lists it, without what would lead transformers elsewhere.
+
+    Raises:
+        BundleError: when it is not listed, was changed, or is no configuration of a family that is known.
+    """
+    place = bundle.path / CONFIG
+    try:
+        value = json.loads(bundle.read(CONFIG))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"{place} cannot be read as JSON ({error}): export again") from error
+    if not isinstance(value, dict) or family_of(value) is None:
+        raise BundleError(f"{place} is no configuration of an encoder that is known here: export again")
+    return {
+        name: each for name, each in value.items() if not (names_code(name) or name in LEADING or name.startswith("_"))
+    }
+
+
+def _fits(config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]], bundle: Bundle) -> list[_Fit]:
+    """Return what the graph has of each class of the family, the checkpoint's own first.
+
+    Raises:
+        BundleError: when config.json is none that a class takes, or gives a tensor another shape.
+    """
+    family = family_of(config) or FAMILIES[BERT]
+    names = classes(family)
+    own = [each for each in (bundle.manifest.architecture.model_class,) if each in names]
+    return [_fit(each, config, weights, bundle) for each in dict.fromkeys((*own, *names))]
+
+
+def _fit(
+    model_class: str, config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]], bundle: Bundle
+) -> _Fit:
+    import torch
+    import transformers
+
+    kind: Any = getattr(transformers, model_class)
+    try:
+        settings = kind.config_class.from_dict(dict(config))
+        settings._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
+        with torch.device("meta"):
+            model = kind(settings)
+        model.tie_weights()
+    except Exception as error:  # whatever a setting makes it raise
+        reason = " ".join(str(error).split())
+        raise BundleError(
+            f"{bundle.path / CONFIG} is no configuration of a {model_class} ({reason}): export again"
+        ) from error
+    bare, prefix = model.base_model is model, f"{model.base_model_prefix}."
+    tensors, missing = {}, []
+    for name, parameter in model.named_parameters():
+        array = next((weights[each] for each in _names(name, parameter, model) if each in weights), None)
+        if array is None:
+            missing.append(name)
+            continue
+        if array.shape != parameter.shape:
+            raise BundleError(
+                f"the graph of {bundle.path} holds {name} of the shape {list(array.shape)} and its config.json says "
+                f"{list(parameter.shape)}: export again"
+            )
+        tensors[prefix + name if bare else name] = array
+    return _Fit(model_class=model_class, bare=bare, prefix=prefix, tensors=tensors, missing=tuple(missing))
+
+
+def _names(name: str, parameter: Any, model: Any) -> Iterator[str]:  # noqa: ANN401 — transformers is partly typed
+    """Return the names that a parameter may have in a graph: its own, with or without the encoder's prefix.
+
+    And those of the word embedding for a decoder: a graph stores the two once where they are equal, tied or not.
+    """
+    prefix = f"{model.base_model_prefix}."
+    yield from (name, prefix + name, name.removeprefix(prefix))
+    decoder, words = model.get_output_embeddings(), model.get_input_embeddings()
+    if decoder is not None and parameter is decoder.weight:
+        yield from (table for table, each in model.named_parameters() if each is words.weight)
+
+
+def _write(
+    bundle: Bundle,
+    directory: Path,
+    fit: _Fit,
+    config: Mapping[str, Any],
+    beside: Iterable[Mapping[str, NDArray[np.float32]]],
+) -> None:
+    """Write the files of a checkpoint."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    tensors = {name: array for each in (*beside, fit.tensors) for name, array in each.items()}
+    if fit.bare:
+        tensors = {name.removeprefix(fit.prefix): array for name, array in tensors.items()}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    save_file(contiguous, directory / WEIGHTS_FILE, metadata={"format": "pt"})  # transformers 4 insists on it
+    # BERT's first checkpoints have no model_type; without it no tool of today knows what they are.
+    stated = {"model_type": BERT} | dict(config) | {"dtype": "float32"}
+    (directory / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+    # safetensors lets nobody else read what it writes.
+    (directory / WEIGHTS_FILE).chmod(stat.S_IMODE((directory / CONFIG).stat().st_mode))
+    for name in TOKENIZER_FILES:
+        if name in bundle.manifest.files:
+            (directory / name).write_bytes(bundle.read(name))
+    (directory / "README.md").write_text(restored_card(bundle.manifest, fit.model_class), encoding="utf-8")
+
+
+def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stages) -> list[str]:
+    """Compare a checkpoint with the graphs of a bundle, and see that transformers opens it.
+
+    Returns:
+        Sentences about what it lacks.
+
+    Raises:
+        ValidationError: when an output differs by more than the bundle's tolerance.
+    """
+    from bertport.export.graph.wrapper import build
+    from bertport.export.validation.cases import grid
+    from bertport.export.validation.check import validate
+
+    try:
+        checkpoint = read_checked(Located(directory=directory, name=bundle.manifest.name, revision=None))
+    except CheckpointError as error:
+        raise BundleError(
+            f"the graph of {bundle.path} is not that of its config.json ({error}): export again"
+        ) from error
+    notes = _opened(directory, checkpoint.model_class)
+    config = checkpoint.config
+    tokenizer = read_tokenizer(directory, vocab_size=config.vocab_size, max_positions=config.max_position_embeddings)
+    longest = min(bundle.manifest.max_length, LONGEST)
+    batches = grid(vocabulary(tokenizer), max_length=longest, segments=config.type_vocab_size)
+    padded = [each for each in batches if not each.inputs["attention_mask"].all()]
+    model = build(checkpoint)
+    with ExitStack() as stack:
+        graphs = {name: stack.enter_context(bundle.opening(name)) for name in variants}
+        stated = [each.atol for name in variants if (each := bundle.manifest.variants[name].validation)]
+        validate(model, graphs, padded, atol=max(stated, default=ATOL), step=stages.step)
+    return notes
+
+
+def _opened(directory: Path, model_class: str) -> list[str]:
+    """Open a checkpoint as its users will, and return a sentence about tensors that it lacks or has no use for."""
+    import transformers
+
+    kind: Any = getattr(transformers, model_class)
+    with quiet():
+        _, loading = kind.from_pretrained(
+            str(directory), local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    lacks = {
+        "lacks": ("missing_keys", "which transformers fills with random numbers"),
+        "has": ("unexpected_keys", "which only other classes of transformers read"),
+    }
+    return [
+        f"for a {model_class}, the checkpoint {verb} {', '.join(sorted(loading[key])[:5])}, {why}"
+        for verb, (key, why) in lacks.items()
+        if loading[key]
+    ]
