@@ -46,10 +46,14 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         parts = self.path.split("?")[0].strip("/").split("/")
         if parts[:2] == ["api", "models"]:
-            name, revision = "/".join(parts[2:4]), parts[5] if parts[4:5] == ["revision"] else "main"
+            name, revision = "/".join(parts[2:4]), parts[5] if parts[4:5] in (["revision"], ["tree"]) else "main"
             if name not in self.repositories or revision not in ("main", "v1", COMMIT):
                 error = "RevisionNotFound" if name in self.repositories else "RepoNotFound"
                 return self.answer(404, b"{}", {"X-Error-Code": error, "X-Error-Message": f"{error}: {name}"})
+            if parts[4:5] == ["tree"]:  # how huggingface_hub lists files since 2.0
+                sizes = {file: len(content) for file, content in self.repositories[name].items()}
+                listed = [{"type": "file", "path": file, "size": sizes[file], "oid": COMMIT} for file in sizes]
+                return self.answer(200, json.dumps(listed).encode(), {})
             files = [{"rfilename": file} for file in self.repositories[name]]
             return self.answer(200, json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode(), {})
         content = self.repositories["/".join(parts[:2])]["/".join(parts[4:])]
