@@ -79,7 +79,8 @@ def torch_model(how: str, kit: Path) -> tuple[Callable[[Feeds, list[str]], Any],
     import torch
     from transformers import BertForPreTraining
 
-    network = BertForPreTraining.from_pretrained(kit / "checkpoint", dtype=torch.float16).cuda().eval()
+    network: Any = BertForPreTraining.from_pretrained(kit / "checkpoint", dtype=torch.float16)
+    network.cuda().eval()
 
     def forward(ids: Any, mask: Any, types: Any, positions: Any) -> Any:  # noqa: ANN401 — tensors
         hidden = network.bert(ids, mask, types)

@@ -115,7 +115,8 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     from bertport.export.progress import Stages
 
     torch.manual_seed(0)
-    config = BertConfig(attn_implementation="eager")
+    config = BertConfig()
+    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     model = BertWithHeads(config, {name: labels_of(name, {}) for name in HEADS})
     head: Any = model.get_submodule("cls.predictions")
     head.decoder.weight = model.bert.embeddings.word_embeddings.weight

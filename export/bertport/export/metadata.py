@@ -56,9 +56,9 @@ def read_front_matter(directory: Path) -> tuple[tuple[str, ...], str | None]:
 
 def _front_matter(path: Path) -> dict[Any, Any]:
     """Return the front matter of a card, every scalar of it as text ("no" is Norwegian); empty where there is none."""
-    import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
+    import yaml
 
-    class Loader(yaml.BaseLoader):  # type: ignore[misc]  # as above
+    class Loader(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML ships no types
         """YAML loader: texts, lists and dicts of what is written out, and no alias."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 — as above
