@@ -10,19 +10,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import names_code
 from bertport.export.checkpoint.source import read_json, read_whole
+from bertport.export.checkpoint.tokenizer_agreement import (
+    agreement_notes,
+    check_kind,
+    check_padding,
+    check_vocabulary,
+    lowers_case,
+)
 from bertport.export.checkpoint.tokenizer_damage import explained
-from bertport.export.checkpoint.tokenizer_loading import PATHS, check_class, load, quiet, without_stdout
+from bertport.export.checkpoint.tokenizer_loading import GENERIC, PATHS, check_class, load, quiet, without_stdout
 from bertport.runtime.errors import CheckpointError, panicked
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tokenizers import Tokenizer
@@ -30,21 +35,22 @@ if TYPE_CHECKING:
 __all__ = ["TokenizerFiles", "read_tokenizer"]
 
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-"""BERT's special tokens, by transformers' names."""
+"""Special tokens of encoders, by transformers' names."""
 READ = ("mask_token", "pad_token")
 """Those of them that answers depend on."""
 OF_OLD = (*PATHS, "special_tokens_map_file", "added_tokens_file", "fast_tokenizer_files", "name_or_path")
 """Settings that name files or places of the checkpoint, which a bundle does not have."""
+OF_LOADING = ("backend", "is_local", "local_files_only")
+"""Settings of the call that loaded the tokenizer, which transformers 5 saves with it."""
+SAVED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""What is kept of the files that transformers saves: nothing compares the others, such as a SentencePiece file, with
+transformers' tokenizer. vocab.txt is written anew."""
+FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+"""What makes an added token."""
 VERY_LARGE = 10**20
 """From here on transformers takes model_max_length for none."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """How Rust writes an error of the operating system."""
-MASKLESS = (
-    "transformers' tokenizer of the checkpoint has no mask token, so no word will be filled in: where it was trained "
-    "with one, name it as mask_token in tokenizer_config.json and export again"
-)
-NAMED = 5
-"""Tokens that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +83,15 @@ class TokenizerFiles:
         Raises:
             CheckpointError: when transformers cannot write what it read.
         """
+        before = set(directory.iterdir())
         self._save(directory)
         path = directory / "tokenizer_config.json"
         settings = {
-            name: value for name, value in read_json(path).items() if name not in OF_OLD and not names_code(name)
+            name: value
+            for name, value in read_json(path).items()
+            if name not in (*OF_OLD, *OF_LOADING) and not names_code(name)
         }
+        settings |= self._for_either_generation(settings)
         settings["clean_up_tokenization_spaces"] = bool(self.reference.clean_up_tokenization_spaces)
         settings["model_max_length"] = self.model_max_length or self.max_positions
         if settings["model_max_length"] > VERY_LARGE:
@@ -90,11 +100,30 @@ class TokenizerFiles:
             if getattr(self.reference, role) is None:
                 settings[role] = None
         path.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        with suppress(FileNotFoundError):
-            (directory / "vocab.txt").unlink()
+        for written in set(directory.iterdir()) - before:
+            if written.name not in SAVED:
+                written.unlink()
         vocabulary = _vocabulary_text(self.tokenizer)
         if vocabulary is not None:
             (directory / "vocab.txt").write_text(vocabulary, encoding="utf-8", newline="\n")
+
+    def _for_either_generation(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return settings by which transformers 4 and 5 make the same tokenizer.
+
+        4 knows neither 5's name of the generic class nor its list of further tokens, their classes give a model other
+        inputs and special tokens other flags, and 5 does not save the flags.
+        """
+        changed: dict[str, Any] = {"model_input_names": list(self.reference.model_input_names)}
+        if settings.get("tokenizer_class") in GENERIC:
+            changed["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(further := settings.get("extra_special_tokens"), list):
+            changed |= {"extra_special_tokens": {}, "additional_special_tokens": further}
+        if "added_tokens_decoder" not in settings:
+            added = sorted(self.tokenizer.get_added_tokens_decoder().items())
+            changed["added_tokens_decoder"] = {
+                str(index): {flag: getattr(token, flag) for flag in FLAGS} for index, token in added
+            }
+        return changed
 
     def _save(self, directory: Path) -> None:
         try:
@@ -164,20 +193,18 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
     tokenizer = reference.backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    _check_vocabulary(tokenizer, vocab_size, directory)
-    normalizer = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
+    check_kind(reference, stored, directory)
+    check_vocabulary(tokenizer, vocab_size, directory)
+    check_padding(reference, config, directory)
     return TokenizerFiles(
         reference=reference,
         tokenizer=tokenizer,
-        lowercase=_lowercase(normalizer),
+        lowercase=lowers_case(tokenizer),
         segments=None if "token_type_ids" in _inputs(reference.model_input_names, directory) else 0,
         model_max_length=_limit(reference.model_max_length, directory),
         max_positions=max_positions,
         special={role: str(token) for role in ROLES if (token := getattr(reference, role, None)) is not None},
-        notes=(
-            *_notes(stored, settings, normalizer, tokenizer, vocab_size),
-            *([MASKLESS] if reference.mask_token is None else []),
-        ),
+        notes=tuple(agreement_notes(reference, stored, directory, vocab_size)),
     )
 
 
@@ -209,67 +236,6 @@ def _limit(stated: object, directory: Path) -> int | None:
     return limit if limit > 0 else None
 
 
-def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, directory: Path) -> None:
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    if not vocabulary:
-        raise CheckpointError(f"the tokenizer of {directory} has no tokens: restore the checkpoint's files")
-    beyond = sorted((index, token) for token, index in vocabulary.items() if index >= vocab_size)
-    if beyond:
-        named = ", ".join(f"{excerpt(token)} ({index})" for index, token in beyond[:NAMED])
-        raise CheckpointError(
-            f"the tokenizer of {directory} has {len(vocabulary):,} tokens and the word embedding {vocab_size:,} rows, "
-            f"none for {named}{' …' if beyond[NAMED:] else ''}: one of them belongs to another checkpoint, or the "
-            "embedding was not resized when the tokens were added"
-        )
-
-
-def _notes(
-    stored: dict[str, dict[str, Any]],
-    settings: dict[str, Any],
-    normalizer: dict[str, Any],
-    tokenizer: Tokenizer,
-    vocab_size: int,
-) -> Iterator[str]:
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    if "tokenizer.json" in stored and (stored["tokenizer.json"].get("normalizer") or {}) != normalizer:
-        yield (
-            "tokenizer.json disagreed with tokenizer_config.json or, where that is silent, with transformers' default, "
-            "which rules in transformers: it was followed"
-        )
-    if _lowercase(normalizer) and settings.get("do_lower_case") is None:
-        added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-        capitals = [
-            token
-            for token in vocabulary
-            if token != token.lower() and token not in added and not (token.startswith("[") and token.endswith("]"))
-        ]
-        if capitals:
-            yield (
-                "no tokenizer_config.json says whether the tokenizer lower-cases, so it does, as in transformers, and "
-                f"never gives the {len(capitals):,} entries with capitals, such as {excerpt(min(capitals))}: if the "
-                'model keeps case, put {"do_lower_case": false} there and export again'
-            )
-    moved = [(token, index) for token, index in _stated_ids(stored) if vocabulary.get(token) != index]
-    if moved:
-        token, index = moved[0]
-        more = f"; so with {len(moved) - 1} more" if moved[1:] else ""
-        yield (
-            f"the checkpoint's files give {excerpt(token)} the id {index} and transformers' fast tokenizer gives it "
-            f"{vocabulary.get(token, 'none')}, which was followed{more}"
-        )
-    nameless = vocab_size - len(set(vocabulary.values()))
-    if nameless:
-        yield f"{nameless:,} of {vocab_size:,} rows of the word embedding have no token: no answer will name them"
-
-
-def _stated_ids(stored: dict[str, dict[str, Any]]) -> Iterator[tuple[str, int]]:
-    """Return added tokens with the ids that the checkpoint's files state."""
-    for token, index in stored.get("added_tokens.json", {}).items():
-        yield token, index
-    for stated, token in (stored.get("tokenizer_config.json", {}).get("added_tokens_decoder") or {}).items():
-        yield str(token.get("content", "")), int(stated)
-
-
 def _vocabulary_text(tokenizer: Tokenizer) -> str | None:
     """Return vocab.txt, a line for each id; None where the tokenizer is no WordPiece, or a token is no line."""
     if type(tokenizer.model).__name__ != "WordPiece":
@@ -277,15 +243,3 @@ def _vocabulary_text(tokenizer: Tokenizer) -> str | None:
     tokens = {index: token for token, index in tokenizer.get_vocab(with_added_tokens=False).items()}
     lines = [tokens.get(index, f"[unused-{index}]") for index in range(max(tokens, default=-1) + 1)]
     return None if any("\n" in line or "\r" in line for line in lines) else "".join(line + "\n" for line in lines)
-
-
-def _lowercase(normalizer: dict[str, Any]) -> bool | None:
-    match normalizer.get("type"):
-        case "BertNormalizer":
-            return bool(normalizer.get("lowercase"))
-        case "Lowercase":
-            return True
-        case "Sequence":
-            inner = [_lowercase(each) for each in normalizer.get("normalizers", [])]
-            return True if True in inner else (False if False in inner else None)
-    return None

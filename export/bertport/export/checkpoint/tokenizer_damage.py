@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertport.export.checkpoint.tokenizer_loading import OTHERWISE
+from bertport.export.checkpoint.tokenizer_loading import OTHERWISE, PIECES, sentencepiece_file
 from bertport.runtime.errors import panicked
 from bertport.runtime.excerpts import excerpt
 
 __all__ = ["explained"]
 
-FIELDS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
+FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
 """Files of which a field alone can be at fault."""
+OF_BPE = ("vocab.json", "merges.txt")
+"""Files of a BPE, in the order in which the second needs the first."""
+OF_CONFIG = ("tokenizer_class",)
+"""Fields of config.json that choose the tokenizer's class and nothing else: without its model type another is made."""
 REASON = 200
 """Characters of an error that a message repeats."""
 
@@ -39,12 +43,13 @@ def explained(error: BaseException, directory: Path, stored: dict[str, dict[str,
             f"transformers makes no tokenizer of {directory} without a package that is not installed ({reason}): "
             f"install it, or {OTHERWISE}"
         )
-    damage = _damage(directory) if "tokenizer.json" in stored else None
-    if damage is not None:
-        return f"{directory / 'tokenizer.json'} cannot be read ({damage}): restore the file"
+    for name in _read_files(directory):
+        damage = _damage(directory / name, READERS[name])
+        if damage is not None:
+            return f"{directory / name} cannot be read ({damage}): restore the file"
     with tempfile.TemporaryDirectory(prefix="bertport-tokenizer-") as place:
         trial = Trial(directory=directory, place=Path(place), stored=stored, load=load)
-        for file in [each for each in FIELDS if each in stored]:
+        for file in [each for each in FILES if each in stored]:
             field = trial.culprit(file, reason)
             if field is not None:
                 return (
@@ -75,7 +80,7 @@ class Trial:
 
     def culprit(self, file: str, reason: str) -> str | None:
         """Return a field without which the tokenizer can be made; None where there is no single one."""
-        fields = list(self.stored[file])
+        fields = [field for field in self.stored[file] if file != "config.json" or field in OF_CONFIG]
         named = [field for field in fields if field in reason]
         if len(named) == 1 and self._works(file, named):
             return named[0]
@@ -105,17 +110,60 @@ class Trial:
         return True
 
 
-def _damage(directory: Path) -> str | None:
-    """Return what is wrong with tokenizer.json alone; None where nothing is."""
-    from tokenizers import Tokenizer
+def _read_files(directory: Path) -> list[str]:
+    """Return the files that transformers reads a vocabulary from, as far as they can be read alone."""
+    if (directory / "tokenizer.json").is_file():
+        return ["tokenizer.json"]
+    pieces = sentencepiece_file(directory)
+    return [pieces.name] if pieces else [name for name in OF_BPE if (directory / name).is_file()]
 
+
+def _damage(path: Path, read: Callable[[Path], object]) -> str | None:
+    """Return what is wrong with a file alone; None where nothing is."""
     try:
-        Tokenizer.from_file(str(directory / "tokenizer.json"))
+        read(path)
     except BaseException as error:
         if not isinstance(error, Exception) and not panicked(error):
             raise
         return _short(error)
     return None
+
+
+def _read_tokenizer(path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    Tokenizer.from_file(str(path))
+
+
+def _read_merges(path: Path) -> None:
+    from tokenizers.models import BPE
+
+    BPE.from_file(str(path.with_name("vocab.json")), str(path))
+
+
+def _read_pieces(path: Path) -> None:
+    from sentencepiece import SentencePieceProcessor
+
+    SentencePieceProcessor(model_file=str(path))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "tokenizer.json": _read_tokenizer,
+    "vocab.json": lambda path: _numbers(json.loads(path.read_text(encoding="utf-8"))),
+    "merges.txt": _read_merges,
+    **dict.fromkeys(PIECES, _read_pieces),
+}
+"""By name of a file, what reads it alone."""
+
+
+def _numbers(vocabulary: object) -> None:
+    """Require tokens with their ids.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if not isinstance(vocabulary, dict) or not all(type(index) is int for index in vocabulary.values()):
+        raise TypeError("an object of tokens with their ids is expected")
 
 
 def _short(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import warnings
@@ -17,17 +18,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["OTHERWISE", "PATHS", "check_class", "load", "quiet", "without_stdout"]
+__all__ = [
+    "GENERIC",
+    "OTHERWISE",
+    "PATHS",
+    "PIECES",
+    "check_class",
+    "load",
+    "quiet",
+    "sentencepiece_file",
+    "without_stdout",
+]
 
-GENERIC = ("TokenizersBackend",)
-"""transformers 5's names of what transformers 4 calls PreTrainedTokenizerFast: whatever tokenizer.json says."""
-GENERIC_INPUTS = ["input_ids", "attention_mask"]
-"""What those of transformers 5 give to a model, where their settings are silent; 4's give segments too."""
-FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-"""Of these patterns a tokenizer has one file at least."""
+BACKEND = "TokenizersBackend"
+"""transformers 5's name of what transformers 4 calls PreTrainedTokenizerFast."""
+GENERIC = (BACKEND, "PreTrainedTokenizerFast")
+"""The class that is whatever tokenizer.json says, by either name."""
+BACKEND_INPUTS = ["input_ids", "attention_mask"]
+"""What that of transformers 5 gives to a model, where its settings are silent; 4's gives segments too."""
+PIECES = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
+"""Names of a SentencePiece file, by the class of transformers."""
+FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *PIECES)
+"""A tokenizer has one of these files at least."""
+CONVERTERS = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
+"""Modules that transformers converts a SentencePiece file with, and the packages that they are in."""
 PATHS = {
     "tokenizer_file": ("tokenizer.json",),
-    "vocab_file": ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),
+    "vocab_file": ("vocab.txt", "vocab.json", *PIECES),
     "merges_file": ("merges.txt",),
 }
 """Settings by which tokenizer_config.json can name a file of any place, and files beside it that are read instead."""
@@ -56,13 +73,10 @@ def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any
             f"{directory} needs a tokenizer with code of its own (auto_map in tokenizer_config.json), "
             f"which is never run; {REMEDY}"
         )
-    if not any(match.is_file() for pattern in FILES for match in directory.glob(pattern)):
-        raise CheckpointError(
-            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from where it came"
-        )
+    _check_files(directory)
     file = "config.json" if settings.get("tokenizer_class") is None else "tokenizer_config.json"
     kind = _stated(settings, config)
-    if kind is None or kind in GENERIC:
+    if kind is None or kind == BACKEND:
         return
     if not isinstance(kind, str) or not kind.isidentifier():
         raise CheckpointError(
@@ -81,6 +95,43 @@ def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any
         else f"transformers {transformers.__version__} does not know (it has code of its own, or is newer)"
     )
     raise CheckpointError(f"{directory} needs the tokenizer {kind} ({file}), which {lack}; {REMEDY}")
+
+
+def sentencepiece_file(directory: Path) -> Path | None:
+    """Return the SentencePiece file that transformers converts; None where it reads another file, or there is none."""
+    if any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+        return None
+    return next((directory / name for name in PIECES if (directory / name).is_file()), None)
+
+
+def _check_files(directory: Path) -> None:
+    """Require the files of a tokenizer, and what it takes to read them.
+
+    Raises:
+        CheckpointError: when there are none, one of two that belong together is missing, or a package is.
+    """
+    there = [name for name in (*FILES, "merges.txt") if (directory / name).is_file()]
+    if there in (["vocab.json"], ["merges.txt"]):
+        [lost] = {"vocab.json", "merges.txt"} - set(there)
+        raise CheckpointError(
+            f"{directory} has {there[0]} and no {lost}, which belong together: copy it from where it came, or add a "
+            "tokenizer.json"
+        )
+    if not there:
+        raise CheckpointError(
+            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from where it came"
+        )
+    path = sentencepiece_file(directory)
+    for module, package in CONVERTERS.items() if path else ():
+        try:
+            found = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise CheckpointError(
+                f"{path} is a SentencePiece file, which transformers converts with the package {package}, which is not "
+                f"installed: pip install {package}, or add a tokenizer.json"
+            )
 
 
 def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> Any:  # noqa: ANN401 — transformers is not typed
@@ -104,8 +155,8 @@ def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> A
         # transformers 5 calls additional_special_tokens so; to 4 the name means tokens by role.
         given["extra_special_tokens"] = {}
         given["additional_special_tokens"] = [*(settings.get("additional_special_tokens") or []), *extra]
-    if _stated(settings, config) in GENERIC and settings.get("model_input_names") is None:
-        given["model_input_names"] = GENERIC_INPUTS.copy()
+    if _stated(settings, config) == BACKEND and settings.get("model_input_names") is None:
+        given["model_input_names"] = BACKEND_INPUTS.copy()
     with quiet(), without_stdout():
         return _constructor(settings, config)(str(directory), **given)
 
@@ -155,7 +206,7 @@ def _constructor(settings: dict[str, Any], config: dict[str, Any]) -> Callable[.
     classes: Any = transformers  # partly typed
     kind = _stated(settings, config)
     make: Callable[..., Any] = classes.AutoTokenizer.from_pretrained
-    if kind in GENERIC:
+    if kind == BACKEND:
         make = classes.PreTrainedTokenizerFast.from_pretrained
     elif kind is None and "model_type" not in config:
         # BERT's first checkpoints do not say what they are; transformers would guess it by the name of the directory.

@@ -112,7 +112,9 @@ def _takes_no_text(tokenizer: Any, text: Text) -> CheckpointError:  # noqa: ANN4
 
 
 def _tokens(files: TokenizerFiles, directory: Path, max_length: int, vocab_size: int) -> Tokens:
-    settings = read_settings((directory / name, (directory / name).read_bytes()) for name in SETTINGS)
+    settings = read_settings(
+        (directory / name, (directory / name).read_bytes()) for name in SETTINGS if (directory / name).is_file()
+    )
     content = (directory / TOKENIZER).read_text(encoding="utf-8")
     try:
         return Tokens(content, settings, max_length, vocab_size=vocab_size, segments=files.segments)
