@@ -45,13 +45,13 @@ def run(tiny_bundle, tiny_checkpoint, tmp_path, monkeypatch):
     def invoke(*arguments, encoding="utf-8"):
         out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         err = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
-        monkeypatch.setattr(sys, "stdout", out)
-        monkeypatch.setattr(sys, "stderr", err)
-        monkeypatch.setattr(sys, "argv", ["bertport", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main([stands.get(each, each) for each in arguments])
-        err.flush()
-        monkeypatch.undo()
+        with monkeypatch.context() as patched:  # undone alone: the working directory stays for the next run
+            patched.setattr(sys, "stdout", out)
+            patched.setattr(sys, "stderr", err)
+            patched.setattr(sys, "argv", ["bertport", *arguments])
+            with pytest.raises(SystemExit) as end:
+                cli.main([stands.get(argument, argument) for argument in arguments])
+            err.flush()
         return Ended(end.value.code, out.buffer.getvalue().decode(encoding), err.buffer.getvalue().decode(encoding))
 
     return invoke
