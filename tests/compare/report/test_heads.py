@@ -157,6 +157,7 @@ def test_it_is_in_the_tables_the_plots_the_summary_and_the_recommendations(with_
     assert "Topic score against latency" in html(report)
     [finding] = [finding for finding in report.findings if finding.id == "topic.score_difference"]
     assert finding.sentence.startswith("topic score: worse than fp32; difference -0.40")
+    assert "paired bootstrap over texts (MLM head, TOPIC head" in text
     [verdict] = report.verdicts
     assert (verdict.row, verdict.verdict, verdict.bounds[0].limit) == ("noisy", "held", "topic")
     assert report.recommendations[2].choice == "noisy"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from bertport.compare.presets import QUICK
 from bertport.compare.report.document import TRAINED
 from bertport.compare.workloads import TASK
-from bertport.runtime.heads import NSP
+from bertport.measure.quality.heads import HEADS
+from bertport.runtime.heads import MLM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +33,8 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
     yield from left_out
     yield from (f"{row.name}: {row.failed}" for row in rows if row.failed)
     if text.inputs.task != TASK:
-        yield "MLM figures and fill-mask speed: a bundle has no MLM head; the scenarios ask for features."
+        head = MLM.upper()
+        yield f"{head} figures and {TASK} speed: a bundle has no {head} head; the scenarios ask for {text.inputs.task}."
     failed = {row.name for row in rows if row.failed}
     for bundle in report.bundles:
         yield from _missing_of(bundle, failed)
@@ -56,8 +58,10 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
 
 
 def _missing_of(bundle: BundleInfo, failed: set[str]) -> Iterator[str]:
-    if NSP not in bundle.heads:
-        yield f"{bundle.label}: NSP, a head that it does not have."
+    for head in HEADS.values():
+        bounded = any(limit.default is not None for limit in head.limits)
+        if bounded and head.name not in {MLM, *bundle.heads}:  # a missing MLM head changes the scenarios: see above
+            yield f"{bundle.label}: {head.name.upper()}, a head that it does not have."
     if bundle.weights != TRAINED:
         yield (
             f"{bundle.label}: accuracy and the bias probe mean nothing ({bundle.weights_reason}), and nothing is "

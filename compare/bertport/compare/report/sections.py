@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "Section", "notes", "sections", "verdict_sentences"]
 
 GIB = 2**30
+TESTS = {"bootstrap": "paired bootstrap over texts", "mcnemar": "McNemar's exact test"}
+"""Statistical tests in words, by the names that a `Difference` gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,12 +238,24 @@ def _findings(report: Report) -> tuple[Table, ...]:
     table = Table(
         title="Variant by variant",
         caption="Each variant against fp32 on the same samples and in the same rounds, with the 95% interval "
-        "of the difference or ratio: paired bootstrap over texts (MLM head, bias probe), McNemar's exact test "
-        "(NSP head), bootstrap over rounds (speed). No difference seen is no proof that there is none.",
+        f"of the difference or ratio: {_tests_in_words(report)}. No difference seen is no proof that there is none.",
         head=("figure", *names),
         rows=tuple((title, *(cells.get((key, name), NONE) for name in names)) for key, title in titles.items()),
     )
     return (table,)
+
+
+def _tests_in_words(report: Report) -> str:
+    """Return which statistical test each kind of finding is of."""
+    tested: dict[str, list[str]] = {}
+    for head in HEADS.values():
+        measured = [figures for row in report.rows if (figures := row.head(head.name))]
+        for name in dict.fromkeys(figures.difference(test.key).test for test in head.tests for figures in measured):
+            tested.setdefault(name, []).append(f"{head.name.upper()} head")
+    for name in dict.fromkeys(row.bias.change.test for row in report.rows if row.bias and row.bias.change):
+        tested.setdefault(name, []).append("bias probe")
+    words = [f"{TESTS.get(name, name)} ({', '.join(subjects)})" for name, subjects in tested.items()]
+    return ", ".join([*words, "bootstrap over rounds (speed)"])
 
 
 def _bias(report: Report) -> Section:
