@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SHAPES = ((1, 16), (1, 128))
 STABILITY = 16
-"""Texts of each kind on which the effect of batch mates is measured."""
+"""Texts of each kind on which batch invariance is measured."""
 
 
 def accuracy(given: argparse.Namespace) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
             f"{text['name']}, on {_where(result)}. In brackets 95% intervals."
         ),
         "",
-        "| way | what | top-1 agreement | KL (nats) | NSP flips | cosine | KL moved by batch mates |",
+        "| way | what | top-1 agreement | KL (nats) | NSP flips | cosine | KL moved by the batch |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:

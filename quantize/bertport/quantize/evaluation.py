@@ -244,7 +244,7 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
         reference: Of `open_reference`.
         candidate: A graph's path or bytes, or the name of a variant of the bundle.
         evaluation: What to measure on.
-        stability: Samples on which to measure the effect of batch mates and padding.
+        stability: Samples on which to measure batch invariance, and the effect of padding.
         progress: Told of what is done and of how much.
         provider: Short name of the provider that the candidate runs on.
         exact: Whether 8-bit products are to be computed in float32, slowly, as ONNX defines them: for a graph that is

@@ -49,7 +49,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
         samples: From `samples.masked_samples` and `samples.pair_samples`, in any order.
         settings: Seed, resamples and confidence level.
         conventions: The model's maximum length, padding id and heads.
-        stability: Samples of each kind on which to measure the effect of batch mates and padding; 0 for none.
+        stability: Samples of each kind on which to measure batch invariance, and the effect of padding; 0 for none.
         streams: Samples that run at once, each alone in its batch; the graphs' sessions then have one thread each.
         progress: Called with the number of samples done and the number of all.
         accumulated: Given the sums per text that the figures were drawn from.
