@@ -124,8 +124,7 @@ def make_entries(
     known = {name for compared in bundles for name in compared.bundle.manifest.variants}
     for name in variants:
         if name not in known:
-            kind = "variant"
-            raise UnknownNameError(kind, name, sorted(known))
+            raise UnknownNameError("variant", name, sorted(known))
     rows = _providers(providers)
     entries, left_out = [], []
     for compared in bundles:

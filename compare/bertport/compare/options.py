@@ -73,8 +73,7 @@ class Options:
             settle(self, name, _several(name, getattr(self, name), (str,), "names"))
         for name in self.baselines:
             if name not in BASELINES:
-                kind = "baseline"
-                raise UnknownNameError(kind, name, BASELINES)
+                raise UnknownNameError("baseline", name, BASELINES)
             check_baseline(name)
         if self.threads is not None:
             check_whole("threads", self.threads, 1)

@@ -155,6 +155,5 @@ def preset_named(effort: Preset | str) -> Preset:
     if not isinstance(effort, str):
         raise UsageError(f"effort is a row of the table of efforts or its name, not {excerpt(effort)}")
     if effort not in PRESETS:
-        kind = "effort"
-        raise UnknownNameError(kind, effort, PRESETS)
+        raise UnknownNameError("effort", effort, PRESETS)
     return PRESETS[effort]

@@ -99,8 +99,7 @@ def parse_budget(text: str) -> dict[str, float]:
             raise UsageError(f"{part.strip()!r} is not a limit: write the budget as {default_budget()}, or {NO_BUDGET}")
         limits = known_limits()
         if name not in limits:
-            kind = "limit"
-            raise UnknownNameError(kind, name, limits)
+            raise UnknownNameError("limit", name, limits)
         limit = limits[name]
         if bound > 1 and (limit.counts or limit.at_least):
             raise UsageError(

@@ -43,8 +43,7 @@ def sample_path(name: str) -> Path:
         PathError: when the installation lacks the file.
     """
     if name not in SAMPLES:
-        kind = "sample text"
-        raise UnknownNameError(kind, name, SAMPLES)
+        raise UnknownNameError("sample text", name, SAMPLES)
     here = Path(__file__).resolve()
     # A wheel holds them beside this module (force-include in pyproject.toml); a checkout in data/ at its root.
     for path in (here.parent / "data" / f"{name}.txt", here.parents[3] / "data" / f"{name}.txt"):

@@ -30,8 +30,7 @@ def resolve_isa(name: str = AUTO, *, here: str | None = None) -> InstructionSet 
     if name == AUTO:
         return INSTRUCTION_SETS.get(here)
     if name not in INSTRUCTION_SETS:
-        kind = "instruction set"
-        raise UnknownNameError(kind, name, CHOICES)
+        raise UnknownNameError("instruction set", name, CHOICES)
     chosen = INSTRUCTION_SETS[name]
     if saturates(INSTRUCTION_SETS.get(here)) and not chosen.saturates:
         raise UsageError(

@@ -60,8 +60,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     ]
     for name in chosen:
         if name not in made:
-            kind = "quantized variant"
-            raise UnknownNameError(kind, name, made)
+            raise UnknownNameError("quantized variant", name, made)
     if not chosen:
         raise UsageError(
             f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"

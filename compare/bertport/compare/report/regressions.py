@@ -121,8 +121,7 @@ def parse_tolerance(text: str) -> dict[Kind, float]:
             )
         kinds = [kind for kind in KINDS if not equals or kind == name]
         if not kinds:
-            kind_of = "kind of figure"
-            raise UnknownNameError(kind_of, name, KINDS)
+            raise UnknownNameError("kind of figure", name, KINDS)
         tolerance |= dict.fromkeys(kinds, share)
     return tolerance
 

@@ -61,8 +61,7 @@ def check_baseline(name: str) -> None:
 
     for package in BASELINES[name].packages:
         if find_spec(package) is None:
-            what = f"--baseline {name}"
-            raise MissingDependencyError(what, package, "export")
+            raise MissingDependencyError(f"--baseline {name}", package, "export")
 
 
 def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
@@ -173,8 +172,7 @@ def open_pipeline(spec: WorkerSpec) -> Pipeline:
         UnknownNameError: for a baseline that there is not.
     """
     if spec.baseline not in BASELINES:
-        kind = "baseline"
-        raise UnknownNameError(kind, str(spec.baseline), BASELINES)
+        raise UnknownNameError("baseline", str(spec.baseline), BASELINES)
     os.environ["HF_HUB_OFFLINE"] = "1"  # the model is in a directory: nothing is to be fetched
     return Pipeline(BASELINES[spec.baseline].open(str(spec.file), spec.threads))
 

@@ -201,8 +201,7 @@ def method_named(name: str) -> Callable[[Histogram, QuantizationScheme], Range]:
         UnknownNameError: for a name that there is not.
     """
     if name not in METHODS:
-        kind = "calibration method"
-        raise UnknownNameError(kind, name, METHODS)
+        raise UnknownNameError("calibration method", name, METHODS)
     return METHODS[name]
 
 

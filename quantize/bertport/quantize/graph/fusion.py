@@ -47,8 +47,9 @@ def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
         from onnxruntime.transformers.fusion_options import FusionOptions
         from onnxruntime.transformers.optimizer import optimize_model
     except ImportError as error:
-        what = "quantize"
-        raise MissingDependencyError(what, (error.name or "onnxruntime").partition(".")[0], "cpu,quantize") from error
+        raise MissingDependencyError(
+            "quantize", (error.name or "onnxruntime").partition(".")[0], "cpu,quantize"
+        ) from error
     with _quiet():
         # opt_level 0: none of the session's own rewriting, which would depend on the machine.
         fused = optimize_model(
@@ -108,8 +109,7 @@ def load_plain(path: Path) -> onnx.ModelProto:
     try:
         model = read_model(path)
     except ImportError as error:
-        what = "quantize"
-        raise MissingDependencyError(what, "onnx", "cpu,quantize") from error
+        raise MissingDependencyError("quantize", "onnx", "cpu,quantize") from error
     _widen(model)
     _remove_aliases(model)
     _raise_opset(model)

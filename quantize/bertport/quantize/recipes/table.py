@@ -192,8 +192,7 @@ def recipe_named(name: str, known: Iterable[str] = RECIPES) -> Recipe:
         UnknownNameError: for a name that is not in it.
     """
     if name not in RECIPES:
-        kind = "recipe"
-        raise UnknownNameError(kind, name, known, "see bertport quantize --list")
+        raise UnknownNameError("recipe", name, known, "see bertport quantize --list")
     return RECIPES[name]
 
 

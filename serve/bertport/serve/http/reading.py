@@ -51,8 +51,7 @@ async def read_body(request: Request) -> bytes:
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            gone = "the client closed its connection while it sent the request"
-            raise ClientGone(gone)
+            raise ClientGone("the client closed its connection while it sent the request")
         part = message.get("body", b"")
         if len(body) + len(part) > limit:
             raise too_large(limit)
