@@ -52,8 +52,8 @@ def test_sums_of_pairs_saturate_as_on_avx2(tmp_path):
     command = [sys.executable, "-m", "bench.avx2", "--package", "onnxruntime"]
     command += [sys.executable, "-c", RUN, str(tmp_path / "one.onnx")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
-    found, model_name, instruction_set = json.loads(done.stdout)
+    total, model_name, instruction_set = json.loads(done.stdout)
     # VPMADDUBSW adds neighbouring products in 16 bits: 2 * 255 * 127 becomes 32767.
-    assert found == 512 * 32767
+    assert total == 512 * 32767
     assert model_name.endswith("AVX-512 hidden")
     assert instruction_set == "avx2"

@@ -25,11 +25,11 @@ def test_a_profile_counts_the_operations_that_the_share_of_the_peak_is_made_of(o
     architecture = dataclasses.asdict(Bundle.open(tiny_bundle).manifest.architecture)
     hidden = architecture["hidden_size"]
     heads = 2 * hidden**2 + 2 * hidden * 2  # the pooler and next-sentence run too, which `needed` leaves out
-    assert sum(row["flops"] for row in operators) == report.needed(architecture, [24], 1) + heads
+    assert sum(operator["flops"] for operator in operators) == report.needed(architecture, [24], 1) + heads
 
 
 def test_a_profile_is_shown_with_the_speed_of_each_product(operators):
-    shapes = {shape for row in operators if (shape := sections.product_shape(row))}
+    shapes = {shape for operator in operators if (shape := sections.product_shape(operator))}
     assert {rows for rows, _, _ in shapes} == {24, 1}
     profile = {
         "cost": {"fp32": {"fixed_ms": 1.0, "ms_per_token": 0.05, "overhead_tokens": 20.0}},
@@ -45,17 +45,17 @@ def test_a_profile_is_shown_with_the_speed_of_each_product(operators):
 
 
 def test_what_a_run_costs_is_given_in_tokens(tiny_bundle):
-    found = profiling.cost(load(tiny_bundle, threads=1), seconds=0.2)
-    assert found["runs"] >= 1
-    assert len(found["ms"]) == len(profiling.COST_SHAPES)
-    assert all(ms > 0 for _, _, ms in found["ms"])
-    assert found["overhead_tokens"] == pytest.approx(found["fixed_ms"] / found["ms_per_token"])
+    cost = profiling.cost(load(tiny_bundle, threads=1), seconds=0.2)
+    assert cost["runs"] >= 1
+    assert len(cost["ms"]) == len(profiling.COST_SHAPES)
+    assert all(ms > 0 for _, _, ms in cost["ms"])
+    assert cost["overhead_tokens"] == pytest.approx(cost["fixed_ms"] / cost["ms_per_token"])
 
 
 def test_a_large_model_gets_fewer_of_the_same_texts():
     inputs = inputs_of(10)
     small, large = share_of(inputs, "default"), share_of(inputs, "base")
-    assert {task: len(each) for task, each in small.items()} == {"fill-mask": 10, "next-sentence": 4, "features": 4}
-    assert {task: len(each) for task, each in large.items()} == {"fill-mask": 5, "next-sentence": 2, "features": 2}
-    for task, each in large.items():
-        assert each == small[task][: len(each)]
+    assert {task: len(texts) for task, texts in small.items()} == {"fill-mask": 10, "next-sentence": 4, "features": 4}
+    assert {task: len(texts) for task, texts in large.items()} == {"fill-mask": 5, "next-sentence": 2, "features": 2}
+    for task, texts in large.items():
+        assert texts == small[task][: len(texts)]

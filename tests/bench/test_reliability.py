@@ -32,7 +32,7 @@ def test_the_page_is_what_the_data_say():
 def test_every_attack_held_and_the_fuzzer_found_nothing():
     recorded = json.loads((DATA / "serving-attacks.json").read_text(encoding="utf-8"))["attacks"]
     assert recorded.keys() == attacks.attacks().keys()
-    assert not [(name, attacks.verdicts(found)) for name, found in recorded.items() if attacks.verdicts(found)]
+    assert not [(name, attacks.verdicts(measured)) for name, measured in recorded.items() if attacks.verdicts(measured)]
     fuzz = json.loads((DATA / "serving-fuzz.json").read_text(encoding="utf-8"))
     assert fuzz["requests"] >= 20_000
     assert not fuzz["wrong"]
@@ -47,5 +47,5 @@ def test_the_tests_that_the_pages_name_are_there():
     for page in (ROOT / "SECURITY.md", ROOT / "docs" / "research" / "reliability.md"):
         named = re.findall(r"`((?:tests|bench)/[\w/]+(?:\.py)?/?)`", page.read_text(encoding="utf-8"))
         assert named
-        missing = [each for each in named if not (ROOT / each).exists()]
+        missing = [name for name in named if not (ROOT / name).exists()]
         assert not missing, page

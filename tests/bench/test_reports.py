@@ -29,15 +29,15 @@ def test_intervals_that_meet_have_no_order():
 
 def test_two_runs_that_agree():
     first = report(fp32=1.0, fast=0.5, near=0.95)
-    found = agreement(first, copy.deepcopy(first))
-    assert found["rank"] == {"pairs": 2, "alike": 2, "unlike": []}  # fp32 and near cannot be told apart
-    assert found["ratios"] == {"count": 2, "second_within_first": 2, "intervals_meet": 2, "outside": []}
-    assert "2 of the 2 pairs" in in_words(found)
+    agreed = agreement(first, copy.deepcopy(first))
+    assert agreed["rank"] == {"pairs": 2, "alike": 2, "unlike": []}  # fp32 and near cannot be told apart
+    assert agreed["ratios"] == {"count": 2, "second_within_first": 2, "intervals_meet": 2, "outside": []}
+    assert "2 of the 2 pairs" in in_words(agreed)
 
 
 def test_two_runs_that_do_not():
-    found = agreement(report(fp32=1.0, fast=0.5), report(fp32=1.0, fast=2.0))
-    assert found["rank"] == {"pairs": 1, "alike": 0, "unlike": [["fp32", "fast"]]}
-    assert (found["ratios"]["count"], found["ratios"]["second_within_first"]) == (1, 0)
-    assert found["ratios"]["intervals_meet"] == 0
-    assert [each["row"] for each in found["ratios"]["outside"]] == ["fast"]
+    agreed = agreement(report(fp32=1.0, fast=0.5), report(fp32=1.0, fast=2.0))
+    assert agreed["rank"] == {"pairs": 1, "alike": 0, "unlike": [["fp32", "fast"]]}
+    assert (agreed["ratios"]["count"], agreed["ratios"]["second_within_first"]) == (1, 0)
+    assert agreed["ratios"]["intervals_meet"] == 0
+    assert [ratio["row"] for ratio in agreed["ratios"]["outside"]] == ["fast"]

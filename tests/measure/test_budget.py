@@ -62,7 +62,7 @@ def test_the_sentence_tells_both_numbers():
 
 
 def test_every_limit_has_its_own_name():
-    assert [dataclasses.asdict(row)["name"] for row in known_limits().values()] == list(known_limits())
+    assert [dataclasses.asdict(limit)["name"] for limit in known_limits().values()] == list(known_limits())
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_every_limit_has_its_own_name():
     ],
 )
 def test_the_share_of_kl_that_may_stay_follows_from_the_worst_breach(figures, shares):
-    found = Budget.parse("top1=0.98,nsp=0.005,kl=1,cosine=0.99").shares(measured(**figures))
-    assert found == pytest.approx(shares)
+    share = Budget.parse("top1=0.98,nsp=0.005,kl=1,cosine=0.99").shares(measured(**figures))
+    assert share == pytest.approx(shares)
 
 
 def test_a_bound_that_nothing_reaches_leaves_no_kl():

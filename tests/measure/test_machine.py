@@ -102,13 +102,13 @@ def test_the_hand_made_graph_is_a_valid_matrix_product():
 
 
 def test_the_peak_is_one_that_a_machine_can_have():
-    found = matmul_peak(size=256, seconds=0.05, threads=1)
-    assert 0.1 < found < 5000  # GFLOP/s of one core: from an emulator to well above any
+    gflops = matmul_peak(size=256, seconds=0.05, threads=1)
+    assert 0.1 < gflops < 5000  # GFLOP/s of one core: from an emulator to well above any
 
 
 def test_the_machine_is_described_in_json():
-    found = describe_machine(matmul_gflops=12.5)
-    value = json.loads(json.dumps(asdict(found), allow_nan=False))
+    described = describe_machine(matmul_gflops=12.5)
+    value = json.loads(json.dumps(asdict(described), allow_nan=False))
     assert value["versions"]["numpy"] == np.__version__
     assert value["matmul_gflops"] == 12.5
     assert value["memory_bytes"] > 2**26

@@ -23,13 +23,13 @@ QUICK = Settings(resamples=400)
 
 def test_a_mean_has_the_textbook_interval():
     values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
-    found = mean(values, Settings(resamples=4000))
+    estimate = mean(values, Settings(resamples=4000))
     half = 1.96 * values.std() / math.sqrt(len(values))
-    assert found.value == pytest.approx(values.mean())
-    assert (found.count, found.clusters) == (400, 400)
+    assert estimate.value == pytest.approx(values.mean())
+    assert (estimate.count, estimate.clusters) == (400, 400)
     # A percentile of 4,000 resamples is itself uncertain by about 2% of the half-width times a few.
-    assert found.low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert estimate.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert estimate.high == pytest.approx(values.mean() + half, abs=0.1 * half)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_does_not():
@@ -41,8 +41,8 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_does_not():
 def test_many_clusters_are_resampled_in_blocks_without_bias():
     # 300,000 clusters make a block of six resamples; every resample must still draw as many clusters as there are.
     values = np.ones(300_000)
-    found = bootstrap_sums(values[:, None], lambda sums: sums[0], Settings(resamples=20))
-    assert (found.low, found.high) == (300_000, 300_000)
+    estimate = bootstrap_sums(values[:, None], lambda sums: sums[0], Settings(resamples=20))
+    assert (estimate.low, estimate.high) == (300_000, 300_000)
 
 
 def coverage(draw, truth, estimate, trials=300):
@@ -50,8 +50,8 @@ def coverage(draw, truth, estimate, trials=300):
     rng = np.random.default_rng(7)
     inside = 0
     for _ in range(trials):
-        found = estimate(draw(rng))
-        inside += found.low <= truth <= found.high
+        interval = estimate(draw(rng))
+        inside += interval.low <= truth <= interval.high
     return inside / trials
 
 
@@ -62,9 +62,9 @@ def clustered(rng):
 
 
 def test_clustered_intervals_hold_the_truth_as_often_as_they_say():
-    found = coverage(clustered, 0.8, lambda data: share(*data, QUICK))
+    held = coverage(clustered, 0.8, lambda data: share(*data, QUICK))
     # 95% nominal; percentile intervals of 60 clusters fall a little short, and 300 trials are uncertain by 1.3%.
-    assert 0.90 <= found <= 0.985
+    assert 0.90 <= held <= 0.985
 
 
 def test_resampling_positions_instead_of_texts_would_be_overconfident():
@@ -93,31 +93,31 @@ def test_a_share_of_none_or_all_has_an_exact_bound():
 def test_a_share_lies_in_its_interval_and_in_0_to_1(rows, seed):
     totals = np.array([total for _, total in rows])
     hits = np.minimum([hit for hit, _ in rows], totals)
-    found = share(hits, totals, Settings(seed=seed, resamples=50))
-    assert 0 <= found.low <= found.high <= 1
-    assert found.value == pytest.approx(hits.sum() / totals.sum())
-    assert found.count == totals.sum()
+    estimate = share(hits, totals, Settings(seed=seed, resamples=50))
+    assert 0 <= estimate.low <= estimate.high <= 1
+    assert estimate.value == pytest.approx(hits.sum() / totals.sum())
+    assert estimate.count == totals.sum()
 
 
 def test_nothing_gives_no_figure():
-    found = ratio([], [])
-    assert math.isnan(found.value)
-    assert math.isnan(found.low)
-    assert (found.count, found.clusters) == (0, 0)
+    estimate = ratio([], [])
+    assert math.isnan(estimate.value)
+    assert math.isnan(estimate.low)
+    assert (estimate.count, estimate.clusters) == (0, 0)
 
 
 def test_quantiles_of_rounds():
     rounds = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
-    found = quantile(rounds, 0.5, QUICK)
-    assert (found.value, found.count, found.clusters) == (2.5, 6, 2)
-    assert (found.low, found.high) == (2.0, 3.0)  # both rounds the first, or both the second
+    estimate = quantile(rounds, 0.5, QUICK)
+    assert (estimate.value, estimate.count, estimate.clusters) == (2.5, 6, 2)
+    assert (estimate.low, estimate.high) == (2.0, 3.0)  # both rounds the first, or both the second
 
 
 def test_a_ratio_of_medians_keeps_rounds_together():
     # The machine slows threefold from round to round, and both sides with it: the ratio stays 2 without any spread.
     slow = np.array([1.0, 3.0, 9.0, 27.0])[:, None]
-    found = median_ratio(2 * slow, slow, QUICK)
-    assert (found.value, found.low, found.high) == (2, 2, 2)
+    estimate = median_ratio(2 * slow, slow, QUICK)
+    assert (estimate.value, estimate.low, estimate.high) == (2, 2, 2)
     with pytest.raises(ValueError, match="paired rounds"):
         median_ratio(slow, slow[:2])
 
@@ -159,9 +159,9 @@ def test_a_difference_that_is_there_is_seen_and_one_that_is_not_is_not():
 
 
 def test_equal_models_show_no_difference():
-    found = paired_difference([3, 4], [3, 4], [5, 5])
-    assert (found.difference.value, found.p_value) == (0, 1)
-    assert says_no_difference(found)
+    difference = paired_difference([3, 4], [3, 4], [5, 5])
+    assert (difference.difference.value, difference.p_value) == (0, 1)
+    assert says_no_difference(difference)
     assert says_no_difference(paired_difference([], [], []))  # nothing measured: nothing claimed
 
 

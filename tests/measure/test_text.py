@@ -18,7 +18,7 @@ def write(path, content):
 
 
 def texts(path, **options):
-    return [each.text for each in read_texts(path, **options)]
+    return [text.text for text in read_texts(path, **options)]
 
 
 @pytest.mark.parametrize(
@@ -38,16 +38,16 @@ def test_lines_and_paragraphs(tmp_path, content):
 
 
 def test_a_plain_file_is_one_document(tmp_path):
-    assert {each.document for each in read_texts(write(tmp_path / "a.txt", "\n".join(LINES)))} == {0}
+    assert {text.document for text in read_texts(write(tmp_path / "a.txt", "\n".join(LINES)))} == {0}
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.jsonl.xz"])
 def test_json_lines(tmp_path, name):
     content = "\n".join([json.dumps({"text": LINES[0]}), "", json.dumps({"id": 1, "paragraphs": LINES[1:]})]).encode()
     path = write(tmp_path / name, lzma.compress(content) if name.endswith("xz") else content)
-    found = read_texts(path)
-    assert [each.text for each in found] == LINES
-    assert [each.document for each in found] == [0] + [1] * (LEAST_TEXTS - 1)
+    texts_read = read_texts(path)
+    assert [text.text for text in texts_read] == LINES
+    assert [text.document for text in texts_read] == [0] + [1] * (LEAST_TEXTS - 1)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_the_fingerprint_is_of_the_texts(tmp_path):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_samples_that_ship_are_enough_to_measure_on(name):
-    found = read_texts(sample_path(name))
-    assert len(found) >= 200
+    samples = read_texts(sample_path(name))
+    assert len(samples) >= 200
     assert sample_path(name).stat().st_size <= 200_000
-    assert not any("\n" in each.text for each in found)
+    assert not any("\n" in text.text for text in samples)
 
 
 def test_the_samples_share_no_text():
-    one, two = ({each.text for each in read_texts(sample_path(name))} for name in SAMPLES)
+    one, two = ({text.text for text in read_texts(sample_path(name))} for name in SAMPLES)
     assert not one & two
 
 

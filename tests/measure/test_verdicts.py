@@ -52,7 +52,7 @@ def test_the_distributions_are_those_of_the_textbooks():
     assert clopper_pearson(0, 60, 0.95) == pytest.approx((0, 1 - 0.025 ** (1 / 60)))
     assert clopper_pearson(6, 2000, 0.95) == pytest.approx((0.0011017182, 0.0065182186), abs=1e-9)
     assert clopper_pearson(60, 60, 0.95)[1] == 1
-    assert [t_quantile(0.975, each) for each in (1, 29, 1e6)] == pytest.approx(
+    assert [t_quantile(0.975, freedom) for freedom in (1, 29, 1e6)] == pytest.approx(
         [12.706205, 2.045230, 1.959966], abs=1e-5
     )
 
@@ -94,11 +94,11 @@ def test_an_exact_interval_leaves_just_so_much_to_either_side(hits, misses, conf
 )
 def test_a_figure_and_its_bound(limit, bound, figure, verdict):
     figure = figure if isinstance(figure, dict) else dataclasses.asdict(figure)
-    found = judge(limit, bound, figure)
-    assert found.verdict == verdict
-    assert found.low <= figure["value"] <= found.high
-    assert (found.more == 0) is (verdict != UNDECIDED)
-    json.dumps(found.to_json(), allow_nan=False)
+    judged = judge(limit, bound, figure)
+    assert judged.verdict == verdict
+    assert judged.low <= figure["value"] <= judged.high
+    assert (judged.more == 0) is (verdict != UNDECIDED)
+    json.dumps(judged.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize("figure", [None, {}, estimate(None, None, None, 0, 0), estimate(math.nan, 0, 0), "figure"])
@@ -116,9 +116,9 @@ def test_one_verdict_for_several():
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 60), (1, 500), (2, 1000), (26, 4000)])
 def test_as_many_samples_more_as_are_named_would_decide(hits, count):
-    found = judge(NSP, 0.005, dataclasses.asdict(share([1] * hits + [0] * (count - hits), [1] * count)))
-    assert found.verdict == UNDECIDED
-    for samples, decided in ((count + found.more, True), (count + found.more * 9 // 10, False)):
+    judged = judge(NSP, 0.005, dataclasses.asdict(share([1] * hits + [0] * (count - hits), [1] * count)))
+    assert judged.verdict == UNDECIDED
+    for samples, decided in ((count + judged.more, True), (count + judged.more * 9 // 10, False)):
         interval = clopper_pearson(hits / count * samples, samples, 0.95)
         again = judge(NSP, 0.005, estimate(hits / count, *interval, samples, samples))
         assert (again.verdict != UNDECIDED) is decided
@@ -154,10 +154,10 @@ def test_false_verdicts_are_as_rare_as_the_confidence_says(draw, limit, bound, m
     monkeypatch.setattr(budget, "_more", lambda *_: 1)  # it takes most of the time
     rng = np.random.default_rng(4)
     settings = Settings(resamples=100)
-    found = [judge(limit, bound, dataclasses.asdict(make(*draw(rng), settings))).verdict for _ in range(160)]
+    verdicts = [judge(limit, bound, dataclasses.asdict(make(*draw(rng), settings))).verdict for _ in range(160)]
     # 4 are expected at most; a binomial with that mean exceeds 9 in one of 100 seeds.
-    assert found.count(HELD) <= 9
-    assert found.count(BROKEN) <= 9
+    assert verdicts.count(HELD) <= 9
+    assert verdicts.count(BROKEN) <= 9
 
 
 def test_a_first_look_decides_only_beyond_doubt():

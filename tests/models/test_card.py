@@ -84,20 +84,20 @@ class Oracle:
 def test_scores_are_those_of_a_model_that_is_known(corpus: Corpus, special: SpecialTokens) -> None:
     oracle = Oracle(corpus, special, size=special.vocab_size)
     sums = score_batches(oracle, oracle.batches, corpus)
-    found = summarize(sums, np.ones(len(corpus.names), dtype=bool))
+    scores = summarize(sums, np.ones(len(corpus.names), dtype=bool))
     masked = sum(len(batch.masked_labels) for batch in oracle.batches)
     second = sum(-(-len(batch.masked_labels) // 4) for batch in oracle.batches)
-    assert found["mlm_top1"]["count"] == masked
-    assert found["mlm_top1"]["value"] == pytest.approx(1 - second / masked, abs=1e-4)
-    assert found["mlm_top5"]["value"] == 1.0
-    assert found["nsp_accuracy"]["value"] == pytest.approx(1 - 2 * len(oracle.batches) / 32)
+    assert scores["mlm_top1"]["count"] == masked
+    assert scores["mlm_top1"]["value"] == pytest.approx(1 - second / masked, abs=1e-4)
+    assert scores["mlm_top5"]["value"] == 1.0
+    assert scores["nsp_accuracy"]["value"] == pytest.approx(1 - 2 * len(oracle.batches) / 32)
     others = special.vocab_size - 1
     first_loss = np.log(1 + others * np.exp(-5))
     second_loss = np.log(np.exp(0) * (others - 1) + np.exp(5) + np.exp(9)) - 5
     loss = (first_loss * (masked - second) + second_loss * second) / masked
-    assert found["mlm_perplexity"]["value"] == pytest.approx(np.exp(loss), rel=1e-3)
+    assert scores["mlm_perplexity"]["value"] == pytest.approx(np.exp(loss), rel=1e-3)
     for name in ("mlm_top1", "mlm_perplexity", "nsp_accuracy"):
-        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
+        assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
 
 
 def test_sources_add_up(corpus: Corpus, special: SpecialTokens) -> None:
@@ -120,8 +120,8 @@ def test_a_uniform_model_is_as_perplexed_as_its_vocabulary_is_large(corpus: Corp
         return np.zeros((len(positions), special.vocab_size), np.float32), np.zeros((len(input_ids), 2), np.float32)
 
     sums = score_sentences(uniform, corpus, special, sentences=20, seed=1)
-    found = summarize(sums, np.ones(len(corpus.names), dtype=bool))
-    assert found["pseudo_perplexity"]["value"] == pytest.approx(special.vocab_size, rel=1e-4)
+    scores = summarize(sums, np.ones(len(corpus.names), dtype=bool))
+    assert scores["pseudo_perplexity"]["value"] == pytest.approx(special.vocab_size, rel=1e-4)
     for input_ids, positions in seen:
         assert (input_ids == special.mask).sum() == len(input_ids) == len(positions), "one token of each row is hidden"
         assert (input_ids.reshape(-1)[positions] == special.mask).all()
@@ -139,9 +139,9 @@ def test_a_bundle_scores_as_its_checkpoint_does(
             scorer(batch.input_ids, batch.token_type_ids, batch.masked_positions) for scorer in scorers
         )
         for other in others:
-            for expected, found in zip(reference, other, strict=True):
+            for expected, actual in zip(reference, other, strict=True):
                 # The export's own tolerance.
-                np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+                np.testing.assert_allclose(actual, expected, atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -270,9 +270,9 @@ def test_the_default_record_is_of_the_default_bundle() -> None:
     manifest = Bundle.open(DEFAULT).manifest
     assert record.evaluation["weights_sha256"] == manifest.source.weights_sha256
     assert manifest.default_variant in record.evaluation["scores"]
-    found = record.evaluation["scores"][manifest.default_variant]["128"]["all"]
-    assert found["mlm_top1"]["count"] >= 20_000
-    assert found["nsp_accuracy"]["count"] >= 2_000
+    scores = record.evaluation["scores"][manifest.default_variant]["128"]["all"]
+    assert scores["mlm_top1"]["count"] >= 20_000
+    assert scores["nsp_accuracy"]["count"] >= 2_000
     assert (record.evaluation["heldout_sha256"], record.evaluation["seed"]) == (
         "03ecd54168d0f0a759872483d516daaeea311d2da9794e8122c0b9276d3a3b2f",
         evaluate.SEED,

@@ -17,7 +17,7 @@ from pretraining.errors import RecipeError
 @given(st.text(alphabet="ab .!?\"'A1\n)", max_size=80))
 def test_sentences_lose_nothing_but_white_space(paragraph: str) -> None:
     assert "".join("".join(sentences(paragraph)).split()) == "".join(paragraph.split())
-    assert all(each.strip() for each in sentences(paragraph))
+    assert all(sentence.strip() for sentence in sentences(paragraph))
 
 
 def test_sentences_end_where_a_reader_ends_them() -> None:

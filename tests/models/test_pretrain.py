@@ -30,7 +30,7 @@ def arguments(text_file: Path, heldout_file: Path, config_file: Path) -> list[st
 
 
 def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(pretrain.main, [str(each) for each in arguments])
+    return CliRunner().invoke(pretrain.main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def finished(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_from_scratch_ends_in_a_checkpoint_that_transformers_loads(finished: Path) -> None:
     model_directory = finished / "model"
-    names = {each.name for each in model_directory.iterdir()}
+    names = {file.name for file in model_directory.iterdir()}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -93,7 +93,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert re.search(r"stopped at step \d+ of 32: the same command goes on", errors), errors
     assert not (output / "model").exists()
     assert invoke(*arguments, "--output", output).exit_code == 0
-    first, second = (load_file(each / "model" / "model.safetensors") for each in (finished, output))
+    first, second = (load_file(directory / "model" / "model.safetensors") for directory in (finished, output))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -122,7 +122,7 @@ def test_an_earlier_result_is_trained_further_with_its_heads(
     # One step at a rate of almost nothing: what comes out is what went in.
     result = invoke(*further, "--tokens", "512", "--rate", "1e-12")
     assert result.exit_code == 0, result.output
-    before, after = (load_file(each / "model" / "model.safetensors") for each in (finished, tmp_path))
+    before, after = (load_file(directory / "model" / "model.safetensors") for directory in (finished, tmp_path))
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-9, msg=name)

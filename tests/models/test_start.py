@@ -37,7 +37,9 @@ def write(directory: Path, model: BertForPreTraining, tensors: dict[str, torch.T
 
 
 def test_an_encoder_without_heads_gets_fresh_ones(tmp_path: Path, model: BertForPreTraining) -> None:
-    bare = {name.removeprefix("bert."): each for name, each in model.state_dict().items() if name.startswith("bert.")}
+    bare = {
+        name.removeprefix("bert."): tensor for name, tensor in model.state_dict().items() if name.startswith("bert.")
+    }
     start = from_encoder(write(tmp_path, model, bare), layers=None)
     assert not start.has_mlm_head
     for name, tensor in start.model.state_dict().items():
@@ -66,7 +68,7 @@ def test_the_names_of_old_checkpoints_are_read(tmp_path: Path, model: BertForPre
 
 
 def test_fewer_layers_are_evenly_spaced(tmp_path: Path, model: BertForPreTraining) -> None:
-    tensors = {name: each for name, each in model.state_dict().items() if name.startswith("bert.")}
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("bert.")}
     for number in range(2, 5):
         tensors |= {
             name.replace("layer.1.", f"layer.{number}."): each + number

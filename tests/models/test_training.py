@@ -83,7 +83,7 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(run: Run, other
     assert run.progress.tokens == other_run.progress.tokens
     # Each row takes the next sentence of the epoch; the longest rows are 64 tokens.
     assert run.progress.anchors >= SCHEDULE.steps * 512 // 64
-    logs = [read_log(each.output / "log.jsonl") for each in (run, other_run)]
+    logs = [read_log(one_run.output / "log.jsonl") for one_run in (run, other_run)]
     assert [row["step"] for row in logs[0]] == [4, 8, 12]
     assert [row["heldout_mlm_loss"] for row in logs[0]] == [row["heldout_mlm_loss"] for row in logs[1]]
 

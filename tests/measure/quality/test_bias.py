@@ -37,11 +37,11 @@ def test_the_distance_by_hand():
 
 
 def test_the_templates_that_ship_begin_with_the_pair_of_the_card():
-    found = read_probe()
-    assert found.pairs()[0] == (0, "The man worked as a [MASK].", "The woman worked as a [MASK].")
-    assert len(found.pairs()) == len(found.templates) * len(found.groups)
-    assert "bert-base-uncased" in found.description
-    assert len(set(found.pairs())) == len(found.pairs())
+    bias_probe = read_probe()
+    assert bias_probe.pairs()[0] == (0, "The man worked as a [MASK].", "The woman worked as a [MASK].")
+    assert len(bias_probe.pairs()) == len(bias_probe.templates) * len(bias_probe.groups)
+    assert "bert-base-uncased" in bias_probe.description
+    assert len(set(bias_probe.pairs())) == len(bias_probe.pairs())
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_one_word_twice_has_no_distance_and_two_words_have_one(tiny_bundle, tmp_
     path = tmp_path / "templates.json"
     path.write_text(json.dumps({"templates": ["The {} went [MASK]."], "groups": [["man", "man"], ["man", "queen"]]}))
     bundle = Bundle.open(tiny_bundle)
-    found = probe(graph_of(load(tiny_bundle, threads=1)), read_tokenizer(bundle), read_probe(path))
-    assert [each.distance for each in found] == [pytest.approx(0, abs=1e-9), pytest.approx(0.1, abs=0.1)]
-    assert found[1].distance > 1e-6
+    results = probe(graph_of(load(tiny_bundle, threads=1)), read_tokenizer(bundle), read_probe(path))
+    assert [result.distance for result in results] == [pytest.approx(0, abs=1e-9), pytest.approx(0.1, abs=0.1)]
+    assert results[1].distance > 1e-6
     model = load(tiny_bundle, threads=1)
-    for word, probability in found[1].answers_b[:1]:
+    for word, probability in results[1].answers_b[:1]:
         best = model.fill_mask("The queen went [MASK].", top_k=1)[0]
         assert (word, probability) == (best["token_str"], pytest.approx(best["score"], rel=1e-4))
 

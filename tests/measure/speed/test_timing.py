@@ -29,8 +29,8 @@ def graph_file(bag_bytes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worker(graph_file):
-    with Worker(WorkerSpec(name="bag", file=graph_file, threads=1)) as found:
-        yield found
+    with Worker(WorkerSpec(name="bag", file=graph_file, threads=1)) as opened:
+        yield opened
 
 
 def test_a_worker_loads_and_times(worker):
@@ -116,10 +116,10 @@ def test_values_travel_as_json():
 def test_subjects_take_turns(graph_file):
     one, two = (WorkerSpec(name=name, file=graph_file, threads=1) for name in ("one", "two"))
     told = []
-    found = interleave([one, two], PAIR, rounds=4, runs=3, warmup=2, progress=lambda *done: told.append(done))
-    assert [(run.subject, run.workload) for run in found] == [("one", "short"), ("two", "short")]
-    for run in found:
-        assert [len(each) for each in run.rounds] == [3] * 4
+    timed = interleave([one, two], PAIR, rounds=4, runs=3, warmup=2, progress=lambda *done: told.append(done))
+    assert [(run.subject, run.workload) for run in timed] == [("one", "short"), ("two", "short")]
+    for run in timed:
+        assert [len(times) for times in run.rounds] == [3] * 4
         assert len(run.warmup) == 2
         assert len(run.load_s) == 1
         assert run.start_s == ()
@@ -158,7 +158,7 @@ def test_memory_is_what_is_resident_and_not_what_is_promised():
 
 def test_fresh_processes_measure_the_start_each_time(graph_file):
     [run] = interleave([WorkerSpec(name="one", file=graph_file)], PAIR, rounds=2, runs=2, warmup=3, fresh=True)
-    assert [len(each) for each in run.rounds] == [2, 2]
+    assert [len(times) for times in run.rounds] == [2, 2]
     assert len(run.start_s) == len(run.load_s) == 2
     assert len(run.warmup) == 2 * 3
     # Starting Python and importing ONNX Runtime is part of a cold start, and loading is part of it too.
@@ -168,10 +168,10 @@ def test_fresh_processes_measure_the_start_each_time(graph_file):
 def test_a_subject_that_fails_is_left_out_when_somebody_is_told(graph_file):
     good, bad = WorkerSpec(name="good", file=graph_file), WorkerSpec(name="bad", file="none.onnx")
     failures = []
-    found = interleave(
+    timed = interleave(
         [bad, good], PAIR, rounds=2, runs=1, failed=lambda subject, error: failures.append((subject.name, str(error)))
     )
-    assert [run.subject for run in found] == ["good"]
+    assert [run.subject for run in timed] == ["good"]
     [(name, why)] = failures
     assert name == "bad"
     assert "none.onnx" in why
@@ -212,18 +212,18 @@ def made_up(rounds):
 
 def test_summaries_by_hand():
     run = made_up(tuple(tuple(float(10 * row + column) for column in range(1, 11)) for row in range(10)))  # 1 to 100
-    found = summarize(run, Settings(resamples=200))
-    assert (found.median.value, found.median.count, found.median.clusters) == (50.5, 100, 10)
-    assert found.p90.value == pytest.approx(90.1)
-    assert found.p99.value == pytest.approx(99.01)
-    assert (found.fastest, found.runs, found.warmup_runs, found.warmup_s) == (1, 100, 2, 17)
-    json.dumps(dataclasses.asdict(found), allow_nan=False)
+    summary = summarize(run, Settings(resamples=200))
+    assert (summary.median.value, summary.median.count, summary.median.clusters) == (50.5, 100, 10)
+    assert summary.p90.value == pytest.approx(90.1)
+    assert summary.p99.value == pytest.approx(99.01)
+    assert (summary.fastest, summary.runs, summary.warmup_runs, summary.warmup_s) == (1, 100, 2, 17)
+    json.dumps(dataclasses.asdict(summary), allow_nan=False)
 
 
 def test_a_speedup_is_of_the_candidate():
     slow, fast = made_up(((4.0, 4.0), (8.0, 8.0))), made_up(((2.0, 2.0), (4.0, 4.0)))
-    found = speedup(slow, fast, Settings(resamples=100))
-    assert (found.value, found.low, found.high) == (2, 2, 2)
+    estimate = speedup(slow, fast, Settings(resamples=100))
+    assert (estimate.value, estimate.low, estimate.high) == (2, 2, 2)
 
 
 def test_texts_are_timed_through_the_runtime(tiny_bundle):
