@@ -43,7 +43,7 @@ def change_config() -> Callable:
         path = directory / file
         value = json.loads(path.read_text()) if path.exists() else {}
         value.update(entries)
-        path.write_text(json.dumps({key: each for key, each in value.items() if each is not None}))
+        path.write_text(json.dumps({key: entry for key, entry in value.items() if entry is not None}))
 
     return change
 
@@ -55,6 +55,6 @@ def run_graph() -> Callable:
 
     def run(path: Path, feeds: dict) -> dict:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        return dict(zip((each.name for each in session.get_outputs()), session.run(None, feeds), strict=True))
+        return dict(zip((output.name for output in session.get_outputs()), session.run(None, feeds), strict=True))
 
     return run

@@ -51,7 +51,7 @@ def test_a_bundle_is_not_a_checkpoint(refused, tiny_bundle):
 
 
 @pytest.mark.parametrize(
-    ("entries", "found"),
+    ("entries", "named"),
     [
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "is a GPT2LMHeadModel"),
         ({"model_type": "roberta", "architectures": None}, "of the model type 'roberta'"),
@@ -60,10 +60,10 @@ def test_a_bundle_is_not_a_checkpoint(refused, tiny_bundle):
         ({"auto_map": {"AutoModel": "own.Model"}}, "code of its own"),
     ],
 )
-def test_another_architecture_is_named_with_those_supported(entries, found, refused, checkpoint, change_config):
+def test_another_architecture_is_named_with_those_supported(entries, named, refused, checkpoint, change_config):
     change_config(checkpoint, **entries)
     message = refused(checkpoint)
-    assert found in message
+    assert named in message
     assert "BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction, BertModel" in message
 
 
@@ -125,11 +125,11 @@ def test_a_tokenizer_of_another_kind(kind, message, refused, checkpoint, change_
         (checkpoint / "tokenizer_config.json").write_text("{}")
         lines = (checkpoint / "vocab.txt").read_text(encoding="utf-8").splitlines()
         lines[8] = "[QUESTION]"
-        (checkpoint / "vocab.txt").write_text("".join(f"{each}\n" for each in lines), encoding="utf-8")
+        (checkpoint / "vocab.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     change_config(checkpoint, "tokenizer_config.json", tokenizer_class=kind)
-    found = refused(checkpoint)
-    assert message in found
-    assert "give it a tokenizer.json" in found
+    refusal = refused(checkpoint)
+    assert message in refusal
+    assert "give it a tokenizer.json" in refusal
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,9 @@ def test_a_tolerance_below_float32_is_decided_by_float64_and_told(tiny_checkpoin
         r"note: [\d,]+ values of portable differ from PyTorch by more than 1e-09 \(up to .*float64", result.output
     )
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    found = manifest["variants"]["portable"]["validation"]
-    assert found["decided_by_float64"] > 0
-    assert found["worst"]["logits"] > found["atol"]
+    validation = manifest["variants"]["portable"]["validation"]
+    assert validation["decided_by_float64"] > 0
+    assert validation["worst"]["logits"] > validation["atol"]
 
 
 def test_folders_made_for_a_failed_export_are_removed(tiny_checkpoint, tmp_path, monkeypatch):
@@ -275,7 +275,7 @@ def test_folders_made_for_a_failed_export_are_removed(tiny_checkpoint, tmp_path,
     assert result.exit_code == 1
     assert list(tmp_path.iterdir()) == []
     assert CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(out)]).exit_code == 0
-    assert [each.name for each in out.parent.iterdir()] == ["out"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 class TestOutputThatExists:
@@ -304,7 +304,7 @@ class TestOutputThatExists:
         assert json.loads(result.stdout)["name"] == "Second"
         assert json.loads((existing / "manifest.json").read_text())["name"] == "Second"
         assert not (existing / "stale.txt").exists()
-        assert [each.name for each in tmp_path.iterdir()] == ["out"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     def test_a_failed_export_keeps_the_old_bundle(self, existing, tiny_checkpoint, tmp_path, monkeypatch):
         monkeypatch.setattr(build, "name_weights", as_pass(change_weight("cls.predictions.bias", 200, 3e-4)))
@@ -312,7 +312,7 @@ class TestOutputThatExists:
         result = self.run(tiny_checkpoint, existing, "--overwrite")
         assert result.exit_code == 1
         assert {path: path.read_bytes() for path in existing.rglob("*") if path.is_file()} == before
-        assert [each.name for each in tmp_path.iterdir()] == ["out"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
     def test_something_else_is_never_replaced(self, overwrite, tiny_checkpoint, tmp_path):

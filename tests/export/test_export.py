@@ -57,11 +57,11 @@ def reference(directory, model_class, inputs):
     return {name: tensor.detach().numpy() for name, tensor in named.items()}
 
 
-def assert_same_outputs(expected, found, atol):
-    assert found.keys() == expected.keys()
+def assert_same_outputs(expected, actual, atol):
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name].shape == value.shape, name
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+        assert actual[name].shape == value.shape, name
+        np.testing.assert_allclose(actual[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 def assert_parity(bundle, inputs, expected, run_graph, atol=ATOL):
@@ -163,7 +163,7 @@ def test_an_untied_decoder_is_its_own(make_checkpoint, tmp_path, run_graph):
     bundle = export(source, tmp_path / "out")
     inputs = batch(bundle.path)
     assert_parity(bundle, inputs, reference(source, "BertForMaskedLM", inputs), run_graph)
-    names = {each.name for each in onnx.load(bundle.path / "onnx/model.onnx").graph.initializer}
+    names = {initializer.name for initializer in onnx.load(bundle.path / "onnx/model.onnx").graph.initializer}
     assert {"cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"} <= names
 
 
@@ -185,7 +185,7 @@ def test_relative_positions_and_another_activation(make_checkpoint, tmp_path, ru
 
 
 def without(*parts):
-    return lambda tensors: {name: each for name, each in tensors.items() if not any(part in name for part in parts)}
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if not any(part in name for part in parts)}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_no_head_is_invented(  # noqa: PLR0913, PLR0917 — fixtures
     notes = []
     bundle = export(checkpoint, tmp_path / "out", progress=lambda event: notes.append(event.text))
     assert tuple(bundle.manifest.heads) == heads
-    assert any(note in each for each in notes)
+    assert any(note in text for text in notes)
     outputs = {"mlm": "logits", "nsp": "seq_relationship_logits", "pooler": "pooler_output"}
     expected = {"last_hidden_state", *(outputs[head] for head in heads)}
     for variant in bundle.manifest.variants.values():
@@ -275,7 +275,7 @@ def test_files_say_what_the_checkpoint_said(tiny_bundle, tiny_checkpoint):
     settings = json.loads((tiny_bundle / "tokenizer_config.json").read_text())
     assert {name: settings[name] for name in stated} == stated
     special = json.loads((tiny_bundle / "special_tokens_map.json").read_text())
-    written = {name: each["content"] if isinstance(each, dict) else each for name, each in special.items()}
+    written = {name: token["content"] if isinstance(token, dict) else token for name, token in special.items()}
     assert written == json.loads((tiny_checkpoint / "special_tokens_map.json").read_text())
 
 
@@ -286,7 +286,7 @@ def test_the_graphs(tiny_bundle):
         for name, variant in Bundle.open(tiny_bundle).manifest.variants.items()
     }
     for model in graphs.values():
-        assert [(each.domain, each.version) for each in model.opset_import] == [("", 17)]
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
         assert model.ir_version == 8
         assert {node.domain for node in model.graph.node} == {""}
         for value in model.graph.input:
@@ -297,10 +297,14 @@ def test_the_graphs(tiny_bundle):
     assert [value.name for value in graphs["fp32"].graph.input] == [*inputs, "masked_positions"]
     for model in graphs.values():
         assert [value.name for value in model.graph.output] == outputs
-    tied = [each for each in graphs["portable"].graph.initializer if 672 in each.dims and len(each.dims) == 2]
-    assert [each.name for each in tied] == ["bert.embeddings.word_embeddings.weight"]
-    shared = [each for each in graphs["fp32"].graph.initializer if each.external_data]
-    assert {each.external_data[0].value for each in shared} == {"model.onnx"}
+    tied = [
+        initializer
+        for initializer in graphs["portable"].graph.initializer
+        if 672 in initializer.dims and len(initializer.dims) == 2
+    ]
+    assert [initializer.name for initializer in tied] == ["bert.embeddings.word_embeddings.weight"]
+    shared = [initializer for initializer in graphs["fp32"].graph.initializer if initializer.external_data]
+    assert {initializer.external_data[0].value for initializer in shared} == {"model.onnx"}
     assert Counter(node.op_type for node in graphs["fp32"].graph.node)["LayerNormalization"] == 6
 
 
@@ -325,7 +329,7 @@ def test_sixteen_bit_weights(tiny_checkpoint, tiny_bundle, tmp_path, run_graph):
     rounded.save_pretrained(tmp_path / "rounded")
     inputs = batch(bundle.path)
     assert_parity(bundle, inputs, reference(tmp_path / "rounded", "BertForPreTraining", inputs), run_graph)
-    sizes = [(each / "onnx/model.onnx").stat().st_size for each in (bundle.path, tiny_bundle)]
+    sizes = [(directory / "onnx/model.onnx").stat().st_size for directory in (bundle.path, tiny_bundle)]
     weights = 2 * bundle.manifest.architecture.parameters
     assert sizes[1] - sizes[0] > 0.9 * weights
     assert {variant.recipe for variant in bundle.manifest.variants.values()} == {"fp32-weights16"}
@@ -402,8 +406,8 @@ def test_config_json_names_no_code_and_is_otherwise_as_it_was(tiny_checkpoint, t
     (source / "config.json").write_text(json.dumps(config | code | {"layer_norm_eps": 0, "label": "é"}))
     notes = []
     bundle = export(source, tmp_path / "stripped", progress=lambda event: notes.append(event.text))
-    found = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
-    assert found == config | {"layer_norm_eps": 0, "label": "é"}
+    written = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
+    assert written == config | {"layer_norm_eps": 0, "label": "é"}
     assert any("left out of config.json" in note and "'_attn_implementation_internal'" in note for note in notes)
     content = json.dumps(config | {"layer_norm_eps": 1}, indent=3).replace("\n", "\r\n").encode()
     (source / "config.json").write_bytes(content)

@@ -22,17 +22,17 @@ def compare(checkpoint, model_class, bundle, run_graph, vocabulary_size):
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(bundle.path)
     feeds = tokenizer(SENTENCES, padding=True, return_tensors="np")
-    feeds = {name: each.astype(np.int64) for name, each in feeds.items()}
+    feeds = {name: array.astype(np.int64) for name, array in feeds.items()}
     model = getattr(transformers, model_class).from_pretrained(checkpoint).eval()
     with torch.no_grad():
-        outputs = model(**{name: torch.from_numpy(each) for name, each in feeds.items()})
+        outputs = model(**{name: torch.from_numpy(array) for name, array in feeds.items()})
     logits = (outputs.prediction_logits if "prediction_logits" in outputs else outputs.logits).numpy()
     assert logits.shape[-1] == vocabulary_size
-    found = run_graph(bundle.path / "onnx/model.onnx", feeds)
-    np.testing.assert_allclose(found["logits"], logits, rtol=0, atol=1e-4)
+    answers = run_graph(bundle.path / "onnx/model.onnx", feeds)
+    np.testing.assert_allclose(answers["logits"], logits, rtol=0, atol=1e-4)
     if "seq_relationship_logits" in outputs:
         nsp = outputs.seq_relationship_logits.numpy()
-        np.testing.assert_allclose(found["seq_relationship_logits"], nsp, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(answers["seq_relationship_logits"], nsp, rtol=0, atol=1e-4)
     positions = np.flatnonzero(feeds["input_ids"] == tokenizer.mask_token_id)
     assert len(positions) == len(SENTENCES)
     serving = run_graph(bundle.path / "onnx/model_serving.onnx", feeds | {"masked_positions": positions})

@@ -15,8 +15,8 @@ from bertport.runtime.errors import CheckpointError
 
 
 def read(directory):
-    found = read_checkpoint(locate(str(directory)))
-    return found, found.tensors()
+    checkpoint = read_checkpoint(locate(str(directory)))
+    return checkpoint, checkpoint.tensors()
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,12 @@ PREFIXES = [
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_what_stands_before_the_names_is_left_out_with_a_note(checkpoint, change_weights, plain, prefix):
     change_weights(checkpoint, lambda tensors: {prefix + name: tensor for name, tensor in tensors.items()})
-    found, tensors = read(checkpoint)
-    assert found.plan.heads == ("mlm", "nsp", "pooler")
+    loaded, tensors = read(checkpoint)
+    assert loaded.plan.heads == ("mlm", "nsp", "pooler")
     assert tensors.keys() == plain.keys()
     assert all(torch.equal(tensor, plain[name]) for name, tensor in tensors.items())
     left = prefix.replace("module.", "").replace("_orig_mod.", "")
-    assert found.plan.notes == ((f"left out: {left!r}, with which the names of the weights begin",) if left else ())
+    assert loaded.plan.notes == ((f"left out: {left!r}, with which the names of the weights begin",) if left else ())
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -57,8 +57,8 @@ def test_the_same_of_a_bare_encoder(checkpoint, change_weights, plain, prefix, c
         checkpoint,
         lambda tensors: {prefix + name: tensors[f"bert.{name}"] for name in bare if f"bert.{name}" in tensors},
     )
-    found, tensors = read(checkpoint)
-    assert found.plan.heads == ("pooler",)
+    loaded, tensors = read(checkpoint)
+    assert loaded.plan.heads == ("pooler",)
     assert all(torch.equal(tensor, plain[name]) for name, tensor in tensors.items())
 
 

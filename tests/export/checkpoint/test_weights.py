@@ -49,9 +49,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_tensors(tmp_path, form):
     FORMS[form](tmp_path)
-    found = read_all(tmp_path)
-    assert found.keys() == TENSORS.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+    tensors = read_all(tmp_path)
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
 
 
 def test_safetensors_come_first(tmp_path):
@@ -64,9 +64,9 @@ def test_safetensors_come_first(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_become_float32(tmp_path, dtype):
     save_file({"a": torch.tensor([0.5, 3.0], dtype=dtype)}, tmp_path / "model.safetensors")
-    found = read_all(tmp_path)["a"]
-    assert found.dtype == torch.float32
-    assert found.tolist() == [0.5, 3.0]
+    tensor = read_all(tmp_path)["a"]
+    assert tensor.dtype == torch.float32
+    assert tensor.tolist() == [0.5, 3.0]
 
 
 def test_no_weights(tmp_path):

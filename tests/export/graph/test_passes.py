@@ -57,8 +57,8 @@ def test_a_tied_decoder_is_stored_once():
     model, modified = apply(tie_decoder, decoder_model())
     assert modified
     assert names(model) == {"table", "onnx__dense"}
-    for expected, found in zip(before, run(model, input_ids=IDS), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for expected, actual in zip(before, run(model, input_ids=IDS), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_tying_happens_once():
@@ -161,8 +161,8 @@ def test_half_weights_round_matrices_and_nothing_else():
     np.testing.assert_array_equal(stored["table.float16"], TABLE.astype(np.float16))
     rounded = decoder_model(TABLE.T.astype(np.float16).astype(np.float32))
     rounded.graph.initializer[0].CopyFrom(numpy_helper.from_array(TABLE.astype(np.float16).astype(np.float32), "table"))
-    for expected, found in zip(run(rounded, input_ids=IDS), run(model, input_ids=IDS), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for expected, actual in zip(run(rounded, input_ids=IDS), run(model, input_ids=IDS), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_half_weights_happen_once():
@@ -215,10 +215,10 @@ def test_tensor_locations_are_where_the_bytes_are(tmp_path):
     path = tmp_path / "model.onnx"
     save(model, path)
     data = path.read_bytes()
-    found = tensor_locations(path)
-    assert found.keys() == {"w", "v", "b"}
+    locations = tensor_locations(path)
+    assert locations.keys() == {"w", "v", "b"}
     for tensor in model.graph.initializer:
-        place = found[tensor.name]
+        place = locations[tensor.name]
         assert place.file == "model.onnx"
         assert data[place.offset : place.offset + place.length] == tensor.raw_data
 
