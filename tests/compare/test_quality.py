@@ -7,15 +7,22 @@ import pytest
 
 from bertport.compare.quality import Samples, further
 from bertport.compare.runner import Comparison
-from bertport.measure.quality.samples import Sample
+from bertport.measure.quality.samples import PAIRS, TEXTS, Sample
 from bertport.measure.statistics import share
 
 
 def samples(positions=0, pairs=0):
     def one(masked, label):
         ids = np.zeros(12, dtype=np.int64)
+        kind = TEXTS if label is None else PAIRS
         return Sample(
-            text=0, input_ids=ids, token_type_ids=ids, positions=ids[:masked], labels=ids[:masked], next_sentence=label
+            text=0,
+            kind=kind,
+            input_ids=ids,
+            token_type_ids=ids,
+            positions=ids[:masked],
+            labels=ids[:masked],
+            label=label,
         )
 
     return Samples(first=(one(2, None),), masked=(one(10, None),) * (positions // 10), pairs=(one(0, 1),) * pairs)
@@ -44,7 +51,7 @@ def accuracy(hits, count, agreement=1.0):
 )
 def test_more_samples_are_taken_only_where_they_would_decide(bounds, figures, left, pairs, masked):
     more = further(samples(positions=left, pairs=left), figures, bounds)
-    assert any(sample.next_sentence is not None for sample in more) is pairs
+    assert any(sample.is_pair for sample in more) is pairs
     assert any(len(sample.positions) for sample in more) is masked
 
 
@@ -59,7 +66,5 @@ def test_two_looks_are_taken_of_a_variant_that_is_near_its_bound(make_options, t
     assert measured.looks == 2
     assert measured.fidelity.head("nsp").flips.count > 8
     assert measured.fidelity.stability
-    labels = [
-        sample.next_sentence for sample in comparison.samples[compared.label].first if sample.next_sentence is not None
-    ]
+    labels = [sample.label for sample in comparison.samples[compared.label].first if sample.is_pair]
     assert sorted(labels) == [0] * 4 + [1] * 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bertport.measure.quality.model import open_onnx
-from bertport.measure.quality.samples import masked_samples, pair_samples
+from bertport.measure.quality.samples import SampleTokenizer, masked_samples, pair_samples
 from bertport.measure.text import Text
 
 WORDS = [f"word{number}" for number in range(60)]
@@ -13,13 +13,14 @@ ENTRIES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", ".", *WORD
 
 @pytest.fixture(scope="session")
 def word_tokenizer():
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordPiece({entry: index for index, entry in enumerate(ENTRIES)}, unk_token="[UNK]"))  # noqa: S106 — a token of text, not of access
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    return tokenizer
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return SampleTokenizer.of(tokenizer, mask="[MASK]")
 
 
 @pytest.fixture(scope="session")

@@ -31,4 +31,4 @@ def test_pairs_have_the_segments_that_they_are_served_with(tiny_bundle, held_out
     options = CompareOptions(bundles=(bundle.path,), text=held_out, output=tmp_path / "report")
     for texts in Comparison(options).samples.values():
         samples += [*texts.first, *texts.masked, *texts.pairs]
-    assert {int(sample.token_type_ids.max()) for sample in samples if sample.next_sentence is not None} == segments
+    assert {int(sample.token_type_ids.max()) for sample in samples if sample.is_pair} == segments

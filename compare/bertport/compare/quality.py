@@ -17,9 +17,9 @@ from bertport.compare.codec import encode_object
 from bertport.compare.measurements import Quality, QualityStep
 from bertport.measure.budget import beyond_doubt, judge_all
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.heads import limit_named
-from bertport.measure.quality.model import CachedModel, conventions, graph_of, read_tokenizer, streams
-from bertport.measure.quality.samples import masked_samples, pair_samples
+from bertport.measure.quality.heads import HEADS, kinds_of, limit_named
+from bertport.measure.quality.model import CachedModel, conventions, graph_of, read_sample_tokenizer, streams
+from bertport.measure.quality.samples import PAIRED, REPLACED, masked_samples, pair_samples, replaced_samples
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
 
@@ -38,8 +38,14 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST", "SMALL", "QualityBench", "Samples", "further", "samples_for"]
 
 LONGEST = 128
-"""Tokens of the longest sample: BERT was pretrained on this length for nine steps in ten."""
+"""Tokens of the longest sample: a length that encoders are pretrained on, and that is measured in minutes."""
 CPU = "cpu"
+ROWS: dict[str, Callable[[Sample], int]] = {
+    "positions": lambda sample: len(sample.positions),
+    "tokens": lambda sample: len(sample.input_ids),
+    "pairs": lambda _: 1,
+}
+"""How much a sample adds to what a bound is judged by, by the unit of the bound."""
 SMALL = 2_000_000
 """Parameters below which one thread is faster than two."""
 
@@ -52,33 +58,51 @@ class Samples:
     """As many samples as the preset takes."""
     masked: tuple[Sample, ...] = ()
     """More masked texts."""
+    replaced: tuple[Sample, ...] = ()
+    """More texts with replaced tokens."""
     pairs: tuple[Sample, ...] = ()
     """More pairs."""
 
+    def more(self, kinds: frozenset[str]) -> tuple[Sample, ...]:
+        """Return those of some kinds for the second look."""
+        return tuple(sample for sample in (*self.masked, *self.replaced, *self.pairs) if sample.kind in kinds)
+
 
 def samples_for(compared: ComparedBundle, texts: Sequence[Text], preset: Preset, seed: int) -> Samples:
-    """Make masked texts and pairs for the heads that a bundle has."""
-    tokenizer, manifest = read_tokenizer(compared.bundle), compared.bundle.manifest
+    """Make texts and pairs for the heads that a bundle has."""
+    tokenizer, manifest = read_sample_tokenizer(compared.bundle), compared.bundle.manifest
+    kinds = kinds_of(manifest.heads)
     longest = min(LONGEST, manifest.max_length)
     most = max(preset.positions, preset.most_positions)
     # Without the MLM head they still show the hidden states.
     masked = list(masked_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most))
     first = _until(masked, preset.positions)
+    replaced: list[Sample] = []
+    if REPLACED in kinds:
+        replaced = list(replaced_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most))
+    begun = _until(replaced, preset.positions)
     pairs: list[Sample] = []
-    if manifest.judges_pairs and preset.pairs:
-        most = max(preset.pairs, preset.most_pairs)
-        segments = manifest.segments
-        pairs = list(pair_samples(texts, tokenizer, seed=seed, max_tokens=longest, limit=most, segments=segments))
-    chosen = set(_balanced(pairs, preset.pairs))
+    chosen: set[int] = set()
+    for kind in PAIRED:
+        if kind in kinds and manifest.judges_pairs and preset.pairs:
+            limit = max(preset.pairs, preset.most_pairs)
+            made = list(pair_samples(texts, tokenizer, kind=kind, seed=seed, max_tokens=longest, limit=limit))
+            chosen |= {len(pairs) + index for index in _balanced(made, preset.pairs)}
+            pairs += made
     return Samples(
-        first=(*masked[:first], *(pair for index, pair in enumerate(pairs) if index in chosen)),
+        first=(
+            *masked[:first],
+            *replaced[:begun],
+            *(pair for index, pair in enumerate(pairs) if index in chosen),
+        ),
         masked=tuple(masked[first:]),
+        replaced=tuple(replaced[begun:]),
         pairs=tuple(pair for index, pair in enumerate(pairs) if index not in chosen),
     )
 
 
 def _until(samples: Sequence[Sample], positions: int) -> int:
-    """Return how many samples have so many masked positions; a text is not cut in two."""
+    """Return how many samples have so many predicted positions; a text is not cut in two."""
     masked = 0
     for number, sample in enumerate(samples):
         if masked >= positions and sample.text != samples[number - 1].text:
@@ -89,7 +113,7 @@ def _until(samples: Sequence[Sample], positions: int) -> int:
 
 def _balanced(pairs: Sequence[Sample], count: int) -> list[int]:
     """Return the places of the first pairs, as many of each label."""
-    by_label = [[index for index, pair in enumerate(pairs) if pair.next_sentence == label] for label in (0, 1)]
+    by_label = [[index for index, pair in enumerate(pairs) if pair.label == label] for label in (0, 1)]
     sizes = (count - count // 2, count // 2)
     return [index for places, size in zip(by_label, sizes, strict=True) for index in places[:size]]
 
@@ -200,18 +224,11 @@ class QualityBench:
 
 def further(samples: Samples, accuracy: Mapping[str, JSON], bounds: Mapping[str, float]) -> tuple[Sample, ...]:
     """Return the samples that may decide the bounds that are open after the first look; none where nothing would."""
-    judged = judge_all(bounds, accuracy)
-    positions = sum(len(sample.positions) for sample in samples.masked)
-    tokens = sum(len(sample.input_ids) for sample in samples.masked)
-    left = {"positions": positions, "pairs": len(samples.pairs), "tokens": tokens}
-    chosen: dict[str, tuple[Sample, ...]] = {}
-    for name, judgement in judged.items():
+    kinds: frozenset[str] = frozenset()
+    for name, judgement in judge_all(bounds, accuracy).items():
         limit = limit_named(name)
-        if (
-            judgement.more is not None
-            and judgement.more <= left[limit.unit]
-            and not beyond_doubt(limit, bounds[name], judgement)
-        ):
-            pairs = limit.unit == "pairs"
-            chosen["pairs" if pairs else "masked"] = samples.pairs if pairs else samples.masked
-    return (*chosen.get("masked", ()), *chosen.get("pairs", ()))
+        asked = frozenset(kind for kind in HEADS[limit.path[0]].samples if (kind in PAIRED) is (limit.unit == "pairs"))
+        left = sum(ROWS[limit.unit](sample) for sample in samples.more(asked))
+        if judgement.more is not None and judgement.more <= left and not beyond_doubt(limit, bounds[name], judgement):
+            kinds |= asked
+    return samples.more(kinds)

@@ -39,7 +39,7 @@ from bertport.measure.interrupts import stoppable
 from bertport.measure.machine import Machine, describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
 from bertport.measure.quality.model import read_tokenizer
-from bertport.measure.quality.samples import refuse_unread
+from bertport.measure.quality.samples import TEXTS, refuse_unread
 from bertport.measure.speed.baselines import prepare_baseline
 from bertport.measure.speed.process import Worker, WorkerError
 from bertport.measure.speed.timing import interleave
@@ -100,8 +100,11 @@ class Comparison:
         self.progress = progress or Progress(None)
         self.bounds = parse_budget(options.budget)
         self.bundles = open_bundles(options.bundles or (default_bundle(),))
-        if options.budget != default_budget():
-            refuse_idle(self.bounds, {head for compared in self.bundles for head in compared.bundle.manifest.heads})
+        heads = {head for compared in self.bundles for head in compared.bundle.manifest.heads}
+        if options.budget == default_budget():
+            self.bounds = applicable(self.bounds, heads)
+        else:
+            refuse_idle(self.bounds, heads)
         self.entries, self.left_out = make_entries(
             self.bundles, variants=options.variants, providers=options.providers, threads=options.threads
         )
@@ -420,9 +423,9 @@ def _is_other(reference: Entry, entry: Entry) -> bool:
 def _count(samples: Samples) -> SampleCounts:
     first = samples.first
     return SampleCounts(
-        masked_positions=sum(len(sample.positions) for sample in first),
-        masked_texts=sum(sample.next_sentence is None for sample in first),
-        pairs=sum(sample.next_sentence is not None for sample in first),
+        masked_positions=sum(len(sample.positions) for sample in first if sample.kind == TEXTS),
+        masked_texts=sum(sample.kind == TEXTS for sample in first),
+        pairs=sum(sample.is_pair for sample in first),
     )
 
 

@@ -251,10 +251,11 @@ def _decides(value: float, trials: float, bound: float) -> bool:
 def applicable(bounds: Mapping[str, float], heads: Collection[str]) -> dict[str, float]:
     """Return the bounds on what a bundle with these heads has; every one has hidden states.
 
-    Of the default budget, which bounds answers, a bundle that gives none has nothing: its hidden states are bounded.
+    Of the default budget, or of what other bundles have of it, which bounds answers, a bundle that gives none has
+    nothing: its hidden states are bounded.
     """
     kept = {name: bound for name, bound in bounds.items() if limit_named(name).path[0] in (HIDDEN, *heads)}
-    if not kept and dict(bounds) == parse_budget(default_budget()):
+    if bounds and not kept and bounds.items() <= parse_budget(default_budget()).items():
         return parse_budget(default_without_heads())
     return kept
 

@@ -13,8 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.measure.machine import describe_machine
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.model import CachedModel, Graph, conventions, open_onnx, read_tokenizer, size_of, streams
-from bertport.measure.quality.samples import Sample, masked_samples, pair_samples, refuse_unread
+from bertport.measure.quality.heads import kinds_of
+from bertport.measure.quality.model import (
+    CachedModel,
+    Graph,
+    conventions,
+    open_onnx,
+    read_sample_tokenizer,
+    size_of,
+    streams,
+)
+from bertport.measure.quality.samples import (
+    PAIRED,
+    REPLACED,
+    TEXTS,
+    Sample,
+    masked_samples,
+    pair_samples,
+    refuse_unread,
+    replaced_samples,
+)
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
 from bertport.measure.text import fingerprint, read_texts, sample_path
@@ -80,8 +98,8 @@ class Evaluation:
         return {
             "name": self.name,
             "sha256": self.sha256,
-            "masked_positions": sum(len(sample.positions) for sample in self.samples),
-            "pairs": sum(sample.next_sentence is not None for sample in self.samples),
+            "masked_positions": sum(len(sample.positions) for sample in self.samples if sample.kind == TEXTS),
+            "pairs": sum(sample.is_pair for sample in self.samples),
             "tokens": self.tokens,
         }
 
@@ -183,9 +201,9 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
     """
     source = sample_path(sample) if path is None else Path(path)
     texts = read_texts(source)
-    tokenizer = read_tokenizer(bundle)
+    tokenizer = read_sample_tokenizer(bundle)
     option = "--calibration" if sample == "calibration" else "--text"
-    refuse_unread(texts, tokenizer, source.name, shipped=path is None, option=option)
+    refuse_unread(texts, tokenizer.tokenizer, source.name, shipped=path is None, option=option)
     most = bundle.manifest.max_length
     chosen = list(masked_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions))
     given = sum(len(sample.positions) for sample in chosen)
@@ -194,9 +212,12 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
             f"{source} is too short: it gives {given} masked positions, at least {LEAST_POSITIONS} are needed: "
             "give more text"
         )
-    if bundle.manifest.judges_pairs and pairs:
-        segments = bundle.manifest.segments
-        chosen += pair_samples(texts, tokenizer, max_tokens=min(longest_pair, most), limit=pairs, segments=segments)
+    kinds = kinds_of(bundle.manifest.heads)
+    if REPLACED in kinds:
+        chosen += replaced_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions)
+    for kind in PAIRED:
+        if kind in kinds and bundle.manifest.judges_pairs and pairs:
+            chosen += pair_samples(texts, tokenizer, kind=kind, max_tokens=min(longest_pair, most), limit=pairs)
     return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))
 
 

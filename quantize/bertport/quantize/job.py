@@ -181,7 +181,7 @@ def measured_budget(evaluator: Evaluator, options: Options) -> Budget:
         UsageError: for one on pairs where there are none to measure on.
     """
     heads = set(evaluator.bundle.manifest.heads)
-    if not any(sample.next_sentence is not None for sample in evaluator.evaluation.samples):
+    if not any(sample.is_pair for sample in evaluator.evaluation.samples):
         heads = _without_pairs(heads, options, f"{evaluator.evaluation.name} makes no pair of sentences")
     return budget_for(options.budget, heads)
 
@@ -192,7 +192,7 @@ def _without_pairs(heads: Collection[str], options: Options, reason: str) -> set
     Raises:
         UsageError: for a bound that was asked for on one of the others.
     """
-    paired = {name for name in heads if name in HEADS and HEADS[name].samples == {samples.PAIRS}}
+    paired = {name for name in heads if name in HEADS and HEADS[name].samples <= set(samples.PAIRED)}
     for limit in (limit for name in sorted(paired) for limit in HEADS[name].limits):
         if options.budget is not None and limit.name in options.budget.bounds:
             raise UsageError(

@@ -197,7 +197,7 @@ def test_without_its_row_it_is_passed_over(with_topics, tmp_path, monkeypatch):
     monkeypatch.delitem(HEADS, "topic")
     with_topics["settings"]["budget"] = {}
     rows = read(with_topics, tmp_path / "report.json").rows
-    assert [list(row.quality.heads) for row in rows if row.quality] == [["mlm", "nsp", "hidden"]] * 2
+    assert [list(row.quality.heads) for row in rows if row.quality] == [list(HEADS)] * 2
 
 
 def test_no_head_is_named_in_the_code():

@@ -30,7 +30,7 @@ def test_a_model_against_itself(bag, samples):
     assert says_no_difference(found.heads["mlm"].nll_difference)
     assert found.heads["mlm"].perplexity_difference.value == 0
     assert (found.heads["nsp"].flips.value, found.heads["nsp"].largest_change, found.heads["nsp"].kl.value) == (0, 0, 0)
-    assert found.heads["nsp"].flips.count == sum(each.next_sentence is not None for each in samples)
+    assert found.heads["nsp"].flips.count == sum(each.is_pair for each in samples)
     assert found.heads["nsp"].accuracy_difference.p_value == 1
     assert found.heads["hidden"].worst == pytest.approx(1)
     assert found.samples == len(samples)
@@ -52,7 +52,7 @@ def test_figures_against_a_computation_of_one_batch(bag, make_bag, samples):
         for side, (logits, pair, _) in enumerate(outputs):
             exponentials = np.exp(logits.astype(np.float64))
             probabilities[side] += list(exponentials / exponentials.sum(-1, keepdims=True))
-            if each.next_sentence is not None:
+            if each.is_pair:
                 nsp[side].append(np.exp(pair[0]) / np.exp(pair[0]).sum())
         labels += each.labels.tolist()
         one, two = (output[2][0].astype(np.float64) for output in outputs)
@@ -71,7 +71,7 @@ def test_figures_against_a_computation_of_one_batch(bag, make_bag, samples):
     r, s = map(np.array, nsp)
     assert found.heads["nsp"].flips.value == pytest.approx((r.argmax(1) != s.argmax(1)).mean())
     assert found.heads["nsp"].largest_change == pytest.approx(np.abs(r[:, 0] - s[:, 0]).max(), rel=1e-5)
-    truth = np.array([each.next_sentence for each in samples if each.next_sentence is not None])
+    truth = np.array([each.label for each in samples if each.is_pair])
     assert found.heads["nsp"].accuracy_candidate.value == pytest.approx((s.argmax(1) == truth).mean())
     assert found.heads["hidden"].cosine.value == pytest.approx(np.mean(cosine))
     assert found.heads["hidden"].worst == pytest.approx(np.min(cosine))

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.model import conventions, graph_of, make_batch, read_tokenizer, size_of
+from bertport.measure.quality.model import (
+    conventions,
+    graph_of,
+    make_batch,
+    read_sample_tokenizer,
+    read_tokenizer,
+    size_of,
+)
 from bertport.measure.quality.samples import Sample, masked_samples, pair_samples
 from bertport.measure.statistics import Settings
 from bertport.measure.text import Text
@@ -33,7 +40,7 @@ def bundle(tiny_bundle):
 def samples(bundle):
     rng = np.random.default_rng(0)
     texts = [Text(text=" ".join(rng.choice(SENTENCES, size=3)), document=number // 5) for number in range(20)]
-    tokenizer = read_tokenizer(bundle)
+    tokenizer = read_sample_tokenizer(bundle)
     return [*masked_samples(texts, tokenizer), *pair_samples(texts, tokenizer)]
 
 

@@ -12,7 +12,7 @@ from bertport.measure.quality.accumulator import Accumulator
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.model import Batch, Graph, in_order, make_batch
 from bertport.measure.quality.results import BatchInvariance, Conventions, Fidelity
-from bertport.measure.quality.samples import PAIRS, TEXTS
+from bertport.measure.quality.samples import ORDERED, PAIRS, REPLACED, TEXTS
 from bertport.measure.statistics import Settings
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.heads import HIDDEN_STATES, decoded_outputs, is_per_token
@@ -46,7 +46,7 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     Args:
         reference: The model that is taken as right.
         candidate: The model under test.
-        samples: From `samples.masked_samples` and `samples.pair_samples`, in any order.
+        samples: From `samples.masked_samples`, `samples.pair_samples` and the like, in any order.
         settings: Seed, resamples and confidence level.
         conventions: The model's maximum length, padding id and heads.
         stability: Samples of each kind on which to measure batch invariance, and the effect of padding; 0 for none.
@@ -124,7 +124,7 @@ def measure_batch_invariance(  # noqa: PLR0913 — as above
         None when no sample asks for an output that the model gives.
     """
     settings, conventions = settings or Settings(), conventions or Conventions()
-    kinds = [[sample for sample in samples if sample.kind == kind] for kind in (TEXTS, PAIRS)]
+    kinds = [[sample for sample in samples if sample.kind == kind] for kind in (TEXTS, REPLACED, PAIRS, ORDERED)]
     chosen = [kind[index] for kind in kinds for index in _evenly(len(kind), limit)]
     mates, padded = Accumulator(conventions.heads), Accumulator(conventions.heads)
     for with_mates, with_padding in in_order(

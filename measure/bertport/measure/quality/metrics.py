@@ -29,7 +29,7 @@ TOKEN_COLUMNS = (
 )
 """What `compare_tokens` returns per masked position."""
 PAIR_COLUMNS = ("flip", "change", "kl", "right_reference", "right_candidate", "gained", "lost")
-"""What `compare_pairs` returns per pair."""
+"""What `compare_pairs` returns per pair, or per token that is judged."""
 COSINE_COLUMNS = ("cosine",)
 """What `cosines` returns per token."""
 
@@ -88,18 +88,18 @@ def compare_tokens(
 def compare_pairs(
     reference: NDArray[np.floating], candidate: NDArray[np.floating], labels: NDArray[np.int64], *, positive: int = 0
 ) -> Floats:
-    """Compare two models on sentence pairs.
+    """Compare two models that answer yes or no: whether B follows A, whether two texts are in order, and the like.
 
     Args:
         reference: Logits. Shape: (pairs, 2)
         candidate: Logits of the other model. Shape: (pairs, 2)
-        labels: 0 where B follows A, 1 where it does not. Shape: (pairs,)
-        positive: The column of the logits that says that B follows A.
+        labels: 0 where yes is right, 1 where it is not. Shape: (pairs,)
+        positive: The column of the logits that says yes.
 
     Returns:
-        Per pair (`PAIR_COLUMNS`): whether the answer differs; by how much the probability that B follows A differs,
-        absolute; KL divergence in nats; whether each is right; whether only the candidate is, and whether only the
-        reference. Shape: (pairs, 7)
+        Per pair (`PAIR_COLUMNS`): whether the answer differs; by how much the probability of yes differs, absolute; KL
+        divergence in nats; whether each is right; whether only the candidate is, and whether only the reference.
+        Shape: (pairs, 7)
     """
     log_reference, log_candidate = log_softmax(reference), log_softmax(candidate)
     says_reference, says_candidate = reference.argmax(axis=-1), candidate.argmax(axis=-1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from bertport.measure.quality.results import Conventions
+from bertport.measure.quality.samples import SampleTokenizer
 from bertport.runtime.errors import BundleError, ProviderError
 from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.providers.cpu import cpu, usable_cores
@@ -41,6 +42,7 @@ __all__ = [
     "in_order",
     "make_batch",
     "open_onnx",
+    "read_sample_tokenizer",
     "read_tokenizer",
     "size_of",
     "streams",
@@ -252,8 +254,19 @@ def read_tokenizer(bundle: Bundle) -> Tokenizer:
     return tokenizer
 
 
+def read_sample_tokenizer(bundle: Bundle) -> SampleTokenizer:
+    """Read a bundle's tokenizer with what samples are made by.
+
+    Raises:
+        BundleError: when the bundle lists none, or it is changed.
+        InputTextError: when it has no mask token.
+    """
+    mask, segments = Tokens.read(bundle).mask_token, bundle.manifest.segments
+    return SampleTokenizer.of(read_tokenizer(bundle), mask=mask, segments=segments)
+
+
 def conventions(bundle: Bundle) -> Conventions:
-    """Read the conventions of a bundle's model; the padding id is 0 where its tokenizer has none, as in BERT."""
+    """Read the conventions of a bundle's model; the padding id is 0 where its tokenizer has none."""
     return Conventions(
         max_length=bundle.manifest.max_length,
         pad=Tokens.read(bundle).pad_id or 0,

@@ -22,9 +22,9 @@ __all__ = [
     "Fidelity",
     "HeadFigures",
     "Hidden",
+    "Judgements",
     "MaskedTokens",
     "Movement",
-    "NextSentence",
     "Value",
     "finite",
 ]
@@ -113,23 +113,23 @@ class MaskedTokens(HeadFigures):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextSentence(HeadFigures):
-    """The NSP head on pairs, half of them true continuations."""
+class Judgements(HeadFigures):
+    """A head that answers yes or no: of pairs, half of which are so, or of tokens."""
 
     flips: Estimate
-    """Share of pairs where the two models answer differently."""
+    """Share of answers in which the two models differ."""
     largest_change: float
-    """Largest absolute difference of the probability that B follows A."""
+    """Largest absolute difference of the probability of yes."""
     mean_change: Estimate
     """Mean of the same."""
     kl: Estimate
-    """KL(reference || candidate) in nats, mean over pairs."""
+    """KL(reference || candidate) in nats, mean over answers."""
     accuracy_reference: Estimate
-    """Share of pairs that the reference has right."""
+    """Share of answers that the reference has right."""
     accuracy_candidate: Estimate
     """The same of the candidate."""
     accuracy_difference: Difference
-    """Candidate minus reference, with McNemar's exact test."""
+    """Candidate minus reference: with McNemar's exact test of pairs, paired over texts of tokens."""
 
     @property
     def distance(self) -> float:

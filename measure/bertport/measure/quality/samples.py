@@ -1,7 +1,10 @@
-"""Samples to measure on: texts with seeded masks by BERT's procedure, and sentence pairs for NSP.
+"""Samples to measure on: texts with seeded masks or replaced tokens, and pairs of sentences, for whatever tokenizer.
 
 Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", section 3.1 and appendix A.2.
-`models/pretraining/objective.py` does the same for training, where spans must fill a batch exactly.
+`models/pretraining/objective.py` does the same for training, where spans must fill a batch exactly. Sentence order: Lan
+et al. 2020, "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations", section 3.1. Replaced
+tokens: Clark et al. 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators", whose
+generator is here a draw from the vocabulary.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.runtime.errors import InputTextError
+from bertport.runtime.text.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,16 +28,23 @@ if TYPE_CHECKING:
     from bertport.measure.text import Text
 
 __all__ = [
+    "IN_ORDER",
     "IS_NEXT",
     "NOT_NEXT",
+    "ORDERED",
+    "PAIRED",
     "PAIRS",
+    "REPLACED",
+    "SWAPPED",
     "TEXTS",
     "Sample",
+    "SampleTokenizer",
     "Vocabulary",
     "mask_ids",
     "masked_samples",
     "pair_samples",
     "refuse_unread",
+    "replaced_samples",
     "token_counts",
     "unread_share",
 ]
@@ -42,9 +53,14 @@ MASKED_SHARE = 0.15
 REPLACED_BY_MASK = 0.8
 REPLACED_BY_RANDOM = 0.1
 IS_NEXT, NOT_NEXT = 0, 1
-"""NSP labels with BERT's polarity."""
-TEXTS, PAIRS = "texts", "pairs"
-"""The kinds of samples: masked texts, and pairs of which B follows A or does not."""
+"""Labels of a pair: B follows A, or is from another place."""
+IN_ORDER, SWAPPED = 0, 1
+"""Labels of two neighbours: A before B, or B before A."""
+TEXTS, REPLACED, PAIRS, ORDERED = "texts", "replaced", "pairs", "ordered"
+"""The kinds of samples: masked texts; texts of which some tokens are replaced; pairs of which B follows A or is a
+stranger; and pairs that follow each other, in order or swapped."""
+PAIRED = (PAIRS, ORDERED)
+"""The kinds that are pairs of texts."""
 SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 UNREAD = 0.05
@@ -62,39 +78,80 @@ _SENTENCE_END = re.compile("[.!?]+[\"'\u201d\u2019)\\]]*\\s+(?=[\"'\u201c\u2018(
 class Vocabulary:
     """The ids that masking must know."""
 
-    cls: int
-    sep: int
     mask: int
-    pad: int
     special: frozenset[int]
-    """Ids that are never chosen: the above, [UNK], and every other special entry."""
+    """Ids that are never chosen: the mask, the unknown token, and every other special entry."""
     ordinary: NDArray[np.int64]
     """Ids that a random replacement is drawn from, ascending. Shape: (ordinary,)"""
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> Vocabulary:
-        """Read a BERT tokenizer's special and ordinary entries ([unused7] and its like are not ordinary).
+    def of(cls, tokenizer: Tokenizer, mask: str | None) -> Vocabulary:
+        """Read a tokenizer's special and ordinary entries ([unused7] and its like are not ordinary).
+
+        Args:
+            tokenizer: The model's.
+            mask: Its mask token.
 
         Raises:
-            InputTextError: when one of [CLS], [SEP], [MASK], [PAD] is not in the vocabulary.
+            InputTextError: when it has none.
         """
         entries = tokenizer.get_vocab(with_added_tokens=True)
-        missing = [name for name in ("[CLS]", "[SEP]", "[MASK]", "[PAD]") if name not in entries]
-        if missing:
+        if mask is None or mask not in entries:
+            named = "" if mask is None else f" {mask!r}"
             raise InputTextError(
-                f"the tokenizer has no {', '.join(missing)}, so no masked text can be made: use a BERT tokenizer"
+                f"the tokenizer has no mask token{named}, so no masked text can be made: "
+                "use a bundle whose tokenizer has one"
             )
         added = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         bracketed = {index for entry, index in entries.items() if re.fullmatch(r"\[[A-Za-z0-9_ ]+\]", entry)}
-        special = added | bracketed
+        special = added | bracketed | {entries[mask]}
         return cls(
-            cls=entries["[CLS]"],
-            sep=entries["[SEP]"],
-            mask=entries["[MASK]"],
-            pad=entries["[PAD]"],
+            mask=entries[mask],
             special=frozenset(special),
             ordinary=np.array(sorted(set(entries.values()) - special), dtype=np.int64),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleTokenizer:
+    """A model's tokenizer with what samples are made by."""
+
+    tokenizer: Tokenizer
+    """Without truncation or padding."""
+    vocabulary: Vocabulary
+    """Its special and ordinary ids."""
+    single: SpecialTokens
+    """What it puts around a text."""
+    pair: SpecialTokens
+    """What it puts around two."""
+    segments: int | None
+    """The segment of every token, where the model takes one for all; None where the tokenizer gives them."""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, *, mask: str | None, segments: int | None = None) -> SampleTokenizer:
+        """Read what samples are made by.
+
+        Args:
+            tokenizer: Without truncation or padding.
+            mask: Its mask token.
+            segments: As the field.
+
+        Raises:
+            InputTextError: when it has no mask token.
+            BundleError: when it cannot put texts between special tokens.
+        """
+        single, pair = (SpecialTokens.of(tokenizer, parts) for parts in (1, 2))
+        vocabulary = Vocabulary.of(tokenizer, mask)
+        return cls(tokenizer=tokenizer, vocabulary=vocabulary, single=single, pair=pair, segments=segments)
+
+    def ids(self, text: str) -> NDArray[np.int64]:
+        """Return the ids of a text without special tokens. Shape: (tokens,)."""
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def around(self, *parts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and segments of one text or of two with their special tokens. Shape of each: (length,)."""
+        ids, types = (self.single if len(parts) == 1 else self.pair).around([part.tolist() for part in parts])
+        return ids, types if self.segments is None and len(parts) > 1 else np.full_like(ids, self.segments or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,27 +160,30 @@ class Sample:
 
     text: int
     """Number of the text it is from: the bootstrap resamples texts, not samples or tokens."""
+    kind: str = TEXTS
+    """`TEXTS`, `REPLACED`, `PAIRS` or `ORDERED`."""
     input_ids: NDArray[np.int64]
-    """Token ids with [CLS] and [SEP], after masking. Shape: (length,)"""
+    """Token ids with special ones, after masking or replacing. Shape: (length,)"""
     token_type_ids: NDArray[np.int64]
-    """0 for [CLS] A [SEP], 1 for B [SEP]. Shape: (length,)"""
+    """Segments. Shape: (length,)"""
     positions: NDArray[np.int64]
-    """Positions whose token is to be predicted, ascending; none for a pair. Shape: (masked,)"""
+    """Positions of which something is to be predicted, ascending; none for a pair. Shape: (predicted,)"""
     labels: NDArray[np.int64]
-    """The original ids at those positions. Shape: (masked,)"""
-    next_sentence: int | None = None
-    """`IS_NEXT` or `NOT_NEXT` for a pair; None for a masked text."""
+    """The original ids at those positions; of a text with replaced tokens 1 for a replaced one and 0 for an original.
+    Shape: (predicted,)"""
+    label: int | None = None
+    """`IS_NEXT` or `NOT_NEXT`, or `IN_ORDER` or `SWAPPED`, for a pair; None for a text."""
 
     @property
-    def kind(self) -> str:
-        """`TEXTS` or `PAIRS`."""
-        return TEXTS if self.next_sentence is None else PAIRS
+    def is_pair(self) -> bool:
+        """Whether it is two texts."""
+        return self.kind in PAIRED
 
 
 def mask_ids(
     ids: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Choose 15% of the tokens (at least one); 80% of these become [MASK], 10% another random token, 10% stay.
+    """Choose 15% of the tokens (at least one); 80% of these become the mask, 10% another random token, 10% stay.
 
     Special tokens are never chosen. Returns no positions if no token is eligible for masking.
 
@@ -135,22 +195,37 @@ def mask_ids(
     Returns:
         The ids after masking, the chosen positions (ascending) and the original ids there.
     """
-    candidates = np.flatnonzero(~np.isin(ids, list(vocabulary.special)))
-    count = min(len(candidates), max(1, round(MASKED_SHARE * len(candidates))))
-    positions = np.sort(rng.choice(candidates, size=count, replace=False))
+    positions = _chosen(ids, vocabulary, rng)
     labels = ids[positions]
-    draw = rng.random(count)
-    # "Another": draw from all ordinary ids but the last, which then replaces a draw of the token's own label.
-    others = vocabulary.ordinary[rng.integers(len(vocabulary.ordinary) - 1, size=count)]
-    others = np.where(others == labels, vocabulary.ordinary[-1], others)
+    draw = rng.random(len(positions))
+    others = _others(labels, vocabulary, rng)
     by_random = (draw >= REPLACED_BY_MASK) & (draw < REPLACED_BY_MASK + REPLACED_BY_RANDOM)
     masked = ids.copy()
     masked[positions] = np.where(draw < REPLACED_BY_MASK, vocabulary.mask, np.where(by_random, others, labels))
     return masked, positions, labels
 
 
+def _chosen(ids: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return 15% of the positions of tokens that are not special, one at least, ascending."""
+    candidates = np.flatnonzero(~np.isin(ids, list(vocabulary.special)))
+    count = min(len(candidates), max(1, round(MASKED_SHARE * len(candidates))))
+    return np.sort(rng.choice(candidates, size=count, replace=False))
+
+
+def _others(labels: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return an ordinary id for each label, and another one than that."""
+    # "Another": draw from all ordinary ids but the last, which then replaces a draw of the token's own label.
+    others = vocabulary.ordinary[rng.integers(len(vocabulary.ordinary) - 1, size=len(labels))]
+    return np.where(others == labels, vocabulary.ordinary[-1], others)
+
+
 def masked_samples(
-    texts: Sequence[Text], tokenizer: Tokenizer, *, seed: int = 0, max_tokens: int = 128, limit: int | None = None
+    texts: Sequence[Text],
+    tokenizer: SampleTokenizer,
+    *,
+    seed: int = 0,
+    max_tokens: int = 128,
+    limit: int | None = None,
 ) -> Iterator[Sample]:
     """Yield each text with seeded masks; a text of more than `max_tokens` gives several samples of that length.
 
@@ -158,46 +233,102 @@ def masked_samples(
 
     Args:
         texts: What to mask.
-        tokenizer: The model's tokenizer, without truncation or padding.
+        tokenizer: The model's.
         seed: The same seed, text and tokenizer give the same masks, whatever the texts around it.
         max_tokens: Longest sample, special tokens included.
         limit: Number of masked positions after which no further text is begun.
     """
-    vocabulary = Vocabulary.of(tokenizer)
-    room = max_tokens - 2
     masked = 0
-    order = np.arange(len(texts)) if limit is None else np.random.default_rng([seed, 2]).permutation(len(texts))
-    for number in order.tolist():
-        if limit is not None and masked >= limit:
+    for number, part, whole in _pieces(texts, tokenizer, seed, max_tokens, drawn=limit is not None):
+        if limit is not None and masked >= limit and part == 0:
             return
-        content = np.array(tokenizer.encode(texts[number].text, add_special_tokens=False).ids, dtype=np.int64)
-        for part, begin in enumerate(range(0, len(content), room)):
-            piece = content[begin : begin + room]
-            if part and len(piece) < SHORTEST:
-                continue
-            whole = np.concatenate([[vocabulary.cls], piece, [vocabulary.sep]])
-            ids, positions, labels = mask_ids(whole, vocabulary, np.random.default_rng([seed, number, part]))
-            masked += len(positions)
-            if len(positions):
-                yield Sample(
-                    text=number,
-                    input_ids=ids,
-                    token_type_ids=np.zeros_like(ids),
-                    positions=positions,
-                    labels=labels,
-                )
+        rng = np.random.default_rng([seed, number, part])
+        ids, positions, labels = mask_ids(whole, tokenizer.vocabulary, rng)
+        masked += len(positions)
+        if len(positions):
+            types = np.full_like(ids, tokenizer.segments or 0)
+            yield Sample(text=number, input_ids=ids, token_type_ids=types, positions=positions, labels=labels)
 
 
-def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
+def replaced_samples(
     texts: Sequence[Text],
-    tokenizer: Tokenizer,
+    tokenizer: SampleTokenizer,
     *,
     seed: int = 0,
     max_tokens: int = 128,
     limit: int | None = None,
-    segments: int | None = None,
 ) -> Iterator[Sample]:
-    """Yield `[CLS] A [SEP] B [SEP]`: for half of the pairs B follows A in its text, for half B is from elsewhere.
+    """Yield each text with 15% of its tokens replaced by others of the vocabulary, in pieces as `masked_samples` does.
+
+    What is predicted of each token that is not special is whether it was replaced.
+
+    Args:
+        texts: What to replace tokens of.
+        tokenizer: The model's.
+        seed: The same seed, text and tokenizer give the same samples, whatever the texts around it.
+        max_tokens: Longest sample, special tokens included.
+        limit: Number of predicted positions after which no further text is begun.
+    """
+    vocabulary, predicted = tokenizer.vocabulary, 0
+    for number, part, whole in _pieces(texts, tokenizer, seed, max_tokens, drawn=limit is not None):
+        if limit is not None and predicted >= limit and part == 0:
+            return
+        rng = np.random.default_rng([seed, number, part, 5])
+        chosen = _chosen(whole, vocabulary, rng)
+        ids = whole.copy()
+        ids[chosen] = _others(whole[chosen], vocabulary, rng)
+        positions = np.flatnonzero(~np.isin(whole, list(vocabulary.special)))
+        predicted += len(positions)
+        if len(positions):
+            yield Sample(
+                text=number,
+                kind=REPLACED,
+                input_ids=ids,
+                token_type_ids=np.full_like(ids, tokenizer.segments or 0),
+                positions=positions,
+                labels=np.isin(positions, chosen).astype(np.int64),
+            )
+
+
+def _pieces(
+    texts: Sequence[Text],
+    tokenizer: SampleTokenizer,
+    seed: int,
+    max_tokens: int,
+    *,
+    drawn: bool,
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Yield the number of a text, that of a piece of it, and the piece's ids with special tokens.
+
+    Args:
+        texts: The texts.
+        tokenizer: The model's.
+        seed: Of the order.
+        max_tokens: Of a piece, special tokens included.
+        drawn: Whether texts come in a drawn order, and not in theirs.
+    """
+    room = max_tokens - tokenizer.single.added
+    order = np.random.default_rng([seed, 2]).permutation(len(texts)) if drawn else np.arange(len(texts))
+    for number in order.tolist():
+        content = tokenizer.ids(texts[number].text)
+        for part, begin in enumerate(range(0, len(content), room)):
+            piece = content[begin : begin + room]
+            if not part or len(piece) >= SHORTEST:
+                yield number, part, tokenizer.around(piece)[0]
+
+
+def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
+    texts: Sequence[Text],
+    tokenizer: SampleTokenizer,
+    *,
+    kind: str = PAIRS,
+    seed: int = 0,
+    max_tokens: int = 128,
+    limit: int | None = None,
+) -> Iterator[Sample]:
+    """Yield pairs of two texts: for half of them B follows A in its text, for half B is from elsewhere.
+
+    Those of the kind `ORDERED` follow each other all, and half of them are swapped.
 
     A text of several sentences gives one pair for each sentence end inside it: A ends there, and B begins there.
     A stranger begins at a sentence end of another document, or of another text where there is one document only.
@@ -205,53 +336,47 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
 
     Args:
         texts: Where spans come from.
-        tokenizer: The model's tokenizer, without truncation or padding.
+        tokenizer: The model's.
+        kind: `PAIRS` or `ORDERED`.
         seed: The same seed and texts give the same pairs.
         max_tokens: Longest pair, special tokens included; A keeps its end and B its beginning, half of it each.
         limit: The most pairs to yield, drawn evenly from all that there are.
-        segments: The segment of every token, where the model takes one for all; None for 0 in A and 1 in B.
     """
-    vocabulary = Vocabulary.of(tokenizer)
     rng = np.random.default_rng([seed, 1])
     cuts = [
         (number, end.end()) for number, text in enumerate(texts) for end in _SENTENCE_END.finditer(text.text.strip())
     ]
     order = rng.permutation(len(cuts))[:limit]
-    strange = rng.permutation(np.arange(len(order)) % 2)
-    room = (max_tokens - 3) // 2
+    other_half = rng.permutation(np.arange(len(order)) % 2)
+    room = (max_tokens - tokenizer.pair.added) // 2
     by_document = len({text.document for text in texts}) > 1
     sources = [texts[number].document if by_document else number for number, _ in cuts]
-    if len(order) > 1 and len(set(sources)) == 1:
+    if kind == PAIRS and len(order) > 1 and len(set(sources)) == 1:
         raise InputTextError(
             "no pair of strangers can be made from a single text: give more texts of several sentences"
         )
 
-    def ids(text: str) -> NDArray[np.int64]:
-        return np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
-
-    for index, label in zip(order, strange, strict=True):
+    for index, label in zip(order, other_half, strict=True):
         number, cut = cuts[index]
         other, begin = number, cut
-        if label == NOT_NEXT:
+        if kind == PAIRS and label == NOT_NEXT:
             stranger = index
             while sources[stranger] == sources[index]:
                 stranger = int(rng.integers(len(cuts)))
             other, begin = cuts[stranger]
-        a, b = ids(texts[number].text.strip()[:cut])[-room:], ids(texts[other].text.strip()[begin:])[:room]
+        a = tokenizer.ids(texts[number].text.strip()[:cut].rstrip())[-room:]
+        b = tokenizer.ids(texts[other].text.strip()[begin:])[:room]
         if not len(a) or not len(b):
             continue
-        whole = np.concatenate([[vocabulary.cls], a, [vocabulary.sep], b, [vocabulary.sep]])
+        ids, types = tokenizer.around(b, a) if kind == ORDERED and label == SWAPPED else tokenizer.around(a, b)
         yield Sample(
             text=number,
-            input_ids=whole,
-            token_type_ids=(
-                (np.arange(len(whole)) >= len(a) + 2).astype(np.int64)
-                if segments is None
-                else np.full_like(whole, segments)
-            ),
+            kind=kind,
+            input_ids=ids,
+            token_type_ids=types,
             positions=np.empty(0, dtype=np.int64),
             labels=np.empty(0, dtype=np.int64),
-            next_sentence=int(label),
+            label=int(label),
         )
 
 

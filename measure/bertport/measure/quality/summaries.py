@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.measure import statistics
-from bertport.measure.quality.results import Hidden, MaskedTokens, NextSentence
+from bertport.measure.quality.results import Hidden, Judgements, MaskedTokens
 from bertport.measure.statistics import Difference
 
 if TYPE_CHECKING:
     from bertport.measure.quality.sums import HeadSums
     from bertport.measure.statistics import Estimate, Settings
 
-__all__ = ["hidden_states", "masked_tokens", "next_sentence"]
+__all__ = ["hidden_states", "judged_pairs", "judged_tokens", "masked_tokens"]
 
 
 def masked_tokens(sums: HeadSums, settings: Settings) -> MaskedTokens:
@@ -53,23 +53,36 @@ def masked_tokens(sums: HeadSums, settings: Settings) -> MaskedTokens:
     )
 
 
-def next_sentence(sums: HeadSums, settings: Settings) -> NextSentence:
-    """Return the figures of the head for pairs, from the sums of `metrics.PAIR_COLUMNS`."""
-    counts = sums.counts
+def judged_pairs(sums: HeadSums, settings: Settings) -> Judgements:
+    """Return the figures of a head for pairs, from the sums of `metrics.PAIR_COLUMNS`."""
     right_reference, right_candidate = sums.sums("right_reference"), sums.sums("right_candidate")
     gained, lost = (round(float(sums.sums(column).sum())) for column in ("gained", "lost"))
-    return NextSentence(
+    difference = Difference(
+        difference=statistics.ratio(right_candidate - right_reference, sums.counts, settings),
+        p_value=statistics.mcnemar(gained, lost),
+        test="mcnemar",
+    )
+    return _judgements(sums, settings, difference)
+
+
+def judged_tokens(sums: HeadSums, settings: Settings) -> Judgements:
+    """Return the figures of a head that judges tokens, from the sums of `metrics.PAIR_COLUMNS`.
+
+    The tokens of a text are not independent, as McNemar's test has it: the difference is paired over texts.
+    """
+    return _judgements(sums, settings, _difference(sums, "right", settings))
+
+
+def _judgements(sums: HeadSums, settings: Settings, difference: Difference) -> Judgements:
+    counts = sums.counts
+    return Judgements(
         flips=statistics.share(sums.sums("flip"), counts, settings),
         largest_change=sums.highest("change"),
         mean_change=statistics.ratio(sums.sums("change"), counts, settings),
         kl=statistics.ratio(sums.sums("kl"), counts, settings),
-        accuracy_reference=statistics.share(right_reference, counts, settings),
-        accuracy_candidate=statistics.share(right_candidate, counts, settings),
-        accuracy_difference=Difference(
-            difference=statistics.ratio(right_candidate - right_reference, counts, settings),
-            p_value=statistics.mcnemar(gained, lost),
-            test="mcnemar",
-        ),
+        accuracy_reference=statistics.share(sums.sums("right_reference"), counts, settings),
+        accuracy_candidate=statistics.share(sums.sums("right_candidate"), counts, settings),
+        accuracy_difference=difference,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bertport.measure.quality.model import in_order, make_batch, open_onnx, read_tokenizer, streams
+from bertport.measure.quality.model import in_order, make_batch, open_onnx, read_sample_tokenizer, streams
 from bertport.measure.quality.samples import masked_samples, pair_samples, refuse_unread
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.quantize.blas import one_thread
@@ -87,11 +87,11 @@ def read_calibration(
     """
     source = sample_path("calibration") if path is None else Path(path)
     texts = read_texts(source)
-    tokenizer = read_tokenizer(bundle)
-    refuse_unread(texts, tokenizer, source.name, shipped=path is None, option="--calibration")
+    tokenizer = read_sample_tokenizer(bundle)
+    refuse_unread(texts, tokenizer.tokenizer, source.name, shipped=path is None, option="--calibration")
     longest = min(LONGEST, bundle.manifest.max_length)
     pairs = (
-        list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2, segments=bundle.manifest.segments))
+        list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2))
         if bundle.manifest.judges_pairs
         else []
     )
