@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from bertport.export import export
 from bertport.export.graph.tracing import OPSETS
 from bertport.measure.budget import Budget
+from bertport.quantize import evaluation as evaluation_module
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibrator import Calibrator
+from bertport.quantize.evaluation import evaluate, open_reference, read_evaluation
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import LEAST_OPSET, fuse, load_plain, sort_nodes
 from bertport.quantize.graph.rewrite import linears
@@ -139,6 +141,35 @@ def sources(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_recipe_runs_to_its_end(sources, kind, name, held_out, tmp_path):
     to_its_end(sources(kind), name, held_out, tmp_path)
+
+
+def accuracies(monkeypatch, bundle, candidate, evaluation, **how):
+    """Return what is measured of a graph with the texts of one length together, and with each alone."""
+    found = []
+    for tokens in (evaluation_module.TOGETHER, 0):
+        monkeypatch.setattr(evaluation_module, "TOGETHER", tokens)
+        reference = open_reference(bundle)
+        found.append(evaluate(bundle, reference, candidate, evaluation, stability=0, progress=lambda *_: None, **how))
+        runs = len(reference._cache)
+        assert runs == len(evaluation.samples) if tokens == 0 else runs < 0.8 * len(evaluation.samples)
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_texts_measured_in_one_batch_answer_to_the_bit_as_each_alone(sources, name, held_out, monkeypatch):
+    source, recipe = sources("the oldest opset"), RECIPES[name]
+    evaluation = read_evaluation(source.bundle, held_out, sample="evaluation", positions=120, pairs=60)
+    candidate = recipe.make(source.graph_source(recipe, held_out)).SerializeToString()
+    together, alone = accuracies(monkeypatch, source.bundle, candidate, evaluation, exact="cpu" not in recipe.providers)
+    assert together == alone
+
+
+@pytest.mark.slow
+def test_texts_in_one_batch_answer_as_each_alone_at_a_real_width(monkeypatch):
+    bundle = Bundle.open(default_bundle())
+    evaluation = read_evaluation(bundle, None, sample="evaluation", positions=60, pairs=60)
+    together, alone = accuracies(monkeypatch, bundle, "int8-dynamic", evaluation)
+    assert together == alone
 
 
 OTHERS = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bertport.measure.quality.fidelity import measure, measure_batch_invariance
-from bertport.measure.quality.model import CachedModel, in_order, make_batch, open_onnx
+from bertport.measure.quality.model import Batch, CachedModel, in_order, make_batch, open_onnx
 from bertport.measure.quality.results import Conventions
 from bertport.measure.quality.samples import masked_samples
 from bertport.measure.statistics import Settings, says_no_difference
@@ -254,6 +254,65 @@ def test_samples_that_run_at_once_give_the_same_figures(bag, make_bag, samples):
         measure(bag, make_bag(noise=0.1), samples, settings=QUICK, stability=5, streams=streams) for streams in (1, 3)
     )
     assert one == three
+
+
+class RowByRow:
+    """A graph that notes the shape of each batch, and runs its rows one by one: they answer to the bit as alone."""
+
+    def __init__(self, graph):
+        self.graph, self.outputs, self.shapes = graph, graph.outputs, []
+
+    def run(self, batch, outputs):
+        self.shapes.append(batch.input_ids.shape)
+        assert batch.attention_mask.all()
+        rows, length = batch.input_ids.shape
+        owners = batch.masked_positions // length
+        answers = [
+            self.graph.run(
+                Batch(
+                    input_ids=batch.input_ids[row : row + 1],
+                    attention_mask=batch.attention_mask[row : row + 1],
+                    token_type_ids=batch.token_type_ids[row : row + 1],
+                    masked_positions=batch.masked_positions[owners == row] - row * length,
+                ),
+                outputs,
+            )
+            for row in range(rows)
+        ]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_samples_of_one_length_in_a_batch_give_the_same_figures(bag, make_bag, samples, streams):
+    # A text whose samples lie apart: its sums must be rounded in the same order as well.
+    samples = [dataclasses.replace(each, text=each.text // 3) for each in samples]
+    candidate = make_bag(noise=0.1)
+    graphs = RowByRow(bag), RowByRow(candidate)
+    told = []
+    together = measure(
+        *graphs,
+        samples,
+        settings=QUICK,
+        stability=0,
+        streams=streams,
+        tokens=120,
+        progress=lambda *done: told.append(done),
+    )
+    assert together == measure(bag, candidate, samples, settings=QUICK, stability=0)
+    lengths = sorted(length for rows, length in graphs[0].shapes for _ in range(rows))
+    assert lengths == sorted(len(each.input_ids) for each in samples)
+    assert all(rows == 1 or rows * length <= 120 for rows, length in graphs[0].shapes)
+    assert len(graphs[0].shapes) == len(graphs[1].shapes) < 0.7 * len(samples)
+    assert told == sorted(told)
+    assert told[-1] == (len(samples), len(samples))
+
+
+def test_a_batch_is_not_for_a_model_that_answers_by_its_batch_mates(bag, make_bag, samples):
+    candidate = make_bag(crosstalk=0.5)
+    alone, together = (
+        measure(bag, candidate, samples, settings=QUICK, stability=0, tokens=tokens) for tokens in (0, 120)
+    )
+    assert together.heads["mlm"].kl != alone.heads["mlm"].kl
 
 
 def test_an_error_in_a_stream_is_the_callers():

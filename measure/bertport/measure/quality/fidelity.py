@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,12 +37,14 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     conventions: Conventions | None = None,
     stability: int = 64,
     streams: int = 1,
+    tokens: int = 0,
     progress: Callable[[int, int], None] | None = None,
     accumulated: Callable[[Accumulator], None] | None = None,
 ) -> Fidelity:
-    """Measure a candidate against a reference, usually the fp32 variant, one sample at a time.
+    """Measure a candidate against a reference, usually the fp32 variant, one batch of samples at a time.
 
-    Each sample runs alone, so no figure depends on the order; the logits of one sample are held at a time.
+    Each sample runs alone unless `tokens` says otherwise, so that no figure depends on the others or on the order; the
+    logits of one batch are held at a time.
 
     Args:
         reference: The model that is taken as right.
@@ -50,7 +53,9 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
         settings: Seed, resamples and confidence level.
         conventions: The model's maximum length, padding id and heads.
         stability: Samples of each kind on which to measure batch invariance, and the effect of padding; 0 for none.
-        streams: Samples that run at once, each alone in its batch; the graphs' sessions then have one thread each.
+        streams: Batches that run at once; the graphs' sessions then have one thread each.
+        tokens: Samples of one length run as one batch, without padding, of this many tokens at most. For two graphs
+            whose answers do not depend on batch mates; what others answer would be another figure.
         progress: Called with the number of samples done and the number of all.
         accumulated: Given the sums per text that the figures were drawn from.
 
@@ -62,19 +67,30 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     samples = list(samples)
     accumulator = Accumulator(conventions.heads)
 
-    def metrics(sample: Sample) -> SampleMetrics | None:
-        names = _outputs_for(sample, reference, candidate)
+    def metrics(numbers: list[int]) -> dict[int, SampleMetrics | None]:
+        mates = [samples[number] for number in numbers]
+        names = _outputs_for(mates[0], reference, candidate)
         if not names:
-            return None
-        batch = make_batch([sample])
+            return dict.fromkeys(numbers)
+        batch = make_batch(mates)
         answers = _run(reference, batch, names, "reference"), _run(candidate, batch, names, "candidate")
-        return accumulator.compare(sample, *answers)
+        decoded = accumulate((len(sample.positions) for sample in mates[:-1]), initial=0)
+        return {
+            number: accumulator.compare(sample, *(_row(outputs, names, row, begin, sample) for outputs in answers))
+            for row, (number, sample, begin) in enumerate(zip(numbers, mates, decoded, strict=True))
+        }
 
-    for done, compared in enumerate(in_order(metrics, samples, streams), 1):
-        if compared:
-            accumulator.add(compared)
+    # Sums are rounded, so the metrics are added in the order of the samples, whatever the batches were.
+    waiting: dict[int, SampleMetrics | None] = {}
+    done = 0
+    for compared in in_order(metrics, _of_one_length(samples, tokens), streams):
+        waiting |= compared
+        while done in waiting:
+            if found := waiting.pop(done):
+                accumulator.add(found)
+            done += 1
         if progress:
-            progress(done, len(samples))
+            progress(done + len(waiting), len(samples))
     if not accumulator.measured:
         raise UsageError(
             f"nothing to measure: {len(samples)} samples, and the graphs give {', '.join(reference.outputs)} "
@@ -142,6 +158,26 @@ def measure_batch_invariance(  # noqa: PLR0913 — as above
         batch_mates=mates.movement(settings),
         padding=padded.movement(settings) if padded.measured else None,
     )
+
+
+def _of_one_length(samples: Sequence[Sample], tokens: int) -> list[list[int]]:
+    """Group samples that may run as one batch: of one length, and measured on the same outputs.
+
+    Returns:
+        Their numbers, ascending within a group, the groups in the order of their first ones. A group has at most
+        `tokens` tokens, or a single sample.
+    """
+    groups: list[list[int]] = []
+    latest: dict[tuple[int, str, bool], list[int]] = {}
+    for number, sample in enumerate(samples):
+        length = len(sample.input_ids)
+        kind = (length, sample.kind, len(sample.positions) > 0)
+        group = latest.get(kind)
+        if group is None or (len(group) + 1) * length > tokens:
+            group = latest[kind] = []
+            groups.append(group)
+        group.append(number)
+    return groups
 
 
 def _batches(chosen: Sequence[Sample], rows: int, seed: int) -> Iterator[tuple[list[Sample], int]]:

@@ -73,7 +73,7 @@ class HeadFigures(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedTokens(HeadFigures):
-    """The MLM head at masked positions, each text alone in its batch."""
+    """The MLM head at masked positions, each text as if alone in its batch."""
 
     top1_agreement: Estimate
     """Share of positions where both models have the same best token."""
