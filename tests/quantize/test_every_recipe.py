@@ -22,7 +22,7 @@ from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.evaluation import evaluate, open_reference, read_evaluation
 from bertport.quantize.graph.builder import GraphBuilder
-from bertport.quantize.graph.fusion import LEAST_OPSET, fuse, load_plain, sort_nodes
+from bertport.quantize.graph.fusion import LEAST_OPSET, _quiet, _split_skips, fuse, load_plain, sort_nodes
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.job import Options
@@ -259,6 +259,26 @@ def test_raising_the_opset_changes_no_output(sources):
     operators = [node.op_type for node in source.plain.graph.node]
     assert operators.count("LayerNormalization") == 4  # embeddings, two in the layer, one in the MLM head
     assert "ReduceMean" not in operators
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_that_are_inferred_without_weights_fuse_the_same_graph(sources, kind):
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    source = sources(kind)
+    architecture = source.bundle.manifest.architecture
+    with _quiet():
+        stock = optimize_model(
+            load_plain(source.path),
+            num_heads=architecture.attention_heads,
+            hidden_size=architecture.hidden_size,
+            opt_level=0,
+            optimization_options=FusionOptions("bert"),
+        ).model
+    assert "SkipLayerNormalization" in {node.op_type for node in stock.graph.node}
+    _split_skips(stock)
+    assert stock == source.fused
 
 
 def test_an_operator_that_the_newer_opset_changed_is_refused(sources, tmp_path):

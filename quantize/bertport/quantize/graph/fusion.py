@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertport.measure.onnx_files import read_model
 from bertport.runtime.errors import BundleError, MissingDependencyError
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import onnx
@@ -45,24 +45,55 @@ def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
     try:
         onnxruntime()
         from onnxruntime.transformers.fusion_options import FusionOptions
-        from onnxruntime.transformers.optimizer import optimize_model
+        from onnxruntime.transformers.optimizer import MODEL_TYPES
     except ImportError as error:
         raise MissingDependencyError(
             "quantize", (error.name or "onnxruntime").partition(".")[0], "cpu,quantize"
         ) from error
+    optimizer_class, *_ = MODEL_TYPES["bert"]
     with _quiet():
-        # opt_level 0: none of the session's own rewriting, which would depend on the machine.
-        fused = optimize_model(
-            model,
-            model_type="bert",
-            num_heads=architecture.attention_heads,
-            hidden_size=architecture.hidden_size,
-            opt_level=0,
-            optimization_options=FusionOptions("bert"),
-        )
+        # Its fusions alone, and none of the session's own rewriting, which would depend on the machine.
+        fused = optimizer_class(model, architecture.attention_heads, architecture.hidden_size)
+        fused.infer_runtime_shape = _inferring_without_weights(fused)
+        fused.optimize(FusionOptions("bert"))
+        fused.topological_sort()
     made: onnx.ModelProto = fused.model
+    made.producer_name, made.producer_version = "onnxruntime.transformers", onnxruntime().__version__
     _split_skips(made)
     return made
+
+
+def _inferring_without_weights(optimizer: Any) -> Callable[..., Any]:  # noqa: ANN401 — ONNX Runtime is not typed
+    """Return an optimizer's shape inference that sees no weights.
+
+    It copies the model each time, before five of the fusions, and a BERT-base has 440 MB.
+    """
+    infer = optimizer.infer_runtime_shape
+
+    def inferred(*arguments: object, **options: object) -> object:
+        whole, optimizer.model = optimizer.model, _without_weights(optimizer.model)
+        try:
+            return infer(*arguments, **options)
+        finally:
+            optimizer.model = whole
+
+    return inferred
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a graph in which each matrix is an input of its shape: of its values no shape is made."""
+    import onnx
+    from onnx import helper
+
+    graph = onnx.GraphProto(name=model.graph.name)
+    for field in ("node", "input", "output", "value_info"):
+        getattr(graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.append(tensor)
+    return onnx.ModelProto(graph=graph, ir_version=model.ir_version, opset_import=model.opset_import)
 
 
 def _split_skips(model: onnx.ModelProto) -> None:
