@@ -36,7 +36,9 @@ AREAS: dict[str, tuple[str, ...]] = {
 PROGRAMS = ("bench", "models")
 """Folders of programs: they may import any area, and no area imports them."""
 EXTRAS = ("cpu", "compare", "export", "quantize", "serve")
-"""Every extra of pyproject.toml that goes with a CPU."""
+"""Every extra of pyproject.toml that goes with a CPU and today's transformers."""
+OPTIMUM_EXTRAS = ("cpu", "compare", "export-optimum", "quantize", "serve")
+"""The same with optimum-onnx, which needs an older transformers: `export` and `export-optimum` exclude each other."""
 GROUPS_SINCE = (25, 1)
 """The first version of pip that knows `--group`; Python 3.11 ships an older one."""
 
@@ -56,10 +58,12 @@ class Environment(NamedTuple):
 
 
 EVERYTHING = "--editable=.[{}]".format(",".join(EXTRAS))
+OPTIMUM = "--editable=.[{}]".format(",".join(OPTIMUM_EXTRAS))
 ENVIRONMENTS = {
     "demo": Environment(".venv-demo", ("--editable=.[cpu]",)),
     "main job": Environment(".venv-demo-main", ("--editable=.[cpu,export,quantize,serve]",), torch=True),
     "dev": Environment(".venv", (EVERYTHING,), groups=("dev",), torch=True),
+    "optimum": Environment(".venv-optimum", (OPTIMUM,), groups=("test",), torch=True),
     "audit": Environment(".venv-audit", ("pip-audit>=2.9,<3",)),
     "lowest": Environment(".venv-lowest", (EVERYTHING,), groups=("test",), torch=True, floors=True),
     "site": Environment(".venv-site", ("--editable=.",), groups=("site",)),
@@ -170,6 +174,22 @@ def lowest(*arguments: str) -> None:
     call(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen)
 
 
+def optimum(*arguments: str) -> None:
+    """Run what needs optimum-onnx, and what both generations of transformers run, in the environment of the older."""
+    python = executable(environment("optimum"), "python")
+    call(python, "-c", "import optimum.onnxruntime")  # without it, what is marked `optimum` would only be skipped
+    pytest = (python, "-m", "pytest", "-p", "no:cacheprovider")
+    if arguments:
+        call(*pytest, *arguments)
+        return
+    call(*pytest, *WORKERS, *BOTH_GENERATIONS, "-m", "not optimum and not slow and not gpu")
+    call(*pytest, *WORKERS, "tests", "-m", "optimum and not gpu")
+
+
+BOTH_GENERATIONS = ("tests/export", "tests/models", "tests/measure/speed/test_baselines.py")
+"""Tests of what transformers 4.57 and today's run alike: tracing, tokenizers, the training recipe."""
+
+
 def floors() -> str:
     """Return pip's constraints that allow the lowest version of each dependency alone."""
     import tomllib
@@ -187,6 +207,7 @@ def everything() -> None:
     check()
     slow()
     lowest()
+    optimum()
     test()
 
 
@@ -333,7 +354,8 @@ COMMANDS = {
     "check": (check, "ruff, its formatter and mypy --strict", False),
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
     "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),
-    "all": (everything, "check, slow, lowest and test: what .ci/run does after demo", False),
+    "optimum": (optimum, "the export's and Optimum's tests, with transformers 4.57; arguments as for test", True),
+    "all": (everything, "check, slow, lowest, optimum and test: what .ci/run does after demo", False),
 }
 
 if __name__ == "__main__":

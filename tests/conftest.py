@@ -19,6 +19,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from bertport.runtime.installation import first_missing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,6 +60,12 @@ ALPHABET = (
     "äöüßàáâçèéêëîïñóôùûœæøåłšžđαβγδεζηθικλμνξοπρσςτυφχψωабвгдежзийклмнопрстуфхцчшщъыьэюя"
     "中文日本語国人大小山川水火東京愛한국어あいうえおアイウエオ‘’“”–—…€£¥°±×÷"  # noqa: RUF001 — meant as they are
 )
+
+
+def pytest_runtest_setup(item):
+    """Skip what needs optimum-onnx in an environment of today's transformers, beside which it cannot be installed."""
+    if item.get_closest_marker("optimum") and first_missing(("optimum.onnxruntime",)):
+        pytest.skip("needs optimum-onnx: python3 dev.py optimum")
 
 
 def vocabulary(*, cased: bool = False) -> list[str]:

@@ -34,6 +34,7 @@ def test_the_tokenizer_is_the_checkpoints(tiny_bundle, encoded):
     assert tokenizer.mask_token == "[MASK]"  # noqa: S105 — a token of text, not of access
 
 
+@pytest.mark.optimum
 def test_optimum(tiny_bundle, encoded, expected):
     from optimum.onnxruntime import ORTModelForMaskedLM
 
@@ -41,6 +42,7 @@ def test_optimum(tiny_bundle, encoded, expected):
     torch.testing.assert_close(model(**encoded).logits, expected.prediction_logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.optimum
 def test_optimum_finds_the_graph_by_itself(tiny_bundle, encoded, expected):
     """`model.onnx` in `onnx/` is what it looks for, and no serving graph gets in its way."""
     from optimum.onnxruntime import ORTModelForMaskedLM
@@ -49,6 +51,7 @@ def test_optimum_finds_the_graph_by_itself(tiny_bundle, encoded, expected):
     torch.testing.assert_close(model(**encoded).logits, expected.prediction_logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.optimum
 def test_optimums_pipeline(tiny_bundle, tiny_checkpoint):
     from optimum.onnxruntime import ORTModelForMaskedLM
     from transformers import AutoTokenizer, pipeline

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bertport.runtime import installation
+from bertport.runtime.errors import MissingDependencyError
 from dev import AREAS, PROGRAMS
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,21 @@ def test_pip_is_that_of_the_environment(monkeypatch, tmp_path):
     assert installation.pip() == "pip"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert installation.pip() == f"{sys.executable} -m pip"
+
+
+def test_what_needs_an_environment_of_its_own_is_installed_by_the_pip_of_that_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert installation.install_command("cpu,export-optimum") == f"pip install -e '{ROOT}[cpu,export-optimum]'"
+    assert str(MissingDependencyError("this", "optimum-onnx", "cpu,export-optimum")) == (
+        "this needs the package optimum-onnx, which is not installed and needs an environment of its own; there: "
+        f"pip install -e '{ROOT}[cpu,export-optimum]'"
+    )
+
+
+def test_the_first_module_that_is_missing():
+    assert installation.first_missing(("json", "no_such", "nor_this")) == "no_such"
+    assert installation.first_missing(("json", "no_such.part")) == "no_such.part"
+    assert installation.first_missing(("json", "email.mime")) is None
 
 
 def test_no_source_writes_such_a_line_itself():

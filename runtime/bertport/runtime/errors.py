@@ -24,7 +24,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.installation import install_command
+from bertport.runtime.installation import APART, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,7 +137,8 @@ class MissingDependencyError(BertportError, ImportError):
     """
 
     def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(f"{what} needs the package {package}, which is not installed: {install_command(extra)}")
+        apart = " and needs an environment of its own; there" if APART.intersection(extra.split(",")) else ""
+        super().__init__(f"{what} needs the package {package}, which is not installed{apart}: {install_command(extra)}")
 
 
 def panicked(error: BaseException) -> bool:

@@ -8,9 +8,15 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["install_command", "pip", "portable_install_command", "upgrade_advice"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["APART", "first_missing", "install_command", "pip", "portable_install_command", "upgrade_advice"]
+
+APART = frozenset({"export-optimum"})
+"""Extras that need an environment of their own: they hold another version of what other extras install."""
 
 HERE = Path(__file__).resolve()
 CHECKOUT = HERE.parents[3]
@@ -31,6 +37,8 @@ class Source:
 def install_command(extras: str, *packages: str) -> str:
     """Return the command line that adds extras to this installation, quoted for a POSIX shell.
 
+    For extras that need an environment of their own it is the line for that one, whose `pip` is the first on its PATH.
+
     Args:
         extras: names of extras, separated by commas.
         packages: requirements to install in the same run.
@@ -47,7 +55,22 @@ def install_command(extras: str, *packages: str) -> str:
             wanted = [f"bertport[{extras}]"]
         case "unknown":  # what is installed satisfies this, so that pip adds the extras and fetches no bertport
             wanted = [f"bertport[{extras}]=={source.place}"]
-    return " ".join([pip(), "install", *map(shlex.quote, (*wanted, *packages))])
+    program = "pip" if APART.intersection(extras.split(",")) else pip()
+    return " ".join([program, "install", *map(shlex.quote, (*wanted, *packages))])
+
+
+def first_missing(modules: Iterable[str]) -> str | None:
+    """Return the first module that is not installed; None where all are. Imports none, but packages above one."""
+    from importlib.util import find_spec  # not above: see `pip`
+
+    for module in modules:
+        try:
+            found = find_spec(module)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            return module
+    return None
 
 
 def portable_install_command(extras: str) -> str:

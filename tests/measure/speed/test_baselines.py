@@ -35,3 +35,26 @@ def test_the_program_says_how_it_is_called(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "usage: python -m bertport.measure.speed.baselines CHECKPOINT OUT\n"
+
+
+def test_optimum_elsewhere_is_one_sentence(tmp_path):
+    """In a process where optimum-onnx cannot be found, which it is not beside today's transformers."""
+    program = (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'optimum.onnxruntime':\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        "from bertport.runtime.cli import main\n"
+        "main(['compare', '--baseline', 'optimum', '--output', 'out'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "bertport: error: --baseline optimum needs the package optimum.onnxruntime, which is not installed and needs "
+        "an environment of its own; there: pip install "
+    )
+    assert "[cpu,compare,export-optimum]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -17,9 +17,6 @@ WAYS = {
     "answering": ANSWER,
     "doctor": DOCTOR,
     "the user's own import, later": "import bertport.runtime, onnxruntime",
-    "Optimum's import, with bertport's first": (
-        "import bertport.export.exporter\nfrom optimum.onnxruntime import ORTModelForMaskedLM"
-    ),
     "ONNX Runtime's tools": (
         "from bertport.quantize.graph import fusion\nfrom onnxruntime.transformers import optimizer"
     ),
@@ -28,6 +25,8 @@ WAYS = {
         "subprocess.run([sys.executable, '-c', 'import onnxruntime'], check=True)"
     ),
 }
+
+OPTIMUM = "import bertport.export.exporter\nfrom optimum.onnxruntime import ORTModelForMaskedLM"
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 29),
@@ -63,6 +62,12 @@ def test_nothing_is_left_in_an_empty_home(run, way, setting):
     assert not left
     if way == "doctor":
         assert json.loads(said)["telemetry"] == {"state": "off"}
+
+
+@pytest.mark.optimum
+def test_optimums_import_leaves_nothing_where_bertports_came_first(run):
+    _, left = run(OPTIMUM)
+    assert not left
 
 
 @pytest.mark.parametrize("setting", ["0", "false", "2"])

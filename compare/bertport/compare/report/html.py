@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bertport.compare.report.plots import plots
 from bertport.compare.report.sections import sections
 from bertport.runtime.errors import MissingDependencyError
+from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
     from bertport.compare.report.document import Report
@@ -25,12 +26,9 @@ def check_packages() -> None:
     Raises:
         MissingDependencyError: when it is not.
     """
-    from importlib.util import find_spec
-
-    for package in ("jinja2", "matplotlib"):
-        if find_spec(package) is None:
-            what, extra = "compare", "cpu,compare"
-            raise MissingDependencyError(what, package, extra)
+    if missing := first_missing(("jinja2", "matplotlib")):
+        what, extra = "compare", "cpu,compare"
+        raise MissingDependencyError(what, missing, extra)
 
 
 def html(report: Report) -> str:

@@ -19,6 +19,7 @@ from bertport.measure.speed.loaded import Answer, Loaded
 from bertport.measure.speed.workload import random_batch
 from bertport.runtime.errors import BertportError, MissingDependencyError, UnknownNameError, UsageError
 from bertport.runtime.heads import DEFAULT_TOP_K, MLM
+from bertport.runtime.installation import first_missing
 from bertport.runtime.providers.table import onnxruntime
 from bertport.runtime.session import session_options
 
@@ -57,11 +58,9 @@ def check_baseline(name: str) -> None:
     Raises:
         MissingDependencyError: when one is not.
     """
-    from importlib.util import find_spec
-
-    for package in BASELINES[name].packages:
-        if find_spec(package) is None:
-            raise MissingDependencyError(f"--baseline {name}", package, "export")
+    row = BASELINES[name]
+    if missing := first_missing(row.packages):
+        raise MissingDependencyError(f"--baseline {name}", missing, row.extra)
 
 
 def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
@@ -208,7 +207,9 @@ class Baseline:
     name: str
     """What users call it."""
     packages: tuple[str, ...]
-    """What must be installed."""
+    """Modules that must be installed."""
+    extra: str
+    """The extras of bertport that install them and what compares."""
     distributions: tuple[str, ...]
     """Those whose versions a report states."""
     converted: bool = False
@@ -223,12 +224,14 @@ BASELINES: dict[str, Baseline] = {
         Baseline(
             name="transformers",
             packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors"),
+            extra="cpu,compare,export",
             distributions=("torch", "transformers"),
             open=_transformers,
         ),
         Baseline(
             name="optimum",
-            packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors", "optimum"),
+            packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors", "optimum.onnxruntime"),
+            extra="cpu,compare,export-optimum",
             distributions=("torch", "transformers", "optimum", "optimum-onnx"),
             converted=True,
             open=_optimum,
