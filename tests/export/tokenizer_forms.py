@@ -117,7 +117,7 @@ def added_tokens_with_gaps(directory):
 
 
 def _decoder(directory, **tokens):
-    entries = json.loads((directory / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    entries = json.loads((directory / "tokenizer_config.json").read_text()).get("added_tokens_decoder", {})
     plain = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": False}
     for index, (content, changes) in enumerate(tokens.items(), 672):
         entries[str(index)] = plain | changes | {"content": content}

@@ -61,8 +61,8 @@ class TokenizerFiles:
     """transformers' own object, a fast tokenizer."""
     tokenizer: Tokenizer
     """The tokenizer behind it, without truncation and padding."""
-    lowercase: bool | None
-    """Whether it lower-cases; None where its normaliser does not say."""
+    lowercase: bool
+    """Whether it reads capitals as small letters."""
     segments: int | None
     """The segment of every token where transformers gives the model none, which is 0; None where it gives them."""
     model_max_length: int | None
@@ -200,7 +200,7 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         reference=reference,
         tokenizer=tokenizer,
         lowercase=lowers_case(tokenizer),
-        segments=None if "token_type_ids" in _inputs(reference.model_input_names, directory) else 0,
+        segments=None if "token_type_ids" in _inputs(reference, settings, directory) else 0,
         model_max_length=_limit(reference.model_max_length, directory),
         max_positions=max_positions,
         special={role: str(token) for role in ROLES if (token := getattr(reference, role, None)) is not None},
@@ -215,8 +215,11 @@ def _check_text(path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read ({error}): restore the checkpoint's file") from error
 
 
-def _inputs(stated: object, directory: Path) -> list[str]:
+def _inputs(reference: Any, settings: dict[str, Any], directory: Path) -> list[str]:  # noqa: ANN401 — transformers is not typed
     """Return the inputs that the tokenizer gives to a model."""
+    stated = settings.get("model_input_names")  # of which transformers 5 makes a list, whatever it is
+    if stated is None:
+        stated = reference.model_input_names
     if not isinstance(stated, list) or not all(isinstance(each, str) for each in stated):
         raise CheckpointError(
             f"{directory / 'tokenizer_config.json'}: model_input_names is {excerpt(stated)} and should be a list of "
