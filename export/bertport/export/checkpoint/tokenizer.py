@@ -172,8 +172,8 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
     }
     settings, config = stored.get("tokenizer_config.json", {}), stored.get("config.json", {})
     check_class(directory, settings, config)
-    if "tokenizer.json" not in stored and (directory / "vocab.txt").is_file():
-        _check_text(directory / "vocab.txt")
+    if "tokenizer.json" not in stored:
+        _check_vocabulary_files(directory)
     try:
         reference = load(directory, settings, config)
     except BaseException as error:
@@ -208,11 +208,20 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
     )
 
 
-def _check_text(path: Path) -> None:
-    try:
-        read_whole(path).decode()
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): restore the checkpoint's file") from error
+def _check_vocabulary_files(directory: Path) -> None:
+    """Require vocab.txt and vocab.json, as far as they are there, to be what they should be.
+
+    Raises:
+        CheckpointError: when one is not; transformers drops what it cannot read of them.
+    """
+    text, ids = directory / "vocab.txt", directory / "vocab.json"
+    if text.is_file():
+        try:
+            read_whole(text).decode()
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{text} cannot be read ({error}): restore the checkpoint's file") from error
+    if ids.is_file() and not all(type(index) is int for index in read_json(ids).values()):
+        raise CheckpointError(f"{ids} should give each token its id, a whole number: restore the checkpoint's file")
 
 
 def _inputs(reference: Any, settings: dict[str, Any], directory: Path) -> list[str]:  # noqa: ANN401 — transformers is not typed

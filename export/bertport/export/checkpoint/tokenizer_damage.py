@@ -17,8 +17,6 @@ __all__ = ["explained"]
 
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
 """Files of which a field alone can be at fault."""
-OF_BPE = ("vocab.json", "merges.txt")
-"""Files of a BPE, in the order in which the second needs the first."""
 OF_CONFIG = ("tokenizer_class",)
 """Fields of config.json that choose the tokenizer's class and nothing else: without its model type another is made."""
 REASON = 200
@@ -115,7 +113,7 @@ def _read_files(directory: Path) -> list[str]:
     if (directory / "tokenizer.json").is_file():
         return ["tokenizer.json"]
     pieces = sentencepiece_file(directory)
-    return [pieces.name] if pieces else [name for name in OF_BPE if (directory / name).is_file()]
+    return [pieces.name] if pieces else [name for name in ("merges.txt",) if (directory / name).is_file()]
 
 
 def _damage(path: Path, read: Callable[[Path], object]) -> str | None:
@@ -149,21 +147,10 @@ def _read_pieces(path: Path) -> None:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "tokenizer.json": _read_tokenizer,
-    "vocab.json": lambda path: _numbers(json.loads(path.read_text(encoding="utf-8"))),
     "merges.txt": _read_merges,
     **dict.fromkeys(PIECES, _read_pieces),
 }
 """By name of a file, what reads it alone."""
-
-
-def _numbers(vocabulary: object) -> None:
-    """Require tokens with their ids.
-
-    Raises:
-        TypeError: for anything else.
-    """
-    if not isinstance(vocabulary, dict) or not all(type(index) is int for index in vocabulary.values()):
-        raise TypeError("an object of tokens with their ids is expected")
 
 
 def _short(error: BaseException) -> str:

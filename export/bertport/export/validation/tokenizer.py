@@ -62,7 +62,9 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
         )
     vocabulary = files.tokenizer.get_vocab(with_added_tokens=True)
     added = [token for _, token in sorted(files.tokenizer.get_added_tokens_decoder().items())]
-    short, long = texts_for(vocabulary, added), long_texts(vocabulary, added)
+    plain = type(files.tokenizer.model).__name__ == "WordPiece"
+    written = str if plain else lambda token: str(files.tokenizer.decode([vocabulary[token]]))
+    short, long = (make(vocabulary, added, written=written) for make in (texts_for, long_texts))
     whole: list[Text] = [*short, *long, *pairs_of(short)]
     # Not longer: of a pair, transformers builds every combination of what it cuts off.
     parts = [each[: 2 * max_length] for each in (*long, *short[:20]) if each]

@@ -9,7 +9,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from tokenizers import AddedToken
 
@@ -36,6 +36,16 @@ PLAIN = (
     "##a ## # ###b a##b [unused1] [ unused1 ] [UNK] <unk> <s> </s> <pad> <mask> [PAD]",
     "don't can't won't I'm you're he's we've they'll I'd o'clock rock 'n' roll",
 )
+MARKS = (
+    "▁a ▁▁b a▁b ▁ Ġa aĠb Ċ Ã© ĉ </w>a a</w> a@@ b@@c ‖ <0x0A> <0xE2> <|endoftext|>",
+    " a  b   c    d     e",
+    "  a\n b\n\n  c \n\n\n d\t\te ",
+    "a\u2581b \u2581c\u00a0\u2581 d",
+    "I'M YOU'RE it'S we'LL 's 't 'll 've 'd 'm're a's'",
+    "x1y22z333 1234567890 12,345.67 a1 1a _a a_ -1",
+    "\u00e9\u00e8 Ã© â\u0080\u0099 ã\u0081\u0082",
+)
+"""Marks of spaces, bytes and ends of words in the entries of other kinds than BERT's, and what those split."""
 ACCENTS = (
     "Ünïcödé café naïve résumé São Paulo Łódź Đặng straße ŒUVRE İstanbul ıI ǅ ﬁ ﬂ ſ",
     "u\u0308 e\u0301 a\u0300\u0323 o\u0302\u0301 n\u0303 c\u0327 A\u030a i\u0307 \u0301alone x\u0301\u0301\u0301\u0301",
@@ -80,18 +90,23 @@ CHARACTERS = (
 """One character of many kinds."""
 
 
-def texts_for(vocabulary: Collection[str], added: Sequence[AddedToken]) -> list[str]:
+def texts_for(
+    vocabulary: Collection[str], added: Sequence[AddedToken], *, written: Callable[[str], str] = str
+) -> list[str]:
     """Return some hundred texts for a tokenizer: always the same, and ones made of its own tokens.
 
     Args:
         vocabulary: its tokens.
         added: those of them that are looked for in a text before it is split into words.
+        written: gives the text that an entry stands for, where the entry itself is not as it stands in a text.
     """
     draw = random.Random(SEED)  # noqa: S311 — a sample, no secret
-    texts = [*PLAIN, *ACCENTS, *SCRIPTS, *SYMBOLS, *SPACES, *CHARACTERS]
+    texts = [*PLAIN, *MARKS, *ACCENTS, *SCRIPTS, *SYMBOLS, *SPACES, *CHARACTERS]
     texts += ["".join(draw.sample(CHARACTERS, 2)) for _ in range(SAMPLED)]
     texts += ["".join(draw.choices(CHARACTERS + " ", k=12)) for _ in range(SAMPLED)]
     words = draw.sample(sorted(vocabulary), min(SAMPLED, len(vocabulary)))
+    texts += words
+    words = [written(word) for word in words]
     texts += [*words, *map(str.upper, words[:10]), *map(str.capitalize, words[10:20])]
     for _ in range(SAMPLED // 2):
         chosen = draw.choices(words or ["a"], k=draw.randint(2, 8))
@@ -116,10 +131,13 @@ def texts_for(vocabulary: Collection[str], added: Sequence[AddedToken]) -> list[
     return texts
 
 
-def long_texts(vocabulary: Collection[str], added: Sequence[AddedToken]) -> list[str]:
+def long_texts(
+    vocabulary: Collection[str], added: Sequence[AddedToken], *, written: Callable[[str], str] = str
+) -> list[str]:
     """Return texts that are longer than a model takes: of many words, of one, and of what has no words."""
     draw = random.Random(SEED + 1)  # noqa: S311 — a sample, no secret
-    words = [*draw.sample(sorted(vocabulary), min(200, len(vocabulary))), *PLAIN, *ACCENTS, *SCRIPTS, *SYMBOLS]
+    entries = draw.sample(sorted(vocabulary), min(200, len(vocabulary)))
+    words = [*map(written, entries), *PLAIN, *ACCENTS, *SCRIPTS, *SYMBOLS]
     mixed = " ".join(draw.choices([*words, *(each.content for each in added[:MOST_ADDED])], k=600))
     return [mixed, mixed[::-1], "a" * 150, "ab" * 5000, "é中😀" * 400, "word " * 800, "." * 1200, " \t" * 3000]
 
