@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from bertport.export.card import model_card
 from bertport.export.checkpoint.config import names_code
 from bertport.export.checkpoint.heads import describe
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
-from bertport.export.checkpoint.source import Located, locate, read_whole
+from bertport.export.checkpoint.source import Located, read_whole
 from bertport.export.checkpoint.tensors import require_heads
 from bertport.export.checkpoint.tokenizer import TokenizerFiles, read_tokenizer
 from bertport.export.dependencies import check_dependencies
@@ -21,7 +22,8 @@ from bertport.export.graph.build import FILES, GraphFiles, make_graphs
 from bertport.export.graph.tracing import check_opset
 from bertport.export.metadata import architecture, read_front_matter, tool_versions
 from bertport.export.progress import Event, Stages
-from bertport.export.validation.tokenizer import check_tokenizer
+from bertport.export.sources import opened
+from bertport.export.validation.tokenizer import check_saved, check_tokenizer
 from bertport.runtime.bundle.changes import tidy
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs
@@ -30,22 +32,115 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from bertport.export.graph.wrapper import BertWithHeads
     from bertport.export.validation.cases import Vocabulary
 
-__all__ = ["WEIGHTS", "export", "log_notes", "read_checked", "vocabulary"]
+__all__ = ["WEIGHTS", "Options", "export", "log_notes", "read_checked", "vocabulary"]
 
 WEIGHTS = {"float32": "fp32", "float16": "fp32-weights16"}
 """How weights may be stored, and the recipe's name for it; arithmetic is float32 either way."""
 
 
-def export(  # noqa: PLR0913 — the command's options, each with its default
+class Options(TypedDict, total=False):
+    """Keyword arguments of `export`, whatever the source; its docstring says what each does."""
+
+    opset: int | None
+    atol: float
+    weights: Literal["float32", "float16"]
+    heads: Collection[str]
+    overwrite: bool
+    name: str | None
+    progress: Callable[[Event], None] | None
+    external_above: int
+
+
+@overload
+def export(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
     revision: str | None = None,
+    **options: Unpack[Options],
+) -> Bundle: ...
+@overload
+def export(
+    source: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    output: str | os.PathLike[str],
+    **options: Unpack[Options],
+) -> Bundle: ...
+def export(
+    source: str | os.PathLike[str] | PreTrainedModel,
+    *given: Any,
+    tokenizer: Any = None,
+    output: Any = None,
+    revision: str | None = None,
+    **options: Unpack[Options],
+) -> Bundle:
+    """Turn a trained BERT into a verified bundle: `export(source, output)` or `export(model, tokenizer, output)`.
+
+    Args:
+        source: a checkpoint directory in Hugging Face's layout, a Hub id, or a model in memory: one of transformers'
+            own classes, on any device, in any type of floating point and in any mode. It is not changed.
+        given: the output; before it, for a model in memory, its tokenizer.
+        tokenizer: the tokenizer of a model in memory, one of transformers'.
+        output: the bundle's directory; it appears when everything has been verified, and not before.
+        revision: branch, tag or commit of a Hub repository.
+        opset: version of ONNX's standard operator set; 17 when not given.
+        atol: largest absolute difference from PyTorch float32 allowed in any output.
+        weights: how matrices are stored; "float16" halves the bundle, and rounds them.
+        heads: heads that the bundle must have, by their names in `bertport.runtime.heads`; it has all that the
+            checkpoint holds in any case.
+        overwrite: whether a bundle at `output` may be replaced.
+        name: the name shown to people; that of the source when not given, and of the output for a model in memory.
+        progress: told of each stage, its time, and of what was left out; notes are logged when not given.
+        external_above: bytes of weights above which they are stored beside the graph.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        MissingDependencyError: when a package is not installed, before anything else is done.
+        UsageError: for an opset, tolerance, head or way of storing weights that cannot be, and for a model without
+            tokenizer or one that is not transformers'.
+        PathError: when the source is not there, or the output exists or cannot be written.
+        CheckpointError: when the source is no BERT checkpoint that can be read.
+        ValidationError: when a graph differs from PyTorch by more than `atol`, or the tokenizer that was saved gives
+            other ids than transformers'; nothing is left behind.
+    """
+    check_dependencies()
+    tokenizer, output = _places(given, tokenizer, output)
+    with ExitStack() as stack:
+        checkpoint = opened(
+            source, tokenizer, Path(output), revision=revision, overwrite=options.get("overwrite", False)
+        )
+        return _export(lambda: stack.enter_context(checkpoint), Path(output), **options)
+
+
+def _places(given: Sequence[Any], tokenizer: Any, output: Any) -> tuple[Any, Any]:  # noqa: ANN401 — what a caller gives
+    """Return the tokenizer, or None, and the output of a call: by position, the output is the last.
+
+    Raises:
+        UsageError: when there is no output, or more than the two.
+    """
+    places = list(given)
+    if output is None and places:
+        output = places.pop()
+    if tokenizer is None and places:
+        tokenizer = places.pop()
+    if output is None or places:
+        raise UsageError("give a source and an output, or a model, its tokenizer and an output")
+    return tokenizer, output
+
+
+def _export(  # noqa: PLR0913 — the command's options, each with its default
+    source: Callable[[], Located],
+    target: Path,
+    *,
     opset: int | None = None,
     atol: float = 1e-4,
     weights: Literal["float32", "float16"] = "float32",
@@ -55,54 +150,27 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
     progress: Callable[[Event], None] | None = None,
     external_above: int = onnx_files.EXTERNAL_ABOVE,
 ) -> Bundle:
-    """Turn a trained BERT into a verified bundle.
-
-    Args:
-        source: a checkpoint directory in Hugging Face's layout, or a Hub id.
-        output: the bundle's directory; it appears when everything has been verified, and not before.
-        revision: branch, tag or commit of a Hub repository.
-        opset: version of ONNX's standard operator set; 17 when not given.
-        atol: largest absolute difference from PyTorch float32 allowed in any output.
-        weights: how matrices are stored; "float16" halves the bundle, and rounds them.
-        heads: heads that the bundle must have, by their names in `bertport.runtime.heads`; it has all that the
-            checkpoint holds in any case.
-        overwrite: whether a bundle at `output` may be replaced.
-        name: the name shown to people; that of the source when not given.
-        progress: told of each stage, its time, and of what was left out; notes are logged when not given.
-        external_above: bytes of weights above which they are stored beside the graph.
-
-    Returns:
-        The bundle.
-
-    Raises:
-        MissingDependencyError: when a package is not installed, before anything else is done.
-        UsageError: for an opset, tolerance, head or way of storing weights that cannot be.
-        PathError: when the source is not there, or the output exists or cannot be written.
-        CheckpointError: when the source is no BERT checkpoint that can be read.
-        ValidationError: when a graph differs from PyTorch by more than `atol`, or the tokenizer that was saved gives
-            other ids than transformers'; nothing is left behind.
-    """
-    check_dependencies()
     if weights not in WEIGHTS:
         kind = "way of storing weights"
         raise UnknownNameError(kind, str(weights), WEIGHTS)
     if not 0 < atol < float("inf"):
         raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
     opset = check_opset(opset)
-    target = Path(output)
     tidy(target, write=False)  # what a process left that was stopped may be what is asked for
     refuse_existing(target, overwrite=overwrite)
     stages = Stages(progress or log_notes)
 
     with stages.stage("reading the checkpoint"):
-        located = locate(str(source), revision)
+        located = source()
         checkpoint = read_checked(located)
         require_heads(checkpoint.plan.heads, heads, located.name)
         config = checkpoint.config
         tokenizer = read_tokenizer(
             located.directory, vocab_size=config.vocab_size, max_positions=config.max_position_embeddings
         )
-        for note in (*checkpoint.plan.notes, *tokenizer.notes):
+        if located.tokenizer is not None:
+            check_saved(located.tokenizer, tokenizer)
+        for note in (*located.notes, *checkpoint.plan.notes, *tokenizer.notes):
             stages.note(note)
         model = _build(checkpoint, weights)
     max_length = min(config.max_position_embeddings, tokenizer.model_max_length or config.max_position_embeddings)
@@ -128,7 +196,7 @@ def export(  # noqa: PLR0913 — the command's options, each with its default
             languages, licence = read_front_matter(located.directory)
             known = encoder_inputs(segments=tokenizer.segments)
             manifest = Manifest(
-                name=name or located.name,
+                name=name or located.title or located.name,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
                 architecture=architecture(checkpoint.config, model, checkpoint.model_class),
@@ -206,7 +274,7 @@ def _write_config(building: Path, checkpoint: Checkpoint) -> None:
 
 
 def _source(located: Located, checkpoint: Checkpoint) -> Source:
-    hashes = {path.name: file_sha256(path) for path in checkpoint.weights.paths}
+    hashes = {path.name: file_sha256(path) for path in located.origins or checkpoint.weights.paths}
     return Source(name=located.name, revision=located.revision, weights_sha256=hashes)
 
 

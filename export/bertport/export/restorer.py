@@ -15,6 +15,7 @@ from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_
 from bertport.export.checkpoint.source import Located
 from bertport.export.checkpoint.tokenizer import read_tokenizer
 from bertport.export.checkpoint.tokenizer_loading import quiet
+from bertport.export.checkpoint.weights import SINGLE
 from bertport.export.dependencies import RESTORING, check_dependencies
 from bertport.export.exporter import WEIGHTS, log_notes, read_checked, vocabulary
 from bertport.export.graph.stored_weights import stored_weights
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["restore"]
 
 CONFIG = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -233,12 +233,12 @@ def _write(
     if fit.bare:
         tensors = {name.removeprefix(fit.prefix): array for name, array in tensors.items()}
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    save_file(contiguous, directory / WEIGHTS_FILE, metadata={"format": "pt"})  # transformers 4 insists on it
+    save_file(contiguous, directory / SINGLE, metadata={"format": "pt"})  # transformers 4 insists on it
     # BERT's first checkpoints have no model_type; without it no tool of today knows what they are.
     stated = {"model_type": BERT} | dict(config) | {"dtype": "float32"}
     (directory / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
     # safetensors lets nobody else read what it writes.
-    (directory / WEIGHTS_FILE).chmod(stat.S_IMODE((directory / CONFIG).stat().st_mode))
+    (directory / SINGLE).chmod(stat.S_IMODE((directory / CONFIG).stat().st_mode))
     for name in TOKENIZER_FILES:
         if name in bundle.manifest.files:
             (directory / name).write_bytes(bundle.read(name))

@@ -44,6 +44,14 @@ class Located:
     """Hub id, or the name of the local directory."""
     revision: str | None
     """Commit of the Hub repository; None for a local directory."""
+    origins: tuple[Path, ...] = ()
+    """Files that the weights come from, where they are not those of the directory."""
+    notes: tuple[str, ...] = ()
+    """What was left out on the way to the directory, in sentences."""
+    title: str | None = None
+    """What the bundle is called where no name is given; None where the name does."""
+    tokenizer: Any = None
+    """The tokenizer of a model in memory, as it was given; None where the directory's files are what there is."""
 
 
 def locate(source: str, revision: str | None = None) -> Located:

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["WeightFiles", "find_weights", "read_shapes", "read_tensors"]
+__all__ = ["SINGLE", "WeightFiles", "find_weights", "read_shapes", "read_tensors"]
 
+SINGLE = "model.safetensors"
+"""The file of a checkpoint whose weights are all in one, as it is written."""
 FORMATS = (
-    ("model.safetensors", "model.safetensors.index.json"),
+    (SINGLE, "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 """Single file and index of shards, in order of preference."""

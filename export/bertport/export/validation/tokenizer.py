@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.tokenizer import TokenizerFiles
     from bertport.runtime.text.encoder import Encoded, Text
 
-__all__ = ["check_tokenizer"]
+__all__ = ["check_saved", "check_tokenizer"]
 
 UNBOUNDED = 1 << 20
 """Tokens: more than any of the texts has."""
@@ -83,6 +83,25 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
                 _compare_special(files.reference, tokens)
                 _compare_decoded(files.reference, tokens, [each[0][:DECODED] for each in expected if each])
     return len(whole) + len(cut)
+
+
+def check_saved(given: Any, files: TokenizerFiles) -> None:  # noqa: ANN401 — transformers is not typed
+    """Compare a tokenizer in memory with what transformers makes of the files that it was saved in.
+
+    Raises:
+        ValidationError: naming the first text that is read otherwise, and the first token of it that differs.
+    """
+    added = [token for _, token in sorted(files.tokenizer.get_added_tokens_decoder().items())]
+    short = texts_for(files.tokenizer.get_vocab(with_added_tokens=True), added)
+    texts: list[Text] = [*short, *pairs_of(short)]
+    with quiet():
+        pairs = zip(texts, _references(given, texts, None), _references(files.reference, texts, None), strict=True)
+        for text, wanted, found in pairs:
+            if wanted != found:
+                raise ValidationError(
+                    f"the tokenizer reads {excerpt(text)} otherwise once it is saved and loaded again "
+                    f"({_difference(files.reference, wanted, found)}): give one that save_pretrained keeps as it is"
+                )
 
 
 def _reloaded(files: TokenizerFiles, directory: Path) -> Any:  # noqa: ANN401 — transformers is not typed

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bertport.runtime.bundle.manifest import Manifest
+    from bertport.runtime.bundle.recovery import Working
 
-__all__ = ["describe_files", "new_bundle", "no_room", "refuse_existing", "replace_file", "write_manifest"]
+__all__ = [
+    "describe_files",
+    "new_bundle",
+    "no_room",
+    "refuse_existing",
+    "replace_file",
+    "workspace",
+    "write_manifest",
+]
 
 
 def describe_files(directory: Path) -> dict[str, FileEntry]:
@@ -77,6 +86,31 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         PathError: when the target exists and `overwrite` is false, or cannot be written.
     """
+    with _working(target, overwrite=overwrite) as working:
+        (working.path / NEW).chmod(0o755)  # a bundle is meant to be read
+        yield working.path / NEW
+        sync_tree(working.path / NEW)
+        with writing(real(target)):
+            refuse_existing(target, overwrite=overwrite)  # another may have been as fast
+            replace_directory(working.path / NEW, real(target), working.path)
+
+
+@contextmanager
+def workspace(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Return an empty directory beside `target` for what is needed on the way to it, removed when the block ends.
+
+    Where this process is killed, the next writer of the target removes it.
+
+    Raises:
+        PathError: when the target exists and `overwrite` is false, or nothing can be written beside it.
+    """
+    with _working(target, overwrite=overwrite) as working:
+        yield working.path / NEW
+
+
+@contextmanager
+def _working(target: Path, *, overwrite: bool) -> Iterator[Working]:
+    """Return a workspace of a target, its parents made where they are missing; all is removed when the block ends."""
     refuse_existing(target, overwrite=overwrite)
     place = real(target)
     made = [parent for parent in place.parents if not parent.exists()]
@@ -89,12 +123,7 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
         except OSError as error:
             raise _explained(error, target) from error
         try:
-            (working.path / NEW).chmod(0o755)  # a bundle is meant to be read
-            yield working.path / NEW
-            sync_tree(working.path / NEW)
-            with writing(place):
-                refuse_existing(target, overwrite=overwrite)  # another may have been as fast
-                replace_directory(working.path / NEW, place, working.path)
+            yield working
         except OSError as error:
             raise _explained(error, target) from error
         finally:

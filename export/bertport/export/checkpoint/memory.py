@@ -1,0 +1,152 @@
+"""A model in memory, written as a checkpoint: its parameters by their names, its config and its tokenizer.
+
+Not by `save_pretrained`, which changes the model's config, writes an adapter alone where the model has one, and drops
+a copy of what config.json calls tied, whether the copy is equal or not.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from bertport.export.checkpoint.families import FAMILIES, classes, family_of_class
+from bertport.export.checkpoint.tokenizer_loading import quiet, without_stdout
+from bertport.export.checkpoint.weights import SINGLE
+from bertport.runtime.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["check_model", "write_model", "write_tokenizer"]
+
+OWN = frozenset({"torch", "transformers"})
+"""Packages whose modules are what a checkpoint's config.json and tensors say of them."""
+HOLDERS = {
+    "peft": "a model with an adapter: give model.merge_and_unload()",
+    "sentence_transformers": "a model with pooling: save it with model.save(DIR), and give DIR",
+    "_orig_mod": "a compiled model: give model._orig_mod",
+    "module": "a model in a wrapper: give model.module",
+}
+"""What to do with objects that hold a model, by the package of their class or an attribute."""
+MERGE = "merge its adapter with merge_and_unload() of PEFT first"
+
+
+def check_model(model: object) -> None:
+    """Refuse an object that is not, through and through, one of transformers' own models.
+
+    Raises:
+        UsageError: for an object that is no model of transformers, or holds one.
+        CheckpointError: for a class of no family, and for a model that has parts with code of their own, or whose
+            parameters are elsewhere.
+    """
+    import torch
+    import transformers
+
+    kind = type(model)
+    if not isinstance(model, transformers.PreTrainedModel):
+        tells = [kind.__module__.partition(".")[0], *(name for name in HOLDERS if hasattr(model, name))]
+        held = next((HOLDERS[each] for each in tells if each in HOLDERS), "and should be a model of transformers")
+        raise UsageError(f"the source is a {kind.__module__}.{kind.__qualname__}, {held}")
+    family = family_of_class(kind.__name__)
+    if family is None or getattr(transformers, kind.__name__, None) is not kind:
+        near = next((row for row in FAMILIES.values() if isinstance(model, _classes_of(row.class_prefix))), None)
+        named = ", ".join(classes(near) if near else (row.title for row in FAMILIES.values()))
+        raise CheckpointError(
+            f"the model is a {kind.__module__}.{kind.__qualname__}, which cannot be exported; supported: {named}, as "
+            "transformers has them"
+        )
+    for name, module in model.named_modules():
+        package = type(module).__module__.partition(".")[0]
+        stated = "forward" in vars(module) and not hasattr(module, "_hf_hook")  # which accelerate sets
+        if package not in OWN or stated:
+            code = "a forward method of its own" if stated else f"a {type(module).__module__}.{type(module).__name__}"
+            raise CheckpointError(
+                f"the model has {code} at {name or 'its top'}, whose code a checkpoint does not hold: "
+                f"{MERGE if package == 'peft' else 'give it with the modules of transformers alone'}"
+            )
+    away = next((name for name, each in model.named_parameters() if each.device == torch.device("meta")), None)
+    if away:
+        raise CheckpointError(
+            f"the model's {away} has no values here (its device is meta): load it whole, without offloading"
+        )
+
+
+def write_model(model: PreTrainedModel, directory: Path) -> tuple[str, ...]:
+    """Write model.safetensors and config.json of a model, which stays as it is.
+
+    Tensors keep their type and are copied to the CPU; of those that are tied, the first is written. config.json says
+    whether decoder and word embedding are one, as the model has them.
+
+    Args:
+        model: one that `check_model` accepts, on any device, in any mode.
+        directory: the checkpoint's.
+
+    Returns:
+        Sentences about what is not written.
+    """
+    from safetensors.torch import save_file
+
+    every = dict(model.named_parameters(remove_duplicate=False))
+    buffers = {name: each for name, each in model.state_dict().items() if name not in every}
+    save_file(_apart(dict(model.named_parameters()) | buffers), directory / SINGLE, metadata={"format": "pt"})
+    config: Any = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    words: Any = model.get_input_embeddings()
+    decoder: Any = model.get_output_embeddings()
+    if decoder is not None:
+        config.tie_word_embeddings = decoder.weight is words.weight
+    with quiet():
+        config.save_pretrained(str(directory))
+    hooked = [name or "its top" for name, each in model.named_modules() if _is_hooked(each)]
+    if not hooked:
+        return ()
+    return (f"left out: forward hooks of the model (at {', '.join(hooked[:3])}{' …' if hooked[3:] else ''})",)
+
+
+def _is_hooked(module: torch.nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001 — PyTorch has no other way to ask
+
+
+def write_tokenizer(tokenizer: object, directory: Path) -> None:
+    """Write the files of a tokenizer, which stays as it is.
+
+    Raises:
+        UsageError: when it is none of transformers'.
+    """
+    import transformers
+
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        kind = type(tokenizer)
+        raise UsageError(
+            f"the tokenizer is a {kind.__module__}.{kind.__qualname__}; one of transformers is expected, as "
+            "AutoTokenizer.from_pretrained returns it"
+        )
+    copied: Any = copy.deepcopy(tokenizer)
+    copied.chat_template = None  # an encoder has none, and transformers before 5.10 makes paths of their names
+    with quiet(), without_stdout():
+        copied.save_pretrained(str(directory))
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors on the CPU, each in storage of its own: safetensors takes no two that share any."""
+    found: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu()
+        storage = value.untyped_storage()
+        shared = storage.nbytes() != value.nbytes or storage.data_ptr() in places
+        found[name] = value.clone().contiguous() if shared or not value.is_contiguous() else value
+        places.add(storage.data_ptr())
+    return found
+
+
+def _classes_of(prefix: str) -> tuple[type, ...]:
+    """Return the base class of a family's models in transformers; nothing where it has none."""
+    import transformers
+
+    found = getattr(transformers, f"{prefix}PreTrainedModel", None)
+    return (found,) if isinstance(found, type) else ()
