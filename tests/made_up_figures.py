@@ -5,7 +5,7 @@ from bertport.measure.statistics import Estimate
 
 
 class MadeUp(HeadFigures):
-    """The figures of a head, each without an interval."""
+    """The figures of a head: those given as numbers without an interval."""
 
     __slots__ = ("values",)
 
@@ -14,6 +14,8 @@ class MadeUp(HeadFigures):
 
     def read(self, key):
         value = self.values[key]
+        if isinstance(value, Estimate):
+            return value
         return Estimate(value=value, low=value, high=value, count=1, clusters=1)
 
     @property

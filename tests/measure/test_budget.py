@@ -1,9 +1,11 @@
 import dataclasses
+import math
 
 import pytest
 
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.measure.quality.heads import known_limits
+from bertport.measure.statistics import Estimate
 from bertport.runtime.errors import BertportError
 from tests.made_up_figures import fidelity
 
@@ -50,6 +52,23 @@ def test_a_bound_in_per_cent_is_refused_before_anything_is_measured():
 )
 def test_bounds_are_inclusive(figures, broken):
     assert len(Budget.default().broken(measured(**figures))) == broken
+
+
+def counted(value, low, high, count=2000):
+    """A figure with an interval, in the place of one without."""
+    return Estimate(value=value, low=low, high=high, count=count, clusters=count)
+
+
+def test_what_breaks_a_bound_within_its_noise_is_undecided():
+    by_default = Budget.default()
+    near = counted(0.979, 0.972, 0.985)
+    assert by_default.undecided(measured(top1=0.98, flips=0.005)) == {}
+    assert by_default.undecided(measured(top1=near)) == {"mlm": pytest.approx(40, rel=0.1)}
+    # 0.75% of 2,000 and 0.5% are told apart by 1,900 more; a breach by a hair by no number within reach.
+    both = by_default.undecided(measured(top1=counted(0.97999, 0.973, 0.986), flips=counted(0.0075, 0.0042, 0.0124)))
+    assert both == {"mlm": math.inf, "nsp": pytest.approx(1.95, rel=0.1)}
+    assert by_default.undecided(measured(top1=near, flips=counted(0.02, 0.0145, 0.027))) == {}
+    assert Budget.parse("top1=0.98,kl=0.1").undecided(measured(top1=near, kl=counted(0.2, 0.18, 0.22))) == {}
 
 
 def test_a_head_that_is_not_there_breaks_nothing():

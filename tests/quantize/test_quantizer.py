@@ -8,8 +8,9 @@ import pytest
 
 from bertport.measure.budget import Budget
 from bertport.quantize import quantizer
+from bertport.quantize.deadline import Deadline
 from bertport.quantize.evaluation import Speed
-from bertport.quantize.job import Options
+from bertport.quantize.job import Options, prepare
 from bertport.quantize.quantizer import quantize
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
@@ -75,6 +76,45 @@ def test_a_faster_variant_within_its_budget_becomes_the_default(bundle_copy, hel
     [outcome] = quantize(bundle_copy, options=Options(text=held_out, **few))
     assert outcome.default
     assert load(bundle_copy).variant == "int8-dynamic"
+
+
+def test_the_time_limit_ends_the_calibration_of_a_second_recipe(bundle_copy, held_out, monkeypatch):
+    deadlines, stages = [], []
+
+    def deadline(limit, started):
+        deadlines.append(Deadline(limit, started))
+        return deadlines[-1]
+
+    def pass_the_limit(_):
+        monkeypatch.setattr(deadlines[0], "_end", 0.0)
+        stages.clear()
+
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
+    monkeypatch.setattr(quantizer, "Deadline", deadline)
+    options = Options(
+        text=held_out,
+        calibration=held_out,
+        time_limit=600,
+        told=pass_the_limit,
+        progress=lambda stage, *_: stages.append(stage),
+        **FEW,
+    )
+    with pytest.raises(ValidationError, match=r"before int8-static-cpu was measured.*with int8-weight-only added"):
+        quantize(bundle_copy, ["int8-weight-only", "int8-static-cpu"], options=options)
+    assert stages == ["running the calibration text"]
+
+
+def test_more_samples_are_taken_for_the_heads_that_ask_for_them(tiny, held_out):
+    evaluator = prepare(tiny, Options(text=held_out, **FEW))
+    before = evaluator.evaluation
+    texts, pairs, both = (
+        evaluator.enlarged(times).evaluation for times in ({"mlm": 2.0}, {"nsp": 1.5}, {"hidden": 2.5})
+    )
+    assert 2 * before.positions <= texts.positions < 2.5 * before.positions
+    assert (texts.pairs, pairs.positions, pairs.pairs) == (8, before.positions, 12)
+    assert both.positions >= 2.5 * before.positions
+    assert both.pairs == 20
+    assert evaluator.enlarged({}).evaluation.to_json() == before.to_json()
 
 
 def test_without_a_budget_the_default_stays(bundle_copy, held_out, monkeypatch):

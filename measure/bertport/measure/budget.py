@@ -329,10 +329,29 @@ class Budget:
     def broken(self, fidelity: Fidelity) -> tuple[str, ...]:
         """Return a sentence for each bound that a figure does not keep to; a head that was not measured breaks none."""
         return tuple(
-            f"{limit.meaning} is {value:{limit.fine}}, {limit.asked(bound, limit.fine)} was asked"
-            for limit, bound, value in self._measured(fidelity)
-            if not limit.holds(value, bound)
+            f"{limit.meaning} is {figure.value:{limit.fine}}, {limit.asked(bound, limit.fine)} was asked"
+            for limit, bound, figure in self._measured(fidelity)
+            if not limit.holds(figure.value, bound)
         )
+
+    def undecided(self, fidelity: Fidelity) -> dict[str, float]:
+        """Return how many times as many samples would decide, about, where a figure breaks its bound within its noise.
+
+        Returns:
+            By name of the head, infinity where no number within reach would; empty where no bound is broken, or one is
+            by the figure's whole interval, so that more samples would change nothing.
+        """
+        times: dict[str, float] = {}
+        for limit, bound, figure in self._measured(fidelity):
+            if limit.holds(figure.value, bound):
+                continue
+            judged = judge(limit, bound, dataclasses.asdict(figure))
+            if judged is None or judged.verdict == BROKEN:
+                return {}
+            head, _ = limit.path
+            needed = math.inf if judged.more is None else 1 + judged.more / judged.count
+            times[head] = max(needed, times.get(head, 1.0))
+        return times
 
     def verdicts(self, fidelity: Fidelity) -> dict[str, dict[str, Any]]:
         """Judge each bound by its figure's whole interval, as `judge_all` does and `broken` does not.
@@ -352,17 +371,17 @@ class Budget:
             By name of the head; only those of which a bound is broken.
         """
         shares: dict[str, float] = {}
-        for limit, bound, value in self._measured(fidelity):
-            if limit.holds(value, bound):
+        for limit, bound, figure in self._measured(fidelity):
+            if limit.holds(figure.value, bound):
                 continue
             head, _ = limit.path
-            allowed, reached = (1 - bound, 1 - value) if limit.at_least else (bound, value)
+            allowed, reached = (1 - bound, 1 - figure.value) if limit.at_least else (bound, figure.value)
             # A bound that nothing can hold, and a figure that is no number, leave nothing.
             share = max(0.0, allowed / reached) ** (2 if limit.counts else 1) if allowed > 0 else 0.0
             shares[head] = min(share, shares.get(head, 1.0))
         return shares
 
-    def _measured(self, fidelity: Fidelity) -> Iterator[tuple[Limit, float, float]]:
+    def _measured(self, fidelity: Fidelity) -> Iterator[tuple[Limit, float, Estimate]]:
         """Yield each limit with its bound and the figure that was measured; none for a head that was not."""
         for name, bound in self.bounds.items():
             limit = limit_named(name)
@@ -370,7 +389,7 @@ class Budget:
             figures = fidelity.heads.get(head)
             figure = figures.read(key) if figures else None
             if isinstance(figure, Estimate):
-                yield limit, bound, figure.value
+                yield limit, bound, figure
 
 
 def budget_for(asked: Budget | None, heads: Collection[str]) -> Budget:

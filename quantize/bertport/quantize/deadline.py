@@ -38,6 +38,11 @@ class Deadline:
         self.armed = True
         self._end = math.inf if limit is None else (time.monotonic() if started is None else started) + limit
 
+    @property
+    def remaining(self) -> float:
+        """Seconds until the time is up; infinity where there is no limit."""
+        return self._end - time.monotonic()
+
     def check(self) -> None:
         """End what runs when the time is up, unless its result only has to be written.
 

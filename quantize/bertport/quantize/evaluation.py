@@ -101,10 +101,20 @@ class Evaluation:
         return {
             "name": self.name,
             "sha256": self.sha256,
-            "masked_positions": sum(len(sample.positions) for sample in self.samples if sample.kind == TEXTS),
-            "pairs": sum(sample.is_pair for sample in self.samples),
+            "masked_positions": self.positions,
+            "pairs": self.pairs,
             "tokens": self.tokens,
         }
+
+    @property
+    def positions(self) -> int:
+        """Number of masked positions."""
+        return sum(len(sample.positions) for sample in self.samples if sample.kind == TEXTS)
+
+    @property
+    def pairs(self) -> int:
+        """Number of sentence pairs."""
+        return sum(sample.is_pair for sample in self.samples)
 
     @property
     def tokens(self) -> int:

@@ -220,6 +220,7 @@ def prepare(bundle: Bundle, options: Options) -> Evaluator:
         bundle=bundle,
         reference=open_reference(bundle),
         evaluation=evaluation,
+        text=options.text,
         calibration=options.calibration,
         progress=options.progress,
     )

@@ -95,6 +95,7 @@ def _refuse_existing(recipes: Iterable[Recipe], bundle: Bundle, options: Options
 
 def _add(job: Job, recipe: Recipe) -> Outcome:
     """Find the graph of a recipe that meets the budget, time it, and add it to the bundle."""
+    job.evaluator.deadline.armed = True  # also while this recipe is calibrated, which the last one's end had excepted
     with Workspace.beside(job.evaluator.bundle) as work:
         source = job.calibrator.apply(job.source, recipe) if job.calibrator else job.source
         job.evaluator.progress(f"making {recipe.name}", 0, 0)
@@ -136,15 +137,13 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
 
 def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
     """Return the graph that meets the budget; report what was measured where none does."""
-    deadline = job.evaluator.deadline
-    deadline.armed = True
     try:
-        solution = meet_budget(job.evaluator, recipe, source, job.budget)
+        solution = meet_budget(job.evaluator, recipe, source, job.budget, decides=job.options.budget is None)
     except BrokenBudgetError as error:
         measured = Measurement.of_accuracy(error.accuracy, job.evaluator.evaluation)
         job.options.told(Refused(name=recipe.name, measured=measured, reason=str(error)))
         raise
-    deadline.armed = False  # what was found has yet to be timed and written
+    job.evaluator.deadline.armed = False  # what was found has yet to be timed and written
     return solution
 
 
@@ -152,7 +151,7 @@ def _timed(job: Job, recipe: Recipe, graph: Path, solution: Solution) -> Measure
     """Time a graph, and put all its figures together; refuse one that is slower than fp32 unless that is accepted."""
     bundle, options = job.evaluator.bundle, job.options
     speed = time_against(bundle, graph, progress=job.evaluator.progress, provider=job.evaluator.provider)
-    measured = measurement(bundle, graph, solution.accuracy, job.evaluator.evaluation, speed)
+    measured = measurement(bundle, graph, solution.accuracy, solution.evaluation, speed)
     if measured.slower and not (recipe.for_size or options.force):
         ratios = ", ".join(f"{ratio.speedup:.2f}x at {shape}" for shape, ratio in speed.items())
         reason = (

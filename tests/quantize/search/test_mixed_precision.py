@@ -148,6 +148,68 @@ def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
     assert len(solution.source.high_precision_layers) < len(COSTS)
 
 
+LARGER = SimpleNamespace(tokens=900)
+
+
+class Noisy(World):
+    """Held-out text of which a larger part tells another KL, by a factor; figures made up count for one sample."""
+
+    def __init__(self, factor, larger=LARGER, deadline=None):
+        super().__init__(1, deadline)
+        self.factor, self.larger, self.asked, self.on_more = factor, larger, [], []
+
+    def enlarged(self, times):
+        self.asked.append(times)
+        world = Noisy(self.factor, deadline=self.deadline)
+        world.harder, world.evaluation, world.held_out = self.factor, self.larger, self.on_more
+        return world
+
+
+def decided(world, recipe=RECIPE, *, decides=True):
+    return meet_budget(world, recipe, Asked(), Budget(bounds={"kl": 1.0}), decides=decides)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, SimpleNamespace(name="whole", emitter=None)])
+def test_what_breaks_its_budget_within_the_noise_is_measured_on_more_before_a_search(recipe):
+    world = Noisy(0.9)
+    found = decided(world, recipe)
+    assert found.source.high_precision_layers == frozenset()
+    assert found.layers is found.search is None
+    assert (kl_of(found.accuracy), found.evaluation) == (pytest.approx(0.99), LARGER)
+    assert world.asked == [{"mlm": mixed_precision.MORE}]
+    assert world.held_out == world.on_more == [frozenset()]
+
+
+@pytest.mark.parametrize(
+    ("world", "measured"),
+    [
+        (Noisy(1.2), 1),  # breaks it on more as well
+        (Noisy(0.9, HELD_OUT), 0),  # there is no more text
+        (Noisy(0.9, deadline=Deadline(0.0)), 0),  # no time is left
+    ],
+)
+def test_where_more_samples_do_not_help_a_search_follows(world, measured):
+    world.deadline.check = lambda: None
+    found = decided(world)
+    assert found.source.high_precision_layers
+    assert found.search
+    assert found.evaluation == HELD_OUT
+    assert len(world.on_more) == measured
+
+
+def test_bounds_that_were_asked_for_are_judged_on_the_samples_that_were_asked_for():
+    world = Noisy(0.9)
+    assert decided(world, decides=False).search
+    assert not world.asked
+
+
+def test_a_breach_beyond_noise_is_searched_at_once(monkeypatch):
+    monkeypatch.setattr(Budget, "undecided", lambda *_: {})
+    world = Noisy(0.9)
+    assert decided(world).search
+    assert not world.asked
+
+
 class Expiring(Deadline):
     """A limit that is reached after some measurements."""
 

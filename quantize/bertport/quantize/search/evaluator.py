@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bertport.measure.quality.heads import HEADS
+from bertport.measure.quality.samples import PAIRS, TEXTS
 from bertport.quantize.deadline import Deadline
-from bertport.quantize.evaluation import evaluate
+from bertport.quantize.evaluation import evaluate, read_evaluation
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from bertport.measure.quality.model import Graph
     from bertport.measure.quality.results import Fidelity
@@ -31,6 +35,8 @@ class Evaluator:
     """Its fp32 serving graph."""
     evaluation: Evaluation
     """Held-out samples, which decide."""
+    text: str | os.PathLike[str] | None
+    """The file that they are from; None for the sample that ships."""
     calibration: str | os.PathLike[str] | None
     """Text for searching; None for the sample that ships."""
     progress: Progress
@@ -39,6 +45,26 @@ class Evaluator:
     """Short name of the provider that candidates run on."""
     deadline: Deadline = field(default_factory=Deadline)
     """When the search ends."""
+
+    def enlarged(self, times: Mapping[str, float]) -> Evaluator:
+        """Return an evaluator with more held-out samples, as far as the text gives them.
+
+        Args:
+            times: How many times as many, by name of the head that they are for.
+        """
+        texts, pairs = (
+            max((factor for head, factor in times.items() if kind in HEADS[head].samples), default=1.0)
+            for kind in (TEXTS, PAIRS)
+        )
+        known = self.evaluation
+        evaluation = read_evaluation(
+            self.bundle,
+            self.text,
+            sample="evaluation",
+            positions=math.ceil(texts * known.positions),
+            pairs=math.ceil(pairs * known.pairs),
+        )
+        return replace(self, evaluation=evaluation)
 
     def accuracy(self, recipe: Recipe, source: GraphSource, samples: Evaluation, *, stability: int = 0) -> Fidelity:
         """Make a graph and measure its accuracy, in memory.
