@@ -43,12 +43,10 @@ STAGES = {
 }
 
 
-def make_base(directory: Path) -> Path:
-    """Make a BERT-base of random weights with the default model's tokenizer, and export it."""
+def make_checkpoint(directory: Path) -> Path:
+    """Write a BERT-base of random weights, with both heads and the default model's tokenizer, as a checkpoint."""
     import torch
     from transformers import BertConfig, BertForPreTraining
-
-    from bertport.export import export
 
     checkpoint = directory / "checkpoint"
     checkpoint.mkdir()
@@ -61,7 +59,14 @@ def make_base(directory: Path) -> Path:
     model.save_pretrained(checkpoint)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(default_bundle() / name, checkpoint / name)
-    export(checkpoint, directory / "base")
+    return checkpoint
+
+
+def make_base(directory: Path) -> Path:
+    """Make a BERT-base of random weights with the default model's tokenizer, and export it."""
+    from bertport.export import export
+
+    export(make_checkpoint(directory), directory / "base")
     return directory / "base"
 
 
