@@ -1,7 +1,7 @@
-"""A head and a family that there are not: a row in each table, and a checkpoint that holds them.
+"""A head that there is not and a family without a row: a row in each table, and a checkpoint that holds them.
 
-The head says which of three colours a text has, from the pooled vector. The family has no segments; its tensors begin
-with `tint.`, and its first token takes the third row of the position embedding.
+The head says which of three colours a text has, from the pooled vector. The family is data2vec's encoder of texts,
+which transformers has: without segments, its positions counted from the id of padding.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bertport.runtime import heads as known
 from bertport.runtime.tasks import features
 from bertport.runtime.tasks.table import TASKS, Task
 from bertport.serve.api import tasks as served
+from tests.conftest import fill, vocabulary, write_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 COLOURS = "colours"
 LABELS = ("red", "green", "blue")
-OFFSET = 2
+FAMILY = "data2vec-text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,24 @@ def summarize(sums: HeadSums, settings: Settings) -> Colours:
     )
 
 
+def colours(config: Any) -> Any:
+    """The class of the head, as transformers would have it."""
+    from torch import nn
+    from transformers import BertModel, BertPreTrainedModel
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    class BertForColours(BertPreTrainedModel):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.bert = BertModel(config)
+            self.paint = nn.Linear(config.hidden_size, config.num_labels)
+
+        def forward(self, **inputs: Any) -> Any:
+            return SequenceClassifierOutput(logits=self.paint(self.bert(**inputs).pooler_output))
+
+    return BertForColours(config)
+
+
 def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
     """Add the head: one row in each of four tables, and its task."""
     setitem(
@@ -93,11 +112,10 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
         exported.Head(
             title="colours",
             summary="colours: says which of three a text has",
-            classes=("ForColours",),
-            tensors=("paint.weight", "paint.bias"),
+            own_class="ForColours",
+            make=colours,
+            attributes=("logits",),
             reads="pooler_output",
-            module="paint",
-            build=exported.classifier,
             labels=lambda config: tuple(config["id2label"].values()),
             example=('model.predict("colour", ["some text"])', 'bertport predict colour "some text" -m BUNDLE'),
         ),
@@ -183,17 +201,16 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
 def add_family(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
     """Add the family: one row."""
     row = families.Family(
-        name="tint",
-        title="Tint",
-        class_prefix="Tint",
-        prefix="tint.",
-        renames=((r"^bert\.embeddings\.norm\.", "bert.embeddings.LayerNorm."),),
+        name=FAMILY,
+        title="data2vec",
+        class_prefix="Data2VecText",
+        prefix="data2vec_text.",
         inputs=("input_ids", "attention_mask"),
-        position_offset=OFFSET,
-        tokenizer="bert",
-        citation="@misc{tint}",
+        position_offset=None,
+        tokenizer="roberta",
+        citation="@misc{data2vec}",
     )
-    setitem(families.FAMILIES, "tint", row)
+    setitem(families.FAMILIES, FAMILY, row)
 
 
 def rewrite(source: Path, target: Path, change: Callable[[dict[str, Any]], dict[str, Any]], **config: object) -> Path:
@@ -225,28 +242,14 @@ def painted(source: Path, target: Path) -> Path:
     return rewrite(source, target, change, architectures=["BertForColours"], id2label=labels)
 
 
-def tinted(source: Path, target: Path) -> Path:
-    """A checkpoint of the family that computes what one of BERT's does for texts of one segment."""
-    import torch
+def of_family(target: Path) -> Path:
+    """A checkpoint of the family, with BERT's tokenizer."""
+    from transformers import Data2VecTextConfig, Data2VecTextForMaskedLM
 
-    first = "bert.embeddings."
-
-    def change(tensors: dict[str, Any]) -> dict[str, Any]:
-        segments = tensors.pop(f"{first}token_type_embeddings.weight")
-        positions = tensors[f"{first}position_embeddings.weight"] + segments[0]
-        unused = torch.full((OFFSET, positions.shape[1]), 7.0)
-        tensors = tensors | {f"{first}position_embeddings.weight": torch.cat([unused, positions])}
-        return {
-            name.replace(f"{first}LayerNorm.", f"{first}norm.").replace("bert.", "tint."): tensor
-            for name, tensor in tensors.items()
-        }
-
-    stated = json.loads((source / "config.json").read_text())["max_position_embeddings"]
-    return rewrite(
-        source,
-        target,
-        change,
-        architectures=["TintForPreTraining"],
-        model_type="tint",
-        max_position_embeddings=stated + OFFSET,
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = Data2VecTextConfig(
+        vocab_size=len(vocabulary()), max_position_embeddings=65, pad_token_id=0, type_vocab_size=1, **sizes
     )
+    fill(Data2VecTextForMaskedLM(config)).save_pretrained(target)
+    write_tokenizer(target)
+    return target

@@ -105,25 +105,28 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
 def random_base(directory: Path) -> tuple[Path, Architecture]:
     """Write the fp32 serving graph of a BERT-base with seeded random weights."""
     import torch
-    from transformers import BertConfig
+    from transformers import BertConfig, BertForPreTraining
 
-    from bertport.export.checkpoint.heads import HEADS, labels_of
+    from bertport.export.checkpoint.families import BERT, FAMILIES
+    from bertport.export.checkpoint.heads import labels_of
+    from bertport.export.checkpoint.layout import layout_of
     from bertport.export.graph.build import FILES, make_graphs
     from bertport.export.graph.onnx_files import EXTERNAL_ABOVE
-    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.graph.wrapper import EncoderWithHeads, tie
     from bertport.export.metadata import architecture
     from bertport.export.progress import Stages
 
     torch.manual_seed(0)
-    config = BertConfig()
-    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
-    model = BertWithHeads(config, {name: labels_of(name, {}) for name in HEADS})
-    head: Any = model.get_submodule("cls.predictions")
-    head.decoder.weight = model.bert.embeddings.word_embeddings.weight
+    config, family = BertConfig(attn_implementation="eager"), FAMILIES[BERT]
+    layout = layout_of(family, config, {})
+    model = EncoderWithHeads(
+        family, config, layout, {name: labels_of(name, {}) for name in layout.heads}, family.inputs
+    )
+    tie(model, layout, decoders=True)
     stages = Stages(lambda event: print(event.text, file=sys.stderr))
     model.train(mode=False)
     make_graphs(model, directory, opset=17, half=False, external_above=EXTERNAL_ABOVE, stages=stages)
-    return directory / FILES["fp32"], architecture(config, model, "BertForPreTraining")
+    return directory / FILES["fp32"], architecture(model, BertForPreTraining.__name__)
 
 
 def _chosen(only: Sequence[str], alternatives: Sequence[Alternative]) -> Iterator[Alternative]:

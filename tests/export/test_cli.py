@@ -27,7 +27,7 @@ def test_json_and_progress(tiny_checkpoint, tmp_path):
     stages = [
         "reading the checkpoint",
         "comparing the tokenizer",
-        "tracing through Optimum",
+        "tracing",
         "making the graphs",
         "comparing with PyTorch",
         "writing the bundle",

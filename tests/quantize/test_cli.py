@@ -36,7 +36,11 @@ def test_the_list_names_every_recipe():
         (["nowhere"], 2, "no bundle at nowhere"),
         (["nowhere", "--accuracy-budget", "top1"], 2, "is not a limit"),
         (["nowhere", "--accuracy-budget", "top1=98"], 2, "write 98% as top1=0.98"),
-        (["nowhere", "--accuracy-budget", "f1=1"], 2, "unknown limit 'f1' (available: top1, nsp, sop, rtd, kl, cosine)"),
+        (
+            ["nowhere", "--accuracy-budget", "f1=1"],
+            2,
+            "unknown limit 'f1' (available: top1, nsp, sop, rtd, kl, cosine)",
+        ),
         (["nowhere", "--recipe", "int3"], 2, "unknown recipe 'int3'"),
         (["nowhere", "--isa", "mmx"], 2, "Invalid value for '--isa'"),
         (["nowhere", "--remeasure"], 2, "no bundle at nowhere"),

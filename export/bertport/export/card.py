@@ -6,11 +6,13 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from bertport.export.checkpoint.families import BERT, FAMILIES, family_of_class
+from bertport.export.checkpoint.families import BERT, FAMILIES, family_of_class, possible_heads
 from bertport.export.checkpoint.heads import HEADS
 from bertport.runtime.installation import portable_install_command
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bertport.export.checkpoint.families import Family
     from bertport.runtime.bundle.manifest import Manifest
 
@@ -29,15 +31,20 @@ predictions for your own use before people are affected by them. It does not kno
 and its probabilities say how well a word fits its training text, not whether a statement is true."""
 
 
-def model_card(manifest: Manifest) -> str:
-    """Write the card in Markdown, with the front matter that the Hugging Face Hub reads."""
+def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None) -> str:
+    """Write the card in Markdown, with the front matter that the Hugging Face Hub reads.
+
+    Args:
+        manifest: the bundle's manifest.
+        tokens: the tokenizer's own tokens by those of BERT's that stand for them: `<mask>` by `[MASK]`.
+    """
     family = family_of_class(manifest.architecture.model_class) or FAMILIES[BERT]
     sections = (
         _front_matter(manifest, family),
         f"# {manifest.name}\n\n{_summary(manifest, family)}",
-        "## Heads\n\n" + _heads(manifest),
+        "## Heads\n\n" + _with_tokens(_heads(manifest, family), tokens or {}),
         f"## Languages\n\n{', '.join(manifest.languages) or 'The checkpoint does not state them.'}",
-        "## Use\n\n" + _use(manifest),
+        "## Use\n\n" + _with_tokens(_use(manifest), tokens or {}),
         "## Graphs\n\n" + _graphs(manifest),
         f"## Limitations and bias\n\n{LIMITATIONS}\n\n{_limits(manifest)}",
         f"## Licence\n\n{manifest.licence or 'The checkpoint does not state one; ask its authors.'}",
@@ -97,12 +104,18 @@ def _summary(manifest: Manifest, family: Family) -> str:
     )
 
 
-def _heads(manifest: Manifest) -> str:
+def _with_tokens(text: str, tokens: Mapping[str, str]) -> str:
+    for token, own in tokens.items():
+        text = text.replace(token, own)
+    return text
+
+
+def _heads(manifest: Manifest, family: Family) -> str:
     lines = [f"- `{head}`: {HEADS[head].summary if head in HEADS else 'another head'}" for head in manifest.heads]
     for head in manifest.heads.values():
         columns = ", ".join(f"{index} is `{label}`" for index, label in enumerate(head.labels or ()))
         lines += [f"\nIn `{head.output}`, column {columns}."] if columns else []
-    missing = [name for name in HEADS if name not in manifest.heads]
+    missing = [name for name in possible_heads(family) if name not in manifest.heads]
     if missing:
         lines.append(f"\nNot in the checkpoint, and so not here: {', '.join(f'`{name}`' for name in missing)}.")
     return "\n".join(lines) if manifest.heads else "\n".join(["None: features only.", *lines])

@@ -1,4 +1,4 @@
-"""Dependency check: every package that an export needs, looked for before any work is done."""
+"""Dependency check: every package that export and restore need, looked for before any work is done."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from bertport.runtime.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-__all__ = ["RESTORING", "check_dependencies"]
+__all__ = ["THROUGH_OPTIMUM", "check_dependencies"]
 
 NEEDED = {
     "torch": "export",
     "transformers": "export",
     "optimum": "export",
-    "optimum.exporters.onnx": "export",
+    "requests": "export",  # which Optimum imports and does not bring
     "onnx": "export",
     "onnx_ir": "export",
     "safetensors": "export",
@@ -25,24 +25,24 @@ NEEDED = {
 }
 """The extras that install each package."""
 
-RESTORING = tuple(name for name in NEEDED if not name.startswith("optimum"))
-"""What restoring a checkpoint needs: no tracing."""
+THROUGH_OPTIMUM = {"optimum.exporters.onnx": "export-optimum"}
+"""The same of what tracing through Optimum needs beside."""
 
 
-def check_dependencies(command: str = "export", modules: Iterable[str] = tuple(NEEDED)) -> None:
+def check_dependencies(command: str = "export", further: Mapping[str, str] | None = None) -> None:
     """Look for every package that a command needs, importing none.
 
     Args:
         command: what needs them, for the message.
-        modules: their names, of `NEEDED`.
+        further: those that it needs beside, with their extras.
 
     Raises:
         MissingDependencyError: for the first that is not installed.
     """
-    for module in modules:
+    for module, extra in (NEEDED | dict(further or {})).items():
         try:
             found = importlib.util.find_spec(module)
         except (ImportError, ValueError):
             found = None
         if found is None:
-            raise MissingDependencyError(command, module, NEEDED[module])
+            raise MissingDependencyError(command, module, extra)

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.graph.wrapper import EncoderWithHeads
     from bertport.export.validation.cases import Vocabulary
 
-__all__ = ["WEIGHTS", "Options", "export", "log_notes", "read_checked", "vocabulary"]
+__all__ = ["WEIGHTS", "Options", "export", "log_notes", "vocabulary"]
 
 WEIGHTS = {"float32": "fp32", "float16": "fp32-weights16"}
 """How weights may be stored, and the recipe's name for it; arithmetic is float32 either way."""
@@ -162,18 +162,18 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
 
     with stages.stage("reading the checkpoint"):
         located = source()
-        checkpoint = read_checked(located)
+        checkpoint = read_checkpoint(located)
         require_heads(checkpoint.plan.heads, heads, located.name)
         config = checkpoint.config
         tokenizer = read_tokenizer(
-            located.directory, vocab_size=config.vocab_size, max_positions=config.max_position_embeddings
+            located.directory, vocab_size=config.vocab_size, max_positions=checkpoint.max_positions
         )
         if located.tokenizer is not None:
             check_saved(located.tokenizer, tokenizer)
         for note in (*located.notes, *checkpoint.plan.notes, *tokenizer.notes):
             stages.note(note)
         model = _build(checkpoint, weights)
-    max_length = min(config.max_position_embeddings, tokenizer.model_max_length or config.max_position_embeddings)
+    max_length = min(checkpoint.max_positions, tokenizer.model_max_length or checkpoint.max_positions)
 
     from bertport.export.validation.cases import cases
     from bertport.export.validation.check import notes, validate
@@ -186,7 +186,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
             model, building, opset=opset, half=weights == "float16", external_above=external_above, stages=stages
         )
         with stages.stage("comparing with PyTorch"):
-            batches = list(cases(vocabulary(tokenizer), max_length=max_length, segments=config.type_vocab_size))
+            batches = list(cases(vocabulary(tokenizer), max_length=max_length, segments=model.segments))
             paths = {variant: building / file for variant, file in FILES.items()}
             validations = validate(model, paths, batches, atol=atol, step=stages.step)
             for note in notes(validations):
@@ -199,8 +199,8 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 name=name or located.title or located.name,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
-                architecture=architecture(checkpoint.config, model, checkpoint.model_class),
-                inputs={name: known[name] for name in checkpoint.family.inputs},
+                architecture=architecture(model, checkpoint.model_class),
+                inputs={name: known[name] for name in checkpoint.inputs},
                 heads=describe(checkpoint.plan.labels),
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
@@ -211,7 +211,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 tools=tool_versions(),
                 files=describe_files(building),
             )
-            (building / "README.md").write_text(model_card(manifest), encoding="utf-8")
+            (building / "README.md").write_text(model_card(manifest, _tokens(tokenizer)), encoding="utf-8")
             write_manifest(building, manifest)
     return Bundle.open(target)
 
@@ -222,20 +222,7 @@ def log_notes(event: Event) -> None:
         logging.getLogger(__name__).warning(event.text)
 
 
-def read_checked(located: Located) -> Checkpoint:
-    """Read a checkpoint without its tensors, and hold it to its config.json before anything is built.
-
-    Raises:
-        CheckpointError: when it cannot be read, or its tensors are not those that its config.json calls for.
-    """
-    from bertport.export.graph.wrapper import check_tensors
-
-    checkpoint = read_checkpoint(located)
-    check_tensors(checkpoint)
-    return checkpoint
-
-
-def _build(checkpoint: Checkpoint, weights: str) -> BertWithHeads:
+def _build(checkpoint: Checkpoint, weights: str) -> EncoderWithHeads:
     from bertport.export.graph.wrapper import build, round_matrices
 
     model = build(checkpoint)
@@ -261,6 +248,12 @@ def vocabulary(files: TokenizerFiles) -> Vocabulary:
         for role in ("cls", "sep", "pad", "mask")
     }
     return Vocabulary(ordinary=ordinary, **ids)
+
+
+def _tokens(files: TokenizerFiles) -> dict[str, str]:
+    """Return the tokenizer's special tokens that a card names, by BERT's."""
+    bert = {"mask_token": "[MASK]", "cls_token": "[CLS]"}
+    return {token: files.special[role] for role, token in bert.items() if role in files.special}
 
 
 def _write_config(building: Path, checkpoint: Checkpoint) -> None:

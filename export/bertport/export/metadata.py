@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.config import normalized
 from bertport.export.checkpoint.source import read_part
 from bertport.runtime.bundle.manifest import Architecture
 from bertport.runtime.errors import CheckpointError
@@ -14,7 +15,7 @@ from bertport.runtime.providers.table import onnxruntime
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.graph.wrapper import EncoderWithHeads
 
 __all__ = ["architecture", "read_front_matter", "tool_versions"]
 
@@ -29,16 +30,17 @@ NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 """What states nothing in YAML."""
 
 
-def architecture(config: Any, model: BertWithHeads, model_class: str) -> Architecture:  # noqa: ANN401 — a BertConfig
-    """Return the dimensions of a model, from transformers' config and its parameters."""
+def architecture(model: EncoderWithHeads, model_class: str) -> Architecture:
+    """Return the dimensions of a model, from transformers' config, as Optimum reads it, and its parameters."""
+    sizes = normalized(model.family, model.config)
     return Architecture(
         model_class=model_class,
-        layers=config.num_hidden_layers,
-        hidden_size=config.hidden_size,
-        attention_heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
-        vocab_size=config.vocab_size,
-        type_vocab_size=config.type_vocab_size,
+        layers=sizes.num_layers,
+        hidden_size=sizes.hidden_size,
+        attention_heads=sizes.num_attention_heads,
+        intermediate_size=sizes.intermediate_size,
+        vocab_size=sizes.vocab_size,
+        type_vocab_size=model.segments,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from bertport.export.card import restored_card
 from bertport.export.checkpoint.config import names_code
 from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_of
+from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import Located
 from bertport.export.checkpoint.tokenizer import read_tokenizer
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import SINGLE
-from bertport.export.dependencies import RESTORING, check_dependencies
-from bertport.export.exporter import WEIGHTS, log_notes, read_checked, vocabulary
+from bertport.export.dependencies import check_dependencies
+from bertport.export.exporter import WEIGHTS, log_notes, vocabulary
 from bertport.export.graph.stored_weights import stored_weights
 from bertport.export.progress import Event, Stages
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
@@ -98,7 +99,7 @@ def restore(
         ValidationError: when the checkpoint differs from the graph by more than the bundle's tolerance; nothing is
             left behind.
     """
-    check_dependencies("restore", RESTORING)
+    check_dependencies("restore")
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     target = Path(output)
     if (target / MANIFEST).exists():
@@ -259,18 +260,18 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
     from bertport.export.validation.check import validate
 
     try:
-        checkpoint = read_checked(Located(directory=directory, name=bundle.manifest.name, revision=None))
+        checkpoint = read_checkpoint(Located(directory=directory, name=bundle.manifest.name, revision=None))
     except CheckpointError as error:
         raise BundleError(
             f"the graph of {bundle.path} is not that of its config.json ({error}): export again"
         ) from error
     notes = _opened(directory, checkpoint.model_class)
-    config = checkpoint.config
-    tokenizer = read_tokenizer(directory, vocab_size=config.vocab_size, max_positions=config.max_position_embeddings)
+    words = checkpoint.config.vocab_size
+    tokenizer = read_tokenizer(directory, vocab_size=words, max_positions=checkpoint.max_positions)
     longest = min(bundle.manifest.max_length, LONGEST)
-    batches = grid(vocabulary(tokenizer), max_length=longest, segments=config.type_vocab_size)
-    padded = [each for each in batches if not each.inputs["attention_mask"].all()]
     model = build(checkpoint)
+    batches = grid(vocabulary(tokenizer), max_length=longest, segments=model.segments)
+    padded = [each for each in batches if not each.inputs["attention_mask"].all()]
     with ExitStack() as stack:
         graphs = {name: stack.enter_context(bundle.opening(name)) for name in variants}
         stated = [each.atol for name in variants if (each := bundle.manifest.variants[name].validation)]

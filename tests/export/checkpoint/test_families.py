@@ -7,12 +7,15 @@ import transformers
 
 from bertport.export.checkpoint.families import FAMILIES, classes, family_of, family_of_class, promises
 from bertport.export.checkpoint.heads import HEADS, output_names
+from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.runtime.heads import HEADS as RUNTIME
 
 
 def test_every_class_is_one_of_transformers():
     for family in FAMILIES.values():
-        assert all(hasattr(transformers, each) for each in classes(family))
+        with quiet():  # DeBERTa's modules call what PyTorch deprecates
+            made = [getattr(transformers, each) for each in classes(family)]
+        assert {f"{each.base_model_prefix}." for each in made} == {family.prefix}
         assert all(family_of_class(each) is family for each in classes(family))
         assert family.tokenizer in transformers.CONFIG_MAPPING
     assert family_of_class("GPT2Model") is None
@@ -30,8 +33,25 @@ def test_the_classes_of_bert():
 
 
 @pytest.mark.parametrize(
+    ("name", "heads"),
+    [
+        ("AlbertForPreTraining", {"mlm", "sop"}),
+        ("ElectraForPreTraining", {"rtd"}),
+        ("ElectraForMaskedLM", {"mlm"}),
+        ("RobertaForMaskedLM", {"mlm"}),
+        ("ErnieForPreTraining", {"mlm", "nsp"}),
+        ("DebertaV2Model", set()),
+    ],
+)
+def test_the_heads_of_other_classes(name, heads):
+    assert promises(family_of_class(name), name) == heads
+
+
+@pytest.mark.parametrize(
     ("config", "name"),
     [
+        ({"hidden_size": 32, "architectures": ["RobertaForMaskedLM"]}, "roberta"),
+        ({"model_type": "deberta-v2"}, "deberta-v2"),
         ({"model_type": "bert"}, "bert"),
         ({"hidden_size": 32}, "bert"),
         ({"model_type": None, "hidden_size": 32}, "bert"),
@@ -48,7 +68,12 @@ def test_a_head_is_one_of_the_runtimes():
     assert list(HEADS) == list(RUNTIME)
 
 
-def test_outputs_are_those_of_modules_and_then_the_encoders():
-    assert output_names(HEADS) == ("logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")
+def test_outputs_are_those_of_classes_and_then_the_encoders():
+    assert output_names(["mlm", "nsp", "pooler"]) == (
+        "logits",
+        "seq_relationship_logits",
+        "last_hidden_state",
+        "pooler_output",
+    )
     assert output_names(["nsp", "pooler"]) == ("seq_relationship_logits", "last_hidden_state", "pooler_output")
     assert output_names([]) == ("last_hidden_state",)

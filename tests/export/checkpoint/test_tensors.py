@@ -1,4 +1,4 @@
-"""Which heads stored names make, and whether shapes agree: without any model."""
+"""Which heads stored names make, and whether shapes agree: without any values."""
 
 from __future__ import annotations
 
@@ -8,19 +8,39 @@ from hypothesis import strategies as st
 
 from bertport.export.checkpoint import tensors
 from bertport.export.checkpoint.families import FAMILIES
-from bertport.export.checkpoint.heads import HEADS as ROWS
-from bertport.export.checkpoint.tensors import EMBEDDING, check_shapes, require_heads
+from bertport.export.checkpoint.layout import layout_of
+from bertport.export.checkpoint.tensors import check_shapes, require_heads
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
+from tests.conftest import tiny_config
 
-HEADS = {name: row.tensors for name, row in ROWS.items()}
-DECODER = ROWS["mlm"].tied
-ENCODER = (EMBEDDING, "bert.encoder.layer.0.output.LayerNorm.weight", "bert.encoder.layer.0.output.LayerNorm.bias")
+LAYOUT = layout_of(FAMILIES["bert"], tiny_config(), {})
+HEADS = {name: tuple(head.shapes) for name, head in LAYOUT.heads.items()}
+DECODER = "cls.predictions.decoder.weight"
+ENCODER = (LAYOUT.words, "bert.encoder.layer.0.output.LayerNorm.weight", "bert.encoder.layer.0.output.LayerNorm.bias")
 ALL = (*ENCODER, *HEADS["mlm"], *HEADS["nsp"], *HEADS["pooler"])
 
 
 def plan(names, config):
     """The plan of a checkpoint of BERT's."""
-    return tensors.plan(names, config, FAMILIES["bert"])
+    return tensors.plan(names, config, FAMILIES["bert"], LAYOUT)
+
+
+def test_the_layout_of_bert():
+    assert LAYOUT.words == "bert.embeddings.word_embeddings.weight"
+    assert LAYOUT.parts == {"embeddings", "encoder", "pooler"}
+    assert HEADS == {
+        "mlm": (
+            "cls.predictions.bias",
+            "cls.predictions.transform.dense.weight",
+            "cls.predictions.transform.dense.bias",
+            "cls.predictions.transform.LayerNorm.weight",
+            "cls.predictions.transform.LayerNorm.bias",
+        ),
+        "nsp": ("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
+        "pooler": ("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
+    }
+    assert LAYOUT.heads["mlm"].tied == {DECODER: (tiny_config().vocab_size, 32)}
+    assert LAYOUT.heads["mlm"].aliases == {"cls.predictions.decoder.bias": "cls.predictions.bias"}
 
 
 @given(st.sets(st.sampled_from(sorted(HEADS))), st.booleans())

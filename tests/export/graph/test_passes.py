@@ -9,6 +9,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from bertport.export.graph.onnx_files import save, tensor_locations
+from bertport.export.graph.passes.drop_identities import drop_identities
 from bertport.export.graph.passes.gather_positions import gather_positions
 from bertport.export.graph.passes.half_weights import half_weights
 from bertport.export.graph.passes.name_weights import name_weights
@@ -128,17 +129,43 @@ def test_another_head_on_the_hidden_state_is_left_alone():
 def test_weights_are_named_after_their_nodes():
     model = decoder_model()
     model.graph.node[1].name = "/bert/encoder/layer.0/output/dense/MatMul"
-    model.graph.node[2].name = "/predictions/decoder/MatMul"
+    model.graph.node[2].name = "/cls/predictions/decoder/MatMul"
     for tensor in model.graph.initializer:
         tensor.name = {"onnx__dense": "onnx::MatMul_7", "decoder": "onnx::MatMul_8"}.get(tensor.name, tensor.name)
     model.graph.node[1].input[1] = "onnx::MatMul_7"
     model.graph.node[2].input[1] = "onnx::MatMul_8"
     expected = run(model, input_ids=IDS)
-    model, modified = apply(name_weights, model, ["cls.predictions"])
+    model, modified = apply(name_weights, model)
     assert modified
     assert names(model) == {"table", "bert.encoder.layer.0.output.dense.weight", "cls.predictions.decoder.weight"}
     np.testing.assert_array_equal(run(model, input_ids=IDS)[0], expected[0])
     assert apply(name_weights, model)[1] is False
+
+
+def test_a_weight_that_a_module_reads_twice_has_its_name():
+    """As of an encoder whose layers are one: the exporter numbers the calls, and puts an Identity before a reader."""
+    model = decoder_model()
+    model.graph.node[1].name = "/albert/layers.0/query/MatMul"
+    model.graph.node[2].name = "/albert/layers.0_1/query_1/MatMul"
+    model.graph.node[1].input[1] = model.graph.initializer[1].name = "onnx::MatMul_7"
+    model.graph.node[2].input[1] = "copy"
+    model.graph.node.insert(0, onnx.helper.make_node("Identity", ["onnx::MatMul_7"], ["copy"]))
+    model, modified = apply(name_weights, model)
+    assert not modified
+    model, modified = apply(drop_identities, model)
+    assert modified
+    assert "Identity" not in {node.op_type for node in model.graph.node}
+    assert apply(drop_identities, model)[1] is False
+    model, modified = apply(name_weights, model)
+    assert modified
+    assert "albert.layers.0.query.weight" in names(model)
+
+
+def test_a_copy_that_is_an_output_stays():
+    model = decoder_model()
+    model.graph.node.append(onnx.helper.make_node("Identity", ["table"], ["shown"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("shown", 1, list(TABLE.shape)))
+    assert apply(drop_identities, model)[1] is False
 
 
 def test_a_taken_name_is_not_given_twice():

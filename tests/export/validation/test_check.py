@@ -369,7 +369,7 @@ def filled(tiny_checkpoint, tmp_path_factory, request):
     """A model that never gives three words: float32 has few digits, or none, for what is added to their biases."""
 
     def fill(model):
-        model.cls["predictions"].bias.data[3:6] = request.param
+        model.cls.predictions.bias.data[3:6] = request.param
 
     return Exported(tiny_checkpoint, tmp_path_factory.mktemp("filled"), fill)
 
@@ -390,7 +390,7 @@ def noisy_word(tiny_checkpoint, tmp_path_factory):
     """A model one of whose words has a large row: its logits are far from 0, and as many digits worse."""
 
     def enlarge(model):
-        head = model.cls["predictions"]
+        head = model.cls.predictions
         head.decoder.weight = type(head.decoder.weight)(head.decoder.weight.clone())
         head.decoder.weight.data[3] *= 1e5
 

@@ -6,26 +6,38 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from transformers import BertConfig
+    from transformers import PretrainedConfig
 
-__all__ = ["names_code", "read_config"]
+    from bertport.export.checkpoint.families import Family
+
+__all__ = ["max_positions", "names_code", "normalized", "read_config"]
 
 LARGEST = 10**8
 """The largest value of any size: a hundred times that of the largest BERT, and the product of two is still a number of
 bytes."""
+MOST_LAYERS = 10**4
+"""The largest number of layers, and of other parts that a model has one after another: each is built to look at it."""
 LARGEST_EPSILON = 1e30
 """Well within float32."""
 CODE = re.compile(
     r".*_implementation(_\w+)?|auto_map|custom_pipelines|custom_generate|trust_remote_code|use_kernels|kernel_config"
 )
 """Settings by which a config names code or kernels, of this machine or of a repository, that transformers would run."""
+ASIDE = re.compile(
+    r".*dropout.*|initializer_.*|summary_.*|use_cache|is_decoder|add_cross_attention|(bos|eos|cls|sep)_token_id|sparse_.*"
+)
+"""Settings of training, generation and heads that are not exported, which change nothing here."""
+SHARED = ("tie_word_embeddings", "pad_token_id")
+"""Settings that transformers counts among those of every model, and which say what is computed."""
+ACTIVATIONS = ("hidden_act", "activation", "hidden_activation", "conv_act")
 POSITIONS = ("absolute", "relative_key", "relative_key_query")
 
 
@@ -43,66 +55,95 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _number(value: Any) -> bool:  # noqa: ANN401 — whatever JSON holds
+    return (isinstance(value, float) or _whole(value)) and 0 <= value <= LARGEST_EPSILON
+
+
 SIZE = Setting(
     accepts=lambda value: _whole(value) and 0 < value <= LARGEST, expected=f"a positive number up to {LARGEST:,}"
 )
+COUNT = Setting(
+    accepts=lambda value: _whole(value) and 0 < value <= MOST_LAYERS,
+    expected=f"a positive number up to {MOST_LAYERS:,}",
+)
 SETTINGS = {
-    "vocab_size": SIZE,
-    "hidden_size": SIZE,
-    "num_hidden_layers": SIZE,
-    "num_attention_heads": SIZE,
-    "intermediate_size": SIZE,
-    "max_position_embeddings": SIZE,
-    "type_vocab_size": SIZE,
-    "hidden_act": Setting(accepts=lambda value: isinstance(value, str), expected="a name"),
-    "layer_norm_eps": Setting(
-        accepts=lambda value: (isinstance(value, float) or _whole(value)) and 0 <= value <= LARGEST_EPSILON,
-        expected="a number from 0 up",
-    ),
+    **dict.fromkeys(("num_hidden_layers", "n_layers", "num_hidden_groups", "inner_group_num"), COUNT),
+    "num_feedforward_networks": COUNT,
+    "embedding_size": SIZE,
     "position_embedding_type": Setting(
         accepts=lambda value: value in POSITIONS, expected=f"one of {', '.join(POSITIONS)}"
     ),
-    "tie_word_embeddings": Setting(accepts=lambda value: isinstance(value, bool), expected="true or false"),
     "pad_token_id": Setting(accepts=lambda value: value is None or (_whole(value) and value >= 0), expected="an id"),
 }
-"""Everything else in config.json is about training, generation or labels, and changes nothing here."""
+"""Those that the type of transformers' default does not say enough of."""
+BY_TYPE: dict[type, Setting] = {
+    bool: Setting(accepts=lambda value: isinstance(value, bool), expected="true or false"),
+    float: Setting(accepts=_number, expected="a number from 0 up"),
+    str: Setting(accepts=lambda value: isinstance(value, str), expected="a name"),
+}
+AT_LEAST = {
+    -1: Setting(accepts=lambda value: _whole(value) and -1 <= value <= LARGEST, expected="a number from -1 up"),
+    0: Setting(accepts=lambda value: _whole(value) and 0 <= value <= LARGEST, expected="a number from 0 up"),
+}
+"""Rules of whole numbers that stand for something other than a size where they are not positive."""
+NEUTRAL = {"position_embedding_type": "absolute"}
+"""Values of settings which mean what transformers does without the setting."""
 
 
-def read_config(raw: dict[str, Any], path: Path) -> BertConfig:
+def read_config(raw: dict[str, Any], path: Path, family: Family) -> PretrainedConfig:
     """Return transformers' config for the encoder, set for tracing; what is not stated has transformers' default.
 
     Args:
         raw: the content of config.json.
         path: where it came from, for messages.
+        family: the encoder's family.
 
     Raises:
-        CheckpointError: naming the first setting that cannot be.
+        CheckpointError: naming the first setting that cannot be, or that this version of transformers does not read.
     """
-    from transformers import BertConfig
-    from transformers.activations import ACT2FN
+    import transformers
 
-    for name, setting in SETTINGS.items():
-        if name in raw and not setting.accepts(raw[name]):
-            raise CheckpointError(f"{path}: {name} is {excerpt(raw[name])}; {setting.expected} is expected")
+    make = transformers.CONFIG_MAPPING[family.name]
+    defaults = make().to_dict()
+    common = transformers.PretrainedConfig().to_dict().keys() - set(SHARED)
+    names = (defaults.keys() | make.attribute_map.keys() | set(family.legacy) | set(SHARED)) - common
+    stated = {name: value for name, value in raw.items() if name in names and not ASIDE.fullmatch(name)}
+    for name, value in stated.items():
+        rule = _rule(name, defaults.get(name))
+        if rule is not None and not rule.accepts(value):
+            raise CheckpointError(f"{path}: {name} is {excerpt(value)}; {rule.expected} is expected")
+        if isinstance(defaults.get(name), float):  # JSON writes 1.0 and 1 alike, and transformers 5 takes one of them
+            stated[name] = float(value)
+    _check_known(raw, path, names, family)
     if raw.get("pruned_heads"):
         raise CheckpointError(
             f"{path}: attention heads were pruned (pruned_heads), which cannot be exported: save the model whole"
         )
-    config: BertConfig = BertConfig(**{name: raw[name] for name in SETTINGS if name in raw})
-    if config.hidden_size % config.num_attention_heads:
-        sizes = (
-            f"hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_attention_heads}"
-        )
-        raise CheckpointError(f"{path}: {sizes}")
-    if config.hidden_act not in ACT2FN:
-        raise CheckpointError(f"{path}: unknown hidden_act {config.hidden_act!r}")
-    _check_activation(config.hidden_act, path)
-    config.layer_norm_eps = float(config.layer_norm_eps)
-    if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
-        raise CheckpointError(f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}")
+    for name in ACTIVATIONS:
+        if name in stated:
+            _check_activation(name, stated[name], path)
+    config = _make(make, stated | dict(family.defaults), path)
+    _check_sizes(config, path, family)
     # The attention that ONNX Runtime's fusion recognises (and the one that relative positions have).
     config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     return config
+
+
+def normalized(family: Family, config: PretrainedConfig) -> Any:  # noqa: ANN401 — Optimum ships no types
+    """Return the sizes of a model under names that hold for every family: Optimum's, and those of the family's row."""
+    from optimum.utils import NormalizedConfigManager, NormalizedTextConfig  # type: ignore[import-untyped]
+
+    try:
+        make = NormalizedConfigManager.get_normalized_config_class(family.name)
+    except KeyError:  # a family that Optimum does not know names its sizes as BERT does
+        make = NormalizedTextConfig
+    return make(config, allow_new=True, **family.sizes)
+
+
+def max_positions(family: Family, config: PretrainedConfig) -> int:
+    """Return the longest input that a model has positions for, in tokens; none or less where its table is too short."""
+    offset = (config.pad_token_id or 0) + 1 if family.position_offset is None else family.position_offset
+    return int(config.max_position_embeddings) - offset
 
 
 def names_code(setting: str) -> bool:
@@ -110,16 +151,72 @@ def names_code(setting: str) -> bool:
     return CODE.fullmatch(setting) is not None
 
 
-def _check_activation(name: str, path: Path) -> None:
+def _make(make: type[PretrainedConfig], stated: dict[str, Any], path: Path) -> PretrainedConfig:
+    """Return transformers' config of some settings."""
+    try:
+        with quiet():
+            return make(**stated)
+    except Exception as error:  # whatever a setting makes it raise
+        reason = (str(error).strip().splitlines() or [""])[-1].strip()
+        raise CheckpointError(
+            f"{path}: transformers cannot read these settings ({type(error).__name__}: {excerpt(reason, 200)}): "
+            "restore the checkpoint's file"
+        ) from error
+
+
+def _check_sizes(config: PretrainedConfig, path: Path, family: Family) -> None:
+    """Refuse sizes that do not go together."""
+    sizes = normalized(family, config)
+    if sizes.hidden_size % sizes.num_attention_heads:
+        found = f"hidden_size {sizes.hidden_size} is not a multiple of num_attention_heads {sizes.num_attention_heads}"
+        raise CheckpointError(f"{path}: {found}")
+    if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
+        raise CheckpointError(f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}")
+    if config.pad_token_id is None and family.position_offset is None:
+        raise CheckpointError(
+            f"{path}: pad_token_id is missing, from which a {family.title} counts positions: set it to padding's id"
+        )
+    if max_positions(family, config) < 1:
+        stated = config.max_position_embeddings
+        raise CheckpointError(
+            f"{path}: max_position_embeddings is {stated}; the first token of a {family.title} takes row "
+            f"{stated - max_positions(family, config)}, so a larger number is expected"
+        )
+
+
+def _rule(name: str, default: object) -> Setting | None:
+    """Return what holds for a setting; None for one that transformers alone can judge."""
+    if name in SETTINGS:
+        return SETTINGS[name]
+    if _whole(default):
+        return AT_LEAST.get(min(default, 1), SIZE) if isinstance(default, int) else None
+    return BY_TYPE.get(type(default))
+
+
+def _check_known(raw: Mapping[str, Any], path: Path, names: Collection[str], family: Family) -> None:
+    """Refuse settings that say what is computed, and that this version of transformers would pass over."""
+    import transformers
+
+    for name in (*NEUTRAL, *family.newer):
+        if name not in names and raw.get(name) is not None and raw[name] != NEUTRAL.get(name):
+            raise CheckpointError(
+                f"{path}: {name} is {excerpt(raw[name])}, which transformers {transformers.__version__} does not "
+                f"compute for {family.title}: export with transformers {4 if name in NEUTRAL else 5}"
+            )
+
+
+def _check_activation(setting: str, name: str, path: Path) -> None:
     import torch
     from transformers.activations import ACT2FN
 
+    if name not in ACT2FN:
+        raise CheckpointError(f"{path}: unknown {setting} {name!r}")
     try:
         with torch.device("meta"):  # as where shapes are looked up
             ACT2FN[name]
     except Exception as error:  # whatever an activation raises
         reason = (str(error).strip().splitlines() or [""])[0]
         raise CheckpointError(
-            f"{path}: hidden_act {name!r} cannot be exported: PyTorch does not make it without values of its own "
+            f"{path}: {setting} {name!r} cannot be exported: PyTorch does not make it without values of its own "
             f"({type(error).__name__}: {excerpt(reason)})"
         ) from error

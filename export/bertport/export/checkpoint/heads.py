@@ -1,27 +1,28 @@
-"""The table of heads: which tensors of a checkpoint make a head, and how PyTorch builds and runs it.
+"""The table of heads: which of transformers' classes make a head, and how PyTorch runs it.
 
 A head is a row here and in the tables of runtime, measure and serve. What its output is called, its axes and the labels
-that hold for every checkpoint are the runtime's words (`bertport.runtime.heads`).
+that hold for every checkpoint are the runtime's words (`bertport.runtime.heads`). Its tensors are those of its class
+(`bertport.export.checkpoint.layout`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.manifest import heads_of
 from bertport.runtime.heads import HEADS as RUNTIME
-from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, POOLER, output_of
+from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, POOLER, RTD, SOP, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from torch import nn
-    from transformers import BertConfig
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from bertport.runtime.bundle.manifest import HeadEntry
 
-__all__ = ["HEADS", "Head", "classifier", "describe", "labels_of", "output_names"]
+__all__ = ["HEADS", "Head", "describe", "labels_of", "output_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +33,20 @@ class Head:
     """What it computes, as it is named in the middle of a sentence."""
     summary: str
     """A line about it for the model card."""
-    classes: tuple[str, ...] = ()
-    """transformers' classes that promise it, without the family's name in front: `ForMaskedLM`."""
-    tensors: tuple[str, ...]
-    """The tensors that make it, under BERT's names; a checkpoint that holds some of them must hold all."""
-    tied: str | None = None
-    """One more tensor, equal to the matrix of the word embedding unless config.json says that it is not; None where
-    there is none."""
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    """The name in `tensors` of each tensor that the module has, or a checkpoint may have, under another name too."""
+    own_class: str | None = None
+    """transformers' class for it alone, which every family has, without the family's name in front: `ForMaskedLM`; None
+    where a family's row says which of its classes hold it."""
+    optimum: str | None = None
+    """Optimum's name of the task for which its table has that class; None where it has none."""
+    make: Callable[[PretrainedConfig], PreTrainedModel] | None = None
+    """Builds the class where transformers has none of its name."""
+    attributes: tuple[str, ...] = ()
+    """The attributes of the class's output that may hold its logits, in the order in which they are looked for; none
+    where the encoder computes it."""
+    finish: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """Makes the graph's output of them where it is another."""
     reads: str
     """The output of transformers' encoder that it is computed from."""
-    module: str | None = None
-    """Path of its module in the model, with which its tensors' names begin; None where the encoder computes it."""
-    build: Callable[[BertConfig, int], nn.Module] | None = None
-    """Makes the module, from the config and the number of labels (0 for a head without labels); None as above."""
     labels: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     """Reads a label per column from config.json; None where the runtime's labels hold for every checkpoint."""
     pairs: bool = False
@@ -57,37 +57,21 @@ class Head:
     """A call from Python and one from the command line, for the model card; None where it has no task of its own."""
 
 
-def classifier(config: BertConfig, labels: int) -> nn.Module:
-    """Return a linear layer from the encoder's width to one logit per label."""
-    from torch import nn
+def _two_columns(logits: torch.Tensor) -> torch.Tensor:
+    """Return a column of zeros beside logits of one column, [..., 2]: its softmax is their sigmoid."""
+    import torch
 
-    return nn.Linear(config.hidden_size, labels)
-
-
-def _prediction(config: BertConfig, _: int) -> nn.Module:
-    from transformers.models.bert.modeling_bert import BertLMPredictionHead
-
-    return BertLMPredictionHead(config)
+    return torch.stack((torch.zeros_like(logits), logits), dim=-1)
 
 
 HEADS: dict[str, Head] = {
     MLM: Head(
         title="masked language modelling",
         summary="masked language modelling: fills `[MASK]`",
-        classes=("ForPreTraining", "ForMaskedLM"),
-        tensors=(
-            "cls.predictions.transform.dense.weight",
-            "cls.predictions.transform.dense.bias",
-            "cls.predictions.transform.LayerNorm.weight",
-            "cls.predictions.transform.LayerNorm.bias",
-            "cls.predictions.bias",
-        ),
-        tied="cls.predictions.decoder.weight",
-        # transformers stores the bias of the decoder under either name, or both.
-        aliases={"cls.predictions.decoder.bias": "cls.predictions.bias"},
+        own_class="ForMaskedLM",
+        optimum="fill-mask",
+        attributes=("logits", "prediction_logits"),
         reads="last_hidden_state",
-        module="cls.predictions",
-        build=_prediction,
         pipeline="fill-mask",
         example=(
             'model.fill_mask("The capital of France is [MASK].", top_k=5)',
@@ -97,21 +81,39 @@ HEADS: dict[str, Head] = {
     NSP: Head(
         title="next-sentence prediction",
         summary="next-sentence prediction: says whether one sentence follows another",
-        classes=("ForPreTraining", "ForNextSentencePrediction"),
-        tensors=("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
+        attributes=("logits", "seq_relationship_logits"),
         reads="pooler_output",
-        module="cls.seq_relationship",
-        build=classifier,
         pairs=True,
         example=(
             'model.next_sentence("He went to the store.", "He bought milk.")',
             'bertport next-sentence "He went to the store." "He bought milk." -m BUNDLE',
         ),
     ),
+    SOP: Head(
+        title="sentence order",
+        summary="sentence order: says whether two sentences were swapped",
+        attributes=("sop_logits",),
+        reads="pooler_output",
+        pairs=True,
+        example=(
+            'model.predict("sentence-order", [("He went to the store.", "He bought milk.")])',
+            'bertport predict sentence-order "He went to the store." "He bought milk." -m BUNDLE',
+        ),
+    ),
+    RTD: Head(
+        title="replaced-token detection",
+        summary="replaced-token detection: says which tokens stand where another one stood",
+        attributes=("logits",),
+        finish=_two_columns,
+        reads="last_hidden_state",
+        example=(
+            'model.predict("replaced-tokens", ["The capital of France is milk."])',
+            'bertport predict replaced-tokens "The capital of France is milk." -m BUNDLE',
+        ),
+    ),
     POOLER: Head(
         title="pooled features",
         summary="the pooled `[CLS]` feature",
-        tensors=("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
         reads="pooler_output",
     ),
 }
@@ -119,9 +121,9 @@ HEADS: dict[str, Head] = {
 
 
 def output_names(heads: Collection[str]) -> tuple[str, ...]:
-    """Return the outputs of a model with these heads, in order: those of modules of their own, then the encoder's."""
-    rows = [(output_of(name), row.module) for name, row in HEADS.items() if name in heads]
-    own, encoder = ([output for output, module in rows if bool(module) is kind] for kind in (True, False))
+    """Return the outputs of a model with these heads, in order: those of classes of their own, then the encoder's."""
+    rows = [(output_of(name), row.attributes) for name, row in HEADS.items() if name in heads]
+    own, encoder = ([output for output, attributes in rows if bool(attributes) is kind] for kind in (True, False))
     return (*own, HIDDEN_STATES, *encoder)
 
 

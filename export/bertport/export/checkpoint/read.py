@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.checkpoint.config import names_code, read_config
-from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, promises
+from bertport.export.checkpoint.config import max_positions, names_code, read_config
+from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, family_of_class, promises
 from bertport.export.checkpoint.foreign import MERGE, adapter_in, explain
 from bertport.export.checkpoint.heads import HEADS
+from bertport.export.checkpoint.layout import Layout, layout_of
 from bertport.export.checkpoint.source import read_json
-from bertport.export.checkpoint.tensors import EMBEDDING, POSITIONS, SEGMENTS, Plan, plan
+from bertport.export.checkpoint.tensors import Plan, check_shapes, plan
+from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
-    from transformers import BertConfig
+    from transformers import PretrainedConfig
 
     from bertport.export.checkpoint.source import Located
 
 __all__ = ["Checkpoint", "read_checkpoint"]
+
+LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
+"""Where the name of a tensor says which layer it is of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +44,26 @@ class Checkpoint:
     """config.json."""
     family: Family
     """The encoder's family."""
-    config: BertConfig
-    """The same as transformers understands it, set for tracing; positions that no token takes are not counted."""
+    config: PretrainedConfig
+    """The same as transformers understands it, set for tracing."""
     weights: WeightFiles
     """Its weight files."""
-    shapes: dict[str, tuple[int, ...]]
-    """The shape of each stored tensor, by its stored name."""
+    layout: Layout
+    """The tensors of the family's modules, of no more layers than are stored."""
     plan: Plan
     """Heads and renames."""
+
+    @property
+    def max_positions(self) -> int:
+        """The longest input that it has positions for, in tokens."""
+        return max_positions(self.family, self.config)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs of its encoder."""
+        segments = "token_type_ids"
+        given = getattr(self.config, "type_vocab_size", 0)
+        return tuple(name for name in self.family.inputs if name != segments or given)
 
     @property
     def model_class(self) -> str:
@@ -58,16 +78,10 @@ class Checkpoint:
         Raises:
             CheckpointError: when a file is damaged.
         """
-        import torch
-
         tensors = read_tensors(self.weights, self.plan.renames)
-        if not self.family.has_segments:  # BERT's modules add a row for the segment: here it adds nothing
-            tensors[SEGMENTS] = torch.zeros(1, self.config.hidden_size)
-        tensors[POSITIONS] = tensors[POSITIONS][self.family.position_offset :]
-        for head in (HEADS[name] for name in self.plan.heads):
-            if head.tied and self.plan.tied:
-                # As in transformers, a stored copy of a tied decoder is not looked at.
-                tensors[head.tied] = tensors[EMBEDDING]
+        for head in (self.layout.heads[name] for name in self.plan.heads):
+            if self.plan.tied:  # as in transformers, a stored copy of a tied decoder is not looked at
+                tensors |= dict.fromkeys(head.tied, tensors[self.layout.words])
             tensors |= {alias: tensors[name] for alias, name in head.aliases.items()}
         return tensors
 
@@ -83,13 +97,16 @@ def read_checkpoint(located: Located) -> Checkpoint:
         raise _without_config(located.directory)
     raw_config = read_json(located.directory / "config.json")
     family = _check_architecture(raw_config, located.name)
-    config = read_config(raw_config, located.directory / "config.json")
-    config.max_position_embeddings = _positions(config.max_position_embeddings, family, located.name)
-    if not family.has_segments:
-        config.type_vocab_size = 1
+    path = located.directory / "config.json"
+    config = read_config(raw_config, path, family)
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
-    found = plan(shapes, raw_config, family)
+    layout = _layout(family, config, shapes, path)
+    found = plan(shapes, raw_config, family, layout)
+    stated = {head: len(labels) for head, labels in found.labels.items() if HEADS[head].labels and labels}
+    if stated:
+        layout = _layout(family, config, shapes, path, stated)
+    _check_shapes(shapes, layout, found)
     if adapter := adapter_in(located.directory):
         note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
         found = replace(found, notes=(*found.notes, note))
@@ -102,23 +119,45 @@ def read_checkpoint(located: Located) -> Checkpoint:
         family=family,
         config=config,
         weights=weights,
-        shapes=shapes,
+        layout=layout,
         plan=found,
     )
 
 
-def _positions(rows: int, family: Family, name: str) -> int:
-    """Return how many tokens the rows of a position embedding are enough for.
+def _layout(
+    family: Family,
+    config: PretrainedConfig,
+    shapes: Mapping[str, object],
+    path: Path,
+    labels: Mapping[str, int] | None = None,
+) -> Layout:
+    """Return the tensors that the family's modules have by config.json.
 
     Raises:
-        CheckpointError: when they are enough for none.
+        CheckpointError: when transformers cannot make the modules.
     """
-    if rows <= family.position_offset:
+    # One layer more than stored is enough to name what is missing, whatever number the config states.
+    stored = 1 + max((int(match[1]) for match in map(LAYER.search, shapes) if match), default=-1)
+    shallow = copy.deepcopy(config)
+    shallow.num_hidden_layers = min(config.num_hidden_layers, stored + 1)
+    try:
+        with quiet():  # DeBERTa's modules call what PyTorch deprecates
+            return layout_of(family, shallow, labels or {})
+    except Exception as error:  # whatever a setting makes PyTorch or transformers raise
+        reason = (str(error).strip().splitlines() or [""])[-1].strip()
         raise CheckpointError(
-            f"config.json of {name} has max_position_embeddings {rows}; the first token of a {family.title} takes row "
-            f"{family.position_offset}, so a larger number is expected"
-        )
-    return rows - family.position_offset
+            f"{path}: transformers cannot make a {family.title} encoder of these settings ({type(error).__name__}: "
+            f"{excerpt(reason, 200)}): restore the checkpoint's file"
+        ) from error
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], layout: Layout, found: Plan) -> None:
+    """Compare the shape of every stored tensor with what config.json says of it, without reading any."""
+    expected = layout.shapes(found.heads)
+    for head in found.heads:  # a tied decoder may be stored but need not be
+        tied = layout.heads[head].tied
+        expected |= {name: shape for name, shape in tied.items() if not found.tied or name in found.renames.values()}
+    check_shapes(shapes, expected, found.renames)
 
 
 def _without_config(directory: Path) -> CheckpointError:
@@ -142,8 +181,7 @@ def _check_architecture(config: dict[str, Any], name: str) -> Family:
     Raises:
         CheckpointError: when it needs code of its own, is of no family in the table, or is a decoder.
     """
-    known = [each for row in FAMILIES.values() for each in classes(row)]
-    supported = ", ".join(known)
+    supported = ", ".join(f"{row.title} ({row.name})" for row in FAMILIES.values())
     if config.get("auto_map"):
         raise CheckpointError(
             f"{name} needs code of its own (auto_map in config.json), which is never run; supported: {supported}"
@@ -151,14 +189,23 @@ def _check_architecture(config: dict[str, Any], name: str) -> Family:
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures):
         raise CheckpointError(f"config.json of {name} has architectures {architectures!r}; a list of names is expected")
-    unsupported = [each for each in architectures if each not in known]
-    if unsupported:
-        raise CheckpointError(f"{name} is a {unsupported[0]}, which cannot be exported; supported: {supported}")
     family = family_of(config)
+    unknown = next((each for each in architectures if family_of_class(each) is None), None)
+    if unknown is not None:
+        near = next((row for row in FAMILIES.values() if unknown.startswith(row.class_prefix)), None)
+        own = family if family and unknown.startswith(family.class_prefix) else near
+        named = f"of the family {own.title}: {', '.join(classes(own))}" if own else supported
+        raise CheckpointError(f"{name} is a {unknown}, which cannot be exported; supported: {named}")
     if family is None:
+        stated = config.get("model_type")
         raise CheckpointError(
-            f"{name} is of the model type {config.get('model_type')!r}, which cannot be exported; supported: "
-            f"{', '.join(FAMILIES)} ({supported})"
+            f"{name} is of the model type {stated!r}, which cannot be exported; supported: {supported}"
+        )
+    other = next((each for each in architectures if each not in classes(family)), None)
+    if other is not None:
+        raise CheckpointError(
+            f"config.json of {name} has the model type {family.name} and the architecture {other}, which is of another "
+            "family: correct the one that is wrong"
         )
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise CheckpointError(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.checkpoint.families import promises
+from bertport.export.checkpoint.families import FAMILIES, promises
 from bertport.export.checkpoint.foreign import MERGE
 from bertport.export.checkpoint.heads import HEADS, labels_of
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
@@ -16,29 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bertport.export.checkpoint.families import Family
+    from bertport.export.checkpoint.layout import Layout
 
-__all__ = ["EMBEDDING", "POSITIONS", "SEGMENTS", "Plan", "check_shapes", "plan", "require_heads"]
+__all__ = ["Plan", "check_shapes", "plan", "require_heads"]
 
 WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
 """What DistributedDataParallel and compiled modules put into names."""
-RENAMES = (
-    # A bare encoder has no prefix.
-    (r"^(?=(embeddings|encoder|pooler)\.)", "bert."),
+OLD_NAMES = (
     # Converted from TensorFlow: its LayerNorm calls them gamma and beta.
-    (r"(?<=\bLayerNorm\.)gamma$", "weight"),
-    (r"(?<=\bLayerNorm\.)beta$", "bias"),
+    (re.compile(r"(?<=\bLayerNorm\.)gamma$"), "weight"),
+    (re.compile(r"(?<=\bLayerNorm\.)beta$"), "bias"),
 )
-"""Applied in this order to names behind a family's own renames, each to the result of the one before."""
+"""Names that transformers reads under others."""
 
-BUFFERS = frozenset({"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"})
-"""Constants that older versions of transformers stored with the weights."""
-
-ENCODER = "bert."
-"""What the encoder's names begin with in the model that is built."""
-WORDS = "embeddings.word_embeddings.weight"
-EMBEDDING = f"{ENCODER}{WORDS}"
-POSITIONS = f"{ENCODER}embeddings.position_embeddings.weight"
-SEGMENTS = f"{ENCODER}embeddings.token_type_embeddings.weight"
+AROUND = "model."
+"""What the names of a ModernBERT begin with, and those of many a model that has an encoder as a part."""
 
 UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
 """Names that PEFT gives to parts of a model that it has changed."""
@@ -63,13 +55,14 @@ class Plan:
         return tuple(self.labels)
 
 
-def plan(names: Iterable[str], config: Mapping[str, Any], family: Family) -> Plan:
+def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout: Layout) -> Plan:
     """Decide from stored names alone which heads a checkpoint holds; none is ever invented.
 
     Args:
         names: names of the stored tensors.
         config: the checkpoint's config.json.
         family: the checkpoint's family.
+        layout: the tensors of the family's modules.
 
     Raises:
         CheckpointError: when a head is there in part, or a tensor belongs to none of encoder and heads.
@@ -80,41 +73,65 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family) -> Pla
         raise CheckpointError(
             f"the weights hold a PEFT adapter that is not merged ({unmerged}): {MERGE}, then export OUT"
         )
-    prefix = _prefix(stored, family)
-    renamed = {name: _rename(name, family, prefix) for name in stored}
-    present = {name for name in renamed.values() if name not in BUFFERS}
-    if EMBEDDING not in present:
-        raise CheckpointError(
-            f"the weights hold no {family.prefix}{WORDS}: these are not the weights of a {family.title} encoder"
-        )
-    notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
-    notes += _stray_pooler(renamed, family)
-    stored_heads = [head for head in HEADS if _holds(head, present)]
+    prefix = _prefix(stored, family, layout)
     tied = bool(config.get("tie_word_embeddings", True))
-    _require_decoders(stored_heads, present, tied=tied)
+    renamed = _with_embedding({name: _rename(name, family, layout, prefix) for name in stored}, layout, tied=tied)
+    present = {name for name in renamed.values() if name not in layout.constants}
+    if layout.words not in present or any(f".{prefix}".endswith(f".{row.prefix}") for row in _others(family)):
+        raise _of_another(stored, family, layout)
+    notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
+    notes += _stray_pooler(renamed, family, layout)
+    stored_heads = [head for head in layout.heads if _holds(head, present, layout)]
+    _require_decoders(stored_heads, present, layout, tied=tied)
     heads, lacks = _usable(stored_heads, config, family)
     notes += [*lacks, *_broken_promises(stored_heads, config, family)]
-    owned = {name for head in heads for name in (*HEADS[head].tensors, HEADS[head].tied)}
+    owned = {name for head in heads for name in (*layout.heads[head].shapes, *layout.heads[head].tied)}
+    pooler = f"{family.prefix}pooler."  # of an encoder that has none, or takes the first state as it is
     kept = {
         stored: name
         for stored, name in renamed.items()
-        if name in owned or (name.startswith(ENCODER) and name not in BUFFERS)
+        if name in owned
+        or (name.startswith(family.prefix) and name not in layout.constants and not name.startswith(pooler))
     }
-    left = sorted(set(renamed) - set(kept) - {stored for stored, name in renamed.items() if name in BUFFERS})
+    left = sorted(set(renamed) - set(kept) - {stored for stored, name in renamed.items() if name in layout.constants})
     if left:
         notes.append(f"left out, as part of none of encoder and heads: {', '.join(left[:5])}{' …' if left[5:] else ''}")
     labels = {head: labels_of(head, config) for head in heads}
     return Plan(labels=labels, renames=kept, tied=tied, notes=tuple(notes))
 
 
-def _require_decoders(heads: Iterable[str], present: Collection[str], *, tied: bool) -> None:
+def _with_embedding(renamed: dict[str, str], layout: Layout, *, tied: bool) -> dict[str, str]:
+    """Return the names with that of the word embedding for a tied decoder which alone is stored."""
+    if not tied or layout.words in renamed.values():
+        return renamed
+    decoders = {name for head in layout.heads.values() for name in head.tied}
+    return {stored: layout.words if name in decoders else name for stored, name in renamed.items()}
+
+
+def _of_another(stored: Sequence[str], family: Family, layout: Layout) -> CheckpointError:
+    """Return the error for weights that hold no encoder of the family: of another one, where their names tell."""
+    names = [WRAPPER.sub("", name) for name in stored]
+    found = next(((row, name) for row in _others(family) for name in names if f".{row.prefix}emb" in f".{name}"), None)
+    other = f"; by their names ({found[1]}) they are those of a {found[0].title} encoder" if found else ""
+    return CheckpointError(
+        f"the weights hold no {layout.words}: these are not the weights of a {family.title} encoder, for which "
+        f"config.json takes them{other}"
+    )
+
+
+def _others(family: Family) -> list[Family]:
+    """Return the families whose weights are told by what their names begin with."""
+    return [row for row in FAMILIES.values() if row.prefix not in {family.prefix, AROUND}]
+
+
+def _require_decoders(heads: Iterable[str], present: Collection[str], layout: Layout, *, tied: bool) -> None:
     """Refuse a head whose decoder is not the word embedding's matrix and is not stored either.
 
     Raises:
         CheckpointError: naming the first decoder that is missing.
     """
-    for decoder in (HEADS[head].tied for head in heads):
-        if decoder and not tied and decoder not in present:
+    for decoder in (name for head in heads for name in layout.heads[head].tied):
+        if not tied and decoder not in present:
             raise CheckpointError(
                 f"the weights lack {decoder}, and config.json says that it is not tied to the word embeddings"
             )
@@ -123,17 +140,17 @@ def _require_decoders(heads: Iterable[str], present: Collection[str], *, tied: b
 def _usable(stored: Collection[str], config: Mapping[str, Any], family: Family) -> tuple[list[str], list[str]]:
     """Return those of the stored heads that the encoder can serve, and a note about each reason why others go."""
     notes, heads = [], list(stored)
-    if POOLER not in heads:
+    if POOLER not in heads and family.pooler:
         orphans = [head for head in heads if HEADS[head].reads == HEADS[POOLER].reads]
         heads = [head for head in heads if head not in orphans]
         notes.append(f"the weights hold no pooler: the bundle has {_without([*orphans, POOLER])}")
     judges = [head for head in heads if HEADS[head].pairs]
-    if judges and (config.get("type_vocab_size") == 1 or not family.has_segments):
+    if judges and config.get("type_vocab_size") == 1:
         heads = [head for head in heads if head not in judges]
-        reason = "config.json has one segment only (type_vocab_size 1)"
-        if not family.has_segments:
-            reason = f"a {family.title} encoder has no segments"
-        notes.append(f"{reason}, so there are no pairs of sentences: the bundle has {_without(judges)}")
+        notes.append(
+            "config.json has one segment only (type_vocab_size 1), so there are no pairs of sentences: the bundle has "
+            f"{_without(judges)}"
+        )
     return heads, notes
 
 
@@ -201,7 +218,7 @@ def check_shapes(
         )
 
 
-def _prefix(names: Collection[str], family: Family) -> str:
+def _prefix(names: Collection[str], family: Family, layout: Layout) -> str:
     """Return what stands before an encoder's names in those of a model that has it as a part; empty for none.
 
     Lightning, sentence-transformers and others store `model.bert.…` or `0.auto_model.…`.
@@ -209,10 +226,11 @@ def _prefix(names: Collection[str], family: Family) -> str:
     Raises:
         CheckpointError: when there are several encoders, none of them under the family's own names.
     """
+    words = layout.words.removeprefix(family.prefix)
     found = {
-        name.removesuffix(WORDS).removesuffix(family.prefix)
+        name.removesuffix(words).removesuffix(family.prefix)
         for name in (WRAPPER.sub("", each) for each in names)
-        if name == WORDS or name.endswith(f".{WORDS}")
+        if name == words or name.endswith(f".{words}")
     }
     if len(found) > 1 and "" not in found:
         named = ", ".join(sorted(found)[:5])
@@ -222,12 +240,12 @@ def _prefix(names: Collection[str], family: Family) -> str:
     return "" if not found or "" in found else found.pop()
 
 
-def _stray_pooler(renamed: Mapping[str, str], family: Family) -> list[str]:
+def _stray_pooler(renamed: Mapping[str, str], family: Family, layout: Layout) -> list[str]:
     """Return a note where the pooler is stored without the prefix that the encoder has."""
     prefixed = re.compile(rf"(?<![^.]){re.escape(family.prefix)}")
-    pooler = HEADS[POOLER].tensors
+    pooler = layout.heads[POOLER].shapes if POOLER in layout.heads else {}
     stray = sorted(name for name, target in renamed.items() if target in pooler and not prefixed.search(name))
-    if not stray or not any(prefixed.search(name) for name, target in renamed.items() if target == EMBEDDING):
+    if not stray or not any(prefixed.search(name) for name, target in renamed.items() if target == layout.words):
         return []
     note = (
         f"the pooler is stored as {stray[0]}, beside weights under {family.prefix}…, where transformers does not look "
@@ -236,23 +254,23 @@ def _stray_pooler(renamed: Mapping[str, str], family: Family) -> list[str]:
     return [note]
 
 
-def _rename(name: str, family: Family, prefix: str) -> str:
-    """Return BERT's name of a stored tensor."""
+def _rename(name: str, family: Family, layout: Layout, prefix: str) -> str:
+    """Return the name that the family's modules have for a stored tensor."""
     name = WRAPPER.sub("", name).removeprefix(prefix)
-    if name.startswith(family.prefix):
-        name = ENCODER + name.removeprefix(family.prefix)
-    for pattern, replacement in (*family.renames, *RENAMES):
-        name = re.sub(pattern, replacement, name)
-    return next((head.aliases[name] for head in HEADS.values() if name in head.aliases), name)
+    if name.partition(".")[0] in layout.parts and not name.startswith(family.prefix):  # a bare encoder has no prefix
+        name = family.prefix + name
+    for pattern, replacement in OLD_NAMES:
+        name = pattern.sub(replacement, name)
+    return next((head.aliases[name] for head in layout.heads.values() if name in head.aliases), name)
 
 
-def _holds(head: str, present: Collection[str]) -> bool:
+def _holds(head: str, present: Collection[str], layout: Layout) -> bool:
     """Return whether all tensors of a head are present.
 
     Raises:
         CheckpointError: when only some are.
     """
-    tensors = HEADS[head].tensors
+    tensors = layout.heads[head].shapes
     missing = [name for name in tensors if name not in present]
     if not missing:
         return True

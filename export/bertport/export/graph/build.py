@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bertport.export.checkpoint.heads import HEADS
 from bertport.export.graph.onnx_files import save, tensor_locations, to_proto
 from bertport.export.graph.passes.decoder_as_gemm import decoder_as_gemm
+from bertport.export.graph.passes.drop_identities import drop_identities
 from bertport.export.graph.passes.gather_positions import gather_positions
 from bertport.export.graph.passes.half_weights import half_weights
 from bertport.export.graph.passes.name_weights import name_weights
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.graph.wrapper import EncoderWithHeads
     from bertport.export.progress import Stages
     from bertport.runtime.bundle.manifest import Requires
 
@@ -49,7 +49,7 @@ class GraphFiles:
 
 
 def make_graphs(  # noqa: PLR0913 — all but the first two by name
-    model: BertWithHeads, building: Path, *, opset: int, half: bool, external_above: int, stages: Stages
+    model: EncoderWithHeads, building: Path, *, opset: int, half: bool, external_above: int, stages: Stages
 ) -> dict[str, GraphFiles]:
     """Write the portable and the serving graph.
 
@@ -72,7 +72,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
 
     portable, serving = (building / file for file in FILES.values())
     portable.parent.mkdir()
-    with stages.stage("tracing through Optimum"):
+    with stages.stage("tracing"):
         # On the bundle's own disk, so that a full one is found out here and cleaned up with the rest.
         traced = building / ".traced"
         traced.mkdir()
@@ -80,8 +80,9 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         graph = ir.from_proto(onnx.load(traced / "model.onnx"))
         shutil.rmtree(traced)
     with stages.stage("making the graphs"):
+        graph, _ = drop_identities(graph)
         graph, _ = tie_decoder(graph)
-        graph, _ = name_weights(graph, [module for name in model.heads if (module := HEADS[name].module)])
+        graph, _ = name_weights(graph)
         if half:
             graph, _ = half_weights(graph)
         graph, _ = set_ir_version(graph, OPSETS[opset])

@@ -1,12 +1,14 @@
-"""Tracing: the PyTorch model to ONNX through Optimum, with a config of ours that keeps every head."""
+"""Tracing: the PyTorch model to ONNX, through PyTorch's exporter itself or through Optimum's."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.config import max_positions, normalized
 from bertport.export.checkpoint.heads import output_names
 from bertport.runtime.errors import CheckpointError, UsageError
 from bertport.runtime.heads import is_per_token
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bertport.export.graph.wrapper import BertWithHeads
+    import torch
 
-__all__ = ["DEFAULT_OPSET", "OPSETS", "check_opset", "trace"]
+    from bertport.export.graph.wrapper import EncoderWithHeads
+
+__all__ = ["DEFAULT_OPSET", "OPSETS", "TRACERS", "check_opset", "trace"]
 
 OPSETS = {14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
 """The IR version that came with each opset: the oldest that allows it, so that old runtimes read the graph
@@ -45,21 +49,65 @@ def check_opset(opset: int | None) -> int:
     return opset
 
 
-def trace(model: BertWithHeads, opset: int, path: Path) -> None:
+def trace(model: EncoderWithHeads, opset: int, path: Path, *, tracer: str = "torch") -> None:
     """Write the model as ONNX with dynamic batch and sequence.
 
     Args:
         model: the model, in evaluation mode.
         opset: version of the standard operator set.
-        path: the file to write; weights over 2 GB go to `<path>_data` beside it.
+        path: the file to write; weights over 2 GB go beside it.
+        tracer: one of `TRACERS`.
 
     Raises:
         CheckpointError: when it has an operation that this opset cannot express.
     """
-    from optimum.exporters.onnx.convert import export_pytorch  # type: ignore[import-untyped]  # it ships no types
-    from optimum.exporters.onnx.model_configs import BertOnnxConfig  # type: ignore[import-untyped]  # the same
+    with _quiet(), _unscripted(model):
+        try:
+            TRACERS[tracer](model, opset, path)
+        except (RuntimeError, NotImplementedError) as error:  # the exporter's own errors derive from RuntimeError
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(
+                f"the model cannot be traced with opset {opset} ({reason}): choose another --opset"
+            ) from error
 
-    class BertWithHeadsOnnxConfig(BertOnnxConfig):  # type: ignore[misc]  # a base without types
+
+def _with_torch(model: EncoderWithHeads, opset: int, path: Path) -> None:
+    """Trace with PyTorch's exporter, on an example of Optimum's."""
+    import torch
+
+    outputs = output_names(model.heads)
+    axes = dict.fromkeys(model.inputs, DYNAMIC[True]) | {name: DYNAMIC[is_per_token(name)] for name in outputs}
+    torch.onnx.export(
+        model,
+        (example_inputs(model),),
+        path,
+        input_names=list(model.inputs),
+        output_names=list(outputs),
+        dynamic_axes=axes,
+        opset_version=opset,
+        dynamo=False,
+    )
+
+
+def example_inputs(model: EncoderWithHeads) -> dict[str, torch.Tensor]:
+    """Return a batch of Optimum's to trace with: every input int64 [2, 8], or less where the model takes less."""
+    from optimum.utils import DummyTextInputGenerator  # type: ignore[import-untyped]  # it ships no types
+
+    generator = DummyTextInputGenerator("feature-extraction", normalized(model.family, model.config), **_shape(model))
+    inputs: dict[str, torch.Tensor] = {name: generator.generate(name) for name in model.inputs}
+    return _known_segments(inputs, model)
+
+
+def _with_optimum(model: EncoderWithHeads, opset: int, path: Path) -> None:
+    """Trace with Optimum's export, with a config of ours that keeps every head."""
+    from optimum.exporters.onnx.convert import export_pytorch  # type: ignore[import-untyped]  # it ships no types
+    from optimum.exporters.tasks import TasksManager  # type: ignore[import-untyped]  # the same
+
+    make: Any = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type=model.family.name, task="feature-extraction", library_name="transformers"
+    )
+
+    class OnnxConfig(make.func):  # type: ignore[misc]  # a base without types
         """The model's inputs, of those that Optimum knows, and all its outputs: no task of Optimum's has both heads."""
 
         @property
@@ -71,22 +119,39 @@ def trace(model: BertWithHeads, opset: int, path: Path) -> None:
             return {name: DYNAMIC[is_per_token(name)] for name in output_names(model.heads)}
 
         def generate_dummy_inputs(self, *args: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401 — Optimum's
-            inputs: dict[str, Any] = super().generate_dummy_inputs(*args, **options)
-            # Optimum draws token types from 0 and 1, whatever the size of their embedding.
-            if "token_type_ids" in inputs:
-                inputs["token_type_ids"] %= model.config.type_vocab_size
-            return inputs
+            return _known_segments(super().generate_dummy_inputs(*args, **options), model)
 
-    with _quiet():
-        config: Any = BertWithHeadsOnnxConfig(model.config, task="feature-extraction")
-        shapes = {"batch_size": 2, "sequence_length": min(8, model.config.max_position_embeddings)}
-        try:
-            export_pytorch(model, config, opset, path, input_shapes=shapes)
-        except (RuntimeError, NotImplementedError) as error:  # the exporter's own errors derive from RuntimeError
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(
-                f"the model cannot be traced with opset {opset} ({reason}): choose another --opset"
-            ) from error
+    export_pytorch(model, OnnxConfig(model.config, task="feature-extraction"), opset, path, input_shapes=_shape(model))
+
+
+TRACERS = {"torch": _with_torch, "optimum": _with_optimum}
+"""What traces a model, by its name on the command line."""
+
+
+def _shape(model: EncoderWithHeads) -> dict[str, int]:
+    longest = max_positions(model.family, model.config)
+    return {"batch_size": 2, "sequence_length": min(8, longest)}
+
+
+def _known_segments(inputs: dict[str, Any], model: EncoderWithHeads) -> dict[str, Any]:
+    """Return inputs of segments that the model knows: Optimum draws from 0 and 1, whatever their embedding's size."""
+    if "token_type_ids" in inputs:
+        inputs["token_type_ids"] %= model.config.type_vocab_size
+    return inputs
+
+
+@contextmanager
+def _unscripted(model: EncoderWithHeads) -> Iterator[None]:
+    """Have functions that the family's row names traced as Python, which leaves conditions on shapes aside."""
+    module = sys.modules[type(model.get_submodule(model.part)).__module__]
+    compiled = {name: vars(module)[name] for name in model.family.unscripted if name in vars(module)}
+    for name, function in compiled.items():
+        setattr(module, name, getattr(function, "_torchdynamo_inline", function))  # what torch.jit.script was given
+    try:
+        yield
+    finally:
+        for name, function in compiled.items():
+            setattr(module, name, function)
 
 
 @contextmanager

@@ -2,55 +2,96 @@
 
 from __future__ import annotations
 
-import copy
-import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, BertPreTrainedModel
-from transformers.modeling_utils import no_init_weights
 
-from bertport.export.checkpoint.families import INPUTS
+from bertport.export.checkpoint.families import heads_of_kind, kinds
 from bertport.export.checkpoint.heads import HEADS, output_names
-from bertport.export.checkpoint.tensors import POSITIONS, SEGMENTS, check_shapes
+from bertport.export.checkpoint.layout import encoder, head_model, without_values
 from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
+    from transformers import PretrainedConfig
+
+    from bertport.export.checkpoint.families import Family
+    from bertport.export.checkpoint.layout import Layout
     from bertport.export.checkpoint.read import Checkpoint
-    from bertport.export.checkpoint.tensors import Plan
 
-__all__ = ["BertWithHeads", "build", "check_tensors", "round_matrices"]
-
-LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
+__all__ = ["EncoderWithHeads", "build", "round_matrices", "tie"]
 
 
-class BertWithHeads(BertPreTrainedModel):
-    """transformers' BERT modules under the names of `BertForPreTraining`, with any heads of the table."""
+class Computed(nn.Module):
+    """The place of the encoder in a class with heads: returns what the encoder has computed already."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.output: Any = None
+        if hasattr(model, "embeddings"):  # with which a DeBERTa decodes
+            self.embeddings = model.embeddings
+
+    def forward(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401 — transformers' outputs
+        """Return the encoder's output."""
+        return self.output
+
+
+class EncoderWithHeads(nn.Module):
+    """transformers' own modules of a family under the names that a checkpoint has for their tensors, with any heads.
+
+    The encoder runs once. Each class with heads runs on what it has computed; its modules are modules of this one, and
+    the class itself is none, so that it adds nothing to their names.
+    """
 
     def __init__(
-        self, config: BertConfig, labels: Mapping[str, tuple[str, ...] | None], inputs: Collection[str] = INPUTS
+        self,
+        family: Family,
+        config: PretrainedConfig,
+        layout: Layout,
+        labels: Mapping[str, tuple[str, ...] | None],
+        inputs: Collection[str],
     ) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.family, self.config = family, config
         self.heads = tuple(labels)
         self.inputs = tuple(inputs)
-        self.bert = BertModel(config, add_pooling_layer=POOLER in labels)
-        for name, known in labels.items():
-            head = HEADS[name]
-            if head.module and head.build:
-                *parents, last = head.module.split(".")
-                self._child(parents).add_module(last, head.build(config, len(known or ())))
+        self.part = family.prefix.rstrip(".")
+        self.add_module(self.part, encoder(family, config, pooler=POOLER in labels))
+        self.classes: tuple[tuple[Any, tuple[str, ...]], ...] = tuple(
+            (self._adopt(kind, heads, labels, layout), heads) for kind, heads in _classes(family, self.heads)
+        )
 
-    def _child(self, path: list[str]) -> nn.Module:
-        """Return the module at a path of names, made where it is missing."""
-        module: nn.Module = self
-        for name in path:
-            if name not in dict(module.named_children()):
-                module.add_module(name, nn.ModuleDict())
-            module = module.get_submodule(name)
-        return module
+    @property
+    def segments(self) -> int:
+        """How many segments the encoder tells apart: rows of the token type embedding, and 1 where it has no input."""
+        return int(self.config.type_vocab_size) if "token_type_ids" in self.inputs else 1
+
+    def _adopt(
+        self, kind: str, heads: Collection[str], labels: Mapping[str, tuple[str, ...] | None], layout: Layout
+    ) -> nn.Module:
+        """Return one of transformers' classes around what the encoder computes, its modules made ones of this model."""
+        count = max((len(labels[head] or ()) for head in heads if HEADS[head].labels), default=0)
+        model = head_model(self.family, self.config, kind, count)
+        setattr(model, model.base_model_prefix, Computed(self.get_submodule(self.part)))
+        # A class may compute more than was stored.
+        lacks = [
+            name for head in heads_of_kind(self.family, kind) if head not in heads for name in layout.heads[head].shapes
+        ]
+        for name, module in list(model.named_children()):
+            if any(each.startswith(f"{name}.") for each in lacks):
+                setattr(model, name, nn.Identity())
+            elif name != model.base_model_prefix:
+                self.add_module(name, module)
+        return model
+
+    def train(self, mode: bool = True) -> EncoderWithHeads:  # noqa: FBT001, FBT002 — PyTorch's own signature
+        """Set the mode of every module, of the classes with heads too."""
+        super().train(mode)
+        for model, _ in self.classes:
+            model.train(mode)
+        return self
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
@@ -67,64 +108,75 @@ class BertWithHeads(BertPreTrainedModel):
             `output_names`: of BERT's heads `logits` [batch, sequence, vocab], `seq_relationship_logits` [batch, 2] and
             `pooler_output` [batch, hidden].
         """
-        encoded = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        inputs = {name: given[name] for name in self.inputs}
+        encoded = self.get_submodule(self.part)(**inputs)
         outputs = {HIDDEN_STATES: encoded.last_hidden_state}
-        for name in self.heads:
-            head = HEADS[name]
-            value = getattr(encoded, head.reads)
-            outputs[output_of(name)] = self.get_submodule(head.module)(value) if head.module else value
+        if POOLER in self.heads:
+            outputs[output_of(POOLER)] = encoded.pooler_output
+        for model, heads in self.classes:
+            place = getattr(model, model.base_model_prefix)
+            place.output = encoded
+            found = model(**inputs)
+            place.output = None
+            for head in heads:
+                row = HEADS[head]
+                logits = next(each for name in row.attributes if (each := getattr(found, name, None)) is not None)
+                outputs[output_of(head)] = row.finish(logits) if row.finish else logits
         return {name: outputs[name] for name in output_names(self.heads)}
 
 
-def check_tensors(checkpoint: Checkpoint) -> None:
-    """Compare the shape of every stored tensor with what config.json says of it, without reading any.
-
-    Raises:
-        CheckpointError: naming the first tensor that differs, is missing, or that the config has no place for.
-    """
-    expected = _expected_shapes(checkpoint.config, checkpoint.plan)
-    rows, width = expected[POSITIONS]
-    expected[POSITIONS] = (rows + checkpoint.family.position_offset, width)
-    if not checkpoint.family.has_segments:
-        del expected[SEGMENTS]
-    check_shapes(checkpoint.shapes, expected, checkpoint.plan.renames)
-
-
-def _expected_shapes(config: BertConfig, plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of the model that a checkpoint must hold, without allocating any."""
-    # One layer more than stored is enough to name what is missing, whatever number the config states.
-    numbers = (LAYER.match(name) for name in plan.renames.values())
-    stored = 1 + max((int(match[1]) for match in numbers if match), default=-1)
-    shallow = copy.copy(config)
-    shallow.num_hidden_layers = min(config.num_hidden_layers, stored + 1)
-    with torch.device("meta"), no_init_weights():
-        model = BertWithHeads(shallow, plan.labels)
-    heads = [HEADS[name] for name in plan.heads]
-    spared = {alias for head in heads for alias in head.aliases}
-    if plan.tied:  # a tied decoder may be stored but need not be
-        spared |= {head.tied for head in heads if head.tied} - set(plan.renames.values())
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in spared}
+def _classes(family: Family, heads: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the classes of a family that hold some heads, each with those of them that it is to compute."""
+    waiting = [head for head in heads if HEADS[head].attributes]
+    while waiting:
+        of = {
+            kind: [head for head in heads_of_kind(family, kind) if head in waiting]
+            for kind in kinds(family, waiting[0])
+        }
+        # The class that holds most of them, and of two the one that holds fewer others.
+        kind = max(of, key=lambda kind: (len(of[kind]), -len(heads_of_kind(family, kind))))
+        yield kind, tuple(of[kind])
+        waiting = [head for head in waiting if head not in of[kind]]
 
 
-def build(checkpoint: Checkpoint) -> BertWithHeads:
+def build(checkpoint: Checkpoint) -> EncoderWithHeads:
     """Build the model of a checkpoint whose tensors were checked, in evaluation mode; none is initialised by itself.
 
     Raises:
         CheckpointError: when a file of weights is damaged.
     """
     plan = checkpoint.plan
-    with no_init_weights():
-        model = BertWithHeads(checkpoint.config, plan.labels, checkpoint.family.inputs)
-    model.load_state_dict(checkpoint.tensors(), strict=True)
-    for decoder in (HEADS[name].tied for name in plan.heads):
-        if decoder and plan.tied:
-            module, _, weight = decoder.rpartition(".")
-            setattr(model.get_submodule(module), weight, model.bert.embeddings.word_embeddings.weight)
+    with without_values():
+        model = EncoderWithHeads(
+            checkpoint.family, checkpoint.config, checkpoint.layout, plan.labels, checkpoint.inputs
+        )
+    # Copied, since the files may change while the model is in use.
+    tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors().items()}
+    model.load_state_dict(tensors, strict=True, assign=True)
+    tie(model, checkpoint.layout, decoders=plan.tied)
     model.train(mode=False)
     return model
 
 
-def round_matrices(model: BertWithHeads) -> None:
+def tie(model: EncoderWithHeads, layout: Layout, *, decoders: bool) -> None:
+    """Make one parameter of what a model has under several names.
+
+    Args:
+        model: the model.
+        layout: the names.
+        decoders: whether that holds for decoders and the word embedding too.
+    """
+    for head in (layout.heads[name] for name in model.heads):
+        ties = dict(head.aliases)
+        if decoders:
+            ties |= dict.fromkeys(head.tied, layout.words)
+        for name, source in ties.items():
+            module, _, parameter = name.rpartition(".")
+            setattr(model.get_submodule(module), parameter, model.get_parameter(source))
+
+
+def round_matrices(model: EncoderWithHeads) -> None:
     """Round every matrix to float16 in place, as a graph with 16-bit weights holds them.
 
     Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bertport.export.graph.wrapper import BertWithHeads
+    from bertport.export.graph.wrapper import EncoderWithHeads
     from bertport.export.validation.cases import Case
 
     Outputs = NDArray[np.floating]
@@ -143,7 +143,7 @@ class _Columns:
 
 
 def validate(
-    model: BertWithHeads,
+    model: EncoderWithHeads,
     graphs: Mapping[str, Path],
     cases: Sequence[Case],
     *,
@@ -235,7 +235,7 @@ def _compare(  # noqa: PLR0913, PLR0917 — two sides, what of them, and how
 
 
 def _decide(  # noqa: PLR0913 — as for validate
-    model: BertWithHeads,
+    model: EncoderWithHeads,
     sessions: Mapping[str, Any],
     cases: Sequence[Case],
     differences: Sequence[_Difference],
@@ -282,7 +282,7 @@ def _decide(  # noqa: PLR0913 — as for validate
     return decided
 
 
-def _perturbed(model: BertWithHeads, seed: int) -> BertWithHeads:
+def _perturbed(model: EncoderWithHeads, seed: int) -> EncoderWithHeads:
     """Return the model with some weights moved to the next float32: as accurate, with rounding errors of its own."""
     import torch
 
@@ -454,7 +454,7 @@ def _run(session: Any, feeds: dict[str, NDArray[np.int64]], where: str) -> list[
     return found
 
 
-def _reference(model: BertWithHeads, case: Case) -> dict[str, Outputs]:
+def _reference(model: EncoderWithHeads, case: Case) -> dict[str, Outputs]:
     """Run the model, in the precision of its weights."""
     import torch
 

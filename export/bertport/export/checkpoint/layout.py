@@ -1,0 +1,191 @@
+"""The layout of a family's modules: the names and shapes of their tensors, read off transformers' own classes.
+
+The classes are built without values, so that this takes neither memory nor time that grows with the sizes.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.export.checkpoint.families import heads_of_kind, kinds, possible_heads
+from bertport.export.checkpoint.heads import HEADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from bertport.export.checkpoint.families import Family
+
+    Shapes = dict[str, tuple[int, ...]]
+
+__all__ = ["HeadLayout", "Layout", "encoder", "head_model", "layout_of", "without_values"]
+
+LABELLED = 2
+"""Labels of a head for whose names alone a class is built."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLayout:
+    """The tensors of a head."""
+
+    shapes: Shapes
+    """By name; a checkpoint that holds some of them must hold all."""
+    tied: Shapes
+    """Those that are the matrix of the word embedding unless config.json says that they are not."""
+    aliases: dict[str, str]
+    """The name in `shapes` of each tensor that the class has, and a checkpoint may have, under another name too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The tensors of a family's encoder and of the heads that it can have."""
+
+    encoder: Shapes
+    """Of the encoder without a pooler, by the name that a checkpoint with heads has."""
+    words: str
+    """The matrix of the word embedding."""
+    parts: frozenset[str]
+    """What the names of a bare encoder begin with, up to the first dot."""
+    constants: frozenset[str]
+    """Buffers that a class does not store, and versions of transformers before it may have."""
+    heads: dict[str, HeadLayout]
+    """By head, in the table's order."""
+
+    def shapes(self, heads: Iterable[str]) -> Shapes:
+        """Return every tensor of an encoder with these heads but for those that need not be stored."""
+        return self.encoder | {name: shape for head in heads for name, shape in self.heads[head].shapes.items()}
+
+
+def layout_of(family: Family, config: PretrainedConfig, labels: Mapping[str, int]) -> Layout:
+    """Return the layout of a family's modules.
+
+    Args:
+        family: the family.
+        config: transformers' config.
+        labels: the number of labels of heads whose labels the checkpoint states, as far as it is known.
+
+    Raises:
+        Exception: whatever transformers raises for a config of which it cannot make a model.
+    """
+    import torch
+
+    with torch.device("meta"):
+        bare, pooled = encoder(family, config, pooler=False), encoder(family, config, pooler=family.pooler)
+    shapes = _shapes(bare, family.prefix)
+    words = next(name for name, each in bare.named_parameters() if each is bare.get_input_embeddings().weight)
+    buffers = {name for name, _ in bare.named_buffers()} | {"embeddings.position_ids", "embeddings.token_type_ids"}
+    heads = {}
+    for head in possible_heads(family):
+        if HEADS[head].attributes:
+            heads[head] = _head(family, config, head, labels.get(head, LABELLED))
+        else:  # the pooler
+            own = {name: shape for name, shape in _shapes(pooled, family.prefix).items() if name not in shapes}
+            heads[head] = HeadLayout(shapes=own, tied={}, aliases={})
+    return Layout(
+        encoder=shapes,
+        words=f"{family.prefix}{words}",
+        parts=frozenset(name for name, _ in pooled.named_children()),
+        constants=frozenset(f"{family.prefix}{name}" for name in buffers) - shapes.keys(),
+        heads=heads,
+    )
+
+
+def encoder(family: Family, config: PretrainedConfig, *, pooler: bool) -> PreTrainedModel:
+    """Build the encoder of a family by the class of Optimum's table."""
+    from optimum.exporters.tasks import TasksManager  # type: ignore[import-untyped]  # it ships no types
+
+    auto: Any = TasksManager.get_model_class_for_task("feature-extraction")
+    options = {"add_pooling_layer": pooler} if family.pooler else {}
+    model: PreTrainedModel = auto.from_config(config, **options)
+    return model
+
+
+def head_model(family: Family, config: PretrainedConfig, kind: str, labels: int) -> PreTrainedModel:
+    """Build transformers' class of a kind such as `ForMaskedLM`: by Optimum's table, or by its name where it has none.
+
+    Its matrices are tied, whether or not their values are equal: ties between biases then hold as well, which
+    transformers 5 leaves out otherwise.
+
+    Args:
+        family: the family.
+        config: transformers' config.
+        kind: the name of the class without the family's.
+        labels: the number of labels; 0 for a class that has its own.
+    """
+    import transformers
+    from optimum.exporters.tasks import TasksManager
+
+    made = copy.deepcopy(config)
+    made.tie_word_embeddings = True
+    if labels:
+        made.num_labels = labels
+    row = next((row for row in HEADS.values() if row.own_class == kind), None)
+    if row is not None and row.make is not None:
+        return row.make(made)
+    optimum = row.optimum if row is not None else None
+    name = family.class_prefix + kind
+    make: Any = TasksManager.get_model_class_for_task(optimum).from_config if optimum else getattr(transformers, name)
+    model: PreTrainedModel = make(made)
+    return model
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Build modules whose parameters have no values; buffers, which are not loaded, have theirs."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Unallocated(TorchFunctionMode):
+        """`torch.empty`, with which modules make parameters, on the meta device."""
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 — torch's own signature
+            options = dict(kwargs or {})
+            if function is torch.empty:
+                options["device"] = "meta"
+            return function(*args, **options)
+
+    with Unallocated():
+        yield
+
+
+def _head(family: Family, config: PretrainedConfig, head: str, labels: int) -> HeadLayout:
+    """Return the tensors of a head: those of its smallest class that belong to none of the class's other heads."""
+    import torch
+
+    kind = kinds(family, head)[-1]
+    with torch.device("meta"):
+        model = head_model(family, config, kind, labels if HEADS[head].labels else 0)
+    others = [_head(family, config, other, labels) for other in heads_of_kind(family, kind) if other != head]
+    taken = {name for other in others for name in (*other.shapes, *other.tied, *other.aliases)}
+    shapes = {name: tuple(each.shape) for name, each in model.state_dict().items()}
+    own = [name for name in shapes if not name.startswith(family.prefix) and name not in taken]
+    tied: list[str] = []
+    aliases: dict[str, str] = {}
+    for names in _groups(model):
+        outside = sorted((name for name in names if name in own), key=lambda name: (len(name), name))
+        if len(outside) < len(names):
+            tied += outside
+        else:
+            aliases |= dict.fromkeys(outside[1:], outside[0])
+    return HeadLayout(
+        shapes={name: shapes[name] for name in own if name not in tied and name not in aliases},
+        tied={name: shapes[name] for name in tied},
+        aliases=aliases,
+    )
+
+
+def _groups(model: nn.Module) -> list[list[str]]:
+    """Return the names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [each for each in names.values() if len(each) > 1]
+
+
+def _shapes(model: nn.Module, prefix: str) -> Shapes:
+    return {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in model.state_dict().items()}

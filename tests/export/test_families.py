@@ -1,0 +1,144 @@
+"""Every family, class by class: the bundle's graphs against transformers' own class on the same files."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from bertport.export import export
+from bertport.export.checkpoint.families import FAMILIES, classes
+from bertport.export.checkpoint.tokenizer_loading import quiet
+from tests.conftest import built_once
+from tests.families import MAX_LENGTH, TINY, tiny
+
+ATOL = 1e-5
+"""A tenth of what the export itself holds graphs to; tiny models come within 5e-6."""
+FIRST = [(family, row.classes[0]) for family, row in TINY.items()]
+OTHERS = [(family, each) for family, row in TINY.items() for each in row.classes[1:]]
+
+
+@pytest.fixture
+def made(request, tmp_path_factory):
+    """A checkpoint of a family's class and its bundle."""
+    family, model_class = request.param
+    checkpoint = built_once(
+        tmp_path_factory, f"families/{model_class}", lambda path: tiny(family, path, model_class=model_class)
+    )
+    bundle = tmp_path_factory.mktemp("families") / model_class
+    return checkpoint, export(checkpoint, bundle)
+
+
+def reference(checkpoint, model_class, inputs):
+    """What transformers' class computes, by the names of our outputs."""
+    import transformers
+
+    with quiet():
+        model = getattr(transformers, model_class).from_pretrained(checkpoint).eval()
+    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    with torch.no_grad():
+        encoded, found = model.base_model(**tensors), model(**tensors)
+    named = {"last_hidden_state": encoded.last_hidden_state}
+    if getattr(encoded, "pooler_output", None) is not None:
+        named["pooler_output"] = encoded.pooler_output
+    names = {"prediction_logits": "logits", "sop_logits": "sentence_order_logits"}
+    names |= {"seq_relationship_logits": "seq_relationship_logits", "logits": "logits"}
+    if model_class == "ElectraForPreTraining":
+        named["replaced_token_logits"] = torch.stack((torch.zeros_like(found.logits), found.logits), dim=-1)
+    elif model_class.endswith("NextSentencePrediction"):
+        named["seq_relationship_logits"] = found.logits
+    else:
+        named |= {ours: found[theirs] for theirs, ours in names.items() if theirs in found}
+    return {name: value.numpy() for name, value in named.items()}
+
+
+def batch(bundle, length, padding):
+    """Random ids, of a full text and of one with padding at its end."""
+    random = np.random.default_rng(length)
+    words = bundle.manifest.architecture.vocab_size
+    ids = random.integers(300, words, (2, length))
+    mask = np.ones_like(ids)
+    ids[1, length - padding :], mask[1, length - padding :] = 1, 0
+    types = random.integers(0, 2, ids.shape)
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return {name: inputs[name] for name in bundle.manifest.inputs}
+
+
+def assert_parity(checkpoint, bundle, run_graph):
+    """Compare both graphs, at the longest input too; what padding hides is nobody's."""
+    model_class = bundle.manifest.architecture.model_class
+    for length, padding in ((7, 2), (MAX_LENGTH, MAX_LENGTH // 2)):
+        inputs = batch(bundle, length, padding)
+        real = inputs["attention_mask"] == 1
+        expected = reference(checkpoint, model_class, inputs)
+        positions = np.flatnonzero(real)[::3]
+        for variant in bundle.manifest.variants.values():
+            serving = variant.kind == "serving" and "logits" in expected
+            feeds = inputs | ({"masked_positions": positions} if serving else {})
+            found = run_graph(bundle.path / variant.file, feeds)
+            assert found.keys() == expected.keys()
+            for name, value in expected.items():
+                theirs, ours = value, found[name]
+                if name == "logits" and serving:
+                    theirs = value.reshape(-1, value.shape[-1])[positions]
+                elif value.shape[:2] == real.shape:
+                    theirs, ours = theirs[real], ours[real]
+                assert ours.shape == theirs.shape
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=ATOL, err_msg=name)
+
+
+@pytest.mark.parametrize("made", FIRST, indirect=True, ids=lambda case: case[1])
+def test_a_head_of_every_family(made, run_graph):
+    checkpoint, bundle = made
+    assert bundle.manifest.max_length == MAX_LENGTH
+    assert_parity(checkpoint, bundle, run_graph)
+    assert_named_weights(checkpoint, bundle)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", OTHERS, indirect=True, ids=lambda case: case[1])
+def test_every_other_class(made, run_graph):
+    assert_parity(*made, run_graph)
+
+
+def assert_named_weights(checkpoint, bundle):
+    """Matrices have the names that the checkpoint has for them, and that of words is stored once."""
+    from safetensors import safe_open
+
+    with safe_open(checkpoint / "model.safetensors", framework="np") as file:
+        stored = {name: sorted(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 — not a dict
+    graph = onnx.load(bundle.path / "onnx/model.onnx").graph
+    matrices = {each.name: sorted(each.dims) for each in graph.initializer if len(each.dims) == 2}
+    named = {name: shape for name, shape in matrices.items() if stored.get(name) == shape}
+    # A table of positions that was computed, and a decoder of two parts, are no tensors of a checkpoint.
+    assert not any(name.startswith("onnx::") for name in matrices)
+    assert len(named) >= len(matrices) - 1
+    words = bundle.manifest.architecture.vocab_size
+    assert len([name for name, shape in named.items() if words in shape]) == 1
+
+
+def test_every_family_has_a_tiny_checkpoint():
+    assert list(TINY) == list(FAMILIES)
+    assert {each for row in TINY.values() for each in row.classes} == {
+        each for family in FAMILIES.values() for each in classes(family)
+    }
+
+
+@pytest.mark.parametrize("made", [FIRST[4]], indirect=True, ids=lambda case: case[1])
+def test_sizes_are_those_that_optimum_reads(made):
+    """Of DistilBERT, which calls them otherwise; the rest is the same code."""
+    from optimum.utils import NormalizedConfigManager
+    from transformers import AutoConfig
+
+    checkpoint, bundle = made
+    config = AutoConfig.from_pretrained(checkpoint)
+    sizes = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
+    shape = bundle.manifest.architecture
+    assert (shape.layers, shape.hidden_size, shape.attention_heads, shape.vocab_size, shape.intermediate_size) == (
+        sizes.num_layers,
+        sizes.hidden_size,
+        sizes.num_attention_heads,
+        sizes.vocab_size,
+        config.hidden_dim,
+    )
