@@ -3,10 +3,11 @@
     python -m bench.reports [default] [base] [--effort LEVEL] [--twice] [--prepare | --again] [--output DIR]
 
 Each bundle is copied and gets the variants for the CPU that it lacks; it is kept in out/reports until the default
-bundle or the code of quantization changes. Both baselines run beside the variants. A report is kept as its JSON and a
-picture of its page, which anyone can render from the JSON. `--twice` compares twice, writes whether the runs agree, and
-says so in the list. `--prepare` only makes the bundles. `--again` takes new pictures of the reports that are there,
-without measuring. `--output` puts the reports elsewhere, for a trial.
+bundle or the code of quantization changes. Both baselines run beside the variants, in the environment of `dev.py
+optimum`, which has both. A report is kept as its JSON and a picture of its page, which anyone can render from the JSON.
+`--twice` compares twice, writes whether the runs agree, and says so in the list. `--prepare` only makes the bundles.
+`--again` takes new pictures of the reports that are there, without measuring. `--output` puts the reports elsewhere,
+for a trial.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT
-from bench.performance.models import FEW, few_texts
+from bench.performance.models import FEW, few_texts, optimum_python
 from bertport.compare.presets import PRESETS
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.calibration.ranges import Calibration
@@ -152,7 +153,10 @@ def add_variants(bundle: Path, *, texts: int | None) -> None:
 def compare(bundle: Path, output: str, *options: str) -> Path:
     """Compare in a process of its own, from the bundle's parent, so that the command in the report has no paths."""
     began = time.monotonic()
-    command = [str(Path(sys.executable).with_name("bertport")), "compare", bundle.name, "--output", output, *options]
+    python = optimum_python()
+    if python is None:
+        sys.exit("bench.reports measures Optimum beside bertport: see why `python3 dev.py optimum` has no environment")
+    command = [str(Path(python).with_name("bertport")), "compare", bundle.name, "--output", output, *options]
     print(" ".join(["bertport", *command[1:]]), file=sys.stderr, flush=True)
     subprocess.run(command, cwd=bundle.parent, check=True, stdout=subprocess.DEVNULL)
     print(f"measured in {(time.monotonic() - began) / 60:.1f} min", file=sys.stderr, flush=True)

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +109,12 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     hidden = "WITHOUT_AVX512_CPUINFO" in os.environ
     with ThreadPoolExecutor(max_workers=1) as pool:  # installing waits for the network, exporting computes
         installing = pool.submit((lambda: None) if hidden else models.openvino_python)
-        prepared = [models.prepare(name, instruction_set=cpu().instruction_set) for name in names]
+        optimum = models.optimum_python()
+        if optimum is None:
+            say("Optimum is left out: the environment that `python3 dev.py optimum` makes cannot be made")
+        prepared = [
+            models.prepare(name, instruction_set=cpu().instruction_set, optimum_python=optimum) for name in names
+        ]
         openvino = installing.result()
     say(f"everything is made ({time.monotonic() - began:.0f} s)")
     command = "python -m bench.performance" + (" --quick" if given.quick else "")
@@ -141,17 +145,20 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         result["sessions"] = asked("bench.performance.second_session", *options)
     result["machine"] = dataclasses.asdict(describe_machine(matmul_gflops=max(peaks)))
     result["matmul_gflops_over_time"] = peaks
-    result["versions"] = {name: _version(name) for name in ("torch", "transformers", "optimum-onnx", "onnxruntime")}
+    result["versions"] = {name: _version(name) for name in ("torch", "transformers", "onnxruntime")}
+    if optimum:  # its rows are those of another environment
+        result["versions"]["optimum-onnx"] = _version("optimum-onnx", optimum)
+        result["versions"]["transformers beside it"] = _version("transformers", optimum)
     result["versions"]["openvino"] = models.OPENVINO.partition("==")[2] if openvino else None
     result["seconds"] = time.monotonic() - began
     return result
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def _version(package: str, python: str = sys.executable) -> str | None:
+    """Return the version of a package that an interpreter has; None where it has none."""
+    program = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
+    done = subprocess.run([python, "-c", program, package], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def say(text: str) -> None:

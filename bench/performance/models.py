@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import dev
 from bench.checkout import RESTORE, ROOT
 from bertport.measure.text import sample_path
 from bertport.runtime.bundle.default import default_bundle
@@ -54,19 +55,22 @@ class Prepared:
     """For bertport, and its portable graph for ONNX Runtime and OpenVINO."""
     checkpoint: Path
     """For transformers: the same weights."""
-    optimum: Path
-    """Optimum's own export, `fp32` and `int8`."""
+    optimum: Path | None
+    """Optimum's own export, `fp32` and `int8`; None where nothing can make and run it."""
+    optimum_python: str | None
+    """The interpreter that makes and runs it."""
     variants: tuple[str, ...]
     """The bundle's variants to measure: fp32, and the 8-bit one that is fastest."""
 
 
-def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepared:
+def prepare(name: str, *, instruction_set: str, quantize: bool = True, optimum_python: str | None = None) -> Prepared:
     """Make a model's forms, as far as they are not kept from before.
 
     Args:
         name: `default`, or `base` for a BERT-base with seeded random weights, or `tiny` for trying this program.
         instruction_set: of this machine, for Optimum's preset.
         quantize: whether an 8-bit variant is made where the bundle has none.
+        optimum_python: an interpreter that has optimum-onnx; without one, Optimum's export is not made.
     """
     place = KEPT / name
     place.mkdir(parents=True, exist_ok=True)
@@ -103,17 +107,22 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True) -> Prepar
             options = ["--recipe", "int8-dynamic", "--accuracy-budget", "none", "--positions", "100", "--pairs", "10"]
             options += ["--calibration", str(few), "--force"]
             _run("quantize it", [_program("bertport"), "quantize", str(bundle), *options])
-    if not optimum.exists():
+    if optimum_python and not optimum.exists():
         unfinished = optimum.with_name(f"{optimum.name}.tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
         _run(
             "export and quantize it with Optimum",
-            [sys.executable, "-c", OPTIMUM, str(checkpoint), str(unfinished), preset(instruction_set)],
+            [optimum_python, "-c", OPTIMUM, str(checkpoint), str(unfinished), preset(instruction_set)],
         )
         unfinished.rename(optimum)
     int8 = _int8(bundle)
     return Prepared(
-        name=name, bundle=bundle, checkpoint=checkpoint, optimum=optimum, variants=("fp32", *([int8] if int8 else []))
+        name=name,
+        bundle=bundle,
+        checkpoint=checkpoint,
+        optimum=optimum if optimum_python else None,
+        optimum_python=optimum_python,
+        variants=("fp32", *([int8] if int8 else [])),
     )
 
 
@@ -128,6 +137,17 @@ def preset(instruction_set: str) -> str:
     return {"avx512_vnni": "avx512_vnni", "amx": "avx512_vnni", "avx512": "avx512", "arm64": "arm64"}.get(
         instruction_set, "avx2"
     )
+
+
+def optimum_python() -> str | None:
+    """Return the interpreter of dev.py's environment with optimum-onnx, which is made once; None where it cannot be.
+
+    optimum-onnx needs a transformers that today's programs are not installed beside.
+    """
+    try:
+        return str(dev.executable(dev.environment("optimum"), "python"))
+    except (subprocess.CalledProcessError, SystemExit):
+        return None
 
 
 def openvino_python() -> str | None:

@@ -67,9 +67,9 @@ def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Seque
                     Subject(name=said, group=group, peer=peer, model=bundle, variant=variant, at_once=at_once)
                 )
     rows = [("transformers", "transformers", str(model.checkpoint), sys.executable)]
-    if task != "next-sentence":  # Optimum has no model for it
+    if model.optimum and model.optimum_python and task != "next-sentence":  # Optimum has no model for it
         rows += [
-            (f"optimum {precision}", "optimum", str(model.optimum / precision), sys.executable)
+            (f"optimum {precision}", "optimum", str(model.optimum / precision), model.optimum_python)
             for precision in ("fp32", "int8")
         ]
     rows.append(("onnxruntime, padded", "fused", bundle, sys.executable))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
 from bench.performance import profiling, report, sections
 from bench.performance.inputs import inputs_of, share_of
+from bench.performance.models import OPTIMUM, Prepared
+from bench.performance.peers import open_peer
+from bench.performance.subjects import subjects_of
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 
@@ -59,3 +64,40 @@ def test_a_large_model_gets_fewer_of_the_same_texts():
     assert {task: len(texts) for task, texts in large.items()} == {"fill-mask": 5, "next-sentence": 2, "features": 2}
     for task, texts in large.items():
         assert texts == small[task][: len(texts)]
+
+
+@pytest.fixture
+def prepared(tiny_bundle, tiny_checkpoint, tmp_path):
+    """A model's forms, with Optimum's in another environment."""
+    return Prepared(
+        name="tiny",
+        bundle=tiny_bundle,
+        checkpoint=tiny_checkpoint,
+        optimum=tmp_path / "optimum",
+        optimum_python="another/python",
+        variants=("fp32",),
+    )
+
+
+def test_optimums_rows_run_in_the_environment_that_has_it_or_not_at_all(prepared):
+    rows = {row.peer: row for row in subjects_of(prepared, "fill-mask", None, batches=(8,))}
+    assert rows["optimum"].python == "another/python"
+    assert rows["transformers"].python == sys.executable
+    assert "optimum" not in {row.peer for row in subjects_of(prepared, "next-sentence", None)}
+    without = dataclasses.replace(prepared, optimum=None, optimum_python=None)
+    assert {row.peer for row in subjects_of(without, "fill-mask", None)} == rows.keys() - {"optimum"}
+
+
+@pytest.mark.optimum
+def test_optimums_rows_answer_as_the_bundle_does(prepared, tiny_bundle, tiny_checkpoint):
+    make = [sys.executable, "-c", OPTIMUM, str(tiny_checkpoint), str(prepared.optimum), "avx2"]
+    subprocess.run(make, check=True, capture_output=True)
+    inputs = ["the capital of france is [MASK].", "a [MASK] of tea"]
+    expected = [rows[0] for rows in load(tiny_bundle).predict("fill-mask", inputs, top_k=1)]
+    here = dataclasses.replace(prepared, optimum_python=sys.executable)
+    rows = [row for row in subjects_of(here, "fill-mask", None, batches=(2,)) if row.peer == "optimum"]
+    fp32, int8 = (open_peer(row.spec(1)).answer("fill-mask", inputs) for row in rows)
+    assert [row["token"] for row in fp32] == [row["token"] for row in expected]
+    assert [row["score"] for row in fp32] == pytest.approx([row["score"] for row in expected], abs=1e-5)
+    assert len(int8) == len(inputs)
+    assert int8 != fp32

@@ -165,8 +165,12 @@ class Workers:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a process of another interpreter: it is to find this bertport and the programs here."""
+    """Return the environment of a process of another interpreter: it is to find this bertport and the programs here.
+
+    What PYTHONPATH has stays before them: bench.avx2 puts its copies of libraries there.
+    """
     import bertport
 
+    given = filter(None, [os.environ.get("PYTHONPATH")])
     places = [str(Path(place).parent) for place in bertport.__path__]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*places, str(Path.cwd())])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*given, *places, str(Path.cwd())])}
