@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import DEFAULT_TOP_K, HIDDEN_STATES, POOLER, output_of
+from bertport.runtime.heads import DEFAULT_TOP_K, HIDDEN_STATES, POOLER, is_per_token, output_of
 from bertport.runtime.tasks import fill_mask
 from bertport.serve.api import tasks
 from bertport.serve.errors import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
@@ -44,7 +44,9 @@ TOKEN_BYTES = 8
 PAIR = 2
 """Texts in a pair: the most parts that any input has."""
 PAIR_BYTES = 200
-"""Bytes of an answer to next-sentence."""
+"""Bytes of an answer that is one label with its probabilities."""
+ROW_BYTES = 160
+"""Bytes of a token's label with what is told of the token."""
 VECTORS = frozenset({HIDDEN_STATES, output_of(POOLER)})
 """The outputs whose answers are vectors."""
 
@@ -110,7 +112,7 @@ async def ask(
     context.phase = "prepare"
     context.task = name if name in tasks.WIRE_TASKS else ""
     try:
-        question = tasks.question(name, payload, limits.max_items)
+        question = tasks.question(name, payload, limits.max_items, worker.model.bundle.manifest.heads)
         accept(question)
         _check_targets(question.parameters, limits.max_candidates)
         size = _check_characters(chain.from_iterable(map(_strings, question.inputs)), limits.max_text_characters)
@@ -258,7 +260,15 @@ def _sizes(
         size = WORD_BYTES * words + TOKEN_BYTES * tokens
         return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
     if call.output not in VECTORS:
-        return PAIR_BYTES * len(works), 0
+        size = PAIR_BYTES * len(works)
+        if is_per_token(call.output):
+            size = ROW_BYTES * sum(len(work.ids) for work in works)
+        if size > limits.max_answer_bytes:
+            raise TooLarge(
+                f"the answer would have about {size:,} bytes and may have {limits.max_answer_bytes:,}: "
+                "send fewer texts at once"
+            )
+        return size, 0
     pooled = parameters.get("pooling", "none") != "none"
     numbers = hidden * (len(works) if pooled else sum(len(work.ids) for work in works))
     if JSON_NUMBER * numbers > limits.max_answer_bytes:

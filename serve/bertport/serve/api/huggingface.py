@@ -38,7 +38,7 @@ async def answer(request: Request) -> Response:
                     request.path_params.get("task")
                     or request.query_params.get("task")
                     or request.headers.get(TASK_HEADER)
-                    or tasks.choose(payload, worker.model.tokens.mask_token)
+                    or tasks.choose(payload, worker.model.mask_token)
                 )
                 question, answers, expected = await dispatch.ask(request, worker, name, payload)
                 return await wire.answer(request, question.shape(answers), expected=expected)

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.tasks.table import TASKS
 from bertport.runtime.text.steps import drained
 from bertport.serve.api import dispatch, raw, tasks, tensors
 from bertport.serve.errors import BadRequest, Failed, Problem, Unprocessable
@@ -15,7 +16,7 @@ from bertport.serve.http import wire
 from bertport.serve.http.reading import parsed, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
     from starlette.requests import Request
@@ -67,7 +68,9 @@ async def model_ready(request: Request) -> Response:
 async def model(request: Request) -> Response:
     """Describe a model's inputs and outputs; -1 is any size."""
     served, worker = _find(request)
-    inputs = [{"name": name, "datatype": "INT64", "shape": list(shape)} for name, shape in raw.INPUTS.items()]
+    inputs = [
+        {"name": name, "datatype": "INT64", "shape": shape} for name, shape in raw.inputs_of(worker.model).items()
+    ]
     inputs += [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in (TEXT, PAIR)]
     outputs = [
         {"name": name, "datatype": "FP32", "shape": shape} for name, shape in raw.outputs_of(worker.model).items()
@@ -122,7 +125,7 @@ async def _raw(request: Request, asked: tensors.Asked, worker: ModelWorker) -> t
 async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> tuple[dict[str, NDArray[Any]], int]:
     wanted = set(asked.outputs or ())
     parameters = dict(asked.parameters)
-    name = parameters.pop("task", None) or _task(asked, wanted)
+    name = parameters.pop("task", None) or _task(asked, wanted, worker.model.bundle.manifest.heads)
     if not isinstance(name, str):
         raise Unprocessable(f"the parameter task is the name of a task, not {excerpt(name, 40)}")
     payload = tasks.Payload(
@@ -164,12 +167,16 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
     return [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
 
 
-def _task(asked: tensors.Asked, wanted: set[str]) -> str:
-    """Return the task that the outputs asked for belong to, where no parameter names it."""
+def _task(asked: tensors.Asked, wanted: set[str], heads: Collection[str]) -> str:
+    """Return the task that the outputs asked for belong to, where no parameter names it.
+
+    Otherwise it is the first of the table for two texts, or for one, whose head the bundle has.
+    """
     for tensor in _tensors():
         if tensor.name in wanted:
             return tensor.task
-    return "next-sentence" if PAIR in asked.inputs else "fill-mask"
+    able = [task for task in TASKS.values() if task.pairs is (PAIR in asked.inputs)]
+    return next((task.name for task in able if task.head(task.options()) in heads), able[0].name)
 
 
 def _tensors() -> Iterator[tasks.Tensor]:

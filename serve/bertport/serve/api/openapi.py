@@ -7,7 +7,7 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from bertport.serve.api.tasks import WIRE_TASKS
+from bertport.serve.api.tasks import MASK, WIRE_TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,8 +50,9 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "bertport serve",
             "version": version("bertport"),
-            "description": "BERT with both pretraining heads: the Hub's inference format, and the Open Inference "
-            "Protocol v2. Every error is JSON with the field error. Bodies may be gzip or deflate.",
+            "description": "Encoders with their pretraining heads: the Hub's inference format, and the Open Inference "
+            f"Protocol v2. Examples write a mask as {MASK}: GET /models tells each bundle's own, such as <mask>. Every "
+            "error is JSON with the field error. Bodies may be gzip or deflate.",
         },
         "paths": paths,
         "components": {
@@ -129,7 +130,7 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
         "description": "JSON, and after it the outputs that were asked for as bytes",
         "content": {JSON: {"schema": {"type": "object"}}, "application/octet-stream": {"schema": {}}},
     }
-    example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a cup of [MASK]"]}]}
+    example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [f"a cup of {MASK}"]}]}
     for middle, parameters in (("", [name]), ("/versions/{version}", [name, version])):
         base = f"/v2/models/{{name}}{middle}"
         yield base, "get", _operation("Its inputs and outputs", "", an_object, parameters=parameters)
@@ -139,7 +140,8 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             "post",
             _operation(
                 "Open Inference Protocol: infer",
-                "Raw tensors (input_ids, and attention_mask, token_type_ids, masked_positions), or text and text_pair. "
+                "Raw tensors (input_ids, and of attention_mask, token_type_ids and masked_positions what the model has), "
+                "or text and text_pair. "
                 "The task of text is told by the parameter task, or by the outputs asked for.",
                 outputs,
                 body=tensors,

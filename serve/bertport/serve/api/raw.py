@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.finite import first_not_finite
-from bertport.runtime.heads import HEADS, HIDDEN, HIDDEN_STATES, LABEL, POSITIONS, VOCABULARY, decoded_outputs
+from bertport.runtime.heads import HEADS, HIDDEN, HIDDEN_STATES, LABEL, POSITIONS, SEGMENTS, VOCABULARY, decoded_outputs
 from bertport.runtime.session import SlicedLogits
 from bertport.serve.engine.worker import RawWork
 from bertport.serve.errors import BackendFailure, BadRequest, TooLarge, Unprocessable
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
     from bertport.serve.api.tensors import Asked
     from bertport.serve.settings import Limits
 
-__all__ = ["INPUTS", "TASK", "Part", "Raw", "join", "outputs_of", "read", "split"]
+__all__ = ["TASK", "Part", "Raw", "inputs_of", "join", "outputs_of", "read", "split"]
 
 TASK = "tensors"
 """What such requests are called in the metrics and the log."""
-
-INPUTS = {"input_ids": (-1, -1), "attention_mask": (-1, -1), "token_type_ids": (-1, -1), POSITIONS: (-1,)}
-"""All but the first may be left out: no padding, one segment, logits at every position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +34,7 @@ class Raw:
     """What is asked for."""
 
     feeds: Mapping[str, NDArray[np.int64]]
-    """The three inputs `[rows, tokens]`."""
+    """The graph's inputs `[rows, tokens]`."""
     positions: NDArray[np.int64] | None
     """Flat indices into rows x tokens whose logits are wanted, in this order; None for all."""
     outputs: tuple[str, ...]
@@ -56,6 +53,16 @@ class Part:
     """What runs them."""
     places: NDArray[np.intp] | None
     """Where the logits of its positions stand among all that were asked for; None for all positions."""
+
+
+def inputs_of(model: Model) -> dict[str, list[int]]:
+    """Return the inputs that a model takes, with their shapes; -1 is any size.
+
+    All but the first may be left out: no padding, one segment, logits at every position.
+    """
+    known = {"input_ids": [-1, -1], "attention_mask": [-1, -1], SEGMENTS: [-1, -1]}
+    named = {name: shape for name, shape in known.items() if name in model.bundle.manifest.inputs}
+    return {**named, POSITIONS: [-1]}
 
 
 def outputs_of(model: Model) -> dict[str, list[int]]:
@@ -77,8 +84,9 @@ def read(asked: Asked, model: Model, limits: Limits) -> Raw:
     Raises:
         BadRequest, Unprocessable, TooLarge: why it cannot be.
     """
-    if unknown := asked.inputs.keys() - INPUTS.keys():
-        raise BadRequest(f"there is no input {min(unknown)!r:.60} beside input_ids (there is: {', '.join(INPUTS)})")
+    inputs = inputs_of(model)
+    if unknown := asked.inputs.keys() - inputs.keys():
+        raise BadRequest(f"there is no input {min(unknown)!r:.60} beside input_ids (there is: {', '.join(inputs)})")
     ids = _integers(asked, "input_ids", None)
     rows, length = ids.shape
     architecture = model.bundle.manifest.architecture
@@ -91,14 +99,15 @@ def read(asked: Asked, model: Model, limits: Limits) -> Raw:
     feeds = {
         "input_ids": ids,
         "attention_mask": _integers(asked, "attention_mask", np.ones_like(ids)),
-        "token_type_ids": _integers(asked, "token_type_ids", np.full_like(ids, model.bundle.manifest.segments or 0)),
     }
+    if SEGMENTS in inputs:
+        feeds[SEGMENTS] = _integers(asked, SEGMENTS, np.full_like(ids, model.bundle.manifest.segments or 0))
     for name, values, end in (
         ("input_ids", ids, architecture.vocab_size),
         ("attention_mask", feeds["attention_mask"], 2),
-        ("token_type_ids", feeds["token_type_ids"], architecture.type_vocab_size),
+        (SEGMENTS, feeds.get(SEGMENTS), architecture.type_vocab_size),
     ):
-        if values.min() < 0 or values.max() >= end:
+        if values is not None and (values.min() < 0 or values.max() >= end):
             raise Unprocessable(f"{name} holds values outside 0 to {end - 1}")
     known = outputs_of(model)
     outputs = tuple(asked.outputs or known)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertport.runtime.errors import UnknownNameError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import DEFAULT_TOP_K, NSP
+from bertport.runtime.heads import DEFAULT_TOP_K, NSP, SOP
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
+from bertport.runtime.tasks.table import TASKS
 from bertport.serve.errors import BadRequest, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = [
+    "MASK",
     "WIRE_TASKS",
     "Payload",
     "Question",
@@ -38,6 +40,8 @@ IGNORED = frozenset({"options", "model"})
 """Fields at the root that clients send and that mean nothing here."""
 OF_FEATURES = frozenset({"normalize", "truncate", "truncation_direction", "prompt_name", "pooling"})
 """Parameters of feature extraction, which the Hub's clients write at the root."""
+OF_TOKENS = frozenset({"aggregation_strategy", "ignore_labels", "stride"})
+"""Parameters of token classification."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,9 @@ class WireTask:
     """From a body to the question; raises Problem."""
     runtime: str
     """The runtime's task behind it."""
+    instead: str | None = None
+    """The task behind it where a bundle has not the head of that one, but of this; inputs, parameters and answers have
+    the same form."""
     example: Any
     """A body, for the documentation."""
     parameters: Mapping[str, Mapping[str, Any]]
@@ -108,7 +115,7 @@ class WireTask:
 
 def wire_names(tasks: Collection[str]) -> list[str]:
     """Return the names by which clients ask for some of the runtime's tasks."""
-    return [task.name for task in WIRE_TASKS.values() if task.runtime in tasks]
+    return [task.name for task in WIRE_TASKS.values() if task.runtime in tasks or task.instead in tasks]
 
 
 def read_payload(value: object, max_items: int) -> Payload:
@@ -156,6 +163,8 @@ def choose(payload: Payload, mask_token: str | None) -> str:
         return "sentence-similarity"
     if isinstance(first, list) or (isinstance(first, dict) and "text_pair" in first):
         return "text-classification"
+    if payload.parameters.keys() & OF_TOKENS:
+        return "token-classification"
     if payload.at_root & OF_FEATURES or payload.parameters.keys() & {"pooling", "normalize"}:
         return "feature-extraction"
     texts = payload.inputs if isinstance(payload.inputs, list) else [payload.inputs]
@@ -245,7 +254,7 @@ def _text_classification(payload: Payload) -> Question:
     for pair in inputs:
         if isinstance(pair, str) or (isinstance(pair, dict) and "text_pair" not in pair):
             raise Unprocessable(
-                "text-classification tells whether a text follows another: "
+                "text-classification judges a pair of texts: "
                 'send {"inputs": {"text": "A", "text_pair": "B"}}, or a list of such pairs'
             )
     parameters = dict(payload.parameters)
@@ -260,12 +269,31 @@ def _text_classification(payload: Payload) -> Question:
         rows = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])
         return [{"label": label, "score": score} for label, score in rows[:top_k]]
 
+    # `question` puts another task in the place of next-sentence where the bundle has that head alone.
     # A list of lists, also for one pair: the Hub's clients take the first.
     return Question(
         task="next-sentence", inputs=inputs, parameters=parameters, shape=lambda answers: list(map(labels, answers))
     )
 
 
+def _token_classification(payload: Payload) -> Question:
+    inputs, one = _many(payload)
+    parameters = dict(payload.parameters)
+    strategy = parameters.pop("aggregation_strategy", "none")
+    if strategy != "none":
+        raise Unprocessable(f"aggregation_strategy is 'none' here, a row for each token, not {excerpt(strategy, 40)}")
+    if "stride" in parameters:
+        raise Unprocessable("stride is not supported: send a long text in pieces")
+    return Question(
+        task="replaced-tokens",
+        inputs=inputs,
+        parameters=parameters,
+        shape=lambda answers: answers[0] if one else answers,
+    )
+
+
+MASK = "[MASK]"
+"""The mask of examples in the documentation, which is one for all bundles: /models tells the mask of each."""
 TEXT = {"type": "string", "description": "a text"}
 PAIR = {
     "type": "object",
@@ -298,12 +326,18 @@ def label_count(head: str) -> Callable[[Manifest], int | None]:
     return count
 
 
-PROBABILITIES = Tensor(
-    name="probabilities",
-    task="next-sentence",
-    columns=label_count(NSP),
-    make=lambda answers: np.array([list(answer["probabilities"].values()) for answer in answers], dtype=np.float32),
+def _probabilities(answers: list[Any]) -> NDArray[Any]:
+    """Return the probability of each label `[answers, labels]`."""
+    return np.array([list(answer["probabilities"].values()) for answer in answers], dtype=np.float32)
+
+
+PROBABILITIES = Tensor(name="probabilities", task="next-sentence", columns=label_count(NSP), make=_probabilities)
+ORDER_PROBABILITIES = Tensor(
+    name="order_probabilities", task="sentence-order", columns=label_count(SOP), make=_probabilities
 )
+IGNORED_LABELS = {
+    "ignore_labels": {"type": "array", "items": {"type": "string"}, "description": "tokens with these are left out"}
+}
 
 WIRE_TASKS: dict[str, WireTask] = {
     wire_task.name: wire_task
@@ -313,7 +347,7 @@ WIRE_TASKS: dict[str, WireTask] = {
             summary="the likeliest words for each mask of a text",
             ask=plain("fill-mask"),
             runtime="fill-mask",
-            example={"inputs": "He poured her a cup of [MASK].", "parameters": {"top_k": 3}},
+            example={"inputs": f"He poured her a cup of {MASK}.", "parameters": {"top_k": 3}},
             parameters={
                 "top_k": {"type": "integer", "minimum": 1, "default": DEFAULT_TOP_K},
                 "targets": {"type": "array", "items": {"type": "string"}, "description": "only these words compete"},
@@ -356,9 +390,10 @@ WIRE_TASKS: dict[str, WireTask] = {
         ),
         WireTask(
             name="text-classification",
-            summary="whether the second text of a pair follows the first, as labels with scores",
+            summary="whether the second text of a pair follows the first, or whether they are in order, as labels",
             ask=_text_classification,
             runtime="next-sentence",
+            instead="sentence-order",
             example={"inputs": {"text": "He went to the store.", "text_pair": "He bought milk."}, "parameters": {}},
             parameters={
                 "top_k": {"type": "integer", "minimum": 1},
@@ -369,6 +404,19 @@ WIRE_TASKS: dict[str, WireTask] = {
             tensors=(PROBABILITIES,),
         ),
         WireTask(
+            name="token-classification",
+            summary="for each token of a text, whether it stands in place of another",
+            ask=_token_classification,
+            runtime="replaced-tokens",
+            example={"inputs": "He poured her a cup of stone.", "parameters": {"aggregation_strategy": "none"}},
+            parameters={
+                "aggregation_strategy": {"type": "string", "enum": ["none"]},
+                **IGNORED_LABELS,
+                **TRUNCATION,
+            },
+            inputs=TEXT,
+        ),
+        WireTask(
             name="next-sentence",
             summary="whether the second text of a pair follows the first, with both probabilities",
             ask=plain("next-sentence"),
@@ -377,6 +425,25 @@ WIRE_TASKS: dict[str, WireTask] = {
             parameters=TRUNCATION,
             inputs=PAIR,
             tensors=(PROBABILITIES,),
+        ),
+        WireTask(
+            name="sentence-order",
+            summary="whether two texts stand in the order in which they were written, with both probabilities",
+            ask=plain("sentence-order"),
+            runtime="sentence-order",
+            example={"inputs": {"text": "He went to the store.", "text_pair": "He bought milk."}},
+            parameters=TRUNCATION,
+            inputs=PAIR,
+            tensors=(ORDER_PROBABILITIES,),
+        ),
+        WireTask(
+            name="replaced-tokens",
+            summary="for each token of a text, whether it stands in place of another",
+            ask=plain("replaced-tokens"),
+            runtime="replaced-tokens",
+            example={"inputs": "He poured her a cup of stone.", "parameters": {"ignore_labels": ["original"]}},
+            parameters={**IGNORED_LABELS, **TRUNCATION},
+            inputs=TEXT,
         ),
         WireTask(
             name="features",
@@ -390,11 +457,17 @@ WIRE_TASKS: dict[str, WireTask] = {
         ),
     )
 }
-"""By name; the first four are what the Hub's clients call them, the last two the runtime's own."""
+"""By name; the first five are what the Hub's clients call them, the others the runtime's own."""
 
 
-def question(name: str, payload: Payload, max_items: int) -> Question:
+def question(name: str, payload: Payload, max_items: int, heads: Collection[str]) -> Question:
     """Ask what a body asks, under the name of a task.
+
+    Args:
+        name: The task, as clients name it.
+        payload: The body.
+        max_items: Inputs that a request may have.
+        heads: The heads of the bundle that is asked.
 
     Raises:
         UnknownNameError: for a task that there is not.
@@ -408,7 +481,14 @@ def question(name: str, payload: Payload, max_items: int) -> Question:
     asked = WIRE_TASKS[name].ask(payload)
     if len(asked.inputs) > max_items:
         raise too_many(len(asked.inputs), max_items)
+    other = WIRE_TASKS[name].instead
+    if other is not None and _head_of(asked.task) not in heads and _head_of(other) in heads:
+        asked = replace(asked, task=other)
     return asked
+
+
+def _head_of(task: str) -> str | None:
+    return TASKS[task].head(TASKS[task].options())
 
 
 def too_many(count: int, most: int) -> TooLarge:

@@ -88,7 +88,7 @@ class ServedModel:
             "max_length": self.manifest.max_length,
             "hidden_size": self.manifest.architecture.hidden_size,
             "vocab_size": self.manifest.architecture.vocab_size,
-            "mask_token": self.workers[self.default].model.tokens.mask_token,
+            "mask_token": self.workers[self.default].model.mask_token,
             "labels": self._labels,
             "variants": variants,
         }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.errors import BertportError, BundleError
-from bertport.runtime.heads import HIDDEN_STATES, MLM, POOLER, output_of
-from bertport.runtime.tasks.table import NO_POSITIONS, Work
+from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
+from bertport.runtime.tasks.table import NO_POSITIONS, TASKS, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ __all__ = ["warm_up"]
 
 SHORTEST = 8
 """Tokens of the shortest bucket that is run."""
-CHEAPEST = (output_of(POOLER), HIDDEN_STATES, output_of(MLM))
+CHEAPEST = (output_of(POOLER), HIDDEN_STATES)
 """Outputs, the one that costs least to fetch first."""
 
 
@@ -59,7 +59,7 @@ def _lengths(longest: int) -> list[int]:
 def _ask(worker: ModelWorker, task: str) -> None:
     model = worker.model
     mask = f"{model.tokens.mask_token}."
-    [work] = model.bind(task).prepare([["a", "b"] if task == "next-sentence" else mask])
+    [work] = model.bind(task).prepare([["a", "b"] if TASKS[task].pairs else mask])
     if not isinstance(work, Work):
         raise BundleError(f"variant {worker.variant!r} cannot answer {task} ({work.message}): export again")
     _check(worker, task, worker.run_alone([work]))

@@ -24,6 +24,7 @@ const TASKS = {
   },
   "next-sentence": {
     title: "next sentence",
+    hub: "text-classification",
     fields: () => [["a", "First text", 2], ["b", "Second text: does it follow?", 2]],
     inputs: ([text, pair]) => ({ text, text_pair: pair }),
     parameters: () => ({}),
@@ -37,6 +38,41 @@ const TASKS = {
     examples: () => [
       ["He opened the door of the old house and went in.", "It was dark inside, and nobody answered when he called."],
       ["He opened the door of the old house and went in.", "The planet has two small moons and a thin atmosphere."],
+    ],
+  },
+  "sentence-order": {
+    title: "sentence order",
+    hub: "text-classification",
+    fields: () => [["a", "First text", 2], ["b", "Second text: are they in order?", 2]],
+    inputs: ([text, pair]) => ({ text, text_pair: pair }),
+    parameters: () => ({}),
+    python: ([text, pair]) =>
+      `client.text_classification({"text": ${JSON.stringify(text)}, "text_pair": ${JSON.stringify(pair)}})`,
+    lists: (answer) => [{
+      full: 1,
+      title: answer.in_order ? "The texts are in order." : "The second text comes first.",
+      rows: Object.entries(answer.probabilities).map(([word, score]) => ({ word, score, title: word })),
+    }],
+    examples: () => [
+      ["He opened the door of the old house and went in.", "It was dark inside, and nobody answered when he called."],
+      ["It was dark inside, and nobody answered when he called.", "He opened the door of the old house and went in."],
+    ],
+  },
+  "replaced-tokens": {
+    title: "replaced tokens",
+    hub: "token-classification",
+    fields: () => [["text", "Text: which of its tokens are replaced?", 2]],
+    inputs: ([text]) => text,
+    parameters: () => ({}),
+    python: ([text]) => `client.token_classification(${JSON.stringify(text)})`,
+    lists: (answer) => [{
+      full: 1,
+      title: "",
+      rows: answer.map((row) => ({ word: `${row.word}: ${row.entity}`, score: row.score, title: row.entity })),
+    }],
+    examples: () => [
+      ["He poured her a cup of stone."],
+      ["The capital of France is breakfast."],
     ],
   },
   "sentence-similarity": {
@@ -186,7 +222,7 @@ function showRepeat(path, body, variants, raw, call) {
     .map((variant) => `curl '${base}${path}?variant=${encodeURIComponent(variant)}'${key} -d '${quoted}'`).join("\n");
   $("python").textContent = `${token ? "import os\n\n" : ""}from huggingface_hub import InferenceClient\n\n`
     + variants.map((variant) => {
-      const url = `${base}${path.replace("tasks/next-sentence", "tasks/text-classification")}`;
+      const url = `${base}${path.replace(/[^/]+$/, TASKS[task()].hub ?? task())}`;
       return `client = InferenceClient(model="${url}?variant=${encodeURIComponent(variant)}"${token})\nprint(${call})`;
     }).join("\n");
   $("repeat").hidden = false;
