@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bertport.measure.quality.heads import HEADS
-from bertport.measure.quality.samples import PAIRS, TEXTS
+from bertport.measure.quality.samples import PAIRED, REPLACED, TEXTS
 from bertport.quantize.deadline import Deadline
 from bertport.quantize.evaluation import evaluate, read_evaluation
 
@@ -52,17 +53,18 @@ class Evaluator:
         Args:
             times: How many times as many, by name of the head that they are for.
         """
-        texts, pairs = (
-            max((factor for head, factor in times.items() if kind in HEADS[head].samples), default=1.0)
-            for kind in (TEXTS, PAIRS)
-        )
         known = self.evaluation
+        paired = Counter(sample.kind for sample in known.samples if sample.is_pair)
+        texts, pairs = (
+            max((factor for head, factor in times.items() if HEADS[head].samples & kinds), default=1.0)
+            for kinds in ({TEXTS, REPLACED}, set(PAIRED))
+        )
         evaluation = read_evaluation(
             self.bundle,
             self.text,
             sample="evaluation",
             positions=math.ceil(texts * known.positions),
-            pairs=math.ceil(pairs * known.pairs),
+            pairs=math.ceil(pairs * max(paired.values(), default=0)),
         )
         return replace(self, evaluation=evaluation)
 
