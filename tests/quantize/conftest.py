@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
+from bertport.quantize.graph.rewrite import rewrite
+from bertport.quantize.recipes.common import add_bias
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.directory import Bundle
 
@@ -86,6 +88,28 @@ def cosine(one, two):
     """The cosine of each row of two outputs."""
     one, two = one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1])
     return (one * two).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(two, axis=-1)
+
+
+class InFloat:
+    """An emitter that writes every product and lookup in float32: what is left of a rewriting is fusion."""
+
+    def linear(self, builder, linear):
+        """Multiply."""
+        add_bias(builder, "MatMul", [linear.source, builder.constant(f"{linear.name}.float", linear.weights)], linear)
+
+    def lookup(self, builder, table, ids, output):
+        """Look rows up."""
+        builder.node("Gather", [builder.constant(table.name, table.rows), ids], output)
+
+    def leading_rows(self, builder, table, count, output):
+        """Take the first rows."""
+        zero = builder.constant("constant.row_0", np.array([0], dtype=np.int64))
+        builder.node("Slice", [builder.constant(table.name, table.rows), zero, count, zero], output)
+
+
+def rewritten_in_float(fused):
+    """A fused graph as every recipe rewrites it, all of it in float32."""
+    return rewrite(fused, InFloat())
 
 
 def gathered(rows):

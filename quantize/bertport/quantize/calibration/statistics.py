@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bertport.measure.quality.samples import Sample
     from bertport.quantize.evaluation import Progress
 
-__all__ = ["Activations", "collect"]
+__all__ = ["Activations", "collect", "together"]
 
 ROWS = 512
 """Rows kept of each input, drawn from all texts alike."""
@@ -49,6 +49,25 @@ class Activations:
     def largest(self) -> NDArray[np.float32]:
         """The largest magnitude of each channel, of shape (inputs,)."""
         return np.maximum(np.abs(self.lowest), np.abs(self.highest))
+
+
+def together(parts: Sequence[Activations]) -> Activations:
+    """Return what is known of the activations that go into products with one matrix, each product counted alike."""
+    if len(parts) == 1:
+        return parts[0]
+    most = max(part.count for part in parts)
+    gram, mean = np.zeros_like(parts[0].gram), np.zeros_like(parts[0].mean)
+    for part in parts:
+        gram += part.gram * np.float32(most / part.count)
+        mean += part.mean / len(parts)
+    return Activations(
+        gram=gram,
+        mean=mean,
+        lowest=np.minimum.reduce([part.lowest for part in parts]),
+        highest=np.maximum.reduce([part.highest for part in parts]),
+        rows=np.concatenate([part.rows[number :: len(parts)] for number, part in enumerate(parts)]),
+        count=most * len(parts),
+    )
 
 
 def collect(

@@ -51,11 +51,16 @@ def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
             "quantize", (error.name or "onnxruntime").partition(".")[0], "cpu,quantize"
         ) from error
     optimizer_class, *_ = MODEL_TYPES["bert"]
+    options = FusionOptions("bert")
+    # It would put queries, keys and values together for each layer, and store what the layers of an ALBERT share anew.
+    options.enable_attention = not _shares_matrices(model)
+    # Without it attention is given the number of real tokens instead, which is wrong for padding on the left and holes.
+    options.use_raw_attention_mask()
     with _quiet():
         # Its fusions alone, and none of the session's own rewriting, which would depend on the machine.
         fused = optimizer_class(model, architecture.attention_heads, architecture.hidden_size)
         fused.infer_runtime_shape = _inferring_without_weights(fused)
-        fused.optimize(FusionOptions("bert"))
+        fused.optimize(options)
         fused.topological_sort()
     made: onnx.ModelProto = fused.model
     made.producer_name, made.producer_version = "onnxruntime.transformers", onnxruntime().__version__
@@ -96,6 +101,13 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.ModelProto(graph=graph, ir_version=model.ir_version, opset_import=model.opset_import)
 
 
+def _shares_matrices(model: onnx.ModelProto) -> bool:
+    """Tell whether several products multiply by one stored matrix."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    taken = [node.input[1] for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in stored]
+    return len(set(taken)) < len(taken)
+
+
 def _split_skips(model: onnx.ModelProto) -> None:
     """Put additions and LayerNormalization in the place of SkipLayerNormalization, in place.
 
@@ -109,7 +121,7 @@ def _split_skips(model: onnx.ModelProto) -> None:
         if node.op_type != "SkipLayerNormalization":
             continue
         total, skip, gamma, beta, *bias = node.inputs
-        [output] = node.outputs
+        output, *others = (value for value in node.outputs if value.name)
         parts = []
         for number, added in enumerate([*bias, skip]):
             name = f"{output.name}.sum{number}"
@@ -117,7 +129,9 @@ def _split_skips(model: onnx.ModelProto) -> None:
             [total] = parts[-1].outputs
         attributes = {"axis": -1, "epsilon": node.attributes["epsilon"].as_float()}
         parts.append(ir.node("LayerNormalization", [total, gamma, beta], attributes, name=node.name))
-        ir.convenience.replace_nodes_and_values(graph, node, [node], parts, [output], parts[-1].outputs)
+        # Where LayerNormalization comes before a layer and not after it, the sum is used too: the last output.
+        made = [parts[-1].outputs[0], *(parts[-2].outputs[0] for _ in others)]
+        ir.convenience.replace_nodes_and_values(graph, node, [node], parts, [output, *others], made)
     _write_nodes(model, graph)
 
 

@@ -1,6 +1,7 @@
 """Rewriting a fused graph: every matrix product and embedding table goes to an emitter, the rest stays as it is.
 
-What becomes of a matrix is the recipe's affair (`recipes/`); this module knows BERT's operators.
+What becomes of a matrix is the recipe's affair (`recipes/`). Matrices and tables are recognised by the operators that
+take them, and named as the graph names its weights, whatever the encoder is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 from bertport.quantize.graph.builder import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import onnx
     import onnx_ir as ir
     from numpy.typing import NDArray
@@ -22,6 +25,8 @@ __all__ = ["NARROWEST", "Emitter", "Linear", "Table", "linears", "rewrite"]
 
 NARROWEST = 16
 """Rows or columns below which a matrix stays as it is: the NSP head and token types, where 8 bits save nothing."""
+SMALLEST_TABLE = 1024
+"""Numbers below which a table stays as it is: the biases of relative positions, a row for each of 32 distances."""
 GELU = frozenset({"BiasGelu", "Gelu", "FastGelu", "QuickGelu"})
 
 
@@ -30,7 +35,7 @@ class Linear:
     """A matrix product with constant weights."""
 
     name: str
-    """Readable name, for example `encoder.layer.0.output.dense`."""
+    """Readable name of the matrix, for example `encoder.layer.0.output.dense`; several products may share one."""
     source: str
     """Name of the activations that go in; their last axis is multiplied."""
     output: str
@@ -83,14 +88,14 @@ def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:
 
     graph = serde.deserialize_model(model).graph
     opset = next(version for domain, version in graph.opset_imports.items() if domain in ("", "ai.onnx"))
-    rewriting = _Rewriting(emitter, GraphBuilder(opset))
+    rewriting = _Rewriting(emitter, GraphBuilder(opset), _Names(graph.initializers))
     for node in graph:
         getattr(rewriting, _HANDLERS.get(node.op_type, "keep"))(node)
     return rewriting.builder.model(model)
 
 
 def linears(model: onnx.ModelProto) -> tuple[Linear, ...]:
-    """Return a graph's linear layers, in the order in which they run."""
+    """Return a graph's products with constant matrices, in the order in which they run."""
     recorder = _Recorder()
     rewrite(model, recorder)
     return tuple(recorder.layers)
@@ -126,11 +131,10 @@ _HANDLERS = {
 class _Rewriting:
     """One pass over the nodes, in their order."""
 
-    def __init__(self, emitter: Emitter, builder: GraphBuilder) -> None:
+    def __init__(self, emitter: Emitter, builder: GraphBuilder, names: _Names) -> None:
         self.builder = builder
         self.emitter = emitter
-        self.masks: dict[str, str] = {}
-        self.attentions = 0
+        self.names = names
 
     def keep(self, node: ir.Node) -> None:
         """Leave a node as it is."""
@@ -162,21 +166,19 @@ class _Rewriting:
     def gather(self, node: ir.Node) -> None:
         """Hand a lookup in a table to the emitter."""
         table = _table(node.inputs[0])
-        if table is None or node.attributes.get_int("axis", 0) != 0:
+        if table is None or table.rows.size < SMALLEST_TABLE or node.attributes.get_int("axis", 0) != 0:
             self.keep(node)
         else:
             self.emitter.lookup(self.builder, table, self._take(node.inputs[1]), _name(node.outputs[0]))
 
     def transpose(self, node: ir.Node) -> None:
         """Drop the transposition of a constant matrix: a product with it transposes the array itself."""
-        if _matrix(node.outputs[0]) is None:
+        products = all(user.op_type in ("MatMul", "Gemm") and index == 1 for user, index in node.outputs[0].uses())
+        if _matrix(node.outputs[0]) is None or not products:
             self.keep(node)
 
     def attention(self, node: ir.Node) -> None:
-        """Split ONNX Runtime's Attention into one product for queries, keys and values, and attention proper.
-
-        MultiHeadAttention takes the mask row by row; Attention had only its length.
-        """
+        """Split ONNX Runtime's Attention into one product for queries, keys and values, and attention proper."""
         weights, bias, mask = (*node.inputs, None, None, None)[1:4]
         matrix = _matrix(weights)
         settings = {name: attribute.value for name, attribute in node.attributes.items()}
@@ -184,19 +186,18 @@ class _Rewriting:
         if matrix is None or others or settings.get("unidirectional", 0) or settings.get("do_rotary", 0):
             self.keep(node)
             return
-        name = f"encoder.layer.{self.attentions}.attention.qkv"
-        self.attentions += 1
+        name = self.names.of_attention(node)
         self._linear(node, matrix, name=name, output=name)
         parts = [f"{name}.{part}" for part in ("query", "key", "value")]
         thirds = self.builder.constant(f"{name}.sizes", np.full(3, matrix.shape[1] // 3, dtype=np.int64))
         self.builder.nodes_out("Split", [name, thirds], parts, axis=-1)
         kept = {key: settings[key] for key in ("num_heads", "mask_filter_value", "scale") if key in settings}
-        inputs = [*parts, self._take(bias), self.masks.get(_name(mask), _name(mask))]
+        inputs = [*parts, self._take(bias), _name(mask)]
         self.builder.nodes_out("MultiHeadAttention", inputs, [_name(node.outputs[0])], domain=MICROSOFT, **kept)
 
     def embeddings(self, node: ir.Node) -> None:
         """Write out the sum of three embeddings and its LayerNormalization, which take tables in 8 bits."""
-        ids, types, words, positions, segments, gamma, beta, mask, order = (*node.inputs, *[None] * 9)[:9]
+        ids, types, words, positions, segments, gamma, beta, _, order = (*node.inputs, *[None] * 9)[:9]
         word_table, position_table = _table(words), _table(positions)
         if word_table is None or position_table is None or (types and not segments):
             self.keep(node)
@@ -215,8 +216,6 @@ class _Rewriting:
         inputs = [total, self._take(gamma), self._take(beta)]
         epsilon = node.attributes.get_float("epsilon", 1e-12)
         add.node("LayerNormalization", inputs, _name(node.outputs[0]), axis=-1, epsilon=epsilon)
-        if len(node.outputs) > 1 and node.outputs[1].name:
-            self.masks[node.outputs[1].name] = _name(mask)
 
     def _linear(
         self,
@@ -227,12 +226,12 @@ class _Rewriting:
         name: str | None = None,
         output: str | None = None,
     ) -> None:
-        activations, matrix = node.inputs[:2]
+        activations = node.inputs[0]
         producer = activations.producer() if activations else None
         self.emitter.linear(
             self.builder,
             Linear(
-                name=name or _readable(_name(matrix)),
+                name=name or self.names.of_product(node),
                 source=self._take(activations),
                 output=output or _name(node.outputs[0]),
                 weights=weights,
@@ -248,6 +247,54 @@ class _Rewriting:
         if value is not None and value.const_value is not None and value.is_initializer():
             self.builder.copy(value.const_value.raw)
         return _name(value)
+
+
+class _Names:
+    """Readable names of a graph's matrices, one for each: those of its weights, without what names the encoder.
+
+    Args:
+        weights: Names of the graph's initialisers.
+    """
+
+    def __init__(self, weights: Iterable[str]) -> None:
+        self._weights = tuple(weights)
+        found = (re.match(r"((?:\w+\.)*?)embeddings\.", weight) for weight in self._weights)
+        self._encoder = next((match[1] for match in found if match), "")
+        self._given: dict[str, str] = {}
+
+    def of_product(self, node: ir.Node) -> str:
+        """Name a product's matrix after its weight, or after its place where the weight is a table or nameless."""
+        table, matrix = _name(_table_behind(node)), _name(node.inputs[1])
+        if table or "::" in matrix:
+            return self._claim(table or matrix, self._placed(_parts(node.name)) or f"{table or matrix}.decoder")
+        return self._claim(matrix, re.sub(r"(\.transposed|\.weight|_weight)+$", "", matrix))
+
+    def of_attention(self, node: ir.Node) -> str:
+        """Name the matrix of queries, keys and values, which the optimizer has put together, after its place."""
+        parts = _parts(_name(node.outputs[0]))
+        attention = next((index for index, part in enumerate(parts, 1) if part.startswith("attention")), len(parts))
+        return self._claim(_name(node.inputs[1]), ".".join([*parts[:attention], "qkv"]))
+
+    def _placed(self, parts: Sequence[str]) -> str:
+        """Return the name of a module, empty where there is none.
+
+        The exporter leaves out modules that only hold others, so that the names of weights may have more before it.
+        """
+        if not parts:
+            return ""
+        first = f".{parts[0]}."
+        holders = [weight.partition(first)[0] for weight in self._weights if first in weight][:1]
+        return ".".join([*holders, *parts])
+
+    def _claim(self, matrix: str, name: str) -> str:
+        """Return the name that a matrix has, or name it so, without the encoder's name, where no other one is."""
+        name = name.removeprefix(self._encoder)
+        return self._given.setdefault(matrix, matrix if name in self._given.values() else name)
+
+
+def _parts(path: str | None) -> list[str]:
+    """Return the modules in a path such as `/encoder/layer.0/MatMul`, the exporter's name of a node or its output."""
+    return (path or "").strip("/").split("/")[:-1]
 
 
 def _name(value: ir.Value | None) -> str:
@@ -303,15 +350,10 @@ def _tied(value: ir.Value | None) -> bool:
 
 
 def _table_behind(node: ir.Node) -> ir.Value | None:
-    """Return the initialiser whose transpose a product multiplies by; None for another kind of product."""
+    """Return the table whose transpose a product multiplies by; None for another product."""
     matrix = node.inputs[1]
     source = _transposed(matrix)
-    if source is None and node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0 and matrix is not None:
-        looked_up = any(user.op_type in ("Gather", "EmbedLayerNormalization") for user, _ in matrix.uses())
-        source = matrix if looked_up and matrix.is_initializer() else None
-    return source
-
-
-def _readable(weight: str) -> str:
-    name = re.sub(r"(\.transposed|\.weight|_weight)+$", "", weight).removeprefix("bert.")
-    return "cls.predictions.decoder" if name == "embeddings.word_embeddings" else name
+    if source is None and node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0:
+        source = matrix if matrix is not None and matrix.is_initializer() else None
+    looked_up = source and any(user.op_type in ("Gather", "EmbedLayerNormalization") for user, _ in source.uses())
+    return source if looked_up else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from bertport.measure.quality.model import in_order, streams
 from bertport.quantize.blas import one_thread
-from bertport.quantize.calibration.statistics import collect
+from bertport.quantize.calibration.statistics import collect, together
 from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.weights.activation_range import ranges_for, round_activations
@@ -101,23 +101,19 @@ class CalibratedWeights(WeightCache):
         self._saturating = saturating
         self._decomposes = decomposes
         self._keeps_in_float = keeps_in_float
-        self._activations = activations
+        self._activations = _by_matrix(layers, activations)
         self._plans: dict[str, DecompositionPlan] = {}
-        self._decoded = {
-            layer.table.name: activations[layer.source]
-            for layer in layers
-            if layer.table and layer.source in activations
-        }
 
     def prepare(self, layers: Sequence[Linear], progress: Progress) -> None:
         """Calibrate the layers' weights, several layers at once: one alone leaves cores idle most of the time."""
+        matrices = list({_matrix_name(layer): layer for layer in layers}.values())
         with one_thread():
-            for done, _ in enumerate(in_order(self.linear, layers, min(streams(), MOST_AT_ONCE)), 1):
-                progress("calibrating the weights", done, len(layers))
+            for done, _ in enumerate(in_order(self.linear, matrices, min(streams(), MOST_AT_ONCE)), 1):
+                progress("calibrating the weights", done, len(matrices))
 
     def plan(self, linear: Linear) -> DecompositionPlan | None:
         """Return what is done to the layer's activations before they are rounded, or None."""
-        known = self._activations.get(linear.source)
+        known = self._activations.get(linear.name)
         if known is None or linear.table is not None or not self._decomposes:
             return None
         if linear.name not in self._plans:
@@ -133,7 +129,7 @@ class CalibratedWeights(WeightCache):
 
     def linear(self, linear: Linear, *, decomposed: bool = True) -> Quantized:
         """Return a linear layer's weights, for activations as they are or as their plan decomposes them."""
-        known = self._activations.get(linear.source)
+        known = self._activations.get(linear.name)
         if linear.table is not None or known is None:
             return super().linear(linear)
         plan = self.plan(linear) if decomposed else None
@@ -151,7 +147,7 @@ class CalibratedWeights(WeightCache):
 
     def table(self, table: Table) -> Quantized:
         """Return a table's transpose; a tied one is calibrated for the decoder, with a ridge for the lookups."""
-        known = self._decoded.get(table.name) if table.tied else None
+        known = self._activations.get(table.name) if table.tied else None
         if table.name not in self._made and known is not None:
             gram = known.gram / np.diag(known.gram).mean() + LOOKUP_RIDGE * np.eye(len(known.gram))
             self._made[table.name] = self._round(np.ascontiguousarray(table.rows.T), gram, known.count)
@@ -162,3 +158,17 @@ class CalibratedWeights(WeightCache):
         if count < ENOUGH * len(gram):
             return nearest
         return round_with_gptq(weights, gram, nearest, saturating=self._saturating)
+
+
+def _matrix_name(layer: Linear) -> str:
+    """Return the name of a layer's matrix among others: that of its table where it has one."""
+    return layer.table.name if layer.table else layer.name
+
+
+def _by_matrix(layers: Iterable[Linear], activations: Mapping[str, Activations]) -> dict[str, Activations]:
+    """Return what goes into the products with each matrix, by its name, as far as it is known."""
+    sources: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.source in activations:
+            sources.setdefault(_matrix_name(layer), []).append(layer.source)
+    return {name: together([activations[source] for source in found]) for name, found in sources.items()}
