@@ -20,7 +20,7 @@ from bertport.measure.quality.samples import (
 )
 from bertport.measure.text import Text
 from bertport.runtime.errors import InputTextError
-from tests.families import TINY
+from tests.tokenizers_of import write_tokenizer_of
 
 VOCABULARY = Vocabulary(mask=4, special=frozenset(range(6)), ordinary=np.arange(6, 1000, dtype=np.int64))
 
@@ -217,7 +217,7 @@ def test_samples_are_what_the_tokenizer_gives(family, tmp_path):
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
-    TINY[family].write(tmp_path)
+    write_tokenizer_of(family, tmp_path)
     reference = AutoTokenizer.from_pretrained(tmp_path)
     made = SampleTokenizer.of(Tokenizer.from_file(str(tmp_path / "tokenizer.json")), mask=reference.mask_token)
     texts = [Text(text="The king went home. The queen read a book.", document=number) for number in range(4)]

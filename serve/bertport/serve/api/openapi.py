@@ -140,8 +140,8 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             "post",
             _operation(
                 "Open Inference Protocol: infer",
-                "Raw tensors (input_ids, and of attention_mask, token_type_ids and masked_positions what the model has), "
-                "or text and text_pair. "
+                "Raw tensors (input_ids, and of attention_mask, token_type_ids and masked_positions what the model "
+                "has), or text and text_pair. "
                 "The task of text is told by the parameter task, or by the outputs asked for.",
                 outputs,
                 body=tensors,
