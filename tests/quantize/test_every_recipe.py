@@ -67,7 +67,7 @@ class Source:
         self.expected = reference.run(self.outputs, self.feeds)
         self.plain = load_plain(self.path)
         self.fused = fuse(load_plain(self.path), self.bundle.manifest.architecture)
-        self._calibrator = None
+        self.calibrator = None
 
     def graph_source(self, recipe, text):
         """What the recipe's graph is made from."""
@@ -79,10 +79,10 @@ class Source:
             return dataclasses.replace(source, weights=weights)
         if recipe.scheme is None:
             return source
-        if self._calibrator is None:
+        if self.calibrator is None:
             how = Calibration(samples=12, gptq=self.calibrates)
-            self._calibrator = Calibrator(self.bundle, self.plain, how, text=text, progress=lambda *_: None)
-        return self._calibrator.apply(source, recipe)
+            self.calibrator = Calibrator(self.bundle, self.plain, how, text=text, progress=lambda *_: None)
+        return self.calibrator.apply(source, recipe)
 
     def distance(self, graph):
         """The least cosine of a hidden state, once every output is found to have its shape and to be finite."""
@@ -238,7 +238,7 @@ def wrong(sources, tmp_path_factory):
     path = tmp_path_factory.mktemp("wrong") / "model.onnx"
     onnx.save(changed, path)
     source = copy.copy(right)
-    source.plain, source._calibrator = changed, None
+    source.plain, source.calibrator = changed, None
     source.fused = fuse(load_plain(path), right.bundle.manifest.architecture)
     return source
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 
 import pytest
 from click.testing import CliRunner
@@ -84,8 +85,8 @@ def test_no_bundle_is_told(run, tmp_path):
 
 
 def test_two_wheels_over_each_other_are_told(run, monkeypatch):
-    known = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: "1.31.1" if name == "onnxruntime-gpu" else known(name))
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "1.31.1" if name == "onnxruntime-gpu" else known(name))
     said = json.loads(run("BUNDLE", "--json").stdout)
     assert (
         "2 wheels of ONNX Runtime are installed over each other (onnxruntime, onnxruntime-gpu)"

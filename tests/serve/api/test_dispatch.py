@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -31,28 +32,42 @@ def test_what_it_waited_for_says_which_answer_it_gets(phase, problem, status):
     assert caught.value.status == status
 
 
-def test_a_request_of_which_a_part_still_waits_is_in_the_queue(model):
+def test_a_request_of_which_a_part_still_waits_is_in_the_queue(model, monkeypatch):
     works = model.bind("fill-mask").prepare(["a [MASK]", "a [MASK]"])
+    busy, go_on, run = threading.Event(), threading.Event(), model.run
+
+    def runs(works):
+        busy.set()
+        go_on.wait(30)
+        return run(works)
+
+    monkeypatch.setattr(model, "run", runs)
 
     async def use():
         worker = ModelWorker(model, DeviceSlots(), Limits(max_batch_tokens=4), lambda *_: None)
         context = a_context()
         try:
-            with worker.slots:
-                job = worker.submit(works)
-                _learn(context, job)
-                assert (context.phase, context.run) == ("body", None)
-                worker._coming += 1  # as its own thread does, before it waits for its slot
-                batch, last = worker._take()
-                assert not last
-                worker._finish(batch, worker._run(batch, model), job.added)
-                await asyncio.sleep(0)  # for what it hands to the event loop
+            job = worker.submit(works)
+            _learn(context, job)
+            assert (context.phase, context.run) == ("body", None)
+            await asyncio.to_thread(busy.wait, 30)
+            other = asyncio.ensure_future(asyncio.to_thread(worker.slots.__enter__))
+            while not worker.slots.waiting:  # noqa: ASYNC110 — the thread is no coroutine
+                await asyncio.sleep(0.001)
+            go_on.set()
+            await other  # the slot goes to it before the second part, which has not asked yet
+            try:
+                while not job.started:  # noqa: ASYNC110 — the worker's thread is no coroutine
+                    await asyncio.sleep(0.001)
                 _learn(context, job)
                 assert (context.phase, job.queued_items) == ("queue", 1)
+            finally:  # or the worker, which waits for it, would not close
+                worker.slots.__exit__()
             await job.future
             _learn(context, job)
             assert context.phase == "run"
         finally:
+            go_on.set()
             await asyncio.to_thread(worker.close)
 
     asyncio.run(asyncio.wait_for(use(), 60))

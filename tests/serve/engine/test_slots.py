@@ -38,7 +38,7 @@ def test_as_many_as_there_are_slots_and_then_in_the_order_of_asking():
         threads = []
         for name in range(4):
             threads.append(waits(slots, name, done, release))
-            until(lambda: len(slots._waiting) == len(threads))
+            until(lambda: slots.waiting == len(threads))
         assert not done
     until(lambda: len(done) == 2)
     assert sorted(done) == [0, 1]
@@ -55,7 +55,7 @@ def test_each_slot_goes_to_the_first_that_asked():
         threads = []
         for name in range(3):
             threads.append(waits(slots, name, done, release))
-            until(lambda: len(slots._waiting) == len(threads))
+            until(lambda: slots.waiting == len(threads))
     until(lambda: done)
     time.sleep(0.01)
     assert done == [0]
@@ -83,7 +83,7 @@ def test_waiting_for_all_slots():
     gathering = [threading.Thread(target=everything) for _ in range(2)]  # neither may keep a part from the other
     for thread in gathering:
         thread.start()
-    until(lambda: slots._waiting)
+    until(lambda: slots.waiting)
     assert done == ["one"]
     release.set()
     for thread in (first, *gathering):
@@ -106,7 +106,7 @@ def test_all_slots_only_when_no_other_thread_has_one():
         assert alone
         done, release = [], threading.Event()
         thread = waits(slots, "later", done, release)
-        until(lambda: slots._waiting)
+        until(lambda: slots.waiting)
         assert not done
     until(lambda: done)
     with slots:  # beside the other
@@ -143,7 +143,7 @@ def test_slots_are_given_in_the_order_in_which_they_were_asked_for():
             thread = threading.Thread(target=take, args=(number,))
             thread.start()
             threads.append(thread)
-            while len(slots._waiting) <= number:
+            while slots.waiting <= number:
                 time.sleep(0.001)
     for thread in threads:
         thread.join(10)

@@ -230,7 +230,7 @@ def test_variants_that_share_a_device_know_how_fast_they_are_together(streams):
         try:
             with slots, slots:
                 jobs = [worker.submit([RawWork(tokens=100, run=runs)]) for worker in workers]
-                while len(slots._waiting) < 2:  # noqa: ASYNC110 — the workers' threads are no coroutines
+                while slots.waiting < 2:  # noqa: ASYNC110 — the workers' threads are no coroutines
                     await asyncio.sleep(0.001)
                 for worker in workers:
                     worker._speed = (0.0, 0.0)  # so that only these count

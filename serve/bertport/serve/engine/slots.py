@@ -52,6 +52,11 @@ class DeviceSlots:
         """Slots in use now."""
         return self._count - self._free
 
+    @property
+    def waiting(self) -> int:
+        """Threads that wait for a slot now."""
+        return len(self._waiting)
+
     @contextmanager
     def all(self) -> Iterator[None]:
         """Acquire all slots. The caller must hold none, or it deadlocks."""
