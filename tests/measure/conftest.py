@@ -128,7 +128,7 @@ def make_bag(weights):
 
     def make(*, noise=0.0, **variation):
         rng = np.random.default_rng(12)
-        noisy = [each + noise * rng.normal(size=each.shape) for each in weights]
+        noisy = [weight + noise * rng.normal(size=weight.shape) for weight in weights]
         return open_onnx(bag_graph(*noisy, **variation), threads=1)
 
     return make

@@ -17,65 +17,69 @@ QUICK = Settings(resamples=200)
 
 
 def test_a_model_against_itself(bag, samples):
-    found = measure(bag, bag, samples, settings=QUICK)
+    fidelity = measure(bag, bag, samples, settings=QUICK)
     assert (
-        found.heads["mlm"].top1_agreement.value,
-        found.heads["mlm"].top5_agreement.value,
-        found.heads["mlm"].kl.value,
+        fidelity.heads["mlm"].top1_agreement.value,
+        fidelity.heads["mlm"].top5_agreement.value,
+        fidelity.heads["mlm"].kl.value,
     ) == (1, 1, 0)
-    assert found.heads["mlm"].top1_agreement.count == sum(len(each.positions) for each in samples)
-    assert found.heads["mlm"].top1_agreement.clusters == 40
-    assert 0.89 < found.heads["mlm"].top1_agreement.low < 1
-    assert says_no_difference(found.heads["mlm"].accuracy_difference)
-    assert says_no_difference(found.heads["mlm"].nll_difference)
-    assert found.heads["mlm"].perplexity_difference.value == 0
-    assert (found.heads["nsp"].flips.value, found.heads["nsp"].largest_change, found.heads["nsp"].kl.value) == (0, 0, 0)
-    assert found.heads["nsp"].flips.count == sum(each.is_pair for each in samples)
-    assert found.heads["nsp"].accuracy_difference.p_value == 1
-    assert found.heads["hidden"].worst == pytest.approx(1)
-    assert found.samples == len(samples)
+    assert fidelity.heads["mlm"].top1_agreement.count == sum(len(sample.positions) for sample in samples)
+    assert fidelity.heads["mlm"].top1_agreement.clusters == 40
+    assert 0.89 < fidelity.heads["mlm"].top1_agreement.low < 1
+    assert says_no_difference(fidelity.heads["mlm"].accuracy_difference)
+    assert says_no_difference(fidelity.heads["mlm"].nll_difference)
+    assert fidelity.heads["mlm"].perplexity_difference.value == 0
+    assert (
+        fidelity.heads["nsp"].flips.value,
+        fidelity.heads["nsp"].largest_change,
+        fidelity.heads["nsp"].kl.value,
+    ) == (0, 0, 0)
+    assert fidelity.heads["nsp"].flips.count == sum(sample.is_pair for sample in samples)
+    assert fidelity.heads["nsp"].accuracy_difference.p_value == 1
+    assert fidelity.heads["hidden"].worst == pytest.approx(1)
+    assert fidelity.samples == len(samples)
 
 
 def test_figures_against_a_computation_of_one_batch(bag, make_bag, samples):
     """The streamed figures are those of all positions at once, computed here without any of the project's code."""
     candidate = make_bag(noise=0.1)
-    found = measure(bag, candidate, samples, settings=QUICK, stability=0)
+    fidelity = measure(bag, candidate, samples, settings=QUICK, stability=0)
     probabilities, labels, nsp, cosine = [[], []], [], [[], []], []
-    for each in samples:
+    for sample in samples:
         feeds = {
-            "input_ids": each.input_ids[None],
-            "attention_mask": np.ones_like(each.input_ids)[None],
-            "token_type_ids": each.token_type_ids[None],
-            "masked_positions": each.positions,
+            "input_ids": sample.input_ids[None],
+            "attention_mask": np.ones_like(sample.input_ids)[None],
+            "token_type_ids": sample.token_type_ids[None],
+            "masked_positions": sample.positions,
         }
         outputs = [graph.session.run(None, feeds) for graph in (bag, candidate)]
         for side, (logits, pair, _) in enumerate(outputs):
             exponentials = np.exp(logits.astype(np.float64))
             probabilities[side] += list(exponentials / exponentials.sum(-1, keepdims=True))
-            if each.is_pair:
+            if sample.is_pair:
                 nsp[side].append(np.exp(pair[0]) / np.exp(pair[0]).sum())
-        labels += each.labels.tolist()
+        labels += sample.labels.tolist()
         one, two = (output[2][0].astype(np.float64) for output in outputs)
         cosine += list((one * two).sum(-1) / np.sqrt((one**2).sum(-1) * (two**2).sum(-1)))
     p, q = map(np.array, probabilities)
     rows = np.arange(len(labels))
-    assert found.heads["mlm"].top1_agreement.value == pytest.approx((p.argmax(1) == q.argmax(1)).mean())
-    assert found.heads["mlm"].kl.value == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-5)
-    assert found.heads["mlm"].nll_candidate.value == pytest.approx(-np.log(q[rows, labels]).mean(), rel=1e-6)
-    assert found.heads["mlm"].perplexity_difference.value == pytest.approx(
+    assert fidelity.heads["mlm"].top1_agreement.value == pytest.approx((p.argmax(1) == q.argmax(1)).mean())
+    assert fidelity.heads["mlm"].kl.value == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-5)
+    assert fidelity.heads["mlm"].nll_candidate.value == pytest.approx(-np.log(q[rows, labels]).mean(), rel=1e-6)
+    assert fidelity.heads["mlm"].perplexity_difference.value == pytest.approx(
         np.exp(-np.log(q[rows, labels]).mean()) - np.exp(-np.log(p[rows, labels]).mean()), rel=1e-4
     )
-    assert found.heads["mlm"].accuracy_reference.value == pytest.approx((p.argmax(1) == labels).mean())
+    assert fidelity.heads["mlm"].accuracy_reference.value == pytest.approx((p.argmax(1) == labels).mean())
     five = [len(set(np.argsort(a)[-5:]) & set(np.argsort(b)[-5:])) / 5 for a, b in zip(p, q, strict=True)]
-    assert found.heads["mlm"].top5_agreement.value == pytest.approx(np.mean(five))
+    assert fidelity.heads["mlm"].top5_agreement.value == pytest.approx(np.mean(five))
     r, s = map(np.array, nsp)
-    assert found.heads["nsp"].flips.value == pytest.approx((r.argmax(1) != s.argmax(1)).mean())
-    assert found.heads["nsp"].largest_change == pytest.approx(np.abs(r[:, 0] - s[:, 0]).max(), rel=1e-5)
-    truth = np.array([each.label for each in samples if each.is_pair])
-    assert found.heads["nsp"].accuracy_candidate.value == pytest.approx((s.argmax(1) == truth).mean())
-    assert found.heads["hidden"].cosine.value == pytest.approx(np.mean(cosine))
-    assert found.heads["hidden"].worst == pytest.approx(np.min(cosine))
-    assert found.stability is None
+    assert fidelity.heads["nsp"].flips.value == pytest.approx((r.argmax(1) != s.argmax(1)).mean())
+    assert fidelity.heads["nsp"].largest_change == pytest.approx(np.abs(r[:, 0] - s[:, 0]).max(), rel=1e-5)
+    truth = np.array([sample.label for sample in samples if sample.is_pair])
+    assert fidelity.heads["nsp"].accuracy_candidate.value == pytest.approx((s.argmax(1) == truth).mean())
+    assert fidelity.heads["hidden"].cosine.value == pytest.approx(np.mean(cosine))
+    assert fidelity.heads["hidden"].worst == pytest.approx(np.min(cosine))
+    assert fidelity.stability is None
 
 
 def test_a_more_perturbed_model_is_measured_as_worse(bag, make_bag, samples):
@@ -97,9 +101,9 @@ def test_order_does_not_matter(bag, make_bag, samples):
 
 
 def test_a_model_without_crosstalk_does_not_move(bag, samples):
-    found = measure_batch_invariance(bag, samples, limit=10, settings=QUICK)
-    assert (found.texts, found.rows) == (20, 8)
-    for movement in (found.batch_mates, found.padding):
+    invariance = measure_batch_invariance(bag, samples, limit=10, settings=QUICK)
+    assert (invariance.texts, invariance.rows) == (20, 8)
+    for movement in (invariance.batch_mates, invariance.padding):
         assert movement["top1_agreement"].value == 1
         assert movement["kl"].value < 1e-9  # float32 sums in another order
         assert movement["nsp_flips"].value == 0
@@ -108,25 +112,25 @@ def test_a_model_without_crosstalk_does_not_move(bag, samples):
 
 
 def test_crosstalk_is_seen_as_the_effect_of_mates_and_not_of_padding(make_bag, samples):
-    found = measure_batch_invariance(make_bag(crosstalk=0.5), samples, limit=10, settings=QUICK)
-    assert found.batch_mates["kl"].value > 1e-3
-    assert found.batch_mates["nsp_largest_change"] > 1e-3
-    assert found.batch_mates["worst_cosine"] < 0.9999
-    assert found.padding["worst_cosine"] > found.batch_mates["worst_cosine"]
+    invariance = measure_batch_invariance(make_bag(crosstalk=0.5), samples, limit=10, settings=QUICK)
+    assert invariance.batch_mates["kl"].value > 1e-3
+    assert invariance.batch_mates["nsp_largest_change"] > 1e-3
+    assert invariance.batch_mates["worst_cosine"] < 0.9999
+    assert invariance.padding["worst_cosine"] > invariance.batch_mates["worst_cosine"]
 
 
 def test_blindness_to_padding_is_seen_as_the_effect_of_padding_and_not_of_mates(make_bag, samples):
-    found = measure_batch_invariance(make_bag(mask_aware=False), samples, limit=10, settings=QUICK)
-    assert found.batch_mates["kl"].value < 1e-9
-    assert found.batch_mates["worst_cosine"] == pytest.approx(1)
-    assert found.padding["kl"].value > 1e-3
-    assert found.padding["worst_cosine"] < 0.9999
+    invariance = measure_batch_invariance(make_bag(mask_aware=False), samples, limit=10, settings=QUICK)
+    assert invariance.batch_mates["kl"].value < 1e-9
+    assert invariance.batch_mates["worst_cosine"] == pytest.approx(1)
+    assert invariance.padding["kl"].value > 1e-3
+    assert invariance.padding["worst_cosine"] < 0.9999
 
 
 def test_padding_stays_within_the_longest_input(bag, word_tokenizer, word_texts):
     samples = list(masked_samples(word_texts, word_tokenizer))
-    longest = max(len(each.input_ids) for each in samples)
-    shortest = min(len(each.input_ids) for each in samples)
+    longest = max(len(sample.input_ids) for sample in samples)
+    shortest = min(len(sample.input_ids) for sample in samples)
     assert measure_batch_invariance(bag, samples, conventions=Conventions(max_length=shortest)).padding is None
     wide = CachedModel(bag)
     measure_batch_invariance(wide, samples, conventions=Conventions(max_length=longest))
@@ -138,10 +142,10 @@ def test_only_common_heads_are_measured(bag, bag_bytes, samples):
 
     model: ModelProto = load_from_string(bag_bytes)
     del model.graph.output[1]
-    found = measure(bag, open_onnx(model.SerializeToString()), samples, settings=QUICK, stability=4)
-    assert found.heads["nsp"] is None
-    assert found.stability.batch_mates["nsp_flips"] is None
-    assert found.heads["mlm"].kl.value == 0
+    fidelity = measure(bag, open_onnx(model.SerializeToString()), samples, settings=QUICK, stability=4)
+    assert fidelity.heads["nsp"] is None
+    assert fidelity.stability.batch_mates["nsp_flips"] is None
+    assert fidelity.heads["mlm"].kl.value == 0
 
 
 def test_a_session_never_falls_back_to_another_provider(bag):
@@ -160,9 +164,9 @@ def test_a_graph_that_decodes_everything_gives_the_same(bag, bag_bytes, samples)
     for name in ("batch", "sequence", "vocabulary"):
         model.graph.output[0].type.tensor_type.shape.dim.add().dim_param = name
     portable = open_onnx(model.SerializeToString())
-    found = measure(bag, portable, samples, settings=QUICK, stability=0)
-    assert found.heads["mlm"].kl.value < 1e-9
-    assert found.heads["mlm"].top1_agreement.value == 1
+    fidelity = measure(bag, portable, samples, settings=QUICK, stability=0)
+    assert fidelity.heads["mlm"].kl.value < 1e-9
+    assert fidelity.heads["mlm"].top1_agreement.value == 1
 
 
 def test_nothing_to_measure_is_an_error(bag):
@@ -200,8 +204,8 @@ def test_a_remembered_reference_gives_the_same_and_runs_once(bag, make_bag, samp
 
     remembered = CachedModel(Counted())
     candidate = make_bag(noise=0.1)
-    found = [measure(remembered, candidate, samples, settings=QUICK, stability=0) for _ in range(2)]
-    assert found[0] == found[1] == measure(bag, candidate, samples, settings=QUICK, stability=0)
+    measured = [measure(remembered, candidate, samples, settings=QUICK, stability=0) for _ in range(2)]
+    assert measured[0] == measured[1] == measure(bag, candidate, samples, settings=QUICK, stability=0)
     assert len(calls) == len(samples)
 
 
@@ -217,8 +221,8 @@ def test_what_is_remembered_is_bounded_and_of_use_again(bag, samples):
 
     remembered = CachedModel(Counted(), limit=50_000)
     for _ in range(2):
-        for each in samples:
-            remembered.run(make_batch([each]), ["last_hidden_state"])
+        for sample in samples:
+            remembered.run(make_batch([sample]), ["last_hidden_state"])
     sizes = [values["last_hidden_state"].nbytes for values in remembered._cache.values()]
     assert 40_000 < sum(sizes) <= 50_000
     assert len(calls) == 2 * len(samples) - len(sizes)
@@ -230,7 +234,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(bag, make_bag, samples)
     def peak(times):
         tracemalloc.start()
         try:
-            many = [dataclasses.replace(each, text=each.text + 40 * n) for n in range(times) for each in samples]
+            many = [dataclasses.replace(sample, text=sample.text + 40 * n) for n in range(times) for sample in samples]
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             measure(bag, candidate, many, settings=Settings(resamples=1), stability=0)
@@ -285,7 +289,7 @@ class RowByRow:
 @pytest.mark.parametrize("streams", [1, 3])
 def test_samples_of_one_length_in_a_batch_give_the_same_figures(bag, make_bag, samples, streams):
     # A text whose samples lie apart: its sums must be rounded in the same order as well.
-    samples = [dataclasses.replace(each, text=each.text // 3) for each in samples]
+    samples = [dataclasses.replace(sample, text=sample.text // 3) for sample in samples]
     candidate = make_bag(noise=0.1)
     graphs = RowByRow(bag), RowByRow(candidate)
     told = []
@@ -300,7 +304,7 @@ def test_samples_of_one_length_in_a_batch_give_the_same_figures(bag, make_bag, s
     )
     assert together == measure(bag, candidate, samples, settings=QUICK, stability=0)
     lengths = sorted(length for rows, length in graphs[0].shapes for _ in range(rows))
-    assert lengths == sorted(len(each.input_ids) for each in samples)
+    assert lengths == sorted(len(sample.input_ids) for sample in samples)
     assert all(rows == 1 or rows * length <= 120 for rows, length in graphs[0].shapes)
     assert len(graphs[0].shapes) == len(graphs[1].shapes) < 0.7 * len(samples)
     assert told == sorted(told)
@@ -321,15 +325,15 @@ def test_an_error_in_a_stream_is_the_callers():
             raise ValidationError("no number")
         return number
 
-    found = []
+    results = []
     with pytest.raises(ValidationError, match="no number"):
-        found.extend(in_order(broken, range(100), 2))
+        results.extend(in_order(broken, range(100), 2))
     assert list(in_order(lambda number: number * 2, range(50), 4)) == list(range(0, 100, 2))
 
 
 @pytest.mark.parametrize("limit", [1, 3, 9])
 def test_each_chosen_text_counts_once_whatever_fills_its_batch(bag, samples, limit):
-    found = measure_batch_invariance(bag, samples, limit=limit, settings=QUICK, streams=2)
-    assert (found.texts, found.rows) == (2 * limit, 8)
-    assert found.batch_mates["nsp_flips"].count == limit
-    assert found.batch_mates["worst_cosine"] == pytest.approx(1)
+    invariance = measure_batch_invariance(bag, samples, limit=limit, settings=QUICK, streams=2)
+    assert (invariance.texts, invariance.rows) == (2 * limit, 8)
+    assert invariance.batch_mates["nsp_flips"].count == limit
+    assert invariance.batch_mates["worst_cosine"] == pytest.approx(1)

@@ -98,7 +98,7 @@ def _topics(monkeypatch):
 @pytest.mark.usefixtures("_topics")
 def test_an_invented_head_is_measured_by_its_row(graphs, samples):
     sums = {}
-    found = measure(
+    fidelity = measure(
         *graphs,
         samples,
         settings=Settings(resamples=100),
@@ -111,13 +111,13 @@ def test_an_invented_head_is_measured_by_its_row(graphs, samples):
         if sample.kind == TEXTS
     ]
     same = [one.argmax() == other.argmax() for one, other in answers]
-    agreement = found.heads["topic"].agreement
+    agreement = fidelity.heads["topic"].agreement
     assert 0 < np.mean(same) < 1
     assert (agreement.value, agreement.count) == (pytest.approx(np.mean(same)), len(same))
-    assert found.heads["topic"].largest == pytest.approx(max(np.abs(one - other).max() for one, other in answers))
-    assert found.to_json()["topic"]["agreement"]["value"] == agreement.value
-    assert [set(row) for row in sums["topic"]] == [{"text", "same", "count"}] * agreement.clusters
-    assert found.stability.batch_mates["topic_largest"] < 1e-5
+    assert fidelity.heads["topic"].largest == pytest.approx(max(np.abs(one - other).max() for one, other in answers))
+    assert fidelity.to_json()["topic"]["agreement"]["value"] == agreement.value
+    assert [set(sums_of_text) for sums_of_text in sums["topic"]] == [{"text", "same", "count"}] * agreement.clusters
+    assert fidelity.stability.batch_mates["topic_largest"] < 1e-5
 
 
 def feeds(sample):
@@ -135,8 +135,8 @@ def test_the_default_budget_bounds_it(graphs, samples):
     bounds = parse_budget(default_budget())
     assert "topic agreement at least 90.0%" in format_budget(bounds)
     assert applicable(bounds, {"topic"}) == {"topic": 0.9}
-    found = measure(*graphs, samples, settings=Settings(resamples=100), stability=0)
-    assert set(judge_all(bounds, found.to_json())) == {"top1", "nsp", "topic"}
+    fidelity = measure(*graphs, samples, settings=Settings(resamples=100), stability=0)
+    assert set(judge_all(bounds, fidelity.to_json())) == {"top1", "nsp", "topic"}
 
 
 def test_without_the_row_nothing_is_known_of_it(graphs, samples):

@@ -45,22 +45,22 @@ def samples(bundle):
 
 
 def serving(bundle):
-    return next(name for name, each in bundle.manifest.variants.items() if each.kind == "serving")
+    return next(name for name, variant in bundle.manifest.variants.items() if variant.kind == "serving")
 
 
 def test_the_portable_and_the_serving_graph_agree(bundle, samples):
     portable, gathered = (
         graph_of(load(bundle.path, variant=name, threads=1)) for name in ("portable", serving(bundle))
     )
-    found = measure(
+    fidelity = measure(
         portable, gathered, samples, settings=Settings(resamples=100), conventions=conventions(bundle), stability=5
     )
-    assert found.heads["mlm"].top1_agreement.value == 1
-    assert found.heads["mlm"].kl.value < 1e-8  # fp32 sums in another order: about 1e-6 in a logit, its square in KL
-    assert found.heads["nsp"].largest_change < 1e-5
-    assert found.heads["hidden"].worst > 0.99999
-    assert found.stability.batch_mates["kl"].value < 1e-8
-    assert found.stability.padding["kl"].value < 1e-8
+    assert fidelity.heads["mlm"].top1_agreement.value == 1
+    assert fidelity.heads["mlm"].kl.value < 1e-8  # fp32 sums in another order: about 1e-6 in a logit, its square in KL
+    assert fidelity.heads["nsp"].largest_change < 1e-5
+    assert fidelity.heads["hidden"].worst > 0.99999
+    assert fidelity.stability.batch_mates["kl"].value < 1e-8
+    assert fidelity.stability.padding["kl"].value < 1e-8
 
 
 def test_the_logits_are_those_that_fill_mask_answers_with(bundle):
@@ -83,15 +83,15 @@ def test_the_logits_are_those_that_fill_mask_answers_with(bundle):
 
 
 def test_conventions_come_from_the_bundle(bundle):
-    found = conventions(bundle)
-    assert (found.max_length, found.pad, found.heads) == (bundle.manifest.max_length, 0, bundle.manifest.heads)
+    known = conventions(bundle)
+    assert (known.max_length, known.pad, known.heads) == (bundle.manifest.max_length, 0, bundle.manifest.heads)
 
 
 def test_a_variant_that_points_into_another_needs_both_files(bundle):
     name = serving(bundle)
     entry = bundle.manifest.variants[name]
     files = {entry.file, *entry.external_data}
-    assert size_of(bundle, name) == sum((bundle.path / each).stat().st_size for each in files)
+    assert size_of(bundle, name) == sum((bundle.path / file).stat().st_size for file in files)
     assert size_of(bundle, name) > size_of(bundle, "portable")
 
 
