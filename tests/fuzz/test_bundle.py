@@ -55,18 +55,18 @@ def changed(draw, value):
     """Change one place of a value."""
     if not isinstance(value, dict | list) or not value or draw(st.integers(0, 4)) == 0:
         return draw(VALUES)
-    found = dict(value) if isinstance(value, dict) else list(value)
-    key = draw(st.sampled_from(sorted(found) if isinstance(found, dict) else range(len(found))))
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    key = draw(st.sampled_from(sorted(copied) if isinstance(copied, dict) else range(len(copied))))
     action = draw(st.integers(0, 5))
     if action == 0:
-        del found[key]
-    elif action == 1 and isinstance(found, dict):
-        found[draw(NAMES)] = found.pop(key)
+        del copied[key]
+    elif action == 1 and isinstance(copied, dict):
+        copied[draw(NAMES)] = copied.pop(key)
     elif action == 1:
-        found += found
+        copied += copied
     else:
-        found[key] = changed(draw, found[key])
-    return found
+        copied[key] = changed(draw, copied[key])
+    return copied
 
 
 def every_step(directory):

@@ -25,11 +25,11 @@ def locations(message):
     from onnx import TensorProto
 
     if isinstance(message, TensorProto) and message.data_location == TensorProto.EXTERNAL:
-        yield {each.key: each.value for each in message.external_data}.get("location", "")
+        yield {entry.key: entry.value for entry in message.external_data}.get("location", "")
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for each in value if field.is_repeated else [value]:
-                yield from locations(each)
+            for part in value if field.is_repeated else [value]:
+                yield from locations(part)
 
 
 def test_changed_graphs_are_seen_as_protobuf_sees_them(tiny_bundle):
@@ -49,11 +49,11 @@ def test_changed_graphs_are_seen_as_protobuf_sees_them(tiny_bundle):
                 + (new if data.draw(st.booleans()) else new[:length].ljust(length))
                 + content[at + length :]
             )
-        found = None
+        named = None
         with suppress(MalformedError, HostileError):
-            found = {each.location for each in spans(io.BytesIO(content), len(content))}
-        if found is not None:
+            named = {span.location for span in spans(io.BytesIO(content), len(content))}
+        if named is not None:
             with suppress(DecodeError):
-                assert set(locations(onnx.ModelProto.FromString(content))) <= found
+                assert set(locations(onnx.ModelProto.FromString(content))) <= named
 
     budget.run(read, among=6)

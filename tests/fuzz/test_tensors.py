@@ -40,7 +40,7 @@ def read(body, header):
         assert array.dtype == object or array.dtype in DATATYPES.values()
         assert array.dtype.kind != "f" or np.isfinite(array).all() or header is not None
         if array.dtype == object:
-            assert all(type(each) is str for each in array.ravel())
+            assert all(type(text) is str for text in array.ravel())
 
 
 def test_arbitrary_bytes_are_read_or_refused():
@@ -70,7 +70,7 @@ def requests(draw):
             rest += part
         elif way == 2:
             texts = draw(st.lists(st.text(max_size=6), max_size=4))
-            part = b"".join(struct.pack("<I", len(each.encode())) + each.encode() for each in texts)
+            part = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
             rest += part
             entry |= {"datatype": "BYTES", "shape": [len(texts)], "parameters": {"binary_data_size": len(part)}}
         else:
@@ -109,8 +109,8 @@ def test_right_requests_are_read_as_they_were_written():
         else:
             entry["data"] = wanted.ravel().tolist()
         head = json.dumps({"inputs": [entry]}).encode()
-        found = read_request(head + rest, str(len(head))).inputs["x"]
-        np.testing.assert_array_equal(found, wanted)
-        assert found.dtype == dtype
+        array = read_request(head + rest, str(len(head))).inputs["x"]
+        np.testing.assert_array_equal(array, wanted)
+        assert array.dtype == dtype
 
     budget.run(reread, among=3)

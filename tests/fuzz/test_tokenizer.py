@@ -43,27 +43,27 @@ def test_any_text(tiny_bundle):
         tokens = every[length, side]
         tokens._encoder._usual = usual
         steps = tokens.encoding(inputs, truncation=truncation, masks=True, piece=piece)
-        found = drained(steps)
-        assert len(found) == len(inputs)
-        for text, each, all_of_it in zip(inputs, found, whole.encode(inputs), strict=True):
-            if isinstance(each, InputTextError):
+        outcomes = drained(steps)
+        assert len(outcomes) == len(inputs)
+        for text, outcome, all_of_it in zip(inputs, outcomes, whole.encode(inputs), strict=True):
+            if isinstance(outcome, InputTextError):
                 too_long = isinstance(all_of_it, Encoded) and len(all_of_it.ids) > length and not truncation
                 assert too_long or isinstance(all_of_it, InputTextError), excerpt(text)
-                assert len(str(each)) < 400
-                str(each).encode("utf-8")
+                assert len(str(outcome)) < 400
+                str(outcome).encode("utf-8")
                 continue
-            assert len(each.ids) == len(each.type_ids) <= length
-            assert each.ids.min() >= 0
-            assert each.ids.max() < size
-            assert set(each.type_ids.tolist()) <= ({0} if isinstance(text, str) else {0, 1})
+            assert len(outcome.ids) == len(outcome.type_ids) <= length
+            assert outcome.ids.min() >= 0
+            assert outcome.ids.max() < size
+            assert set(outcome.type_ids.tolist()) <= ({0} if isinstance(text, str) else {0, 1})
             if len(all_of_it.ids) <= length:
-                assert each.ids.tolist() == all_of_it.ids.tolist()
-                assert each.type_ids.tolist() == all_of_it.type_ids.tolist()
-                assert not each.lost_mask
+                assert outcome.ids.tolist() == all_of_it.ids.tolist()
+                assert outcome.type_ids.tolist() == all_of_it.type_ids.tolist()
+                assert not outcome.lost_mask
             else:
-                assert len(each.ids) == length
-                gone = (all_of_it.ids == tokens.mask_id).sum() - (each.ids == tokens.mask_id).sum()
-                assert each.lost_mask == (gone > 0)
+                assert len(outcome.ids) == length
+                gone = (all_of_it.ids == tokens.mask_id).sum() - (outcome.ids == tokens.mask_id).sum()
+                assert outcome.lost_mask == (gone > 0)
 
     explore(
         check,

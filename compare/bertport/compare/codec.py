@@ -224,12 +224,12 @@ def _member(value: dict[str, JSON], name: str, kind: object, place: str) -> obje
 def _error(place: str, value: JSON, expected: str) -> DecodeError:
     match value:
         case None:
-            found = "null"
+            given = "null"
         case list() | dict():
-            found = "a list" if isinstance(value, list) else "an object"
+            given = "a list" if isinstance(value, list) else "an object"
         case _:
-            found = excerpt(value, 60)
-    return DecodeError(f"{place} is {found}, and {expected} was expected")
+            given = excerpt(value, 60)
+    return DecodeError(f"{place} is {given}, and {expected} was expected")
 
 
 def _check_text(text: str, place: str) -> None:

@@ -121,7 +121,7 @@ def bars(layers: Layers, higher: Collection[str]) -> str:
 
     The figures stand beside the bars, so that nothing hangs on colour alone.
     """
-    most = max([row.kl_increase for row in layers.rows] + [1e-12])
+    most = max([layer.kl_increase for layer in layers.rows] + [1e-12])
     room = WIDTH - LABEL - 170
     height = TOP + ROW * len(layers.rows) + 10
     lines = [
@@ -134,13 +134,13 @@ def bars(layers: Layers, higher: Collection[str]) -> str:
         ),
         f'<text x="8" y="34" fill="{HIGHER}">left in higher precision: {len(higher)} of {len(layers.rows)}</text>',
     ]
-    for index, row in enumerate(layers.rows):
+    for index, layer in enumerate(layers.rows):
         middle = TOP + ROW * index + 12
-        colour = HIGHER if row.name in higher else ORDINARY
-        length = max(0.0, row.kl_increase) / most * room
+        colour = HIGHER if layer.name in higher else ORDINARY
+        length = max(0.0, layer.kl_increase) / most * room
         lines += [
-            f'<text x="{LABEL - 8}" y="{middle}" text-anchor="end">{escape(row.name)}</text>',
+            f'<text x="{LABEL - 8}" y="{middle}" text-anchor="end">{escape(layer.name)}</text>',
             f'<rect x="{LABEL}" y="{middle - 10}" width="{length:.1f}" height="12" fill="{colour}"/>',
-            f'<text x="{LABEL + length + 6:.1f}" y="{middle}">{row.kl_increase:.5f}, {row.saved_ms:.2f} ms</text>',
+            f'<text x="{LABEL + length + 6:.1f}" y="{middle}">{layer.kl_increase:.5f}, {layer.saved_ms:.2f} ms</text>',
         ]
     return "\n".join([*lines, "</svg>", ""])

@@ -65,23 +65,25 @@ def figures(name: str, measured: Measurement) -> str:
     return "\n".join(lines)
 
 
-def layers(name: str, found: Layers, higher: Sequence[str]) -> str:
+def layers(name: str, ranking: Layers, higher: Sequence[str]) -> str:
     """Return the table of a recipe's layers, those whose higher precision buys most first."""
     rows = [("layer", "matrix", "KL it costs", "ms it saves", "KL per ms", "precision")]
     rows += [
         (
-            row.name,
-            f"{row.inputs} x {row.outputs}",
-            f"{row.kl_increase:+.6f}",
-            f"{row.saved_ms:+.3f}",
-            f"{row.priority:+.6f}",
-            "higher" if row.name in higher else "",
+            layer.name,
+            f"{layer.inputs} x {layer.outputs}",
+            f"{layer.kl_increase:+.6f}",
+            f"{layer.saved_ms:+.3f}",
+            f"{layer.priority:+.6f}",
+            "higher" if layer.name in higher else "",
         )
-        for row in found.rows
+        for layer in ranking.rows
     ]
-    text = f"{found.text['masked_positions']:,} positions and {found.text['pairs']:,} pairs of {found.text['name']}"
+    text = (
+        f"{ranking.text['masked_positions']:,} positions and {ranking.text['pairs']:,} pairs of {ranking.text['name']}"
+    )
     summary = (
-        f"{name}: KL {found.kl_increase:.6f} nats with every layer in lower precision, on {text} ({found.machine})"
+        f"{name}: KL {ranking.kl_increase:.6f} nats with every layer in lower precision, on {text} ({ranking.machine})"
     )
     return f"{table(rows)}\n{summary}"
 
