@@ -28,8 +28,8 @@ from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.model import CachedModel, conventions, open_onnx
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.storage import size_on_disk, write_graph
+from bertport.quantize.texts import read_evaluation
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 

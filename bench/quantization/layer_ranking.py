@@ -22,12 +22,12 @@ import numpy as np
 
 from bench.checkout import ROOT
 from bertport.measure.machine import describe_machine
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Options, prepare, read_source
 from bertport.quantize.recipes.table import recipe_named
 from bertport.quantize.search.sensitivity import kl_increase
+from bertport.quantize.texts import read_evaluation
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 

@@ -13,11 +13,11 @@ from bertport.quantize.calibration.outlier_suppression import ShiftAndScale, sup
 from bertport.quantize.calibration.ranges import Calibration, Range
 from bertport.quantize.calibration.statistics import Activations, collect
 from bertport.quantize.calibrator import Calibrator
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.fusion import fuse, load_plain
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.texts import read_evaluation
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import SAMPLES
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS

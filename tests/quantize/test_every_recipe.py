@@ -20,7 +20,7 @@ from bertport.measure.budget import Budget
 from bertport.quantize import evaluation as evaluation_module
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibrator import Calibrator
-from bertport.quantize.evaluation import evaluate, open_reference, read_evaluation
+from bertport.quantize.evaluation import evaluate, open_reference
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import LEAST_OPSET, _quiet, _split_skips, fuse, load_plain, sort_nodes
 from bertport.quantize.graph.rewrite import linears
@@ -29,6 +29,7 @@ from bertport.quantize.job import Options
 from bertport.quantize.quantizer import describe, quantize
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.texts import read_evaluation
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import calibrate_weights
 from bertport.runtime import load

@@ -7,7 +7,7 @@ import pytest
 from bertport.compare.options import Options as CompareOptions
 from bertport.compare.runner import Comparison
 from bertport.quantize.calibration.observe import read_calibration
-from bertport.quantize.evaluation import read_evaluation
+from bertport.quantize.texts import read_evaluation
 from bertport.runtime.bundle.directory import Bundle
 from tests.broken import copied
 

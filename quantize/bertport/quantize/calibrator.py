@@ -17,9 +17,9 @@ from bertport.quantize.calibration.outlier_suppression import (
 )
 from bertport.quantize.calibration.ranges import digest, method_named
 from bertport.quantize.calibration.statistics import collect
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
+from bertport.quantize.texts import read_evaluation
 from bertport.quantize.weights.calibrated import SAMPLES, CalibratedWeights
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bertport.quantize.calibration.histogram import Histogram
     from bertport.quantize.calibration.ranges import Calibration
     from bertport.quantize.calibration.statistics import Activations
-    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.deadline import Progress
     from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.recipes.table import Recipe
     from bertport.runtime.bundle.directory import Bundle

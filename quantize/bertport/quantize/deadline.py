@@ -11,7 +11,10 @@ from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from bertport.quantize.evaluation import Progress
+    from collections.abc import Callable
+
+    Progress = Callable[[str, int, int], None]
+    """Told of a stage by its name, of what is done of it, and of how much there is."""
 
 __all__ = ["Deadline", "TimeUpError", "format_duration", "parse_duration"]
 

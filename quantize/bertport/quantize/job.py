@@ -14,21 +14,14 @@ from bertport.measure.quality import samples
 from bertport.measure.quality.heads import HEADS
 from bertport.quantize.calibration.ranges import DEFAULT, Calibration
 from bertport.quantize.calibrator import Calibrator
-from bertport.quantize.evaluation import (
-    LEAST_POSITIONS,
-    PAIRS,
-    POSITIONS,
-    REFERENCE,
-    Measurement,
-    open_reference,
-    read_evaluation,
-)
+from bertport.quantize.evaluation import REFERENCE, Measurement, open_reference
 from bertport.quantize.graph.fusion import fuse, load_plain
 from bertport.quantize.graph.rewrite import NARROWEST, linears
 from bertport.quantize.isa import AUTO, saturates
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.quantize.search.evaluator import Evaluator
+from bertport.quantize.texts import LEAST_POSITIONS, PAIRS, POSITIONS, read_evaluation
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import calibrate_weights
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
@@ -40,8 +33,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.quantize.deadline import Deadline
-    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.deadline import Deadline, Progress
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Variant
     from bertport.runtime.providers.cpu import InstructionSet

@@ -18,11 +18,11 @@ from bertport.quantize.calibration.outlier_suppression import (
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.calibrator import Calibrator
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.fusion import load_plain
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.texts import read_evaluation
 from bertport.quantize.weights.cache import WeightCache
 from tests.quantize.conftest import OUTPUTS, STATIC, feeds, gathered, session, silent
 

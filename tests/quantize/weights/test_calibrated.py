@@ -6,10 +6,10 @@ import pytest
 from onnx import numpy_helper
 
 from bertport.quantize.calibration.statistics import ROWS, collect
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.rewrite import Linear, linears, rewrite
 from bertport.quantize.recipes.dynamic import DynamicEmitter
+from bertport.quantize.texts import read_evaluation
 from bertport.quantize.weights.activation_range import SYMMETRIC, round_activations
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import CalibratedWeights, calibrate_weights

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.measure.quality.samples import Sample
-    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.deadline import Progress
     from bertport.runtime.bundle.directory import Bundle
 
 __all__ = [

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.measure.quality.samples import Sample
-    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.deadline import Progress
 
 __all__ = ["Activations", "collect", "together"]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.samples import PAIRED, REPLACED, TEXTS
 from bertport.quantize.deadline import Deadline
-from bertport.quantize.evaluation import evaluate, read_evaluation
+from bertport.quantize.evaluation import evaluate
+from bertport.quantize.texts import read_evaluation
 
 if TYPE_CHECKING:
     import os
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
     from bertport.measure.quality.model import Graph
     from bertport.measure.quality.results import Fidelity
-    from bertport.quantize.evaluation import Evaluation, Progress
+    from bertport.quantize.deadline import Progress
     from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.recipes.table import Recipe
+    from bertport.quantize.texts import Evaluation
     from bertport.runtime.bundle.directory import Bundle
 
 __all__ = ["Evaluator"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.deadline import Progress
     from bertport.quantize.graph.rewrite import Emitter, Linear
 
 __all__ = ["saved_milliseconds"]

@@ -16,12 +16,12 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from bertport.quantize.deadline import TimeUpError, format_duration
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
 from bertport.quantize.recipes.table import searchable
 from bertport.quantize.search.layer_timing import saved_milliseconds
 from bertport.quantize.search.sensitivity import kl_increase, most_tries, rank, search
+from bertport.quantize.texts import read_evaluation
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from bertport.measure.budget import Budget
     from bertport.measure.quality.results import Fidelity
-    from bertport.quantize.evaluation import Evaluation
     from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.recipes.table import Recipe
     from bertport.quantize.search.evaluator import Evaluator
     from bertport.quantize.search.sensitivity import Layers, Measure
+    from bertport.quantize.texts import Evaluation
 
     Target = Mapping[str, float]
     """The KL that each head of which a bound is broken may keep on the text for searching, by name of the head."""

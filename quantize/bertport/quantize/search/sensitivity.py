@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bertport.measure.quality.results import Fidelity
-    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.deadline import Progress
 
     Measure = Callable[[frozenset[str]], Fidelity]
 

@@ -10,8 +10,8 @@ import numpy as np
 from bertport.measure.quality.model import in_order, streams
 from bertport.quantize.blas import one_thread
 from bertport.quantize.calibration.statistics import collect, together
-from bertport.quantize.evaluation import read_evaluation
 from bertport.quantize.graph.rewrite import linears
+from bertport.quantize.texts import read_evaluation
 from bertport.quantize.weights.activation_range import ranges_for, round_activations
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.gptq import round_with_gptq
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.quantize.calibration.statistics import Activations
-    from bertport.quantize.evaluation import Progress
+    from bertport.quantize.deadline import Progress
     from bertport.quantize.graph.rewrite import Linear, Table
     from bertport.quantize.weights.rounding import Quantized
     from bertport.runtime.bundle.directory import Bundle
