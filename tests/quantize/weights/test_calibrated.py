@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from bertport.quantize.calibration import statistics
 from bertport.quantize.calibration.statistics import ROWS, collect
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.rewrite import Linear, linears, rewrite
@@ -118,10 +119,12 @@ def test_a_layer_without_activations_is_rounded_to_the_nearest(outlying):
         assert np.array_equal(weights.linear(layer).values, plain.linear(layer).values)
 
 
-def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out):
+@pytest.mark.parametrize("block", [12, statistics.BLOCK])
+def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out, block, monkeypatch):
+    monkeypatch.setattr(statistics, "BLOCK", block)
     samples = read_evaluation(tiny, held_out, sample="calibration", positions=60, pairs=5).samples
     name = linears(fused)[1].source
-    statistics = collect(fused, [name], samples, progress=silent)[name]
+    known = collect(fused, [name], samples, progress=silent)[name]
     rows = []
     graph = onnx.ModelProto()
     graph.CopyFrom(fused)
@@ -136,11 +139,12 @@ def test_what_is_gathered_is_all_tokens_of_all_texts(tiny, fused, held_out):
         }
         rows.append(running.run([name], {key: np.asarray(array, np.int64) for key, array in given.items()})[0][0])
     every = np.concatenate(rows)
-    assert statistics.count == len(every)
-    np.testing.assert_allclose(statistics.gram, every.T @ every, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(statistics.largest, np.abs(every).max(axis=0), rtol=1e-5)
-    assert len(statistics.rows) <= ROWS + len(samples)
-    assert all((np.abs(every - token).max(axis=1) < 1e-5).any() for token in statistics.rows[:20])
+    assert known.count == len(every)
+    np.testing.assert_allclose(known.gram, every.T @ every, rtol=1e-4, atol=1e-3)
+    assert np.array_equal(known.gram, known.gram.T)
+    np.testing.assert_allclose(known.largest, np.abs(every).max(axis=0), rtol=1e-5)
+    assert len(known.rows) <= ROWS + len(samples)
+    assert all((np.abs(every - token).max(axis=1) < 1e-5).any() for token in known.rows[:20])
 
 
 def test_the_manifest_says_what_the_weights_were_calibrated_on(quantized):

@@ -24,7 +24,7 @@ ROWS = 512
 """Rows kept of each input, drawn from all texts alike."""
 TOGETHER = 768
 """Tokens that are squared at once: adding to a matrix of megabytes for each text took longer than squaring."""
-BLOCK = 768
+BLOCK = 384
 """Channels of a block of X'X: of the blocks, those below the diagonal are not computed, but mirrored in the end."""
 
 
@@ -130,7 +130,10 @@ class _Gathering:
             self.gram = np.zeros((channels, channels), dtype=np.float32)
         for begin in range(0, channels, BLOCK):
             end = begin + BLOCK
-            self.gram[begin:end, begin:] += values[:, begin:end].T @ values[:, begin:]
+            block, rest = values[:, begin:end], values[:, end:]
+            # Of a block times its own transpose numpy computes one half, and mirrors it.
+            self.gram[begin:end, begin:end] += block.T @ block
+            self.gram[begin:end, end:] += block.T @ rest
         self.sum = self.sum + values.sum(axis=0, dtype=np.float64)
         self.lowest = np.minimum(self.lowest, values.min(axis=0))
         self.highest = np.maximum(self.highest, values.max(axis=0))
