@@ -120,11 +120,14 @@ def test_any_text_is_read_as_transformers_reads_it(readers, family, text, pair, 
     reference, tokens = readers[family]
     texts = [[text]] if pair is None else [[text], [pair]]  # in lists: transformers takes an empty second text for none
     with quiet():
-        made = reference(*texts, **({"truncation": True, "max_length": 9} if cut else {}))
-    [ours] = tokens[9 if cut else 10_000].encode([text if pair is None else (text, pair)], truncation=cut)
+        shortened = {"truncation": True, "max_length": 9} if cut else {}
+        made = reference(*texts, **shortened, return_offsets_mapping=True, return_special_tokens_mask=True)
+    [ours] = tokens[9 if cut else 10_000].encode([text if pair is None else (text, pair)], truncation=cut, spans=True)
     ids = made["input_ids"][0]
     assert ours.ids.tolist() == ids
     assert ours.type_ids.tolist() == made.get("token_type_ids", [[0] * len(ids)])[0]
+    places = zip(made["offset_mapping"][0], made["special_tokens_mask"][0], strict=True)
+    assert ours.spans.tolist() == [[-1, -1] if special else list(place) for place, special in places]
     for skip in (False, True):
         assert tokens[9].decode(ids, skip_special_tokens=skip) == reference.decode(ids, skip_special_tokens=skip)
         middle = len(ids) // 2

@@ -18,6 +18,7 @@ from bertport.runtime.text.encoder import Encoded, lengths
 from bertport.runtime.text.reader import PIECE, Reader, Rules
 from bertport.runtime.text.steps import drained
 from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
+from tests.families import TINY
 
 ATOMS = [
     *("a", "the", "fo", "foo", "ab", "king", "xq", ".", ",", "_", "[", "]", "[MASK]", "[MA", "SK]", "MASK", "[[MASK]]"),
@@ -125,6 +126,121 @@ def test_a_long_word_begins_where_it_does(variants, letters):
     assert word[0] == 5
     assert word[1] == 5 + letters or letters > PIECE
     assert last == (letters + 6, letters + 9)
+
+
+KINDS = ("mpnet", "roberta", "deberta", "modernbert", "xlm-roberta", "albert", "deberta-v2")
+OF_KINDS = [
+    *(*ATOMS, "<mask>", " <mask>", "<mask> ", "<s>", "▁", "Ġ", "'s", " 's", "n't", "1", "12", "  ", " a", "a b c d"),
+    *(" ", " the", "the king of spain ", "\u00a0", "\u0301 a", "``", "''", "ﬁ", "½", "ſt"),  # noqa: RUF001 — as they are
+]
+
+
+def of_family(family, directory):
+    """The tokenizer of a family as it is, and forms of it by name."""
+    TINY[family].write(directory)
+    content = json.loads((directory / TOKENIZER).read_text(encoding="utf-8"))
+    forms = {"": {}}
+    if family == "roberta":
+        forms["prefix"] = {"pre_tokenizer": content["pre_tokenizer"] | {"add_prefix_space": True}}
+        forms["nfc"] = {"normalizer": {"type": "NFC"}}
+    if family == "deberta-v2":  # as transformers 4 and 5 make it of a SentencePiece file
+        metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+        strips = {"type": "Strip", "strip_left": True, "strip_right": True}
+        punctuation = {"type": "Punctuation", "behavior": "Isolated"}
+        spaces = {"type": "Replace", "pattern": {"Regex": r"\s{2,}|[\n\r\t]"}, "content": " "}
+        of_5 = {"type": "Sequence", "normalizers": [spaces, {"type": "NFC"}, strips | {"strip_left": False}]}
+        forms["strips"] = {"normalizer": {"type": "Sequence", "normalizers": [strips, {"type": "NFKC"}]}}
+        forms["punctuation"] = {
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [punctuation, metaspace]},
+            "normalizer": of_5,
+        }
+        forms["first"] = {"pre_tokenizer": metaspace | {"prepend_scheme": "first"}}
+        split = {"type": "WhitespaceSplit"}
+        forms["words"] = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, metaspace]}}
+    return {f"{family} {name}": Tokenizer.from_str(json.dumps(content | form)) for name, form in forms.items()}
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """Tokenizers of other kinds than BERT's with their rules, by name."""
+    made = {}
+    for family in KINDS:
+        made |= of_family(family, tmp_path_factory.mktemp(family))
+    return {name: (tokenizer, Rules.of(tokenizer)) for name, tokenizer in made.items()}
+
+
+@settings(max_examples=400)
+@given(st.data(), st.lists(st.sampled_from(OF_KINDS), max_size=40).map("".join), PIECES)
+def test_pieces_that_end_at_gaps_give_the_tokens_of_the_whole(kinds, data, text, piece):
+    tokenizer, rules = kinds[data.draw(st.sampled_from(sorted(kinds)))]
+    assert rules.spaced
+    whole = tokenizer.encode(text, add_special_tokens=False)
+    assert read(rules, text, piece) == whole.ids
+    told = Reader(rules, text, piece, spans=True)
+    assert told.read() == whole.ids
+    assert told.spans == whole.offsets
+
+
+@pytest.mark.parametrize("words", ["the king of spain ", "a ", "<mask> b 12 's "])
+def test_a_text_with_gaps_is_read_in_pieces(kinds, words):
+    for tokenizer, rules in kinds.values():
+        text = words * 2000
+        reader, reads, found = Reader(rules, text, 500), 0, []
+        while not reader.done:
+            found += reader.read()
+            reads += 1
+            assert reader._size == 500
+        assert reads >= len(text) // 500
+        assert found == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_mask_far_behind_is_lost_whatever_the_kind(kinds, normalized):
+    for tokenizer, _ in kinds.values():
+        content = json.loads(tokenizer.to_str())
+        [mask] = [each for each in content["added_tokens"] if each["content"] in {"[MASK]", "<mask>"}]
+        mask["normalized"] = normalized
+        tokens = Tokens(json.dumps(content), {"mask_token": mask["content"]}, 16)
+        assert tokens._encoder._mask_is_searched is not normalized
+        words = "the king " * 2000
+        for end, lost in ((mask["content"], True), (mask["content"][:-1], False)):
+            [found] = tokens.encode([f"{mask['content']} {words}{end}"], truncation=True, masks=True)
+            assert found.lost_mask is lost
+            assert len(found.ids) == 16
+
+
+NO_PIECES = {
+    "an added token of two words": lambda content: content["added_tokens"][0].update(content="two words"),
+    "an added token that takes the space behind it": lambda content: content["added_tokens"][0].update(rstrip=True),
+    "spaces stripped before bytes": lambda content: content.update(
+        normalizer={"type": "Strip", "strip_left": True, "strip_right": False}
+    ),
+    "another normalizer": lambda content: content.update(normalizer={"type": "Prepend", "prepend": "▁"}),
+    "spaces replaced": lambda content: content.update(
+        normalizer={"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    ),
+    "any pattern": lambda content: content.update(
+        normalizer={"type": "Replace", "pattern": {"Regex": "a b"}, "content": "c"}
+    ),
+    "words that are not split": lambda content: content["pre_tokenizer"].update(use_regex=False),
+    "no pre-tokenizer": lambda content: content.update(pre_tokenizer=None),
+    "another pre-tokenizer": lambda content: content.update(
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": "a b"}, "behavior": "Isolated", "invert": False}
+    ),
+    "punctuation alone": lambda content: content.update(pre_tokenizer={"type": "Punctuation", "behavior": "Isolated"}),
+}
+
+
+@pytest.mark.parametrize("change", NO_PIECES.values(), ids=NO_PIECES)
+def test_where_a_gap_does_not_end_a_word_the_text_is_read_whole(tmp_path, change):
+    TINY["roberta"].write(tmp_path)
+    content = json.loads((tmp_path / TOKENIZER).read_text(encoding="utf-8"))
+    change(content)
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    rules = Rules.of(tokenizer)
+    assert not rules.spaced
+    text = "a b two words <s> a" * 30
+    assert read(rules, text, 20) == tokenizer.encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("cut", range(1, 6))

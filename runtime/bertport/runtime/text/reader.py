@@ -2,12 +2,15 @@
 
 The tokenizer is called with the GIL released and with a bounded piece of the text at a time. Where its rules look at a
 word and not beyond it, as BERT's do, the pieces give exactly the tokens of the whole: of each piece those words are
-taken of which nothing behind the piece can change anything, and the next piece begins behind them. Any other tokenizer
-is given the whole text in one call.
+taken of which nothing behind the piece can change anything, and the next piece begins behind them. Where they look no
+further than a space before an ASCII letter, as those of byte-level BPE and of SentencePiece do, a piece ends
+before such a space. Any other tokenizer is given the whole text in one call.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,18 @@ LETTER = "a"
 """Stands for each letter of a word that is too long to be looked up."""
 BEGINNINGS = "LNPS"
 """Classes of characters that no normal form drops: what an added token begins with, if a word before it ends there."""
+GAP = re.compile(r"[!-~] [0-9A-Za-z]")
+"""A space before which a text may be cut: no normal form, pattern or added token spans it."""
+CHARACTERWISE = frozenset(
+    {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Strip", "StripAccents"}
+)
+"""Normalizers that change nothing at a gap; Strip, only at the ends of a text."""
+OF_SPACES = frozenset({" {2,}", r"\s{2,}|[\n\r\t]"})
+"""Patterns that the classes of transformers replace, which a gap does not match."""
+WORDWISE = frozenset({"BertPreTokenizer", "ByteLevel", "Metaspace", "Punctuation", "WhitespaceSplit"})
+"""Pre-tokenizers that split at a gap, or whose words are split there by the others."""
+SPLITTING = frozenset({"BertPreTokenizer", "ByteLevel", "Metaspace", "WhitespaceSplit"})
+"""Those of them that split there."""
 WHITE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -37,14 +52,16 @@ class Rules:
 
     tokenizer: tokenizers.Tokenizer
     """Without truncation and padding."""
-    normalizer: Any
-    """The tokenizer's normalizer, or None."""
     local: bool
     """Whether a word's tokens depend on nothing but the word."""
+    spaced: bool
+    """Whether the tokens on either side of a gap depend on nothing behind it, and a text is cut at gaps."""
     margin: int
     """Characters of the longest added token: so near the end of a piece, a word may be the beginning of one."""
     added: frozenset[str]
     """Texts of the added tokens."""
+    plain: frozenset[str]
+    """Those of them that are found by their text alone, whatever stands beside it."""
     longest_word: int
     """Characters of the longest word that the model looks up; longer ones are its unknown token."""
     unknown: int
@@ -75,10 +92,11 @@ class Rules:
         )
         return cls(
             tokenizer=tokenizer,
-            normalizer=tokenizer.normalizer,
             local=local,
+            spaced=not local and _is_spaced(tokenizer, added),
             margin=max([len(token.content) for token in added], default=1),
             added=frozenset(token.content for token in added),
+            plain=frozenset(token.content for token in added if not token.normalized and not token.single_word),
             longest_word=tokenizer.model.max_input_chars_per_word if local else 0,
             unknown=unknown if local else 0,
             shortens=all(token.content[:1] in string.punctuation for token in added),
@@ -87,11 +105,12 @@ class Rules:
     def finds(self, token: str) -> bool:
         """Return whether an added token is found wherever its text is."""
         others = self.added - {token}
-        return self.local and token in self.added and not any(_overlap(token, other) for other in others)
+        bounded = self.local or self.spaced
+        return bounded and token in self.plain and not any(_overlap(token, other) for other in others)
 
     def normal(self, text: str) -> str:
         """Return the normal form of a text."""
-        return str(self.normalizer.normalize_str(text)) if self.normalizer else text
+        return _normal(self.tokenizer, text)
 
 
 class Reader:
@@ -113,7 +132,10 @@ class Reader:
         self.done = False
         """Whether every token was read."""
         self._rules = rules
-        self._piece = self._size = max(piece, 2 * rules.margin) if rules.local else max(1, len(text))
+        # The characters of what a normal form moved are told alike only where the whole is read.
+        self._to_gaps = rules.spaced and not spans
+        bounded = rules.local or self._to_gaps
+        self._piece = self._size = max(piece, 2 * rules.margin) if bounded else max(1, len(text))
         self._head = ""  # read, and still to be tokenized with what follows
         self._skipped = 0  # tokens at the beginning of `_head` that were given already
         self._begin = 0  # where the text that `_head` stands for begins
@@ -121,6 +143,8 @@ class Reader:
 
     def read(self) -> list[int]:
         """Return the next ids: none where a piece holds none, or none that is certain yet."""
+        if self._to_gaps:
+            return self._read_to_gap()
         end = min(len(self.text), self.at + self._size)
         piece = self._head + self.text[self.at : end]
         self.spans = []
@@ -143,6 +167,19 @@ class Reader:
         ids = list(encoding.ids[self._skipped : count])
         self._skipped, self._size = 0, self._piece
         return ids
+
+    def _read_to_gap(self) -> list[int]:
+        """Return the ids up to the last gap of the next piece, or to the end of the text."""
+        end = min(len(self.text), self.at + self._size)
+        if end < len(self.text):
+            gap = _last_gap(self.text, self.at, end)
+            if gap is None:
+                self._size *= 2
+                return []
+            end = gap
+        [encoding] = self._rules.tokenizer.encode_batch_fast([self.text[self.at : end]], add_special_tokens=False)
+        self.at, self.done, self._size = end, end == len(self.text), self._piece
+        return list(encoding.ids)
 
     def _tell(self, encoding: tokenizers.Encoding, first: int, end: int) -> None:
         """Note the characters of some tokens, where they are asked for.
@@ -209,6 +246,63 @@ class Reader:
         self._head = word + (" " if normal.endswith(tuple(WHITE)) else "")
         self._size = self._piece
         return ids
+
+
+def _is_spaced(tokenizer: tokenizers.Tokenizer, added: list[tokenizers.AddedToken]) -> bool:
+    """Return whether the tokens on either side of a gap depend on nothing behind it."""
+    normalizers = _listed(tokenizer.normalizer, "normalizers")
+    words = _listed(tokenizer.pre_tokenizer, "pretokenizers")
+    kinds = [each["type"] for each in words]
+    return (
+        all(each["type"] in CHARACTERWISE or _replaces_no_gap(each) for each in normalizers)
+        and WORDWISE.issuperset(kinds)
+        and not SPLITTING.isdisjoint(kinds)
+        and all(each.get("use_regex", True) and each.get("split", True) for each in words)
+        and (not any(each.get("strip_left") for each in normalizers) or _marks_beginning(words, added))
+        and not getattr(tokenizer.model, "dropout", None)
+        and not any(
+            token.rstrip or GAP.search(token.content) or GAP.search(_normal(tokenizer, token.content))
+            for token in added
+        )
+    )
+
+
+def _normal(tokenizer: tokenizers.Tokenizer, text: str) -> str:
+    return str(tokenizer.normalizer.normalize_str(text)) if tokenizer.normalizer else text
+
+
+def _listed(part: Any, name: str) -> list[dict[str, Any]]:  # noqa: ANN401 — a part of a Tokenizer, which is not typed
+    """Return what a part of a tokenizer is made of, in order."""
+    state = json.loads(part.__getstate__()) if part else None
+    if state is None:
+        return []
+    return list(state[name]) if state["type"] == "Sequence" else [state]
+
+
+def _marks_beginning(words: list[dict[str, Any]], added: list[tokenizers.AddedToken]) -> bool:
+    """Return whether what follows a gap has the same form where the space before it is stripped."""
+    marked = (
+        each["type"] in ("BertPreTokenizer", "WhitespaceSplit") or each.get("prepend_scheme") == "always"
+        for each in words
+    )
+    # A token of normal text is found when the space is gone, and then has no mark of one before it.
+    return all(marked) and not any(token.normalized and token.content[:1].isalnum() for token in added)
+
+
+def _replaces_no_gap(normalizer: dict[str, Any]) -> bool:
+    """Return whether a normalizer replaces a text or a pattern that spans no gap."""
+    pattern = normalizer.get("pattern", {})
+    return normalizer["type"] == "Replace" and (
+        pattern.get("Regex") in OF_SPACES or ("String" in pattern and " " not in pattern["String"])
+    )
+
+
+def _last_gap(text: str, start: int, end: int) -> int | None:
+    """Return the last place between two others before which a text may be cut; None where there is none."""
+    place = text.rfind(" ", start + 1, end)
+    while place > start and not GAP.fullmatch(text, place - 1, place + 2):
+        place = text.rfind(" ", start + 1, place)
+    return place if place > start else None
 
 
 def _parts_at(piece: str, place: int) -> bool:
