@@ -62,3 +62,39 @@ def test_constants_beyond_float16_are_softened_and_weights_refused(plain):
     changed.graph.initializer.append(numpy_helper.from_array(np.full((2, 2), 1e6, np.float32), "large"))
     with pytest.raises(UsageError, match="fp16 cannot hold the weights large"):
         soften(changed)
+
+
+def test_positions_are_computed_in_float32():
+    """As rotary embeddings and relative positions compute them: 16 bits would round position 5001 to 5000."""
+    from onnx import numpy_helper, parser
+
+    model = parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["": 17]>
+        positions (int64[length] at, float[length, 16] x) => (float[length, 16] y, float[length, 16] z)
+        {
+          far = Cast <to = 1> (at)
+          angles = Mul (far, frequency)
+          angle = Unsqueeze (angles, last)
+          turned = Cos (angle)
+          y = Mul (x, turned)
+          shared = Div (far, distance)
+          bucket = Cast <to = 7> (shared)
+          row = Gather (table, bucket)
+          z = Add (x, row)
+        }
+        """
+    )
+    for number, node in enumerate(model.graph.node):
+        node.name = f"node.{number}"
+    table = np.linspace(0, 1, 10_000 * 16, dtype=np.float32).reshape(10_000, 16)
+    constants = {"frequency": np.float32(0.01), "distance": np.float32(1), "last": np.array([1]), "table": table}
+    for name, values in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+    at = np.arange(4998, 5010)
+    source = GraphSource(plain=model, fused=model, instruction_set=None, weights=WeightCache(saturating=False))
+    given = {"at": at, "x": np.ones((len(at), 16), dtype=np.float32)}
+    for one, two in zip(
+        session(model).run(None, given), session(convert_to_fp16(source)).run(None, given), strict=True
+    ):
+        np.testing.assert_allclose(one, two, atol=2e-3)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.manifest import Architecture
 
-__all__ = ["fuse", "load_plain", "sort_nodes"]
+__all__ = ["fuse", "load_plain", "sort_nodes", "write_nodes"]
 
 LEAST_OPSET = 17
 """The first with LayerNormalization as one operator, which every recipe writes or keeps in float32."""
@@ -132,10 +132,10 @@ def _split_skips(model: onnx.ModelProto) -> None:
         # Where LayerNormalization comes before a layer and not after it, the sum is used too: the last output.
         made = [parts[-1].outputs[0], *(parts[-2].outputs[0] for _ in others)]
         ir.convenience.replace_nodes_and_values(graph, node, [node], parts, [output, *others], made)
-    _write_nodes(model, graph)
+    write_nodes(model, graph)
 
 
-def _write_nodes(model: onnx.ModelProto, graph: ir.Graph) -> None:
+def write_nodes(model: onnx.ModelProto, graph: ir.Graph) -> None:
     """Give a model the nodes of a graph that was made from it; its weights, which stay, are not copied."""
     from onnx_ir import serde
 
@@ -158,6 +158,7 @@ def load_plain(path: Path) -> onnx.ModelProto:
     _widen(model)
     _remove_aliases(model)
     _raise_opset(model)
+    _join_norms(model)
     return model
 
 
@@ -178,11 +179,11 @@ def _remove_aliases(model: onnx.ModelProto) -> None:
             ir.convenience.replace_all_uses_with(node.outputs[0], stored)
             graph.remove(node)
     if len(graph) < len(model.graph.node):
-        _write_nodes(model, graph)
+        write_nodes(model, graph)
 
 
 def _raise_opset(model: onnx.ModelProto) -> None:
-    """Bring a graph to `LEAST_OPSET`, its LayerNormalizations each one operator, in place; newer ones stay as they are.
+    """Bring a graph to `LEAST_OPSET`, in place; newer ones stay as they are.
 
     Nothing that BERT is made of changes its meaning between opsets 14 and 17: operators only gained types, and Shape
     two attributes that may be left out. Any other operator that was changed in between is refused.
@@ -201,6 +202,16 @@ def _raise_opset(model: onnx.ModelProto) -> None:
             )
     standard.version = LEAST_OPSET
     model.ir_version = max(model.ir_version, helper.find_min_ir_version_for([standard]))
+
+
+def _join_norms(model: onnx.ModelProto) -> None:
+    """Make each LayerNormalization that is written in parts one operator, in place.
+
+    Opsets before `LEAST_OPSET` have no other way, and the first DeBERTa computes its own in every opset: its squares
+    would leave float16's range.
+    """
+    if not any(node.op_type == "ReduceMean" for node in model.graph.node):
+        return
     onnxruntime()
     from onnxruntime.transformers.fusion_layernorm import FusionLayerNormalization
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -218,7 +229,7 @@ def sort_nodes(model: onnx.ModelProto) -> None:
 
     graph = serde.deserialize_model(model).graph
     graph.sort()
-    _write_nodes(model, graph)
+    write_nodes(model, graph)
 
 
 def _widen(model: onnx.ModelProto) -> None:
@@ -237,7 +248,7 @@ def _widen(model: onnx.ModelProto) -> None:
             graph.remove(node)
     if not stored:
         return
-    _write_nodes(model, graph)
+    write_nodes(model, graph)
     tensors = model.graph.initializer
     for name, narrow in stored.items():
         wide = ir.tensor(np.asarray(narrow.const_value, dtype=np.float32), name=name)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.graph.fusion import sort_nodes
+from bertport.quantize.graph.fusion import sort_nodes, write_nodes
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
     from bertport.quantize.recipes.source import GraphSource
@@ -21,6 +22,12 @@ LARGEST_MASK = 1e4
 """What stands for the -3.4e38 that masks add: in float16 that would be -inf, and a row of masks NaN. exp(-1e4) is 0."""
 IN_FLOAT32 = ["LayerNormalization", "Softmax"]
 """Operators kept in float32: their sums of squares and exponentials leave float16's range on outlier channels."""
+ANGLES = frozenset({"Cos", "Sin"})
+"""Operators whose input is the product of a position and a frequency, in rotary embeddings."""
+NARROWED = "_cast_to_fp16_node"
+"""The end of the converter's names of the Casts behind nodes in float32."""
+INTEGERS = frozenset({"INT32", "INT64"})
+SIZES = frozenset({"Shape", "Size"})
 
 
 def convert_to_fp16(source: GraphSource) -> onnx.ModelProto:
@@ -41,10 +48,63 @@ def convert_to_fp16(source: GraphSource) -> onnx.ModelProto:
         # It warns of every constant that float16 rounds to its smallest number; LayerNormalization's stays float32.
         warnings.simplefilter("ignore")
         converted: onnx.ModelProto = convert_float_to_float16(
-            model, keep_io_types=True, op_block_list=IN_FLOAT32, disable_shape_infer=False
+            model,
+            keep_io_types=True,
+            op_block_list=IN_FLOAT32,
+            node_block_list=_about_positions(model),
+            disable_shape_infer=False,
         )
     sort_nodes(converted)  # it puts every Cast that it adds at the end
+    _join_float32(converted)
     return converted
+
+
+def _about_positions(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes that compute positions: what ends in an integer or in an angle.
+
+    float16 tells integers apart up to 2048 alone, and rounds the angle of position 1000 by half a radian; the bucket of
+    a relative position would be another one.
+    """
+    from onnx_ir import DataType, serde
+
+    graph = serde.deserialize_model(model).graph
+    waiting = [
+        node
+        for node in graph
+        if node.op_type in ANGLES
+        or (node.op_type == "Cast" and DataType(node.attributes["to"].as_int()).name in INTEGERS)
+    ]
+    found: dict[str, None] = {}
+    while waiting:
+        node = waiting.pop()
+        if node.name and node.name not in found and node.op_type not in SIZES:
+            found[node.name] = None
+            waiting += [each for value in node.inputs if value is not None and (each := value.producer())]
+    return list(found)
+
+
+def _join_float32(model: onnx.ModelProto) -> None:
+    """Let a node in float32 take what another one in float32 gives, in place: the converter rounds it in between."""
+    from onnx_ir import DataType, convenience, serde
+
+    graph = serde.deserialize_model(model).graph
+    widened = [node for node in graph if _casts(node, DataType.FLOAT)]
+    for node in widened:
+        [rounded] = node.inputs
+        narrowed = rounded.producer() if rounded else None
+        if narrowed is not None and _casts(narrowed, DataType.FLOAT16) and (narrowed.name or "").endswith(NARROWED):
+            [exact] = narrowed.inputs
+            if exact is not None and not node.outputs[0].is_graph_output():
+                convenience.replace_all_uses_with(node.outputs[0], exact)
+                graph.remove(node)
+                if not narrowed.outputs[0].uses():
+                    graph.remove(narrowed)
+    write_nodes(model, graph)
+
+
+def _casts(node: ir.Node, to: ir.DataType) -> bool:
+    """Tell whether a node is a Cast to a type."""
+    return node.op_type == "Cast" and node.attributes["to"].as_int() == to
 
 
 def soften(model: onnx.ModelProto) -> None:
