@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.measure.budget import Budget, budget_for
-from bertport.measure.quality.samples import token_counts, unread_share
+from bertport.measure.quality.samples import refuse_unread, token_counts, unread_share
 from bertport.measure.text import Text
 from bertport.quantize import job, quantizer
 from bertport.quantize.evaluation import Speed
@@ -16,6 +16,7 @@ from bertport.quantize.quantizer import quantize
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
 from tests.conftest import contents
+from tests.families import TINY
 
 FOREIGN = "\u4eca\u65e5\u306f\u3044\u3044\u5929\u6c17\u3067\u3059\u3002"
 
@@ -66,6 +67,24 @@ def test_a_tokenizer_without_an_unknown_token_reads_everything():
 
     tokenizer = Tokenizer(models.BPE())
     assert unread_share(token_counts([Text(text=FOREIGN, document=0)], tokenizer), tokenizer) == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [("xlm-roberta", "unknown to the model's vocabulary"), ("roberta", "single bytes of characters")],
+)
+def test_every_kind_of_vocabulary_refuses_what_it_does_not_read(family, reason, tmp_path):
+    """A Unigram has an unknown token; a vocabulary of bytes has none, and spells what it does not know."""
+    from tokenizers import Tokenizer
+
+    TINY[family].write(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    english = [Text(text="the man\u2019s dog was small and the old house was near the river .", document=0)]
+    refuse_unread(english, tokenizer, "english.txt", shipped=False, option="--text")
+    with pytest.raises(
+        InputTextError, match=rf"of the tokens of foreign\.txt are {reason}.* pass a text .*--text FILE$"
+    ):
+        refuse_unread([Text(text=FOREIGN, document=0)], tokenizer, "foreign.txt", shipped=False, option="--text")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ generator is here a draw from the vocabulary.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ __all__ = [
     "pair_samples",
     "refuse_unread",
     "replaced_samples",
+    "split_share",
     "token_counts",
     "unread_share",
 ]
@@ -65,6 +67,9 @@ SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 UNREAD = 0.05
 """Share of unknown tokens from which a text says nothing of a model: what it would be judged by is holes."""
+SPLIT = 0.25
+"""Share of tokens that are bytes of a character from which a text says nothing: a curly apostrophe is two of them in a
+RoBERTa, so that 6% of an English text may be."""
 MONOTONOUS = 0.5
 """Share of its most frequent token from which a text says nothing either: "the" is 6% of English."""
 READ_AT_MOST = 1000
@@ -382,9 +387,24 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
 
 def unread_share(counts: Counter[int], tokenizer: Tokenizer) -> float:
     """Return the share of the tokens that the vocabulary does not have; 0 for a tokenizer without an unknown token."""
-    token = getattr(tokenizer.model, "unk_token", None)
-    unknown = tokenizer.token_to_id(token) if token else None
+    from tokenizers import models
+
+    if isinstance(tokenizer.model, models.Unigram):  # which names its unknown token nowhere else
+        unknown = json.loads(tokenizer.to_str())["model"]["unk_id"]
+    else:
+        token = getattr(tokenizer.model, "unk_token", None)
+        unknown = tokenizer.token_to_id(token) if token else None
     return 0.0 if unknown is None else counts[unknown] / max(1, counts.total())
+
+
+def split_share(counts: Counter[int], tokenizer: Tokenizer) -> float:
+    """Return the share of the tokens that are single bytes of a character: how a vocabulary of bytes spells others."""
+    decoder = tokenizer.decoder
+    if decoder is None:
+        return 0.0
+    entries = ((tokenizer.id_to_token(token), count) for token, count in counts.items())
+    split = sum(count for entry, count in entries if entry and "\ufffd" in decoder.decode([entry]))
+    return split / max(1, counts.total())
 
 
 def token_counts(texts: Sequence[Text], tokenizer: Tokenizer) -> Counter[int]:
@@ -409,16 +429,20 @@ def refuse_unread(texts: Sequence[Text], tokenizer: Tokenizer, name: str, *, shi
         option: By which another text is passed.
 
     Raises:
-        InputTextError: where 5% of the tokens and more are unknown, or half of them and more are the same one.
+        InputTextError: where 5% of the tokens and more are unknown, a quarter of them and more are bytes of characters
+            that the vocabulary lacks, or half of them and more are the same one.
     """
     counts = token_counts(texts, tokenizer)
-    share = unread_share(counts, tokenizer)
-    if share >= UNREAD:
-        which = f"{name}, the English sample that ships," if shipped else name
-        raise InputTextError(
-            f"{share:.1%} of the tokens of {which} are unknown to the model's vocabulary, so nothing can be judged by "
-            f"it (less than {UNREAD:.0%} may be): pass a text in the model's language and script with {option} FILE"
-        )
+    which = f"{name}, the English sample that ships," if shipped else name
+    for share, most, are in (
+        (unread_share(counts, tokenizer), UNREAD, "unknown to the model's vocabulary"),
+        (split_share(counts, tokenizer), SPLIT, "single bytes of characters that the model's vocabulary lacks"),
+    ):
+        if share >= most:
+            raise InputTextError(
+                f"{share:.1%} of the tokens of {which} are {are}, so nothing can be judged by it (less than {most:.0%} "
+                f"may be): pass a text in the model's language and script with {option} FILE"
+            )
     for token, count in counts.most_common(1):
         share = count / counts.total()
         if share >= MONOTONOUS:
