@@ -48,6 +48,7 @@ def listener(progress: Progress) -> Callable[[Event], None]:
 @click.argument("source")
 @click.argument("out", type=click.Path(file_okay=False))
 @click.option("--revision", help="Branch, tag or commit of a Hub repository.")
+@click.option("--adapter", type=click.Path(), help="Directory of a LoRA adapter of PEFT, merged into SOURCE.")
 @click.option(
     "--opset",
     type=click.IntRange(min(OPSETS), max(OPSETS)),
@@ -84,6 +85,7 @@ def export(  # noqa: PLR0913 — one parameter per option
     source: str,
     out: str,
     revision: str | None,
+    adapter: str | None,
     opset: int,
     atol: float,
     weights: Literal["float32", "float16"],
@@ -102,6 +104,7 @@ def export(  # noqa: PLR0913 — one parameter per option
         source,
         out,
         revision=revision,
+        adapter=adapter,
         opset=opset,
         atol=atol,
         weights=weights,

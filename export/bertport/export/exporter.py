@@ -64,6 +64,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     revision: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     **options: Unpack[Options],
 ) -> Bundle: ...
 @overload
@@ -79,6 +80,7 @@ def export(
     tokenizer: Any = None,
     output: Any = None,
     revision: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     **options: Unpack[Options],
 ) -> Bundle:
     """Turn a trained BERT into a verified bundle: `export(source, output)` or `export(model, tokenizer, output)`.
@@ -90,13 +92,15 @@ def export(
         tokenizer: the tokenizer of a model in memory, one of transformers'.
         output: the bundle's directory; it appears when everything has been verified, and not before.
         revision: branch, tag or commit of a Hub repository.
+        adapter: directory of a LoRA adapter of PEFT, which is merged into the source; needs the extra peft.
         opset: version of ONNX's standard operator set; 17 when not given.
         atol: largest absolute difference from PyTorch float32 allowed in any output.
         weights: how matrices are stored; "float16" halves the bundle, and rounds them.
         heads: heads that the bundle must have, by their names in `bertport.runtime.heads`; it has all that the
             checkpoint holds in any case.
         overwrite: whether a bundle at `output` may be replaced.
-        name: the name shown to people; that of the source when not given, and of the output for a model in memory.
+        name: the name shown to people; when not given that of the source, of the adapter, or of the output for a model
+            in memory.
         progress: told of each stage, its time, and of what was left out; notes are logged when not given.
         external_above: bytes of weights above which they are stored beside the graph.
 
@@ -115,9 +119,8 @@ def export(
     check_dependencies()
     tokenizer, output = _places(given, tokenizer, output)
     with ExitStack() as stack:
-        checkpoint = opened(
-            source, tokenizer, Path(output), revision=revision, overwrite=options.get("overwrite", False)
-        )
+        overwrite = options.get("overwrite", False)
+        checkpoint = opened(source, tokenizer, Path(output), revision=revision, adapter=adapter, overwrite=overwrite)
         return _export(lambda: stack.enter_context(checkpoint), Path(output), **options)
 
 

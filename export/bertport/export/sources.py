@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bertport.export.checkpoint.adapters import find_adapter, write_merged
+from bertport.export.checkpoint.foreign import refuse_adapter
 from bertport.export.checkpoint.memory import check_model, write_model, write_tokenizer
+from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import Located, locate
 from bertport.runtime.bundle.writer import workspace
 from bertport.runtime.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
-    from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from bertport.export.checkpoint.adapters import Adapter
 
 __all__ = ["MEMORY", "opened"]
 
@@ -24,12 +29,13 @@ MEMORY = "a model in memory"
 
 
 @contextmanager
-def opened(
+def opened(  # noqa: PLR0913 — a source, and what goes with each kind
     source: str | os.PathLike[str] | PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
     target: Path,
     *,
     revision: str | None,
+    adapter: str | os.PathLike[str] | None,
     overwrite: bool,
 ) -> Iterator[Located]:
     """Return the directory of a source, which is there until the block ends.
@@ -41,6 +47,7 @@ def opened(
         tokenizer: that of a model; None where the source has its own.
         target: the output.
         revision: branch, tag or commit of a Hub repository.
+        adapter: directory of a PEFT adapter to merge; None for none.
         overwrite: whether the output may be replaced.
 
     Raises:
@@ -48,28 +55,50 @@ def opened(
         PathError: when the source is not there, or nothing can be written beside the output.
         CheckpointError: when the source cannot be read.
     """
-    model: Any = source
-    if isinstance(source, str) or hasattr(source, "__fspath__"):
+    if isinstance(source, str | os.PathLike):
         if tokenizer is not None:
             raise UsageError(f"a tokenizer was given beside {source}, which has its own: leave it out")
-        yield locate(str(model), revision)
+        found = locate(os.fspath(source), revision)
+        if adapter is None:
+            refuse_adapter(found)
+            yield found
+            return
+        with _scratch(target, found.name, overwrite=overwrite) as scratch:
+            yield _merged(found, find_adapter(Path(adapter)), scratch)
         return
-    if revision is not None:
-        raise UsageError(f"revision {revision!r} was given for a model in memory, which has none: leave it out")
-    check_model(model)
+    for name, value in (("revision", revision), ("adapter", adapter)):
+        if value is not None:
+            raise UsageError(f"{name} {value!r} was given for a model in memory, which has none: leave it out")
+    check_model(source)
     if tokenizer is None:
         raise UsageError("a model in memory was given without its tokenizer: export(model, tokenizer, output)")
     with _scratch(target, MEMORY, overwrite=overwrite) as scratch:
         write_tokenizer(tokenizer, scratch)
-        notes = write_model(model, scratch)
         yield Located(
             directory=scratch,
             name=MEMORY,
             revision=None,
-            notes=notes,
+            notes=write_model(source, scratch),
             title=target.resolve().name,
             tokenizer=tokenizer,
         )
+
+
+def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
+    """Write a checkpoint with an adapter merged into it, and return where."""
+    checkpoint = read_checkpoint(base)
+    write_merged(checkpoint, adapter, scratch)
+    own = adapter.directory / "tokenizer.json"
+    left = (f"left out: the tokenizer beside the adapter; that of {base.name} is used",) if own.is_file() else ()
+    at = f"{base.name}@{base.revision}" if base.revision else base.name
+    return Located(
+        directory=scratch,
+        name=f"{at} with {adapter.name}",
+        revision=None,
+        origins=(*checkpoint.weights.paths, *adapter.weights.paths),
+        notes=(*base.notes, f"merged: {adapter.summary}", *left),
+        title=adapter.name,
+    )
 
 
 @contextmanager

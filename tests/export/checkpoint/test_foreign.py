@@ -109,19 +109,23 @@ def test_an_adapter_that_is_not_merged_is_refused(checkpoint, change_weights, pa
         read(checkpoint)
 
 
-def test_an_adapter_beside_the_weights_is_told(checkpoint):
+def test_an_adapter_beside_the_weights_is_refused(checkpoint, tmp_path):
     (checkpoint / "adapter_config.json").write_text("{}")
-    [note] = read(checkpoint)[0].plan.notes
-    assert note.startswith("left out: the PEFT adapter in adapter_config.json; where it is wanted, merge it first")
+    said = r"^checkpoint holds a PEFT adapter \(adapter_config.json\) beside a whole model: give --adapter \S+ to merge"
+    with pytest.raises(CheckpointError, match=said):
+        export(checkpoint, tmp_path / "out")
 
 
 FORMS = {
     "adapter": (
         {"adapter_config.json": '{"base_model_name_or_path": "google/b"}'},
-        r"PEFT adapter .* model google/b with",
+        r"PEFT adapter .* trained on \('google/b'\) with --adapter \S+/given$",
     ),
-    "adapter without settings": ({"adapter_model.safetensors": ""}, r"PEFT adapter \(adapter_model.* with PeftModel"),
-    "adapter, settings damaged": ({"adapter_config.json": "["}, r"PEFT adapter .* its base model with"),
+    "adapter without settings": (
+        {"adapter_model.safetensors": ""},
+        r"PEFT adapter \(adapter_model.* on with --adapter",
+    ),
+    "adapter, settings damaged": ({"adapter_config.json": "["}, r"PEFT adapter .* trained on with --adapter"),
     "Google's": (
         {"bert_model.ckpt.index": "", "bert_model.ckpt.data-00000-of-00001": "", "bert_config.json": "{}"},
         r"a TensorFlow checkpoint \(bert_model.*convert_bert_original_tf_checkpoint_to_pytorch",

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from bertport.export.checkpoint.source import read_json
 from bertport.runtime.errors import CheckpointError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ADAPTER", "MERGE", "adapter_in", "explain"]
+    from bertport.export.checkpoint.source import Located
+
+__all__ = ["ADAPTER", "MERGE", "explain", "refuse_adapter"]
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 """Files of a PEFT adapter."""
@@ -90,8 +93,8 @@ def explain(directory: Path, missing: str) -> CheckpointError:
     if adapter := adapter_in(directory):
         base = _base(directory)
         return CheckpointError(
-            f"{directory} holds a PEFT adapter ({adapter}) and no whole model: merge it into its base model"
-            f"{f' {base}' if base else ''} with {MERGE}, then export OUT"
+            f"{directory} holds a PEFT adapter ({adapter}) and no whole model: export the model that it was trained on"
+            f"{f' ({excerpt(base)})' if base else ''} with --adapter {directory}"
         )
     for form in FOREIGN:
         found = sorted(path for pattern in form.patterns for path in directory.glob(pattern) if path.is_file())
@@ -106,6 +109,21 @@ def explain(directory: Path, missing: str) -> CheckpointError:
 def adapter_in(directory: Path) -> str | None:
     """Return the name of the first file of a PEFT adapter; None where there is none."""
     return next((name for name in ADAPTER if (directory / name).is_file()), None)
+
+
+def refuse_adapter(located: Located) -> None:
+    """Refuse a checkpoint beside whose weights an adapter lies: transformers would put it on them where PEFT is there.
+
+    Raises:
+        CheckpointError: when it is so.
+    """
+    directory = located.directory
+    adapter = adapter_in(directory)
+    if adapter and any(path.is_file() for pattern in WEIGHTS for path in directory.glob(pattern)):
+        raise CheckpointError(
+            f"{located.name} holds a PEFT adapter ({adapter}) beside a whole model: give --adapter {directory} to "
+            "merge it, or remove its files where it is not wanted or merged already"
+        )
 
 
 def _base(directory: Path) -> str | None:

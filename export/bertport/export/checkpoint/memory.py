@@ -7,6 +7,7 @@ a copy of what config.json calls tied, whether the copy is equal or not.
 from __future__ import annotations
 
 import copy
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.families import FAMILIES, classes, family_of_class
@@ -15,13 +16,13 @@ from bertport.export.checkpoint.weights import SINGLE
 from bertport.runtime.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["check_model", "write_model", "write_tokenizer"]
+__all__ = ["check_model", "is_tied", "write_model", "write_tensors", "write_tokenizer"]
 
 OWN = frozenset({"torch", "transformers"})
 """Packages whose modules are what a checkpoint's config.json and tensors say of them."""
@@ -78,8 +79,7 @@ def check_model(model: object) -> None:
 def write_model(model: PreTrainedModel, directory: Path) -> tuple[str, ...]:
     """Write model.safetensors and config.json of a model, which stays as it is.
 
-    Tensors keep their type and are copied to the CPU; of those that are tied, the first is written. config.json says
-    whether decoder and word embedding are one, as the model has them.
+    config.json says whether decoder and word embedding are one, as the model has them.
 
     Args:
         model: one that `check_model` accepts, on any device, in any mode.
@@ -88,23 +88,49 @@ def write_model(model: PreTrainedModel, directory: Path) -> tuple[str, ...]:
     Returns:
         Sentences about what is not written.
     """
-    from safetensors.torch import save_file
-
-    every = dict(model.named_parameters(remove_duplicate=False))
-    buffers = {name: each for name, each in model.state_dict().items() if name not in every}
-    save_file(_apart(dict(model.named_parameters()) | buffers), directory / SINGLE, metadata={"format": "pt"})
+    write_tensors(model, directory)
     config: Any = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
-    words: Any = model.get_input_embeddings()
-    decoder: Any = model.get_output_embeddings()
-    if decoder is not None:
-        config.tie_word_embeddings = decoder.weight is words.weight
+    config.tie_word_embeddings = is_tied(model)
     with quiet():
         config.save_pretrained(str(directory))
     hooked = [name or "its top" for name, each in model.named_modules() if _is_hooked(each)]
     if not hooked:
         return ()
     return (f"left out: forward hooks of the model (at {', '.join(hooked[:3])}{' …' if hooked[3:] else ''})",)
+
+
+def write_tensors(
+    model: PreTrainedModel,
+    directory: Path,
+    *,
+    beside: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    without: Collection[str] = (),
+) -> None:
+    """Write model.safetensors: a model's tensors in their type, of those that are tied the first.
+
+    Args:
+        model: the model, on any device.
+        directory: the checkpoint's.
+        beside: tensors of the checkpoint that the model has no place for.
+        without: names of tensors that are not the checkpoint's.
+    """
+    from safetensors.torch import save_file
+
+    every = dict(model.named_parameters(remove_duplicate=False))
+    buffers = {name: each for name, each in model.state_dict().items() if name not in every}
+    tensors = dict(beside) | dict(model.named_parameters()) | buffers
+    kept = {name: each for name, each in tensors.items() if name not in without}
+    save_file(_apart(kept), directory / SINGLE, metadata={"format": "pt"})
+
+
+def is_tied(model: PreTrainedModel) -> bool:
+    """Return whether decoder and word embedding of a model are one, or what its config says where it has no decoder."""
+    words: Any = model.get_input_embeddings()
+    decoder: Any = model.get_output_embeddings()
+    if decoder is None:
+        return bool(getattr(model.config, "tie_word_embeddings", True))
+    return decoder.weight is words.weight
 
 
 def _is_hooked(module: torch.nn.Module) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import max_positions, names_code, read_config
 from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, family_of_class, promises
-from bertport.export.checkpoint.foreign import MERGE, adapter_in, explain
+from bertport.export.checkpoint.foreign import explain
 from bertport.export.checkpoint.heads import HEADS
 from bertport.export.checkpoint.layout import Layout, layout_of
 from bertport.export.checkpoint.source import read_json
@@ -107,9 +107,6 @@ def read_checkpoint(located: Located) -> Checkpoint:
     if stated:
         layout = _layout(family, config, shapes, path, stated)
     _check_shapes(shapes, layout, found)
-    if adapter := adapter_in(located.directory):
-        note = f"left out: the PEFT adapter in {adapter}; where it is wanted, merge it first: {MERGE}"
-        found = replace(found, notes=(*found.notes, note))
     if code := sorted(filter(names_code, raw_config)):
         note = f"left out of config.json, because it names code or kernels to run: {', '.join(map(excerpt, code))}"
         found = replace(found, notes=(*found.notes, note))

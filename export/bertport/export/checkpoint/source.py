@@ -11,7 +11,7 @@ from typing import Any
 from bertport.runtime.bundle.files import open_regular, read_bounded
 from bertport.runtime.errors import BundleError, CheckpointError, PathError, UsageError
 
-__all__ = ["Located", "locate", "read_json", "read_part", "read_whole"]
+__all__ = ["SMALL_FILES", "Located", "locate", "read_json", "read_part", "read_whole"]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SMALL_FILES = (
@@ -26,6 +26,7 @@ SMALL_FILES = (
     "README.md",
     "adapter_config.json",
 )
+"""Patterns of a checkpoint's files beside its weights."""
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
 """What to fetch, in order of preference: the second is asked for only where the first gives nothing."""
 

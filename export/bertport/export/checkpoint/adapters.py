@@ -1,0 +1,235 @@
+"""PEFT adapters: a LoRA adapter merged by PEFT into the model that it was trained on, and written as a checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import TYPE_CHECKING, Any
+
+from bertport.export.checkpoint.foreign import ADAPTER
+from bertport.export.checkpoint.memory import is_tied, write_tensors
+from bertport.export.checkpoint.source import SMALL_FILES, read_json, read_whole
+from bertport.export.checkpoint.tokenizer_loading import quiet
+from bertport.export.checkpoint.weights import WeightFiles, read_shapes, read_tensors
+from bertport.runtime.errors import CheckpointError, MissingDependencyError, PathError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from transformers import PreTrainedModel
+
+    from bertport.export.checkpoint.read import Checkpoint
+
+__all__ = ["Adapter", "find_adapter", "write_merged"]
+
+KINDS = ("LORA",)
+"""Kinds of adapters that are read, DoRA and rank-stabilised LoRA among them."""
+PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva", "true", "false")
+"""Values of init_lora_weights that leave the model alone; the others take something out of its weights."""
+UNREAD = {
+    "megatron_config": "layers of Megatron",
+    "layer_replication": "layers that are there more than once",
+}
+"""Settings whose models are no longer those of config.json."""
+INSIDE = "base_model.model."
+"""What the names of an adapter's tensors begin with."""
+ATOL = 1e-4
+"""Largest difference between the model with its adapter and the merged one: float32's rounding, as an export's own."""
+
+
+class Adapter:
+    """An adapter's directory, its settings and the shapes of its tensors read.
+
+    Args:
+        directory: where its files are.
+        settings: adapter_config.json.
+        weights: adapter_model.safetensors.
+    """
+
+    def __init__(self, directory: Path, settings: dict[str, Any], weights: WeightFiles) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.weights = weights
+        self.names = tuple(read_shapes(weights))
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.directory.resolve().name
+
+    @property
+    def summary(self) -> str:
+        """What it is, for people."""
+        return f"the adapter in {self.directory} (rank {self.settings.get('r')})"
+
+
+def find_adapter(directory: Path) -> Adapter:
+    """Read an adapter's settings and the headers of its weights, which are never unpickled.
+
+    Raises:
+        MissingDependencyError: when PEFT is not installed.
+        PathError: when there is no such directory.
+        CheckpointError: when it holds no LoRA adapter, or one whose weights are no safetensors.
+    """
+    if importlib.util.find_spec("peft") is None:
+        what, package = "--adapter", "peft"
+        raise MissingDependencyError(what, package, package)
+    config, safe, pickled = ADAPTER
+    if not directory.is_dir():
+        raise PathError(f"no adapter at {directory}: give the directory that holds {config}")
+    if not (directory / config).is_file():
+        raise CheckpointError(f"{directory} holds no adapter: it has no {config}; give the directory that does")
+    settings = read_json(directory / config)
+    if not (directory / safe).is_file():
+        found = f"weights as a pickle ({pickled})" if (directory / pickled).is_file() else "no weights"
+        raise CheckpointError(
+            f"the adapter in {directory} has {found}, and {safe} is read: save it anew with PEFT's save_pretrained"
+        )
+    kind = settings.get("peft_type")
+    if kind not in KINDS:
+        raise CheckpointError(
+            f"the adapter in {directory} is of the kind {excerpt(kind)}; {', '.join(KINDS)} can be merged: merge it "
+            "yourself where PEFT can, and export the model"
+        )
+    strange = next((what for name, what in UNREAD.items() if settings.get(name)), None)
+    if settings.get("init_lora_weights", True) not in PLAIN_STARTS:
+        strange = f"init_lora_weights {excerpt(settings['init_lora_weights'])}, which changes the model's own weights"
+    if strange:
+        raise CheckpointError(
+            f"the adapter in {directory} has {strange}: merge it yourself with PEFT, and export the model"
+        )
+    return Adapter(directory, settings, WeightFiles(paths=(directory / safe,)))
+
+
+def write_merged(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> None:
+    """Write a checkpoint with an adapter merged into it; what the adapter does not change is written as it was read.
+
+    Args:
+        checkpoint: the model that the adapter was trained on.
+        adapter: the adapter.
+        directory: an empty one.
+
+    Raises:
+        CheckpointError: when the adapter has no place in the model, or PEFT cannot merge it.
+    """
+    import transformers
+
+    kind: Any = getattr(transformers, checkpoint.model_class)
+    model = kind(checkpoint.config).eval()
+    tensors = checkpoint.tensors()
+    if model.base_model is model:
+        tensors = {name.removeprefix(checkpoint.family.prefix): each for name, each in tensors.items()}
+    places = model.state_dict().keys()
+    loaded = model.load_state_dict({name: each for name, each in tensors.items() if name in places}, strict=False)
+    _merge(model, adapter)
+    trained = {name.removeprefix(INSIDE) for name in adapter.names}
+    write_tensors(
+        model,
+        directory,
+        beside={name: each for name, each in tensors.items() if name not in places},
+        without=set(loaded.missing_keys) - trained,  # a head that the checkpoint lacks is not one of random numbers
+    )
+    for pattern in SMALL_FILES:
+        for path in checkpoint.directory.glob(pattern):
+            if path.name != ADAPTER[0]:
+                (directory / path.name).write_bytes(read_whole(path))
+    config = checkpoint.raw_config | {"tie_word_embeddings": is_tied(model)}  # PEFT unties what an adapter parts
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """Merge an adapter into a model in place, and compare it with the model that has the adapter beside its weights.
+
+    Args:
+        model: the model that the adapter was trained on, or one that has it as its encoder, in evaluation mode.
+        adapter: the adapter.
+
+    Returns:
+        The model, its modules those of transformers again.
+
+    Raises:
+        CheckpointError: when the adapter has no place in the model, or PEFT cannot merge it.
+    """
+    part = _part(model, adapter)
+    before = _names(model)
+    whole: Any = model
+    with quiet():
+        changed = _with_adapter(part, adapter)
+        expected = _outputs(whole)
+        try:
+            merged = changed.merge_and_unload(safe_merge=True)
+        except Exception as error:  # PEFT's own, of every kind; one of them is that values are not finite
+            raise CheckpointError(f"PEFT cannot merge {adapter.summary}: {_said(error)}") from error
+        if part is not model:
+            setattr(model, model.base_model_prefix, merged)
+        found = _outputs(whole)
+    if _names(model) != before:
+        raise CheckpointError(f"{adapter.summary} makes another model of its base: merge it yourself with PEFT")
+    worst = max(float((one - other).abs().max()) for one, other in zip(expected, found, strict=True))
+    if not worst <= ATOL:
+        raise CheckpointError(
+            f"merged into the model, {adapter.summary} computes something else (an output differs by {worst:.2g}), as "
+            "one of a word embedding does that is also the decoder: train one without it"
+        )
+    return model
+
+
+def _names(model: PreTrainedModel) -> set[str]:
+    return {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+
+def _part(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """Return the model, or its encoder, whichever has the modules that the names of an adapter's tensors begin with."""
+    inner: PreTrainedModel = model.base_model  # type: ignore[assignment]  # of a class with heads, the encoder
+    first = {name.removeprefix(INSIDE).partition(".")[0] for name in adapter.names}
+    places = [each for each in (model, inner) if first <= {name for name, _ in each.named_children()}]
+    if not places:
+        other = sorted(first - {name for each in (model, inner) for name, _ in each.named_children()})
+        raise CheckpointError(
+            f"{adapter.summary} has weights for {', '.join(map(excerpt, (other or sorted(first))[:5]))}, which a "
+            f"{type(model).__name__} does not have: give the model that it was trained on"
+        )
+    return places[0]
+
+
+def _with_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:  # noqa: ANN401 — PEFT's own model
+    """Return a model with an adapter beside its weights, every tensor of which has found its place."""
+    import peft
+
+    try:
+        config = peft.PeftConfig.from_pretrained(str(adapter.directory))
+        config.inference_mode = True
+        changed = peft.get_peft_model(model, config)
+        tensors = read_tensors(adapter.weights, {name: name for name in adapter.names})
+        loaded: Any = peft.set_peft_model_state_dict(changed, tensors)
+    except CheckpointError:
+        raise
+    except Exception as error:  # PEFT's own, of every kind
+        raise CheckpointError(
+            f"PEFT cannot put {adapter.summary} on a {type(model).__name__}: {_said(error)}"
+        ) from error
+    own = peft.get_peft_model_state_dict(changed).keys()
+    lost = sorted({*loaded.unexpected_keys, *(own - set(adapter.names))})
+    if lost:
+        raise CheckpointError(
+            f"{adapter.summary} and a {type(model).__name__} do not belong together: {lost[0]} is in one of them alone"
+        )
+    changed.eval()
+    return changed
+
+
+def _outputs(model: Any) -> list[torch.Tensor]:  # noqa: ANN401 — a model of transformers
+    """Return what a model computes of some ids that are the same at every call."""
+    import torch
+
+    length = min(16, int(model.config.max_position_embeddings) // 2)
+    ids = torch.randint(0, model.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
+    return [each.float() for each in found.values() if isinstance(each, torch.Tensor)]
+
+
+def _said(error: Exception) -> str:
+    return excerpt(" ".join(str(error).split()) or type(error).__name__, 300)
