@@ -16,25 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ACCEPTED: dict[str, str] = {
-    "CVE-2026-4372": (
-        "transformers before 5.3 runs code that a config.json names, where the package `kernels` is installed. "
-        "Where bertport reads a config.json it takes a fixed list of fields or sets the attention itself, nothing here "
-        "installs `kernels`, and optimum-onnx 0.1.0 needs transformers 4."
-    ),
-    "CVE-2026-9856": (
-        "save_pretrained of transformers before 5.10 writes a tokenizer's chat templates under names that a checkpoint "
-        "chooses, also out of the directory. Export drops them before it saves, which a test holds."
-    ),
-    "CVE-2026-5241": (
-        "transformers before 5.5 lets the config of a LightGlue model allow code of its own. Export refuses what is no "
-        "BERT, and any auto_map, before it has transformers read a checkpoint."
-    ),
-    "CVE-2026-1839": (
-        "the Trainer of transformers before 5.0 unpickles a checkpoint's random state under PyTorch before 2.6. "
-        "Nothing here uses the Trainer, and a newer PyTorch is asked for."
-    ),
-}
+ACCEPTED: dict[str, str] = {}
 """By the advisory's id or an alias of it: why it does not matter here, and why the package is not raised."""
 
 SOURCES: tuple[tuple[str, ...], ...] = (("-s", "pypi"), ("-s", "osv"))

@@ -271,7 +271,7 @@ def import_all() -> None:
     """Import what the commands import, once: a process that is forked from this one begins with it."""
     for name in (
         "onnx",
-        "optimum.exporters.onnx",
+        "optimum.exporters.tasks",
         "torch",
         "transformers",
         "bertport.quantize.cli",

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import dev
 from bertport.runtime.installation import APART
@@ -30,6 +31,17 @@ def test_each_environment_is_made_of_groups_and_extras_that_exist():
         for extras in re.findall(r"\[(.*)\]", " ".join(wanted.requirements)):
             # Never both: pip finds no versions that suit export and export-optimum.
             assert any(set(extras.split(",")) <= set(whole) for whole in (dev.EXTRAS, dev.OPTIMUM_EXTRAS))
+
+
+def test_the_two_export_extras_differ_in_transformers_and_what_goes_with_it():
+    extras = PROJECT["project"]["optional-dependencies"]
+    today, optimum = (
+        {requirement.name: str(requirement) for requirement in map(Requirement, extras[name])}
+        for name in ("export", "export-optimum")
+    )
+    assert {name for name in today.keys() | optimum.keys() if today.get(name) != optimum.get(name)} == {
+        *("huggingface_hub", "optimum", "optimum-onnx", "transformers"),
+    }
 
 
 def test_every_dependency_has_a_floor_that_can_be_installed():
