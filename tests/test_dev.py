@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,20 @@ def test_a_group_is_installed_where_python_brought_an_old_pip(tmp_path):
     before = subprocess.check_output([python, "-m", "pip", "--version"])
     dev.upgrade_pip(python)  # it is new enough: nothing is fetched
     assert subprocess.check_output([python, "-m", "pip", "--version"]) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("extra", "together"), [("export", True), ("export-optimum", False)])
+def test_what_needs_transformers_5_can_be_installed_beside_one_of_the_two(extra, together):
+    beside = ["-e", f"{ROOT}[cpu,{extra}]", "sentence-transformers>=6"]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-build-isolation", *beside]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode and "ResolutionImpossible" not in done.stderr:
+        pytest.skip(f"no index can be asked: {done.stderr.strip().splitlines()[-1]}")
+    assert (done.returncode == 0) is together, done.stderr
+    if together:
+        added = re.search(r"^Would install (.*)$", done.stdout, re.MULTILINE)[1].split()
+        assert find_spec("sentence_transformers") or [
+            name for name in added if name.startswith("sentence-transformers-")
+        ]
+        assert not [name for name in added if name.startswith(("transformers-", "huggingface_hub-", "tokenizers-"))]
