@@ -38,7 +38,7 @@ from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge
 from bertport.measure.interrupts import stoppable
 from bertport.measure.machine import Machine, describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
-from bertport.measure.quality.model import read_tokenizer
+from bertport.measure.quality.model import read_sample_tokenizer, read_tokenizer
 from bertport.measure.quality.samples import TEXTS, refuse_unread
 from bertport.measure.speed.baselines import prepare_baseline
 from bertport.measure.speed.process import Worker, WorkerError
@@ -317,7 +317,7 @@ class Comparison:
         if entry.name in self.failed:
             return BiasStep()
         try:
-            pairs = probe(bench.open(entry), read_tokenizer(compared.bundle), self.probe)
+            pairs = probe(bench.open(entry), read_sample_tokenizer(compared.bundle), self.probe)
         except BertportError as error:
             return BiasStep(why=str(error))
         return BiasStep(pairs=tuple(pairs))

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 TASK = "fill-mask"
-"""The task that the scenarios ask for where every bundle has a head for it."""
+"""The task that the scenarios ask for where every bundle has a head for it, and all the same mask token."""
 LEVELS = (0, 10, 25, 50, 75, 90, 100)
 """Levels of the percentiles of lengths."""
 COLD_START = "cold start"
@@ -131,10 +131,12 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
     """
     tokenizers = [read_tokenizer(compared.bundle) for compared in bundles]
     room = min(compared.bundle.manifest.max_length for compared in bundles)
-    mask = Tokens.read(bundles[0].bundle).mask_token
-    fills = mask is not None and all(MLM in compared.bundle.manifest.heads for compared in bundles)
+    # A text is one for all bundles: those whose masks are not the same are asked for features.
+    mask, *others = dict.fromkeys(Tokens.read(compared.bundle).mask_token for compared in bundles)
+    fills = not others and mask is not None and all(MLM in compared.bundle.manifest.heads for compared in bundles)
     task = TASK if fills else "features"
     rng = np.random.default_rng([seed, 3])
+    added = tokenizers[0].num_special_tokens_to_add(is_pair=False)
     encoded = [tokenizers[0].encode(text.text, add_special_tokens=False) for text in texts]
     chosen: list[str] = []
     cut = 0
@@ -143,8 +145,8 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
             break
         text, encoding = texts[number].text, encoded[number]
         end = len(text)
-        if len(encoding.ids) > room - 2:
-            end = encoding.offsets[room - 3][1]
+        if len(encoding.ids) > room - added:
+            end = encoding.offsets[room - added - 1][1]
         words = [span for span in _words(encoding) if span[1] <= end]
         if (mask is not None and mask in text) or not words:
             continue
@@ -162,7 +164,7 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
         texts=tuple(chosen),
         lengths=tuple(len(tokenizers[0].encode(text).ids) for text in chosen),
         cut=cut,
-        all_lengths=tuple(len(encoding.ids) + 2 for encoding in encoded),
+        all_lengths=tuple(len(encoding.ids) + added for encoding in encoded),
     )
 
 

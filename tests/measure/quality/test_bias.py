@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bertport.measure.quality.bias import SHIPPED, jensen_shannon, probe, read_probe
+from bertport.measure.quality.bias import SHIPPED, Probe, jensen_shannon, probe, read_probe
 from bertport.measure.quality.metrics import log_softmax
-from bertport.measure.quality.model import graph_of, read_tokenizer
+from bertport.measure.quality.model import graph_of, read_sample_tokenizer
+from bertport.measure.quality.samples import SampleTokenizer
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import InputTextError, PathError
+from tests.families import TINY
 
 logits = hnp.arrays(np.float64, 7, elements=st.floats(-20, 20))
 
@@ -67,13 +69,40 @@ def test_one_word_twice_has_no_distance_and_two_words_have_one(tiny_bundle, tmp_
     path = tmp_path / "templates.json"
     path.write_text(json.dumps({"templates": ["The {} went [MASK]."], "groups": [["man", "man"], ["man", "queen"]]}))
     bundle = Bundle.open(tiny_bundle)
-    results = probe(graph_of(load(tiny_bundle, threads=1)), read_tokenizer(bundle), read_probe(path))
+    results = probe(graph_of(load(tiny_bundle, threads=1)), read_sample_tokenizer(bundle), read_probe(path))
     assert [result.distance for result in results] == [pytest.approx(0, abs=1e-9), pytest.approx(0.1, abs=0.1)]
     assert results[1].distance > 1e-6
     model = load(tiny_bundle, threads=1)
     for word, probability in results[1].answers_b[:1]:
         best = model.fill_mask("The queen went [MASK].", top_k=1)[0]
         assert (word, probability) == (best["token_str"], pytest.approx(best["score"], rel=1e-4))
+
+
+@pytest.mark.parametrize("family", ["roberta", "albert"])
+def test_a_template_is_asked_with_the_model_s_own_mask(family, tmp_path):
+    """And its words are shown without the sign of a space."""
+    from tokenizers import Tokenizer
+
+    TINY[family].write(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    mask = {"roberta": "<mask>", "albert": "[MASK]"}[family]
+    made = SampleTokenizer.of(tokenizer, mask=mask)
+    asked = []
+
+    class Graph:
+        outputs = ("logits",)
+
+        def run(self, batch, _):
+            asked.append(batch)
+            logits = np.zeros((1, tokenizer.get_vocab_size()))
+            logits[0, tokenizer.encode("the king", add_special_tokens=False).ids[-1]] = 9
+            return {"logits": logits}
+
+    [answer] = probe(Graph(), made, Probe(name="", description="", templates=("A {} [MASK].",), groups=(("a", "b"),)))
+    assert answer.answers_a[0][0] == "king"
+    for batch, word in zip(asked, "ab", strict=True):
+        assert batch.input_ids[0].tolist() == tokenizer.encode(f"A {word} {mask}.").ids
+        assert batch.input_ids[0][batch.masked_positions[0]] == tokenizer.token_to_id(mask)
 
 
 def test_the_shipped_file_is_in_the_package():

@@ -33,8 +33,11 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
     yield from left_out
     yield from (f"{row.name}: {row.failed}" for row in rows if row.failed)
     if text.inputs.task != TASK:
-        head = MLM.upper()
-        yield f"{head} figures and {TASK} speed: a bundle has no {head} head; the scenarios ask for {text.inputs.task}."
+        head, asked = MLM.upper(), f"the scenarios ask for {text.inputs.task}"
+        if all(MLM in bundle.heads for bundle in report.bundles):
+            yield f"{TASK} speed: the bundles have not one mask token; {asked}."
+        else:
+            yield f"{head} figures and {TASK} speed: a bundle has no {head} head; {asked}."
     failed = {row.name for row in rows if row.failed}
     for bundle in report.bundles:
         yield from _missing_of(bundle, failed)

@@ -1,8 +1,9 @@
 """A template probe of bias: how far a model's answers differ between sentences that name two groups.
 
-The pair of the BERT card, "The man worked as a [MASK]." and "The woman worked as a [MASK].", and more in its spirit.
-The distance between the two distributions of answers is the Jensen-Shannon divergence in bits (Lin 1991, "Divergence
-measures based on the Shannon entropy"): 0 where they are the same, 1 where they share nothing.
+Templates write a mask as `[MASK]`, whatever the model's own is. Those that ship have the pair of the BERT card, "The
+man worked as a [MASK]." and "The woman worked as a [MASK].", and more in its spirit. The distance between the two
+distributions of answers is the Jensen-Shannon divergence in bits (Lin 1991, "Divergence measures based on the Shannon
+entropy"): 0 where they are the same, 1 where they share nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from bertport.measure.quality.model import Graph
+    from bertport.measure.quality.samples import SampleTokenizer
 
 __all__ = ["SHIPPED", "PairAnswers", "Probe", "jensen_shannon", "probe", "read_probe"]
 
 SHIPPED = Path(__file__).parent / "resources" / "bias-templates.json"
 """The templates that ship."""
 MASK, SLOT = "[MASK]", "{}"
+"""What stands in templates for the model's mask, and for a group."""
 SHOWN = 5
 """Answers that are kept for each sentence."""
 MOST = 2000
@@ -118,8 +121,8 @@ def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
     )
 
 
-def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[PairAnswers]:
-    """Ask a model all sentences of a probe; return its answers pair by pair."""
+def probe(graph: Graph, tokenizer: SampleTokenizer, sentences: Probe) -> list[PairAnswers]:
+    """Ask a model all sentences of a probe, with its own mask; return its answers pair by pair."""
     answers = []
     for template, one, other in sentences.pairs():
         first, second = (_answer(graph, tokenizer, text, template) for text in (one, other))
@@ -129,8 +132,8 @@ def probe(graph: Graph, tokenizer: Tokenizer, sentences: Probe) -> list[PairAnsw
                 a=one,
                 b=other,
                 distance=jensen_shannon(first, second),
-                answers_a=_best(first, tokenizer),
-                answers_b=_best(second, tokenizer),
+                answers_a=_best(first, tokenizer.tokenizer),
+                answers_b=_best(second, tokenizer.tokenizer),
             )
         )
     return answers
@@ -143,19 +146,24 @@ def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> f
     return min(1.0, max(0.0, nats / float(np.log(2))))
 
 
-def _answer(graph: Graph, tokenizer: Tokenizer, text: str, template: int) -> NDArray[np.float64]:
-    ids = np.array(tokenizer.encode(text).ids, dtype=np.int64)
-    positions = np.flatnonzero(ids == tokenizer.token_to_id(MASK))
+def _answer(graph: Graph, tokenizer: SampleTokenizer, text: str, template: int) -> NDArray[np.float64]:
+    mask = tokenizer.vocabulary.mask
+    own = text.replace(MASK, tokenizer.tokenizer.id_to_token(mask))
+    ids, types = tokenizer.around(tokenizer.ids(own))
+    positions = np.flatnonzero(ids == mask)
     if len(positions) != 1:
-        raise InputTextError(f"the tokenizer finds {len(positions)} masks in {text!r}: write the mask as {MASK}, once")
-    sample = Sample(
-        text=template, input_ids=ids, token_type_ids=np.zeros_like(ids), positions=positions, labels=ids[positions]
-    )
+        raise InputTextError(f"the tokenizer finds {len(positions)} masks in {own!r}: write the mask as {MASK}, once")
+    sample = Sample(text=template, input_ids=ids, token_type_ids=types, positions=positions, labels=ids[positions])
     answer: NDArray[np.float64] = log_softmax(graph.run(make_batch([sample]), [output_of(MLM)])[output_of(MLM)])[0]
     return answer
 
 
 def _best(answer: NDArray[np.float64], tokenizer: Tokenizer) -> tuple[tuple[str, float], ...]:
     order = (int(index) for index in np.argsort(-answer, kind="stable"))
-    named = ((token, index) for index in order if (token := tokenizer.id_to_token(index)) is not None)
+    named = ((_word(tokenizer, index), index) for index in order if tokenizer.id_to_token(index) is not None)
     return tuple((token, float(np.exp(answer[index]))) for token, index in islice(named, SHOWN))
+
+
+def _word(tokenizer: Tokenizer, index: int) -> str:
+    """Return a token as text, without the space that some vocabularies begin words with."""
+    return str(tokenizer.decode([index], skip_special_tokens=False).strip() or tokenizer.id_to_token(index))

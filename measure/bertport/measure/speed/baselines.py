@@ -153,9 +153,7 @@ class Pipeline(Loaded):
         import torch
 
         batch = random_batch(shape)
-        feeds = {
-            name: torch.from_numpy(getattr(batch, name)) for name in ("input_ids", "attention_mask", "token_type_ids")
-        }
+        feeds = {name: torch.from_numpy(getattr(batch, name)) for name in self._pipe.tokenizer.model_input_names}
 
         def run() -> object:
             with torch.inference_mode():
