@@ -112,6 +112,7 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     from bertport.export.checkpoint.layout import layout_of
     from bertport.export.graph.build import FILES, make_graphs
     from bertport.export.graph.onnx_files import EXTERNAL_ABOVE
+    from bertport.export.graph.tracing import Tracing
     from bertport.export.graph.wrapper import EncoderWithHeads, tie
     from bertport.export.metadata import architecture
     from bertport.export.progress import Stages
@@ -125,7 +126,7 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     tie(model, layout, decoders=True)
     stages = Stages(lambda event: print(event.text, file=sys.stderr))
     model.train(mode=False)
-    make_graphs(model, directory, opset=17, half=False, external_above=EXTERNAL_ABOVE, stages=stages)
+    make_graphs(model, directory, Tracing(opset=17), half=False, external_above=EXTERNAL_ABOVE, stages=stages)
     return directory / FILES["fp32"], architecture(model, BertForPreTraining.__name__)
 
 

@@ -11,7 +11,7 @@ from bertport.export.checkpoint.heads import HEADS
 from bertport.export.checkpoint.source import read_json
 from bertport.export.exporter import WEIGHTS
 from bertport.export.exporter import export as run_export
-from bertport.export.graph.tracing import DEFAULT_OPSET, OPSETS
+from bertport.export.graph.tracing import DEFAULT_OPSET, OPSETS, TRACERS
 from bertport.export.restorer import restore as run_restore
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.commands.progress import Progress
@@ -57,6 +57,13 @@ def listener(progress: Progress) -> Callable[[Event], None]:
     help="Version of ONNX's standard operator set.",
 )
 @click.option(
+    "--tracer",
+    type=click.Choice(list(TRACERS)),
+    default="torch",
+    show_default=True,
+    help="What traces the model: PyTorch's exporter, or Optimum's, which needs the extra export-optimum.",
+)
+@click.option(
     "--atol",
     type=float,
     default=1e-4,
@@ -87,6 +94,7 @@ def export(  # noqa: PLR0913 — one parameter per option
     revision: str | None,
     adapter: str | None,
     opset: int,
+    tracer: Literal["torch", "optimum"],
     atol: float,
     weights: Literal["float32", "float16"],
     heads: tuple[str, ...],
@@ -106,6 +114,7 @@ def export(  # noqa: PLR0913 — one parameter per option
         revision=revision,
         adapter=adapter,
         opset=opset,
+        tracer=tracer,
         atol=atol,
         weights=weights,
         heads=heads,

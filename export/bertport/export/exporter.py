@@ -16,10 +16,10 @@ from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
 from bertport.export.checkpoint.source import Located, read_whole
 from bertport.export.checkpoint.tensors import require_heads
 from bertport.export.checkpoint.tokenizer import TokenizerFiles, read_tokenizer
-from bertport.export.dependencies import check_dependencies
+from bertport.export.dependencies import THROUGH_OPTIMUM, check_dependencies
 from bertport.export.graph import onnx_files
 from bertport.export.graph.build import FILES, GraphFiles, make_graphs
-from bertport.export.graph.tracing import check_opset
+from bertport.export.graph.tracing import TRACERS, Tracing, check_opset
 from bertport.export.metadata import architecture, read_front_matter, tool_versions
 from bertport.export.progress import Event, Stages
 from bertport.export.sources import opened
@@ -49,6 +49,7 @@ class Options(TypedDict, total=False):
     """Keyword arguments of `export`, whatever the source; its docstring says what each does."""
 
     opset: int | None
+    tracer: Literal["torch", "optimum"]
     atol: float
     weights: Literal["float32", "float16"]
     heads: Collection[str]
@@ -83,7 +84,7 @@ def export(
     adapter: str | os.PathLike[str] | None = None,
     **options: Unpack[Options],
 ) -> Bundle:
-    """Turn a trained BERT into a verified bundle: `export(source, output)` or `export(model, tokenizer, output)`.
+    """Turn a trained encoder into a verified bundle: `export(source, output)` or `export(model, tokenizer, output)`.
 
     Args:
         source: a checkpoint directory in Hugging Face's layout, a Hub id, or a model in memory: one of transformers'
@@ -94,6 +95,8 @@ def export(
         revision: branch, tag or commit of a Hub repository.
         adapter: directory of a LoRA adapter of PEFT, which is merged into the source; needs the extra peft.
         opset: version of ONNX's standard operator set; 17 when not given.
+        tracer: what traces the model: "torch", PyTorch's exporter, or "optimum", Optimum's, which needs the extra
+            export-optimum.
         atol: largest absolute difference from PyTorch float32 allowed in any output.
         weights: how matrices are stored; "float16" halves the bundle, and rounds them.
         heads: heads that the bundle must have, by their names in `bertport.runtime.heads`; it has all that the
@@ -109,14 +112,18 @@ def export(
 
     Raises:
         MissingDependencyError: when a package is not installed, before anything else is done.
-        UsageError: for an opset, tolerance, head or way of storing weights that cannot be, and for a model without
-            tokenizer or one that is not transformers'.
+        UsageError: for an opset, tracer, tolerance, head or way of storing weights that cannot be, and for a model
+            without tokenizer or one that is not transformers'.
         PathError: when the source is not there, or the output exists or cannot be written.
-        CheckpointError: when the source is no BERT checkpoint that can be read.
+        CheckpointError: when the source is no checkpoint of a family that can be exported, or cannot be read.
         ValidationError: when a graph differs from PyTorch by more than `atol`, or the tokenizer that was saved gives
             other ids than transformers'; nothing is left behind.
     """
-    check_dependencies()
+    tracer = options.get("tracer", "torch")
+    if tracer not in TRACERS:
+        kind = "tracer"
+        raise UnknownNameError(kind, str(tracer), TRACERS)
+    check_dependencies(*(("export --tracer optimum", THROUGH_OPTIMUM) if tracer == "optimum" else ()))
     tokenizer, output = _places(given, tokenizer, output)
     with ExitStack() as stack:
         overwrite = options.get("overwrite", False)
@@ -145,6 +152,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     target: Path,
     *,
     opset: int | None = None,
+    tracer: Literal["torch", "optimum"] = "torch",
     atol: float = 1e-4,
     weights: Literal["float32", "float16"] = "float32",
     heads: Collection[str] = (),
@@ -185,8 +193,9 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
         with stages.stage("comparing the tokenizer"):
             tokenizer.save(building)
             check_tokenizer(tokenizer, building, max_length=max_length, vocab_size=config.vocab_size)
+        tracing = Tracing(opset=opset, tracer=tracer)
         graphs = make_graphs(
-            model, building, opset=opset, half=weights == "float16", external_above=external_above, stages=stages
+            model, building, tracing, half=weights == "float16", external_above=external_above, stages=stages
         )
         with stages.stage("comparing with PyTorch"):
             batches = list(cases(vocabulary(tokenizer), max_length=max_length, segments=model.segments))

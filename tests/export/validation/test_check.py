@@ -16,6 +16,7 @@ from bertport.export.checkpoint.source import locate
 from bertport.export.exporter import export
 from bertport.export.graph import build as graphs
 from bertport.export.graph.build import make_graphs
+from bertport.export.graph.tracing import Tracing
 from bertport.export.graph.wrapper import build
 from bertport.export.progress import Stages
 from bertport.export.validation.cases import SEEDS, Vocabulary, cases, grid
@@ -215,7 +216,9 @@ class Exported:
         self.model = build(found)
         if change:
             change(self.model)
-        make_graphs(self.model, place, opset=17, half=False, external_above=10**9, stages=Stages(lambda _: None))
+        make_graphs(
+            self.model, place, Tracing(opset=17), half=False, external_above=10**9, stages=Stages(lambda _: None)
+        )
         self.place = place
         self.graphs = {name: onnx.load(place / file) for name, file in graphs.FILES.items()}
         self.cases = {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from bertport.export.graph.tracing import Tracing
     from bertport.export.graph.wrapper import EncoderWithHeads
     from bertport.export.progress import Stages
     from bertport.runtime.bundle.manifest import Requires
@@ -48,15 +49,15 @@ class GraphFiles:
     """What it requires of a provider."""
 
 
-def make_graphs(  # noqa: PLR0913 — all but the first two by name
-    model: EncoderWithHeads, building: Path, *, opset: int, half: bool, external_above: int, stages: Stages
+def make_graphs(  # noqa: PLR0913 — all but the first three by name
+    model: EncoderWithHeads, building: Path, tracing: Tracing, *, half: bool, external_above: int, stages: Stages
 ) -> dict[str, GraphFiles]:
     """Write the portable and the serving graph.
 
     Args:
         model: the model to trace.
         building: the bundle's directory.
-        opset: version of the standard operator set.
+        tracing: how it is traced.
         half: whether matrices are stored as float16.
         external_above: bytes of weights above which they are stored beside the portable graph.
         stages: told what is being done.
@@ -72,11 +73,11 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
 
     portable, serving = (building / file for file in FILES.values())
     portable.parent.mkdir()
-    with stages.stage("tracing"):
+    with stages.stage("tracing" if tracing.tracer == "torch" else "tracing through Optimum"):
         # On the bundle's own disk, so that a full one is found out here and cleaned up with the rest.
         traced = building / ".traced"
         traced.mkdir()
-        trace(model, opset, traced / "model.onnx")
+        trace(model, tracing, traced / "model.onnx")
         graph = ir.from_proto(onnx.load(traced / "model.onnx"))
         shutil.rmtree(traced)
     with stages.stage("making the graphs"):
@@ -85,7 +86,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first two by name
         graph, _ = name_weights(graph)
         if half:
             graph, _ = half_weights(graph)
-        graph, _ = set_ir_version(graph, OPSETS[opset])
+        graph, _ = set_ir_version(graph, OPSETS[tracing.opset])
         proto = to_proto(graph)
         beside = save(proto, portable, external_above=external_above)
         written = {"portable": _describe(proto, beside)}

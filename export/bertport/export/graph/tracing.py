@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import max_positions, normalized
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from bertport.export.graph.wrapper import EncoderWithHeads
 
-__all__ = ["DEFAULT_OPSET", "OPSETS", "TRACERS", "check_opset", "trace"]
+__all__ = ["DEFAULT_OPSET", "OPSETS", "TRACERS", "Tracing", "check_opset", "example_inputs", "trace"]
 
 OPSETS = {14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
 """The IR version that came with each opset: the oldest that allows it, so that old runtimes read the graph
@@ -33,6 +34,16 @@ DEFAULT_OPSET = 17
 
 DYNAMIC = {False: {0: "batch_size"}, True: {0: "batch_size", 1: "sequence_length"}}
 """Names of the axes that are not fixed, of outputs with a row per text and of those with a row per token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """How a model is traced."""
+
+    opset: int
+    """Version of the standard operator set."""
+    tracer: str = "torch"
+    """What traces it: a name of `TRACERS`."""
 
 
 def check_opset(opset: int | None) -> int:
@@ -49,25 +60,24 @@ def check_opset(opset: int | None) -> int:
     return opset
 
 
-def trace(model: EncoderWithHeads, opset: int, path: Path, *, tracer: str = "torch") -> None:
+def trace(model: EncoderWithHeads, tracing: Tracing, path: Path) -> None:
     """Write the model as ONNX with dynamic batch and sequence.
 
     Args:
         model: the model, in evaluation mode.
-        opset: version of the standard operator set.
+        tracing: how.
         path: the file to write; weights over 2 GB go beside it.
-        tracer: one of `TRACERS`.
 
     Raises:
         CheckpointError: when it has an operation that this opset cannot express.
     """
     with _quiet(), _unscripted(model):
         try:
-            TRACERS[tracer](model, opset, path)
+            TRACERS[tracing.tracer](model, tracing.opset, path)
         except (RuntimeError, NotImplementedError) as error:  # the exporter's own errors derive from RuntimeError
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CheckpointError(
-                f"the model cannot be traced with opset {opset} ({reason}): choose another --opset"
+                f"the model cannot be traced with opset {tracing.opset} ({reason}): choose another --opset"
             ) from error
 
 
@@ -103,9 +113,14 @@ def _with_optimum(model: EncoderWithHeads, opset: int, path: Path) -> None:
     from optimum.exporters.onnx.convert import export_pytorch  # type: ignore[import-untyped]  # it ships no types
     from optimum.exporters.tasks import TasksManager  # type: ignore[import-untyped]  # the same
 
-    make: Any = TasksManager.get_exporter_config_constructor(
-        "onnx", model_type=model.family.name, task="feature-extraction", library_name="transformers"
-    )
+    try:
+        make: Any = TasksManager.get_exporter_config_constructor(
+            "onnx", model_type=model.family.name, task="feature-extraction", library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"Optimum has no export of {model.family.title} encoders ({model.family.name}): leave out --tracer optimum"
+        ) from error
 
     class OnnxConfig(make.func):  # type: ignore[misc]  # a base without types
         """The model's inputs, of those that Optimum knows, and all its outputs: no task of Optimum's has both heads."""
