@@ -20,7 +20,7 @@ from bertport.runtime.errors import CheckpointError
 from bertport.runtime.text.tokenizer import SETTINGS, TOKENIZER, Tokens, read_settings
 from tests.conftest import WORDS, built_once
 from tests.export.tokenizer_forms import edit, remove
-from tests.tokenizers_of import write_tokenizer_of
+from tests.families import TINY
 
 KINDS = ("mpnet", "roberta", "deberta", "modernbert", "xlm-roberta", "camembert", "albert", "deberta-v2")
 OF_4 = transformers.__version__.startswith("4.")
@@ -42,7 +42,7 @@ def saved(tmp_path_factory):
     def directory(family):
         def write(path):
             path.mkdir()
-            write_tokenizer_of(family, path)
+            TINY[family].write(path)
             with quiet():
                 transformers.AutoTokenizer.from_pretrained(path).save_pretrained(path)
             (path / "config.json").write_text(json.dumps({"model_type": family}), encoding="utf-8")
@@ -155,6 +155,13 @@ def test_a_vocabulary_and_merges_alone(source, written, family):
     files = passes(directory, written)
     assert not {"vocab.json", "merges.txt"} & {path.name for path in written.iterdir()}
     assert files.tokenizer.encode(" the king").tokens[1:-1] == ["Ġthe", "Ġking"]
+    # The mask of transformers 5 leaves the space before it, unless a file says otherwise.
+    assert any("takes the space before it" in note for note in files.notes) is not OF_4
+    mask = files.special["mask_token"]
+    edit(directory / "tokenizer_config.json", mask_token={"__type": "AddedToken", "content": mask, "lstrip": True})
+    files = passes(directory, written)
+    assert not any("takes the space before it" in note for note in files.notes)
+    assert len(files.tokenizer.encode(f"the {mask}", add_special_tokens=False)) == 2
 
 
 PIECES = {
@@ -330,7 +337,7 @@ def test_ids_that_config_json_states_otherwise(source):
 @pytest.mark.parametrize("family", ["deberta", "deberta-v2"])
 def test_what_transformers_5_makes_of_a_file_of_transformers_4(tmp_path, written, family):
     """Its classes put pairs and normalisation of their own in place of tokenizer.json's."""
-    write_tokenizer_of(family, tmp_path)
+    TINY[family].write(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}), encoding="utf-8")
     files = passes(tmp_path, written)
     assert any("tokenizer.json disagreed" in note for note in files.notes) is not OF_4

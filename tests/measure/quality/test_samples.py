@@ -20,16 +20,16 @@ from bertport.measure.quality.samples import (
 )
 from bertport.measure.text import Text
 from bertport.runtime.errors import InputTextError
-from tests.tokenizers_of import write_tokenizer_of
+from tests.families import TINY
 
 VOCABULARY = Vocabulary(mask=4, special=frozenset(range(6)), ordinary=np.arange(6, 1000, dtype=np.int64))
 
 
 def test_the_vocabulary_of_a_tokenizer(word_tokenizer):
-    vocabulary = word_tokenizer.vocabulary
-    assert vocabulary.mask == 4
-    assert vocabulary.special == {0, 1, 2, 3, 4, 5}  # [unused0] too, which no text contains
-    assert vocabulary.ordinary.tolist() == list(range(6, 67))
+    found = word_tokenizer.vocabulary
+    assert found.mask == 4
+    assert found.special == {0, 1, 2, 3, 4, 5}  # [unused0] too, which no text contains
+    assert found.ordinary.tolist() == list(range(6, 67))
 
 
 def test_a_tokenizer_without_a_mask_is_refused():
@@ -77,86 +77,86 @@ def test_a_random_token_is_another_one():
 
 def test_masks_depend_on_the_seed_and_the_place_alone(word_tokenizer, word_texts):
     def ids(**options):
-        return [sample.input_ids.tolist() for sample in masked_samples(word_texts, word_tokenizer, **options)]
+        return [each.input_ids.tolist() for each in masked_samples(word_texts, word_tokenizer, **options)]
 
     assert ids(seed=3) == ids(seed=3)
     assert ids(seed=3) != ids(seed=4)
     fewer = ids(seed=3, limit=20)
     everything = ids(seed=3)
-    assert all(sample in everything for sample in fewer)
+    assert all(each in everything for each in fewer)
     assert 2 <= len(fewer) < 15
 
 
 def test_a_limit_draws_texts_from_everywhere(word_tokenizer, word_texts):
-    drawn = list(masked_samples(word_texts, word_tokenizer, limit=50))
-    assert 50 <= sum(len(sample.positions) for sample in drawn) < 65
-    assert {word_texts[sample.text].document for sample in drawn} == {0, 1}
-    assert drawn != sorted(drawn, key=lambda sample: sample.text)
+    found = list(masked_samples(word_texts, word_tokenizer, limit=50))
+    assert 50 <= sum(len(each.positions) for each in found) < 65
+    assert {word_texts[each.text].document for each in found} == {0, 1}
+    assert found != sorted(found, key=lambda each: each.text)
 
 
 def test_masked_samples_are_the_text(word_tokenizer, word_texts):
     samples = list(masked_samples(word_texts, word_tokenizer))
-    assert [sample.text for sample in samples] == list(range(40))
-    for sample in samples:
-        ids = sample.input_ids.copy()
-        ids[sample.positions] = sample.labels
-        assert ids.tolist() == word_tokenizer.tokenizer.encode(word_texts[sample.text].text).ids
-        assert not sample.token_type_ids.any()
-        assert not sample.is_pair
+    assert [each.text for each in samples] == list(range(40))
+    for each in samples:
+        ids = each.input_ids.copy()
+        ids[each.positions] = each.labels
+        assert ids.tolist() == word_tokenizer.tokenizer.encode(word_texts[each.text].text).ids
+        assert not each.token_type_ids.any()
+        assert not each.is_pair
 
 
 def test_a_long_text_becomes_several_samples_of_one_text(word_tokenizer):
     text = Text(text=" ".join(["word1"] * 100), document=0)
     samples = list(masked_samples([text], word_tokenizer, max_tokens=32))
-    assert [len(sample.input_ids) for sample in samples] == [32, 32, 32, 12]
-    assert {sample.text for sample in samples} == {0}
+    assert [len(each.input_ids) for each in samples] == [32, 32, 32, 12]
+    assert {each.text for each in samples} == {0}
     shorter = list(masked_samples([Text(text="word1 " * 35, document=0)], word_tokenizer, max_tokens=32))
-    assert [len(sample.input_ids) for sample in shorter] == [32]  # five tokens more are no context
+    assert [len(each.input_ids) for each in shorter] == [32]  # five tokens more are no context
     tiny = list(masked_samples([Text(text="word1", document=0), Text(text="", document=0)], word_tokenizer))
-    assert [len(sample.input_ids) for sample in tiny] == [3]  # but a short text is a text
+    assert [len(each.input_ids) for each in tiny] == [3]  # but a short text is a text
 
 
 def test_half_of_the_pairs_are_true_and_those_are(word_tokenizer, word_texts):
     pairs = list(pair_samples(word_texts, word_tokenizer, seed=1))
-    cuts = sum(text.text.count(". ") for text in word_texts)
+    cuts = sum(each.text.count(". ") for each in word_texts)
     assert len(pairs) == cuts
-    assert sum(pair.label == IS_NEXT for pair in pairs) == (cuts + 1) // 2
-    whole = [" ".join(map(str, word_tokenizer.tokenizer.encode(text.text).ids)) for text in word_texts]
-    for pair in pairs:
-        separators = np.flatnonzero(pair.input_ids == 3)
-        a, b = pair.input_ids[1 : separators[0]], pair.input_ids[separators[0] + 1 : separators[1]]
-        assert pair.input_ids[0] == 2
-        assert separators[1] == len(pair.input_ids) - 1
-        assert pair.token_type_ids.tolist() == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+    assert sum(each.label == IS_NEXT for each in pairs) == (cuts + 1) // 2
+    whole = [" ".join(map(str, word_tokenizer.tokenizer.encode(each.text).ids)) for each in word_texts]
+    for each in pairs:
+        separators = np.flatnonzero(each.input_ids == 3)
+        a, b = each.input_ids[1 : separators[0]], each.input_ids[separators[0] + 1 : separators[1]]
+        assert each.input_ids[0] == 2
+        assert separators[1] == len(each.input_ids) - 1
+        assert each.token_type_ids.tolist() == [0] * (len(a) + 2) + [1] * (len(b) + 1)
         joined = " ".join(map(str, [*a, *b]))
-        if pair.label == IS_NEXT:
-            assert joined in whole[pair.text]
+        if each.label == IS_NEXT:
+            assert joined in whole[each.text]
         else:
             b_text = " ".join(map(str, b))
             sources = [number for number, ids in enumerate(whole) if b_text in ids]
-            assert all(word_texts[source].document != word_texts[pair.text].document for source in sources)
+            assert all(word_texts[source].document != word_texts[each.text].document for source in sources)
 
 
 def test_strangers_in_a_single_document_are_of_another_text(word_tokenizer, word_texts):
-    texts = [Text(text=text.text, document=0) for text in word_texts]
-    whole = [" ".join(map(str, word_tokenizer.tokenizer.encode(text.text).ids)) for text in texts]
-    strangers = [pair for pair in pair_samples(texts, word_tokenizer) if pair.label == NOT_NEXT]
+    texts = [Text(text=each.text, document=0) for each in word_texts]
+    whole = [" ".join(map(str, word_tokenizer.tokenizer.encode(each.text).ids)) for each in texts]
+    strangers = [each for each in pair_samples(texts, word_tokenizer) if each.label == NOT_NEXT]
     assert strangers
-    for pair in strangers:
-        separators = np.flatnonzero(pair.input_ids == 3)
-        assert " ".join(map(str, pair.input_ids[separators[0] + 1 : separators[1]])) not in whole[pair.text]
+    for each in strangers:
+        separators = np.flatnonzero(each.input_ids == 3)
+        assert " ".join(map(str, each.input_ids[separators[0] + 1 : separators[1]])) not in whole[each.text]
 
 
 def test_pairs_are_short_enough_and_limited(word_tokenizer, word_texts):
     pairs = list(pair_samples(word_texts, word_tokenizer, max_tokens=16, limit=31))
     assert len(pairs) == 31
-    assert max(len(pair.input_ids) for pair in pairs) <= 16
-    assert abs(sum(pair.label for pair in pairs) - 15.5) < 1
-    for pair in pairs:
-        if pair.label == IS_NEXT:  # what is cut off is the beginning of A and the end of B
-            joined = pair.input_ids[~np.isin(pair.input_ids, [2, 3])]
+    assert max(len(each.input_ids) for each in pairs) <= 16
+    assert abs(sum(each.label for each in pairs) - 15.5) < 1
+    for each in pairs:
+        if each.label == IS_NEXT:  # what is cut off is the beginning of A and the end of B
+            joined = each.input_ids[~np.isin(each.input_ids, [2, 3])]
             assert " ".join(map(str, joined)) in " ".join(
-                map(str, word_tokenizer.tokenizer.encode(word_texts[pair.text].text).ids)
+                map(str, word_tokenizer.tokenizer.encode(word_texts[each.text].text).ids)
             )
 
 
@@ -170,23 +170,23 @@ def test_texts_of_one_sentence_give_no_pairs(word_tokenizer):
 
 
 def test_pairs_of_a_model_without_segments_have_one(word_texts, word_tokenizer):
-    tokenizers = (dataclasses.replace(word_tokenizer, segments=segments) for segments in (0, None))
-    one, two = (list(pair_samples(word_texts, tokenizer)) for tokenizer in tokenizers)
-    assert all(not sample.token_type_ids.any() for sample in one)
-    assert all(sample.token_type_ids.any() for sample in two)
+    tokenizers = (dataclasses.replace(word_tokenizer, segments=each) for each in (0, None))
+    one, two = (list(pair_samples(word_texts, each)) for each in tokenizers)
+    assert all(not each.token_type_ids.any() for each in one)
+    assert all(each.token_type_ids.any() for each in two)
     assert all(np.array_equal(a.input_ids, b.input_ids) for a, b in zip(one, two, strict=True))
 
 
 def test_half_of_the_neighbours_are_swapped(word_tokenizer, word_texts):
     pairs = list(pair_samples(word_texts, word_tokenizer, kind=ORDERED, seed=1))
-    assert {pair.kind for pair in pairs} == {ORDERED}
-    assert abs(sum(pair.label for pair in pairs) - len(pairs) / 2) <= 1
-    for pair in pairs:
-        separators = np.flatnonzero(pair.input_ids == 3)
-        a, b = pair.input_ids[1 : separators[0]], pair.input_ids[separators[0] + 1 : separators[1]]
-        assert pair.token_type_ids.tolist() == [0] * (len(a) + 2) + [1] * (len(b) + 1)
-        whole = word_tokenizer.tokenizer.encode(word_texts[pair.text].text).ids
-        joined = [*a, *b] if pair.label == IN_ORDER else [*b, *a]
+    assert {each.kind for each in pairs} == {ORDERED}
+    assert abs(sum(each.label for each in pairs) - len(pairs) / 2) <= 1
+    for each in pairs:
+        separators = np.flatnonzero(each.input_ids == 3)
+        a, b = each.input_ids[1 : separators[0]], each.input_ids[separators[0] + 1 : separators[1]]
+        assert each.token_type_ids.tolist() == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+        whole = word_tokenizer.tokenizer.encode(word_texts[each.text].text).ids
+        joined = [*a, *b] if each.label == IN_ORDER else [*b, *a]
         assert " ".join(map(str, joined)) in " ".join(map(str, whole))
 
 
@@ -197,18 +197,21 @@ def test_neighbours_are_made_of_a_single_text(word_tokenizer):
 
 def test_replaced_tokens_are_others_and_known(word_tokenizer, word_texts):
     samples = list(replaced_samples(word_texts, word_tokenizer, seed=2))
-    assert {sample.kind for sample in samples} == {REPLACED}
+    assert {each.kind for each in samples} == {REPLACED}
     replaced = predicted = 0
-    for sample in samples:
-        whole = np.array(word_tokenizer.tokenizer.encode(word_texts[sample.text].text).ids)
-        assert sample.positions.tolist() == list(range(1, len(whole) - 1))
-        changed = sample.input_ids != whole
-        assert changed[sample.positions].tolist() == (sample.labels == 1).tolist()
-        assert (sample.input_ids[changed] > 5).all()
-        replaced, predicted = replaced + changed.sum(), predicted + len(sample.positions)
+    for each in samples:
+        whole = np.array(word_tokenizer.tokenizer.encode(word_texts[each.text].text).ids)
+        assert each.positions.tolist() == list(range(1, len(whole) - 1))
+        changed = each.input_ids != whole
+        assert changed[each.positions].tolist() == (each.labels == 1).tolist()
+        assert (each.input_ids[changed] > 5).all()
+        replaced, predicted = replaced + changed.sum(), predicted + len(each.positions)
     assert replaced / predicted == pytest.approx(0.15, abs=0.01)
-    few = list(replaced_samples(word_texts, word_tokenizer, seed=2, limit=100))
-    assert 100 <= sum(len(sample.positions) for sample in few) < 200
+    few = list(replaced_samples(word_texts, word_tokenizer, seed=2, limit=50))
+    assert 50 <= sum(each.chosen for each in few) < 65
+    assert [each.text for each in few] == [
+        each.text for each in masked_samples(word_texts, word_tokenizer, seed=2, limit=50)
+    ]
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "albert", "modernbert"])
@@ -217,16 +220,16 @@ def test_samples_are_what_the_tokenizer_gives(family, tmp_path):
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
-    write_tokenizer_of(family, tmp_path)
+    TINY[family].write(tmp_path)
     reference = AutoTokenizer.from_pretrained(tmp_path)
     made = SampleTokenizer.of(Tokenizer.from_file(str(tmp_path / "tokenizer.json")), mask=reference.mask_token)
     texts = [Text(text="The king went home. The queen read a book.", document=number) for number in range(4)]
-    for sample in masked_samples(texts, made):
-        ids = sample.input_ids.copy()
-        ids[sample.positions] = sample.labels
+    for each in masked_samples(texts, made):
+        ids = each.input_ids.copy()
+        ids[each.positions] = each.labels
         assert ids.tolist() == reference(texts[0].text)["input_ids"]
-        assert not np.isin(sample.labels, reference.all_special_ids).any()
-    for pair in pair_samples(texts, made):
+        assert not np.isin(each.labels, reference.all_special_ids).any()
+    for each in pair_samples(texts, made):
         given = reference("The king went home.", "The queen read a book.", return_token_type_ids=True)
-        assert pair.input_ids.tolist() == given["input_ids"]
-        assert pair.token_type_ids.tolist() == given["token_type_ids"]
+        assert each.input_ids.tolist() == given["input_ids"]
+        assert each.token_type_ids.tolist() == given["token_type_ids"]
