@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from bertport.export.card import model_card
-from bertport.export.checkpoint.config import names_code
+from bertport.export.checkpoint.config import names_code, normalized
 from bertport.export.checkpoint.heads import describe
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
 from bertport.export.checkpoint.source import Located, read_whole
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from bertport.export.graph.wrapper import EncoderWithHeads
-    from bertport.export.validation.cases import Vocabulary
+    from bertport.export.validation.cases import Attention, Vocabulary
 
 __all__ = ["WEIGHTS", "Options", "export", "log_notes", "vocabulary"]
 
@@ -198,7 +198,14 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
             model, building, tracing, half=weights == "float16", external_above=external_above, stages=stages
         )
         with stages.stage("comparing with PyTorch"):
-            batches = list(cases(vocabulary(tokenizer), max_length=max_length, segments=model.segments))
+            attention = _attention(model)
+            if (longest := attention.longest(max_length)) < max_length:
+                stages.note(
+                    f"inputs of more than {longest:,} tokens were not compared with PyTorch, whose attention to "
+                    f"{max_length:,} takes more memory than this may use"
+                )
+            words = vocabulary(tokenizer)
+            batches = list(cases(words, max_length=max_length, segments=model.segments, attention=attention))
             paths = {variant: building / file for variant, file in FILES.items()}
             validations = validate(model, paths, batches, atol=atol, step=stages.step)
             for note in notes(validations):
@@ -246,6 +253,13 @@ def _build(checkpoint: Checkpoint, weights: str) -> EncoderWithHeads:
                 f"the weights cannot be stored in 16 bits ({error}): export with float32 weights"
             ) from error
     return model
+
+
+def _attention(model: EncoderWithHeads) -> Attention:
+    from bertport.export.validation.cases import Attention
+
+    window = getattr(model.config, model.family.window) if model.family.window else 0
+    return Attention(heads=normalized(model.family, model.config).num_attention_heads, window=window)
 
 
 def vocabulary(files: TokenizerFiles) -> Vocabulary:

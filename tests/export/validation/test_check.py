@@ -19,7 +19,7 @@ from bertport.export.graph.build import make_graphs
 from bertport.export.graph.tracing import Tracing
 from bertport.export.graph.wrapper import build
 from bertport.export.progress import Stages
-from bertport.export.validation.cases import SEEDS, Vocabulary, cases, grid
+from bertport.export.validation.cases import SEEDS, Attention, Vocabulary, cases, grid
 from bertport.export.validation.check import validate, worst_difference
 from bertport.runtime.errors import ValidationError
 from tests.export.passes import as_pass
@@ -59,6 +59,22 @@ def test_the_grid_is_that_of_the_promise():
     assert len(names) == len(set(names)) == 32
     assert names[0] == "batch 1, length 2, full, 1 segment"
     assert names[-1] == "batch 3, length 512, padded, 2 segments"
+
+
+def test_local_attention_is_compared_beyond_its_window():
+    lengths = Attention(heads=12, window=128).lengths(8192)
+    assert lengths == [2, 16, 128, 256, 2364]
+    assert Attention(heads=4, window=8).lengths(64) == [2, 16, 64]
+    assert Attention(heads=16).lengths(512) == [2, 16, 128, 512]
+
+
+def test_no_batch_takes_more_attention_than_memory_holds():
+    found = list(grid(VOCABULARY, max_length=8192, segments=1, attention=Attention(heads=12)))
+    shapes = {case.inputs["input_ids"].shape for case in found}
+    assert {length for _, length in shapes} == {2, 16, 128, 2364}
+    assert (1, 2364) in shapes
+    assert (3, 2364) not in shapes
+    assert all(rows * 12 * length**2 <= 2**26 for rows, length in shapes)
 
 
 def test_the_grid_is_the_same_every_time():

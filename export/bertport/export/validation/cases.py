@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SEEDS", "Case", "Vocabulary", "cases", "grid"]
+__all__ = ["SEEDS", "Attention", "Case", "Vocabulary", "cases", "grid"]
 
 BATCHES = (1, 3)
 LENGTHS = (2, 16, 128)
+MOST_SCORES = 2**26
+"""Attention scores of a layer on one batch, 256 MiB: PyTorch holds several such arrays at once. The longest batch of a
+BERT-large has a fifth of them."""
 SEEDS = (20260101, 20260102, 20260103, 20260104)
 """Seeds of the random ids and lengths: every shape is filled from the first, a few from each."""
 
@@ -38,6 +42,34 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """What the lengths of inputs depend on, beside the longest."""
+
+    heads: int = 1
+    """Attention heads per layer."""
+    window: int = 0
+    """Width of local attention, in tokens; 0 where every token sees all others."""
+
+    def longest(self, max_length: int) -> int:
+        """Return the longest input that is compared, in tokens: that of the model, or one that memory is enough for."""
+        return min(max_length, math.isqrt(MOST_SCORES // self.heads))
+
+    def lengths(self, max_length: int) -> list[int]:
+        """Return the lengths of inputs, in ascending order; one of them is wider than the window."""
+        longest = self.longest(max_length)
+        return sorted(
+            {min(length, longest) for length in (*LENGTHS, *([2 * self.window] if self.window else []), longest)}
+        )
+
+    def fits(self, batch: int, length: int) -> bool:
+        """Return whether a batch is compared that is as large as this."""
+        return batch == 1 or batch * self.heads * length**2 <= MOST_SCORES
+
+
+ANY = Attention()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One batch to compare."""
 
@@ -51,7 +83,7 @@ class Case:
     """Values of `masked_positions` to try on a graph that has it: flat indices, [n]."""
 
 
-def cases(vocabulary: Vocabulary, *, max_length: int, segments: int) -> Iterator[Case]:
+def cases(vocabulary: Vocabulary, *, max_length: int, segments: int, attention: Attention = ANY) -> Iterator[Case]:
     """Return the batches of an export: the whole grid from the first seed, and padded batches from the others.
 
     Another seed brings other tokens, whose rows of the word embedding a fault may be in; the shapes are all there.
@@ -60,9 +92,10 @@ def cases(vocabulary: Vocabulary, *, max_length: int, segments: int) -> Iterator
         vocabulary: the ids to draw from.
         max_length: the longest input.
         segments: rows of the token type embedding.
+        attention: the model's.
     """
     first, *others = SEEDS
-    yield from grid(vocabulary, max_length=max_length, segments=segments, seed=first)
+    yield from grid(vocabulary, max_length=max_length, segments=segments, attention=attention, seed=first)
     shortest, longest = (min(length, max_length) for length in LENGTHS[1:])
     for seed in others:
         for case in grid(vocabulary, max_length=max_length, segments=segments, seed=seed):
@@ -72,21 +105,24 @@ def cases(vocabulary: Vocabulary, *, max_length: int, segments: int) -> Iterator
                 yield case
 
 
-def grid(vocabulary: Vocabulary, *, max_length: int, segments: int, seed: int = SEEDS[0]) -> Iterator[Case]:
+def grid(
+    vocabulary: Vocabulary, *, max_length: int, segments: int, attention: Attention = ANY, seed: int = SEEDS[0]
+) -> Iterator[Case]:
     """Return batches of every combination of batch size, length, padding and number of segments.
 
     Args:
         vocabulary: the ids to draw from.
-        max_length: the longest input; it is one of the lengths.
+        max_length: the longest input; it is one of the lengths, unless its attention takes too much memory.
         segments: rows of the token type embedding; with one, there are no pairs.
+        attention: the model's.
         seed: what ids and lengths are drawn with.
     """
     random = np.random.default_rng(seed)
-    lengths = sorted({min(length, max_length) for length in (*LENGTHS, max_length)})
+    lengths = attention.lengths(max_length)
     further = itertools.cycle(range(1, segments))
     for batch, length, padded, pairs in itertools.product(BATCHES, lengths, (False, True), (False, True)):
         # An input of one token has none to spare for padding.
-        if (pairs and segments == 1) or (padded and length == 1):
+        if (pairs and segments == 1) or (padded and length == 1) or not attention.fits(batch, length):
             continue
         ids = random.choice(np.asarray(vocabulary.ordinary, dtype=np.int64), size=(batch, length))
         mask = np.ones_like(ids)
