@@ -154,6 +154,7 @@ def agreement_notes(
         yield from _overruled(reference, stored["tokenizer.json"], directory)
     else:
         yield from _converted(reference, directory)
+        yield from _spaced_mask(reference, stored)
     yield from _capitals(reference, stored.get("tokenizer_config.json", {}))
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     moved = [(token, index) for token, index in _stated_ids(stored) if vocabulary.get(token) != index]
@@ -228,6 +229,26 @@ def _converted(reference: Any, directory: Path) -> Iterator[str]:  # noqa: ANN40
             f"{path.name} replaces characters such as 'ﬁ' by their usual form, and transformers' "
             f"{type(reference).__name__} leaves that out: it was followed; the ids that the model was trained with are "
             "those of transformers 4.57 (bertport[export-optimum])"
+        )
+
+
+def _spaced_mask(reference: Any, stored: dict[str, dict[str, Any]]) -> Iterator[str]:  # noqa: ANN401 — as above
+    """Note that no file says whether the mask of a BPE takes the space before it, and it does not.
+
+    transformers 4 makes one that does, and 5 one that does not.
+    """
+    tokenizer, mask = reference.backend_tokenizer, reference.mask_token
+    stated = [stored.get(file, {}) for file in ("tokenizer_config.json", "special_tokens_map.json")]
+    if type(tokenizer.model).__name__ != "BPE" or any(
+        isinstance(settings.get("mask_token"), dict) or settings.get("added_tokens_decoder") for settings in stated
+    ):
+        return
+    if any(token.content == mask and not token.lstrip for token in tokenizer.get_added_tokens_decoder().values()):
+        yield (
+            f"no file says whether {mask} takes the space before it, and that of transformers' "
+            f"{type(reference).__name__} does not, unlike that of transformers 4: where the model was trained so, put "
+            f'"mask_token": {{"__type": "AddedToken", "content": {json.dumps(mask)}, "lstrip": true}} in '
+            "tokenizer_config.json and export again"
         )
 
 
