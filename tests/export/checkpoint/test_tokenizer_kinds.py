@@ -12,6 +12,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bertport.export.checkpoint import source as checkpoint_source
 from bertport.export.checkpoint import tokenizer_loading
 from bertport.export.checkpoint.tokenizer import read_tokenizer
 from bertport.export.checkpoint.tokenizer_loading import quiet
@@ -275,6 +276,22 @@ def test_files_of_bpe_that_are_damaged(source, file, content, message):
     with pytest.raises(CheckpointError, match=message) as caught:
         read(directory)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("file", ["merges.txt", "vocab.json", "spiece.model"])
+def test_files_that_are_too_large_are_not_read(source, monkeypatch, file):
+    directory = source("roberta")
+    files_of_bpe(directory)
+    remove(directory, "config.json")
+    (directory / "vocab.json").write_text("{}")
+    if file == "spiece.model":
+        remove(directory, "vocab.json", "merges.txt")
+        there = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
+        monkeypatch.setattr(tokenizer_loading.importlib.util, "find_spec", there.get)
+    (directory / file).write_bytes(b"#" * 1001)
+    monkeypatch.setattr(checkpoint_source, "LARGEST", 1000)
+    with pytest.raises(CheckpointError, match=rf"{file} has more than 1,000 bytes"):
+        read(directory)
 
 
 def model_changed(change):

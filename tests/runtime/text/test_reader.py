@@ -209,6 +209,14 @@ def test_a_mask_far_behind_is_lost_whatever_the_kind(kinds, normalized):
             assert len(found.ids) == 16
 
 
+def test_a_pair_that_special_tokens_alone_fill(kinds):
+    content = kinds["roberta "][0].to_str()
+    for length, fits in ((3, False), (4, True)):
+        [found] = Tokens(content, {"mask_token": "<mask>"}, length).encode([("a b", "c d")], truncation=True)
+        assert isinstance(found, Encoded) is fits
+        assert fits or "adds 4 tokens to a pair and the model takes 3: give one text" in str(found)
+
+
 NO_PIECES = {
     "an added token of two words": lambda content: content["added_tokens"][0].update(content="two words"),
     "an added token that takes the space behind it": lambda content: content["added_tokens"][0].update(rstrip=True),

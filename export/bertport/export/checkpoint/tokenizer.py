@@ -23,7 +23,15 @@ from bertport.export.checkpoint.tokenizer_agreement import (
     lowers_case,
 )
 from bertport.export.checkpoint.tokenizer_damage import explained
-from bertport.export.checkpoint.tokenizer_loading import GENERIC, PATHS, check_class, load, quiet, without_stdout
+from bertport.export.checkpoint.tokenizer_loading import (
+    GENERIC,
+    PATHS,
+    check_class,
+    load,
+    quiet,
+    sentencepiece_file,
+    without_stdout,
+)
 from bertport.runtime.errors import CheckpointError, panicked
 from bertport.runtime.excerpts import excerpt
 
@@ -209,17 +217,20 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
 
 
 def _check_vocabulary_files(directory: Path) -> None:
-    """Require vocab.txt and vocab.json, as far as they are there, to be what they should be.
+    """Require the files that there are in place of a tokenizer.json to be what they should be, and of bounded size.
 
     Raises:
         CheckpointError: when one is not; transformers drops what it cannot read of them.
     """
-    text, ids = directory / "vocab.txt", directory / "vocab.json"
-    if text.is_file():
-        try:
-            read_whole(text).decode()
-        except UnicodeDecodeError as error:
-            raise CheckpointError(f"{text} cannot be read ({error}): restore the checkpoint's file") from error
+    for text in (directory / "vocab.txt", directory / "merges.txt"):
+        if text.is_file():
+            try:
+                read_whole(text).decode()
+            except UnicodeDecodeError as error:
+                raise CheckpointError(f"{text} cannot be read ({error}): restore the checkpoint's file") from error
+    if pieces := sentencepiece_file(directory):
+        read_whole(pieces)
+    ids = directory / "vocab.json"
     if ids.is_file() and not all(type(index) is int for index in read_json(ids).values()):
         raise CheckpointError(f"{ids} should give each token its id, a whole number: restore the checkpoint's file")
 

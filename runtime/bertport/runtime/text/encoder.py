@@ -308,6 +308,12 @@ class Encoder:
 
     def _cut(self, text: Text, parts: Sequence[Part]) -> Encoded | InputTextError:
         """Cut parts to what there is room for, as tokenizers' "longest first" does, and put them together."""
+        added = self._frames[len(parts) - 1].added
+        if added > self._max_length:
+            return InputTextError(
+                f"the tokenizer adds {added} tokens to a pair and the model takes {self._max_length}: give one text: "
+                f"{excerpt(text)}"
+            )
         counts = [part.count for part in parts]
         for part, length in zip(parts, lengths(counts, parts[0].room), strict=True):
             part.cut(length)
