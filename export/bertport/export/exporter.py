@@ -212,7 +212,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 stages.note(note)
         with stages.stage("writing the bundle"):
             _write_config(building, checkpoint)
-            languages, licence = read_front_matter(located.directory)
+            languages, licence = read_front_matter(located.card or located.directory)
             known = encoder_inputs(segments=tokenizer.segments)
             manifest = Manifest(
                 name=name or located.title or located.name,

@@ -11,6 +11,7 @@ from bertport.export.checkpoint.adapters import find_adapter, write_merged
 from bertport.export.checkpoint.foreign import refuse_adapter
 from bertport.export.checkpoint.memory import check_model, write_model, write_tokenizer
 from bertport.export.checkpoint.read import read_checkpoint
+from bertport.export.checkpoint.sentence_transformers import encoder_of
 from bertport.export.checkpoint.source import Located, locate
 from bertport.runtime.bundle.writer import workspace
 from bertport.runtime.errors import CheckpointError, UsageError
@@ -58,7 +59,7 @@ def opened(  # noqa: PLR0913 — a source, and what goes with each kind
     if isinstance(source, str | os.PathLike):
         if tokenizer is not None:
             raise UsageError(f"a tokenizer was given beside {source}, which has its own: leave it out")
-        found = locate(os.fspath(source), revision)
+        found = encoder_of(locate(os.fspath(source), revision))
         if adapter is None:
             refuse_adapter(found)
             yield found
@@ -98,6 +99,7 @@ def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
         origins=(*checkpoint.weights.paths, *adapter.weights.paths),
         notes=(*base.notes, f"merged: {adapter.summary}", *left),
         title=adapter.name,
+        card=base.card,
     )
 
 

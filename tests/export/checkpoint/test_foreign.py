@@ -137,7 +137,7 @@ FORMS = {
     "a variant": ({"config.json": "", "model.fp16.safetensors": ""}, r"another name \(model.fp16.safetensors\)"),
     "another name": ({"config.json": "", "weights.safetensors": ""}, r"another name \(weights.safetensors\)"),
     "PyTorch's": ({"config.json": "", "best.pt": ""}, r"another name \(best.pt\)"),
-    "one level up": ({"modules.json": "", "0_BERT/model.safetensors": ""}, r"there is one in it: give .*0_BERT"),
+    "one level up": ({"notes.txt": "", "0_BERT/model.safetensors": ""}, r"there is one in it: give .*0_BERT"),
     "nothing": ({"notes.txt": ""}, "it has no config.json"),
     "no weights": ({"config.json": "", "vocab.txt": ""}, r"it has no weights \(looked for model.safetensors"),
     "no config": ({"model.safetensors": ""}, r"no config.json beside model.safetensors: copy it"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bertport.runtime.bundle.files import open_regular, read_bounded
 from bertport.runtime.errors import BundleError, CheckpointError, PathError, UsageError
 
-__all__ = ["SMALL_FILES", "Located", "locate", "read_json", "read_part", "read_whole"]
+__all__ = ["SMALL_FILES", "Located", "fetch_below", "locate", "read_json", "read_part", "read_whole"]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SMALL_FILES = (
@@ -25,6 +25,8 @@ SMALL_FILES = (
     "*.model",
     "README.md",
     "adapter_config.json",
+    "modules.json",
+    "sentence_*_config.json",
 )
 """Patterns of a checkpoint's files beside its weights."""
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
@@ -51,6 +53,8 @@ class Located:
     """What was left out on the way to the directory, in sentences."""
     title: str | None = None
     """What the bundle is called where no name is given; None where the name does."""
+    card: Path | None = None
+    """Where the README.md is, where that is another directory."""
     tokenizer: Any = None
     """The tokenizer of a model in memory, as it was given; None where the directory's files are what there is."""
 
@@ -132,7 +136,20 @@ def read_part(path: Path, most: int) -> bytes:
         raise CheckpointError(f"{path} cannot be read ({error}): {REMEDY}") from error
 
 
-def _from_hub(name: str, revision: str | None) -> Located:
+def fetch_below(located: Located, below: str) -> None:
+    """Fetch the checkpoint in a folder of a Hub repository.
+
+    Args:
+        located: the repository, at its commit.
+        below: the folder's path.
+
+    Raises:
+        PathError: when the Hub cannot be reached.
+    """
+    _from_hub(located.name, located.revision, below)
+
+
+def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -140,9 +157,9 @@ def _from_hub(name: str, revision: str | None) -> Located:
     directory = Path()
     try:
         for patterns in WEIGHT_PATTERNS:
-            wanted = [*SMALL_FILES, *patterns]
+            wanted = [str(PurePosixPath(below, each)) for each in (*SMALL_FILES, *patterns)]
             directory = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-            if any(match for pattern in patterns for match in directory.glob(pattern)):
+            if any(match for pattern in patterns for match in (directory / below).glob(pattern)):
                 break
     except LocalEntryNotFoundError as error:
         why = (
