@@ -102,12 +102,12 @@ def samples_for(compared: ComparedBundle, texts: Sequence[Text], preset: Preset,
 
 
 def _until(samples: Sequence[Sample], positions: int) -> int:
-    """Return how many samples have so many predicted positions; a text is not cut in two."""
-    masked = 0
+    """Return how many samples have so many masked or replaced tokens; a text is not cut in two."""
+    chosen = 0
     for number, sample in enumerate(samples):
-        if masked >= positions and sample.text != samples[number - 1].text:
+        if chosen >= positions and sample.text != samples[number - 1].text:
             return number
-        masked += len(sample.positions)
+        chosen += sample.chosen
     return len(samples)
 
 

@@ -180,6 +180,11 @@ class Sample:
     """`IS_NEXT` or `NOT_NEXT`, or `IN_ORDER` or `SWAPPED`, for a pair; None for a text."""
 
     @property
+    def chosen(self) -> int:
+        """Number of tokens that were masked or replaced, or chosen for it and stayed."""
+        return int(self.labels.sum()) if self.kind == REPLACED else len(self.positions)
+
+    @property
     def is_pair(self) -> bool:
         """Whether it is two texts."""
         return self.kind in PAIRED
@@ -272,18 +277,18 @@ def replaced_samples(
         tokenizer: The model's.
         seed: The same seed, text and tokenizer give the same samples, whatever the texts around it.
         max_tokens: Longest sample, special tokens included.
-        limit: Number of predicted positions after which no further text is begun.
+        limit: Number of replaced tokens after which no further text is begun.
     """
-    vocabulary, predicted = tokenizer.vocabulary, 0
+    vocabulary, replaced = tokenizer.vocabulary, 0
     for number, part, whole in _pieces(texts, tokenizer, seed, max_tokens, drawn=limit is not None):
-        if limit is not None and predicted >= limit and part == 0:
+        if limit is not None and replaced >= limit and part == 0:
             return
         rng = np.random.default_rng([seed, number, part, 5])
         chosen = _chosen(whole, vocabulary, rng)
         ids = whole.copy()
         ids[chosen] = _others(whole[chosen], vocabulary, rng)
         positions = np.flatnonzero(~np.isin(whole, list(vocabulary.special)))
-        predicted += len(positions)
+        replaced += len(chosen)
         if len(positions):
             yield Sample(
                 text=number,
