@@ -9,7 +9,7 @@ sentence on stderr and an exit code, without a traceback::
     │   ├── UnknownNameError               an unknown task, variant, provider, recipe or option
     │   └── MissingHeadError               a head that the checkpoint or bundle does not hold
     ├── PathError (OSError)                exit 2: no such path, exists already, no room left
-    ├── CheckpointError (ValueError)       exit 1: not a BERT checkpoint that can be read
+    ├── CheckpointError (ValueError)       exit 1: not a checkpoint that can be read
     ├── BundleError (ValueError)           exit 1: not a bundle, damaged, or too new
     ├── ValidationError (ArithmeticError)  exit 1: a graph differs from its reference
     ├── OutputError (ArithmeticError)      exit 1: a graph gives an input no finite numbers
@@ -102,7 +102,7 @@ class PathError(BertportError, OSError):
 
 
 class CheckpointError(BertportError, ValueError):
-    """Not a BERT checkpoint that can be read."""
+    """Not a checkpoint that can be read."""
 
 
 class BundleError(BertportError, ValueError):

@@ -15,7 +15,7 @@ from bertport.runtime.bundle.measured_elsewhere import warn_if_measured_elsewher
 from bertport.runtime.bundle.select import CPU, choices, suits
 from bertport.runtime.bundle.stamps import MovedError
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
-from bertport.runtime.heads import top_k_output
+from bertport.runtime.heads import decoded_outputs, top_k_output
 from bertport.runtime.memory import (
     check_usable,
     opening,
@@ -187,7 +187,8 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
                 recipe=entry.recipe,
                 hashes=bundle.manifest.hashes_of(variant),
                 max_length=bundle.manifest.max_length,
-                serving=entry.kind == "serving",
+                inputs=bundle.manifest.inputs,
+                serving=entry.kind == "serving" and bool(decoded_outputs(entry.outputs)),
                 given=given,
             )
             stack.enter_context(tensorrt_engines.announced(engine, variant))

@@ -128,7 +128,15 @@ def test_the_gpu_of_this_machine_is_part_of_the_key(monkeypatch, tmp_path):
         devices = (native.Device(name="first", capability="8.0"), native.Device(name=name, capability="9.0"))
         monkeypatch.setattr(native, "driver", lambda devices=devices: native.Driver(problem=None, devices=devices))
         made = tensorrt_engines.engine_here(
-            ROW, recipe="fp32", hashes={}, max_length=16, serving=True, given={"device_id": "1"}
+            ROW,
+            recipe="fp32",
+            hashes={},
+            max_length=16,
+            inputs=["input_ids", "attention_mask"],
+            serving=True,
+            given={"device_id": "1"},
         )
         found.add(made.directory)
+        shapes = str(made.options["trt_profile_min_shapes"]).split(",")
+        assert sorted(each.partition(":")[0] for each in shapes) == ["attention_mask", "input_ids", "masked_positions"]
     assert len(found) == 2

@@ -23,7 +23,7 @@ from bertport.runtime.providers import native
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bertport.runtime.providers.table import Provider
 
@@ -143,11 +143,12 @@ def engine_here(  # noqa: PLR0913 — as `engine_for`
     recipe: str,
     hashes: Mapping[str, str],
     max_length: int,
+    inputs: Iterable[str],
     serving: bool,
     given: Mapping[str, object],
 ) -> Engine:
     """Return the engine of a graph on this machine's GPU; a serving graph has the input `POSITIONS` as well."""
-    names = {"input_ids", "attention_mask", "token_type_ids", *((POSITIONS,) if serving else ())}
+    names = {*inputs, *((POSITIONS,) if serving else ())}
     devices = native.driver().devices
     number = int(str(given.get("device_id", 0)))
     gpu = f"{devices[number].name} {devices[number].capability}" if number < len(devices) else "unknown"

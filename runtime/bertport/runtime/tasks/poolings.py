@@ -9,7 +9,7 @@ from bertport.runtime.heads import POOLER
 __all__ = ["CLS_CHANGED", "POOLINGS", "Pooling", "meanings"]
 
 CLS_CHANGED = (
-    "pooling 'cls' gives the state of the first token, [CLS], as sentence-transformers does; in bertport 0.1 it gave "
+    "pooling 'cls' gives the state of the first token, as sentence-transformers does; in bertport 0.1 it gave "
     "the pooler's output, for which write pooling 'pooler' now"
 )
 """The note on `cls` in release 0.2, whose vector is another than that of 0.1."""

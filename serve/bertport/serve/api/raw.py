@@ -62,7 +62,7 @@ def inputs_of(model: Model) -> dict[str, list[int]]:
     """
     known = {"input_ids": [-1, -1], "attention_mask": [-1, -1], SEGMENTS: [-1, -1]}
     named = {name: shape for name, shape in known.items() if name in model.bundle.manifest.inputs}
-    return {**named, POSITIONS: [-1]}
+    return named | ({POSITIONS: [-1]} if decoded_outputs(model.graph.outputs) else {})
 
 
 def outputs_of(model: Model) -> dict[str, list[int]]:
@@ -85,7 +85,8 @@ def read(asked: Asked, model: Model, limits: Limits) -> Raw:
         BadRequest, Unprocessable, TooLarge: why it cannot be.
     """
     inputs = inputs_of(model)
-    if unknown := asked.inputs.keys() - inputs.keys():
+    # Positions mean nothing where no output is decoded at them, and never were an error.
+    if unknown := asked.inputs.keys() - inputs.keys() - {POSITIONS}:
         raise BadRequest(f"there is no input {min(unknown)!r:.60} beside input_ids (there is: {', '.join(inputs)})")
     ids = _integers(asked, "input_ids", None)
     rows, length = ids.shape
