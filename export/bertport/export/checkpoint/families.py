@@ -69,6 +69,8 @@ class Family:
     """The family's names of sizes that Optimum does not know."""
     window: str | None = None
     """The setting with the width of local attention; None where every token sees all others."""
+    joins_neighbours: bool = False
+    """Whether a token's embedding is made of its neighbours' too, so that padding would move a text's last token."""
     unscripted: tuple[str, ...] = ()
     """Functions of its module that transformers compiles, and that choose between attention with and without a cache:
     here are as many queries as keys, so that they are traced without the choice."""
@@ -287,6 +289,7 @@ _ROWS = (
         class_prefix="MobileBert",
         prefix="mobilebert.",
         classes=AS_BERT,
+        joins_neighbours=True,
         tokenizer="mobilebert",
         citation="""\
 @inproceedings{sun2020mobilebert,

@@ -93,6 +93,16 @@ class EncoderWithHeads(nn.Module):
             model.train(mode)
         return self
 
+    def _encoded(self, inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401 — transformers' outputs
+        """Run the encoder."""
+        encoder: Any = self.get_submodule(self.part)
+        if not self.family.joins_neighbours:
+            return encoder(**inputs)
+        # Where a text stands alone, there are zeros beside its last token: so must there be where padding follows.
+        others = {name: each for name, each in inputs.items() if name != "input_ids"}
+        words = encoder.get_input_embeddings()(inputs["input_ids"])
+        return encoder(inputs_embeds=words * inputs["attention_mask"].unsqueeze(-1), **others)
+
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
@@ -110,7 +120,7 @@ class EncoderWithHeads(nn.Module):
         """
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         inputs = {name: given[name] for name in self.inputs}
-        encoded = self.get_submodule(self.part)(**inputs)
+        encoded = self._encoded(inputs)
         outputs = {HIDDEN_STATES: encoded.last_hidden_state}
         if POOLER in self.heads:
             outputs[output_of(POOLER)] = encoded.pooler_output

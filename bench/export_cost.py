@@ -1,0 +1,160 @@
+"""Measure what an export costs beside optimum-cli's, and write the table in docs/research/export.md.
+
+    python -m bench.export_cost [--rounds N] [--optimum PYTHON] [--check]
+
+A BERT-base of random weights is exported in turn by bertport and by Optimum's `main_export` without its validation,
+each in a fresh process, `N` times. Optimum's exporter needs transformers 4.57, hence an interpreter of its own: that of
+`python3 dev.py optimum` when `--optimum` is not given. Of bertport the whole is timed, with its stages; the
+validation is a line of its own. Peak memory is the largest resident set that the kernel saw of the process. With
+`--check`, nothing is measured, and the exit code is 1 where the page is not what the data say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.checkout import BEGIN, END, ROOT, commit, write_section
+from bench.quantization.duration import make_checkpoint
+from bertport.measure.machine import describe_machine
+
+PAGE = ROOT / "docs" / "research" / "export.md"
+DATA = ROOT / "docs" / "data" / "export-cost.json"
+OPTIMUM = ROOT / ".venv-optimum" / "bin" / "python"
+CHECKS = ("comparing the tokenizer", "comparing with PyTorch")
+"""Stages of an export that compare, and make nothing."""
+OURS = """
+import json, sys, time
+began = time.perf_counter()
+from bertport.export import export
+stages = {}
+def listen(event):
+    if event.kind == "end":
+        stages[event.text] = event.seconds
+export(sys.argv[1], sys.argv[2], progress=listen)
+print(json.dumps({"seconds": time.perf_counter() - began, "stages": stages}))
+"""
+THEIRS = """
+import json, sys, time
+began = time.perf_counter()
+from optimum.exporters.onnx import main_export
+main_export(sys.argv[1], sys.argv[2], task="fill-mask", do_validation=False)
+print(json.dumps({"seconds": time.perf_counter() - began, "stages": {}}))
+"""
+MIB = 2**20
+
+
+def run(python: Path, program: str, checkpoint: Path, out: Path) -> dict[str, Any]:
+    """Run an exporter in a fresh process; return its seconds, those of its stages, and its peak memory in bytes."""
+    shutil.rmtree(out, ignore_errors=True)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    if program is THEIRS:
+        environment.pop("PYTHONPATH", None)
+    command = [str(python), "-W", "ignore", "-c", program, str(checkpoint), str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    printed = child.stdout.read() if child.stdout else ""
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return found | {"peak_bytes": usage.ru_maxrss * 1024, "written_bytes": size}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians of an exporter's runs: seconds as a whole, of the checks and without them, and peak memory."""
+    checks = [sum(run["stages"].get(stage, 0.0) for stage in CHECKS) for run in runs]
+    making = [run["seconds"] - check for run, check in zip(runs, checks, strict=True)]
+    return {
+        "making": statistics.median(making),
+        "checks": statistics.median(checks),
+        "peak_bytes": statistics.median(run["peak_bytes"] for run in runs),
+        "written_bytes": runs[0]["written_bytes"],
+        "range": [min(making), max(making)],
+    }
+
+
+def section(data: dict[str, Any]) -> str:
+    """Return the table."""
+    rows = {"bertport": summary(data["bertport"]), "Optimum, without its validation": summary(data["optimum"])}
+    lines = [
+        "| exporter | tracing and writing, s | range | validation, s | peak memory, MiB | written, MiB |",
+        "|---|---:|---|---:|---:|---:|",
+    ]
+    for name, row in rows.items():
+        low, high = row["range"]
+        lines.append(
+            f"| {name} | {row['making']:.1f} | {low:.1f} to {high:.1f} | {row['checks']:.1f} | "
+            f"{row['peak_bytes'] / MIB:.0f} | {row['written_bytes'] / MIB:.0f} |"
+        )
+    ours, theirs = rows.values()
+    machine = data["machine"]
+    compared = (
+        f"Tracing and writing take {ours['making'] / theirs['making']:.2f} of Optimum's time, and the export with its "
+        f"validation {ours['peak_bytes'] / theirs['peak_bytes']:.2f} of its peak memory: medians of "
+        f"{len(data['bertport'])} runs each, in turn."
+    )
+    described = (
+        f"Machine: {machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores; "
+        f"{data['date'][:10]}, commit {data['commit'][:7]}; {data['versions']}."
+    )
+    lines += ["", compared, "", described, ""]
+    return "\n".join(lines)
+
+
+def versions(python: Path) -> str:
+    """Return what an interpreter has of transformers and Optimum, as words."""
+    program = "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in ('transformers', 'optimum')))"
+    return subprocess.check_output([str(python), "-c", program], text=True).strip()
+
+
+def main() -> None:
+    """Measure and write, or compare the page with the data."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--optimum", type=Path, default=OPTIMUM)
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    if given.check:
+        page = PAGE.read_text(encoding="utf-8")
+        wanted = section(json.loads(DATA.read_text(encoding="utf-8")))
+        if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != wanted.strip("\n"):
+            sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.export_cost")
+        return
+    if not given.optimum.exists():
+        sys.exit(f"there is no {given.optimum}: run python3 dev.py optimum once, or name an interpreter by --optimum")
+    runs: dict[str, list[dict[str, Any]]] = {"bertport": [], "optimum": []}
+    with tempfile.TemporaryDirectory() as place:
+        checkpoint = make_checkpoint(Path(place))
+        for _ in range(given.rounds):
+            for name, python, program in (
+                ("bertport", Path(sys.executable), OURS),
+                ("optimum", given.optimum, THEIRS),
+            ):
+                runs[name].append(run(python, program, checkpoint, Path(place) / "out"))
+                seconds, peak = runs[name][-1]["seconds"], runs[name][-1]["peak_bytes"] / MIB
+                print(f"{name}: {seconds:.1f} s, {peak:.0f} MiB", flush=True)
+    data = {
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": dataclasses.asdict(describe_machine()),
+        "versions": f"bertport on {versions(Path(sys.executable))}; Optimum on {versions(given.optimum)}",
+        **runs,
+    }
+    DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_section(PAGE, section(data))
+
+
+if __name__ == "__main__":
+    main()
