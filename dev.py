@@ -183,11 +183,14 @@ def optimum(*arguments: str) -> None:
         call(*pytest, *arguments)
         return
     call(*pytest, *WORKERS, *BOTH_GENERATIONS, "-m", "not optimum and not slow and not gpu")
-    call(*pytest, *WORKERS, "tests", "-m", "optimum and not gpu")
+    # Not the whole of tests/: some modules import what the group test does not bring.
+    files = (path for path in sorted((ROOT / "tests").rglob("test_*.py")) if OPTIMUM_MARK in path.read_bytes())
+    call(*pytest, *WORKERS, *files, "-m", "optimum and not gpu")
 
 
 BOTH_GENERATIONS = ("tests/export", "tests/models", "tests/measure/speed/test_baselines.py")
 """Tests of what transformers 4.57 and today's run alike: tracing, tokenizers, the training recipe."""
+OPTIMUM_MARK = b"pytest.mark.optimum"
 
 
 def floors() -> str:
