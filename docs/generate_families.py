@@ -276,9 +276,8 @@ def _made(family: Family, directory: Path) -> Iterator[Made]:
         seen |= {*bundle.manifest.heads, None}
         if not heads:
             continue
-        text = directory / "held-out.txt"
-        if not text.exists():
-            text.write_text(_paragraphs(), encoding="utf-8")
+        text = directory / f"{name}.txt"
+        text.write_text(_paragraphs(capitals=bool(bundle.manifest.lowercase)), encoding="utf-8")
         options = Options(
             text=text, calibration=text, positions=120, pairs=20, force=True, budget=Budget.parse(f"cosine={COSINE}")
         )
@@ -293,11 +292,13 @@ def _made(family: Family, directory: Path) -> Iterator[Made]:
         )
 
 
-def _paragraphs() -> str:
+def _paragraphs(*, capitals: bool) -> str:
+    """Return text in words of the tiny vocabularies, which have no capital letters where case is kept."""
     from tests.conftest import WORDS
 
     rng = np.random.default_rng(3)
-    sentences = [" ".join(rng.choice(WORDS, size=rng.integers(5, 12))).capitalize() + "." for _ in range(120)]
+    sentences = [" ".join(rng.choice(WORDS, size=rng.integers(5, 12))) + "." for _ in range(120)]
+    sentences = [each.capitalize() if capitals else each for each in sentences]
     return "\n".join(" ".join(sentences[index : index + 3]) for index in range(0, 120, 3)) + "\n"
 
 
