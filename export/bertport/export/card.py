@@ -96,8 +96,8 @@ def _summary(manifest: Manifest, family: Family) -> str:
         None: "treats case as its tokenizer does",
     }
     return (
-        f"A {family.title} encoder as ONNX graphs, exported from the checkpoint {origin} (`{shape.model_class}`) on "
-        f"{manifest.created[:10]} and compared with it output by output.\n\n"
+        f"{family.noun[0].upper()}{family.noun[1:]} encoder as ONNX graphs, exported from the checkpoint {origin} "
+        f"(`{shape.model_class}`) on {manifest.created[:10]} and compared with it output by output.\n\n"
         f"It has {shape.layers} layers of width {shape.hidden_size} with {shape.attention_heads} attention heads, "
         f"{shape.vocab_size:,} vocabulary entries and {shape.parameters:,} parameters. It {case[manifest.lowercase]} "
         f"and takes up to {manifest.max_length} tokens."

@@ -174,12 +174,12 @@ def _check_sizes(config: PretrainedConfig, path: Path, family: Family) -> None:
         raise CheckpointError(f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}")
     if config.pad_token_id is None and family.position_offset is None:
         raise CheckpointError(
-            f"{path}: pad_token_id is missing, from which a {family.title} counts positions: set it to padding's id"
+            f"{path}: pad_token_id is missing, from which {family.noun} counts positions: set it to padding's id"
         )
     if max_positions(family, config) < 1:
         stated = config.max_position_embeddings
         raise CheckpointError(
-            f"{path}: max_position_embeddings is {stated}; the first token of a {family.title} takes row "
+            f"{path}: max_position_embeddings is {stated}; the first token of {family.noun} takes row "
             f"{stated - max_positions(family, config)}, so a larger number is expected"
         )
 

@@ -35,6 +35,8 @@ BERT = "bert"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs of encoders, int64 [batch, sequence]."""
 WITHOUT_SEGMENTS = INPUTS[:2]
+SPOKEN_AS_VOWELS = ("A", "E", "MP", "X")
+"""What titles begin with that take "an"."""
 AS_BERT: Mapping[str, tuple[str, ...]] = {"ForPreTraining": (MLM, NSP), "ForNextSentencePrediction": (NSP,)}
 """Classes of the families that were pretrained as BERT was."""
 
@@ -78,6 +80,11 @@ class Family:
     """transformers' model type whose tokenizer it has where no file of a checkpoint names one."""
     citation: str
     """Its paper, in BibTeX."""
+
+    @property
+    def noun(self) -> str:
+        """What people call it, with an article."""
+        return f"{'an' if self.title.startswith(SPOKEN_AS_VOWELS) else 'a'} {self.title}"
 
 
 _ROWS = (

@@ -121,7 +121,8 @@ def head_model(family: Family, config: PretrainedConfig, kind: str, labels: int)
     from optimum.exporters.tasks import TasksManager
 
     made = copy.deepcopy(config)
-    made.tie_word_embeddings = True
+    # A DeBERTa without `legacy` decodes with the word embedding itself; transformers would tie its dense layer to that.
+    made.tie_word_embeddings = bool(getattr(made, "legacy", True))
     if labels:
         made.num_labels = labels
     row = next((row for row in HEADS.values() if row.own_class == kind), None)

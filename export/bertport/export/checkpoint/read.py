@@ -143,7 +143,7 @@ def _layout(
     except Exception as error:  # whatever a setting makes PyTorch or transformers raise
         reason = (str(error).strip().splitlines() or [""])[-1].strip()
         raise CheckpointError(
-            f"{path}: transformers cannot make a {family.title} encoder of these settings ({type(error).__name__}: "
+            f"{path}: transformers cannot make {family.noun} encoder of these settings ({type(error).__name__}: "
             f"{excerpt(reason, 200)}): restore the checkpoint's file"
         ) from error
 

@@ -112,9 +112,9 @@ def _of_another(stored: Sequence[str], family: Family, layout: Layout) -> Checkp
     """Return the error for weights that hold no encoder of the family: of another one, where their names tell."""
     names = [WRAPPER.sub("", name) for name in stored]
     found = next(((row, name) for row in _others(family) for name in names if f".{row.prefix}emb" in f".{name}"), None)
-    other = f"; by their names ({found[1]}) they are those of a {found[0].title} encoder" if found else ""
+    other = f"; by their names ({found[1]}) they are those of {found[0].noun} encoder" if found else ""
     return CheckpointError(
-        f"the weights hold no {layout.words}: these are not the weights of a {family.title} encoder, for which "
+        f"the weights hold no {layout.words}: these are not the weights of {family.noun} encoder, for which "
         f"config.json takes them{other}"
     )
 
@@ -228,7 +228,7 @@ def _prefix(names: Collection[str], family: Family, layout: Layout) -> str:
     """
     words = layout.words.removeprefix(family.prefix)
     found = {
-        name.removesuffix(words).removesuffix(family.prefix)
+        re.sub(rf"(?<![^.]){re.escape(family.prefix)}$", "", name.removesuffix(words))
         for name in (WRAPPER.sub("", each) for each in names)
         if name == words or name.endswith(f".{words}")
     }
