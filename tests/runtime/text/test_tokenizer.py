@@ -13,6 +13,7 @@ from bertport.runtime import load
 from bertport.runtime.errors import BundleError, InputTextError, UsageError
 from bertport.runtime.tasks.poolings import POOLINGS
 from bertport.runtime.text.tokenizer import TOKENIZER, TOKENIZER_FILES, Tokens
+from tests.families import TINY
 
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
@@ -140,10 +141,34 @@ def test_decoding_by_pieces_is_decoding(ours, ids, skip):
 
 def test_a_decoder_of_another_kind_decodes_by_itself(rewritten, tiny_bundle):
     content = json.loads((tiny_bundle / "tokenizer.json").read_text(encoding="utf-8"))
-    content["decoder"] = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    content["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     tokens = load(rewritten(tokenizer_json=json.dumps(content))).tokens
     assert tokens._pieces is None
     assert tokens.decode([20, 21], skip_special_tokens=False)
+
+
+@settings(deadline=None)
+@given(
+    ids=st.lists(st.integers(0, 1500), max_size=30),
+    skip=st.booleans(),
+    scheme=st.sampled_from(["always", "first", "never"]),
+)
+def test_decoding_by_pieces_of_sentencepiece(metaspace, ids, skip, scheme):
+    tokens = metaspace[scheme]
+    assert tokens._pieces is not None
+    assert tokens.decode(ids, skip_special_tokens=skip) == tokens._tokenizer.decode(ids, skip_special_tokens=skip)
+
+
+@pytest.fixture(scope="module")
+def metaspace(tmp_path_factory):
+    """A tokenizer as XLM-R's, by where its decoder takes a space for one that was put before the text."""
+    directory = tmp_path_factory.mktemp("metaspace")
+    TINY["xlm-roberta"].write(directory)
+    content = json.loads((directory / TOKENIZER).read_text(encoding="utf-8"))
+    return {
+        scheme: Tokens(json.dumps(content | {"decoder": content["decoder"] | {"prepend_scheme": scheme}}), {}, 160)
+        for scheme in ("always", "first", "never")
+    }
 
 
 @pytest.mark.parametrize("text", ["", "\u200b", " \n", "\x00"])

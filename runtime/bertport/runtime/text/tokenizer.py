@@ -55,12 +55,12 @@ CLEAN_UP = {
 class Pieces:
     """Text that each id adds when it is decoded, kept once it was computed.
 
-    A WordPiece decoder writes a token by itself: what it gives depends on the token and on whether it is the first, so
-    joining kept pieces gives the same text in a tenth of the time. fill-mask decodes a sequence for every answer, which
-    took as long as choosing the answers. Two threads that meet write the same value.
+    The decoders of WordPiece and of SentencePiece write a token by itself: what they give depends on the token and on
+    whether it is the first, so joining kept pieces gives the same text in a tenth of the time. fill-mask decodes a
+    sequence for every answer, which took as long as choosing the answers. Two threads that meet write the same value.
 
     Args:
-        tokenizer: with a WordPiece decoder.
+        tokenizer: with one of these decoders.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -74,8 +74,8 @@ class Pieces:
 
     @classmethod
     def of(cls, tokenizer: tokenizers.Tokenizer) -> Pieces | None:
-        """Return the pieces of a tokenizer with a WordPiece decoder; None for any other."""
-        return cls(tokenizer) if type(tokenizer.decoder).__name__ == "WordPiece" else None
+        """Return the pieces of a tokenizer whose decoder writes each token by itself; None for any other."""
+        return cls(tokenizer) if type(tokenizer.decoder).__name__ in ("WordPiece", "Metaspace") else None
 
     def join(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """Decode ids."""
