@@ -340,6 +340,20 @@ def test_a_tokenizer_of_another_kind(source, family, under):
     assert read(directory).tokenizer.get_vocab_size() > 300
 
 
+@pytest.mark.parametrize("under", ["roberta", "xlm-roberta", "camembert", "mpnet"])
+def test_a_padding_token_that_the_model_does_not_count_by(source, under):
+    """BERT's tokenizer on a model whose positions begin behind the id of its own padding token."""
+    directory = source("bert")
+    edit(directory / "config.json", model_type=under, pad_token_id=1)
+    message = (
+        r"has '\[PAD\]' \(0\) for padding and config\.json gives pad_token_id 1, by which an? .* counts its positions"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        read(directory)
+    edit(directory / "config.json", pad_token_id=0)
+    assert read(directory).reference.pad_token_id == 0
+
+
 def test_ids_that_config_json_states_otherwise(source):
     """As in multilingual MiniLM, which has XLM-R's tokenizer on a BERT: noted, for transformers takes no offence."""
     directory = source("xlm-roberta")

@@ -121,7 +121,7 @@ def check_padding(reference: Any, config: dict[str, Any], directory: Path) -> No
     """
     family = family_of(config)
     stated, given = config.get("pad_token_id"), reference.pad_token_id
-    if family is None or not family.position_offset or stated is None or stated == given:
+    if family is None or family.position_offset == 0 or stated is None or stated == given:
         return
     raise CheckpointError(
         f"the tokenizer of {directory} has {_token(reference.pad_token, given)} for padding and config.json gives "
