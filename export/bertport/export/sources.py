@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from bertport.export.checkpoint.memory import check_model, write_model, write_to
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.sentence_transformers import encoder_of
 from bertport.export.checkpoint.source import Located, locate
+from bertport.export.checkpoint.tensorflow import find_variables, write_converted
 from bertport.runtime.bundle.writer import workspace
 from bertport.runtime.errors import CheckpointError, UsageError
 
@@ -60,12 +63,16 @@ def opened(  # noqa: PLR0913 — a source, and what goes with each kind
         if tokenizer is not None:
             raise UsageError(f"a tokenizer was given beside {source}, which has its own: leave it out")
         found = encoder_of(locate(os.fspath(source), revision))
-        if adapter is None:
-            refuse_adapter(found)
+        with ExitStack() as stack:
+            if (variables := find_variables(found.directory)) is not None:
+                scratch = stack.enter_context(_scratch(target, found.name, overwrite=overwrite))
+                found = _converted(found, variables, scratch)
+            if adapter is None:
+                refuse_adapter(found)
+            else:
+                scratch = stack.enter_context(_scratch(target, found.name, overwrite=overwrite))
+                found = _merged(found, find_adapter(Path(adapter)), scratch)
             yield found
-            return
-        with _scratch(target, found.name, overwrite=overwrite) as scratch:
-            yield _merged(found, find_adapter(Path(adapter)), scratch)
         return
     for name, value in (("revision", revision), ("adapter", adapter)):
         if value is not None:
@@ -85,6 +92,13 @@ def opened(  # noqa: PLR0913 — a source, and what goes with each kind
         )
 
 
+def _converted(found: Located, variables: Path, scratch: Path) -> Located:
+    """Write a TensorFlow checkpoint as one of transformers, and return where."""
+    converted = write_converted(variables, scratch)
+    files = sorted(variables.parent.glob(f"{glob.escape(variables.name)}.*"))
+    return replace(found, directory=scratch, origins=tuple(files), notes=(*found.notes, *converted.notes))
+
+
 def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
     """Write a checkpoint with an adapter merged into it, and return where."""
     checkpoint = read_checkpoint(base)
@@ -96,7 +110,7 @@ def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
         directory=scratch,
         name=f"{at} with {adapter.name}",
         revision=None,
-        origins=(*checkpoint.weights.paths, *adapter.weights.paths),
+        origins=(*(base.origins or checkpoint.weights.paths), *adapter.weights.paths),
         notes=(*base.notes, f"merged: {adapter.summary}", *left),
         title=adapter.name,
         card=base.card,

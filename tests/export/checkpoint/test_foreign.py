@@ -126,9 +126,9 @@ FORMS = {
         r"PEFT adapter \(adapter_model.* on with --adapter",
     ),
     "adapter, settings damaged": ({"adapter_config.json": "["}, r"PEFT adapter .* trained on with --adapter"),
-    "Google's": (
-        {"bert_model.ckpt.index": "", "bert_model.ckpt.data-00000-of-00001": "", "bert_config.json": "{}"},
-        r"a TensorFlow checkpoint \(bert_model.*convert_bert_original_tf_checkpoint_to_pytorch",
+    "Google's, without its settings": (
+        {"bert_model.ckpt.index": "", "bert_model.ckpt.data-00000-of-00001": ""},
+        r"a TensorFlow checkpoint \(bert_model.*its bert_config.json and vocab.txt lie beside it",
     ),
     "TensorFlow": ({"config.json": "", "tf_model.h5": ""}, r"TensorFlow \(tf_model.h5\).*from_tf=True"),
     "Flax": ({"config.json": "", "flax_model.msgpack": ""}, r"Flax \(flax_model.msgpack\).*from_flax=True"),

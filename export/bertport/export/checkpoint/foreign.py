@@ -41,8 +41,8 @@ FOREIGN = (
     Foreign(
         patterns=("*.ckpt.index", "*.ckpt.data-*", "*.ckpt.meta", "checkpoint", "saved_model.pb"),
         what="a TensorFlow checkpoint",
-        way="convert it with python -m transformers.models.bert.convert_bert_original_tf_checkpoint_to_pytorch "
-        "(transformers 4 with tensorflow), add config.json and vocab.txt",
+        way="one of Google's BERT code is read where its bert_config.json and vocab.txt lie beside it (and the extra "
+        "tensorflow is installed)",
     ),
     Foreign(
         patterns=("tf_model*.h5", "*.h5"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["SINGLE", "WeightFiles", "find_weights", "read_shapes", "read_tensors"]
+__all__ = ["FORMATS", "SINGLE", "WeightFiles", "find_weights", "read_shapes", "read_tensors"]
 
 SINGLE = "model.safetensors"
 """The file of a checkpoint whose weights are all in one, as it is written."""
