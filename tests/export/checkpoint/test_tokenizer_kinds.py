@@ -325,6 +325,24 @@ def test_a_model_that_is_damaged(source, family, change, message):
     assert "\n" not in caught.value.message
 
 
+def test_a_vocabulary_without_its_unknown_token(source, written):
+    """Texts that have no token are refused one by one, and none of them ends the export with a traceback."""
+    directory = source("bert")
+    path = directory / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["model"]["vocab"]["[UNK]"]
+    content["added_tokens"] = [each for each in content["added_tokens"] if each["content"] != "[UNK]"]
+    content["normalizer"]["lowercase"] = False
+    path.write_text(json.dumps(content), encoding="utf-8")
+    remove(directory, "vocab.txt", "special_tokens_map.json")
+    edit(directory / "tokenizer_config.json", unk_token=None, added_tokens_decoder=None)
+    edit(directory / "config.json", type_vocab_size=2)
+    files = read(directory)
+    assert any("tokenizer.json disagreed" in note for note in files.notes)
+    files.save(written)
+    assert check_tokenizer(files, written, max_length=160, vocab_size=ROWS) > 500
+
+
 @pytest.mark.parametrize(("family", "under"), [("roberta", "bert"), ("albert", "bert"), ("deberta-v2", "distilbert")])
 def test_a_tokenizer_of_another_kind(source, family, under):
     """tokenizer.json alone, under a config.json that names another family."""

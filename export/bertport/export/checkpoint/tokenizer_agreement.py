@@ -207,11 +207,18 @@ def _read_otherwise(tokenizer: Tokenizer, path: Path) -> str | tuple[str, str] |
         raise CheckpointError(f"{path} cannot be read ({excerpt(str(error), 200)}): restore the file") from error
     alone.no_truncation()
     alone.no_padding()
-    for text in TRIED:
-        readings = [each.encode(*([text] if isinstance(text, str) else text)) for each in (tokenizer, alone)]
-        if readings[0].ids != readings[1].ids:
-            return text
-    return None
+    return next((text for text in TRIED if _reading(tokenizer, text)[0] != _reading(alone, text)[0]), None)
+
+
+def _reading(tokenizer: Tokenizer, text: str | tuple[str, str]) -> tuple[list[int], list[int]]:
+    """Return ids and segments of a text or a pair; none where the tokenizer refuses it."""
+    try:
+        encoding = tokenizer.encode(*([text] if isinstance(text, str) else text))
+    except BaseException as error:
+        if not isinstance(error, Exception) and not panicked(error):
+            raise
+        return [], []
+    return encoding.ids, encoding.type_ids
 
 
 def _converted(reference: Any, directory: Path) -> Iterator[str]:  # noqa: ANN401 — as above
@@ -222,7 +229,7 @@ def _converted(reference: Any, directory: Path) -> Iterator[str]:  # noqa: ANN40
     from sentencepiece import SentencePieceProcessor
 
     tokenizer, unknown = reference.backend_tokenizer, reference.unk_token_id
-    found = tokenizer.encode(COMPATIBILITY, add_special_tokens=False).ids.count(unknown)
+    found = _reading(tokenizer, COMPATIBILITY)[0].count(unknown)
     processor = SentencePieceProcessor(model_file=str(path))
     if found > sum(map(processor.is_unknown, processor.encode(COMPATIBILITY))):
         yield (
@@ -308,7 +315,7 @@ def _without_segments(reference: Any, config: dict[str, Any]) -> Iterator[str]: 
     rows = config.get("type_vocab_size")
     if not isinstance(rows, int) or rows < 2 or "token_type_ids" in reference.model_input_names:  # noqa: PLR2004 — two
         return
-    if any(reference.backend_tokenizer.encode("a", "a").type_ids):
+    if any(_reading(reference.backend_tokenizer, ("a", "a"))[1]):
         yield (
             f"transformers' {type(reference).__name__} gives the model no segments, so that both texts of a pair are "
             'in the first: where it was trained with two, put "model_input_names": ["input_ids", "token_type_ids", '
