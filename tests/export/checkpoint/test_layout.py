@@ -129,6 +129,23 @@ def test_a_tied_decoder_may_be_all_that_is_stored(tmp_path):
         read(apart)
 
 
+def test_the_bias_of_a_decoder_of_its_own(tmp_path):
+    """transformers 5 stores two, and computes with the decoder's; 4 has but one."""
+    source = tiny("roberta", tmp_path / "source", tie_word_embeddings=False)
+
+    def two(tensors):
+        bias = tensors.get("lm_head.decoder.bias", tensors["lm_head.bias"])
+        return tensors | {"lm_head.bias": bias + 1, "lm_head.decoder.bias": bias}
+
+    both = rewrite(source, tmp_path / "both", two)
+    plan = read(both).plan
+    assert plan.renames["lm_head.decoder.bias"] == "lm_head.bias"
+    assert "lm_head.bias" not in plan.renames
+    assert plan.notes[-1] == "left out, as part of none of encoder and heads: lm_head.bias"
+    expected = theirs(source, "RobertaForMaskedLM").logits
+    torch.testing.assert_close(computed(both)["logits"], expected, rtol=0, atol=1e-5)
+
+
 def test_the_first_state_for_a_pooler(tmp_path):
     """A MobileBERT may take it as it is; what is stored for a dense layer is left out then."""
     source = tiny("mobilebert", tmp_path / "source")

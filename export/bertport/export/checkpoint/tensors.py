@@ -75,7 +75,8 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout
         )
     prefix = _prefix(stored, family, layout)
     tied = bool(config.get("tie_word_embeddings", True))
-    renamed = _with_embedding({name: _rename(name, family, layout, prefix) for name in stored}, layout, tied=tied)
+    named = _without_aliases({name: _rename(name, family, layout, prefix) for name in stored}, layout, tied=tied)
+    renamed = _with_embedding(named, layout, tied=tied)
     present = {name for name in renamed.values() if name not in layout.constants}
     if layout.words not in present or any(f".{prefix}".endswith(f".{row.prefix}") for row in _others(family)):
         raise _of_another(stored, family, layout)
@@ -261,7 +262,20 @@ def _rename(name: str, family: Family, layout: Layout, prefix: str) -> str:
         name = family.prefix + name
     for pattern, replacement in OLD_NAMES:
         name = pattern.sub(replacement, name)
-    return next((head.aliases[name] for head in layout.heads.values() if name in head.aliases), name)
+    return name
+
+
+def _without_aliases(renamed: dict[str, str], layout: Layout, *, tied: bool) -> dict[str, str]:
+    """Return the names with one for each parameter that has several.
+
+    Where decoders are not tied, transformers 5 takes their biases for other parameters, of which it uses the decoder's.
+    """
+    aliases = {alias: name for head in layout.heads.values() for alias, name in head.aliases.items()}
+    unused = {name for alias, name in aliases.items() if not tied and alias in renamed.values()}
+    return {
+        stored: aliases.get(name, f"{name} beside a decoder of its own" if name in unused else name)
+        for stored, name in renamed.items()
+    }
 
 
 def _holds(head: str, present: Collection[str], layout: Layout) -> bool:

@@ -125,7 +125,7 @@ def check_padding(reference: Any, config: dict[str, Any], directory: Path) -> No
         return
     raise CheckpointError(
         f"the tokenizer of {directory} has {_token(reference.pad_token, given)} for padding and config.json gives "
-        f"pad_token_id {excerpt(stated)}, by which a {family.title} counts its positions: one of them belongs to "
+        f"pad_token_id {excerpt(stated)}, by which {family.noun} counts its positions: one of them belongs to "
         "another model"
     )
 
