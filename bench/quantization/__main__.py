@@ -118,7 +118,8 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     from bertport.export.progress import Stages
 
     torch.manual_seed(0)
-    config, family = BertConfig(attn_implementation="eager"), FAMILIES[BERT]
+    config, family = BertConfig(), FAMILIES[BERT]
+    config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
     layout = layout_of(family, config, {})
     model = EncoderWithHeads(
         family, config, layout, {name: labels_of(name, {}) for name in layout.heads}, family.inputs
