@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import dev
-from bertport.runtime.installation import APART
+from bertport.runtime.installation import APART, first_missing
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -44,6 +44,16 @@ def test_the_two_export_extras_differ_in_transformers_and_what_goes_with_it():
     assert {name for name in today.keys() | optimum.keys() if today.get(name) != optimum.get(name)} == {
         *("huggingface_hub", "optimum", "optimum-onnx", "transformers"),
     }
+
+
+def test_what_tests_are_skipped_without_is_in_the_environment_that_runs_them_all():
+    names = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r'importorskip\("([\w.]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert len(names) >= 3
+    assert first_missing(names) is None
 
 
 def test_every_dependency_has_a_floor_that_can_be_installed():
