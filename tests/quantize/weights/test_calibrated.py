@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from bertport.quantize.calibration import statistics
-from bertport.quantize.calibration.statistics import ROWS, collect
+from bertport.quantize.calibration.statistics import ROWS, collect, together
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.rewrite import Linear, linears, rewrite
 from bertport.quantize.recipes.dynamic import DynamicEmitter
@@ -152,3 +152,35 @@ def test_the_manifest_says_what_the_weights_were_calibrated_on(quantized):
     assert recorded["name"] == "calibration.txt"
     assert len(recorded["sha256"]) == 64
     assert recorded["masked_positions"] > 0
+
+
+def test_a_shared_matrix_is_calibrated_on_what_goes_into_all_its_products():
+    """Each product counts alike, however many tokens go into it, and one plan and one rounding serve them all."""
+    rng = np.random.default_rng(6)
+    parts = {
+        name: gathered(rng.standard_normal((tokens, 32)) * scale)
+        for name, tokens, scale in (("x", 200, 1), ("y", 50, 3))
+    }
+    known = together(list(parts.values()))
+    expected = sum(part.gram / part.count for part in parts.values())
+    np.testing.assert_allclose(known.gram / 200, expected, rtol=1e-5)
+    np.testing.assert_allclose(known.mean, np.mean([part.mean for part in parts.values()], axis=0))
+    assert np.array_equal(known.highest, np.maximum(parts["x"].highest, parts["y"].highest))
+    weights = rng.standard_normal((32, 20)).astype(np.float32)
+    layers = [
+        Linear(name="both", source=name, output=f"{name}.out", weights=weights, bias=None, gelu=False, table=None)
+        for name in parts
+    ]
+    calibrated = CalibratedWeights(saturating=False, layers=layers, activations=parts, text={})
+    progress = []
+    calibrated.prepare(layers, lambda *step: progress.append(step))
+    assert progress == [("calibrating the weights", 1, 1)]
+    assert calibrated.linear(layers[0]) is calibrated.linear(layers[1])
+    assert calibrated.plan(layers[0]) is calibrated.plan(layers[1])
+
+    def error(weights):
+        rounded = weights.linear(layers[0], decomposed=False).dequantize() - layers[0].weights
+        return float(((known.gram @ rounded) * rounded).sum())
+
+    alone = CalibratedWeights(saturating=False, layers=layers[:1], activations=parts, text={})
+    assert error(calibrated) < min(error(alone), error(WeightCache(saturating=False)))
