@@ -75,7 +75,7 @@ from numpy.typing import NDArray
 
 from bertport.measure.budget import parse_budget
 from bertport.runtime import Model, load
-from bertport.runtime.tasks.answers import FilledMask, NextSentence
+from bertport.runtime.tasks.answers import FilledMask, NextSentence, SentenceOrder, TokenLabel
 from bertport.runtime.errors import BertportError
 
 model = assert_type(load("bundle", threads=1), Model)
@@ -84,6 +84,11 @@ assert_type(best[0]["token_str"], str)
 assert_type(model.next_sentence("a", "b"), NextSentence)
 assert_type(model.next_sentence("a", "b")["follows"], bool)
 assert_type(model.next_sentence(["a"], ["b"]), list[NextSentence])
+assert_type(model.sentence_order("a", "b")["in_order"], bool)
+assert_type(model.sentence_order(["a"], ["b"]), list[SentenceOrder])
+assert_type(model.replaced_tokens("a"), list[TokenLabel])
+assert_type(model.replaced_tokens(["a"], ignore_labels=["original"]), list[list[TokenLabel]])
+assert_type(model.mask_token, str | None)
 assert_type(model.features("a"), NDArray[np.float32])
 assert_type(model.features(["a"]), list[NDArray[np.float32]])
 assert_type(model.features(["a"], pooling="cls", normalize=True), NDArray[np.float32])
