@@ -148,8 +148,8 @@ def test_a_weight_that_a_module_reads_twice_has_its_name():
     model.graph.node[1].name = "/albert/layers.0/query/MatMul"
     model.graph.node[2].name = "/albert/layers.0_1/query_1/MatMul"
     model.graph.node[1].input[1] = model.graph.initializer[1].name = "onnx::MatMul_7"
-    model.graph.node[2].input[1] = "copy"
-    model.graph.node.insert(0, onnx.helper.make_node("Identity", ["onnx::MatMul_7"], ["copy"]))
+    model.graph.node[2].input[1] = "onnx::MatMul_9"
+    model.graph.node.insert(0, onnx.helper.make_node("Identity", ["onnx::MatMul_7"], ["onnx::MatMul_9"]))
     model, modified = apply(name_weights, model)
     assert not modified
     model, modified = apply(drop_identities, model)
@@ -161,10 +161,18 @@ def test_a_weight_that_a_module_reads_twice_has_its_name():
     assert "albert.layers.0.query.weight" in names(model)
 
 
+def test_a_copy_that_has_a_parameters_name_stays():
+    """Biases of 0 are equal: the checkpoint has both."""
+    model = decoder_model()
+    model.graph.node[1].input[1] = "other.weight"
+    model.graph.node.insert(0, onnx.helper.make_node("Identity", [model.graph.initializer[1].name], ["other.weight"]))
+    assert apply(drop_identities, model)[1] is False
+
+
 def test_a_copy_that_is_an_output_stays():
     model = decoder_model()
-    model.graph.node.append(onnx.helper.make_node("Identity", ["table"], ["shown"]))
-    model.graph.output.append(onnx.helper.make_tensor_value_info("shown", 1, list(TABLE.shape)))
+    model.graph.node.append(onnx.helper.make_node("Identity", ["table"], ["onnx::shown"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("onnx::shown", 1, list(TABLE.shape)))
     assert apply(drop_identities, model)[1] is False
 
 

@@ -16,15 +16,20 @@ def drop_identities(model: ir.Model) -> tuple[ir.Model, bool]:
     The exporter stores equal weights once and puts an Identity before their other readers, as for an encoder whose
     layers are one.
 
-    Matches `Identity(W)` with an initialiser W. Declines where its output is the graph's. onnx_ir's own pass takes
-    Identity nodes of every kind, and fails on branches that give out a value from outside.
+    Matches `Identity(W)` with an initialiser W where the name of its output begins with `onnx::`, as that of a matrix
+    that the exporter has transposed. Declines where the output is the graph's, or has the name of a parameter, which
+    would be lost. onnx_ir's own pass takes Identity nodes of every kind, and fails on branches that give out a value
+    from outside.
     """
     changed = False
     for node in list(model.graph):
         source = node.inputs[0] if node.op_type == "Identity" else None
-        if source is None or not source.is_initializer() or node.outputs[0].is_graph_output():
+        copy = node.outputs[0]
+        if source is None or not source.is_initializer() or not (copy.name or "").startswith("onnx::"):
             continue
-        node.outputs[0].replace_all_uses_with(source)
+        if copy.is_graph_output():
+            continue
+        copy.replace_all_uses_with(source)
         model.graph.remove(node, safe=True)
         changed = True
     return model, changed
