@@ -18,6 +18,8 @@ from bertport.runtime.errors import CheckpointError, MissingDependencyError, Pat
 from tests.conftest import contents
 
 peft = pytest.importorskip("peft")
+# PEFT 0.21 asks transformers 5 for it, in what these tests call themselves.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 QUERY = "base_model.model.bert.encoder.layer.0.attention.self.query"
 

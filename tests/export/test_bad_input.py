@@ -7,6 +7,7 @@ import os
 import re
 
 import pytest
+import transformers
 from click.testing import CliRunner
 
 from bertport.export.graph import build
@@ -98,7 +99,12 @@ def test_a_decoder(entries, refused, checkpoint, change_config):
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_attention_heads": 5}, "hidden_size 32 is not a multiple of num_attention_heads 5"),
         ({"hidden_act": "gleu"}, "unknown hidden_act 'gleu'"),
-        ({"hidden_act": "xielu"}, "hidden_act 'xielu' cannot be exported: PyTorch does not make it without values"),
+        (
+            {"hidden_act": "xielu"},  # it has weights of its own, which transformers 5 makes room for without values
+            "hidden_act 'xielu' cannot be exported: PyTorch does not make it without values"
+            if transformers.__version__.startswith("4.")
+            else "the weights hold the mlm head only in part: cls.predictions.transform.transform_act_fn.alpha_p",
+        ),
         ({"vocab_size": 10**30}, "a positive number up to 100,000,000 is expected"),
         ({"type_vocab_size": 10**20}, "a positive number up to 100,000,000 is expected"),
         ({"intermediate_size": 10**400}, "a positive number up to 100,000,000 is expected"),
@@ -175,6 +181,8 @@ def test_any_entry_may_be_wrong(file, checkpoint):
     from bertport.export.checkpoint.source import locate
     from bertport.export.checkpoint.tokenizer import read_tokenizer
 
+    if file == "special_tokens_map.json" and not (checkpoint / file).exists():  # transformers 5 writes none
+        (checkpoint / file).write_text(json.dumps({"mask_token": "[MASK]", "pad_token": "[PAD]", "unk_token": "[UNK]"}))
     entries = json.loads((checkpoint / file).read_text())
     others = (
         "pruned_heads",

@@ -88,6 +88,7 @@ AT_LEAST = {
 """Rules of whole numbers that stand for something other than a size where they are not positive."""
 NEUTRAL = {"position_embedding_type": "absolute"}
 """Values of settings which mean what transformers does without the setting."""
+OF_4 = "4.57, in an environment with bertport[export-optimum]"
 
 
 def read_config(raw: dict[str, Any], path: Path, family: Family) -> PretrainedConfig:
@@ -110,8 +111,8 @@ def read_config(raw: dict[str, Any], path: Path, family: Family) -> PretrainedCo
     stated = {name: value for name, value in raw.items() if name in names and not ASIDE.fullmatch(name)}
     for name, value in stated.items():
         rule = _rule(name, defaults.get(name))
-        if rule is not None and not rule.accepts(value):
-            raise CheckpointError(f"{path}: {name} is {excerpt(value)}; {rule.expected} is expected")
+        if rule is not None:
+            _check_value(name, value, rule, path)
         if isinstance(defaults.get(name), float):  # JSON writes 1.0 and 1 alike, and transformers 5 takes one of them
             stated[name] = float(value)
     _check_known(raw, path, names, family)
@@ -198,11 +199,20 @@ def _check_known(raw: Mapping[str, Any], path: Path, names: Collection[str], fam
     import transformers
 
     for name in (*NEUTRAL, *family.newer):
-        if name not in names and raw.get(name) is not None and raw[name] != NEUTRAL.get(name):
-            raise CheckpointError(
-                f"{path}: {name} is {excerpt(raw[name])}, which transformers {transformers.__version__} does not "
-                f"compute for {family.title}: export with transformers {4 if name in NEUTRAL else 5}"
-            )
+        if name in names or raw.get(name) is None or raw[name] == NEUTRAL.get(name):
+            continue
+        if name in SETTINGS:
+            _check_value(name, raw[name], SETTINGS[name], path)
+        raise CheckpointError(
+            f"{path}: {name} is {excerpt(raw[name])}, which transformers {transformers.__version__} does not "
+            f"compute for {family.title}: export with transformers {OF_4 if name in NEUTRAL else 5}"
+        )
+
+
+def _check_value(name: str, value: object, rule: Setting, path: Path) -> None:
+    """Refuse a value that a setting cannot have."""
+    if not rule.accepts(value):
+        raise CheckpointError(f"{path}: {name} is {excerpt(value)}; {rule.expected} is expected")
 
 
 def _check_activation(setting: str, name: str, path: Path) -> None:

@@ -166,14 +166,17 @@ def quiet() -> Iterator[None]:
     """Silence what transformers writes to stderr of things that are no errors here."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(CRITICAL)
+    logging.disable_progress_bar()  # transformers 5 draws one when it loads weights, and when it saves them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 @contextmanager
