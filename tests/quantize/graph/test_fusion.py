@@ -111,3 +111,23 @@ def test_attention_is_left_as_it_is_where_layers_share_their_matrices(tiny):
     layers = linears(fused)
     assert len({layer.name for layer in layers}) == len(layers) - 6
     np.testing.assert_allclose(session(fused).run(OUTPUTS[2:3], given)[0], expected, atol=1e-4)
+
+
+def test_attention_with_a_scale_of_its_own_is_left_as_it_is(tiny):
+    """The optimizer's attention divides by the root of a head's width, whatever the graph divides by."""
+    from onnx import numpy_helper
+
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    scales = {node.input[1] for node in plain.graph.node if node.op_type in {"Div", "Mul"} and "/self/" in node.name}
+    changed = 0
+    for node in plain.graph.node:
+        if node.op_type == "Constant" and node.output[0] in scales:
+            [value] = node.attribute
+            halved = numpy_helper.to_array(value.t) / np.float32(2)
+            value.t.CopyFrom(numpy_helper.from_array(halved))
+            changed += 1
+    assert changed == tiny.manifest.architecture.layers
+    given = feeds(rows=2, length=9, masked=(5,))
+    [expected] = session(plain).run(OUTPUTS[2:3], given)
+    fused = fuse(plain, tiny.manifest.architecture)
+    np.testing.assert_allclose(session(rewritten_in_float(fused)).run(OUTPUTS[2:3], given)[0], expected, atol=1e-4)

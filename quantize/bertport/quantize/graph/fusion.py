@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.onnx_files import read_model
@@ -53,7 +54,7 @@ def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
     optimizer_class, *_ = MODEL_TYPES["bert"]
     options = FusionOptions("bert")
     # It would put queries, keys and values together for each layer, and store what the layers of an ALBERT share anew.
-    options.enable_attention = not _shares_matrices(model)
+    options.enable_attention = not _shares_matrices(model) and _scales_by_width(model, architecture)
     # Without it attention is given the number of real tokens instead, which is wrong for padding on the left and holes.
     options.use_raw_attention_mask()
     with _quiet():
@@ -106,6 +107,30 @@ def _shares_matrices(model: onnx.ModelProto) -> bool:
     stored = {tensor.name for tensor in model.graph.initializer}
     taken = [node.input[1] for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in stored]
     return len(set(taken)) < len(taken)
+
+
+def _scales_by_width(model: onnx.ModelProto, architecture: Architecture) -> bool:
+    """Tell whether attention divides by the root of a head's width, which the optimizer assumes without looking."""
+    import onnx_ir as ir
+
+    root = (architecture.hidden_size / architecture.attention_heads) ** 0.5
+    for node in ir.serde.deserialize_model(model).graph:
+        if node.op_type != "Softmax" or node.inputs[0] is None:
+            continue
+        masked = node.inputs[0].producer()
+        for value in masked.inputs if masked else ():
+            scaled = value.producer() if value else None
+            if scaled is None or scaled.op_type not in {"Div", "Mul"}:
+                continue
+            given, by = scaled.inputs
+            product = given.producer() if given else None
+            factor = ir.convenience.get_const_tensor(by) if by else None
+            # The other one that is added is the mask, which has a factor of its own.
+            if product is not None and product.op_type == "MatMul" and factor is not None and factor.size == 1:
+                found = float(factor.numpy().item())
+                if not math.isclose(found, root if scaled.op_type == "Div" else 1 / root, rel_tol=1e-3):
+                    return False
+    return True
 
 
 def _split_skips(model: onnx.ModelProto) -> None:
