@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
-from bertport.runtime.memory import parse_memory, plan_memory, resident_memory, running, usable_memory
+from bertport.runtime.memory import parse_memory, plan_memory, resident_memory, running, score_copies, usable_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -105,12 +105,13 @@ def test_usable_memory_is_the_least_limit_of_every_group_above(tmp_path):
     batch_tokens=st.integers(1, 20_000),
     streams=st.lists(st.integers(1, 16), min_size=1, max_size=4, unique=True).map(lambda found: sorted(found)[::-1]),
     variant=st.sampled_from(["fp32", "int8-dynamic", "portable"]),
+    scores=st.integers(1, 4),
 )
 def test_a_choice_is_under_its_bound_or_refused(  # noqa: PLR0913, PLR0917 — what it depends on
-    memory, held, session, batch_tokens, streams, variant
+    memory, held, session, batch_tokens, streams, variant, scores
 ):
     manifest = Bundle.open(ROOT / "models" / "default").manifest
-    options = {"held": held, "session": session, "batch_tokens": batch_tokens, "streams": streams}
+    options = {"held": held, "session": session, "batch_tokens": batch_tokens, "streams": streams, "scores": scores}
     try:
         found = plan_memory(memory, manifest, variant, **options)
     except UsageError as error:
@@ -121,10 +122,24 @@ def test_a_choice_is_under_its_bound_or_refused(  # noqa: PLR0913, PLR0917 — w
     assert found.streams in streams
     assert 1 <= found.batch_tokens <= batch_tokens
     assert found.characters >= manifest.max_length
-    run = running(manifest, variant, tokens=found.batch_tokens, positions=found.positions)
+    run = running(manifest, variant, tokens=found.batch_tokens, positions=found.positions, scores=scores)
     assert found.full == memory - found.streams * run >= held
     more = plan_memory(memory * 2, manifest, variant, **options)
     assert (more.streams, more.batch_tokens, more.positions) >= (found.streams, found.batch_tokens, found.positions)
+
+
+def test_attention_that_is_not_fused_needs_more():
+    assert score_copies(["MultiHeadAttention", "MatMul"]) == 1
+    assert score_copies(["Softmax", "MatMul"]) == 3
+    assert score_copies(["Softmax", "GatherElements"]) == 4
+    manifest = Bundle.open(ROOT / "models" / "default").manifest
+    fused, plain, gathered = (
+        running(manifest, "int8-dynamic", tokens=8192, positions=256, scores=scores) for scores in (1, 3, 4)
+    )
+    assert fused < plain < gathered
+    assert running(manifest, "fp32", tokens=8192, positions=256) == running(
+        manifest, "fp32", tokens=8192, positions=256, scores=3
+    )
 
 
 def test_answers_are_the_same_under_a_bound(tiny_bundle):

@@ -24,6 +24,7 @@ from bertport.runtime.memory import (
     resident_memory,
     return_freed,
     running,
+    score_copies,
     too_little,
     use_one_heap,
 )
@@ -216,6 +217,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
                 session=held - before,
                 batch_tokens=provider.batch_tokens,
                 streams=range(streams, 0, -1) if explicit is None else [streams],
+                scores=max(map(score_copies, graph.placement.values())),
             )
             streams, share = streams_for(threads, bound.streams)
             graph = replace(graph, full=bound.full)

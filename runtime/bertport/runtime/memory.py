@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import UsageError
-from bertport.runtime.heads import decoded_outputs
+from bertport.runtime.heads import LABEL, SEQUENCE, decoded_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from bertport.runtime.bundle.manifest import Manifest
 
@@ -35,6 +35,7 @@ __all__ = [
     "resident_memory",
     "return_freed",
     "running",
+    "score_copies",
     "too_little",
     "usable_memory",
     "use_one_heap",
@@ -59,6 +60,10 @@ COPIES = {"int8-dynamic": (1, 5), "int8": (3, 5), "": (3, 3)}
 """By the beginning of the recipe, the copies of attention's scores `[rows, heads, length, length]` and logits
 `[positions, vocabulary]` in memory: a fused operator of the first recipe keeps the scores once; products in 8 bits are
 kept as whole numbers, as floating point, and scaled and biased."""
+OF_SCORES = {"Softmax": 3, "GatherElements": 1}
+"""Copies of attention's scores, in any recipe, for operators of attention that is not fused: its own, and what gathers
+scores by the distance of two tokens (6 x 512 tokens took 493 MB with it and 249 without, of two layers of width 384
+with 12 heads)."""
 INNER = 4
 """Copies of the feed-forward layer's `[tokens, intermediate]`: before and after its activation, and quantized."""
 OUTER = 8
@@ -75,7 +80,10 @@ time; from 32 MiB on, where glibc may come to by itself, runs of fp32 took 290 M
 KEPT = 64 * MIB
 """Free at the end of the heap before it is given back: less is given back and taken again by each run."""
 SHARE_OF_ANSWERS = 1 / 16
-"""Share of the bound for per-token vectors of one window of inputs, which wait to be handed out together."""
+"""Share of the bound for the answers of one window of inputs, vectors or labels of tokens, which wait to be handed out
+together."""
+LABELLED = 600
+"""Bytes of a token's label with what is told of the token: six Python objects and what holds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +201,12 @@ def opening(manifest: Manifest, variant: str) -> int:
     return int(OPENING * stored)
 
 
-def running(manifest: Manifest, variant: str, *, tokens: int, positions: int) -> int:
+def score_copies(operators: Collection[str]) -> int:
+    """Return the copies of attention's scores that a graph keeps at least, by its operators; 1 where it is fused."""
+    return max(1, sum(copies for name, copies in OF_SCORES.items() if name in operators))
+
+
+def running(manifest: Manifest, variant: str, *, tokens: int, positions: int, scores: int = 1) -> int:
     """Return the bytes that one batch needs at most beside the session.
 
     Args:
@@ -201,12 +214,13 @@ def running(manifest: Manifest, variant: str, *, tokens: int, positions: int) ->
         variant: whose graph runs.
         tokens: of the batch, padding included; no less than the longest text is reckoned.
         positions: decoded in one run.
+        scores: copies of attention's scores that the graph keeps at least.
     """
     shape, entry = manifest.architecture, manifest.variants[variant]
     tokens = max(tokens, manifest.max_length)
     scored, decoded = next(copies for prefix, copies in COPIES.items() if entry.recipe.startswith(prefix))
-    scores = scored * shape.attention_heads * manifest.max_length
-    encoder = tokens * (scores + INNER * shape.intermediate_size + OUTER * shape.hidden_size)
+    attention = max(scored, scores) * shape.attention_heads * manifest.max_length
+    encoder = tokens * (attention + INNER * shape.intermediate_size + OUTER * shape.hidden_size)
     decoder = 0
     if decoded_outputs(entry.outputs):
         if entry.kind != "serving":  # it decodes every position
@@ -225,6 +239,7 @@ def plan_memory(  # noqa: PLR0913 — what the choice depends on, by keyword
     session: int,
     batch_tokens: int,
     streams: Sequence[int],
+    scores: int = 1,
 ) -> MemoryPlan:
     """Return the fastest plan under a bound: streams come before large batches, these before many positions at once.
 
@@ -236,15 +251,18 @@ def plan_memory(  # noqa: PLR0913 — what the choice depends on, by keyword
         session: bytes that each further session adds.
         batch_tokens: most tokens in a batch where memory is no matter.
         streams: numbers of streams that may be chosen, best first.
+        scores: copies of attention's scores that the graph keeps at least.
 
     Raises:
         UsageError: when the least of these choices needs more.
     """
     window = int(SHARE_OF_ANSWERS * memory)
-    characters = max(manifest.max_length, window // (FLOAT * manifest.architecture.hidden_size))
+    labels = any({SEQUENCE, LABEL} <= set(head.axes) for head in manifest.heads.values())
+    token = max(FLOAT * manifest.architecture.hidden_size, LABELLED if labels else 0)
+    characters = max(manifest.max_length, window // token)
 
     def needed(many: int, tokens: int, positions: int) -> int:
-        runs = many * running(manifest, variant, tokens=tokens, positions=positions)
+        runs = many * running(manifest, variant, tokens=tokens, positions=positions, scores=scores)
         return held + window + (session if many > 1 else 0) + runs
 
     sizes = [max(1, batch_tokens)]
@@ -267,7 +285,7 @@ def plan_memory(  # noqa: PLR0913 — what the choice depends on, by keyword
                 batch_tokens=tokens,
                 positions=positions,
                 characters=characters,
-                full=memory - many * running(manifest, variant, tokens=tokens, positions=positions),
+                full=memory - many * running(manifest, variant, tokens=tokens, positions=positions, scores=scores),
             )
     least = needed(*choices[-1])
     raise too_little(memory, variant, least, streams[-1])
