@@ -60,6 +60,11 @@ OF_BERT = "of the family BERT: BertForPreTraining, BertForMaskedLM, BertForNextS
     [
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "is a GPT2LMHeadModel", FAMILIES),
         ({"model_type": "nomic_bert", "architectures": None}, "of the model type 'nomic_bert'", FAMILIES),
+        (
+            {"model_type": "xlm-roberta-xl", "architectures": ["XLMRobertaXLForMaskedLM"]},
+            "is a XLMRobertaXLForMaskedLM",
+            FAMILIES,
+        ),
         ({"architectures": ["BertForSequenceClassification"]}, "is a BertForSequenceClassification", OF_BERT),
         ({"architectures": ["BertLMHeadModel"], "is_decoder": True}, "is a BertLMHeadModel", OF_BERT),
         ({"auto_map": {"AutoModel": "own.Model"}}, "code of its own", FAMILIES),

@@ -189,7 +189,10 @@ def _check_architecture(config: dict[str, Any], name: str) -> Family:
     family = family_of(config)
     unknown = next((each for each in architectures if family_of_class(each) is None), None)
     if unknown is not None:
-        near = next((row for row in FAMILIES.values() if unknown.startswith(row.class_prefix)), None)
+        foreign = (
+            config.get("model_type") is not None and family is None
+        )  # of which a family's name may be the beginning
+        near = next((row for row in FAMILIES.values() if unknown.startswith(row.class_prefix) and not foreign), None)
         own = family if family and unknown.startswith(family.class_prefix) else near
         named = f"of the family {own.title}: {', '.join(classes(own))}" if own else supported
         raise CheckpointError(f"{name} is a {unknown}, which cannot be exported; supported: {named}")
