@@ -15,6 +15,7 @@ from bertport.runtime.cli import app
 from bertport.runtime.errors import BertportError
 from tests.export.passes import as_pass
 from tests.export.validation.test_check import change_weight
+from tests.families import MAX_LENGTH, tiny
 
 
 @pytest.fixture
@@ -210,6 +211,16 @@ def test_any_entry_may_be_wrong(file, checkpoint):
                 refusals += 1
     # tokenizer_config.json states the same tokens, and is what counts.
     assert refusals > 10 or file == "special_tokens_map.json"
+
+
+@pytest.mark.parametrize(("buckets", "tokens"), [(8, 8), (26, MAX_LENGTH)])
+def test_sizes_with_which_transformers_cannot_run(buckets, tokens, refused, tmp_path):
+    """An MPNet's distances reach row 31 of their embedding, whatever its size: some at once, some in long texts."""
+    source = tiny("mpnet", tmp_path / "source", relative_attention_num_buckets=buckets)
+    message = refused(source)
+    assert (
+        f"with the settings of config.json, transformers' MPNet encoder cannot run on {tokens} tokens (Ind" in message
+    )
 
 
 def test_truncated_weights(refused, checkpoint):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import max_positions, normalized
 from bertport.export.checkpoint.heads import output_names
-from bertport.runtime.errors import CheckpointError, UsageError
+from bertport.runtime.errors import BertportError, CheckpointError, UsageError
 from bertport.runtime.heads import is_per_token
 
 if TYPE_CHECKING:
@@ -69,12 +69,19 @@ def trace(model: EncoderWithHeads, tracing: Tracing, path: Path) -> None:
         path: the file to write; weights over 2 GB go beside it.
 
     Raises:
-        CheckpointError: when it has an operation that this opset cannot express.
+        CheckpointError: when it has an operation that this opset cannot express, or cannot run at all.
     """
+    from bertport.export.graph.wrapper import compute
+
     with _quiet(), _unscripted(model):
         try:
             TRACERS[tracing.tracer](model, tracing.opset, path)
-        except (RuntimeError, NotImplementedError) as error:  # the exporter's own errors derive from RuntimeError
+        except (BertportError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            compute(model, example_inputs(model))  # what a model cannot run, no opset expresses
+            if not isinstance(error, RuntimeError):  # from which the exporter's own errors derive
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CheckpointError(
                 f"the model cannot be traced with opset {tracing.opset} ({reason}): choose another --opset"

@@ -10,6 +10,8 @@ from torch import nn
 from bertport.export.checkpoint.families import heads_of_kind, kinds
 from bertport.export.checkpoint.heads import HEADS, output_names
 from bertport.export.checkpoint.layout import encoder, head_model, without_values
+from bertport.runtime.errors import CheckpointError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.layout import Layout
     from bertport.export.checkpoint.read import Checkpoint
 
-__all__ = ["EncoderWithHeads", "build", "round_matrices", "tie"]
+__all__ = ["EncoderWithHeads", "build", "compute", "round_matrices", "tie"]
 
 
 class Computed(nn.Module):
@@ -167,6 +169,35 @@ def build(checkpoint: Checkpoint) -> EncoderWithHeads:
     tie(model, checkpoint.layout, decoders=plan.tied)
     model.train(mode=False)
     return model
+
+
+def compute(model: EncoderWithHeads, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Run a model without gradients.
+
+    Args:
+        model: the model, in evaluation mode.
+        inputs: its inputs by name, int64 [batch, sequence].
+
+    Returns:
+        Its outputs by name, in the precision of its weights.
+
+    Raises:
+        CheckpointError: when its modules do not go together, as those of sizes that transformers compares with no
+            others do not.
+    """
+    try:
+        with torch.inference_mode():
+            found: dict[str, torch.Tensor] = model(**inputs)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        if "allocate memory" in reason:  # which PyTorch raises as a RuntimeError
+            raise
+        raise CheckpointError(
+            f"with the settings of config.json, transformers' {model.family.title} encoder cannot run on "
+            f"{next(iter(inputs.values())).shape[-1]} tokens ({type(error).__name__}: {excerpt(reason, 200)}): restore "
+            "the checkpoint's file"
+        ) from error
+    return found
 
 
 def tie(model: EncoderWithHeads, layout: Layout, *, decoders: bool) -> None:

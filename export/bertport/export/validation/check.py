@@ -458,8 +458,10 @@ def _reference(model: EncoderWithHeads, case: Case) -> dict[str, Outputs]:
     """Run the model, in the precision of its weights."""
     import torch
 
-    with _threads(sum(each.numel() for each in model.parameters())), torch.inference_mode():
-        outputs = model(**{name: torch.from_numpy(case.inputs[name]) for name in model.inputs})
+    from bertport.export.graph.wrapper import compute
+
+    with _threads(sum(each.numel() for each in model.parameters())):
+        outputs = compute(model, {name: torch.from_numpy(case.inputs[name]) for name in model.inputs})
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
