@@ -21,6 +21,9 @@ peft = pytest.importorskip("peft")
 # PEFT 0.21 asks transformers 5 for it, in what these tests call themselves.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
+# PEFT 0.21 asks transformers 5 by a name that 5.24 renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 QUERY = "base_model.model.bert.encoder.layer.0.attention.self.query"
 
 

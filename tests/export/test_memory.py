@@ -18,6 +18,8 @@ from transformers import (
     BertForQuestionAnswering,
     GPT2Config,
     GPT2Model,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
 )
 
 from bertport.export import export
@@ -106,6 +108,16 @@ def test_the_config_says_whether_the_decoder_is_tied_as_it_is(model, tmp_path):
     tensors, config, _ = written(together, tmp_path / "together")
     assert config.get("tie_word_embeddings", True)
     assert decoder not in tensors
+
+
+def test_what_is_tied_is_written_as_the_encoders(tmp_path):
+    """Though the class lists its head first."""
+    config = XLMRobertaConfig(
+        vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    tensors, _, _ = written(XLMRobertaForMaskedLM(config), tmp_path)
+    assert "roberta.embeddings.word_embeddings.weight" in tensors
+    assert "lm_head.decoder.weight" not in tensors
 
 
 def test_an_encoder_alone(model, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.export.card import restored_card
 from bertport.export.checkpoint.config import names_code
 from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_of
+from bertport.export.checkpoint.memory import parameters_of
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import Located
 from bertport.export.checkpoint.tokenizer import read_tokenizer
@@ -193,7 +194,7 @@ def _fit(
         ) from error
     bare, prefix = model.base_model is model, f"{model.base_model_prefix}."
     tensors, missing = {}, []
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters_of(model).items():
         array = next((weights[each] for each in _names(name, parameter, model) if each in weights), None)
         if array is None:
             missing.append(name)
@@ -216,7 +217,7 @@ def _names(name: str, parameter: Any, model: Any) -> Iterator[str]:  # noqa: ANN
     yield from (name, prefix + name, name.removeprefix(prefix))
     decoder, words = model.get_output_embeddings(), model.get_input_embeddings()
     if decoder is not None and parameter is decoder.weight:
-        yield from (table for table, each in model.named_parameters() if each is words.weight)
+        yield from (table for table, each in parameters_of(model).items() if each is words.weight)
 
 
 def _write(
@@ -262,9 +263,9 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
     try:
         checkpoint = read_checkpoint(Located(directory=directory, name=bundle.manifest.name, revision=None))
     except CheckpointError as error:
-        raise BundleError(
-            f"the graph of {bundle.path} is not that of its config.json ({error}): export again"
-        ) from error
+        raise _lacking(bundle, str(error)) from error
+    if lost := [head for head in bundle.manifest.heads if head not in checkpoint.plan.heads]:
+        raise _lacking(bundle, f"the {lost[0]} head is missing")
     notes = _opened(directory, checkpoint.model_class)
     words = checkpoint.config.vocab_size
     tokenizer = read_tokenizer(directory, vocab_size=words, max_positions=checkpoint.max_positions)
@@ -279,12 +280,34 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
     return notes
 
 
+def _lacking(bundle: Bundle, what: str) -> BundleError:
+    """Return the error for a graph in which weights are merged or changed, or which is of another config.json."""
+    return BundleError(
+        f"the graph of {bundle.path} does not hold the weights of its config.json as a checkpoint does ({what}): get "
+        "the checkpoint that it was exported from"
+    )
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hide the bars that transformers shows while it loads weights; progress is shown as that of a stage."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _opened(directory: Path, model_class: str) -> list[str]:
     """Open a checkpoint as its users will, and return a sentence about tensors that it lacks or has no use for."""
     import transformers
 
     kind: Any = getattr(transformers, model_class)
-    with quiet():
+    with quiet(), _without_bars():
         _, loading = kind.from_pretrained(
             str(directory), local_files_only=True, use_safetensors=True, output_loading_info=True
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["check_model", "is_tied", "write_model", "write_tensors", "write_tokenizer"]
+__all__ = ["check_model", "is_tied", "parameters_of", "write_model", "write_tensors", "write_tokenizer"]
 
 OWN = frozenset({"torch", "transformers"})
 """Packages whose modules are what a checkpoint's config.json and tensors say of them."""
@@ -119,9 +119,23 @@ def write_tensors(
 
     every = dict(model.named_parameters(remove_duplicate=False))
     buffers = {name: each for name, each in model.state_dict().items() if name not in every}
-    tensors = dict(beside) | dict(model.named_parameters()) | buffers
+    tensors = dict(beside) | parameters_of(model) | buffers
     kept = {name: each for name, each in tensors.items() if name not in without}
     save_file(_apart(kept), directory / SINGLE, metadata={"format": "pt"})
+
+
+def parameters_of(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of a model, each by one name: the encoder's own where a head has it under another.
+
+    Some of transformers' classes list their head before the encoder.
+    """
+    every = dict(model.named_parameters(remove_duplicate=False))
+    encoder = f"{model.base_model_prefix}."
+    names = sorted(every, key=lambda name: not name.startswith(encoder))  # of one kind, in the order that they had
+    first: dict[int, str] = {}
+    for name in names:
+        first.setdefault(id(every[name]), name)
+    return {name: every[name] for name in every if first[id(every[name])] == name}
 
 
 def is_tied(model: PreTrainedModel) -> bool:
