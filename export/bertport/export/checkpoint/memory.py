@@ -188,5 +188,6 @@ def _classes_of(prefix: str) -> tuple[type, ...]:
     """Return the base class of a family's models in transformers; nothing where it has none."""
     import transformers
 
-    found = getattr(transformers, f"{prefix}PreTrainedModel", None)
+    with quiet():  # older versions compile parts of DeBERTa as it is imported, which PyTorch warns of
+        found = getattr(transformers, f"{prefix}PreTrainedModel", None)
     return (found,) if isinstance(found, type) else ()
