@@ -181,7 +181,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
         )
         if located.tokenizer is not None:
             check_saved(located.tokenizer, tokenizer)
-        for note in (*located.notes, *checkpoint.plan.notes, *tokenizer.notes):
+        for note in (*located.notes, *checkpoint.plan.notes, *checkpoint.decoder_notes(), *tokenizer.notes):
             stages.note(note)
         model = _build(checkpoint, weights)
     max_length = min(checkpoint.max_positions, tokenizer.model_max_length or checkpoint.max_positions)

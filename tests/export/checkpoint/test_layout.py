@@ -146,6 +146,21 @@ def test_the_bias_of_a_decoder_of_its_own(tmp_path):
     torch.testing.assert_close(computed(both)["logits"], expected, rtol=0, atol=1e-5)
 
 
+def test_a_stored_decoder_that_is_not_the_embedding_it_should_be(tmp_path):
+    """transformers 5 takes it, and 4 the embedding, as this does: the note says how to have the other."""
+    source = tiny("distilbert", tmp_path / "source")
+    words, decoder = "distilbert.embeddings.word_embeddings.weight", "vocab_projector.weight"
+    equal = rewrite(source, tmp_path / "equal", lambda tensors: tensors | {decoder: tensors[words]})
+    other = rewrite(source, tmp_path / "other", lambda tensors: tensors | {decoder: 2 * tensors[words]})
+    untied = rewrite(other, tmp_path / "untied", dict, tie_word_embeddings=False)
+    assert read(source).decoder_notes() == read(equal).decoder_notes() == read(untied).decoder_notes() == ()
+    [note] = read(other).decoder_notes()
+    assert note.startswith(f"{decoder} differs from the word embedding, which it is by config.json")
+    torch.testing.assert_close(computed(other)["logits"], computed(source)["logits"], rtol=0, atol=0)
+    expected = theirs(other, "DistilBertForMaskedLM").logits
+    torch.testing.assert_close(computed(untied if NEW else other)["logits"], expected, rtol=0, atol=1e-5)
+
+
 def test_the_first_state_for_a_pooler(tmp_path):
     """A MobileBERT may take it as it is; what is stored for a dense layer is left out then."""
     source = tiny("mobilebert", tmp_path / "source")

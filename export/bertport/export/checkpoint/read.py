@@ -80,10 +80,31 @@ class Checkpoint:
         """
         tensors = read_tensors(self.weights, self.plan.renames)
         for head in (self.layout.heads[name] for name in self.plan.heads):
-            if self.plan.tied:  # as in transformers, a stored copy of a tied decoder is not looked at
+            if self.plan.tied:  # as in transformers 4, whatever copy of a tied decoder is stored
                 tensors |= dict.fromkeys(head.tied, tensors[self.layout.words])
             tensors |= {alias: tensors[name] for alias, name in head.aliases.items()}
         return tensors
+
+    def decoder_notes(self) -> tuple[str, ...]:
+        """Return a sentence about each stored decoder that is not the word embedding, though config.json says it is.
+
+        Raises:
+            CheckpointError: when a file is damaged.
+        """
+        decoders = {name for head in self.plan.heads for name in self.layout.heads[head].tied}
+        stored = {name: own for own, name in self.plan.renames.items() if name in decoders}
+        if not self.plan.tied or not stored:
+            return ()
+        names = (*stored, self.layout.words)
+        tensors = read_tensors(self.weights, {own: name for own, name in self.plan.renames.items() if name in names})
+        words = tensors[self.layout.words]
+        return tuple(
+            f"{own} differs from the word embedding, which it is by config.json (tie_word_embeddings): the word "
+            "embedding was taken, as in transformers 4; transformers 5 takes what is stored: where that was trained, "
+            'put "tie_word_embeddings": false in config.json and export again'
+            for name, own in stored.items()
+            if not tensors[name].equal(words)
+        )
 
 
 def read_checkpoint(located: Located) -> Checkpoint:
