@@ -20,7 +20,7 @@ from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError, PathError, ValidationError
 from tests.broken import copied, edited_json
-from tests.conftest import contents
+from tests.conftest import contents, tiny_config
 from tests.families import tiny
 from tests.hub_cache import in_hub_cache
 
@@ -174,6 +174,17 @@ def test_weights_beside_the_graph_that_are_links_come_back(tiny_checkpoint, tmp_
 
 def test_a_bundle_of_the_first_format_is_restored(old, tmp_path):
     assert type(opens_whole(restore(old, tmp_path / "restored"))).__name__ == "BertForPreTraining"
+
+
+@pytest.mark.slow
+def test_biases_of_zero_that_are_stored_once_come_back(tmp_path, make_tokenizer):
+    """As in a model that was never trained: each bias is read by the module that it is of, under another's name."""
+    from transformers import BertForPreTraining
+
+    checkpoint = tmp_path / "checkpoint"
+    BertForPreTraining(tiny_config()).save_pretrained(checkpoint)
+    make_tokenizer(checkpoint)
+    same_tensors(restore(export(checkpoint, tmp_path / "bundle"), tmp_path / "restored"), checkpoint)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["stored_weights"]
 
+VECTORS = {
+    "Add": {0: "bias", 1: "bias"},
+    "Gemm": {2: "bias"},
+    "LayerNormalization": {1: "weight", 2: "bias"},
+}
+"""By operator, what an input is to the module that it computes."""
 HALF = ".float16"
 """What the pass that stores matrices in 16 bits puts behind their names."""
 
@@ -46,7 +53,22 @@ def stored_weights(path: Path) -> dict[str, NDArray[np.float32]]:
         array = tensor.numpy().astype("float32", copy=False)
         for name in _names(value):
             found[name] = array.T if name in turned else array
-    return found
+    return found | {name: found[given] for name, given in _by_module(model) if name not in found and given in found}
+
+
+def _by_module(model: ir.Model) -> Iterator[tuple[str, str]]:
+    """Yield the names that vectors have by the modules that read them, with those under which they are stored.
+
+    Where equal ones are stored once, a module may read another's.
+    """
+    for node in model.graph:
+        module = (node.name or "").strip("/").rpartition("/")[0].replace("/", ".")
+        roles = VECTORS.get(node.op_type, {})
+        yield from (
+            (f"{module}.{role}", _name(value))
+            for index, value in enumerate(node.inputs)
+            if (role := roles.get(index)) and value is not None and value.is_initializer()
+        )
 
 
 def _names(value: ir.Value) -> list[str]:
