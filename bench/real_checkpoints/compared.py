@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from bertport.runtime.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,8 @@ TEXTS = 64
 TOP = 5
 """Words for a mask that are compared."""
 INT8 = "int8-dynamic"
+EMBEDDING = 3
+"""Place of the embedding among the outputs of that graph, behind both inputs and the hidden states."""
 WITHOUT_WORDS = 500
 """Masked positions to measure INT8 on where no head fills them in: hidden states alone need no more."""
 
@@ -115,7 +117,7 @@ def masked_words(checkpoint: Path, model: Model, given: Sequence[str]) -> dict[s
 def embeddings(checkpoint: Path, given: Sequence[str], graph: Path | None) -> tuple[NDArray[np.float32], str]:
     """Return embeddings `[texts, hidden]` of length 1 that another program makes, and its name."""
     if graph is None:
-        from sentence_transformers import SentenceTransformer
+        from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found,unused-ignore]
 
         encoder = SentenceTransformer(str(checkpoint), device="cpu")
         version = metadata.version("sentence-transformers")
@@ -126,7 +128,7 @@ def embeddings(checkpoint: Path, given: Sequence[str], graph: Path | None) -> tu
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     inputs = [dict(tokenizer(text, return_tensors="np", return_token_type_ids=False)) for text in given]
-    vectors = np.concatenate([session.run(["output"], each)[0] for each in inputs])
+    vectors = np.concatenate([session.run(None, each)[EMBEDDING] for each in inputs])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), "the graph that its weights are from"
 
 
@@ -154,6 +156,6 @@ def quantized(
 
 def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> dict[str, float]:
     """Return the mean and the least cosine of rows of two arrays `[rows, width]`."""
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)  # type: ignore[assignment]
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     products = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
     return {"mean": float(products.mean()), "least": float(products.min())}

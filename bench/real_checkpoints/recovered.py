@@ -35,7 +35,7 @@ def weights_of(graph: onnx.ModelProto, *, prefix: str = "") -> dict[str, NDArray
     for node in graph.graph.node:
         if node.op_type == "MatMul" and node.input[1] in stored:
             module = node.name.removesuffix("/MatMul").strip("/").replace("/", ".")
-            _, _, path = f".{module}".rpartition(f".{prefix}") if prefix else ("", "", module)
+            _, _, path = f".{module}".partition(f".{prefix}") if prefix else ("", "", module)
             found[f"{path}.weight"] = np.ascontiguousarray(stored[node.input[1]].T)
             unnamed.discard(node.input[1])
     if unnamed:

