@@ -25,6 +25,7 @@ def test_the_page_is_what_the_data_say():
     command = [sys.executable, "-m", "bench.real_checkpoints", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+    assert list(ROWS) == [checkpoint.name for checkpoint in CHECKPOINTS]
 
 
 @pytest.mark.parametrize("name", ROWS)
