@@ -75,7 +75,9 @@ def test_a_tokenizer_without_a_mask_offers_no_fill_mask(tiny_bundle, tmp_path):
     def rename(settings):
         settings.update(mask_token="[GONE]")  # noqa: S106 — no password
 
-    files = {f"{name}_json": edited_json(rename) for name in ("tokenizer_config", "special_tokens_map")}
+    # transformers before 5 writes a second file of them.
+    names = [name for name in ("tokenizer_config", "special_tokens_map") if (tiny_bundle / f"{name}.json").exists()]
+    files = {f"{name}_json": edited_json(rename) for name in names}
     model = load(copied(tiny_bundle, tmp_path / "bundle", **files), provider="cpu")
     assert model.describe()["tasks"] == ["next-sentence", "features"]
     with pytest.raises(UsageError, match=r"has no mask token '\[GONE\]', so nothing can be filled"):
