@@ -14,6 +14,7 @@ from bertport.quantize.texts import POSITIONS
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import file_sha256
 from bertport.runtime.errors import ValidationError
+from bertport.runtime.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,11 +123,10 @@ def embeddings(checkpoint: Path, given: Sequence[str], graph: Path | None) -> tu
         encoder = SentenceTransformer(str(checkpoint), device="cpu")
         version = metadata.version("sentence-transformers")
         return encoder.encode(list(given), normalize_embeddings=True), f"sentence-transformers {version}"
-    import onnxruntime
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = open_session(graph)
     inputs = [dict(tokenizer(text, return_tensors="np", return_token_type_ids=False)) for text in given]
     vectors = np.concatenate([session.run(None, each)[EMBEDDING] for each in inputs])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), "the graph that its weights are from"
