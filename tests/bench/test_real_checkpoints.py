@@ -23,7 +23,7 @@ ROWS = json.loads(DATA.read_text(encoding="utf-8"))["checkpoints"]
 
 
 def test_the_encoder_that_training_starts_from_is_the_same():
-    [package] = next(each.packages for each in CHECKPOINTS.values() if each.name == pinned.PINNED)
+    [package] = next(each.packages for each in CHECKPOINTS if each.name == pinned.PINNED)
     assert (package.requirement, package.sha256) == (pinned.REQUIREMENT, pinned.WHEEL_SHA256)
 
 
