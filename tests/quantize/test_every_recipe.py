@@ -213,7 +213,16 @@ def test_shapes_that_are_inferred_without_weights_fuse_the_same_graph(sources, k
         ).model
     assert "SkipLayerNormalization" in {node.op_type for node in stock.graph.node}
     _split_skips(stock)
-    assert stock == source.fused
+    assert unnamed(stock) == unnamed(source.fused)
+
+
+def unnamed(model):
+    """Return a copy of a graph without the names of tensors in its constants, which say nothing."""
+    copied = copy.deepcopy(model)
+    for node in copied.graph.node:
+        for attribute in node.attribute:
+            attribute.t.ClearField("name")
+    return copied
 
 
 def test_an_operator_that_the_newer_opset_changed_is_refused(sources, tmp_path):
