@@ -46,8 +46,8 @@ def test_a_checkpoint_through_export(tiny_checkpoint, tmp_path):
     steps = (
         "export/exporter.py",
         "export/checkpoint/read.py",
-        "export/graph/wrapper.py",
         "export/checkpoint/tokenizer.py",
+        "export/graph/wrapper.py",
         "export/graph/build.py",
         "export/validation/check.py",
         "export/card.py",
