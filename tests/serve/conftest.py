@@ -26,7 +26,8 @@ def model(tiny_bundle):
     return load(tiny_bundle, variant="fp32")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _clients():
+    # For each module anew: another folder's fixture leaves the client as it comes.
     with hub_client_for_this_machine():
         yield
