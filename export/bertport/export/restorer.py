@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,26 +288,12 @@ def _lacking(bundle: Bundle, what: str) -> BundleError:
     )
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Hide the bars that transformers shows while it loads weights; progress is shown as that of a stage."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def _opened(directory: Path, model_class: str) -> list[str]:
     """Open a checkpoint as its users will, and return a sentence about tensors that it lacks or has no use for."""
     import transformers
 
     kind: Any = getattr(transformers, model_class)
-    with quiet(), _without_bars():
+    with quiet():
         _, loading = kind.from_pretrained(
             str(directory), local_files_only=True, use_safetensors=True, output_loading_info=True
         )
