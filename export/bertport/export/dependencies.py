@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import MissingDependencyError
+from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,10 +39,6 @@ def check_dependencies(command: str = "export", further: Mapping[str, str] | Non
     Raises:
         MissingDependencyError: for the first that is not installed.
     """
-    for module, extra in (NEEDED | dict(further or {})).items():
-        try:
-            found = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            raise MissingDependencyError(command, module, extra)
+    needed = NEEDED | dict(further or {})
+    if missing := first_missing(needed):
+        raise MissingDependencyError(command, missing, needed[missing])

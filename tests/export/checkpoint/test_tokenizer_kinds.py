@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertport.export.checkpoint import source as checkpoint_source
-from bertport.export.checkpoint import tokenizer_loading
 from bertport.export.checkpoint.tokenizer import read_tokenizer
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.validation.tokenizer import check_tokenizer
@@ -230,7 +229,7 @@ def test_a_sentencepiece_file_alone(pieces, tmp_path, written, family):
 def test_a_sentencepiece_file_needs_packages(tmp_path, monkeypatch, missing):
     (tmp_path / "spm.model").write_bytes(b"")
     there = {module: module for module in ("sentencepiece", "google.protobuf") if module != missing}
-    monkeypatch.setattr(tokenizer_loading.importlib.util, "find_spec", there.get)
+    monkeypatch.setattr("importlib.util.find_spec", there.get)
     package = missing.removeprefix("google.")
     with pytest.raises(CheckpointError, match=rf"spm\.model is a SentencePiece file.*: pip install {package}, or add"):
         read(tmp_path)
@@ -287,7 +286,7 @@ def test_files_that_are_too_large_are_not_read(source, monkeypatch, file):
     if file == "spiece.model":
         remove(directory, "vocab.json", "merges.txt")
         there = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
-        monkeypatch.setattr(tokenizer_loading.importlib.util, "find_spec", there.get)
+        monkeypatch.setattr("importlib.util.find_spec", there.get)
     (directory / file).write_bytes(b"#" * 1001)
     monkeypatch.setattr(checkpoint_source, "LARGEST", 1000)
     with pytest.raises(CheckpointError, match=rf"{file} has more than 1,000 bytes"):

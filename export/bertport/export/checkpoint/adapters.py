@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError, MissingDependencyError, PathError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,9 +73,9 @@ def find_adapter(directory: Path) -> Adapter:
         PathError: when there is no such directory.
         CheckpointError: when it holds no LoRA adapter, or one whose weights are no safetensors.
     """
-    if importlib.util.find_spec("peft") is None:
-        what, package = "--adapter", "peft"
-        raise MissingDependencyError(what, package, package)
+    if missing := first_missing(("peft",)):
+        what = "--adapter"
+        raise MissingDependencyError(what, missing, missing)
     config, safe, pickled = ADAPTER
     if not directory.is_dir():
         raise PathError(f"no adapter at {directory}: give the directory that holds {config}")

@@ -6,7 +6,6 @@ variables are read by TensorFlow itself.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from bertport.export.checkpoint.source import SMALL_FILES, read_json, read_whole
 from bertport.export.checkpoint.weights import FORMATS, SINGLE
 from bertport.runtime.errors import CheckpointError, MissingDependencyError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,9 +87,9 @@ def read_variables(prefix: Path) -> dict[str, NDArray[Any]]:
         MissingDependencyError: when TensorFlow is not installed.
         CheckpointError: when it cannot read them.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        what, package = "a TensorFlow checkpoint", "tensorflow"
-        raise MissingDependencyError(what, package, package)
+    if missing := first_missing(("tensorflow",)):
+        what = "a TensorFlow checkpoint"
+        raise MissingDependencyError(what, missing, missing)
     before = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what it says of this machine's GPUs and instructions is no use here
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import warnings
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.export.checkpoint.families import BERT, FAMILIES, family_of
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,16 +122,12 @@ def _check_files(directory: Path) -> None:
             f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from where it came"
         )
     path = sentencepiece_file(directory)
-    for module, package in CONVERTERS.items() if path else ():
-        try:
-            found = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            raise CheckpointError(
-                f"{path} is a SentencePiece file, which transformers converts with the package {package}, which is not "
-                f"installed: pip install {package}, or add a tokenizer.json"
-            )
+    if path and (missing := first_missing(CONVERTERS)):
+        package = CONVERTERS[missing]
+        raise CheckpointError(
+            f"{path} is a SentencePiece file, which transformers converts with the package {package}, which is not "
+            f"installed: pip install {package}, or add a tokenizer.json"
+        )
 
 
 def load(directory: Path, settings: dict[str, Any], config: dict[str, Any]) -> Any:  # noqa: ANN401 — transformers is not typed
