@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.foreign import ADAPTER
 from bertport.export.checkpoint.memory import is_tied, write_tensors
-from bertport.export.checkpoint.source import SMALL_FILES, read_json, read_whole
+from bertport.export.checkpoint.source import copy_small_files, read_json
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError, MissingDependencyError, PathError
@@ -131,12 +130,8 @@ def write_merged(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> N
         beside={name: each for name, each in tensors.items() if name not in places},
         without=set(loaded.missing_keys) - trained,  # a head that the checkpoint lacks is not one of random numbers
     )
-    for pattern in SMALL_FILES:
-        for path in checkpoint.directory.glob(pattern):
-            if path.name != ADAPTER[0]:
-                (directory / path.name).write_bytes(read_whole(path))
     config = checkpoint.raw_config | {"tie_word_embeddings": is_tied(model)}  # PEFT unties what an adapter parts
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    copy_small_files(checkpoint.directory, directory, config, without=ADAPTER[0])
 
 
 def _merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:

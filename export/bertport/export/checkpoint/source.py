@@ -6,12 +6,15 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.files import open_regular, read_bounded
 from bertport.runtime.errors import BundleError, CheckpointError, PathError, UsageError
 
-__all__ = ["SMALL_FILES", "Located", "fetch_below", "locate", "read_json", "read_part", "read_whole"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Located", "copy_small_files", "fetch_below", "locate", "read_json", "read_part", "read_whole"]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SMALL_FILES = (
@@ -134,6 +137,25 @@ def read_part(path: Path, most: int) -> bytes:
         ) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error}): {REMEDY}") from error
+
+
+def copy_small_files(origin: Path, directory: Path, config: Mapping[str, Any], *, without: str | None = None) -> None:
+    """Copy the files beside a checkpoint's weights, config.json with other content.
+
+    Args:
+        origin: the checkpoint.
+        directory: where the copies go.
+        config: the content of config.json there.
+        without: the name of a file that is not copied; None for none.
+
+    Raises:
+        CheckpointError: when a file cannot be read.
+    """
+    for pattern in SMALL_FILES:
+        for path in origin.glob(pattern):
+            if path.name != without:
+                (directory / path.name).write_bytes(read_whole(path))
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def fetch_below(located: Located, below: str) -> None:

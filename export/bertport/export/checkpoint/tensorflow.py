@@ -6,14 +6,13 @@ variables are read by TensorFlow itself.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import names_code
-from bertport.export.checkpoint.source import SMALL_FILES, read_json, read_whole
+from bertport.export.checkpoint.source import copy_small_files, read_json
 from bertport.export.checkpoint.weights import FORMATS, SINGLE
 from bertport.runtime.errors import CheckpointError, MissingDependencyError
 from bertport.runtime.excerpts import excerpt
@@ -162,10 +161,7 @@ def write_converted(prefix: Path, directory: Path) -> Converted:
     config = {"model_type": "bert"} | {name: each for name, each in stated.items() if not names_code(name)}
     if DECODER in converted.tensors:
         config["tie_word_embeddings"] = False
-    for pattern in SMALL_FILES:
-        for path in prefix.parent.glob(pattern):
-            (directory / path.name).write_bytes(read_whole(path))
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    copy_small_files(prefix.parent, directory, config)
     return converted
 
 
