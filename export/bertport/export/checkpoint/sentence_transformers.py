@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.checkpoint.source import fetch_below, read_json, read_whole
+from bertport.export.checkpoint.source import fetch_below, parsed, read_json
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
 
@@ -56,12 +55,7 @@ def encoder_of(located: Located) -> Located:
 
 
 def _modules(path: Path) -> list[dict[str, Any]]:
-    try:
-        modules = json.loads(read_whole(path).decode())
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}): restore the checkpoint's file") from error
+    modules = parsed(path)
     if not (isinstance(modules, list) and modules and all(isinstance(each, dict) for each in modules)) or not all(
         isinstance(each.get(name), str) for each in modules for name in ("path", "type")
     ):

@@ -14,7 +14,7 @@ from bertport.runtime.errors import BundleError, CheckpointError, PathError, Usa
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Located", "copy_small_files", "fetch_below", "locate", "read_json", "read_part", "read_whole"]
+__all__ = ["Located", "copy_small_files", "fetch_below", "locate", "parsed", "read_json", "read_part", "read_whole"]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SMALL_FILES = (
@@ -96,14 +96,23 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: when the file is missing, unreadable or not a JSON object.
     """
-    content = read_whole(path)
-    try:
-        value = json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}): {REMEDY}") from error
+    value = parsed(path)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__} where a JSON object is expected: {REMEDY}")
     return value
+
+
+def parsed(path: Path) -> Any:  # noqa: ANN401 — whatever JSON holds
+    """Return the value that a JSON file holds.
+
+    Raises:
+        CheckpointError: when the file is missing, unreadable or not JSON.
+    """
+    content = read_whole(path)
+    try:
+        return json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}): {REMEDY}") from error
 
 
 def read_whole(path: Path) -> bytes:
