@@ -60,6 +60,20 @@ class Layout:
         """Return every tensor of an encoder with these heads but for those that need not be stored."""
         return self.encoder | {name: shape for head in heads for name, shape in self.heads[head].shapes.items()}
 
+    def ties(self, heads: Iterable[str], *, decoders: bool) -> dict[str, str]:
+        """Return the names of parameters that are tied to another one, each with the name of that one.
+
+        Args:
+            heads: the heads.
+            decoders: whether their decoders are the matrix of the word embedding.
+        """
+        ties: dict[str, str] = {}
+        for head in (self.heads[name] for name in heads):
+            ties |= head.aliases
+            if decoders:
+                ties |= dict.fromkeys(head.tied, self.words)
+        return ties
+
 
 def layout_of(family: Family, config: PretrainedConfig, labels: Mapping[str, int]) -> Layout:
     """Return the layout of a family's modules.
@@ -75,7 +89,8 @@ def layout_of(family: Family, config: PretrainedConfig, labels: Mapping[str, int
     import torch
 
     with torch.device("meta"):
-        bare, pooled = encoder(family, config, pooler=False), encoder(family, config, pooler=family.pooler)
+        bare = encoder(family, config, pooler=False)
+        pooled = encoder(family, config, pooler=True) if family.pooler else bare
     shapes = _shapes(bare, family.prefix)
     words = next(name for name, each in bare.named_parameters() if each is bare.get_input_embeddings().weight)
     buffers = {name for name, _ in bare.named_buffers()} | {"embeddings.position_ids", "embeddings.token_type_ids"}

@@ -79,11 +79,9 @@ class Checkpoint:
             CheckpointError: when a file is damaged.
         """
         tensors = read_tensors(self.weights, self.plan.renames)
-        for head in (self.layout.heads[name] for name in self.plan.heads):
-            if self.plan.tied:  # as in transformers 4, whatever copy of a tied decoder is stored
-                tensors |= dict.fromkeys(head.tied, tensors[self.layout.words])
-            tensors |= {alias: tensors[name] for alias, name in head.aliases.items()}
-        return tensors
+        # As in transformers 4, whatever copy of a tied decoder is stored.
+        ties = self.layout.ties(self.plan.heads, decoders=self.plan.tied)
+        return tensors | {name: tensors[source] for name, source in ties.items()}
 
     def decoder_notes(self) -> tuple[str, ...]:
         """Return a sentence about each stored decoder that is not the word embedding, though config.json says it is.

@@ -208,13 +208,9 @@ def tie(model: EncoderWithHeads, layout: Layout, *, decoders: bool) -> None:
         layout: the names.
         decoders: whether that holds for decoders and the word embedding too.
     """
-    for head in (layout.heads[name] for name in model.heads):
-        ties = dict(head.aliases)
-        if decoders:
-            ties |= dict.fromkeys(head.tied, layout.words)
-        for name, source in ties.items():
-            module, _, parameter = name.rpartition(".")
-            setattr(model.get_submodule(module), parameter, model.get_parameter(source))
+    for name, source in layout.ties(model.heads, decoders=decoders).items():
+        module, _, parameter = name.rpartition(".")
+        setattr(model.get_submodule(module), parameter, model.get_parameter(source))
 
 
 def round_matrices(model: EncoderWithHeads) -> None:
