@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import names_code
 from bertport.export.checkpoint.source import copy_small_files, read_json
+from bertport.export.checkpoint.tensors import left_out
 from bertport.export.checkpoint.weights import FORMATS, SINGLE
 from bertport.runtime.errors import CheckpointError, MissingDependencyError
 from bertport.runtime.excerpts import excerpt
@@ -49,7 +50,7 @@ ENCODER = "bert/"
 HEADS = ("cls/predictions/", "cls/seq_relationship/")
 DECODER = "cls.predictions.decoder.weight"
 NAMED = 5
-"""Variables that a note names."""
+"""Names that a message gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +138,7 @@ def convert(variables: Mapping[str, NDArray[Any]]) -> Converted:
             f"the TensorFlow checkpoint holds no variables of a BERT, whose names begin with {ENCODER} (it has "
             f"{', '.join(map(excerpt, list(variables)[:NAMED])) or 'none'}): give one that the released BERT code wrote"
         )
-    more = " …" if left[NAMED:] else ""
-    notes = (f"left out, as part of none of encoder and heads: {', '.join(left[:NAMED])}{more}",) if left else ()
-    return Converted(tensors=tensors, notes=notes)
+    return Converted(tensors=tensors, notes=tuple(left_out(left)))
 
 
 def write_converted(prefix: Path, directory: Path) -> Converted:

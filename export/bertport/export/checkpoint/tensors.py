@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.families import Family
     from bertport.export.checkpoint.layout import Layout
 
-__all__ = ["Plan", "check_shapes", "plan", "require_heads"]
+__all__ = ["Plan", "check_shapes", "left_out", "plan", "require_heads"]
 
 WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
 """What DistributedDataParallel and compiled modules put into names."""
@@ -28,6 +28,9 @@ OLD_NAMES = (
     (re.compile(r"(?<=\bLayerNorm\.)beta$"), "bias"),
 )
 """Names that transformers reads under others."""
+
+NAMED = 5
+"""Tensors that a note names."""
 
 AROUND = "model."
 """What the names of a ModernBERT begin with, and those of many a model that has an encoder as a part."""
@@ -89,16 +92,22 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout
     owned = {name for head in heads for name in (*layout.heads[head].shapes, *layout.heads[head].tied)}
     pooler = f"{family.prefix}pooler."  # of an encoder that has none, or takes the first state as it is
     kept = {
-        stored: name
-        for stored, name in renamed.items()
-        if name in owned
-        or (name.startswith(family.prefix) and name not in layout.constants and not name.startswith(pooler))
+        name: target
+        for name, target in renamed.items()
+        if target in owned
+        or (target.startswith(family.prefix) and target not in layout.constants and not target.startswith(pooler))
     }
-    left = sorted(set(renamed) - set(kept) - {stored for stored, name in renamed.items() if name in layout.constants})
-    if left:
-        notes.append(f"left out, as part of none of encoder and heads: {', '.join(left[:5])}{' …' if left[5:] else ''}")
+    notes += left_out(name for name in sorted(stored) if name not in kept and renamed.get(name) not in layout.constants)
     labels = {head: labels_of(head, config) for head in heads}
     return Plan(labels=labels, renames=kept, tied=tied, notes=tuple(notes))
+
+
+def left_out(names: Iterable[str]) -> list[str]:
+    """Return a note that names tensors which belong to neither the encoder nor a head; none where there are none."""
+    left = list(names)
+    if not left:
+        return []
+    return [f"left out, as part of none of encoder and heads: {', '.join(left[:NAMED])}{' …' if left[NAMED:] else ''}"]
 
 
 def _with_embedding(renamed: dict[str, str], layout: Layout, *, tied: bool) -> dict[str, str]:
@@ -266,16 +275,13 @@ def _rename(name: str, family: Family, layout: Layout, prefix: str) -> str:
 
 
 def _without_aliases(renamed: dict[str, str], layout: Layout, *, tied: bool) -> dict[str, str]:
-    """Return the names with one for each parameter that has several.
+    """Return the names with one for each parameter that has several, without those of parameters that are not used.
 
     Where decoders are not tied, transformers 5 takes their biases for other parameters, of which it uses the decoder's.
     """
     aliases = {alias: name for head in layout.heads.values() for alias, name in head.aliases.items()}
     unused = {name for alias, name in aliases.items() if not tied and alias in renamed.values()}
-    return {
-        stored: aliases.get(name, f"{name} beside a decoder of its own" if name in unused else name)
-        for stored, name in renamed.items()
-    }
+    return {stored: aliases.get(name, name) for stored, name in renamed.items() if name not in unused}
 
 
 def _holds(head: str, present: Collection[str], layout: Layout) -> bool:
