@@ -134,32 +134,30 @@ def write_merged(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> N
     copy_small_files(checkpoint.directory, directory, config, without=ADAPTER[0])
 
 
-def _merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+def _merge(model: PreTrainedModel, adapter: Adapter) -> None:
     """Merge an adapter into a model in place, and compare it with the model that has the adapter beside its weights.
+
+    The modules of the merged model are those of transformers again.
 
     Args:
         model: the model that the adapter was trained on, or one that has it as its encoder, in evaluation mode.
         adapter: the adapter.
-
-    Returns:
-        The model, its modules those of transformers again.
 
     Raises:
         CheckpointError: when the adapter has no place in the model, or PEFT cannot merge it.
     """
     part = _part(model, adapter)
     before = _names(model)
-    whole: Any = model
     with quiet():
         changed = _with_adapter(part, adapter)
-        expected = _outputs(whole)
+        expected = _outputs(model)
         try:
             merged = changed.merge_and_unload(safe_merge=True)
         except Exception as error:  # PEFT's own, of every kind; one of them is that values are not finite
             raise CheckpointError(f"PEFT cannot merge {adapter.summary}: {_said(error)}") from error
         if part is not model:
             setattr(model, model.base_model_prefix, merged)
-        found = _outputs(whole)
+        found = _outputs(model)
     if _names(model) != before:
         raise CheckpointError(f"{adapter.summary} makes another model of its base: merge it yourself with PEFT")
     worst = max(float((one - other).abs().max()) for one, other in zip(expected, found, strict=True))
@@ -168,7 +166,6 @@ def _merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
             f"merged into the model, {adapter.summary} computes something else (an output differs by {worst:.2g}), as "
             "one of a word embedding does that is also the decoder: train one without it"
         )
-    return model
 
 
 def _names(model: PreTrainedModel) -> set[str]:
