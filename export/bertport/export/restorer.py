@@ -15,7 +15,7 @@ from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_
 from bertport.export.checkpoint.memory import parameters_of
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import Located
-from bertport.export.checkpoint.tokenizer import read_tokenizer
+from bertport.export.checkpoint.tokenizer import SAVED, VOCABULARY, read_tokenizer
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import SINGLE
 from bertport.export.dependencies import check_dependencies
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["restore"]
 
 CONFIG = "config.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-)
-"""Files of a tokenizer that a bundle may have; no other file of it is part of a checkpoint."""
 LEADING = frozenset({"configuration_files", "name_or_path"})
 """Settings by which transformers would take a configuration from elsewhere."""
 ATOL = 1e-4
@@ -241,7 +229,7 @@ def _write(
     (directory / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
     # safetensors lets nobody else read what it writes.
     (directory / SINGLE).chmod(stat.S_IMODE((directory / CONFIG).stat().st_mode))
-    for name in TOKENIZER_FILES:
+    for name in (*SAVED, VOCABULARY):  # no other file of a bundle is part of a checkpoint
         if name in bundle.manifest.files:
             (directory / name).write_bytes(bundle.read(name))
     (directory / "README.md").write_text(restored_card(bundle.manifest, fit.model_class), encoding="utf-8")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-__all__ = ["TokenizerFiles", "read_tokenizer"]
+__all__ = ["SAVED", "VOCABULARY", "TokenizerFiles", "read_tokenizer"]
 
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Special tokens of encoders, by transformers' names."""
@@ -52,7 +52,9 @@ OF_LOADING = ("backend", "is_local", "local_files_only")
 """Settings of the call that loaded the tokenizer, which transformers 5 saves with it."""
 SAVED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 """What is kept of the files that transformers saves: nothing compares the others, such as a SentencePiece file, with
-transformers' tokenizer. vocab.txt is written anew."""
+transformers' tokenizer."""
+VOCABULARY = "vocab.txt"
+"""The file that is written anew, of a WordPiece."""
 FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 """What makes an added token."""
 VERY_LARGE = 10**20
@@ -113,7 +115,7 @@ class TokenizerFiles:
                 written.unlink()
         vocabulary = _vocabulary_text(self.tokenizer)
         if vocabulary is not None:
-            (directory / "vocab.txt").write_text(vocabulary, encoding="utf-8", newline="\n")
+            (directory / VOCABULARY).write_text(vocabulary, encoding="utf-8", newline="\n")
 
     def _for_either_generation(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Return settings by which transformers 4 and 5 make the same tokenizer.
@@ -222,7 +224,7 @@ def _check_vocabulary_files(directory: Path) -> None:
     Raises:
         CheckpointError: when one is not; transformers drops what it cannot read of them.
     """
-    for text in (directory / "vocab.txt", directory / "merges.txt"):
+    for text in (directory / VOCABULARY, directory / "merges.txt"):
         if text.is_file():
             try:
                 read_whole(text).decode()
