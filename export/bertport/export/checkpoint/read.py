@@ -208,9 +208,8 @@ def _check_architecture(config: dict[str, Any], name: str) -> Family:
     family = family_of(config)
     unknown = next((each for each in architectures if family_of_class(each) is None), None)
     if unknown is not None:
-        foreign = (
-            config.get("model_type") is not None and family is None
-        )  # of which a family's name may be the beginning
+        # Of another model type, the beginning of whose name may be that of a family.
+        foreign = config.get("model_type") is not None and family is None
         near = next((row for row in FAMILIES.values() if unknown.startswith(row.class_prefix) and not foreign), None)
         own = family if family and unknown.startswith(family.class_prefix) else near
         named = f"of the family {own.title}: {', '.join(classes(own))}" if own else supported
