@@ -120,14 +120,14 @@ def _float_variants(bundle: Bundle) -> list[str]:
         BundleError: when there is none.
     """
     recipes = set(WEIGHTS.values())
-    found = [name for name, variant in bundle.manifest.variants.items() if variant.recipe in recipes]
-    if not found:
+    variants = [name for name, variant in bundle.manifest.variants.items() if variant.recipe in recipes]
+    if not variants:
         held = ", ".join(bundle.manifest.variants)
         raise BundleError(
             f"the bundle at {bundle.path} has no float32 graph (its variants: {held}), and quantized weights are not "
             "those of a checkpoint: take the bundle that they were made from"
         )
-    return found
+    return variants
 
 
 def _config(bundle: Bundle) -> dict[str, Any]:

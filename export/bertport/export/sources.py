@@ -62,17 +62,17 @@ def opened(  # noqa: PLR0913 — a source, and what goes with each kind
     if isinstance(source, str | os.PathLike):
         if tokenizer is not None:
             raise UsageError(f"a tokenizer was given beside {source}, which has its own: leave it out")
-        found = encoder_of(locate(os.fspath(source), revision))
+        located = encoder_of(locate(os.fspath(source), revision))
         with ExitStack() as stack:
-            if (variables := find_variables(found.directory)) is not None:
-                scratch = stack.enter_context(_scratch(target, found.name, overwrite=overwrite))
-                found = _converted(found, variables, scratch)
+            if (variables := find_variables(located.directory)) is not None:
+                scratch = stack.enter_context(_scratch(target, located.name, overwrite=overwrite))
+                located = _converted(located, variables, scratch)
             if adapter is None:
-                refuse_adapter(found)
+                refuse_adapter(located)
             else:
-                scratch = stack.enter_context(_scratch(target, found.name, overwrite=overwrite))
-                found = _merged(found, find_adapter(Path(adapter)), scratch)
-            yield found
+                scratch = stack.enter_context(_scratch(target, located.name, overwrite=overwrite))
+                located = _merged(located, find_adapter(Path(adapter)), scratch)
+            yield located
         return
     for name, value in (("revision", revision), ("adapter", adapter)):
         if value is not None:
@@ -92,11 +92,11 @@ def opened(  # noqa: PLR0913 — a source, and what goes with each kind
         )
 
 
-def _converted(found: Located, variables: Path, scratch: Path) -> Located:
+def _converted(located: Located, variables: Path, scratch: Path) -> Located:
     """Write a TensorFlow checkpoint as one of transformers, and return where."""
     converted = write_converted(variables, scratch)
     files = sorted(variables.parent.glob(f"{glob.escape(variables.name)}.*"))
-    return replace(found, directory=scratch, origins=tuple(files), notes=(*found.notes, *converted.notes))
+    return replace(located, directory=scratch, origins=tuple(files), notes=(*located.notes, *converted.notes))
 
 
 def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:

@@ -157,10 +157,10 @@ def _merge(model: PreTrainedModel, adapter: Adapter) -> None:
             raise CheckpointError(f"PEFT cannot merge {adapter.summary}: {_said(error)}") from error
         if part is not model:
             setattr(model, model.base_model_prefix, merged)
-        found = _outputs(model)
+        merged_outputs = _outputs(model)
     if _names(model) != before:
         raise CheckpointError(f"{adapter.summary} makes another model of its base: merge it yourself with PEFT")
-    worst = max(float((one - other).abs().max()) for one, other in zip(expected, found, strict=True))
+    worst = max(float((one - other).abs().max()) for one, other in zip(expected, merged_outputs, strict=True))
     if not worst <= ATOL:
         raise CheckpointError(
             f"merged into the model, {adapter.summary} computes something else (an output differs by {worst:.2g}), as "
@@ -219,8 +219,8 @@ def _outputs(model: Any) -> list[torch.Tensor]:  # noqa: ANN401 — a model of t
     length = min(16, int(model.config.max_position_embeddings) // 2)
     ids = torch.randint(0, model.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        found = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
-    return [each.float() for each in found.values() if isinstance(each, torch.Tensor)]
+        outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
+    return [each.float() for each in outputs.values() if isinstance(each, torch.Tensor)]
 
 
 def _said(error: Exception) -> str:

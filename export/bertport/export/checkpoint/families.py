@@ -340,8 +340,8 @@ def family_of(config: Mapping[str, Any]) -> Family | None:
 
 def classes(family: Family) -> tuple[str, ...]:
     """Return transformers' classes of a family, those that promise most heads first and the bare encoder last."""
-    found = dict.fromkeys(kind for head in HEADS for kind in kinds(family, head))
-    return tuple(family.class_prefix + kind for kind in (*found, "Model"))
+    every = dict.fromkeys(kind for head in HEADS for kind in kinds(family, head))
+    return tuple(family.class_prefix + kind for kind in (*every, "Model"))
 
 
 def kinds(family: Family, head: str) -> tuple[str, ...]:

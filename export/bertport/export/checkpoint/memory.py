@@ -173,15 +173,15 @@ def write_tokenizer(tokenizer: object, directory: Path) -> None:
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return tensors on the CPU, each in storage of its own: safetensors takes no two that share any."""
-    found: dict[str, torch.Tensor] = {}
+    separate: dict[str, torch.Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors.items():
         value = tensor.detach().cpu()
         storage = value.untyped_storage()
         shared = storage.nbytes() != value.nbytes or storage.data_ptr() in places
-        found[name] = value.clone().contiguous() if shared or not value.is_contiguous() else value
+        separate[name] = value.clone().contiguous() if shared or not value.is_contiguous() else value
         places.add(storage.data_ptr())
-    return found
+    return separate
 
 
 def _classes_of(prefix: str) -> tuple[type, ...]:
@@ -189,5 +189,5 @@ def _classes_of(prefix: str) -> tuple[type, ...]:
     import transformers
 
     with quiet():  # older versions compile parts of DeBERTa as it is imported, which PyTorch warns of
-        found = getattr(transformers, f"{prefix}PreTrainedModel", None)
-    return (found,) if isinstance(found, type) else ()
+        base = getattr(transformers, f"{prefix}PreTrainedModel", None)
+    return (base,) if isinstance(base, type) else ()

@@ -69,8 +69,8 @@ class Checkpoint:
     def model_class(self) -> str:
         """The class in transformers, as config.json states it, or else the smallest one that has the heads found."""
         stated: list[str] = self.raw_config.get("architectures") or []
-        found = (each for each in classes(self.family) if promises(self.family, each) <= set(self.plan.heads))
-        return stated[0] if stated else next(found)
+        fitting = (each for each in classes(self.family) if promises(self.family, each) <= set(self.plan.heads))
+        return stated[0] if stated else next(fitting)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Read the tensors as float32, under the names that the model's `load_state_dict` expects.
@@ -121,14 +121,14 @@ def read_checkpoint(located: Located) -> Checkpoint:
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
     layout = _layout(family, config, shapes, path)
-    found = plan(shapes, raw_config, family, layout)
-    stated = {head: len(labels) for head, labels in found.labels.items() if HEADS[head].labels and labels}
+    planned = plan(shapes, raw_config, family, layout)
+    stated = {head: len(labels) for head, labels in planned.labels.items() if HEADS[head].labels and labels}
     if stated:
         layout = _layout(family, config, shapes, path, stated)
-    _check_shapes(shapes, layout, found)
+    _check_shapes(shapes, layout, planned)
     if code := sorted(filter(names_code, raw_config)):
         note = f"left out of config.json, because it names code or kernels to run: {', '.join(map(excerpt, code))}"
-        found = replace(found, notes=(*found.notes, note))
+        planned = replace(planned, notes=(*planned.notes, note))
     return Checkpoint(
         directory=located.directory,
         raw_config=raw_config,
@@ -136,7 +136,7 @@ def read_checkpoint(located: Located) -> Checkpoint:
         config=config,
         weights=weights,
         layout=layout,
-        plan=found,
+        plan=planned,
     )
 
 
@@ -167,27 +167,28 @@ def _layout(
         ) from error
 
 
-def _check_shapes(shapes: Mapping[str, tuple[int, ...]], layout: Layout, found: Plan) -> None:
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], layout: Layout, planned: Plan) -> None:
     """Compare the shape of every stored tensor with what config.json says of it, without reading any."""
-    expected = layout.shapes(found.heads)
-    for head in found.heads:  # a tied decoder may be stored but need not be
+    expected = layout.shapes(planned.heads)
+    stored = planned.renames.values()
+    for head in planned.heads:  # a tied decoder may be stored but need not be
         tied = layout.heads[head].tied
-        expected |= {name: shape for name, shape in tied.items() if not found.tied or name in found.renames.values()}
-    check_shapes(shapes, expected, found.renames)
+        expected |= {name: shape for name, shape in tied.items() if not planned.tied or name in stored}
+    check_shapes(shapes, expected, planned.renames)
 
 
 def _without_config(directory: Path) -> CheckpointError:
     """Return the error for a directory that has no config.json."""
     try:
-        found = find_weights(directory).paths[0].name
+        file = find_weights(directory).paths[0].name
     except CheckpointError:
         return explain(directory, "it has no config.json")
     if (directory / "bert_config.json").is_file():
         return CheckpointError(
-            f"{directory} has no config.json: copy its bert_config.json to that name, beside {found}, and export again"
+            f"{directory} has no config.json: copy its bert_config.json to that name, beside {file}, and export again"
         )
     return CheckpointError(
-        f"{directory} has no config.json beside {found}: copy it from the model that the weights were trained from"
+        f"{directory} has no config.json beside {file}: copy it from the model that the weights were trained from"
     )
 
 

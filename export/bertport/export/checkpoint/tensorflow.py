@@ -71,13 +71,13 @@ def find_variables(directory: Path) -> Path | None:
     """
     if not (directory / CONFIG).is_file() or any((directory / name).is_file() for pair in FORMATS for name in pair):
         return None
-    found = sorted(path.with_name(path.name.removesuffix(INDEX)) for path in directory.glob(f"*{INDEX}"))
-    if len(found) > 1:
+    prefixes = sorted(path.with_name(path.name.removesuffix(INDEX)) for path in directory.glob(f"*{INDEX}"))
+    if len(prefixes) > 1:
         raise CheckpointError(
-            f"{directory} holds {len(found)} TensorFlow checkpoints "
-            f"({', '.join(path.name for path in found[:NAMED])}): leave one of them beside {CONFIG}"
+            f"{directory} holds {len(prefixes)} TensorFlow checkpoints "
+            f"({', '.join(path.name for path in prefixes[:NAMED])}): leave one of them beside {CONFIG}"
         )
-    return found[0] if found else None
+    return prefixes[0] if prefixes else None
 
 
 def read_variables(prefix: Path) -> dict[str, NDArray[Any]]:

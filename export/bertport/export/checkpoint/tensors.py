@@ -121,8 +121,8 @@ def _with_embedding(renamed: dict[str, str], layout: Layout, *, tied: bool) -> d
 def _of_another(stored: Sequence[str], family: Family, layout: Layout) -> CheckpointError:
     """Return the error for weights that hold no encoder of the family: of another one, where their names tell."""
     names = [WRAPPER.sub("", name) for name in stored]
-    found = next(((row, name) for row in _others(family) for name in names if f".{row.prefix}emb" in f".{name}"), None)
-    other = f"; by their names ({found[1]}) they are those of {found[0].noun} encoder" if found else ""
+    told = next(((row, name) for row in _others(family) for name in names if f".{row.prefix}emb" in f".{name}"), None)
+    other = f"; by their names ({told[1]}) they are those of {told[0].noun} encoder" if told else ""
     return CheckpointError(
         f"the weights hold no {layout.words}: these are not the weights of {family.noun} encoder, for which "
         f"config.json takes them{other}"
@@ -237,17 +237,17 @@ def _prefix(names: Collection[str], family: Family, layout: Layout) -> str:
         CheckpointError: when there are several encoders, none of them under the family's own names.
     """
     words = layout.words.removeprefix(family.prefix)
-    found = {
+    prefixes = {
         re.sub(rf"(?<![^.]){re.escape(family.prefix)}$", "", name.removesuffix(words))
         for name in (WRAPPER.sub("", each) for each in names)
         if name == words or name.endswith(f".{words}")
     }
-    if len(found) > 1 and "" not in found:
-        named = ", ".join(sorted(found)[:5])
+    if len(prefixes) > 1 and "" not in prefixes:
+        named = ", ".join(sorted(prefixes)[:5])
         raise CheckpointError(
-            f"the weights hold {len(found)} encoders, under {named}: save the one that is meant by itself"
+            f"the weights hold {len(prefixes)} encoders, under {named}: save the one that is meant by itself"
         )
-    return "" if not found or "" in found else found.pop()
+    return "" if not prefixes or "" in prefixes else prefixes.pop()
 
 
 def _stray_pooler(renamed: Mapping[str, str], family: Family, layout: Layout) -> list[str]:

@@ -229,9 +229,9 @@ def _converted(reference: Any, directory: Path) -> Iterator[str]:  # noqa: ANN40
     from sentencepiece import SentencePieceProcessor
 
     tokenizer, unknown = reference.backend_tokenizer, reference.unk_token_id
-    found = _reading(tokenizer, COMPATIBILITY)[0].count(unknown)
+    lost = _reading(tokenizer, COMPATIBILITY)[0].count(unknown)
     processor = SentencePieceProcessor(model_file=str(path))
-    if found > sum(map(processor.is_unknown, processor.encode(COMPATIBILITY))):
+    if lost > sum(map(processor.is_unknown, processor.encode(COMPATIBILITY))):
         yield (
             f"{path.name} replaces characters such as 'ﬁ' by their usual form, and transformers' "
             f"{type(reference).__name__} leaves that out: it was followed; the ids that the model was trained with are "

@@ -38,7 +38,7 @@ def stored_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     # Not onnx.load, which takes a file's name for its format.
     model = ir.from_proto(onnx.load_from_string(path.read_bytes()))
     turned = {_name(node.inputs[1]) for node in model.graph if _multiplies_by_transpose(node)}
-    found: dict[str, NDArray[np.float32]] = {}
+    arrays: dict[str, NDArray[np.float32]] = {}
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.dtype not in {ir.DataType.FLOAT, ir.DataType.FLOAT16}:
@@ -52,8 +52,8 @@ def stored_weights(path: Path) -> dict[str, NDArray[np.float32]]:
             )
         array = tensor.numpy().astype("float32", copy=False)
         for name in _names(value):
-            found[name] = array.T if name in turned else array
-    return found | {name: found[given] for name, given in _by_module(model) if name not in found and given in found}
+            arrays[name] = array.T if name in turned else array
+    return arrays | {name: arrays[given] for name, given in _by_module(model) if name not in arrays and given in arrays}
 
 
 def _by_module(model: ir.Model) -> Iterator[tuple[str, str]]:

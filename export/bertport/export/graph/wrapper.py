@@ -129,11 +129,11 @@ class EncoderWithHeads(nn.Module):
         for model, heads in self.classes:
             place = getattr(model, model.base_model_prefix)
             place.output = encoded
-            found = model(**inputs)
+            computed = model(**inputs)
             place.output = None
             for head in heads:
                 row = HEADS[head]
-                logits = next(each for name in row.attributes if (each := getattr(found, name, None)) is not None)
+                logits = next(each for name in row.attributes if (each := getattr(computed, name, None)) is not None)
                 outputs[output_of(head)] = row.finish(logits) if row.finish else logits
         return {name: outputs[name] for name in output_names(self.heads)}
 
@@ -187,7 +187,7 @@ def compute(model: EncoderWithHeads, inputs: Mapping[str, torch.Tensor]) -> dict
     """
     try:
         with torch.inference_mode():
-            found: dict[str, torch.Tensor] = model(**inputs)
+            outputs: dict[str, torch.Tensor] = model(**inputs)
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         if "allocate memory" in reason:  # which PyTorch raises as a RuntimeError
@@ -197,7 +197,7 @@ def compute(model: EncoderWithHeads, inputs: Mapping[str, torch.Tensor]) -> dict
             f"{next(iter(inputs.values())).shape[-1]} tokens ({type(error).__name__}: {excerpt(reason, 200)}): restore "
             "the checkpoint's file"
         ) from error
-    return found
+    return outputs
 
 
 def tie(model: EncoderWithHeads, layout: Layout, *, decoders: bool) -> None:
