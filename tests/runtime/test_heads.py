@@ -16,7 +16,7 @@ from bertport.runtime.errors import BundleError, MissingHeadError
 from bertport.runtime.heads import BATCH, HEADS, LABEL, MLM, SEQUENCE, VOCABULARY, Head, head_of
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
-from bertport.runtime.tasks import fill_mask, next_sentence
+from bertport.runtime.tasks import fill_mask, pairs
 from bertport.runtime.tasks.table import TASKS, Task
 from bertport.runtime.top_k import top_k_head
 
@@ -56,7 +56,7 @@ def invented(monkeypatch):
         task = Task(
             name=f"ask-{name}",
             summary="raw numbers",
-            options=next_sentence.Options,
+            options=pairs.Options,
             read=fill_mask.read,
             head=lambda _: name,
             decodes_masks=row.decoded,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import MLM, NSP, RTD, SOP, output_of
-from bertport.runtime.tasks import features, fill_mask, next_sentence, replaced_tokens, sentence_order
+from bertport.runtime.tasks import features, fill_mask, pairs, replaced_tokens
+from bertport.runtime.tasks.inputs import two_texts
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.steps import drained
 
@@ -62,6 +64,26 @@ class Task:
     """A note for the caller on the options given; None where there is none."""
 
 
+def _judge(*, name: str, summary: str, head: str, field: str) -> Task:
+    """Return the row of a task that judges a pair of texts.
+
+    Args:
+        name: as the field of the row.
+        summary: as the field of the row.
+        head: name of the head, which says yes or no.
+        field: the answer's field that is True for yes.
+    """
+    return Task(
+        name=name,
+        summary=summary,
+        options=pairs.Options,
+        read=partial(two_texts, name),
+        head=lambda _: head,
+        pairs=True,
+        finish=lambda _options, _tokens, manifest: pairs.verdict(head, field, manifest),
+    )
+
+
 TASKS: dict[str, Task] = {
     row.name: row
     for row in (
@@ -75,23 +97,17 @@ TASKS: dict[str, Task] = {
             finish=fill_mask.finish,
             top_k=fill_mask.needed_top_k,
         ),
-        Task(
+        _judge(
             name="next-sentence",
             summary="whether the second of two texts follows the first",
-            options=next_sentence.Options,
-            read=next_sentence.read,
-            head=lambda _: NSP,
-            pairs=True,
-            finish=next_sentence.finish,
+            head=NSP,
+            field="follows",
         ),
-        Task(
+        _judge(
             name="sentence-order",
             summary="whether two texts stand in the order in which they were written",
-            options=sentence_order.Options,
-            read=sentence_order.read,
-            head=lambda _: SOP,
-            pairs=True,
-            finish=sentence_order.finish,
+            head=SOP,
+            field="in_order",
         ),
         Task(
             name="replaced-tokens",
