@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.tasks.poolings import meanings
+
+if TYPE_CHECKING:
+    from bertport.runtime.tasks.answers import NextSentence, SentenceOrder
 
 __all__ = ["features", "fill_mask", "next_sentence", "replaced_tokens", "sentence_order"]
 
@@ -62,14 +67,9 @@ def next_sentence(
     as_json: bool,
 ) -> None:
     """Judge whether text B follows text A."""
-    from bertport.runtime.commands import render
-
-    model = chosen.load()
-    answer = model.next_sentence(a, b, truncation=truncation)
-    if as_json:
-        show_json(answer, indent=2)
-    else:
-        show(render.verdict(answer["probabilities"], "B follows A" if answer["follows"] else "B is from another place"))
+    answer = chosen.load().next_sentence(a, b, truncation=truncation)
+    meaning = "B follows A" if answer["follows"] else "B is from another place"
+    _show_verdict(answer, meaning, as_json=as_json)
 
 
 @click.command(name="sentence-order")
@@ -87,14 +87,19 @@ def sentence_order(
     as_json: bool,
 ) -> None:
     """Judge whether texts A and B stand in the order in which they were written."""
+    answer = chosen.load().sentence_order(a, b, truncation=truncation)
+    meaning = "A comes before B" if answer["in_order"] else "B comes before A"
+    _show_verdict(answer, meaning, as_json=as_json)
+
+
+def _show_verdict(answer: NextSentence | SentenceOrder, meaning: str, *, as_json: bool) -> None:
+    """Print what a head says of a pair of texts: its answer as JSON, or its probabilities with what they mean."""
     from bertport.runtime.commands import render
 
-    model = chosen.load()
-    answer = model.sentence_order(a, b, truncation=truncation)
     if as_json:
         show_json(answer, indent=2)
     else:
-        show(render.verdict(answer["probabilities"], "A comes before B" if answer["in_order"] else "B comes before A"))
+        show(render.verdict(answer["probabilities"], meaning))
 
 
 @click.command(name="replaced-tokens")
