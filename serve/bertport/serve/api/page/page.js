@@ -2,6 +2,23 @@
 
 const $ = (id) => document.getElementById(id);
 
+// The row of a task that judges a pair of texts.
+const judge = (title, asks, verdict, examples) => ({
+  title,
+  hub: "text-classification",
+  fields: () => [["a", "First text", 2], ["b", `Second text: ${asks}`, 2]],
+  inputs: ([text, pair]) => ({ text, text_pair: pair }),
+  parameters: () => ({}),
+  python: ([text, pair]) =>
+    `client.text_classification({"text": ${JSON.stringify(text)}, "text_pair": ${JSON.stringify(pair)}})`,
+  lists: (answer) => [{
+    full: 1,
+    title: verdict(answer),
+    rows: Object.entries(answer.probabilities).map(([word, score]) => ({ word, score, title: word })),
+  }],
+  examples: () => examples,
+});
+
 // One row per task: its fields, the body that is sent, the lists of bars that come of the answer, and examples.
 const TASKS = {
   "fill-mask": {
@@ -22,42 +39,24 @@ const TASKS = {
       [`The woman worked as a ${mask}.`],
     ],
   },
-  "next-sentence": {
-    title: "next sentence",
-    hub: "text-classification",
-    fields: () => [["a", "First text", 2], ["b", "Second text: does it follow?", 2]],
-    inputs: ([text, pair]) => ({ text, text_pair: pair }),
-    parameters: () => ({}),
-    python: ([text, pair]) =>
-      `client.text_classification({"text": ${JSON.stringify(text)}, "text_pair": ${JSON.stringify(pair)}})`,
-    lists: (answer) => [{
-      full: 1,
-      title: answer.follows ? "The second text follows." : "The second text does not follow.",
-      rows: Object.entries(answer.probabilities).map(([word, score]) => ({ word, score, title: word })),
-    }],
-    examples: () => [
+  "next-sentence": judge(
+    "next sentence",
+    "does it follow?",
+    (answer) => (answer.follows ? "The second text follows." : "The second text does not follow."),
+    [
       ["He opened the door of the old house and went in.", "It was dark inside, and nobody answered when he called."],
       ["He opened the door of the old house and went in.", "The planet has two small moons and a thin atmosphere."],
     ],
-  },
-  "sentence-order": {
-    title: "sentence order",
-    hub: "text-classification",
-    fields: () => [["a", "First text", 2], ["b", "Second text: are they in order?", 2]],
-    inputs: ([text, pair]) => ({ text, text_pair: pair }),
-    parameters: () => ({}),
-    python: ([text, pair]) =>
-      `client.text_classification({"text": ${JSON.stringify(text)}, "text_pair": ${JSON.stringify(pair)}})`,
-    lists: (answer) => [{
-      full: 1,
-      title: answer.in_order ? "The texts are in order." : "The second text comes first.",
-      rows: Object.entries(answer.probabilities).map(([word, score]) => ({ word, score, title: word })),
-    }],
-    examples: () => [
+  ),
+  "sentence-order": judge(
+    "sentence order",
+    "are they in order?",
+    (answer) => (answer.in_order ? "The texts are in order." : "The second text comes first."),
+    [
       ["He opened the door of the old house and went in.", "It was dark inside, and nobody answered when he called."],
       ["It was dark inside, and nobody answered when he called.", "He opened the door of the old house and went in."],
     ],
-  },
+  ),
   "replaced-tokens": {
     title: "replaced tokens",
     hub: "token-classification",
