@@ -217,7 +217,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
                 session=held - before,
                 batch_tokens=provider.batch_tokens,
                 streams=range(streams, 0, -1) if explicit is None else [streams],
-                scores=max(map(score_copies, graph.placement.values())),
+                scores=score_copies(graph.operators),
             )
             streams, share = streams_for(threads, bound.streams)
             graph = replace(graph, full=bound.full)

@@ -121,6 +121,11 @@ class Graph:
     """Bytes held by the process from which on memory is given back before a run; None where none need be."""
 
     @property
+    def operators(self) -> frozenset[str]:
+        """Names of the operators of its nodes; empty where ONNX Runtime cannot tell."""
+        return frozenset(name for counts in self.placement.values() for name in counts)
+
+    @property
     def least_positions(self) -> int:
         """Return the fewest positions that a run must decode.
 
@@ -128,8 +133,7 @@ class Graph:
         to 1.29. And one where it looks for the largest value of a row, as INT8 graphs with 16-bit activations do: of no
         rows, ReduceMax gives a tensor of another shape, which the next operator refuses, up to 1.31.
         """
-        operators = {name for counts in self.placement.values() for name in counts}
-        reduced = "ReduceMax" in operators and _version() < REDUCES_NOTHING
+        reduced = "ReduceMax" in self.operators and _version() < REDUCES_NOTHING
         return max(self.provider.least_positions, int("top_k" in self.optional or reduced))
 
     def run_in_slices(
