@@ -63,6 +63,11 @@ class Task:
     note: Callable[[Any], str | None] = lambda _: None
     """A note for the caller on the options given; None where there is none."""
 
+    @property
+    def usual_head(self) -> str | None:
+        """Name of the head whose output it needs where no option is given; None for the hidden states."""
+        return self.head(self.options())
+
 
 def _judge(*, name: str, summary: str, head: str, field: str) -> Task:
     """Return the row of a task that judges a pair of texts.

@@ -176,7 +176,7 @@ def _task(asked: tensors.Asked, wanted: set[str], heads: Collection[str]) -> str
         if tensor.name in wanted:
             return tensor.task
     able = [task for task in TASKS.values() if task.pairs is (PAIR in asked.inputs)]
-    return next((task.name for task in able if task.head(task.options()) in heads), able[0].name)
+    return next((task.name for task in able if task.usual_head in heads), able[0].name)
 
 
 def _tensors() -> Iterator[tasks.Tensor]:

@@ -482,13 +482,9 @@ def question(name: str, payload: Payload, max_items: int, heads: Collection[str]
     if len(asked.inputs) > max_items:
         raise too_many(len(asked.inputs), max_items)
     other = WIRE_TASKS[name].instead
-    if other is not None and _head_of(asked.task) not in heads and _head_of(other) in heads:
+    if other is not None and TASKS[asked.task].usual_head not in heads and TASKS[other].usual_head in heads:
         asked = replace(asked, task=other)
     return asked
-
-
-def _head_of(task: str) -> str | None:
-    return TASKS[task].head(TASKS[task].options())
 
 
 def too_many(count: int, most: int) -> TooLarge:
