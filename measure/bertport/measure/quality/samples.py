@@ -205,7 +205,7 @@ def mask_ids(
     Returns:
         The ids after masking, the chosen positions (ascending) and the original ids there.
     """
-    positions = _chosen(ids, vocabulary, rng)
+    positions = _chosen(_eligible(ids, vocabulary), rng)
     labels = ids[positions]
     draw = rng.random(len(positions))
     others = _others(labels, vocabulary, rng)
@@ -215,11 +215,15 @@ def mask_ids(
     return masked, positions, labels
 
 
-def _chosen(ids: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return 15% of the positions of tokens that are not special, one at least, ascending."""
-    candidates = np.flatnonzero(~np.isin(ids, list(vocabulary.special)))
-    count = min(len(candidates), max(1, round(MASKED_SHARE * len(candidates))))
-    return np.sort(rng.choice(candidates, size=count, replace=False))
+def _eligible(ids: NDArray[np.int64], vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """Return the positions of tokens that are not special, ascending."""
+    return np.flatnonzero(~np.isin(ids, list(vocabulary.special)))
+
+
+def _chosen(eligible: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return 15% of some positions, at least one where there is one, ascending."""
+    count = min(len(eligible), max(1, round(MASKED_SHARE * len(eligible))))
+    return np.sort(rng.choice(eligible, size=count, replace=False))
 
 
 def _others(labels: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -249,14 +253,13 @@ def masked_samples(
         limit: Number of masked positions after which no further text is begun.
     """
     masked = 0
-    for number, part, whole in _pieces(texts, tokenizer, seed, max_tokens, drawn=limit is not None):
+    for number, part, whole, types in _pieces(texts, tokenizer, seed, max_tokens, drawn=limit is not None):
         if limit is not None and masked >= limit and part == 0:
             return
         rng = np.random.default_rng([seed, number, part])
         ids, positions, labels = mask_ids(whole, tokenizer.vocabulary, rng)
         masked += len(positions)
         if len(positions):
-            types = np.full_like(ids, tokenizer.segments or 0)
             yield Sample(text=number, input_ids=ids, token_type_ids=types, positions=positions, labels=labels)
 
 
@@ -280,21 +283,21 @@ def replaced_samples(
         limit: Number of replaced tokens after which no further text is begun.
     """
     vocabulary, replaced = tokenizer.vocabulary, 0
-    for number, part, whole in _pieces(texts, tokenizer, seed, max_tokens, drawn=limit is not None):
+    for number, part, whole, types in _pieces(texts, tokenizer, seed, max_tokens, drawn=limit is not None):
         if limit is not None and replaced >= limit and part == 0:
             return
         rng = np.random.default_rng([seed, number, part, 5])
-        chosen = _chosen(whole, vocabulary, rng)
+        positions = _eligible(whole, vocabulary)
+        chosen = _chosen(positions, rng)
         ids = whole.copy()
         ids[chosen] = _others(whole[chosen], vocabulary, rng)
-        positions = np.flatnonzero(~np.isin(whole, list(vocabulary.special)))
         replaced += len(chosen)
         if len(positions):
             yield Sample(
                 text=number,
                 kind=REPLACED,
                 input_ids=ids,
-                token_type_ids=np.full_like(ids, tokenizer.segments or 0),
+                token_type_ids=types,
                 positions=positions,
                 labels=np.isin(positions, chosen).astype(np.int64),
             )
@@ -307,8 +310,8 @@ def _pieces(
     max_tokens: int,
     *,
     drawn: bool,
-) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-    """Yield the number of a text, that of a piece of it, and the piece's ids with special tokens.
+) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the number of a text, that of a piece of it, and the piece's ids and segments with special tokens.
 
     Args:
         texts: The texts.
@@ -324,7 +327,7 @@ def _pieces(
         for part, begin in enumerate(range(0, len(content), room)):
             piece = content[begin : begin + room]
             if not part or len(piece) >= SHORTEST:
-                yield number, part, tokenizer.around(piece)[0]
+                yield number, part, *tokenizer.around(piece)
 
 
 def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
