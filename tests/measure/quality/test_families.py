@@ -67,17 +67,17 @@ def test_sentence_order_is_measured(tmp_path_factory, texts):
     tokenizer = read_sample_tokenizer(bundle)
     pairs = list(pair_samples(texts, tokenizer, kind=ORDERED))
     samples = [*masked_samples(texts, tokenizer), *pairs]
-    found = measure(graph, Noisy(graph), samples, settings=SETTINGS, conventions=conventions(bundle), stability=4)
-    figures = found.heads[SOP]
+    fidelity = measure(graph, Noisy(graph), samples, settings=SETTINGS, conventions=conventions(bundle), stability=4)
+    figures = fidelity.heads[SOP]
     assert figures.flips.count == len(pairs)
-    assert found.heads[NSP] is None
+    assert fidelity.heads[NSP] is None
     assert 0 < figures.flips.value < 1
     assert 0 < figures.mean_change.value <= figures.largest_change < 1
     assert figures.accuracy_difference.test == "mcnemar"
     network = AlbertForPreTraining.from_pretrained(checkpoint).eval()
-    right = [says(network, each, "sop_logits").argmax() == each.label for each in pairs]
+    right = [says(network, pair, "sop_logits").argmax() == pair.label for pair in pairs]
     assert figures.accuracy_reference.value == pytest.approx(np.mean(right))
-    assert found.stability.padding["sop_flips"].value == 0
+    assert fidelity.stability.padding["sop_flips"].value == 0
 
 
 def test_replaced_tokens_are_measured(tmp_path_factory, texts):
@@ -86,12 +86,12 @@ def test_replaced_tokens_are_measured(tmp_path_factory, texts):
     checkpoint, bundle, graph = opened(tmp_path_factory, "electra", "ElectraForPreTraining")
     tokenizer = read_sample_tokenizer(bundle)
     samples = list(replaced_samples(texts, tokenizer))
-    found = measure(graph, Noisy(graph), samples, settings=SETTINGS, conventions=conventions(bundle), stability=4)
-    figures = found.heads[RTD]
-    assert figures.flips.count == sum(len(each.positions) for each in samples)
+    fidelity = measure(graph, Noisy(graph), samples, settings=SETTINGS, conventions=conventions(bundle), stability=4)
+    figures = fidelity.heads[RTD]
+    assert figures.flips.count == sum(len(sample.positions) for sample in samples)
     assert 0 < figures.flips.value < 1
     network = ElectraForPreTraining.from_pretrained(checkpoint).eval()
-    right = [(says(network, each, "logits")[each.positions] > 0) == (each.labels == 1) for each in samples]
+    right = [(says(network, sample, "logits")[sample.positions] > 0) == (sample.labels == 1) for sample in samples]
     assert figures.accuracy_reference.value == pytest.approx(np.concatenate(right).mean())
     assert figures.accuracy_difference.test != "mcnemar"  # tokens of a text are not independent
     itself = measure(graph, graph, samples[:4], settings=SETTINGS, conventions=conventions(bundle), stability=0)
@@ -106,9 +106,9 @@ def test_a_bundle_gets_the_samples_that_its_heads_are_measured_on(tmp_path_facto
     ):
         [compared] = open_bundles((family_bundle(tmp_path_factory, family, model_class)[1],))
         made = samples_for(compared, texts, PRESETS["quick"], 0)
-        assert {each.kind for each in made.first} == kinds
+        assert {sample.kind for sample in made.first} == kinds
         assert kinds_of(compared.bundle.manifest.heads) <= kinds
-        assert max(len(each.input_ids) for each in made.first) <= compared.bundle.manifest.max_length
+        assert max(len(sample.input_ids) for sample in made.first) <= compared.bundle.manifest.max_length
     assert kinds_of(["unheard of"]) == set()
     assert all(head.samples for head in HEADS.values())
 
