@@ -86,8 +86,8 @@ def measure(  # noqa: PLR0913 — one call measures everything; what is rarely c
     for compared in in_order(metrics, _of_one_length(samples, tokens), streams):
         waiting |= compared
         while done in waiting:
-            if found := waiting.pop(done):
-                accumulator.add(found)
+            if sample_metrics := waiting.pop(done):
+                accumulator.add(sample_metrics)
             done += 1
         if progress:
             progress(done + len(waiting), len(samples))

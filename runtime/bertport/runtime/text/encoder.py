@@ -42,6 +42,7 @@ FIRST = 128
 CHECKED = 1 << 20
 """Characters that are checked at once for being Unicode."""
 NO_SPANS: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
+"""Spans of an input for which none were asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

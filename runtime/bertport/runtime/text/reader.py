@@ -38,7 +38,7 @@ OF_SPACES = frozenset({" {2,}", r"\s{2,}|[\n\r\t]"})
 WORDWISE = frozenset({"BertPreTokenizer", "ByteLevel", "Metaspace", "Punctuation", "WhitespaceSplit"})
 """Pre-tokenizers that split at a gap, or whose words are split there by the others."""
 SPLITTING = frozenset({"BertPreTokenizer", "ByteLevel", "Metaspace", "WhitespaceSplit"})
-"""Those of them that split there."""
+"""Those of `WORDWISE` that split at a gap."""
 WHITE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -55,7 +55,7 @@ class Rules:
     local: bool
     """Whether a word's tokens depend on nothing but the word."""
     spaced: bool
-    """Whether the tokens on either side of a gap depend on nothing behind it, and a text is cut at gaps."""
+    """Whether no token depends on what is on the other side of a gap, so that a text is cut at gaps."""
     margin: int
     """Characters of the longest added token: so near the end of a piece, a word may be the beginning of one."""
     added: frozenset[str]
@@ -132,7 +132,7 @@ class Reader:
         self.done = False
         """Whether every token was read."""
         self._rules = rules
-        # The characters of what a normal form moved are told alike only where the whole is read.
+        # Where normalization reorders characters, their spans are those of the whole text only if it is read at once.
         self._to_gaps = rules.spaced and not spans
         bounded = rules.local or self._to_gaps
         self._piece = self._size = max(piece, 2 * rules.margin) if bounded else max(1, len(text))
@@ -249,16 +249,16 @@ class Reader:
 
 
 def _is_spaced(tokenizer: tokenizers.Tokenizer, added: list[tokenizers.AddedToken]) -> bool:
-    """Return whether the tokens on either side of a gap depend on nothing behind it."""
+    """Return whether no token depends on what is on the other side of a gap."""
     normalizers = _listed(tokenizer.normalizer, "normalizers")
-    words = _listed(tokenizer.pre_tokenizer, "pretokenizers")
-    kinds = [each["type"] for each in words]
+    pre_tokenizers = _listed(tokenizer.pre_tokenizer, "pretokenizers")
+    kinds = [pre_tokenizer["type"] for pre_tokenizer in pre_tokenizers]
     return (
-        all(each["type"] in CHARACTERWISE or _replaces_no_gap(each) for each in normalizers)
+        all(normalizer["type"] in CHARACTERWISE or _replaces_no_gap(normalizer) for normalizer in normalizers)
         and WORDWISE.issuperset(kinds)
         and not SPLITTING.isdisjoint(kinds)
-        and all(each.get("use_regex", True) and each.get("split", True) for each in words)
-        and (not any(each.get("strip_left") for each in normalizers) or _marks_beginning(words, added))
+        and all(part.get("use_regex", True) and part.get("split", True) for part in pre_tokenizers)
+        and (not any(part.get("strip_left") for part in normalizers) or _marks_beginning(pre_tokenizers, added))
         and not getattr(tokenizer.model, "dropout", None)
         and not any(
             token.rstrip or GAP.search(token.content) or GAP.search(_normal(tokenizer, token.content))
@@ -279,11 +279,11 @@ def _listed(part: Any, name: str) -> list[dict[str, Any]]:  # noqa: ANN401 — a
     return list(state[name]) if state["type"] == "Sequence" else [state]
 
 
-def _marks_beginning(words: list[dict[str, Any]], added: list[tokenizers.AddedToken]) -> bool:
+def _marks_beginning(pre_tokenizers: list[dict[str, Any]], added: list[tokenizers.AddedToken]) -> bool:
     """Return whether what follows a gap has the same form where the space before it is stripped."""
     marked = (
-        each["type"] in ("BertPreTokenizer", "WhitespaceSplit") or each.get("prepend_scheme") == "always"
-        for each in words
+        part["type"] in ("BertPreTokenizer", "WhitespaceSplit") or part.get("prepend_scheme") == "always"
+        for part in pre_tokenizers
     )
     # A token of normal text is found when the space is gone, and then has no mark of one before it.
     return all(marked) and not any(token.normalized and token.content[:1].isalnum() for token in added)

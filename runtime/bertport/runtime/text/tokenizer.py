@@ -161,8 +161,9 @@ class Tokens:
             segments=segments,
         )
         self.sample = self._encoder.sample
-        self.takes_pairs = self._encoder.takes_pairs
         """A text that has tokens, whatever the tokenizer adds to it."""
+        self.takes_pairs = self._encoder.takes_pairs
+        """Whether two texts of one token each fit into the model."""
         self._pieces = Pieces.of(self._tokenizer)
         self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
 
