@@ -251,8 +251,8 @@ def _judge(  # noqa: PLR0913 — what differs between the heads that answer yes 
         name: As manifests call it.
         short: Its abbreviation, in front of the name of each figure.
         budget: The name of its bound in a budget, and what its figures of batch invariance begin with.
-        kind: Of the samples that it is measured on.
-        title: Of its table in a report.
+        kind: The kind of samples that it is measured on.
+        title: The title of its table in a report.
         caption: As the field of the row.
         meaning: As the field of the row.
         cost: As the field of the column of flips.

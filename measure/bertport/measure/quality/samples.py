@@ -316,9 +316,9 @@ def _pieces(
     Args:
         texts: The texts.
         tokenizer: The model's.
-        seed: Of the order.
-        max_tokens: Of a piece, special tokens included.
-        drawn: Whether texts come in a drawn order, and not in theirs.
+        seed: The random seed of the order.
+        max_tokens: Longest piece, special tokens included.
+        drawn: Whether the texts come in a random order rather than in the given one.
     """
     room = max_tokens - tokenizer.single.added
     order = np.random.default_rng([seed, 2]).permutation(len(texts)) if drawn else np.arange(len(texts))

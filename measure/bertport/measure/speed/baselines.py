@@ -209,7 +209,7 @@ class Baseline:
     extra: str
     """The extras of bertport that install them and what compares."""
     distributions: tuple[str, ...]
-    """Those whose versions a report states."""
+    """Distributions whose versions a report states."""
     converted: bool = False
     """Whether it loads an export of its own rather than the checkpoint."""
     open: Callable[[str, int | None], object]

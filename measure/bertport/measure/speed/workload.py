@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 SINGLE_STREAM, OFFLINE, SERVER = SCENARIOS = ("SingleStream", "Offline", "Server")
-"""MLPerf's words."""
+"""MLPerf's names of the scenarios."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

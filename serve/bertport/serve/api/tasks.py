@@ -101,8 +101,8 @@ class WireTask:
     runtime: str
     """The runtime's task behind it."""
     instead: str | None = None
-    """The task behind it where a bundle has not the head of that one, but of this; inputs, parameters and answers have
-    the same form."""
+    """The runtime's task behind it where a bundle has the head of this one and not that of `runtime`; inputs,
+    parameters and answers have the same form."""
     example: Any
     """A body, for the documentation."""
     parameters: Mapping[str, Mapping[str, Any]]
