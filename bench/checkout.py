@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
-__all__ = ["BEGIN", "END", "RESTORE", "ROOT", "commit", "write_section"]
+__all__ = ["RESTORE", "ROOT", "check_section", "commit", "provenance", "read_data", "write_section"]
 
 ROOT = Path(__file__).resolve().parents[1]
 """Root directory of the checkout."""
@@ -19,6 +24,40 @@ def commit() -> str:
     git = ["git", "rev-parse", "HEAD"]
     done = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+def provenance() -> dict[str, Any]:
+    """Return what is measured, when and where: the commit, the time and the machine."""
+    from bertport.measure.machine import describe_machine  # not above: programs that measure memory import this module
+
+    return {
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": dataclasses.asdict(describe_machine()),
+    }
+
+
+def read_data(path: Path, program: str) -> dict[str, Any]:
+    """Read what a program has measured.
+
+    Raises:
+        SystemExit: with a sentence, where there are no data.
+    """
+    if not path.exists():
+        sys.exit(f"there is no {path.relative_to(ROOT)}: run python -m {program}")
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+def check_section(page: Path, text: str, program: str) -> None:
+    """Compare the section between a page's marks with the text that the data give.
+
+    Raises:
+        SystemExit: with a sentence, where they differ.
+    """
+    written = page.read_text(encoding="utf-8") if page.exists() else ""
+    if written.partition(BEGIN)[2].partition(END)[0].strip("\n") != text.strip("\n"):
+        sys.exit(f"{page.relative_to(ROOT)} is not what the data say: run python -m {program}")
 
 
 def write_section(page: Path, text: str) -> None:

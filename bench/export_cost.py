@@ -12,7 +12,6 @@ validation is a line of its own. Peak memory is the largest resident set that th
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -20,13 +19,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from bench.checkout import BEGIN, END, ROOT, commit, write_section
+from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bench.quantization.duration import make_checkpoint
-from bertport.measure.machine import describe_machine
 
 PAGE = ROOT / "docs" / "research" / "export.md"
 DATA = ROOT / "docs" / "data" / "export-cost.json"
@@ -127,10 +124,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
     if given.check:
-        page = PAGE.read_text(encoding="utf-8")
-        wanted = section(json.loads(DATA.read_text(encoding="utf-8")))
-        if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != wanted.strip("\n"):
-            sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.export_cost")
+        check_section(PAGE, section(read_data(DATA, "bench.export_cost")), "bench.export_cost")
         return
     if not given.optimum.exists():
         sys.exit(f"there is no {given.optimum}: run python3 dev.py optimum once, or name an interpreter by --optimum")
@@ -146,9 +140,7 @@ def main() -> None:
                 seconds, peak = runs[name][-1]["seconds"], runs[name][-1]["peak_bytes"] / MIB
                 print(f"{name}: {seconds:.1f} s, {peak:.0f} MiB", flush=True)
     data = {
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": dataclasses.asdict(describe_machine()),
+        **provenance(),
         "versions": f"bertport on {versions(Path(sys.executable))}; Optimum on {versions(given.optimum)}",
         **runs,
     }

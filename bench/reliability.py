@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
-from bench.checkout import BEGIN, END, ROOT, write_section
+from bench.checkout import ROOT, check_section, write_section
 from bench.serving.attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
 
 PAGE = ROOT / "docs" / "research" / "reliability.md"
@@ -105,12 +104,10 @@ def main() -> None:
     """Write the page, or compare it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true")
-    if not parser.parse_args().check:
+    if parser.parse_args().check:
+        check_section(PAGE, section(), "bench.reliability")
+    else:
         write_section(PAGE, section())
-        return
-    page = PAGE.read_text(encoding="utf-8")
-    if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section().strip("\n"):
-        sys.exit("docs/research/reliability.md is not what the data say: run python -m bench.reliability")
 
 
 if __name__ == "__main__":

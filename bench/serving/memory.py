@@ -23,9 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, commit
+from bench.checkout import ROOT, provenance
 from bench.serving.server import PYTHON, TIMEOUT, Process, make_bodies, said
-from bertport.measure.machine import describe_machine
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.memory import parse_memory
@@ -179,9 +178,7 @@ def main() -> None:
     result = soak(bundle, given.variant, memory=given.memory, limit=limit, seconds=seconds, clients=clients)
     wrong = verdicts(result)
     result = {
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": dataclasses.asdict(describe_machine()),
+        **provenance(),
         "variant": given.variant,
         "clients": given.clients,
         "failed": wrong,

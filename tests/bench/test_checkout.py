@@ -1,0 +1,34 @@
+"""Sections of pages follow from data: what is missing or differs ends a program with a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import checkout
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\nText.\n", encoding="utf-8")
+    return page
+
+
+def test_data_that_are_missing_end_in_a_sentence(page):
+    with pytest.raises(SystemExit, match=r"^there is no figures\.json: run python -m bench\.some$"):
+        checkout.read_data(page.with_name("figures.json"), "bench.some")
+
+
+def test_a_section_is_what_was_written_and_nothing_else(page):
+    checkout.write_section(page, "| a |\n")
+    checkout.write_section(page, "| b |\n")
+    checkout.check_section(page, "| b |\n", "bench.some")
+    assert page.read_text(encoding="utf-8").startswith("# Title\n\nText.\n")
+    with pytest.raises(SystemExit, match=r"^page\.md is not what the data say: run python -m bench\.some$"):
+        checkout.check_section(page, "| a |\n", "bench.some")
+
+
+def test_a_page_that_does_not_exist_is_not_what_the_data_say(page):
+    with pytest.raises(SystemExit, match=r"^other\.md is not what the data say"):
+        checkout.check_section(page.with_name("other.md"), "| a |\n", "bench.some")
