@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.checkout import ROOT, check_section, provenance, read_data, write_section
-from bench.quantization.duration import make_checkpoint
+from bench.random_weights import save_bert_base
 
 PAGE = ROOT / "docs" / "research" / "export.md"
 DATA = ROOT / "docs" / "data" / "export-cost.json"
@@ -130,7 +130,8 @@ def main() -> None:
         sys.exit(f"there is no {given.optimum}: run python3 dev.py optimum once, or name an interpreter by --optimum")
     runs: dict[str, list[dict[str, Any]]] = {"bertport": [], "optimum": []}
     with tempfile.TemporaryDirectory() as place:
-        checkpoint = make_checkpoint(Path(place))
+        checkpoint = Path(place) / "checkpoint"
+        save_bert_base(checkpoint)
         for _ in range(given.rounds):
             for name, python, program in (
                 ("bertport", Path(sys.executable), OURS),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.checkout import ROOT, check_section, provenance, read_data, write_section
+from bench.random_weights import save_bert_base
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.job import Options
 from bertport.quantize.quantizer import quantize
@@ -40,30 +41,12 @@ STAGES = {
 }
 
 
-def make_checkpoint(directory: Path) -> Path:
-    """Write a BERT-base of random weights, with both heads and the default model's tokenizer, as a checkpoint."""
-    import torch
-    from transformers import BertConfig, BertForPreTraining
-
-    checkpoint = directory / "checkpoint"
-    checkpoint.mkdir()
-    generator = torch.Generator().manual_seed(1)
-    model = BertForPreTraining(BertConfig(vocab_size=30522)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:  # noqa: PLR2004 — a matrix
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[1] ** 0.5)
-    model.save_pretrained(checkpoint)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(default_bundle() / name, checkpoint / name)
-    return checkpoint
-
-
 def make_base(directory: Path) -> Path:
     """Make a BERT-base of random weights with the default model's tokenizer, and export it."""
     from bertport.export import export
 
-    export(make_checkpoint(directory), directory / "base")
+    save_bert_base(directory / "checkpoint")
+    export(directory / "checkpoint", directory / "base")
     return directory / "base"
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, provenance
 from bench.performance.models import few_texts
+from bench.random_weights import save_seeded
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.measure.quality.heads import HIDDEN
 from bertport.measure.speed.timing import interleave, speedup, summarize
@@ -89,27 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def make(family: str, place: Path, *, tiny: bool) -> Path:
     """Make a family's bundle with random weights, fp32 and int8-dynamic; return its directory."""
-    import torch
     import transformers
 
     from bertport.export import export
 
     checkpoint, bundle = place / "checkpoint", place / "bundle"
-    checkpoint.mkdir(parents=True)
     tokenizer = json.loads((default_bundle() / "tokenizer.json").read_text(encoding="utf-8"))
     ids = {entry["content"]: entry["id"] for entry in tokenizer["added_tokens"]}
     roles = {"pad": "[PAD]", "bos": "[CLS]", "cls": "[CLS]", "eos": "[SEP]", "sep": "[SEP]"}
     sizes = SIZES.get(family, {}) | (TINY if tiny else {}) | {f"{role}_token_id": ids[at] for role, at in roles.items()}
     config = transformers.CONFIG_MAPPING[family](**sizes)
-    generator = torch.Generator().manual_seed(1)
-    model = getattr(transformers, CLASSES[family])(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:  # noqa: PLR2004 — a matrix
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[1] ** 0.5)
-    model.save_pretrained(checkpoint)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(default_bundle() / name, checkpoint / name)
+    save_seeded(getattr(transformers, CLASSES[family])(config), checkpoint)
     export(checkpoint, bundle)
     shutil.rmtree(checkpoint)
     few = place / "calibration.txt"
