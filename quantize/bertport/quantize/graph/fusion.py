@@ -114,23 +114,25 @@ def _scales_by_width(model: onnx.ModelProto, architecture: Architecture) -> bool
     import onnx_ir as ir
 
     root = (architecture.hidden_size / architecture.attention_heads) ** 0.5
-    for node in ir.serde.deserialize_model(model).graph:
-        if node.op_type != "Softmax" or node.inputs[0] is None:
-            continue
-        masked = node.inputs[0].producer()
-        for value in masked.inputs if masked else ():
-            scaled = value.producer() if value else None
-            if scaled is None or scaled.op_type not in {"Div", "Mul"}:
-                continue
-            given, by = scaled.inputs
-            product = given.producer() if given else None
-            factor = ir.convenience.get_const_tensor(by) if by else None
-            # The other one that is added is the mask, which has a factor of its own.
-            if product is not None and product.op_type == "MatMul" and factor is not None and factor.size == 1:
-                found = float(factor.numpy().item())
-                if not math.isclose(found, root if scaled.op_type == "Div" else 1 / root, rel_tol=1e-3):
-                    return False
-    return True
+    graph = ir.serde.deserialize_model(model).graph
+    masked = [node.inputs[0].producer() for node in graph if node.op_type == "Softmax" and node.inputs[0]]
+    terms = [value.producer() for node in masked if node for value in node.inputs if value]
+    return not any(_scales_product_otherwise(node, root) for node in terms if node)
+
+
+def _scales_product_otherwise(node: ir.Node, root: float) -> bool:
+    """Tell whether a node divides a product of matrices, and not a mask, by another number than the root."""
+    import onnx_ir as ir
+
+    if node.op_type not in {"Div", "Mul"}:
+        return False
+    scaled, by = node.inputs
+    product = scaled.producer() if scaled else None
+    factor = ir.convenience.get_const_tensor(by) if by else None
+    if product is None or product.op_type != "MatMul" or factor is None or factor.size != 1:
+        return False
+    expected = root if node.op_type == "Div" else 1 / root
+    return not math.isclose(float(factor.numpy().item()), expected, rel_tol=1e-3)
 
 
 def _split_skips(model: onnx.ModelProto) -> None:
