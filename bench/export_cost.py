@@ -64,9 +64,9 @@ def run(python: Path, program: str, checkpoint: Path, out: Path) -> dict[str, An
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
-    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    timed: dict[str, Any] = json.loads(printed.splitlines()[-1])
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    return found | {"peak_bytes": usage.ru_maxrss * 1024, "written_bytes": size}
+    return timed | {"peak_bytes": usage.ru_maxrss * 1024, "written_bytes": size}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -84,18 +84,18 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def section(data: dict[str, Any]) -> str:
     """Return the table."""
-    rows = {"bertport": summary(data["bertport"]), "Optimum, without its validation": summary(data["optimum"])}
+    exporters = {"bertport": summary(data["bertport"]), "Optimum, without its validation": summary(data["optimum"])}
     lines = [
         "| exporter | tracing and writing, s | range | validation, s | peak memory, MiB | written, MiB |",
         "|---|---:|---|---:|---:|---:|",
     ]
-    for name, row in rows.items():
-        low, high = row["range"]
+    for name, medians in exporters.items():
+        low, high = medians["range"]
         lines.append(
-            f"| {name} | {row['making']:.1f} | {low:.1f} to {high:.1f} | {row['checks']:.1f} | "
-            f"{row['peak_bytes'] / MIB:.0f} | {row['written_bytes'] / MIB:.0f} |"
+            f"| {name} | {medians['making']:.1f} | {low:.1f} to {high:.1f} | {medians['checks']:.1f} | "
+            f"{medians['peak_bytes'] / MIB:.0f} | {medians['written_bytes'] / MIB:.0f} |"
         )
-    ours, theirs = rows.values()
+    ours, theirs = exporters.values()
     machine = data["machine"]
     compared = (
         f"Tracing and writing take {ours['making'] / theirs['making']:.2f} of Optimum's time, and the export with its "

@@ -144,8 +144,8 @@ def measure(made: dict[str, Path]) -> dict[str, Any]:
         }
     for model in models.values():
         model["of_reference"] = {
-            shape: found["speedup"] / models[REFERENCE]["speed"][shape]["speedup"]
-            for shape, found in model["speed"].items()
+            shape: speed["speedup"] / models[REFERENCE]["speed"][shape]["speedup"]
+            for shape, speed in model["speed"].items()
         }
     return models
 
@@ -153,8 +153,8 @@ def measure(made: dict[str, Path]) -> dict[str, Any]:
 def line(name: str, model: dict[str, Any]) -> str:
     """Return a model's figures in a line."""
     ratios = ", ".join(
-        f"{found['speedup']:.2f}x at {shape} ({model['of_reference'][shape]:.0%} of {REFERENCE}'s)"
-        for shape, found in model["speed"].items()
+        f"{speed['speedup']:.2f}x at {shape} ({model['of_reference'][shape]:.0%} of {REFERENCE}'s)"
+        for shape, speed in model["speed"].items()
     )
     cosine = model["accuracy"][HIDDEN]["cosine"]["value"]
     return f"{name} ({model['parameters'] / 1e6:.0f} M): {ratios}; hidden-state cosine {cosine:.5f}"

@@ -39,15 +39,15 @@ def measure(checkpoint: RealCheckpoint, place: Path) -> dict[str, Any]:
     wheels.mkdir()
     directory.mkdir()
     fetch(checkpoint.packages, wheels)
-    found = checkpoint.unpack(wheels, directory)
-    bundle = export(found, place / "bundle", name=checkpoint.name)
+    source = checkpoint.unpack(wheels, directory)
+    bundle = export(source, place / "bundle", name=checkpoint.name)
     graph = recovered_graph(wheels, place / "graph") if checkpoint is MINILM_L3 else None
     measured = provenance()
     return {
         **measured,
         "versions": measured["machine"]["versions"] | {name: metadata.version(name) for name in PEERS},
         "packages": [dataclasses.asdict(package) for package in checkpoint.packages],
-        **compare(found, bundle, graph, sentences=checkpoint.sentences),
+        **compare(source, bundle, graph, sentences=checkpoint.sentences),
     }
 
 
@@ -84,7 +84,7 @@ def section(data: dict[str, Any]) -> str:
     described = [
         f"- {name}: {row['date'][:10]}, commit {row['commit'][:7]}; {row['machine']['cpu']}, "
         f"{row['machine']['instruction_set']}; "
-        f"{', '.join(f'{each} {version}' for each, version in row['versions'].items())}"
+        f"{', '.join(f'{package} {version}' for package, version in row['versions'].items())}"
         for name, row in rows.items()
     ]
     return "\n".join([*lines, "", "Measured:", "", *described, ""])
@@ -103,19 +103,19 @@ def _as_exported(name: str, row: dict[str, Any]) -> str:
 
 
 def _as_sentences(name: str, row: dict[str, Any]) -> str:
-    found, small = row["embeddings"], row["int8-dynamic"].get("embeddings")
+    fp32, int8 = row["embeddings"], row["int8-dynamic"].get("embeddings")
     return (
-        f"| {name} | {found['beside']} | {found['worst']:.1e} | {found['least']:.6f} | "
-        f"{'refused' if small is None else format(small['least'], '.4f')} |"
+        f"| {name} | {fp32['beside']} | {fp32['worst']:.1e} | {fp32['least']:.6f} | "
+        f"{'refused' if int8 is None else format(int8['least'], '.4f')} |"
     )
 
 
-def _as_quantized(name: str, found: dict[str, Any]) -> str:
-    if "refused" in found:
-        return f"| {name} | refused: {found['refused']} | | | |"
-    cosines = found["hidden"]
+def _as_quantized(name: str, variant: dict[str, Any]) -> str:
+    if "refused" in variant:
+        return f"| {name} | refused: {variant['refused']} | | | |"
+    cosines = variant["hidden"]
     return (
-        f"| {name} | {found['bytes'] / MIB:.1f} | {found['of_fp32']:.1%} | {cosines['mean']:.5f} | "
+        f"| {name} | {variant['bytes'] / MIB:.1f} | {variant['of_fp32']:.1%} | {cosines['mean']:.5f} | "
         f"{cosines['least']:.4f} |"
     )
 
@@ -141,7 +141,7 @@ def write(name: str, row: dict[str, Any]) -> None:
     """Put a row among those that are there, in the order of the checkpoints, and write the page."""
     old = json.loads(DATA.read_text(encoding="utf-8"))["checkpoints"] if DATA.exists() else {}
     rows = old | {name: row}
-    data = {"checkpoints": {each.name: rows[each.name] for each in CHECKPOINTS if each.name in rows}}
+    data = {"checkpoints": {known.name: rows[known.name] for known in CHECKPOINTS if known.name in rows}}
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     write_section(PAGE, section(data))
 

@@ -128,7 +128,7 @@ def embeddings(checkpoint: Path, given: Sequence[str], graph: Path | None) -> tu
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     session = open_session(graph)
     inputs = [dict(tokenizer(text, return_tensors="np", return_token_type_ids=False)) for text in given]
-    vectors = np.concatenate([session.run(None, each)[EMBEDDING] for each in inputs])
+    vectors = np.concatenate([session.run(None, feeds)[EMBEDDING] for feeds in inputs])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), "the graph that its weights are from"
 
 
@@ -142,15 +142,15 @@ def quantized(
         [outcome] = quantize(bundle.path, [INT8], options=options)
     except ValidationError as error:
         return {"refused": str(error)}
-    small = load(bundle.path, variant=INT8)
+    int8 = load(bundle.path, variant=INT8)
     result = {
         "bytes": outcome.measured.size,
         "of_fp32": outcome.measured.size_of_reference,
         "accuracy": outcome.measured.accuracy.to_json(),
-        "hidden": cosines(np.concatenate(small.features(given)), expected),
+        "hidden": cosines(np.concatenate(int8.features(given)), expected),
     }
     if peer is not None:
-        result["embeddings"] = cosines(small.features(given, pooling="mean", normalize=True), peer)
+        result["embeddings"] = cosines(int8.features(given, pooling="mean", normalize=True), peer)
     return result
 
 

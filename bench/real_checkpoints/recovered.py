@@ -29,15 +29,18 @@ def weights_of(graph: onnx.ModelProto, *, prefix: str = "") -> dict[str, NDArray
     from onnx.numpy_helper import to_array
 
     stored = {tensor.name: to_array(tensor) for tensor in graph.graph.initializer}
-    found = {name.removeprefix(prefix): array for name, array in stored.items() if name.startswith(prefix)}
-    found = {name: array for name, array in found.items() if name.endswith((".weight", ".bias"))}
-    unnamed = stored.keys() - {f"{prefix}{name}" for name in found}
+    weights = {
+        name.removeprefix(prefix): array
+        for name, array in stored.items()
+        if name.startswith(prefix) and name.endswith((".weight", ".bias"))
+    }
+    unnamed = stored.keys() - {f"{prefix}{name}" for name in weights}
     for node in graph.graph.node:
         if node.op_type == "MatMul" and node.input[1] in stored:
             module = node.name.removesuffix("/MatMul").strip("/").replace("/", ".")
             _, _, path = f".{module}".partition(f".{prefix}") if prefix else ("", "", module)
-            found[f"{path}.weight"] = np.ascontiguousarray(stored[node.input[1]].T)
+            weights[f"{path}.weight"] = np.ascontiguousarray(stored[node.input[1]].T)
             unnamed.discard(node.input[1])
     if unnamed:
         raise ValueError(f"the graph does not say whose weights {', '.join(sorted(unnamed))} are")
-    return found
+    return weights

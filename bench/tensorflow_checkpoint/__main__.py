@@ -56,7 +56,7 @@ def environment() -> Path:
 def batches(sizes: Sizes) -> list[dict[str, np.ndarray[Any, np.dtype[np.int64]]]]:
     """Return seeded inputs of every shape, with two segments each."""
     random = np.random.default_rng(11)
-    found = []
+    feeds = []
     for rows, length in SHAPES:
         ids = random.integers(5, sizes.vocab_size, (rows, length))
         mask = np.ones_like(ids)
@@ -64,21 +64,21 @@ def batches(sizes: Sizes) -> list[dict[str, np.ndarray[Any, np.dtype[np.int64]]]
             mask[row, length - 3 * row :] = 0
         types = np.zeros_like(ids)
         types[:, length // 2 :] = 1
-        found.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
-    return found
+        feeds.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
+    return feeds
 
 
 def compare(checkpoint: Path, bundle: Path, sizes: Sizes) -> dict[str, Any]:
     """Return the largest difference of each output, padding apart, from TensorFlow by either activation."""
     session = open_session(bundle / "onnx" / "model.onnx", session_options(threads=None, config={}))
-    names = [each.name for each in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
     worst: dict[str, dict[str, float]] = {"erf": {}, "tanh": {}}
     for batch in batches(sizes):
-        found = dict(zip(names, session.run(names, batch), strict=True))
+        outputs = dict(zip(names, session.run(names, batch), strict=True))
         for kind, gelu in (("erf", erf_gelu), ("tanh", tanh_gelu)):
             expected = forward(checkpoint / "bert_model.ckpt", sizes, batch, gelu)
             for name, value in expected.items():
-                differences = np.abs(found[name] - value)
+                differences = np.abs(outputs[name] - value)
                 if value.ndim == 3:  # noqa: PLR2004 — a row for each token
                     differences = differences[batch["attention_mask"] == 1]
                 worst[kind][name] = max(worst[kind].get(name, 0.0), float(differences.max()))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SMALL", "TINY", "Sizes", "erf_gelu", "forward", "tanh_gelu", "values", "write"]
 
 EPSILON = 1e-12
-"""Of LayerNorm, as in the released code."""
+"""Epsilon of LayerNorm, as in the released code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{name}/bias", (columns,)
 
     def norm(name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-        yield from ((f"{name}/LayerNorm/{each}", (width,)) for each in ("beta", "gamma"))
+        yield from ((f"{name}/LayerNorm/{part}", (width,)) for part in ("beta", "gamma"))
 
     yield "bert/embeddings/word_embeddings", (sizes.vocab_size, width)
     yield "bert/embeddings/token_type_embeddings", (sizes.type_vocab_size, width)
@@ -79,8 +79,8 @@ def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from norm("bert/embeddings")
     for number in range(sizes.num_hidden_layers):
         layer = f"bert/encoder/layer_{number}"
-        for each in ("query", "key", "value"):
-            yield from dense(f"{layer}/attention/self/{each}", width, width)
+        for projection in ("query", "key", "value"):
+            yield from dense(f"{layer}/attention/self/{projection}", width, width)
         yield from dense(f"{layer}/attention/output/dense", width, width)
         yield from norm(f"{layer}/attention/output")
         yield from dense(f"{layer}/intermediate/dense", width, inner)
@@ -96,11 +96,11 @@ def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def values(sizes: Sizes) -> dict[str, NDArray[np.float32]]:
     """Return seeded values of every weight, biases and LayerNorm too: a lost or swapped one must show."""
-    found = {}
+    weights = {}
     for name, shape in shapes(sizes):
         noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-        found[name] = (0.1 * noise + name.endswith("gamma")).astype(np.float32)
-    return found
+        weights[name] = (0.1 * noise + name.endswith("gamma")).astype(np.float32)
+    return weights
 
 
 def write(directory: Path, sizes: Sizes) -> None:
@@ -113,7 +113,7 @@ def write(directory: Path, sizes: Sizes) -> None:
     with tf.Graph().as_default(), one.Session() as session:
         for name, value in values(sizes).items():
             one.get_variable(name, initializer=value)
-        # Of one weight: the released code keeps both slots of each.
+        # For one weight alone: the released code keeps both slots of every weight.
         for slot in ("adam_m", "adam_v"):
             one.get_variable(f"bert/pooler/dense/bias/{slot}", initializer=np.ones(sizes.hidden_size, np.float32))
         one.train.create_global_step()
@@ -168,10 +168,10 @@ def forward(
     ids, mask, types = (batch[name] for name in ("input_ids", "attention_mask", "token_type_ids"))
     rows, length = ids.shape
     heads = sizes.num_attention_heads
-    each = sizes.hidden_size // heads
+    head_width = sizes.hidden_size // heads
 
     def split(tensor: Any) -> Any:  # noqa: ANN401 — as above
-        return tf.reshape(tensor, (rows, length, heads, each))
+        return tf.reshape(tensor, (rows, length, heads, head_width))
 
     words = get("bert/embeddings/word_embeddings")
     hidden = tf.gather(words, ids) + tf.gather(get("bert/embeddings/token_type_embeddings"), types)
@@ -182,7 +182,9 @@ def forward(
         query, key, value = (
             split(dense(f"{layer}/attention/self/{name}", hidden)) for name in ("query", "key", "value")
         )
-        weights = tf.nn.softmax(tf.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(each).astype(np.float32) + hide)
+        weights = tf.nn.softmax(
+            tf.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(head_width).astype(np.float32) + hide
+        )
         context = tf.reshape(tf.einsum("bhqk,bkhd->bqhd", weights, value), (rows, length, sizes.hidden_size))
         hidden = norm(f"{layer}/attention/output", hidden + dense(f"{layer}/attention/output/dense", context))
         inner = gelu(dense(f"{layer}/intermediate/dense", hidden))

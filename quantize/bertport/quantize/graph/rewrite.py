@@ -258,8 +258,8 @@ class _Names:
 
     def __init__(self, weights: Iterable[str]) -> None:
         self._weights = tuple(weights)
-        found = (re.match(r"((?:\w+\.)*?)embeddings\.", weight) for weight in self._weights)
-        self._encoder = next((match[1] for match in found if match), "")
+        matches = (re.match(r"((?:\w+\.)*?)embeddings\.", weight) for weight in self._weights)
+        self._encoder = next((match[1] for match in matches if match), "")
         self._given: dict[str, str] = {}
 
     def of_product(self, node: ir.Node) -> str:

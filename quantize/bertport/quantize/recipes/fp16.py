@@ -27,7 +27,9 @@ ANGLES = frozenset({"Cos", "Sin"})
 NARROWED = "_cast_to_fp16_node"
 """The end of the converter's names of the Casts behind nodes in float32."""
 INTEGERS = frozenset({"INT32", "INT64"})
+"""Types whose Casts end the computation of a position or a bucket."""
 SIZES = frozenset({"Shape", "Size"})
+"""Operators whose output does not depend on the values of their input."""
 
 
 def convert_to_fp16(source: GraphSource) -> onnx.ModelProto:
@@ -74,13 +76,13 @@ def _about_positions(model: onnx.ModelProto) -> list[str]:
         if node.op_type in ANGLES
         or (node.op_type == "Cast" and DataType(node.attributes["to"].as_int()).name in INTEGERS)
     ]
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     while waiting:
         node = waiting.pop()
-        if node.name and node.name not in found and node.op_type not in SIZES:
-            found[node.name] = None
-            waiting += [each for value in node.inputs if value is not None and (each := value.producer())]
-    return list(found)
+        if node.name and node.name not in names and node.op_type not in SIZES:
+            names[node.name] = None
+            waiting += [producer for value in node.inputs if value is not None and (producer := value.producer())]
+    return list(names)
 
 
 def _join_float32(model: onnx.ModelProto) -> None:

@@ -167,8 +167,8 @@ def _matrix_name(layer: Linear) -> str:
 
 def _by_matrix(layers: Iterable[Linear], activations: Mapping[str, Activations]) -> dict[str, Activations]:
     """Return what goes into the products with each matrix, by its name, as far as it is known."""
-    sources: dict[str, list[str]] = {}
+    parts: dict[str, list[Activations]] = {}
     for layer in layers:
         if layer.source in activations:
-            sources.setdefault(_matrix_name(layer), []).append(layer.source)
-    return {name: together([activations[source] for source in found]) for name, found in sources.items()}
+            parts.setdefault(_matrix_name(layer), []).append(activations[layer.source])
+    return {name: together(of_matrix) for name, of_matrix in parts.items()}
