@@ -182,9 +182,8 @@ def forward(
         query, key, value = (
             split(dense(f"{layer}/attention/self/{name}", hidden)) for name in ("query", "key", "value")
         )
-        weights = tf.nn.softmax(
-            tf.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(head_width).astype(np.float32) + hide
-        )
+        scores = tf.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(head_width).astype(np.float32)
+        weights = tf.nn.softmax(scores + hide)
         context = tf.reshape(tf.einsum("bhqk,bkhd->bqhd", weights, value), (rows, length, sizes.hidden_size))
         hidden = norm(f"{layer}/attention/output", hidden + dense(f"{layer}/attention/output/dense", context))
         inner = gelu(dense(f"{layer}/intermediate/dense", hidden))

@@ -77,8 +77,8 @@ def to_its_end(source, name, text, place, *, least=None):
     assert model.opset_import[0].version >= LEAST_OPSET
     names = [node.name for node in model.graph.node if node.name]
     assert len(names) == len(set(names))
-    found = source.distance(path)
-    assert found > (least or near(name)), f"{name}: {found}"
+    cosine_to_fp32 = source.distance(path)
+    assert cosine_to_fp32 > (least or near(name)), f"{name}: {cosine_to_fp32}"
     requires = describe(recipe, model, None, outputs=(), fidelity={}).requires
     assert set(providers_for(requires)) == set(recipe.providers)
     stored = {"float16"} if name == "fp16" else {"uint8"} if name.endswith("weight-only") else {"int8"}

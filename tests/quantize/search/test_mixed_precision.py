@@ -172,10 +172,10 @@ def decided(world, recipe=RECIPE, *, decides=True):
 @pytest.mark.parametrize("recipe", [RECIPE, SimpleNamespace(name="whole", emitter=None)])
 def test_what_breaks_its_budget_within_the_noise_is_measured_on_more_before_a_search(recipe):
     world = Noisy(0.9)
-    found = decided(world, recipe)
-    assert found.source.high_precision_layers == frozenset()
-    assert found.layers is found.search is None
-    assert (kl_of(found.accuracy), found.evaluation) == (pytest.approx(0.99), LARGER)
+    solution = decided(world, recipe)
+    assert solution.source.high_precision_layers == frozenset()
+    assert solution.layers is solution.search is None
+    assert (kl_of(solution.accuracy), solution.evaluation) == (pytest.approx(0.99), LARGER)
     assert world.asked == [{"mlm": mixed_precision.MORE}]
     assert world.held_out == world.on_more == [frozenset()]
 
@@ -190,10 +190,10 @@ def test_what_breaks_its_budget_within_the_noise_is_measured_on_more_before_a_se
 )
 def test_where_more_samples_do_not_help_a_search_follows(world, measured):
     world.deadline.check = lambda: None
-    found = decided(world)
-    assert found.source.high_precision_layers
-    assert found.search
-    assert found.evaluation == HELD_OUT
+    solution = decided(world)
+    assert solution.source.high_precision_layers
+    assert solution.search
+    assert solution.evaluation == HELD_OUT
     assert len(world.on_more) == measured
 
 

@@ -52,7 +52,7 @@ class Activations:
 
 
 def together(parts: Sequence[Activations]) -> Activations:
-    """Return what is known of the activations that go into products with one matrix, each product counted alike."""
+    """Return the statistics of all activations that are multiplied by one matrix; each product has the same weight."""
     if len(parts) == 1:
         return parts[0]
     most = max(part.count for part in parts)

@@ -25,7 +25,7 @@ __all__ = ["fuse", "load_plain", "sort_nodes", "write_nodes"]
 LEAST_OPSET = 17
 """The first with LayerNormalization as one operator, which every recipe writes or keeps in float32."""
 WIDENED = frozenset({"Shape", "Pow", "Where", "Identity", "LessOrEqual", "GreaterOrEqual"})
-"""Operators that opsets 15 to 17 changed without changing what they compute of what opset 14 allows."""
+"""Operators that opsets 15 to 17 changed, and that compute the same of every input that opset 14 allows."""
 
 
 def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
@@ -53,7 +53,7 @@ def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
         ) from error
     optimizer_class, *_ = MODEL_TYPES["bert"]
     options = FusionOptions("bert")
-    # It would put queries, keys and values together for each layer, and store what the layers of an ALBERT share anew.
+    # It joins queries, keys and values of each layer: what the layers of an ALBERT share would be stored once for each.
     options.enable_attention = not _shares_matrices(model) and _scales_by_width(model, architecture)
     # Without it attention is given the number of real tokens instead, which is wrong for padding on the left and holes.
     options.use_raw_attention_mask()
@@ -72,7 +72,7 @@ def fuse(model: onnx.ModelProto, architecture: Architecture) -> onnx.ModelProto:
 def _inferring_without_weights(optimizer: Any) -> Callable[..., Any]:  # noqa: ANN401 — ONNX Runtime is not typed
     """Return an optimizer's shape inference that sees no weights.
 
-    It copies the model each time, before five of the fusions, and a BERT-base has 440 MB.
+    The inference copies the model each time, before five of the fusions, and a BERT-base has 440 MB.
     """
     infer = optimizer.infer_runtime_shape
 
@@ -87,7 +87,7 @@ def _inferring_without_weights(optimizer: Any) -> Callable[..., Any]:  # noqa: A
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of a graph in which each matrix is an input of its shape: of its values no shape is made."""
+    """Return a copy of a graph in which each matrix is an input of its shape: no shape depends on its values."""
     import onnx
     from onnx import helper
 

@@ -27,7 +27,7 @@ ANGLES = frozenset({"Cos", "Sin"})
 NARROWED = "_cast_to_fp16_node"
 """The end of the converter's names of the Casts behind nodes in float32."""
 INTEGERS = frozenset({"INT32", "INT64"})
-"""Types whose Casts end the computation of a position or a bucket."""
+"""Types that positions, and the buckets of relative positions, are cast to."""
 SIZES = frozenset({"Shape", "Size"})
 """Operators whose output does not depend on the values of their input."""
 

@@ -161,12 +161,12 @@ class CalibratedWeights(WeightCache):
 
 
 def _matrix_name(layer: Linear) -> str:
-    """Return the name of a layer's matrix among others: that of its table where it has one."""
+    """Return the name of a layer's matrix, which is that of its table where it has one."""
     return layer.table.name if layer.table else layer.name
 
 
 def _by_matrix(layers: Iterable[Linear], activations: Mapping[str, Activations]) -> dict[str, Activations]:
-    """Return what goes into the products with each matrix, by its name, as far as it is known."""
+    """Return statistics of the activations that are multiplied by each matrix, by its name, as far as there are any."""
     parts: dict[str, list[Activations]] = {}
     for layer in layers:
         if layer.source in activations:
