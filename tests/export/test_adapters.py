@@ -18,10 +18,7 @@ from bertport.runtime.errors import CheckpointError, MissingDependencyError, Pat
 from tests.conftest import contents
 
 peft = pytest.importorskip("peft")
-# PEFT 0.21 asks transformers 5 for it, in what these tests call themselves.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
-# PEFT 0.21 asks transformers 5 by a name that 5.24 renamed.
+# PEFT 0.21 reads this attribute of transformers 5 in functions that these tests call directly.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 QUERY = "base_model.model.bert.encoder.layer.0.attention.self.query"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bertport.export.graph.wrapper import EncoderWithHeads
 
-__all__ = ["DEFAULT_OPSET", "OPSETS", "TRACERS", "Tracing", "check_opset", "example_inputs", "trace"]
+__all__ = ["DEFAULT_OPSET", "OPSETS", "TRACERS", "Tracing", "check_opset", "trace"]
 
 OPSETS = {14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
 """The IR version that came with each opset: the oldest that allows it, so that old runtimes read the graph
