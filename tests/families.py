@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_LENGTH = 64
-"""Tokens that each of them takes."""
+"""The longest input of each checkpoint, in tokens."""
 BRACKETS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["MEMORY", "opened"]
 
 MEMORY = "a model in memory"
-"""What a manifest calls the source of such a bundle."""
+"""The name of the source in the manifest of a bundle that is exported from a model in memory."""
 
 
 @contextmanager

@@ -33,7 +33,7 @@ UNREAD = {
 }
 """Settings whose models are no longer those of config.json."""
 INSIDE = "base_model.model."
-"""What the names of an adapter's tensors begin with."""
+"""The prefix of an adapter's tensor names."""
 ATOL = 1e-4
 """Largest difference between the model with its adapter and the merged one: float32's rounding, as an export's own."""
 

@@ -50,9 +50,9 @@ class Family:
     title: str
     """What people call it."""
     class_prefix: str
-    """What the names of transformers' classes begin with: `Bert` in `BertForMaskedLM`."""
+    """The prefix of its class names in transformers: `Bert` in `BertForMaskedLM`."""
     prefix: str
-    """What the encoder's tensors begin with in a checkpoint with heads: `bert.`."""
+    """The prefix of the encoder's tensor names in a checkpoint with heads: `bert.`."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Heads of its classes that not every family has, by the name without the prefix: `ForPreTraining`."""
     pooler: bool = True

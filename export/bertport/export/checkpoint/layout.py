@@ -50,7 +50,7 @@ class Layout:
     words: str
     """The matrix of the word embedding."""
     parts: frozenset[str]
-    """What the names of a bare encoder begin with, up to the first dot."""
+    """The encoder's top-level modules: tensor names of a bare encoder begin with one of them."""
     constants: frozenset[str]
     """Buffers that a class does not store, and versions of transformers before it may have."""
     heads: dict[str, HeadLayout]

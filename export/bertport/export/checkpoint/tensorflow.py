@@ -64,7 +64,7 @@ class Converted:
 
 
 def find_variables(directory: Path) -> Path | None:
-    """Return what the names of a checkpoint's files begin with; None for a directory with other weights, or of no BERT.
+    """Return the path prefix of a TensorFlow checkpoint's files; None where other weights are there, or no settings.
 
     Raises:
         CheckpointError: when there are several.

@@ -33,7 +33,7 @@ NAMED = 5
 """Tensors that a note names."""
 
 AROUND = "model."
-"""What the names of a ModernBERT begin with, and those of many a model that has an encoder as a part."""
+"""The prefix of ModernBERT's tensor names, and of those of many models that have an encoder as a part."""
 
 UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
 """Names that PEFT gives to parts of a model that it has changed."""
@@ -111,7 +111,7 @@ def left_out(names: Iterable[str]) -> list[str]:
 
 
 def _with_embedding(renamed: dict[str, str], layout: Layout, *, tied: bool) -> dict[str, str]:
-    """Return the names with that of the word embedding for a tied decoder which alone is stored."""
+    """Return the names with a tied decoder's replaced by the word embedding's, where only the decoder is stored."""
     if not tied or layout.words in renamed.values():
         return renamed
     decoders = {name for head in layout.heads.values() for name in head.tied}
@@ -229,7 +229,7 @@ def check_shapes(
 
 
 def _prefix(names: Collection[str], family: Family, layout: Layout) -> str:
-    """Return what stands before an encoder's names in those of a model that has it as a part; empty for none.
+    """Return the prefix of an encoder's tensor names in a model that has the encoder as a part; empty for none.
 
     Lightning, sentence-transformers and others store `model.bert.…` or `0.auto_model.…`.
 

@@ -260,7 +260,7 @@ def _spaced_mask(reference: Any, stored: dict[str, dict[str, Any]]) -> Iterator[
 
 
 def _capitals(reference: Any, settings: dict[str, Any]) -> Iterator[str]:  # noqa: ANN401 — as above
-    """Note that nobody says whether the tokenizer lower-cases, and it does, and its vocabulary has capitals."""
+    """Note that the tokenizer lower-cases by its class's default alone, although its vocabulary has capitals."""
     tokenizer = reference.backend_tokenizer
     if (
         not lowers_case(tokenizer)

@@ -19,9 +19,9 @@ VECTORS = {
     "Gemm": {2: "bias"},
     "LayerNormalization": {1: "weight", 2: "bias"},
 }
-"""By operator, what an input is to the module that it computes."""
+"""By operator and index of an input, the name of that parameter in the module that the operator computes."""
 HALF = ".float16"
-"""What the pass that stores matrices in 16 bits puts behind their names."""
+"""The suffix that the pass which stores matrices in 16 bits gives to their names."""
 
 
 def stored_weights(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -164,7 +164,7 @@ def _known_segments(inputs: dict[str, Any], model: EncoderWithHeads) -> dict[str
 
 @contextmanager
 def _unscripted(model: EncoderWithHeads) -> Iterator[None]:
-    """Have functions that the family's row names traced as Python, which leaves conditions on shapes aside."""
+    """Trace the functions that the family's row names as Python instead of TorchScript, without branches on shapes."""
     module = sys.modules[type(model.get_submodule(model.part)).__module__]
     compiled = {name: vars(module)[name] for name in model.family.unscripted if name in vars(module)}
     for name, function in compiled.items():

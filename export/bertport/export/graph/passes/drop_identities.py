@@ -1,4 +1,4 @@
-"""Graph pass: let nodes read a weight itself, not a copy in name."""
+"""Graph pass: remove Identity nodes between a weight and the nodes that read it."""
 
 from __future__ import annotations
 

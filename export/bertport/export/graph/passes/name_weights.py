@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["name_weights"]
 
 CALL = re.compile(r"_\d+(?=/|$)")
-"""What the exporter adds to a module's name where it is called again."""
+"""The suffix that the exporter gives to the name of a module that is called again."""
 
 
 def name_weights(model: ir.Model) -> tuple[ir.Model, bool]:
