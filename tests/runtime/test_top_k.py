@@ -90,7 +90,7 @@ def test_tensors_without_a_position_are_not_run_without_one_and_have_no_logits(s
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     feeds["masked_positions"] = np.zeros(0, dtype=np.int64)
     names = ["logits", "pooler_output"]
-    found, wanted = (each.graph.run_in_slices(feeds, names, most=8) for each in (small, model))
+    found, wanted = (loaded.graph.run_in_slices(feeds, names, most=8) for loaded in (small, model))
     assert decoded == [1, model.graph.least_positions]
     assert found["logits"].shape == wanted["logits"].shape == (0, model.bundle.manifest.architecture.vocab_size)
     np.testing.assert_allclose(found["pooler_output"], wanted["pooler_output"], atol=1e-6)
