@@ -14,19 +14,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH",
+    "CHOICE",
     "DEFAULT_TOP_K",
+    "EMBEDDING",
     "HEADS",
     "HIDDEN",
     "HIDDEN_STATES",
     "LABEL",
     "MLM",
+    "MULTIPLE_CHOICE",
     "NSP",
     "POOLER",
     "POSITIONS",
+    "QUESTION_ANSWERING",
     "RTD",
     "SEGMENTS",
     "SEQUENCE",
+    "SEQUENCE_CLASSIFICATION",
     "SOP",
+    "SPAN",
+    "TOKEN_CLASSIFICATION",
     "VOCABULARY",
     "Head",
     "decoded_outputs",
@@ -44,6 +51,16 @@ SOP = "sop"
 """The head that judges whether two texts stand in the order in which they were written."""
 RTD = "rtd"
 """The head that judges of each token whether it stands in place of another."""
+SEQUENCE_CLASSIFICATION = "sequence-classification"
+"""The head that gives a text, or a pair of texts, a value for each label."""
+TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 — no password
+"""The head that gives each token a value for each label."""
+QUESTION_ANSWERING = "question-answering"
+"""The head that says of each token whether the answer to a question starts or ends there."""
+MULTIPLE_CHOICE = "multiple-choice"
+"""The head that gives a text with one of several choices a value, to be compared with those of the others."""
+EMBEDDING = "embedding"
+"""The modules of sentence-transformers that make one vector of the states of a text's tokens."""
 POOLER = "pooler"
 """The dense layer and tanh over the state of the first token."""
 BATCH = "batch"
@@ -56,6 +73,10 @@ HIDDEN = "hidden"
 """The axis of the hidden states' features."""
 LABEL = "label"
 """The axis of a classifier's labels."""
+SPAN = "span"
+"""The axis of where a span starts, 0, and where it ends, 1."""
+CHOICE = "choice"
+"""The axis of the one value of a choice."""
 POSITIONS = "masked_positions"
 """The input of serving graphs that states which positions are decoded: indices into `[batch x sequence]`."""
 SEGMENTS = "token_type_ids"
@@ -139,6 +160,26 @@ HEADS: dict[str, Head] = {
             problem_type="single_label_classification",
             positive=1,
         ),
+        Head(
+            name=SEQUENCE_CLASSIFICATION,
+            title="sequence-classification",
+            output="class_logits",
+            axes=(BATCH, LABEL),
+        ),
+        Head(
+            name=TOKEN_CLASSIFICATION,
+            title="token-classification",
+            output="token_logits",
+            axes=(BATCH, SEQUENCE, LABEL),
+        ),
+        Head(
+            name=QUESTION_ANSWERING,
+            title="question-answering",
+            output="span_logits",
+            axes=(BATCH, SEQUENCE, SPAN),
+        ),
+        Head(name=MULTIPLE_CHOICE, title="multiple-choice", output="choice_logits", axes=(BATCH, CHOICE)),
+        Head(name=EMBEDDING, title="sentence-embedding", output="sentence_embedding", axes=(BATCH, HIDDEN)),
         Head(name=POOLER, title="pooler", output="pooler_output", axes=(BATCH, HIDDEN)),
     )
 }

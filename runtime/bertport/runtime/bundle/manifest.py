@@ -115,6 +115,8 @@ class HeadEntry:
     """Problem type as transformers calls it, for example `single_label_classification`; None without labels."""
     positive: int | None = field(default=None, metadata={OMITTED: True})
     """Column of the label that means yes: for next-sentence, that B follows A."""
+    activation: str | None = field(default=None, metadata={OMITTED: True})
+    """What makes scores of the logits where that is not what the problem type says: `sigmoid`, `softmax` or `none`."""
     further: dict[str, Any] = field(default_factory=dict)
     """What this version does not know."""
 
