@@ -1,11 +1,12 @@
-"""Measure INT8 against fp32 for encoders of several families, all in one interleaved run; write the figures as JSON.
+"""Measure INT8 against fp32 for encoders of several families in one interleaved run; write docs/research/families.md.
 
-    python -m bench.quantization.families [--family NAME ...] [--sizes tiny]
+    python -m bench.quantization.families [--family NAME ...] [--sizes tiny] [--check]
 
 Each is a checkpoint of seeded random weights in the sizes that its family has by default, with the default model's
 tokenizer. It is exported and quantized to int8-dynamic as by default, but on a few texts and without a budget, which
 random weights would not hold. Needs bertport[export,cpu,quantize] and an idle machine. With `--sizes tiny`, which tries
-this program, nothing is written.
+this program, nothing is written. With `--check`, nothing is measured, and the exit code is 1 where the page is not what
+the data say.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, provenance
+from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bench.performance.models import few_texts
 from bench.random_weights import save_seeded
 from bertport.measure.budget import NO_BUDGET, Budget
@@ -33,6 +34,7 @@ from bertport.runtime.bundle.directory import Bundle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PAGE = ROOT / "docs" / "research" / "families.md"
 DATA = ROOT / "docs" / "data" / "quantization-families.json"
 REFERENCE = "bert"
 """The family whose speed-up the others are held to."""
@@ -70,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--family", action="append", choices=CLASSES, help="a family; may be repeated")
     parser.add_argument("--sizes", choices=("base", "tiny"), default="base", help="tiny tries this program")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
+    if options.check:
+        check_section(PAGE, section(read_data(DATA, "bench.quantization.families")), "bench.quantization.families")
+        return
     families = list(dict.fromkeys([REFERENCE, *(options.family or MEASURED)]))
     with tempfile.TemporaryDirectory() as place:
         made = {name: make(name, Path(place) / name, tiny=options.sizes == "tiny") for name in families}
@@ -84,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "models": models,
         }
         DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        write_section(PAGE, section(data))
         if behind := [name for name, model in models.items() if min(model["of_reference"].values()) < ALLOWED]:
             sys.exit(f"INT8 gains less than {ALLOWED:.0%} of what it gains for {REFERENCE}: {', '.join(behind)}")
 
@@ -148,6 +155,38 @@ def measure(made: dict[str, Path]) -> dict[str, Any]:
             for shape, speed in model["speed"].items()
         }
     return models
+
+
+def section(data: dict[str, Any]) -> str:
+    """Return the table."""
+    shapes = [f"{rows}x{length}" for rows, length in SHAPES]
+    headings = [f"{shape}: {figure}" for shape in shapes for figure in ("fp32, ms", "INT8, ms", "faster", "of BERT's")]
+    lines = [
+        f"| family | parameters | {' | '.join(headings)} | size | hidden states, cosine |",
+        f"|---|---:|{'---:|' * (len(headings) + 2)}",
+    ]
+    for name, model in data["models"].items():
+        figures = []
+        for shape in shapes:
+            speed = model["speed"][shape]
+            ratio = f"{speed['speedup']:.2f}x ({speed['low']:.2f}-{speed['high']:.2f})"
+            figures += [
+                f"{speed['reference_ms']:.1f}",
+                f"{speed['ms']:.1f}",
+                ratio,
+                f"{model['of_reference'][shape]:.0%}",
+            ]
+        cosine = model["accuracy"][HIDDEN]["cosine"]["value"]
+        lines.append(
+            f"| {name} | {model['parameters'] / 1e6:.0f} M | {' | '.join(figures)} "
+            f"| {model['size_of_reference']:.0%} | {cosine:.5f} |"
+        )
+    machine = data["machine"]
+    described = (
+        f"Machine: {machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores; "
+        f"{data['date'][:10]}, commit {data['commit'][:7]}."
+    )
+    return "\n".join([*lines, "", described, ""])
 
 
 def line(name: str, model: dict[str, Any]) -> str:
