@@ -138,7 +138,7 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
             name="colour",
             summary="the colour of a text",
             options=Options,
-            read=features.read,
+            read=lambda *_: features.read,
             head=lambda _: COLOURS,
             finish=finish,
         ),

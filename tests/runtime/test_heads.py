@@ -57,7 +57,7 @@ def invented(monkeypatch):
             name=f"ask-{name}",
             summary="raw numbers",
             options=pairs.Options,
-            read=fill_mask.read,
+            read=lambda *_: fill_mask.read,
             head=lambda _: name,
             decodes_masks=row.decoded,
             top_k=lambda _: 3 if row.top_k else None,

@@ -239,9 +239,11 @@ def test_the_next_window_is_made_ready_while_the_graph_runs(model, monkeypatch):
     threads = []
 
     class Noting:
-        def prepare(self, inputs):
+        reading = staticmethod(call.reading)
+
+        def tokenized(self, read):
             threads.append(threading.current_thread())
-            return call.prepare(inputs)
+            return call.tokenized(read)
 
     found = list(other.outcomes(Noting(), texts))
     np.testing.assert_allclose(found, model.features(texts, pooling="mean"), atol=1e-5)

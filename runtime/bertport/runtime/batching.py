@@ -94,15 +94,25 @@ def buckets(max_length: int) -> tuple[int, ...]:
 
 
 def windows(
-    items: Iterable[T | Flush], *, weight: Callable[[T], int], most_weight: int = MAX_WINDOW_WEIGHT
+    items: Iterable[T | Flush],
+    *,
+    weight: Callable[[T], int],
+    most_weight: int = MAX_WINDOW_WEIGHT,
+    sized: bool | None = None,
 ) -> Iterator[list[T]]:
     """Cut a stream into lists of at most `MAX_WINDOW` items and about `most_weight` of weight.
 
     A collection of known size is cut into full windows. Of an iterator the first window is one item, the next four,
     and so on, so that the first answer comes early; and where the source knows that more may be long in coming, it
     says so with `FLUSH`, which ends a window.
+
+    Args:
+        items: what is cut.
+        weight: the weight of an item.
+        most_weight: about the most weight in a window.
+        sized: whether they come of a collection of known size; None where `items` itself tells.
     """
-    size = MAX_WINDOW if isinstance(items, Sized) else 1
+    size = MAX_WINDOW if (isinstance(items, Sized) if sized is None else sized) else 1
     window: list[T] = []
     held = 0
     for item in items:

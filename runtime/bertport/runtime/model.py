@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import numpy as np
 
-from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, buckets, plan, windows
+from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, Flush, buckets, plan, windows
 from bertport.runtime.errors import (
     BertportError,
     BundleError,
@@ -22,7 +22,7 @@ from bertport.runtime.errors import (
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
 from bertport.runtime.heads import DEFAULT_TOP_K, POSITIONS, decoded_outputs, is_per_token, top_k_output
-from bertport.runtime.tasks.table import TASKS, Call, Work, bind, obstacle
+from bertport.runtime.tasks.table import TASKS, Call, Work, bind, joined, obstacle, rows, weight
 from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, TopKResult
 
 if TYPE_CHECKING:
@@ -34,12 +34,11 @@ if TYPE_CHECKING:
     from bertport.runtime.memory import MemoryPlan
     from bertport.runtime.session import Graph
     from bertport.runtime.tasks.answers import NextSentence, SentenceOrder, TokenLabel
+    from bertport.runtime.tasks.table import Prepared, Read
     from bertport.runtime.text.tokenizer import Tokens
 
 __all__ = ["Model"]
 
-PAIR = 2
-"""Texts in a pair."""
 BEYOND = re.compile(r"Attempting to broadcast an axis|out of data bounds")
 """What ONNX Runtime's errors say where a table of positions is too short: when adding it, or when taking a row."""
 TOKENS_PER_POSITION = 8
@@ -381,19 +380,20 @@ class Model:
         """Return answers as `predict` does, an error in the place of an answer; an error among the inputs stays."""
         provider = self.graph.provider
         with self._batch_runner() as run:
-            for outcomes in self._prepared(call, inputs):
-                ready = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Work)]
-                lengths = [len(outcomes[index].ids) for index in ready]
+            for prepared in self._prepared(call, inputs):
+                works = [work for each in prepared for work in rows(each)]
+                lengths = [len(work.ids) for work in works]
                 budget = self.batch_tokens
                 if self.streams > 1:  # a batch for each stream
                     budget = min(budget, -(-sum(lengths) // self.streams))
                 planned = plan(lengths, budget=budget, overhead=provider.overhead_tokens, most_rows=provider.batch_rows)
-                batches = [[ready[index] for index in batch] for batch in planned]
-                works = [[outcomes[place] for place in places] for places in batches]
-                for places, answers in zip(batches, run(works), strict=True):
-                    for place, answer in zip(places, answers, strict=True):
-                        outcomes[place] = answer
-                yield from outcomes
+                batches = [[works[index] for index in batch] for batch in planned]
+                answers: list[Any] = [None] * len(works)
+                for places, answered in zip(planned, run(batches), strict=True):
+                    for place, answer in zip(places, answered, strict=True):
+                        answers[place] = answer
+                coming = iter(answers)
+                yield from [joined(each, coming) for each in prepared]
 
     @contextmanager
     def _batch_runner(self) -> Iterator[Callable[[list[list[Work]]], Iterable[list[Any]]]]:
@@ -407,20 +407,21 @@ class Model:
             replica = self.concurrent_replica
             yield lambda batches: pool.map(replica.run, batches) if len(batches) > 1 else map(self.run, batches)
 
-    def _prepared(self, call: Call, inputs: Iterable[object]) -> Iterator[list[Any]]:
+    def _prepared(self, call: Call, inputs: Iterable[object]) -> Iterator[list[Prepared]]:
         """Yield windows of prepared inputs; where that pays, the next one is prepared while the graph runs this one."""
         most = self.bound.characters if self.bound else MAX_WINDOW_WEIGHT
-        stream = windows(inputs, weight=_weight, most_weight=most)
+        read: Iterator[Read | Flush] = (value if isinstance(value, Flush) else call.reading(value) for value in inputs)
+        stream: Iterator[list[Read]] = windows(read, weight=weight, most_weight=most, sized=isinstance(inputs, Sized))
         # An iterator is not read ahead for it: its next item may be long in coming.
         if not (self.graph.provider.overlap and isinstance(inputs, Sized) and len(inputs) > MAX_WINDOW):
-            yield from map(call.prepare, stream)
+            yield from map(call.tokenized, stream)
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(max_workers=1) as pool:
-            coming = pool.submit(call.prepare, next(stream))
+            coming = pool.submit(call.tokenized, next(stream))
             for window in stream:
-                ready, coming = coming, pool.submit(call.prepare, window)
+                ready, coming = coming, pool.submit(call.tokenized, window)
                 yield ready.result()
             yield coming.result()
 
@@ -571,17 +572,6 @@ def _pairs(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[l
     if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
         raise UsageError(f"{task} takes two texts, or two lists of equally many")
     return list(zip(a, b, strict=True)), False
-
-
-def _weight(value: object) -> int:
-    """Return about how many characters an input has; what is no text or pair counts as one."""
-    match value:
-        case str():
-            return len(value)
-        case dict() | list() | tuple() if len(value) <= PAIR:
-            parts = value.values() if isinstance(value, dict) else value
-            return sum(len(part) if isinstance(part, str) else 1 for part in parts)
-    return 1
 
 
 def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:

@@ -1,11 +1,35 @@
-"""Inputs of tasks: from what a caller gives, or a line of JSON, to a text or a pair of texts."""
+"""Inputs of tasks: from what a caller gives, or a line of JSON, to a text, a pair of texts, or several of either."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import excerpt
 
-__all__ = ["one_text", "two_texts"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bertport.runtime.text.encoder import Text
+
+__all__ = ["MOST_ROWS", "Parts", "one_text", "two_texts"]
+
+MOST_ROWS = 16_384
+"""Most rows of a batch that one input may make: labels, documents, choices, or windows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A compound input: several texts, each a row of a batch like any other, whose answers together make one.
+
+    A reader that makes one of a list refuses a list of more than `MOST_ROWS` before it copies anything.
+    """
+
+    texts: tuple[Text, ...]
+    """The texts or pairs, one at least."""
+    combine: Callable[[list[Any]], object]
+    """Makes the answer of the texts' answers, in order."""
 
 
 def one_text(task: str, value: object) -> str:

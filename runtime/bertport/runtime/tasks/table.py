@@ -6,33 +6,56 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
+from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import MLM, NSP, RTD, SOP, output_of
 from bertport.runtime.tasks import features, fill_mask, pairs, replaced_tokens
-from bertport.runtime.tasks.inputs import two_texts
+from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, two_texts
+from bertport.runtime.text.encoder import Text
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.steps import drained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.manifest import Manifest
-    from bertport.runtime.text.encoder import Encoded, Text
+    from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.steps import Steps
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["NO_POSITIONS", "TASKS", "Call", "Task", "Work", "bind", "obstacle"]
+__all__ = [
+    "NO_POSITIONS",
+    "TASKS",
+    "Call",
+    "Prepared",
+    "Read",
+    "Several",
+    "Task",
+    "Work",
+    "bind",
+    "joined",
+    "obstacle",
+    "rows",
+    "texts_of",
+    "weight",
+]
 
 NO_POSITIONS = np.zeros(0, dtype=np.int64)
 INPUTS_A_STEP = 256
 """Inputs that are prepared without a break: each takes microseconds."""
+ROW_WEIGHT = 64
+"""What a row of a compound input costs beside its characters, in characters."""
+
+
+Read = Text | Parts | InputTextError
+"""An input that was read: its text or pair, several of them, or why the task cannot take it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +68,9 @@ class Task:
     """What it answers, for help texts."""
     options: type[Any]
     """A frozen dataclass of its parameters with their defaults; each has the field `truncation`."""
-    read: Callable[[object], Text]
-    """Returns the text or pair of texts of an input, from a caller or a line of JSON; InputTextError for others."""
+    read: Callable[[Any, Tokens, Manifest], Callable[[object], Text | Parts]]
+    """Returns the function that reads an input, from a caller or a line of JSON: to a text or a pair of texts, or to
+    several that are rows of their own; InputTextError for others."""
     head: Callable[[Any], str | None]
     """Name of the head whose output it needs under the options given; None for the hidden states."""
     decodes_masks: bool = False
@@ -55,6 +79,8 @@ class Task:
     """Returns the function that makes the answer of one input's share of the output and its ids."""
     pairs: bool = False
     """Whether an input is always two texts."""
+    sample: Callable[[str], object] = lambda text: text
+    """An input that is made of a text, to ask the task once."""
     spans: bool = False
     """Whether `finish` needs the characters that each token stands for."""
     top_k: Callable[[Any], int | None] = lambda _: None
@@ -82,9 +108,10 @@ def _judge(*, name: str, summary: str, head: str, field: str) -> Task:
         name=name,
         summary=summary,
         options=pairs.Options,
-        read=partial(two_texts, name),
+        read=lambda *_: partial(two_texts, name),
         head=lambda _: head,
         pairs=True,
+        sample=lambda text: [text, text],
         finish=lambda _options, _tokens, manifest: pairs.verdict(head, field, manifest),
     )
 
@@ -96,7 +123,7 @@ TASKS: dict[str, Task] = {
             name="fill-mask",
             summary="the likeliest words for each mask of a text",
             options=fill_mask.Options,
-            read=fill_mask.read,
+            read=lambda *_: fill_mask.read,
             head=lambda _: MLM,
             decodes_masks=True,
             finish=fill_mask.finish,
@@ -118,7 +145,7 @@ TASKS: dict[str, Task] = {
             name="replaced-tokens",
             summary="for each token of a text, whether it stands in place of another",
             options=replaced_tokens.Options,
-            read=replaced_tokens.read,
+            read=lambda *_: replaced_tokens.read,
             head=lambda _: RTD,
             spans=True,
             finish=replaced_tokens.finish,
@@ -127,7 +154,7 @@ TASKS: dict[str, Task] = {
             name="features",
             summary="a vector for each token of a text, or one for the whole",
             options=features.Options,
-            read=features.read,
+            read=lambda *_: features.read,
             head=features.head,
             finish=features.finish,
             note=features.note,
@@ -156,6 +183,40 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Several:
+    """One prepared input that is several rows of a batch, or of several batches."""
+
+    works: tuple[Work, ...]
+    """The rows, one at least."""
+    combine: Callable[[list[Any]], object]
+    """Makes the answer of the rows' answers, in order."""
+
+
+Prepared = Work | Several | InputTextError
+"""An input made ready, or why it cannot be."""
+
+
+def rows(prepared: Prepared) -> tuple[Work, ...]:
+    """Return the rows of a batch that an input makes, in order; none for one with an error."""
+    if isinstance(prepared, Work):
+        return (prepared,)
+    return prepared.works if isinstance(prepared, Several) else ()
+
+
+def joined(prepared: Prepared, answers: Iterator[Any]) -> Any:  # noqa: ANN401 — the task's answer, or an error
+    """Return the answer of an input: its rows' answers, taken in order and put together.
+
+    An error among the inputs is its own answer, and the first error among an input's rows is that of the input.
+    """
+    if isinstance(prepared, Work):
+        return next(answers)
+    if not isinstance(prepared, Several):
+        return prepared
+    parts = list(islice(answers, len(prepared.works)))
+    return next((part for part in parts if isinstance(part, BertportError)), None) or prepared.combine(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A task with its parameters checked and resolved, which prepares inputs."""
 
@@ -167,8 +228,10 @@ class Call:
     """Whether over-long inputs are cut."""
     output: str
     """The graph output needed."""
+    read: Callable[[object], Text | Parts]
+    """What reads an input; InputTextError for one that the task cannot take."""
     finish: Callable[[Any, Encoded], object]
-    """What makes the answer."""
+    """What makes the answer of a row."""
     segments: int
     """Segments that the model knows: rows of its token type embedding, or the one of a model without."""
     top_k: int | None = None
@@ -176,40 +239,51 @@ class Call:
     note: str | None = None
     """A note for the caller on the parameters; None where there is none."""
 
-    def prepare(self, inputs: Sequence[object]) -> list[Work | InputTextError]:
+    def prepare(self, inputs: Sequence[object]) -> list[Prepared]:
         """Return the work of inputs, tokenized in one call; a bad input becomes its error, and an error stays one."""
-        return drained(self.preparing(inputs, piece=sys.maxsize))
+        return self.tokenized([self.reading(value) for value in inputs])
 
-    def preparing(self, inputs: Sequence[object], *, piece: int = PIECE) -> Steps[list[Work | InputTextError]]:
-        """Prepare as `prepare` does, in steps of some milliseconds: yields between them, and returns the list.
+    def reading(self, value: object) -> Read:
+        """Return the text, pair or several of either that an input is; an error where the task cannot take it."""
+        if isinstance(value, InputTextError):
+            return value
+        try:
+            read = self.read(value)
+        except InputTextError as error:
+            return error
+        if isinstance(read, Parts) and not 1 <= len(read.texts) <= MOST_ROWS:
+            return InputTextError(
+                f"the input makes {len(read.texts):,} texts to run and may make 1 to {MOST_ROWS:,}: "
+                f"give fewer at once: {excerpt(value)}"
+            )
+        return read
+
+    def tokenized(self, read: Sequence[Read]) -> list[Prepared]:
+        """Return the work of inputs that were read, tokenized in one call."""
+        return drained(self.tokenizing(read, piece=sys.maxsize))
+
+    def tokenizing(self, read: Sequence[Read], *, piece: int = PIECE) -> Steps[list[Prepared]]:
+        """Tokenize as `tokenized` does, in steps of some milliseconds: yields between them, and returns the list.
 
         Args:
-            inputs: any objects.
+            read: inputs as `reading` returns them.
             piece: characters that a step tokenizes, about.
         """
-        read: list[Text | InputTextError] = []
-        for number, value in enumerate(inputs, 1):
-            read.append(_attempt(self.task.read, value))
-            if number % INPUTS_A_STEP == 0:
-                yield
-        texts = [text for text in read if not isinstance(text, InputTextError)]
-        encoded = iter(
-            (
-                yield from self.tokens.encoding(
-                    texts,
-                    truncation=self.truncation,
-                    masks=self.task.decodes_masks,
-                    spans=self.task.spans,
-                    piece=piece,
-                )
-            )
+        texts = [text for each in read for text in texts_of(each)]
+        encoded = yield from self.tokens.encoding(
+            texts,
+            truncation=self.truncation,
+            masks=self.task.decodes_masks,
+            spans=self.task.spans,
+            piece=piece,
         )
         works: list[Work | InputTextError] = []
-        for number, text in enumerate(read, 1):
-            works.append(text if isinstance(text, InputTextError) else self._work(text, next(encoded)))
+        for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), 1):
+            works.append(self._work(text, ids))
             if number % INPUTS_A_STEP == 0:
                 yield
-        return works
+        coming = iter(works)
+        return [_together(each, coming) for each in read]
 
     def _work(self, text: Text, encoded: Encoded | InputTextError) -> Work | InputTextError:
         if isinstance(encoded, InputTextError):
@@ -275,6 +349,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         truncation=options.truncation,
         output=output_of(task.head(options)),
         segments=max(1, manifest.architecture.type_vocab_size),
+        read=task.read(options, tokens, manifest),
         finish=finish,
         top_k=task.top_k(options),
         note=task.note(options),
@@ -313,10 +388,33 @@ def obstacle(
     return None
 
 
-def _attempt(read: Callable[[object], Text], value: object) -> Text | InputTextError:
-    if isinstance(value, InputTextError):
-        return value
-    try:
-        return read(value)
-    except InputTextError as error:
-        return error
+def texts_of(read: Read) -> tuple[Text, ...]:
+    """Return the texts and pairs of an input that was read, each a row; none for one with an error."""
+    if isinstance(read, Parts):
+        return read.texts
+    return () if isinstance(read, InputTextError) else (read,)
+
+
+def weight(read: Read) -> int:
+    """Return about how many characters an input has, those of all its rows together."""
+    if isinstance(read, str):
+        return len(read)
+    if isinstance(read, Parts):
+        return sum(ROW_WEIGHT + weight(text) for text in read.texts)
+    return 1 if isinstance(read, InputTextError) else len(read[0]) + len(read[1])
+
+
+def _together(read: Read, works: Iterator[Work | InputTextError]) -> Prepared:
+    """Return the work of an input that was read: that of its texts, or the first error among them."""
+    if isinstance(read, InputTextError):
+        return read
+    if not isinstance(read, Parts):
+        return next(works)
+    parts: list[Work] = []
+    error: InputTextError | None = None
+    for work in islice(works, len(read.texts)):
+        if isinstance(work, Work):
+            parts.append(work)
+        else:
+            error = error or work
+    return error or Several(works=tuple(parts), combine=read.combine)

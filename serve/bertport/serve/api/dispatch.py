@@ -11,6 +11,9 @@ from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import DEFAULT_TOP_K, HIDDEN_STATES, POOLER, is_per_token, output_of
 from bertport.runtime.tasks import fill_mask
+from bertport.runtime.tasks.inputs import MOST_ROWS, Parts
+from bertport.runtime.tasks.table import Several, joined, rows, texts_of, weight
+from bertport.runtime.text.steps import drained
 from bertport.serve.api import tasks
 from bertport.serve.errors import BodyTimeout, Overloaded, TimeUp, TooLarge, Unprocessable, problem_of
 from bertport.serve.http.wire import JSON_NUMBER
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from bertport.runtime.tasks.table import Call, Work
+    from bertport.runtime.tasks.table import Call, Prepared, Read, Work
+    from bertport.runtime.text.steps import Steps
     from bertport.serve.api.tasks import Payload, Question
     from bertport.serve.engine.pieces import Pieces
     from bertport.serve.engine.worker import Job, ModelWorker, RawWork
@@ -41,8 +45,8 @@ WORD_TOKENS = 64
 """Tokens that the texts of an answer's words may have on average, where there are as many words as there may be."""
 TOKEN_BYTES = 8
 """Bytes of a token in that text, about."""
-PAIR = 2
-"""Texts in a pair: the most parts that any input has."""
+INLINE_ROWS = 32
+"""Rows whose answers are put together in the event loop."""
 PAIR_BYTES = 200
 """Bytes of an answer that is one label with its probabilities."""
 ROW_BYTES = 160
@@ -131,30 +135,70 @@ async def ask(
     if call.note:
         context.said = call.note
         service.tell(context.served.name if context.served else worker.variant, call.note)
-    works = await _prepare(call, question.inputs, size, service.pieces)
+    read = _read(call, question.inputs, limits)
+    prepared = await _prepare(call, read, size, service.pieces)
+    works = [work for each in prepared for work in rows(each)]
     expected, arrays = _sizes(call, works, question.parameters, worker, limits)
     request.state.answer.grow(expected + arrays)
     answers = await run(request, worker, works)
-    return question, answers, expected
+    if len(works) <= INLINE_ROWS:
+        return question, drained(_joining(prepared, answers)), expected
+    return question, await service.pieces.run(_joining(prepared, answers), len(works)), expected
 
 
-async def _prepare(call: Call, inputs: Sequence[object], size: int, pieces: Pieces) -> list[Work]:
-    """Tokenize inputs of so many characters.
+def _read(call: Call, inputs: Sequence[object], limits: Limits) -> list[Read]:
+    """Read inputs, counting the rows that compound ones make.
+
+    Raises:
+        TooLarge: when they make more rows, or longer ones together, than a request may have; nothing is tokenized yet.
+    """
+    read: list[Read] = []
+    count = characters = 0
+    for value in inputs:
+        read.append(call.reading(value))
+        count += len(texts_of(read[-1]))
+        if count > limits.max_items:
+            raise TooLarge(
+                f"the request makes {count:,} texts to run, one for each part that is judged, and may make "
+                f"{limits.max_items:,}: send fewer at once"
+            )
+        if isinstance(read[-1], Parts):
+            characters += weight(read[-1])
+        if characters > limits.max_payload_bytes:  # what no body of single texts can have
+            raise TooLarge(
+                f"the request makes texts of more than {limits.max_payload_bytes:,} characters in all, since a text is "
+                "run once for each part that is judged with it: shorten it, or send fewer parts at once"
+            )
+    return read
+
+
+async def _prepare(call: Call, read: Sequence[Read], size: int, pieces: Pieces) -> list[Prepared]:
+    """Tokenize inputs that were read, and that were given in so many characters.
 
     Raises:
         Unprocessable: for the first input that the task cannot take.
     """
+    size = max(size, sum(map(weight, read)))
     if size <= INLINE_CHARACTERS:
-        outcomes = call.prepare(inputs)
+        outcomes = call.tokenized(read)
     else:
-        outcomes = await pieces.run(call.preparing(inputs), size)
-    works = []
+        outcomes = await pieces.run(call.tokenizing(read), size)
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, InputTextError):
             where = f"input {number}: " if len(outcomes) > 1 else ""
             raise Unprocessable(where + outcome.message)
-        works.append(outcome)
-    return works
+    return outcomes
+
+
+def _joining(prepared: Sequence[Prepared], answers: Iterable[Any]) -> Steps[list[Any]]:
+    """Put the answers of rows together to those of inputs, in steps of one input."""
+    coming = iter(answers)
+    outcomes = []
+    for each in prepared:
+        outcomes.append(joined(each, coming))
+        if isinstance(each, Several):
+            yield
+    return outcomes
 
 
 async def run(request: Request, worker: ModelWorker, works: Sequence[Work | RawWork]) -> list[Any]:
@@ -200,8 +244,11 @@ def _left(task: asyncio.Task[None], job: Job) -> None:
     job.leave()
 
 
-def _strings(value: object, most: int = PAIR) -> Iterator[str]:
-    """Yield the texts of an input or parameter; none of one with more parts than any has, which its task refuses."""
+def _strings(value: object, most: int = MOST_ROWS) -> Iterator[str]:
+    """Yield the texts of an input or parameter, those in its lists and objects too.
+
+    Of a list with more parts than any task takes there are none: its task refuses it.
+    """
     match value:
         case str():
             yield value
@@ -209,6 +256,8 @@ def _strings(value: object, most: int = PAIR) -> Iterator[str]:
             for part in value.values() if isinstance(value, dict) else value:
                 if isinstance(part, str):
                     yield part
+                elif isinstance(part, dict | list):
+                    yield from _strings(part, most)
 
 
 def _check_characters(texts: Iterable[str], most: int) -> int:

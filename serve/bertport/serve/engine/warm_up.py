@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.errors import BertportError, BundleError
+from bertport.runtime.errors import BertportError, BundleError, InputTextError
 from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
-from bertport.runtime.tasks.table import NO_POSITIONS, TASKS, Work
+from bertport.runtime.tasks.table import NO_POSITIONS, TASKS, Work, joined, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,10 +59,11 @@ def _lengths(longest: int) -> list[int]:
 def _ask(worker: ModelWorker, task: str) -> None:
     model = worker.model
     mask = f"{model.tokens.mask_token}."
-    [work] = model.bind(task).prepare([["a", "b"] if TASKS[task].pairs else mask])
-    if not isinstance(work, Work):
-        raise BundleError(f"variant {worker.variant!r} cannot answer {task} ({work.message}): export again")
-    _check(worker, task, worker.run_alone([work]))
+    [prepared] = model.bind(task).prepare([TASKS[task].sample(mask)])
+    if isinstance(prepared, InputTextError):
+        raise BundleError(f"variant {worker.variant!r} cannot answer {task} ({prepared.message}): export again")
+    answers = [answer for work in rows(prepared) for answer in worker.run_alone([work])]
+    _check(worker, task, [joined(prepared, iter(answers))])
 
 
 def _check(worker: ModelWorker, what: str, answers: list[Any]) -> None:
