@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bertport.runtime.bundle.manifest import OPSET
+from bertport.runtime.bundle.manifest import OPSET, SIMILARITIES
 from bertport.runtime.bundle.parsing import MOST_QUOTED
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
@@ -20,6 +20,8 @@ LONGEST_PATH = 512
 """Characters of a file's path inside the bundle."""
 LONGEST_INPUT = 1_000_000
 """Tokens; attention over as many would take terabytes."""
+LARGEST_DIMENSION = 1_000_000
+"""Numbers of a text's vector; those of today have some thousand."""
 
 
 def check(manifest: Manifest) -> None:
@@ -48,6 +50,7 @@ def check(manifest: Manifest) -> None:
             )
     _check_inputs(manifest)
     _check_labels(manifest)
+    _check_embeddings(manifest)
     if manifest.default_variant not in manifest.variants:
         raise BundleError(
             f"manifest.json names the default variant {manifest.default_variant[:MOST_QUOTED]!r}, "
@@ -84,6 +87,27 @@ def _check_labels(manifest: Manifest) -> None:
                 f"manifest.json gives {len(labels)} labels to {columns}, and calls column {positive} positive: "
                 "the bundle is damaged; export again"
             )
+
+
+def _check_embeddings(manifest: Manifest) -> None:
+    """Refuse facts about vectors of texts that do not go together."""
+    for name, head in manifest.heads.items():
+        facts = head.embedding
+        if facts is None:
+            continue
+        if facts.similarity not in SIMILARITIES:
+            wrong = f"compares vectors by {excerpt(facts.similarity, 80)}, which is none of {', '.join(SIMILARITIES)}"
+        elif not 1 <= facts.dimension <= LARGEST_DIMENSION:
+            wrong = f"gives vectors of {excerpt(facts.dimension, 40)} numbers"
+        elif facts.truncate_dim is not None and not 1 <= facts.truncate_dim <= facts.dimension:
+            wrong = f"cuts vectors of {facts.dimension} numbers to {excerpt(facts.truncate_dim, 40)}"
+        elif facts.default_prompt is not None and facts.default_prompt not in facts.prompts:
+            wrong = f"names the prompt {excerpt(facts.default_prompt, 80)}, which it does not state"
+        else:
+            continue
+        raise BundleError(
+            f"manifest.json: the head {name[:MOST_QUOTED]!r} {wrong}: the bundle is damaged; export again"
+        )
 
 
 def refuse_outside(path: str) -> None:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT_VERSION",
     "OPSET",
+    "SIMILARITIES",
     "Architecture",
+    "Embedding",
+    "EmbeddingModule",
     "FileEntry",
     "GoldenVectors",
     "HeadEntry",
@@ -41,6 +44,8 @@ FORMAT_VERSION = 2
 """The manifest format that this version writes, and the newest that it reads."""
 OPSET = "ai.onnx"
 """The domain of the standard operators."""
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+"""How vectors of texts may be compared, by the names of sentence-transformers; by the last two, negative distances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,45 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingModule:
+    """One module of sentence-transformers that runs behind the encoder."""
+
+    kind: str
+    """`pooling`, `dense`, `layer-norm` or `normalize`."""
+    modes: tuple[str, ...] | None = field(default=None, metadata={OMITTED: True})
+    """What a pooling makes of the states of a text's tokens, by the names of sentence-transformers: `cls`, `max`,
+    `mean`, `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`; several are written one behind the other."""
+    include_prompt: bool | None = field(default=None, metadata={OMITTED: True})
+    """False for a pooling that leaves out a prompt's tokens, of a model that has no prompts."""
+    activation: str | None = field(default=None, metadata={OMITTED: True})
+    """PyTorch's class of the function behind a dense layer: `Tanh`, `Identity`, …"""
+    further: dict[str, Any] = field(default_factory=dict)
+    """What this version does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """What sentence-transformers records of a model whose head makes one vector of a text."""
+
+    dimension: int
+    """Numbers of the vector, as the graph gives it."""
+    normalized: bool
+    """Whether the graph divides it by its Euclidean length."""
+    similarity: str
+    """How two of them are compared: a name of `SIMILARITIES`."""
+    modules: tuple[EmbeddingModule, ...]
+    """What makes the vector of the hidden states, in order; all of it is in the graph."""
+    prompts: dict[str, str] = field(default_factory=dict)
+    """Beginnings of texts by the name of their use, for example `query`."""
+    default_prompt: str | None = field(default=None, metadata={OMITTED: True})
+    """Name of the prompt that texts begin with unless the caller says otherwise; None for none."""
+    truncate_dim: int | None = field(default=None, metadata={OMITTED: True})
+    """Numbers to which a vector is cut unless the caller says otherwise; None where it stays whole."""
+    further: dict[str, Any] = field(default_factory=dict)
+    """What this version does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeadEntry:
     """One head of the model, and what its output means."""
 
@@ -117,6 +161,8 @@ class HeadEntry:
     """Column of the label that means yes: for next-sentence, that B follows A."""
     activation: str | None = field(default=None, metadata={OMITTED: True})
     """What makes scores of the logits where that is not what the problem type says: `sigmoid`, `softmax` or `none`."""
+    embedding: Embedding | None = field(default=None, metadata={OMITTED: True})
+    """What makes and compares vectors of texts; None for a head that makes none."""
     further: dict[str, Any] = field(default_factory=dict)
     """What this version does not know."""
 

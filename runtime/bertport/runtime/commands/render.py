@@ -83,6 +83,7 @@ def manifest(bundle: Bundle) -> str:
         ("longest input", f"{known.max_length} tokens"),
         ("heads", ", ".join(known.heads) or "none"),
         *_labels(known),
+        *_vectors(known),
         ("languages", ", ".join(known.languages) or "not stated"),
         ("licence", known.licence or "not stated"),
         ("made with", ", ".join(f"{name} {number}" for name, number in known.tools.items()) or "not stated"),
@@ -117,6 +118,20 @@ def _labels(known: Manifest) -> list[tuple[str, str]]:
         if head.labels or (row and row.labels):
             labels = ", ".join(f"{index}: {label}" for index, label in enumerate(head.labels or ()))
             rows.append((f"{row.title if row else name[:LONGEST_TITLE]} labels", labels or "none"))
+    return rows
+
+
+def _vectors(known: Manifest) -> list[tuple[str, str]]:
+    """Return a row for each head that makes vectors of texts: what they are, and the names of its prompts."""
+    rows = []
+    for name, head in known.heads.items():
+        if (facts := head.embedding) is None:
+            continue
+        prompts = [f"{prompt}{' (default)' * (prompt == facts.default_prompt)}" for prompt in facts.prompts]
+        said = f"{facts.dimension} numbers{', of length 1' if facts.normalized else ''}"
+        said += f", cut to {facts.truncate_dim}" if facts.truncate_dim else ""
+        said += f"; compared by {facts.similarity}; prompts: {', '.join(prompts) or 'none'}"
+        rows.append((HEADS[name].title if name in HEADS else name[:LONGEST_TITLE], said))
     return rows
 
 
