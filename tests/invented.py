@@ -17,6 +17,7 @@ from bertport.export.checkpoint import families
 from bertport.export.checkpoint import heads as exported
 from bertport.measure import statistics
 from bertport.measure.quality import heads as measured
+from bertport.measure.quality import rows
 from bertport.measure.quality.results import HeadFigures
 from bertport.measure.quality.samples import TEXTS
 from bertport.runtime import heads as known
@@ -146,7 +147,7 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
     setitem(
         measured.HEADS,
         COLOURS,
-        measured.Head(
+        rows.Head(
             name=COLOURS,
             output="colour_logits",
             samples=frozenset({TEXTS}),
@@ -156,12 +157,12 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
             results=Colours,
             title="Colours",
             reported=(
-                measured.Column(key="agreement", title="colour agreement", heading="agreement", form=".1%"),
-                measured.Column(key="change", title="change of colours", heading="mean change", form=".4f"),
+                rows.Column(key="agreement", title="colour agreement", heading="agreement", form=".1%"),
+                rows.Column(key="change", title="change of colours", heading="mean change", form=".4f"),
             ),
-            figures=(measured.Figure(key="agreement", title="colour agreement", form=".2%", unit="texts"),),
+            figures=(rows.Figure(key="agreement", title="colour agreement", form=".2%", unit="texts"),),
             limits=(
-                measured.Limit(
+                rows.Limit(
                     name="colour",
                     meaning="colour agreement",
                     path=(COLOURS, "agreement"),

@@ -18,8 +18,8 @@ from bertport.runtime.excerpts import excerpt
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from bertport.measure.quality.heads import Limit
     from bertport.measure.quality.results import Fidelity
+    from bertport.measure.quality.rows import Limit
 
 __all__ = [
     "BROKEN",

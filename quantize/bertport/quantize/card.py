@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from bertport.measure.quality.heads import Limit
+    from bertport.measure.quality.rows import Limit
     from bertport.quantize.search.sensitivity import Layers
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Manifest

@@ -11,8 +11,8 @@ from bertport.quantize.recipes.table import RECIPES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bertport.measure.quality.heads import Figure
     from bertport.measure.quality.results import Movement, Value
+    from bertport.measure.quality.rows import Figure
     from bertport.quantize.evaluation import Measurement
     from bertport.quantize.search.sensitivity import Layers
 

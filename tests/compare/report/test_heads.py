@@ -17,8 +17,9 @@ from bertport.compare.report.regressions import differences, parse_tolerance
 from bertport.compare.report.schema import report_schema
 from bertport.compare.report.sections import sections
 from bertport.measure.quality import heads
-from bertport.measure.quality.heads import HEADS, Column, Head, Limit, Moved
+from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.results import HeadFigures
+from bertport.measure.quality.rows import Column, Head, Limit, Moved
 from bertport.measure.quality.samples import TEXTS
 from bertport.measure.statistics import Difference, Estimate
 

@@ -8,9 +8,10 @@ import pytest
 from bertport.measure import statistics
 from bertport.measure.budget import applicable, default_budget, format_budget, judge_all, parse_budget, refuse_idle
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.heads import HEADS, Column, Figure, Head, Limit, Moved, known_limits
+from bertport.measure.quality.heads import HEADS, known_limits
 from bertport.measure.quality.model import open_onnx
 from bertport.measure.quality.results import HeadFigures
+from bertport.measure.quality.rows import Column, Figure, Head, Limit, Moved
 from bertport.measure.quality.samples import TEXTS
 from bertport.measure.statistics import Estimate, Settings
 from bertport.runtime.errors import MissingHeadError

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bertport.compare.measurements import LayerTable
     from bertport.compare.report.document import Report, Row
-    from bertport.measure.quality.heads import Column, Head
+    from bertport.measure.quality.rows import Column, Head
     from bertport.measure.statistics import Estimate
 
 __all__ = ["Plot", "plots"]

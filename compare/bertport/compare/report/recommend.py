@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertport.compare.measurements import Recorded
     from bertport.compare.report.document import BundleInfo, Report, Row
     from bertport.measure.budget import Judgement
-    from bertport.measure.quality.heads import Limit
+    from bertport.measure.quality.rows import Limit
 
 __all__ = ["GOALS", "Goal", "recommend", "verdicts"]
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bertport.compare.report.document import Bias, Report, Row, TextInfo, Verdict
-    from bertport.measure.quality.heads import Head
     from bertport.measure.quality.results import HeadFigures
+    from bertport.measure.quality.rows import Head
     from bertport.measure.statistics import Difference
 
 __all__ = ["Choice", "Section", "notes", "sections", "verdict_sentences"]

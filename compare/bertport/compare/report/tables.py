@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from bertport.compare.report.document import Bound, Report, Row, ShapeTimes
     from bertport.measure.budget import Judgement
-    from bertport.measure.quality.heads import Column, Head
     from bertport.measure.quality.results import HeadFigures, Movement
+    from bertport.measure.quality.rows import Column, Head
 
 __all__ = ["Table", "headline_columns", "overview", "quality_tables", "speed_tables"]
 

@@ -6,7 +6,6 @@ last row. What has no row, such as the pooler, is not measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,16 +19,16 @@ from bertport.measure.quality.metrics import (
     cosines,
 )
 from bertport.measure.quality.results import Hidden, Judgements, MaskedTokens
+from bertport.measure.quality.rows import Column, Figure, Head, Limit, Moved, Test
 from bertport.measure.quality.samples import ORDERED, PAIRS, REPLACED, TEXTS
 from bertport.measure.quality.summaries import hidden_states, judged_pairs, judged_tokens, masked_tokens
-from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, RTD, SOP, decoded_outputs, output_of
+from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, RTD, SOP, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
-    from bertport.measure.quality.results import HeadFigures
     from bertport.measure.quality.samples import Sample
     from bertport.measure.quality.sums import HeadSums
     from bertport.measure.statistics import Settings
@@ -38,176 +37,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Logits = NDArray[np.floating]
 
-__all__ = [
-    "HEADS",
-    "HIDDEN",
-    "Column",
-    "Figure",
-    "Head",
-    "Limit",
-    "Moved",
-    "Test",
-    "kinds_of",
-    "known_limits",
-    "limit_named",
-]
+__all__ = ["HEADS", "HIDDEN", "kinds_of", "known_limits", "limit_named"]
 
 HIDDEN = "hidden"
 """What results call the hidden states."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure of a head, as a terminal shows it."""
-
-    key: str
-    """Its key among the head's figures, of an `Estimate` or a number."""
-    title: str
-    """What people call it."""
-    form: str
-    """How it is printed."""
-    unit: str = ""
-    """What it is counted in; empty for a number without a count."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One figure of a head, as a report shows it."""
-
-    key: str
-    """Its key among the head's figures, of an `Estimate` or a number."""
-    title: str
-    """What people call it."""
-    heading: str
-    """Heading of its column in the head's table."""
-    form: str
-    """How it is printed; a percentage for a share."""
-    labelled: bool = False
-    """Whether it is of the right answers, and not of the distance from the reference: where the weights know nothing
-    it means nothing, and the reference has one too."""
-    divergence: bool = False
-    """Whether it is a divergence: a small one is printed with two significant digits, not with five decimals."""
-    headline: bool = False
-    """Whether it stands for the head among the figures of speed: in the first table, and plotted against latency."""
-    meaning: str = ""
-    """A sentence on it for the first table."""
-    cost: str = ""
-    """What the summary says after its value, of a variant that is recommended; empty for what it does not name."""
-    more_is_better: bool | None = None
-    """Which way a later report is worse; None where reports are not compared by it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
-    """One labelled metric of a head, by which the candidate is tested against the reference."""
-
-    key: str
-    """Key of its `Difference` among the head's figures."""
-    reference: str
-    """Key of the reference's figure."""
-    candidate: str
-    """Key of the candidate's figure."""
-    title: str
-    """What people call the metric."""
-    form: str
-    """How the difference is printed."""
-    unit: str
-    """What it is counted in."""
-    more_is_better: bool
-    """Whether the candidate is better where the difference is above 0."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """One figure by which batch invariance is measured: a model's answers alone against those in a batch."""
-
-    key: str
-    """Its key among the head's figures."""
-    name: str
-    """Its key in the results of batch invariance, where the figures of all heads stand side by side."""
-    title: str = ""
-    """What a terminal calls it; empty for what it does not show."""
-    unit: str = ""
-    """Unit of its columns in a report; empty for what it does not show."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """One figure that a budget can bound."""
-
-    name: str
-    """What users write."""
-    meaning: str
-    """What it is, for people."""
-    path: tuple[str, str]
-    """Where it is in a fidelity: the name of the head, and the figure's key."""
-    at_least: bool
-    """Whether the bound is a lower one."""
-    form: str
-    """How a report prints it."""
-    fine: str
-    """How it is printed where a variant is refused for it."""
-    counts: bool
-    """Whether it is a share of answers that change or stay, and not a distance."""
-    unit: str
-    """What it is counted in."""
-    default: float | None = None
-    """Its bound in the default budget; None for none."""
-    default_without_heads: float | None = None
-    """Its bound in the budget of a bundle that has nothing of what the default budget bounds."""
-
-    def holds(self, value: float, bound: float) -> bool:
-        """Tell whether a value keeps to a bound, itself included; what is not a number keeps to none."""
-        return value >= bound if self.at_least else value <= bound
-
-    def asked(self, bound: float, form: str | None = None) -> str:
-        """Return a bound in words: "at least 98.0%"."""
-        return f"at {'least' if self.at_least else 'most'} {bound:{form or self.form}}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """One row: how a head's outputs are compared, and what follows from it."""
-
-    name: str
-    """As manifests and results call it."""
-    output: str
-    """Name of the graph's output."""
-    samples: frozenset[str]
-    """Kinds of samples that it is measured on: `samples.TEXTS`, `samples.PAIRS` and the like."""
-    columns: tuple[str, ...]
-    """Names of the metrics that `compare` computes."""
-    unrecorded: frozenset[str] = frozenset()
-    """Those of them that the sums per text in a report leave out."""
-    compare: Callable[[Logits, Logits, Sample, HeadEntry | None], Floats]
-    """From the reference's and the candidate's output for a sample, and what the manifest says of the head, to rows of
-    metrics. Shape of the outputs: (masked, classes) where serving graphs decode positions, or else (1, ...); of the
-    result: (rows, columns)."""
-    summarize: Callable[[HeadSums, Settings], HeadFigures]
-    """From the sums of the metrics per text to the figures of the head."""
-    results: type[HeadFigures]
-    """What `summarize` returns."""
-    figures: tuple[Figure, ...]
-    """What a terminal shows, in order."""
-    title: str
-    """Title of its table in a report."""
-    caption: str = ""
-    """How that table is to be read; `{positions}` and `{texts}` stand for how much was measured."""
-    meaning: str = ""
-    """What the head is and what its budget bounds, for readers who meet it in a report first."""
-    reported: tuple[Column, ...]
-    """What a report shows, in order."""
-    tests: tuple[Test, ...] = ()
-    """The labelled metrics, in order."""
-    moved: tuple[Moved, ...] = ()
-    """What is kept of the head's figures where batch invariance is measured."""
-    limits: tuple[Limit, ...] = ()
-    """What a budget can bound."""
-
-    def asks(self, sample: Sample) -> bool:
-        """Tell whether the head is measured on a sample."""
-        decoded = decoded_outputs([self.output])
-        return sample.kind in self.samples and (not decoded or len(sample.positions) > 0)
 
 
 def _tokens(reference: Logits, candidate: Logits, sample: Sample, _: HeadEntry | None) -> Floats:
