@@ -171,6 +171,7 @@ def baseline_entries(
     bundles: Sequence[ComparedBundle],
     directories: dict[tuple[str, str], Path],
     threads: int | None,
+    task: str,
 ) -> list[Entry]:
     """Make a row per baseline and bundle; `directories` says where each baseline's model is, by both."""
     return [
@@ -183,6 +184,7 @@ def baseline_entries(
                 name=f"{compared.label}: {name}" if len(bundles) > 1 else name,
                 file=str(directories[compared.label, name]),
                 baseline=name,
+                task=task,
                 threads=threads,
             ),
         )

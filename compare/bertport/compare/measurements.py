@@ -143,8 +143,8 @@ class BiasStep:
 class AnswersStep:
     """What the step that compares answers gave."""
 
-    tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """The best token of each text, by name of the entry."""
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The best answer to each text, by name of the entry."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Why an entry could not be asked, by its name."""
 
@@ -227,8 +227,8 @@ class Measurements:
     """By name of the entry."""
     bias: Mapping[str, tuple[PairAnswers, ...]]
     """By name of the entry."""
-    answers: Mapping[str, tuple[int, ...]]
-    """The best token of each text, by name of the entry."""
+    answers: Mapping[str, tuple[str, ...]]
+    """The best answer to each text, by name of the entry."""
     runs: Mapping[str, Mapping[str, Run]]
     """By workload and by name of the entry."""
     server: Mapping[float, TimingStep]

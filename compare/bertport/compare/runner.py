@@ -28,7 +28,6 @@ from bertport.compare.recorded import recorded
 from bertport.compare.resume import JOURNAL, Journal
 from bertport.compare.workloads import (
     COLD_START,
-    TASK,
     make_inputs,
     scenario,
     server_name,
@@ -40,8 +39,9 @@ from bertport.measure.machine import Machine, describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
 from bertport.measure.quality.model import read_sample_tokenizer, read_tokenizer
 from bertport.measure.quality.samples import TEXTS, refuse_unread
-from bertport.measure.speed.baselines import prepare_baseline
+from bertport.measure.speed.baselines import check_task, prepare_baseline
 from bertport.measure.speed.process import Worker, WorkerError
+from bertport.measure.speed.tasks import TIMED
 from bertport.measure.speed.timing import interleave
 from bertport.measure.speed.workload import OFFLINE, SERVER, SINGLE_STREAM
 from bertport.measure.text import fingerprint, read_texts, sample_path
@@ -117,6 +117,8 @@ class Comparison:
                 refuse_unread(self.texts, tokenizer, source.name, shipped=options.text is None, option="--text")
         self.probe = read_probe(options.templates)
         self.inputs = make_inputs(self.bundles, self.texts, self.preset.inputs, options.seed)
+        for name in options.baselines:
+            check_task(name, self.inputs.task)
         self.shapes = shapes(self.bundles, self.preset)
         self.samples = {
             compared.label: samples_for(compared, self.texts, self.preset, options.seed) for compared in self.bundles
@@ -193,7 +195,7 @@ class Comparison:
             recorded={entry.name: record for entry in self.entries if (record := self._recorded(entry))},
             quality=quality,
             bias=bias,
-            answers=answers.tokens,
+            answers=answers.answers,
             runs=self.runs(),
             server=server,
             failed=dict(self.failed),
@@ -227,8 +229,10 @@ class Comparison:
                 self.progress.say(f"making the model of {name} from {compared.label} …")
                 place = scratch / str(number)
                 place.mkdir(exist_ok=True)
-                directories[compared.label, name] = prepare_baseline(name, compared.bundle, place)
-        self.entries += baseline_entries(self.options.baselines, self.bundles, directories, self.options.threads)
+                directories[compared.label, name] = prepare_baseline(name, compared.bundle, place, self.inputs.task)
+        self.entries += baseline_entries(
+            self.options.baselines, self.bundles, directories, self.options.threads, self.inputs.task
+        )
 
     def _measure(self) -> None:
         steps = self._quality_steps() + self._speed_steps()
@@ -373,20 +377,20 @@ class Comparison:
 
     def _answers(self) -> AnswersStep:
         """Ask the references and the baselines for their best answers; those of variants are measured at length."""
-        if self.inputs.task != TASK:
+        best = TIMED[self.inputs.task].best
+        if best is None:
             return AnswersStep()
-        tokens, failed = {}, {}
+        answers, failed = {}, {}
         references = [compared.reference_among(self.entries) for compared in self.bundles]
         asked = [entry for entry in self.present() if entry.kind != VARIANT or entry in references]
         for number, entry in enumerate(asked):
             try:
                 with Worker(entry.spec) as worker:
-                    answers = worker.answers(scenario(SINGLE_STREAM, self.inputs))
-                tokens[entry.name] = tuple(int(answer["token"]) for answer in answers)
+                    answers[entry.name] = tuple(best(worker.answers(scenario(SINGLE_STREAM, self.inputs))))
             except WorkerError as error:
                 failed[entry.name] = str(error)
             self.progress.update(number + 1, len(asked))
-        return AnswersStep(tokens=tokens, failed=failed)
+        return AnswersStep(answers=answers, failed=failed)
 
     def _time(
         self, workloads: Mapping[str, Workload], *, rounds: int, runs: int, warmup: int = 0, fresh: bool = False

@@ -9,14 +9,18 @@ import numpy as np
 
 from bertport.measure.quality.model import read_tokenizer
 from bertport.measure.speed.baselines import padded_tokens
+from bertport.measure.speed.tasks import TIMED, Drawn, timed_task
 from bertport.measure.speed.workload import SERVER, Shape, Texts
 from bertport.runtime.errors import InputTextError
-from bertport.runtime.heads import DEFAULT_TOP_K, MLM
+from bertport.runtime.heads import HEADS
 from bertport.runtime.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from tokenizers import Tokenizer
+
+    from bertport.compare.codec import JSON
     from bertport.compare.entries import ComparedBundle
     from bertport.compare.presets import Preset
     from bertport.measure.text import Text
@@ -24,10 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLD_START",
-    "TASK",
     "Inputs",
     "InputsSummary",
     "arrivals",
+    "decodes",
     "flops",
     "make_inputs",
     "scenario",
@@ -35,8 +39,6 @@ __all__ = [
     "shapes",
 ]
 
-TASK = "fill-mask"
-"""The task that the scenarios ask for where every bundle has a head for it, and all the same mask token."""
 LEVELS = (0, 10, 25, 50, 75, 90, 100)
 """Levels of the percentiles of lengths."""
 COLD_START = "cold start"
@@ -60,7 +62,7 @@ class InputsSummary:
     """What the scenarios answered, in numbers; the report holds it."""
 
     task: str
-    """`fill-mask`, or `features` where a bundle has no head for it."""
+    """The task that is timed: the first of the table of timed tasks that every bundle has a head for."""
     texts: int
     """Number of texts."""
     cut: int
@@ -94,11 +96,11 @@ class Inputs:
     """What the scenarios answer."""
 
     task: str
-    """`fill-mask`, or `features` where a bundle has no head for it."""
-    texts: tuple[str, ...]
-    """One mask each for fill-mask."""
+    """The task that is timed: a row of `bertport.measure.speed.tasks.TIMED`."""
+    texts: tuple[JSON, ...]
+    """Inputs of the task; for fill-mask texts with one mask each."""
     lengths: tuple[int, ...]
-    """Tokens of each with special ones, by the first bundle's tokenizer."""
+    """Tokens that the model reads for each, with special ones, by the first bundle's tokenizer."""
     cut: int
     """How many were cut because they were longer than a model takes."""
     all_lengths: tuple[int, ...]
@@ -124,48 +126,52 @@ def _percentiles(lengths: tuple[int, ...]) -> dict[str, float]:
 
 
 def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count: int, seed: int) -> Inputs:
-    """Draw texts and mask one word of each, so that their lengths are those of the text given.
+    """Draw texts and make inputs of a task of them, so that their lengths are those of the text given.
 
     Raises:
         InputTextError: when no text has a word to mask.
     """
     tokenizers = [read_tokenizer(compared.bundle) for compared in bundles]
     room = min(compared.bundle.manifest.max_length for compared in bundles)
-    # A text is one for all bundles: those whose masks are not the same are asked for features.
+    # A text is one for all bundles: those whose masks are not the same are asked for something else.
     mask, *others = dict.fromkeys(Tokens.read(compared.bundle).mask_token for compared in bundles)
-    fills = not others and mask is not None and all(MLM in compared.bundle.manifest.heads for compared in bundles)
-    task = TASK if fills else "features"
+    row = timed_task([compared.bundle.manifest.heads for compared in bundles], None if others else mask)
     rng = np.random.default_rng([seed, 3])
     added = tokenizers[0].num_special_tokens_to_add(is_pair=False)
+    most = max(1, int(row.room * room) - added)
     encoded = [tokenizers[0].encode(text.text, add_special_tokens=False) for text in texts]
-    chosen: list[str] = []
+    chosen: list[JSON] = []
     cut = 0
     for number in rng.permutation(len(texts)).tolist():
         if len(chosen) == count:
             break
         text, encoding = texts[number].text, encoded[number]
-        end = len(text)
-        if len(encoding.ids) > room - added:
-            end = encoding.offsets[room - added - 1][1]
+        end = len(text) if len(encoding.ids) <= most else encoding.offsets[most - 1][1]
         words = [span for span in _words(encoding) if span[1] <= end]
         if (mask is not None and mask in text) or not words:
             continue
-        begin, stop = words[int(rng.integers(len(words)))]
-        masked = f"{text[:begin]}{mask}{text[stop:end]}" if task == TASK else text[:end]
-        if all(len(tokenizer.encode(masked).ids) <= room for tokenizer in tokenizers):
-            chosen.append(masked)
+        drawn = Drawn(text=text[:end], words=words, word=int(rng.integers(len(words))), mask=mask)
+        asked = row.ask(drawn)
+        if all(length <= room for tokenizer in tokenizers for length in _lengths(tokenizer, row.name, asked)):
+            chosen.append(asked)
             cut += end < len(text)
     if not chosen:
         raise InputTextError(
             "the text has no word that could be masked, so there is nothing to time: give text in words"
         )
     return Inputs(
-        task=task,
+        task=row.name,
         texts=tuple(chosen),
-        lengths=tuple(len(tokenizers[0].encode(text).ids) for text in chosen),
+        lengths=tuple(sum(_lengths(tokenizers[0], row.name, asked)) for asked in chosen),
         cut=cut,
         all_lengths=tuple(len(encoding.ids) + added for encoding in encoded),
     )
+
+
+def _lengths(tokenizer: Tokenizer, task: str, asked: JSON) -> list[int]:
+    """Return the tokens of each text that a model reads for an input."""
+    texts = TIMED[task].texts(asked)
+    return [len(tokenizer.encode(*([text] if isinstance(text, str) else text)).ids) for text in texts]
 
 
 def _words(encoding: Encoding) -> list[tuple[int, int]]:
@@ -179,11 +185,10 @@ def _words(encoding: Encoding) -> list[tuple[int, int]]:
 
 def scenario(name: str, inputs: Inputs, *, rate: float = 0.0, requests: int = 0, seed: int = 0) -> Texts:
     """Make a scenario's workload; `rate` (requests a second) and `requests` are those of Server."""
-    parameters: dict[str, object] = {"top_k": DEFAULT_TOP_K} if inputs.task == TASK else {"pooling": "mean"}
     return Texts(
         task=inputs.task,
         inputs=inputs.texts,
-        parameters=parameters,
+        parameters=dict(TIMED[inputs.task].parameters),
         scenario=name,
         arrivals=arrivals(rate, requests, seed) if name == SERVER else (),
     )
@@ -196,11 +201,23 @@ def arrivals(rate: float, requests: int, seed: int) -> tuple[float, ...]:
 
 
 def shapes(bundles: Sequence[ComparedBundle], preset: Preset) -> dict[str, Shape]:
-    """Make the workloads of one length, none longer than every bundle takes."""
+    """Make the workloads of one length, none longer than every bundle takes.
+
+    One position is decoded in each row where every bundle has a head for it.
+    """
+    decoded = int(all(decodes(compared.bundle.manifest.heads) for compared in bundles))
     room = min(compared.bundle.manifest.max_length for compared in bundles)
     vocabulary = min(compared.bundle.manifest.architecture.vocab_size for compared in bundles)
     sizes = dict.fromkeys((rows, min(length, room)) for rows, length in preset.shapes)
-    return {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=vocabulary) for rows, length in sizes}
+    return {
+        f"{rows}x{length}": Shape(rows=rows, length=length, masked=decoded, vocabulary=vocabulary)
+        for rows, length in sizes
+    }
+
+
+def decodes(heads: Collection[str]) -> bool:
+    """Tell whether a bundle with some heads decodes positions."""
+    return any(HEADS[name].decoded for name in heads if name in HEADS)
 
 
 def server_name(share: float) -> str:

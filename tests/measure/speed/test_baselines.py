@@ -34,7 +34,7 @@ def test_the_program_says_how_it_is_called(tmp_path):
     command = [sys.executable, "-m", "bertport.measure.speed.baselines", "transformers"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "usage: python -m bertport.measure.speed.baselines CHECKPOINT OUT\n"
+    assert done.stderr == "usage: python -m bertport.measure.speed.baselines TASK CHECKPOINT OUT\n"
 
 
 def test_optimum_elsewhere_is_one_sentence(tmp_path):

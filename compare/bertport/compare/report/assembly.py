@@ -195,10 +195,10 @@ def _by_template(pairs: Sequence[PairAnswers]) -> list[list[float]]:
 def _same_answers(
     measurements: Measurements, entry: Entry, reference: Entry | None, settings: statistics.Settings
 ) -> Estimate | None:
-    tokens = measurements.answers
-    if reference is None or entry.name not in tokens or reference.name not in tokens:
+    answers = measurements.answers
+    if reference is None or entry.name not in answers or reference.name not in answers:
         return None
-    same = [one == other for one, other in zip(tokens[entry.name], tokens[reference.name], strict=True)]
+    same = [one == other for one, other in zip(answers[entry.name], answers[reference.name], strict=True)]
     return statistics.share(same, [1] * len(same), settings)
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from bertport.compare.presets import QUICK
 from bertport.compare.report.document import TRAINED
-from bertport.compare.workloads import TASK
 from bertport.measure.quality.heads import HEADS
+from bertport.measure.speed.tasks import FEATURES, FILL_MASK, TIMED
 from bertport.runtime.heads import MLM
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FEW_TEXTS", "not_measured"]
 
+TUNED = frozenset(row.head for row in TIMED.values() if row.head) - {MLM}
+"""The heads of fine-tuned models, which nobody misses in a pretrained one, nor its heads in them."""
 FEW_TEXTS = 30
 """Fewer texts than this give intervals that are too narrow: the percentile bootstrap needs some dozens of clusters."""
 
@@ -32,12 +34,7 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
         yield "This run was interrupted: figures that are missing were not reached (--resume goes on)."
     yield from left_out
     yield from (f"{row.name}: {row.failed}" for row in rows if row.failed)
-    if text.inputs.task != TASK:
-        head, asked = MLM.upper(), f"the scenarios ask for {text.inputs.task}"
-        if all(MLM in bundle.heads for bundle in report.bundles):
-            yield f"{TASK} speed: the bundles have not one mask token; {asked}."
-        else:
-            yield f"{head} figures and {TASK} speed: a bundle has no {head} head; {asked}."
+    yield from _of_masks(report)
     failed = {row.name for row in rows if row.failed}
     for bundle in report.bundles:
         yield from _missing_of(bundle, failed)
@@ -60,10 +57,22 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
     yield "Energy, several processes on one machine, and requests over a network."
 
 
+def _of_masks(report: Report) -> Iterator[str]:
+    """Say why masks were not filled where one might expect it."""
+    task, head = report.text.inputs.task, MLM.upper()
+    if all(MLM in bundle.heads for bundle in report.bundles):
+        if task != FILL_MASK:
+            yield f"{FILL_MASK} speed: the bundles have not one mask token; the scenarios ask for {task}."
+    elif task == FEATURES:
+        yield f"{head} figures and {FILL_MASK} speed: a bundle has no {head} head; the scenarios ask for {task}."
+
+
 def _missing_of(bundle: BundleInfo, failed: set[str]) -> Iterator[str]:
+    pretrained = TUNED.isdisjoint(bundle.heads)
     for head in HEADS.values():
         bounded = any(limit.default is not None for limit in head.limits)
-        if bounded and head.name not in {MLM, *bundle.heads}:  # a missing MLM head changes the scenarios: see above
+        # A missing MLM head changes the scenarios: see above.
+        if bounded and pretrained and head.name not in {MLM, *TUNED, *bundle.heads}:
             yield f"{bundle.label}: {head.name.upper()}, a head that it does not have."
     if bundle.weights != TRAINED:
         yield (

@@ -19,6 +19,7 @@ from bertport.compare.report.document import (
 from bertport.compare.workloads import COLD_START, flops, server_name
 from bertport.measure import statistics
 from bertport.measure.speed.baselines import padded_tokens
+from bertport.measure.speed.tasks import TIMED
 from bertport.measure.speed.timing import speedup, summarize
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 from bertport.measure.statistics import Estimate
@@ -124,7 +125,8 @@ class RowSpeed:
         if run is None:
             return None
         times, tokens = self._times(run), sum(lengths)
-        work = sum(flops(self._architecture, 1, length) for length in lengths)
+        decoded = TIMED[self._measurements.inputs.task].decoded
+        work = sum(flops(self._architecture, 1, length, decoded) for length in lengths)
         return Offline(
             times=times,
             texts_per_second=_rate(times.median, len(lengths)),

@@ -16,8 +16,10 @@ from bertport.compare.report.formatting import (
     milliseconds,
     percent,
 )
+from bertport.compare.workloads import decodes
 from bertport.measure.budget import UNDECIDED
 from bertport.measure.quality.heads import HEADS, HIDDEN, limit_named
+from bertport.measure.speed.tasks import TIMED
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 from bertport.measure.statistics import Estimate
 
@@ -227,11 +229,13 @@ def speed_tables(report: Report) -> list[Table]:
 def _single_stream(report: Report) -> Table:
     rows = [(row, row.speed.single_stream) for row in report.rows if row.speed.single_stream]
     times = rows[0][1].times if rows else None
+    task = report.text.inputs.task
+    compared = TIMED[task].compared if task in TIMED else ""
+    same = f" Same answer: texts of which a baseline's {compared} is fp32's." if compared else ""
     return Table(
         title="SingleStream: one text after the other",
         caption=f"{times.runs:,} timed answers in {len(times.rounds)} rounds, after {times.warmup_runs} of warm-up; "
-        "milliseconds from text to answer. MLPerf's figure is the 90th percentile. Same answer: texts to which a "
-        "baseline's best answer is fp32's."
+        f"milliseconds from text to answer of {task}. MLPerf's figure is the 90th percentile.{same}"
         if times
         else "",
         head=(
@@ -303,9 +307,10 @@ def _server(report: Report) -> Table:
 def _shapes(report: Report) -> Table:
     sizes = {name: (shape.rows, shape.length) for row in report.rows for name, shape in row.speed.shapes.items()}
     names = sorted(sizes, key=lambda name: sizes[name])
+    decoded = ", one position decoded in each row" if all(decodes(bundle.heads) for bundle in report.bundles) else ""
     return Table(
         title="Batches of one length",
-        caption="The graph alone on random tokens, one position decoded in each row; median milliseconds, and the "
+        caption=f"The graph alone on random tokens{decoded}; median milliseconds, and the "
         "share of the machine's fp32 matmul peak (8-bit arithmetic can exceed it).",
         head=("variant", *(f"{sizes[name][0]} x {sizes[name][1]}" for name in names)),
         rows=tuple(

@@ -1,9 +1,9 @@
-"""The baselines: fill-mask pipelines of other libraries, made from a bundle's weights and opened as their manuals say.
+"""The baselines: pipelines of other libraries, made from a bundle's weights and opened as their manuals say.
 
 They run the same numbers as the bundle, so that only the way of running differs: `bertport restore` writes them as a
-checkpoint. As a program, this makes Optimum's export of a checkpoint:
+checkpoint. As a program, this makes Optimum's export of a checkpoint for a task:
 
-    python -m bertport.measure.speed.baselines CHECKPOINT OUT
+    python -m bertport.measure.speed.baselines TASK CHECKPOINT OUT
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.speed.loaded import Answer, Loaded
+from bertport.measure.speed.loaded import Answer, Loaded, plain
+from bertport.measure.speed.tasks import FILL_MASK, TIMED
 from bertport.measure.speed.workload import random_batch
 from bertport.runtime.errors import BertportError, MissingDependencyError, UnknownNameError, UsageError
-from bertport.runtime.heads import DEFAULT_TOP_K, MLM
 from bertport.runtime.installation import first_missing
 from bertport.runtime.providers.table import onnxruntime
 from bertport.runtime.session import session_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bertport.measure.speed.workload import Shape, Texts, WorkerSpec
@@ -36,7 +36,9 @@ __all__ = [
     "Baseline",
     "BaselineError",
     "Pipeline",
+    "SentenceEncoder",
     "check_baseline",
+    "check_task",
     "open_pipeline",
     "padded_tokens",
     "prepare_baseline",
@@ -63,28 +65,47 @@ def check_baseline(name: str) -> None:
         raise MissingDependencyError(f"--baseline {name}", missing, row.extra)
 
 
-def prepare_baseline(name: str, bundle: Bundle, directory: Path) -> Path:
+def check_task(name: str, task: str) -> None:
+    """See that a baseline answers a task.
+
+    Raises:
+        UsageError: when it does not.
+    """
+    tasks = BASELINES[name].classes
+    if task not in tasks:
+        raise UsageError(
+            f"the baseline {name} answers {', '.join(tasks)}, and these bundles are timed by {task}: leave --baseline "
+            f"{name} out"
+        )
+
+
+def prepare_baseline(name: str, bundle: Bundle, directory: Path, task: str = FILL_MASK) -> Path:
     """Make what a baseline loads, in processes of their own: PyTorch's memory and threads end with them.
 
     Args:
-        name: `transformers` or `optimum`.
+        name: A row of the table of baselines.
         bundle: The bundle that holds the weights.
         directory: Where to put the models of this bundle.
+        task: What it is to answer.
 
     Raises:
         MissingDependencyError: when a package is not installed.
-        BaselineError: when the bundle fills no masks, or has no weights that can be restored.
+        UsageError: when the baseline does not answer the task.
+        BaselineError: when the bundle does not either, or has no weights that can be restored.
     """
     check_baseline(name)
-    if MLM not in bundle.manifest.heads:
+    check_task(name, task)
+    head = TIMED[task].head
+    if head is not None and head not in bundle.manifest.heads:
         raise BaselineError(
-            f"the baseline {name} cannot be made from {bundle.path}: it fills masks, and the bundle has no {MLM} head"
+            f"the baseline {name} cannot be made from {bundle.path}: it answers {task}, and the bundle has no {head} "
+            "head"
         )
     checkpoint, converted = directory / CHECKPOINT, directory / name
     try:
         _make(checkpoint, "bertport.runtime", "restore", str(bundle.path))
         if BASELINES[name].converted:
-            _make(converted, __name__, str(checkpoint))
+            _make(converted, __name__, task, str(checkpoint))
     except BaselineError as error:
         raise BaselineError(f"the baseline {name} cannot be made from {bundle.path}: {error}") from error
     return converted if BASELINES[name].converted else checkpoint
@@ -106,18 +127,16 @@ def _make(out: Path, *arguments: str) -> None:
         raise BaselineError((done.stderr.strip() or "no message").splitlines()[-1].removeprefix("bertport: error: "))
 
 
-def main(checkpoint: str, out: str) -> None:
-    """Write Optimum's own export of a checkpoint, with its tokenizer."""
-    onnxruntime()
-    from optimum.onnxruntime import ORTModelForMaskedLM  # type: ignore[import-untyped]  # it ships no types
+def main(task: str, checkpoint: str, out: str) -> None:
+    """Write Optimum's own export of a checkpoint for a task, with its tokenizer."""
     from transformers import AutoTokenizer
 
-    ORTModelForMaskedLM.from_pretrained(checkpoint, export=True).save_pretrained(out)
+    _optimum_class(task).from_pretrained(checkpoint, export=True).save_pretrained(out)
     AutoTokenizer.from_pretrained(checkpoint).save_pretrained(out)
 
 
 class Pipeline(Loaded):
-    """A fill-mask pipeline.
+    """A pipeline of transformers, on its own models or on Optimum's.
 
     Args:
         pipe: What transformers' `pipeline` made.
@@ -130,39 +149,69 @@ class Pipeline(Loaded):
         """Return what answers a list of inputs.
 
         Raises:
-            UsageError: for another task than fill-mask.
+            UsageError: for another task than the pipeline's.
         """
-        if texts.task != "fill-mask":
-            raise UsageError(f"baselines answer fill-mask, not {texts.task}: compare bundles with the MLM head")
-        top_k = texts.parameters.get("top_k", DEFAULT_TOP_K)
+        self._check(texts)
 
         def answer(inputs: Sequence[Any]) -> object:
             if len(inputs) == 1:
-                return self._pipe(inputs[0], top_k=top_k)
-            return self._pipe(list(inputs), top_k=top_k, batch_size=BATCH)
+                return self._pipe(inputs[0], **texts.parameters)
+            return self._pipe(list(inputs), **texts.parameters, batch_size=BATCH)
 
         return answer
 
     def answers(self, texts: Texts) -> list[Answer]:
-        """Return the best token of each input."""
-        rows = (self._pipe(text, top_k=1) for text in texts.inputs)
-        return [{"token": best["token"], "score": best["score"]} for best, *_ in rows]
+        """Return the answer to each input, the best one alone where the task has many."""
+        self._check(texts)
+        asked = {**texts.parameters, **TIMED[texts.task].best_parameters}
+        return [plain(self._pipe(given, **asked)) for given in texts.inputs]
 
     def forward(self, shape: Shape) -> Callable[[], object]:
         """Return what runs random ids of a shape through the model alone."""
-        import torch
+        return _forward(self._pipe.model, shape, self._pipe.tokenizer.model_input_names)
 
-        batch = random_batch(shape)
-        feeds = {name: torch.from_numpy(getattr(batch, name)) for name in self._pipe.tokenizer.model_input_names}
-
-        def run() -> object:
-            with torch.inference_mode():
-                return self._pipe.model(**feeds)
-
-        return run
+    def _check(self, texts: Texts) -> None:
+        if texts.task != self._pipe.task:
+            raise UsageError(f"the baseline answers {self._pipe.task}, not {texts.task}")
 
 
-def open_pipeline(spec: WorkerSpec) -> Pipeline:
+class SentenceEncoder(Loaded):
+    """A model of sentence-transformers.
+
+    Args:
+        model: What its class `SentenceTransformer` made.
+    """
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 — it is partly typed
+        self._model = model
+
+    def answering(self, _: Texts) -> Callable[[Sequence[Any]], object]:
+        """Return what answers a list of inputs."""
+        return lambda inputs: self._model.encode(list(inputs), batch_size=BATCH, show_progress_bar=False)
+
+    def answers(self, texts: Texts) -> list[Answer]:
+        """Return the vector of each input."""
+        return [plain(vector) for vector in self._model.encode(list(texts.inputs), show_progress_bar=False)]
+
+    def forward(self, shape: Shape) -> Callable[[], object]:
+        """Return what runs random ids of a shape through the encoder alone."""
+        return _forward(self._model[0].auto_model, shape, self._model.tokenizer.model_input_names)
+
+
+def _forward(model: Any, shape: Shape, names: Sequence[str]) -> Callable[[], object]:  # noqa: ANN401 — as above
+    import torch
+
+    batch = random_batch(shape)
+    feeds = {name: torch.from_numpy(getattr(batch, name)) for name in names}
+
+    def run() -> object:
+        with torch.inference_mode():
+            return model(**feeds)
+
+    return run
+
+
+def open_pipeline(spec: WorkerSpec) -> Loaded:
     """Open a baseline.
 
     Raises:
@@ -171,31 +220,57 @@ def open_pipeline(spec: WorkerSpec) -> Pipeline:
     if spec.baseline not in BASELINES:
         raise UnknownNameError("baseline", str(spec.baseline), BASELINES)
     os.environ["HF_HUB_OFFLINE"] = "1"  # the model is in a directory: nothing is to be fetched
-    return Pipeline(BASELINES[spec.baseline].open(str(spec.file), spec.threads))
+    return BASELINES[spec.baseline].open(str(spec.file), spec.threads, spec.task)
 
 
-def _transformers(directory: str, threads: int | None) -> object:
-    import torch
+def _transformers(directory: str, threads: int | None, task: str) -> Loaded:
     import transformers
 
-    if threads:
-        torch.set_num_threads(threads)
-    # The directory may hold both heads; fill-mask leaves the other one out and says so.
+    name = BASELINES["transformers"].classes[task]
+    if not hasattr(transformers, name):
+        raise UsageError(
+            f"transformers {transformers.__version__} has no {name}: compare in an environment of transformers 4, such "
+            "as that of the extra export-optimum"
+        )
+    _limit(threads)
+    # The directory may hold several heads; a pipeline leaves the others out and says so.
     transformers.logging.set_verbosity_error()
-    return transformers.pipeline("fill-mask", model=directory, device="cpu")
+    pipeline: Any = transformers.pipeline  # typed for tasks that are known beforehand alone
+    return Pipeline(pipeline(task, model=directory, device="cpu"))
 
 
-def _optimum(directory: str, threads: int | None) -> object:
-    onnxruntime()
+def _optimum(directory: str, threads: int | None, task: str) -> Loaded:
     import transformers
-    from optimum.onnxruntime import ORTModelForMaskedLM
 
     options = session_options(threads=threads, config={})
-    model = ORTModelForMaskedLM.from_pretrained(
+    model = _optimum_class(task).from_pretrained(
         directory, provider="CPUExecutionProvider", session_options=options, local_files_only=True
     )
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    return transformers.pipeline("fill-mask", model=model, tokenizer=tokenizer)
+    pipeline: Any = transformers.pipeline  # as above
+    return Pipeline(pipeline(task, model=model, tokenizer=tokenizer))
+
+
+def _optimum_class(task: str) -> Any:  # noqa: ANN401 — it ships no types
+    onnxruntime()
+    from optimum import onnxruntime as optimum  # type: ignore[import-untyped]  # it ships no types
+
+    return getattr(optimum, BASELINES["optimum"].classes[task])
+
+
+def _sentence_transformers(directory: str, threads: int | None, _: str) -> Loaded:
+    from sentence_transformers import SentenceTransformer
+
+    _limit(threads)
+    return SentenceEncoder(SentenceTransformer(directory, device="cpu", local_files_only=True))
+
+
+def _limit(threads: int | None) -> None:
+    """Have PyTorch use so many threads; None leaves the choice to it."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +287,10 @@ class Baseline:
     """Distributions whose versions a report states."""
     converted: bool = False
     """Whether it loads an export of its own rather than the checkpoint."""
-    open: Callable[[str, int | None], object]
-    """From a directory and a number of threads to a fill-mask pipeline."""
+    classes: Mapping[str, str]
+    """The tasks that it answers, each with the name of the class that does."""
+    open: Callable[[str, int | None, str], Loaded]
+    """From a directory, a number of threads and a task to what answers it."""
 
 
 BASELINES: dict[str, Baseline] = {
@@ -224,6 +301,12 @@ BASELINES: dict[str, Baseline] = {
             packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors"),
             extra="cpu,compare,export",
             distributions=("torch", "transformers"),
+            classes={
+                "fill-mask": "FillMaskPipeline",
+                "text-classification": "TextClassificationPipeline",
+                "token-classification": "TokenClassificationPipeline",
+                "question-answering": "QuestionAnsweringPipeline",
+            },
             open=_transformers,
         ),
         Baseline(
@@ -232,11 +315,25 @@ BASELINES: dict[str, Baseline] = {
             extra="cpu,compare,export-optimum",
             distributions=("torch", "transformers", "optimum", "optimum-onnx"),
             converted=True,
+            classes={
+                "fill-mask": "ORTModelForMaskedLM",
+                "text-classification": "ORTModelForSequenceClassification",
+                "token-classification": "ORTModelForTokenClassification",
+                "question-answering": "ORTModelForQuestionAnswering",
+            },
             open=_optimum,
+        ),
+        Baseline(
+            name="sentence-transformers",
+            packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors", "sentence_transformers"),
+            extra="cpu,compare,export",
+            distributions=("torch", "transformers", "sentence-transformers"),
+            classes={"embeddings": "SentenceTransformer"},
+            open=_sentence_transformers,
         ),
     )
 }
-"""By name: the fill-mask pipeline of transformers on PyTorch, and of Optimum on ONNX Runtime."""
+"""By name: the pipelines of transformers on PyTorch and of Optimum on ONNX Runtime, and sentence-transformers."""
 
 
 def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:
@@ -246,6 +343,6 @@ def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != len(("program", "checkpoint", "out")):
-        sys.exit("usage: python -m bertport.measure.speed.baselines CHECKPOINT OUT")
+    if len(sys.argv) != len(("program", "task", "checkpoint", "out")):
+        sys.exit("usage: python -m bertport.measure.speed.baselines TASK CHECKPOINT OUT")
     main(*sys.argv[1:])

@@ -7,6 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bertport.measure.speed.tasks import TIMED
 from bertport.measure.speed.workload import random_batch
 from bertport.runtime.errors import BertportError, UsageError
 from bertport.runtime.session import Graph
@@ -21,10 +24,10 @@ if TYPE_CHECKING:
     from bertport.measure.speed.workload import Shape, Texts
     from bertport.runtime.model import Model
 
-__all__ = ["Answer", "Loaded", "LoadedBundle", "LoadedGraph", "Stopwatch"]
+__all__ = ["Answer", "Loaded", "LoadedBundle", "LoadedGraph", "Stopwatch", "plain"]
 
-Answer = dict[str, Any]
-"""An answer as far as libraries are compared by it: for fill-mask `token` and `score`, the best one's."""
+Answer = Any
+"""An answer of a task, as JSON has it; what of it is compared is said by the table of timed tasks."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,15 @@ class Stopwatch:
     def stages(self, total: float) -> dict[str, float]:
         """Return the seconds of each stage of a total: what is in neither is making answers of outputs."""
         return {"tokenize": self.tokenize, "run": self.run, "finish": total - self.tokenize - self.run}
+
+
+def plain(value: Any) -> Answer:  # noqa: ANN401 — an answer of whatever library
+    """Return an answer as JSON values: arrays become lists, and numbers of an array's type numbers of Python's."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 class Loaded:
@@ -111,9 +123,9 @@ class LoadedBundle(LoadedGraph):
         return answer
 
     def answers(self, texts: Texts) -> list[Answer]:
-        """Return the best token of each input of fill-mask."""
-        rows = self._model.predict(texts.task, texts.inputs, **{**texts.parameters, "top_k": 1})
-        return [{"token": best["token"], "score": best["score"]} for best, *_ in rows]
+        """Return the answer to each input, the best one alone where the task has many."""
+        asked = {**texts.parameters, **TIMED[texts.task].best_parameters}
+        return [plain(answer) for answer in self._model.predict(texts.task, texts.inputs, **asked)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

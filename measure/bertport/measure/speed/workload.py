@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bertport.measure.quality.model import Batch
+from bertport.measure.speed.tasks import FILL_MASK
 from bertport.runtime.errors import UsageError
 
 __all__ = [
@@ -39,6 +40,8 @@ class WorkerSpec:
     """Path of a graph, or of a baseline's directory; either this or a bundle."""
     baseline: str | None = None
     """What opens the directory in `file`: a row of `bertport.measure.speed.baselines.BASELINES`."""
+    task: str = FILL_MASK
+    """What a baseline answers: a row of `bertport.measure.speed.tasks.TIMED`."""
     opener: str | None = None
     """What opens this in place of the above, for programs that time models of their own: `module:function`, which is
     given the specification and returns a `bertport.measure.speed.loaded.Loaded`."""
