@@ -52,8 +52,10 @@ def predict(
 ) -> None:
     """Answer for every line of a file.
 
-    FILE is standard input where it is - or left out. TASK is fill-mask, next-sentence, sentence-order, replaced-tokens
-    or features. Each line is a JSON value: a text, {"text": TEXT}, or for a pair [A, B] or {"text": A, "text_pair": B}.
+    FILE is standard input where it is - or left out. TASK is fill-mask, next-sentence, sentence-order, replaced-tokens,
+    text-classification, token-classification, question-answering, zero-shot-classification, multiple-choice,
+    text-ranking, embeddings, sentence-similarity or features. Each line is a JSON value: a text, {"text": TEXT}, or for
+    a pair [A, B] or {"text": A, "text_pair": B}.
     For each line, in order, a line is printed: {"line": N, "result": ...}, or {"line": N, "error": ...} for one that
     cannot be answered, which is also reported on stderr; the others are answered all the same, and the exit code is
     then 1. Blank lines are skipped.

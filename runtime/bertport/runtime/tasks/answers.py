@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-__all__ = ["FilledMask", "NextSentence", "SentenceOrder", "TokenLabel"]
+__all__ = ["Entity", "FilledMask", "NextSentence", "ScoredLabel", "SentenceOrder", "TokenLabel"]
 
 
 class FilledMask(TypedDict):
@@ -46,6 +46,15 @@ class SentenceOrder(TypedDict):
     """Probability of each label."""
 
 
+class ScoredLabel(TypedDict):
+    """One label of a text, in the fields of transformers' text-classification pipeline."""
+
+    label: str
+    """The label, as the bundle records it."""
+    score: float
+    """Its probability; the logit itself where no function is applied."""
+
+
 class TokenLabel(TypedDict):
     """The label of one token, in the fields of transformers' token-classification pipeline."""
 
@@ -57,6 +66,21 @@ class TokenLabel(TypedDict):
     """Position of the token in the input, special tokens counted."""
     word: str
     """The token, as the vocabulary writes it."""
+    start: int
+    """Its first character in the text."""
+    end: int
+    """The character behind its last."""
+
+
+class Entity(TypedDict):
+    """Neighbouring tokens under one label, in the fields of transformers' token-classification pipeline."""
+
+    entity_group: str
+    """The label of them all, without the prefix that says whether a token begins an entity."""
+    score: float
+    """Mean of the tokens' or words' probabilities."""
+    word: str
+    """The tokens, joined."""
     start: int
     """Its first character in the text."""
     end: int

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.tasks.inputs import text_or_pair
 from bertport.runtime.tasks.poolings import POOLINGS
 
 if TYPE_CHECKING:
@@ -41,16 +42,7 @@ class Options:
 
 def read(value: object) -> Text:
     """Return the text or pair of an input: one text, two in a list, or an object with `text`, perhaps `text_pair`."""
-    match value:
-        case str(text):
-            return text
-        case {"text": str(text), **other} if not other:
-            return text
-        case [str(a), str(b)]:
-            return a, b
-        case {"text": str(a), "text_pair": str(b), **other} if not other:
-            return a, b
-    raise InputTextError(f'features takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}')
+    return text_or_pair("features", value)
 
 
 def head(options: Options) -> str | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.text.encoder import Text
 
-__all__ = ["MOST_ROWS", "Parts", "one_text", "two_texts"]
+__all__ = ["MOST_ROWS", "Parts", "one_text", "text_or_pair", "two_texts"]
 
 MOST_ROWS = 16_384
 """Most rows of a batch that one input may make: labels, documents, choices, or windows."""
@@ -58,3 +58,21 @@ def two_texts(task: str, value: object) -> tuple[str, str]:
     raise InputTextError(
         f'{task} takes two texts, ["A", "B"] or {{"text": "A", "text_pair": "B"}}, not {excerpt(value)}'
     )
+
+
+def text_or_pair(task: str, value: object) -> Text:
+    """Return the text or pair of an input: one text, two in a list, or an object with `text`, perhaps `text_pair`.
+
+    Raises:
+        InputTextError: for anything else; it names the task.
+    """
+    match value:
+        case str(text):
+            return text
+        case {"text": str(text), **other} if not other:
+            return text
+        case [str(a), str(b)]:
+            return a, b
+        case {"text": str(a), "text_pair": str(b), **other} if not other:
+            return a, b
+    raise InputTextError(f'{task} takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}')

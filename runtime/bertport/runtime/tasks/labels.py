@@ -1,4 +1,4 @@
-"""Labels: from the logits of a head that classifies to probabilities under the labels that the bundle records."""
+"""Labels: from the logits of a head that classifies to scores under the labels that the bundle records."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from bertport.runtime.errors import MissingHeadError
 from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.manifest import HeadEntry, Manifest
 
-__all__ = ["labelled", "probabilities"]
+__all__ = ["ACTIVATIONS", "activation_of", "labelled", "probabilities", "sigmoid"]
 
 
 def labelled(head: str, manifest: Manifest) -> tuple[HeadEntry, tuple[str, ...]]:
@@ -37,3 +39,25 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: NDArray[np.float32] = weights / weights.sum(axis=-1, keepdims=True)
     return shares
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logistic function of each element, without overflow; shapes are equal."""
+    small = np.exp(-np.abs(logits))
+    shares: NDArray[np.float32] = np.where(logits >= 0, 1, small) / (1 + small)
+    return shares.astype(logits.dtype)
+
+
+ACTIVATIONS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "softmax": probabilities,
+    "sigmoid": sigmoid,
+    "none": lambda logits: logits,
+}
+"""What makes scores of logits, by the names that transformers has for it."""
+
+
+def activation_of(entry: HeadEntry, count: int) -> str:
+    """Return which of `ACTIVATIONS` transformers' pipeline takes for a head of so many labels, by its problem type."""
+    if entry.problem_type == "regression":
+        return "none"
+    return "sigmoid" if entry.problem_type == "multi_label_classification" or count == 1 else "softmax"

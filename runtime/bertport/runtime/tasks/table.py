@@ -13,8 +13,8 @@ import numpy as np
 
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import MLM, NSP, RTD, SOP, output_of
-from bertport.runtime.tasks import features, fill_mask, pairs, replaced_tokens
+from bertport.runtime.heads import MLM, NSP, RTD, SEQUENCE_CLASSIFICATION, SOP, output_of
+from bertport.runtime.tasks import features, fill_mask, pairs, replaced_tokens, text_classification
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, two_texts
 from bertport.runtime.text.encoder import Text
 from bertport.runtime.text.reader import PIECE
@@ -149,6 +149,14 @@ TASKS: dict[str, Task] = {
             head=lambda _: RTD,
             spans=True,
             finish=replaced_tokens.finish,
+        ),
+        Task(
+            name="text-classification",
+            summary="the labels of a text or of a pair of texts",
+            options=text_classification.Options,
+            read=lambda *_: text_classification.read,
+            head=lambda _: SEQUENCE_CLASSIFICATION,
+            finish=text_classification.finish,
         ),
         Task(
             name="features",
