@@ -13,8 +13,15 @@ import numpy as np
 
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import MLM, NSP, RTD, SEQUENCE_CLASSIFICATION, SOP, output_of
-from bertport.runtime.tasks import features, fill_mask, pairs, replaced_tokens, text_classification
+from bertport.runtime.heads import MLM, NSP, RTD, SEQUENCE_CLASSIFICATION, SOP, TOKEN_CLASSIFICATION, output_of
+from bertport.runtime.tasks import (
+    features,
+    fill_mask,
+    pairs,
+    replaced_tokens,
+    text_classification,
+    token_classification,
+)
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, two_texts
 from bertport.runtime.text.encoder import Text
 from bertport.runtime.text.reader import PIECE
@@ -157,6 +164,15 @@ TASKS: dict[str, Task] = {
             read=lambda *_: text_classification.read,
             head=lambda _: SEQUENCE_CLASSIFICATION,
             finish=text_classification.finish,
+        ),
+        Task(
+            name="token-classification",
+            summary="the labels of a text's tokens, or the entities that they make",
+            options=token_classification.Options,
+            read=lambda *_: token_classification.read,
+            head=lambda _: TOKEN_CLASSIFICATION,
+            spans=True,
+            finish=token_classification.finish,
         ),
         Task(
             name="features",

@@ -58,6 +58,8 @@ class Encoded:
     where they were not asked for."""
     lost_mask: bool = False
     """Whether truncation cut off a mask token; told only where it was asked for."""
+    text: Text = ""
+    """The input."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -239,7 +241,7 @@ class Encoder:
             array = np.array(ids, dtype=np.int64)
             given = self._segments is None and not isinstance(text, str)
             types = np.array(encoding.type_ids, dtype=np.int64) if given else self._one_segment(array)
-            return Encoded(ids=array, type_ids=types, spans=_spans(encoding) if spans else NO_SPANS)
+            return Encoded(ids=array, type_ids=types, spans=_spans(encoding) if spans else NO_SPANS, text=text)
         if not truncation:
             return self._too_long(text, str(len(ids)))
         parts = self._parts(text, PIECE, spans=spans)
@@ -327,7 +329,7 @@ class Encoder:
         spans = NO_SPANS
         if any(part.spans for part in parts):
             spans = self._frames[len(parts) - 1].spans([part.spans for part in parts])
-        return Encoded(ids=ids, type_ids=types, spans=spans, lost_mask=any(part.lost_mask for part in parts))
+        return Encoded(ids=ids, type_ids=types, spans=spans, lost_mask=any(part.lost_mask for part in parts), text=text)
 
     def _one_segment(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the segments of a single text, or of any where the tokenizer gives none."""

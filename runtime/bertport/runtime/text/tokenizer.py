@@ -37,6 +37,9 @@ TOKENIZER_FILES = (TOKENIZER, *SETTINGS)
 BEGINNING = 1024
 """Ids among which a token is looked for first."""
 
+UNKNOWN = ("[UNK]", "<unk>")
+"""Names of the unknown token where neither the settings nor the model of the tokenizer state it."""
+
 CUT = "\ufffd"
 """What bytes are written as that are no whole character."""
 
@@ -164,6 +167,10 @@ class Tokens:
         """A text that has tokens, whatever the tokenizer adds to it."""
         self.takes_pairs = self._encoder.takes_pairs
         """Whether two texts of one token each fit into the model."""
+        self.unknown_id = _unknown_id(self._tokenizer, config)
+        """Id of the token of words that the vocabulary does not hold; None where there is none."""
+        self.marks_continuations = bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+        """Whether the vocabulary marks tokens that continue a word, as WordPiece's does."""
         self._pieces = Pieces.of(self._tokenizer)
         self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
 
@@ -229,6 +236,11 @@ class Tokens:
         else:
             text = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return self._cleaned(text)
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Return vocabulary entries as text, as transformers' `tokenizer.convert_tokens_to_string` does."""
+        decoder = self._tokenizer.decoder
+        return " ".join(pieces) if decoder is None else str(decoder.decode(list(pieces)))
 
     def filling(
         self, before: Sequence[int], after: Sequence[int], *, skip_special_tokens: bool
@@ -308,6 +320,13 @@ def _around(
     return text
 
 
+def _unknown_id(tokenizer: tokenizers.Tokenizer, config: Mapping[str, Any]) -> int | None:
+    """Return the id of the unknown token: that of the settings, else the model's own, else one of a usual name."""
+    stated = _content(config, "unk_token", getattr(tokenizer.model, "unk_token", None) or "")
+    names = UNKNOWN if stated == "" else () if stated is None else (stated,)
+    return next((index for name in names if (index := tokenizer.token_to_id(name)) is not None), None)
+
+
 def _any_token(tokenizer: tokenizers.Tokenizer) -> int:
     """Return the id of a token that is some text."""
     beginning = (index for index in range(BEGINNING) if tokenizer.id_to_token(index))
@@ -367,6 +386,7 @@ def _is_token(value: object) -> bool:
 EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "mask_token": ("a token", _is_token),
     "pad_token": ("a token", _is_token),
+    "unk_token": ("a token", _is_token),
     "truncation_side": ("'left' or 'right'", lambda value: value in ("left", "right")),
     "clean_up_tokenization_spaces": ("true or false", lambda value: isinstance(value, bool)),
 }

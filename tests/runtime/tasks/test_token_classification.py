@@ -1,0 +1,148 @@
+"""token-classification equals transformers' pipeline, field for field, for each kind of tokenizer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.manifest import HeadEntry
+from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
+from bertport.runtime.heads import HEADS, TOKEN_CLASSIFICATION
+from bertport.runtime.tasks.token_classification import STRATEGIES, Options, finish, read
+from bertport.runtime.text.tokenizer import Tokens
+from tests.families import TINY
+
+LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "NUMBER", "B", "I-", "B-TOP-LEVEL", "I-TOP-LEVEL")
+KINDS = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2")
+"""A family of each kind of tokenizer: WordPiece, byte-level BPE, and Unigram with their own normal forms."""
+MAX_LENGTH = 1000
+"""Tokens, so that nothing is cut."""
+TEXTS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["london", "the king", "kingdoms", "don't", "[SEP]", "</s>", "###", "unfathomable", "a  b", "é"]
+        ),
+        st.text("abc XYZ.,'-", max_size=10),
+        st.text("éàüßœ ÀÉŽ中文日本語한국어😀👍🏽ﬁ²", max_size=8),
+        st.text("\t\n\u2028\u3000 ", max_size=3),
+    ),
+    max_size=5,
+).map(" ".join)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A function that gives a family's tokenizer as transformers' pipeline and we have it."""
+    from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, pipeline
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = BertConfig(vocab_size=8, max_position_embeddings=8, id2label=dict(enumerate(LABELS)), **sizes)
+    model = BertForTokenClassification(config)
+    made = {}
+
+    def of(family):
+        if family not in made:
+            directory = tmp_path_factory.mktemp(family)
+            TINY[family].write(directory)
+            theirs = AutoTokenizer.from_pretrained(directory, model_max_length=MAX_LENGTH)
+            theirs.save_pretrained(directory)
+            stated = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+            ours = Tokens((directory / "tokenizer.json").read_text(encoding="utf-8"), stated, MAX_LENGTH)
+            made[family] = pipeline("token-classification", model=model, tokenizer=theirs, device="cpu"), ours
+        return made[family]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_bundle):
+    """A manifest with the head and its labels."""
+    row = HEADS[TOKEN_CLASSIFICATION]
+    entry = HeadEntry(output=row.output, axes=row.axes, labels=LABELS)
+    return replace(Bundle.open(tiny_bundle).manifest, heads={TOKEN_CLASSIFICATION: entry})
+
+
+def of_pipeline(pipe, text, logits, **parameters):
+    """What the pipeline makes of one text's logits, which come from a function of their number."""
+    import torch
+
+    [inputs] = pipe.preprocess(text, is_split_into_words=False)
+    inputs["logits"] = torch.from_numpy(logits(inputs["input_ids"].shape[1]))[None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a tokenizer does not know words
+        return pipe.postprocess([inputs], **parameters)
+
+
+def drawn(seed, spread):
+    """A function that gives logits of so many tokens: for all tokens one label, or each its own."""
+
+    def logits(count):
+        rng = np.random.default_rng(seed)
+        return (spread * rng.normal(size=(count, len(LABELS))) + rng.normal(size=len(LABELS))).astype(np.float32)
+
+    return logits
+
+
+@pytest.mark.parametrize("family", KINDS)
+@settings(max_examples=25)
+@given(
+    TEXTS,
+    st.integers(0, 1000),
+    st.sampled_from([0.0, 0.3, 3.0]),
+    st.sampled_from([["O"], [], ["PER", "O"], ["B-LOC", "I-LOC"]]),
+)
+@example("unfathomable kingdoms", 3, 3.0, [])
+@example("", 0, 3.0, [])
+@example("é中😀 london", 1, 3.0, [])
+def test_answers_equal_the_pipeline(case, manifest, family, text, seed, spread, ignored):  # noqa: PLR0913, PLR0917 — drawn
+    pipe, tokens = case(family)
+    [encoded] = tokens.encode([text], spans=True)
+    logits = drawn(seed, spread)
+    for strategy in ("none", *STRATEGIES):
+        options = Options(aggregation_strategy=strategy, ignore_labels=ignored)
+        ours = finish(options, tokens, manifest)(logits(len(encoded.ids)), encoded)
+        theirs = of_pipeline(pipe, text, logits, aggregation_strategy=strategy, ignore_labels=ignored)
+        assert ours == theirs  # to the last bit of the scores
+        assert all(type(row["score"]) is float for row in ours)
+
+
+def test_an_unknown_word_is_shown_as_the_text_has_it(case, manifest):
+    _, tokens = case("bert")
+    [encoded] = tokens.encode(["the \N{SNOWMAN} king"], spans=True)
+    rows = finish(Options(ignore_labels=()), tokens, manifest)(drawn(0, 1.0)(len(encoded.ids)), encoded)
+    assert [row["word"] for row in rows] == ["the", "\N{SNOWMAN}", "king"]
+
+
+@pytest.mark.parametrize("value", [None, 1, {}, {"text": 1}, {"text": "a", "more": "b"}, ["a"], ["a", "b"]])
+def test_what_is_no_text(value):
+    with pytest.raises(InputTextError, match="token-classification takes a text"):
+        read(value)
+
+
+@pytest.mark.parametrize("strategy", ["SIMPLE", "mean", None, 1, ["none"]])
+def test_a_strategy_that_there_is_not(case, manifest, strategy):
+    _, tokens = case("bert")
+    message = r"unknown aggregation_strategy .* \(available: none, simple, first, average, max\)"
+    with pytest.raises(UnknownNameError, match=message):
+        finish(Options(aggregation_strategy=strategy), tokens, manifest)
+
+
+@pytest.mark.parametrize("labels", ["O", None, 1, [1], ["O", None]])
+def test_labels_to_ignore_that_are_none(case, manifest, labels):
+    _, tokens = case("bert")
+    with pytest.raises(UsageError, match=r"ignore_labels is a list of labels \(O, B-PER, .*\), (not|and holds) "):
+        finish(Options(ignore_labels=labels), tokens, manifest)
+
+
+def test_a_bundle_without_labels(case, manifest):
+    _, tokens = case("bert")
+    entry = replace(manifest.heads[TOKEN_CLASSIFICATION], labels=None)
+    with pytest.raises(MissingHeadError, match="does not record what its token-classification labels mean"):
+        finish(Options(), tokens, replace(manifest, heads={TOKEN_CLASSIFICATION: entry}))
