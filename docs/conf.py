@@ -38,8 +38,8 @@ python_use_unqualified_type_names = True
 
 PROJECT = ("CONTRIBUTING", "SECURITY", "CHANGELOG", "models/README", "models/default/README", "data/README")
 """Pages outside docs/."""
-API = ("bertport.runtime", "bertport.runtime.errors", "bertport.export")
-"""Modules whose `__all__` is public."""
+API = {"bertport.runtime": ":inherited-members:", "bertport.runtime.errors": "", "bertport.export": ""}
+"""Modules whose `__all__` is public, each with what autodoc is told beside `:members:`."""
 
 
 def contents() -> str:
@@ -58,7 +58,7 @@ def contents() -> str:
 
 def interface() -> str:
     """Return the docstrings' section as MyST."""
-    modules = "".join(f"\n.. automodule:: {name}\n   :members:\n" for name in API)
+    modules = "".join(f"\n.. automodule:: {name}\n   :members:\n   {option}\n" for name, option in API.items())
     return f"\n\n## Every public name\n\n```{{eval-rst}}{modules}```\n"
 
 

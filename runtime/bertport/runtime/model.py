@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, Flush, buckets, plan, windows
-from bertport.runtime.errors import (
-    BertportError,
-    BundleError,
-    InputTextError,
-    MissingHeadError,
-    OutputError,
-    UsageError,
-)
+from bertport.runtime.errors import BundleError, MissingHeadError, OutputError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
-from bertport.runtime.heads import DEFAULT_TOP_K, POSITIONS, decoded_outputs, is_per_token, top_k_output
+from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
+from bertport.runtime.methods.pretraining import PretrainingMethods
 from bertport.runtime.tasks.table import TASKS, Call, Work, bind, joined, obstacle, rows, weight
 from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, TopKResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.memory import MemoryPlan
     from bertport.runtime.session import Graph
-    from bertport.runtime.tasks.answers import NextSentence, SentenceOrder, TokenLabel
     from bertport.runtime.tasks.table import Prepared, Read
     from bertport.runtime.text.tokenizer import Tokens
 
@@ -46,7 +36,7 @@ TOKENS_PER_POSITION = 8
 take a gigabyte (ten rows of the vocabulary for each mask); no ordinary batch has a mask for each fourth token."""
 
 
-class Model:
+class Model(PretrainingMethods):
     """A bundle's graph and tokenizer, ready to answer. Made by `load`.
 
     Nothing in it changes after it is made, so several threads may use one at once.
@@ -64,7 +54,7 @@ class Model:
         replica: Model | None = None,
         bound: MemoryPlan | None = None,
     ) -> None:
-        self.bundle: Final = bundle
+        super().__init__(bundle)
         self.variant: Final = variant
         self.graph: Final = graph
         self.tokens: Final = tokens
@@ -107,261 +97,6 @@ class Model:
         """Replica for concurrent batches (fewer intra-op threads); the model itself where `streams` is 1."""
         return self._replica or self  # not stored: a model that refers to itself would outlive its users
 
-    def fill_mask(
-        self,
-        texts: str | Sequence[str],
-        *,
-        top_k: int | None = DEFAULT_TOP_K,
-        targets: str | Sequence[str] | None = None,
-        truncation: bool = False,
-    ) -> list[Any]:
-        """Return the likeliest words for each mask, as transformers' fill-mask pipeline does.
-
-        Args:
-            texts: a text with one or more mask tokens, or a list of such texts.
-            top_k: answers per mask.
-            targets: only these words compete; their scores stay those of the full vocabulary.
-            truncation: cut a text that is too long instead of refusing it.
-
-        Returns:
-            For a text with one mask a list of `{"score", "token", "token_str", "sequence"}`, best first; for several
-            masks one such list per mask; for a list of texts a list of these, unwrapped when it holds one text.
-
-        Raises:
-            MissingHeadError: when the bundle has no head for masked words.
-            InputTextError: for a text without a mask, too long, or whose mask is lost to truncation.
-            UsageError: for a parameter out of range, or targets none of which is left.
-        """
-        one = isinstance(texts, str)
-        answers = list(
-            self.predict("fill-mask", [texts] if one else texts, top_k=top_k, targets=targets, truncation=truncation)
-        )
-        return answers[0] if len(answers) == 1 else answers  # a list of one is unwrapped, as in transformers
-
-    @overload
-    def next_sentence(self, a: str, b: str, *, truncation: bool = False) -> NextSentence: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts to the checker alone
-
-    @overload
-    def next_sentence(self, a: Sequence[str], b: Sequence[str], *, truncation: bool = False) -> list[NextSentence]: ...
-
-    def next_sentence(
-        self, a: str | Sequence[str], b: str | Sequence[str], *, truncation: bool = False
-    ) -> NextSentence | list[NextSentence]:
-        """Return whether `b` follows `a`.
-
-        Args:
-            a: a text, or a list of texts.
-            b: a text, or a list of as many.
-            truncation: cut the longer text of a pair that is too long instead of refusing it.
-
-        Returns:
-            `{"label", "score", "follows", "probabilities"}`, or a list of them: the more probable label as the bundle
-            records it, its probability, whether it says that `b` follows, and the probability of each label.
-
-        Raises:
-            MissingHeadError: when the bundle has no next-sentence head.
-            InputTextError: for a pair that is too long.
-            UsageError: for lists of different lengths.
-        """
-        pairs, one = _pairs("next-sentence", a, b)
-        answers = list(self.predict("next-sentence", pairs, truncation=truncation))
-        return answers[0] if one else answers
-
-    @overload
-    def sentence_order(self, a: str, b: str, *, truncation: bool = False) -> SentenceOrder: ...  # type: ignore[overload-overlap]  # as above
-
-    @overload
-    def sentence_order(
-        self, a: Sequence[str], b: Sequence[str], *, truncation: bool = False
-    ) -> list[SentenceOrder]: ...
-
-    def sentence_order(
-        self, a: str | Sequence[str], b: str | Sequence[str], *, truncation: bool = False
-    ) -> SentenceOrder | list[SentenceOrder]:
-        """Return whether `a` and `b`, two neighbouring pieces of a text, stand in the order in which it has them.
-
-        Args:
-            a: a text, or a list of texts.
-            b: a text, or a list of as many.
-            truncation: cut the longer text of a pair that is too long instead of refusing it.
-
-        Returns:
-            `{"label", "score", "in_order", "probabilities"}`, or a list of them: the more probable label as the bundle
-            records it, its probability, whether it says that `a` came first, and the probability of each label.
-
-        Raises:
-            MissingHeadError: when the bundle has no sentence-order head.
-            InputTextError: for a pair that is too long.
-            UsageError: for lists of different lengths.
-        """
-        pairs, one = _pairs("sentence-order", a, b)
-        answers = list(self.predict("sentence-order", pairs, truncation=truncation))
-        return answers[0] if one else answers
-
-    @overload
-    def replaced_tokens(  # type: ignore[overload-overlap]  # as above
-        self, texts: str, *, ignore_labels: Collection[str] = (), truncation: bool = False
-    ) -> list[TokenLabel]: ...
-
-    @overload
-    def replaced_tokens(
-        self, texts: Sequence[str], *, ignore_labels: Collection[str] = (), truncation: bool = False
-    ) -> list[list[TokenLabel]]: ...
-
-    def replaced_tokens(
-        self, texts: str | Sequence[str], *, ignore_labels: Collection[str] = (), truncation: bool = False
-    ) -> list[TokenLabel] | list[list[TokenLabel]]:
-        """Return for each token whether it stands in place of another, as rows of transformers' token classification.
-
-        Args:
-            texts: a text, or a list of texts.
-            ignore_labels: tokens with these labels are left out.
-            truncation: cut a text that is too long instead of refusing it.
-
-        Returns:
-            For a text a list of `{"entity", "score", "index", "word", "start", "end"}`, a row for each token that is
-            not special: the more probable label as the bundle records it, its probability, the token's position in the
-            input, the token, and its characters in the text. For a list of texts a list of these.
-
-        Raises:
-            MissingHeadError: when the bundle has no replaced-token head.
-            InputTextError: for a text that is too long.
-            UsageError: for `ignore_labels` that are no labels.
-        """
-        one = isinstance(texts, str)
-        inputs = [texts] if one else texts
-        answers = list(self.predict("replaced-tokens", inputs, ignore_labels=ignore_labels, truncation=truncation))
-        return answers[0] if one else answers
-
-    @overload
-    def features(  # type: ignore[overload-overlap]  # as above
-        self, texts: str, *, pooling: str = "none", normalize: bool = False, truncation: bool = False
-    ) -> NDArray[np.float32]: ...
-
-    @overload
-    def features(
-        self,
-        texts: Sequence[str],
-        *,
-        pooling: Literal["none"] = "none",
-        normalize: bool = False,
-        truncation: bool = False,
-    ) -> list[NDArray[np.float32]]: ...
-
-    @overload
-    def features(
-        self,
-        texts: Sequence[str],
-        *,
-        pooling: Literal["cls", "mean", "pooler"],
-        normalize: bool = False,
-        truncation: bool = False,
-    ) -> NDArray[np.float32]: ...
-
-    @overload
-    def features(
-        self, texts: Sequence[str], *, pooling: str, normalize: bool = False, truncation: bool = False
-    ) -> NDArray[np.float32] | list[NDArray[np.float32]]: ...
-
-    def features(
-        self,
-        texts: str | Sequence[str],
-        *,
-        pooling: str = "none",
-        normalize: bool = False,
-        truncation: bool = False,
-    ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
-        """Return the encoder's hidden states.
-
-        Args:
-            texts: a text, or a list of texts.
-            pooling: `none` for a vector per token, `mean` for the mean over the tokens, special ones included, `cls`
-                for the state of the first token, both as sentence encoders take them; `pooler` for the pooler's output,
-                which is that state after a dense layer and an activation. Until 0.1 `cls` was that, so it warns
-                (FutureWarning).
-            normalize: scale pooled vectors to length 1.
-            truncation: cut a text that is too long instead of refusing it.
-
-        Returns:
-            float32: for a text `[tokens, hidden]`, or `[hidden]` when pooled; for a list of texts a list of
-            `[tokens, hidden]`, or one array `[texts, hidden]` when pooled.
-
-        Raises:
-            MissingHeadError: for `pooler` when the bundle has no pooler.
-            InputTextError: for a text that is too long.
-        """
-        one = isinstance(texts, str)
-        call = self.resolve("features", pooling=pooling, normalize=normalize, truncation=truncation)
-        if call.note:
-            warnings.warn(call.note, FutureWarning, stacklevel=2)
-        vectors: list[NDArray[np.float32]] = list(self._answers(call, [texts] if one else texts))
-        if one:
-            return vectors[0]
-        if pooling == "none":
-            return vectors
-        return (
-            np.stack(vectors) if vectors else np.zeros((0, self.bundle.manifest.architecture.hidden_size), np.float32)
-        )
-
-    @overload
-    def predict(
-        self, task: Literal["next-sentence"], inputs: Iterable[object], **parameters: object
-    ) -> Iterator[NextSentence]: ...
-
-    @overload
-    def predict(
-        self, task: Literal["sentence-order"], inputs: Iterable[object], **parameters: object
-    ) -> Iterator[SentenceOrder]: ...
-
-    @overload
-    def predict(
-        self, task: Literal["replaced-tokens"], inputs: Iterable[object], **parameters: object
-    ) -> Iterator[list[TokenLabel]]: ...
-
-    @overload
-    def predict(
-        self, task: Literal["features"], inputs: Iterable[object], **parameters: object
-    ) -> Iterator[NDArray[np.float32]]: ...
-
-    @overload
-    def predict(
-        self, task: Literal["fill-mask"], inputs: Iterable[object], **parameters: object
-    ) -> Iterator[list[Any]]: ...
-
-    @overload
-    def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]: ...
-
-    def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]:
-        """Return the answers of any task for any iterable, in order and lazily, in bounded memory.
-
-        Args:
-            task: `fill-mask`, `next-sentence`, `sentence-order`, `replaced-tokens` or `features`.
-            inputs: texts, or pairs for next-sentence and sentence-order; of an iterator no more is read ahead than is
-                batched.
-            parameters: the task's own, as in the method of its name.
-
-        Returns:
-            An iterator with one answer per input.
-
-        Raises:
-            UnknownNameError, MissingHeadError, UsageError: at once, for the task or its parameters.
-            InputTextError: by the iterator, at the place of the first input that the task cannot take.
-            OutputError: by the iterator, at the place of the first input for which the graph gives NaN or infinity.
-        """
-        if isinstance(inputs, str):
-            raise UsageError("predict takes an iterable of inputs: put one text in a list")
-        call = self.resolve(task, **parameters)
-        if call.note:
-            warnings.warn(call.note, FutureWarning, stacklevel=2)
-        return self._answers(call, inputs)
-
-    def bind(self, task: str, **parameters: object) -> Call:
-        """Return a task with its parameters checked, for `outcomes` or for `Call.prepare` and `run`."""
-        call = self.resolve(task, **parameters)
-        if call.note:
-            warnings.warn(call.note, FutureWarning, stacklevel=2)
-        return call
-
     def resolve(self, task: str, **parameters: object) -> Call:
         """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
         call = bind(task, parameters, self.tokens, self.bundle.manifest)
@@ -370,11 +105,6 @@ class Model:
                 f"variant {self.variant!r} of {self.bundle.manifest.name} has no output {call.output!r}: choose another"
             )
         return call
-
-    def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
-        """Return the answers of `outcomes`, raising the first error."""
-        outcomes = self.outcomes(call, inputs)
-        return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
 
     def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Return answers as `predict` does, an error in the place of an answer; an error among the inputs stays."""
@@ -559,25 +289,3 @@ def _finite(share: Any) -> Any:  # noqa: ANN401 — arrays, top-k results, or ro
     if not finite(share):
         raise FloatingPointError
     return share
-
-
-def _pairs(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
-    """Return the pairs of two texts or of two lists of equally many, and whether it is but one.
-
-    Raises:
-        UsageError: for anything else; it names the task.
-    """
-    if isinstance(a, str) and isinstance(b, str):
-        return [(a, b)], True
-    if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
-        raise UsageError(f"{task} takes two texts, or two lists of equally many")
-    return list(zip(a, b, strict=True)), False
-
-
-def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:
-    for number, outcome in enumerate(outcomes, 1):
-        if isinstance(outcome, InputTextError | OutputError) and numbered:
-            raise type(outcome)(f"input {number}: {outcome.message}") from outcome
-        if isinstance(outcome, BertportError):
-            raise outcome
-        yield outcome

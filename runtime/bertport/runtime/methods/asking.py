@@ -1,0 +1,110 @@
+"""Asking a model: any task for any inputs, which the methods of single tasks are made of."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sized
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+from bertport.runtime.errors import BertportError, InputTextError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.tasks.answers import NextSentence, SentenceOrder, TokenLabel
+    from bertport.runtime.tasks.table import Call
+
+__all__ = ["Asking"]
+
+
+class Asking(ABC):
+    """What a model answers by the name of a task. `Model` says how: with its graph, in batches."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle: Final = bundle
+
+    @abstractmethod
+    def resolve(self, task: str, **parameters: object) -> Call:
+        """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
+
+    @abstractmethod
+    def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
+        """Return answers as `predict` does, an error in the place of an answer; an error among the inputs stays."""
+
+    @overload
+    def predict(
+        self, task: Literal["next-sentence"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[NextSentence]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["sentence-order"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[SentenceOrder]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["replaced-tokens"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[list[TokenLabel]]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["features"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[NDArray[np.float32]]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["fill-mask"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[list[Any]]: ...
+
+    @overload
+    def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]: ...
+
+    def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]:
+        """Return the answers of any task for any iterable, in order and lazily, in bounded memory.
+
+        Args:
+            task: `fill-mask`, `next-sentence`, `sentence-order`, `replaced-tokens` or `features`.
+            inputs: texts, or pairs for next-sentence and sentence-order; of an iterator no more is read ahead than is
+                batched.
+            parameters: the task's own, as in the method of its name.
+
+        Returns:
+            An iterator with one answer per input.
+
+        Raises:
+            UnknownNameError, MissingHeadError, UsageError: at once, for the task or its parameters.
+            InputTextError: by the iterator, at the place of the first input that the task cannot take.
+            OutputError: by the iterator, at the place of the first input for which the graph gives NaN or infinity.
+        """
+        if isinstance(inputs, str):
+            raise UsageError("predict takes an iterable of inputs: put one text in a list")
+        call = self.resolve(task, **parameters)
+        if call.note:
+            warnings.warn(call.note, FutureWarning, stacklevel=2)
+        return self._answers(call, inputs)
+
+    def bind(self, task: str, **parameters: object) -> Call:
+        """Return a task with its parameters checked, for `outcomes` or for `Call.prepare` and `run`."""
+        call = self.resolve(task, **parameters)
+        if call.note:
+            warnings.warn(call.note, FutureWarning, stacklevel=2)
+        return call
+
+    def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
+        """Return the answers of `outcomes`, raising the first error."""
+        outcomes = self.outcomes(call, inputs)
+        return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
+
+
+def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:
+    for number, outcome in enumerate(outcomes, 1):
+        if isinstance(outcome, InputTextError | OutputError) and numbered:
+            raise type(outcome)(f"input {number}: {outcome.message}") from outcome
+        if isinstance(outcome, BertportError):
+            raise outcome
+        yield outcome
