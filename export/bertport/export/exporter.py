@@ -15,7 +15,7 @@ from bertport.export.checkpoint.heads import describe
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
 from bertport.export.checkpoint.source import Located, read_whole
 from bertport.export.checkpoint.tensors import require_heads
-from bertport.export.checkpoint.tokenizer import TokenizerFiles, read_tokenizer
+from bertport.export.checkpoint.tokenizer import TokenizerFiles, as_sentence_transformers, read_tokenizer
 from bertport.export.dependencies import THROUGH_OPTIMUM, check_dependencies
 from bertport.export.graph import onnx_files
 from bertport.export.graph.build import FILES, GraphFiles, make_graphs
@@ -174,14 +174,16 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     with stages.stage("reading the checkpoint"):
         located = source()
         checkpoint = read_checkpoint(located)
-        require_heads(checkpoint.plan.heads, heads, located.name)
+        require_heads(checkpoint.heads, heads, located.name)
         config = checkpoint.config
         tokenizer = read_tokenizer(
             located.directory, vocab_size=config.vocab_size, max_positions=checkpoint.max_positions
         )
+        if checkpoint.modules is not None:
+            tokenizer = as_sentence_transformers(tokenizer, located.directory)
         if located.tokenizer is not None:
             check_saved(located.tokenizer, tokenizer)
-        for note in (*located.notes, *checkpoint.plan.notes, *checkpoint.decoder_notes(), *tokenizer.notes):
+        for note in (*located.notes, *checkpoint.notes, *checkpoint.decoder_notes(), *tokenizer.notes):
             stages.note(note)
         model = _build(checkpoint, weights)
     max_length = min(checkpoint.max_positions, tokenizer.model_max_length or checkpoint.max_positions)
@@ -220,7 +222,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 source=_source(located, checkpoint),
                 architecture=architecture(model, checkpoint.model_class),
                 inputs={name: known[name] for name in checkpoint.inputs},
-                heads=describe(checkpoint.plan.labels),
+                heads=describe(checkpoint.plan.labels, checkpoint.modules.facts if checkpoint.modules else None),
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
                 languages=languages,
@@ -294,6 +296,8 @@ def _write_config(building: Path, checkpoint: Checkpoint) -> None:
 
 def _source(located: Located, checkpoint: Checkpoint) -> Source:
     hashes = {path.name: file_sha256(path) for path in located.origins or checkpoint.weights.paths}
+    if checkpoint.modules is not None:
+        hashes |= {f"{path.parent.name}/{path.name}": file_sha256(path) for path in checkpoint.modules.paths}
     return Source(name=located.name, revision=located.revision, weights_sha256=hashes)
 
 

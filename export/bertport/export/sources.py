@@ -114,6 +114,7 @@ def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
         notes=(*base.notes, f"merged: {adapter.summary}", *left),
         title=adapter.name,
         card=base.card,
+        parts=base.parts,
     )
 
 

@@ -1,4 +1,4 @@
-"""Directories of sentence-transformers: the encoder is found in them, and what is left out is said."""
+"""Directories of sentence-transformers: the encoder and the modules behind it are found in them, or refused by name."""
 
 import json
 import os
@@ -9,18 +9,16 @@ import sys
 import pytest
 
 from bertport.export import export
+from bertport.export.checkpoint.embedding import read_modules
+from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.sentence_transformers import encoder_of
 from bertport.export.checkpoint.source import locate
-from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import CheckpointError
 from tests.hub_cache import COMMIT, serving
+from tests.sentence_models import EVERY_KIND, PROMPTS, sentence_model
 
 OLD = "sentence_transformers.models."
 MODULES = [("", f"{OLD}Transformer"), ("1_Pooling", f"{OLD}Pooling"), ("2_Normalize", f"{OLD}Normalize")]
-LEFT = (
-    "left out: Pooling, Normalize of the sentence-transformers model: the bundle gives the vectors of tokens, pooled "
-    "as `features` is asked to"
-)
 
 
 def listed(*modules):
@@ -38,36 +36,34 @@ def directory(request, tiny_checkpoint, tmp_path):
     top = tmp_path / "model"
     shutil.copytree(tiny_checkpoint, top / request.param)
     (top / "modules.json").write_text(listed((request.param, MODULES[0][1]), *MODULES[1:]))
-    settings = {"max_seq_length": 20, "do_lower_case": True}
+    (top / "1_Pooling").mkdir()
+    (top / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 32, "pooling_mode_max_tokens": true}')
+    settings = {"max_seq_length": 20, "do_lower_case": True, "query_length": 7}
     (top / request.param / "sentence_bert_config.json").write_text(json.dumps(settings))
     (top / "README.md").write_text("---\nlicense: mit\n---\n")
     return top
 
 
-def test_its_encoder_is_exported(directory, tiny_bundle, tmp_path):
+def test_its_encoder_and_modules_are_exported(directory, tmp_path):
     notes = []
     bundle = export(directory, tmp_path / "out", progress=lambda event: notes.append(event.text))
-    assert bundle.manifest.hashes_of("portable") == Bundle.open(tiny_bundle).manifest.hashes_of("portable")
-    assert (bundle.manifest.name, bundle.manifest.licence) == ("model", "mit")
-    assert LEFT in notes
-    assert "left out: the 20 tokens at which sentence_bert_config.json cuts texts" in notes
-    assert any(note.startswith("left out: do_lower_case of sentence_bert_config.json, which lower-") for note in notes)
+    assert list(bundle.manifest.heads) == ["mlm", "nsp", "embedding", "pooler"]
+    facts = bundle.manifest.heads["embedding"].embedding
+    assert [(module.kind, module.modes) for module in facts.modules] == [("pooling", ("max",)), ("normalize", None)]
+    assert (facts.dimension, facts.normalized, facts.similarity, facts.prompts) == (32, True, "cosine", {})
+    assert (bundle.manifest.name, bundle.manifest.licence, bundle.manifest.max_length) == ("model", "mit", 20)
+    assert "left out: 'query_length' of sentence_bert_config.json" in notes
 
 
-def test_what_the_library_writes_is_read(tiny_checkpoint, tmp_path):
-    sentence_transformers = pytest.importorskip("sentence_transformers")
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-
-    parts = [Transformer(str(tiny_checkpoint)), Pooling(32), Normalize()]
-    sentence_transformers.SentenceTransformer(modules=parts).save(str(tmp_path / "model"))
-    found = encoder_of(locate(str(tmp_path / "model")))
-    assert found.directory == tmp_path / "model"
-    assert found.notes[0] == LEFT
+def modules_of(path):
+    return read_checkpoint(encoder_of(locate(str(path)))).modules
 
 
 def test_a_folder_of_a_repository_is_fetched(tiny_checkpoint, tmp_path):
     files = {f"0_Transformer/{path.name}": path.read_bytes() for path in tiny_checkpoint.iterdir()}
-    top = {"modules.json": encoder_at("0_Transformer").encode(), "README.md": b"card"}
+    rows = listed(("0_Transformer", f"{OLD}Transformer"), ("1_Pooling", f"{OLD}Pooling"), ("2_Dense", f"{OLD}Dense"))
+    top = {"modules.json": rows.encode(), "README.md": b"card", "config_sentence_transformers.json": b"{}"}
+    top |= {"1_Pooling/config.json": b"[]", "2_Dense/config.json": b"[1]", "2_Dense/pytorch_model.bin": b"weights"}
     code = (
         "import sys; from bertport.export.checkpoint.source import locate\n"
         "from bertport.export.checkpoint.sentence_transformers import encoder_of\n"
@@ -104,3 +100,111 @@ def test_lists_of_modules_that_are_wrong(checkpoint, tmp_path, kind):
     (checkpoint / "link").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(CheckpointError, match=said):
         encoder_of(locate(str(checkpoint)))
+
+
+def test_what_the_library_writes_is_read(tiny_checkpoint, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling, Transformer
+
+    parts = [Transformer(str(tiny_checkpoint)), Pooling(32, ("max", "cls")), Dense(64, 8), LayerNorm(8), Normalize()]
+    model = library.SentenceTransformer(modules=parts, prompts={"query": "q: "}, similarity_fn_name="dot", device="cpu")
+    model.save(str(tmp_path / "model"))
+    found = modules_of(tmp_path / "model")
+    assert [module.kind for module in found.facts.modules] == ["pooling", "dense", "layer-norm", "normalize"]
+    assert (found.facts.modules[0].modes, found.facts.modules[1].activation) == (("max", "cls"), "Tanh")
+    assert (found.facts.dimension, found.facts.similarity) == (8, "dot")
+    assert found.facts.prompts == {"query": "q: ", "document": ""}
+    assert found.tensors()["embedding.1.linear.weight"].equal(parts[2].linear.weight)
+    assert found.notes == ()
+
+
+def test_a_cross_encoder_has_no_vectors(tiny_checkpoint, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    library.CrossEncoder(str(tiny_checkpoint), device="cpu").save(str(tmp_path / "model"))
+    located = encoder_of(locate(str(tmp_path / "model")))
+    assert len(located.parts) == 1
+    assert read_modules(located, hidden_size=32) is None
+
+
+ENCODER_SETTINGS, WHOLE = "sentence_bert_config.json", "config_sentence_transformers.json"
+POOLING, DENSE = "1_Pooling/config.json", "2_Dense/config.json"
+NOT_TAKEN = {
+    "another pooling": (POOLING, {"pooling_mode": "attention"}, "the pooling is 'attention', and cls, max, mean, "),
+    "no pooling mode": (POOLING, {"pooling_mode": []}, r"the pooling is \[\], and cls"),
+    "another width": (POOLING, {"word_embedding_dimension": 64}, "states have 64 numbers and the encoder's have 32"),
+    "left-out prompts": (POOLING, {"include_prompt": False}, "has prompts whose tokens its pooling leaves out"),
+    "another activation": (DENSE, {"activation_function": "os.system"}, "the activation is 'os.system', and PyTor"),
+    "a layer of torch": (DENSE, {"activation_function": "torch.nn.Linear"}, "the activation is 'torch.nn.Linear'"),
+    "a residual": (DENSE, {"use_residual": True}, "adds a dense layer's input to its output .use_residual., which"),
+    "of tokens": (DENSE, {"module_input_name": "token_embeddings"}, "has module_input_name 'token_embeddings'"),
+    "too wide": (DENSE, {"in_features": 7}, "makes vectors of 32 numbers out of 7, and those before it have 64"),
+    "more rows": (DENSE, {"out_features": 9}, r"linear.bias of the shape \[32\] and config.json beside it says \[9\]"),
+    "no bias": (DENSE, {"bias": False}, r"linear.bias of the shape \[32\] and config.json beside it says none"),
+    "sparse": (WHOLE, {"model_type": "SparseEncoder"}, "is a 'SparseEncoder' of sentence-transformers, which canno"),
+    "another similarity": (WHOLE, {"similarity_fn_name": "maxsim"}, "similarity_fn_name is 'maxsim' and should be"),
+    "no prompt": (WHOLE, {"default_prompt_name": "a"}, "is 'a', which is none of its prompts .'query', 'document'"),
+    "prompts": (WHOLE, {"prompts": {"query": 1}}, "prompts is {'query': 1} and should give each name a text"),
+    "no dimension": (WHOLE, {"truncate_dim": 0}, "truncate_dim is 0 and should be a number from 1 to 12"),
+    "another task": (ENCODER_SETTINGS, {"transformer_task": "fill-mask"}, "asks for 'fill-mask', as 'token_embedd"),
+    "no length": (ENCODER_SETTINGS, {"max_seq_length": "256"}, "max_seq_length is '256' and should be a number of tok"),
+}
+
+
+@pytest.fixture
+def whole(tiny_checkpoint, tmp_path):
+    """A model with a module of each kind."""
+    return sentence_model(tmp_path / "whole", tiny_checkpoint, EVERY_KIND, prompts=PROMPTS)
+
+
+@pytest.mark.parametrize("kind", NOT_TAKEN)
+def test_what_cannot_be_taken_is_refused_by_name(whole, kind):
+    file, changes, said = NOT_TAKEN[kind]
+    stated = json.loads((whole / file).read_text())
+    (whole / file).write_text(json.dumps(stated | changes))
+    with pytest.raises(CheckpointError, match=said):
+        export(whole, whole.with_name("out"))
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (
+            f"{OLD}WordWeights",
+            r"has the module 'sentence_transformers.models.WordWeights' \(modules.json\), which",
+        ),
+        ("pylate.models.Dense.Dense", "has the module 'pylate.models.Dense.Dense'"),
+        (f"{OLD}Pooling", "has Pooling as module 2 behind its encoder"),
+    ],
+)
+def test_modules_that_are_not_known_are_refused_with_what_can_be_taken(whole, module, said):
+    rows = json.loads((whole / "modules.json").read_text())
+    rows[2]["type"] = module
+    (whole / "modules.json").write_text(json.dumps(rows))
+    with pytest.raises(CheckpointError, match=f"{said}.*--as features"):
+        modules_of(whole)
+
+
+def test_an_encoder_alone_and_one_of_another_package_are_refused(whole):
+    rows = json.loads((whole / "modules.json").read_text())
+    (whole / "modules.json").write_text(json.dumps(rows[:1]))
+    with pytest.raises(CheckpointError, match="has no Pooling behind its encoder"):
+        modules_of(whole)
+    rows[0]["type"] = "custom_st.Transformer"
+    (whole / "modules.json").write_text(json.dumps(rows))
+    with pytest.raises(CheckpointError, match=r"is a 'custom_st.Transformer'"):
+        modules_of(whole)
+
+
+def test_dense_layers_in_a_pickle_of_tensors_are_read_and_others_are_not(whole):
+    import torch
+    from safetensors.torch import load_file
+
+    place = whole / "2_Dense"
+    tensors = load_file(place / "model.safetensors")
+    (place / "model.safetensors").unlink()
+    torch.save(tensors, place / "pytorch_model.bin")
+    assert modules_of(whole).tensors()["embedding.1.linear.weight"].equal(tensors["linear.weight"])
+    torch.save({"linear.weight": place}, place / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"objects other than tensors|damaged"):
+        modules_of(whole)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.manifest import heads_of
+from bertport.runtime.heads import EMBEDDING, HIDDEN_STATES, MLM, NSP, POOLER, RTD, SOP, output_of
 from bertport.runtime.heads import HEADS as RUNTIME
-from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, POOLER, RTD, SOP, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from bertport.runtime.bundle.manifest import HeadEntry
+    from bertport.runtime.bundle.manifest import Embedding, HeadEntry
 
 __all__ = ["HEADS", "Head", "describe", "labels_of", "output_names"]
 
@@ -111,6 +111,13 @@ HEADS: dict[str, Head] = {
             'bertport predict replaced-tokens "The capital of France is milk." -m BUNDLE',
         ),
     ),
+    EMBEDDING: Head(
+        title="sentence embeddings",
+        summary="sentence embeddings: one vector of a text, to be compared with those of others",
+        reads="last_hidden_state",
+        pipeline="sentence-similarity",
+        example=('model.embed(["some text"])', 'bertport predict embeddings "some text" -m BUNDLE'),
+    ),
     POOLER: Head(
         title="pooled features",
         summary="the pooled `[CLS]` feature",
@@ -137,10 +144,14 @@ def labels_of(name: str, config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return RUNTIME[name].labels if read is None else read(config)
 
 
-def describe(labels: Mapping[str, tuple[str, ...] | None]) -> dict[str, HeadEntry]:
-    """Return what a manifest says of heads.
+def describe(labels: Mapping[str, tuple[str, ...] | None], embedding: Embedding | None = None) -> dict[str, HeadEntry]:
+    """Return what a manifest says of heads, in the table's order.
 
     Args:
         labels: the labels of each head, by its name.
+        embedding: what makes one vector of a text; None where nothing does.
     """
-    return {name: replace(entry, labels=labels[name]) for name, entry in heads_of(labels).items()}
+    entries = {name: replace(entry, labels=labels[name]) for name, entry in heads_of(labels).items()}
+    if embedding is not None:
+        entries |= {name: replace(entry, embedding=embedding) for name, entry in heads_of([EMBEDDING]).items()}
+    return {name: entries[name] for name in HEADS if name in entries}

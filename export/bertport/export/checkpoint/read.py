@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.checkpoint.config import max_positions, names_code, read_config
+from bertport.export.checkpoint.config import max_positions, names_code, normalized, read_config
+from bertport.export.checkpoint.embedding import Modules, read_modules
 from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, family_of_class, promises
 from bertport.export.checkpoint.foreign import explain
 from bertport.export.checkpoint.heads import HEADS
@@ -18,6 +19,7 @@ from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import EMBEDDING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +54,13 @@ class Checkpoint:
     """The tensors of the family's modules, of no more layers than are stored."""
     plan: Plan
     """Heads and renames."""
+    modules: Modules | None = None
+    """What sentence-transformers runs on the encoder's states; None for other checkpoints."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads present, in the table's order."""
+        return tuple(name for name in HEADS if name in self.plan.heads or (name == EMBEDDING and self.modules))
 
     @property
     def max_positions(self) -> int:
@@ -72,6 +81,11 @@ class Checkpoint:
         fitting = (each for each in classes(self.family) if promises(self.family, each) <= set(self.plan.heads))
         return stated[0] if stated else next(fitting)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and why, in sentences."""
+        return (*self.plan.notes, *(self.modules.notes if self.modules else ()))
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Read the tensors as float32, under the names that the model's `load_state_dict` expects.
 
@@ -81,7 +95,8 @@ class Checkpoint:
         tensors = read_tensors(self.weights, self.plan.renames)
         # As in transformers 4, whatever copy of a tied decoder is stored.
         ties = self.layout.ties(self.plan.heads, decoders=self.plan.tied)
-        return tensors | {name: tensors[source] for name, source in ties.items()}
+        own = self.modules.tensors() if self.modules else {}
+        return tensors | {name: tensors[source] for name, source in ties.items()} | own
 
     def decoder_notes(self) -> tuple[str, ...]:
         """Return a sentence about each stored decoder that is not the word embedding, though config.json says it is.
@@ -137,6 +152,7 @@ def read_checkpoint(located: Located) -> Checkpoint:
         weights=weights,
         layout=layout,
         plan=planned,
+        modules=read_modules(located, hidden_size=normalized(family, config).hidden_size),
     )
 
 

@@ -14,7 +14,17 @@ from bertport.runtime.errors import BundleError, CheckpointError, PathError, Usa
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Located", "copy_small_files", "fetch_below", "locate", "parsed", "read_json", "read_part", "read_whole"]
+__all__ = [
+    "Located",
+    "Part",
+    "copy_small_files",
+    "fetch_below",
+    "locate",
+    "parsed",
+    "read_json",
+    "read_part",
+    "read_whole",
+]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SMALL_FILES = (
@@ -30,6 +40,7 @@ SMALL_FILES = (
     "adapter_config.json",
     "modules.json",
     "sentence_*_config.json",
+    "config_sentence_transformers.json",
 )
 """Patterns of a checkpoint's files beside its weights."""
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
@@ -38,6 +49,21 @@ WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pyt
 LARGEST = 256 * 2**20
 """Bytes of a file that is read whole; the largest tokenizer.json has some 30 MB."""
 REMEDY = "restore the checkpoint's file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One module of a model of sentence-transformers, as modules.json lists it."""
+
+    type: str
+    """Its class, with the package that the class is in."""
+    directory: Path
+    """Where its files are."""
+
+    @property
+    def kind(self) -> str:
+        """The name of its class."""
+        return self.type.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +84,8 @@ class Located:
     """What the bundle is called where no name is given; None where the name does."""
     card: Path | None = None
     """Where the README.md is, where that is another directory."""
+    parts: tuple[Part, ...] = ()
+    """The modules of a model of sentence-transformers, the encoder first; none for another checkpoint."""
     tokenizer: Any = None
     """The tokenizer of a model in memory, as it was given; None where the directory's files are what there is."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import names_code
+from bertport.export.checkpoint.embedding import longest_input, lowers_text
 from bertport.export.checkpoint.source import read_json, read_whole
 from bertport.export.checkpoint.tokenizer_agreement import (
     agreement_notes,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-__all__ = ["SAVED", "VOCABULARY", "TokenizerFiles", "read_tokenizer"]
+__all__ = ["SAVED", "VOCABULARY", "TokenizerFiles", "as_sentence_transformers", "read_tokenizer"]
 
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Special tokens of encoders, by transformers' names."""
@@ -216,6 +217,25 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         special={role: str(token) for role in ROLES if (token := getattr(reference, role, None)) is not None},
         notes=tuple(agreement_notes(reference, stored, directory, vocab_size)),
     )
+
+
+def as_sentence_transformers(files: TokenizerFiles, directory: Path) -> TokenizerFiles:
+    """Return a tokenizer with the length and the case that sentence-transformers gives it.
+
+    Args:
+        files: the tokenizer that transformers makes of the encoder's directory; its object changes.
+        directory: where the encoder's settings are.
+
+    Raises:
+        CheckpointError: when the settings state a length that is none.
+    """
+    if lowers_text(directory) and not files.lowercase:
+        from tokenizers import normalizers
+
+        before = files.tokenizer.normalizer
+        files.tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([before] if before else [])])
+        files = replace(files, lowercase=True)
+    return replace(files, model_max_length=longest_input(directory) or files.model_max_length)
 
 
 def _check_vocabulary_files(directory: Path) -> None:

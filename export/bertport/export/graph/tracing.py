@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import max_positions, normalized
-from bertport.export.checkpoint.heads import output_names
 from bertport.runtime.errors import BertportError, CheckpointError, UsageError
 from bertport.runtime.heads import is_per_token
 
@@ -92,7 +91,7 @@ def _with_torch(model: EncoderWithHeads, opset: int, path: Path) -> None:
     """Trace with PyTorch's exporter, on an example of Optimum's."""
     import torch
 
-    outputs = output_names(model.heads)
+    outputs = model.outputs
     axes = dict.fromkeys(model.inputs, DYNAMIC[True]) | {name: DYNAMIC[is_per_token(name)] for name in outputs}
     torch.onnx.export(
         model,
@@ -138,7 +137,7 @@ def _with_optimum(model: EncoderWithHeads, opset: int, path: Path) -> None:
 
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
-            return {name: DYNAMIC[is_per_token(name)] for name in output_names(model.heads)}
+            return {name: DYNAMIC[is_per_token(name)] for name in model.outputs}
 
         def generate_dummy_inputs(self, *args: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401 — Optimum's
             return _known_segments(super().generate_dummy_inputs(*args, **options), model)

@@ -10,15 +10,17 @@ from torch import nn
 from bertport.export.checkpoint.families import heads_of_kind, kinds
 from bertport.export.checkpoint.heads import HEADS, output_names
 from bertport.export.checkpoint.layout import encoder, head_model, without_values
+from bertport.export.graph.embedding import SentenceEmbedding
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import HIDDEN_STATES, POOLER, output_of
+from bertport.runtime.heads import EMBEDDING, HIDDEN_STATES, POOLER, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from transformers import PretrainedConfig
 
+    from bertport.export.checkpoint.embedding import Modules
     from bertport.export.checkpoint.families import Family
     from bertport.export.checkpoint.layout import Layout
     from bertport.export.checkpoint.read import Checkpoint
@@ -64,6 +66,12 @@ class EncoderWithHeads(nn.Module):
         self.classes: tuple[tuple[Any, tuple[str, ...]], ...] = tuple(
             (self._adopt(kind, heads, labels, layout), heads) for kind, heads in _classes(family, self.heads)
         )
+        self.outputs = output_names(self.heads)
+
+    def embed(self, modules: Modules) -> None:
+        """Add what makes one vector of a text."""
+        self.add_module(EMBEDDING, SentenceEmbedding(modules))
+        self.outputs = output_names((*self.heads, EMBEDDING))
 
     @property
     def segments(self) -> int:
@@ -126,6 +134,8 @@ class EncoderWithHeads(nn.Module):
         outputs = {HIDDEN_STATES: encoded.last_hidden_state}
         if POOLER in self.heads:
             outputs[output_of(POOLER)] = encoded.pooler_output
+        if output_of(EMBEDDING) in self.outputs:
+            outputs[output_of(EMBEDDING)] = self.get_submodule(EMBEDDING)(encoded.last_hidden_state, attention_mask)
         for model, heads in self.classes:
             place = getattr(model, model.base_model_prefix)
             place.output = encoded
@@ -135,7 +145,7 @@ class EncoderWithHeads(nn.Module):
                 row = HEADS[head]
                 logits = next(each for name in row.attributes if (each := getattr(computed, name, None)) is not None)
                 outputs[output_of(head)] = row.finish(logits) if row.finish else logits
-        return {name: outputs[name] for name in output_names(self.heads)}
+        return {name: outputs[name] for name in self.outputs}
 
 
 def _classes(family: Family, heads: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -163,6 +173,8 @@ def build(checkpoint: Checkpoint) -> EncoderWithHeads:
         model = EncoderWithHeads(
             checkpoint.family, checkpoint.config, checkpoint.layout, plan.labels, checkpoint.inputs
         )
+        if checkpoint.modules is not None:
+            model.embed(checkpoint.modules)
     # Copied, since the files may change while the model is in use.
     tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors().items()}
     model.load_state_dict(tensors, strict=True, assign=True)

@@ -1,0 +1,148 @@
+"""PyTorch modules that make one vector of the states of a text's tokens, as sentence-transformers does.
+
+It imports torch at its top.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from bertport.export.checkpoint.embedding import Module, Modules
+
+__all__ = ["SentenceEmbedding"]
+
+LEAST_WEIGHT = 1e-9
+"""What the tokens of a text weigh together at least, so that nothing is divided by zero."""
+
+
+class Pooling(nn.Module):
+    """Makes vectors of a text's states by some ways, and writes them one behind the other.
+
+    Args:
+        modes: the ways, by their names in sentence-transformers.
+    """
+
+    def __init__(self, modes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.modes = modes
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool states.
+
+        Args:
+            states: [batch, sequence, hidden].
+            mask: int64 [batch, sequence], 0 for padding, which may stand on either side; a text has a token at least.
+
+        Returns:
+            [batch, modes x hidden], in the precision of the states.
+        """
+        return torch.cat([self._pooled(mode, states, mask) for mode in self.modes], dim=-1)
+
+    def _pooled(self, mode: str, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        real = mask.unsqueeze(-1).to(states.dtype)
+        if mode == "max":
+            return states.masked_fill(real == 0, float("-inf")).amax(dim=1)
+        if mode in {"cls", "lasttoken"}:
+            return _state(states, mask, last=mode == "lasttoken")
+        # The first token counts once, the second twice, …: later ones have seen more of the text in a decoder.
+        weights = real * real.cumsum(dim=1) if mode == "weightedmean" else real
+        total = weights.sum(dim=1).clamp(min=LEAST_WEIGHT)
+        return (states * weights).sum(dim=1) / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
+
+
+def _state(states: torch.Tensor, mask: torch.Tensor, *, last: bool) -> torch.Tensor:
+    """Return the state of each text's first or last token that is no padding, [batch, hidden]."""
+    length = mask.shape[1]
+    places = torch.arange(length, device=mask.device).unsqueeze(0)
+    place = (places * mask).amax(dim=1) if last else length - ((length - places) * mask).amax(dim=1)
+    index = place.view(-1, 1, 1).expand(-1, 1, states.shape[-1])
+    return torch.gather(states, 1, index).squeeze(1)
+
+
+class Dense(nn.Module):
+    """A dense layer with a function behind it.
+
+    Args:
+        given: numbers of its input.
+        size: numbers of its output.
+        bias: whether it has a bias.
+        activation: the name of PyTorch's class of the function.
+    """
+
+    def __init__(self, given: int, size: int, *, bias: bool, activation: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(given, size, bias=bias)
+        make: type[nn.Module] = getattr(nn, activation)  # one of the names that were checked
+        self.activation = make()
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the output [batch, size] of vectors [batch, given]."""
+        output: torch.Tensor = self.activation(self.linear(vectors))
+        return output
+
+
+class LayerNorm(nn.Module):
+    """A layer norm under the name that sentence-transformers has for its tensors.
+
+    Args:
+        size: numbers of a vector.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return vectors of the same shape."""
+        normed: torch.Tensor = self.norm(vectors)
+        return normed
+
+
+class Normalize(nn.Module):
+    """Division by the Euclidean length."""
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return vectors of the same shape and of length 1; zeros stay zeros."""
+        return nn.functional.normalize(vectors, dim=-1)
+
+
+class SentenceEmbedding(nn.ModuleList):
+    """The modules behind an encoder, in order; the names of their tensors begin with the place.
+
+    Args:
+        modules: what a checkpoint says of them.
+    """
+
+    def __init__(self, modules: Modules) -> None:
+        super().__init__(map(_module, modules.modules))
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the vector of each text, [batch, dimension].
+
+        Args:
+            states: [batch, sequence, hidden].
+            mask: int64 [batch, sequence], 0 for padding.
+        """
+        pooling, *others = self
+        vectors: torch.Tensor = pooling(states, mask)
+        for module in others:
+            vectors = module(vectors)
+        return vectors
+
+
+def _module(module: Module) -> nn.Module:
+    """Return the PyTorch module of a kind."""
+    match module.facts.kind:
+        case "pooling":
+            return Pooling(module.facts.modes or ())
+        case "dense":
+            bias = "linear.bias" in module.shapes
+            return Dense(module.given, module.size, bias=bias, activation=module.facts.activation or "Identity")
+        case "layer-norm":
+            return LayerNorm(module.size)
+        case _:
+            return Normalize()
