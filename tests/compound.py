@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.tasks import features
 from bertport.runtime.tasks.inputs import Parts
 from bertport.runtime.tasks.table import TASKS
+from bertport.serve.api import questions
 from bertport.serve.api import tasks as served
 
 if TYPE_CHECKING:
@@ -32,6 +33,6 @@ def add_task(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
     row = replace(TASKS["features"], name=BEADS, read=lambda *_: read, sample=lambda text: {"beads": [text, text]})
     setitem(TASKS, BEADS, row)
     wire = replace(
-        served.WIRE_TASKS["features"], name=BEADS, runtime=BEADS, ask=served.plain(BEADS), example={"inputs": "a"}
+        served.WIRE_TASKS["features"], name=BEADS, runtime=BEADS, ask=questions.plain(BEADS), example={"inputs": "a"}
     )
     setitem(served.WIRE_TASKS, BEADS, wire)

@@ -23,6 +23,7 @@ from bertport.measure.quality.samples import TEXTS
 from bertport.runtime import heads as known
 from bertport.runtime.tasks import features
 from bertport.runtime.tasks.table import TASKS, Task
+from bertport.serve.api import outputs, questions
 from bertport.serve.api import tasks as served
 from tests.conftest import fill, vocabulary, write_tokenizer
 
@@ -182,16 +183,16 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
         served.WireTask(
             name="colour",
             summary="the colour of a text",
-            ask=served.plain("colour"),
+            ask=questions.plain("colour"),
             runtime="colour",
             example={"inputs": "a red house"},
             parameters={},
             inputs={"type": "string"},
             tensors=(
-                served.Tensor(
+                outputs.Tensor(
                     name="colours",
                     task="colour",
-                    columns=served.label_count(COLOURS),
+                    columns=outputs.label_count(COLOURS),
                     make=lambda answers: np.array([list(each.values()) for each in answers], dtype=np.float32),
                 ),
             ),

@@ -6,7 +6,7 @@ import hmac
 import logging
 import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -15,7 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from bertport.runtime.errors import BertportError
-from bertport.serve.api import huggingface, open_inference, operations, page
+from bertport.serve.api import huggingface, open_inference, openai, operations, page, tei
+from bertport.serve.api.dialects import dialect_of
+from bertport.serve.api.dispatch import VARIANT_HEADER
 from bertport.serve.errors import BadRequest, ClientGone, NotFound, Problem, Unauthorized, problem_of
 from bertport.serve.http.admission import Reservation
 from bertport.serve.http.allowed import AllowedHosts
@@ -57,6 +59,8 @@ def make_app(service: Service) -> ASGIApp:
         # Most requests are for the first of the table, and each route that is tried takes its time.
         Route("/", huggingface.answer, methods=["POST"]),
         Route("/tasks/{task}", huggingface.answer, methods=["POST"]),
+        Route("/v1/embeddings", openai.embeddings, methods=["POST"]),
+        Route("/embed", tei.embed, methods=["POST"]),
         *page.routes(),
         Route("/models", operations.models),
         # Names keep their slashes, so what follows a name comes before it in the table.
@@ -83,7 +87,7 @@ def make_app(service: Service) -> ASGIApp:
             allow_headers=[
                 "authorization",
                 "content-type",
-                huggingface.VARIANT_HEADER,
+                VARIANT_HEADER,
                 huggingface.TASK_HEADER,
                 "x-request-id",
             ],
@@ -148,8 +152,8 @@ class Front:
             problem = self._problem(error, context)
             context.reason = problem.reason
             if not status and not isinstance(problem, ClientGone):
-                await _response(problem)(scope, receive, send_with_headers)
-            status = status or problem.status
+                await _response(problem, scope["path"])(scope, receive, send_with_headers)
+            status = status or dialect_of(scope["path"]).status(problem)
         finally:
             body.release()
             try:
@@ -180,7 +184,7 @@ class Front:
             timing = f"queue;dur={1e3 * context.queued:.2f}, run;dur={1e3 * context.run:.2f}"
             more.append((b"server-timing", timing.encode()))
         if context.worker is not None:
-            more.append((huggingface.VARIANT_HEADER.encode(), context.worker.variant.encode("latin-1", "replace")))
+            more.append((VARIANT_HEADER.encode(), context.worker.variant.encode("latin-1", "replace")))
         if context.said is not None:
             more.append((NOTE_HEADER, context.said.encode("ascii", "replace")))
         if self._service.admission.draining:
@@ -224,6 +228,7 @@ def _request_id(given: bytes | None) -> str:
     return secrets.token_hex(8)
 
 
-def _response(problem: Problem) -> Response:
-    body: dict[str, Any] = problem.to_json()
-    return Response(orjson.dumps(body), problem.status, headers=dict(problem.headers), media_type="application/json")
+def _response(problem: Problem, path: str) -> Response:
+    dialect = dialect_of(path)
+    body, status = dialect.body(problem), dialect.status(problem)
+    return Response(orjson.dumps(body), status, headers=dict(problem.headers), media_type="application/json")

@@ -17,6 +17,7 @@ __all__ = [
     "BodyTimeout",
     "ClientGone",
     "Conflict",
+    "Empty",
     "Failed",
     "Forbidden",
     "Loading",
@@ -58,6 +59,10 @@ class BadRequest(Problem):
 
     status = 400
     reason = "bad_request"
+
+
+class Empty(BadRequest):
+    """A body that asks of nothing."""
 
 
 class Unauthorized(Problem):

@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 
     from bertport.runtime.tasks.table import Call, Prepared, Read, Work
     from bertport.runtime.text.steps import Steps
-    from bertport.serve.api.tasks import Payload, Question
+    from bertport.serve.api.payload import Payload
+    from bertport.serve.api.questions import Question
     from bertport.serve.engine.pieces import Pieces
     from bertport.serve.engine.worker import Job, ModelWorker, RawWork
     from bertport.serve.observability.context import RequestContext
     from bertport.serve.settings import Limits
     from bertport.serve.state import Service
 
-__all__ = ["INLINE_CHARACTERS", "ask", "in_time", "run", "using"]
+__all__ = ["INLINE_CHARACTERS", "VARIANT_HEADER", "ask", "in_time", "run", "using", "variant_of"]
 
+VARIANT_HEADER = "x-bertport-variant"
 INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized in the event loop, in about a millisecond at most: handing them to another
 thread costs as much. Longer ones would delay every other request."""
@@ -76,6 +78,12 @@ async def in_time(context: RequestContext, seconds: float) -> AsyncIterator[None
                 f"the request waited {seconds:g} seconds {where}: try again later", retry_after=seconds
             ) from None
         raise TimeUp(f"the answer was not ready within {seconds:g} seconds: send less at once") from None
+
+
+def variant_of(request: Request) -> str | None:
+    """Return the variant that a request names, in its query or else in a header; None where it names none."""
+    named: str | None = request.query_params.get("variant") or request.headers.get(VARIANT_HEADER)
+    return named
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertport.serve.api import dispatch, tasks
+from bertport.serve.api import dispatch
+from bertport.serve.api.payload import choose, read_payload
 from bertport.serve.http import wire
 from bertport.serve.http.reading import read_json
 
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
 
     from bertport.serve.state import Service
 
-__all__ = ["TASK_HEADER", "VARIANT_HEADER", "answer"]
+__all__ = ["TASK_HEADER", "answer"]
 
-VARIANT_HEADER = "x-bertport-variant"
 TASK_HEADER = "x-bertport-task"
 
 
@@ -27,18 +27,15 @@ async def answer(request: Request) -> Response:
     limits = service.settings.limits
     async with dispatch.in_time(context, limits.request_timeout):
         with service.admission.enter():
-            served, worker = service.registry.find(
-                request.path_params.get("name"),
-                request.query_params.get("variant") or request.headers.get(VARIANT_HEADER),
-            )
+            served, worker = service.registry.find(request.path_params.get("name"), dispatch.variant_of(request))
             context.served, context.worker = served, worker
             with dispatch.using(worker):
-                payload = tasks.read_payload(await read_json(request), limits.max_items)
+                payload = read_payload(await read_json(request), limits.max_items)
                 name = (
                     request.path_params.get("task")
                     or request.query_params.get("task")
                     or request.headers.get(TASK_HEADER)
-                    or tasks.choose(payload, worker.model.mask_token)
+                    or choose(payload, worker.model.mask_token)
                 )
                 question, answers, expected = await dispatch.ask(request, worker, name, payload)
                 return await wire.answer(request, question.shape(answers), expected=expected)

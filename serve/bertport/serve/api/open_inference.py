@@ -10,7 +10,9 @@ import orjson
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks.table import TASKS
 from bertport.runtime.text.steps import drained
-from bertport.serve.api import dispatch, raw, tasks, tensors
+from bertport.serve.api import dispatch, raw, tensors
+from bertport.serve.api.payload import Payload, too_many
+from bertport.serve.api.tasks import WIRE_TASKS
 from bertport.serve.errors import BadRequest, Failed, Problem, Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import parsed, read_body
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from bertport.runtime.text.steps import Steps
+    from bertport.serve.api.outputs import Tensor
+    from bertport.serve.api.questions import Question
     from bertport.serve.engine.registry import ServedModel
     from bertport.serve.engine.worker import ModelWorker
     from bertport.serve.state import Service
@@ -128,14 +132,14 @@ async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> 
     name = parameters.pop("task", None) or _task(asked, wanted, worker.model.bundle.manifest.heads)
     if not isinstance(name, str):
         raise Unprocessable(f"the parameter task is the name of a task, not {excerpt(name, 40)}")
-    payload = tasks.Payload(
+    payload = Payload(
         inputs=_texts(asked.inputs, request.state.service.settings.limits.max_items),
         parameters=parameters,
         told=True,
         at_root=frozenset(),
     )
 
-    def accept(question: tasks.Question) -> None:
+    def accept(question: Question) -> None:
         makers = _makers(name, question)
         if unknown := wanted - makers.keys():
             raise Unprocessable(f"the task {name} has no output {min(unknown)!r:.60} (it has: {', '.join(makers)})")
@@ -157,7 +161,7 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
     if TEXT not in inputs or any(array.dtype != object for array in inputs.values()):
         raise BadRequest(f"{TEXT} is needed, and {TEXT} and {PAIR} are of the datatype BYTES")
     if inputs[TEXT].size > most:
-        raise tasks.too_many(inputs[TEXT].size, most)
+        raise too_many(inputs[TEXT].size, most)
     first = inputs[TEXT].ravel().tolist()
     if PAIR not in inputs:
         return first
@@ -179,14 +183,12 @@ def _task(asked: tensors.Asked, wanted: set[str], heads: Collection[str]) -> str
     return next((task.name for task in able if task.usual_head in heads), able[0].name)
 
 
-def _tensors() -> Iterator[tasks.Tensor]:
+def _tensors() -> Iterator[Tensor]:
     """Yield the outputs of all tasks in the order of the table, one that tasks share as often as they do."""
-    return (tensor for task in tasks.WIRE_TASKS.values() for tensor in task.tensors)
+    return (tensor for task in WIRE_TASKS.values() for tensor in task.tensors)
 
 
-def _made(
-    question: tasks.Question, answers: list[Any], makers: Mapping[str, Maker | None]
-) -> Steps[dict[str, NDArray[Any]]]:
+def _made(question: Question, answers: list[Any], makers: Mapping[str, Maker | None]) -> Steps[dict[str, NDArray[Any]]]:
     """Make outputs of the answers, a text at a time."""
     outputs: dict[str, NDArray[Any]] = {}
     for name, make in makers.items():
@@ -200,9 +202,9 @@ def _made(
     return outputs
 
 
-def _makers(name: str, question: tasks.Question) -> dict[str, Maker | None]:
+def _makers(name: str, question: Question) -> dict[str, Maker | None]:
     """Return the outputs that a task has, each with what makes it of the answers; None for JSON of them."""
-    made = {tensor.name: tensor.make for tensor in tasks.WIRE_TASKS[name].tensors if tensor.given(question)}
+    made = {tensor.name: tensor.make for tensor in WIRE_TASKS[name].tensors if tensor.given(question)}
     return {ANSWER: None, **made}
 
 

@@ -7,6 +7,8 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from bertport.serve.api import openai, tei
+from bertport.serve.api.dialects import OPENAI
 from bertport.serve.api.tasks import MASK, WIRE_TASKS
 
 if TYPE_CHECKING:
@@ -33,6 +35,18 @@ ERROR = {
         "error": {"type": "string", "description": "what was asked, what was found, what to do"},
         "error_type": {"type": "string", "description": "the reason, as in the metric bertport_failures_total"},
         "estimated_time": {"type": "number", "description": "of 503: seconds until it is worth asking again"},
+    },
+}
+
+OPENAI_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {"message": {"type": "string"}, "type": {"type": "string"}, "code": {"type": "string"}},
+        }
     },
 }
 
@@ -100,6 +114,7 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
         "Ask a bundle a task", "", anything, body=every, examples=examples, parameters=[name, task, _variant()]
     )
     yield "/models/{name}/tasks/{task}", "post", asked
+    yield from _other_dialects()
     objects = {"description": "a list", **_json({"type": "array", "items": {"type": "object"}})}
     an_object = {"description": "an object", **_json({"type": "object"})}
     text = {"description": "text", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -149,6 +164,43 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
                 parameters=parameters,
             ),
         )
+
+
+def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the addresses that other servers' clients ask."""
+    for path, summary, description, fields, needed, example, answer in (
+        (
+            "/v1/embeddings",
+            "OpenAI's embeddings: a vector of length 1 for each text",
+            "Errors have OpenAI's form: an object with message, type and code in the field error.",
+            openai.FIELDS,
+            "input",
+            {"input": ["A cup of tea.", "A mug of coffee."], "encoding_format": "float"},
+            {"type": "object", "required": ["object", "data", "model", "usage"]},
+        ),
+        (
+            "/embed",
+            "Text Embeddings Inference: a list of vectors",
+            "",
+            tei.EMBED,
+            "inputs",
+            {"inputs": "What is deep learning?"},
+            {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+        ),
+    ):
+        body = {"type": "object", "required": [needed], "properties": fields, "additionalProperties": False}
+        operation = _operation(
+            summary,
+            description,
+            {"description": "the answer", **_json(answer)},
+            body=body,
+            examples={"example": {"value": example}},
+            parameters=[_variant()],
+        )
+        if path in OPENAI.paths:
+            operation["responses"] |= {"default": {"description": "an error", **_json(OPENAI_ERROR)}}
+            operation["responses"]["429"] |= _json(OPENAI_ERROR)
+        yield path, "post", operation
 
 
 def _operation(  # noqa: PLR0913 — the parts of an operation

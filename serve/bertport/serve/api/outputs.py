@@ -1,0 +1,66 @@
+"""Outputs of tasks in the Open Inference Protocol: numbers, beside the answers as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.runtime.heads import NSP, SOP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.manifest import Manifest
+    from bertport.serve.api.questions import Question
+
+__all__ = ["EMBEDDING", "ORDER_PROBABILITIES", "PROBABILITIES", "Tensor", "label_count"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """An output of a task in the Open Inference Protocol, FP32, beside its answers as JSON."""
+
+    name: str
+    """Name of the output."""
+    task: str
+    """The task that answers where a request asks for this output and names no task."""
+    columns: Callable[[Manifest], int | None]
+    """Its width in a bundle; None where the bundle cannot give it."""
+    make: Callable[[list[Any]], NDArray[Any]]
+    """From a task's answers to the array `[answers, columns]`."""
+    given: Callable[[Question], bool] = lambda _: True
+    """Whether a question's answers have it."""
+
+
+EMBEDDING = Tensor(
+    name="embedding",
+    task="feature-extraction",
+    columns=lambda manifest: manifest.architecture.hidden_size,
+    make=np.stack,
+    given=lambda question: question.parameters.get("pooling", "none") != "none",
+)
+
+
+def label_count(head: str) -> Callable[[Manifest], int | None]:
+    """Return the width of a head's scores: its number of labels, or None where a bundle has no such head."""
+
+    def count(manifest: Manifest) -> int | None:
+        entry = manifest.heads.get(head)
+        return len(entry.labels) if entry and entry.labels else None
+
+    return count
+
+
+def _probabilities(answers: list[Any]) -> NDArray[Any]:
+    """Return the probability of each label `[answers, labels]`."""
+    return np.array([list(answer["probabilities"].values()) for answer in answers], dtype=np.float32)
+
+
+PROBABILITIES = Tensor(name="probabilities", task="next-sentence", columns=label_count(NSP), make=_probabilities)
+ORDER_PROBABILITIES = Tensor(
+    name="order_probabilities", task="sentence-order", columns=label_count(SOP), make=_probabilities
+)

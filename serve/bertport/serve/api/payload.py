@@ -1,0 +1,115 @@
+"""A body in the Hub's format: read, bounded, and told for which task it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.serve.errors import BadRequest, Empty, TooLarge, Unprocessable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Payload", "choose", "many", "read_payload", "too_many"]
+
+IGNORED = frozenset({"options", "model"})
+"""Fields at the root that clients send and that mean nothing here."""
+OF_FEATURES = frozenset({"normalize", "truncate", "truncation_direction", "prompt_name", "pooling"})
+"""Parameters of feature extraction, which the Hub's clients write at the root."""
+OF_TOKENS = frozenset({"aggregation_strategy", "ignore_labels", "stride"})
+"""Parameters of token classification."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """A body in the Hub's format."""
+
+    inputs: Any
+    """One input, or a list of them."""
+    parameters: Mapping[str, Any]
+    """The task's parameters, those at the root included."""
+    told: bool
+    """Whether the body has the field `parameters`, if only an empty one."""
+    at_root: frozenset[str]
+    """Names of the parameters written at the root."""
+
+    @classmethod
+    def of(cls, inputs: list[Any], parameters: Mapping[str, Any]) -> Payload:
+        """Return the body of inputs with those of the parameters that are not None."""
+        given = {name: parameter for name, parameter in parameters.items() if parameter is not None}
+        return cls(inputs=inputs, parameters=given, told=True, at_root=frozenset())
+
+
+def read_payload(value: object, max_items: int) -> Payload:
+    """Read a body: an object with `inputs`, or the inputs themselves, as the Hub's first curl examples send them.
+
+    Raises:
+        BadRequest, Unprocessable: for a body that is none.
+        TooLarge: for more texts than a request may have, before any of them is looked at.
+    """
+    payload = _payload(value)
+    match payload.inputs:
+        case list(several) | {"sentences": list(several)} if len(several) > max_items:
+            raise too_many(len(several), max_items)
+    return payload
+
+
+def _payload(value: object) -> Payload:
+    if not isinstance(value, dict) or "inputs" not in value:
+        if isinstance(value, dict) and not {"source_sentence", "text", "text_pair"} & value.keys():
+            raise BadRequest('the body has no field "inputs": send {"inputs": …}')
+        return Payload(inputs=value, parameters={}, told=False, at_root=frozenset())
+    parameters = value.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise Unprocessable('"parameters" is an object with the task\'s parameters')
+    at_root = {key: field_value for key, field_value in value.items() if key not in {"inputs", "parameters"} | IGNORED}
+    return Payload(
+        inputs=value["inputs"],
+        # Clients leave parameters that were not given out, or write null.
+        parameters={
+            key: parameter for key, parameter in ((parameters or {}) | at_root).items() if parameter is not None
+        },
+        told="parameters" in value,
+        at_root=frozenset(at_root),
+    )
+
+
+def choose(payload: Payload, mask_token: str | None) -> str:
+    """Return the task that a body is for, where neither address nor header names it.
+
+    Every client posts to the same address; what tells bodies apart is the shape of their inputs. Of a text without a
+    mask, `fill_mask` sends an empty `parameters` and `feature_extraction` none.
+    """
+    first = payload.inputs[0] if isinstance(payload.inputs, list) and payload.inputs else payload.inputs
+    if isinstance(first, dict) and "source_sentence" in first:
+        return "sentence-similarity"
+    if isinstance(first, list) or (isinstance(first, dict) and "text_pair" in first):
+        return "text-classification"
+    if payload.parameters.keys() & OF_TOKENS:
+        return "token-classification"
+    if payload.at_root & OF_FEATURES or payload.parameters.keys() & {"pooling", "normalize"}:
+        return "feature-extraction"
+    texts = payload.inputs if isinstance(payload.inputs, list) else [payload.inputs]
+    if payload.told or (mask_token is not None and any(mask_token in _text(text) for text in texts)):
+        return "fill-mask"
+    return "feature-extraction"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        value = value.get("text")
+    return value if isinstance(value, str) else ""
+
+
+def many(payload: Payload) -> tuple[list[Any], bool]:
+    """Return the inputs as a list, and whether there was but one."""
+    if isinstance(payload.inputs, list):
+        if not payload.inputs:
+            raise Empty('"inputs" is empty: send at least one text')
+        return payload.inputs, False
+    return [payload.inputs], True
+
+
+def too_many(count: int, most: int) -> TooLarge:
+    """Return the refusal of a request with more texts than one may have."""
+    return TooLarge(f"the request has {count} texts and may have {most}: send them in several requests")

@@ -1,0 +1,81 @@
+"""The addresses of Text Embeddings Inference, for the first bundle: `/embed`."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from bertport.serve.api import dispatch
+from bertport.serve.api.fields import fields_of, flag, number, texts_of
+from bertport.serve.api.payload import Payload, too_many
+from bertport.serve.http import wire
+from bertport.serve.http.reading import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from bertport.serve.state import Service
+
+__all__ = ["EMBED", "embed"]
+
+TRUNCATE: dict[str, dict[str, Any]] = {
+    "truncate": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"},
+    "truncation_direction": {"type": "string", "enum": ["right", "Right"]},
+}
+EMBED: dict[str, dict[str, Any]] = {
+    "inputs": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+    **TRUNCATE,
+    "prompt_name": {"type": "string", "description": "of the bundle's prompts, what texts begin with"},
+    "normalize": {"type": "boolean", "default": True, "description": "scale vectors to length 1"},
+    "dimensions": {"type": "integer", "minimum": 1, "description": "numbers of a vector, which is cut to as many"},
+}
+"""JSON schema of each field of `/embed`."""
+
+
+async def embed(request: Request) -> Response:
+    """Answer with a list of vectors, also for one text."""
+    async with _asked(request, EMBED, ("inputs",)) as given:
+        texts = texts_of("inputs", given["inputs"])
+        parameters = {
+            **_truncation(given),
+            "normalize": flag(given, "normalize", default=True),
+            "dimensions": number(given, "dimensions"),
+            "prompt_name": given.get("prompt_name"),
+        }
+        _, vectors, expected = await _ask(request, "feature-extraction", texts, parameters)
+        return await wire.answer(request, vectors, expected=expected)
+
+
+@asynccontextmanager
+async def _asked(
+    request: Request, known: Mapping[str, object], needed: tuple[str, ...]
+) -> AsyncIterator[dict[str, Any]]:
+    """Admit a request, find the variant that it asks, and read its fields."""
+    service: Service = request.state.service
+    context = request.state.context
+    async with dispatch.in_time(context, service.settings.limits.request_timeout):
+        with service.admission.enter():
+            context.served, context.worker = service.registry.find(None, dispatch.variant_of(request))
+            with dispatch.using(context.worker):
+                yield fields_of(await read_json(request), known, needed)
+
+
+async def _ask(
+    request: Request, task: str, inputs: list[Any], parameters: Mapping[str, object]
+) -> tuple[Any, list[Any], int]:
+    """Ask a task, with no more inputs than there may be."""
+    most: int = request.state.service.settings.limits.max_items
+    if len(inputs) > most:
+        raise too_many(len(inputs), most)
+    return await dispatch.ask(request, request.state.context.worker, task, Payload.of(inputs, parameters))
+
+
+def _truncation(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what says how texts are cut, by the names of the Hub's format."""
+    return {
+        "truncate": flag(given, "truncate", default=False),
+        "truncation_direction": given.get("truncation_direction"),
+    }
