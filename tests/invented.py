@@ -117,7 +117,6 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
             own_class="ForColours",
             make=colours,
             attributes=("logits",),
-            reads="pooler_output",
             labels=lambda config: tuple(config["id2label"].values()),
             example=('model.predict("colour", ["some text"])', 'bertport predict colour "some text" -m BUNDLE'),
         ),

@@ -108,7 +108,7 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     from transformers import BertConfig, BertForPreTraining
 
     from bertport.export.checkpoint.families import BERT, FAMILIES
-    from bertport.export.checkpoint.heads import labels_of
+    from bertport.export.checkpoint.heads import entry_of
     from bertport.export.checkpoint.layout import layout_of
     from bertport.export.graph.build import FILES, make_graphs
     from bertport.export.graph.onnx_files import EXTERNAL_ABOVE
@@ -116,14 +116,14 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     from bertport.export.graph.wrapper import EncoderWithHeads, tie
     from bertport.export.metadata import architecture
     from bertport.export.progress import Stages
+    from bertport.runtime.heads import MLM, NSP, POOLER
 
     torch.manual_seed(0)
     config, family = BertConfig(), FAMILIES[BERT]
     config._attn_implementation = "eager"  # noqa: SLF001 — transformers' own way to set it on a config
-    layout = layout_of(family, config, {})
-    model = EncoderWithHeads(
-        family, config, layout, {name: labels_of(name, {}) for name in layout.heads}, family.inputs
-    )
+    layout = layout_of(family, config)
+    labels = {name: entry_of(name, {}).labels for name in (MLM, NSP, POOLER)}
+    model = EncoderWithHeads(family, config, layout, labels, family.inputs)
     tie(model, layout, decoders=True)
     stages = Stages(lambda event: print(event.text, file=sys.stderr))
     model.train(mode=False)

@@ -55,7 +55,7 @@ def test_a_bundle_is_not_a_checkpoint(refused, tiny_bundle):
 
 
 FAMILIES = "supported: BERT (bert), RoBERTa (roberta), XLM-RoBERTa (xlm-roberta), CamemBERT (camembert), DistilBERT"
-OF_BERT = "of the family BERT: BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction, BertModel"
+OF_BERT = "of the family BERT: BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction, BertForSequence"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ OF_BERT = "of the family BERT: BertForPreTraining, BertForMaskedLM, BertForNextS
             "is a XLMRobertaXLForMaskedLM",
             FAMILIES,
         ),
-        ({"architectures": ["BertForSequenceClassification"]}, "is a BertForSequenceClassification", OF_BERT),
+        ({"architectures": ["BertForRelations"]}, "is a BertForRelations", OF_BERT),
         ({"architectures": ["BertLMHeadModel"], "is_decoder": True}, "is a BertLMHeadModel", OF_BERT),
         ({"auto_map": {"AutoModel": "own.Model"}}, "code of its own", FAMILIES),
         ({"model_type": "roberta"}, "the model type roberta and the architecture BertForPreTraining", "another family"),

@@ -15,7 +15,7 @@ from transformers import (
     AutoTokenizer,
     BertForMaskedLM,
     BertForPreTraining,
-    BertForQuestionAnswering,
+    BertLMHeadModel,
     GPT2Config,
     GPT2Model,
     XLMRobertaConfig,
@@ -159,7 +159,7 @@ def another_family(_):
 
 MODELS = {
     "a class of its own": (lambda _: Mine(tiny_config()), r"is a \S+\.Mine, which cannot .*: BertForPreTraining, Bert"),
-    "another class": (lambda _: BertForQuestionAnswering(tiny_config()), r"BertForQuestionAnswering, which cannot"),
+    "another class": (lambda _: BertLMHeadModel(tiny_config(is_decoder=True)), r"BertLMHeadModel, which cannot"),
     "another family": (another_family, r"GPT2Model, which cannot be exported; supported: BERT"),
     "a patched forward": (patched, r"has a forward method of its own at bert.pooler, whose code a checkpoint does not"),
     "a module of its own": (replaced, r"has a \S+\.Attention at bert.encoder.layer.1.attention, whose code a check"),

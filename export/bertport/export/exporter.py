@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from bertport.export.card import model_card
 from bertport.export.checkpoint.config import names_code, normalized
-from bertport.export.checkpoint.heads import describe
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
 from bertport.export.checkpoint.source import Located, read_whole
 from bertport.export.checkpoint.tensors import require_heads
@@ -222,7 +221,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 source=_source(located, checkpoint),
                 architecture=architecture(model, checkpoint.model_class),
                 inputs={name: known[name] for name in checkpoint.inputs},
-                heads=describe(checkpoint.plan.labels, checkpoint.modules.facts if checkpoint.modules else None),
+                heads=checkpoint.entries,
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
                 languages=languages,

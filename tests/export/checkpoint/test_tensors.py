@@ -13,8 +13,10 @@ from bertport.export.checkpoint.tensors import check_shapes, require_heads
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
 from tests.conftest import tiny_config
 
-LAYOUT = layout_of(FAMILIES["bert"], tiny_config(), {})
-HEADS = {name: tuple(head.shapes) for name, head in LAYOUT.heads.items()}
+LAYOUT = layout_of(FAMILIES["bert"], tiny_config())
+PRETRAINED = ("mlm", "nsp", "pooler")
+HEADS = {name: tuple(LAYOUT.heads[name].shapes) for name in PRETRAINED}
+CLASSIFIER = ("classifier.weight", "classifier.bias")
 DECODER = "cls.predictions.decoder.weight"
 ENCODER = (LAYOUT.words, "bert.encoder.layer.0.output.LayerNorm.weight", "bert.encoder.layer.0.output.LayerNorm.bias")
 ALL = (*ENCODER, *HEADS["mlm"], *HEADS["nsp"], *HEADS["pooler"])
@@ -38,6 +40,15 @@ def test_the_layout_of_bert():
         ),
         "nsp": ("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
         "pooler": ("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
+    }
+    assert {name for name, head in LAYOUT.heads.items() if head.rows == CLASSIFIER} == {
+        "sequence-classification",
+        "token-classification",
+    }
+    assert {name for name, head in LAYOUT.heads.items() if head.pooled} == {
+        "nsp",
+        "sequence-classification",
+        "multiple-choice",
     }
     assert LAYOUT.heads["mlm"].tied == {DECODER: (tiny_config().vocab_size, 32)}
     assert LAYOUT.heads["mlm"].aliases == {"cls.predictions.decoder.bias": "cls.predictions.bias"}
@@ -79,6 +90,55 @@ def test_a_missing_pooler_takes_nsp_with_it_and_says_so():
     found = plan([*ENCODER, *HEADS["mlm"], *HEADS["nsp"]], {"architectures": ["BertForPreTraining"]})
     assert found.heads == ("mlm",)
     assert "neither next-sentence prediction nor pooled features" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("model_class", "heads"),
+    [
+        ("BertForSequenceClassification", ("sequence-classification", "pooler")),
+        ("BertForTokenClassification", ("token-classification", "pooler")),
+        ("BertForMultipleChoice", ("multiple-choice", "pooler")),
+    ],
+)
+def test_tensors_of_several_heads_are_of_the_one_that_the_class_promises(model_class, heads):
+    found = plan([*ENCODER, *HEADS["pooler"], *CLASSIFIER], {"architectures": [model_class]})
+    assert (found.heads, found.notes) == (heads, ())
+
+
+@pytest.mark.parametrize("stated", [{}, {"architectures": ["BertModel"]}, {"architectures": ["BertForMaskedLM"]}])
+def test_tensors_of_several_heads_are_left_out_without_a_class_that_promises_one(stated):
+    found = plan([*ALL, *CLASSIFIER], stated)
+    assert found.heads == PRETRAINED
+    note = (
+        "the tensors of sequence-classification or token-classification or multiple-choice are there, and no class in "
+        "config.json says which they are: name it in architectures"
+    )
+    left = "left out, as part of none of encoder and heads: classifier.bias, classifier.weight"
+    assert found.notes == (left, note)
+
+
+def test_a_head_with_names_of_its_own_is_told_by_them():
+    found = plan([*ALL, *CLASSIFIER, "qa_outputs.weight", "qa_outputs.bias"], {"architectures": ["BertModel"]})
+    assert found.heads == ("mlm", "nsp", "question-answering", "pooler")
+
+
+def test_a_classifier_that_was_never_trained_is_not_invented():
+    found = plan([*ENCODER, *HEADS["pooler"]], {"architectures": ["BertForSequenceClassification"]})
+    assert found.heads == ("pooler",)
+    assert "BertForSequenceClassification, but the weights hold no sequence-classification head" in found.notes[0]
+
+
+def test_a_classifier_in_part_is_refused():
+    with pytest.raises(
+        CheckpointError, match=r"sequence-classification head only in part: classifier\.bias is missing"
+    ):
+        plan([*ALL, "classifier.weight"], {"architectures": ["BertForSequenceClassification"]})
+
+
+def test_a_missing_pooler_takes_a_classifier_of_bert_with_it():
+    found = plan([*ENCODER, *CLASSIFIER], {"architectures": ["BertForSequenceClassification"]})
+    assert found.heads == ()
+    assert "neither sequence classification nor pooled features" in found.notes[0]
 
 
 def test_a_class_that_promises_more_than_there_is():

@@ -55,6 +55,8 @@ class Family:
     """The prefix of the encoder's tensor names in a checkpoint with heads: `bert.`."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Heads of its classes that not every family has, by the name without the prefix: `ForPreTraining`."""
+    without: tuple[str, ...] = ()
+    """Classes that every other family has and transformers does not have for it, without the prefix."""
     pooler: bool = True
     """Whether its encoder can have a pooler."""
     inputs: tuple[str, ...] = INPUTS
@@ -227,6 +229,7 @@ _ROWS = (
         title="DeBERTa",
         class_prefix="Deberta",
         prefix="deberta.",
+        without=("ForMultipleChoice",),
         pooler=False,
         legacy=("embedding_size", "talking_head"),
         unscripted=("build_rpos", "uneven_size_corrected"),
@@ -348,6 +351,8 @@ def kinds(family: Family, head: str) -> tuple[str, ...]:
     """Return the classes of a family that hold a head, without its prefix, that with most heads first."""
     shared = [kind for kind, heads in family.classes.items() if head in heads and len(heads) > 1]
     own = HEADS[head].own_class
+    if own in family.without:
+        return ()
     alone = [own] if own else [kind for kind, heads in family.classes.items() if heads == (head,)]
     return (*shared, *alone)
 

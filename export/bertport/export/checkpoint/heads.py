@@ -10,9 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.labels import labels_in, terms_of_texts, terms_of_tokens
 from bertport.runtime.bundle.manifest import heads_of
-from bertport.runtime.heads import EMBEDDING, HIDDEN_STATES, MLM, NSP, POOLER, RTD, SOP, output_of
-from bertport.runtime.heads import HEADS as RUNTIME
+from bertport.runtime.heads import (
+    EMBEDDING,
+    HIDDEN_STATES,
+    MLM,
+    MULTIPLE_CHOICE,
+    NSP,
+    POOLER,
+    QUESTION_ANSWERING,
+    RTD,
+    SEQUENCE_CLASSIFICATION,
+    SOP,
+    TOKEN_CLASSIFICATION,
+    output_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -20,9 +33,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from bertport.runtime.bundle.manifest import Embedding, HeadEntry
+    from bertport.runtime.bundle.manifest import HeadEntry
 
-__all__ = ["HEADS", "Head", "describe", "labels_of", "output_names"]
+__all__ = ["HEADS", "Head", "entry_of", "output_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +47,8 @@ class Head:
     summary: str
     """A line about it for the model card."""
     own_class: str | None = None
-    """transformers' class for it alone, which every family has, without the family's name in front: `ForMaskedLM`; None
-    where a family's row says which of its classes hold it."""
+    """transformers' class for it alone, which every family has unless its row says otherwise, without the family's name
+    in front: `ForMaskedLM`; None where a family's row says which of its classes hold it."""
     optimum: str | None = None
     """Optimum's name of the task for which its table has that class; None where it has none."""
     make: Callable[[PretrainedConfig], PreTrainedModel] | None = None
@@ -43,12 +56,14 @@ class Head:
     attributes: tuple[str, ...] = ()
     """The attributes of the class's output that may hold its logits, in the order in which they are looked for; none
     where the encoder computes it."""
-    finish: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """Makes the graph's output of them where it is another."""
-    reads: str
-    """The output of transformers' encoder that it is computed from."""
+    finish: Callable[[torch.Tensor, Any], torch.Tensor] | None = None
+    """Makes the graph's output of them, and of the class's output, where it is another."""
+    choices: bool = False
+    """Whether its class takes inputs of [batch, choices, sequence]; here each text has one choice."""
     labels: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     """Reads a label per column from config.json; None where the runtime's labels hold for every checkpoint."""
+    terms: Callable[[Mapping[str, Any], tuple[str, ...]], Mapping[str, Any]] | None = None
+    """Reads what else config.json states of it, fields of its entry in a manifest, from that and its labels."""
     pairs: bool = False
     """Whether it judges pairs of texts, so that the encoder must know two segments."""
     pipeline: str | None = None
@@ -57,11 +72,18 @@ class Head:
     """A call from Python and one from the command line, for the model card; None where it has no task of its own."""
 
 
-def _two_columns(logits: torch.Tensor) -> torch.Tensor:
+def _two_columns(logits: torch.Tensor, _: object) -> torch.Tensor:
     """Return a column of zeros beside logits of one column, [..., 2]: its softmax is their sigmoid."""
     import torch
 
     return torch.stack((torch.zeros_like(logits), logits), dim=-1)
+
+
+def _span(starts: torch.Tensor, output: Any) -> torch.Tensor:  # noqa: ANN401 — transformers' outputs
+    """Return the logits of starts and ends side by side, [batch, sequence, 2]."""
+    import torch
+
+    return torch.stack((starts, output.end_logits), dim=-1)
 
 
 HEADS: dict[str, Head] = {
@@ -71,7 +93,6 @@ HEADS: dict[str, Head] = {
         own_class="ForMaskedLM",
         optimum="fill-mask",
         attributes=("logits", "prediction_logits"),
-        reads="last_hidden_state",
         pipeline="fill-mask",
         example=(
             'model.fill_mask("The capital of France is [MASK].", top_k=5)',
@@ -82,7 +103,6 @@ HEADS: dict[str, Head] = {
         title="next-sentence prediction",
         summary="next-sentence prediction: says whether one sentence follows another",
         attributes=("logits", "seq_relationship_logits"),
-        reads="pooler_output",
         pairs=True,
         example=(
             'model.next_sentence("He went to the store.", "He bought milk.")',
@@ -93,7 +113,6 @@ HEADS: dict[str, Head] = {
         title="sentence order",
         summary="sentence order: says whether two sentences were swapped",
         attributes=("sop_logits",),
-        reads="pooler_output",
         pairs=True,
         example=(
             'model.predict("sentence-order", [("He went to the store.", "He bought milk.")])',
@@ -105,23 +124,65 @@ HEADS: dict[str, Head] = {
         summary="replaced-token detection: says which tokens stand where another one stood",
         attributes=("logits",),
         finish=_two_columns,
-        reads="last_hidden_state",
         example=(
             'model.predict("replaced-tokens", ["The capital of France is milk."])',
             'bertport predict replaced-tokens "The capital of France is milk." -m BUNDLE',
         ),
     ),
+    SEQUENCE_CLASSIFICATION: Head(
+        title="sequence classification",
+        summary="sequence classification: a value for each label of a text, or of a pair of texts",
+        own_class="ForSequenceClassification",
+        optimum="text-classification",
+        attributes=("logits",),
+        labels=labels_in,
+        terms=terms_of_texts,
+        pipeline="text-classification",
+        example=(
+            'model.predict("text-classification", ["What a lovely day!"])',
+            'bertport predict text-classification "What a lovely day!" -m BUNDLE',
+        ),
+    ),
+    TOKEN_CLASSIFICATION: Head(
+        title="token classification",
+        summary="token classification: a value for each label of each token",
+        own_class="ForTokenClassification",
+        optimum="token-classification",
+        attributes=("logits",),
+        labels=labels_in,
+        terms=terms_of_tokens,
+        pipeline="token-classification",
+        example=(
+            'model.predict("token-classification", ["Wolfgang lives in Berlin."])',
+            'bertport predict token-classification "Wolfgang lives in Berlin." -m BUNDLE',
+        ),
+    ),
+    QUESTION_ANSWERING: Head(
+        title="question answering",
+        summary="question answering: says where in a text the answer to a question starts and ends",
+        own_class="ForQuestionAnswering",
+        optimum="question-answering",
+        attributes=("start_logits",),
+        finish=_span,
+        pipeline="question-answering",
+    ),
+    MULTIPLE_CHOICE: Head(
+        title="multiple choice",
+        summary="multiple choice: a value for each of several ways to go on",
+        own_class="ForMultipleChoice",
+        optimum="multiple-choice",
+        attributes=("logits",),
+        choices=True,
+    ),
     EMBEDDING: Head(
         title="sentence embeddings",
         summary="sentence embeddings: one vector of a text, to be compared with those of others",
-        reads="last_hidden_state",
         pipeline="sentence-similarity",
         example=('model.embed(["some text"])', 'bertport predict embeddings "some text" -m BUNDLE'),
     ),
     POOLER: Head(
         title="pooled features",
         summary="the pooled `[CLS]` feature",
-        reads="pooler_output",
     ),
 }
 """By name, in the order of a bundle's heads."""
@@ -134,24 +195,14 @@ def output_names(heads: Collection[str]) -> tuple[str, ...]:
     return (*own, HIDDEN_STATES, *encoder)
 
 
-def labels_of(name: str, config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return a head's labels, read from config.json or the runtime's own; None for a head that does not classify.
+def entry_of(name: str, config: Mapping[str, Any]) -> HeadEntry:
+    """Return what a manifest says of a head: by the table of heads, and by config.json where the checkpoint decides.
 
     Raises:
-        CheckpointError: when config.json states labels that cannot be.
+        CheckpointError: when config.json states what cannot be.
     """
-    read = HEADS[name].labels
-    return RUNTIME[name].labels if read is None else read(config)
-
-
-def describe(labels: Mapping[str, tuple[str, ...] | None], embedding: Embedding | None = None) -> dict[str, HeadEntry]:
-    """Return what a manifest says of heads, in the table's order.
-
-    Args:
-        labels: the labels of each head, by its name.
-        embedding: what makes one vector of a text; None where nothing does.
-    """
-    entries = {name: replace(entry, labels=labels[name]) for name, entry in heads_of(labels).items()}
-    if embedding is not None:
-        entries |= {name: replace(entry, embedding=embedding) for name, entry in heads_of([EMBEDDING]).items()}
-    return {name: entries[name] for name in HEADS if name in entries}
+    row, entry = HEADS[name], heads_of([name])[name]
+    if row.labels is None:
+        return entry
+    labels = row.labels(config)
+    return replace(entry, labels=labels, **(row.terms(config, labels) if row.terms else {}))

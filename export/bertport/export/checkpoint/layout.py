@@ -6,12 +6,14 @@ The classes are built without values, so that this takes neither memory nor time
 from __future__ import annotations
 
 import copy
+import itertools
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.families import heads_of_kind, kinds, possible_heads
 from bertport.export.checkpoint.heads import HEADS
+from bertport.runtime.heads import POOLER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadLayout", "Layout", "encoder", "head_model", "layout_of", "without_values"]
 
-LABELLED = 2
-"""Labels of a head for whose names alone a class is built."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLayout:
@@ -39,6 +38,14 @@ class HeadLayout:
     """Those that are the matrix of the word embedding unless config.json says that they are not."""
     aliases: dict[str, str]
     """The name in `shapes` of each tensor that the class has, and a checkpoint may have, under another name too."""
+    rows: tuple[str, ...] = ()
+    """Names of tensors with a row for each label of the checkpoint."""
+    pooled: bool = False
+    """Whether it is computed from the encoder's pooled vector."""
+
+    def with_labels(self, count: int) -> HeadLayout:
+        """Return the same with another number of labels."""
+        return replace(self, shapes=self.shapes | {name: (count, *self.shapes[name][1:]) for name in self.rows})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,10 @@ class Layout:
         """Return every tensor of an encoder with these heads but for those that need not be stored."""
         return self.encoder | {name: shape for head in heads for name, shape in self.heads[head].shapes.items()}
 
+    def with_labels(self, counts: Mapping[str, int]) -> Layout:
+        """Return the same with the number of labels of some heads, by their names."""
+        return replace(self, heads=self.heads | {name: self.heads[name].with_labels(counts[name]) for name in counts})
+
     def ties(self, heads: Iterable[str], *, decoders: bool) -> dict[str, str]:
         """Return the names of parameters that are tied to another one, each with the name of that one.
 
@@ -75,13 +86,12 @@ class Layout:
         return ties
 
 
-def layout_of(family: Family, config: PretrainedConfig, labels: Mapping[str, int]) -> Layout:
-    """Return the layout of a family's modules.
+def layout_of(family: Family, config: PretrainedConfig) -> Layout:
+    """Return the layout of a family's modules, with some number of labels where the checkpoint states them.
 
     Args:
         family: the family.
         config: transformers' config.
-        labels: the number of labels of heads whose labels the checkpoint states, as far as it is known.
 
     Raises:
         Exception: whatever transformers raises for a config of which it cannot make a model.
@@ -95,9 +105,13 @@ def layout_of(family: Family, config: PretrainedConfig, labels: Mapping[str, int
     words = next(name for name, each in bare.named_parameters() if each is bare.get_input_embeddings().weight)
     buffers = {name for name, _ in bare.named_buffers()} | {"embeddings.position_ids", "embeddings.token_type_ids"}
     heads = {}
+    shallow = copy.deepcopy(config)
+    shallow.num_hidden_layers = 1  # of the encoder, of which no head's tensors depend
+    sizes = {size for shape in shapes.values() for size in shape}
+    labels = next(size for size in itertools.count(3) if size not in sizes)  # whatever has it is a row per label
     for head in possible_heads(family):
         if HEADS[head].attributes:
-            heads[head] = _head(family, config, head, labels.get(head, LABELLED))
+            heads[head] = _head(family, shallow, head, labels)
         else:  # the pooler
             own = {name: shape for name, shape in _shapes(pooled, family.prefix).items() if name not in shapes}
             heads[head] = HeadLayout(shapes=own, tied={}, aliases={})
@@ -188,10 +202,13 @@ def _head(family: Family, config: PretrainedConfig, head: str, labels: int) -> H
             tied += outside
         else:
             aliases |= dict.fromkeys(outside[1:], outside[0])
+    stored = {name: shapes[name] for name in own if name not in tied and name not in aliases}
     return HeadLayout(
-        shapes={name: shapes[name] for name in own if name not in tied and name not in aliases},
+        shapes=stored,
         tied={name: shapes[name] for name in tied},
         aliases=aliases,
+        rows=tuple(name for name, shape in stored.items() if HEADS[head].labels and shape[:1] == (labels,)),
+        pooled=getattr(model.base_model, POOLER, None) is not None,
     )
 
 

@@ -11,7 +11,7 @@ from bertport.export.checkpoint.config import max_positions, names_code, normali
 from bertport.export.checkpoint.embedding import Modules, read_modules
 from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, family_of_class, promises
 from bertport.export.checkpoint.foreign import explain
-from bertport.export.checkpoint.heads import HEADS
+from bertport.export.checkpoint.heads import HEADS, entry_of
 from bertport.export.checkpoint.layout import Layout, layout_of
 from bertport.export.checkpoint.source import read_json
 from bertport.export.checkpoint.tensors import Plan, check_shapes, plan
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from bertport.export.checkpoint.source import Located
+    from bertport.runtime.bundle.manifest import HeadEntry
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
@@ -60,7 +61,15 @@ class Checkpoint:
     @property
     def heads(self) -> tuple[str, ...]:
         """The heads present, in the table's order."""
-        return tuple(name for name in HEADS if name in self.plan.heads or (name == EMBEDDING and self.modules))
+        return tuple(self.entries)
+
+    @property
+    def entries(self) -> dict[str, HeadEntry]:
+        """What a manifest says of each head present, by its name, in the table's order."""
+        entries = dict(self.plan.entries)
+        if self.modules is not None:
+            entries |= {EMBEDDING: replace(entry_of(EMBEDDING, self.raw_config), embedding=self.modules.facts)}
+        return {name: entries[name] for name in HEADS if name in entries}
 
     @property
     def max_positions(self) -> int:
@@ -137,9 +146,9 @@ def read_checkpoint(located: Located) -> Checkpoint:
     shapes = read_shapes(weights)
     layout = _layout(family, config, shapes, path)
     planned = plan(shapes, raw_config, family, layout)
-    stated = {head: len(labels) for head, labels in planned.labels.items() if HEADS[head].labels and labels}
-    if stated:
-        layout = _layout(family, config, shapes, path, stated)
+    counts = {head: len(labels) for head, labels in planned.labels.items() if HEADS[head].labels and labels}
+    layout = layout.with_labels(counts)
+    _check_labels(shapes, layout, planned, counts)
     _check_shapes(shapes, layout, planned)
     if code := sorted(filter(names_code, raw_config)):
         note = f"left out of config.json, because it names code or kernels to run: {', '.join(map(excerpt, code))}"
@@ -156,13 +165,7 @@ def read_checkpoint(located: Located) -> Checkpoint:
     )
 
 
-def _layout(
-    family: Family,
-    config: PretrainedConfig,
-    shapes: Mapping[str, object],
-    path: Path,
-    labels: Mapping[str, int] | None = None,
-) -> Layout:
+def _layout(family: Family, config: PretrainedConfig, shapes: Mapping[str, object], path: Path) -> Layout:
     """Return the tensors that the family's modules have by config.json.
 
     Raises:
@@ -174,13 +177,32 @@ def _layout(
     shallow.num_hidden_layers = min(config.num_hidden_layers, stored + 1)
     try:
         with quiet():  # DeBERTa's modules call what PyTorch deprecates
-            return layout_of(family, shallow, labels or {})
+            return layout_of(family, shallow)
     except Exception as error:  # whatever a setting makes PyTorch or transformers raise
         reason = (str(error).strip().splitlines() or [""])[-1].strip()
         raise CheckpointError(
             f"{path}: transformers cannot make {family.noun} encoder of these settings ({type(error).__name__}: "
             f"{excerpt(reason, 200)}): restore the checkpoint's file"
         ) from error
+
+
+def _check_labels(
+    shapes: Mapping[str, tuple[int, ...]], layout: Layout, planned: Plan, counts: Mapping[str, int]
+) -> None:
+    """Refuse a classifier that has not as many rows as config.json has labels for it.
+
+    Raises:
+        CheckpointError: naming the first tensor with another number of rows.
+    """
+    stored = {name: own for own, name in planned.renames.items()}
+    for head, count in counts.items():
+        for name in layout.heads[head].rows:
+            rows = shapes[stored[name]][:1]
+            if rows != (count,):
+                raise CheckpointError(
+                    f"{stored[name]} has {rows[0] if rows else 'no'} rows and config.json has {count} labels for them "
+                    "(id2label; 2 where it names none): name one for each row"
+                )
 
 
 def _check_shapes(shapes: Mapping[str, tuple[int, ...]], layout: Layout, planned: Plan) -> None:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.families import FAMILIES, promises
 from bertport.export.checkpoint.foreign import MERGE
-from bertport.export.checkpoint.heads import HEADS, labels_of
+from bertport.export.checkpoint.heads import HEADS, entry_of
+from bertport.export.checkpoint.labels import untrusted_activation
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
-from bertport.runtime.heads import POOLER
+from bertport.runtime.heads import POOLER, SEQUENCE_CLASSIFICATION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bertport.export.checkpoint.families import Family
     from bertport.export.checkpoint.layout import Layout
+    from bertport.runtime.bundle.manifest import HeadEntry
 
 __all__ = ["Plan", "check_shapes", "left_out", "plan", "require_heads"]
 
@@ -43,8 +45,8 @@ UNMERGED = re.compile(r"\.(lora_[AB]|base_layer|modules_to_save)\.")
 class Plan:
     """Conversion plan: which stored tensors are read, under which names, and the heads that they make."""
 
-    labels: dict[str, tuple[str, ...] | None]
-    """The labels of each head present, by its name, in the table's order; None for a head that does not classify."""
+    entries: dict[str, HeadEntry]
+    """What a manifest says of each head present, by its name, in the table's order."""
     renames: dict[str, str]
     """The model's name of each stored tensor to be read."""
     tied: bool
@@ -55,7 +57,12 @@ class Plan:
     @property
     def heads(self) -> tuple[str, ...]:
         """The heads present, in the table's order."""
-        return tuple(self.labels)
+        return tuple(self.entries)
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...] | None]:
+        """The labels of each head present, by its name; None for a head that does not classify."""
+        return {name: entry.labels for name, entry in self.entries.items()}
 
 
 def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout: Layout) -> Plan:
@@ -85,9 +92,10 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout
         raise _of_another(stored, family, layout)
     notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
     notes += _stray_pooler(renamed, family, layout)
-    stored_heads = [head for head in layout.heads if _holds(head, present, layout)]
+    claimed = promises(family, (config.get("architectures") or [""])[0])
+    stored_heads = _stored_heads(present, layout, claimed)
     _require_decoders(stored_heads, present, layout, tied=tied)
-    heads, lacks = _usable(stored_heads, config, family)
+    heads, lacks = _usable(stored_heads, config, family, layout)
     notes += [*lacks, *_broken_promises(stored_heads, config, family)]
     owned = {name for head in heads for name in (*layout.heads[head].shapes, *layout.heads[head].tied)}
     pooler = f"{family.prefix}pooler."  # of an encoder that has none, or takes the first state as it is
@@ -98,8 +106,10 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout
         or (target.startswith(family.prefix) and target not in layout.constants and not target.startswith(pooler))
     }
     notes += left_out(name for name in sorted(stored) if name not in kept and renamed.get(name) not in layout.constants)
-    labels = {head: labels_of(head, config) for head in heads}
-    return Plan(labels=labels, renames=kept, tied=tied, notes=tuple(notes))
+    notes += _nameless(present, stored_heads, layout)
+    entries = {head: entry_of(head, config) for head in heads}
+    notes += untrusted_activation(config) if SEQUENCE_CLASSIFICATION in entries else []
+    return Plan(entries=entries, renames=kept, tied=tied, notes=tuple(notes))
 
 
 def left_out(names: Iterable[str]) -> list[str]:
@@ -147,11 +157,13 @@ def _require_decoders(heads: Iterable[str], present: Collection[str], layout: La
             )
 
 
-def _usable(stored: Collection[str], config: Mapping[str, Any], family: Family) -> tuple[list[str], list[str]]:
+def _usable(
+    stored: Collection[str], config: Mapping[str, Any], family: Family, layout: Layout
+) -> tuple[list[str], list[str]]:
     """Return those of the stored heads that the encoder can serve, and a note about each reason why others go."""
     notes, heads = [], list(stored)
     if POOLER not in heads and family.pooler:
-        orphans = [head for head in heads if HEADS[head].reads == HEADS[POOLER].reads]
+        orphans = [head for head in heads if layout.heads[head].pooled]
         heads = [head for head in heads if head not in orphans]
         notes.append(f"the weights hold no pooler: the bundle has {_without([*orphans, POOLER])}")
     judges = [head for head in heads if HEADS[head].pairs]
@@ -282,6 +294,53 @@ def _without_aliases(renamed: dict[str, str], layout: Layout, *, tied: bool) -> 
     aliases = {alias: name for head in layout.heads.values() for alias, name in head.aliases.items()}
     unused = {name for alias, name in aliases.items() if not tied and alias in renamed.values()}
     return {stored: aliases.get(name, name) for stored, name in renamed.items() if name not in unused}
+
+
+def _stored_heads(present: Collection[str], layout: Layout, claimed: Collection[str]) -> list[str]:
+    """Return the heads whose tensors are present, in the table's order.
+
+    Several heads of a family have tensors of one name (`classifier.weight`). Such a name is of the head that the class
+    in config.json promises; without it, only a head that has a name of its own is told by its tensors.
+
+    Raises:
+        CheckpointError: when a head is there in part.
+    """
+    stored = [head for head in layout.heads if head in claimed and _holds(head, present, layout)]
+    modules = [module for head in stored for module in _modules(head, layout)]
+    for head in layout.heads:
+        tensors = layout.heads[head].shapes.keys()
+        others = {name for other, row in layout.heads.items() if other != head for name in row.shapes}
+        shared = tensors & others
+        told = not shared or (tensors != shared and tensors <= set(present))
+        if head in claimed or not told:
+            continue
+        beside = not any(_overlap(one, other) for one in _modules(head, layout) for other in modules)
+        if beside and _holds(head, present, layout):
+            stored.append(head)
+    return [head for head in layout.heads if head in stored]
+
+
+def _modules(head: str, layout: Layout) -> set[str]:
+    """Return the names of the modules that hold a head's tensors."""
+    return {name.rpartition(".")[0] for name in layout.heads[head].shapes}
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether two modules are one, or one is a part of the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _nameless(present: Collection[str], stored: Collection[str], layout: Layout) -> list[str]:
+    """Return a note on tensors that are left out because several heads have them; none where there are none."""
+    left = set(present) - {name for head in stored for name in layout.heads[head].shapes}
+    heads = [head for head, row in layout.heads.items() if row.shapes and row.shapes.keys() <= left]
+    if not heads:
+        return []
+    note = (
+        f"the tensors of {' or '.join(heads)} are there, and no class in config.json says which they are: name it in "
+        "architectures"
+    )
+    return [note]
 
 
 def _holds(head: str, present: Collection[str], layout: Layout) -> bool:

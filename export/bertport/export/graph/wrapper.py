@@ -129,7 +129,7 @@ class EncoderWithHeads(nn.Module):
             `pooler_output` [batch, hidden].
         """
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        inputs = {name: given[name] for name in self.inputs}
+        inputs = {name: each for name in self.inputs if (each := given[name]) is not None}
         encoded = self._encoded(inputs)
         outputs = {HIDDEN_STATES: encoded.last_hidden_state}
         if POOLER in self.heads:
@@ -139,12 +139,14 @@ class EncoderWithHeads(nn.Module):
         for model, heads in self.classes:
             place = getattr(model, model.base_model_prefix)
             place.output = encoded
-            computed = model(**inputs)
+            # Every input is a text with one of its choices, whose row of logits is its own.
+            choices = any(HEADS[head].choices for head in heads)
+            computed = model(**{name: each.unsqueeze(1) if choices else each for name, each in inputs.items()})
             place.output = None
             for head in heads:
                 row = HEADS[head]
                 logits = next(each for name in row.attributes if (each := getattr(computed, name, None)) is not None)
-                outputs[output_of(head)] = row.finish(logits) if row.finish else logits
+                outputs[output_of(head)] = row.finish(logits, computed) if row.finish else logits
         return {name: outputs[name] for name in self.outputs}
 
 

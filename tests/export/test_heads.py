@@ -1,0 +1,99 @@
+"""Heads of fine-tuned models, of every family that has them: bundle and checkpoint compute the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from bertport.export.checkpoint.read import read_checkpoint
+from bertport.export.checkpoint.source import locate
+from bertport.export.checkpoint.tokenizer_loading import quiet
+from bertport.export.graph.wrapper import build
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.heads import (
+    HEADS,
+    MULTIPLE_CHOICE,
+    POOLER,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+)
+from tests.heads import LABELS, class_of, combinations, head_bundle, head_checkpoint
+
+ATOL = 1e-5
+"""Of models of two layers with weights of 0.2: rounding in another order."""
+INPUTS = {
+    "input_ids": torch.arange(40, 54).reshape(2, 7),
+    "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2]),
+    "token_type_ids": torch.tensor([[0] * 3 + [1] * 4, [0] * 7]),
+}
+HEADS_IN_TURN = [SEQUENCE_CLASSIFICATION, QUESTION_ANSWERING, TOKEN_CLASSIFICATION, MULTIPLE_CHOICE]
+FAST = [
+    (family, HEADS_IN_TURN[index % len(HEADS_IN_TURN)])
+    for index, family in enumerate(dict(combinations()))
+    if (family, HEADS_IN_TURN[index % len(HEADS_IN_TURN)]) in combinations()
+]
+"""A head of each family, another one from family to family."""
+
+
+def theirs(checkpoint, family, head, inputs):
+    """What transformers' class computes of each text without its padding, as the graph gives it."""
+    with quiet():
+        model = getattr(transformers, class_of(family, head)).from_pretrained(checkpoint).eval()
+    texts = []
+    for row, length in enumerate(inputs["attention_mask"].sum(dim=1)):
+        text = {name: each[row : row + 1, :length] for name, each in inputs.items()}
+        with torch.inference_mode():
+            if head == MULTIPLE_CHOICE:
+                text = {name: each[:, None] for name, each in text.items()}
+            output = model(**text)
+        logits = [output.start_logits, output.end_logits] if head == QUESTION_ANSWERING else None
+        texts.append((torch.stack(logits, dim=-1) if logits else output.logits)[0])
+    return texts
+
+
+def assert_same(found, expected, head, inputs):
+    """Compare a head's output with the same of each text alone."""
+    for row, (ours, other) in enumerate(zip(found, expected, strict=True)):
+        real = ours[: int(inputs["attention_mask"][row].sum())] if "sequence" in HEADS[head].axes else ours
+        np.testing.assert_allclose(real, other, rtol=0, atol=ATOL)
+
+
+@pytest.mark.parametrize(("family", "head"), FAST)
+def test_a_model_computes_what_the_class_of_transformers_does(family, head, tmp_path_factory):
+    checkpoint = head_checkpoint(tmp_path_factory, family, head)
+    model = build(read_checkpoint(locate(str(checkpoint))))
+    inputs = {name: INPUTS[name] for name in model.inputs}
+    with torch.inference_mode():
+        outputs = model(**inputs)
+    assert_same(outputs[HEADS[head].output], theirs(checkpoint, family, head, inputs), head, inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "head"), combinations())
+def test_graphs_compute_what_the_class_of_transformers_does(family, head, tmp_path_factory, run_graph):
+    checkpoint, path = head_bundle(tmp_path_factory, family, head)
+    assert_bundle(checkpoint, Bundle.open(path), family, head, run_graph)
+
+
+@pytest.mark.parametrize("head", [SEQUENCE_CLASSIFICATION, QUESTION_ANSWERING])
+def test_a_bundle_of_bert_with_a_head(head, tmp_path_factory, run_graph):
+    checkpoint, path = head_bundle(tmp_path_factory, "bert", head)
+    assert_bundle(checkpoint, Bundle.open(path), "bert", head, run_graph)
+
+
+def assert_bundle(checkpoint, bundle, family, head, run_graph):
+    """Compare both graphs with transformers' class on each text alone, and the manifest with the checkpoint."""
+    entry = bundle.manifest.heads[head]
+    assert set(bundle.manifest.heads) - {POOLER} == {head}
+    assert bundle.manifest.architecture.model_class == class_of(family, head)
+    assert entry.labels == LABELS.get(head)
+    assert entry.problem_type == ("single_label_classification" if head in LABELS else None)
+    inputs = {name: INPUTS[name] for name in bundle.manifest.inputs}
+    expected = theirs(checkpoint, family, head, inputs)
+    for variant in bundle.manifest.variants.values():
+        outputs = run_graph(bundle.path / variant.file, {name: each.numpy() for name, each in inputs.items()})
+        assert set(outputs) == set(variant.outputs)
+        assert_same(outputs[entry.output], expected, head, inputs)
