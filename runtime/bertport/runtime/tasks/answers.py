@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-__all__ = ["Entity", "FilledMask", "NextSentence", "ScoredLabel", "SentenceOrder", "TokenLabel"]
+__all__ = [
+    "Choice",
+    "Entity",
+    "FilledMask",
+    "NextSentence",
+    "RankedText",
+    "ScoredLabel",
+    "SentenceOrder",
+    "TokenLabel",
+    "ZeroShot",
+]
 
 
 class FilledMask(TypedDict):
@@ -85,3 +95,38 @@ class Entity(TypedDict):
     """Its first character in the text."""
     end: int
     """The character behind its last."""
+
+
+class ZeroShot(TypedDict):
+    """How well labels fit a text, in the fields of transformers' zero-shot-classification pipeline."""
+
+    sequence: str
+    """The text."""
+    labels: list[str]
+    """The candidate labels, best first."""
+    scores: list[float]
+    """Their probabilities, in this order."""
+
+
+class Choice(TypedDict):
+    """Which of several texts goes best with another."""
+
+    label: int
+    """The likeliest choice, counted from 0."""
+    choice: str
+    """Its text."""
+    score: float
+    """Its probability."""
+    probabilities: list[float]
+    """Probability of each choice, in the order given."""
+
+
+class RankedText(TypedDict):
+    """A document in a ranking, in the fields of the CrossEncoder of sentence-transformers."""
+
+    corpus_id: int
+    """Its place in the list given, counted from 0."""
+    score: float
+    """How well it fits the query."""
+    text: NotRequired[str]
+    """The document, where documents are asked for."""

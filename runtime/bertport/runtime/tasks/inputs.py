@@ -11,9 +11,10 @@ from bertport.runtime.excerpts import excerpt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bertport.runtime.errors import UsageError
     from bertport.runtime.text.encoder import Text
 
-__all__ = ["MOST_ROWS", "Parts", "one_text", "text_or_pair", "two_texts"]
+__all__ = ["MOST_ROWS", "Parts", "one_text", "text_or_pair", "texts_in", "two_texts"]
 
 MOST_ROWS = 16_384
 """Most rows of a batch that one input may make: labels, documents, choices, or windows."""
@@ -76,3 +77,21 @@ def text_or_pair(task: str, value: object) -> Text:
         case {"text": str(a), "text_pair": str(b), **other} if not other:
             return a, b
     raise InputTextError(f'{task} takes a text, {{"text": …}}, or a pair ["A", "B"], not {excerpt(value)}')
+
+
+def texts_in(name: str, value: object, error: type[UsageError]) -> tuple[str, ...]:
+    """Return the texts of a list, each of which makes a row.
+
+    Args:
+        name: what the caller calls the list.
+        value: what the caller gave.
+        error: what is raised for a list of anything else, of none, and of too many.
+    """
+    if not isinstance(value, list | tuple):
+        raise error(f"{name} is a list of 1 to {MOST_ROWS:,} texts, not {excerpt(value)}")
+    if not 1 <= len(value) <= MOST_ROWS:
+        raise error(f"{name} is a list of 1 to {MOST_ROWS:,} texts, not of {len(value):,}")
+    for number, text in enumerate(value, 1):
+        if not isinstance(text, str):
+            raise error(f"{name} is a list of texts, and number {number} is {excerpt(text)}")
+    return tuple(value)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.manifest import HeadEntry, Manifest
+    from bertport.runtime.text.encoder import Encoded
 
-__all__ = ["ACTIVATIONS", "activation_of", "labelled", "probabilities", "sigmoid"]
+__all__ = ["ACTIVATIONS", "activation_of", "labelled", "logits_alone", "probabilities", "sigmoid"]
 
 
 def labelled(head: str, manifest: Manifest) -> tuple[HeadEntry, tuple[str, ...]]:
@@ -61,3 +62,8 @@ def activation_of(entry: HeadEntry, count: int) -> str:
     if entry.problem_type == "regression":
         return "none"
     return "sigmoid" if entry.problem_type == "multi_label_classification" or count == 1 else "softmax"
+
+
+def logits_alone(*_: object) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
+    """Return the `finish` of a task that makes an answer of several rows' logits: it gives those of a row."""
+    return lambda logits, _: logits

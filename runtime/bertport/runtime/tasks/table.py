@@ -13,16 +13,29 @@ import numpy as np
 
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import MLM, NSP, RTD, SEQUENCE_CLASSIFICATION, SOP, TOKEN_CLASSIFICATION, output_of
+from bertport.runtime.heads import (
+    MLM,
+    MULTIPLE_CHOICE,
+    NSP,
+    RTD,
+    SEQUENCE_CLASSIFICATION,
+    SOP,
+    TOKEN_CLASSIFICATION,
+    output_of,
+)
 from bertport.runtime.tasks import (
     features,
     fill_mask,
+    multiple_choice,
     pairs,
     replaced_tokens,
     text_classification,
+    text_ranking,
     token_classification,
+    zero_shot_classification,
 )
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, two_texts
+from bertport.runtime.tasks.labels import logits_alone
 from bertport.runtime.text.encoder import Text
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.steps import drained
@@ -86,6 +99,8 @@ class Task:
     """Returns the function that makes the answer of one input's share of the output and its ids."""
     pairs: bool = False
     """Whether an input is always two texts."""
+    lacking: Callable[[Manifest], str | None] = lambda _: None
+    """Returns what the head must be like, and what that of a bundle is instead; None for a bundle that can do it."""
     sample: Callable[[str], object] = lambda text: text
     """An input that is made of a text, to ask the task once."""
     spans: bool = False
@@ -173,6 +188,35 @@ TASKS: dict[str, Task] = {
             head=lambda _: TOKEN_CLASSIFICATION,
             spans=True,
             finish=token_classification.finish,
+        ),
+        Task(
+            name="zero-shot-classification",
+            summary="how well labels of the caller's choice fit a text",
+            options=zero_shot_classification.Options,
+            read=zero_shot_classification.read,
+            head=lambda _: SEQUENCE_CLASSIFICATION,
+            lacking=zero_shot_classification.lacking,
+            sample=lambda text: {"text": text, "candidate_labels": [text]},
+            finish=logits_alone,
+        ),
+        Task(
+            name="multiple-choice",
+            summary="which of several texts goes best with another",
+            options=multiple_choice.Options,
+            read=lambda *_: multiple_choice.read,
+            head=lambda _: MULTIPLE_CHOICE,
+            sample=lambda text: {"prompt": text, "choices": [text]},
+            finish=logits_alone,
+        ),
+        Task(
+            name="text-ranking",
+            summary="texts by how well they fit a query",
+            options=text_ranking.Options,
+            read=text_ranking.read,
+            head=lambda _: SEQUENCE_CLASSIFICATION,
+            lacking=text_ranking.lacking,
+            sample=lambda text: {"query": text, "documents": [text]},
+            finish=text_ranking.finish,
         ),
         Task(
             name="features",
@@ -393,6 +437,9 @@ def obstacle(
             f"{task.name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "
             f"(heads: {', '.join(manifest.heads) or 'none'}): use a bundle that has it"
         )
+    needs = task.lacking(manifest)
+    if needs is not None:
+        return MissingHeadError(f"{task.name} needs {needs}: use a bundle that has one")
     if task.decodes_masks and tokens.mask_id is None:
         named = "" if tokens.mask_token is None else f" {tokens.mask_token!r}"
         return UsageError(

@@ -1,0 +1,113 @@
+"""text-ranking: documents by how well they fit a query, as the CrossEncoder of sentence-transformers ranks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
+from bertport.runtime.tasks.inputs import Parts, texts_in
+from bertport.runtime.tasks.labels import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.manifest import Manifest
+    from bertport.runtime.tasks.answers import RankedText
+    from bertport.runtime.text.encoder import Encoded
+    from bertport.runtime.text.tokenizer import Tokens
+
+__all__ = ["Options", "finish", "lacking", "read"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Parameters of text-ranking."""
+
+    top_k: int | None = None
+    """How many documents are given, best first; None for all."""
+    return_documents: bool = False
+    """Give the text of each document too."""
+    function_to_apply: str | None = None
+    """What makes a score of the logit: `sigmoid` or `none`; None for what the bundle states, or else sigmoid."""
+    truncation: bool = False
+    """Cut the longer of a query and a document that are too long together instead of refusing them."""
+
+
+def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[object], tuple[str, str] | Parts]:  # noqa: ARG001 — every task's `read` takes the tokenizer and the manifest
+    """Return the function that reads a query with its documents, a row for each, or a pair of query and document.
+
+    Raises:
+        UsageError: for a parameter out of range.
+    """
+    top_k = options.top_k
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+        raise UsageError(f"top_k is a number from 1 up, or None for all documents, not {excerpt(top_k)}")
+    if not isinstance(options.return_documents, bool):
+        raise UsageError(f"return_documents is True or False, not {excerpt(options.return_documents)}")
+
+    def parts(value: object) -> tuple[str, str] | Parts:
+        match value:
+            case [str(query), str(document)]:
+                return query, document
+            case {"text": str(query), "text_pair": str(document), **other} if not other:
+                return query, document
+            case {"query": str(query), "documents": given, **other} if not other:
+                documents = texts_in("documents", given, InputTextError)
+            case {"query": str(query), "texts": given, **other} if not other:
+                documents = texts_in("texts", given, InputTextError)
+            case _:
+                raise InputTextError(
+                    'text-ranking takes {"query": …, "documents": […]}, or a pair of a query and a document, not '
+                    f"{excerpt(value)}"
+                )
+        texts = tuple((query, document) for document in documents)
+        return Parts(texts=texts, combine=partial(_ranked, documents if options.return_documents else None, top_k))
+
+    return parts
+
+
+def finish(
+    options: Options,
+    tokens: Tokens,  # noqa: ARG001 — every task's `finish` takes the tokenizer
+    manifest: Manifest,
+) -> Callable[[NDArray[np.float32], Encoded], float]:
+    """Return the function that turns the logit of a pair, `[1]`, into its score.
+
+    Raises:
+        UnknownNameError: for a function that there is not.
+    """
+    name = options.function_to_apply
+    if name is None:
+        name = manifest.heads[SEQUENCE_CLASSIFICATION].activation or "sigmoid"
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise UnknownNameError("function_to_apply", name, ACTIVATIONS)
+    activation = ACTIVATIONS[name]
+    return lambda logits, _: float(activation(logits)[0])
+
+
+def lacking(manifest: Manifest) -> str | None:
+    """Return what classifier is needed, and what there is instead; None for one of one label, and one without any."""
+    labels = manifest.heads[SEQUENCE_CLASSIFICATION].labels
+    if labels is None or len(labels) == 1:
+        return None
+    return (
+        "a classifier of one label, which says how well a text fits, and that of "
+        f"{manifest.name} has {len(labels):,}: {excerpt(list(labels), 200)}"
+    )
+
+
+def _ranked(documents: tuple[str, ...] | None, top_k: int | None, scores: list[float]) -> list[RankedText]:
+    """Return documents, best first, the earlier first among equals; with their texts where these are given."""
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])[:top_k]
+    ranked: list[RankedText] = [{"corpus_id": place, "score": scores[place]} for place in order]
+    if documents is not None:
+        for document in ranked:
+            document["text"] = documents[document["corpus_id"]]
+    return ranked
