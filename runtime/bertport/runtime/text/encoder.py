@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
     from bertport.runtime.text.steps import Steps
 
-__all__ = ["Encoded", "Encoder", "Text", "lone_surrogate", "not_unicode"]
+__all__ = [
+    "TEXT_WEIGHT",
+    "Encoded",
+    "Encoder",
+    "Text",
+    "checking",
+    "lone_surrogate",
+    "not_unicode",
+    "parts_of",
+    "refused",
+]
 
 Text = str | tuple[str, str]
 """One text, or a pair that becomes `[CLS] A [SEP] B [SEP]`."""
@@ -59,7 +69,9 @@ class Encoded:
     lost_mask: bool = False
     """Whether truncation cut off a mask token; told only where it was asked for."""
     text: Text = ""
-    """The input."""
+    """The input, of windows the whole one."""
+    cut: tuple[int, int] = (0, 0)
+    """Where the tokens of the text stand that is cut into windows: the first, and the one behind the last."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,6 +171,11 @@ class Encoder:
             )
 
     @property
+    def added(self) -> int:
+        """Number of special tokens around a text."""
+        return self._frames[0].added
+
+    @property
     def takes_pairs(self) -> bool:
         """Whether two texts of one token each fit into the model."""
         return self._frames[1].added + 2 <= self._max_length
@@ -200,7 +217,7 @@ class Encoder:
                 if ids or reader.done:
                     return ids[0] if ids else None
         except BaseException as error:
-            raise _refused(text, error) from error
+            raise refused(text, error) from error
 
     def _of_usual(
         self,
@@ -220,7 +237,7 @@ class Encoder:
                 encodings = self._batched(list(texts))
         except BaseException as error:  # noqa: BLE001 — TypeError for a lone surrogate, bare Exception, a panic
             if len(texts) == 1:
-                return [_refused(texts[0], error)]
+                return [refused(texts[0], error)]
             return [
                 encoded for text in texts for encoded in self._of_usual([text], truncation, spans)
             ]  # one refuses the batch
@@ -256,7 +273,7 @@ class Encoder:
         return self._cut(text, parts)
 
     def _parts(self, text: Text, piece: int, *, spans: bool) -> list[Part]:
-        texts = (text,) if isinstance(text, str) else text
+        texts = parts_of(text)
         room = max(0, self._max_length - self._frames[len(texts) - 1].added)
         return [
             Part(reader=Reader(self._rules, part, piece, spans=spans), room=room, left=self._left, mask=self._mask_id)
@@ -268,11 +285,8 @@ class Encoder:
     ) -> Steps[Encoded | InputTextError]:
         """Encode one input, reading of it what is needed."""
         try:
-            texts = (text,) if isinstance(text, str) else text
-            for each in texts:
-                for start in range(0, 0 if each.isascii() else len(each), CHECKED):
-                    each[start : start + CHECKED].encode()
-                    yield
+            for part in parts_of(text):
+                yield from checking(part)
             parts = self._parts(text, min(piece, PIECE), spans=spans)
             yield from self._read(parts, truncation=truncation)
             if not truncation and sum(part.count for part in parts) > parts[0].room:
@@ -282,7 +296,7 @@ class Encoder:
                 yield from self._look_for_mask(parts)
                 encoded = replace(encoded, lost_mask=any(part.lost_mask for part in parts))
         except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
-            return _refused(text, error)
+            return refused(text, error)
         return encoded
 
     def _read(self, parts: Sequence[Part], *, truncation: bool) -> Steps[None]:
@@ -356,6 +370,18 @@ class Encoder:
         )
 
 
+def parts_of(text: Text) -> tuple[str, ...]:
+    """Return the one text or the two of an input."""
+    return (text,) if isinstance(text, str) else text
+
+
+def checking(text: str) -> Steps[None]:
+    """Check that a text is Unicode, in steps; UnicodeEncodeError where it is not."""
+    for start in range(0, 0 if text.isascii() else len(text), CHECKED):
+        text[start : start + CHECKED].encode()
+        yield
+
+
 def _batch_call(tokenizer: tokenizers.Tokenizer, probe: str) -> Callable[[list[Text]], list[tokenizers.Encoding]]:
     """Return the faster of the two calls that encode a batch, unless it leaves out the segments of pairs.
 
@@ -403,13 +429,13 @@ def lone_surrogate(text: str) -> str | None:
 
 def not_unicode(text: Text) -> InputTextError | None:
     """Return the error for an input that is no Unicode text; None for one that is."""
-    for part in (text,) if isinstance(text, str) else text:
+    for part in parts_of(text):
         if reason := lone_surrogate(part):
             return InputTextError(f"the input is not Unicode text ({reason}): repair it: {excerpt(text)}")
     return None
 
 
-def _refused(text: Text, error: BaseException) -> InputTextError:
+def refused(text: Text, error: BaseException) -> InputTextError:
     """Return the error for a text that the tokenizer refuses, in whatever way; raise what is no refusal."""
     if not isinstance(error, Exception) and not panicked(error):
         raise error

@@ -132,18 +132,17 @@ class Reader:
         self.done = False
         """Whether every token was read."""
         self._rules = rules
-        # Where normalization reorders characters, their spans are those of the whole text only if it is read at once.
-        self._to_gaps = rules.spaced and not spans
-        bounded = rules.local or self._to_gaps
+        bounded = rules.local or rules.spaced
         self._piece = self._size = max(piece, 2 * rules.margin) if bounded else max(1, len(text))
         self._head = ""  # read, and still to be tokenized with what follows
         self._skipped = 0  # tokens at the beginning of `_head` that were given already
         self._begin = 0  # where the text that `_head` stands for begins
         self._spans = spans
+        self._before = ""  # what is tokenized again with a piece behind a gap, for its spans alone
 
     def read(self) -> list[int]:
         """Return the next ids: none where a piece holds none, or none that is certain yet."""
-        if self._to_gaps:
+        if self._rules.spaced:
             return self._read_to_gap()
         end = min(len(self.text), self.at + self._size)
         piece = self._head + self.text[self.at : end]
@@ -170,6 +169,7 @@ class Reader:
 
     def _read_to_gap(self) -> list[int]:
         """Return the ids up to the last gap of the next piece, or to the end of the text."""
+        self.spans = []
         end = min(len(self.text), self.at + self._size)
         if end < len(self.text):
             gap = _last_gap(self.text, self.at, end)
@@ -177,9 +177,30 @@ class Reader:
                 self._size *= 2
                 return []
             end = gap
-        [encoding] = self._rules.tokenizer.encode_batch_fast([self.text[self.at : end]], add_special_tokens=False)
-        self.at, self.done, self._size = end, end == len(self.text), self._piece
+        start, self.at = self.at, end
+        self.done, self._size = end == len(self.text), self._piece
+        if self._spans:
+            return self._with_spans(start)
+        [encoding] = self._rules.tokenizer.encode_batch_fast([self.text[start:end]], add_special_tokens=False)
         return list(encoding.ids)
+
+    def _with_spans(self, start: int) -> list[int]:
+        """Return the ids of the text from a gap to where it was read to, and note their characters.
+
+        A tokenizer may count the space that a piece begins with to the first word, or strip it, where it does neither
+        within a text. So the piece is tokenized with what stands before it: a character, or a whole added token.
+        """
+        tokenizer, before = self._rules.tokenizer, self._before
+        texts = [before + self.text[start : self.at], *([before] if before else [])]
+        encoding, *again = tokenizer.encode_batch(texts, add_special_tokens=False)
+        first = len(again[0]) if again else 0
+        shift = start - len(before)
+        self.spans = [(shift + begin, shift + behind) for begin, behind in encoding.offsets[first:]]
+        ids = list(encoding.ids[first:])
+        self._before = self.text[self.at - 1 : self.at]
+        if ids and tokenizer.id_to_token(ids[-1]) in self._rules.added:
+            self._before = self.text[slice(*self.spans[-1])]
+        return ids
 
     def _tell(self, encoding: tokenizers.Encoding, first: int, end: int) -> None:
         """Note the characters of some tokens, where they are asked for.

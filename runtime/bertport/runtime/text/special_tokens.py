@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import tokenizers
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["NO_SPAN", "SpecialTokens"]
 
@@ -82,17 +82,20 @@ class SpecialTokens:
                 types += [encoding.type_ids[places[0]], encoding.type_ids[places[-1]]]
         return cls(special=tuple(special), probe=probe, types=np.array(types, dtype=np.int64))
 
-    def around(self, parts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return ids and segments `[tokens]` of parts with their special tokens."""
-        runs = [self.special[0]]
-        for part, after in zip(parts, self.special[1:], strict=True):
-            runs += [part, after]  # type: ignore[list-item]  # sequences of ids, all
-        ids = np.array([index for run in runs for index in run], dtype=np.int64)
-        return ids, np.repeat(self.types, [len(run) for run in runs])
+    def around(self, parts: Sequence[ArrayLike]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and segments `[tokens]` of parts, each `[tokens]`, with their special tokens."""
+        runs = self._runs([np.asarray(run, dtype=np.int64) for run in self.special], parts)
+        return np.concatenate(runs), np.repeat(self.types, [len(run) for run in runs])
 
-    def spans(self, parts: Sequence[Sequence[tuple[int, int]]]) -> NDArray[np.int64]:
+    def spans(self, parts: Sequence[ArrayLike]) -> NDArray[np.int64]:
         """Return the characters of each token `[tokens, 2]` of parts with their special tokens, -1 for these."""
-        runs = [[NO_SPAN] * len(self.special[0])]
-        for part, after in zip(parts, self.special[1:], strict=True):
-            runs += [list(part), [NO_SPAN] * len(after)]
-        return np.array([span for run in runs for span in run], dtype=np.int64).reshape(-1, 2)
+        special = [np.full((len(run), 2), NO_SPAN, dtype=np.int64) for run in self.special]
+        return np.concatenate([run.reshape(-1, 2) for run in self._runs(special, parts)])
+
+    @staticmethod
+    def _runs(special: Sequence[NDArray[np.int64]], parts: Sequence[ArrayLike]) -> list[NDArray[np.int64]]:
+        """Return special tokens and parts by turns."""
+        runs = [special[0]]
+        for part, after in zip(parts, special[1:], strict=True):
+            runs += [np.asarray(part, dtype=np.int64), after]
+        return runs

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.errors import BertportError, BundleError, panicked
+from bertport.runtime.errors import BertportError, BundleError, UsageError, panicked
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.text.encoder import Encoded, Encoder, Text, lone_surrogate
+from bertport.runtime.text.encoder import Encoded, Text, lone_surrogate
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.steps import drained
+from bertport.runtime.text.windows import WindowEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.errors import InputTextError
     from bertport.runtime.text.steps import Steps
+    from bertport.runtime.text.windows import Windows
 
 __all__ = ["SETTINGS", "TOKENIZER", "TOKENIZER_FILES", "Tokens", "read_settings"]
 
@@ -148,18 +150,18 @@ class Tokens:
         segments: int | None = None,
     ) -> None:
         self.max_length = max_length
-        self._tokenizer = _tokenizer(tokenizer)
+        self._tokenizer, sides = _tokenizer(tokenizer)
         self.mask_token = _content(config, "mask_token", "[MASK]")
         """None where the settings say that there is none."""
         self.mask_id: int | None = None if self.mask_token is None else self._tokenizer.token_to_id(self.mask_token)
         self._vocab_size = vocab_size
         pad = _content(config, "pad_token", "[PAD]")
         self.pad_id = None if pad is None else self.token_id(pad)
-        self._encoder = Encoder(
+        self._encoder = WindowEncoder(
             self._tokenizer,
             max_length=max_length,
             vocab_size=vocab_size,
-            left=str(config.get("truncation_side", "right")) == "left",
+            left=str(config.get("truncation_side") or sides.get("truncation", "right")) == "left",
             mask=self.mask_token,
             segments=segments,
         )
@@ -171,6 +173,8 @@ class Tokens:
         """Id of the token of words that the vocabulary does not hold; None where there is none."""
         self.marks_continuations = bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
         """Whether the vocabulary marks tokens that continue a word, as WordPiece's does."""
+        self.pads_left = str(config.get("padding_side") or sides.get("padding", "right")) == "left"
+        """Whether transformers would pad a text on its left, and there reads a context before its question."""
         self._pieces = Pieces.of(self._tokenizer)
         self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
 
@@ -228,6 +232,44 @@ class Tokens:
         The tokenizer runs beside other threads, but for an input alone that takes it half a millisecond.
         """
         return self._encoder.encoding(texts, truncation=truncation, masks=masks, spans=spans, piece=piece)
+
+    def windows(
+        self, texts: Sequence[Text], windows: Windows, *, most: int = sys.maxsize, piece: int = PIECE
+    ) -> Steps[list[tuple[Encoded, ...] | InputTextError]]:
+        """Cut texts into windows, in steps of about `piece` characters: yields between them, and returns the list.
+
+        Each text is tokenized once; the windows are those of transformers' `return_overflowing_tokens`, in its order,
+        and their spans are places in the whole text.
+
+        Args:
+            texts: texts and pairs of texts.
+            windows: how they are cut.
+            most: most windows of an input.
+            piece: characters that a step tokenizes, about.
+
+        Returns:
+            Per text its windows, one where it is short, or the error that says why there are none: more than `most`,
+            no room beside the other text of the pair, or not Unicode text.
+        """
+        return self._encoder.windows(texts, windows, most=most, piece=piece)
+
+    def check(self, windows: Windows) -> None:
+        """Refuse windows that the model cannot take, or that would not go on.
+
+        Raises:
+            UsageError: for them.
+        """
+        if not 0 < windows.length <= self.max_length:
+            raise UsageError(
+                f"a window would have {excerpt(windows.length)} tokens and the model takes 1 to {self.max_length}: "
+                "choose a length between them"
+            )
+        room = windows.length - self._encoder.added
+        if not 0 <= windows.stride < room:
+            raise UsageError(
+                f"windows of {windows.length} tokens, {self._encoder.added} of them special, would have "
+                f"{excerpt(windows.stride)} in common: choose a stride from 0 to {room - 1}"
+            )
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """Return ids as text, as transformers' `tokenizer.decode` does."""
@@ -336,14 +378,17 @@ def _any_token(tokenizer: tokenizers.Tokenizer) -> int:
     return first
 
 
-def _tokenizer(content: str) -> tokenizers.Tokenizer:
+def _tokenizer(content: str) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+    """Return a tokenizer without truncation and padding, and the side of each that its file states."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(content)
+    stated = {"truncation": tokenizer.truncation, "padding": tokenizer.padding}
+    sides = {name: str(how["direction"]).lower() for name, how in stated.items() if how}
     # The file may ask for both; lengths are ours to decide, and a batch has no padding.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return tokenizer
+    return tokenizer, sides
 
 
 def read_settings(files: Iterable[tuple[Path, bytes]]) -> dict[str, Any]:
@@ -388,6 +433,7 @@ EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "pad_token": ("a token", _is_token),
     "unk_token": ("a token", _is_token),
     "truncation_side": ("'left' or 'right'", lambda value: value in ("left", "right")),
+    "padding_side": ("'left' or 'right'", lambda value: value in ("left", "right")),
     "clean_up_tokenization_spaces": ("true or false", lambda value: isinstance(value, bool)),
 }
 """What is read of the settings: what each may be where it is given."""

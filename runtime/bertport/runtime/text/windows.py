@@ -1,0 +1,184 @@
+"""Windows: a long text as several inputs that overlap, so that none of it is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime.errors import InputTextError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.text.encoder import TEXT_WEIGHT, Encoded, Encoder, Text, checking, parts_of, refused
+from bertport.runtime.text.reader import PIECE, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.text.steps import Steps
+
+__all__ = ["WindowEncoder", "Windows", "places"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """How inputs are cut into windows: single texts, or one text of each pair, whose other text is in every window."""
+
+    length: int
+    """Most tokens in a window, special ones included."""
+    stride: int
+    """Tokens that neighbours have in common."""
+    cut: int = 0
+    """Which text of a pair is cut: 0 or 1."""
+    first: bool = False
+    """Whether only the window is kept that truncation would leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bare:
+    """The tokens of one text, without special ones."""
+
+    ids: NDArray[np.int64]
+    """Token ids `[tokens]`."""
+    spans: NDArray[np.int64]
+    """Characters of each token `[tokens, 2]`."""
+
+    @classmethod
+    def of(cls, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> Bare:
+        """Return tokens as the tokenizer gives them."""
+        return cls(ids=np.array(ids, dtype=np.int64), spans=np.array(spans, dtype=np.int64).reshape(-1, 2))
+
+
+class WindowEncoder(Encoder):
+    """An encoder that cuts texts into windows, too."""
+
+    def windows(
+        self, texts: Sequence[Text], windows: Windows, *, most: int, piece: int = PIECE
+    ) -> Steps[list[tuple[Encoded, ...] | InputTextError]]:
+        """Cut texts into windows, in steps of about `piece` characters; see `Tokens.windows`."""
+        enough = windows.length * (1 if windows.first and not self._left else most)
+        bare = iter((yield from self._bare([part for text in texts for part in parts_of(text)], enough, piece)))
+        cut: list[tuple[Encoded, ...] | InputTextError] = []
+        for text in texts:
+            parts = list(islice(bare, len(parts_of(text))))
+            error = next((part for part in parts if isinstance(part, BaseException)), None)
+            if error is None:
+                cut.append(self._cut_up(text, [part for part in parts if isinstance(part, Bare)], windows, most))
+            else:
+                cut.append(refused(text, error))
+            yield
+        return cut
+
+    def _bare(self, texts: Sequence[str], enough: int, piece: int) -> Steps[list[Bare | BaseException]]:
+        """Tokenize texts without special tokens: each once, and of a long one no more than a piece above `enough`.
+
+        Returns:
+            Per text its tokens with their characters, or what the tokenizer raised.
+        """
+        bare: dict[int, Bare | BaseException] = {}
+        group: list[int] = []
+        weight = 0
+        for index, text in enumerate(texts):
+            if len(text) > self._usual:
+                bare[index] = yield from self._bare_long(text, enough, piece)
+                continue
+            if group and weight + len(text) + TEXT_WEIGHT > piece:
+                bare |= zip(group, self._bare_usual([texts[place] for place in group]), strict=True)
+                group, weight = [], 0
+                yield
+            group.append(index)
+            weight += len(text) + TEXT_WEIGHT
+        bare |= zip(group, self._bare_usual([texts[place] for place in group]), strict=True)
+        return [bare[index] for index in range(len(texts))]
+
+    def _bare_usual(self, texts: list[str]) -> list[Bare | BaseException]:
+        try:
+            encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
+            return [error] if len(texts) == 1 else [bare for text in texts for bare in self._bare_usual([text])]
+        return [Bare.of(encoding.ids, encoding.offsets) for encoding in encodings]
+
+    def _bare_long(self, text: str, enough: int, piece: int) -> Steps[Bare | BaseException]:
+        pieces: list[Bare] = []
+        try:
+            yield from checking(text)
+            reader = Reader(self._rules, text, min(piece, PIECE), spans=True)
+            count = 0
+            while not reader.done and count <= enough:
+                ids = reader.read()
+                pieces.append(Bare.of(ids, reader.spans))
+                count += len(ids)
+                yield
+        except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
+            return error
+        return Bare(
+            ids=np.concatenate([part.ids for part in pieces]), spans=np.concatenate([part.spans for part in pieces])
+        )
+
+    def _cut_up(
+        self, text: Text, parts: list[Bare], windows: Windows, most: int
+    ) -> tuple[Encoded, ...] | InputTextError:
+        """Return the windows of an input whose texts were tokenized."""
+        frame = self._frames[len(parts) - 1]
+        cut = windows.cut if len(parts) > 1 else 0
+        whole = parts[cut]
+        beside = frame.added + sum(len(part.ids) for part in parts) - len(whole.ids)
+        room = windows.length - beside
+        if len(whole.ids) > room and room <= windows.stride:
+            return InputTextError(
+                f"a window of {windows.length} tokens has {beside} beside the text that is cut, and {windows.stride} "
+                f"in common with the next, which leaves none to go on with: shorten the text beside it, or ask for "
+                f"longer windows or a smaller stride: {excerpt(text)}"
+            )
+        spans = places(len(whole.ids), room, windows.stride, left=self._left)
+        if windows.first:
+            del spans[1:]
+        if len(spans) > most:
+            return InputTextError(
+                f"the input has more than {most:,} windows of {windows.length} tokens: shorten it, or ask for longer "
+                f"windows or a smaller stride: {excerpt(text)}"
+            )
+        largest = max(int(part.ids.max(initial=0)) for part in parts)
+        if largest >= self._vocab_size:
+            return self._beyond(text, largest)
+        return tuple(self._window(text, parts, cut, span) for span in spans)
+
+    def _window(self, text: Text, parts: list[Bare], cut: int, span: tuple[int, int]) -> Encoded:
+        """Return one window of an input."""
+        frame = self._frames[len(parts) - 1]
+        place = slice(*span)
+        shown = [*parts]
+        shown[cut] = Bare(ids=parts[cut].ids[place], spans=parts[cut].spans[place])
+        ids, types = frame.around([part.ids for part in shown])
+        if len(parts) == 1 or self._segments is not None:
+            types = self._one_segment(ids)
+        begin = sum(map(len, frame.special[: cut + 1])) + sum(len(part.ids) for part in shown[:cut])
+        return Encoded(
+            ids=ids,
+            type_ids=types,
+            spans=frame.spans([part.spans for part in shown]),
+            text=text,
+            cut=(begin, begin + len(shown[cut].ids)),
+        )
+
+
+def places(count: int, room: int, stride: int, *, left: bool) -> list[tuple[int, int]]:
+    """Return where windows begin and end in a text of so many tokens, in the order in which tokenizers give them.
+
+    Args:
+        count: tokens of the text.
+        room: tokens in a window.
+        stride: tokens that neighbours have in common, fewer than there is room for.
+        left: whether truncation keeps the end of a text: then windows are counted from there.
+
+    Returns:
+        The first token of each window and the one behind its last; one window where all tokens have room.
+    """
+    if count <= room:
+        return [(0, count)]
+    starts = range(0, count - stride, room - stride)
+    spans = [(start, min(start + room, count)) for start in starts]
+    return [(count - end, count - start) for start, end in spans] if left else spans
