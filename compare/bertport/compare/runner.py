@@ -37,6 +37,7 @@ from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge
 from bertport.measure.interrupts import stoppable
 from bertport.measure.machine import Machine, describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_probe
+from bertport.measure.quality.heads import measured_rows
 from bertport.measure.quality.model import read_sample_tokenizer, read_tokenizer
 from bertport.measure.quality.samples import TEXTS, refuse_unread
 from bertport.measure.speed.baselines import check_task, prepare_baseline
@@ -100,7 +101,7 @@ class Comparison:
         self.progress = progress or Progress(None)
         self.bounds = parse_budget(options.budget)
         self.bundles = open_bundles(options.bundles or (default_bundle(),))
-        heads = {head for compared in self.bundles for head in compared.bundle.manifest.heads}
+        heads = {row for compared in self.bundles for row in measured_rows(compared.bundle.manifest.heads)}
         if options.budget == default_budget():
             self.bounds = applicable(self.bounds, heads)
         else:
@@ -300,7 +301,11 @@ class Comparison:
 
     def _bounds_of(self, compared: ComparedBundle) -> dict[str, float]:
         """Return the bounds on which a bundle's variants are judged; none where their accuracy means nothing."""
-        return {} if self.options.random_weights else applicable(self.bounds, compared.bundle.manifest.heads)
+        return (
+            {}
+            if self.options.random_weights
+            else applicable(self.bounds, measured_rows(compared.bundle.manifest.heads))
+        )
 
     def _recorded(self, entry: Entry) -> Recorded | None:
         """Return what the manifest records of a variant's accuracy that this comparison can use."""

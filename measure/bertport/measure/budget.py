@@ -63,9 +63,13 @@ NO_BUDGET = "none"
 """What users write for no budget."""
 
 
-def default_budget() -> str:
-    """Return the default budget, as users write it: what the table of heads says of each figure."""
-    return _written({name: limit.default for name, limit in known_limits().items()})
+def default_budget(separator: str = ",") -> str:
+    """Return the default budget, as users write it: what the table of heads says of each figure.
+
+    Args:
+        separator: What stands between two bounds: for a help text one with a space, where a line may end.
+    """
+    return _written({name: limit.default for name, limit in known_limits().items()}, separator)
 
 
 def default_without_heads() -> str:
@@ -73,8 +77,8 @@ def default_without_heads() -> str:
     return _written({name: limit.default_without_heads for name, limit in known_limits().items()})
 
 
-def _written(bounds: Mapping[str, float | None]) -> str:
-    return ",".join(f"{name}={bound:g}" for name, bound in bounds.items() if bound is not None)
+def _written(bounds: Mapping[str, float | None], separator: str = ",") -> str:
+    return separator.join(f"{name}={bound:g}" for name, bound in bounds.items() if bound is not None)
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -377,7 +381,7 @@ class Budget:
             head, _ = limit.path
             allowed, reached = (1 - bound, 1 - figure.value) if limit.at_least else (bound, figure.value)
             # A bound that nothing can hold, and a figure that is no number, leave nothing.
-            share = max(0.0, allowed / reached) ** (2 if limit.counts else 1) if allowed > 0 else 0.0
+            share = max(0.0, allowed / reached) ** (2 if limit.counts or limit.of_noise else 1) if allowed > 0 else 0.0
             shares[head] = min(share, shares.get(head, 1.0))
         return shares
 
@@ -388,7 +392,7 @@ class Budget:
             head, key = limit.path
             figures = fidelity.heads.get(head)
             figure = figures.read(key) if figures else None
-            if isinstance(figure, Estimate):
+            if isinstance(figure, Estimate) and figure.count:  # a text without entities tells nothing of them
                 yield limit, bound, figure
 
 

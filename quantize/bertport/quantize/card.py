@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from bertport.measure.quality.heads import HEADS, HIDDEN
+from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
 from bertport.runtime.bundle.changes import listed, rewrite_card
 from bertport.runtime.bundle.select import suits
 
@@ -82,7 +82,7 @@ def section(manifest: Manifest) -> str:
 
 def _columns(manifest: Manifest) -> list[Limit]:
     """Return the figures that the table shows: what a budget can bound of the heads, or else of the hidden states."""
-    heads = [head for head in HEADS.values() if head.name in manifest.heads and head.limits] or [HEADS[HIDDEN]]
+    heads = [HEADS[name] for name in measured_rows(manifest.heads) if HEADS[name].limits] or [HEADS[HIDDEN]]
     return [limit for head in heads for limit in head.limits]
 
 

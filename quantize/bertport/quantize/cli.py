@@ -55,7 +55,7 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     "budget",
     metavar="LIMITS",
     help=f"How far from fp32 a variant may be: {', '.join(known_limits())}, or {NO_BUDGET}.  "
-    f"[default: {default_budget()}, of which what the bundle has; {default_without_heads()} without heads]",
+    f"[default: {default_budget(', ')}, of which what the bundle has; {default_without_heads()} without heads]",
 )
 @click.option(
     "--time-limit",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bertport.measure.budget import Budget, budget_for
 from bertport.measure.quality import samples
-from bertport.measure.quality.heads import HEADS
+from bertport.measure.quality.heads import HEADS, measured_rows
 from bertport.quantize.calibration.ranges import DEFAULT, Calibration
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.evaluation import REFERENCE, Measurement, open_reference
@@ -172,8 +172,8 @@ def measured_budget(evaluator: Evaluator, options: Options) -> Budget:
         MissingHeadError: for a bound that was asked for on a head that is not there.
         UsageError: for one on pairs where there are none to measure on.
     """
-    heads = set(evaluator.bundle.manifest.heads)
-    if not any(sample.is_pair for sample in evaluator.evaluation.samples):
+    heads = set(measured_rows(evaluator.bundle.manifest.heads))
+    if not any(sample.kind in samples.OF_TWO for sample in evaluator.evaluation.samples):
         heads = _without_pairs(heads, options, f"{evaluator.evaluation.name} makes no pair of sentences")
     return budget_for(options.budget, heads)
 
@@ -184,7 +184,7 @@ def _without_pairs(heads: Collection[str], options: Options, reason: str) -> set
     Raises:
         UsageError: for a bound that was asked for on one of the others.
     """
-    paired = {name for name in heads if name in HEADS and HEADS[name].samples <= set(samples.PAIRED)}
+    paired = {name for name in heads if HEADS[name].samples <= samples.OF_TWO}
     for limit in (limit for name in sorted(paired) for limit in HEADS[name].limits):
         if options.budget is not None and limit.name in options.budget.bounds:
             raise UsageError(
@@ -203,7 +203,7 @@ def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Optio
 def prepare(bundle: Bundle, options: Options) -> Evaluator:
     """Read the held-out text and open the fp32 graph; what cannot be measured is refused before."""
     _check_source(bundle)
-    heads = set(bundle.manifest.heads)
+    heads = set(measured_rows(bundle.manifest.heads))
     budget_for(options.budget, heads if options.pairs else _without_pairs(heads, options, "--pairs 0 leaves none"))
     evaluation = read_evaluation(
         bundle, options.text, sample="evaluation", positions=options.positions, pairs=options.pairs

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.quality.heads import kinds_of
+from bertport.measure.quality.heads import sample_kinds
 from bertport.measure.quality.model import read_sample_tokenizer
 from bertport.measure.quality.samples import (
     PAIRED,
     REPLACED,
+    TASK_KINDS,
     TEXTS,
     Sample,
     masked_samples,
@@ -18,6 +19,7 @@ from bertport.measure.quality.samples import (
     refuse_unread,
     replaced_samples,
 )
+from bertport.measure.quality.task_samples import task_samples
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.errors import InputTextError
 
@@ -44,7 +46,7 @@ class Evaluation:
     """What accuracy is measured on."""
 
     samples: tuple[Sample, ...]
-    """Masked texts, then pairs."""
+    """Masked texts, then pairs, then those of heads that are trained for a task."""
     name: str
     """Name of the file of texts."""
     sha256: str
@@ -58,7 +60,11 @@ class Evaluation:
             "masked_positions": self.positions,
             "pairs": self.pairs,
             "tokens": self.tokens,
-        }
+        } | {kind: count for kind in TASK_KINDS if (count := self.count(kind))}
+
+    def count(self, kind: str) -> int:
+        """Return the number of samples of a kind."""
+        return sum(sample.kind == kind for sample in self.samples)
 
     @property
     def positions(self) -> int:
@@ -111,10 +117,20 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
             f"{source} is too short: it gives {given} masked positions, at least {LEAST_POSITIONS} are needed: "
             "give more text"
         )
-    kinds = kinds_of(bundle.manifest.heads)
+    kinds = sample_kinds(bundle.manifest)
     if REPLACED in kinds:
         chosen += replaced_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions)
     for kind in PAIRED:
-        if kind in kinds and bundle.manifest.judges_pairs and pairs:
+        if kind in kinds and pairs:
             chosen += pair_samples(texts, tokenizer, kind=kind, max_tokens=min(longest_pair, most), limit=pairs)
+    chosen += task_samples(
+        kinds,
+        texts,
+        tokenizer,
+        max_tokens=min(LONGEST, most),
+        longest_pair=min(longest_pair, most),
+        positions=positions,
+        pairs=pairs,
+        whole=path is not None,
+    )
     return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))

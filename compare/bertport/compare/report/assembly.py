@@ -27,6 +27,7 @@ from bertport.measure import statistics
 from bertport.measure.budget import format_budget
 from bertport.measure.machine import installed_versions
 from bertport.measure.quality.bias import SHIPPED
+from bertport.measure.quality.heads import measured_rows
 from bertport.measure.quality.results import MaskedTokens
 from bertport.measure.speed.baselines import BASELINES
 
@@ -105,7 +106,7 @@ def _bundle(measurements: Measurements, compared: ComparedBundle) -> BundleInfo:
         label=compared.label,
         name=manifest.name,
         architecture=manifest.architecture,
-        heads=tuple(manifest.heads),
+        heads=tuple(dict.fromkeys((*manifest.heads, *measured_rows(manifest.heads)))),
         max_length=manifest.max_length,
         languages=tuple(manifest.languages),
         licence=manifest.licence,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bertport.compare.presets import QUICK
 from bertport.compare.report.document import TRAINED
 from bertport.measure.quality.heads import HEADS
+from bertport.measure.quality.task_rows import TASK_ROWS
 from bertport.measure.speed.tasks import FEATURES, FILL_MASK, TIMED
 from bertport.runtime.heads import MLM
 
@@ -70,7 +71,8 @@ def _of_masks(report: Report) -> Iterator[str]:
 def _missing_of(bundle: BundleInfo, failed: set[str]) -> Iterator[str]:
     pretrained = TUNED.isdisjoint(bundle.heads)
     for head in HEADS.values():
-        bounded = any(limit.default is not None for limit in head.limits)
+        # a model that is not trained for a task lacks nothing
+        bounded = head not in TASK_ROWS and any(limit.default is not None for limit in head.limits)
         # A missing MLM head changes the scenarios: see above.
         if bounded and pretrained and head.name not in {MLM, *TUNED, *bundle.heads}:
             yield f"{bundle.label}: {head.name.upper()}, a head that it does not have."

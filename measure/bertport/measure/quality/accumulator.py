@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bertport.measure.quality.heads import HEADS
@@ -33,6 +33,8 @@ class SampleMetrics:
     """Number of the text that the sample is from."""
     rows: dict[str, Floats]
     """By head, those of the heads that were compared. Shape: (positions, columns)"""
+    kept: dict[str, NDArray[np.floating]] = field(default_factory=dict)
+    """By head, what is kept for its figures besides; only of heads that keep something."""
 
 
 class Accumulator:
@@ -45,22 +47,27 @@ class Accumulator:
     def __init__(self, heads: Mapping[str, HeadEntry]) -> None:
         self.measured = 0
         self._heads = heads
-        self._sums = {name: HeadSums(head.columns) for name, head in HEADS.items()}
+        self._rows = {name: head for name, head in HEADS.items() if head.applies(heads.get(head.key))}
+        self._sums = {name: HeadSums(head.columns, _labels(heads.get(head.key))) for name, head in HEADS.items()}
 
     def compare(self, sample: Sample, reference: Outputs, candidate: Outputs) -> SampleMetrics:
         """Compute the metrics of one sample's outputs; changes nothing, so that several threads may do it at once."""
-        rows = {
-            name: head.compare(reference[head.output], candidate[head.output], sample, self._heads.get(name))
-            for name, head in HEADS.items()
-            if head.output in reference and head.asks(sample)
-        }
-        return SampleMetrics(text=sample.text, rows=rows)
+        rows, kept = {}, {}
+        for name, head in self._rows.items():
+            if head.output in reference and head.asks(sample):
+                compared = reference[head.output], candidate[head.output], sample, self._heads.get(head.key)
+                rows[name] = head.compare(*compared)
+                if head.keep:
+                    kept[name] = head.keep(*compared)
+        return SampleMetrics(text=sample.text, rows=rows, kept=kept)
 
     def add(self, metrics: SampleMetrics) -> None:
         """Add one sample's metrics."""
         self.measured += 1
         for name, rows in metrics.rows.items():
             self._sums[name].add(metrics.text, rows)
+        for name, kept in metrics.kept.items():
+            self._sums[name].keep(metrics.text, kept)
 
     def per_text(self) -> dict[str, list[dict[str, float]]]:
         """Return the sums of each text by head: what the bootstrap resamples. `count` is the number of positions."""
@@ -78,3 +85,7 @@ class Accumulator:
             for name, figures in measured.items()
             for moved in HEADS[name].moved
         }
+
+
+def _labels(head: HeadEntry | None) -> tuple[str, ...]:
+    return (head.labels if head else None) or ()

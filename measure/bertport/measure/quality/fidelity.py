@@ -13,7 +13,7 @@ from bertport.measure.quality.accumulator import Accumulator
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.model import Batch, Graph, in_order, make_batch
 from bertport.measure.quality.results import BatchInvariance, Conventions, Fidelity
-from bertport.measure.quality.samples import ORDERED, PAIRS, REPLACED, TEXTS
+from bertport.measure.quality.samples import KINDS
 from bertport.measure.statistics import Settings
 from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.heads import HIDDEN_STATES, decoded_outputs, is_per_token
@@ -140,7 +140,7 @@ def measure_batch_invariance(  # noqa: PLR0913 — as above
         None when no sample asks for an output that the model gives.
     """
     settings, conventions = settings or Settings(), conventions or Conventions()
-    kinds = [[sample for sample in samples if sample.kind == kind] for kind in (TEXTS, REPLACED, PAIRS, ORDERED)]
+    kinds = [[sample for sample in samples if sample.kind == kind] for kind in KINDS]
     chosen = [kind[index] for kind in kinds for index in _evenly(len(kind), limit)]
     mates, padded = Accumulator(conventions.heads), Accumulator(conventions.heads)
     for with_mates, with_padding in in_order(
@@ -221,9 +221,8 @@ def _moved(
 def _outputs_for(sample: Sample, *graphs: Graph) -> list[str]:
     """Return the outputs that a sample is measured on; hidden states first, by which an overflow is noticed."""
     heads = sorted(HEADS.values(), key=lambda head: head.output != HIDDEN_STATES)
-    return [
-        head.output for head in heads if head.asks(sample) and all(head.output in graph.outputs for graph in graphs)
-    ]
+    asked = dict.fromkeys(head.output for head in heads if head.asks(sample))
+    return [output for output in asked if all(output in graph.outputs for graph in graphs)]
 
 
 def _run(graph: Graph, batch: Batch, names: list[str], role: str) -> Outputs:
@@ -256,6 +255,7 @@ def _of_length(sample: Sample, length: int) -> Sample:
         sample,
         input_ids=np.resize(sample.input_ids, length),
         token_type_ids=np.resize(sample.token_type_ids, length),
+        words=None if sample.words is None else np.resize(sample.words, length),
     )
 
 

@@ -6,7 +6,7 @@ last row. What has no row, such as the pooler, is not measured.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,22 +22,33 @@ from bertport.measure.quality.results import Hidden, Judgements, MaskedTokens
 from bertport.measure.quality.rows import Column, Figure, Head, Limit, Moved, Test
 from bertport.measure.quality.samples import ORDERED, PAIRS, REPLACED, TEXTS
 from bertport.measure.quality.summaries import hidden_states, judged_pairs, judged_tokens, masked_tokens
+from bertport.measure.quality.task_rows import TASK_ROWS
+from bertport.runtime.heads import HEADS as KNOWN
 from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, RTD, SOP, output_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from bertport.measure.quality.samples import Sample
     from bertport.measure.quality.sums import HeadSums
     from bertport.measure.statistics import Settings
-    from bertport.runtime.bundle.manifest import HeadEntry
+    from bertport.runtime.bundle.manifest import HeadEntry, Manifest
 
     Floats = NDArray[np.float64]
     Logits = NDArray[np.floating]
 
-__all__ = ["HEADS", "HIDDEN", "kinds_of", "known_limits", "limit_named"]
+__all__ = [
+    "HEADS",
+    "HIDDEN",
+    "kinds_of",
+    "known_limits",
+    "limit_named",
+    "measured_rows",
+    "sample_kinds",
+    "unmeasured",
+]
 
 HIDDEN = "hidden"
 """What results call the hidden states."""
@@ -319,6 +330,7 @@ HEADS: dict[str, Head] = {
             "otherwise than in fp32.",
             cost="of tokens are judged otherwise than by fp32",
         ),
+        *TASK_ROWS,
         Head(
             name=HIDDEN,
             output=HIDDEN_STATES,
@@ -364,8 +376,36 @@ HEADS: dict[str, Head] = {
 """By name, in the order in which results list them."""
 
 
-def kinds_of(heads: Collection[str]) -> frozenset[str]:
-    """Return the kinds of samples that some heads are measured on, besides those of the hidden states."""
+def measured_rows(heads: Mapping[str, HeadEntry]) -> tuple[str, ...]:
+    """Return the names of the rows by which a manifest's heads are measured, in the order of the table.
+
+    A head has one row, or none: one whose values are no classes is measured as `task_rows.SCORES`.
+    """
+    return tuple(name for name, row in HEADS.items() if row.key in heads and row.applies(heads[row.key]))
+
+
+def unmeasured(heads: Mapping[str, HeadEntry], accuracy: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a manifest's heads of which an accuracy has no figures.
+
+    Args:
+        heads: The heads.
+        accuracy: Figures by name of the row, or None where there are none.
+    """
+    measured = {HEADS[name].key for name, figures in accuracy.items() if figures and name in HEADS}
+    return tuple(name for name in heads if name not in measured)
+
+
+def sample_kinds(manifest: Manifest) -> frozenset[str]:
+    """Return the kinds of samples that a bundle's heads are measured on, besides those of the hidden states.
+
+    Heads that judge the order of two texts count where the encoder can tell these apart.
+    """
+    rows = [HEADS[name] for name in measured_rows(manifest.heads)]
+    return kinds_of(row.name for row in rows if manifest.judges_pairs or not KNOWN[row.key].pairs)
+
+
+def kinds_of(heads: Iterable[str]) -> frozenset[str]:
+    """Return the kinds of samples that some rows are measured on, besides those of the hidden states."""
     return frozenset().union(*(HEADS[name].samples for name in heads if name in HEADS))
 
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["Column", "Figure", "Head", "Limit", "Moved", "Test"]
 
 
+def always(_: HeadEntry | None) -> bool:
+    """Tell that a head is measured by a row, whatever the manifest says of it."""
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One figure of a head, as a terminal shows it."""
@@ -122,6 +127,8 @@ class Limit:
     """What it is counted in."""
     default: float | None = None
     """Its bound in the default budget; None for none."""
+    of_noise: bool = False
+    """Whether it grows with the noise of rounding as shares of answers do, and not with the square of it as KL does."""
     default_without_heads: float | None = None
     """Its bound in the budget of a bundle that has nothing of what the default budget bounds."""
 
@@ -139,7 +146,11 @@ class Head:
     """One row: how a head's outputs are compared, and what follows from it."""
 
     name: str
-    """As manifests and results call it."""
+    """As results call it: by the head's key in a manifest, but where a head is measured in one of two ways."""
+    head: str = ""
+    """Key of the head in a manifest; empty for the name."""
+    applies: Callable[[HeadEntry | None], bool] = always
+    """Whether a head is measured by this row, from what the manifest says of it."""
     output: str
     """Name of the graph's output."""
     samples: frozenset[str]
@@ -152,8 +163,11 @@ class Head:
     """From the reference's and the candidate's output for a sample, and what the manifest says of the head, to rows of
     metrics. Shape of the outputs: (masked, classes) where serving graphs decode positions, or else (1, ...); of the
     result: (rows, columns)."""
+    keep: Callable[[Logits, Logits, Sample, HeadEntry | None], NDArray[np.floating]] | None = None
+    """From the same to what is kept of them for `summarize`; None where sums per text tell everything. Shape of the
+    result: (rows, …), alike for all samples but for the rows."""
     summarize: Callable[[HeadSums, Settings], HeadFigures]
-    """From the sums of the metrics per text to the figures of the head."""
+    """From the sums of the metrics per text, and what was kept, to the figures of the head."""
     results: type[HeadFigures]
     """What `summarize` returns."""
     figures: tuple[Figure, ...]
@@ -172,6 +186,11 @@ class Head:
     """What is kept of the head's figures where batch invariance is measured."""
     limits: tuple[Limit, ...] = ()
     """What a budget can bound."""
+
+    @property
+    def key(self) -> str:
+        """Key of the head in a manifest."""
+        return self.head or self.name
 
     def asks(self, sample: Sample) -> bool:
         """Tell whether the head is measured on a sample."""

@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,24 +30,35 @@ if TYPE_CHECKING:
     from bertport.measure.text import Text
 
 __all__ = [
+    "CANDIDATES",
+    "CHOICES",
     "IN_ORDER",
     "IS_NEXT",
+    "KINDS",
     "NOT_NEXT",
+    "OF_TWO",
     "ORDERED",
     "PAIRED",
     "PAIRS",
+    "PLAIN",
+    "QUESTIONS",
     "REPLACED",
     "SWAPPED",
+    "TASK_KINDS",
     "TEXTS",
     "Sample",
     "SampleTokenizer",
     "Vocabulary",
+    "cuts_of",
     "mask_ids",
     "masked_samples",
     "pair_samples",
     "refuse_unread",
     "replaced_samples",
+    "sentences_of",
+    "sources_of",
     "split_share",
+    "stranger_to",
     "token_counts",
     "unread_share",
 ]
@@ -63,6 +75,15 @@ TEXTS, REPLACED, PAIRS, ORDERED = "texts", "replaced", "pairs", "ordered"
 stranger; and pairs that follow each other, in order or swapped."""
 PAIRED = (PAIRS, ORDERED)
 """The kinds that are pairs of texts."""
+PLAIN, QUESTIONS, CHOICES, CANDIDATES = "plain", "questions", "choices", "candidates"
+"""Further kinds, of heads that are trained for a task (`task_samples`): texts as they are written; questions with a
+context; and texts with one of several that may follow it, of which one is chosen, or all are ranked."""
+TASK_KINDS = (PLAIN, QUESTIONS, CHOICES, CANDIDATES)
+"""These."""
+KINDS = (TEXTS, REPLACED, *PAIRED, *TASK_KINDS)
+"""All kinds."""
+OF_TWO = frozenset({*PAIRED, QUESTIONS, CHOICES, CANDIDATES})
+"""The kinds that are of two texts, one behind the other."""
 SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 UNREAD = 0.05
@@ -158,6 +179,12 @@ class SampleTokenizer:
         ids, types = (self.single if len(parts) == 1 else self.pair).around([part.tolist() for part in parts])
         return ids, types if self.segments is None and len(parts) > 1 else np.full_like(ids, self.segments or 0)
 
+    def words(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the ids of a text without special tokens, and the word that each is of. Shape of each: (tokens,)."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        words = [-1 if word is None else word for word in encoding.word_ids]
+        return np.array(encoding.ids, dtype=np.int64), np.array(words, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -166,7 +193,7 @@ class Sample:
     text: int
     """Number of the text it is from: the bootstrap resamples texts, not samples or tokens."""
     kind: str = TEXTS
-    """`TEXTS`, `REPLACED`, `PAIRS` or `ORDERED`."""
+    """One of `KINDS`."""
     input_ids: NDArray[np.int64]
     """Token ids with special ones, after masking or replacing. Shape: (length,)"""
     token_type_ids: NDArray[np.int64]
@@ -178,6 +205,11 @@ class Sample:
     Shape: (predicted,)"""
     label: int | None = None
     """`IS_NEXT` or `NOT_NEXT`, or `IN_ORDER` or `SWAPPED`, for a pair; None for a text."""
+    words: NDArray[np.int64] | None = None
+    """The word that each token is of, counted from 0, -1 where it is none that an answer is about: special tokens, and
+    the question before a context. None where no head asks. Shape: (length,)"""
+    group: int = 0
+    """Number of the question whose choices, or of the query whose documents, it is one of."""
 
     @property
     def chosen(self) -> int:
@@ -356,14 +388,11 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
         limit: The most pairs to yield, drawn evenly from all that there are.
     """
     rng = np.random.default_rng([seed, 1])
-    cuts = [
-        (number, end.end()) for number, text in enumerate(texts) for end in _SENTENCE_END.finditer(text.text.strip())
-    ]
+    cuts = cuts_of(texts)
     order = rng.permutation(len(cuts))[:limit]
     other_half = rng.permutation(np.arange(len(order)) % 2)
     room = (max_tokens - tokenizer.pair.added) // 2
-    by_document = len({text.document for text in texts}) > 1
-    sources = [texts[number].document if by_document else number for number, _ in cuts]
+    sources = sources_of(texts, cuts)
     if kind == PAIRS and len(order) > 1 and len(set(sources)) == 1:
         raise InputTextError(
             "no pair of strangers can be made from a single text: give more texts of several sentences"
@@ -373,10 +402,7 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
         number, cut = cuts[index]
         other, begin = number, cut
         if kind == PAIRS and label == NOT_NEXT:
-            stranger = index
-            while sources[stranger] == sources[index]:
-                stranger = int(rng.integers(len(cuts)))
-            other, begin = cuts[stranger]
+            other, begin = cuts[stranger_to(index, sources, rng)]
         a = tokenizer.ids(texts[number].text.strip()[:cut].rstrip())[-room:]
         b = tokenizer.ids(texts[other].text.strip()[begin:])[:room]
         if not len(a) or not len(b):
@@ -391,6 +417,33 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
             labels=np.empty(0, dtype=np.int64),
             label=int(label),
         )
+
+
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences of a text, as far as they can be told; one where they cannot."""
+    ends = [0, *(end.end() for end in _SENTENCE_END.finditer(text)), len(text)]
+    return [text[begin:end].strip() for begin, end in pairwise(ends)]
+
+
+def cuts_of(texts: Sequence[Text]) -> list[tuple[int, int]]:
+    """Return every sentence end inside a text: the number of the text, and the character behind it."""
+    return [
+        (number, end.end()) for number, text in enumerate(texts) for end in _SENTENCE_END.finditer(text.text.strip())
+    ]
+
+
+def sources_of(texts: Sequence[Text], cuts: Sequence[tuple[int, int]]) -> list[int]:
+    """Return where each cut is from: its document, or its text where there is one document only."""
+    by_document = len({text.document for text in texts}) > 1
+    return [texts[number].document if by_document else number for number, _ in cuts]
+
+
+def stranger_to(index: int, sources: Sequence[int], rng: np.random.Generator) -> int:
+    """Return the number of a cut from another place than that of a number; there must be one."""
+    stranger = index
+    while sources[stranger] == sources[index]:
+        stranger = int(rng.integers(len(sources)))
+    return stranger
 
 
 def unread_share(counts: Counter[int], tokenizer: Tokenizer) -> float:

@@ -1,4 +1,4 @@
-"""Sums per text of what two models' outputs were compared by: all that measuring keeps of the outputs of a head."""
+"""Sums per text of what two models' outputs were compared by, and what is kept of outputs that sums do not tell of."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ class HeadSums:
 
     Args:
         columns: Names of the metrics.
+        labels: Names of the head's labels, where it has some.
     """
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], labels: Sequence[str] = ()) -> None:
+        self.labels = tuple(labels)
         self._columns = tuple(columns)
+        self._kept: list[tuple[int, NDArray[np.floating]]] = []
         self._sums: dict[int, Floats] = {}
         self._lowest = np.full(len(self._columns), np.inf)
         self._highest = np.full(len(self._columns), -np.inf)
@@ -45,6 +48,19 @@ class HeadSums:
         if len(rows):
             self._lowest = np.minimum(self._lowest, rows.min(axis=0))
             self._highest = np.maximum(self._highest, rows.max(axis=0))
+
+    def keep(self, text: int, values: NDArray[np.floating]) -> None:
+        """Keep what figures need of one sample of a text besides its sums. Shape: (rows, …)."""
+        self._kept.append((text, values))
+
+    @property
+    def kept(self) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+        """What was kept, in the order of the samples: the number of each row's text, and the rows.
+
+        Shapes: (rows,) and (rows, …)
+        """
+        texts = [np.full(len(values), text) for text, values in self._kept]
+        return np.concatenate(texts), np.concatenate([values for _, values in self._kept])
 
     def sums(self, column: str) -> Floats:
         """Return the sum of a metric in each text, in the order of their numbers. Shape: (texts,)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bertport.measure.quality.heads import HEADS
-from bertport.measure.quality.samples import PAIRED, REPLACED, TEXTS
+from bertport.measure.quality.samples import KINDS, OF_TWO
 from bertport.quantize.deadline import Deadline
 from bertport.quantize.evaluation import evaluate
 from bertport.quantize.texts import read_evaluation
@@ -56,10 +56,10 @@ class Evaluator:
             times: How many times as many, by name of the head that they are for.
         """
         known = self.evaluation
-        paired = Counter(sample.kind for sample in known.samples if sample.is_pair)
+        paired = Counter(sample.kind for sample in known.samples if sample.kind in OF_TWO)
         texts, pairs = (
             max((factor for head, factor in times.items() if HEADS[head].samples & kinds), default=1.0)
-            for kinds in ({TEXTS, REPLACED}, set(PAIRED))
+            for kinds in (set(KINDS) - OF_TWO, OF_TWO)
         )
         evaluation = read_evaluation(
             self.bundle,
