@@ -192,7 +192,7 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
                     name="colours",
                     task="colour",
                     columns=outputs.label_count(COLOURS),
-                    make=lambda answers: np.array([list(each.values()) for each in answers], dtype=np.float32),
+                    make=lambda answers, _: np.array([list(each.values()) for each in answers], dtype=np.float32),
                 ),
             ),
         ),

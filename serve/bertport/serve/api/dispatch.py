@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import DEFAULT_TOP_K, HIDDEN_STATES, POOLER, is_per_token, output_of
+from bertport.runtime.heads import DEFAULT_TOP_K, EMBEDDING, HIDDEN_STATES, POOLER, head_of, is_per_token, output_of
 from bertport.runtime.tasks import fill_mask
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts
 from bertport.runtime.tasks.table import Several, joined, rows, texts_of, weight
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.tasks.table import Call, Prepared, Read, Work
     from bertport.runtime.text.steps import Steps
     from bertport.serve.api.payload import Payload
@@ -49,11 +50,13 @@ TOKEN_BYTES = 8
 """Bytes of a token in that text, about."""
 INLINE_ROWS = 32
 """Rows whose answers are put together in the event loop."""
-PAIR_BYTES = 200
-"""Bytes of an answer that is one label with its probabilities."""
+ANSWER_BYTES = 120
+"""Bytes of an answer that is labels, beside them."""
+LABEL_BYTES = 40
+"""Bytes of a label with its score, beside its characters, each at most six bytes as JSON."""
 ROW_BYTES = 160
 """Bytes of a token's label with what is told of the token."""
-VECTORS = frozenset({HIDDEN_STATES, output_of(POOLER)})
+VECTORS = frozenset({HIDDEN_STATES, output_of(POOLER), output_of(EMBEDDING)})
 """The outputs whose answers are vectors."""
 
 
@@ -299,7 +302,7 @@ def _sizes(
     Raises:
         Unprocessable, TooLarge: when the answer would be too large, before it is computed.
     """
-    hidden = worker.model.bundle.manifest.architecture.hidden_size
+    manifest = worker.model.bundle.manifest
     if call.task.decodes_masks:
         top_k = parameters.get("top_k") or DEFAULT_TOP_K
         words = top_k * sum(len(work.positions) for work in works)
@@ -317,7 +320,7 @@ def _sizes(
         size = WORD_BYTES * words + TOKEN_BYTES * tokens
         return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
     if call.output not in VECTORS:
-        size = PAIR_BYTES * len(works)
+        size = len(works) * _label_bytes(manifest, call.output)
         if is_per_token(call.output):
             size = ROW_BYTES * sum(len(work.ids) for work in works)
         if size > limits.max_answer_bytes:
@@ -326,11 +329,21 @@ def _sizes(
                 "send fewer texts at once"
             )
         return size, 0
-    pooled = parameters.get("pooling", "none") != "none"
-    numbers = hidden * (len(works) if pooled else sum(len(work.ids) for work in works))
+    entry = manifest.heads.get(EMBEDDING)
+    embedding = entry.embedding if entry and call.output == output_of(EMBEDDING) else None
+    width = embedding.dimension if embedding else manifest.architecture.hidden_size
+    pooled = call.output != HIDDEN_STATES or parameters.get("pooling", "none") != "none"
+    numbers = width * (len(works) if pooled else sum(len(work.ids) for work in works))
     if JSON_NUMBER * numbers > limits.max_answer_bytes:
         raise TooLarge(
             f"the answer would have about {JSON_NUMBER * numbers:,} bytes and may have {limits.max_answer_bytes:,}: "
             'send fewer texts at once, or ask for "pooling": "mean"'
         )
     return JSON_NUMBER * numbers, 4 * numbers
+
+
+def _label_bytes(manifest: Manifest, output: str) -> int:
+    """Return the bytes of an answer that has all labels of a head, about."""
+    head = head_of(output)
+    entry = manifest.heads.get(head.name) if head else None
+    return ANSWER_BYTES + sum(LABEL_BYTES + 6 * len(label) for label in (entry and entry.labels) or ())

@@ -35,7 +35,7 @@ async def answer(request: Request) -> Response:
                     request.path_params.get("task")
                     or request.query_params.get("task")
                     or request.headers.get(TASK_HEADER)
-                    or choose(payload, worker.model.mask_token)
+                    or choose(payload, worker.model.mask_token, worker.model.bundle.manifest.heads)
                 )
                 question, answers, expected = await dispatch.ask(request, worker, name, payload)
                 return await wire.answer(request, question.shape(answers), expected=expected)

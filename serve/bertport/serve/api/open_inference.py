@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.text.steps import Steps
     from bertport.serve.api.outputs import Tensor
     from bertport.serve.api.questions import Question
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bertport.serve.engine.worker import ModelWorker
     from bertport.serve.state import Service
 
-    Maker = Callable[[list[Any]], NDArray[Any]]
+    Maker = Callable[[list[Any], Manifest], NDArray[Any]]
 
 __all__ = ["infer", "live", "model", "model_ready", "ready", "server"]
 
@@ -148,7 +149,7 @@ async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> 
     makers = _makers(name, question)
     names = [*(asked.outputs or makers)]
     request.state.answer.grow(len(names) * expected)  # the answers as texts, beside what they are written into
-    making = _made(question, answers, {output: makers[output] for output in names})
+    making = _made(question, answers, worker.model.bundle.manifest, {output: makers[output] for output in names})
     inline = expected <= wire.INLINE_BYTES
     made = drained(making) if inline else await request.state.service.pieces.run(making, expected)
     return made, len(names) * expected
@@ -174,12 +175,14 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
 def _task(asked: tensors.Asked, wanted: set[str], heads: Collection[str]) -> str:
     """Return the task that the outputs asked for belong to, where no parameter names it.
 
-    Otherwise it is the first of the table for two texts, or for one, whose head the bundle has.
+    Otherwise it is the first of the table for two texts, or for one, whose head the bundle has. A
+    classifier takes both.
     """
     for tensor in _tensors():
         if tensor.name in wanted:
             return tensor.task
-    able = [task for task in TASKS.values() if task.pairs is (PAIR in asked.inputs)]
+    pairs = PAIR in asked.inputs
+    able = [task for task in TASKS.values() if task.pairs is pairs or (pairs and task.name == "text-classification")]
     return next((task.name for task in able if task.usual_head in heads), able[0].name)
 
 
@@ -188,12 +191,14 @@ def _tensors() -> Iterator[Tensor]:
     return (tensor for task in WIRE_TASKS.values() for tensor in task.tensors)
 
 
-def _made(question: Question, answers: list[Any], makers: Mapping[str, Maker | None]) -> Steps[dict[str, NDArray[Any]]]:
+def _made(
+    question: Question, answers: list[Any], manifest: Manifest, makers: Mapping[str, Maker | None]
+) -> Steps[dict[str, NDArray[Any]]]:
     """Make outputs of the answers, a text at a time."""
     outputs: dict[str, NDArray[Any]] = {}
     for name, make in makers.items():
         if make is not None:
-            outputs[name] = make(answers)
+            outputs[name] = make(answers, manifest)
             continue
         outputs[name] = np.empty(len(answers), dtype=object)
         for number, answer in enumerate(question.shape(answers)):

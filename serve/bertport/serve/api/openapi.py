@@ -187,6 +187,15 @@ def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
             {"inputs": "What is deep learning?"},
             {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
         ),
+        (
+            "/predict",
+            "Text Embeddings Inference: the labels of a text or of a pair",
+            "Two texts in a list are a pair here, and a batch in the Hub's format.",
+            tei.PREDICT,
+            "inputs",
+            {"inputs": ["He went to the store.", "He bought milk."]},
+            {"type": "array"},
+        ),
     ):
         body = {"type": "object", "required": [needed], "properties": fields, "additionalProperties": False}
         operation = _operation(

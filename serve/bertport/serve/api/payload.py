@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.heads import EMBEDDING, MLM, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from bertport.serve.errors import BadRequest, Empty, TooLarge, Unprocessable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["Payload", "choose", "many", "read_payload", "too_many"]
 
 IGNORED = frozenset({"options", "model"})
 """Fields at the root that clients send and that mean nothing here."""
-OF_FEATURES = frozenset({"normalize", "truncate", "truncation_direction", "prompt_name", "pooling"})
+OF_FEATURES = frozenset(
+    {"normalize", "truncate", "truncation_direction", "prompt_name", "pooling", "dimensions", "encoding_format"}
+)
 """Parameters of feature extraction, which the Hub's clients write at the root."""
 OF_TOKENS = frozenset({"aggregation_strategy", "ignore_labels", "stride"})
 """Parameters of token classification."""
@@ -56,7 +59,7 @@ def read_payload(value: object, max_items: int) -> Payload:
 
 def _payload(value: object) -> Payload:
     if not isinstance(value, dict) or "inputs" not in value:
-        if isinstance(value, dict) and not {"source_sentence", "text", "text_pair"} & value.keys():
+        if isinstance(value, dict) and not {"text", *BY_FIELD} & value.keys():
             raise BadRequest('the body has no field "inputs": send {"inputs": …}')
         return Payload(inputs=value, parameters={}, told=False, at_root=frozenset())
     parameters = value.get("parameters")
@@ -74,25 +77,57 @@ def _payload(value: object) -> Payload:
     )
 
 
-def choose(payload: Payload, mask_token: str | None) -> str:
+BY_FIELD = {
+    "source_sentence": "sentence-similarity",
+    "question": "question-answering",
+    "query": "text-ranking",
+    "choices": "multiple-choice",
+    "text_pair": "text-classification",
+}
+"""The tasks whose inputs are objects, by a field that no other task's have."""
+BY_PARAMETER = {
+    "candidate_labels": "zero-shot-classification",
+    "function_to_apply": "text-classification",
+    **dict.fromkeys(sorted(OF_TOKENS), "token-classification"),
+    "pooling": "feature-extraction",
+    "normalize": "feature-extraction",
+}
+"""The tasks of texts, by a parameter that no other task's have."""
+OF_TEXTS = {
+    SEQUENCE_CLASSIFICATION: "text-classification",
+    TOKEN_CLASSIFICATION: "token-classification",
+    EMBEDDING: "feature-extraction",
+}
+"""What a text without more is for, by the head of the bundle, the first that it has."""
+
+
+def choose(payload: Payload, mask_token: str | None, heads: Collection[str]) -> str:
     """Return the task that a body is for, where neither address nor header names it.
 
-    Every client posts to the same address; what tells bodies apart is the shape of their inputs. Of a text without a
-    mask, `fill_mask` sends an empty `parameters` and `feature_extraction` none.
+    Every client posts to the same address; what tells bodies apart is the shape of their inputs, then a parameter that
+    one task alone has. A text alone is for the head that a fine-tuned model has. Of a text without a mask, `fill_mask`
+    sends an empty `parameters` and `feature_extraction` none.
+
+    Args:
+        payload: the body.
+        mask_token: the bundle's mask; None where it has none.
+        heads: the heads of the bundle.
     """
-    first = payload.inputs[0] if isinstance(payload.inputs, list) and payload.inputs else payload.inputs
-    if isinstance(first, dict) and "source_sentence" in first:
-        return "sentence-similarity"
-    if isinstance(first, list) or (isinstance(first, dict) and "text_pair" in first):
-        return "text-classification"
-    if payload.parameters.keys() & OF_TOKENS:
-        return "token-classification"
-    if payload.at_root & OF_FEATURES or payload.parameters.keys() & {"pooling", "normalize"}:
-        return "feature-extraction"
     texts = payload.inputs if isinstance(payload.inputs, list) else [payload.inputs]
-    if payload.told or (mask_token is not None and any(mask_token in _text(text) for text in texts)):
-        return "fill-mask"
-    return "feature-extraction"
+    first = texts[0] if texts else None
+    if isinstance(first, list):
+        return "text-classification"
+    if isinstance(first, dict) and (named := next((BY_FIELD[field] for field in BY_FIELD if field in first), None)):
+        return named
+    if named := next((BY_PARAMETER[name] for name in BY_PARAMETER if name in payload.parameters), None):
+        return named
+    if payload.at_root & OF_FEATURES:
+        return "feature-extraction"
+    own = next((task for head, task in OF_TEXTS.items() if head in heads), None)
+    masked = mask_token is not None and any(mask_token in _text(text) for text in texts)
+    if own is not None and not (masked and MLM in heads):
+        return own
+    return "fill-mask" if masked or payload.told else "feature-extraction"
 
 
 def _text(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ __all__ = [
     "plain",
     "replaced_tokens",
     "sentence_similarity",
+    "text_classification",
+    "token_classification",
 ]
 
 
@@ -105,6 +107,24 @@ def sentence_similarity(payload: Payload) -> Question:
     return Question(task="features", inputs=[source, *sentences], parameters=parameters, shape=similarities)
 
 
+def text_classification(payload: Payload) -> Question:
+    """Ask for the labels of texts or pairs, best first: a list of them for each, also for one input."""
+    inputs, _ = many(payload)
+    # A list of lists, also for one text: the Hub's clients take the first.
+    return Question(
+        task="text-classification",
+        inputs=inputs,
+        parameters={"top_k": None, **payload.parameters},
+        shape=lambda answers: [answer if isinstance(answer, list) else [answer] for answer in answers],
+    )
+
+
+def token_classification(payload: Payload) -> Question:
+    """Ask for the entities of texts: neighbouring tokens of one label, where no strategy is given, as of the Hub."""
+    entities = {"aggregation_strategy": "simple", **payload.parameters}
+    return plain("token-classification")(replace(payload, parameters=entities))
+
+
 def judged_pairs(task: str) -> Callable[[Payload], Question]:
     """Return text classification by a task that judges pairs, for bundles without a classifier.
 
@@ -132,7 +152,6 @@ def judged_pairs(task: str) -> Callable[[Payload], Question]:
             rows = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])
             return [{"label": label, "score": score} for label, score in rows[:top_k]]
 
-        # A list of lists, also for one pair: the Hub's clients take the first.
         return Question(
             task=task, inputs=inputs, parameters=parameters, shape=lambda answers: list(map(labels, answers))
         )

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.finite import first_not_finite
-from bertport.runtime.heads import HEADS, HIDDEN, HIDDEN_STATES, LABEL, POSITIONS, SEGMENTS, VOCABULARY, decoded_outputs
+from bertport.runtime.heads import (
+    CHOICE,
+    HEADS,
+    HIDDEN,
+    HIDDEN_STATES,
+    LABEL,
+    POSITIONS,
+    SEGMENTS,
+    SPAN,
+    VOCABULARY,
+    decoded_outputs,
+)
 from bertport.runtime.session import SlicedLogits
 from bertport.serve.engine.worker import RawWork
 from bertport.serve.errors import BackendFailure, BadRequest, TooLarge, Unprocessable
@@ -68,12 +79,19 @@ def inputs_of(model: Model) -> dict[str, list[int]]:
 def outputs_of(model: Model) -> dict[str, list[int]]:
     """Return the graph's outputs with their shapes; -1 is any size."""
     manifest = model.bundle.manifest
-    sizes = {VOCABULARY: manifest.architecture.vocab_size, HIDDEN: manifest.architecture.hidden_size}
+    sizes = {
+        VOCABULARY: manifest.architecture.vocab_size,
+        HIDDEN: manifest.architecture.hidden_size,
+        SPAN: 2,
+        CHOICE: 1,
+    }
     shapes = {}
     for name, head in HEADS.items():
         entry = manifest.heads.get(name)
-        labels = (entry.labels if entry else None) or head.labels or ()
-        shapes[head.output] = [(sizes | {LABEL: len(labels)}).get(axis, -1) for axis in head.axes]
+        own = {LABEL: len((entry.labels if entry else None) or head.labels or ())}
+        if entry and entry.embedding:
+            own[HIDDEN] = entry.embedding.dimension
+        shapes[head.output] = [(sizes | own).get(axis, -1) for axis in head.axes]
     shapes[HIDDEN_STATES] = [-1, -1, sizes[HIDDEN]]
     return {name: shape for name, shape in shapes.items() if name in model.graph.outputs}
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import UnknownNameError
 from bertport.runtime.heads import DEFAULT_TOP_K
+from bertport.runtime.tasks.labels import ACTIVATIONS
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
 from bertport.runtime.tasks.table import TASKS
+from bertport.runtime.tasks.token_classification import STRATEGIES
 from bertport.serve.api import questions
-from bertport.serve.api.outputs import EMBEDDING, ORDER_PROBABILITIES, PROBABILITIES
+from bertport.serve.api.outputs import EMBEDDING, LABEL_SCORES, ORDER_PROBABILITIES, PROBABILITIES
 from bertport.serve.api.payload import too_many
 from bertport.serve.api.questions import plain
 
@@ -134,27 +136,31 @@ WIRE_TASKS: dict[str, WireTask] = {
         ),
         WireTask(
             name="text-classification",
-            summary="whether the second text of a pair follows the first, or whether they are in order, as labels",
-            ask=questions.judged_pairs("next-sentence"),
-            runtime="next-sentence",
-            instead=(Way(runtime="sentence-order", ask=questions.judged_pairs("sentence-order")),),
+            summary="the labels of a text or of a pair; without a classifier, whether a text follows another",
+            ask=questions.text_classification,
+            runtime="text-classification",
+            instead=(
+                Way(runtime="next-sentence", ask=questions.judged_pairs("next-sentence")),
+                Way(runtime="sentence-order", ask=questions.judged_pairs("sentence-order")),
+            ),
             example={"inputs": {"text": "He went to the store.", "text_pair": "He bought milk."}, "parameters": {}},
             parameters={
                 "top_k": {"type": "integer", "minimum": 1},
-                "function_to_apply": {"type": "string", "enum": ["softmax"]},
+                "function_to_apply": {"type": "string", "enum": list(ACTIVATIONS)},
                 **TRUNCATION,
             },
-            inputs=PAIR,
-            tensors=(PROBABILITIES,),
+            inputs={"oneOf": [TEXT, PAIR]},
+            tensors=(LABEL_SCORES, PROBABILITIES),
         ),
         WireTask(
             name="token-classification",
-            summary="for each token of a text, whether it stands in place of another",
-            ask=questions.replaced_tokens,
-            runtime="replaced-tokens",
+            summary="the entities of a text; without a tagger, for each token whether it stands in place of another",
+            ask=questions.token_classification,
+            runtime="token-classification",
+            instead=(Way(runtime="replaced-tokens", ask=questions.replaced_tokens),),
             example={"inputs": "He poured her a cup of stone.", "parameters": {"aggregation_strategy": "none"}},
             parameters={
-                "aggregation_strategy": {"type": "string", "enum": ["none"]},
+                "aggregation_strategy": {"type": "string", "enum": ["none", *STRATEGIES], "default": "simple"},
                 **IGNORED_LABELS,
                 **TRUNCATION,
             },

@@ -1,13 +1,15 @@
-"""The addresses of Text Embeddings Inference, for the first bundle: `/embed`."""
+"""The addresses of Text Embeddings Inference, for the first bundle: `/embed` and `/predict`."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime.excerpts import excerpt
 from bertport.serve.api import dispatch
 from bertport.serve.api.fields import fields_of, flag, number, texts_of
 from bertport.serve.api.payload import Payload, too_many
+from bertport.serve.errors import Empty, Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import read_json
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from bertport.serve.state import Service
 
-__all__ = ["EMBED", "embed"]
+__all__ = ["EMBED", "PREDICT", "embed", "predict"]
 
 TRUNCATE: dict[str, dict[str, Any]] = {
     "truncate": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"},
@@ -34,6 +36,21 @@ EMBED: dict[str, dict[str, Any]] = {
 }
 """JSON schema of each field of `/embed`."""
 
+PAIRED = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
+PREDICT: dict[str, dict[str, Any]] = {
+    "inputs": {
+        "oneOf": [{"type": "string"}, PAIRED, {"type": "array", "items": PAIRED, "minItems": 1}],
+        "description": "a text; two texts are a pair; a list of lists of one or two texts is a batch",
+    },
+    **TRUNCATE,
+    "raw_scores": {
+        "type": "boolean",
+        "default": False,
+        "description": "logits, not what is made of them",
+    },
+}
+"""JSON schema of each field of `/predict`."""
+
 
 async def embed(request: Request) -> Response:
     """Answer with a list of vectors, also for one text."""
@@ -47,6 +64,45 @@ async def embed(request: Request) -> Response:
         }
         _, vectors, expected = await _ask(request, "feature-extraction", texts, parameters)
         return await wire.answer(request, vectors, expected=expected)
+
+
+async def predict(request: Request) -> Response:
+    """Answer with all labels of a text or pair, best first; of a batch with a list of such lists."""
+    async with _asked(request, PREDICT, ("inputs",)) as given:
+        inputs, one = _texts_or_pairs(given["inputs"])
+        parameters = _truncation(given)
+        if parameters.pop("truncation_direction") not in (None, "right", "Right"):
+            raise Unprocessable("truncation_direction is not supported beyond 'Right': shorten the text yourself")
+        parameters["truncation"] = parameters.pop("truncate")
+        if flag(given, "raw_scores", default=False):
+            parameters["function_to_apply"] = "none"
+        question, answers, expected = await _ask(request, "text-classification", inputs, parameters)
+        ranked = question.shape(answers)
+        return await wire.answer(request, ranked[0] if one else ranked, expected=expected)
+
+
+def _texts_or_pairs(value: object) -> tuple[list[Any], bool]:
+    """Return the texts and pairs of `inputs`, and whether it is one of them: two texts in a list are a pair."""
+    match value:
+        case str() | [str(), *_]:
+            return [_text_or_pair(value)], True
+        case []:
+            raise Empty("inputs is empty: send at least one text")
+        case [*batch]:
+            return [_text_or_pair(part) for part in batch], False
+    raise Unprocessable(f"inputs is a text, a pair of texts or a list of such lists, not {excerpt(value, 40)}")
+
+
+def _text_or_pair(value: object) -> Any:  # noqa: ANN401 — a text or a pair
+    match value:
+        case str(text) | [str(text)]:
+            return text
+        case [str(first), str(second)]:
+            return [first, second]
+    raise Unprocessable(
+        f"inputs holds {excerpt(value, 40)}, which is neither a text nor a pair: a batch is a list of lists of one or "
+        'two texts, such as [["A"], ["B", "C"]]'
+    )
 
 
 @asynccontextmanager
