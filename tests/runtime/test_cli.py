@@ -107,6 +107,21 @@ def test_predict_answers_every_line_and_reports_the_bad_ones(run, model):
     assert reported[-1] == "bertport: error: 4 of 6 lines could not be answered"
 
 
+def test_predict_answers_inputs_on_the_command_line(run, model):
+    inputs = ["[MASK] a", '"a [MASK]"', '{"text":\n"b [MASK]"}', "3", '[1, "[MASK]"']
+    done = run("predict", "fill-mask", *(part for each in inputs for part in ("-i", each)), "-m", "BUNDLE")
+    assert done.exit_code == 1
+    outputs = [json.loads(line) for line in done.stdout.splitlines()]
+    texts = ["[MASK] a", "a [MASK]", "b [MASK]", None, '[1, "[MASK]"']
+    for number, (output, text) in enumerate(zip(outputs, texts, strict=True), 1):
+        assert output["line"] == number
+        assert ("error" in output) is (text is None)
+        assert text is None or output["result"] == model.fill_mask(text)
+    said = done.stderr.splitlines()
+    assert said[0].startswith("bertport: input 4: No mask_token ([MASK]) found on the input")
+    assert said[1:] == ["bertport: error: 1 of 5 inputs could not be answered"]
+
+
 def test_help_names_every_task():
     assert all(name in predict.help for name in TASKS)
 
@@ -265,6 +280,7 @@ def test_verify(run, edited):
         (["predict", "features", "-m", "BUNDLE", "--streams", "0"], 2, "streams is 0 and each takes at least one of"),
         (["predict", "nothing", "-m", "BUNDLE"], 2, "unknown task 'nothing'"),
         (["predict", "fill-mask", "/nowhere", "-m", "BUNDLE"], 2, "cannot read /nowhere"),
+        (["predict", "fill-mask", "x.jsonl", "-i", "a", "-m", "BUNDLE"], 2, "x.jsonl or --input, and both were given"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top_k"], 2, "a parameter is written KEY=VALUE"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top=1"], 2, "unknown parameter of fill-mask 'top'"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "targets=1"], 2, "targets is a word or a list of words, not 1"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -19,7 +21,7 @@ from bertport.runtime.commands.progress import Progress, bar
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["predict"]
 
@@ -31,7 +33,15 @@ LONGEST_LINE = 16 << 20
 
 @click.command(name="predict")
 @click.argument("task", metavar="TASK")
-@click.argument("file", metavar="[FILE|-]", default="-")
+@click.argument("file", metavar="[FILE|-]", required=False)
+@click.option(
+    "-i",
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="VALUE",
+    help="An input in place of a file's lines, as JSON or a plain text; may be repeated.",
+)
 @model_options
 @click.option("--streams", type=int, metavar="N", help=STREAMS)
 @click.option(
@@ -42,15 +52,16 @@ LONGEST_LINE = 16 << 20
     metavar="KEY=VALUE",
     help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
 )
-def predict(
+def predict(  # noqa: PLR0913 — one parameter per option
     *,
     task: str,
-    file: str,
+    file: str | None,
+    inputs: tuple[str, ...],
     chosen: Chosen,
     streams: int | None,
     parameters: tuple[str, ...],
 ) -> None:
-    """Answer for every line of a file.
+    """Answer for every line of a file, or for inputs on the command line.
 
     FILE is standard input where it is - or left out. TASK is fill-mask, next-sentence, sentence-order, replaced-tokens,
     text-classification, token-classification, question-answering, zero-shot-classification, multiple-choice,
@@ -60,6 +71,9 @@ def predict(
     cannot be answered, which is also reported on stderr; the others are answered all the same, and the exit code is
     then 1. Blank lines are skipped.
     """
+    if inputs and file is not None:
+        raise UsageError(f"predict takes {file} or --input, and both were given: leave one out")
+    file = file or "-"
     model = chosen.load(streams=streams)
     call = model.bind(task, **dict(map(_parameter, parameters)))
     # Numbers and ends of the lines read and not yet answered, of which there are no more than a window.
@@ -68,7 +82,7 @@ def predict(
     # Standard output is where the answers go: where that is the terminal, a line between them would be in the way.
     shown = None if sys.stdout.isatty() else sys.stderr
     began = time.monotonic()
-    with _open(file) as stream, Progress(shown, erase=True) as progress:
+    with _lines_of(inputs) if inputs else _open(file) as stream, Progress(shown, erase=True) as progress:
         size = _size(stream)
         for outcome in model.outcomes(call, _values(_lines(stream, file), places)):
             number, end = places.popleft()
@@ -78,12 +92,24 @@ def predict(
             if isinstance(outcome, BertportError):
                 failed += 1
                 progress.clear()
-                report(f"bertport: line {number}: {outcome.message}")
+                report(f"bertport: {'input' if inputs else 'line'} {number}: {outcome.message}")
                 show_json({"line": number, "error": outcome.message})
             else:
                 show_json({"line": number, "result": outcome}, default=_plain)
     if failed:
-        raise BertportError(f"{failed} of {answered} lines could not be answered")
+        raise BertportError(f"{failed} of {answered} {'inputs' if inputs else 'lines'} could not be answered")
+
+
+def _lines_of(inputs: Sequence[str]) -> IO[bytes]:
+    """Return inputs on the command line as JSON lines: one that is an object, a list or a string in JSON, or a text."""
+    return io.BytesIO("\n".join(map(_line, inputs)).encode("ascii"))
+
+
+def _line(text: str) -> str:
+    if text.lstrip().startswith(("{", "[", '"')):
+        with suppress(ValueError, RecursionError):  # a text may begin so too: [MASK]
+            return json.dumps(json.loads(text))
+    return json.dumps(text)
 
 
 def _lines(stream: IO[bytes], file: str) -> Iterator[bytes | int | Flush]:
