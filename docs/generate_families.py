@@ -62,8 +62,8 @@ edit the program, not this page. CI runs it with both generations of transformer
 | served | `bertport serve` gives the same answers over HTTP, with every bundle of this page in one server |
 
 A task without a head is refused: "next-sentence needs the head 'nsp', which the checkpoint of BUNDLE does not hold
-(heads: mlm): use a bundle that has it". A head is in a bundle where the checkpoint holds it: that of a RoBERTa has a
-pooler where it was trained with one.
+(heads: mlm): use a bundle that has it; this one answers fill-mask, features". A head is in a bundle where the
+checkpoint holds it: that of a RoBERTa has a pooler where it was trained with one.
 
 """
 

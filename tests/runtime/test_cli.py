@@ -278,6 +278,11 @@ def test_verify(run, edited):
         (["fill-mask", "a " * 200 + "[MASK]", "-m", "BUNDLE", "--truncation"], 2, "cut off a [MASK]"),
         (["features", "a", "-m", "BUNDLE", "--pooling", "max"], 2, "unknown pooling 'max'"),
         (["predict", "features", "-m", "BUNDLE", "--streams", "0"], 2, "streams is 0 and each takes at least one of"),
+        (
+            ["sentence-order", "a", "b", "-m", "BUNDLE"],
+            2,
+            "it; this one answers fill-mask, next-sentence, feat",
+        ),
         (["predict", "nothing", "-m", "BUNDLE"], 2, "unknown task 'nothing'"),
         (["predict", "fill-mask", "/nowhere", "-m", "BUNDLE"], 2, "cannot read /nowhere"),
         (["predict", "fill-mask", "x.jsonl", "-i", "a", "-m", "BUNDLE"], 2, "x.jsonl or --input, and both were given"),

@@ -15,7 +15,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
 from bertport.runtime.methods.pretraining import PretrainingMethods
-from bertport.runtime.tasks.table import TASKS, Call, Work, bind, joined, obstacle, rows, weight
+from bertport.runtime.tasks.table import Call, Work, answerable, bind, joined, rows, weight
 from bertport.runtime.top_k import IDS, LOG_PROBABILITIES, TOP_K, TopKResult
 
 if TYPE_CHECKING:
@@ -233,12 +233,11 @@ class Model(PretrainingMethods):
         """Return what is loaded and where it runs, as JSON values."""
         manifest, graph = self.bundle.manifest, self.graph
         variant = manifest.variants[self.variant]
-        tasks = [name for name, task in TASKS.items() if obstacle(task, task.options(), self.tokens, manifest) is None]
         return {
             "bundle": str(self.bundle.path),
             "name": manifest.name,
             "heads": list(manifest.heads),
-            "tasks": tasks,
+            "tasks": answerable(self.tokens, manifest),
             "max_length": manifest.max_length,
             "variant": self.variant,
             "recipe": variant.recipe,

@@ -59,9 +59,9 @@ __all__ = [
     "Several",
     "Task",
     "Work",
+    "answerable",
     "bind",
     "joined",
-    "obstacle",
     "rows",
     "texts_of",
     "weight",
@@ -409,7 +409,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         raise UsageError(f"truncation is True or False, not {excerpt(options.truncation)}")
     error = obstacle(task, options, tokens, manifest)
     if error is not None:
-        raise error
+        raise type(error)(f"{error.message}; this one answers {', '.join(answerable(tokens, manifest))}")
     finish = task.finish(options, tokens, manifest)
     return Call(
         task=task,
@@ -422,6 +422,11 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         top_k=task.top_k(options),
         note=task.note(options),
     )
+
+
+def answerable(tokens: Tokens, manifest: Manifest) -> list[str]:
+    """Return the names of the tasks that a bundle can do."""
+    return [name for name, task in TASKS.items() if obstacle(task, task.options(), tokens, manifest) is None]
 
 
 def obstacle(
