@@ -75,7 +75,7 @@ from numpy.typing import NDArray
 
 from bertport.measure.budget import parse_budget
 from bertport.runtime import Model, load
-from bertport.runtime.tasks.answers import FilledMask, NextSentence, SentenceOrder, TokenLabel
+from bertport.runtime.tasks.answers import Entity, FilledMask, NextSentence, ScoredLabel, SentenceOrder, TokenLabel
 from bertport.runtime.errors import BertportError
 
 model = assert_type(load("bundle", threads=1), Model)
@@ -88,6 +88,12 @@ assert_type(model.sentence_order("a", "b")["in_order"], bool)
 assert_type(model.sentence_order(["a"], ["b"]), list[SentenceOrder])
 assert_type(model.replaced_tokens("a"), list[TokenLabel])
 assert_type(model.replaced_tokens(["a"], ignore_labels=["original"]), list[list[TokenLabel]])
+assert_type(model.classify("a"), ScoredLabel)
+assert_type(model.classify(["a"], ["b"]), list[ScoredLabel])
+assert_type(model.classify("a", "b", top_k=None), list[ScoredLabel])
+assert_type(model.classify(["a"], top_k=2), list[list[ScoredLabel]])
+assert_type(model.tag("a"), list[TokenLabel])
+assert_type(model.tag(["a"], aggregation_strategy="first"), list[list[Entity]])
 assert_type(model.mask_token, str | None)
 assert_type(model.features("a"), NDArray[np.float32])
 assert_type(model.features(["a"]), list[NDArray[np.float32]])
@@ -113,7 +119,7 @@ def test_a_program_that_uses_the_wheel_is_type_checked(wheel, installed, tmp_pat
     wrong = 1 + PROGRAM.splitlines().index("    model.features(3)")
     errors = [line for line in said if ": error:" in line]
     assert [line.split(": error:")[0] for line in errors] == [f"program.py:{wrong}"], said
-    assert 'No overload variant of "features" of "Model" matches argument type "int"' in errors[0]
+    assert 'No overload variant of "features" of "PretrainingMethods" matches argument type "int"' in errors[0]
 
 
 def test_the_wheel_holds_the_sample_texts(wheel):

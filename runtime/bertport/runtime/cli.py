@@ -43,6 +43,8 @@ OWN = {
     "sentence-order": "bertport.runtime.commands.ask:sentence_order",
     "replaced-tokens": "bertport.runtime.commands.ask:replaced_tokens",
     "features": "bertport.runtime.commands.ask:features",
+    "classify": "bertport.runtime.commands.fine_tuned:classify",
+    "tag": "bertport.runtime.commands.fine_tuned:tag",
     "predict": "bertport.runtime.commands.predict:predict",
     "inspect": "bertport.runtime.commands.bundles:inspect",
     "verify": "bertport.runtime.commands.bundles:verify",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.tasks.answers import TokenLabel
 
-__all__ = ["features", "fill_mask", "manifest", "notes", "printable", "table", "token_labels", "verdict"]
+__all__ = ["features", "fill_mask", "manifest", "notes", "percent", "printable", "table", "token_labels", "verdict"]
 
 SHOWN = 4
 """How many numbers of a vector are printed."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 from bertport.runtime.errors import BertportError, InputTextError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertport.runtime.tasks.answers import NextSentence, SentenceOrder, TokenLabel
     from bertport.runtime.tasks.table import Call
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "paired"]
 
 
 class Asking(ABC):
@@ -99,6 +99,19 @@ class Asking(ABC):
         """Return the answers of `outcomes`, raising the first error."""
         outcomes = self.outcomes(call, inputs)
         return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
+
+
+def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
+    """Return the pairs of two texts or of two lists of equally many, and whether it is but one.
+
+    Raises:
+        UsageError: for anything else; it names the task.
+    """
+    if isinstance(a, str) and isinstance(b, str):
+        return [(a, b)], True
+    if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
+        raise UsageError(f"{task} takes two texts, or two lists of equally many")
+    return list(zip(a, b, strict=True)), False
 
 
 def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from bertport.runtime.errors import UsageError
 from bertport.runtime.heads import DEFAULT_TOP_K
-from bertport.runtime.methods.asking import Asking
+from bertport.runtime.methods.asking import Asking, paired
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -80,7 +79,7 @@ class PretrainingMethods(Asking):
             InputTextError: for a pair that is too long.
             UsageError: for lists of different lengths.
         """
-        pairs, one = _pairs("next-sentence", a, b)
+        pairs, one = paired("next-sentence", a, b)
         answers = list(self.predict("next-sentence", pairs, truncation=truncation))
         return answers[0] if one else answers
 
@@ -111,7 +110,7 @@ class PretrainingMethods(Asking):
             InputTextError: for a pair that is too long.
             UsageError: for lists of different lengths.
         """
-        pairs, one = _pairs("sentence-order", a, b)
+        pairs, one = paired("sentence-order", a, b)
         answers = list(self.predict("sentence-order", pairs, truncation=truncation))
         return answers[0] if one else answers
 
@@ -219,16 +218,3 @@ class PretrainingMethods(Asking):
         return (
             np.stack(vectors) if vectors else np.zeros((0, self.bundle.manifest.architecture.hidden_size), np.float32)
         )
-
-
-def _pairs(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
-    """Return the pairs of two texts or of two lists of equally many, and whether it is but one.
-
-    Raises:
-        UsageError: for anything else; it names the task.
-    """
-    if isinstance(a, str) and isinstance(b, str):
-        return [(a, b)], True
-    if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
-        raise UsageError(f"{task} takes two texts, or two lists of equally many")
-    return list(zip(a, b, strict=True)), False

@@ -1,0 +1,48 @@
+"""Rendering of what fine-tuned models answer: labels with bars, entities marked in their text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.commands.render import percent, printable, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bertport.runtime.tasks.answers import ScoredLabel
+
+__all__ = ["entities", "labels"]
+
+BAR = 24
+"""Columns of the bar of a label that is certain."""
+
+
+def labels(text: str, rows: Sequence[ScoredLabel], *, probable: bool) -> str:
+    """Return a text and its labels, best first, with bars where their scores are probabilities."""
+    if probable:
+        cells = [(row["label"], percent(row["score"]), "#" * round(row["score"] * BAR)) for row in rows]
+    else:
+        cells = [(row["label"], f"{row['score']:.4f}", "") for row in rows]
+    return f"{printable(text)}\n{table(cells, right={1})}"
+
+
+def entities(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a text with its entities, or tokens that have a label, in brackets, and a line for each of them."""
+    if not rows:
+        return f"{printable(text)}\n  no entities"
+    spans = [(row["start"], row["end"], row.get("entity_group") or row["entity"]) for row in rows]
+    cells = [
+        (kind, text[start:end], percent(row["score"]), f"{start}-{end}")
+        for row, (start, end, kind) in zip(rows, spans, strict=True)
+    ]
+    return f"{printable(marked(text, spans))}\n{table(cells, right={2})}"
+
+
+def marked(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
+    """Return a text with spans in brackets, each with its label; one that begins inside another is not marked."""
+    parts, reached = [], 0
+    for start, end, label in spans:
+        if start >= reached:
+            parts += [text[reached:start], f"[{text[start:end]} {label}]"]
+            reached = end
+    return "".join([*parts, text[reached:]])
