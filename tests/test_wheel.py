@@ -75,7 +75,8 @@ from numpy.typing import NDArray
 
 from bertport.measure.budget import parse_budget
 from bertport.runtime import Model, load
-from bertport.runtime.tasks.answers import Entity, FilledMask, NextSentence, ScoredLabel, SentenceOrder, TokenLabel
+from bertport.runtime.tasks.answers import Choice, Entity, FilledMask, NextSentence, RankedText, ScoredLabel
+from bertport.runtime.tasks.answers import SentenceOrder, TokenLabel, ZeroShot
 from bertport.runtime.errors import BertportError
 
 model = assert_type(load("bundle", threads=1), Model)
@@ -94,6 +95,11 @@ assert_type(model.classify("a", "b", top_k=None), list[ScoredLabel])
 assert_type(model.classify(["a"], top_k=2), list[list[ScoredLabel]])
 assert_type(model.tag("a"), list[TokenLabel])
 assert_type(model.tag(["a"], aggregation_strategy="first"), list[list[Entity]])
+assert_type(model.zero_shot("a", "b, c"), ZeroShot)
+assert_type(model.zero_shot(["a"], ["b"])[0]["scores"], list[float])
+assert_type(model.choose("a", ["b", "c"]), Choice)
+assert_type(model.rank("a", ["b", "c"], top_k=1), list[RankedText])
+assert_type(model.predict("multiple-choice", [{}]), Iterator[Choice])
 assert_type(model.mask_token, str | None)
 assert_type(model.features("a"), NDArray[np.float32])
 assert_type(model.features(["a"]), list[NDArray[np.float32]])

@@ -45,6 +45,7 @@ OWN = {
     "features": "bertport.runtime.commands.ask:features",
     "classify": "bertport.runtime.commands.fine_tuned:classify",
     "tag": "bertport.runtime.commands.fine_tuned:tag",
+    "rank": "bertport.runtime.commands.fine_tuned:rank",
     "predict": "bertport.runtime.commands.predict:predict",
     "inspect": "bertport.runtime.commands.bundles:inspect",
     "verify": "bertport.runtime.commands.bundles:verify",

@@ -36,8 +36,57 @@ def test_a_span_inside_another_is_not_marked_again():
     assert render_fine_tuned.marked("abcdef", [(0, 3, "X"), (2, 4, "Y"), (4, 5, "Z")]) == "[abc X]d[e Z]f"
 
 
+def test_a_ranking_shows_the_beginning_of_each_document():
+    rows = [
+        {"corpus_id": 10, "score": 0.98765, "text": "one\n two\x1b"},
+        {"corpus_id": 9, "score": -1.5, "text": "a" * 81},
+    ]
+    assert render_fine_tuned.ranking("why", rows).splitlines() == [
+        "why",
+        "  1.   0.9877  [10]  one two\\x1b",
+        "  2.  -1.5000   [9]  " + "a" * 77 + "...",
+    ]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "task"), [(["classify", "a"], "text-classification"), (["tag", "a"], "token-classification")]
+    ("arguments", "said"),
+    [
+        (["rank", "why"], "rank takes a query and documents, and there are none"),
+        (
+            ["rank", "why", "--documents", "/nowhere"],
+            "cannot read /nowhere (No such file or directory): name",
+        ),
+        (
+            ["rank", "why", "--documents", "BINARY"],
+            "is no UTF-8): name a file of text in UTF-8, or - for",
+        ),
+        (["classify", "a", "b", "--pair", "c"], "--pair makes a pair of one text, and 2 were given: give one"),
+        (
+            ["classify", "a", "-l", "b", "--pair", "c"],
+            "--label asks about one text with labels of yours: leave",
+        ),
+        (["classify", "a", "--multi-label"], "--multi-label is about labels of yours: name them with --label"),
+        (["classify", "a", "-l", "b", "-k", "0"], "top_k is a number from 1 up, not 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, arguments, said):
+    (tmp_path / "BINARY").write_bytes(b"\xff")
+    place = [str(tmp_path / each) if each == "BINARY" else each for each in arguments]
+    done = CliRunner().invoke(cli.app, place, catch_exceptions=False)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task"),
+    [
+        (["classify", "a"], "text-classification"),
+        (["classify", "a", "-l", "b"], "zero-shot-classification"),
+        (["tag", "a"], "token-classification"),
+        (["rank", "a", "b"], "text-ranking"),
+    ],
 )
 def test_a_bundle_without_the_head_says_what_it_answers(tiny_bundle, arguments, task):
     done = CliRunner().invoke(cli.app, [*arguments, "-m", str(tiny_bundle)], catch_exceptions=False)

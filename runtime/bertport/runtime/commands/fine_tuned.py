@@ -1,4 +1,4 @@
-"""`bertport classify` and `tag`: the heads of fine-tuned models."""
+"""`bertport classify`, `tag` and `rank`: the heads of fine-tuned models."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bertport.runtime.commands.inputs import read_text
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import UsageError
 from bertport.runtime.heads import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
-    from bertport.runtime.model import Model
+    from collections.abc import Sequence
 
-__all__ = ["classify", "tag"]
+    from bertport.runtime.model import Model
+    from bertport.runtime.tasks.answers import ScoredLabel, ZeroShot
+
+__all__ = ["classify", "rank", "tag"]
 
 
 @click.command(name="classify")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @model_options
 @click.option("--pair", metavar="TEXT", help="The second text of a pair, of which TEXT is the first.")
+@click.option(
+    "-l",
+    "--label",
+    "candidates",
+    multiple=True,
+    metavar="LABEL",
+    help="A label of your own, for a model trained on entailment; may be repeated.",
+)
+@click.option("--multi-label", is_flag=True, help="Several of your labels may fit one text.")
 @click.option("-k", "--top-k", default=DEFAULT_TOP_K, show_default=True, help="Labels shown, best first.")
 @click.option(
     "--function",
@@ -34,6 +47,8 @@ def classify(  # noqa: PLR0913 — one parameter per option
     texts: tuple[str, ...],
     chosen: Chosen,
     pair: str | None,
+    candidates: tuple[str, ...],
+    multi_label: bool,
     top_k: int,
     function: str | None,
     truncation: bool,
@@ -41,30 +56,67 @@ def classify(  # noqa: PLR0913 — one parameter per option
 ) -> None:
     """Label each TEXT, or one TEXT and the second of its pair.
 
-    With --json, a list with one item per text: its labels, in the fields of transformers' text-classification pipeline.
-    """
-    from bertport.runtime.commands import render_fine_tuned
+    With --label, the labels are yours: zero-shot classification.
 
+    With --json, a list with one item per text: its labels, in the fields of transformers' text-classification pipeline,
+    or of its zero-shot-classification pipeline.
+    """
+    if candidates:
+        if top_k < 1:
+            raise UsageError(f"top_k is a number from 1 up, not {top_k}")
+        if pair is not None or function is not None:
+            raise UsageError("--label asks about one text with labels of yours: leave out --pair and --function")
+        answers = chosen.load().zero_shot(list(texts), list(candidates), multi_label=multi_label, truncation=truncation)
+        _show_zero_shot(answers, top_k, as_json=as_json)
+        return
+    if multi_label:
+        raise UsageError("--multi-label is about labels of yours: name them with --label")
     if pair is not None and len(texts) > 1:
         raise UsageError(f"--pair makes a pair of one text, and {len(texts)} were given: give one")
-    model = chosen.load()
-    answers = model.classify(
-        list(texts),
-        None if pair is None else [pair],
-        top_k=top_k,
-        function_to_apply=function,
-        truncation=truncation,
-    )
+    _classify(chosen.load(), list(texts), pair, top_k, function, truncation=truncation, as_json=as_json)
+
+
+def _classify(  # noqa: PLR0913 — the verb's options
+    model: Model,
+    texts: list[str],
+    pair: str | None,
+    top_k: int,
+    function: str | None,
+    *,
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Print the labels of texts, or of one pair."""
+    from bertport.runtime.commands import render_fine_tuned
+
+    pairs = None if pair is None else [pair]
+    answers = model.classify(texts, pairs, top_k=top_k, function_to_apply=function, truncation=truncation)
     if as_json:
         show_json(answers, indent=2)
         return
     probable = _gives_probabilities(model, function)
-    shown = [text if pair is None else f"{text} | {pair}" for text in texts]
+    titles = texts if pair is None else [f"{texts[0]} | {pair}"]
     show(
         "\n\n".join(
-            render_fine_tuned.labels(text, rows, probable=probable) for text, rows in zip(shown, answers, strict=True)
+            render_fine_tuned.labels(title, rows, probable=probable)
+            for title, rows in zip(titles, answers, strict=True)
         )
     )
+
+
+def _show_zero_shot(answers: Sequence[ZeroShot], top_k: int, *, as_json: bool) -> None:
+    """Print how well labels fit texts."""
+    from bertport.runtime.commands import render_fine_tuned
+
+    if as_json:
+        show_json(answers, indent=2)
+        return
+    blocks = []
+    for answer in answers:
+        ranked = zip(answer["labels"], answer["scores"], strict=True)
+        rows: list[ScoredLabel] = [{"label": label, "score": score} for label, score in ranked]
+        blocks.append(render_fine_tuned.labels(answer["sequence"], rows[:top_k], probable=True))
+    show("\n\n".join(blocks))
 
 
 def _gives_probabilities(model: Model, function: str | None) -> bool:
@@ -118,3 +170,47 @@ def tag(  # noqa: PLR0913 — one parameter per option
         show_json(answers, indent=2)
     else:
         show("\n\n".join(render_fine_tuned.entities(text, rows) for text, rows in zip(texts, answers, strict=True)))
+
+
+@click.command(name="rank")
+@click.argument("query", metavar="QUERY")
+@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
+@model_options
+@click.option("--documents", "file", metavar="FILE", help="Rank the lines of a file too, or of standard input: -.")
+@click.option("-k", "--top-k", type=int, metavar="N", help="Documents shown, best first.  [default: all]")
+@click.option(
+    "--function",
+    metavar="NAME",
+    help="sigmoid or none: what makes a score of the logit.  [default: what the model states, or sigmoid]",
+)
+@truncation
+@as_json
+def rank(  # noqa: PLR0913 — one parameter per option
+    *,
+    query: str,
+    documents: tuple[str, ...],
+    chosen: Chosen,
+    file: str | None,
+    top_k: int | None,
+    function: str | None,
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Rank each DOCUMENT by how well it fits QUERY.
+
+    Shown are its place, its score, its number in the list given, counted from 0, and its beginning.
+
+    With --json, a list of corpus_id (the document's place, counted from 0), score and text, best first.
+    """
+    from bertport.runtime.commands import render_fine_tuned
+
+    listed = [*documents, *(filter(str.strip, read_text(file).split("\n")) if file is not None else ())]
+    if not listed:
+        raise UsageError("rank takes a query and documents, and there are none: name them, or a file of them")
+    answer = chosen.load().rank(
+        query, listed, top_k=top_k, return_documents=True, function_to_apply=function, truncation=truncation
+    )
+    if as_json:
+        show_json(answer, indent=2)
+    else:
+        show(render_fine_tuned.ranking(query, answer))

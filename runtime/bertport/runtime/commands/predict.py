@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from bertport.runtime.batching import FLUSH, Flush
+from bertport.runtime.commands.inputs import open_file
 from bertport.runtime.commands.options import STREAMS, Chosen, model_options
 from bertport.runtime.commands.output import report, show_json
 from bertport.runtime.commands.progress import Progress, bar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
+ADVICE = "name a file of JSON lines, or - for standard input"
 CHUNK = 1 << 20
 """Bytes read at once, at most; a pipe gives what it has."""
 LONGEST_LINE = 16 << 20
@@ -82,7 +84,7 @@ def predict(  # noqa: PLR0913 — one parameter per option
     # Standard output is where the answers go: where that is the terminal, a line between them would be in the way.
     shown = None if sys.stdout.isatty() else sys.stderr
     began = time.monotonic()
-    with _lines_of(inputs) if inputs else _open(file) as stream, Progress(shown, erase=True) as progress:
+    with _lines_of(inputs) if inputs else open_file(file, ADVICE) as stream, Progress(shown, erase=True) as progress:
         size = _size(stream)
         for outcome in model.outcomes(call, _values(_lines(stream, file), places)):
             number, end = places.popleft()
@@ -202,17 +204,8 @@ def _size(stream: IO[bytes]) -> int | None:
         return None
 
 
-def _open(file: str) -> Any:  # noqa: ANN401 — click's file, which does not close standard input
-    try:
-        stream: IO[bytes] = click.open_file(file, "rb")
-    except (OSError, RuntimeError, ValueError) as error:  # standard input is closed; a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else str(error) if isinstance(error, ValueError) else None
-        raise _unreadable(file, reason or "it is not open") from error
-    return stream
-
-
 def _unreadable(file: str, reason: str) -> PathError:
-    return PathError(f"cannot read {file} ({reason}): name a file of JSON lines, or - for standard input")
+    return PathError(f"cannot read {file} ({reason}): {ADVICE}")
 
 
 def _plain(value: Any) -> object:  # noqa: ANN401 — a numpy array, as features gives

@@ -1,4 +1,4 @@
-"""Rendering of what fine-tuned models answer: labels with bars, entities marked in their text."""
+"""Rendering of what fine-tuned models answer: labels with bars, entities marked in their text, documents in order."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from bertport.runtime.commands.render import percent, printable, table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bertport.runtime.tasks.answers import ScoredLabel
+    from bertport.runtime.tasks.answers import RankedText, ScoredLabel
 
-__all__ = ["entities", "labels"]
+__all__ = ["entities", "labels", "ranking"]
 
 BAR = 24
 """Columns of the bar of a label that is certain."""
+LONGEST = 80
+"""Characters shown of a document."""
 
 
 def labels(text: str, rows: Sequence[ScoredLabel], *, probable: bool) -> str:
@@ -46,3 +48,18 @@ def marked(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
             parts += [text[reached:start], f"[{text[start:end]} {label}]"]
             reached = end
     return "".join([*parts, text[reached:]])
+
+
+def ranking(query: str, rows: Sequence[RankedText]) -> str:
+    """Return a query and its documents, best first: place, score, the document's number in the list, its beginning."""
+    cells = [
+        (f"{place}.", f"{row['score']:.4f}", f"[{row['corpus_id']}]", shortened(row["text"], LONGEST))
+        for place, row in enumerate(rows, 1)
+    ]
+    return f"{printable(query)}\n{table(cells, right={0, 1, 2})}"
+
+
+def shortened(text: str, length: int) -> str:
+    """Return the beginning of a text on one line, `...` in place of what is left out."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 3].rstrip()}..."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.directory import Bundle
-    from bertport.runtime.tasks.answers import NextSentence, SentenceOrder, TokenLabel
+    from bertport.runtime.tasks.answers import Choice, NextSentence, SentenceOrder, TokenLabel, ZeroShot
     from bertport.runtime.tasks.table import Call
 
 __all__ = ["Asking", "paired"]
@@ -62,14 +62,24 @@ class Asking(ABC):
     ) -> Iterator[list[Any]]: ...
 
     @overload
+    def predict(
+        self, task: Literal["zero-shot-classification"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[ZeroShot]: ...
+
+    @overload
+    def predict(
+        self, task: Literal["multiple-choice"], inputs: Iterable[object], **parameters: object
+    ) -> Iterator[Choice]: ...
+
+    @overload
     def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]: ...
 
     def predict(self, task: str, inputs: Iterable[object], **parameters: object) -> Iterator[Any]:
         """Return the answers of any task for any iterable, in order and lazily, in bounded memory.
 
         Args:
-            task: `fill-mask`, `next-sentence`, `sentence-order`, `replaced-tokens` or `features`.
-            inputs: texts, or pairs for next-sentence and sentence-order; of an iterator no more is read ahead than is
+            task: one of `describe()["tasks"]`.
+            inputs: what the task takes, as `bertport predict` does; of an iterator no more is read ahead than is
                 batched.
             parameters: the task's own, as in the method of its name.
 

@@ -10,13 +10,13 @@ from bertport.runtime.tasks.text_classification import BEST
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from bertport.runtime.tasks.answers import Entity, ScoredLabel, TokenLabel
+    from bertport.runtime.tasks.answers import Choice, Entity, RankedText, ScoredLabel, TokenLabel, ZeroShot
 
 __all__ = ["FineTunedMethods"]
 
 
 class FineTunedMethods(Asking):
-    """Text classification and token classification."""
+    """Classification of texts and tokens, labels of the caller's choice, choices, ranking."""
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a text is a sequence of texts to the checker alone
@@ -185,3 +185,122 @@ class FineTunedMethods(Asking):
         }
         answers = list(self.predict("token-classification", [texts] if one else texts, **parameters))
         return answers[0] if one else answers
+
+    @overload
+    def zero_shot(  # type: ignore[overload-overlap]  # as above
+        self,
+        texts: str,
+        candidate_labels: str | Sequence[str],
+        *,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: bool = False,
+    ) -> ZeroShot: ...
+
+    @overload
+    def zero_shot(
+        self,
+        texts: Sequence[str],
+        candidate_labels: str | Sequence[str],
+        *,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: bool = False,
+    ) -> list[ZeroShot]: ...
+
+    def zero_shot(
+        self,
+        texts: str | Sequence[str],
+        candidate_labels: str | Sequence[str],
+        *,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: bool = False,
+    ) -> ZeroShot | list[ZeroShot]:
+        """Return how well labels of your choice fit a text, as transformers' zero-shot-classification pipeline does.
+
+        Args:
+            texts: a text, or a list of texts.
+            candidate_labels: the labels: a list, or a text with commas between them.
+            hypothesis_template: what is said of a text, with `{}` in the place of a label.
+            multi_label: whether several labels may fit: each has a probability of its own, not a share of one.
+            truncation: cut a text that is too long instead of refusing it.
+
+        Returns:
+            For a text `{"sequence", "labels", "scores"}`: the text, the labels, best first, and their probabilities in
+            this order; for a list of texts a list of these.
+
+        Raises:
+            MissingHeadError: when the bundle has no classifier that was trained on entailment.
+            InputTextError: for a text that is too long.
+            UsageError: for a parameter out of range.
+        """
+        one = isinstance(texts, str)
+        parameters = {
+            "candidate_labels": candidate_labels,
+            "hypothesis_template": hypothesis_template,
+            "multi_label": multi_label,
+            "truncation": truncation,
+        }
+        answers = list(self.predict("zero-shot-classification", [texts] if one else texts, **parameters))
+        return answers[0] if one else answers
+
+    def choose(self, prompt: str, choices: Sequence[str], *, truncation: bool = False) -> Choice:
+        """Return which of several texts goes best with another, by the softmax over all of them.
+
+        Args:
+            prompt: a text.
+            choices: the texts to choose from, one or more.
+            truncation: cut the longer of the prompt and a choice that are too long together instead of refusing them.
+
+        Returns:
+            `{"label", "choice", "score", "probabilities"}`: the best choice, counted from 0, its text, its probability,
+            and the probability of each choice in the order given.
+
+        Raises:
+            MissingHeadError: when the bundle has no head for choices.
+            InputTextError: for a choice that is too long, or no choices.
+        """
+        [answer] = self.predict("multiple-choice", [{"prompt": prompt, "choices": choices}], truncation=truncation)
+        return answer
+
+    def rank(  # noqa: PLR0913 — one parameter per option of the task
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_k: int | None = None,
+        return_documents: bool = False,
+        function_to_apply: str | None = None,
+        truncation: bool = False,
+    ) -> list[RankedText]:
+        """Return documents by how well they fit a query, as the CrossEncoder of sentence-transformers ranks them.
+
+        Args:
+            query: a text.
+            documents: the texts to rank, one or more.
+            top_k: how many are given, best first; None for all.
+            return_documents: give the text of each document too.
+            function_to_apply: what makes a score of the logit: `sigmoid` or `none`; None for what the bundle states, or
+                else sigmoid.
+            truncation: cut the longer of the query and a document that are too long together instead of refusing them.
+
+        Returns:
+            A list of `{"corpus_id", "score"}`, best first: the document's place in the list given, counted from 0, how
+            well it fits, and with `return_documents` its `text`.
+
+        Raises:
+            MissingHeadError: when the bundle has no classifier of one label.
+            InputTextError: for a document that is too long, or no documents.
+            UsageError: for a parameter out of range.
+        """
+        ranked: list[RankedText]
+        [ranked] = self.predict(
+            "text-ranking",
+            [{"query": query, "documents": documents}],
+            top_k=top_k,
+            return_documents=return_documents,
+            function_to_apply=function_to_apply,
+            truncation=truncation,
+        )
+        return ranked
