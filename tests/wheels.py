@@ -1,0 +1,45 @@
+"""Environments without torch and transformers, each with one wheel of ONNX Runtime, kept in `.tools`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WHEELS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu==1.31.1"}
+"""The wheel of each; that of `gpu` is pinned, because tests also read what the providers' libraries hold."""
+
+
+def environment(name: str) -> Path:
+    """Return the interpreter of an environment with one of the wheels, made once."""
+    requirement = WHEELS[name]
+    place = ROOT / ".tools" / f"onnxruntime-{name}"
+    stamp = place / "installed"
+    python = place / "bin" / "python"
+    wanted = f"{requirement} {sys.version}"
+    if not (stamp.is_file() and stamp.read_text() == wanted):
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True, capture_output=True)
+        install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", requirement]
+        done = subprocess.run([*install, "numpy", "tokenizers", "click"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"{requirement} could not be installed: {done.stderr.strip().splitlines()[-1]}")
+        stamp.write_text(wanted)
+    return python
+
+
+def run(python, *arguments):
+    """Run the checkout's runtime under another environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    clean |= {"PYTHONPATH": str(ROOT / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [str(each) for each in (python, *arguments)]
+    return subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=300)
+
+
+def bertport(python, *arguments):
+    return run(python, "-m", "bertport.runtime", *arguments)
