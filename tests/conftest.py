@@ -198,6 +198,25 @@ def tiny_bundle(tiny_checkpoint, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sentence_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """Return the directory of a seeded model of sentence-transformers: a module of each kind behind the tiny BERT."""
+    from tests.sentence_models import EVERY_KIND, PROMPTS, sentence_model
+
+    def build(path: Path) -> None:
+        sentence_model(path, tiny_checkpoint, EVERY_KIND, prompts=PROMPTS, similarity="dot")
+
+    return built_once(tmp_path_factory, "checkpoints/sentences", build)
+
+
+@pytest.fixture(scope="session")
+def sentence_bundle(sentence_checkpoint, tmp_path_factory) -> Path:
+    """Return the directory of its bundle, which makes vectors of texts; copy it before changing anything."""
+    from bertport.export import export
+
+    return built_once(tmp_path_factory, "bundles/sentences", lambda path: export(sentence_checkpoint, path))
+
+
+@pytest.fixture(scope="session")
 def family_bundle(tmp_path_factory) -> Callable[[str], Path]:
     """Return a function that makes the bundle of a family's tiny checkpoint, once; not to be changed."""
     from bertport.export import export

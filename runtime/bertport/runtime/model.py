@@ -14,6 +14,7 @@ from bertport.runtime.errors import BundleError, MissingHeadError, OutputError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.finite import finite
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
+from bertport.runtime.methods.embedding import EmbeddingMethods
 from bertport.runtime.methods.fine_tuned import FineTunedMethods
 from bertport.runtime.methods.pretraining import PretrainingMethods
 from bertport.runtime.tasks.table import Call, Work, answerable, bind, joined, rows, weight
@@ -37,7 +38,7 @@ TOKENS_PER_POSITION = 8
 take a gigabyte (ten rows of the vocabulary for each mask); no ordinary batch has a mask for each fourth token."""
 
 
-class Model(PretrainingMethods, FineTunedMethods):
+class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
     """A bundle's graph and tokenizer, ready to answer. Made by `load`.
 
     Nothing in it changes after it is made, so several threads may use one at once.

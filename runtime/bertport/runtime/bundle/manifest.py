@@ -144,6 +144,11 @@ class Embedding:
     further: dict[str, Any] = field(default_factory=dict)
     """What this version does not know."""
 
+    @property
+    def size(self) -> int:
+        """Numbers of the vector unless the caller says otherwise."""
+        return self.truncate_dim or self.dimension
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadEntry:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks.inputs import text_or_pair
 from bertport.runtime.tasks.poolings import POOLINGS
+from bertport.runtime.tasks.vectors import unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from bertport.runtime.bundle.manifest import Manifest
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from bertport.runtime.text.tokenizer import Tokens
 
 __all__ = ["Options", "finish", "head", "note", "read"]
-
-SMALLEST_NORM = 1e-12
-"""Least divisor of a vector that is normalized, as in torch.nn.functional.normalize: zeros stay zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +72,7 @@ def finish(
         elif options.pooling == "cls":
             values = values[0].copy()  # a view would keep the states of the whole batch
         if options.normalize:
-            values = values / max(float(np.linalg.norm(values)), SMALLEST_NORM)
+            values = unit(values)
         return values
 
     return vector

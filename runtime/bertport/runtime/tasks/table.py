@@ -14,6 +14,7 @@ import numpy as np
 from bertport.runtime.errors import BertportError, InputTextError, MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import (
+    EMBEDDING,
     MLM,
     MULTIPLE_CHOICE,
     NSP,
@@ -24,11 +25,13 @@ from bertport.runtime.heads import (
     output_of,
 )
 from bertport.runtime.tasks import (
+    embeddings,
     features,
     fill_mask,
     multiple_choice,
     pairs,
     replaced_tokens,
+    sentence_similarity,
     text_classification,
     text_ranking,
     token_classification,
@@ -72,6 +75,8 @@ INPUTS_A_STEP = 256
 """Inputs that are prepared without a break: each takes microseconds."""
 ROW_WEIGHT = 64
 """What a row of a compound input costs beside its characters, in characters."""
+POOLED_FEATURES = 'export a model of sentence-transformers, or ask for features with a pooling such as "mean"'
+"""What to do with a bundle that makes no vectors of texts."""
 
 
 Read = Text | Parts | InputTextError
@@ -110,6 +115,8 @@ class Task:
     output."""
     note: Callable[[Any], str | None] = lambda _: None
     """A note for the caller on the options given; None where there is none."""
+    instead: str = "use a bundle that has it"
+    """What to do with a bundle that lacks the head."""
 
     @property
     def usual_head(self) -> str | None:
@@ -226,6 +233,25 @@ TASKS: dict[str, Task] = {
             head=features.head,
             finish=features.finish,
             note=features.note,
+        ),
+        Task(
+            name="embeddings",
+            summary="the vector of a text that the model was trained to make",
+            options=embeddings.Options,
+            read=embeddings.read,
+            head=lambda _: EMBEDDING,
+            finish=embeddings.finish,
+            instead=POOLED_FEATURES,
+        ),
+        Task(
+            name="sentence-similarity",
+            summary="how alike a text is to each of several others",
+            options=sentence_similarity.Options,
+            read=sentence_similarity.read,
+            head=lambda _: EMBEDDING,
+            sample=lambda text: {"source_sentence": text, "sentences": [text]},
+            finish=sentence_similarity.finish,
+            instead=POOLED_FEATURES,
         ),
     )
 }
@@ -440,7 +466,7 @@ def obstacle(
     if head is not None and head not in manifest.heads:
         return MissingHeadError(
             f"{task.name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "
-            f"(heads: {', '.join(manifest.heads) or 'none'}): use a bundle that has it"
+            f"(heads: {', '.join(manifest.heads) or 'none'}): {task.instead}"
         )
     needs = task.lacking(manifest)
     if needs is not None:
