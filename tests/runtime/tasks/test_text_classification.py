@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
-from bertport.runtime.heads import HEADS, SEQUENCE_CLASSIFICATION
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.text_classification import Options, finish, read
+from tests.runtime.tasks.heads import stating
 
 PROBLEMS = ("single_label_classification", "multi_label_classification", "regression", None)
 LOGITS = arrays(
@@ -26,14 +24,9 @@ LOGITS = arrays(
 @pytest.fixture(scope="module")
 def manifest(tiny_bundle):
     """A function that gives a manifest with a classifier of such labels and problem type."""
-    known = Bundle.open(tiny_bundle).manifest
-    row = HEADS[SEQUENCE_CLASSIFICATION]
-
-    def stating(labels, problem_type=None):
-        entry = HeadEntry(output=row.output, axes=row.axes, labels=labels, problem_type=problem_type)
-        return replace(known, heads={SEQUENCE_CLASSIFICATION: entry})
-
-    return stating
+    return lambda labels, problem_type=None: stating(
+        tiny_bundle, SEQUENCE_CLASSIFICATION, labels=labels, problem_type=problem_type
+    )
 
 
 @pytest.fixture(scope="module")

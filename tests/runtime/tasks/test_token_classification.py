@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.errors import InputTextError, MissingHeadError, UnknownNameError, UsageError
-from bertport.runtime.heads import HEADS, TOKEN_CLASSIFICATION
+from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.token_classification import STRATEGIES, Options, finish, read
 from bertport.runtime.text.tokenizer import Tokens
 from tests.families import TINY
+from tests.runtime.tasks.heads import stating
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "NUMBER", "B", "I-", "B-TOP-LEVEL", "I-TOP-LEVEL")
 KINDS = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2")
@@ -64,9 +62,7 @@ def case(tmp_path_factory):
 @pytest.fixture(scope="module")
 def manifest(tiny_bundle):
     """A manifest with the head and its labels."""
-    row = HEADS[TOKEN_CLASSIFICATION]
-    entry = HeadEntry(output=row.output, axes=row.axes, labels=LABELS)
-    return replace(Bundle.open(tiny_bundle).manifest, heads={TOKEN_CLASSIFICATION: entry})
+    return stating(tiny_bundle, TOKEN_CLASSIFICATION, labels=LABELS)
 
 
 def of_pipeline(pipe, text, logits, **parameters):
@@ -141,8 +137,7 @@ def test_labels_to_ignore_that_are_none(case, manifest, labels):
         finish(Options(ignore_labels=labels), tokens, manifest)
 
 
-def test_a_bundle_without_labels(case, manifest):
+def test_a_bundle_without_labels(case, tiny_bundle):
     _, tokens = case("bert")
-    entry = replace(manifest.heads[TOKEN_CLASSIFICATION], labels=None)
     with pytest.raises(MissingHeadError, match="does not record what its token-classification labels mean"):
-        finish(Options(), tokens, replace(manifest, heads={TOKEN_CLASSIFICATION: entry}))
+        finish(Options(), tokens, stating(tiny_bundle, TOKEN_CLASSIFICATION))
