@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import TOKEN_CLASSIFICATION
-from bertport.runtime.tasks.inputs import one_text
+from bertport.runtime.tasks.inputs import one_text, texts_in
 from bertport.runtime.tasks.labels import labelled, probabilities
+from bertport.runtime.text.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STRATEGIES", "Options", "entities", "finish", "ignored", "read", "token_labels"]
 
+LONGEST_DELIMITER = 16
+"""Characters of what stands between two words, so often as there are words."""
 NONE = "none"
 """The aggregation strategy that joins nothing."""
 
@@ -45,6 +48,10 @@ class Options:
     probabilities, or of the token that is surest."""
     ignore_labels: Collection[str] = ("O",)
     """Tokens or entities with these labels are left out."""
+    is_split_into_words: bool = False
+    """Whether an input is a list of words, not a text; `{"words": […]}` always is."""
+    delimiter: str = " "
+    """What stands between two words in the text that `start` and `end` count characters of."""
     truncation: bool = False
     """Cut a text that is too long instead of refusing it."""
 
@@ -65,9 +72,26 @@ class Unit:
     """The character behind its last."""
 
 
-def read(value: object) -> str:
-    """Return the text of an input: a text, or an object with the one field `text`."""
-    return one_text("token-classification", value)
+def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[object], str]:  # noqa: ARG001 — every task's `read` takes the tokenizer and the manifest
+    """Return the function that reads a text, or an object with `text` or with `words`.
+
+    Raises:
+        UsageError: for a parameter out of range.
+    """
+    split, delimiter = options.is_split_into_words, options.delimiter
+    if not isinstance(split, bool):
+        raise UsageError(f"is_split_into_words is True or False, not {excerpt(split)}")
+    if not isinstance(delimiter, str) or len(delimiter) > LONGEST_DELIMITER:
+        raise UsageError(f"delimiter is a text of {LONGEST_DELIMITER} characters at most, not {excerpt(delimiter)}")
+
+    def text(value: object) -> str:
+        named = isinstance(value, dict) and value.keys() == {"words"}
+        if not (named or split):
+            return one_text("token-classification", value)
+        words = cast("dict[str, object]", value)["words"] if named else value
+        return Words(texts_in("words", words, InputTextError), delimiter)
+
+    return text
 
 
 def finish(

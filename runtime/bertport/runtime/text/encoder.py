@@ -15,6 +15,7 @@ from bertport.runtime.errors import BundleError, InputTextError, panicked
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.text.reader import PIECE, Reader, Rules
 from bertport.runtime.text.special_tokens import NO_SPAN, SpecialTokens
+from bertport.runtime.text.words import Words, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 Text = str | tuple[str, str]
-"""One text, or a pair that becomes `[CLS] A [SEP] B [SEP]`."""
+"""One text, which may be split into words already (`Words`), or a pair that becomes `[CLS] A [SEP] B [SEP]`."""
 
 SMALL = 1024
 """Characters up to which an input alone is tokenized in the caller's thread, holding the interpreter: 0.5 ms."""
@@ -189,7 +190,7 @@ class Encoder:
         weight = 0
         for index, text in enumerate(texts):
             size = _size(text)
-            if size > self._usual:
+            if size > self._usual or isinstance(text, Words):
                 encoded[index] = yield from self._of_long(
                     text, truncation=truncation, masks=masks, spans=spans, piece=piece
                 )
@@ -276,7 +277,9 @@ class Encoder:
         texts = parts_of(text)
         room = max(0, self._max_length - self._frames[len(texts) - 1].added)
         return [
-            Part(reader=Reader(self._rules, part, piece, spans=spans), room=room, left=self._left, mask=self._mask_id)
+            Part(
+                reader=reader_of(self._rules, part, piece, spans=spans), room=room, left=self._left, mask=self._mask_id
+            )
             for part in texts
         ]
 

@@ -11,7 +11,8 @@ import numpy as np
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.text.encoder import TEXT_WEIGHT, Encoded, Encoder, Text, checking, parts_of, refused
-from bertport.runtime.text.reader import PIECE, Reader
+from bertport.runtime.text.reader import PIECE
+from bertport.runtime.text.words import Words, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ class WindowEncoder(Encoder):
         group: list[int] = []
         weight = 0
         for index, text in enumerate(texts):
-            if len(text) > self._usual:
+            if len(text) > self._usual or isinstance(text, Words):
                 bare[index] = yield from self._bare_long(text, enough, piece)
                 continue
             if group and weight + len(text) + TEXT_WEIGHT > piece:
@@ -105,7 +106,7 @@ class WindowEncoder(Encoder):
         pieces: list[Bare] = []
         try:
             yield from checking(text)
-            reader = Reader(self._rules, text, min(piece, PIECE), spans=True)
+            reader = reader_of(self._rules, text, min(piece, PIECE), spans=True)
             count = 0
             while not reader.done and count <= enough:
                 ids = reader.read()
