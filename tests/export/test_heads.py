@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file
 
+from bertport.export import restore
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import locate
 from bertport.export.checkpoint.tokenizer_loading import quiet
@@ -97,3 +101,27 @@ def assert_bundle(checkpoint, bundle, family, head, run_graph):
         outputs = run_graph(bundle.path / variant.file, {name: each.numpy() for name, each in inputs.items()})
         assert set(outputs) == set(variant.outputs)
         assert_same(outputs[entry.output], expected, head, inputs)
+
+
+def assert_restored(checkpoint, bundle, directory):
+    """Restore a bundle, and compare class, labels and tensors with those of its checkpoint."""
+    found = restore(bundle, directory)
+    stated, settings = (json.loads((each / "config.json").read_text()) for each in (checkpoint, found))
+    assert settings["architectures"] == stated["architectures"]
+    assert settings.get("id2label") == stated.get("id2label")
+    tensors, expected = (load_file(each / "model.safetensors") for each in (found, checkpoint))
+    assert tensors.keys() == expected.keys()
+    assert all(np.array_equal(tensors[name], each) for name, each in expected.items())
+
+
+def test_a_classifier_is_restored(tmp_path_factory, tmp_path):
+    """Its tensors have names that other classes give others of another shape."""
+    checkpoint, bundle = head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION)
+    assert_restored(checkpoint, bundle, tmp_path / "restored")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "head"), [each for each in FAST if each[0] != "deberta"])
+def test_a_head_of_another_family_is_restored(family, head, tmp_path_factory, tmp_path):
+    checkpoint, bundle = head_bundle(tmp_path_factory, family, head)
+    assert_restored(checkpoint, bundle, tmp_path / "restored")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.export.card import restored_card
 from bertport.export.checkpoint.config import names_code
-from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_of
+from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_of, promises
 from bertport.export.checkpoint.memory import parameters_of
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import Located
@@ -151,13 +151,13 @@ def _config(bundle: Bundle) -> dict[str, Any]:
 
 
 def _fits(config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]], bundle: Bundle) -> list[_Fit]:
-    """Return what the graph has of each class of the family, the checkpoint's own first.
+    """Return what the graph has of each class of the family whose heads the bundle has, the checkpoint's own first.
 
     Raises:
         BundleError: when config.json is none that a class takes, or gives a tensor another shape.
     """
     family = family_of(config) or FAMILIES[BERT]
-    names = classes(family)
+    names = [each for each in classes(family) if promises(family, each) <= set(bundle.manifest.heads)]
     own = [each for each in (bundle.manifest.architecture.model_class,) if each in names]
     return [_fit(each, config, weights, bundle) for each in dict.fromkeys((*own, *names))]
 
