@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from bertport.export import restore
+from bertport.export import export, restore
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import locate
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.graph.wrapper import build
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.cli import app
+from bertport.runtime.errors import CheckpointError, MissingHeadError, UsageError
 from bertport.runtime.heads import (
     HEADS,
     MULTIPLE_CHOICE,
@@ -125,3 +129,67 @@ def test_a_classifier_is_restored(tmp_path_factory, tmp_path):
 def test_a_head_of_another_family_is_restored(family, head, tmp_path_factory, tmp_path):
     checkpoint, bundle = head_bundle(tmp_path_factory, family, head)
     assert_restored(checkpoint, bundle, tmp_path / "restored")
+
+
+def test_the_encoder_alone_of_a_class_that_cannot_be_exported(checkpoint, change_config, change_weights, tmp_path):
+    change_config(checkpoint, architectures=["BertForRelations"])
+    change_weights(checkpoint, lambda tensors: tensors | {"relations.weight": torch.ones(3, 32)})
+    command = ["export", str(checkpoint), str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, command)
+    assert "is a BertForRelations, which cannot be exported; supported: of the family BERT" in refused.stderr
+    assert refused.stderr.endswith("; or export its encoder alone (--as features)\n")
+    made = CliRunner().invoke(app, [*command, "--as", "features"])
+    assert made.stdout == f"{tmp_path / 'out'}: pooler\n"
+    assert "note: left out, as the encoder alone was asked for: cls.predictions.bias, " in made.stderr
+    bundle = Bundle.open(tmp_path / "out")
+    assert bundle.manifest.architecture.model_class == "BertModel"
+    assert json.loads((bundle.path / "config.json").read_text())["architectures"] == ["BertModel"]
+    assert set(bundle.manifest.variants["fp32"].outputs) == {"last_hidden_state", "pooler_output"}
+
+
+def read(directory, **options):
+    """The checkpoint of a directory."""
+    return read_checkpoint(locate(str(directory)), **options)
+
+
+def test_the_encoder_alone_of_any_class(checkpoint, change_config, change_weights):
+    """Whatever its heads are, in part or not; but no decoder, no code of its own and no other family."""
+    change_weights(checkpoint, lambda tensors: {name: tensors[name] for name in tensors if "transform" not in name})
+    with pytest.raises(CheckpointError, match="the mlm head only in part"):
+        read(checkpoint)
+    assert read(checkpoint, as_features=True).heads == (POOLER,)
+    change_config(checkpoint, id2label={"0": 1}, architectures=["BertForSequenceClassification"])
+    assert read(checkpoint, as_features=True).heads == (POOLER,)
+    for entries, message in (
+        ({"architectures": ["RobertaForMaskedLM"]}, "which is of another family"),
+        ({"architectures": ["BertLMHeadModel"], "is_decoder": True}, "is a decoder"),
+        ({"auto_map": {"AutoModel": "own.Model"}}, "needs code of its own"),
+        ({"auto_map": None, "model_type": "gpt2"}, "of the model type 'gpt2'|is a BertLMHeadModel"),
+    ):
+        change_config(checkpoint, **entries)
+        with pytest.raises(CheckpointError, match=message):
+            read(checkpoint, as_features=True)
+
+
+def test_a_head_is_not_asked_for_beside_features_alone(checkpoint, tmp_path):
+    with pytest.raises(UsageError, match="the head 'mlm' was asked for, and features alone, which are without it"):
+        export(checkpoint, tmp_path / "out", as_features=True, heads=["pooler", "mlm"])
+
+
+def test_a_base_model_that_was_never_trained_is_no_classifier(checkpoint, change_config, tmp_path):
+    change_config(checkpoint, architectures=["BertForSequenceClassification"])
+    assert "sequence-classification" not in read(checkpoint).heads
+    with pytest.raises(MissingHeadError, match="'sequence-classification' was asked for and checkpoint does not hold"):
+        export(checkpoint, tmp_path / "out", heads=[SEQUENCE_CLASSIFICATION])
+
+
+def test_labels_are_as_many_as_rows(tmp_path_factory, tmp_path):
+    checkpoint = shutil.copytree(
+        head_checkpoint(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION), tmp_path / "checkpoint"
+    )
+    path = checkpoint / "config.json"
+    stated = json.loads(path.read_text())
+    for labels in ({"0": "no", "1": "yes"}, None):
+        path.write_text(json.dumps(stated | {"id2label": labels, "label2id": None}))
+        with pytest.raises(CheckpointError, match=r"classifier.\w+ has 3 rows and config.json has 2 labels for them"):
+            read(checkpoint)

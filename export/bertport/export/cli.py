@@ -84,6 +84,12 @@ def listener(progress: Progress) -> Callable[[Event], None]:
     multiple=True,
     help="Fail unless the checkpoint holds this head; may be repeated. All that it holds are exported in any case.",
 )
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["features"]),
+    help="Export the encoder alone, without heads, so that SOURCE may be of a class that cannot be exported whole.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is at OUT already.")
 @click.option("--name", help="Name shown to people.  [default: that of SOURCE]")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's manifest to standard output.")
@@ -98,6 +104,7 @@ def export(  # noqa: PLR0913 — one parameter per option
     atol: float,
     weights: Literal["float32", "float16"],
     heads: tuple[str, ...],
+    kind: str | None,
     overwrite: bool,
     name: str | None,
     as_json: bool,
@@ -118,6 +125,7 @@ def export(  # noqa: PLR0913 — one parameter per option
         atol=atol,
         weights=weights,
         heads=heads,
+        as_features=kind is not None,
         overwrite=overwrite,
         name=name,
         progress=listener(Progress(sys.stderr)),

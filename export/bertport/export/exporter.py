@@ -28,6 +28,7 @@ from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs
 from bertport.runtime.bundle.writer import describe_files, new_bundle, refuse_existing, write_manifest
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.heads import POOLER
 
 if TYPE_CHECKING:
     import os
@@ -52,6 +53,7 @@ class Options(TypedDict, total=False):
     atol: float
     weights: Literal["float32", "float16"]
     heads: Collection[str]
+    as_features: bool
     overwrite: bool
     name: str | None
     progress: Callable[[Event], None] | None
@@ -100,6 +102,8 @@ def export(
         weights: how matrices are stored; "float16" halves the bundle, and rounds them.
         heads: heads that the bundle must have, by their names in `bertport.runtime.heads`; it has all that the
             checkpoint holds in any case.
+        as_features: whether the encoder is exported alone, with its pooler where it has one and without any head, so
+            that the source may be of a class that cannot be exported whole.
         overwrite: whether a bundle at `output` may be replaced.
         name: the name shown to people; when not given that of the source, of the adapter, or of the output for a model
             in memory.
@@ -155,6 +159,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     atol: float = 1e-4,
     weights: Literal["float32", "float16"] = "float32",
     heads: Collection[str] = (),
+    as_features: bool = False,
     overwrite: bool = False,
     name: str | None = None,
     progress: Callable[[Event], None] | None = None,
@@ -172,7 +177,11 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
 
     with stages.stage("reading the checkpoint"):
         located = source()
-        checkpoint = read_checkpoint(located)
+        if as_features and (asked := [head for head in heads if head != POOLER]):
+            raise UsageError(
+                f"the head {asked[0]!r} was asked for, and features alone, which are without it: leave one of them out"
+            )
+        checkpoint = read_checkpoint(located, as_features=as_features)
         require_heads(checkpoint.heads, heads, located.name)
         config = checkpoint.config
         tokenizer = read_tokenizer(
@@ -285,7 +294,9 @@ def _tokens(files: TokenizerFiles) -> dict[str, str]:
 
 def _write_config(building: Path, checkpoint: Checkpoint) -> None:
     kept = {name: value for name, value in checkpoint.raw_config.items() if not names_code(name)}
-    if "model_type" in checkpoint.raw_config and len(kept) == len(checkpoint.raw_config):
+    if checkpoint.as_features:
+        kept |= {"architectures": [checkpoint.model_class]}
+    if "model_type" in kept and kept == checkpoint.raw_config:
         content = read_whole(checkpoint.directory / "config.json")
     else:
         # BERT's first checkpoints have no model_type; without it no tool of today knows what they are.

@@ -58,7 +58,7 @@ def check_model(model: object) -> None:
         named = ", ".join(classes(near) if near else (row.title for row in FAMILIES.values()))
         raise CheckpointError(
             f"the model is a {kind.__module__}.{kind.__qualname__}, which cannot be exported; supported: {named}, as "
-            "transformers has them"
+            f"transformers has them{'; or give its encoder, model.base_model' if near else ''}"
         )
     for name, module in model.named_modules():
         package = type(module).__module__.partition(".")[0]

@@ -14,7 +14,7 @@ from bertport.export.checkpoint.foreign import explain
 from bertport.export.checkpoint.heads import HEADS, entry_of
 from bertport.export.checkpoint.layout import Layout, layout_of
 from bertport.export.checkpoint.source import read_json
-from bertport.export.checkpoint.tensors import Plan, check_shapes, plan
+from bertport.export.checkpoint.tensors import ALONE, Plan, check_shapes, plan
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
+AS_FEATURES = "--as features"
+"""The option of the command line that takes the encoder of any class alone."""
 LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 """Where the name of a tensor says which layer it is of."""
 
@@ -55,6 +57,8 @@ class Checkpoint:
     """The tensors of the family's modules, of no more layers than are stored."""
     plan: Plan
     """Heads and renames."""
+    as_features: bool = False
+    """Whether its encoder is taken alone, whatever class it is of."""
     modules: Modules | None = None
     """What sentence-transformers runs on the encoder's states; None for other checkpoints."""
 
@@ -86,7 +90,7 @@ class Checkpoint:
     @property
     def model_class(self) -> str:
         """The class in transformers, as config.json states it, or else the smallest one that has the heads found."""
-        stated: list[str] = self.raw_config.get("architectures") or []
+        stated: list[str] = [] if self.as_features else self.raw_config.get("architectures") or []
         fitting = (each for each in classes(self.family) if promises(self.family, each) <= set(self.plan.heads))
         return stated[0] if stated else next(fitting)
 
@@ -129,8 +133,12 @@ class Checkpoint:
         )
 
 
-def read_checkpoint(located: Located) -> Checkpoint:
+def read_checkpoint(located: Located, *, as_features: bool = False) -> Checkpoint:
     """Read config and tensor headers, and tell which heads are there.
+
+    Args:
+        located: where it is.
+        as_features: whether its encoder is taken alone, so that its class may be any that has one.
 
     Raises:
         CheckpointError: when this is no checkpoint, not of a supported architecture, would need code of its own,
@@ -139,15 +147,18 @@ def read_checkpoint(located: Located) -> Checkpoint:
     if not (located.directory / "config.json").exists():
         raise _without_config(located.directory)
     raw_config = read_json(located.directory / "config.json")
-    family = _check_architecture(raw_config, located.name)
+    family = _check_architecture(raw_config, located.name, as_features=as_features)
     path = located.directory / "config.json"
     config = read_config(raw_config, path, family)
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
     layout = _layout(family, config, shapes, path)
-    planned = plan(shapes, raw_config, family, layout)
+    planned = plan(shapes, raw_config, family, layout, as_features=as_features)
     counts = {head: len(labels) for head, labels in planned.labels.items() if HEADS[head].labels and labels}
     layout = layout.with_labels(counts)
+    if as_features and len(located.parts) > 1:
+        kinds = ", ".join(part.kind for part in located.parts[1:])
+        planned = replace(planned, notes=(*planned.notes, f"left out, {ALONE}: {kinds} of sentence-transformers"))
     _check_labels(shapes, layout, planned, counts)
     _check_shapes(shapes, layout, planned)
     if code := sorted(filter(names_code, raw_config)):
@@ -161,7 +172,8 @@ def read_checkpoint(located: Located) -> Checkpoint:
         weights=weights,
         layout=layout,
         plan=planned,
-        modules=read_modules(located, hidden_size=normalized(family, config).hidden_size),
+        as_features=as_features,
+        modules=None if as_features else read_modules(located, hidden_size=normalized(family, config).hidden_size),
     )
 
 
@@ -230,7 +242,7 @@ def _without_config(directory: Path) -> CheckpointError:
     )
 
 
-def _check_architecture(config: dict[str, Any], name: str) -> Family:
+def _check_architecture(config: dict[str, Any], name: str, *, as_features: bool) -> Family:
     """Return the family of a checkpoint.
 
     Raises:
@@ -246,19 +258,20 @@ def _check_architecture(config: dict[str, Any], name: str) -> Family:
         raise CheckpointError(f"config.json of {name} has architectures {architectures!r}; a list of names is expected")
     family = family_of(config)
     unknown = next((each for each in architectures if family_of_class(each) is None), None)
-    if unknown is not None:
+    if unknown is not None and not (as_features and family):
         # Of another model type, the beginning of whose name may be that of a family.
         foreign = config.get("model_type") is not None and family is None
         near = next((row for row in FAMILIES.values() if unknown.startswith(row.class_prefix) and not foreign), None)
         own = family if family and unknown.startswith(family.class_prefix) else near
         named = f"of the family {own.title}: {', '.join(classes(own))}" if own else supported
-        raise CheckpointError(f"{name} is a {unknown}, which cannot be exported; supported: {named}")
+        alone = f"; or export its encoder alone ({AS_FEATURES})" if family else ""
+        raise CheckpointError(f"{name} is a {unknown}, which cannot be exported; supported: {named}{alone}")
     if family is None:
         stated = config.get("model_type")
         raise CheckpointError(
             f"{name} is of the model type {stated!r}, which cannot be exported; supported: {supported}"
         )
-    other = next((each for each in architectures if each not in classes(family)), None)
+    other = next((each for each in architectures if each not in classes(family) and family_of_class(each)), None)
     if other is not None:
         raise CheckpointError(
             f"config.json of {name} has the model type {family.name} and the architecture {other}, which is of another "

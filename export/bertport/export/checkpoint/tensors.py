@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.families import FAMILIES, promises
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.layout import Layout
     from bertport.runtime.bundle.manifest import HeadEntry
 
-__all__ = ["Plan", "check_shapes", "left_out", "plan", "require_heads"]
+__all__ = ["ALONE", "Plan", "check_shapes", "left_out", "plan", "require_heads"]
 
 WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
 """What DistributedDataParallel and compiled modules put into names."""
@@ -31,6 +31,10 @@ OLD_NAMES = (
 )
 """Names that transformers reads under others."""
 
+NO_PART = "as part of none of encoder and heads"
+"""Why a tensor is left out that nothing here computes with."""
+ALONE = "as the encoder alone was asked for"
+"""Why whatever is beside the encoder is left out."""
 NAMED = 5
 """Tensors that a note names."""
 
@@ -65,7 +69,9 @@ class Plan:
         return {name: entry.labels for name, entry in self.entries.items()}
 
 
-def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout: Layout) -> Plan:
+def plan(
+    names: Iterable[str], config: Mapping[str, Any], family: Family, layout: Layout, *, as_features: bool = False
+) -> Plan:
     """Decide from stored names alone which heads a checkpoint holds; none is ever invented.
 
     Args:
@@ -73,6 +79,7 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout
         config: the checkpoint's config.json.
         family: the checkpoint's family.
         layout: the tensors of the family's modules.
+        as_features: whether heads are left out, whatever they are; the pooler is the encoder's own.
 
     Raises:
         CheckpointError: when a head is there in part, or a tensor belongs to none of encoder and heads.
@@ -93,10 +100,12 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout
     notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
     notes += _stray_pooler(renamed, family, layout)
     claimed = promises(family, (config.get("architectures") or [""])[0])
+    if as_features:
+        layout, claimed = replace(layout, heads={POOLER: layout.heads[POOLER]} if family.pooler else {}), frozenset()
     stored_heads = _stored_heads(present, layout, claimed)
     _require_decoders(stored_heads, present, layout, tied=tied)
     heads, lacks = _usable(stored_heads, config, family, layout)
-    notes += [*lacks, *_broken_promises(stored_heads, config, family)]
+    notes += [*lacks, *_broken_promises(stored_heads, claimed, config)]
     owned = {name for head in heads for name in (*layout.heads[head].shapes, *layout.heads[head].tied)}
     pooler = f"{family.prefix}pooler."  # of an encoder that has none, or takes the first state as it is
     kept = {
@@ -105,19 +114,20 @@ def plan(names: Iterable[str], config: Mapping[str, Any], family: Family, layout
         if target in owned
         or (target.startswith(family.prefix) and target not in layout.constants and not target.startswith(pooler))
     }
-    notes += left_out(name for name in sorted(stored) if name not in kept and renamed.get(name) not in layout.constants)
+    left = (name for name in sorted(stored) if name not in kept and renamed.get(name) not in layout.constants)
+    notes += left_out(left, ALONE if as_features else NO_PART)
     notes += _nameless(present, stored_heads, layout)
     entries = {head: entry_of(head, config) for head in heads}
     notes += untrusted_activation(config) if SEQUENCE_CLASSIFICATION in entries else []
     return Plan(entries=entries, renames=kept, tied=tied, notes=tuple(notes))
 
 
-def left_out(names: Iterable[str]) -> list[str]:
-    """Return a note that names tensors which belong to neither the encoder nor a head; none where there are none."""
+def left_out(names: Iterable[str], why: str = NO_PART) -> list[str]:
+    """Return a note that names tensors which are left out, and says why; none where there are none."""
     left = list(names)
     if not left:
         return []
-    return [f"left out, as part of none of encoder and heads: {', '.join(left[:NAMED])}{' …' if left[NAMED:] else ''}"]
+    return [f"left out, {why}: {', '.join(left[:NAMED])}{' …' if left[NAMED:] else ''}"]
 
 
 def _with_embedding(renamed: dict[str, str], layout: Layout, *, tied: bool) -> dict[str, str]:
@@ -182,13 +192,12 @@ def _without(heads: Sequence[str]) -> str:
     return f"neither {', nor '.join(others)} nor {last}" if others else f"no {last}"
 
 
-def _broken_promises(stored: Collection[str], config: Mapping[str, Any], family: Family) -> list[str]:
+def _broken_promises(stored: Collection[str], claimed: Collection[str], config: Mapping[str, Any]) -> list[str]:
     """Return a note for each head that the class in config.json promises and the weights do not hold."""
-    claimed = (config.get("architectures") or [""])[0]
     return [
-        f"config.json says {claimed}, but the weights hold no {head} head: the bundle is without it"
+        f"config.json says {config['architectures'][0]}, but the weights hold no {head} head: the bundle is without it"
         for head in HEADS
-        if head in promises(family, claimed) and head not in stored
+        if head in claimed and head not in stored
     ]
 
 
