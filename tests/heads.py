@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.families import FAMILIES, possible_heads
@@ -9,6 +10,7 @@ from bertport.export.checkpoint.heads import HEADS
 from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from tests.conftest import built_once
 from tests.families import tiny
+from tests.invented import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,3 +87,25 @@ def head_bundle(factory: pytest.TempPathFactory, family: str, head: str, **setti
 
     checkpoint = head_checkpoint(factory, family, head, **settings)
     return checkpoint, built_once(factory, f"bundles/heads/{checkpoint.name}", lambda path: export(checkpoint, path))
+
+
+def frozen(checkpoint: Path, base: Path, target: Path, *, dtype: str = "float32") -> Path:
+    """Copy a checkpoint with the encoder of another one under its head, as if it had been trained on that.
+
+    Args:
+        checkpoint: where the head is from.
+        base: a checkpoint of the same family, whose encoder and pooler are taken.
+        target: where the copy is written.
+        dtype: the type that weights are stored in.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    prefix = FAMILIES[json.loads((base / "config.json").read_text())["model_type"]].prefix
+    encoder = load_file(base / "model.safetensors")
+
+    def change(tensors: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: encoder.get(name, each) if name.startswith(prefix) else each for name, each in tensors.items()}
+        return {name: each.to(getattr(torch, dtype)) for name, each in kept.items()}
+
+    return rewrite(checkpoint, target, change)

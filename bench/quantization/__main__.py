@@ -124,7 +124,7 @@ def random_base(directory: Path) -> tuple[Path, Architecture]:
     layout = layout_of(family, config)
     labels = {name: entry_of(name, {}).labels for name in (MLM, NSP, POOLER)}
     model = EncoderWithHeads(family, config, layout, labels, family.inputs)
-    tie(model, layout, decoders=True)
+    tie(model, layout.ties(model.heads, decoders=True))
     stages = Stages(lambda event: print(event.text, file=sys.stderr))
     model.train(mode=False)
     make_graphs(model, directory, Tracing(opset=17), half=False, external_above=EXTERNAL_ABOVE, stages=stages)

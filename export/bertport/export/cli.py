@@ -90,6 +90,14 @@ def listener(progress: Progress) -> Callable[[Event], None]:
     type=click.Choice(["features"]),
     help="Export the encoder alone, without heads, so that SOURCE may be of a class that cannot be exported whole.",
 )
+@click.option(
+    "--add-head",
+    "add_heads",
+    type=click.Path(),
+    multiple=True,
+    metavar="DIR",
+    help="A checkpoint whose head was trained on the same frozen encoder, and joins the graph; may be repeated.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is at OUT already.")
 @click.option("--name", help="Name shown to people.  [default: that of SOURCE]")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's manifest to standard output.")
@@ -105,6 +113,7 @@ def export(  # noqa: PLR0913 — one parameter per option
     weights: Literal["float32", "float16"],
     heads: tuple[str, ...],
     kind: str | None,
+    add_heads: tuple[str, ...],
     overwrite: bool,
     name: str | None,
     as_json: bool,
@@ -126,6 +135,7 @@ def export(  # noqa: PLR0913 — one parameter per option
         weights=weights,
         heads=heads,
         as_features=kind is not None,
+        add_heads=add_heads,
         overwrite=overwrite,
         name=name,
         progress=listener(Progress(sys.stderr)),

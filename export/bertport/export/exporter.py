@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from bertport.export.card import model_card
+from bertport.export.checkpoint.added import with_heads
 from bertport.export.checkpoint.config import names_code, normalized
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
-from bertport.export.checkpoint.source import Located, read_whole
+from bertport.export.checkpoint.sentence_transformers import encoder_of
+from bertport.export.checkpoint.source import Located, locate, read_whole
 from bertport.export.checkpoint.tensors import require_heads
-from bertport.export.checkpoint.tokenizer import TokenizerFiles, as_sentence_transformers, read_tokenizer
+from bertport.export.checkpoint.tokenizer import TokenizerFiles, as_sentence_transformers, has_tokenizer, read_tokenizer
 from bertport.export.dependencies import THROUGH_OPTIMUM, check_dependencies
 from bertport.export.graph import onnx_files
 from bertport.export.graph.build import FILES, GraphFiles, make_graphs
@@ -22,7 +26,7 @@ from bertport.export.graph.tracing import TRACERS, Tracing, check_opset
 from bertport.export.metadata import architecture, read_front_matter, tool_versions
 from bertport.export.progress import Event, Stages
 from bertport.export.sources import opened
-from bertport.export.validation.tokenizer import check_saved, check_tokenizer
+from bertport.export.validation.tokenizer import check_same, check_saved, check_tokenizer
 from bertport.runtime.bundle.changes import tidy
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs
@@ -31,13 +35,13 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.heads import POOLER
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Collection, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from bertport.export.graph.wrapper import EncoderWithHeads
     from bertport.export.validation.cases import Attention, Vocabulary
+    from bertport.runtime.bundle.manifest import HeadEntry
 
 __all__ = ["WEIGHTS", "Options", "export", "log_notes", "vocabulary"]
 
@@ -54,6 +58,7 @@ class Options(TypedDict, total=False):
     weights: Literal["float32", "float16"]
     heads: Collection[str]
     as_features: bool
+    add_heads: Collection[str | os.PathLike[str]]
     overwrite: bool
     name: str | None
     progress: Callable[[Event], None] | None
@@ -104,6 +109,8 @@ def export(
             checkpoint holds in any case.
         as_features: whether the encoder is exported alone, with its pooler where it has one and without any head, so
             that the source may be of a class that cannot be exported whole.
+        add_heads: checkpoints, as directories or Hub ids, whose heads were trained on the same frozen encoder and go
+            into the same graphs; their encoders and tokenizers must be the source's.
         overwrite: whether a bundle at `output` may be replaced.
         name: the name shown to people; when not given that of the source, of the adapter, or of the output for a model
             in memory.
@@ -160,6 +167,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     weights: Literal["float32", "float16"] = "float32",
     heads: Collection[str] = (),
     as_features: bool = False,
+    add_heads: Collection[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     name: str | None = None,
     progress: Callable[[Event], None] | None = None,
@@ -170,6 +178,10 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
         raise UnknownNameError(kind, str(weights), WEIGHTS)
     if not 0 < atol < float("inf"):
         raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
+    if as_features and not add_heads and (asked := sorted({*heads} - {POOLER})):
+        raise UsageError(
+            f"the head {asked[0]!r} was asked for, and features alone, which are without it: leave one of them out"
+        )
     opset = check_opset(opset)
     tidy(target, write=False)  # what a process left that was stopped may be what is asked for
     refuse_existing(target, overwrite=overwrite)
@@ -177,21 +189,11 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
 
     with stages.stage("reading the checkpoint"):
         located = source()
-        if as_features and (asked := [head for head in heads if head != POOLER]):
-            raise UsageError(
-                f"the head {asked[0]!r} was asked for, and features alone, which are without it: leave one of them out"
-            )
-        checkpoint = read_checkpoint(located, as_features=as_features)
+        others = [encoder_of(locate(os.fspath(each))) for each in add_heads]
+        checkpoint = with_heads(read_checkpoint(located, as_features=as_features), located.name, others)
         require_heads(checkpoint.heads, heads, located.name)
-        config = checkpoint.config
-        tokenizer = read_tokenizer(
-            located.directory, vocab_size=config.vocab_size, max_positions=checkpoint.max_positions
-        )
-        if checkpoint.modules is not None:
-            tokenizer = as_sentence_transformers(tokenizer, located.directory)
-        if located.tokenizer is not None:
-            check_saved(located.tokenizer, tokenizer)
-        for note in (*located.notes, *checkpoint.notes, *checkpoint.decoder_notes(), *tokenizer.notes):
+        tokenizer, beside = _read_tokenizer(located, checkpoint, others)
+        for note in (*located.notes, *checkpoint.notes, *checkpoint.decoder_notes(), *tokenizer.notes, *beside):
             stages.note(note)
         model = _build(checkpoint, weights)
     max_length = min(checkpoint.max_positions, tokenizer.model_max_length or checkpoint.max_positions)
@@ -202,7 +204,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     with new_bundle(target, overwrite=overwrite) as building:
         with stages.stage("comparing the tokenizer"):
             tokenizer.save(building)
-            check_tokenizer(tokenizer, building, max_length=max_length, vocab_size=config.vocab_size)
+            check_tokenizer(tokenizer, building, max_length=max_length, vocab_size=checkpoint.config.vocab_size)
         tracing = Tracing(opset=opset, tracer=tracer)
         graphs = make_graphs(
             model, building, tracing, half=weights == "float16", external_above=external_above, stages=stages
@@ -230,7 +232,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 source=_source(located, checkpoint),
                 architecture=architecture(model, checkpoint.model_class),
                 inputs={name: known[name] for name in checkpoint.inputs},
-                heads=checkpoint.entries,
+                heads=_entries(checkpoint),
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
                 languages=languages,
@@ -302,6 +304,39 @@ def _write_config(building: Path, checkpoint: Checkpoint) -> None:
         # BERT's first checkpoints have no model_type; without it no tool of today knows what they are.
         content = (json.dumps({"model_type": checkpoint.family.name} | kept, indent=2) + "\n").encode()
     (building / "config.json").write_bytes(content)
+
+
+def _read_tokenizer(
+    located: Located, checkpoint: Checkpoint, others: Collection[Located]
+) -> tuple[TokenizerFiles, list[str]]:
+    """Return the tokenizer of a checkpoint, and notes on those of others whose heads are added to it.
+
+    Raises:
+        CheckpointError: when it cannot be read, or another one reads a text otherwise.
+        ValidationError: when a tokenizer in memory is another one once it is saved.
+    """
+    sizes = {"vocab_size": checkpoint.config.vocab_size, "max_positions": checkpoint.max_positions}
+    tokenizer = read_tokenizer(located.directory, **sizes)
+    if checkpoint.modules is not None:
+        tokenizer = as_sentence_transformers(tokenizer, located.directory)
+    if located.tokenizer is not None:
+        check_saved(located.tokenizer, tokenizer)
+    notes = []
+    for other in others:
+        if has_tokenizer(other.directory):
+            check_same(read_tokenizer(other.directory, **sizes), tokenizer, (located.name, other.name))
+        else:
+            notes.append(f"{other.name} has no tokenizer: its heads are taken for trained with that of {located.name}")
+    return tokenizer, notes
+
+
+def _entries(checkpoint: Checkpoint) -> dict[str, HeadEntry]:
+    """Return what the manifest says of each head, and where those that were added are from."""
+    entries = checkpoint.entries
+    for addition in checkpoint.additions:
+        source = _source(addition.located, addition.checkpoint)
+        entries |= {head: replace(entries[head], source=source) for head in addition.checkpoint.plan.heads}
+    return entries
 
 
 def _source(located: Located, checkpoint: Checkpoint) -> Source:

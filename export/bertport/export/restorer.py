@@ -157,7 +157,7 @@ def _fits(config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]],
         BundleError: when config.json is none that a class takes, or gives a tensor another shape.
     """
     family = family_of(config) or FAMILIES[BERT]
-    names = [each for each in classes(family) if promises(family, each) <= set(bundle.manifest.heads)]
+    names = [each for each in classes(family) if promises(family, each) <= _own_heads(bundle)]
     own = [each for each in (bundle.manifest.architecture.model_class,) if each in names]
     return [_fit(each, config, weights, bundle) for each in dict.fromkeys((*own, *names))]
 
@@ -252,7 +252,7 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
         checkpoint = read_checkpoint(Located(directory=directory, name=bundle.manifest.name, revision=None))
     except CheckpointError as error:
         raise _lacking(bundle, str(error)) from error
-    if lost := [head for head in bundle.manifest.heads if head not in checkpoint.plan.heads]:
+    if lost := [head for head in _own_heads(bundle) if head not in checkpoint.plan.heads]:
         raise _lacking(bundle, f"the {lost[0]} head is missing")
     notes = _opened(directory, checkpoint.model_class)
     words = checkpoint.config.vocab_size
@@ -264,8 +264,17 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
     with ExitStack() as stack:
         graphs = {name: stack.enter_context(bundle.opening(name)) for name in variants}
         stated = [each.atol for name in variants if (each := bundle.manifest.variants[name].validation)]
-        validate(model, graphs, padded, atol=max(stated, default=ATOL), step=stages.step)
-    return notes
+        heads = bundle.manifest.heads.items()
+        added = {name: entry for name, entry in heads if entry.source and name not in checkpoint.plan.heads}
+        atol = max(stated, default=ATOL)
+        validate(model, graphs, padded, atol=atol, step=stages.step, without=[each.output for each in added.values()])
+    left = [f"left out: the {name} head, which was added from another checkpoint" for name in added]
+    return [*notes, *left]
+
+
+def _own_heads(bundle: Bundle) -> set[str]:
+    """Return the heads of the checkpoint that the encoder is from."""
+    return {name for name, entry in bundle.manifest.heads.items() if entry.source is None}
 
 
 def _lacking(bundle: Bundle, what: str) -> BundleError:

@@ -19,7 +19,7 @@ from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, find_weights, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import EMBEDDING
+from bertport.runtime.heads import EMBEDDING, POOLER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.source import Located
     from bertport.runtime.bundle.manifest import HeadEntry
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+__all__ = ["Addition", "Checkpoint", "read_checkpoint"]
 
 AS_FEATURES = "--as features"
 """The option of the command line that takes the encoder of any class alone."""
@@ -61,6 +61,8 @@ class Checkpoint:
     """Whether its encoder is taken alone, whatever class it is of."""
     modules: Modules | None = None
     """What sentence-transformers runs on the encoder's states; None for other checkpoints."""
+    additions: tuple[Addition, ...] = ()
+    """Heads of other checkpoints with the same encoder."""
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -73,6 +75,8 @@ class Checkpoint:
         entries = dict(self.plan.entries)
         if self.modules is not None:
             entries |= {EMBEDDING: replace(entry_of(EMBEDDING, self.raw_config), embedding=self.modules.facts)}
+        for addition in self.additions:
+            entries |= addition.checkpoint.entries
         return {name: entries[name] for name in HEADS if name in entries}
 
     @property
@@ -97,7 +101,19 @@ class Checkpoint:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, and why, in sentences."""
-        return (*self.plan.notes, *(self.modules.notes if self.modules else ()))
+        beside = (note for addition in self.additions for note in addition.checkpoint.plan.notes)
+        return (*self.plan.notes, *(self.modules.notes if self.modules else ()), *beside)
+
+    @property
+    def ties(self) -> dict[str, str]:
+        """The names of the model's parameters that are tied to another one, each with the name of that one."""
+        # As in transformers 4, whatever copy of a tied decoder is stored.
+        ties = self.layout.ties(self.plan.heads, decoders=self.plan.tied)
+        for addition in self.additions:
+            ties |= {
+                addition.placed(name): addition.placed(source) for name, source in addition.checkpoint.ties.items()
+            }
+        return ties
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Read the tensors as float32, under the names that the model's `load_state_dict` expects.
@@ -106,10 +122,10 @@ class Checkpoint:
             CheckpointError: when a file is damaged.
         """
         tensors = read_tensors(self.weights, self.plan.renames)
-        # As in transformers 4, whatever copy of a tied decoder is stored.
-        ties = self.layout.ties(self.plan.heads, decoders=self.plan.tied)
+        for addition in self.additions:
+            tensors |= addition.tensors()
         own = self.modules.tensors() if self.modules else {}
-        return tensors | {name: tensors[source] for name, source in ties.items()} | own
+        return tensors | {name: tensors[source] for name, source in self.ties.items()} | own
 
     def decoder_notes(self) -> tuple[str, ...]:
         """Return a sentence about each stored decoder that is not the word embedding, though config.json says it is.
@@ -131,6 +147,34 @@ class Checkpoint:
             for name, own in stored.items()
             if not tensors[name].equal(words)
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """Heads of a checkpoint that stand beside another one's, on the encoder of that one."""
+
+    located: Located
+    """Where the checkpoint is."""
+    checkpoint: Checkpoint
+    """The checkpoint, its plan of these heads alone, and of the pooler where they are the first to read it."""
+
+    @property
+    def place(self) -> str:
+        """The module that holds the heads' modules, whose names another head may have too."""
+        return "-".join(head for head in self.checkpoint.plan.heads if head != POOLER)
+
+    def placed(self, name: str) -> str:
+        """Return the name of a tensor in the model that has these heads too."""
+        return name if name.startswith(self.checkpoint.family.prefix) else f"{self.place}.{name}"
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Read the tensors as float32, under the names that they have in the model.
+
+        Raises:
+            CheckpointError: when a file is damaged.
+        """
+        renames = {stored: self.placed(name) for stored, name in self.checkpoint.plan.renames.items()}
+        return read_tensors(self.checkpoint.weights, renames)
 
 
 def read_checkpoint(located: Located, *, as_features: bool = False) -> Checkpoint:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-__all__ = ["SAVED", "VOCABULARY", "TokenizerFiles", "as_sentence_transformers", "read_tokenizer"]
+__all__ = ["SAVED", "VOCABULARY", "TokenizerFiles", "as_sentence_transformers", "has_tokenizer", "read_tokenizer"]
 
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Special tokens of encoders, by transformers' names."""
@@ -56,12 +56,19 @@ SAVED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 transformers' tokenizer."""
 VOCABULARY = "vocab.txt"
 """The file that is written anew, of a WordPiece."""
+MADE_OF = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+"""Files one of which a tokenizer is made of."""
 FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 """What makes an added token."""
 VERY_LARGE = 10**20
 """From here on transformers takes model_max_length for none."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """How Rust writes an error of the operating system."""
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Return whether a directory holds a file that a tokenizer is made of."""
+    return any(path.is_file() for pattern in MADE_OF for path in directory.glob(pattern))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,12 +88,13 @@ def read_shapes(files: WeightFiles) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_tensors(files: WeightFiles, wanted: Mapping[str, str]) -> dict[str, torch.Tensor]:
+def read_tensors(files: WeightFiles, wanted: Mapping[str, str], *, as_stored: bool = False) -> dict[str, torch.Tensor]:
     """Read tensors as float32.
 
     Args:
         files: the weight files.
         wanted: the name a tensor is to have, by the name under which it is stored.
+        as_stored: whether they keep the type that they are stored in.
 
     Raises:
         CheckpointError: when a file is damaged, a tensor is not dense, not floating point or not finite, or two stored
@@ -116,7 +117,7 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str]) -> dict[str, tor
                     f"{path}: the tensor {stored} is of type {kind}; {', '.join(READ)} can be read: convert the "
                     "checkpoint to one of them"
                 )
-            value = tensor.float()
+            value = tensor if as_stored else tensor.float()
             if not bool(torch.isfinite(value).all()):
                 raise CheckpointError(
                     f"{path}: the tensor {stored} holds values that are not finite: the weights are damaged"

@@ -59,31 +59,59 @@ class EncoderWithHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.family, self.config = family, config
-        self.heads = tuple(labels)
+        self.heads: tuple[str, ...] = ()
         self.inputs = tuple(inputs)
         self.part = family.prefix.rstrip(".")
         self.add_module(self.part, encoder(family, config, pooler=POOLER in labels))
-        self.classes: tuple[tuple[Any, tuple[str, ...]], ...] = tuple(
-            (self._adopt(kind, heads, labels, layout), heads) for kind, heads in _classes(family, self.heads)
-        )
-        self.outputs = output_names(self.heads)
+        self.classes: tuple[tuple[Any, tuple[str, ...]], ...] = ()
+        self.outputs: tuple[str, ...] = ()
+        self.add_heads(config, layout, labels, self)
 
     def embed(self, modules: Modules) -> None:
         """Add what makes one vector of a text."""
         self.add_module(EMBEDDING, SentenceEmbedding(modules))
-        self.outputs = output_names((*self.heads, EMBEDDING))
+        self.heads = (*self.heads, EMBEDDING)
+        self.outputs = output_names(self.heads)
+
+    def add_heads(
+        self,
+        config: PretrainedConfig,
+        layout: Layout,
+        labels: Mapping[str, tuple[str, ...] | None],
+        place: nn.Module,
+    ) -> None:
+        """Add heads that the encoder does not compute itself.
+
+        Args:
+            config: transformers' config of the checkpoint that they are from.
+            layout: its tensors.
+            labels: the labels of each head, by its name.
+            place: the module that theirs become modules of: this one, or one that is a module of it.
+        """
+        self.classes += tuple(
+            (self._adopt(kind, heads, labels, layout, config, place), heads)
+            for kind, heads in _classes(self.family, tuple(labels))
+        )
+        self.heads = tuple(dict.fromkeys((*self.heads, *labels)))
+        self.outputs = output_names(self.heads)
 
     @property
     def segments(self) -> int:
         """How many segments the encoder tells apart: rows of the token type embedding, and 1 where it has no input."""
         return int(self.config.type_vocab_size) if "token_type_ids" in self.inputs else 1
 
-    def _adopt(
-        self, kind: str, heads: Collection[str], labels: Mapping[str, tuple[str, ...] | None], layout: Layout
+    def _adopt(  # noqa: PLR0913, PLR0917 — the class, and what it is made of
+        self,
+        kind: str,
+        heads: Collection[str],
+        labels: Mapping[str, tuple[str, ...] | None],
+        layout: Layout,
+        config: PretrainedConfig,
+        place: nn.Module,
     ) -> nn.Module:
-        """Return one of transformers' classes around what the encoder computes, its modules made ones of this model."""
+        """Return one of transformers' classes around what the encoder computes, its modules made ones of another."""
         count = max((len(labels[head] or ()) for head in heads if HEADS[head].labels), default=0)
-        model = head_model(self.family, self.config, kind, count)
+        model = head_model(self.family, config, kind, count)
         setattr(model, model.base_model_prefix, Computed(self.get_submodule(self.part)))
         # A class may compute more than was stored.
         lacks = [
@@ -93,7 +121,7 @@ class EncoderWithHeads(nn.Module):
             if any(each.startswith(f"{name}.") for each in lacks):
                 setattr(model, name, nn.Identity())
             elif name != model.base_model_prefix:
-                self.add_module(name, module)
+                place.add_module(name, module)
         return model
 
     def train(self, mode: bool = True) -> EncoderWithHeads:  # noqa: FBT001, FBT002 — PyTorch's own signature
@@ -134,7 +162,7 @@ class EncoderWithHeads(nn.Module):
         outputs = {HIDDEN_STATES: encoded.last_hidden_state}
         if POOLER in self.heads:
             outputs[output_of(POOLER)] = encoded.pooler_output
-        if output_of(EMBEDDING) in self.outputs:
+        if EMBEDDING in self.heads:
             outputs[output_of(EMBEDDING)] = self.get_submodule(EMBEDDING)(encoded.last_hidden_state, attention_mask)
         for model, heads in self.classes:
             place = getattr(model, model.base_model_prefix)
@@ -170,17 +198,20 @@ def build(checkpoint: Checkpoint) -> EncoderWithHeads:
     Raises:
         CheckpointError: when a file of weights is damaged.
     """
-    plan = checkpoint.plan
     with without_values():
-        model = EncoderWithHeads(
-            checkpoint.family, checkpoint.config, checkpoint.layout, plan.labels, checkpoint.inputs
-        )
+        pooler = {POOLER: None} if POOLER in checkpoint.heads else {}  # which a head beside its own may need
+        labels = checkpoint.plan.labels | pooler
+        model = EncoderWithHeads(checkpoint.family, checkpoint.config, checkpoint.layout, labels, checkpoint.inputs)
+        for addition in checkpoint.additions:
+            model.add_module(addition.place, nn.Module())
+            other, place = addition.checkpoint, model.get_submodule(addition.place)
+            model.add_heads(other.config, other.layout, other.plan.labels, place)
         if checkpoint.modules is not None:
             model.embed(checkpoint.modules)
     # Copied, since the files may change while the model is in use.
     tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors().items()}
     model.load_state_dict(tensors, strict=True, assign=True)
-    tie(model, checkpoint.layout, decoders=plan.tied)
+    tie(model, checkpoint.ties)
     model.train(mode=False)
     return model
 
@@ -214,15 +245,14 @@ def compute(model: EncoderWithHeads, inputs: Mapping[str, torch.Tensor]) -> dict
     return outputs
 
 
-def tie(model: EncoderWithHeads, layout: Layout, *, decoders: bool) -> None:
+def tie(model: EncoderWithHeads, ties: Mapping[str, str]) -> None:
     """Make one parameter of what a model has under several names.
 
     Args:
         model: the model.
-        layout: the names.
-        decoders: whether that holds for decoders and the word embedding too.
+        ties: the names of parameters, each with the name of the one that it is.
     """
-    for name, source in layout.ties(model.heads, decoders=decoders).items():
+    for name, source in ties.items():
         module, _, parameter = name.rpartition(".")
         setattr(model.get_submodule(module), parameter, model.get_parameter(source))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.tokenizer import TokenizerFiles
     from bertport.runtime.text.encoder import Encoded, Text
 
-__all__ = ["check_saved", "check_tokenizer"]
+__all__ = ["check_same", "check_saved", "check_tokenizer"]
 
 UNBOUNDED = 1 << 20
 """Tokens: more than any of the texts has."""
@@ -91,17 +91,44 @@ def check_saved(given: Any, files: TokenizerFiles) -> None:  # noqa: ANN401 — 
     Raises:
         ValidationError: naming the first text that is read otherwise, and the first token of it that differs.
     """
+    if told := _first_difference(given, files):
+        text, difference = told
+        raise ValidationError(
+            f"the tokenizer reads {excerpt(text)} otherwise once it is saved and loaded again ({difference}): give one "
+            "that save_pretrained keeps as it is"
+        )
+
+
+def check_same(other: TokenizerFiles, files: TokenizerFiles, names: tuple[str, str]) -> None:
+    """Compare the tokenizers of two checkpoints.
+
+    Args:
+        other: that of one.
+        files: that of the other.
+        names: what the two checkpoints are called, for messages.
+
+    Raises:
+        CheckpointError: naming the first text that is read otherwise, and the first token of it that differs.
+    """
+    if told := _first_difference(other.reference, files):
+        text, difference = told
+        raise CheckpointError(
+            f"{names[1]} has another tokenizer than {names[0]}: it reads {excerpt(text)} otherwise ({difference}), and "
+            "a bundle has one: export them apart"
+        )
+
+
+def _first_difference(given: Any, files: TokenizerFiles) -> tuple[Text, str] | None:  # noqa: ANN401 — as above
+    """Return the first text that two tokenizers of transformers read otherwise, and where; None where there is none."""
     added = [token for _, token in sorted(files.tokenizer.get_added_tokens_decoder().items())]
     short = texts_for(files.tokenizer.get_vocab(with_added_tokens=True), added)
     texts: list[Text] = [*short, *pairs_of(short)]
     with quiet():
         pairs = zip(texts, _references(given, texts, None), _references(files.reference, texts, None), strict=True)
-        for text, wanted, found in pairs:
-            if wanted != found:
-                raise ValidationError(
-                    f"the tokenizer reads {excerpt(text)} otherwise once it is saved and loaded again "
-                    f"({_difference(files.reference, wanted, found)}): give one that save_pretrained keeps as it is"
-                )
+        return next(
+            ((text, _difference(files.reference, wanted, found)) for text, wanted, found in pairs if wanted != found),
+            None,
+        )
 
 
 def _reloaded(files: TokenizerFiles, directory: Path) -> Any:  # noqa: ANN401 — transformers is not typed

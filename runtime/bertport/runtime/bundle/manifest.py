@@ -168,6 +168,8 @@ class HeadEntry:
     """What makes scores of the logits where that is not what the problem type says: `sigmoid`, `softmax` or `none`."""
     embedding: Embedding | None = field(default=None, metadata={OMITTED: True})
     """What makes and compares vectors of texts; None for a head that makes none."""
+    source: Source | None = field(default=None, metadata={OMITTED: True})
+    """The checkpoint that it was added from; None for a head of the checkpoint that the encoder is from."""
     further: dict[str, Any] = field(default_factory=dict)
     """What this version does not know."""
 
