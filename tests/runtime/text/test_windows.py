@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,7 +68,18 @@ def expected(theirs, text, windows):
     ]
     # Of a tokenizer that puts both texts into segment 0, windows behind the first have the segment 1 of no model.
     types = [ids if 1 in rows["token_type_ids"][0] else [0] * len(ids) for ids in rows["token_type_ids"]]
-    return [rows["input_ids"], types, places]
+    return [
+        rows["input_ids"],
+        types,
+        places,
+        [_words(encoding, windows.cut if pair else 0) for encoding in rows.encodings],
+    ]
+
+
+def _words(encoding, cut):
+    """Whether each token of the text that is cut, but for the first, is of another word than the one before it."""
+    words = [word for word, part in zip(encoding.word_ids, encoding.sequence_ids, strict=True) if part == cut]
+    return [one != other for one, other in itertools.pairwise(words)]
 
 
 def told(found):
@@ -75,6 +87,7 @@ def told(found):
         [window.ids.tolist() for window in found],
         [window.type_ids.tolist() for window in found],
         [list(map(tuple, window.spans.tolist())) for window in found],
+        [(np.diff(window.words) != 0).tolist() for window in found],
     ]
 
 
@@ -111,6 +124,7 @@ def test_windows_are_those_of_transformers(pairs, data, text, question, length, 
     assert told(found) == wanted
     for window in found:
         assert window.text == given
+        assert len(window.words) == window.cut[1] - window.cut[0]
         begin, end = window.cut
         other = [place for place, index in enumerate(window.spans[:, 0]) if index >= 0 and not begin <= place < end]
         assert len(other) + end - begin == (window.spans[:, 0] >= 0).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 __all__ = [
+    "Answer",
     "Choice",
     "Entity",
     "FilledMask",
@@ -95,6 +96,19 @@ class Entity(TypedDict):
     """Its first character in the text."""
     end: int
     """The character behind its last."""
+
+
+class Answer(TypedDict):
+    """One answer to a question, in the fields of transformers' question-answering pipeline."""
+
+    score: float
+    """Its probability, of all places where the context has it together."""
+    start: int
+    """Its first character in the context."""
+    end: int
+    """The character behind its last."""
+    answer: str
+    """These characters of the context; empty where it has no answer."""
 
 
 class ZeroShot(TypedDict):

@@ -18,6 +18,7 @@ from bertport.runtime.heads import (
     MLM,
     MULTIPLE_CHOICE,
     NSP,
+    QUESTION_ANSWERING,
     RTD,
     SEQUENCE_CLASSIFICATION,
     SOP,
@@ -30,6 +31,7 @@ from bertport.runtime.tasks import (
     fill_mask,
     multiple_choice,
     pairs,
+    question_answering,
     replaced_tokens,
     sentence_similarity,
     text_classification,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.steps import Steps
     from bertport.runtime.text.tokenizer import Tokens
+    from bertport.runtime.text.windows import Windows
 
 __all__ = [
     "NO_POSITIONS",
@@ -61,6 +64,7 @@ __all__ = [
     "Read",
     "Several",
     "Task",
+    "Windowing",
     "Work",
     "answerable",
     "bind",
@@ -77,6 +81,16 @@ ROW_WEIGHT = 64
 """What a row of a compound input costs beside its characters, in characters."""
 POOLED_FEATURES = 'export a model of sentence-transformers, or ask for features with a pooling such as "mean"'
 """What to do with a bundle that makes no vectors of texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windowing:
+    """How a task takes long texts: in windows, each a row of a batch, whose answers together make one."""
+
+    windows: Windows
+    """How a text is cut."""
+    merge: Callable[[list[Any]], object]
+    """Makes the answer of a text of what `finish` gives for its windows, in order; also where there is but one."""
 
 
 Read = Text | Parts | InputTextError
@@ -110,6 +124,9 @@ class Task:
     """An input that is made of a text, to ask the task once."""
     spans: bool = False
     """Whether `finish` needs the characters that each token stands for."""
+    windows: Callable[[Any, Tokens], Windowing | None] = lambda *_: None
+    """How a text becomes windows under the options given; None where it is one row, of the length that the model
+    takes."""
     top_k: Callable[[Any], int | None] = lambda _: None
     """The k of the k likeliest classes that `finish` needs under the options given; None where it needs the whole
     output."""
@@ -195,6 +212,18 @@ TASKS: dict[str, Task] = {
             head=lambda _: TOKEN_CLASSIFICATION,
             spans=True,
             finish=token_classification.finish,
+        ),
+        Task(
+            name="question-answering",
+            summary="the part of a context that answers a question",
+            options=question_answering.Options,
+            read=lambda _options, tokens, _manifest: question_answering.read(tokens),
+            head=lambda _: QUESTION_ANSWERING,
+            sample=lambda text: {"question": text, "context": text},
+            windows=lambda options, tokens: Windowing(
+                windows=question_answering.windows(options, tokens), merge=question_answering.merge(options)
+            ),
+            finish=question_answering.finish,
         ),
         Task(
             name="zero-shot-classification",
@@ -326,6 +355,8 @@ class Call:
     """What reads an input; InputTextError for one that the task cannot take."""
     finish: Callable[[Any, Encoded], object]
     """What makes the answer of a row."""
+    windowing: Windowing | None = None
+    """How a text becomes windows; None where it is one row."""
     segments: int
     """Segments that the model knows: rows of its token type embedding, or the one of a model without."""
     top_k: int | None = None
@@ -356,28 +387,38 @@ class Call:
         """Return the work of inputs that were read, tokenized in one call."""
         return drained(self.tokenizing(read, piece=sys.maxsize))
 
-    def tokenizing(self, read: Sequence[Read], *, piece: int = PIECE) -> Steps[list[Prepared]]:
+    def tokenizing(self, read: Sequence[Read], *, piece: int = PIECE, most: int = MOST_ROWS) -> Steps[list[Prepared]]:
         """Tokenize as `tokenized` does, in steps of some milliseconds: yields between them, and returns the list.
 
         Args:
             read: inputs as `reading` returns them.
             piece: characters that a step tokenizes, about.
+            most: most windows of a text.
         """
         texts = [text for each in read for text in texts_of(each)]
-        encoded = yield from self.tokens.encoding(
-            texts,
-            truncation=self.truncation,
-            masks=self.task.decodes_masks,
-            spans=self.task.spans,
-            piece=piece,
-        )
-        works: list[Work | InputTextError] = []
+        encoded: Sequence[Encoded | tuple[Encoded, ...] | InputTextError]
+        if self.windowing is not None:
+            encoded = yield from self.tokens.windows(texts, self.windowing.windows, most=most, piece=piece)
+        else:
+            encoded = yield from self.tokens.encoding(
+                texts,
+                truncation=self.truncation,
+                masks=self.task.decodes_masks,
+                spans=self.task.spans,
+                piece=piece,
+            )
+        prepared: list[Prepared] = []
         for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), 1):
-            works.append(self._work(text, ids))
+            prepared.append(self._windows(text, ids) if isinstance(ids, tuple) else self._work(text, ids))
             if number % INPUTS_A_STEP == 0:
                 yield
-        coming = iter(works)
+        coming = iter(prepared)
         return [_together(each, coming) for each in read]
+
+    def _windows(self, text: Text, encoded: tuple[Encoded, ...]) -> Prepared:
+        """Return the work of a text's windows."""
+        merge = self.windowing.merge if self.windowing else list
+        return _several([self._work(text, window) for window in encoded], merge)
 
     def _work(self, text: Text, encoded: Encoded | InputTextError) -> Work | InputTextError:
         if isinstance(encoded, InputTextError):
@@ -437,12 +478,16 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
     if error is not None:
         raise type(error)(f"{error.message}; this one answers {', '.join(answerable(tokens, manifest))}")
     finish = task.finish(options, tokens, manifest)
+    windowing = task.windows(options, tokens)
+    if windowing is not None:
+        tokens.check(windowing.windows)
     return Call(
         task=task,
         tokens=tokens,
         truncation=options.truncation,
         output=output_of(task.head(options)),
         segments=max(1, manifest.architecture.type_vocab_size),
+        windowing=windowing,
         read=task.read(options, tokens, manifest),
         finish=finish,
         top_k=task.top_k(options),
@@ -506,17 +551,26 @@ def weight(read: Read) -> int:
     return 1 if isinstance(read, InputTextError) else len(read[0]) + len(read[1])
 
 
-def _together(read: Read, works: Iterator[Work | InputTextError]) -> Prepared:
-    """Return the work of an input that was read: that of its texts, or the first error among them."""
+def _together(read: Read, texts: Iterator[Prepared]) -> Prepared:
+    """Return the work of an input that was read: that of its texts."""
     if isinstance(read, InputTextError):
         return read
     if not isinstance(read, Parts):
-        return next(works)
-    parts: list[Work] = []
-    error: InputTextError | None = None
-    for work in islice(works, len(read.texts)):
-        if isinstance(work, Work):
-            parts.append(work)
-        else:
-            error = error or work
-    return error or Several(works=tuple(parts), combine=read.combine)
+        return next(texts)
+    return _several(list(islice(texts, len(read.texts))), read.combine)
+
+
+def _several(parts: Sequence[Prepared], combine: Callable[[list[Any]], object]) -> Prepared:
+    """Return the rows of several parts as those of one input; the first error among them is that of the input."""
+    error = next((part for part in parts if isinstance(part, InputTextError)), None)
+    if error is not None:
+        return error
+    works = tuple(work for part in parts for work in rows(part))
+    if all(isinstance(part, Work) for part in parts):
+        return Several(works=works, combine=combine)
+
+    def in_turn(answers: list[Any]) -> object:
+        coming = iter(answers)
+        return combine([joined(part, coming) for part in parts])
+
+    return Several(works=works, combine=in_turn)

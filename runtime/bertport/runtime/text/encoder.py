@@ -54,6 +54,8 @@ CHECKED = 1 << 20
 """Characters that are checked at once for being Unicode."""
 NO_SPANS: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
 """Spans of an input for which none were asked."""
+NO_WORDS: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+"""Words of an input that is no window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Encoded:
     """The input, of windows the whole one."""
     cut: tuple[int, int] = (0, 0)
     """Where the tokens of the text stand that is cut into windows: the first, and the one behind the last."""
+    words: NDArray[np.int64] = field(default_factory=lambda: NO_WORDS)
+    """Number of the word that each of these tokens is of, counted through the whole text; empty without windows."""
 
 
 @dataclass(slots=True, kw_only=True)

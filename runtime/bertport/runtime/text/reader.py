@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import category, combining
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import tokenizers
 
 __all__ = ["PIECE", "Reader", "Rules"]
@@ -127,6 +129,9 @@ class Reader:
         self.text = text
         self.spans: list[tuple[int, int]] = []
         """First character of each token of the last `read` and the one behind its last, where they are asked for."""
+        self.words: list[int] = []
+        """Number of the word that each token of the last `read` is of, counted through the text, where spans are asked
+        for."""
         self.at = 0
         """Where the text that was not read begins."""
         self.done = False
@@ -138,6 +143,7 @@ class Reader:
         self._skipped = 0  # tokens at the beginning of `_head` that were given already
         self._begin = 0  # where the text that `_head` stands for begins
         self._spans = spans
+        self._words = 0  # words that were numbered
         self._before = ""  # what is tokenized again with a piece behind a gap, for its spans alone
 
     def read(self) -> list[int]:
@@ -146,7 +152,7 @@ class Reader:
             return self._read_to_gap()
         end = min(len(self.text), self.at + self._size)
         piece = self._head + self.text[self.at : end]
-        self.spans = []
+        self.spans, self.words = [], []
         if end == len(self.text):
             tokenizer = self._rules.tokenizer
             encode = tokenizer.encode_batch if self._spans else tokenizer.encode_batch_fast
@@ -169,7 +175,7 @@ class Reader:
 
     def _read_to_gap(self) -> list[int]:
         """Return the ids up to the last gap of the next piece, or to the end of the text."""
-        self.spans = []
+        self.spans, self.words = [], []
         end = min(len(self.text), self.at + self._size)
         if end < len(self.text):
             gap = _last_gap(self.text, self.at, end)
@@ -196,6 +202,7 @@ class Reader:
         first = len(again[0]) if again else 0
         shift = start - len(before)
         self.spans = [(shift + begin, shift + behind) for begin, behind in encoding.offsets[first:]]
+        self._number(encoding.word_ids[first:])
         ids = list(encoding.ids[first:])
         self._before = self.text[self.at - 1 : self.at]
         if ids and tokenizer.id_to_token(ids[-1]) in self._rules.added:
@@ -213,6 +220,12 @@ class Reader:
                 (self._begin if begin < read else self.at + begin - read, self.at + max(0, behind - read))
                 for begin, behind in encoding.offsets[first:end]
             ]
+            self._number(encoding.word_ids[first:end])
+
+    def _number(self, words: Sequence[int]) -> None:
+        """Set the numbers of the words of tokens that were read, on from those before."""
+        self.words = [self._words + word for word in words]
+        self._words = max(self.words, default=self._words - 1) + 1
 
     def _certain(self, encoding: tokenizers.Encoding, piece: str, bound: int) -> int:
         """Return the number of tokens of words that nothing behind the piece can change."""

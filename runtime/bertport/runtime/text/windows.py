@@ -36,6 +36,8 @@ class Windows:
     """Which text of a pair is cut: 0 or 1."""
     first: bool = False
     """Whether only the window is kept that truncation would leave."""
+    named: str | None = None
+    """What the text that is cut is called in an error, where it has to have tokens; None where it may have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +48,30 @@ class Bare:
     """Token ids `[tokens]`."""
     spans: NDArray[np.int64]
     """Characters of each token `[tokens, 2]`."""
+    words: NDArray[np.int64]
+    """Number of the word that each token is of `[tokens]`."""
 
     @classmethod
-    def of(cls, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> Bare:
+    def of(cls, ids: Sequence[int], spans: Sequence[tuple[int, int]], words: Sequence[int]) -> Bare:
         """Return tokens as the tokenizer gives them."""
-        return cls(ids=np.array(ids, dtype=np.int64), spans=np.array(spans, dtype=np.int64).reshape(-1, 2))
+        return cls(
+            ids=np.array(ids, dtype=np.int64),
+            spans=np.array(spans, dtype=np.int64).reshape(-1, 2),
+            words=np.array(words, dtype=np.int64),
+        )
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Bare]) -> Bare:
+        """Return the tokens of a text that was read in pieces."""
+        return cls(
+            ids=np.concatenate([piece.ids for piece in pieces]),
+            spans=np.concatenate([piece.spans for piece in pieces]),
+            words=np.concatenate([piece.words for piece in pieces]),
+        )
+
+    def __getitem__(self, places: slice) -> Bare:
+        """Return some of the tokens."""
+        return Bare(ids=self.ids[places], spans=self.spans[places], words=self.words[places])
 
 
 class WindowEncoder(Encoder):
@@ -100,7 +121,7 @@ class WindowEncoder(Encoder):
             encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
             return [error] if len(texts) == 1 else [bare for text in texts for bare in self._bare_usual([text])]
-        return [Bare.of(encoding.ids, encoding.offsets) for encoding in encodings]
+        return [Bare.of(encoding.ids, encoding.offsets, encoding.word_ids) for encoding in encodings]
 
     def _bare_long(self, text: str, enough: int, piece: int) -> Steps[Bare | BaseException]:
         pieces: list[Bare] = []
@@ -110,14 +131,12 @@ class WindowEncoder(Encoder):
             count = 0
             while not reader.done and count <= enough:
                 ids = reader.read()
-                pieces.append(Bare.of(ids, reader.spans))
+                pieces.append(Bare.of(ids, reader.spans, reader.words))
                 count += len(ids)
                 yield
         except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
             return error
-        return Bare(
-            ids=np.concatenate([part.ids for part in pieces]), spans=np.concatenate([part.spans for part in pieces])
-        )
+        return Bare.joined(pieces)
 
     def _cut_up(
         self, text: Text, parts: list[Bare], windows: Windows, most: int
@@ -126,6 +145,8 @@ class WindowEncoder(Encoder):
         frame = self._frames[len(parts) - 1]
         cut = windows.cut if len(parts) > 1 else 0
         whole = parts[cut]
+        if windows.named is not None and not len(whole.ids):
+            return InputTextError(f"the {windows.named} has no tokens: give one with words in it: {excerpt(text)}")
         beside = frame.added + sum(len(part.ids) for part in parts) - len(whole.ids)
         room = windows.length - beside
         if len(whole.ids) > room and room <= windows.stride:
@@ -150,9 +171,8 @@ class WindowEncoder(Encoder):
     def _window(self, text: Text, parts: list[Bare], cut: int, span: tuple[int, int]) -> Encoded:
         """Return one window of an input."""
         frame = self._frames[len(parts) - 1]
-        place = slice(*span)
         shown = [*parts]
-        shown[cut] = Bare(ids=parts[cut].ids[place], spans=parts[cut].spans[place])
+        shown[cut] = parts[cut][slice(*span)]
         ids, types = frame.around([part.ids for part in shown])
         if len(parts) == 1 or self._segments is not None:
             types = self._one_segment(ids)
@@ -163,6 +183,7 @@ class WindowEncoder(Encoder):
             spans=frame.spans([part.spans for part in shown]),
             text=text,
             cut=(begin, begin + len(shown[cut].ids)),
+            words=shown[cut].words,
         )
 
 

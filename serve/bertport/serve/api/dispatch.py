@@ -147,7 +147,7 @@ async def ask(
         context.said = call.note
         service.tell(context.served.name if context.served else worker.variant, call.note)
     read = _read(call, question.inputs, limits)
-    prepared = await _prepare(call, read, size, service.pieces)
+    prepared = await _prepare(call, read, size, service.pieces, limits)
     works = [work for each in prepared for work in rows(each)]
     expected, arrays = _sizes(call, works, question.parameters, worker, limits)
     request.state.answer.grow(expected + arrays)
@@ -183,21 +183,28 @@ def _read(call: Call, inputs: Sequence[object], limits: Limits) -> list[Read]:
     return read
 
 
-async def _prepare(call: Call, read: Sequence[Read], size: int, pieces: Pieces) -> list[Prepared]:
+async def _prepare(call: Call, read: Sequence[Read], size: int, pieces: Pieces, limits: Limits) -> list[Prepared]:
     """Tokenize inputs that were read, and that were given in so many characters.
 
     Raises:
         Unprocessable: for the first input that the task cannot take.
+        TooLarge: when their windows are more than a request may have.
     """
     size = max(size, sum(map(weight, read)))
     if size <= INLINE_CHARACTERS:
-        outcomes = call.tokenized(read)
+        outcomes = drained(call.tokenizing(read, most=limits.max_items))
     else:
-        outcomes = await pieces.run(call.tokenizing(read), size)
+        outcomes = await pieces.run(call.tokenizing(read, most=limits.max_items), size)
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, InputTextError):
             where = f"input {number}: " if len(outcomes) > 1 else ""
             raise Unprocessable(where + outcome.message)
+    count = sum(len(rows(outcome)) for outcome in outcomes)
+    if count > limits.max_items:
+        raise TooLarge(
+            f"the request's texts have {count:,} windows and may have {limits.max_items:,}: send fewer or shorter ones "
+            "at once, or ask for longer windows or a smaller stride"
+        )
     return outcomes
 
 
