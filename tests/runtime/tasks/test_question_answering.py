@@ -20,6 +20,7 @@ from bertport.runtime.heads import HEADS, QUESTION_ANSWERING
 from bertport.runtime.tasks.table import bind
 from bertport.runtime.text.tokenizer import Tokens
 from tests.families import TINY
+from tests.heads import head_checkpoint
 
 KINDS = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2", "mpnet")
 """A family of each kind of tokenizer; of pairs, some have two tokens between the texts, and no segments."""
@@ -289,3 +290,48 @@ def test_inputs_that_cannot_be_answered(case, manifest, value, message):
 def test_parameters_out_of_range(case, manifest, parameters, message):
     with pytest.raises(UsageError, match=message):
         bind("question-answering", parameters, case("bert")[1], manifest)
+
+
+PROSE = (
+    "The king of Spain went home. “No more tea!”, he said to the queen;\nshe bought bread and coffee (two or three) in "
+    "Madrid.\tKingdoms of the old world…  are made of water, fish and salt. 東京は日本の首都。 The end of it was good, "
+)
+ASKED = [
+    ("who went home?", PROSE),
+    ("what did she buy", PROSE * 3),
+    ("where?", "The\nking " * 40 + PROSE * 8),
+    ("who", "king"),
+    ("日本 の 首都", "東京は日本の首都。" * 30),
+]
+
+
+@pytest.mark.optimum
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_exported_models_answer_as_the_pipeline(tmp_path, tmp_path_factory, family):
+    """With the head's weights scaled, so that one answer is far likelier than another, as trained ones are."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+    from transformers import pipeline
+
+    from bertport.export import export
+    from bertport.runtime import load
+
+    checkpoint = tmp_path / family
+    shutil.copytree(head_checkpoint(tmp_path_factory, family, QUESTION_ANSWERING), checkpoint)
+    tensors = load_file(checkpoint / "model.safetensors")
+    for name in ("qa_outputs.weight", "qa_outputs.bias"):
+        tensors[name] *= 6
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    theirs = pipeline("question-answering", model=str(checkpoint), device="cpu")
+    export(checkpoint, tmp_path / "bundle")
+    model = load(tmp_path / "bundle")
+    inputs = [{"question": question, "context": context} for question, context in ASKED]
+    for parameters in ({}, {"top_k": 4}, {"handle_impossible_answer": True, "align_to_words": False, "top_k": 3}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # as above
+            wanted = [theirs(**value, **parameters) for value in inputs]
+        for found, answers in zip(model.predict("question-answering", inputs, **parameters), wanted, strict=True):
+            assert [{**row, "score": None} for row in rows(found)] == [{**row, "score": None} for row in rows(answers)]
+            for ours, other in zip(rows(found), rows(answers), strict=True):
+                assert ours["score"] == pytest.approx(other["score"], rel=1e-3, abs=1e-7)
