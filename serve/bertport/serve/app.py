@@ -62,6 +62,7 @@ def make_app(service: Service) -> ASGIApp:
         Route("/v1/embeddings", openai.embeddings, methods=["POST"]),
         Route("/embed", tei.embed, methods=["POST"]),
         Route("/predict", tei.predict, methods=["POST"]),
+        Route("/rerank", tei.rerank, methods=["POST"]),
         *page.routes(),
         Route("/models", operations.models),
         # Names keep their slashes, so what follows a name comes before it in the table.

@@ -150,6 +150,8 @@ async def ask(
     prepared = await _prepare(call, read, size, service.pieces, limits)
     works = [work for each in prepared for work in rows(each)]
     expected, arrays = _sizes(call, works, question.parameters, worker, limits)
+    if any(isinstance(each, Several) for each in prepared):
+        expected += size  # their answers may repeat what was given
     request.state.answer.grow(expected + arrays)
     answers = await run(request, worker, works)
     if len(works) <= INLINE_ROWS:

@@ -174,7 +174,7 @@ def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
             "OpenAI's embeddings: a vector of length 1 for each text",
             "Errors have OpenAI's form: an object with message, type and code in the field error.",
             openai.FIELDS,
-            "input",
+            ("input",),
             {"input": ["A cup of tea.", "A mug of coffee."], "encoding_format": "float"},
             {"type": "object", "required": ["object", "data", "model", "usage"]},
         ),
@@ -183,7 +183,7 @@ def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
             "Text Embeddings Inference: a list of vectors",
             "",
             tei.EMBED,
-            "inputs",
+            ("inputs",),
             {"inputs": "What is deep learning?"},
             {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
         ),
@@ -192,12 +192,21 @@ def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
             "Text Embeddings Inference: the labels of a text or of a pair",
             "Two texts in a list are a pair here, and a batch in the Hub's format.",
             tei.PREDICT,
-            "inputs",
+            ("inputs",),
             {"inputs": ["He went to the store.", "He bought milk."]},
             {"type": "array"},
         ),
+        (
+            "/rerank",
+            "Text Embeddings Inference: texts by how well they fit a query, the best first",
+            "A score is the sigmoid of the logit, or the logit itself with raw_scores.",
+            tei.RERANK,
+            ("query", "texts"),
+            {"query": "What is deep learning?", "texts": ["Deep learning is a part of it.", "Tea is a drink."]},
+            {"type": "array", "items": {"type": "object", "required": ["index", "score"]}},
+        ),
     ):
-        body = {"type": "object", "required": [needed], "properties": fields, "additionalProperties": False}
+        body = {"type": "object", "required": list(needed), "properties": fields, "additionalProperties": False}
         operation = _operation(
             summary,
             description,

@@ -25,6 +25,7 @@ __all__ = [
     "sentence_similarity",
     "text_classification",
     "token_classification",
+    "zero_shot_classification",
 ]
 
 
@@ -123,6 +124,17 @@ def token_classification(payload: Payload) -> Question:
     """Ask for the entities of texts: neighbouring tokens of one label, where no strategy is given, as of the Hub."""
     entities = {"aggregation_strategy": "simple", **payload.parameters}
     return plain("token-classification")(replace(payload, parameters=entities))
+
+
+def zero_shot_classification(payload: Payload) -> Question:
+    """Ask how well candidate labels fit texts: a list of labels with their scores for each, as the Hub does."""
+    asked = plain("zero-shot-classification")(payload)
+
+    def ranked(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+        pairs = zip(answer["labels"], answer["scores"], strict=True)
+        return [{"label": label, "score": score} for label, score in pairs]
+
+    return replace(asked, shape=lambda answers: asked.shape(list(map(ranked, answers))))
 
 
 def judged_pairs(task: str) -> Callable[[Payload], Question]:

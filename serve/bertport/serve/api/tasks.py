@@ -11,6 +11,7 @@ from bertport.runtime.tasks.labels import ACTIVATIONS
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
 from bertport.runtime.tasks.table import TASKS
 from bertport.runtime.tasks.token_classification import STRATEGIES
+from bertport.runtime.tasks.zero_shot_classification import Options as ZeroShot
 from bertport.serve.api import questions
 from bertport.serve.api.outputs import EMBEDDING, LABEL_SCORES, ORDER_PROBABILITIES, PROBABILITIES
 from bertport.serve.api.payload import too_many
@@ -28,12 +29,16 @@ __all__ = ["MASK", "WIRE_TASKS", "Way", "WireTask", "question", "wire_names"]
 MASK = "[MASK]"
 """The mask of examples in the documentation, which is one for all bundles: /models tells the mask of each."""
 TEXT = {"type": "string", "description": "a text"}
-PAIR = {
-    "type": "object",
-    "properties": {"text": TEXT, "text_pair": TEXT},
-    "required": ["text", "text_pair"],
-    "additionalProperties": False,
-}
+TEXTS = {"type": "array", "items": TEXT, "minItems": 1}
+
+
+def _object(**fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of an object that has these fields and no others."""
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+PAIR = _object(text=TEXT, text_pair=TEXT)
+TEMPLATE = ZeroShot().hypothesis_template
 TRUNCATION = {
     "truncation": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"}
 }
@@ -123,15 +128,7 @@ WIRE_TASKS: dict[str, WireTask] = {
             runtime="features",
             example={"inputs": {"source_sentence": "A cup of tea.", "sentences": ["A mug of coffee.", "A fast car."]}},
             parameters={"truncate": {"type": "boolean", "default": False}},
-            inputs={
-                "type": "object",
-                "properties": {
-                    "source_sentence": TEXT,
-                    "sentences": {"type": "array", "items": TEXT, "minItems": 1},
-                },
-                "required": ["source_sentence", "sentences"],
-                "additionalProperties": False,
-            },
+            inputs=_object(source_sentence=TEXT, sentences=TEXTS),
             tensors=(EMBEDDING,),
         ),
         WireTask(
@@ -165,6 +162,46 @@ WIRE_TASKS: dict[str, WireTask] = {
                 **TRUNCATION,
             },
             inputs=TEXT,
+        ),
+        WireTask(
+            name="zero-shot-classification",
+            summary="how well labels of your choice fit a text, by a classifier of entailment",
+            ask=questions.zero_shot_classification,
+            runtime="zero-shot-classification",
+            example={
+                "inputs": "He poured her a cup of tea.",
+                "parameters": {"candidate_labels": ["drinks", "sports"], "multi_label": False},
+            },
+            parameters={
+                "candidate_labels": {"type": "array", "items": TEXT, "minItems": 1},
+                "hypothesis_template": {"type": "string", "default": TEMPLATE, "description": "{} stands for a label"},
+                "multi_label": {"type": "boolean", "default": False, "description": "each label by itself"},
+                **TRUNCATION,
+            },
+            inputs=TEXT,
+        ),
+        WireTask(
+            name="multiple-choice",
+            summary="which of several texts goes best with another",
+            ask=plain("multiple-choice"),
+            runtime="multiple-choice",
+            example={"inputs": {"prompt": "He was thirsty.", "choices": ["He drank some tea.", "He bought a car."]}},
+            parameters=TRUNCATION,
+            inputs=_object(prompt=TEXT, choices=TEXTS),
+        ),
+        WireTask(
+            name="text-ranking",
+            summary="texts by how well they fit a query, the best first",
+            ask=plain("text-ranking"),
+            runtime="text-ranking",
+            example={"inputs": {"query": "What is tea?", "documents": ["Tea is a drink.", "The train was late."]}},
+            parameters={
+                "top_k": {"type": "integer", "minimum": 1},
+                "return_documents": {"type": "boolean", "default": False},
+                "function_to_apply": {"type": "string", "enum": list(ACTIVATIONS)},
+                **TRUNCATION,
+            },
+            inputs=_object(query=TEXT, documents=TEXTS),
         ),
         WireTask(
             name="next-sentence",
@@ -207,7 +244,7 @@ WIRE_TASKS: dict[str, WireTask] = {
         ),
     )
 }
-"""By name; the first five are what the Hub's clients call them, the others the runtime's own."""
+"""By name: first what the Hub calls them, then the runtime's own."""
 
 
 def wire_names(tasks: Collection[str]) -> list[str]:

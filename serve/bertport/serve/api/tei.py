@@ -1,4 +1,4 @@
-"""The addresses of Text Embeddings Inference, for the first bundle: `/embed` and `/predict`."""
+"""The addresses of Text Embeddings Inference, for the first bundle: `/embed`, `/predict` and `/rerank`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bertport.serve.state import Service
 
-__all__ = ["EMBED", "PREDICT", "embed", "predict"]
+__all__ = ["EMBED", "PREDICT", "RERANK", "embed", "predict", "rerank"]
 
 TRUNCATE: dict[str, dict[str, Any]] = {
     "truncate": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"},
@@ -50,6 +50,14 @@ PREDICT: dict[str, dict[str, Any]] = {
     },
 }
 """JSON schema of each field of `/predict`."""
+RERANK: dict[str, dict[str, Any]] = {
+    "query": {"type": "string"},
+    "texts": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    **TRUNCATE,
+    "raw_scores": {"type": "boolean", "default": False, "description": "logits, not their sigmoid"},
+    "return_text": {"type": "boolean", "default": False, "description": "give each text too"},
+}
+"""JSON schema of each field of `/rerank`."""
 
 
 async def embed(request: Request) -> Response:
@@ -70,15 +78,32 @@ async def predict(request: Request) -> Response:
     """Answer with all labels of a text or pair, best first; of a batch with a list of such lists."""
     async with _asked(request, PREDICT, ("inputs",)) as given:
         inputs, one = _texts_or_pairs(given["inputs"])
-        parameters = _truncation(given)
-        if parameters.pop("truncation_direction") not in (None, "right", "Right"):
-            raise Unprocessable("truncation_direction is not supported beyond 'Right': shorten the text yourself")
-        parameters["truncation"] = parameters.pop("truncate")
+        parameters = _cut(given)
         if flag(given, "raw_scores", default=False):
             parameters["function_to_apply"] = "none"
         question, answers, expected = await _ask(request, "text-classification", inputs, parameters)
         ranked = question.shape(answers)
         return await wire.answer(request, ranked[0] if one else ranked, expected=expected)
+
+
+async def rerank(request: Request) -> Response:
+    """Answer with the place of each text in the list given, and its score, the best first."""
+    async with _asked(request, RERANK, ("query", "texts")) as given:
+        query, texts = given["query"], texts_of("texts", given["texts"], one=False)
+        if not isinstance(query, str):
+            raise Unprocessable(f"query is a text, not {excerpt(query, 40)}")
+        if len(texts) > (most := request.state.service.settings.limits.max_items):
+            raise too_many(len(texts), most)
+        raw, named = flag(given, "raw_scores", default=False), flag(given, "return_text", default=False)
+        # The sigmoid also where the model itself states another function: this is what the address means.
+        parameters = {**_cut(given), "function_to_apply": "none" if raw else "sigmoid"}
+        _, [ranked], expected = await _ask(request, "text-ranking", [{"query": query, "documents": texts}], parameters)
+        rows = [
+            {"index": place, **({"text": texts[place]} if named else {}), "score": row["score"]}
+            for row in ranked
+            for place in [row["corpus_id"]]
+        ]
+        return await wire.answer(request, rows, expected=expected)
 
 
 def _texts_or_pairs(value: object) -> tuple[list[Any], bool]:
@@ -130,8 +155,15 @@ async def _ask(
 
 
 def _truncation(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what says how texts are cut, by the names of the Hub's format."""
+    """Return what says how texts are cut, by the names of feature extraction."""
     return {
         "truncate": flag(given, "truncate", default=False),
         "truncation_direction": given.get("truncation_direction"),
     }
+
+
+def _cut(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what says how texts are cut, by the names of other tasks."""
+    if given.get("truncation_direction", "right") not in ("right", "Right"):
+        raise Unprocessable("truncation_direction is not supported beyond 'Right': shorten the text yourself")
+    return {"truncation": flag(given, "truncate", default=False)}

@@ -1,0 +1,249 @@
+"""The heads of fine-tuned models over HTTP: the Hub's own client, other servers' addresses, Open Inference."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+from bertport.runtime import load
+from bertport.runtime.heads import MULTIPLE_CHOICE, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from tests.heads import head_bundle
+from tests.serve.running import undisturbed
+
+ATOL = 1e-5
+"""Batches differ in their last bits."""
+LABELS = ("contradiction", "neutral", "entailment")
+BUNDLES = {
+    "classifier": (SEQUENCE_CLASSIFICATION, {"labels": LABELS}),
+    "ranker": (SEQUENCE_CLASSIFICATION, {"labels": ("relevance",)}),
+    "tagger": (TOKEN_CLASSIFICATION, {}),
+    "chooser": (MULTIPLE_CHOICE, {}),
+}
+TEXT = "The king of France drank a cup of tea."
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """The bundle of each head."""
+    return {
+        name: head_bundle(tmp_path_factory, "bert", head, **settings)[1] for name, (head, settings) in BUNDLES.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def heads(bundles):
+    """A server of all of them, the classifier first."""
+    named = [f"{name}={path}" for name, path in bundles.items()]
+    with undisturbed(*named, "--variant", "fp32", "--no-warm-up") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def models(bundles):
+    """The same bundles in this process."""
+    return {name: load(path, variant="fp32") for name, path in bundles.items()}
+
+
+def client(heads, bundle):
+    return InferenceClient(model=f"{heads.url}/models/{bundle}")
+
+
+def rows(elements):
+    """The fields of a client's answer that are not None."""
+    return [{name: value for name, value in element.items() if value is not None} for element in elements]
+
+
+def same(ours, theirs):
+    assert [{**row, "score": 0} for row in ours] == [{**row, "score": 0} for row in theirs]
+    assert [row["score"] for row in ours] == pytest.approx([row["score"] for row in theirs], abs=ATOL)
+
+
+def test_text_classification(heads, models):
+    hub = client(heads, "classifier")
+    for parameters in ({}, {"top_k": 2}, {"function_to_apply": "sigmoid"}, {"top_k": 1, "function_to_apply": "none"}):
+        [wanted] = models["classifier"].predict("text-classification", [TEXT], **{"top_k": None, **parameters})
+        same(rows(hub.text_classification(TEXT, **parameters)), wanted)
+    pair = {"text": TEXT, "text_pair": "He slept."}
+    [wanted] = models["classifier"].predict("text-classification", [pair], top_k=None)
+    same(rows(hub.text_classification(pair)), wanted)
+
+
+def test_two_texts_are_a_batch_of_the_hub_and_a_pair_of_tei(heads, models):
+    first, second, pair = models["classifier"].predict(
+        "text-classification", [TEXT, "He slept.", (TEXT, "He slept.")], top_k=None
+    )
+    status, answer = heads.post("/", {"inputs": [TEXT, "He slept."]})
+    assert status == 200
+    for ours, theirs in zip(answer, (first, second), strict=True):
+        same(ours, theirs)
+    status, answer = heads.post("/predict", {"inputs": [TEXT, "He slept."]})
+    assert status == 200
+    same(answer, pair)
+    status, answer = heads.post("/predict", {"inputs": [[TEXT], [TEXT, "He slept."]]})
+    assert status == 200
+    for ours, theirs in zip(answer, (first, pair), strict=True):
+        same(ours, theirs)
+    for one in (TEXT, [TEXT]):
+        same(heads.post("/predict", {"inputs": one})[1], first)
+    [wanted] = models["classifier"].predict("text-classification", [TEXT], top_k=None, function_to_apply="none")
+    same(heads.post("/predict", {"inputs": TEXT, "raw_scores": True, "truncate": True})[1], wanted)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "said"),
+    [
+        ({}, 400, "Validation", '"inputs"'),
+        ({"inputs": []}, 400, "Empty", "at least one"),
+        ({"inputs": [[]]}, 422, "Validation", "neither a text nor a pair"),
+        ({"inputs": ["a", "b", "c"]}, 422, "Validation", "neither a text nor a pair"),
+        ({"inputs": ["a", ["b"]]}, 422, "Validation", "neither a text nor a pair"),
+        ({"inputs": [["a", "b", "c"]]}, 422, "Validation", "neither a text nor a pair"),
+        ({"inputs": [["a"], [1]]}, 422, "Validation", "neither a text nor a pair"),
+        ({"inputs": {"text": "a"}}, 422, "Validation", "a list of such lists"),
+        ({"inputs": [["a"]] * 257}, 413, "Validation", "257 texts"),
+        ({"inputs": "a", "raw_scores": 1}, 422, "Validation", "raw_scores"),
+        ({"inputs": "a", "truncation_direction": "Left"}, 422, "Validation", "truncation_direction"),
+        ({"inputs": "word " * 300}, 422, "Validation", "the model takes"),
+        ({"inputs": "a", "top_k": 2}, 422, "Validation", "top_k"),
+    ],
+)
+def test_bodies_that_predict_refuses(heads, body, status, kind, said):
+    answered, answer = heads.post("/predict", body)
+    assert (answered, answer["error_type"]) == (status, kind), answer
+    assert said in answer["error"]
+
+
+def test_token_classification(heads, models):
+    hub = client(heads, "tagger")
+    for parameters in (
+        {"aggregation_strategy": "none"},
+        {"aggregation_strategy": "first", "ignore_labels": []},
+        {"aggregation_strategy": "max"},
+    ):
+        [wanted] = models["tagger"].predict("token-classification", [TEXT], **parameters)
+        same(rows(hub.token_classification(TEXT, **parameters)), wanted)
+    [wanted] = models["tagger"].predict("token-classification", [TEXT], aggregation_strategy="simple")
+    same(rows(hub.token_classification(TEXT)), wanted)  # as the Hub's own servers answer
+    assert heads.post("/models/tagger/tasks/token-classification", {"inputs": [TEXT]})[1] == [
+        heads.post("/models/tagger", {"inputs": TEXT})[1]
+    ]
+
+
+def test_zero_shot_classification(heads, models):
+    hub, labels = client(heads, "classifier"), ["drinks", "sports", "the king"]
+    for parameters in ({}, {"multi_label": True, "hypothesis_template": "It is about {}."}):
+        [wanted] = models["classifier"].predict(
+            "zero-shot-classification", [TEXT], candidate_labels=labels, **parameters
+        )
+        answer = rows(hub.zero_shot_classification(TEXT, labels, **parameters))
+        assert [row["label"] for row in answer] == wanted["labels"]
+        assert [row["score"] for row in answer] == pytest.approx(wanted["scores"], abs=ATOL)
+    status, answer = heads.post("/", {"inputs": [TEXT, "a"], "parameters": {"candidate_labels": labels}})
+    assert (status, [len(ranked) for ranked in answer]) == (200, [3, 3])
+
+
+def test_multiple_choice(heads, models):
+    question = {"prompt": TEXT, "choices": ["He was thirsty.", "He bought a car.", "The king"]}
+    [wanted] = models["chooser"].predict("multiple-choice", [question])
+    for path, body in (("/models/chooser", {"inputs": question}), ("/models/chooser", question)):
+        status, answer = heads.post(path, body)
+        assert (status, answer["label"], answer["choice"]) == (200, wanted["label"], wanted["choice"])
+        assert answer["probabilities"] == pytest.approx(wanted["probabilities"], abs=ATOL)
+
+
+def test_ranking(heads, models):
+    documents = ["Tea is a drink.", "The train was late.", "The king of France"]
+    question = {"query": "What is tea?", "documents": documents}
+    [wanted] = models["ranker"].predict("text-ranking", [question], return_documents=True)
+    status, answer = heads.post("/models/ranker", {"inputs": question, "parameters": {"return_documents": True}})
+    assert status == 200
+    same(answer, wanted)
+
+
+def test_tei_rerank(heads, models):
+    with undisturbed(f"ranker={models['ranker'].bundle.path}", "--variant", "fp32", "--no-warm-up") as running:
+        query, texts = "What is tea?", ["Tea is a drink.", "The train was late.", "The king of France"]
+        for raw, function in ((False, "sigmoid"), (True, "none")):
+            asked = {"query": query, "documents": texts}
+            [wanted] = models["ranker"].predict("text-ranking", [asked], function_to_apply=function)
+            status, answer = running.post("/rerank", {"query": query, "texts": texts, "raw_scores": raw})
+            assert (status, [row["index"] for row in answer]) == (200, [row["corpus_id"] for row in wanted])
+            assert [row["score"] for row in answer] == pytest.approx([row["score"] for row in wanted], abs=ATOL)
+        status, answer = running.post("/rerank", {"query": query, "texts": texts, "return_text": True})
+        assert [row["text"] for row in answer] == [texts[row["index"]] for row in answer]
+        for body, status, kind, said in (
+            ({}, 400, "Validation", '"query", "texts"'),
+            ({"query": query}, 400, "Validation", "texts"),
+            ({"query": query, "texts": []}, 400, "Empty", "at least one"),
+            ({"query": query, "texts": "a"}, 422, "Validation", "a list of texts"),
+            ({"query": [query], "texts": ["a"]}, 422, "Validation", "query is a text"),
+            ({"query": query, "texts": ["a", None]}, 422, "Validation", "no text"),
+            ({"query": query, "texts": ["a"] * 257}, 413, "Validation", "257 texts"),
+            ({"query": query, "texts": ["word " * 300]}, 422, "Validation", "the model takes"),
+            ({"query": query, "texts": ["a"], "return_text": "yes"}, 422, "Validation", "return_text"),
+        ):
+            answered, answer = running.post("/rerank", body)
+            assert (answered, answer["error_type"]) == (status, kind), (body, answer)
+            assert said in answer["error"]
+        assert running.post("/rerank", {"query": query, "texts": ["word " * 300], "truncate": True})[0] == 200
+    status, answer = heads.post("/rerank", {"query": "a", "texts": ["b"]})
+    assert (status, "a classifier of one label" in answer["error"]) == (422, True)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "ask", "said"),
+    [
+        ("classifier", lambda hub: hub.text_classification("a", function_to_apply="relu"), "function_to_apply"),
+        ("classifier", lambda hub: hub.text_classification("a", top_k=0), "top_k"),
+        ("classifier", lambda hub: hub.text_classification({"text": "a", "text_pair": 1}), "a text"),
+        ("classifier", lambda hub: hub.token_classification("a", aggregation_strategy="none"), "needs the head"),
+        ("classifier", lambda hub: hub.zero_shot_classification("a", []), "candidate_labels"),
+        ("classifier", lambda hub: hub.zero_shot_classification("a", ["b"], hypothesis_template="c"), "template"),
+        ("tagger", lambda hub: hub.zero_shot_classification("a", ["b"]), "needs the head"),
+        ("ranker", lambda hub: hub.zero_shot_classification("a", ["b"]), "a label that begins with 'entail'"),
+        ("classifier", lambda hub: hub.zero_shot_classification("a", ["b"] * 257), "may make 256"),
+        ("tagger", lambda hub: hub.token_classification("a", aggregation_strategy="mean"), "aggregation_strategy"),
+        ("tagger", lambda hub: hub.token_classification("a", ignore_labels=[1]), "ignore_labels"),
+    ],
+)
+def test_the_client_gets_a_sentence(heads, bundle, ask, said):
+    with pytest.raises(HfHubHTTPError) as caught:
+        ask(client(heads, bundle))
+    assert caught.value.response.status_code == (413 if "may make" in said else 422)
+    assert said in caught.value.response.json()["error"]
+
+
+def test_next_sentence_is_text_classification_only_without_a_classifier(heads, server):
+    pair = {"inputs": {"text": "a", "text_pair": "b"}}
+    labels = {row["label"] for row in server.post("/", pair)[1][0]}
+    assert labels == {"is_next", "not_next"}
+    assert {row["label"] for row in heads.post("/", pair)[1][0]} == set(LABELS)
+    same(server.post("/predict", {"inputs": ["a", "b"]})[1], server.post("/", pair)[1][0])
+
+
+def test_tensors_of_a_classifier(heads, models):
+    manifest = models["classifier"].bundle.manifest
+    described = json.loads(heads.get("/v2/models/classifier")[1])["outputs"]
+    shapes = {output["name"]: output["shape"] for output in described}
+    assert (shapes["class_logits"], shapes["label_scores"]) == ([-1, 3], [-1, 3])
+    texts = {"name": "text", "shape": [2], "datatype": "BYTES", "data": [TEXT, "He slept."]}
+    pairs = texts | {"name": "text_pair", "data": ["a", "b"]}
+    for inputs in ([texts], [texts, pairs]):
+        status, answer = heads.post("/v2/models/classifier/infer", {"inputs": inputs})
+        assert status == 200
+        [told, scores] = answer["outputs"]
+        assert (told["name"], scores["name"], scores["shape"]) == ("answer", "label_scores", [2, 3])
+        for row, ranked in zip(np.reshape(scores["data"], (2, 3)), map(json.loads, told["data"]), strict=True):
+            by_label = {one["label"]: one["score"] for one in ranked}
+            labels = manifest.heads[SEQUENCE_CLASSIFICATION].labels
+            np.testing.assert_allclose(row, [by_label[label] for label in labels], atol=1e-6)
+    cut = {"inputs": [texts], "parameters": {"top_k": 1}, "outputs": [{"name": "label_scores"}]}
+    status, answer = heads.post("/v2/models/classifier/infer", cut)
+    assert (status, "has no output" in answer["error"]) == (422, True)
+    ids = {"name": "input_ids", "shape": [1, 3], "datatype": "INT64", "data": [2, 9, 3]}
+    status, answer = heads.post("/v2/models/tagger/infer", {"inputs": [ids], "outputs": [{"name": "token_logits"}]})
+    assert (status, answer["outputs"][0]["shape"]) == (200, [1, 3, 5])
