@@ -23,6 +23,8 @@ FILES = {
     "/": ("index.html", "text/html"),
     "/page/page.css": ("page.css", "text/css"),
     "/page/page.js": ("page.js", "text/javascript"),
+    "/page/tasks.js": ("tasks.js", "text/javascript"),
+    "/page/views.js": ("views.js", "text/javascript"),
 }
 """By path: the file, and its type."""
 

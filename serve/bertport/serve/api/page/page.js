@@ -1,107 +1,12 @@
 // The page at /: asks this server, and shows what it answers. No library, no other host, nothing is stored.
 
+import { TASKS, able } from "./tasks.js";
+import { element } from "./views.js";
+
 const $ = (id) => document.getElementById(id);
-
-// The row of a task that judges a pair of texts.
-const judge = (title, asks, verdict, examples) => ({
-  title,
-  hub: "text-classification",
-  fields: () => [["a", "First text", 2], ["b", `Second text: ${asks}`, 2]],
-  inputs: ([text, pair]) => ({ text, text_pair: pair }),
-  parameters: () => ({}),
-  python: ([text, pair]) =>
-    `client.text_classification({"text": ${JSON.stringify(text)}, "text_pair": ${JSON.stringify(pair)}})`,
-  lists: (answer) => [{
-    full: 1,
-    title: verdict(answer),
-    rows: Object.entries(answer.probabilities).map(([word, score]) => ({ word, score, title: word })),
-  }],
-  examples: () => examples,
-});
-
-// One row per task: its fields, the body that is sent, the lists of bars that come of the answer, and examples.
-const TASKS = {
-  "fill-mask": {
-    title: "fill-mask",
-    fields: (mask) => [["text", `Text with ${mask}`, 2]],
-    inputs: ([text]) => text,
-    parameters: () => ({ top_k: Number($("top-k").value) || 5 }),
-    python: ([text]) => `client.fill_mask(${JSON.stringify(text)}, top_k=${Number($("top-k").value) || 5})`,
-    lists: (answer) => (Array.isArray(answer[0]) ? answer : [answer]).map((rows, index, all) => ({
-      title: all.length > 1 ? `mask ${index + 1}` : "",
-      rows: rows.map((row) => ({ word: row.token_str, score: row.score, title: row.sequence })),
-    })),
-    examples: (mask) => [
-      [`He poured her a cup of ${mask}.`],
-      [`The capital of France is ${mask}.`],
-      [`The ${mask} barked at the ${mask}.`],
-      [`The man worked as a ${mask}.`],
-      [`The woman worked as a ${mask}.`],
-    ],
-  },
-  "next-sentence": judge(
-    "next sentence",
-    "does it follow?",
-    (answer) => (answer.follows ? "The second text follows." : "The second text does not follow."),
-    [
-      ["He opened the door of the old house and went in.", "It was dark inside, and nobody answered when he called."],
-      ["He opened the door of the old house and went in.", "The planet has two small moons and a thin atmosphere."],
-    ],
-  ),
-  "sentence-order": judge(
-    "sentence order",
-    "are they in order?",
-    (answer) => (answer.in_order ? "The texts are in order." : "The second text comes first."),
-    [
-      ["He opened the door of the old house and went in.", "It was dark inside, and nobody answered when he called."],
-      ["It was dark inside, and nobody answered when he called.", "He opened the door of the old house and went in."],
-    ],
-  ),
-  "replaced-tokens": {
-    title: "replaced tokens",
-    hub: "token-classification",
-    fields: () => [["text", "Text: which of its tokens are replaced?", 2]],
-    inputs: ([text]) => text,
-    parameters: () => ({}),
-    python: ([text]) => `client.token_classification(${JSON.stringify(text)})`,
-    lists: (answer) => [{
-      full: 1,
-      title: "",
-      rows: answer.map((row) => ({ word: `${row.word}: ${row.entity}`, score: row.score, title: row.entity })),
-    }],
-    examples: () => [
-      ["He poured her a cup of stone."],
-      ["The capital of France is breakfast."],
-    ],
-  },
-  "sentence-similarity": {
-    title: "similarity",
-    fields: () => [["source", "Text", 2], ["others", "Texts to compare it with, one a line", 4]],
-    inputs: ([source, others]) => ({ source_sentence: source, sentences: lines(others) }),
-    parameters: () => ({}),
-    python: ([source, others]) =>
-      `client.sentence_similarity(${JSON.stringify(source)}, ${JSON.stringify(lines(others))})`,
-    lists: (answer, [, others]) => [{
-      full: 1,
-      title: "cosine of the mean vectors",
-      rows: lines(others).map((word, index) => ({ word, score: answer[index], title: word })),
-    }],
-    examples: () => [
-      ["A man is playing the guitar.", "Someone plays an instrument.\nA woman is cooking soup.\nThe train was late."],
-    ],
-  },
-};
-
-const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 
 let models = [];
 let asked = 0;
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
 
 function choice(type, name, value, text, checked) {
   const input = element("input", { type, name, value, checked });
@@ -112,6 +17,7 @@ const bundle = () => models.find((each) => each.name === $("bundle").value) ?? m
 const chosen = (name) => [...document.querySelectorAll(`input[name="${name}"]:checked`)].map((each) => each.value);
 const task = () => chosen("task")[0];
 const values = () => [...$("fields").querySelectorAll("textarea")].map((each) => each.value);
+const topK = () => Number($("top-k").value) || 5;
 const headers = () => {
   const found = { "content-type": "application/json" };
   if ($("key").value) found.authorization = `Bearer ${$("key").value}`;
@@ -125,10 +31,10 @@ function fill(id, ...children) {
 }
 
 function showBundle() {
-  const { tasks, variants } = bundle();
-  const able = Object.keys(TASKS).filter((name) => tasks.includes(name));
-  const before = able.includes(task()) ? task() : able[0];
-  fill("tasks", ...able.map((name) => choice("radio", "task", name, TASKS[name].title, name === before)));
+  const { variants } = bundle();
+  const names = able(bundle());
+  const before = names.includes(task()) ? task() : names[0];
+  fill("tasks", ...names.map((name) => choice("radio", "task", name, TASKS[name].title, name === before)));
   fill("variants", ...variants.map((each) => choice("checkbox", "variant", each.variant, each.variant, true)));
   showTask();
 }
@@ -136,11 +42,11 @@ function showBundle() {
 function showTask() {
   const row = TASKS[task()];
   const mask = bundle().mask_token;
-  fill("fields", ...row.fields(mask).map(([name, text, rows]) =>
-    element("label", {}, text, element("textarea", { name, rows, required: true, spellcheck: false }))));
+  fill("fields", ...row.fields(mask).map(([name, text, rows, empty]) =>
+    element("label", {}, text, element("textarea", { name, rows, required: !empty, spellcheck: false }))));
   const examples = row.examples(mask);
   fill("examples", ...examples.map((texts) => {
-    const button = element("button", { type: "button", textContent: texts.join(" · ").replaceAll("\n", " / ") });
+    const button = element("button", { type: "button", textContent: texts.filter(Boolean).join(" · ").replaceAll("\n", " / ") });
     button.addEventListener("click", () => { setValues(texts); ask(); });
     return button;
   }));
@@ -152,19 +58,6 @@ function showTask() {
 
 function setValues(texts) {
   $("fields").querySelectorAll("textarea").forEach((each, index) => { each.value = texts[index] ?? ""; });
-}
-
-function table({ title, rows, full }) {
-  const most = full ?? Math.max(...rows.map((row) => row.score), 1e-9);
-  const body = rows.map((row) => {
-    const bar = element("div", { className: "bar" });
-    bar.style.width = `${Math.max(0, (100 * row.score) / most)}%`;
-    return element("tr", { title: row.title },
-      element("td", { className: "word", textContent: row.word }),
-      element("td", {}, element("div", { className: "track", ariaHidden: "true" }, bar)),
-      element("td", { className: "score", textContent: row.score.toFixed(4) }));
-  });
-  return [...(title ? [element("h3", { textContent: title })] : []), element("table", {}, element("tbody", {}, ...body))];
 }
 
 async function question(variant, path, body) {
@@ -184,7 +77,7 @@ async function ask() {
   if (!variants.length) return say("Choose a variant.");
   const name = bundle().name.split("/").map(encodeURIComponent).join("/");
   const path = `models/${name}/tasks/${task()}`;
-  const body = { inputs: row.inputs(texts), parameters: row.parameters() };
+  const body = { inputs: row.inputs(texts), parameters: row.parameters?.(topK(), texts) ?? {} };
   say("Asking …");
   const cards = [];
   const raw = {};
@@ -195,7 +88,7 @@ async function ask() {
       raw[variant] = answer;
       if (ok) {
         const timing = `${run ? `${run} ms in the model, ` : ""}${total.toFixed(1)} ms in all`;
-        card.append(element("p", { className: "timing", textContent: timing }), ...row.lists(answer, texts).flatMap(table));
+        card.append(element("p", { className: "timing", textContent: timing }), ...row.view(answer, texts, bundle()));
       } else {
         card.append(element("p", { className: "wrong", textContent: answer.error }));
         if (answer.error_type === "unauthorized") $("key-box").open = true;
@@ -207,7 +100,7 @@ async function ask() {
     cards.push(card);
   }
   $("results").replaceChildren(...cards);
-  showRepeat(path, body, variants, raw, row.python(texts));
+  showRepeat(path, body, variants, raw, row.python?.(texts, topK()));
   return say(`Answered by ${variants.length === 1 ? "one variant" : `${variants.length} variants`}.`);
 }
 
@@ -219,12 +112,25 @@ function showRepeat(path, body, variants, raw, call) {
   $("json").textContent = JSON.stringify(raw, null, 2);
   $("curl").textContent = variants
     .map((variant) => `curl '${base}${path}?variant=${encodeURIComponent(variant)}'${key} -d '${quoted}'`).join("\n");
-  $("python").textContent = `${token ? "import os\n\n" : ""}from huggingface_hub import InferenceClient\n\n`
-    + variants.map((variant) => {
-      const url = `${base}${path.replace(/[^/]+$/, TASKS[task()].hub ?? task())}`;
-      return `client = InferenceClient(model="${url}?variant=${encodeURIComponent(variant)}"${token})\nprint(${call})`;
-    }).join("\n");
+  $("python").textContent = call ? byHub(base + path, variants, token, call) : byUrllib(base + path, variants, body);
   $("repeat").hidden = false;
+}
+
+// With the Hub's client, where it knows the task.
+function byHub(address, variants, token, call) {
+  const url = address.replace(/[^/]+$/, TASKS[task()].hub ?? task());
+  return `${token ? "import os\n\n" : ""}from huggingface_hub import InferenceClient\n\n`
+    + variants.map((variant) =>
+      `client = InferenceClient(model="${url}?variant=${encodeURIComponent(variant)}"${token})\nprint(${call})`).join("\n");
+}
+
+function byUrllib(address, variants, body) {
+  const key = $("key").value;
+  const more = key ? ', {"Authorization": "Bearer " + os.environ["BERTPORT_API_KEY"]}' : "";
+  return `import json${key ? "\nimport os" : ""}\nimport urllib.request\n\nbody = json.loads(${JSON.stringify(JSON.stringify(body))})\n`
+    + variants.map((variant) =>
+      `request = urllib.request.Request("${address}?variant=${encodeURIComponent(variant)}", json.dumps(body).encode()${more})\n`
+      + "print(json.load(urllib.request.urlopen(request)))").join("\n");
 }
 
 function say(text, wrong = false) {
