@@ -46,6 +46,7 @@ OWN = {
     "classify": "bertport.runtime.commands.fine_tuned:classify",
     "tag": "bertport.runtime.commands.fine_tuned:tag",
     "rank": "bertport.runtime.commands.fine_tuned:rank",
+    "embed": "bertport.runtime.commands.fine_tuned:embed",
     "predict": "bertport.runtime.commands.predict:predict",
     "inspect": "bertport.runtime.commands.bundles:inspect",
     "verify": "bertport.runtime.commands.bundles:verify",

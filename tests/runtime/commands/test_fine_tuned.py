@@ -2,11 +2,114 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bertport.runtime import cli
+from bertport.runtime import cli, load
 from bertport.runtime.commands import render_fine_tuned
+from bertport.runtime.heads import MULTIPLE_CHOICE, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from tests.heads import head_bundle
+
+TEXTS = ["The king went home.", "red bread"]
+ONE_LABEL = {"labels": ["LABEL_0"], "problem_type": "regression"}
+"""A bundle that can rank, and whose own scores are no probabilities."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A function that gives the bundle of a tiny BERT with a head."""
+    return lambda head, **settings: head_bundle(tmp_path_factory, "bert", head, **settings)[1]
+
+
+def invoke(*arguments, stdin=None):
+    return CliRunner().invoke(cli.app, [str(each) for each in arguments], input=stdin, catch_exceptions=False)
+
+
+def printed(*arguments, stdin=None):
+    """What a command prints as JSON."""
+    done = invoke(*arguments, "--json", stdin=stdin)
+    assert (done.exit_code, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_classify_prints_what_the_model_answers(bundle):
+    place = bundle(SEQUENCE_CLASSIFICATION)
+    model = load(place)
+    assert printed("classify", *TEXTS, "-k", "2", "-m", place) == model.classify(TEXTS, top_k=2)
+    best = printed("classify", TEXTS[0], "--pair", "b", "--function", "none", "-m", place)
+    assert best == [model.classify(TEXTS[0], "b", top_k=5, function_to_apply="none")]
+    assert model.classify(*TEXTS) == model.classify([TEXTS[0]], [TEXTS[1]])[0] == model.classify(*TEXTS, top_k=1)[0]
+    pair, *lines = invoke("classify", TEXTS[0], "--pair", "b", "-m", place).stdout.splitlines()
+    assert pair == "The king went home. | b"
+    assert len(lines) == 3
+    assert "#" in lines[0]
+    assert "#" not in invoke("classify", "a", "--function", "none", "-m", place).stdout
+
+
+def test_a_regression_is_no_probability(bundle):
+    place = bundle(SEQUENCE_CLASSIFICATION, **ONE_LABEL)
+    assert "%" not in invoke("classify", "a", "-m", place).stdout
+    assert "%" in invoke("classify", "a", "--function", "sigmoid", "-m", place).stdout
+
+
+def test_labels_of_the_callers_choice(bundle):
+    place = bundle(SEQUENCE_CLASSIFICATION, labels=["contradiction", "neutral", "entailment"])
+    model = load(place)
+    options = ["-l", "music", "-l", "the sea", "--multi-label"]
+    answers = printed("classify", *TEXTS, *options, "-m", place)
+    assert answers == model.zero_shot(TEXTS, ["music", "the sea"], multi_label=True)
+    assert model.zero_shot(TEXTS[0], "music, the sea", multi_label=True)["labels"] == answers[0]["labels"]
+    shown = invoke("classify", TEXTS[0], *options, "-k", "1", "-m", place).stdout.splitlines()
+    assert [line.split()[0] for line in shown[1:]] == [answers[0]["labels"][0].split()[0]]
+
+
+def test_tag_prints_what_the_model_answers(bundle):
+    place = bundle(TOKEN_CLASSIFICATION)
+    model = load(place)
+    assert printed("tag", *TEXTS, "-m", place) == model.tag(TEXTS, aggregation_strategy="simple")
+    listed = printed("tag", TEXTS[0], "--aggregation", "none", "--ignore-label", "B-PER", "-m", place)
+    assert listed == [model.tag(TEXTS[0], ignore_labels=["B-PER"])]
+    assert any(row["entity"] == "O" for row in listed[0])
+    assert "[" in invoke("tag", TEXTS[0], "-m", place).stdout.splitlines()[0]
+
+
+def test_rank_prints_what_the_model_answers(bundle, tmp_path):
+    place = bundle(SEQUENCE_CLASSIFICATION, **ONE_LABEL)
+    documents = [*TEXTS, "the sea"]
+    ranked = load(place).rank("Where?", documents, return_documents=True)
+    assert printed("rank", "Where?", *documents, "-m", place) == ranked
+    (tmp_path / "documents.txt").write_text("red bread\n\nthe sea\n", encoding="utf-8")
+    given = ["rank", "Where?", documents[0], "-k", "2", "-m", place, "--documents"]
+    assert printed(*given, tmp_path / "documents.txt") == ranked[:2]
+    assert printed(*given, "-", stdin="\ufeffred bread\nthe sea") == ranked[:2]
+    lines = invoke("rank", "Where?", *documents, "-m", place).stdout.splitlines()[1:]
+    assert [line.split()[2] for line in lines] == [f"[{row['corpus_id']}]" for row in ranked]
+
+
+def test_embed_prints_and_writes_what_the_model_answers(sentence_bundle, tmp_path):
+    model = load(sentence_bundle)
+    vectors = model.embed(TEXTS, prompt_name="query", truncate_dim=5, normalize=True)
+    options = ["--prompt-name", "query", "--truncate-dim", "5", "--normalize", "-m", sentence_bundle]
+    assert printed("embed", TEXTS[0], "--texts", "-", *options, stdin="red bread\n") == vectors.tolist()
+    for name, read in (("x.npy", np.load), ("x.json", lambda path: json.loads(path.read_text()))):
+        done = invoke("embed", *TEXTS, *options, "--output", tmp_path / name)
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert done.stderr.endswith(f"{name}: 2 x 5 numbers, float32\n")
+        assert np.array_equal(np.asarray(read(tmp_path / name), np.float32), vectors)
+    assert "5 float32" in invoke("embed", "a", *options).stdout
+    done = invoke("embed", "a", *options, "--output", tmp_path / "no" / "x.npy")
+    assert done.exit_code == 2
+    assert "(No such file or directory): name a file in a directory that can be written" in done.stderr
+
+
+def test_choose_gives_the_likeliest_choice(tmp_path_factory):
+    model = load(head_bundle(tmp_path_factory, "bert", MULTIPLE_CHOICE)[1])
+    answer = model.choose(TEXTS[0], ["He was tired.", "bread"])
+    assert answer == next(model.predict("multiple-choice", [{"text": TEXTS[0], "choices": ["He was tired.", "bread"]}]))
+    assert answer["probabilities"][answer["label"]] == answer["score"] == max(answer["probabilities"])
 
 
 def test_labels_stand_beside_bars_as_long_as_they_are_probable():
@@ -60,6 +163,8 @@ def test_a_ranking_shows_the_beginning_of_each_document():
             ["rank", "why", "--documents", "BINARY"],
             "is no UTF-8): name a file of text in UTF-8, or - for",
         ),
+        (["embed"], "embed takes texts, and there are none: name them, or a file of them"),
+        (["embed", "a", "-o", "x.csv"], "cannot write vectors as x.csv: name a file that ends in .npy or .json"),
         (["classify", "a", "b", "--pair", "c"], "--pair makes a pair of one text, and 2 were given: give one"),
         (
             ["classify", "a", "-l", "b", "--pair", "c"],
@@ -72,7 +177,7 @@ def test_a_ranking_shows_the_beginning_of_each_document():
 def test_a_mistake_is_one_sentence(tmp_path, arguments, said):
     (tmp_path / "BINARY").write_bytes(b"\xff")
     place = [str(tmp_path / each) if each == "BINARY" else each for each in arguments]
-    done = CliRunner().invoke(cli.app, place, catch_exceptions=False)
+    done = invoke(*place)
     assert done.exit_code == 2
     assert done.stdout == ""
     assert said in done.stderr
@@ -86,10 +191,11 @@ def test_a_mistake_is_one_sentence(tmp_path, arguments, said):
         (["classify", "a", "-l", "b"], "zero-shot-classification"),
         (["tag", "a"], "token-classification"),
         (["rank", "a", "b"], "text-ranking"),
+        (["embed", "a"], "embeddings"),
     ],
 )
 def test_a_bundle_without_the_head_says_what_it_answers(tiny_bundle, arguments, task):
-    done = CliRunner().invoke(cli.app, [*arguments, "-m", str(tiny_bundle)], catch_exceptions=False)
+    done = invoke(*arguments, "-m", tiny_bundle)
     assert done.exit_code == 2
     assert done.stderr.startswith(f"bertport: error: {task} needs the head")
     assert done.stderr.endswith("this one answers fill-mask, next-sentence, features\n")

@@ -1,24 +1,33 @@
-"""`bertport classify`, `tag` and `rank`: the heads of fine-tuned models."""
+"""`bertport classify`, `tag`, `rank` and `embed`: the heads of fine-tuned models."""
 
 from __future__ import annotations
 
+import io
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bertport.runtime.commands.inputs import read_text
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
-from bertport.runtime.commands.output import show, show_json
-from bertport.runtime.errors import UsageError
+from bertport.runtime.commands.output import report, show, show_json
+from bertport.runtime.errors import PathError, UsageError
 from bertport.runtime.heads import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bertport.runtime.model import Model
     from bertport.runtime.tasks.answers import ScoredLabel, ZeroShot
 
-__all__ = ["classify", "rank", "tag"]
+__all__ = ["classify", "embed", "rank", "tag"]
+
+VECTOR_FILES = (".npy", ".json")
+"""How the name of a file of vectors ends."""
 
 
 @click.command(name="classify")
@@ -128,6 +137,11 @@ def _gives_probabilities(model: Model, function: str | None) -> bool:
     return (function or activation_of(entry, len(labels))) != "none"
 
 
+def _lines(file: str | None) -> list[str]:
+    """Return the lines of a file that are not blank; none where no file is given."""
+    return [] if file is None else [line for line in read_text(file).split("\n") if line.strip()]
+
+
 @click.command(name="tag")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @model_options
@@ -204,7 +218,7 @@ def rank(  # noqa: PLR0913 — one parameter per option
     """
     from bertport.runtime.commands import render_fine_tuned
 
-    listed = [*documents, *(filter(str.strip, read_text(file).split("\n")) if file is not None else ())]
+    listed = [*documents, *_lines(file)]
     if not listed:
         raise UsageError("rank takes a query and documents, and there are none: name them, or a file of them")
     answer = chosen.load().rank(
@@ -214,3 +228,75 @@ def rank(  # noqa: PLR0913 — one parameter per option
         show_json(answer, indent=2)
     else:
         show(render_fine_tuned.ranking(query, answer))
+
+
+@click.command(name="embed")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@model_options
+@click.option("--texts", "file", metavar="FILE", help="Embed the lines of a file too, or of standard input: -.")
+@click.option("--prompt", metavar="TEXT", help="What each text begins with.  [default: what the model states]")
+@click.option("--prompt-name", metavar="NAME", help="One of the model's prompts, for example query.")
+@click.option("--truncate-dim", type=int, metavar="N", help="Numbers to which a vector is cut.  [default: all]")
+@click.option("--normalize", is_flag=True, help="Scale vectors to length 1.")
+@click.option("-o", "--output", metavar="FILE", help="Write the vectors to FILE.npy, an array, or FILE.json.")
+@truncation
+@as_json
+def embed(  # noqa: PLR0913 — one parameter per option
+    *,
+    texts: tuple[str, ...],
+    chosen: Chosen,
+    file: str | None,
+    prompt: str | None,
+    prompt_name: str | None,
+    truncate_dim: int | None,
+    normalize: bool,
+    output: str | None,
+    truncation: bool,
+    as_json: bool,
+) -> None:
+    """Make one vector of each TEXT, as sentence-transformers does.
+
+    Without --json, each vector's shape, length and first numbers; with it, a list with one item per text.
+    """
+    from bertport.runtime.commands import render
+
+    if output is not None and not output.endswith(VECTOR_FILES):
+        raise UsageError(f"cannot write vectors as {output}: name a file that ends in {' or '.join(VECTOR_FILES)}")
+    listed = [*texts, *_lines(file)]
+    if not listed:
+        raise UsageError("embed takes texts, and there are none: name them, or a file of them")
+    vectors = chosen.load().embed(
+        listed,
+        prompt=prompt,
+        prompt_name=prompt_name,
+        normalize=normalize,
+        truncate_dim=truncate_dim,
+        truncation=truncation,
+    )
+    if output is not None:
+        _write_vectors(output, vectors)
+        report(f"{output}: {len(vectors):,} x {vectors.shape[1]:,} numbers, float32")
+    if as_json:
+        show_json(vectors.tolist(), indent=2)
+    elif output is None:
+        show("\n".join(render.features(text, vector) for text, vector in zip(listed, vectors, strict=True)))
+
+
+def _write_vectors(output: str, vectors: NDArray[np.float32]) -> None:
+    """Write vectors `[texts, dimension]` to a file, in the form that its name says.
+
+    Raises:
+        PathError: where it cannot be written.
+    """
+    import numpy as np
+
+    content = io.BytesIO()
+    if output.endswith(".npy"):
+        np.save(content, vectors, allow_pickle=False)
+    else:
+        content.write(json.dumps(vectors.tolist()).encode("ascii"))
+    try:
+        Path(output).write_bytes(content.getbuffer())
+    except (OSError, ValueError) as error:  # a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PathError(f"cannot write {output} ({reason}): name a file in a directory that can be written") from error
