@@ -75,7 +75,7 @@ from numpy.typing import NDArray
 
 from bertport.measure.budget import parse_budget
 from bertport.runtime import Model, load
-from bertport.runtime.tasks.answers import Choice, Entity, FilledMask, NextSentence, RankedText, ScoredLabel
+from bertport.runtime.tasks.answers import Answer, Choice, Entity, FilledMask, NextSentence, RankedText, ScoredLabel
 from bertport.runtime.tasks.answers import SentenceOrder, TokenLabel, ZeroShot
 from bertport.runtime.errors import BertportError
 
@@ -97,6 +97,9 @@ assert_type(model.tag("a"), list[TokenLabel])
 assert_type(model.tag(["a"], aggregation_strategy="first"), list[list[Entity]])
 assert_type(model.zero_shot("a", "b, c"), ZeroShot)
 assert_type(model.zero_shot(["a"], ["b"])[0]["scores"], list[float])
+assert_type(model.answer("a", "b c"), Answer)
+assert_type(model.answer(["a"], "b c"), list[Answer])
+assert_type(model.embed(["a"]), NDArray[np.float32])
 assert_type(model.choose("a", ["b", "c"]), Choice)
 assert_type(model.rank("a", ["b", "c"], top_k=1), list[RankedText])
 assert_type(model.predict("multiple-choice", [{}]), Iterator[Choice])

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli
-from bertport.runtime.heads import MULTIPLE_CHOICE, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from tests.conftest import built_once
 from tests.heads import head_checkpoint
 from tests.wheels import bertport, environment, run
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FAMILIES = ("bert", "roberta", "distilbert")
-HEADS = (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, MULTIPLE_CHOICE)
+HEADS = (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE)
 ATOL = 1e-5
 """What a probability may differ by: float32 in two libraries, after an export that was compared to 1e-4."""
 TEXTS = ["The king went home to Paris.", "doctor and nurse", "What a lovely day in Berlin, said Hello"]
@@ -84,6 +84,29 @@ def labels_of_tokens(checkpoint: Path) -> tuple[str, list[Any], list[str], list[
     return "token-classification", TEXTS, ["aggregation_strategy=simple"], pipe(TEXTS)
 
 
+def answer(checkpoint: Path) -> tuple[str, list[Any], list[str], list[Any]]:
+    """The best span of a short context, by the probabilities of its ends; transformers 5 has no pipeline for it."""
+    import torch
+    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+    question, context, longest = "Where is the king?", "The king went home to Paris in March.", 15
+    encoded = AutoTokenizer.from_pretrained(checkpoint)(question, context, return_tensors="pt")
+    with torch.no_grad():
+        output = AutoModelForQuestionAnswering.from_pretrained(checkpoint)(**encoded)
+    inside = torch.tensor([part == 1 for part in encoded.sequence_ids()])
+    inside[0] = True  # the special token that stands for no answer
+    begins, ends = (
+        logits[0].masked_fill(~inside, -torch.inf).softmax(-1) for logits in (output.start_logits, output.end_logits)
+    )
+    scores = torch.outer(begins, ends).triu().tril(longest - 1)
+    scores[0] = 0
+    first, last = divmod(int(scores.argmax()), len(begins))
+    start, end = encoded.token_to_chars(first).start, encoded.token_to_chars(last).end
+    answer = {"score": float(scores[first, last]), "start": start, "end": end, "answer": context[start:end]}
+    asked = [{"question": question, "context": context}]
+    return "question-answering", asked, ["align_to_words=false", f"max_answer_len={longest}"], [answer]
+
+
 def choices(checkpoint: Path) -> tuple[str, list[Any], list[str], list[Any]]:
     import torch
     from transformers import AutoModelForMultipleChoice, AutoTokenizer
@@ -108,6 +131,7 @@ def choices(checkpoint: Path) -> tuple[str, list[Any], list[str], list[Any]]:
 ASKED = {
     SEQUENCE_CLASSIFICATION: labels_of_texts,
     TOKEN_CLASSIFICATION: labels_of_tokens,
+    QUESTION_ANSWERING: answer,
     MULTIPLE_CHOICE: choices,
 }
 """By head, what makes the task, its inputs, its parameters, and transformers' answers."""
@@ -139,6 +163,15 @@ def test_a_ranking_is_that_of_sentence_transformers(python, exported, tmp_path_f
     expected = [{"corpus_id": int(each["corpus_id"]), "score": float(each["score"])} for each in ranked]
     asked = [{"query": "Where is the king?", "documents": TEXTS}]
     assert same(predicted(python, exported(checkpoint), "text-ranking", asked), [expected])
+
+
+def test_vectors_of_texts_are_those_of_sentence_transformers(python, exported, sentence_checkpoint):
+    library = pytest.importorskip("sentence_transformers")
+    expected = library.SentenceTransformer(str(sentence_checkpoint), device="cpu").encode(
+        TEXTS, normalize_embeddings=True
+    )
+    found = predicted(python, exported(sentence_checkpoint), "embeddings", TEXTS, "normalize=true")
+    assert same(found, expected.tolist())
 
 
 def test_torch_and_transformers_are_not_there(python):

@@ -33,7 +33,9 @@ def test_answering_loads_no_framework(tiny_bundle):
 def test_help_loads_no_numpy_either():
     program = (
         "import sys\nfrom bertport.runtime.cli import main\n"
-        "try: main(['fill-mask', '--help'])\nexcept SystemExit: pass\n"
+        "for name in ('fill-mask', 'classify', 'predict'):\n"
+        "  try: main([name, '--help'])\n"
+        "  except SystemExit: pass\n"
         "print('loaded:', *sorted({'numpy', 'tokenizers', 'onnxruntime', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -45,6 +45,7 @@ OWN = {
     "features": "bertport.runtime.commands.ask:features",
     "classify": "bertport.runtime.commands.fine_tuned:classify",
     "tag": "bertport.runtime.commands.fine_tuned:tag",
+    "answer": "bertport.runtime.commands.fine_tuned:answer",
     "rank": "bertport.runtime.commands.fine_tuned:rank",
     "embed": "bertport.runtime.commands.fine_tuned:embed",
     "predict": "bertport.runtime.commands.predict:predict",

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from bertport.runtime import cli, load
 from bertport.runtime.commands import render_fine_tuned
-from bertport.runtime.heads import MULTIPLE_CHOICE, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from bertport.runtime.errors import UsageError
+from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from tests.heads import head_bundle
 
 TEXTS = ["The king went home.", "red bread"]
@@ -74,6 +75,38 @@ def test_tag_prints_what_the_model_answers(bundle):
     assert listed == [model.tag(TEXTS[0], ignore_labels=["B-PER"])]
     assert any(row["entity"] == "O" for row in listed[0])
     assert "[" in invoke("tag", TEXTS[0], "-m", place).stdout.splitlines()[0]
+
+
+def test_answer_prints_what_the_model_answers(bundle, tmp_path):
+    place = bundle(QUESTION_ANSWERING)
+    model = load(place)
+    context = "The king, who was old,\nwent home to Paris in March, and the queen did not like that."
+    questions = ["Where is the king?", "Who?"]
+    expected = model.answer(questions, context, top_k=2, max_answer_len=3, doc_stride=9, handle_impossible_answer=True)
+    path = tmp_path / "context.txt"
+    path.write_text(context, encoding="utf-8")
+    options = ["-k", "2", "--longest", "3", "--stride", "9", "--or-none", "-m", place]
+    assert printed("answer", *questions, "-c", context, *options) == expected
+    assert printed("answer", *questions, "-c", path, *options) == expected
+    assert printed("answer", *questions, "-c", "-", *options, stdin=context) == expected
+    best = model.answer(questions[0], context)
+    assert printed("answer", questions[0], "-c", context, "-m", place) == [[best]]
+    assert model.answer(questions, [context, context]) == model.answer(questions, context)
+    with pytest.raises(UsageError, match="2 questions with 3 contexts were given: give as many"):
+        model.answer(questions, [context] * 3)
+    shown = invoke("answer", questions[0], "-c", context, "-m", place).stdout.splitlines()
+    assert shown[0] == questions[0]
+    assert f"[{' '.join(best['answer'].split())}]" in shown[1]
+
+
+def test_an_answer_is_marked_in_what_stands_around_it():
+    context = "x" * 40 + " the\nking went " + "y" * 40
+    rows = [{"score": 0.5, "start": 41, "end": 49, "answer": context[41:49]}, {"score": 0.1, "answer": ""}]
+    assert render_fine_tuned.answers("Who?", context, rows).splitlines() == [
+        "Who?",
+        "  the king   50.0%  ..." + "x" * 29 + " [the king] went " + "y" * 24 + "...",
+        "  no answer  10.0%",
+    ]
 
 
 def test_rank_prints_what_the_model_answers(bundle, tmp_path):
@@ -163,6 +196,7 @@ def test_a_ranking_shows_the_beginning_of_each_document():
             ["rank", "why", "--documents", "BINARY"],
             "is no UTF-8): name a file of text in UTF-8, or - for",
         ),
+        (["answer", "Who?", "-c", "/nowhere"], "cannot read /nowhere (No such file or directory): name"),
         (["embed"], "embed takes texts, and there are none: name them, or a file of them"),
         (["embed", "a", "-o", "x.csv"], "cannot write vectors as x.csv: name a file that ends in .npy or .json"),
         (["classify", "a", "b", "--pair", "c"], "--pair makes a pair of one text, and 2 were given: give one"),
@@ -190,6 +224,7 @@ def test_a_mistake_is_one_sentence(tmp_path, arguments, said):
         (["classify", "a"], "text-classification"),
         (["classify", "a", "-l", "b"], "zero-shot-classification"),
         (["tag", "a"], "token-classification"),
+        (["answer", "a", "-c", "b c"], "question-answering"),
         (["rank", "a", "b"], "text-ranking"),
         (["embed", "a"], "embeddings"),
     ],

@@ -1,4 +1,4 @@
-"""`bertport classify`, `tag`, `rank` and `embed`: the heads of fine-tuned models."""
+"""`bertport classify`, `tag`, `answer`, `rank` and `embed`: the heads of fine-tuned models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bertport.runtime.model import Model
     from bertport.runtime.tasks.answers import ScoredLabel, ZeroShot
 
-__all__ = ["classify", "embed", "rank", "tag"]
+__all__ = ["answer", "classify", "embed", "rank", "tag"]
 
 VECTOR_FILES = (".npy", ".json")
 """How the name of a file of vectors ends."""
@@ -184,6 +184,56 @@ def tag(  # noqa: PLR0913 — one parameter per option
         show_json(answers, indent=2)
     else:
         show("\n\n".join(render_fine_tuned.entities(text, rows) for text, rows in zip(texts, answers, strict=True)))
+
+
+@click.command(name="answer")
+@click.argument("questions", nargs=-1, required=True, metavar="QUESTION...")
+@click.option("-c", "--context", required=True, metavar="FILE|TEXT", help="What has the answer; - for standard input.")
+@model_options
+@click.option("-k", "--top-k", default=1, show_default=True, help="Answers to each question, best first.")
+@click.option("--longest", default=15, show_default=True, metavar="N", help="Tokens of an answer, at most.")
+@click.option("--stride", type=int, metavar="N", help="Tokens that windows of a long text share.  [default: 128]")
+@click.option("--or-none", is_flag=True, help="Let no answer be an answer, for a model that was trained to give it.")
+@as_json
+def answer(  # noqa: PLR0913 — one parameter per option
+    *,
+    questions: tuple[str, ...],
+    context: str,
+    chosen: Chosen,
+    top_k: int,
+    longest: int,
+    stride: int | None,
+    or_none: bool,
+    as_json: bool,
+) -> None:
+    """Answer each QUESTION with a part of a text.
+
+    A text of one word is taken for the name of a file. A long one is read in windows that overlap.
+
+    With --json, a list with one item per question: its answers, in the fields of transformers' question-answering
+    pipeline.
+    """
+    from bertport.runtime.commands import render_fine_tuned
+
+    text = read_text(context) if len(context.split()) == 1 else context
+    answers = chosen.load().answer(
+        list(questions),
+        text,
+        top_k=top_k,
+        max_answer_len=longest,
+        doc_stride=stride,
+        handle_impossible_answer=or_none,
+    )
+    listed = [given if isinstance(given, list) else [given] for given in answers]
+    if as_json:
+        show_json(listed, indent=2)
+    else:
+        show(
+            "\n\n".join(
+                render_fine_tuned.answers(question, text, rows)
+                for question, rows in zip(questions, listed, strict=True)
+            )
+        )
 
 
 @click.command(name="rank")

@@ -1,4 +1,4 @@
-"""Rendering of what fine-tuned models answer: labels with bars, entities marked in their text, documents in order."""
+"""Rendering of what fine-tuned models answer: bars, and what is found, marked where a text has it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from bertport.runtime.commands.render import percent, printable, table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bertport.runtime.tasks.answers import RankedText, ScoredLabel
+    from bertport.runtime.tasks.answers import Answer, RankedText, ScoredLabel
 
-__all__ = ["entities", "labels", "ranking"]
+__all__ = ["answers", "entities", "labels", "ranking"]
 
 BAR = 24
 """Columns of the bar of a label that is certain."""
 LONGEST = 80
 """Characters shown of a document."""
+AROUND = 30
+"""Characters shown of a context before an answer, and behind it."""
 
 
 def labels(text: str, rows: Sequence[ScoredLabel], *, probable: bool) -> str:
@@ -48,6 +50,27 @@ def marked(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
             parts += [text[reached:start], f"[{text[start:end]} {label}]"]
             reached = end
     return "".join([*parts, text[reached:]])
+
+
+def answers(question: str, context: str, rows: Sequence[Answer]) -> str:
+    """Return a question and its answers, best first, each in brackets where the context has it."""
+    cells = [
+        (
+            " ".join(row["answer"].split()) or "no answer",
+            percent(row["score"]),
+            _around(context, row["start"], row["end"]) if row["answer"] else "",
+        )
+        for row in rows
+    ]
+    return f"{printable(question)}\n{table(cells, right={1})}"
+
+
+def _around(context: str, start: int, end: int) -> str:
+    """Return a span in brackets, with some characters of what stands around it."""
+    first, last = max(0, start - AROUND), end + AROUND
+    before, behind = "..." if first else "", "..." if last < len(context) else ""
+    shown = f"{before}{context[first:start]}[{context[start:end]}]{context[end:last]}{behind}"
+    return " ".join(shown.split())
 
 
 def ranking(query: str, rows: Sequence[RankedText]) -> str:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from bertport.runtime.errors import UsageError
 from bertport.runtime.methods.asking import Asking, paired
 from bertport.runtime.tasks.text_classification import BEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from bertport.runtime.tasks.answers import Choice, Entity, RankedText, ScoredLabel, TokenLabel, ZeroShot
+    from bertport.runtime.tasks.answers import Answer, Choice, Entity, RankedText, ScoredLabel, TokenLabel, ZeroShot
 
 __all__ = ["FineTunedMethods"]
 
 
 class FineTunedMethods(Asking):
-    """Classification of texts and tokens, labels of the caller's choice, choices, ranking."""
+    """Classification of texts and tokens, labels of the caller's choice, answers, choices, ranking."""
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a text is a sequence of texts to the checker alone
@@ -243,6 +244,112 @@ class FineTunedMethods(Asking):
             "truncation": truncation,
         }
         answers = list(self.predict("zero-shot-classification", [texts] if one else texts, **parameters))
+        return answers[0] if one else answers
+
+    @overload
+    def answer(  # type: ignore[overload-overlap]  # as above
+        self,
+        question: str,
+        context: str,
+        *,
+        max_answer_len: int = 15,
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        handle_impossible_answer: bool = False,
+        align_to_words: bool = True,
+        truncation: bool = False,
+    ) -> Answer: ...
+
+    @overload
+    def answer(
+        self,
+        question: Sequence[str],
+        context: str | Sequence[str],
+        *,
+        max_answer_len: int = 15,
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        handle_impossible_answer: bool = False,
+        align_to_words: bool = True,
+        truncation: bool = False,
+    ) -> list[Answer]: ...
+
+    @overload
+    def answer(
+        self,
+        question: str | Sequence[str],
+        context: str | Sequence[str],
+        *,
+        top_k: int,
+        max_answer_len: int = 15,
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        handle_impossible_answer: bool = False,
+        align_to_words: bool = True,
+        truncation: bool = False,
+    ) -> Any: ...  # noqa: ANN401 — one answer, or a list of them where there is more than one
+
+    def answer(  # noqa: PLR0913 — one parameter per option of the task
+        self,
+        question: str | Sequence[str],
+        context: str | Sequence[str],
+        *,
+        top_k: int = 1,
+        max_answer_len: int = 15,
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        handle_impossible_answer: bool = False,
+        align_to_words: bool = True,
+        truncation: bool = False,
+    ) -> Any:
+        """Return the part of a context that answers a question, as transformers 4's question-answering pipeline does.
+
+        Args:
+            question: a question, or a list of questions.
+            context: the text that has the answer, for all questions, or a list of as many. It may be of any length: it
+                is read in windows that overlap.
+            top_k: how many answers are given, best first; there may be fewer.
+            max_answer_len: most tokens of an answer.
+            max_seq_len: most tokens of a window, the question and special tokens included; None for 384, or what the
+                model takes.
+            doc_stride: tokens of the context that neighbouring windows have in common; None for 128, or half a short
+                window.
+            handle_impossible_answer: let the empty answer compete, which the model gives where the context has none.
+            align_to_words: extend an answer to whole words.
+            truncation: read only the first window of a context that is too long.
+
+        Returns:
+            For a question `{"score", "start", "end", "answer"}`: the answer's probability, its characters in the
+            context, and what they say; with `top_k` above 1 a list of them, best first. For a list of questions a list
+            of these.
+
+        Raises:
+            MissingHeadError: when the bundle has no head that answers questions.
+            InputTextError: for a question that leaves no room in a window, or a context without tokens.
+            UsageError: for a parameter out of range, or lists of different lengths.
+        """
+        one = isinstance(question, str)
+        questions = [question] if one else question
+        contexts = [context] * len(questions) if isinstance(context, str) else context
+        if len(contexts) != len(questions):
+            raise UsageError(
+                f"answer takes a context for all questions or one for each, and {len(questions):,} questions with "
+                f"{len(contexts):,} contexts were given: give as many"
+            )
+        inputs = [{"question": asked, "context": text} for asked, text in zip(questions, contexts, strict=True)]
+        answers = list(
+            self.predict(
+                "question-answering",
+                inputs,
+                top_k=top_k,
+                max_answer_len=max_answer_len,
+                max_seq_len=max_seq_len,
+                doc_stride=doc_stride,
+                handle_impossible_answer=handle_impossible_answer,
+                align_to_words=align_to_words,
+                truncation=truncation,
+            )
+        )
         return answers[0] if one else answers
 
     def choose(self, prompt: str, choices: Sequence[str], *, truncation: bool = False) -> Choice:
