@@ -63,6 +63,7 @@ def test_every_scenario_is_measured(document):
         assert speed["start"]["cold_start"]["value"] > speed["start"]["load"]["value"] > 0
         assert speed["single_stream"]["runs"] == TINY_PRESET.rounds * TINY_PRESET.passes * TINY_PRESET.inputs
         assert set(speed["single_stream"]["stages"]) == {"tokenize", "run", "finish"}
+        assert all(share > 0 for share in speed["single_stream"]["stages"].values())
         assert speed["single_stream"]["median"]["value"] <= speed["single_stream"]["p90"]["value"]
         assert speed["offline"]["real_tokens"] == sum(document["text"]["inputs"]["lengths"])
         [server] = speed["server"]
