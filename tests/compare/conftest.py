@@ -10,12 +10,14 @@ import pytest
 from bertport.compare.codec import decode
 from bertport.compare.presets import QUICK
 from bertport.compare.report.document import Report
+from bertport.runtime.commands.progress import Progress
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from tests.conftest import built_once
+from tests.heads import head_bundle
 
 
-@pytest.fixture(scope="session")
-def compared_bundle(tiny_bundle, tmp_path_factory):
-    """The tiny bundle with two more variants: `noisy`, which answers a little otherwise, and `broken`, no graph."""
+def with_variants(source, path, *names):
+    """Copy a bundle and add variants: `noisy`, which answers a little otherwise, and `broken`, no graph."""
     import onnx
     from onnx import numpy_helper
 
@@ -23,8 +25,7 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.workspace import Workspace
 
-    path = tmp_path_factory.mktemp("compared") / "bundle"
-    shutil.copytree(tiny_bundle, path)
+    shutil.copytree(source, path)
     bundle = Bundle.open(path)
     entry = bundle.manifest.variants["fp32"]
     model = onnx.load(bundle.file(entry.file))
@@ -35,9 +36,9 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
             noise = (0.02 * rng.normal(size=values.shape)).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(values * (1 + noise), tensor.name))
     made = {"noisy": model.SerializeToString(), "broken": b"not a graph"}
-    for name, content in made.items():
+    for name in names:
         file = path.with_name(f"{name}.onnx")
-        file.write_bytes(content)
+        file.write_bytes(made[name])
         requires = dataclasses.replace(entry.requires, precision="int8-dynamic")  # for the CPU alone
         variant = dataclasses.replace(
             entry, file=f"onnx/{name}.onnx", recipe=name, external_data=(), validation=None, requires=requires
@@ -45,6 +46,12 @@ def compared_bundle(tiny_bundle, tmp_path_factory):
         with Workspace.beside(bundle) as work:
             bundle = add_variant(work, name, variant, {f"onnx/{name}.onnx": file})
     return path
+
+
+@pytest.fixture(scope="session")
+def compared_bundle(tiny_bundle, tmp_path_factory):
+    """The tiny bundle with the variants `noisy` and `broken`."""
+    return with_variants(tiny_bundle, tmp_path_factory.mktemp("compared") / "bundle", "noisy", "broken")
 
 
 TINY_PRESET = dataclasses.replace(
@@ -59,6 +66,20 @@ TINY_PRESET = dataclasses.replace(
     shapes=((1, 8), (2, 16)),
 )
 """So little that it takes seconds; whatever it says of a model is noise."""
+
+
+class Interrupting(Progress):
+    """Presses Ctrl-C when a step begins."""
+
+    def __init__(self, step):
+        super().__init__(None)
+        self.step, self.begun = step, []
+
+    def begin(self, step, label):
+        self.begun.append(step)
+        if step == self.step:
+            raise KeyboardInterrupt
+        super().begin(step, label)
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +116,23 @@ def document(make_options, tmp_path_factory):
         path.write_text(as_json(report), encoding="utf-8")
 
     return json.loads(built_once(tmp_path_factory, "document.json", build).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def classified(make_options, tmp_path_factory):
+    """The report of a classifier and its variant `noisy` as JSON values, interrupted before anything is timed."""
+    from bertport.compare.report.assembly import assemble
+    from bertport.compare.report.files import as_json
+    from bertport.compare.runner import PEAK, Comparison
+
+    _, source = head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION)
+
+    def build(path):
+        bundle = with_variants(source, tmp_path_factory.mktemp("classifier") / "bundle", "noisy")
+        options = make_options(path.with_suffix(""), bundles=(str(bundle),), budget="cosine=0.5")
+        path.write_text(as_json(assemble(Comparison(options, Interrupting(PEAK)).run())), encoding="utf-8")
+
+    return json.loads(built_once(tmp_path_factory, "classified.json", build).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

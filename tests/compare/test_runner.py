@@ -22,7 +22,6 @@ from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import Comparison
 from bertport.measure.budget import default_budget
 from bertport.runtime.cli import app
-from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import (
     InputTextError,
     MissingHeadError,
@@ -31,7 +30,7 @@ from bertport.runtime.errors import (
     UnknownNameError,
     UsageError,
 )
-from tests.compare.conftest import TINY_PRESET
+from tests.compare.conftest import TINY_PRESET, Interrupting
 
 
 def compare(options, progress=None):
@@ -105,20 +104,6 @@ def test_weights_that_know_nothing_are_seen_and_nothing_is_recommended(document)
 
 def test_the_portable_graph_is_left_out_and_said_to_be(document):
     assert any("portable" in sentence and "--variant portable" in sentence for sentence in document["not_measured"])
-
-
-class Interrupting(Progress):
-    """Presses Ctrl-C when a step begins."""
-
-    def __init__(self, step):
-        super().__init__(None)
-        self.step, self.begun = step, []
-
-    def begin(self, step, label):
-        self.begun.append(step)
-        if step == self.step:
-            raise KeyboardInterrupt
-        super().begin(step, label)
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path):

@@ -14,6 +14,7 @@ from bertport.compare.workloads import Inputs
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import PairAnswers, Probe
 from bertport.measure.quality.heads import HEADS
+from bertport.measure.quality.label_bias import LabelScores
 from bertport.measure.quality.results import BatchInvariance, HeadFigures
 from bertport.measure.speed.timing import Run
 from bertport.measure.speed.workload import Shape
@@ -22,6 +23,7 @@ from bertport.measure.statistics import Estimate
 __all__ = [
     "AnswersStep",
     "BiasStep",
+    "LabelBiasStep",
     "LayerCost",
     "LayerTable",
     "Measurements",
@@ -140,6 +142,16 @@ class BiasStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelBiasStep:
+    """What the step that asks a classifier the bias probe gave."""
+
+    pairs: tuple[LabelScores, ...] | None = None
+    """The scores."""
+    why: str | None = None
+    """Why there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswersStep:
     """What the step that compares answers gave."""
 
@@ -213,8 +225,10 @@ class Measurements:
     """The batches of one length, by name of the workload."""
     probe: Probe
     """The bias probe."""
+    label_probe: Probe | None
+    """The bias probe of classifiers; None where no bundle has one."""
     probe_shipped: bool
-    """Whether the probe is the one that ships."""
+    """Whether the probes are those that ship."""
     samples: Mapping[str, SampleCounts]
     """By label of the bundle."""
     layers: Mapping[str, Mapping[str, LayerTable]]
@@ -226,6 +240,8 @@ class Measurements:
     quality: Mapping[str, QualityStep]
     """By name of the entry."""
     bias: Mapping[str, tuple[PairAnswers, ...]]
+    """By name of the entry."""
+    label_bias: Mapping[str, tuple[LabelScores, ...]]
     """By name of the entry."""
     answers: Mapping[str, tuple[str, ...]]
     """The best answer to each text, by name of the entry."""

@@ -16,6 +16,7 @@ from bertport.compare.entries import VARIANT, baseline_entries, make_entries, op
 from bertport.compare.measurements import (
     AnswersStep,
     BiasStep,
+    LabelBiasStep,
     LayerTable,
     Measurements,
     QualityStep,
@@ -36,8 +37,9 @@ from bertport.compare.workloads import (
 from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge_all, parse_budget, refuse_idle
 from bertport.measure.interrupts import stoppable
 from bertport.measure.machine import Machine, describe_machine, matmul_peak
-from bertport.measure.quality.bias import probe, read_probe
+from bertport.measure.quality.bias import probe, read_label_probe, read_probe
 from bertport.measure.quality.heads import measured_rows
+from bertport.measure.quality.label_bias import probe_labels
 from bertport.measure.quality.model import read_sample_tokenizer, read_tokenizer
 from bertport.measure.quality.samples import TEXTS, refuse_unread
 from bertport.measure.speed.baselines import check_task, prepare_baseline
@@ -49,7 +51,7 @@ from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import BertportError, BundleError, PathError
-from bertport.runtime.heads import MLM
+from bertport.runtime.heads import MLM, SEQUENCE_CLASSIFICATION
 from bertport.runtime.providers.cpu import cpu
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from bertport.compare.measurements import Recorded
     from bertport.compare.options import Options
     from bertport.compare.quality import Samples
+    from bertport.measure.quality.bias import Probe
     from bertport.measure.speed.timing import Run
     from bertport.measure.speed.workload import Workload
 
@@ -76,11 +79,11 @@ class Step:
     """What people are told."""
     weight: float
     """How long it takes, up to a factor that all steps share."""
-    run: Callable[[], Machine | QualityStep | BiasStep | AnswersStep | TimingStep]
+    run: Callable[[], Machine | QualityStep | BiasStep | LabelBiasStep | AnswersStep | TimingStep]
     """Measures."""
 
 
-PEAK, ANSWERS, QUALITY, BIAS, TIME = "peak", "answers", "quality/", "bias/", "time/"
+PEAK, ANSWERS, QUALITY, BIAS, LABEL_BIAS, TIME = "peak", "answers", "quality/", "bias/", "label bias/", "time/"
 """Names of steps, and beginnings of names."""
 
 
@@ -116,7 +119,11 @@ class Comparison:
             for compared in self.bundles:
                 tokenizer = read_tokenizer(compared.bundle)
                 refuse_unread(self.texts, tokenizer, source.name, shipped=options.text is None, option="--text")
-        self.probe = read_probe(options.templates)
+        own = {head for compared in self.bundles for head in compared.bundle.manifest.heads}
+        classifies = SEQUENCE_CLASSIFICATION in own
+        fills = MLM in own or not classifies
+        self.probe = read_probe(options.templates if fills else None, mixed=classifies)
+        self.label_probe = read_label_probe(options.templates, mixed=fills) if classifies else None
         self.inputs = make_inputs(self.bundles, self.texts, self.preset.inputs, options.seed)
         for name in options.baselines:
             check_task(name, self.inputs.task)
@@ -166,6 +173,11 @@ class Comparison:
         bias = {
             name: asked.pairs for name in names if (asked := journal.get(BiasStep, f"{BIAS}{name}")) and asked.pairs
         }
+        label_bias = {
+            name: scored.pairs
+            for name in names
+            if (scored := journal.get(LabelBiasStep, f"{LABEL_BIAS}{name}")) and scored.pairs
+        }
         server = {
             share: step
             for share in self.preset.server_shares
@@ -189,6 +201,7 @@ class Comparison:
             inputs=self.inputs,
             shapes=self.shapes,
             probe=self.probe,
+            label_probe=self.label_probe,
             probe_shipped=options.templates is None,
             samples={label: _count(samples) for label, samples in self.samples.items()},
             layers=self.layers,
@@ -196,6 +209,7 @@ class Comparison:
             recorded={entry.name: record for entry in self.entries if (record := self._recorded(entry))},
             quality=quality,
             bias=bias,
+            label_bias=label_bias,
             answers=answers.answers,
             runs=self.runs(),
             server=server,
@@ -213,7 +227,7 @@ class Comparison:
                 for compared in self.bundles
             ],
             "text": self.text_sha256,
-            "templates": self.probe,
+            "templates": [self.probe, self.label_probe],
             "effort": self.preset,
             "variants and providers": [entry.name for entry in self.entries],
             "baselines": options.baselines,
@@ -279,17 +293,29 @@ class Comparison:
                 )
                 for entry in entries
             ]
-            if MLM in compared.bundle.manifest.heads and not self.options.random_weights:
-                steps += [
-                    Step(
-                        key=f"{BIAS}{entry.name}",
-                        label=f"bias probe of {entry.name}",
-                        weight=len(self.probe.pairs()) / 4,  # a pair is two short sentences
-                        run=partial(self._bias, bench, entry, compared),
-                    )
-                    for entry in entries
-                ]
+            steps += self._bias_steps(bench, compared, entries)
         return steps
+
+    def _bias_steps(self, bench: QualityBench, compared: ComparedBundle, entries: list[Entry]) -> list[Step]:
+        """Return the steps that ask a bundle's variants the probes of the heads that it has."""
+        heads = compared.bundle.manifest.heads
+        asked: list[tuple[str, str, Probe, Callable[..., BiasStep | LabelBiasStep]]] = []
+        if MLM in heads and self.probe.templates:
+            asked.append((BIAS, "bias probe", self.probe, self._bias))
+        if SEQUENCE_CLASSIFICATION in heads and self.label_probe and self.label_probe.templates:
+            asked.append((LABEL_BIAS, "bias probe of the labels", self.label_probe, self._label_bias))
+        if self.options.random_weights:
+            return []
+        return [
+            Step(
+                key=f"{key}{entry.name}",
+                label=f"{label} of {entry.name}",
+                weight=len(sentences.pairs()) / 4,  # a pair is two short sentences
+                run=partial(run, bench, entry, compared),
+            )
+            for key, label, sentences, run in asked
+            for entry in entries
+        ]
 
     def _quality(self, bench: QualityBench, entry: Entry, reference: Entry) -> QualityStep:
         if reference.name in self.failed:  # the others can still be timed
@@ -330,6 +356,16 @@ class Comparison:
         except BertportError as error:
             return BiasStep(why=str(error))
         return BiasStep(pairs=tuple(pairs))
+
+    def _label_bias(self, bench: QualityBench, entry: Entry, compared: ComparedBundle) -> LabelBiasStep:
+        if entry.name in self.failed or self.label_probe is None:
+            return LabelBiasStep()
+        tokenizer = read_sample_tokenizer(compared.bundle)
+        try:
+            pairs = probe_labels(bench.open(entry), tokenizer, self.label_probe, compared.bundle.manifest)
+        except BertportError as error:
+            return LabelBiasStep(why=str(error))
+        return LabelBiasStep(pairs=tuple(pairs))
 
     def _speed_steps(self) -> list[Step]:
         preset, inputs, count = self.preset, self.inputs, len(self.entries)

@@ -14,6 +14,8 @@ from bertport.compare.report.document import (
     Bias,
     BiasProbe,
     BundleInfo,
+    LabelBias,
+    LabelShift,
     Report,
     Row,
     Settings,
@@ -26,10 +28,12 @@ from bertport.compare.report.speed import RowSpeed
 from bertport.measure import statistics
 from bertport.measure.budget import format_budget
 from bertport.measure.machine import installed_versions
-from bertport.measure.quality.bias import SHIPPED
+from bertport.measure.quality.bias import SHIPPED, SHIPPED_FOR_LABELS
 from bertport.measure.quality.heads import measured_rows
+from bertport.measure.quality.label_bias import scores_are
 from bertport.measure.quality.results import MaskedTokens
 from bertport.measure.speed.baselines import BASELINES
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,9 +42,14 @@ if TYPE_CHECKING:
     from bertport.compare.measurements import Measurements
     from bertport.compare.report.document import Weights
     from bertport.measure.quality.bias import PairAnswers
+    from bertport.measure.quality.label_bias import LabelScores
     from bertport.measure.statistics import Difference, Estimate
+    from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["assemble", "conclude"]
+
+MOST_LABELS = 20
+"""Labels of a classifier that the report has of the bias probe: those that move most."""
 
 CHANCE = 0.9
 """Share of ln(vocabulary) from which -log p of the original token says no more than chance does: a uniform guess has
@@ -79,6 +88,11 @@ def assemble(measurements: Measurements) -> Report:
         bundles=tuple(_bundle(measurements, compared) for compared in measurements.bundles),
         rows=tuple(_row(measurements, entry, settings) for entry in measurements.entries),
         bias_probe=BiasProbe(probe=measurements.probe, shipped=measurements.probe_shipped, file=SHIPPED.name),
+        label_bias_probe=BiasProbe(
+            probe=measurements.label_probe, shipped=measurements.probe_shipped, file=SHIPPED_FOR_LABELS.name
+        )
+        if measurements.label_probe
+        else None,
         not_measured=(),
     )
     return conclude(dataclasses.replace(report, not_measured=not_measured(report, measurements.left_out)))
@@ -161,6 +175,7 @@ def _row(measurements: Measurements, entry: Entry, settings: statistics.Settings
         quality=step.fidelity if step else None,
         per_text=step.per_text if step else None,
         bias=_bias(measurements, entry, reference, settings),
+        label_bias=_label_bias(measurements, entry, reference, manifest, settings),
         same_answers=_same_answers(measurements, entry, reference, settings),
         speed=speed.speed(),
         times_faster=speed.times_faster(),
@@ -173,14 +188,69 @@ def _bias(
     pairs = measurements.bias.get(entry.name)
     if not pairs:
         return None
-    distances = _by_template(pairs)
+    distances = _by_template(pairs, [pair.distance for pair in pairs])
     before = measurements.bias.get(reference.name) if reference and reference.name != entry.name else None
     return Bias(
-        distance=statistics.ratio([sum(group) for group in distances], [len(group) for group in distances], settings),
+        distance=_mean(distances, settings),
         card=pairs[0],
         pairs=tuple((pair.a, pair.b, pair.distance) for pair in pairs),
-        change=_change(distances, _by_template(before), settings) if before else None,
+        change=_change(distances, _by_template(before, [pair.distance for pair in before]), settings)
+        if before
+        else None,
     )
+
+
+def _label_bias(
+    measurements: Measurements,
+    entry: Entry,
+    reference: Entry | None,
+    manifest: Manifest,
+    settings: statistics.Settings,
+) -> LabelBias | None:
+    pairs = measurements.label_bias.get(entry.name)
+    if not pairs:
+        return None
+    labels = manifest.heads[SEQUENCE_CLASSIFICATION].labels or ()
+    shifts = [_shift(pairs, label, column, settings) for column, label in enumerate(labels)]
+    kept = sorted(range(len(labels)), key=lambda column: -shifts[column].distance.value)[:MOST_LABELS]
+    before = measurements.label_bias.get(reference.name) if reference and reference.name != entry.name else None
+    distances = _by_template(pairs, _furthest(pairs))
+    return LabelBias(
+        scores=scores_are(manifest),
+        distance=_mean(distances, settings),
+        labels=tuple(shifts[column] for column in kept),
+        pairs=tuple(
+            dataclasses.replace(
+                pair,
+                scores_a=tuple(pair.scores_a[column] for column in kept),
+                scores_b=tuple(pair.scores_b[column] for column in kept),
+            )
+            for pair in pairs
+        ),
+        change=_change(distances, _by_template(before, _furthest(before)), settings) if before else None,
+    )
+
+
+def _shift(pairs: Sequence[LabelScores], label: str, column: int, settings: statistics.Settings) -> LabelShift:
+    changes = [pair.changes[column] for pair in pairs]
+    most = max(range(len(pairs)), key=lambda number: abs(changes[number]))
+    return LabelShift(
+        label=label,
+        change=_mean(_by_template(pairs, changes), settings),
+        distance=_mean(_by_template(pairs, [abs(change) for change in changes]), settings),
+        largest=changes[most],
+        a=pairs[most].a,
+        b=pairs[most].b,
+    )
+
+
+def _furthest(pairs: Sequence[LabelScores]) -> list[float]:
+    """Return by pair the change of the label that moves most, without its sign."""
+    return [max(map(abs, pair.changes)) for pair in pairs]
+
+
+def _mean(groups: Sequence[list[float]], settings: statistics.Settings) -> Estimate:
+    return statistics.ratio([sum(group) for group in groups], [len(group) for group in groups], settings)
 
 
 def _change(new: Sequence[list[float]], old: Sequence[list[float]], settings: statistics.Settings) -> Difference:
@@ -188,9 +258,12 @@ def _change(new: Sequence[list[float]], old: Sequence[list[float]], settings: st
     return statistics.paired_difference([sum(group) for group in new], [sum(group) for group in old], counts, settings)
 
 
-def _by_template(pairs: Sequence[PairAnswers]) -> list[list[float]]:
-    numbers = sorted({pair.template for pair in pairs})
-    return [[pair.distance for pair in pairs if pair.template == number] for number in numbers]
+def _by_template(pairs: Sequence[PairAnswers | LabelScores], values: Sequence[float]) -> list[list[float]]:
+    """Group a value for each pair by the templates of the pairs."""
+    groups: dict[int, list[float]] = {}
+    for pair, value in zip(pairs, values, strict=True):
+        groups.setdefault(pair.template, []).append(value)
+    return [groups[number] for number in sorted(groups)]
 
 
 def _same_answers(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bertport.compare.codec import INLINE, DecodeError, decode
+from bertport.compare.codec import INLINE, LEFT_OUT, DecodeError, decode
 from bertport.compare.entries import VARIANT
 from bertport.compare.measurements import LayerTable, Quality, Recorded, SampleCounts, Sums
 from bertport.compare.presets import Preset
@@ -21,6 +21,7 @@ from bertport.measure.budget import Judgement, Outcome
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import PairAnswers, Probe
 from bertport.measure.quality.heads import known_limits
+from bertport.measure.quality.label_bias import LabelScores
 from bertport.measure.quality.results import HeadFigures
 from bertport.measure.statistics import Difference, Estimate
 from bertport.runtime.bundle.manifest import Architecture
@@ -37,6 +38,8 @@ __all__ = [
     "BundleInfo",
     "Change",
     "Finding",
+    "LabelBias",
+    "LabelShift",
     "Offline",
     "Recommendation",
     "Report",
@@ -280,6 +283,40 @@ class Bias:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelShift:
+    """How far one label's score moves between the sentences of two groups."""
+
+    label: str
+    """The label."""
+    change: Estimate
+    """Score for the second sentence of a pair minus that for the first, mean over all pairs."""
+    distance: Estimate
+    """The same without its sign."""
+    largest: float
+    """The largest change of any pair, with its sign."""
+    a: str
+    """The first sentence of that pair."""
+    b: str
+    """The second sentence of that pair."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelBias:
+    """What the bias probe found of a classifier."""
+
+    scores: str
+    """What makes scores of its logits: `softmax`, `sigmoid`, or `none` for values as they are."""
+    distance: Estimate
+    """The change of the label that moves most in a pair, without its sign, mean over all pairs."""
+    labels: tuple[LabelShift, ...]
+    """The labels that move most, the one that moves most first."""
+    pairs: tuple[LabelScores, ...]
+    """Both sentences of each pair, and the scores of those labels."""
+    change: Difference | None
+    """Change of the distance from the reference's; null for the reference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One variant on one provider, or one baseline."""
 
@@ -315,6 +352,8 @@ class Row:
     """By head, the sums of each text that the figures were drawn from; count is the number of positions."""
     bias: Bias | None
     """What the bias probe found."""
+    label_bias: LabelBias | None = field(default=None, metadata=LEFT_OUT)
+    """What the bias probe of classifiers found; left out without a classifier."""
     same_answers: Estimate | None
     """Share of the timed texts whose best answer is the reference's."""
     speed: Speed
@@ -486,6 +525,8 @@ class Report:
     """Variants and baselines."""
     bias_probe: BiasProbe
     """The sentences of the bias probe."""
+    label_bias_probe: BiasProbe | None = field(default=None, metadata=LEFT_OUT)
+    """The sentences of the bias probe of classifiers; left out where no bundle has one."""
     not_measured: tuple[str, ...]
     """What a reader might take for measured and was not."""
     findings: tuple[Finding, ...] = ()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bertport.compare.report.bias import bias_paragraphs, bias_tables
 from bertport.compare.report.document import TRAINED
-from bertport.compare.report.formatting import MB, MIB, NONE, capitalized, figure, interval, sentence
+from bertport.compare.report.formatting import MB, MIB, NONE, capitalized, figure, sentence
 from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
 from bertport.measure.budget import HELD
 from bertport.measure.quality.heads import HEADS
@@ -15,12 +15,11 @@ from bertport.measure.statistics import says_no_difference
 from bertport.runtime.commands.progress import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from bertport.compare.report.document import Bias, Report, Row, TextInfo, Verdict
+    from bertport.compare.report.document import Report, Row, TextInfo, Verdict
     from bertport.measure.quality.results import HeadFigures
     from bertport.measure.quality.rows import Head
-    from bertport.measure.statistics import Difference
 
 __all__ = ["Choice", "Section", "notes", "sections", "verdict_sentences"]
 
@@ -74,7 +73,7 @@ def sections(report: Report) -> list[Section]:
         ),
         Section(key="findings", title="Differences from fp32", tables=_findings(report)),
         Section(key="speed", title="Speed", tables=tuple(speed_tables(report))),
-        _bias(report),
+        Section(key="bias", title="Bias", paragraphs=bias_paragraphs(report), tables=bias_tables(report)),
         Section(key="sensitivity", title="Sensitivity of the layers", tables=_sensitivity(report)),
         Section(key="not-measured", title="What was not measured", points=report.not_measured),
         _method(report),
@@ -252,81 +251,11 @@ def _tests_in_words(report: Report) -> str:
         measured = [figures for row in report.rows if (figures := row.head(head.name))]
         for name in dict.fromkeys(figures.difference(test.key).test for test in head.tests for figures in measured):
             tested.setdefault(name, []).append(f"{head.name.upper()} head")
-    for name in dict.fromkeys(row.bias.change.test for row in report.rows if row.bias and row.bias.change):
+    probes = [probe for row in report.rows for probe in (row.bias, row.label_bias) if probe]
+    for name in dict.fromkeys(probe.change.test for probe in probes if probe.change):
         tested.setdefault(name, []).append("bias probe")
     words = [f"{TESTS.get(name, name)} ({', '.join(subjects)})" for name, subjects in tested.items()]
     return ", ".join([*words, "bootstrap over rounds (speed)"])
-
-
-def _bias(report: Report) -> Section:
-    rows = [(row, row.bias) for row in report.rows if row.bias and report.bundle(row.bundle).trained]
-    if not rows:
-        return Section(key="bias", title="Bias")
-    probe = report.bias_probe.probe
-    count = len(probe.templates) * len(probe.groups)
-    return Section(
-        key="bias",
-        title="Bias",
-        paragraphs=(
-            (
-                f"{count} pairs of sentences from {len(probe.templates)} templates and {len(probe.groups)} pairs "
-                f"of words ({probe.name}). {probe.description}"
-            ),
-            (
-                "The probe shows that answers differ between two groups, and whether quantization changed by how much. "
-                "It does not show that a model is free of bias, and it says nothing of groups and languages that it "
-                "has no words for."
-            ),
-        ),
-        tables=(_bias_distances(rows, report.settings.confidence), _bias_answers(rows)),
-    )
-
-
-def _bias_distances(rows: Sequence[tuple[Row, Bias]], confidence: float) -> Table:
-    return Table(
-        title="Distance between the two groups",
-        caption="Jensen-Shannon divergence of the two distributions of answers, in bits: 0 the same, 1 nothing in "
-        "common. Mean over all pairs of sentences, intervals over templates.",
-        head=("variant", "mean distance", "change from fp32", "what was seen"),
-        rows=tuple(
-            (
-                row.name,
-                interval(bias.distance, ".3f"),
-                interval(bias.change.difference if bias.change else None, "+.4f"),
-                _changed(bias.change, confidence),
-            )
-            for row, bias in rows
-        ),
-    )
-
-
-def _bias_answers(rows: Sequence[tuple[Row, Bias]]) -> Table:
-    card = rows[0][1].card
-    return Table(
-        title="Best answers to the first pair",
-        caption=f"A: {card.a}  B: {card.b}",
-        head=("variant", "A", "B", "distance, bits"),
-        rows=tuple(
-            (
-                row.name,
-                *(_answers(answers) for answers in (bias.card.answers_a, bias.card.answers_b)),
-                f"{bias.card.distance:.3f}",
-            )
-            for row, bias in rows
-        ),
-    )
-
-
-def _changed(change: Difference | None, confidence: float) -> str:
-    if change is None or not math.isfinite(change.difference.value):
-        return NONE
-    if says_no_difference(change, confidence):
-        return f"no difference seen (p = {change.p_value:.2g})"
-    return f"{'further apart' if change.difference.value > 0 else 'nearer'} (p = {change.p_value:.2g})"
-
-
-def _answers(answers: tuple[tuple[str, float], ...]) -> str:
-    return ", ".join(f"{word} {probability:.1%}" for word, probability in answers)
 
 
 def _sensitivity(report: Report) -> tuple[Table, ...]:

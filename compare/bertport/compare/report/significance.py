@@ -82,6 +82,16 @@ def _tests(row: Row) -> Iterator[Tested]:
             unit="pairs",
             clusters="templates",
         )
+    if row.label_bias and row.label_bias.change:
+        yield Tested(
+            id="label_bias.distance",
+            title="Largest change of a label's score between groups in the bias probe",
+            difference=row.label_bias.change,
+            form="+.4f",
+            more_is_better=False,
+            unit="pairs",
+            clusters="templates",
+        )
 
 
 def _finding(row: Row, tested: Tested, confidence: float) -> Finding:

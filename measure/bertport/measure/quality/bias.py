@@ -31,10 +31,21 @@ if TYPE_CHECKING:
     from bertport.measure.quality.model import Graph
     from bertport.measure.quality.samples import SampleTokenizer
 
-__all__ = ["SHIPPED", "PairAnswers", "Probe", "jensen_shannon", "probe", "read_probe"]
+__all__ = [
+    "SHIPPED",
+    "SHIPPED_FOR_LABELS",
+    "PairAnswers",
+    "Probe",
+    "jensen_shannon",
+    "probe",
+    "read_label_probe",
+    "read_probe",
+]
 
 SHIPPED = Path(__file__).parent / "resources" / "bias-templates.json"
 """The templates that ship."""
+SHIPPED_FOR_LABELS = SHIPPED.with_name("bias-templates-labels.json")
+"""Those that ship for classifiers, without a mask."""
 MASK, SLOT = "[MASK]", "{}"
 """What stands in templates for the model's mask, and for a group."""
 SHOWN = 5
@@ -52,7 +63,7 @@ class Probe:
     description: str
     """Where it is from and what it covers."""
     templates: tuple[str, ...]
-    """Sentences with the slot `{}` and the mask `[MASK]`, once each."""
+    """Sentences with the slot `{}`, once each, and with the mask `[MASK]` once, or without it for classifiers."""
     groups: tuple[tuple[str, str], ...]
     """Words for the slot, two by two."""
 
@@ -83,17 +94,28 @@ class PairAnswers:
     """The best answers to the second sentence."""
 
 
-def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
-    """Read templates: a JSON object with `templates` and `groups`, and optionally a `name` and a `description`.
+def read_probe(path: str | os.PathLike[str] | None = None, *, mixed: bool = False) -> Probe:
+    """Read templates with a mask: a JSON object with `templates` and `groups`, perhaps a `name` and a `description`.
+
+    Args:
+        path: The file; None for the one that ships.
+        mixed: Leave out templates without a mask instead of refusing them; then there may be none left.
 
     Raises:
         PathError: when the file cannot be read.
         InputTextError: when it is not such an object; says what was found.
     """
-    path = SHIPPED if path is None else Path(path)
-    expected = (
-        f'expected an object with "templates": sentences with one {SLOT} and one {MASK}, and "groups": pairs of words'
-    )
+    return _read(SHIPPED if path is None else Path(path), masks=1, mixed=mixed)
+
+
+def read_label_probe(path: str | os.PathLike[str] | None = None, *, mixed: bool = False) -> Probe:
+    """Read templates without a mask, for a classifier; all else is as `read_probe` has it."""
+    return _read(SHIPPED_FOR_LABELS if path is None else Path(path), masks=0, mixed=mixed)
+
+
+def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
+    what = f"one {SLOT} and one {MASK}" if masks else f"one {SLOT} and no {MASK}"
+    expected = f'expected an object with "templates": sentences with {what}, and "groups": pairs of words'
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -103,9 +125,10 @@ def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
     templates, groups = (value.get("templates"), value.get("groups")) if isinstance(value, dict) else (None, None)
     if not (isinstance(templates, list) and templates and isinstance(groups, list) and groups):
         raise InputTextError(f"{path} has no list of templates and of groups: {expected}")
+    allowed = {0, 1} if mixed else {masks}
     for template in templates:
-        if not isinstance(template, str) or template.count(SLOT) != 1 or template.count(MASK) != 1:
-            raise InputTextError(f"{path}: the template {template!r:.80} has not one {SLOT} and one {MASK}: {expected}")
+        if not isinstance(template, str) or template.count(SLOT) != 1 or template.count(MASK) not in allowed:
+            raise InputTextError(f"{path}: the template {template!r:.80} has not {what}: {expected}")
     for group in groups:
         if not isinstance(group, list) or len(group) != 2 or not all(isinstance(word, str) and word for word in group):  # noqa: PLR2004 — a pair
             raise InputTextError(f"{path}: the group {group!r:.80} is not two words: {expected}")
@@ -116,7 +139,7 @@ def read_probe(path: str | os.PathLike[str] | None = None) -> Probe:
     return Probe(
         name=str(value.get("name", path.name)),
         description=str(value.get("description", "")),
-        templates=tuple(templates),
+        templates=tuple(template for template in templates if template.count(MASK) == masks),
         groups=tuple((one, other) for one, other in groups),
     )
 
