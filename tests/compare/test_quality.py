@@ -5,10 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertport.compare.quality import Samples, further
+from bertport.compare.entries import open_bundles
+from bertport.compare.quality import Samples, further, samples_for
 from bertport.compare.runner import Comparison
-from bertport.measure.quality.samples import PAIRS, TEXTS, Sample
+from bertport.measure.budget import judge_all
+from bertport.measure.quality.samples import CHOICES, PAIRS, PLAIN, QUESTIONS, TEXTS, Sample
 from bertport.measure.statistics import share
+from bertport.measure.text import read_texts
+from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION
+from tests.compare.conftest import TINY_PRESET
 
 
 def samples(positions=0, pairs=0):
@@ -68,3 +73,45 @@ def test_two_looks_are_taken_of_a_variant_that_is_near_its_bound(make_options, t
     assert measured.fidelity.stability
     labels = [sample.label for sample in comparison.samples[compared.label].first if sample.is_pair]
     assert sorted(labels) == [0] * 4 + [1] * 4
+
+
+def taken(samples, kind):
+    return [sample for sample in samples if sample.kind == kind]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_bundle_trained_for_tasks_gets_samples_of_each_kind(tiny_bundle, held_out, whole):
+    """Sentences as many as have so many masked words, whole groups of choices, and the rest for a second look."""
+    compared = with_heads(tiny_bundle, SEQUENCE_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE)
+    preset = dataclasses.replace(TINY_PRESET, most_positions=240, pairs=10, most_pairs=40)
+    made = samples_for(compared, read_texts(held_out), preset, 0, whole=whole)
+    most = 40 if whole else 60  # texts that there are, and a quarter of the most positions
+    assert (len(taken(made.first, PLAIN)), len(taken(made.tasks, PLAIN))) == (20, most - 20)
+    assert len(taken(made.first, QUESTIONS)) == 10
+    assert len(taken(made.tasks, QUESTIONS)) == 30
+    groups = [{sample.group for sample in taken(side, CHOICES)} for side in (made.first, made.tasks)]
+    assert [len(taken(side, CHOICES)) for side in (made.first, made.tasks)] == [12, 28]
+    assert [len(group) for group in groups] == [3, 7]
+    assert not groups[0] & groups[1]
+    lengths = [len(sample.input_ids) for sample in taken(made.first, PLAIN)]
+    assert bool(np.mean(lengths) > 25) is whole  # a text has three sentences
+
+
+def test_so_many_more_choices_are_taken_as_decide_a_question(tiny_bundle, held_out):
+    compared = with_heads(tiny_bundle, MULTIPLE_CHOICE)
+    made = samples_for(compared, read_texts(held_out), dataclasses.replace(TINY_PRESET, pairs=8, most_pairs=200), 0)
+    left = len(taken(made.tasks, CHOICES))
+    agreement = dataclasses.asdict(share([1] * 100, [1] * 100))
+    bounds = {"choice": 0.985}
+    [judged] = judge_all(bounds, {MULTIPLE_CHOICE: {"agreement": agreement}}).values()
+    assert left / 4 < judged.more < left  # enough texts, and too few questions
+    assert not further(made, {MULTIPLE_CHOICE: {"agreement": agreement}}, bounds)
+
+
+def with_heads(path, *heads):
+    """A bundle as if it had other heads: samples are made of a manifest and a tokenizer alone."""
+    [compared] = open_bundles([path])
+    manifest = compared.bundle.manifest
+    entry = dataclasses.replace(manifest.heads["nsp"], labels=("a", "b"), positive=None)
+    changed = dataclasses.replace(manifest, heads=dict.fromkeys(heads, entry))
+    return dataclasses.replace(compared, bundle=dataclasses.replace(compared.bundle, manifest=changed))

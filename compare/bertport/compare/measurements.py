@@ -185,6 +185,8 @@ class SampleCounts:
     """Masked texts of the first look."""
     pairs: int
     """Pairs of sentences of the first look."""
+    tasks: Mapping[str, int] | None = field(default=None, metadata=LEFT_OUT)
+    """Samples of the first look for heads that are trained for a task, by kind; left out where there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

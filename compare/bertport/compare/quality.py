@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,15 @@ from bertport.measure.budget import beyond_doubt, judge_all
 from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.heads import HEADS, limit_named, sample_kinds
 from bertport.measure.quality.model import CachedModel, conventions, graph_of, read_sample_tokenizer, streams
-from bertport.measure.quality.samples import PAIRED, REPLACED, masked_samples, pair_samples, replaced_samples
+from bertport.measure.quality.samples import (
+    PAIRED,
+    PLAIN,
+    REPLACED,
+    masked_samples,
+    pair_samples,
+    replaced_samples,
+)
+from bertport.measure.quality.task_samples import GROUPS, task_samples
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
 
@@ -40,12 +49,15 @@ __all__ = ["LONGEST", "SMALL", "QualityBench", "Samples", "further", "samples_fo
 LONGEST = 128
 """Tokens of the longest sample: a length that encoders are pretrained on, and that is measured in minutes."""
 CPU = "cpu"
-ROWS: dict[str, Callable[[Sample], int]] = {
+ROWS: dict[str, Callable[[Sample], float]] = {
     "positions": lambda sample: len(sample.positions),
     "tokens": lambda sample: len(sample.input_ids),
-    "pairs": lambda _: 1,
+    "questions": lambda sample: 1 / GROUPS.get(sample.kind, 1),
+    "queries": lambda sample: 1 / GROUPS.get(sample.kind, 1),
 }
 """How much a sample adds to what a bound is judged by, by the unit of the bound; of other units one."""
+SENTENCE = 4
+"""Masked words of a sentence, about: so many positions are as much work as one sentence."""
 SMALL = 2_000_000
 """Parameters below which one thread is faster than two."""
 
@@ -62,14 +74,27 @@ class Samples:
     """More texts with replaced tokens."""
     pairs: tuple[Sample, ...] = ()
     """More pairs."""
+    tasks: tuple[Sample, ...] = ()
+    """More samples for heads that are trained for a task."""
 
     def more(self, kinds: frozenset[str]) -> tuple[Sample, ...]:
         """Return those of some kinds for the second look."""
-        return tuple(sample for sample in (*self.masked, *self.replaced, *self.pairs) if sample.kind in kinds)
+        every = (*self.masked, *self.replaced, *self.pairs, *self.tasks)
+        return tuple(sample for sample in every if sample.kind in kinds)
 
 
-def samples_for(compared: ComparedBundle, texts: Sequence[Text], preset: Preset, seed: int) -> Samples:
-    """Make texts and pairs for the heads that a bundle has."""
+def samples_for(
+    compared: ComparedBundle, texts: Sequence[Text], preset: Preset, seed: int, *, whole: bool = False
+) -> Samples:
+    """Make texts and pairs for the heads that a bundle has.
+
+    Args:
+        compared: The bundle.
+        texts: What they are made of.
+        preset: How many.
+        seed: The same seed, texts and bundle give the same samples.
+        whole: Whether each text is one input of a task as it stands, and not each sentence of it.
+    """
     tokenizer, manifest = read_sample_tokenizer(compared.bundle), compared.bundle.manifest
     kinds = sample_kinds(manifest)
     longest = min(LONGEST, manifest.max_length)
@@ -89,16 +114,55 @@ def samples_for(compared: ComparedBundle, texts: Sequence[Text], preset: Preset,
             made = list(pair_samples(texts, tokenizer, kind=kind, seed=seed, max_tokens=longest, limit=limit))
             chosen |= {len(pairs) + index for index in _balanced(made, preset.pairs)}
             pairs += made
+    tasks = task_samples(
+        kinds,
+        texts,
+        tokenizer,
+        seed=seed,
+        max_tokens=longest,
+        longest_pair=longest,
+        positions=most // SENTENCE,
+        pairs=max(preset.pairs, preset.most_pairs),
+        whole=whole,
+    )
+    asked, rest = _parted(tasks, {PLAIN: preset.positions // SENTENCE}, preset.pairs)
     return Samples(
         first=(
             *masked[:first],
             *replaced[:begun],
             *(pair for index, pair in enumerate(pairs) if index in chosen),
+            *asked,
         ),
         masked=tuple(masked[first:]),
         replaced=tuple(replaced[begun:]),
         pairs=tuple(pair for index, pair in enumerate(pairs) if index not in chosen),
+        tasks=rest,
     )
+
+
+def _parted(
+    samples: Sequence[Sample], counts: Mapping[str, int], others: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Return the first samples of each kind, and the rest; no group of one question is cut in two.
+
+    Args:
+        samples: Of several kinds, those of a group side by side.
+        counts: How many of some kinds.
+        others: How many of every other kind, about.
+    """
+    begun: Counter[tuple[str, int]] = Counter()
+    taken: Counter[str] = Counter()
+    first, rest = [], []
+    for number, sample in enumerate(samples):
+        group = (sample.kind, sample.group if sample.kind in GROUPS else number)
+        room = taken[sample.kind] < max(1, counts.get(sample.kind, others))
+        if begun[group] or room:
+            begun[group] += 1
+            taken[sample.kind] += 1
+            first.append(sample)
+        else:
+            rest.append(sample)
+    return tuple(first), tuple(rest)
 
 
 def _until(samples: Sequence[Sample], positions: int) -> int:
@@ -222,13 +286,17 @@ class QualityBench:
         return quality, {head: tuple(sums) for head, sums in accumulator.per_text().items()}
 
 
+def _one(_: Sample) -> float:
+    return 1.0
+
+
 def further(samples: Samples, accuracy: Mapping[str, JSON], bounds: Mapping[str, float]) -> tuple[Sample, ...]:
     """Return the samples that may decide the bounds that are open after the first look; none where nothing would."""
     kinds: frozenset[str] = frozenset()
     for name, judgement in judge_all(bounds, accuracy).items():
         limit = limit_named(name)
         asked = frozenset(kind for kind in HEADS[limit.path[0]].samples if (kind in PAIRED) is (limit.unit == "pairs"))
-        left = sum(ROWS.get(limit.unit, ROWS["pairs"])(sample) for sample in samples.more(asked))
+        left = sum(ROWS.get(limit.unit, _one)(sample) for sample in samples.more(asked))
         if judgement.more is not None and judgement.more <= left and not beyond_doubt(limit, bounds[name], judgement):
             kinds |= asked
     return samples.more(kinds)

@@ -41,7 +41,7 @@ from bertport.measure.quality.bias import probe, read_label_probe, read_probe
 from bertport.measure.quality.heads import measured_rows
 from bertport.measure.quality.label_bias import probe_labels
 from bertport.measure.quality.model import read_sample_tokenizer, read_tokenizer
-from bertport.measure.quality.samples import TEXTS, refuse_unread
+from bertport.measure.quality.samples import TASK_KINDS, TEXTS, refuse_unread
 from bertport.measure.speed.baselines import check_task, prepare_baseline
 from bertport.measure.speed.process import Worker, WorkerError
 from bertport.measure.speed.tasks import TIMED
@@ -129,7 +129,8 @@ class Comparison:
             check_task(name, self.inputs.task)
         self.shapes = shapes(self.bundles, self.preset)
         self.samples = {
-            compared.label: samples_for(compared, self.texts, self.preset, options.seed) for compared in self.bundles
+            compared.label: samples_for(compared, self.texts, self.preset, options.seed, whole=options.text is not None)
+            for compared in self.bundles
         }
         self.layers = {compared.label: _layer_tables(compared) for compared in self.bundles}
         self.failed: dict[str, str] = {}
@@ -471,6 +472,7 @@ def _count(samples: Samples) -> SampleCounts:
         masked_positions=sum(len(sample.positions) for sample in first if sample.kind == TEXTS),
         masked_texts=sum(sample.kind == TEXTS for sample in first),
         pairs=sum(sample.is_pair for sample in first),
+        tasks={kind: count for kind in TASK_KINDS if (count := sum(sample.kind == kind for sample in first))} or None,
     )
 
 

@@ -8,7 +8,7 @@ from bertport.compare.presets import QUICK
 from bertport.compare.report.document import TRAINED
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.task_rows import TASK_ROWS
-from bertport.measure.speed.tasks import FEATURES, FILL_MASK, TIMED
+from bertport.measure.speed.tasks import FEATURES, FILL_MASK
 from bertport.runtime.heads import MLM
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FEW_TEXTS", "not_measured"]
 
-TUNED = frozenset(row.head for row in TIMED.values() if row.head) - {MLM}
+TUNED = frozenset(row.name for row in TASK_ROWS)
 """The heads of fine-tuned models, which nobody misses in a pretrained one, nor its heads in them."""
 FEW_TEXTS = 30
 """Fewer texts than this give intervals that are too narrow: the percentile bootstrap needs some dozens of clusters."""
@@ -71,8 +71,7 @@ def _of_masks(report: Report) -> Iterator[str]:
 def _missing_of(bundle: BundleInfo, failed: set[str]) -> Iterator[str]:
     pretrained = TUNED.isdisjoint(bundle.heads)
     for head in HEADS.values():
-        # a model that is not trained for a task lacks nothing
-        bounded = head not in TASK_ROWS and any(limit.default is not None for limit in head.limits)
+        bounded = any(limit.default is not None for limit in head.limits)
         # A missing MLM head changes the scenarios: see above.
         if bounded and pretrained and head.name not in {MLM, *TUNED, *bundle.heads}:
             yield f"{bundle.label}: {head.name.upper()}, a head that it does not have."

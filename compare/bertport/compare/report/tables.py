@@ -19,6 +19,7 @@ from bertport.compare.report.formatting import (
 from bertport.compare.workloads import decodes
 from bertport.measure.budget import UNDECIDED
 from bertport.measure.quality.heads import HEADS, HIDDEN, limit_named
+from bertport.measure.quality.task_results import Classes
 from bertport.measure.speed.tasks import TIMED
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 from bertport.measure.statistics import Estimate
@@ -165,6 +166,7 @@ def quality_tables(report: Report) -> list[Table]:
             tables.append(
                 _invariance_table(report, head, rows) if head.name == HIDDEN else _head_table(report, head, rows)
             )
+            tables += _label_tables(head, rows)
     return tables
 
 
@@ -181,6 +183,29 @@ def _head_table(report: Report, head: Head, rows: Sequence[tuple[Row, HeadFigure
     )
 
 
+def _label_tables(head: Head, rows: Sequence[tuple[Row, HeadFigures]]) -> list[Table]:
+    """Return the table of agreement label by label of a head that has labels; none without a variant beside fp32."""
+    compared = [
+        (row.name, figures.by_label) for row, figures in rows if isinstance(figures, Classes) and not row.reference
+    ]
+    labels = list(dict.fromkeys(label for _, by_label in compared for label in by_label))
+    if not labels:
+        return []
+    counts = {label: [by_label[label].count for _, by_label in compared if label in by_label] for label in labels}
+    return [
+        Table(
+            title=f"{head.title}, label by label",
+            caption="Of what fp32 gives a label, the share that the variant gives it too: the labels that fp32 gives "
+            "most often.",
+            head=("label", "given by fp32", *(name for name, _ in compared)),
+            rows=tuple(
+                (label, _range(counts[label]), *(percent(by_label.get(label)) for _, by_label in compared))
+                for label in labels
+            ),
+        )
+    ]
+
+
 def _range(sizes: Sequence[int]) -> str:
     """Return how many samples rows were measured on: a range where verdicts needed more of some."""
     least, most = min(sizes), max(sizes)
@@ -189,7 +214,7 @@ def _range(sizes: Sequence[int]) -> str:
 
 def _invariance_table(report: Report, head: Head, rows: Sequence[tuple[Row, HeadFigures]]) -> Table:
     """Return the table of the hidden states, and of how answers move with the batch."""
-    moved = [kind for row in HEADS.values() for kind in row.moved if kind.unit]
+    moved = [shown for row in HEADS.values() for shown in _shown_movement(report, row)]
     table = _head_table(report, head, rows)
     stabilities = [row.quality.stability if row.quality else None for row, _ in rows]
     return Table(
@@ -197,15 +222,22 @@ def _invariance_table(report: Report, head: Head, rows: Sequence[tuple[Row, Head
         caption=table.caption,
         head=(
             *table.head,
-            *(f"{kind.title} moved {by}, {kind.unit}" for by in ("by the batch", "by padding") for kind in moved),
+            *(
+                f"{shown.title} {by}, {shown.unit}" if shown.unit else f"{shown.title} {beside}"
+                for by, beside in (
+                    ("moved by the batch", "alone and in a batch"),
+                    ("moved by padding", "alone and padded"),
+                )
+                for shown in moved
+            ),
         ),
         rows=tuple(
             (
                 *cells,
                 *(
-                    _moved(movement, kind.name)
+                    _moved(movement, shown)
                     for movement in ((stability.batch_mates, stability.padding) if stability else (None, None))
-                    for kind in moved
+                    for shown in moved
                 ),
             )
             for cells, stability in zip(table.rows, stabilities, strict=True)
@@ -213,11 +245,46 @@ def _invariance_table(report: Report, head: Head, rows: Sequence[tuple[Row, Head
     )
 
 
-def _moved(movement: Movement | None, name: str) -> str:
-    moved = (movement or {}).get(name)
-    if not isinstance(moved, Estimate):
-        return NONE
-    return "0" if moved.high == 0 or math.isnan(moved.high) else interval(moved, ".5f")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """One figure of batch invariance in the table."""
+
+    name: str
+    """Its key."""
+    title: str
+    """What people call it."""
+    unit: str
+    """Its unit; empty without one."""
+    form: str
+    """How it is printed."""
+
+
+def _shown_movement(report: Report, head: Head) -> list[_Shown]:
+    """Return what the table shows of how a head's answers move: its divergence, or else all that is kept of them.
+
+    Nothing of a head that was not measured, nor of one that does not stand for a bundle.
+    """
+    standing = head.name != HIDDEN and any(column.headline for column in head.reported)
+    if not standing or not any(row.head(head.name) for row in report.rows):
+        return []
+    columns = {column.key: column for column in head.reported}
+    shown = [kind for kind in head.moved if kind.unit] or head.moved
+    return [
+        _Shown(
+            name=kind.name,
+            title=kind.title or (columns[kind.key].title if kind.key in columns else kind.name),
+            unit=kind.unit,
+            form=".5f" if kind.unit or kind.key not in columns else columns[kind.key].form,
+        )
+        for kind in shown
+    ]
+
+
+def _moved(movement: Movement | None, shown: _Shown) -> str:
+    moved = (movement or {}).get(shown.name)
+    if isinstance(moved, Estimate):
+        return "0" if moved.high == 0 or math.isnan(moved.high) else figure(moved, shown.form)
+    return f"{moved:{shown.form}}" if isinstance(moved, float | int) else NONE
 
 
 def speed_tables(report: Report) -> list[Table]:
