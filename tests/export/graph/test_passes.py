@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
 from onnx import numpy_helper, parser
 
-from bertport.export.graph.onnx_files import save, tensor_locations
+from bertport.export.graph.onnx_files import save, to_proto
 from bertport.export.graph.passes.drop_identities import drop_identities
+from bertport.export.graph.passes.fill_weights import fill_weights
 from bertport.export.graph.passes.gather_positions import gather_positions
 from bertport.export.graph.passes.half_weights import half_weights
 from bertport.export.graph.passes.name_weights import name_weights
@@ -228,10 +231,10 @@ def test_a_second_graph_reads_the_first_ones_bytes(tmp_path, external_above):
     x = np.random.default_rng(0).standard_normal((5, 64)).astype(np.float32)
     expected = run(large_model(), x=x)[0]
     first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
-    model = large_model()
-    beside = save(model, first, external_above=external_above)
-    assert beside == (("first.onnx_data",) if external_above == 0 else ())
-    model, modified = apply(share_weights, model, tensor_locations(first))
+    model = ir.from_proto(large_model())
+    written = save(model, first, external_above=external_above)
+    assert written.beside == (("first.onnx_data",) if external_above == 0 else ())
+    model, modified = share_weights(model, written.locations)
     assert modified
     save(model, second)
     onnx.checker.check_model(str(second))
@@ -241,29 +244,76 @@ def test_a_second_graph_reads_the_first_ones_bytes(tmp_path, external_above):
         np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected)
     shared = onnx.load(second, load_external_data=False)
     assert [tensor.name for tensor in shared.graph.initializer if tensor.external_data] == ["w", "v"]
-    holder = beside[0] if beside else first.name
+    holder = written.beside[0] if written.beside else first.name
     assert {entry.value for tensor in shared.graph.initializer for entry in tensor.external_data[:1]} == {holder}
 
 
-def test_tensor_locations_are_where_the_bytes_are(tmp_path):
+def test_a_file_is_what_protobuf_writes_of_the_whole_model(tmp_path):
     model = large_model()
+    model.metadata_props.add(key="k", value="v")
+    model.graph.doc_string = "after the weights"
     path = tmp_path / "model.onnx"
-    save(model, path)
-    data = path.read_bytes()
-    locations = tensor_locations(path)
-    assert locations.keys() == {"w", "v", "b"}
-    for tensor in model.graph.initializer:
-        place = locations[tensor.name]
+    written = save(ir.from_proto(model), path)
+    assert path.read_bytes() == to_proto(ir.from_proto(model)).SerializeToString()
+    assert written.locations.keys() == {"w", "v"}
+    for tensor in model.graph.initializer[:2]:
+        place = written.locations[tensor.name]
         assert place.file == "model.onnx"
-        assert data[place.offset : place.offset + place.length] == tensor.raw_data
+        assert path.read_bytes()[place.offset : place.offset + place.length] == tensor.raw_data
+    referring = tmp_path / "referring.onnx"
+    referring.write_bytes(written.graph.SerializeToString())
+    for one, other in zip(onnx.load(referring).graph.initializer, model.graph.initializer, strict=True):
+        assert (one.name, one.dims, one.raw_data) == (other.name, other.dims, other.raw_data)
 
 
-def test_tensors_stored_as_numbers_are_not_shared(tmp_path):
+def test_tensors_stored_as_numbers_are_shared_too(tmp_path):
     model = large_model()
     values = numpy_helper.to_array(model.graph.initializer[0])
     model.graph.initializer[0].CopyFrom(onnx.helper.make_tensor("w", 1, values.shape, values.ravel().tolist()))
-    save(model, tmp_path / "model.onnx")
-    assert tensor_locations(tmp_path / "model.onnx").keys() == {"v", "b"}
+    written = save(ir.from_proto(model), tmp_path / "model.onnx")
+    assert written.locations.keys() == {"w", "v"}
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(onnx.load(tmp_path / "model.onnx").graph.initializer[0]), values
+    )
+
+
+WITHOUT_VALUES = (
+    HEADER
+    + """
+    g (float[n, 3] x, float[3, 4] onnx__turned, float[4] "dense.bias") => (float[n, 4] y)
+    {
+        h = MatMul(x, onnx__turned)
+        y = Add(h, "dense.bias")
+    }
+    """
+)
+
+
+def traced_without_weights(node="/dense/MatMul"):
+    model = parser.parse_model(WITHOUT_VALUES)
+    model.graph.node[0].name = node
+    return ir.from_proto(model)
+
+
+def test_weights_are_filled_in_by_their_names_and_their_modules():
+    weight, bias = torch.arange(12.0).reshape(4, 3), torch.ones(4)
+    model, modified = fill_weights(traced_without_weights(), ["x"], {"dense.weight": weight, "dense.bias": bias})
+    assert modified
+    assert [value.name for value in model.graph.inputs] == ["x"]
+    x = np.eye(3, dtype=np.float32)
+    np.testing.assert_array_equal(run(to_proto(model), x=x)[0], weight.numpy().T + 1)
+
+
+@pytest.mark.parametrize(
+    ("node", "rows"),
+    [("/other/MatMul", 4), ("/dense/MatMul", 5)],
+    ids=["of no module", "of another shape"],
+)
+def test_weights_that_are_not_known_are_not_filled_in(node, rows):
+    held = {"dense.weight": torch.zeros(rows, 3), "dense.bias": torch.zeros(4)}
+    model, modified = fill_weights(traced_without_weights(node), ["x"], held)
+    assert not modified
+    assert len(model.graph.inputs) == 3
 
 
 def test_nothing_to_share():

@@ -15,7 +15,7 @@ from bertport.export.checkpoint.source import read_json
 from bertport.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import torch
 
@@ -89,7 +89,7 @@ def read_shapes(files: WeightFiles) -> dict[str, tuple[int, ...]]:
 
 
 def read_tensors(files: WeightFiles, wanted: Mapping[str, str], *, as_stored: bool = False) -> dict[str, torch.Tensor]:
-    """Read tensors as float32.
+    """Read tensors as float32, copied from the files.
 
     Args:
         files: the weight files.
@@ -104,7 +104,7 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str], *, as_stored: bo
 
     tensors: dict[str, torch.Tensor] = {}
     for path in files.paths:
-        for stored, tensor in _tensors(path, files, wanted).items():
+        for stored, tensor in _tensors(path, files, wanted):
             form = "meta, which has no values" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
             if form != "strided":
                 raise CheckpointError(
@@ -117,7 +117,8 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str], *, as_stored: bo
                     f"{path}: the tensor {stored} is of type {kind}; {', '.join(READ)} can be read: convert the "
                     "checkpoint to one of them"
                 )
-            value = tensor if as_stored else tensor.float()
+            # Copied, since the file may change while the model is in use.
+            value = tensor.clone() if as_stored else tensor.to(torch.float32, copy=True)
             if not bool(torch.isfinite(value).all()):
                 raise CheckpointError(
                     f"{path}: the tensor {stored} holds values that are not finite: the weights are damaged"
@@ -131,14 +132,22 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str], *, as_stored: bo
     return tensors
 
 
-def _tensors(path: Path, files: WeightFiles, wanted: Mapping[str, str]) -> dict[str, torch.Tensor]:
+def _tensors(path: Path, files: WeightFiles, wanted: Mapping[str, str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of a file with the names under which they are stored."""
     if not files.safe:
-        return {name: tensor for name, tensor in _unpickle(path).items() if name in wanted}
+        yield from ((name, tensor) for name, tensor in _unpickle(path).items() if name in wanted)
+        return
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name in wanted}  # noqa: SIM118 — not a dict
+            names = [name for name in file.keys() if name in wanted]  # noqa: SIM118 — not a dict
+        for name in names:
+            # Opened again for each, so that what was read of a mapped file does not stay in memory beside the copies.
+            with safe_open(path, framework="pt") as file:
+                tensor = file.get_tensor(name)
+            yield name, tensor
+            del tensor
     except (SafetensorError, OSError, RuntimeError) as error:
         raise _damaged(path, error) from error
 

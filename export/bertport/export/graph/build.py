@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bertport.export.graph.onnx_files import save, tensor_locations, to_proto
+from bertport.export.graph.onnx_files import save
 from bertport.export.graph.passes.decoder_as_gemm import decoder_as_gemm
 from bertport.export.graph.passes.drop_identities import drop_identities
+from bertport.export.graph.passes.fill_weights import fill_weights
 from bertport.export.graph.passes.gather_positions import gather_positions
 from bertport.export.graph.passes.half_weights import half_weights
 from bertport.export.graph.passes.name_weights import name_weights
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
+    import onnx_ir as ir
 
     from bertport.export.graph.tracing import Tracing
     from bertport.export.graph.wrapper import EncoderWithHeads
@@ -68,18 +70,11 @@ def make_graphs(  # noqa: PLR0913 — all but the first three by name
     Raises:
         ValidationError: when a graph is not one of standard operators.
     """
-    import onnx
-    import onnx_ir as ir
-
     portable, serving = (building / file for file in FILES.values())
     portable.parent.mkdir()
     with stages.stage("tracing" if tracing.tracer == "torch" else "tracing through Optimum"):
         # On the bundle's own disk, so that a full one is found out here and cleaned up with the rest.
-        traced = building / ".traced"
-        traced.mkdir()
-        trace(model, tracing, traced / "model.onnx")
-        graph = ir.from_proto(onnx.load(traced / "model.onnx"))
-        shutil.rmtree(traced)
+        graph = _traced(model, tracing, building / ".traced")
     with stages.stage("making the graphs"):
         graph, _ = drop_identities(graph)
         graph, _ = tie_decoder(graph)
@@ -87,20 +82,34 @@ def make_graphs(  # noqa: PLR0913 — all but the first three by name
         if half:
             graph, _ = half_weights(graph)
         graph, _ = set_ir_version(graph, OPSETS[tracing.opset])
-        proto = to_proto(graph)
-        beside = save(proto, portable, external_above=external_above)
-        written = {"portable": _describe(proto, beside)}
-        del proto  # with a copy of the weights
+        written = save(graph, portable, external_above=external_above)
+        _check(written.graph, portable)
+        made = {"portable": _describe(written.graph, written.beside)}
         for output in decoded_outputs([each.name or "" for each in graph.graph.outputs]):
             graph, _ = gather_positions(graph, output)
             graph, _ = decoder_as_gemm(graph, output)
-        graph, _ = share_weights(graph, tensor_locations(portable))
-        proto = to_proto(graph)
-        save(proto, serving)
-        written["fp32"] = _describe(proto, beside or (portable.name,))
-        for path in (portable, serving):
-            _check(path)
-    return written
+        graph, _ = share_weights(graph, written.locations)
+        served = save(graph, serving)
+        _check(served.graph, serving)
+        made["fp32"] = _describe(served.graph, written.beside or (portable.name,))
+    return made
+
+
+def _traced(model: EncoderWithHeads, tracing: Tracing, place: Path) -> ir.Model:
+    """Return the graph of a model; its weights are the model's own where it is known which is which."""
+    import onnx
+    import onnx_ir as ir
+
+    held = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    for weights in (False, True):
+        place.mkdir()
+        trace(model, tracing, place / "model.onnx", weights=weights)
+        graph = ir.from_proto(onnx.load(place / "model.onnx"))
+        shutil.rmtree(place)
+        graph, _ = fill_weights(graph, model.inputs, held)
+        if len(graph.graph.inputs) == len(model.inputs):
+            break
+    return graph
 
 
 def _describe(graph: onnx.ModelProto, beside: tuple[str, ...]) -> GraphFiles:
@@ -112,17 +121,25 @@ def _describe(graph: onnx.ModelProto, beside: tuple[str, ...]) -> GraphFiles:
     )
 
 
-def _check(path: Path) -> None:
-    """Refuse a graph that is not well formed or has operators beyond the standard ones."""
+def _check(graph: onnx.ModelProto, path: Path) -> None:
+    """Refuse a graph that is not well formed or has operators beyond the standard ones.
+
+    Args:
+        graph: the graph, which refers to its weights.
+        path: where it was written.
+    """
     import onnx
 
+    referring = path.with_name(".checked")  # to have its weights checked without reading them
+    referring.write_bytes(graph.SerializeToString())
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(str(referring))
     except onnx.checker.ValidationError as error:
         raise ValidationError(
             f"the exporter made a graph that is not valid ONNX ({error}): nothing was written"
         ) from error
-    foreign = {each.domain for each in onnx.load(path, load_external_data=False).opset_import} - {"", "ai.onnx"}
+    referring.unlink()
+    foreign = {operators.domain for operators in graph.opset_import} - {"", "ai.onnx"}
     if foreign:
         raise ValidationError(
             f"the exporter made a graph with operators of {', '.join(sorted(foreign))}: nothing was written"

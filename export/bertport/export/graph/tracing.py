@@ -59,13 +59,15 @@ def check_opset(opset: int | None) -> int:
     return opset
 
 
-def trace(model: EncoderWithHeads, tracing: Tracing, path: Path) -> None:
+def trace(model: EncoderWithHeads, tracing: Tracing, path: Path, *, weights: bool = True) -> None:
     """Write the model as ONNX with dynamic batch and sequence.
 
     Args:
         model: the model, in evaluation mode.
         tracing: how.
         path: the file to write; weights over 2 GB go beside it.
+        weights: whether they are written too; if not, they are inputs of the graph, after the model's own. Optimum's
+            exporter writes them in any case.
 
     Raises:
         CheckpointError: when it has an operation that this opset cannot express, or cannot run at all.
@@ -74,7 +76,7 @@ def trace(model: EncoderWithHeads, tracing: Tracing, path: Path) -> None:
 
     with _quiet(), _unscripted(model):
         try:
-            TRACERS[tracing.tracer](model, tracing.opset, path)
+            TRACERS[tracing.tracer](model, tracing.opset, path, weights=weights)
         except (BertportError, OSError, MemoryError):
             raise
         except Exception as error:
@@ -87,7 +89,7 @@ def trace(model: EncoderWithHeads, tracing: Tracing, path: Path) -> None:
             ) from error
 
 
-def _with_torch(model: EncoderWithHeads, opset: int, path: Path) -> None:
+def _with_torch(model: EncoderWithHeads, opset: int, path: Path, *, weights: bool) -> None:
     """Trace with PyTorch's exporter, on an example of Optimum's."""
     import torch
 
@@ -101,6 +103,7 @@ def _with_torch(model: EncoderWithHeads, opset: int, path: Path) -> None:
         output_names=list(outputs),
         dynamic_axes=axes,
         opset_version=opset,
+        export_params=weights,
         dynamo=False,
     )
 
@@ -114,7 +117,7 @@ def example_inputs(model: EncoderWithHeads) -> dict[str, torch.Tensor]:
     return _known_segments(inputs, model)
 
 
-def _with_optimum(model: EncoderWithHeads, opset: int, path: Path) -> None:
+def _with_optimum(model: EncoderWithHeads, opset: int, path: Path, *, weights: bool) -> None:  # noqa: ARG001 — it writes them
     """Trace with Optimum's export, with a config of ours that keeps every head."""
     from optimum.exporters.onnx.convert import export_pytorch  # type: ignore[import-untyped]  # it ships no types
     from optimum.exporters.tasks import TasksManager  # type: ignore[import-untyped]  # the same

@@ -208,9 +208,7 @@ def build(checkpoint: Checkpoint) -> EncoderWithHeads:
             model.add_heads(other.config, other.layout, other.plan.labels, place)
         if checkpoint.modules is not None:
             model.embed(checkpoint.modules)
-    # Copied, since the files may change while the model is in use.
-    tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors().items()}
-    model.load_state_dict(tensors, strict=True, assign=True)
+    model.load_state_dict(checkpoint.tensors(), strict=True, assign=True)
     tie(model, checkpoint.ties)
     model.train(mode=False)
     return model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["name_weights"]
+__all__ = ["modules_of", "name_weights"]
 
 CALL = re.compile(r"_\d+(?=/|$)")
 """The suffix that the exporter gives to the name of a module that is called again."""
@@ -27,11 +27,11 @@ def name_weights(model: ir.Model) -> tuple[ir.Model, bool]:
     weights = list(model.graph.initializers.values())
     taken = {weight.name for weight in weights}
     for weight in weights:
-        paths = {CALL.sub("", (node.name or "").strip("/").rpartition("/")[0]) for node in weight.consumers()}
-        path = paths.pop() if len(paths) == 1 else ""
-        if not (weight.name or "").startswith("onnx::") or not path:
+        modules = modules_of(weight)
+        module = modules.pop() if len(modules) == 1 else ""
+        if not (weight.name or "").startswith("onnx::") or not module:
             continue
-        name = f"{path.replace('/', '.')}.weight"
+        name = f"{module}.weight"
         if name in taken:
             continue
         taken.add(name)
@@ -41,3 +41,9 @@ def name_weights(model: ir.Model) -> tuple[ir.Model, bool]:
     for weight in weights:
         model.graph.initializers.add(weight)
     return model, changed
+
+
+def modules_of(weight: ir.Value) -> set[str]:
+    """Return the names of the modules whose nodes read a weight: the exporter names nodes by their path."""
+    paths = {CALL.sub("", (node.name or "").strip("/").rpartition("/")[0]) for node in weight.consumers()}
+    return {path.replace("/", ".") for path in paths}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-__all__ = ["Location", "share_weights"]
+__all__ = ["SMALLEST_SHARED", "Location", "share_weights"]
 
 SMALLEST_SHARED = 1024
 """Bytes; smaller tensors, among them the shapes that ONNX Runtime reads while it loads, stay in the graph."""
