@@ -28,6 +28,7 @@ from bertport.runtime.heads import (
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
 )
+from tests.families import tiny
 from tests.heads import LABELS, class_of, combinations, head_bundle, head_checkpoint
 
 ATOL = 1e-5
@@ -69,9 +70,20 @@ def assert_same(found, expected, head, inputs):
         np.testing.assert_allclose(real, other, rtol=0, atol=ATOL)
 
 
-@pytest.mark.parametrize(("family", "head"), FAST)
-def test_a_model_computes_what_the_class_of_transformers_does(family, head, tmp_path_factory):
-    checkpoint = head_checkpoint(tmp_path_factory, family, head)
+SETTINGS = [
+    ("electra", MULTIPLE_CHOICE, {"summary_activation": "tanh"}),
+    ("electra", MULTIPLE_CHOICE, {"summary_use_proj": False}),
+    ("modernbert", SEQUENCE_CLASSIFICATION, {"classifier_pooling": "mean"}),
+    ("deberta-v2", SEQUENCE_CLASSIFICATION, {"pooler_hidden_act": "tanh"}),
+    ("mobilebert", SEQUENCE_CLASSIFICATION, {"classifier_activation": False}),
+]
+"""Settings of config.json that say what a head computes: the graph is compared with a model of the same settings, which
+would not show that one was passed over."""
+
+
+@pytest.mark.parametrize(("family", "head", "settings"), [*((*each, {}) for each in FAST), *SETTINGS])
+def test_a_model_computes_what_the_class_of_transformers_does(family, head, settings, tmp_path_factory):
+    checkpoint = head_checkpoint(tmp_path_factory, family, head, **settings)
     model = build(read_checkpoint(locate(str(checkpoint))))
     inputs = {name: INPUTS[name] for name in model.inputs}
     with torch.inference_mode():
@@ -193,3 +205,19 @@ def test_labels_are_as_many_as_rows(tmp_path_factory, tmp_path):
         path.write_text(json.dumps(stated | {"id2label": labels, "label2id": None}))
         with pytest.raises(CheckpointError, match=r"classifier.\w+ has 3 rows and config.json has 2 labels for them"):
             read(checkpoint)
+
+
+def test_a_vector_of_padding_is_refused(tmp_path_factory):
+    checkpoint = head_checkpoint(tmp_path_factory, "electra", MULTIPLE_CHOICE, summary_type="mean")
+    with pytest.raises(CheckpointError, match=r"summary_type is 'mean'; first, as the others read padding too, is exp"):
+        read(checkpoint)
+
+
+def test_settings_of_a_head_that_is_not_there_are_passed_over(checkpoint_of_electra, change_config):
+    change_config(checkpoint_of_electra, summary_type="attn", summary_activation=3)
+    assert read(checkpoint_of_electra).heads == ("mlm",)
+
+
+@pytest.fixture
+def checkpoint_of_electra(tmp_path):
+    return tiny("electra", tmp_path / "electra")

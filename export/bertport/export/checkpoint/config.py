@@ -32,9 +32,11 @@ CODE = re.compile(
 )
 """Settings by which a config names code or kernels, of this machine or of a repository, that transformers would run."""
 ASIDE = re.compile(
-    r".*dropout.*|initializer_.*|summary_.*|use_cache|is_decoder|add_cross_attention|(bos|eos|cls|sep)_token_id|sparse_.*"
+    r".*dropout.*|initializer_.*|use_cache|is_decoder|add_cross_attention|(bos|eos|cls|sep)_token_id|sparse_.*"
 )
 """Settings of training, generation and heads that are not exported, which change nothing here."""
+CHOICES = "ForMultipleChoice"
+"""The ending of the class that makes one vector of a text by the settings of `SUMMARY`."""
 SHARED = ("tie_word_embeddings", "pad_token_id")
 """Settings that transformers counts among those of every model, and which say what is computed."""
 ACTIVATIONS = ("hidden_act", "activation", "hidden_activation", "conv_act")
@@ -53,6 +55,12 @@ class Setting:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_activation(value: object) -> bool:
+    from transformers.activations import ACT2FN
+
+    return isinstance(value, str) and value in ACT2FN
 
 
 def _number(value: Any) -> bool:  # noqa: ANN401 — whatever JSON holds
@@ -76,6 +84,13 @@ SETTINGS = {
     "pad_token_id": Setting(accepts=lambda value: value is None or (_whole(value) and value >= 0), expected="an id"),
 }
 """Those that the type of transformers' default does not say enough of."""
+SUMMARY = {
+    "summary_type": Setting(accepts=lambda value: value == "first", expected="first, as the others read padding too,"),
+    "summary_use_proj": Setting(accepts=lambda value: isinstance(value, bool), expected="true or false"),
+    "summary_activation": Setting(accepts=_is_activation, expected="the name of an activation"),
+    "summary_proj_to_labels": Setting(accepts=lambda value: isinstance(value, bool), expected="true or false"),
+}
+"""Settings of the head for multiple choice of an ELECTRA, which its other checkpoints may state in any way."""
 BY_TYPE: dict[type, Setting] = {
     bool: Setting(accepts=lambda value: isinstance(value, bool), expected="true or false"),
     float: Setting(accepts=_number, expected="a number from 0 up"),
@@ -109,6 +124,8 @@ def read_config(raw: dict[str, Any], path: Path, family: Family) -> PretrainedCo
     common = transformers.PretrainedConfig().to_dict().keys() - set(SHARED)
     names = (defaults.keys() | make.attribute_map.keys() | set(family.legacy) | set(SHARED)) - common
     stated = {name: value for name, value in raw.items() if name in names and not ASIDE.fullmatch(name)}
+    if not str((raw.get("architectures") or [""])[0]).endswith(CHOICES):
+        stated = {name: value for name, value in stated.items() if name not in SUMMARY or SUMMARY[name].accepts(value)}
     for name, value in stated.items():
         rule = _rule(name, defaults.get(name))
         if rule is not None:
@@ -187,8 +204,8 @@ def _check_sizes(config: PretrainedConfig, path: Path, family: Family) -> None:
 
 def _rule(name: str, default: object) -> Setting | None:
     """Return what holds for a setting; None for one that transformers alone can judge."""
-    if name in SETTINGS:
-        return SETTINGS[name]
+    if name in SETTINGS or name in SUMMARY:
+        return (SETTINGS | SUMMARY)[name]
     if _whole(default):
         return AT_LEAST.get(min(default, 1), SIZE) if isinstance(default, int) else None
     return BY_TYPE.get(type(default))
