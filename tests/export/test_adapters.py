@@ -107,6 +107,34 @@ def test_a_head_that_is_missing_is_not_made_up(make_checkpoint, change_config, t
         assert read_checkpoint(it).plan.heads == ("mlm",)
 
 
+@pytest.mark.parametrize(
+    ("model_class", "task_type", "head"),
+    [
+        ("BertForSequenceClassification", "SEQ_CLS", "sequence-classification"),
+        ("BertForTokenClassification", "TOKEN_CLS", "token-classification"),
+        ("BertForQuestionAnswering", "QUESTION_ANS", "question-answering"),
+    ],
+)
+def test_a_head_that_the_adapter_brings(tiny_checkpoint, tmp_path, model_class, task_type, head):
+    """A base model is saved without the head that it was trained with: the adapter alone has it."""
+    count = 2 if head == "question-answering" else 3
+    own = shutil.copytree(tiny_checkpoint, tmp_path / "own")
+    path = own / "config.json"
+    named = {str(index): f"name {index}" for index in range(count)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": [model_class], "id2label": named}))
+    expected = trained(own, tmp_path / "adapter", model_class, task_type=task_type).state_dict()
+    for base, labels in ((tiny_checkpoint, "LABEL_{}"), (own, "name {}")):
+        with opened(base, None, tmp_path / "out", revision=None, adapter=tmp_path / "adapter", overwrite=False) as it:
+            checkpoint = read_checkpoint(it)
+            found = checkpoint.tensors()
+        assert checkpoint.model_class == model_class
+        assert checkpoint.heads == ("mlm", "nsp", head, "pooler")
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0)
+        found = checkpoint.entries[head].labels
+        assert found == (None if head == "question-answering" else tuple(map(labels.format, range(count))))
+
+
 def test_the_command_merges_it(tiny_checkpoint, adapter, tmp_path, run_graph):
     out = tmp_path / "out"
     shutil.copy(tiny_checkpoint / "tokenizer.json", adapter)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.families import promises
 from bertport.export.checkpoint.foreign import ADAPTER
+from bertport.export.checkpoint.heads import HEADS
+from bertport.export.checkpoint.labels import labels_in, unnamed
 from bertport.export.checkpoint.memory import is_tied, write_tensors
 from bertport.export.checkpoint.source import copy_small_files, read_json
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError, MissingDependencyError, PathError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
@@ -32,6 +37,12 @@ UNREAD = {
     "layer_replication": "layers that are there more than once",
 }
 """Settings whose models are no longer those of config.json."""
+CLASSES = {
+    "SEQ_CLS": HEADS[SEQUENCE_CLASSIFICATION].own_class,
+    "TOKEN_CLS": HEADS[TOKEN_CLASSIFICATION].own_class,
+    "QUESTION_ANS": HEADS[QUESTION_ANSWERING].own_class,
+}
+"""By PEFT's task type, the class that an adapter was trained on whatever its base was saved as."""
 INSIDE = "base_model.model."
 """The prefix of an adapter's tensor names."""
 ATOL = 1e-4
@@ -51,7 +62,8 @@ class Adapter:
         self.directory = directory
         self.settings = settings
         self.weights = weights
-        self.names = tuple(read_shapes(weights))
+        self.shapes = read_shapes(weights)
+        self.names = tuple(self.shapes)
 
     @property
     def name(self) -> str:
@@ -115,8 +127,13 @@ def write_merged(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> N
     """
     import transformers
 
-    kind: Any = getattr(transformers, checkpoint.model_class)
-    model = kind(checkpoint.config).eval()
+    name = _class_of(checkpoint, adapter)
+    labels = _labels(checkpoint, adapter, name)
+    settings = copy.deepcopy(checkpoint.config)
+    if labels:
+        settings.num_labels = len(labels)
+    kind: Any = getattr(transformers, name)
+    model = kind(settings).eval()
     tensors = checkpoint.tensors()
     if model.base_model is model:
         tensors = {name.removeprefix(checkpoint.family.prefix): each for name, each in tensors.items()}
@@ -131,7 +148,37 @@ def write_merged(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> N
         without=set(loaded.missing_keys) - trained,  # a head that the checkpoint lacks is not one of random numbers
     )
     config = checkpoint.raw_config | {"tie_word_embeddings": is_tied(model)}  # PEFT unties what an adapter parts
+    if name != checkpoint.model_class:
+        config |= {"architectures": [name]}
+    if labels and labels != labels_in(checkpoint.raw_config):
+        config = {key: value for key, value in config.items() if key not in {"label2id", "num_labels"}}
+        config |= {"id2label": dict(enumerate(labels))}
     copy_small_files(checkpoint.directory, directory, config, without=ADAPTER[0])
+
+
+def _class_of(checkpoint: Checkpoint, adapter: Adapter) -> str:
+    """Return transformers' class that an adapter was trained on: its base's, or one whose head only the adapter has."""
+    family = checkpoint.family
+    name = f"{family.class_prefix}{CLASSES.get(str(adapter.settings.get('task_type')), '')}"
+    heads = promises(family, name)
+    brought = any(
+        f"{INSIDE}{tensor}" in adapter.shapes for head in heads for tensor in checkpoint.layout.heads[head].shapes
+    )
+    return name if brought and not heads <= set(checkpoint.plan.heads) else checkpoint.model_class
+
+
+def _labels(checkpoint: Checkpoint, adapter: Adapter, model_class: str) -> tuple[str, ...]:
+    """Return the labels of a class, as many as the adapter has rows for; none where it has none.
+
+    An adapter does not say what they are called: they are the base's where it has as many, and transformers' otherwise.
+    """
+    labels: tuple[str, ...] = ()
+    for head in promises(checkpoint.family, model_class):
+        for tensor in checkpoint.layout.heads[head].rows:
+            labels = labels_in(checkpoint.raw_config)
+            rows, *_ = adapter.shapes.get(f"{INSIDE}{tensor}", (len(labels),))
+            labels = labels if rows == len(labels) else unnamed(rows)
+    return labels
 
 
 def _merge(model: PreTrainedModel, adapter: Adapter) -> None:

@@ -11,7 +11,7 @@ from bertport.runtime.excerpts import excerpt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["labels_in", "terms_of_texts", "terms_of_tokens", "untrusted_activation"]
+__all__ = ["labels_in", "terms_of_texts", "terms_of_tokens", "unnamed", "untrusted_activation"]
 
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
@@ -39,7 +39,7 @@ def labels_in(config: Mapping[str, Any]) -> tuple[str, ...]:
     if count is not None and not (isinstance(count, int) and not isinstance(count, bool) and count > 0):
         raise CheckpointError(f"num_labels in config.json is {excerpt(count)}: a number from 1 up is expected")
     if stated is None:
-        return tuple(f"LABEL_{index}" for index in range(UNSTATED if count is None else count))
+        return unnamed(UNSTATED if count is None else count)
     if not isinstance(stated, dict):
         raise CheckpointError(f"id2label in config.json is {excerpt(stated)}: an object of ids and labels is expected")
     if not stated:
@@ -53,6 +53,11 @@ def labels_in(config: Mapping[str, Any]) -> tuple[str, ...]:
         )
     _check_agreement(labels, config.get("label2id"))
     return labels
+
+
+def unnamed(count: int) -> tuple[str, ...]:
+    """Return transformers' names for labels that have none."""
+    return tuple(f"LABEL_{index}" for index in range(count))
 
 
 def _by_id(stated: Mapping[str, Any]) -> dict[int, str]:
