@@ -14,6 +14,7 @@ from bertport.export.checkpoint.config import names_code
 from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_of, promises
 from bertport.export.checkpoint.memory import parameters_of
 from bertport.export.checkpoint.read import read_checkpoint
+from bertport.export.checkpoint.sentence_transformers import encoder_of, write_modules
 from bertport.export.checkpoint.source import Located
 from bertport.export.checkpoint.tokenizer import SAVED, VOCABULARY, read_tokenizer
 from bertport.export.checkpoint.tokenizer_loading import quiet
@@ -106,6 +107,7 @@ def restore(
             # Beside them, tensors that only another class has: the pooler of a bundle without next-sentence head.
             beside = [each.tensors for each in fits if not each.missing]
             _write(opened, building, best, config | {"architectures": [best.model_class]}, beside)
+            _write_modules(opened, building, weights)
             del weights, fits, beside
         with stages.stage("comparing with the graph"):
             for note in _compare(opened, building, variants, stages):
@@ -235,6 +237,28 @@ def _write(
     (directory / "README.md").write_text(restored_card(bundle.manifest, fit.model_class), encoding="utf-8")
 
 
+def _write_modules(bundle: Bundle, directory: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write the modules of sentence-transformers that a bundle has behind its encoder, if any.
+
+    Raises:
+        BundleError: when the graph does not hold a tensor of theirs.
+    """
+    manifest = bundle.manifest
+    facts = next((entry.embedding for entry in manifest.heads.values() if entry.embedding and not entry.source), None)
+    if facts is None:
+        return
+    try:
+        write_modules(
+            directory,
+            facts,
+            weights,
+            hidden_size=manifest.architecture.hidden_size,
+            max_length=manifest.max_length,
+        )
+    except (KeyError, ValueError) as error:
+        raise _lacking(bundle, f"of the modules behind the encoder: {error}") from error
+
+
 def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stages) -> list[str]:
     """Compare a checkpoint with the graphs of a bundle, and see that transformers opens it.
 
@@ -249,10 +273,11 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
     from bertport.export.validation.check import validate
 
     try:
-        checkpoint = read_checkpoint(Located(directory=directory, name=bundle.manifest.name, revision=None))
+        located = Located(directory=directory, name=bundle.manifest.name, revision=None)
+        checkpoint = read_checkpoint(encoder_of(located))
     except CheckpointError as error:
         raise _lacking(bundle, str(error)) from error
-    if lost := [head for head in _own_heads(bundle) if head not in checkpoint.plan.heads]:
+    if lost := [head for head in _own_heads(bundle) if head not in checkpoint.heads]:
         raise _lacking(bundle, f"the {lost[0]} head is missing")
     notes = _opened(directory, checkpoint.model_class)
     words = checkpoint.config.vocab_size

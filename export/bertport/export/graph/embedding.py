@@ -46,21 +46,19 @@ class Pooling(nn.Module):
         real = mask.unsqueeze(-1).to(states.dtype)
         if mode == "max":
             return states.masked_fill(real == 0, float("-inf")).amax(dim=1)
-        if mode in {"cls", "lasttoken"}:
-            return _state(states, mask, last=mode == "lasttoken")
-        # The first token counts once, the second twice, …: later ones have seen more of the text in a decoder.
-        weights = real * real.cumsum(dim=1) if mode == "weightedmean" else real
+        # Which of its text's tokens each is, from 1: padding before a text is 0, and behind it as the last token.
+        place = real.cumsum(dim=1)
+        match mode:
+            case "cls":
+                weights = real * (place == 1)
+            case "lasttoken":
+                weights = real * (place == place[:, -1:])
+            case "weightedmean":
+                weights = real * place
+            case _:
+                weights = real
         total = weights.sum(dim=1).clamp(min=LEAST_WEIGHT)
         return (states * weights).sum(dim=1) / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
-
-
-def _state(states: torch.Tensor, mask: torch.Tensor, *, last: bool) -> torch.Tensor:
-    """Return the state of each text's first or last token that is no padding, [batch, hidden]."""
-    length = mask.shape[1]
-    places = torch.arange(length, device=mask.device).unsqueeze(0)
-    place = (places * mask).amax(dim=1) if last else length - ((length - places) * mask).amax(dim=1)
-    index = place.view(-1, 1, 1).expand(-1, 1, states.shape[-1])
-    return torch.gather(states, 1, index).squeeze(1)
 
 
 class Dense(nn.Module):
@@ -120,8 +118,10 @@ class SentenceEmbedding(nn.ModuleList):
     def __init__(self, modules: Modules) -> None:
         super().__init__(map(_module, modules.modules))
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def vectors(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the vector of each text, [batch, dimension].
+
+        It is no `forward`: the exporter would give the nodes of the modules other names than their tensors have.
 
         Args:
             states: [batch, sequence, hidden].

@@ -65,11 +65,12 @@ class EncoderWithHeads(nn.Module):
         self.add_module(self.part, encoder(family, config, pooler=POOLER in labels))
         self.classes: tuple[tuple[Any, tuple[str, ...]], ...] = ()
         self.outputs: tuple[str, ...] = ()
+        self.embedding: SentenceEmbedding | None = None
         self.add_heads(config, layout, labels, self)
 
     def embed(self, modules: Modules) -> None:
         """Add what makes one vector of a text."""
-        self.add_module(EMBEDDING, SentenceEmbedding(modules))
+        self.embedding = SentenceEmbedding(modules)
         self.heads = (*self.heads, EMBEDDING)
         self.outputs = output_names(self.heads)
 
@@ -162,8 +163,8 @@ class EncoderWithHeads(nn.Module):
         outputs = {HIDDEN_STATES: encoded.last_hidden_state}
         if POOLER in self.heads:
             outputs[output_of(POOLER)] = encoded.pooler_output
-        if EMBEDDING in self.heads:
-            outputs[output_of(EMBEDDING)] = self.get_submodule(EMBEDDING)(encoded.last_hidden_state, attention_mask)
+        if self.embedding is not None:
+            outputs[output_of(EMBEDDING)] = self.embedding.vectors(encoded.last_hidden_state, attention_mask)
         for model, heads in self.classes:
             place = getattr(model, model.base_model_prefix)
             place.output = encoded
