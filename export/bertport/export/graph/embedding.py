@@ -54,11 +54,11 @@ class Pooling(nn.Module):
             case "lasttoken":
                 weights = real * (place == place[:, -1:])
             case "weightedmean":
-                weights = real * place
+                weights = real * place / place[:, -1:]  # 1 at most: their sum has to be a number in 16 bits too
             case _:
                 weights = real
-        total = weights.sum(dim=1).clamp(min=LEAST_WEIGHT)
-        return (states * weights).sum(dim=1) / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
+        total = weights.sum(dim=1, keepdim=True).clamp(min=LEAST_WEIGHT)
+        return (states * (weights / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total))).sum(dim=1)
 
 
 class Dense(nn.Module):
