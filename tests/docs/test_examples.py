@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import examples
+from tests.sentence_models import PROMPTS, sentence_model
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "models" / "default"
@@ -37,9 +38,10 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def place(tmp_path, checkpoint):
-    """A directory as the pages assume it: `bundle` is the default bundle, `checkpoint` a small checkpoint."""
+    """A directory as the pages assume it: `bundle` is the default bundle, the others are small checkpoints."""
     shutil.copytree(DEFAULT, tmp_path / "bundle")
     shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    sentence_model(tmp_path / "sentences", checkpoint, prompts=PROMPTS)
     yield tmp_path
     started = tmp_path / "serve.pid"  # a server that a page starts and, where it fails midway, does not end
     with contextlib.suppress(OSError):
