@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bertport.export import export
-from bertport.export.checkpoint.embedding import read_modules
+from bertport.export.checkpoint.embedding import longest_input, read_modules
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.sentence_transformers import encoder_of
 from bertport.export.checkpoint.source import locate
@@ -131,6 +131,7 @@ ENCODER_SETTINGS, WHOLE = "sentence_bert_config.json", "config_sentence_transfor
 POOLING, DENSE = "1_Pooling/config.json", "2_Dense/config.json"
 NOT_TAKEN = {
     "another pooling": (POOLING, {"pooling_mode": "attention"}, "the pooling is 'attention', and cls, max, mean, "),
+    "poolings in lists": (POOLING, {"pooling_mode": [["cls"]]}, r"the pooling is \['cls'\], and cls, max, mean"),
     "no pooling mode": (POOLING, {"pooling_mode": []}, r"the pooling is \[\], and cls"),
     "another width": (POOLING, {"word_embedding_dimension": 64}, "states have 64 numbers and the encoder's have 32"),
     "left-out prompts": (POOLING, {"include_prompt": False}, "has prompts whose tokens its pooling leaves out"),
@@ -138,6 +139,7 @@ NOT_TAKEN = {
     "a layer of torch": (DENSE, {"activation_function": "torch.nn.Linear"}, "the activation is 'torch.nn.Linear'"),
     "a residual": (DENSE, {"use_residual": True}, "adds a dense layer's input to its output .use_residual., which"),
     "of tokens": (DENSE, {"module_input_name": "token_embeddings"}, "has module_input_name 'token_embeddings'"),
+    "of a list": (DENSE, {"module_output_name": ["a"]}, r"has module_output_name \['a'\]"),
     "too wide": (DENSE, {"in_features": 7}, "makes vectors of 32 numbers out of 7, and those before it have 64"),
     "more rows": (DENSE, {"out_features": 9}, r"linear.bias of the shape \[32\] and config.json beside it says \[9\]"),
     "no bias": (DENSE, {"bias": False}, r"linear.bias of the shape \[32\] and config.json beside it says none"),
@@ -145,8 +147,10 @@ NOT_TAKEN = {
     "another similarity": (WHOLE, {"similarity_fn_name": "maxsim"}, "similarity_fn_name is 'maxsim' and should be"),
     "no prompt": (WHOLE, {"default_prompt_name": "a"}, "is 'a', which is none of its prompts .'query', 'document'"),
     "prompts": (WHOLE, {"prompts": {"query": 1}}, "prompts is {'query': 1} and should give each name a text"),
+    "half a character": (WHOLE, {"prompts": {"query": "\ud800"}}, "and should give each name a text"),
     "no dimension": (WHOLE, {"truncate_dim": 0}, "truncate_dim is 0 and should be a number from 1 to 12"),
     "another task": (ENCODER_SETTINGS, {"transformer_task": "fill-mask"}, "asks for 'fill-mask', as 'token_embedd"),
+    "another modality": (ENCODER_SETTINGS, {"modality_config": {"text": ["forward"]}}, "by {'text': .'forward'.}, wh"),
     "no length": (ENCODER_SETTINGS, {"max_seq_length": "256"}, "max_seq_length is '256' and should be a number of tok"),
 }
 
@@ -183,6 +187,20 @@ def test_modules_that_are_not_known_are_refused_with_what_can_be_taken(whole, mo
     (whole / "modules.json").write_text(json.dumps(rows))
     with pytest.raises(CheckpointError, match=f"{said}.*--as features"):
         modules_of(whole)
+
+
+def test_a_thousand_modules_are_refused_before_any_is_read(whole):
+    rows = json.loads((whole / "modules.json").read_text())
+    (whole / "modules.json").write_text(json.dumps(rows + rows[2:3] * 1000))
+    with pytest.raises(CheckpointError, match="has 1,004 modules behind its encoder, which cannot"):
+        modules_of(whole)
+
+
+def test_the_settings_that_the_library_reads_of_several_are_followed(whole):
+    (whole / "sentence_albert_config.json").write_text('{"max_seq_length": 9}')
+    assert longest_input(whole) == 64
+    (whole / "sentence_bert_config.json").unlink()
+    assert longest_input(whole) == 9
 
 
 def test_an_encoder_alone_and_one_of_another_package_are_refused(whole):

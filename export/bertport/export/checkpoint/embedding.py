@@ -14,6 +14,7 @@ from bertport.runtime.bundle.manifest import SIMILARITIES, Embedding, EmbeddingM
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import EMBEDDING
+from bertport.runtime.text.encoder import lone_surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,8 +31,11 @@ CONFIG = "config_sentence_transformers.json"
 """Settings of the whole model: prompts, and how vectors are compared."""
 LIBRARY = "sentence_transformers."
 """What the classes of modules begin with that are the library's own, in any of its versions."""
-SETTINGS = "sentence_*_config.json"
-"""Settings of the encoder that sentence-transformers follows, and transformers does not."""
+SETTINGS = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Settings of the encoder that sentence-transformers follows and transformers does not: the first of these is read."""
 INSTEAD = "export it with --as features for the encoder alone, whose vectors of tokens `features` can pool"
 MODES = {
     "cls": "pooling_mode_cls_token",
@@ -60,6 +64,8 @@ ACTIVATIONS = (
     "Tanh",
 )
 """PyTorch's functions behind a dense layer, as they are without arguments, which is how the library makes them."""
+MOST_MODULES = 64
+"""Modules behind an encoder; models of today have four at most."""
 PLACE = "sentence_embedding"
 """Where the modules behind the pooling read and write."""
 TASK = "feature-extraction"
@@ -135,6 +141,8 @@ def read_modules(located: Located, *, hidden_size: int) -> Modules | None:
     stated = read_json(path) if path.is_file() else {}
     kind = stated.get("model_type", "SentenceTransformer")
     first, *others = located.parts
+    if len(others) > MOST_MODULES:
+        raise _not_taken(f"{located.name} has {len(others):,} modules behind its encoder")
     if kind == "CrossEncoder" and not others:
         return None  # one of transformers' classes with its own head
     if kind != "SentenceTransformer":
@@ -211,7 +219,7 @@ def _not_taken(what: str) -> CheckpointError:
 
 def _settings(directory: Path) -> tuple[Path, dict[str, Any]]:
     """Return the file of an encoder's settings, and what it holds; an empty object where there is none."""
-    path = next(iter(sorted(directory.glob(SETTINGS))), directory / SETTINGS.replace("*", "bert"))
+    path = next((directory / name for name in SETTINGS if (directory / name).is_file()), directory / SETTINGS[0])
     return path, read_json(path) if path.is_file() else {}
 
 
@@ -226,10 +234,15 @@ def _check_encoder(part: Part, directory: Path) -> None:
     path, settings = _settings(directory)
     task = settings.get("transformer_task", TASK)
     given = settings.get("module_output_name", "token_embeddings")
-    modalities = settings.get("modality_config") or {}
-    read = modalities.get("text", {}).get("method_output_name") if isinstance(modalities, dict) else modalities
-    if task != TASK or given != "token_embeddings" or (modalities and read != "last_hidden_state"):
-        raise _not_taken(f"{path} asks for {excerpt(task)}, as {excerpt(given)} of {excerpt(read)}")
+    match settings.get("modality_config"):
+        case None | {"text": {"method_output_name": "last_hidden_state"}}:
+            read = True
+        case _:
+            read = False
+    if task != TASK or given != "token_embeddings" or not read:
+        raise _not_taken(
+            f"{path} asks for {excerpt(task)}, as {excerpt(given)} by {excerpt(settings.get('modality_config'))}"
+        )
 
 
 def _unheeded(directory: Path) -> tuple[str, ...]:
@@ -241,7 +254,8 @@ def _unheeded(directory: Path) -> tuple[str, ...]:
 
 def _prompts(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     prompts = stated.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(each, str | None) for each in prompts.values()):
+    texts = [each for item in prompts.items() for each in item] if isinstance(prompts, dict) else [1]
+    if not all(isinstance(each, str | None) and not lone_surrogate(each or "") for each in texts):
         raise CheckpointError(f"{path}: prompts is {excerpt(prompts)} and should give each name a text: correct it")
     return {name: prompt or "" for name, prompt in prompts.items()}
 
@@ -283,7 +297,7 @@ def _pooling(settings: Mapping[str, Any], width: int, path: Path) -> Module:
         )
     modes = settings.get("pooling_mode", [name for name, flag in MODES.items() if settings.get(flag)] or "mean")
     names = (modes,) if isinstance(modes, str) else tuple(modes) if isinstance(modes, list) else ()
-    unknown = next((each for each in names if each not in MODES), None)
+    unknown = next((each for each in names if not isinstance(each, str) or each not in MODES), None)
     if not names or unknown is not None:
         raise CheckpointError(
             f"{path}: the pooling is {excerpt(unknown or modes)}, and {', '.join(MODES)} can be exported: {INSTEAD}"
@@ -332,7 +346,7 @@ def _normalize(settings: Mapping[str, Any], width: int, path: Path) -> Module:
 def _require_place(settings: Mapping[str, Any], path: Path) -> None:
     """Refuse a module that reads or writes anything but the vector of a text."""
     for name in ("module_input_name", "module_output_name"):
-        if settings.get(name) not in {None, PLACE}:
+        if settings.get(name) not in (None, PLACE):  # no set, in which a list cannot be looked for
             raise _not_taken(f"{path} has {name} {excerpt(settings[name])}")
 
 
