@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +14,7 @@ from bertport.export.checkpoint.embedding import MODES
 from bertport.export.graph.embedding import Pooling
 from bertport.export.restorer import restore
 from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.manifest import EmbeddingModule
 from tests.families import TINY, tiny
 from tests.sentence_models import EVERY_KIND, sentence_model
@@ -36,13 +39,13 @@ def test_pooling_is_that_of_the_library(modes, side):
     assert (found - expected).abs().max() < 1e-6
 
 
-def differences(directory, out, **options):
+def differences(directory, out, *, texts=TEXTS, **options):
     """Export a model, and return how far its vectors are from those of the library."""
     library = pytest.importorskip("sentence_transformers")
     model = load(export(directory, out, **options).path)
     # One at a time: transformers' MobileBERT lets padding move the state of a text's last token.
-    expected = library.SentenceTransformer(str(directory), device="cpu").encode(TEXTS, batch_size=1)
-    return np.abs(model.embed(TEXTS) - expected)
+    expected = library.SentenceTransformer(str(directory), device="cpu").encode(texts, batch_size=1)
+    return np.abs(model.embed(texts) - expected)
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -60,6 +63,16 @@ def test_every_way_of_pooling_in_the_oldest_and_newest_opset(opset, tiny_checkpo
     assert not {"If", "Loop"} & {node.op_type for node in graph.node}
     held = {each.name for each in graph.initializer}
     assert {"embedding.1.linear.weight", "embedding.1.linear.bias", "embedding.3.linear.weight"} <= held
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_text_is_lower_cased_where_the_settings_say_so(family, make_checkpoint, tmp_path):
+    make = {"bert": lambda path: make_checkpoint(path, cased=True)}.get(family, lambda path: tiny(family, path))
+    directory = sentence_model(tmp_path / "model", make(tmp_path / "encoder"))
+    settings = {"max_seq_length": 64, "do_lower_case": True}
+    (directory / "sentence_bert_config.json").write_text(json.dumps(settings))
+    assert differences(directory, tmp_path / "out", texts=[text.upper() for text in TEXTS]).max() < 1e-5
+    assert Bundle.open(tmp_path / "out").manifest.lowercase
 
 
 @pytest.mark.parametrize("weights", ["float32", "float16"])

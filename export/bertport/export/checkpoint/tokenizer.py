@@ -91,6 +91,8 @@ class TokenizerFiles:
     """Special tokens by role, for example `mask_token`, as far as it has them."""
     notes: tuple[str, ...]
     """What was found, in sentences."""
+    lowered: bool = False
+    """Whether lower-casing was added to it, which its class in transformers would take away when it is loaded again."""
 
     def save(self, directory: Path) -> None:
         """Write the files of which transformers, and readers of tokenizer.json alone, make the same tokenizer.
@@ -132,7 +134,7 @@ class TokenizerFiles:
         inputs and special tokens other flags, and 5 does not save the flags.
         """
         changed: dict[str, Any] = {"model_input_names": list(self.reference.model_input_names)}
-        if settings.get("tokenizer_class") in GENERIC:
+        if settings.get("tokenizer_class") in GENERIC or self.lowered:
             changed["tokenizer_class"] = "PreTrainedTokenizerFast"
         if isinstance(further := settings.get("extra_special_tokens"), list):
             changed |= {"extra_special_tokens": {}, "additional_special_tokens": further}
@@ -241,7 +243,7 @@ def as_sentence_transformers(files: TokenizerFiles, directory: Path) -> Tokenize
 
         before = files.tokenizer.normalizer
         files.tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([before] if before else [])])
-        files = replace(files, lowercase=True)
+        files = replace(files, lowercase=True, lowered=True)
     return replace(files, model_max_length=longest_input(directory) or files.model_max_length)
 
 
