@@ -141,6 +141,10 @@ class Task:
         return self.head(self.options())
 
 
+def _windowing(windows: Windows | None, merge: Callable[[list[Any]], object]) -> Windowing | None:
+    return Windowing(windows=windows, merge=merge) if windows else None
+
+
 def _judge(*, name: str, summary: str, head: str, field: str) -> Task:
     """Return the row of a task that judges a pair of texts.
 
@@ -211,6 +215,9 @@ TASKS: dict[str, Task] = {
             read=token_classification.read,
             head=lambda _: TOKEN_CLASSIFICATION,
             spans=True,
+            windows=lambda options, tokens: _windowing(
+                token_classification.windows(options, tokens), token_classification.merge
+            ),
             finish=token_classification.finish,
         ),
         Task(
@@ -220,8 +227,8 @@ TASKS: dict[str, Task] = {
             read=lambda _options, tokens, _manifest: question_answering.read(tokens),
             head=lambda _: QUESTION_ANSWERING,
             sample=lambda text: {"question": text, "context": text},
-            windows=lambda options, tokens: Windowing(
-                windows=question_answering.windows(options, tokens), merge=question_answering.merge(options)
+            windows=lambda options, tokens: _windowing(
+                question_answering.windows(options, tokens), question_answering.merge(options)
             ),
             finish=question_answering.finish,
         ),

@@ -18,6 +18,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.inputs import one_text, texts_in
 from bertport.runtime.tasks.labels import labelled, probabilities
+from bertport.runtime.text.windows import Windows
 from bertport.runtime.text.words import Words
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["STRATEGIES", "Options", "entities", "finish", "ignored", "read", "token_labels"]
+__all__ = ["STRATEGIES", "Options", "entities", "finish", "ignored", "merge", "read", "token_labels", "windows"]
 
 LONGEST_DELIMITER = 16
 """Characters of what stands between two words, so often as there are words."""
@@ -52,6 +53,8 @@ class Options:
     """Whether an input is a list of words, not a text; `{"words": […]}` always is."""
     delimiter: str = " "
     """What stands between two words in the text that `start` and `end` count characters of."""
+    stride: int | None = None
+    """Read a text that is too long in windows that have so many tokens in common, for entities; None refuses it."""
     truncation: bool = False
     """Cut a text that is too long instead of refusing it."""
 
@@ -118,6 +121,49 @@ def finish(
         return [entity for entity in made if entity["entity_group"] not in left_out]
 
     return answer
+
+
+def windows(options: Options, tokens: Tokens) -> Windows | None:
+    """Return how long texts are cut into windows; None where they are not.
+
+    Raises:
+        UsageError: for a stride that is no number, or that goes with no entities, or with truncation.
+    """
+    stride = options.stride
+    if stride is None:
+        return None
+    if not isinstance(stride, int) or isinstance(stride, bool):
+        raise UsageError(f"stride is a number of tokens, not {excerpt(stride)}")
+    if options.aggregation_strategy == NONE:
+        raise UsageError(
+            "stride reads a long text in windows, whose entities are put together, and aggregation_strategy 'none' "
+            f"makes none: choose {', '.join(STRATEGIES)}"
+        )
+    if options.truncation:
+        raise UsageError("stride reads all of a long text, and truncation cuts it off: ask for one of them")
+    return Windows(length=tokens.max_length, stride=stride)
+
+
+def merge(found: list[list[Entity]]) -> list[Entity]:
+    """Return the entities of a text, of those of its windows.
+
+    Of two that overlap, the longer stays, and of two of one length that of the higher score, as in the pipeline.
+    """
+    entities = [entity for window in found for entity in window]
+    if len(found) == 1:
+        return entities
+    kept: list[Entity] = []
+    for entity in sorted(entities, key=lambda entity: entity["start"]):
+        if not kept or entity["start"] >= kept[-1]["end"]:
+            kept.append(entity)
+        elif _precedence(entity) > _precedence(kept[-1]):
+            kept[-1] = entity
+    return kept
+
+
+def _precedence(entity: Entity) -> tuple[int, float]:
+    """Return what decides which of two entities stays: its length, then its score."""
+    return entity["end"] - entity["start"], entity["score"]
 
 
 def token_labels(

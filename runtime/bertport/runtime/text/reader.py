@@ -143,7 +143,7 @@ class Reader:
         self._skipped = 0  # tokens at the beginning of `_head` that were given already
         self._begin = 0  # where the text that `_head` stands for begins
         self._spans = spans
-        self._words = 0  # words that were numbered
+        self._numbered = 0  # words so far
         self._before = ""  # what is tokenized again with a piece behind a gap, for its spans alone
 
     def read(self) -> list[int]:
@@ -224,8 +224,8 @@ class Reader:
 
     def _number(self, words: Sequence[int]) -> None:
         """Set the numbers of the words of tokens that were read, on from those before."""
-        self.words = [self._words + word for word in words]
-        self._words = max(self.words, default=self._words - 1) + 1
+        self.words = [self._numbered + word for word in words]
+        self._numbered = max(self.words, default=self._numbered - 1) + 1
 
     def _certain(self, encoding: tokenizers.Encoding, piece: str, bound: int) -> int:
         """Return the number of tokens of words that nothing behind the piece can change."""

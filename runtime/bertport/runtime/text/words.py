@@ -67,6 +67,7 @@ class WordReader(Reader):
         self._long = self._long or Reader(self._rules, word, self._bound, spans=self._spans)
         ids = self._long.read()
         self.spans = [(start + begin, start + end) for begin, end in self._long.spans]
+        self.words = [self._next] * len(self.spans)
         self.at = start + self._long.at
         if self._long.done:
             self._next, self._long = self._next + 1, None
@@ -87,4 +88,5 @@ class WordReader(Reader):
             self.spans = [
                 (start + begin, start + end) for start, (begin, end) in zip(starts, encoding.offsets, strict=True)
             ]
+            self.words = [first + number for number in encoding.word_ids]
         return list(encoding.ids)
