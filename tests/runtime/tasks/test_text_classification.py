@@ -92,6 +92,8 @@ def test_answers_equal_the_pipeline(pipe, manifest, logits, problem_type, parame
         ({"text": "a"}, "a"),
         ({"text": "a", "text_pair": "b"}, ("a", "b")),
         (["a", "b"], ("a", "b")),
+        ({"text": "a", "text_pair": ""}, "a"),
+        (["", "b"], ("", "b")),
     ],
 )
 def test_what_is_read(given, expected):

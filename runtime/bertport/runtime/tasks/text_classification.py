@@ -42,8 +42,12 @@ class Options:
 
 
 def read(value: object) -> Text:
-    """Return the text or pair of an input: one text, two in a list, or an object with `text`, perhaps `text_pair`."""
-    return text_or_pair("text-classification", value)
+    """Return the text or pair of an input: one text, two in a list, or an object with `text`, perhaps `text_pair`.
+
+    An empty second text is none, as in the pipeline.
+    """
+    text = text_or_pair("text-classification", value)
+    return text if isinstance(text, str) or text[1] else text[0]
 
 
 def finish(
