@@ -1,4 +1,5 @@
-"""The Hub's client of the major versions that are not installed here: transformers goes with one or two of them."""
+"""Clients that are not installed here: the Hub's of other major versions, since transformers goes with one or two of
+them, and OpenAI's."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import subprocess
 import venv
 from importlib import metadata
 
+import numpy as np
 import pytest
 
 from tests.local_clients import ONLINE
@@ -31,23 +33,70 @@ print(json.dumps(said))
 """
 
 
+OPENAI = """
+import json, sys
+import openai
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="none", max_retries=0)
+texts = ["a cup of tea", "the king"]
+said = {}
+for name, more in (("usual", {}), ("float", {"encoding_format": "float"})):
+    answer = client.embeddings.create(model="tiny", input=texts, **more)
+    said[name] = [row.embedding for row in answer.data]
+said["model"], said["tokens"] = answer.model, answer.usage.total_tokens
+said["one"] = client.embeddings.create(model="tiny", input=texts[0]).data[0].embedding
+for name, ask in (
+    ("ids", {"model": "tiny", "input": [[1, 2]]}),
+    ("unknown", {"model": "gpt", "input": "a"}),
+    ("cut", {"model": "tiny", "input": "a", "dimensions": 4}),
+    ("long", {"model": "tiny", "input": "word " * 300}),
+):
+    try:
+        client.embeddings.create(**ask)
+    except openai.APIStatusError as error:
+        said[name] = [type(error).__name__, error.code, str(error)]
+print(json.dumps(said))
+"""
+
+
+def ran(place, requirements, program, url):
+    """Run a program with packages of its own, and return the JSON that it prints; skip where they cannot be had."""
+    venv.create(place, with_pip=True)
+    python = place / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    done = subprocess.run(install, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode != 0:
+        pytest.skip(f"{requirements[0]} could not be installed: {done.stderr.strip().splitlines()[-1]}")
+    command = [python, "-c", program, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=ONLINE)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_openai(server, model, tmp_path):
+    said = ran(tmp_path / "venv", ["openai>=2"], OPENAI, server.url)
+    wanted = model.features(["a cup of tea", "the king"], pooling="mean", normalize=True)
+    for name in ("usual", "float"):  # the client asks for base64 where nothing is said
+        np.testing.assert_allclose(said[name], wanted, atol=1e-5)
+    np.testing.assert_allclose(said["one"], wanted[0], atol=1e-5)
+    assert said["model"] == "tiny"
+    assert said["tokens"] == sum(len(states) for states in model.features(["a cup of tea", "the king"]))
+    for name, error, code, part in (
+        ("ids", "BadRequestError", "unprocessable", "token ids"),
+        ("unknown", "NotFoundError", "model_not_found", "available: tiny"),
+        ("cut", "BadRequestError", "unprocessable", "dimensions"),
+        ("long", "BadRequestError", "unprocessable", "the model takes 160"),
+    ):
+        assert said[name][:2] == [error, code]
+        assert part in said[name][2]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("major", MAJORS)
 def test_another_client(server, model, tmp_path, major):
-    requirement = f"huggingface_hub>={major},<{major + 1}"
-    place = tmp_path / "venv"
-    venv.create(place, with_pip=True)
-    python = place / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement, "numpy"]
-    done = subprocess.run(install, capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode != 0:
-        pytest.skip(f"{requirement} could not be installed: {done.stderr.strip().splitlines()[-1]}")
-    ran = subprocess.run(
-        [python, "-c", PROGRAM, server.url], capture_output=True, text=True, check=False, timeout=200, env=ONLINE
-    )
-    assert ran.returncode == 0, ran.stderr
-    said = json.loads(ran.stdout)
+    said = ran(tmp_path / "venv", [f"huggingface_hub>={major},<{major + 1}", "numpy"], PROGRAM, server.url)
     assert said["version"].startswith(f"{major}.")
     assert said["words"] == [word["token_str"] for word in model.fill_mask("The king of [MASK] is old.", top_k=3)]
     assert said["vector"] == pytest.approx(model.features("a cup of tea", pooling="mean", normalize=True), abs=1e-5)

@@ -27,11 +27,12 @@ TEXT = "The king of France drank a cup of tea."
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
+def bundles(tmp_path_factory, sentence_bundle):
     """The bundle of each head."""
-    return {
+    made = {
         name: head_bundle(tmp_path_factory, "bert", head, **settings)[1] for name, (head, settings) in BUNDLES.items()
     }
+    return made | {"embedder": sentence_bundle}
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,61 @@ def test_token_classification(heads, models):
     assert heads.post("/models/tagger/tasks/token-classification", {"inputs": [TEXT]})[1] == [
         heads.post("/models/tagger", {"inputs": TEXT})[1]
     ]
+
+
+def test_embeddings(heads, models):
+    hub, texts = client(heads, "embedder"), [TEXT, "He slept."]
+    for theirs, ours in (
+        ({}, {}),
+        ({"normalize": True}, {"normalize": True}),
+        ({"prompt_name": "query"}, {"prompt_name": "query"}),
+        ({"dimensions": 5, "normalize": True}, {"truncate_dim": 5, "normalize": True}),
+    ):
+        wanted = models["embedder"].embed(texts, **ours)
+        np.testing.assert_allclose(hub.feature_extraction(texts, **theirs), wanted, atol=1e-4)
+        np.testing.assert_allclose(hub.feature_extraction(TEXT, **theirs), wanted[0], atol=1e-4)
+    pooled = InferenceClient(model=f"{heads.url}/models/embedder/tasks/features").feature_extraction("a")
+    np.testing.assert_allclose(pooled, models["embedder"].features("a"), atol=ATOL)
+    status, answer = heads.post("/models/embedder", {"inputs": TEXT, "pooling": "mean"})
+    assert status == 200
+    np.testing.assert_allclose(answer, models["embedder"].features(TEXT, pooling="mean"), atol=ATOL)
+    [wanted] = models["embedder"].predict(
+        "sentence-similarity", [{"source_sentence": TEXT, "sentences": [TEXT, "He slept."]}]
+    )
+    assert hub.sentence_similarity(TEXT, [TEXT, "He slept."]) == pytest.approx(wanted, abs=1e-4, rel=1e-4)
+    wanted = models["embedder"].embed([TEXT], truncate_dim=7, normalize=True)
+    body = {"input": TEXT, "model": "embedder", "dimensions": 7}
+    status, answer = heads.post("/v1/embeddings", body)
+    assert status == 200
+    np.testing.assert_allclose(answer["data"][0]["embedding"], wanted[0], atol=ATOL)
+    described = json.loads(heads.get("/v2/models/embedder")[1])["outputs"]
+    shapes = {output["name"]: output["shape"] for output in described}
+    size = len(models["embedder"].embed(TEXT))
+    assert (shapes["sentence_embedding"], shapes["embedding"]) == ([-1, size], [-1, size])
+    asked = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}]}
+    status, answer = heads.post("/v2/models/embedder/infer", asked | {"outputs": [{"name": "embedding"}]})
+    assert (status, answer["outputs"][0]["shape"]) == (200, [1, size])
+    np.testing.assert_allclose(answer["outputs"][0]["data"], models["embedder"].embed(TEXT), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"dimensions": 0}, "truncate_dim"),
+        ({"dimensions": 10_000}, "truncate_dim"),
+        ({"prompt_name": "nobody"}, "unknown prompt"),
+        ({"prompt_name": 3}, "prompt_name"),
+        ({"normalize": 1}, "normalize"),
+        ({"encoding_format": "base64"}, "encoding_format"),
+        ({"truncation_direction": "left"}, "truncation_direction"),
+        ({"truncate": "yes"}, "truncation"),
+        ({"nonsense": 1}, "unknown parameter"),
+        ({"prompt_name": "query", "parameters": {"prompt": "a"}}, "leave one of them out"),
+    ],
+)
+def test_what_an_embedder_refuses(heads, more, said):
+    status, answer = heads.post("/models/embedder/tasks/feature-extraction", {"inputs": TEXT, **more})
+    assert (status, said in answer["error"]) == (422, True), answer
 
 
 def test_zero_shot_classification(heads, models):

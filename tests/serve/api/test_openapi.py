@@ -20,6 +20,7 @@ WITHOUT_HEAD = (
     "text-ranking",
     "sentence-order",
     "replaced-tokens",
+    "embeddings",
 )
 """Tasks whose heads the bundle that is served has not."""
 REFUSED = [WIRE_TASKS[name].example for name in WITHOUT_HEAD]

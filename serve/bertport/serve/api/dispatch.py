@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bertport.serve.settings import Limits
     from bertport.serve.state import Service
 
-__all__ = ["INLINE_CHARACTERS", "VARIANT_HEADER", "ask", "in_time", "run", "using", "variant_of"]
+__all__ = ["INLINE_CHARACTERS", "VARIANT_HEADER", "ask", "in_time", "run", "tell", "using", "variant_of"]
 
 VARIANT_HEADER = "x-bertport-variant"
 INLINE_CHARACTERS = 4000
@@ -144,8 +144,7 @@ async def ask(
     except BertportError as error:
         raise problem_of(error) from error
     if call.note:
-        context.said = call.note
-        service.tell(context.served.name if context.served else worker.variant, call.note)
+        tell(request, call.note)
     read = _read(call, question.inputs, limits)
     prepared = await _prepare(call, read, size, service.pieces, limits)
     works = [work for each in prepared for work in rows(each)]
@@ -183,6 +182,13 @@ def _read(call: Call, inputs: Sequence[object], limits: Limits) -> list[Read]:
                 "run once for each part that is judged with it: shorten it, or send fewer parts at once"
             )
     return read
+
+
+def tell(request: Request, note: str) -> None:
+    """Tell the client something beside the answer, and the log once for each bundle."""
+    context: RequestContext = request.state.context
+    context.said = note
+    request.state.service.tell(context.served.name if context.served else "", note)
 
 
 async def _prepare(call: Call, read: Sequence[Read], size: int, pieces: Pieces, limits: Limits) -> list[Prepared]:

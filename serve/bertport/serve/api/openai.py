@@ -11,6 +11,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.serve.api import dispatch
 from bertport.serve.api.fields import fields_of, flag, number, texts_of
 from bertport.serve.api.payload import Payload, too_many
+from bertport.serve.api.questions import MEANS
 from bertport.serve.errors import Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import read_json
@@ -61,9 +62,11 @@ async def embeddings(request: Request) -> Response:
                     "dimensions": number(given, "dimensions"),
                     "prompt_name": given.get("prompt_name"),
                 }
-                _, vectors, expected = await dispatch.ask(
+                question, vectors, expected = await dispatch.ask(
                     request, context.worker, "feature-extraction", Payload.of(texts, parameters)
                 )
+                if question.task == "features":
+                    dispatch.tell(request, MEANS)
                 write = _base64 if written == "base64" else lambda vector: vector
                 rows = [
                     {"object": "embedding", "index": index, "embedding": write(vector)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertport.runtime.heads import EMBEDDING as EMBEDDING_HEAD
 from bertport.runtime.heads import NSP, SEQUENCE_CLASSIFICATION, SOP
 from bertport.serve.errors import Unprocessable
 
@@ -37,12 +38,25 @@ class Tensor:
     """Whether a question's answers have it."""
 
 
+def _dimension(manifest: Manifest) -> int:
+    """Return the numbers of a text's vector."""
+    entry = manifest.heads.get(EMBEDDING_HEAD)
+    return entry.embedding.size if entry and entry.embedding else manifest.architecture.hidden_size
+
+
+def _is_vector(question: Question) -> bool:
+    """Return whether each answer of a question is one vector."""
+    return question.task == "embeddings" or (
+        question.task == "features" and question.parameters.get("pooling", "none") != "none"
+    )
+
+
 EMBEDDING = Tensor(
     name="embedding",
     task="feature-extraction",
-    columns=lambda manifest: manifest.architecture.hidden_size,
+    columns=_dimension,
     make=lambda answers, _: np.stack(answers),
-    given=lambda question: question.parameters.get("pooling", "none") != "none",
+    given=_is_vector,
 )
 
 

@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from bertport.serve.api.payload import Payload
 
 __all__ = [
+    "MEANS",
     "Question",
-    "feature_extraction",
+    "embeddings",
     "judged_pairs",
+    "mean_features",
+    "mean_similarities",
     "plain",
     "replaced_tokens",
-    "sentence_similarity",
+    "similarities",
     "text_classification",
     "token_classification",
     "zero_shot_classification",
 ]
+
+MEANS = "the bundle was not trained to make vectors of texts: each is the mean over the hidden states of its tokens"
+"""What clients of embeddings are told where a bundle has no head for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +68,24 @@ def plain(task: str) -> Callable[[Payload], Question]:
     return ask
 
 
-def _hub_parameters(parameters: Mapping[str, Any], default_pooling: str) -> dict[str, Any]:
-    """Return the runtime's parameters for the Hub's names of them."""
-    given = dict(parameters)
-    if given.pop("prompt_name", None) is not None:
-        raise Unprocessable("prompt_name is not supported: the bundle has no prompts; write the prompt into the text")
-    direction = given.pop("truncation_direction", "right")
-    if not isinstance(direction, str) or direction.lower() != "right":
-        raise Unprocessable("truncation_direction is not supported beyond 'right': shorten the text yourself")
-    if "truncate" in given:
-        given["truncation"] = given.pop("truncate")
-    if given.pop("dimensions", None) is not None:
-        raise Unprocessable("dimensions is not supported: the bundle's vectors were not trained to be cut")
-    given.setdefault("pooling", default_pooling)
-    return given
+def embeddings(payload: Payload) -> Question:
+    """Ask for the vector of each text that the model was trained to make; with a pooling, for features."""
+    if "pooling" in payload.parameters:
+        return mean_features(payload)
+    return plain("embeddings")(replace(payload, parameters=_of_vectors(payload.parameters)))
 
 
-def feature_extraction(payload: Payload) -> Question:
+def similarities(payload: Payload) -> Question:
+    """Ask how alike a text is to each of several others, by the model's own function."""
+    return plain("sentence-similarity")(replace(payload, parameters=_of_vectors(payload.parameters)))
+
+
+def mean_features(payload: Payload) -> Question:
     """Ask for a vector of each text: the mean over its tokens, where no pooling is given."""
-    inputs, one = many(payload)
-    return Question(
-        task="features",
-        inputs=inputs,
-        parameters=_hub_parameters(payload.parameters, "mean"),
-        shape=lambda answers: answers[0] if one else answers,
-    )
+    return plain("features")(replace(payload, parameters=_of_features(payload.parameters)))
 
 
-def sentence_similarity(payload: Payload) -> Question:
+def mean_similarities(payload: Payload) -> Question:
     """Ask for the cosines of mean vectors: of a text with each of several others."""
     match payload.inputs:
         case {"source_sentence": str(source), "sentences": [*sentences], **other} if not other and sentences:
@@ -100,12 +96,36 @@ def sentence_similarity(payload: Payload) -> Question:
         if not isinstance(sentence, str):
             raise Unprocessable('"sentences" is a list of texts')
 
-    def similarities(vectors: list[Any]) -> list[float]:
-        cosines: list[float] = (np.stack(vectors[1:]) @ vectors[0]).tolist()
-        return cosines
+    def cosines(vectors: list[Any]) -> list[float]:
+        values: list[float] = (np.stack(vectors[1:]) @ vectors[0]).tolist()
+        return values
 
-    parameters = _hub_parameters(payload.parameters, "mean") | {"normalize": True}
-    return Question(task="features", inputs=[source, *sentences], parameters=parameters, shape=similarities)
+    parameters = _of_features(payload.parameters) | {"normalize": True}
+    return Question(task="features", inputs=[source, *sentences], parameters=parameters, shape=cosines)
+
+
+def _of_vectors(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the runtime's parameters for the names that other servers' clients have for them."""
+    given = dict(parameters)
+    direction = given.pop("truncation_direction", "right")
+    if not isinstance(direction, str) or direction.lower() != "right":
+        raise Unprocessable("truncation_direction is not supported beyond 'right': shorten the text yourself")
+    if (written := given.pop("encoding_format", "float")) != "float":
+        raise Unprocessable(f"encoding_format is 'float' here, not {excerpt(written, 40)}: /v1/embeddings has base64")
+    for theirs, ours in (("truncate", "truncation"), ("dimensions", "truncate_dim")):
+        if theirs in given:
+            given[ours] = given.pop(theirs)
+    return given
+
+
+def _of_features(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return them for a bundle without vectors of its own: the mean over a text's tokens where no pooling is given."""
+    given = _of_vectors(parameters)
+    if "prompt_name" in given:
+        raise Unprocessable("prompt_name is not supported: the bundle has no prompts; write the prompt into the text")
+    if "truncate_dim" in given:
+        raise Unprocessable("dimensions is not supported: the bundle's vectors were not trained to be cut")
+    return {"pooling": "mean", **given}
 
 
 def text_classification(payload: Payload) -> Question:

@@ -43,6 +43,14 @@ TRUNCATION = {
     "truncation": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"}
 }
 NORMALIZE = {"normalize": {"type": "boolean", "default": False, "description": "scale vectors to length 1"}}
+TRUNCATE: dict[str, dict[str, Any]] = {
+    "truncate": {"type": "boolean", "default": False},
+    "truncation_direction": {"type": "string", "enum": ["right", "Right"]},
+}
+PROMPTED: dict[str, dict[str, Any]] = {
+    "prompt_name": {"type": "string", "description": "of the bundle's prompts, what texts begin with"},
+    "dimensions": {"type": "integer", "minimum": 1, "description": "numbers of a vector, which is cut to as many"},
+}
 POOLING = {"type": "string", "enum": list(POOLINGS), "description": meanings()}
 
 IGNORED_LABELS = {
@@ -108,26 +116,28 @@ WIRE_TASKS: dict[str, WireTask] = {
         ),
         WireTask(
             name="feature-extraction",
-            summary="a vector for each text",
-            ask=questions.feature_extraction,
-            runtime="features",
+            summary="a vector for each text: that of the sentence embedding, or else the mean over its tokens",
+            ask=questions.embeddings,
+            runtime="embeddings",
+            instead=(Way(runtime="features", ask=questions.mean_features),),
             example={"inputs": "He poured her a cup of tea.", "normalize": True},
             parameters={
-                "pooling": {**POOLING, "default": "mean"},
+                "pooling": {**POOLING, "description": f"of the hidden states instead of the embedding. {meanings()}"},
                 **NORMALIZE,
-                "truncate": {"type": "boolean", "default": False},
-                "truncation_direction": {"type": "string", "enum": ["right", "Right"]},
+                **TRUNCATE,
+                **PROMPTED,
             },
             inputs=TEXT,
             tensors=(EMBEDDING,),
         ),
         WireTask(
             name="sentence-similarity",
-            summary="the cosine of a text's mean vector with that of each other text",
-            ask=questions.sentence_similarity,
-            runtime="features",
+            summary="how alike a text is to each other text, by the model's own function, or else the cosine of means",
+            ask=questions.similarities,
+            runtime="sentence-similarity",
+            instead=(Way(runtime="features", ask=questions.mean_similarities),),
             example={"inputs": {"source_sentence": "A cup of tea.", "sentences": ["A mug of coffee.", "A fast car."]}},
-            parameters={"truncate": {"type": "boolean", "default": False}},
+            parameters={**TRUNCATE, **PROMPTED},
             inputs=_object(source_sentence=TEXT, sentences=TEXTS),
             tensors=(EMBEDDING,),
         ),
@@ -231,6 +241,22 @@ WIRE_TASKS: dict[str, WireTask] = {
             example={"inputs": "He poured her a cup of stone.", "parameters": {"ignore_labels": ["original"]}},
             parameters={**IGNORED_LABELS, **TRUNCATION},
             inputs=TEXT,
+        ),
+        WireTask(
+            name="embeddings",
+            summary="the vector of a text that the model was trained to make",
+            ask=plain("embeddings"),
+            runtime="embeddings",
+            example={"inputs": "He poured her a cup of tea.", "parameters": {"normalize": True}},
+            parameters={
+                "prompt": TEXT,
+                "prompt_name": PROMPTED["prompt_name"],
+                "truncate_dim": PROMPTED["dimensions"],
+                **NORMALIZE,
+                **TRUNCATION,
+            },
+            inputs=TEXT,
+            tensors=(EMBEDDING,),
         ),
         WireTask(
             name="features",

@@ -9,6 +9,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.serve.api import dispatch
 from bertport.serve.api.fields import fields_of, flag, number, texts_of
 from bertport.serve.api.payload import Payload, too_many
+from bertport.serve.api.questions import MEANS
 from bertport.serve.errors import Empty, Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import read_json
@@ -70,7 +71,9 @@ async def embed(request: Request) -> Response:
             "dimensions": number(given, "dimensions"),
             "prompt_name": given.get("prompt_name"),
         }
-        _, vectors, expected = await _ask(request, "feature-extraction", texts, parameters)
+        question, vectors, expected = await _ask(request, "feature-extraction", texts, parameters)
+        if question.task == "features":
+            dispatch.tell(request, MEANS)
         return await wire.answer(request, vectors, expected=expected)
 
 
