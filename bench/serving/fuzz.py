@@ -43,6 +43,7 @@ from typing import Any
 
 from bench.checkout import ROOT, commit
 from bertport.measure.machine import describe_machine
+from bertport.serve.api import openai, tei
 from bertport.serve.api.page import OPEN_PAGES
 from bertport.serve.api.tasks import WIRE_TASKS
 
@@ -53,8 +54,8 @@ PATIENCE = 90.0
 PART_SECONDS = 0.4
 """For the answer to what may be part of a request: the server waits for the rest, and the client goes."""
 HONEST_EVERY = 20
-ALLOWED = {503: {"loading"}, 504: {"time_up"}}
-"""5xx that are documented, with the reasons."""
+ALLOWED = {503: {"loading", "Unhealthy"}, 504: {"time_up", "Backend"}}
+"""5xx that are documented, with the reasons, as each address calls them."""
 HONEST = json.dumps({"inputs": "The capital of France is [MASK].", "parameters": {"top_k": 3}}).encode()
 HUGE = (2**31, 2**63 - 1, 2**63, -(2**63), 2**64, 10**30, 1e308, -1e-320, 0.1)
 TEXTS = (
@@ -85,6 +86,16 @@ TEXTS = (
 PARAMETERS = sorted(
     {parameter for task in WIRE_TASKS.values() for parameter in task.parameters} | {"truncate", "prompt_name", "x"}
 )
+FIELDS = tuple(
+    dict.fromkeys(
+        (
+            *("inputs", "parameters", "name"),
+            *(field for task in WIRE_TASKS.values() for field in task.inputs.get("properties", ("text", "text_pair"))),
+            *(*openai.FIELDS, *tei.EMBED, *tei.PREDICT, *tei.RERANK),
+        )
+    )
+)
+"""Names of fields, of inputs and of bodies."""
 OF_POST = (
     *("json", "json", "text", "parameters", "bytes", "packed", "chunked", "tensors", "tensors"),
     *("target", "headers", "head", "raw"),
@@ -113,7 +124,7 @@ def json_value(chosen: random.Random, depth: int = 0) -> Any:  # noqa: ANN401 â€
         for _ in range(chosen.choice((2, 15, 16, 17, 300, 2000))):
             value = [value] if chosen.random() < 0.5 else {"a": value}
         return value
-    names = ("inputs", "parameters", "text", "text_pair", "name", *PARAMETERS)
+    names = (*FIELDS, *PARAMETERS)
     return {chosen.choice(names): json_value(chosen, depth + 1) for _ in range(chosen.randrange(4))}
 
 
@@ -428,8 +439,8 @@ class Maker:
 class Server:
     """`bertport serve` in a process of its own."""
 
-    def __init__(self, bundle: str | None) -> None:
-        command = [sys.executable, "-m", "bertport.runtime", "serve", "--port", "0", *([bundle] if bundle else [])]
+    def __init__(self, bundles: list[str]) -> None:
+        command = [sys.executable, "-m", "bertport.runtime", "serve", "--port", "0", *bundles]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.lines: list[dict[str, Any]] = []
         self.other: list[str] = []
@@ -483,6 +494,8 @@ class Findings:
     """Requests by route."""
     kinds: dict[str, Counter[str]] = field(default_factory=dict)
     """Statuses by kind of request."""
+    path: str = "/tasks/fill-mask"
+    """Where honest requests are sent."""
     expected: Any = None
     """The answer to the first honest request."""
     honest: int = 0
@@ -574,8 +587,11 @@ def judge(sent: Sent, status: int, body: bytes, findings: Findings) -> None:
     if status >= 400 and body:
         try:
             value = json.loads(body)
-            reason = value["error_type"]
-            if not isinstance(value["error"], str) or len(value["error"]) > 2000:
+            if isinstance(value["error"], dict):
+                reason, sentence = value["error"]["code"], value["error"]["message"]
+            else:
+                reason, sentence = value["error_type"], value["error"]
+            if not isinstance(sentence, str) or len(sentence) > 2000:
                 findings.blame(f"{status} whose error is no sentence", sent)
         except (ValueError, LookupError, TypeError):
             findings.blame(f"{status} whose body is not as every error's: {body[:100]!r}", sent)
@@ -585,8 +601,9 @@ def judge(sent: Sent, status: int, body: bytes, findings: Findings) -> None:
 
 async def honest(port: int, findings: Findings, keep: Connection | None = None) -> Any:  # noqa: ANN401
     """Ask as one should."""
-    data = b"POST /tasks/fill-mask HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(HONEST), HONEST)
-    sent = Sent(kind="honest", route="POST /tasks/fill-mask", data=data, whole=True)
+    head = f"POST {findings.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(HONEST)}\r\n\r\n"
+    data = head.encode() + HONEST
+    sent = Sent(kind="honest", route=f"POST {findings.path}", data=data, whole=True)
     try:
         answer = await (keep or Connection(port)).ask(data, PATIENCE, keep=keep is not None)
     except (OSError, asyncio.IncompleteReadError) as error:
@@ -605,7 +622,8 @@ async def attack(server: Server, requests: int, connections: int, seed: int) -> 
     models = server.get("/models")
     variants = sorted({variant["variant"] for model in models for variant in model["variants"]})
     maker = Maker(server.get("/openapi.json"), [model["name"] for model in models], variants)
-    findings = Findings()
+    able = next(model["name"] for model in models if "fill-mask" in model["tasks"])
+    findings = Findings(path=f"/models/{able}/tasks/fill-mask")
     for _ in range(200):
         await honest(server.port, findings)
     before = server.resident()
@@ -633,7 +651,13 @@ def table(findings: Findings) -> str:
 def main() -> None:
     """Fuzz, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", help="directory of a bundle; the embedded one without")
+    parser.add_argument(
+        "--bundle",
+        action="append",
+        default=[],
+        help="directory of a bundle, or NAME=directory; several times for several, one of which fills masks; the "
+        "embedded one without",
+    )
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seed", type=int, default=14)
