@@ -10,43 +10,27 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from bertport.runtime import load
-from bertport.runtime.heads import MULTIPLE_CHOICE, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
-from tests.heads import head_bundle
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
+from tests.serve.conftest import LABELS
 from tests.serve.running import undisturbed
 
 ATOL = 1e-5
 """Batches differ in their last bits."""
-LABELS = ("contradiction", "neutral", "entailment")
-BUNDLES = {
-    "classifier": (SEQUENCE_CLASSIFICATION, {"labels": LABELS}),
-    "ranker": (SEQUENCE_CLASSIFICATION, {"labels": ("relevance",)}),
-    "tagger": (TOKEN_CLASSIFICATION, {}),
-    "chooser": (MULTIPLE_CHOICE, {}),
-}
 TEXT = "The king of France drank a cup of tea."
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory, sentence_bundle):
-    """The bundle of each head."""
-    made = {
-        name: head_bundle(tmp_path_factory, "bert", head, **settings)[1] for name, (head, settings) in BUNDLES.items()
-    }
-    return made | {"embedder": sentence_bundle}
-
-
-@pytest.fixture(scope="module")
-def heads(bundles):
+def heads(head_bundles):
     """A server of all of them, the classifier first."""
-    named = [f"{name}={path}" for name, path in bundles.items()]
+    named = [f"{name}={path}" for name, path in head_bundles.items()]
     with undisturbed(*named, "--variant", "fp32", "--no-warm-up") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def models(bundles):
+def models(head_bundles):
     """The same bundles in this process."""
-    return {name: load(path, variant="fp32") for name, path in bundles.items()}
+    return {name: load(path, variant="fp32") for name, path in head_bundles.items()}
 
 
 def client(heads, bundle):
@@ -132,6 +116,49 @@ def test_token_classification(heads, models):
     assert heads.post("/models/tagger/tasks/token-classification", {"inputs": [TEXT]})[1] == [
         heads.post("/models/tagger", {"inputs": TEXT})[1]
     ]
+
+
+CONTEXT = "The king of France drank a cup of tea. " * 3
+
+
+def test_question_answering(heads, models):
+    hub, question = client(heads, "answerer"), "Who drank tea?"
+    asked = {"question": question, "context": CONTEXT}
+    for parameters in ({}, {"top_k": 3, "max_answer_len": 4}, {"max_seq_len": 24, "doc_stride": 4, "top_k": 2}):
+        [wanted] = models["answerer"].predict("question-answering", [asked], **parameters)
+        answer = hub.question_answering(**asked, **parameters)
+        ours = rows(answer if isinstance(answer, list) else [answer])
+        theirs = wanted if isinstance(wanted, list) else [wanted]
+        assert [row["answer"] for row in ours] == [row["answer"] for row in theirs]
+        same(ours, theirs)
+    one = heads.post("/models/answerer", {"inputs": asked})[1]
+    assert heads.post("/models/answerer", {"inputs": [asked]})[1] == [one]
+    texts = [
+        {"name": name, "shape": [1], "datatype": "BYTES", "data": [text]}
+        for name, text in (("text", question), ("text_pair", CONTEXT))
+    ]
+    status, answer = heads.post("/v2/models/answerer/infer", {"inputs": texts})
+    assert (status, json.loads(answer["outputs"][0]["data"][0])["answer"]) == (200, one["answer"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "status", "said"),
+    [
+        ({"question": "a", "context": ""}, {}, 422, "the context is empty"),
+        ({"question": "", "context": "a"}, {}, 422, "the question is empty"),
+        ({"question": "a"}, {}, 422, "question-answering takes"),
+        ({"question": "a", "context": ["b"]}, {}, 422, "question-answering takes"),
+        ({"question": "a", "context": "b"}, {"top_k": 0}, 422, "top_k"),
+        ({"question": "a", "context": "b"}, {"top_k": 10**9, "max_answer_len": 10**9}, 422, "lower top_k"),
+        ({"question": "a", "context": "word " * 900}, {"top_k": 4000}, 422, "lower top_k"),
+        ({"question": "a", "context": "word " * 20_000}, {}, 422, "more than 256 windows"),
+        ({"question": "a", "context": "b"}, {"max_question_len": 3}, 422, "unknown parameter"),
+        ({"question": "word " * 300, "context": "b"}, {}, 422, "a window of"),
+    ],
+)
+def test_what_an_answerer_refuses(heads, inputs, parameters, status, said):
+    answered, answer = heads.post("/models/answerer", {"inputs": inputs, "parameters": parameters})
+    assert (answered, said in answer["error"]) == (status, True), answer
 
 
 def test_embeddings(heads, models):

@@ -15,6 +15,7 @@ from tests.serve.running import Running
 
 WITHOUT_HEAD = (
     "token-classification",
+    "question-answering",
     "zero-shot-classification",
     "multiple-choice",
     "text-ranking",

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.heads import DEFAULT_TOP_K, EMBEDDING, HIDDEN_STATES, POOLER, head_of, is_per_token, output_of
+from bertport.runtime.heads import (
+    DEFAULT_TOP_K,
+    EMBEDDING,
+    HIDDEN_STATES,
+    POOLER,
+    QUESTION_ANSWERING,
+    head_of,
+    is_per_token,
+    output_of,
+)
 from bertport.runtime.tasks import fill_mask
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts
 from bertport.runtime.tasks.table import Several, joined, rows, texts_of, weight
@@ -334,6 +343,15 @@ def _sizes(
             )
         size = WORD_BYTES * words + TOKEN_BYTES * tokens
         return min(size, limits.max_answer_bytes), size  # beside the words' own texts, which it is written from
+    if call.output == output_of(QUESTION_ANSWERING):
+        # As many spans of each window are looked at.
+        spans = (parameters.get("top_k") or 1) * len(works)
+        if spans > limits.max_candidates:
+            raise Unprocessable(
+                f"the answer is chosen of {spans:,} spans, top_k of each window, and may be of "
+                f"{limits.max_candidates:,}: lower top_k, or send fewer or shorter contexts at once"
+            )
+        return min(spans * ANSWER_BYTES, limits.max_answer_bytes), 0
     if call.output not in VECTORS:
         size = len(works) * _label_bytes(manifest, call.output)
         if is_per_token(call.output):

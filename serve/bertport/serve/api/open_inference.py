@@ -39,6 +39,8 @@ __all__ = ["infer", "live", "model", "model_ready", "ready", "server"]
 PLATFORM = "onnx_onnxv1"
 JSON_SIZE = "inference-header-content-length"
 TEXT, PAIR = "text", "text_pair"
+PAIRED = ("text-classification", "question-answering")
+"""Tasks that take two texts, beside those that take nothing else."""
 ANSWER = "answer"
 """The output of every task: its answers as JSON."""
 
@@ -175,14 +177,13 @@ def _texts(inputs: Mapping[str, NDArray[Any]], most: int) -> list[Any]:
 def _task(asked: tensors.Asked, wanted: set[str], heads: Collection[str]) -> str:
     """Return the task that the outputs asked for belong to, where no parameter names it.
 
-    Otherwise it is the first of the table for two texts, or for one, whose head the bundle has. A
-    classifier takes both.
+    Otherwise it is the first of the table for two texts, or for one, whose head the bundle has.
     """
     for tensor in _tensors():
         if tensor.name in wanted:
             return tensor.task
     pairs = PAIR in asked.inputs
-    able = [task for task in TASKS.values() if task.pairs is pairs or (pairs and task.name == "text-classification")]
+    able = [task for task in TASKS.values() if task.pairs is pairs or (pairs and task.name in PAIRED)]
     return next((task.name for task in able if task.usual_head in heads), able[0].name)
 
 

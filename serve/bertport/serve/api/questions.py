@@ -24,6 +24,7 @@ __all__ = [
     "mean_features",
     "mean_similarities",
     "plain",
+    "question_answering",
     "replaced_tokens",
     "similarities",
     "text_classification",
@@ -155,6 +156,18 @@ def zero_shot_classification(payload: Payload) -> Question:
         return [{"label": label, "score": score} for label, score in pairs]
 
     return replace(asked, shape=lambda answers: asked.shape(list(map(ranked, answers))))
+
+
+def question_answering(payload: Payload) -> Question:
+    """Ask for answers that contexts give to questions; `text` and `text_pair` are a question and its context."""
+    inputs, one = many(payload)
+    asked = [
+        {"question": each["text"], "context": each["text_pair"]}
+        if isinstance(each, dict) and each.keys() == {"text", "text_pair"}
+        else each
+        for each in inputs
+    ]
+    return plain("question-answering")(replace(payload, inputs=asked[0] if one else asked))
 
 
 def judged_pairs(task: str) -> Callable[[Payload], Question]:

@@ -9,6 +9,7 @@ from bertport.runtime.errors import UnknownNameError
 from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.tasks.labels import ACTIVATIONS
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
+from bertport.runtime.tasks.question_answering import Options as QuestionAnswering
 from bertport.runtime.tasks.table import TASKS
 from bertport.runtime.tasks.token_classification import STRATEGIES
 from bertport.runtime.tasks.zero_shot_classification import Options as ZeroShot
@@ -38,6 +39,7 @@ def _object(**fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PAIR = _object(text=TEXT, text_pair=TEXT)
+ANSWERS = QuestionAnswering()
 TEMPLATE = ZeroShot().hypothesis_template
 TRUNCATION = {
     "truncation": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"}
@@ -172,6 +174,23 @@ WIRE_TASKS: dict[str, WireTask] = {
                 **TRUNCATION,
             },
             inputs=TEXT,
+        ),
+        WireTask(
+            name="question-answering",
+            summary="the part of a context that answers a question; a list where more than one is asked for",
+            ask=questions.question_answering,
+            runtime="question-answering",
+            example={"inputs": {"question": "What is tea?", "context": "Tea is a drink. Coffee is another."}},
+            parameters={
+                "top_k": {"type": "integer", "minimum": 1, "default": 1},
+                "max_answer_len": {"type": "integer", "minimum": 1, "default": ANSWERS.max_answer_len},
+                "max_seq_len": {"type": "integer", "minimum": 1, "description": "tokens of a window"},
+                "doc_stride": {"type": "integer", "minimum": 0, "description": "tokens that windows have in common"},
+                "handle_impossible_answer": {"type": "boolean", "default": ANSWERS.handle_impossible_answer},
+                "align_to_words": {"type": "boolean", "default": ANSWERS.align_to_words},
+                **TRUNCATION,
+            },
+            inputs=_object(question=TEXT, context=TEXT),
         ),
         WireTask(
             name="zero-shot-classification",
