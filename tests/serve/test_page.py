@@ -1,4 +1,4 @@
-"""The page at `/` in headless Chromium, on the default bundle."""
+"""The page at `/` in headless Chromium, on the default bundle and on bundles of fine-tuned heads."""
 
 from __future__ import annotations
 
@@ -67,3 +67,56 @@ def test_the_page(tmp_path):
     assert seen["similar"][0] == "Someone plays an instrument."
     assert seen["grounds"][0] != seen["grounds"][1]
     assert any("/v2/models/{name}/infer" in operation for operation in seen["operations"])
+
+
+@pytest.mark.slow
+@pytest.mark.node
+@pytest.mark.timeout(900)
+def test_the_page_of_fine_tuned_heads(head_bundles, tmp_path):
+    named = [f"{name}={path}" for name, path in head_bundles.items()]
+    with Running(*named, "--variant", "fp32", "--no-warm-up") as server:
+        seen = browser.drive(Path(__file__).with_name("page-heads.mjs"), f"{server.url}/", tmp_path)
+        for name in ("classifier text-classification", "ranker text-ranking"):  # with the Hub's client, and without
+            command = [sys.executable, "-c", seen["shown"][f"desk {name}"]["python"]]
+            ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=ONLINE)
+            assert "score" in ran.stdout
+        assert server.stop() == 0
+    assert seen["complaints"] == []
+    assert seen["hosts"] == [server.url]
+    shown = seen["shown"]
+    assert {name.removeprefix("desk ") for name in shown if name.startswith("desk ")} == {
+        *(f"{name} sentence-similarity" for name in head_bundles),
+        "classifier text-classification",
+        "classifier zero-shot-classification",
+        "ranker text-classification",
+        "ranker text-ranking",
+        "tagger token-classification",
+        "answerer question-answering",
+        "chooser multiple-choice",
+        "embedder fill-mask",
+        "embedder next-sentence",
+    }
+    for name, answer in shown.items():
+        assert (answer["wrong"], answer["fits"]) == ([], True), name
+        assert len(answer["words"]) == len(answer["scores"])
+    for screen in ("desk", "dark", "phone"):
+        labels = shown[f"{screen} classifier text-classification"]
+        assert labels["words"] == [row["label"] for row in labels["json"][0]]
+        assert labels["title"] == labels["words"][:1]
+        entities = shown[f"{screen} tagger token-classification"]
+        assert entities["marks"]
+        assert entities["words"] == [f"{row['word']}: {row['entity_group']}" for row in entities["json"]]
+        answers = shown[f"{screen} answerer question-answering"]
+        best = answers["json"][0]
+        assert (answers["title"], answers["marks"]) == ([best["answer"]], [best["answer"]])
+        assert best["answer"] in answers["text"][0]
+        ranked = shown[f"{screen} ranker text-ranking"]
+        assert ranked["ranks"] == ["1.", "2.", "3."]
+        assert ranked["scores"] == sorted(ranked["scores"], reverse=True)
+        choices = shown[f"{screen} chooser multiple-choice"]
+        assert choices["title"] == [choices["json"]["choice"]]
+        assert choices["title"][0] in choices["words"]
+        alike = shown[f"{screen} embedder sentence-similarity"]
+        assert (alike["title"], len(alike["words"])) == (["similarity"], 3)
+    astral = seen["astral"]
+    assert astral["marks"] == [astral["text"][row["start"] : row["end"]] for row in astral["json"]]

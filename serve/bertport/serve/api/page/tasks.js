@@ -53,7 +53,7 @@ export const TASKS = {
       const asked = textOrPair(values);
       return `client.text_classification(${text(asked)})`;
     },
-    view: ([rows]) => shares(labels(rows), { title: rows[0].label }),
+    view: ([rows]) => shares(labels(rows), { title: rows.length > 1 ? rows[0].label : "" }),
     examples: () => [
       ["I have never had a better cup of tea.", ""],
       ["The train was late, and nobody told us why.", ""],
