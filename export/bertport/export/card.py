@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.export.checkpoint.families import BERT, FAMILIES, family_of_class, possible_heads
 from bertport.export.checkpoint.heads import HEADS
+from bertport.runtime.heads import MLM
 from bertport.runtime.installation import portable_install_command
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.families import Family
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["model_card", "restored_card"]
+__all__ = ["LIMITS_OF_TUNED", "LIMITS_OF_WORDS", "model_card", "restored_card"]
 
 PLAIN = re.compile(r"[A-Za-z][\w.-]*")
 """Texts that YAML reads as texts without quotes, but for these."""
@@ -24,11 +25,18 @@ WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 FEATURES = ('model.features(["some text"], pooling="mean")', 'bertport features "some text" -m BUNDLE')
 """A call from Python and from the command line that every bundle answers."""
 
-LIMITATIONS = """\
+LIMITS_OF_WORDS = """\
 The model knows what its training text said, errors and prejudices included. Masked language models of this kind
 are known to complete sentences about people by stereotypes of sex, origin, religion and occupation; look at the
 predictions for your own use before people are affected by them. It does not know facts, dates or events as such,
 and its probabilities say how well a word fits its training text, not whether a statement is true."""
+"""Of a model that fills in words."""
+LIMITS_OF_TUNED = """\
+The model judges by what the examples of its training had in common, errors and prejudices included: what it says of a
+text about people may depend on their sex, origin, religion or occupation. Look at its answers on texts of your own use,
+with names and groups exchanged, before people are affected by them. A score says how sure the model is, which is not
+how often it is right on texts unlike those of its training."""
+"""Of any other, whose answers about people are not seen in a word that it fills in."""
 
 
 def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None) -> str:
@@ -39,6 +47,7 @@ def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None) -> s
         tokens: the tokenizer's own tokens by those of BERT's that stand for them: `<mask>` by `[MASK]`.
     """
     family = family_of_class(manifest.architecture.model_class) or FAMILIES[BERT]
+    known = LIMITS_OF_WORDS if MLM in manifest.heads else LIMITS_OF_TUNED
     sections = (
         _front_matter(manifest, family),
         f"# {manifest.name}\n\n{_summary(manifest, family)}",
@@ -46,7 +55,7 @@ def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None) -> s
         f"## Languages\n\n{', '.join(manifest.languages) or 'The checkpoint does not state them.'}",
         "## Use\n\n" + _with_tokens(_use(manifest), tokens or {}),
         "## Graphs\n\n" + _graphs(manifest),
-        f"## Limitations and bias\n\n{LIMITATIONS}\n\n{_limits(manifest)}",
+        f"## Limitations and bias\n\n{known}\n\n{_limits(manifest)}",
         f"## Licence\n\n{manifest.licence or 'The checkpoint does not state one; ask its authors.'}",
         f"## Citation\n\n```bibtex\n{family.citation}\n```",
     )

@@ -115,8 +115,8 @@ HEADS: dict[str, Head] = {
         attributes=("sop_logits",),
         pairs=True,
         example=(
-            'model.predict("sentence-order", [("He went to the store.", "He bought milk.")])',
-            'bertport predict sentence-order "He went to the store." "He bought milk." -m BUNDLE',
+            'model.sentence_order("He went to the store.", "He bought milk.")',
+            'bertport sentence-order "He went to the store." "He bought milk." -m BUNDLE',
         ),
     ),
     RTD: Head(
@@ -125,8 +125,8 @@ HEADS: dict[str, Head] = {
         attributes=("logits",),
         finish=_two_columns,
         example=(
-            'model.predict("replaced-tokens", ["The capital of France is milk."])',
-            'bertport predict replaced-tokens "The capital of France is milk." -m BUNDLE',
+            'model.replaced_tokens("The capital of France is milk.")',
+            'bertport replaced-tokens "The capital of France is milk." -m BUNDLE',
         ),
     ),
     SEQUENCE_CLASSIFICATION: Head(
@@ -139,8 +139,8 @@ HEADS: dict[str, Head] = {
         terms=terms_of_texts,
         pipeline="text-classification",
         example=(
-            'model.predict("text-classification", ["What a lovely day!"])',
-            'bertport predict text-classification "What a lovely day!" -m BUNDLE',
+            'model.classify("What a lovely day!")',
+            'bertport classify "What a lovely day!" -m BUNDLE',
         ),
     ),
     TOKEN_CLASSIFICATION: Head(
@@ -153,8 +153,8 @@ HEADS: dict[str, Head] = {
         terms=terms_of_tokens,
         pipeline="token-classification",
         example=(
-            'model.predict("token-classification", ["Wolfgang lives in Berlin."])',
-            'bertport predict token-classification "Wolfgang lives in Berlin." -m BUNDLE',
+            'model.tag("Wolfgang lives in Berlin.", aggregation_strategy="simple")',
+            'bertport tag "Wolfgang lives in Berlin." -m BUNDLE',
         ),
     ),
     QUESTION_ANSWERING: Head(
@@ -165,6 +165,10 @@ HEADS: dict[str, Head] = {
         attributes=("start_logits",),
         finish=_span,
         pipeline="question-answering",
+        example=(
+            'model.answer("Where does Wolfgang live?", "My name is Wolfgang and I live in Berlin.")',
+            'bertport answer "Where does Wolfgang live?" -c "My name is Wolfgang and I live in Berlin." -m BUNDLE',
+        ),
     ),
     MULTIPLE_CHOICE: Head(
         title="multiple choice",
@@ -173,12 +177,16 @@ HEADS: dict[str, Head] = {
         optimum="multiple-choice",
         attributes=("logits",),
         choices=True,
+        example=(
+            'model.choose("It began to rain.", ["She opened her umbrella.", "She put on her sunglasses."])',
+            """bertport predict multiple-choice -m BUNDLE -i '{"prompt": "It rains.", "choices": ["Wet.", "Cats."]}'""",
+        ),
     ),
     EMBEDDING: Head(
         title="sentence embeddings",
         summary="sentence embeddings: one vector of a text, to be compared with those of others",
         pipeline="sentence-similarity",
-        example=('model.embed(["some text"])', 'bertport predict embeddings "some text" -m BUNDLE'),
+        example=('model.embed(["some text", "another"])', 'bertport embed "some text" "another" -m BUNDLE'),
     ),
     POOLER: Head(
         title="pooled features",

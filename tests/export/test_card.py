@@ -1,0 +1,61 @@
+"""Model cards: their examples answer, in Python and on the command line."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.export.card import LIMITS_OF_TUNED, LIMITS_OF_WORDS
+from bertport.export.checkpoint.heads import HEADS
+from bertport.runtime import cli, load
+from bertport.runtime.heads import EMBEDDING, MLM, NSP, RTD, SEQUENCE_CLASSIFICATION, SOP
+from tests.family_bundles import family_bundle
+from tests.heads import TUNED, head_bundle
+
+EXAMPLES = [name for name, row in HEADS.items() if row.example]
+
+
+@pytest.fixture
+def bundle(request, tmp_path_factory, tiny_bundle):
+    """A function that gives a bundle with a head."""
+
+    def with_head(head):
+        if head in TUNED:
+            return head_bundle(tmp_path_factory, "bert", head)[1]
+        if head == EMBEDDING:
+            return request.getfixturevalue("sentence_bundle")
+        if head in {MLM, NSP}:
+            return tiny_bundle
+        family, kind = {SOP: ("albert", "AlbertForPreTraining"), RTD: ("electra", "ElectraForPreTraining")}[head]
+        return family_bundle(tmp_path_factory, family, kind)[1]
+
+    return with_head
+
+
+def test_every_head_with_a_task_of_its_own_has_an_example():
+    assert set(EXAMPLES) == {*TUNED, MLM, NSP, SOP, RTD, EMBEDDING}
+
+
+@pytest.mark.parametrize("head", EXAMPLES)
+def test_the_examples_of_a_card_answer(bundle, head):
+    place = bundle(head)
+    model = load(place)
+    call, command = HEADS[head].example
+    assert len(eval(call, {"model": model}))  # noqa: S307 — the table's own
+    program, *arguments = (str(place) if part == "BUNDLE" else part for part in shlex.split(command))
+    assert program == "bertport"
+    done = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_limits_are_those_of_what_the_model_does(tiny_bundle, bundle):
+    for place, said, other in (
+        (tiny_bundle, LIMITS_OF_WORDS, LIMITS_OF_TUNED),
+        (bundle(SEQUENCE_CLASSIFICATION), LIMITS_OF_TUNED, LIMITS_OF_WORDS),
+    ):
+        card = (place / "README.md").read_text(encoding="utf-8")
+        assert said in card
+        assert other not in card
