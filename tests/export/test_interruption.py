@@ -110,7 +110,7 @@ def test_an_interrupted_export_leaves_nothing(tiny_checkpoint, tiny_bundle, tmp_
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("limit", [10_000, 150_000, 250_000])
+@pytest.mark.parametrize("limit", [10_000, 100_000, 150_000])
 def test_files_that_may_not_grow(limit, tiny_checkpoint, tiny_bundle, tmp_path):
     """The limit that a shell sets with `ulimit -f`."""
     target = shutil.copytree(tiny_bundle, tmp_path / "out")

@@ -124,7 +124,7 @@ def _heads(manifest: Manifest, family: Family) -> str:
     for head in manifest.heads.values():
         columns = ", ".join(f"{index} is `{label}`" for index, label in enumerate(head.labels or ()))
         lines += [f"\nIn `{head.output}`, column {columns}."] if columns else []
-    missing = [name for name in possible_heads(family) if name not in manifest.heads]
+    missing = [name for name in possible_heads(family) if name not in manifest.heads and not HEADS[name].tuned]
     if missing:
         lines.append(f"\nNot in the checkpoint, and so not here: {', '.join(f'`{name}`' for name in missing)}.")
     return "\n".join(lines) if manifest.heads else "\n".join(["None: features only.", *lines])

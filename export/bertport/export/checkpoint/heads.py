@@ -66,6 +66,8 @@ class Head:
     """Reads what else config.json states of it, fields of its entry in a manifest, from that and its labels."""
     pairs: bool = False
     """Whether it judges pairs of texts, so that the encoder must know two segments."""
+    tuned: bool = False
+    """Whether it is trained for a task, and not together with the encoder, which lacks nothing without it."""
     pipeline: str | None = None
     """The Hub's name of its task, for the model card; None where the card names none."""
     example: tuple[str, str] | None = None
@@ -132,6 +134,7 @@ HEADS: dict[str, Head] = {
     SEQUENCE_CLASSIFICATION: Head(
         title="sequence classification",
         summary="sequence classification: a value for each label of a text, or of a pair of texts",
+        tuned=True,
         own_class="ForSequenceClassification",
         optimum="text-classification",
         attributes=("logits",),
@@ -146,6 +149,7 @@ HEADS: dict[str, Head] = {
     TOKEN_CLASSIFICATION: Head(
         title="token classification",
         summary="token classification: a value for each label of each token",
+        tuned=True,
         own_class="ForTokenClassification",
         optimum="token-classification",
         attributes=("logits",),
@@ -160,6 +164,7 @@ HEADS: dict[str, Head] = {
     QUESTION_ANSWERING: Head(
         title="question answering",
         summary="question answering: says where in a text the answer to a question starts and ends",
+        tuned=True,
         own_class="ForQuestionAnswering",
         optimum="question-answering",
         attributes=("start_logits",),
@@ -173,6 +178,7 @@ HEADS: dict[str, Head] = {
     MULTIPLE_CHOICE: Head(
         title="multiple choice",
         summary="multiple choice: a value for each of several ways to go on",
+        tuned=True,
         own_class="ForMultipleChoice",
         optimum="multiple-choice",
         attributes=("logits",),
