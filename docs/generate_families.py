@@ -28,8 +28,21 @@ from bertport.quantize.job import Options  # noqa: E402
 from bertport.quantize.quantizer import quantize  # noqa: E402
 from bertport.runtime import load  # noqa: E402
 from bertport.runtime.errors import BertportError  # noqa: E402
-from bertport.runtime.heads import HEADS, HIDDEN_STATES, MLM, NSP, POOLER, RTD, SOP  # noqa: E402
+from bertport.runtime.heads import (  # noqa: E402
+    HEADS,
+    HIDDEN_STATES,
+    MLM,
+    MULTIPLE_CHOICE,
+    NSP,
+    POOLER,
+    QUESTION_ANSWERING,
+    RTD,
+    SEQUENCE_CLASSIFICATION,
+    SOP,
+    TOKEN_CLASSIFICATION,
+)
 from tests.families import TINY, tiny  # noqa: E402
+from tests.heads import LABELS, class_of, combinations, frozen, labelled  # noqa: E402
 from tests.serve.running import undisturbed  # noqa: E402
 
 if TYPE_CHECKING:
@@ -63,7 +76,9 @@ edit the program, not this page. CI runs it with both generations of transformer
 
 A task without a head is refused: "next-sentence needs the head 'nsp', which the checkpoint of BUNDLE does not hold
 (heads: mlm): use a bundle that has it; this one answers fill-mask, features". A head is in a bundle where the
-checkpoint holds it: that of a RoBERTa has a pooler where it was trained with one.
+checkpoint holds it: that of a RoBERTa has a pooler where it was trained with one. Heads that are
+trained for a task were added to the first checkpoint of the family (`--add-head`), each from one of its own with the
+same encoder; a family has none for which transformers has no class.
 
 """
 
@@ -96,13 +111,19 @@ class Reference:
 
     def outputs(self, *texts: str, encoder: bool = False) -> Any:  # noqa: ANN401 — transformers' outputs
         """Return what the model gives for one text, or one pair."""
+        return self._run(self.encoder if encoder else self.model, self.tokenizer(*texts, return_tensors="pt"))
+
+    def choices(self, prompt: str, choices: Sequence[str]) -> Any:  # noqa: ANN401 — as above
+        """Return what the model gives for the choices of one text."""
+        pairs = self.tokenizer([prompt] * len(choices), list(choices), padding=True, return_tensors="pt")
+        return self._run(self.model, {name: each.unsqueeze(0) for name, each in pairs.items()})
+
+    def _run(self, model: Any, inputs: Any) -> Any:  # noqa: ANN401 — as above
         import torch
 
-        model = self.encoder if encoder else self.model
         taken = inspect.signature(model.forward).parameters
-        inputs = {name: each for name, each in self.tokenizer(*texts, return_tensors="pt").items() if name in taken}
         with torch.inference_mode():
-            return model(**inputs)
+            return model(**{name: each for name, each in inputs.items() if name in taken})
 
 
 def _fill_mask(reference: Reference, text: str) -> list[dict[str, Any]]:
@@ -135,6 +156,42 @@ def _replaced(reference: Reference, text: str) -> list[float]:
     return [max(share, 1 - share) for share, left_out in zip(shares, special, strict=True) if not left_out]
 
 
+def _classified(reference: Reference, text: str) -> list[dict[str, Any]]:
+    shares, labels = reference.outputs(text).logits[0].softmax(-1).tolist(), reference.model.config.id2label
+    rows = [{"label": labels[index], "score": share} for index, share in enumerate(shares)]
+    return sorted(rows, key=lambda row: -row["score"])
+
+
+def _tagged(reference: Reference, text: str) -> list[float]:
+    special = reference.tokenizer(text, return_special_tokens_mask=True)["special_tokens_mask"]
+    shares = reference.outputs(text).logits[0].softmax(-1).amax(-1).tolist()
+    return [share for share, left_out in zip(shares, special, strict=True) if not left_out]
+
+
+def _answered(reference: Reference, asked: dict[str, str]) -> dict[str, Any]:
+    """Return the span of the context with the largest product of the probabilities of its ends."""
+    texts = (asked["question"], asked["context"])
+    outputs, encoded = reference.outputs(*texts), reference.tokenizer(*texts, return_offsets_mapping=True)
+    inside = np.array([place == 1 for place in encoded.sequence_ids()])
+    first = np.arange(len(inside)) == 0  # whose probability counts, and which is no answer
+    ends = []
+    for logits in (outputs.start_logits, outputs.end_logits):
+        weights = np.exp(logits[0].numpy() - float(logits.max())) * (inside | first)
+        ends.append(weights / weights.sum() * inside)
+    products = np.triu(ends[0][:, None] * ends[1][None]) - np.triu(ends[0][:, None] * ends[1][None], LONGEST)
+    begin, end = (int(place) for place in np.unravel_index(products.argmax(), products.shape))
+    start, stop = encoded["offset_mapping"][begin][0], encoded["offset_mapping"][end][1]
+    score = float(products[begin, end])
+    return {"score": score, "start": start, "end": stop, "answer": asked["context"][start:stop]}
+
+
+def _chosen(reference: Reference, asked: dict[str, Any]) -> list[float]:
+    shares: list[float] = reference.choices(asked["prompt"], asked["choices"]).logits[0].softmax(-1).tolist()
+    return shares
+
+
+LONGEST = 15
+"""Tokens of the longest answer to a question, as in transformers."""
 ASKED = {
     MLM: Asked(
         name="fill-mask",
@@ -159,6 +216,33 @@ ASKED = {
         task="replaced-tokens",
         inputs=TEXTS,
         wanted=_replaced,
+    ),
+    SEQUENCE_CLASSIFICATION: Asked(
+        name="text-classification",
+        task="text-classification",
+        inputs=TEXTS,
+        parameters={"top_k": None},
+        wanted=_classified,
+    ),
+    TOKEN_CLASSIFICATION: Asked(
+        name="token-classification",
+        task="token-classification",
+        inputs=TEXTS,
+        parameters={"ignore_labels": [], "aggregation_strategy": "none"},
+        wanted=_tagged,
+    ),
+    QUESTION_ANSWERING: Asked(
+        name="question-answering",
+        task="question-answering",
+        inputs=[{"question": "where was she", "context": text} for text in TEXTS],
+        parameters={"align_to_words": False},
+        wanted=_answered,
+    ),
+    MULTIPLE_CHOICE: Asked(
+        name="multiple-choice",
+        task="multiple-choice",
+        inputs=[{"prompt": text, "choices": ["the old house", "a tree by the water"]} for text in TEXTS],
+        wanted=_chosen,
     ),
     POOLER: Asked(
         name="features, pooled",
@@ -189,6 +273,8 @@ class Made:
     """The bundle, with its INT8 variant."""
     reference: Reference
     """transformers' model."""
+    added: dict[str, Reference]
+    """transformers' model of each head that was added, by the head."""
     model: Model
     """The fp32 variant."""
     quantized: Model
@@ -208,7 +294,7 @@ def _numbers(answer: Any) -> Any:  # noqa: ANN401 — an answer of any task
     """Return what can be compared of an answer of transformers or bertport: plain numbers, tokens and texts."""
     match answer:
         case {"probabilities": shares}:
-            return list(shares.values())
+            return list(shares.values()) if isinstance(shares, dict) else shares
         case [{"entity": _}, *_]:
             return [each["score"] for each in answer]
         case [{"token_str": _}, *_]:
@@ -219,13 +305,11 @@ def _numbers(answer: Any) -> Any:  # noqa: ANN401 — an answer of any task
 def _same(wanted: Any, found: Any) -> bool:  # noqa: ANN401 — as above
     """Tell whether two answers are the same, numbers within `CLOSE`."""
     wanted, found = _numbers(wanted), _numbers(found)
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return wanted.keys() == found.keys() and all(_same(value, found[name]) for name, value in wanted.items())
     if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict):
-        return len(wanted) == len(found) and all(
-            _close(one["score"], other["score"])
-            and (one["token"], one["sequence"]) == (other["token"], other["sequence"])
-            for one, other in zip(wanted, found, strict=True)
-        )
-    return _close(wanted, found)
+        return len(wanted) == len(found) and all(map(_same, wanted, found))
+    return wanted == found if isinstance(wanted, str) else _close(wanted, found)
 
 
 def _close(wanted: Any, found: Any) -> bool:  # noqa: ANN401 — numbers, or arrays of them
@@ -262,7 +346,8 @@ def _made(family: Family, directory: Path) -> Iterator[Made]:
         name = f"{family.name}-{number}"
         checkpoint = tiny(family.name, directory / f"{name}-checkpoint", model_class=model_class)
         reference = Reference(checkpoint, model_class)
-        bundle = export(checkpoint, directory / name, name=name)
+        added = {} if number else _heads_on(family, checkpoint, directory)
+        bundle = export(checkpoint, directory / name, name=name, add_heads=list(added.values()))
         heads = [head for head in (*bundle.manifest.heads, None) if head not in seen]
         seen |= {*bundle.manifest.heads, None}
         if not heads:
@@ -278,9 +363,21 @@ def _made(family: Family, directory: Path) -> Iterator[Made]:
             heads=heads,
             bundle=type(bundle).open(bundle.path),
             reference=reference,
+            added={head: Reference(path, class_of(family.name, head)) for head, path in added.items()},
             model=load(bundle.path, variant="fp32"),
             quantized=load(bundle.path, variant="int8-dynamic"),
         )
+
+
+def _heads_on(family: Family, base: Path, directory: Path) -> dict[str, Path]:
+    """Write checkpoints with the encoder of a family's first one, by the head that each has beside it."""
+    added = {}
+    for head in (head for name, head in combinations() if name == family.name):
+        labels = labelled(LABELS[head]) if head in LABELS else {}
+        model_class = class_of(family.name, head)
+        own = tiny(family.name, directory / f"{family.name}-{head}-own", model_class=model_class, **labels)
+        added[head] = frozen(own, base, directory / f"{family.name}-{head}")
+    return added
 
 
 def _paragraphs(*, capitals: bool) -> str:
@@ -313,7 +410,7 @@ def _rows(family: Family, made: Sequence[Made], server: Any) -> Iterator[str]:  
     yield ""
 
 
-REFUSED = r"{task} needs the head '{head}', which the checkpoint of BUNDLE does not hold \(heads: [\w, ]+\): .+"
+REFUSED = r"{task} needs the head '{head}', which the checkpoint of BUNDLE does not hold \(heads: [\w, -]+\): .+"
 """What users are told who ask for a head that a bundle does not have."""
 
 
@@ -334,7 +431,7 @@ def _cells(made: Made, head: str | None, server: Any) -> Iterator[str]:  # noqa:
     checked = [manifest.variants[name].validation for name in ("portable", "fp32")]
     yield YES if all(each and output in each.worst for each in checked) else "**not compared**"
     answers = made.answers(made.model, head)
-    wanted = [asked.wanted(made.reference, each) for each in made.inputs(head)]
+    wanted = [asked.wanted(made.added.get(head or "", made.reference), each) for each in made.inputs(head)]
     yield YES if all(map(_same, wanted, answers)) else "**differs**"
     rounded = made.answers(made.quantized, head)
     yield YES if all(map(_alike, answers, rounded)) else "**another form**"
@@ -345,6 +442,8 @@ def _cells(made: Made, head: str | None, server: Any) -> Iterator[str]:  # noqa:
 
 def _alike(one: Any, other: Any) -> bool:  # noqa: ANN401 — answers of a task
     """Tell whether two answers have the same form, and finite numbers."""
+    if isinstance(one, dict) and "score" in one:
+        return one.keys() == other.keys() and bool(np.isfinite(other["score"]))
     if isinstance(one, list) and one and isinstance(one[0], dict):
         return len(one) == len(other) and all(np.isfinite(row["score"]) for row in other)
     first, second = np.asarray(_numbers(one), dtype=np.float64), np.asarray(_numbers(other), dtype=np.float64)
