@@ -275,7 +275,8 @@ def test_inputs_that_cannot_be_answered(case, manifest, value, message):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"top_k": 0}, "top_k is a number from 1 up, not 0"),
+        ({"top_k": 0}, "top_k is a number from 1 to 100, not 0"),
+        ({"top_k": 101}, "top_k is a number from 1 to 100, not 101"),
         ({"top_k": True}, "top_k is a number"),
         ({"max_answer_len": 0}, "max_answer_len is a number from 1 up, not 0"),
         ({"max_answer_len": "many"}, "max_answer_len is a number"),

@@ -6,6 +6,7 @@ score of a span is the product of two probabilities: that its first token begins
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from bertport.runtime.tasks.labels import probabilities
 from bertport.runtime.text.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -32,6 +33,8 @@ MOST_TOKENS = 384
 """Tokens of a window where nothing else is asked for, as in transformers; fewer where the model takes fewer."""
 MOST_STRIDE = 128
 """Tokens that windows have in common where nothing else is asked for; fewer where they are short."""
+MOST_ANSWERS = 100
+"""Most answers to a question: for each window, twice as many spans are written out and compared with all others."""
 NO_ANSWER = -10_000.0
 """Stands for the logits of tokens that no answer may have, in transformers too: their probability is 0."""
 
@@ -41,7 +44,7 @@ class Options:
     """Parameters of question-answering."""
 
     top_k: int = 1
-    """How many answers, best first; there may be fewer."""
+    """How many answers, best first, 100 at most; there may be fewer."""
     max_answer_len: int = 15
     """Most tokens of an answer."""
     max_seq_len: int | None = None
@@ -62,8 +65,8 @@ class Spans:
 
     context: str
     """The whole context."""
-    found: list[tuple[float, int, int]]
-    """Score, first character and the one behind the last of each, best first."""
+    found: list[tuple[float, int, int, str]]
+    """Score, first character and the one behind the last of each, best first, and its text in lower case."""
     empty: float
     """Score of the empty answer."""
 
@@ -109,7 +112,7 @@ def finish(
     Raises:
         UsageError: for a parameter out of range.
     """
-    top_k = _number("top_k", options.top_k, 1)
+    top_k = _number("top_k", options.top_k, 1, most=MOST_ANSWERS)
     longest = _number("max_answer_len", options.max_answer_len, 1)
     for name in ("handle_impossible_answer", "align_to_words"):
         if not isinstance(getattr(options, name), bool):
@@ -125,8 +128,10 @@ def finish(
         firsts, lasts = places[:, 0], places[:, 1]
         if options.align_to_words:
             firsts, lasts = _of_words(places, encoded.words)
-        found = [(score, int(firsts[first]), int(lasts[last])) for score, first, last in chosen]
-        return Spans(context=encoded.text[side], found=found, empty=empty)
+        context = encoded.text[side]
+        characters = ((score, int(firsts[first]), int(lasts[last])) for score, first, last in chosen)
+        found = [(score, start, end, context[start:end].lower()) for score, start, end in characters]
+        return Spans(context=context, found=found, empty=empty)
 
     return window
 
@@ -203,21 +208,19 @@ def merge(options: Options) -> Callable[[list[Spans]], Any]:
     return answer
 
 
-def _answers(found: list[Spans]) -> list[Answer]:
+def _answers(windows: list[Spans]) -> list[Answer]:
     """Return the answers of all windows, each text once, in the order in which they were found."""
     answers: dict[str, Answer] = {}
-    for context, (score, start, end) in _all(found):
-        text = context[start:end]
-        known = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
-        known["score"] += score
+    for window in windows:
+        for score, start, end, text in window.found:
+            if text in answers:
+                answers[text]["score"] += score
+            else:
+                answers[text] = {"score": score, "start": start, "end": end, "answer": window.context[start:end]}
     return list(answers.values())
 
 
-def _all(found: list[Spans]) -> Iterator[tuple[str, tuple[float, int, int]]]:
-    return ((window.context, span) for window in found for span in window.found)
-
-
-def _number(name: str, value: object, default: int, *, least: int = 1) -> int:
+def _number(name: str, value: object, default: int, *, least: int = 1, most: int = sys.maxsize) -> int:
     """Return a parameter that is a number, or its default where it is None.
 
     Raises:
@@ -225,6 +228,7 @@ def _number(name: str, value: object, default: int, *, least: int = 1) -> int:
     """
     if value is None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UsageError(f"{name} is a number from {least} up, not {excerpt(value)}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        bounds = f"from {least} up" if most == sys.maxsize else f"from {least} to {most}"
+        raise UsageError(f"{name} is a number {bounds}, not {excerpt(value)}")
     return value

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["WindowEncoder", "Windows", "places"]
 
 
+WINDOWS_A_STEP = 64
+"""Windows that are made without a break: each takes some hundredths of a millisecond."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
     """How inputs are cut into windows: single texts, or one text of each pair, whose other text is in every window."""
@@ -88,7 +92,8 @@ class WindowEncoder(Encoder):
             parts = list(islice(bare, len(parts_of(text))))
             error = next((part for part in parts if isinstance(part, BaseException)), None)
             if error is None:
-                cut.append(self._cut_up(text, [part for part in parts if isinstance(part, Bare)], windows, most))
+                whole = [part for part in parts if isinstance(part, Bare)]
+                cut.append((yield from self._cut_up(text, whole, windows, most)))
             else:
                 cut.append(refused(text, error))
             yield
@@ -140,8 +145,8 @@ class WindowEncoder(Encoder):
 
     def _cut_up(
         self, text: Text, parts: list[Bare], windows: Windows, most: int
-    ) -> tuple[Encoded, ...] | InputTextError:
-        """Return the windows of an input whose texts were tokenized."""
+    ) -> Steps[tuple[Encoded, ...] | InputTextError]:
+        """Cut an input whose texts were tokenized, in steps."""
         frame = self._frames[len(parts) - 1]
         cut = windows.cut if len(parts) > 1 else 0
         whole = parts[cut]
@@ -166,7 +171,12 @@ class WindowEncoder(Encoder):
         largest = max(int(part.ids.max(initial=0)) for part in parts)
         if largest >= self._vocab_size:
             return self._beyond(text, largest)
-        return tuple(self._window(text, parts, cut, span) for span in spans)
+        encoded = []
+        for number, span in enumerate(spans, 1):
+            encoded.append(self._window(text, parts, cut, span))
+            if number % WINDOWS_A_STEP == 0:
+                yield
+        return tuple(encoded)
 
     def _window(self, text: Text, parts: list[Bare], cut: int, span: tuple[int, int]) -> Encoded:
         """Return one window of an input."""
