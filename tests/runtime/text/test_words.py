@@ -93,6 +93,8 @@ def test_windows_of_words_are_those_of_their_tokens(pairs, family):
     shares = [window.ids[slice(*window.cut)] for window in windows]
     assert len(shares) > 2
     assert np.concatenate([shares[0], *(share[5:] for share in shares[1:])]).tolist() == bare.ids
+    numbers = [window.words for window in windows]
+    assert np.concatenate([numbers[0], *(some[5:] for some in numbers[1:])]).tolist() == bare.word_ids
     starts = starts_of(words, " ")
     assert windows[-1].spans[slice(*windows[-1].cut)][-1].tolist() == [
         starts[bare.word_ids[-1]] + bare.offsets[-1][0],
