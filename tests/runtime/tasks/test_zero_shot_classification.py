@@ -14,6 +14,8 @@ from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import MOST_ROWS
 from bertport.runtime.tasks.table import TASKS, obstacle
 from bertport.runtime.tasks.zero_shot_classification import LONGEST_TEMPLATE, Options, read
+from bertport.runtime.text.steps import drained
+from bertport.runtime.text.tokenizer import Tokens
 from tests.runtime.tasks.heads import stating
 
 NAMES = (
@@ -91,6 +93,27 @@ def test_among_equals_the_last_comes_first(manifest):
     """That is what reversing an ascending order gives, in the pipeline too."""
     answer = read(Options(candidate_labels=["a", "b", "c"]), None, manifest(NAMES[0]))("x").combine([np.zeros(3)] * 3)
     assert answer["labels"] == ["c", "b", "a"]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.sampled_from(["the king", "é中", "unfathomable", "[SEP]", "."]), max_size=30).map(" ".join),
+    st.lists(st.sampled_from(["music", "the sea"]), min_size=1, max_size=20).map(" ".join),
+    st.integers(8, 40),
+)
+def test_a_long_text_is_cut_and_its_hypothesis_is_not(pipe, tiny_bundle, text, hypothesis, longest):
+    content = (tiny_bundle / "tokenizer.json").read_text(encoding="utf-8")
+    tokens = Tokens(content, {}, longest)
+    pipe.tokenizer.model_max_length = longest
+    windowing = TASKS["zero-shot-classification"].windows(Options(truncation=True), tokens)
+    [rows] = drained(tokens.windows([(text, hypothesis)], windowing.windows))
+    theirs = pipe._parse_and_tokenize([[text, hypothesis]])["input_ids"][0].tolist()  # noqa: SLF001 — its truncation
+    if len(theirs) > longest:  # it gives up where the hypothesis leaves no room
+        assert rows.message.startswith(f"the model takes {longest} tokens and there are ")
+    else:
+        [row] = rows
+        assert row.ids.tolist() == theirs
+    assert TASKS["zero-shot-classification"].windows(Options(), tokens) is None
 
 
 @pytest.mark.parametrize(

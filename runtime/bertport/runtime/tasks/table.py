@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,6 +240,9 @@ TASKS: dict[str, Task] = {
             read=zero_shot_classification.read,
             head=lambda _: SEQUENCE_CLASSIFICATION,
             lacking=zero_shot_classification.lacking,
+            windows=lambda options, tokens: _windowing(
+                zero_shot_classification.windows(options, tokens), itemgetter(0)
+            ),
             sample=lambda text: {"text": text, "candidate_labels": [text]},
             finish=logits_alone,
         ),

@@ -18,6 +18,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, texts_in
 from bertport.runtime.tasks.labels import labelled, probabilities
+from bertport.runtime.text.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from bertport.runtime.tasks.answers import ZeroShot
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["Options", "lacking", "read"]
+__all__ = ["Options", "lacking", "read", "windows"]
 
 LONGEST_TEMPLATE = 1024
 """Characters of a template, which is written once for each label."""
@@ -45,7 +46,7 @@ class Options:
     multi_label: bool = False
     """Whether several labels may fit: each has a probability of its own, instead of a share of one."""
     truncation: bool = False
-    """Cut a text that is too long instead of refusing it."""
+    """Cut a text that is too long beside a hypothesis, which stays whole, instead of refusing it."""
 
 
 def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[object], Parts]:  # noqa: ARG001 — every task's `read` takes the tokenizer
@@ -85,6 +86,11 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
         )
 
     return parts
+
+
+def windows(options: Options, tokens: Tokens) -> Windows | None:
+    """Return how a text is cut that is too long: as the pipeline does, never the hypothesis; None where it is not."""
+    return Windows(length=tokens.max_length, stride=0, cut=0, first=True) if options.truncation else None
 
 
 def lacking(manifest: Manifest) -> str | None:

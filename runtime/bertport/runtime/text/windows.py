@@ -154,6 +154,11 @@ class WindowEncoder(Encoder):
             return InputTextError(f"the {windows.named} has no tokens: give one with words in it: {excerpt(text)}")
         beside = frame.added + sum(len(part.ids) for part in parts) - len(whole.ids)
         room = windows.length - beside
+        if len(whole.ids) > room and room <= windows.stride and windows.first:
+            return InputTextError(
+                f"the model takes {windows.length} tokens and there are {beside} beside the text that is cut, which "
+                f"leaves it none: shorten the text beside it: {excerpt(text)}"
+            )
         if len(whole.ids) > room and room <= windows.stride:
             return InputTextError(
                 f"a window of {windows.length} tokens has {beside} beside the text that is cut, and {windows.stride} "
