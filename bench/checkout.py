@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 """Root directory of the checkout."""
 RESTORE = ("bertport.runtime", "restore")
 """The command that writes a bundle's weights as a transformers checkpoint: `python -m … BUNDLE OUT`."""
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+MEASURED = "measured"
+"""What the marks of a page's section are called, unless it has several."""
 
 
 def commit() -> str:
@@ -49,22 +50,29 @@ def read_data(path: Path, program: str) -> dict[str, Any]:
     return data
 
 
-def check_section(page: Path, text: str, program: str) -> None:
+def _marks(name: str) -> tuple[str, str]:
+    """Return the marks around a section."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def check_section(page: Path, text: str, program: str, name: str = MEASURED) -> None:
     """Compare the section between a page's marks with the text that the data give.
 
     Raises:
         SystemExit: with a sentence, where they differ.
     """
     written = page.read_text(encoding="utf-8") if page.exists() else ""
-    if written.partition(BEGIN)[2].partition(END)[0].strip("\n") != text.strip("\n"):
+    begin, end = _marks(name)
+    if written.partition(begin)[2].partition(end)[0].strip("\n") != text.strip("\n"):
         sys.exit(f"{page.relative_to(ROOT)} is not what the data say: run python -m {program}")
 
 
-def write_section(page: Path, text: str) -> None:
+def write_section(page: Path, text: str, name: str = MEASURED) -> None:
     """Put the section between its marks, at the page's end when it has none."""
+    begin, end = _marks(name)
     old = page.read_text(encoding="utf-8") if page.exists() else ""
-    if BEGIN not in old:
-        old = f"{old.rstrip()}\n\n{BEGIN}\n{END}\n"
-    before, _, rest = old.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+    if begin not in old:
+        old = f"{old.rstrip()}\n\n{begin}\n{end}\n"
+    before, _, rest = old.partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")

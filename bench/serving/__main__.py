@@ -24,15 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, write_section
 from bench.serving.report import check, plot_memory, section
-from bench.serving.server import PYTHON, Process, load, make_bodies, said, serve
+from bench.serving.server import CLIENTS, PYTHON, Process, load, make_bodies, said, serve, under_load
 from bertport.measure.machine import describe_machine, machine_lock
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-CLIENTS = 64
 OVERLOAD = 5
 PEER_ROUNDS = 3
 """At most: its bar is a factor of four, which no noise reaches."""
@@ -50,24 +49,6 @@ while time.perf_counter() < end:
 seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
 print(json.dumps({"texts_per_s": done / seconds, "cpu_ms_per_text": 1e3 * cpu / done}))
 """
-
-
-def under_load(server: Process, bodies: Path, seconds: float, *options: object) -> dict[str, Any]:
-    """Return throughput, latency and the server's CPU a request under load."""
-    said(load(server.port, bodies, min(3, seconds), *options))  # until the caches and the arena are as they stay
-    before, loop = server.cpu_s, server.loop_cpu_s
-    seen = said(load(server.port, bodies, seconds, *options))
-    used, loop = server.cpu_s - before, server.loop_cpu_s - loop
-    good = sorted(seen["seconds"].get("200", []))
-    answers = sum(seen["outcomes"].values())
-    return {
-        "requests_per_s": len(good) / seen["wall_s"],
-        "cpu_ms_per_request": 1e3 * used / max(1, answers),
-        "loop_ms_per_request": 1e3 * loop / max(1, answers),
-        "client_cpu_s": seen["own_cpu_s"],
-        "outcomes": seen["outcomes"],
-        **{name: 1e3 * _quantile(good, share) for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99))},
-    }
 
 
 def throughput(bundle: Path, variant: str, bodies: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -150,7 +131,7 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
             if kind == "ours":
                 server = serve(bundle, variant)
             else:
-                server = Process([PYTHON, "-m", "bench.serving.peer", checkpoint]).prints_its_port()
+                server = Process([PYTHON, "-m", "bench.serving.peer", "fill-mask", checkpoint]).prints_its_port()
             result[kind] = under_load(server, bodies, seconds, "--clients", CLIENTS)
             server.stop(signal.SIGTERM if kind == "ours" else signal.SIGKILL)
         results.append(result)
@@ -200,10 +181,6 @@ def default_variant(path: Path) -> str:
 
 def _say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} serving: {text}", file=sys.stderr, flush=True)
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
 def main() -> None:

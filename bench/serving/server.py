@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.directory import Bundle
 
-__all__ = ["PYTHON", "TIMEOUT", "Process", "load", "make_bodies", "said", "serve"]
+__all__ = ["CLIENTS", "PYTHON", "TIMEOUT", "Process", "load", "make_bodies", "said", "serve", "under_load"]
 
 PYTHON = sys.executable
 TIMEOUT = 30
 """Seconds that a request may take."""
+CLIENTS = 64
+"""Clients of a load, each of which asks again as soon as it is answered."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -116,8 +118,37 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
     return value
 
 
-def make_bodies(path: Path, bundle: Bundle, count: int = 1024) -> Path:
-    """Write bodies of real lengths: sentences of the held-out text that the model takes, one word of each hidden."""
+def under_load(server: Process, bodies: Path, seconds: float, *options: object) -> dict[str, Any]:
+    """Return throughput, latency and the server's CPU a request under load."""
+    said(load(server.port, bodies, min(3, seconds), *options))  # until the caches and the arena are as they stay
+    before, loop = server.cpu_s, server.loop_cpu_s
+    seen = said(load(server.port, bodies, seconds, *options))
+    used, loop = server.cpu_s - before, server.loop_cpu_s - loop
+    good = sorted(seen["seconds"].get("200", []))
+    answers = sum(seen["outcomes"].values())
+    return {
+        "requests_per_s": len(good) / seen["wall_s"],
+        "cpu_ms_per_request": 1e3 * used / max(1, answers),
+        "loop_ms_per_request": 1e3 * loop / max(1, answers),
+        "client_cpu_s": seen["own_cpu_s"],
+        "outcomes": seen["outcomes"],
+        **{name: 1e3 * _quantile(good, share) for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99))},
+    }
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+
+
+def make_bodies(path: Path, bundle: Bundle, count: int = 1024, *, masked: bool = True) -> Path:
+    """Write bodies of real lengths: sentences of the held-out text that the model takes.
+
+    Args:
+        path: Where they are written.
+        bundle: The model's.
+        count: How many, at most.
+        masked: Whether one word of each is hidden.
+    """
     tokens = Tokens.read(bundle)
     text = (ROOT / "data" / "evaluation.txt").read_text(encoding="utf-8")
     chosen = random.Random(0)  # noqa: S311 — repeatable
@@ -125,7 +156,8 @@ def make_bodies(path: Path, bundle: Bundle, count: int = 1024) -> Path:
     for sentence in re.split(r"(?<=[.!?])\s+", text):
         words = sentence.split()
         if len(words) > 2:  # noqa: PLR2004 — less is a heading
-            words[chosen.randrange(len(words))] = tokens.mask_token or "[MASK]"
+            if masked:
+                words[chosen.randrange(len(words))] = tokens.mask_token or "[MASK]"
             texts.append(" ".join(words))
     fit = [text for text, encoded in zip(texts, tokens.encode(texts), strict=True) if isinstance(encoded, Encoded)]
     bodies = [json.dumps({"inputs": text}) for text in chosen.sample(fit, min(count, len(fit)))]

@@ -29,6 +29,15 @@ def test_a_section_is_what_was_written_and_nothing_else(page):
         checkout.check_section(page, "| a |\n", "bench.some")
 
 
+def test_a_page_has_sections_of_several_names(page):
+    checkout.write_section(page, "| a |\n")
+    checkout.write_section(page, "| b |\n", "more")
+    checkout.write_section(page, "| c |\n")
+    checkout.check_section(page, "| c |\n", "bench.some")
+    checkout.check_section(page, "| b |\n", "bench.more", "more")
+    assert page.read_text(encoding="utf-8").count("begin -->") == 2
+
+
 def test_a_page_that_does_not_exist_is_not_what_the_data_say(page):
     with pytest.raises(SystemExit, match=r"^other\.md is not what the data say"):
         checkout.check_section(page.with_name("other.md"), "| a |\n", "bench.some")
