@@ -17,6 +17,7 @@ from tests.serve.running import undisturbed
 ATOL = 1e-5
 """Batches differ in their last bits."""
 TEXT = "The king of France drank a cup of tea."
+CONTEXT = f"{TEXT} " * 3
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +114,13 @@ def test_token_classification(heads, models):
         same(rows(hub.token_classification(TEXT, **parameters)), wanted)
     [wanted] = models["tagger"].predict("token-classification", [TEXT], aggregation_strategy="simple")
     same(rows(hub.token_classification(TEXT)), wanted)  # as the Hub's own servers answer
+    long = CONTEXT * 5
+    [wanted] = models["tagger"].predict("token-classification", [long], aggregation_strategy="simple", stride=8)
+    same(rows(hub.token_classification(long, stride=8)), wanted)
+    assert wanted[-1]["end"] > len(CONTEXT)
     assert heads.post("/models/tagger/tasks/token-classification", {"inputs": [TEXT]})[1] == [
         heads.post("/models/tagger", {"inputs": TEXT})[1]
     ]
-
-
-CONTEXT = "The king of France drank a cup of tea. " * 3
 
 
 def test_question_answering(heads, models):
@@ -291,6 +293,9 @@ def test_tei_rerank(heads, models):
         ("classifier", lambda hub: hub.zero_shot_classification("a", ["b"] * 257), "may make 256"),
         ("tagger", lambda hub: hub.token_classification("a", aggregation_strategy="mean"), "aggregation_strategy"),
         ("tagger", lambda hub: hub.token_classification("a", ignore_labels=[1]), "ignore_labels"),
+        ("tagger", lambda hub: hub.token_classification("a", stride=8, aggregation_strategy="none"), "stride"),
+        ("tagger", lambda hub: hub.token_classification("a", stride=10**9), "stride"),
+        ("tagger", lambda hub: hub.token_classification("a " * 5000, stride=60), "windows"),
     ],
 )
 def test_the_client_gets_a_sentence(heads, bundle, ask, said):

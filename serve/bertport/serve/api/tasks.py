@@ -39,6 +39,7 @@ def _object(**fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PAIR = _object(text=TEXT, text_pair=TEXT)
+STRIDE = "reads a text that is too long in windows with so many tokens in common"
 ANSWERS = QuestionAnswering()
 TEMPLATE = ZeroShot().hypothesis_template
 TRUNCATION = {
@@ -170,6 +171,7 @@ WIRE_TASKS: dict[str, WireTask] = {
             example={"inputs": "He poured her a cup of stone.", "parameters": {"aggregation_strategy": "none"}},
             parameters={
                 "aggregation_strategy": {"type": "string", "enum": ["none", *STRATEGIES], "default": "simple"},
+                "stride": {"type": "integer", "minimum": 0, "description": STRIDE},
                 **IGNORED_LABELS,
                 **TRUNCATION,
             },
