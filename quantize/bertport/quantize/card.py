@@ -57,7 +57,7 @@ def section(manifest: Manifest) -> str:
     limits = _columns(manifest)
     columns = ["variant", "size", *(limit.meaning for limit in limits), "speed-up", "measured on"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    plots = []
+    plots, notes = [], []
     for name, variant in manifest.variants.items():
         record = variant.fidelity
         if not record:
@@ -74,10 +74,12 @@ def section(manifest: Manifest) -> str:
             f"{record['machine']['instruction_set']}{elsewhere}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+        if missing := record.get("not_measured"):
+            notes.append(f"\nNot measured in {name}: {', '.join(missing)}.")
         plot = listed(manifest, _plot_file(name))
         if plot is not None:
             plots.append(f"\n![What each layer costs in {name}]({plot})")
-    return "\n".join([heading, *lines, *plots])
+    return "\n".join([heading, *lines, *notes, *plots])
 
 
 def _columns(manifest: Manifest) -> list[Limit]:
@@ -90,9 +92,9 @@ def _cell(accuracy: Mapping[str, Any], limit: Limit) -> str:
     """Return one figure, with the number of samples where it is a share of them."""
     head, key = limit.path
     figures = accuracy.get(head)
-    if not figures:
+    figure = figures and figures.get(key)
+    if not figure or figure["value"] is None:  # no such head, or nothing that the figure is of
         return "-"
-    figure = figures[key]
     return f"{figure['value']:{limit.fine}}" + (f" of {figure['count']:,}" if limit.counts else "")
 
 

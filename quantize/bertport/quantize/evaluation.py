@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.measure.machine import describe_machine
 from bertport.measure.quality.fidelity import measure
+from bertport.measure.quality.heads import unmeasured
 from bertport.measure.quality.model import CachedModel, Graph, conventions, open_onnx, size_of, streams
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
 from bertport.quantize.graph.storage import size_on_disk
+from bertport.runtime.heads import HEADS as KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,9 +83,11 @@ class Measurement:
     """The same as a share of fp32's, with 4 bytes a weight."""
     machine: dict[str, Any]
     """Where it was measured."""
+    not_measured: tuple[str, ...]
+    """The bundle's heads of which nothing is known, as people call them."""
 
     @classmethod
-    def of_accuracy(cls, accuracy: Fidelity, evaluation: Evaluation) -> Measurement:
+    def of_accuracy(cls, bundle: Bundle, accuracy: Fidelity, evaluation: Evaluation) -> Measurement:
         """Return what was measured of a graph that is not timed."""
         machine = dataclasses.asdict(describe_machine())
         return cls(
@@ -93,6 +97,7 @@ class Measurement:
             size=None,
             size_of_reference=None,
             machine=machine,
+            not_measured=_not_measured(bundle, accuracy),
         )
 
     @property
@@ -108,6 +113,7 @@ class Measurement:
             "text": self.text,
             "machine": self.machine,
             "accuracy": self.accuracy.to_json(),
+            "not_measured": list(self.not_measured),
             "speed": {shape: dataclasses.asdict(ratio) for shape, ratio in self.speed.items()},
             "size": {
                 "bytes": self.size,
@@ -250,4 +256,11 @@ def measurement(
         size=size,
         size_of_reference=size / fp32,
         machine=dataclasses.asdict(describe_machine()),
+        not_measured=_not_measured(bundle, accuracy),
     )
+
+
+def _not_measured(bundle: Bundle, accuracy: Fidelity) -> tuple[str, ...]:
+    """Return what people call the heads of which an accuracy has no figures."""
+    names = unmeasured(bundle.manifest.heads, accuracy.heads)
+    return tuple(KNOWN[name].title if name in KNOWN else name for name in names)

@@ -140,7 +140,7 @@ def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
     try:
         solution = meet_budget(job.evaluator, recipe, source, job.budget, decides=job.options.budget is None)
     except BrokenBudgetError as error:
-        measured = Measurement.of_accuracy(error.accuracy, job.evaluator.evaluation)
+        measured = Measurement.of_accuracy(job.evaluator.bundle, error.accuracy, job.evaluator.evaluation)
         job.options.told(Refused(name=recipe.name, measured=measured, reason=str(error)))
         raise
     job.evaluator.deadline.armed = False  # what was found has yet to be timed and written

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bertport.measure.quality.heads import HEADS
+from bertport.measure.quality.samples import CANDIDATES, CHOICES, PLAIN, QUESTIONS, TASK_KINDS
 from bertport.measure.statistics import Difference, Estimate
 from bertport.quantize.recipes.table import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bertport.measure.quality.results import Movement, Value
-    from bertport.measure.quality.rows import Figure
+    from bertport.measure.quality.results import HeadFigures, Movement, Value
+    from bertport.measure.quality.rows import Figure, Head
     from bertport.quantize.evaluation import Measurement
     from bertport.quantize.search.sensitivity import Layers
 
 __all__ = ["figures", "layers", "recipes", "table"]
+
+MOST_LABELS = 10
+"""Labels of a head that are shown, at most."""
+SAMPLES = {PLAIN: "sentences", QUESTIONS: "questions", CHOICES: "choices", CANDIDATES: "documents"}
+"""What people call the samples of heads that are trained for a task."""
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -50,6 +57,7 @@ def figures(name: str, measured: Measurement) -> str:
     for head in HEADS.values():
         if of_head := accuracy.heads.get(head.name):
             rows += [_row(figure, of_head.read(figure.key)) for figure in head.figures]
+            rows += _by_label(head, of_head)
     if accuracy.stability:
         rows += _moved("batch mates", accuracy.stability.batch_mates, accuracy.stability.texts)
         if accuracy.stability.padding:
@@ -59,10 +67,33 @@ def figures(name: str, measured: Measurement) -> str:
         rows.append((f"speed-up over fp32 at {shape}", value, f"{speed.low:.2f} to {speed.high:.2f}", ""))
     if measured.size is not None:
         rows.append(("size", f"{measured.size_of_reference:.3f} of fp32", "", f"{measured.size:,} bytes"))
-    lines = [table(rows), f"measured on {measured.machine['cpu']} ({measured.machine['instruction_set']})"]
+    lines = [
+        table(rows),
+        *_doubts(measured),
+        f"measured on {measured.machine['cpu']} ({measured.machine['instruction_set']})",
+    ]
     if measured.slower:
         lines.append("SLOWER than fp32 on this machine")
     return "\n".join(lines)
+
+
+def _by_label(head: Head, figures: HeadFigures) -> list[tuple[str, str, str, str]]:
+    """Return a row for each label, those of the least agreement where there are many."""
+    lowest = sorted(figures.labelled.items(), key=lambda item: item[1].value)[:MOST_LABELS]
+    rest = len(figures.labelled) - len(lowest)
+    more = [(f"  of {rest} other labels: see --json", "", "", "")] if rest else []
+    return [_row(replace(head.figures[0], title=f"  of {label!r}"), share) for label, share in lowest] + more
+
+
+def _doubts(measured: Measurement) -> list[str]:
+    """Return what there is to say of figures besides their values, and of heads that have none."""
+    lines = [
+        f"{HEADS[name].title}: {doubt}"
+        for name, figures in measured.accuracy.heads.items()
+        if figures
+        for doubt in figures.doubts
+    ]
+    return lines + ([f"not measured: {', '.join(measured.not_measured)}"] if measured.not_measured else [])
 
 
 def layers(name: str, ranking: Layers, higher: Sequence[str]) -> str:
@@ -79,9 +110,9 @@ def layers(name: str, ranking: Layers, higher: Sequence[str]) -> str:
         )
         for layer in ranking.rows
     ]
-    text = (
-        f"{ranking.text['masked_positions']:,} positions and {ranking.text['pairs']:,} pairs of {ranking.text['name']}"
-    )
+    counts = [f"{ranking.text['masked_positions']:,} positions", f"{ranking.text['pairs']:,} pairs"]
+    counts += [f"{ranking.text[kind]:,} {SAMPLES[kind]}" for kind in TASK_KINDS if kind in ranking.text]
+    text = f"{', '.join(counts[:-1])} and {counts[-1]} of {ranking.text['name']}"
     summary = (
         f"{name}: KL {ranking.kl_increase:.6f} nats with every layer in lower precision, on {text} ({ranking.machine})"
     )
@@ -91,6 +122,8 @@ def layers(name: str, ranking: Layers, higher: Sequence[str]) -> str:
 def _row(figure: Figure, value: Value) -> tuple[str, str, str, str]:
     if not isinstance(value, Estimate):
         return figure.title, f"{_number(value):{figure.form}}", "", ""
+    if not value.count:
+        return figure.title, "not measured", "", f"0 {figure.unit}"
     interval = f"{value.low:{figure.form}} to {value.high:{figure.form}}"
     return figure.title, f"{value.value:{figure.form}}", interval, f"{value.count:,} {figure.unit}"
 

@@ -90,6 +90,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
     positions: int = POSITIONS,
     pairs: int = PAIRS,
     longest_pair: int = LONGEST_PAIR,
+    sentences: int | None = None,
 ) -> Evaluation:
     """Read texts, and make samples of them for the heads that the bundle has.
 
@@ -100,6 +101,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         positions: Masked positions, about.
         pairs: Sentence pairs, at most.
         longest_pair: Tokens of the longest of them.
+        sentences: Sentences for heads that are trained for a task, at most; as many as positions where None.
 
     Raises:
         InputTextError, PathError: for a file that is missing, empty, too short, not text, or full of unknown words.
@@ -129,7 +131,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         tokenizer,
         max_tokens=min(LONGEST, most),
         longest_pair=min(longest_pair, most),
-        positions=positions,
+        positions=positions if sentences is None else sentences,
         pairs=pairs,
         whole=path is not None,
     )

@@ -56,6 +56,16 @@ class HeadFigures(ABC):
         value: Value = getattr(self, key)
         return value
 
+    @property
+    def labelled(self) -> Mapping[str, Estimate]:
+        """The agreement of a head that gives labels by each of them; empty where it gives none."""
+        return {}
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences on why the figures say less than they seem to; none where they say what they seem to."""
+        return ()
+
     def estimate(self, key: str) -> Estimate:
         """Return the figure of a key that has an interval."""
         value = self.read(key)

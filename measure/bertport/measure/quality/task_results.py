@@ -9,6 +9,10 @@ from bertport.measure.statistics import Estimate, Number
 
 __all__ = ["Choices", "Classes", "Scores", "Spans", "TokenLabels", "Vectors"]
 
+HARDLY = 0.1
+"""Lead of the best answer below which a head hardly decides: heads with random weights have less, and trained ones, of
+small encoders too, many times that."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes(HeadFigures):
@@ -38,6 +42,15 @@ class Classes(HeadFigures):
     def labelled(self) -> Mapping[str, Estimate]:
         """The agreement by label."""
         return self.by_label
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What there is to say of a head that hardly decides, or that gives everything one label."""
+        one = [
+            f"fp32 gives no other label than {label!r} here, so that nothing is known of others"
+            for label in self.by_label
+        ]
+        return (*_hardly_decided(self.lead), *(one if len(one) == 1 else ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +130,11 @@ class Choices(HeadFigures):
         """KL, in nats."""
         return self.kl.value
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What there is to say of a head that hardly decides."""
+        return _hardly_decided(self.lead)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors(HeadFigures):
@@ -134,3 +152,11 @@ class Vectors(HeadFigures):
     def distance(self) -> float:
         """1 - cosine."""
         return 1 - self.cosine.value
+
+
+def _hardly_decided(lead: Estimate) -> tuple[str, ...]:
+    """Return a sentence on a head whose best answer leads by next to nothing."""
+    if not lead.value < HARDLY:
+        return ()
+    by = f"{lead.value:.3f} of probability in the mean"
+    return (f"fp32 hardly decides itself, like a head without training (its best answer leads by {by})",)

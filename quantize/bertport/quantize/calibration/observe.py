@@ -7,13 +7,16 @@ histogram, or a maximum for each channel, whose size does not grow with the text
 from __future__ import annotations
 
 import itertools
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bertport.measure.quality.heads import sample_kinds
 from bertport.measure.quality.model import in_order, make_batch, open_onnx, read_sample_tokenizer, streams
-from bertport.measure.quality.samples import masked_samples, pair_samples, refuse_unread
+from bertport.measure.quality.samples import TASK_KINDS, TEXTS, masked_samples, pair_samples, refuse_unread
+from bertport.measure.quality.task_samples import task_samples
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.quantize.blas import one_thread
 from bertport.quantize.calibration.histogram import Histogram
@@ -53,7 +56,7 @@ class CalibrationText:
     """What calibration runs on."""
 
     samples: tuple[Sample, ...]
-    """Masked texts, then pairs."""
+    """Masked texts, then pairs, then those of heads that are trained for a task."""
     name: str
     """Name of the file of texts."""
     sha256: str
@@ -75,7 +78,10 @@ class Recorder(Protocol):
 def read_calibration(
     bundle: Bundle, path: str | os.PathLike[str] | None = None, *, samples: int = SAMPLES
 ) -> CalibrationText:
-    """Read texts and make samples of them, drawn evenly: half of them sentence pairs where the bundle has that head.
+    """Read texts and make samples of them, drawn evenly, of the kinds that the bundle's heads are measured on.
+
+    Half of them are masked texts and half sentence pairs where the bundle has a head for these. Where it has heads that
+    are trained for a task, what they read takes the place of half of them, and of all where it fills in no masks.
 
     Args:
         bundle: The bundle.
@@ -90,13 +96,19 @@ def read_calibration(
     tokenizer = read_sample_tokenizer(bundle)
     refuse_unread(texts, tokenizer.tokenizer, source.name, shipped=path is None, option="--calibration")
     longest = min(LONGEST, bundle.manifest.max_length)
-    pairs = (
-        list(pair_samples(texts, tokenizer, max_tokens=longest, limit=samples // 2))
-        if bundle.manifest.judges_pairs
-        else []
-    )
+    kinds = sample_kinds(bundle.manifest)
+    tasks = [kind for kind in TASK_KINDS if kind in kinds]
+    general = samples if not tasks else samples // 2 if TEXTS in kinds else 0
+    paired = general // 2 if bundle.manifest.judges_pairs else 0
+    pairs = list(pair_samples(texts, tokenizer, max_tokens=longest, limit=paired)) if paired else []
     masked = masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)
-    chosen = (*itertools.islice(masked, samples - len(pairs)), *pairs)
+    chosen = (*itertools.islice(masked, general - len(pairs)), *pairs)
+    each = math.ceil((samples - len(chosen)) / max(1, len(tasks)))
+    for kind in tasks:
+        made = task_samples(
+            {kind}, texts, tokenizer, max_tokens=longest, positions=each, pairs=each, whole=path is not None
+        )
+        chosen += tuple(made[: samples - len(chosen)])
     if len(chosen) < min(LEAST_SAMPLES, samples):
         raise InputTextError(
             f"{source} is too short to calibrate on: it gives {len(chosen)} texts, at least {LEAST_SAMPLES} are needed"

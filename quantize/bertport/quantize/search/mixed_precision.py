@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STABILITY", "BrokenBudgetError", "Solution", "meet_budget", "rank_layers"]
 
-RANKING = {"positions": 400, "pairs": 60}
+RANKING = {"positions": 400, "pairs": 60, "sentences": 120}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""
-SEARCHING = {"positions": 1000, "pairs": 200}
+SEARCHING = {"positions": 1000, "pairs": 200, "sentences": 300}
 """Samples behind each combination of the search: KL to about a twentieth of itself."""
 TARGETS = 4
 """Searches, each with a lower target, while what they find breaks the budget on held-out text; then all layers are
@@ -386,7 +386,9 @@ def rank_layers(evaluator: Evaluator, recipe: Recipe, source: GraphSource, *, he
 
 def _broken(recipe: Recipe, budget: Budget, accuracy: Fidelity, advice: str) -> BrokenBudgetError:
     """Return the error of a variant that breaks its budget."""
-    reasons = "; ".join(budget.broken(accuracy))
+    heads = budget.shares(accuracy)
+    doubts = [doubt for head in heads if (figures := accuracy.heads[head]) for doubt in figures.doubts]
+    reasons = "; ".join((*budget.broken(accuracy), *doubts))
     return BrokenBudgetError(
         f"{recipe.name} breaks the accuracy budget {budget} ({reasons}), {advice}, or give a wider --accuracy-budget; "
         "the bundle is as it was",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SAMPLES", "CalibratedWeights", "calibrate_weights"]
 
-SAMPLES = {"positions": 2000, "pairs": 100, "longest_pair": 48}
+SAMPLES = {"positions": 2000, "pairs": 100, "longest_pair": 48, "sentences": 600}
 """Masked positions and pairs to calibrate on: some 18,000 tokens, enough of them masked for the MLM head's matrices."""
 LOOKUP_RIDGE = 0.3
 """Ridge added to the decoder's Gram matrix for the tied embedding, so that lookups are not sacrificed: KL was 0.00037
