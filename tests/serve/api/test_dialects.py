@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import urllib.request
 
 import numpy as np
 import pytest
 
 from bertport.serve.api.dialects import OPENAI, TEI, dialect_of
+from bertport.serve.api.questions import MEANS
 from bertport.serve.errors import BackendFailure, Empty, Loading, Overloaded, Problem, TooLarge, Unprocessable
 from tests.serve.running import Running
 
@@ -82,6 +84,14 @@ def test_tei_embed(server, vectors):
     assert abs(np.linalg.norm(plain) - 1) > ATOL
     status, [cut] = server.post("/embed", {"inputs": "word " * 300, "truncate": True, "truncation_direction": "Right"})
     assert (status, len(cut)) == (200, len(vectors[0]))
+
+
+def test_means_in_place_of_vectors_are_told(server):
+    for path, field in (("/embed", "inputs"), ("/v1/embeddings", "input")):
+        body = json.dumps({field: "a"}).encode()
+        with urllib.request.urlopen(server.url + path, data=body) as answer:  # noqa: S310 — ours
+            assert answer.headers["x-bertport-note"] == MEANS
+    assert MEANS in [line["message"].removeprefix("a client is told: ") for line in server.lines]
 
 
 @pytest.mark.parametrize(

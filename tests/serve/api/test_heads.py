@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from bertport.runtime import load
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
+from bertport.serve.api.outputs import LABEL_SCORES
+from bertport.serve.errors import Unprocessable
 from tests.serve.conftest import LABELS
 from tests.serve.running import undisturbed
 
@@ -335,3 +338,26 @@ def test_tensors_of_a_classifier(heads, models):
     ids = {"name": "input_ids", "shape": [1, 3], "datatype": "INT64", "data": [2, 9, 3]}
     status, answer = heads.post("/v2/models/tagger/infer", {"inputs": [ids], "outputs": [{"name": "token_logits"}]})
     assert (status, answer["outputs"][0]["shape"]) == (200, [1, 3, 5])
+
+
+def test_scores_of_labels_of_one_name_are_no_tensor(models):
+    manifest = models["classifier"].bundle.manifest
+    entry = replace(manifest.heads[SEQUENCE_CLASSIFICATION], labels=("a", "b", "a"))
+    twice = replace(manifest, heads={SEQUENCE_CLASSIFICATION: entry})
+    with pytest.raises(Unprocessable, match="two labels of the bundle have one name"):
+        LABEL_SCORES.make([[{"label": "a", "score": 0.5}]], twice)
+
+
+def test_what_each_bundle_says_of_its_heads(heads, models):
+    told = {bundle["name"]: bundle for bundle in json.loads(heads.get("/models")[1])}
+    assert told["classifier"]["head_labels"] == {SEQUENCE_CLASSIFICATION: list(LABELS)}
+    assert told["classifier"]["labels"] == list(LABELS)
+    assert "zero-shot-classification" in told["classifier"]["tasks"]
+    assert "text-ranking" not in told["classifier"]["tasks"]
+    assert {"text-ranking", "text-classification"} < set(told["ranker"]["tasks"])
+    assert {"feature-extraction", "sentence-similarity", "embeddings"} < set(told["embedder"]["tasks"])
+    assert "embeddings" not in told["classifier"]["tasks"]
+    embedding = told["embedder"]["embedding"]
+    assert embedding["dimension"] == len(models["embedder"].embed(TEXT))
+    assert (embedding["similarity"], "query" in embedding["prompts"]) == ("dot", True)
+    assert told["classifier"]["embedding"] is None

@@ -64,6 +64,19 @@ class ServedModel:
         """The labels of the first head that has some; None where none has."""
         return next((list(head.labels) for head in self.manifest.heads.values() if head.labels), None)
 
+    @property
+    def _embedding(self) -> dict[str, Any] | None:
+        """What clients need to know of the vectors of texts; None where the bundle was not trained to make any."""
+        facts = next((head.embedding for head in self.manifest.heads.values() if head.embedding), None)
+        if facts is None:
+            return None
+        return {
+            "dimension": facts.size,
+            "similarity": facts.similarity,
+            "prompts": list(facts.prompts),
+            "default_prompt": facts.default_prompt,
+        }
+
     def describe(self, tasks: list[str]) -> dict[str, Any]:
         """Return what it is and where it runs as JSON values, without paths of this machine.
 
@@ -90,6 +103,8 @@ class ServedModel:
             "vocab_size": self.manifest.architecture.vocab_size,
             "mask_token": self.workers[self.default].model.mask_token,
             "labels": self._labels,
+            "head_labels": {name: list(head.labels) for name, head in self.manifest.heads.items() if head.labels},
+            "embedding": self._embedding,
             "variants": variants,
         }
 
