@@ -221,3 +221,22 @@ def test_settings_of_a_head_that_is_not_there_are_passed_over(checkpoint_of_elec
 @pytest.fixture
 def checkpoint_of_electra(tmp_path):
     return tiny("electra", tmp_path / "electra")
+
+
+@pytest.mark.parametrize(("activation", "read_as"), [("Identity", "none"), ("Sigmoid", "sigmoid")])
+def test_the_activation_of_a_cross_encoder(activation, read_as, tmp_path_factory, tmp_path):
+    """sentence-transformers 6 keeps it in a file of its own, which counts before config.json."""
+    source = head_checkpoint(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=["relevant"])
+    checkpoint = shutil.copytree(source, tmp_path / "checkpoint")
+    assert read(checkpoint).entries[SEQUENCE_CLASSIFICATION].activation is None
+    path = checkpoint / "config.json"
+    older = {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Softmax"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | older))
+    assert read(checkpoint).entries[SEQUENCE_CLASSIFICATION].activation == "softmax"
+    stated = {"model_type": "CrossEncoder", "activation_fn": f"torch.nn.modules.linear.{activation}"}
+    (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    assert read(checkpoint).entries[SEQUENCE_CLASSIFICATION].activation == read_as
+    (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(stated | {"activation_fn": "mine.Own"}))
+    found = read(checkpoint)
+    assert found.entries[SEQUENCE_CLASSIFICATION].activation is None
+    assert "it names code to run: the activation 'mine.Own'" in found.notes[-1]

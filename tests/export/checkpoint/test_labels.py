@@ -62,7 +62,7 @@ def test_labels_that_cannot_be(config, message):
         ({}, "ab", SINGLE, None),
         ({}, "a", MULTI, None),
         ({"problem_type": "regression"}, "a", "regression", None),
-        ({"problem_type": MULTI, "function_to_apply": "NONE"}, "ab", MULTI, "none"),
+        ({"problem_type": MULTI, "function_to_apply": "none"}, "ab", MULTI, None),
         ({"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"}, "a", MULTI, "sigmoid"),
         ({"sbert_ce_default_activation_function": None}, "a", MULTI, None),
         ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "a", MULTI, "none"),
@@ -80,8 +80,7 @@ def test_what_makes_scores_of_logits(config, labels, problem_type, activation):
     [
         ({"problem_type": "ranking"}, "problem_type in config.json is 'ranking'; one of single_label_classification"),
         ({"problem_type": SINGLE}, "there is one label to choose from"),
-        ({"function_to_apply": "relu"}, "function_to_apply in config.json is 'relu'; one of sigmoid, softmax, none"),
-        ({"sbert_ce_default_activation_function": 3}, "states the activation 3: the name of a class is expected"),
+        ({"sbert_ce_default_activation_function": 3}, "activation of the checkpoint is 3: a class is expected"),
         ({"sentence_transformers": {"activation_fn": "torch.nn.Tanh"}}, "activation 'torch.nn.Tanh'; one of Sigmoid"),
         ({"sentence_transformers": {"activation_fn": "torch.hub.load"}}, "activation 'torch.hub.load'; one of Sigm"),
     ],

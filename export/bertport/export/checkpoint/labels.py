@@ -17,8 +17,6 @@ SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, "regression")
 """Problem types of transformers."""
-FUNCTIONS = ("sigmoid", "softmax", "none")
-"""Values of function_to_apply, as transformers' pipeline names them."""
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Identity": "none"}
 """By the name of PyTorch's module, what a cross-encoder of sentence-transformers makes scores with."""
 TORCH = re.compile(r"torch\.nn\.(?:\w+\.)*(\w+)")
@@ -150,7 +148,7 @@ def untrusted_activation(config: Mapping[str, Any]) -> list[str]:
     if not isinstance(stated, str) or stated.startswith("torch."):
         return []
     note = (
-        f"left out of config.json, because it names code to run: the activation {excerpt(stated)}; scores are made as "
+        f"left out, because it names code to run: the activation {excerpt(stated)}; scores are made as "
         "sentence-transformers makes them without it"
     )
     return [note]
@@ -164,24 +162,22 @@ def _cross_encoder(config: Mapping[str, Any]) -> object:
 
 
 def _activation(config: Mapping[str, Any]) -> str | None:
-    """Return what makes scores of logits, as a cross-encoder or function_to_apply states it; None where neither does.
+    """Return what makes scores of logits, as a cross-encoder states it; None where none does.
+
+    A setting function_to_apply is not read, as neither transformers' pipeline nor sentence-transformers reads it.
 
     Raises:
         CheckpointError: for one that is not known.
     """
-    stated, function = _cross_encoder(config), config.get("function_to_apply")
-    if isinstance(stated, str) and stated.startswith("torch."):
-        module = TORCH.fullmatch(stated)
-        if module is None or module[1] not in ACTIVATIONS:
-            raise CheckpointError(
-                f"config.json states the activation {excerpt(stated)}; one of {', '.join(ACTIVATIONS)} of torch.nn is "
-                "expected: state Identity to have the logits as scores"
-            )
-        return ACTIVATIONS[module[1]]
+    stated = _cross_encoder(config)
     if stated is not None and not isinstance(stated, str):
-        raise CheckpointError(f"config.json states the activation {excerpt(stated)}: the name of a class is expected")
-    if function is not None and (not isinstance(function, str) or function.lower() not in FUNCTIONS):
+        raise CheckpointError(f"the activation of the checkpoint is {excerpt(stated)}: a class is expected")
+    if stated is None or not stated.startswith("torch."):
+        return None
+    module = TORCH.fullmatch(stated)
+    if module is None or module[1] not in ACTIVATIONS:
         raise CheckpointError(
-            f"function_to_apply in config.json is {excerpt(function)}; one of {', '.join(FUNCTIONS)} is expected"
+            f"the checkpoint states the activation {excerpt(stated)}; one of {', '.join(ACTIVATIONS)} of torch.nn is "
+            "expected: state Identity to have the logits as scores"
         )
-    return None if function is None else str(function).lower()
+    return ACTIVATIONS[module[1]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import max_positions, names_code, normalized, read_config
-from bertport.export.checkpoint.embedding import Modules, read_modules
+from bertport.export.checkpoint.embedding import CONFIG, Modules, read_modules
 from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, family_of_class, promises
 from bertport.export.checkpoint.foreign import explain
 from bertport.export.checkpoint.heads import HEADS, entry_of
@@ -197,7 +197,7 @@ def read_checkpoint(located: Located, *, as_features: bool = False) -> Checkpoin
     weights = find_weights(located.directory)
     shapes = read_shapes(weights)
     layout = _layout(family, config, shapes, path)
-    planned = plan(shapes, raw_config, family, layout, as_features=as_features)
+    planned = plan(shapes, _with_activation(raw_config, located), family, layout, as_features=as_features)
     counts = {head: len(labels) for head, labels in planned.labels.items() if HEADS[head].labels and labels}
     layout = layout.with_labels(counts)
     if as_features and len(located.parts) > 1:
@@ -219,6 +219,13 @@ def read_checkpoint(located: Located, *, as_features: bool = False) -> Checkpoin
         as_features=as_features,
         modules=None if as_features else read_modules(located, hidden_size=normalized(family, config).hidden_size),
     )
+
+
+def _with_activation(config: dict[str, Any], located: Located) -> dict[str, Any]:
+    """Return config.json with the activation that a cross-encoder of sentence-transformers states in its own file."""
+    path = (located.card or located.directory) / CONFIG
+    stated = read_json(path).get("activation_fn") if path.is_file() else None
+    return config if stated is None else config | {"sentence_transformers": {"activation_fn": stated}}
 
 
 def _layout(family: Family, config: PretrainedConfig, shapes: Mapping[str, object], path: Path) -> Layout:
