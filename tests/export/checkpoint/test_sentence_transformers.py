@@ -136,6 +136,7 @@ NOT_TAKEN = {
     "another width": (POOLING, {"word_embedding_dimension": 64}, "states have 64 numbers and the encoder's have 32"),
     "left-out prompts": (POOLING, {"include_prompt": False}, "has prompts whose tokens its pooling leaves out"),
     "another activation": (DENSE, {"activation_function": "os.system"}, "the activation is 'os.system', and PyTor"),
+    "a name of PyTorch's": (DENSE, {"activation_function": "acme.Tanh"}, "the activation is 'acme.Tanh', and PyTo"),
     "a layer of torch": (DENSE, {"activation_function": "torch.nn.Linear"}, "the activation is 'torch.nn.Linear'"),
     "a residual": (DENSE, {"use_residual": True}, "adds a dense layer's input to its output .use_residual., which"),
     "of tokens": (DENSE, {"module_input_name": "token_embeddings"}, "has module_input_name 'token_embeddings'"),
