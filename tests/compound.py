@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.tasks import features
 from bertport.runtime.tasks.inputs import Parts
-from bertport.runtime.tasks.table import TASKS
+from bertport.runtime.tasks.table import TASKS, Windowing
+from bertport.runtime.text.windows import Windows
 from bertport.serve.api import questions
 from bertport.serve.api import tasks as served
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bertport.runtime.text.encoder import Text
+    from bertport.runtime.text.tokenizer import Tokens
 
-BEADS = "beads"
+BEADS, LINKS = "beads", "links"
 
 
 def read(value: object) -> Text | Parts:
@@ -28,11 +30,21 @@ def read(value: object) -> Text | Parts:
     return features.read(value)
 
 
+def windowing(options: Any, tokens: Tokens) -> Windowing:  # noqa: ARG001 — what every row takes
+    """Windows of 16 tokens, of which there are as many as the answer says."""
+    return Windowing(windows=Windows(length=16, stride=4), merge=len)
+
+
 def add_task(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
-    """Add the task: one row in each of two tables."""
+    """Add the task, and one that counts the windows of a text: a row of each in each of two tables."""
     row = replace(TASKS["features"], name=BEADS, read=lambda *_: read, sample=lambda text: {"beads": [text, text]})
-    setitem(TASKS, BEADS, row)
-    wire = replace(
-        served.WIRE_TASKS["features"], name=BEADS, runtime=BEADS, ask=questions.plain(BEADS), example={"inputs": "a"}
-    )
-    setitem(served.WIRE_TASKS, BEADS, wire)
+    for each in (row, replace(row, name=LINKS, windows=windowing)):
+        setitem(TASKS, each.name, each)
+        wire = replace(
+            served.WIRE_TASKS["features"],
+            name=each.name,
+            runtime=each.name,
+            ask=questions.plain(each.name),
+            example={"inputs": "a"},
+        )
+        setitem(served.WIRE_TASKS, each.name, wire)

@@ -15,7 +15,7 @@ from bertport.runtime.errors import InputTextError, OutputError
 from bertport.runtime.model import Model
 from bertport.runtime.tasks.inputs import MOST_ROWS
 from bertport.runtime.tasks.table import Several, Work, joined, rows
-from tests.compound import BEADS, add_task
+from tests.compound import BEADS, LINKS, add_task
 
 TEXT = st.sampled_from(["a", "the king", "bread and tea " * 9, "water", "", "long " * 200, "\ud800"])
 """The last two are errors: too long, and no Unicode text."""
@@ -107,3 +107,12 @@ def test_rows_are_put_together_in_order(models):
     assert [len(rows(each)) for each in (single, several, error)] == [1, 2, 0]
     coming = iter("xyz")
     assert [joined(each, coming) for each in (single, several, error)] == ["x", ("y", "z"), error]
+
+
+def test_windows_are_counted_whatever_stands_beside_them(models):
+    for model in models:
+        call = model.bind(LINKS, pooling="mean")
+        inputs = ["a", "a " * 45, "\ud800", {"beads": ["a", "a " * 25]}, "", "a " * 5000]
+        one, several, bad, parts, empty, long = model.outcomes(call, inputs)
+        assert (one, several, parts, empty, long) == (1, 5, (1, 3), 1, 500)
+        assert isinstance(bad, InputTextError)

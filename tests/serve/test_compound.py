@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.compound import BEADS
+from tests.compound import BEADS, LINKS
 from tests.serve.running import Running
 
 ADDED = """
@@ -25,10 +25,8 @@ def beads(tiny_bundle):
     running.stop()
 
 
-def ask(running, inputs, **parameters):
-    return running.post(
-        f"/models/tiny?task={BEADS}", {"inputs": inputs, "parameters": {"pooling": "mean"} | parameters}
-    )
+def ask(running, inputs, task=BEADS, **parameters):
+    return running.post(f"/models/tiny?task={task}", {"inputs": inputs, "parameters": {"pooling": "mean"} | parameters})
 
 
 def test_rows_of_an_input_are_answered_together(beads, model):
@@ -67,3 +65,18 @@ def test_an_error_of_a_part_is_that_of_its_input(beads):
     status, refusal = ask(beads, ["a", {"beads": ["b", "c " * 200]}])
     assert status == 422
     assert refusal["error"].startswith("input 2: the input has 202 tokens and the model takes 160")
+
+
+def test_windows_count_as_rows_and_not_as_texts(beads):
+    before = beads.metric("bertport_items_total", task=LINKS)
+    inputs = ["a", "a " * 44, {"beads": ["a", "a " * 24]}]  # a window for each ten words, and four
+    assert ask(beads, inputs, LINKS) == (200, [1, 4, [1, 2]])
+    assert beads.metric("bertport_items_total", task=LINKS) == before + 4
+    status, refusal = ask(beads, ["a " * 210] * 2, LINKS)
+    assert status == 413
+    assert refusal["error"].startswith(
+        "the request's texts have 42 windows and may have 40: send fewer or shorter ones"
+    )
+    status, refusal = ask(beads, ["a", "a " * 600], LINKS)
+    assert status == 422
+    assert refusal["error"].startswith("input 2: the input has more than 40 windows of 16 tokens: shorten it")

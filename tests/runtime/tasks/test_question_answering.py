@@ -262,7 +262,10 @@ def test_a_long_context_is_read_to_its_end_unless_it_is_cut(case, manifest):
         ({"question": "", "context": "a"}, "the question is empty: give one with words in it: {'question': '', "),
         ({"question": "who?", "context": ""}, "the context is empty: give one"),
         ({"question": "who?", "context": " \u200b\n"}, "the context has no tokens: give one with words in it: ('who?'"),
-        ({"question": "who? " * 40, "context": "a"}, "a window of 64 tokens has 83 beside the text that is cut"),
+        (
+            {"question": "who? " * 40, "context": "a"},
+            "a window of 64 tokens has 83 beside the context and 32 in common with the next",
+        ),
     ],
 )
 def test_inputs_that_cannot_be_answered(case, manifest, value, message):

@@ -102,7 +102,10 @@ def told(found):
     whole=st.booleans(),
 )
 def test_windows_are_those_of_transformers(pairs, data, text, question, length, stride, piece, whole):  # noqa: PLR0913, PLR0917 — drawn
-    tokens, theirs = pairs[data.draw(st.sampled_from(sorted(pairs)))]
+    name = data.draw(st.sampled_from(sorted(pairs)))
+    tokens, theirs = pairs[name]
+    if name[0] == "bert":  # of a word longer than a piece, its spans are not those of its tokens
+        piece = max(piece, 800)
     tokens._encoder._usual = 100_000 if whole else 0
     which = data.draw(st.sampled_from([0, 1]))
     windows = Windows(length=length, stride=stride, cut=which)
@@ -198,4 +201,4 @@ def test_an_error_of_one_text_is_told_in_its_place(pairs, usual):
     assert (empty[0].cut, empty[0].ids.tolist()) == ((3, 3), tokens.encode([("a", "")])[0].ids.tolist())
     assert "lone surrogate at character 0" in str(bad)
     assert "lone surrogate at character 2" in str(worse)
-    assert str(crowded).startswith("a window of 16 tokens has 23 beside the text that is cut, and 4 in common with")
+    assert str(crowded).startswith("a window of 16 tokens has 23 beside the text that is cut and 4 in common with")

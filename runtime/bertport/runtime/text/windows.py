@@ -160,10 +160,11 @@ class WindowEncoder(Encoder):
                 f"leaves it none: shorten the text beside it: {excerpt(text)}"
             )
         if len(whole.ids) > room and room <= windows.stride:
+            named = windows.named or "text that is cut"
             return InputTextError(
-                f"a window of {windows.length} tokens has {beside} beside the text that is cut, and {windows.stride} "
-                f"in common with the next, which leaves none to go on with: shorten the text beside it, or ask for "
-                f"longer windows or a smaller stride: {excerpt(text)}"
+                f"a window of {windows.length} tokens has {beside} beside the {named} and {windows.stride} in common "
+                "with the next, which leaves none to go on with: shorten the text beside it, or ask for longer windows "
+                f"or a smaller stride: {excerpt(text)}"
             )
         spans = places(len(whole.ids), room, windows.stride, left=self._left)
         if windows.first:

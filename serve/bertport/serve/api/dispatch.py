@@ -161,7 +161,7 @@ async def ask(
     if any(isinstance(each, Several) for each in prepared):
         expected += size  # their answers may repeat what was given
     request.state.answer.grow(expected + arrays)
-    answers = await run(request, worker, works)
+    answers = await run(request, worker, works, items=sum(len(texts_of(each)) for each in read))
     if len(works) <= INLINE_ROWS:
         return question, drained(_joining(prepared, answers)), expected
     return question, await service.pieces.run(_joining(prepared, answers), len(works)), expected
@@ -236,8 +236,16 @@ def _joining(prepared: Sequence[Prepared], answers: Iterable[Any]) -> Steps[list
     return outcomes
 
 
-async def run(request: Request, worker: ModelWorker, works: Sequence[Work | RawWork]) -> list[Any]:
+async def run(
+    request: Request, worker: ModelWorker, works: Sequence[Work | RawWork], *, items: int | None = None
+) -> list[Any]:
     """Queue work and wait for its answers.
+
+    Args:
+        request: the request that the work belongs to.
+        worker: the variant.
+        works: the rows.
+        items: texts that they are, fewer than rows where some are windows of one text; None for as many.
 
     Raises:
         Overloaded: when there is no room for it.
@@ -247,7 +255,7 @@ async def run(request: Request, worker: ModelWorker, works: Sequence[Work | RawW
     """
     context: RequestContext = request.state.context
     job = worker.submit(works, ahead=request.state.service.registry.ahead(worker))
-    context.phase, context.items, context.tokens = "queue", len(works), job.tokens
+    context.phase, context.items, context.tokens = "queue", len(works) if items is None else items, job.tokens
     left = asyncio.ensure_future(_disconnect(request))
     left.add_done_callback(lambda task: _left(task, job))  # asyncio.wait on both would cost each request more
     try:
