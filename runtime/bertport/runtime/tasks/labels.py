@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.runtime.errors import MissingHeadError
+from bertport.runtime.errors import BundleError, MissingHeadError
 from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import HeadEntry, Manifest
     from bertport.runtime.text.encoder import Encoded
 
-__all__ = ["ACTIVATIONS", "activation_of", "labelled", "logits_alone", "probabilities", "sigmoid"]
+__all__ = ["ACTIVATIONS", "activation_of", "columns", "labelled", "logits_alone", "probabilities", "sigmoid"]
 
 
 def labelled(head: str, manifest: Manifest) -> tuple[HeadEntry, tuple[str, ...]]:
@@ -33,6 +33,20 @@ def labelled(head: str, manifest: Manifest) -> tuple[HeadEntry, tuple[str, ...]]
             f"{manifest.name} does not record what its {HEADS[head].title} labels mean: export it again"
         )
     return entry, labels
+
+
+def columns(logits: NDArray[np.float32], labels: tuple[str, ...], manifest: Manifest) -> NDArray[np.float32]:
+    """Return logits `[…, labels]` as they are.
+
+    Raises:
+        BundleError: where they have not a column for each label that the bundle records.
+    """
+    if logits.shape[-1] != len(labels):
+        raise BundleError(
+            f"manifest.json of {manifest.name} gives {len(labels):,} labels to a head of {logits.shape[-1]:,} columns: "
+            "the bundle is damaged; export again"
+        )
+    return logits
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:

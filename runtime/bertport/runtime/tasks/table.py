@@ -244,7 +244,7 @@ TASKS: dict[str, Task] = {
                 zero_shot_classification.windows(options, tokens), itemgetter(0)
             ),
             sample=lambda text: {"text": text, "candidate_labels": [text]},
-            finish=logits_alone,
+            finish=zero_shot_classification.finish,
         ),
         Task(
             name="multiple-choice",

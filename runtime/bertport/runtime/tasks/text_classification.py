@@ -11,7 +11,7 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import text_or_pair
-from bertport.runtime.tasks.labels import ACTIVATIONS, activation_of, labelled
+from bertport.runtime.tasks.labels import ACTIVATIONS, activation_of, columns, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def finish(
     count = len(labels) if top_k is None else 1 if isinstance(top_k, str) else top_k
 
     def answer(logits: NDArray[np.float32], _: Encoded) -> ScoredLabel | list[ScoredLabel]:
-        scores = activation(logits)
+        scores = activation(columns(logits, labels, manifest))
         ranked: list[ScoredLabel] = [
             {"label": labels[column], "score": float(scores[column])}
             for column in np.argsort(-scores, kind="stable")[:count].tolist()

@@ -17,7 +17,7 @@ from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.inputs import one_text, texts_in
-from bertport.runtime.tasks.labels import labelled, probabilities
+from bertport.runtime.tasks.labels import columns, labelled, probabilities
 from bertport.runtime.text.windows import Windows
 from bertport.runtime.text.words import Words
 
@@ -113,7 +113,7 @@ def finish(
         raise UnknownNameError("aggregation_strategy", strategy, (NONE, *STRATEGIES))
 
     def answer(logits: NDArray[np.float32], encoded: Encoded) -> list[TokenLabel] | list[Entity]:
-        shares = probabilities(logits)
+        shares = probabilities(columns(logits, labels, manifest))
         if strategy == NONE:
             rows = token_labels(shares, encoded, labels, lambda index: _word(index, encoded, tokens))
             return [row for row in rows if row["entity"] not in left_out]

@@ -17,7 +17,7 @@ from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, texts_in
-from bertport.runtime.tasks.labels import labelled, probabilities
+from bertport.runtime.tasks.labels import columns, labelled, probabilities
 from bertport.runtime.text.windows import Windows
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.tasks.answers import ZeroShot
+    from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["Options", "lacking", "read", "windows"]
+__all__ = ["Options", "finish", "lacking", "read", "windows"]
 
 LONGEST_TEMPLATE = 1024
 """Characters of a template, which is written once for each label."""
@@ -86,6 +87,16 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
         )
 
     return parts
+
+
+def finish(
+    options: Options,  # noqa: ARG001 — every task's `finish` takes the options
+    tokens: Tokens,  # noqa: ARG001 — and the tokenizer
+    manifest: Manifest,
+) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
+    """Return the function that gives the logits `[labels]` of a text with one hypothesis."""
+    _, names = labelled(SEQUENCE_CLASSIFICATION, manifest)
+    return lambda logits, _: columns(logits, names, manifest)
 
 
 def windows(options: Options, tokens: Tokens) -> Windows | None:
