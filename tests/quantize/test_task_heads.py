@@ -21,6 +21,7 @@ from bertport.quantize.quantizer import quantize
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.texts import read_evaluation
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.errors import UsageError
 from bertport.runtime.heads import (
     EMBEDDING,
     MULTIPLE_CHOICE,
@@ -149,6 +150,17 @@ def test_a_search_serves_a_head_that_is_trained_for_a_task(sentence_bundle, held
     assert "| - |" in (path / "README.md").read_text(encoding="utf-8")
     assert "not measured" in render.figures("int8-dynamic", outcome.measured)
     assert record["search"]["combinations_on_held_out_text"] > 0
+
+
+@pytest.mark.slow
+def test_a_bound_on_what_the_text_does_not_give_is_refused(sentence_bundle, held_out, tmp_path):
+    path = shutil.copytree(sentence_bundle, tmp_path / "bundle")
+    options = Options(text=held_out, budget=Budget.parse("neighbours=0.5"), force=True, **FEW)
+    with pytest.raises(
+        UsageError, match=r"bounds common neighbours \(neighbours\), and .* gives none to measure it on"
+    ):
+        quantize(path, options=options)
+    assert "int8-dynamic" not in Bundle.open(path).manifest.variants
 
 
 @pytest.mark.slow

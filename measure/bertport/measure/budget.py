@@ -357,6 +357,12 @@ class Budget:
             times[head] = max(needed, times.get(head, 1.0))
         return times
 
+    def of_nothing(self, fidelity: Fidelity) -> tuple[Limit, ...]:
+        """Return what is bounded of heads that were measured, though nothing was there to measure it on."""
+        limits = (limit_named(name) for name in self.bounds)
+        judged = {limit.name for limit, _, _ in self._measured(fidelity)}
+        return tuple(limit for limit in limits if fidelity.heads.get(limit.path[0]) and limit.name not in judged)
+
     def verdicts(self, fidelity: Fidelity) -> dict[str, dict[str, Any]]:
         """Judge each bound by its figure's whole interval, as `judge_all` does and `broken` does not.
 

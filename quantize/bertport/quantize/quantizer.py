@@ -143,6 +143,12 @@ def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
         measured = Measurement.of_accuracy(job.evaluator.bundle, error.accuracy, job.evaluator.evaluation)
         job.options.told(Refused(name=recipe.name, measured=measured, reason=str(error)))
         raise
+    idle = job.budget.of_nothing(solution.accuracy)
+    if idle and job.options.budget is not None:
+        raise UsageError(
+            f"the budget bounds {idle[0].meaning} ({idle[0].name}), and {solution.evaluation.name} gives none to "
+            "measure it on: give more text or --pairs, or leave the bound out"
+        )
     job.evaluator.deadline.armed = False  # what was found has yet to be timed and written
     return solution
 

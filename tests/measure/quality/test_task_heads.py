@@ -220,7 +220,10 @@ def test_scores_without_documents_or_without_spread(drawn):
     figures = measured(samples, heads).heads[SCORES]
     assert figures.change.count == 3 * len(samples)
     assert figures.rank.count == figures.top1_agreement.count == 0
-    assert not Budget.parse("rank=0.9,best=0.9").broken(measured(samples, heads))  # of nothing that was measured
+    fidelity = measured(samples, heads)
+    asked = Budget.parse("rank=0.9,score=0.9,class=0.9")
+    assert not asked.broken(fidelity)  # what was not measured is not broken, and is told apart
+    assert [limit.name for limit in asked.of_nothing(fidelity)] == ["rank"]
     constant = Bag(scale=0)
     figures = measured(samples, heads, reference=constant, candidate=constant).heads[SCORES]
     assert (figures.change.value, figures.correlation) == (0, 1)
