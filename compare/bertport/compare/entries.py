@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertport.measure.quality.model import size_of
+from bertport.measure.speed.tasks import decodes
 from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import suits
@@ -136,7 +137,8 @@ def make_entries(
             unasked = name not in variants if variants else variant.kind != "serving"
             if unasked and name != compared.reference:
                 if not variants:
-                    left_out.append(f"{prefix}{name}: the same weights with every position decoded (--variant {name})")
+                    how = "with every position decoded" if decodes(manifest.heads) else "as they were exported"
+                    left_out.append(f"{prefix}{name}: the same weights {how} (--variant {name})")
                 continue
             suited = [row for row in rows if suits(variant.requires, row)]
             left_out += [f"{prefix}{name} on {row}: it is not made for {row}" for row in rows if row not in suited]

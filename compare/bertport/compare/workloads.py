@@ -9,14 +9,13 @@ import numpy as np
 
 from bertport.measure.quality.model import read_tokenizer
 from bertport.measure.speed.baselines import padded_tokens
-from bertport.measure.speed.tasks import TIMED, Drawn, timed_task
+from bertport.measure.speed.tasks import TIMED, Drawn, decodes, timed_task
 from bertport.measure.speed.workload import SERVER, Shape, Texts
 from bertport.runtime.errors import InputTextError
-from bertport.runtime.heads import HEADS
 from bertport.runtime.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from tokenizers import Tokenizer
 
@@ -31,7 +30,6 @@ __all__ = [
     "Inputs",
     "InputsSummary",
     "arrivals",
-    "decodes",
     "flops",
     "make_inputs",
     "scenario",
@@ -213,11 +211,6 @@ def shapes(bundles: Sequence[ComparedBundle], preset: Preset) -> dict[str, Shape
         f"{rows}x{length}": Shape(rows=rows, length=length, masked=decoded, vocabulary=vocabulary)
         for rows, length in sizes
     }
-
-
-def decodes(heads: Collection[str]) -> bool:
-    """Tell whether a bundle with some heads decodes positions."""
-    return any(HEADS[name].decoded for name in heads if name in HEADS)
 
 
 def server_name(share: float) -> str:

@@ -134,11 +134,13 @@ class MissingDependencyError(BertportError, ImportError):
         what: what needs it, for example "export".
         package: the package that was not found.
         extra: the extra of bertport, or extras separated by commas, that install it.
+        command: what installs it where no extra does.
     """
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
+    def __init__(self, what: str, package: str, extra: str, *, command: str | None = None) -> None:
         apart = " and needs an environment of its own; there" if APART.intersection(extra.split(",")) else ""
-        super().__init__(f"{what} needs the package {package}, which is not installed{apart}: {install_command(extra)}")
+        install = command or install_command(extra)
+        super().__init__(f"{what} needs the package {package}, which is not installed{apart}: {install}")
 
 
 def panicked(error: BaseException) -> bool:

@@ -90,3 +90,4 @@ def test_a_classifier_is_timed_by_its_task_and_misses_no_other_head(classified):
     said = " ".join(classified["not_measured"])
     assert "NSP" not in said
     assert "MLM" not in said
+    assert "portable: the same weights as they were exported (--variant portable)" in said

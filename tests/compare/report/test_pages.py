@@ -95,6 +95,20 @@ def test_plots_take_the_colour_and_the_names_of_the_page(trained):
 @pytest.mark.slow
 @pytest.mark.node
 @pytest.mark.timeout(900)
+def test_that_of_a_classifier_in_a_browser(classified, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(html(typed(classified)), encoding="utf-8")
+    seen = browser.drive(Path(__file__).with_name("page.mjs"), path.as_uri(), tmp_path)
+    assert {request for request in seen["requests"] if not request.startswith("data:")} == {path.as_uri()}
+    assert seen["complaints"] == seen["repeated"] == seen["dangling"] == []
+    assert seen["fits"] == {"light": True, "dark": True, "phone": True}
+    assert seen["headings"] == [section.title for section in sections(typed(classified))]
+    assert seen["rows"] == seen["rowHeads"]
+
+
+@pytest.mark.slow
+@pytest.mark.node
+@pytest.mark.timeout(900)
 def test_in_a_browser(trained, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(html(typed(trained)), encoding="utf-8")

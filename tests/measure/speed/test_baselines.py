@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from bertport.measure.speed.baselines import BaselineError, prepare_baseline
+from bertport.measure.speed import baselines
+from bertport.measure.speed.baselines import BaselineError, check_baseline, check_task, prepare_baseline
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
+from bertport.runtime.errors import MissingDependencyError, UsageError
 from tests.broken import copied
 
 
@@ -35,6 +37,23 @@ def test_the_program_says_how_it_is_called(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "usage: python -m bertport.measure.speed.baselines TASK CHECKPOINT OUT\n"
+
+
+def test_a_package_that_no_extra_installs_is_named(monkeypatch):
+    monkeypatch.setattr(baselines, "first_missing", lambda packages: packages[-1])
+    with pytest.raises(MissingDependencyError, match=r"sentence_transformers, .*: pip install sentence-transformers$"):
+        check_baseline("sentence-transformers")
+    monkeypatch.setattr(baselines, "first_missing", lambda packages: packages[0])
+    with pytest.raises(MissingDependencyError, match=r"torch, which is not installed: pip install .*export\]"):
+        check_baseline("sentence-transformers")
+
+
+@pytest.mark.parametrize(("name", "task"), [("transformers", "embeddings"), ("sentence-transformers", "fill-mask")])
+def test_a_task_that_a_baseline_does_not_answer_is_refused(name, task):
+    with pytest.raises(
+        UsageError, match=rf"^the baseline {name} answers .*timed by {task}: leave --baseline {name} out"
+    ):
+        check_task(name, task)
 
 
 def test_optimum_elsewhere_is_one_sentence(tmp_path):

@@ -16,11 +16,10 @@ from bertport.compare.report.formatting import (
     milliseconds,
     percent,
 )
-from bertport.compare.workloads import decodes
 from bertport.measure.budget import UNDECIDED
 from bertport.measure.quality.heads import HEADS, HIDDEN, limit_named
 from bertport.measure.quality.task_results import Classes
-from bertport.measure.speed.tasks import TIMED
+from bertport.measure.speed.tasks import TIMED, decodes
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 from bertport.measure.statistics import Estimate
 

@@ -62,7 +62,8 @@ def check_baseline(name: str) -> None:
     """
     row = BASELINES[name]
     if missing := first_missing(row.packages):
-        raise MissingDependencyError(f"--baseline {name}", missing, row.extra)
+        own = f"pip install {row.own}" if missing == row.packages[-1] and row.own else None
+        raise MissingDependencyError(f"--baseline {name}", missing, row.extra, command=own)
 
 
 def check_task(name: str, task: str) -> None:
@@ -283,6 +284,8 @@ class Baseline:
     """Modules that must be installed."""
     extra: str
     """The extras of bertport that install them and what compares."""
+    own: str = ""
+    """The distribution of the last of these modules where no extra installs it."""
     distributions: tuple[str, ...]
     """Distributions whose versions a report states."""
     converted: bool = False
@@ -327,6 +330,7 @@ BASELINES: dict[str, Baseline] = {
             name="sentence-transformers",
             packages=("torch", "transformers", "onnx", "onnx_ir", "safetensors", "sentence_transformers"),
             extra="cpu,compare,export",
+            own="sentence-transformers",
             distributions=("torch", "transformers", "sentence-transformers"),
             classes={"embeddings": "SentenceTransformer"},
             open=_sentence_transformers,

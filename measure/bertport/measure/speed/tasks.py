@@ -14,6 +14,7 @@ import numpy as np
 from bertport.runtime.heads import (
     DEFAULT_TOP_K,
     EMBEDDING,
+    HEADS,
     MLM,
     MULTIPLE_CHOICE,
     QUESTION_ANSWERING,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Text = str | tuple[str, str]
 
-__all__ = ["FEATURES", "FILL_MASK", "TIMED", "Drawn", "TimedTask", "timed_task"]
+__all__ = ["FEATURES", "FILL_MASK", "TIMED", "Drawn", "TimedTask", "decodes", "timed_task"]
 
 FILL_MASK, FEATURES = "fill-mask", "features"
 QUESTION_WORDS = 8
@@ -177,6 +178,11 @@ TIMED: dict[str, TimedTask] = {
     )
 }
 """By name; the first that every bundle can do is timed."""
+
+
+def decodes(heads: Collection[str]) -> bool:
+    """Tell whether a bundle with some heads decodes positions."""
+    return any(HEADS[name].decoded for name in heads if name in HEADS)
 
 
 def timed_task(heads: Sequence[Collection[str]], mask: str | None) -> TimedTask:
