@@ -74,6 +74,11 @@ def test_tag_prints_what_the_model_answers(bundle):
     listed = printed("tag", TEXTS[0], "--aggregation", "none", "--ignore-label", "B-PER", "-m", place)
     assert listed == [model.tag(TEXTS[0], ignore_labels=["B-PER"])]
     assert any(row["entity"] == "O" for row in listed[0])
+    long = " ".join(TEXTS * 12)
+    assert invoke("tag", long, "-m", place).exit_code == 2
+    assert printed("tag", long, "--stride", "8", "-m", place) == [
+        model.tag(long, aggregation_strategy="simple", stride=8)
+    ]
     assert "[" in invoke("tag", TEXTS[0], "-m", place).stdout.splitlines()[0]
 
 
@@ -114,7 +119,7 @@ def test_rank_prints_what_the_model_answers(bundle, tmp_path):
     documents = [*TEXTS, "the sea"]
     ranked = load(place).rank("Where?", documents, return_documents=True)
     assert printed("rank", "Where?", *documents, "-m", place) == ranked
-    (tmp_path / "documents.txt").write_text("red bread\n\nthe sea\n", encoding="utf-8")
+    (tmp_path / "documents.txt").write_text(" red bread\r\n\nthe sea\n", encoding="utf-8")
     given = ["rank", "Where?", documents[0], "-k", "2", "-m", place, "--documents"]
     assert printed(*given, tmp_path / "documents.txt") == ranked[:2]
     assert printed(*given, "-", stdin="\ufeffred bread\nthe sea") == ranked[:2]

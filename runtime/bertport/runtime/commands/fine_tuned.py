@@ -139,7 +139,7 @@ def _gives_probabilities(model: Model, function: str | None) -> bool:
 
 def _lines(file: str | None) -> list[str]:
     """Return the lines of a file that are not blank; none where no file is given."""
-    return [] if file is None else [line for line in read_text(file).split("\n") if line.strip()]
+    return [] if file is None else [line.strip() for line in read_text(file).split("\n") if line.strip()]
 
 
 @click.command(name="tag")
@@ -159,6 +159,7 @@ def _lines(file: str | None) -> list[str]:
     metavar="LABEL",
     help="Leave out what has this label; may be repeated.  [default: O]",
 )
+@click.option("--stride", type=int, metavar="N", help="Read a long text in windows that share so many tokens.")
 @truncation
 @as_json
 def tag(  # noqa: PLR0913 — one parameter per option
@@ -167,6 +168,7 @@ def tag(  # noqa: PLR0913 — one parameter per option
     chosen: Chosen,
     aggregation: str,
     ignored: tuple[str, ...],
+    stride: int | None,
     truncation: bool,
     as_json: bool,
 ) -> None:
@@ -178,7 +180,11 @@ def tag(  # noqa: PLR0913 — one parameter per option
     from bertport.runtime.commands import render_fine_tuned
 
     answers = chosen.load().tag(
-        list(texts), aggregation_strategy=aggregation, ignore_labels=ignored or ("O",), truncation=truncation
+        list(texts),
+        aggregation_strategy=aggregation,
+        ignore_labels=ignored or ("O",),
+        stride=stride,
+        truncation=truncation,
     )
     if as_json:
         show_json(answers, indent=2)

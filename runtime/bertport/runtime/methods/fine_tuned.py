@@ -108,6 +108,7 @@ class FineTunedMethods(Asking):
         *,
         aggregation_strategy: Literal["none"] = "none",
         ignore_labels: Collection[str] = ("O",),
+        stride: int | None = None,
         truncation: bool = False,
     ) -> list[TokenLabel]: ...
 
@@ -118,6 +119,7 @@ class FineTunedMethods(Asking):
         *,
         aggregation_strategy: Literal["none"] = "none",
         ignore_labels: Collection[str] = ("O",),
+        stride: int | None = None,
         truncation: bool = False,
     ) -> list[list[TokenLabel]]: ...
 
@@ -128,6 +130,7 @@ class FineTunedMethods(Asking):
         *,
         aggregation_strategy: Literal["simple", "first", "average", "max"],
         ignore_labels: Collection[str] = ("O",),
+        stride: int | None = None,
         truncation: bool = False,
     ) -> list[Entity]: ...
 
@@ -138,6 +141,7 @@ class FineTunedMethods(Asking):
         *,
         aggregation_strategy: Literal["simple", "first", "average", "max"],
         ignore_labels: Collection[str] = ("O",),
+        stride: int | None = None,
         truncation: bool = False,
     ) -> list[list[Entity]]: ...
 
@@ -148,6 +152,7 @@ class FineTunedMethods(Asking):
         *,
         aggregation_strategy: str,
         ignore_labels: Collection[str] = ("O",),
+        stride: int | None = None,
         truncation: bool = False,
     ) -> list[Any]: ...
 
@@ -157,6 +162,7 @@ class FineTunedMethods(Asking):
         *,
         aggregation_strategy: str = "none",
         ignore_labels: Collection[str] = ("O",),
+        stride: int | None = None,
         truncation: bool = False,
     ) -> list[Any]:
         """Return the labels of a text's tokens, or its entities, as transformers' token-classification pipeline does.
@@ -166,6 +172,8 @@ class FineTunedMethods(Asking):
             aggregation_strategy: `none` for a row per token; `simple` joins neighbouring tokens of one label to an
                 entity; `first`, `average` and `max` give each word one label before that.
             ignore_labels: tokens or entities with these labels are left out.
+            stride: read a text that is too long in windows, which have so many tokens in common; with a strategy that
+                makes entities. None refuses it.
             truncation: cut a text that is too long instead of refusing it.
 
         Returns:
@@ -182,6 +190,7 @@ class FineTunedMethods(Asking):
         parameters = {
             "aggregation_strategy": aggregation_strategy,
             "ignore_labels": ignore_labels,
+            "stride": stride,
             "truncation": truncation,
         }
         answers = list(self.predict("token-classification", [texts] if one else texts, **parameters))
