@@ -131,6 +131,7 @@ def test_of_two_that_overlap_the_longer_stays_and_then_the_surer():
     assert merge([[long, apart], [short]]) == [long, apart]
     assert merge([[short], [long]]) == [long]
     assert merge([[long], [surer]]) == merge([[surer], [long]]) == [surer]
+    assert merge([[long], [long | {"entity_group": "LOC"}]]) == [long]  # the first of equals
     assert merge([[apart], [], [short]]) == [short, apart]
     assert merge([[long, short]]) == [long, short]  # of one window, which is as it is
     assert merge([[]]) == merge([[], []]) == []
