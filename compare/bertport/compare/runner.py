@@ -187,7 +187,7 @@ class Comparison:
         return Measurements(
             bundles=tuple(self.bundles),
             entries=tuple(self.entries),
-            left_out=tuple(self.left_out),
+            left_out=(*self.left_out, *self._unprobed(names)),
             preset=self.preset,
             command=as_unicode(options.command),
             threads=options.threads,
@@ -219,6 +219,18 @@ class Comparison:
             seconds=seconds,
             steps_resumed=journal.resumed,
         )
+
+    def _unprobed(self, names: list[str]) -> list[str]:
+        """Return a sentence for each entry that could not be asked a bias probe."""
+        steps = [
+            (name, step)
+            for name in names
+            for step in (
+                self.journal.get(BiasStep, f"{BIAS}{name}"),
+                self.journal.get(LabelBiasStep, f"{LABEL_BIAS}{name}"),
+            )
+        ]
+        return [f"{name}, the bias probe: {step.why}" for name, step in steps if step and step.why]
 
     def _settings(self) -> dict[str, object]:
         options = self.options

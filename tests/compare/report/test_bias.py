@@ -1,15 +1,20 @@
 """The bias probe of a classifier in the report: from the scores of each sentence to what moves most."""
 
 import copy
+import json
 
 import pytest
 
+from bertport.compare.report.assembly import assemble
 from bertport.compare.report.bias import bias_paragraphs, bias_tables
 from bertport.compare.report.html import html
 from bertport.compare.report.markdown import markdown
 from bertport.compare.report.significance import findings
-from tests.compare.conftest import typed
+from bertport.compare.runner import PEAK, Comparison
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
+from tests.compare.conftest import Interrupting, typed
 from tests.compare.test_runner import row, validate
+from tests.heads import head_bundle
 
 LABELS = {"negative", "neutral", "positive"}
 
@@ -83,6 +88,17 @@ def test_weights_that_mean_nothing_have_no_bias(classified):
     changed = copy.deepcopy(classified)
     changed["bundles"][0] |= {"weights": "random", "weights_reason": "it was said"}
     assert bias_tables(typed(changed)) == bias_paragraphs(typed(changed)) == ()
+
+
+def test_why_a_variant_was_not_asked_is_said(make_options, tmp_path_factory, tmp_path):
+    _, bundle = head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION)
+    templates = tmp_path / "templates.json"
+    templates.write_text(json.dumps({"templates": [f"The {{}} {'went ' * 200}home."], "groups": [["man", "woman"]]}))
+    options = make_options(tmp_path / "out", bundles=(str(bundle),), budget="cosine=0.5", templates=str(templates))
+    report = assemble(Comparison(options, Interrupting(PEAK)).run())
+    assert report.rows[0].label_bias is None
+    [said] = [sentence for sentence in report.not_measured if "the bias probe: a sentence of the bias" in sentence]
+    assert said.startswith("fp32, ")
 
 
 def test_a_classifier_is_timed_by_its_task_and_misses_no_other_head(classified):
