@@ -64,7 +64,7 @@ PARAMETERS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(LOGITS, st.sampled_from(PROBLEMS), PARAMETERS)
 @example(np.zeros(3, np.float32), None, {})
 @example(np.zeros(3, np.float32), None, {"top_k": None})

@@ -49,7 +49,7 @@ def pipe(tiny_checkpoint):
     return pipeline("zero-shot-classification", model=model, tokenizer=tokenizer, device="cpu")
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(
     st.sampled_from(NAMES),
     TEXT,
