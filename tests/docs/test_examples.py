@@ -17,6 +17,8 @@ from tests.sentence_models import PROMPTS, sentence_model
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "models" / "default"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TUNED = ROOT / "docs" / "guide" / "fine-tuned.md"
+"""The page that also has the checkpoints of docs/small_models.py."""
 REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
 """Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
 
@@ -36,6 +38,15 @@ def checkpoint(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(scope="module")
+def small_models(tmp_path_factory):
+    """The directory of the checkpoints that docs/small_models.py trains."""
+    directory = tmp_path_factory.mktemp("small")
+    program = [sys.executable, str(ROOT / "docs" / "small_models.py"), str(directory)]
+    subprocess.run(program, check=True, capture_output=True)
+    return directory
+
+
 @pytest.fixture
 def place(tmp_path, checkpoint):
     """A directory as the pages assume it: `bundle` is the default bundle, the others are small checkpoints."""
@@ -50,9 +61,17 @@ def place(tmp_path, checkpoint):
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_examples_of(page, place, monkeypatch):
+def marked(page):
+    """A page as a parameter; that with checkpoints of its own takes a minute."""
+    marks = [pytest.mark.slow, pytest.mark.timeout(900)] if page == TUNED else []
+    return pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks)
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
+def test_examples_of(page, place, request, monkeypatch):
     monkeypatch.chdir(place)
+    if page == TUNED:
+        shutil.copytree(request.getfixturevalue("small_models"), place, dirs_exist_ok=True)
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}
     text = page.read_text(encoding="utf-8")

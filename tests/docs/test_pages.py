@@ -1,11 +1,13 @@
 """What the pages quote exists, and they stay short enough to be read."""
 
+import dataclasses
 import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+from bertport.runtime.tasks.table import TASKS
 from dev import AREAS, PROGRAMS
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +62,17 @@ def test_pages_for_people_are_short(place):
     assert pages
     for page in pages:
         assert len(page.read_text(encoding="utf-8").splitlines()) <= LONGEST[place], page
+
+
+def test_the_page_of_tasks_has_each_with_its_parameters():
+    """`truncation`, which all have, is said once."""
+    page = (ROOT / "docs" / "reference" / "tasks.md").read_text(encoding="utf-8")
+    sections = {}
+    for section in page.split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        sections |= dict.fromkeys(title.split(", "), text)
+    for name, task in TASKS.items():
+        documented = set(re.findall(r"^\| `(\w+)` \|", sections[name], re.MULTILINE)) | {"truncation"}
+        known = {field.name for field in dataclasses.fields(task.options)}
+        assert known <= documented, name
+        assert documented - known <= {"normalize"}, name
