@@ -280,6 +280,13 @@ class Made:
     quantized: Model
     """The INT8 variant."""
 
+    def reference_of(self, head: str | None) -> Reference:
+        """Return transformers' model that has a head: the pooler may have come with one that was added."""
+        if head is None or head not in (*self.added, POOLER):
+            return self.reference
+        pooled = (each for each in (self.reference, *self.added.values()) if getattr(each.encoder, POOLER, None))
+        return self.added[head] if head in self.added else next(pooled)
+
     def inputs(self, head: str | None) -> list[Any]:
         """Return what the head is asked."""
         mask = self.reference.tokenizer.mask_token
@@ -431,7 +438,7 @@ def _cells(made: Made, head: str | None, server: Any) -> Iterator[str]:  # noqa:
     checked = [manifest.variants[name].validation for name in ("portable", "fp32")]
     yield YES if all(each and output in each.worst for each in checked) else "**not compared**"
     answers = made.answers(made.model, head)
-    wanted = [asked.wanted(made.added.get(head or "", made.reference), each) for each in made.inputs(head)]
+    wanted = [asked.wanted(made.reference_of(head), each) for each in made.inputs(head)]
     yield YES if all(map(_same, wanted, answers)) else "**differs**"
     rounded = made.answers(made.quantized, head)
     yield YES if all(map(_alike, answers, rounded)) else "**another form**"
