@@ -114,9 +114,12 @@ class Reference:
         return self._run(self.encoder if encoder else self.model, self.tokenizer(*texts, return_tensors="pt"))
 
     def choices(self, prompt: str, choices: Sequence[str]) -> Any:  # noqa: ANN401 — as above
-        """Return what the model gives for the choices of one text."""
-        pairs = self.tokenizer([prompt] * len(choices), list(choices), padding=True, return_tensors="pt")
-        return self._run(self.model, {name: each.unsqueeze(0) for name, each in pairs.items()})
+        """Return the logits [choices] of one text, each without padding, which moves a MobileBERT's last token."""
+        import torch
+
+        pairs = [self.tokenizer(prompt, choice, return_tensors="pt") for choice in choices]
+        alone = [{name: each.unsqueeze(0) for name, each in pair.items()} for pair in pairs]
+        return torch.cat([self._run(self.model, each).logits[0] for each in alone])
 
     def _run(self, model: Any, inputs: Any) -> Any:  # noqa: ANN401 — as above
         import torch
@@ -186,7 +189,7 @@ def _answered(reference: Reference, asked: dict[str, str]) -> dict[str, Any]:
 
 
 def _chosen(reference: Reference, asked: dict[str, Any]) -> list[float]:
-    shares: list[float] = reference.choices(asked["prompt"], asked["choices"]).logits[0].softmax(-1).tolist()
+    shares: list[float] = reference.choices(asked["prompt"], asked["choices"]).softmax(-1).tolist()
     return shares
 
 
