@@ -2,11 +2,12 @@
 
     python -m bench.export_cost [--rounds N] [--optimum PYTHON] [--check]
 
-A BERT-base of random weights is exported in turn by bertport and by Optimum's `main_export` without its validation,
-each in a fresh process, `N` times. Optimum's exporter needs transformers 4.57, hence an interpreter of its own: that of
-`python3 dev.py optimum` when `--optimum` is not given. Of bertport the whole is timed, with its stages; the
-validation is a line of its own. Peak memory is the largest resident set that the kernel saw of the process. With
-`--check`, nothing is measured, and the exit code is 1 where the page is not what the data say.
+A BERT-base of random weights is exported in turn by bertport and by Optimum's `main_export`, without its validation
+and with it, each in a fresh process, `N` times. Optimum's exporter needs transformers 4.57, hence an interpreter of
+its own: that of `python3 dev.py optimum` when `--optimum` is not given. Of bertport the whole is timed, with its
+stages; the validation is a line of its own. Peak memory is the largest resident set that the kernel saw of the
+process: of bertport before the validation, after each stage, and as a whole. With `--check`, nothing is measured, and
+the exit code is 1 where the page is not what the data say.
 """
 
 from __future__ import annotations
@@ -31,23 +32,37 @@ OPTIMUM = ROOT / ".venv-optimum" / "bin" / "python"
 CHECKS = ("comparing the tokenizer", "comparing with PyTorch")
 """Stages of an export that compare, and make nothing."""
 OURS = """
-import json, sys, time
+import json, re, sys, time
+from pathlib import Path
 began = time.perf_counter()
+def resident(key):
+    return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 from bertport.export import export
-stages = {}
+stages, memory, making = {}, {}, None
 def listen(event):
+    global making
+    if event.kind == "begin" and event.text == "comparing with PyTorch":
+        making = resident("VmHWM")
     if event.kind == "end":
         stages[event.text] = event.seconds
+        memory[event.text] = [resident("VmRSS"), resident("VmHWM")]
 export(sys.argv[1], sys.argv[2], progress=listen)
-print(json.dumps({"seconds": time.perf_counter() - began, "stages": stages}))
+seconds = time.perf_counter() - began
+print(json.dumps({"seconds": seconds, "stages": stages, "memory": memory, "making_peak_bytes": making}))
 """
 THEIRS = """
 import json, sys, time
 began = time.perf_counter()
 from optimum.exporters.onnx import main_export
-main_export(sys.argv[1], sys.argv[2], task="fill-mask", do_validation=False)
+main_export(sys.argv[1], sys.argv[2], task="fill-mask", do_validation=VALIDATION)
 print(json.dumps({"seconds": time.perf_counter() - began, "stages": {}}))
 """
+EXPORTERS = {
+    "bertport": OURS,
+    "Optimum without its validation": THEIRS.replace("VALIDATION", "False"),
+    "Optimum with its validation": THEIRS.replace("VALIDATION", "True"),
+}
+"""The programs that take turns, by the name in the table."""
 MIB = 2**20
 
 
@@ -55,7 +70,7 @@ def run(python: Path, program: str, checkpoint: Path, out: Path) -> dict[str, An
     """Run an exporter in a fresh process; return its seconds, those of its stages, and its peak memory in bytes."""
     shutil.rmtree(out, ignore_errors=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    if program is THEIRS:
+    if program is not OURS:
         environment.pop("PYTHONPATH", None)
     command = [str(python), "-W", "ignore", "-c", program, str(checkpoint), str(out)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
@@ -76,37 +91,46 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "making": statistics.median(making),
         "checks": statistics.median(checks),
-        "peak_bytes": statistics.median(run["peak_bytes"] for run in runs),
-        "written_bytes": runs[0]["written_bytes"],
+        "making_peak": statistics.median(run.get("making_peak_bytes", run["peak_bytes"]) for run in runs),
+        "peak": statistics.median(run["peak_bytes"] for run in runs),
+        "written": runs[0]["written_bytes"],
         "range": [min(making), max(making)],
     }
 
 
 def section(data: dict[str, Any]) -> str:
-    """Return the table."""
-    exporters = {"bertport": summary(data["bertport"]), "Optimum, without its validation": summary(data["optimum"])}
+    """Return the tables."""
+    exporters = {name: summary(data["runs"][name]) for name in EXPORTERS}
     lines = [
-        "| exporter | tracing and writing, s | range | validation, s | peak memory, MiB | written, MiB |",
-        "|---|---:|---|---:|---:|---:|",
+        "| exporter | tracing and writing, s | range | validation, s | peak, MiB | with validation | written, MiB |",
+        "|---|---:|---|---:|---:|---:|---:|",
     ]
     for name, medians in exporters.items():
         low, high = medians["range"]
+        checked = f"{medians['checks']:.1f}" if medians["checks"] else "within" if "with its" in name else "none"
+        making = "" if checked == "within" else f"{medians['making_peak'] / MIB:.0f}"
+        highest = "" if checked == "none" else f"{medians['peak'] / MIB:.0f}"
         lines.append(
-            f"| {name} | {medians['making']:.1f} | {low:.1f} to {high:.1f} | {medians['checks']:.1f} | "
-            f"{medians['peak_bytes'] / MIB:.0f} | {medians['written_bytes'] / MIB:.0f} |"
+            f"| {name} | {medians['making']:.1f} | {low:.1f} to {high:.1f} | {checked} | {making} | {highest} | "
+            f"{medians['written'] / MIB:.0f} |"
         )
-    ours, theirs = exporters.values()
-    machine = data["machine"]
+    ours, bare, whole = exporters.values()
     compared = (
-        f"Tracing and writing take {ours['making'] / theirs['making']:.2f} of Optimum's time, and the export with its "
-        f"validation {ours['peak_bytes'] / theirs['peak_bytes']:.2f} of its peak memory: medians of "
-        f"{len(data['bertport'])} runs each, in turn."
+        f"Tracing and writing take {ours['making'] / bare['making']:.2f} of the time that Optimum needs without its "
+        f"validation, and {ours['making_peak'] / bare['making_peak']:.2f} of its peak memory; with the validation of "
+        f"each, peak memory is {ours['peak'] / whole['peak']:.2f} of Optimum's. Medians of "
+        f"{len(data['runs']['bertport'])} runs each, in turn."
     )
+    first = data["runs"]["bertport"][0]
+    stages = ["| stage of bertport | s | resident after it, MiB | peak so far, MiB |", "|---|---:|---:|---:|"]
+    for stage, (resident, peak) in first["memory"].items():
+        stages.append(f"| {stage} | {first['stages'][stage]:.1f} | {resident / MIB:.0f} | {peak / MIB:.0f} |")
+    machine = data["machine"]
     described = (
         f"Machine: {machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores; "
         f"{data['date'][:10]}, commit {data['commit'][:7]}; {data['versions']}."
     )
-    lines += ["", compared, "", described, ""]
+    lines += ["", compared, "", "The first run of bertport:", "", *stages, "", described, ""]
     return "\n".join(lines)
 
 
@@ -128,22 +152,20 @@ def main() -> None:
         return
     if not given.optimum.exists():
         sys.exit(f"there is no {given.optimum}: run python3 dev.py optimum once, or name an interpreter by --optimum")
-    runs: dict[str, list[dict[str, Any]]] = {"bertport": [], "optimum": []}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in EXPORTERS}
     with tempfile.TemporaryDirectory() as place:
         checkpoint = Path(place) / "checkpoint"
         save_bert_base(checkpoint)
         for _ in range(given.rounds):
-            for name, python, program in (
-                ("bertport", Path(sys.executable), OURS),
-                ("optimum", given.optimum, THEIRS),
-            ):
+            for name, program in EXPORTERS.items():
+                python = Path(sys.executable) if program is OURS else given.optimum
                 runs[name].append(run(python, program, checkpoint, Path(place) / "out"))
                 seconds, peak = runs[name][-1]["seconds"], runs[name][-1]["peak_bytes"] / MIB
                 print(f"{name}: {seconds:.1f} s, {peak:.0f} MiB", flush=True)
     data = {
         **provenance(),
         "versions": f"bertport on {versions(Path(sys.executable))}; Optimum on {versions(given.optimum)}",
-        **runs,
+        "runs": runs,
     }
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     write_section(PAGE, section(data))
