@@ -86,6 +86,6 @@ def test_deep_and_wide_inputs_are_refused_by_an_excerpt(tiny_bundle):
                 list(model.predict(task, [value]))
     with pytest.raises(UnknownNameError) as error:
         model.bind("x" * 2_000_000)
-    assert len(str(error.value)) < 300
+    assert len(str(error.value)) < 500  # with the names of all tasks
     while deep:  # from the outside in: an object nested so deeply is not freed in one go everywhere
         deep = deep[0]

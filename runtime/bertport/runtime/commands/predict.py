@@ -75,7 +75,7 @@ def predict(  # noqa: PLR0913 — one parameter per option
     """
     if inputs and file is not None:
         raise UsageError(f"predict takes {file} or --input, and both were given: leave one out")
-    file = file or "-"
+    file = "-" if file is None else file
     model = chosen.load(streams=streams)
     call = model.bind(task, **dict(map(_parameter, parameters)))
     # Numbers and ends of the lines read and not yet answered, of which there are no more than a window.
