@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from google.protobuf.message import Message  # type: ignore[import-untyped]  # it ships no types
-
 from bertport.export.graph.passes.share_weights import SMALLEST_SHARED, Location
 from bertport.runtime.onnx_wire import BYTES
 
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
     import onnx
     import onnx_ir as ir
+    from google.protobuf.message import Message  # type: ignore[import-untyped]  # it ships no types
 
 __all__ = ["EXTERNAL_ABOVE", "Written", "save", "to_proto"]
 
@@ -141,6 +140,8 @@ def _write_with_weights(
 
 def _around(message: Message, number: int) -> tuple[bytes, bytes]:
     """Return what protobuf writes of a message before and after the field of a number."""
+    from google.protobuf.message import Message
+
     parts = type(message)(), type(message)()
     for field, value in message.ListFields():
         part = parts[field.number > number]
