@@ -131,6 +131,7 @@ SERVED = (
 
 def prepare(row: Served, *, tiny: bool) -> tuple[Path, Path]:
     """Make a checkpoint and its bundle with both variants, as far as they are not kept of the same default bundle."""
+    _say(f"{row.name}: models")
     place = KEPT / ("heads-tiny" if tiny else "heads")
     source = default_bundle() / "manifest.json"
     kept = place / "manifest.json"
@@ -188,10 +189,9 @@ def asked(port: int, path: str, bodies: Path) -> list[Any]:
     return answers
 
 
-def measure(row: Served, rounds: int, seconds: float, scratch: Path, *, tiny: bool) -> dict[str, Any]:
+def measure(row: Served, made: tuple[Path, Path], rounds: int, seconds: float, scratch: Path) -> dict[str, Any]:
     """Measure our variants and the peer in turns, in one order and the next time in the other."""
-    _say(f"{row.name}: models")
-    checkpoint, bundle = prepare(row, tiny=tiny)
+    checkpoint, bundle = made
     bodies = make_bodies(scratch / f"{row.name}.jsonl", Bundle.open(bundle), masked=False)
     names = (*VARIANTS, PEER)
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -292,9 +292,10 @@ def main() -> None:
         check_section(output / PAGE, section(read_data(output / DATA, program)), program, SECTION)
         return
     rounds, seconds = (1, 1.0) if arguments.quick else (arguments.rounds, arguments.seconds)
+    made = {row.name: prepare(row, tiny=arguments.quick) for row in SERVED}  # before the lock: quantizing waits for it
     # A quick run measures nothing, so nothing has to pause for it.
     with tempfile.TemporaryDirectory() as scratch, nullcontext() if arguments.quick else machine_lock():
-        heads = {row.name: measure(row, rounds, seconds, Path(scratch), tiny=arguments.quick) for row in SERVED}
+        heads = {row.name: measure(row, made[row.name], rounds, seconds, Path(scratch)) for row in SERVED}
     data = {
         **provenance(),
         "clients": CLIENTS,
