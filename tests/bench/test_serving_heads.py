@@ -82,3 +82,9 @@ def test_a_short_run_serves_both_heads_beside_their_peers(tmp_path):
     assert fidelity["embeddings"]["smallest_cosine"] > 1 - 1e-6
     again = subprocess.run([*command, "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
+
+
+def test_the_page_is_what_the_data_say():
+    command = [sys.executable, "-m", "bench.serving.heads", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
