@@ -170,7 +170,7 @@ def audit() -> None:
 def lowest(*arguments: str) -> None:
     """Run the runtime's tests and an export on the lowest version of each package that pyproject.toml allows."""
     python = executable(environment("lowest"), "python")
-    chosen = arguments or ("tests/runtime", "tests/export/test_cli.py", "-m", "not slow and not gpu")
+    chosen = arguments or ("tests/runtime", "tests/export/test_cli.py", "-m", "not optimum and not slow and not gpu")
     call(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen)
 
 
