@@ -124,7 +124,7 @@ def test_tasks_of_their_own_names_and_tensors_answer(server, models):
         ),
         ("/models/electra/tasks/replaced-tokens", {"inputs": ["a", "b"], "parameters": {"top_k": 1}}, 422, "top_k"),
         ("/models/roberta/tasks/sentence-order", {"inputs": {"text": "a", "text_pair": "b"}}, 422, "the head 'sop'"),
-        ("/models/roberta", {"inputs": {"text": "a", "text_pair": "b"}}, 422, "needs the head 'sequence-classification'"),
+        ("/models/roberta", {"inputs": {"text": "a", "text_pair": "b"}}, 422, "the head 'sequence-classification'"),
     ],
 )
 def test_what_a_model_cannot_do_is_said(server, path, body, status, message):
