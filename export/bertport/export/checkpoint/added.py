@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.read import Addition, Checkpoint, read_checkpoint
-from bertport.export.checkpoint.weights import read_tensors
+from bertport.export.checkpoint.weights import each_tensor, read_tensors
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import EMBEDDING, POOLER
@@ -103,24 +103,25 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
     return {name: value for name, value in every.items() if not OF_HEADS.fullmatch(name)}
 
 
-def _check_tensors(base: Checkpoint, other: Checkpoint, names: Iterable[str], called: tuple[str, str]) -> None:
+def _check_tensors(base: Checkpoint, other: Checkpoint, names: Collection[str], called: tuple[str, str]) -> None:
     """Refuse an encoder of other weights.
 
     Raises:
         CheckpointError: naming the first tensor that differs.
     """
-    for name in names:
-        one, another = (_stored(each, name) for each in (base, other))
-        if one is None or another is None or not _equal(one, another):
-            raise CheckpointError(
-                f"{called[1]} has another encoder than {called[0]}: {name} differs in their weights; {REMEDY}"
-            )
-
-
-def _stored(checkpoint: Checkpoint, name: str) -> torch.Tensor | None:
-    """Return a tensor of a checkpoint in the type that it is stored in; None where there is none."""
-    wanted = {own: target for own, target in checkpoint.plan.renames.items() if target == name}
-    return read_tensors(checkpoint.weights, wanted, as_stored=True).get(name)
+    ours, theirs = (
+        {stored: name for stored, name in each.plan.renames.items() if name in names} for each in (base, other)
+    )
+    tensors = read_tensors(base.weights, ours, as_stored=True)
+    equal: dict[str, bool] = {}
+    for _, stored, another in each_tensor(other.weights, theirs, as_stored=True):
+        name = theirs[stored]
+        equal[name] = equal.get(name, True) and name in tensors and _equal(tensors[name], another)
+    first = next((name for name in names if not equal.get(name)), None)
+    if first is not None:
+        raise CheckpointError(
+            f"{called[1]} has another encoder than {called[0]}: {first} differs in their weights; {REMEDY}"
+        )
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:

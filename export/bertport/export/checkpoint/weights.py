@@ -15,11 +15,11 @@ from bertport.export.checkpoint.source import read_json
 from bertport.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import torch
 
-__all__ = ["FORMATS", "SINGLE", "WeightFiles", "find_weights", "read_shapes", "read_tensors"]
+__all__ = ["FORMATS", "SINGLE", "WeightFiles", "each_tensor", "find_weights", "read_shapes", "read_tensors"]
 
 SINGLE = "model.safetensors"
 """The file of a checkpoint whose weights are all in one, as it is written."""
@@ -97,12 +97,34 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str], *, as_stored: bo
         as_stored: whether they keep the type that they are stored in.
 
     Raises:
-        CheckpointError: when a file is damaged, a tensor is not dense, not floating point or not finite, or two stored
-            tensors of one name differ.
+        CheckpointError: as for `each_tensor`, and when two stored tensors of one name differ.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for path, stored, value in each_tensor(files, wanted, as_stored=as_stored):
+        name = wanted[stored]
+        if name in tensors and not tensors[name].equal(value):
+            raise CheckpointError(
+                f"{path}: the tensor {stored} differs from another one stored for {name}: keep only one of them"
+            )
+        tensors[name] = value
+    return tensors
+
+
+def each_tensor(
+    files: WeightFiles, wanted: Collection[str], *, as_stored: bool = False
+) -> Iterator[tuple[Path, str, torch.Tensor]]:
+    """Yield the file, the stored name and the value of each tensor, of which no more than one is in memory here.
+
+    Args:
+        files: the weight files.
+        wanted: names under which tensors are stored.
+        as_stored: whether they keep the type that they are stored in; float32 otherwise.
+
+    Raises:
+        CheckpointError: when a file is damaged, or a tensor is not dense, not floating point or not finite.
     """
     import torch
 
-    tensors: dict[str, torch.Tensor] = {}
     for path in files.paths:
         for stored, tensor in _tensors(path, files, wanted):
             form = "meta, which has no values" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
@@ -123,16 +145,10 @@ def read_tensors(files: WeightFiles, wanted: Mapping[str, str], *, as_stored: bo
                 raise CheckpointError(
                     f"{path}: the tensor {stored} holds values that are not finite: the weights are damaged"
                 )
-            name = wanted[stored]
-            if name in tensors and not torch.equal(tensors[name], value):
-                raise CheckpointError(
-                    f"{path}: the tensor {stored} differs from another one stored for {name}: keep only one of them"
-                )
-            tensors[name] = value
-    return tensors
+            yield path, stored, value
 
 
-def _tensors(path: Path, files: WeightFiles, wanted: Mapping[str, str]) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(path: Path, files: WeightFiles, wanted: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of a file with the names under which they are stored."""
     if not files.safe:
         yield from ((name, tensor) for name, tensor in _unpickle(path).items() if name in wanted)
