@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.text.encoder import lone_surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,8 @@ TORCH = re.compile(r"torch\.nn\.(?:\w+\.)*(\w+)")
 """The full name of one of PyTorch's modules."""
 UNNAMED = re.compile(r"LABEL_\d+")
 """The names that transformers gives to labels which have none, also beside others that were named later."""
+MOST_UNNAMED = 2**20
+"""The largest number of labels that get names here: config.json and the header of a tensor can state any."""
 UNSTATED = 2
 """Labels of a classifier whose config.json states none: transformers leaves them out where they are these two."""
 
@@ -54,7 +57,16 @@ def labels_in(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def unnamed(count: int) -> tuple[str, ...]:
-    """Return transformers' names for labels that have none."""
+    """Return transformers' names for labels that have none.
+
+    Raises:
+        CheckpointError: for more labels than any classifier has.
+    """
+    if count > MOST_UNNAMED:
+        raise CheckpointError(
+            f"the checkpoint states {count:,} labels without names; up to {MOST_UNNAMED:,} can be exported: correct "
+            "num_labels in config.json"
+        )
     return tuple(f"LABEL_{index}" for index in range(count))
 
 
@@ -68,7 +80,7 @@ def _by_id(stated: Mapping[str, Any]) -> dict[int, str]:
     for key, label in stated.items():
         if not re.fullmatch(r"\d{1,9}", key, re.ASCII):
             raise CheckpointError(f"id2label in config.json has the id {excerpt(key)}: numbers from 0 up are expected")
-        if not isinstance(label, str):
+        if not isinstance(label, str) or lone_surrogate(label):
             raise CheckpointError(f"id2label in config.json names {excerpt(label)} for id {key}: a text is expected")
         if int(key) in names:
             raise CheckpointError(f"id2label in config.json has the id {int(key)} twice: name each label once")
