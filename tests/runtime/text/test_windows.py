@@ -151,6 +151,7 @@ def test_places_cover_all_and_overlap_by_the_stride(count, room, stride, left):
         return
     spans = places(count, room, stride, left=left)
     assert sorted({index for start, end in spans for index in range(start, end)}) == list(range(count))
+    assert places(count, room, stride, left=left, most=2) == spans[:2]
     ordered = sorted(spans)
     assert spans == (ordered[::-1] if left else ordered)
     for (_, end), (start, _) in itertools.pairwise(ordered):
@@ -175,6 +176,27 @@ def test_more_windows_than_there_may_be_are_one_sentence_and_are_not_read(pairs)
             "the input has more than 20 windows of 16 tokens: shorten it, or ask for longer windows or a smaller stride"
         )
         assert count < 40  # of 600 pieces
+
+
+def test_windows_that_overlap_by_much_are_too_many_before_much_is_read(pairs):
+    for tokens, _ in pairs.values():
+        tokens._encoder._usual = 1000
+        windows = Windows(length=1000, stride=990)
+        assert str(cut(tokens, LONG * 40, windows, most=20, piece=1000)).startswith(
+            "the input has more than 20 windows"
+        )
+        assert sum(1 for _ in tokens.windows([LONG * 40], windows, most=20, piece=1000)) < 40  # of 600 pieces
+
+
+def test_of_the_last_window_the_whole_text_is_read(pairs):
+    """However few windows there may be, truncation on the left keeps the end of a text."""
+    for (_, side), (tokens, theirs) in pairs.items():
+        if side == "right":
+            continue
+        tokens._encoder._usual = 1000
+        windows = Windows(length=16, stride=4, first=True)
+        [only] = cut(tokens, LONG, windows, most=2)
+        assert told([only]) == [values[:1] for values in expected(theirs, LONG, windows)]
 
 
 @pytest.mark.parametrize(

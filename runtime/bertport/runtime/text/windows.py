@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ class WindowEncoder(Encoder):
         self, texts: Sequence[Text], windows: Windows, *, most: int, piece: int = PIECE
     ) -> Steps[list[tuple[Encoded, ...] | InputTextError]]:
         """Cut texts into windows, in steps of about `piece` characters; see `Tokens.windows`."""
-        enough = windows.length * (1 if windows.first and not self._left else most)
+        enough = self._enough(windows, most)
         bare = iter((yield from self._bare([part for text in texts for part in parts_of(text)], enough, piece)))
         cut: list[tuple[Encoded, ...] | InputTextError] = []
         for text in texts:
@@ -98,6 +99,12 @@ class WindowEncoder(Encoder):
                 cut.append(refused(text, error))
             yield
         return cut
+
+    def _enough(self, windows: Windows, most: int) -> int:
+        """Return after how many tokens of a text no more are read: its windows are too many then, or none is kept."""
+        if windows.first:
+            return sys.maxsize if self._left else windows.length
+        return windows.stride + most * max(1, windows.length - windows.stride)
 
     def _bare(self, texts: Sequence[str], enough: int, piece: int) -> Steps[list[Bare | BaseException]]:
         """Tokenize texts without special tokens: each once, and of a long one no more than a piece above `enough`.
@@ -166,9 +173,8 @@ class WindowEncoder(Encoder):
                 "with the next, which leaves none to go on with: shorten the text beside it, or ask for longer windows "
                 f"or a smaller stride: {excerpt(text)}"
             )
-        spans = places(len(whole.ids), room, windows.stride, left=self._left)
-        if windows.first:
-            del spans[1:]
+        wanted = 1 if windows.first else most + 1
+        spans = places(len(whole.ids), room, windows.stride, left=self._left, most=wanted)
         if len(spans) > most:
             return InputTextError(
                 f"the input has more than {most:,} windows of {windows.length} tokens: shorten it, or ask for longer "
@@ -203,7 +209,7 @@ class WindowEncoder(Encoder):
         )
 
 
-def places(count: int, room: int, stride: int, *, left: bool) -> list[tuple[int, int]]:
+def places(count: int, room: int, stride: int, *, left: bool, most: int | None = None) -> list[tuple[int, int]]:
     """Return where windows begin and end in a text of so many tokens, in the order in which tokenizers give them.
 
     Args:
@@ -211,12 +217,13 @@ def places(count: int, room: int, stride: int, *, left: bool) -> list[tuple[int,
         room: tokens in a window.
         stride: tokens that neighbours have in common, fewer than there is room for.
         left: whether truncation keeps the end of a text: then windows are counted from there.
+        most: how many are returned at most; None for all.
 
     Returns:
         The first token of each window and the one behind its last; one window where all tokens have room.
     """
     if count <= room:
         return [(0, count)]
-    starts = range(0, count - stride, room - stride)
+    starts = range(0, count - stride, room - stride)[:most]
     spans = [(start, min(start + room, count)) for start in starts]
     return [(count - end, count - start) for start, end in spans] if left else spans
