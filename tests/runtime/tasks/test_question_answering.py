@@ -296,6 +296,13 @@ def test_parameters_out_of_range(case, manifest, parameters, message):
         bind("question-answering", parameters, case("bert")[1], manifest)
 
 
+def test_a_top_k_of_none_is_the_default(case, manifest):
+    """As of the other numbers: one answer, by itself, not all that were looked at."""
+    _, tokens = case("bert")
+    question, context = "who?", "the king of spain " * 4
+    assert ours(tokens, manifest, question, context, top_k=None) == ours(tokens, manifest, question, context)
+
+
 PROSE = (
     "The king of Spain went home. “No more tea!”, he said to the queen;\nshe bought bread and coffee (two or three) in "
     "Madrid.\tKingdoms of the old world…  are made of water, fish and salt. 東京は日本の首都。 The end of it was good, "

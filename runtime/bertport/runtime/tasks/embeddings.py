@@ -11,6 +11,7 @@ from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageErr
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import EMBEDDING
 from bertport.runtime.tasks.inputs import one_text
+from bertport.runtime.tasks.parameters import boolean
 from bertport.runtime.tasks.vectors import unit
 
 if TYPE_CHECKING:
@@ -71,13 +72,12 @@ def finish(
         MissingHeadError: for a bundle that does not record what its vectors are.
         UsageError: for options that are none.
     """
-    if not isinstance(options.normalize, bool):
-        raise UsageError(f"normalize is True or False, not {excerpt(options.normalize)}")
+    normalize = boolean("normalize", options.normalize)
     size = _size(options, facts(manifest))
 
     def vector(values: NDArray[np.float32], _: Encoded) -> NDArray[np.float32]:
         kept = values[:size]
-        return unit(kept) if options.normalize else kept.copy()  # a view would keep the vectors of the whole batch
+        return unit(kept) if normalize else kept.copy()  # a view would keep the vectors of the whole batch
 
     return vector
 

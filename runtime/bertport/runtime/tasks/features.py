@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import UnknownNameError, UsageError
-from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks.inputs import text_or_pair
+from bertport.runtime.tasks.parameters import boolean
 from bertport.runtime.tasks.poolings import POOLINGS
 from bertport.runtime.tasks.vectors import unit
 
@@ -60,9 +60,8 @@ def finish(
     manifest: Manifest,  # noqa: ARG001 — and the manifest
 ) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
     """Return the function that turns hidden states `[tokens, hidden]`, or the pooler's `[hidden]`, into the answer."""
-    if not isinstance(options.normalize, bool):
-        raise UsageError(f"normalize is True or False, not {excerpt(options.normalize)}")
-    if options.normalize and options.pooling == "none":
+    normalize = boolean("normalize", options.normalize)
+    if normalize and options.pooling == "none":
         *others, last = (repr(name) for name in POOLINGS if name != "none")
         raise UsageError(f"normalize=True needs one vector per text: choose pooling {', '.join(others)} or {last}")
 
@@ -71,7 +70,7 @@ def finish(
             values = values.mean(axis=0)
         elif options.pooling == "cls":
             values = values[0].copy()  # a view would keep the states of the whole batch
-        if options.normalize:
+        if normalize:
             values = unit(values)
         return values
 

@@ -14,6 +14,7 @@ from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.tasks.inputs import one_text
+from bertport.runtime.tasks.parameters import whole_number
 from bertport.runtime.text.encoder import lone_surrogate
 from bertport.runtime.text.steps import drained
 from bertport.runtime.top_k import TopKResult
@@ -59,9 +60,7 @@ def finish(
 ) -> Callable[[NDArray[np.float32] | TopKResult, Encoded], list[Any]]:
     """Return the function that turns logits, or the top-k of them, into answers; targets are looked up once, here."""
     targets = None if options.targets is None else target_ids(options.targets, tokens)
-    top_k = DEFAULT_TOP_K if options.top_k is None else options.top_k
-    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-        raise UsageError(f"top_k is a number from 1 up, not {excerpt(top_k)}")
+    top_k = whole_number("top_k", options.top_k, DEFAULT_TOP_K)
     size = _words(tokens, manifest, top_k) if targets is None else len(targets)
     if targets is None and top_k > size:
         raise UsageError(f"top_k is {excerpt(top_k)} and the vocabulary has {size} words: ask for {size} at most")

@@ -6,15 +6,15 @@ score of a span is the product of two probabilities: that its first token begins
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks.labels import probabilities
+from bertport.runtime.tasks.parameters import boolean, whole_number
 from bertport.runtime.text.windows import Windows
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def windows(options: Options, tokens: Tokens) -> Windows:
     Raises:
         UsageError: for a length or a stride that is no number.
     """
-    length = _number("max_seq_len", options.max_seq_len, min(tokens.max_length, MOST_TOKENS))
-    stride = _number("doc_stride", options.doc_stride, min(length // 2, MOST_STRIDE), least=0)
+    length = whole_number("max_seq_len", options.max_seq_len, min(tokens.max_length, MOST_TOKENS))
+    stride = whole_number("doc_stride", options.doc_stride, min(length // 2, MOST_STRIDE), least=0)
     cut = 0 if tokens.pads_left else 1
     return Windows(length=length, stride=stride, cut=cut, first=options.truncation, named="context")
 
@@ -112,13 +112,12 @@ def finish(
     Raises:
         UsageError: for a parameter out of range.
     """
-    top_k = _number("top_k", options.top_k, 1, most=MOST_ANSWERS)
-    longest = _number("max_answer_len", options.max_answer_len, 1)
-    for name in ("handle_impossible_answer", "align_to_words"):
-        if not isinstance(getattr(options, name), bool):
-            raise UsageError(f"{name} is True or False, not {excerpt(getattr(options, name))}")
+    top_k = _top_k(options)
+    longest = whole_number("max_answer_len", options.max_answer_len, 1)
+    boolean("handle_impossible_answer", options.handle_impossible_answer)
+    align = boolean("align_to_words", options.align_to_words)
     # Several spans may be one answer once they are extended to words, so that more are looked at, as in transformers.
-    count = 2 * top_k + 10 if options.align_to_words else top_k
+    count = 2 * top_k + 10 if align else top_k
     side = 0 if tokens.pads_left else 1
 
     def window(logits: NDArray[np.float32], encoded: Encoded) -> Spans:
@@ -126,7 +125,7 @@ def finish(
         begin, end = encoded.cut
         places = encoded.spans[begin:end]
         firsts, lasts = places[:, 0], places[:, 1]
-        if options.align_to_words:
+        if align:
             firsts, lasts = _of_words(places, encoded.words)
         context = encoded.text[side]
         characters = ((score, int(firsts[first]), int(lasts[last])) for score, first, last in chosen)
@@ -197,12 +196,13 @@ def merge(options: Options) -> Callable[[list[Spans]], Any]:
     Answers of one text, whatever its case, are one whose score is their sum. The result is the best of them, or a list
     of the `top_k` best where more than one is asked for and found.
     """
+    top_k = _top_k(options)
 
-    def answer(found: list[Spans]) -> Answer | list[Answer]:
-        answers = _answers(found)
+    def answer(windows: list[Spans]) -> Answer | list[Answer]:
+        answers = _answers(windows)
         if options.handle_impossible_answer:
-            answers.append({"score": min(window.empty for window in found), "start": 0, "end": 0, "answer": ""})
-        best = sorted(answers, key=lambda answer: -answer["score"])[: options.top_k]
+            answers.append({"score": min(window.empty for window in windows), "start": 0, "end": 0, "answer": ""})
+        best = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
         return best[0] if len(best) == 1 else best
 
     return answer
@@ -220,15 +220,6 @@ def _answers(windows: list[Spans]) -> list[Answer]:
     return list(answers.values())
 
 
-def _number(name: str, value: object, default: int, *, least: int = 1, most: int = sys.maxsize) -> int:
-    """Return a parameter that is a number, or its default where it is None.
-
-    Raises:
-        UsageError: for anything else.
-    """
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        bounds = f"from {least} up" if most == sys.maxsize else f"from {least} to {most}"
-        raise UsageError(f"{name} is a number {bounds}, not {excerpt(value)}")
-    return value
+def _top_k(options: Options) -> int:
+    """Return how many answers are given, at most; UsageError where that is out of range."""
+    return whole_number("top_k", options.top_k, 1, most=MOST_ANSWERS)

@@ -42,6 +42,7 @@ from bertport.runtime.tasks import (
 )
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, two_texts
 from bertport.runtime.tasks.labels import logits_alone
+from bertport.runtime.tasks.parameters import boolean
 from bertport.runtime.text.encoder import Text
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.steps import drained
@@ -483,8 +484,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
         if parameter not in known:
             raise UnknownNameError(f"parameter of {name}", parameter, known)
     options = task.options(**parameters)
-    if not isinstance(options.truncation, bool):
-        raise UsageError(f"truncation is True or False, not {excerpt(options.truncation)}")
+    boolean("truncation", options.truncation)
     error = obstacle(task, options, tokens, manifest)
     if error is not None:
         raise type(error)(f"{error.message}; this one answers {', '.join(answerable(tokens, manifest))}")

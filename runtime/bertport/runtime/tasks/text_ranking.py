@@ -11,6 +11,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import Parts, texts_in
 from bertport.runtime.tasks.labels import ACTIVATIONS
+from bertport.runtime.tasks.parameters import boolean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +50,7 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
     top_k = options.top_k
     if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
         raise UsageError(f"top_k is a number from 1 up, or None for all documents, not {excerpt(top_k)}")
-    if not isinstance(options.return_documents, bool):
-        raise UsageError(f"return_documents is True or False, not {excerpt(options.return_documents)}")
+    shown = boolean("return_documents", options.return_documents)
 
     def parts(value: object) -> tuple[str, str] | Parts:
         match value:
@@ -68,7 +68,7 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
                     f"{excerpt(value)}"
                 )
         texts = tuple((query, document) for document in documents)
-        return Parts(texts=texts, combine=partial(_ranked, documents if options.return_documents else None, top_k))
+        return Parts(texts=texts, combine=partial(_ranked, documents if shown else None, top_k))
 
     return parts
 

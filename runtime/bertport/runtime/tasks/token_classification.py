@@ -18,6 +18,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.inputs import one_text, texts_in
 from bertport.runtime.tasks.labels import columns, labelled, probabilities
+from bertport.runtime.tasks.parameters import boolean
 from bertport.runtime.text.windows import Windows
 from bertport.runtime.text.words import Words
 
@@ -81,9 +82,7 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
     Raises:
         UsageError: for a parameter out of range.
     """
-    split, delimiter = options.is_split_into_words, options.delimiter
-    if not isinstance(split, bool):
-        raise UsageError(f"is_split_into_words is True or False, not {excerpt(split)}")
+    split, delimiter = boolean("is_split_into_words", options.is_split_into_words), options.delimiter
     if not isinstance(delimiter, str) or len(delimiter) > LONGEST_DELIMITER:
         raise UsageError(f"delimiter is a text of {LONGEST_DELIMITER} characters at most, not {excerpt(delimiter)}")
 

@@ -18,6 +18,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import MOST_ROWS, Parts, texts_in
 from bertport.runtime.tasks.labels import columns, labelled, probabilities
+from bertport.runtime.tasks.parameters import boolean
 from bertport.runtime.text.windows import Windows
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
     """
     _, names = labelled(SEQUENCE_CLASSIFICATION, manifest)
     column = next(column for column, name in enumerate(names) if _means_entailment(name))  # `lacking` saw that it is
-    if not isinstance(options.multi_label, bool):
-        raise UsageError(f"multi_label is True or False, not {excerpt(options.multi_label)}")
+    boolean("multi_label", options.multi_label)
     before, after = _template(options.hypothesis_template)
     given = None if options.candidate_labels is None else candidates(options.candidate_labels, UsageError)
 
