@@ -32,6 +32,7 @@ from bench.performance import models
 from bench.performance.models import FEW, KEPT, few_texts
 from bench.serving.server import CLIENTS, PYTHON, Process, make_bodies, serve, under_load
 from bertport.measure.machine import machine_lock
+from bertport.measure.quality.metrics import cosines
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.providers.cpu import cpu
@@ -94,9 +95,8 @@ def of_labels(reference: Sequence[Any], answers: Sequence[Any]) -> dict[str, flo
 def of_vectors(reference: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
     """Return the mean and the smallest cosine of the vectors of the same texts."""
     one, two = (np.array([np.ravel(answer) for answer in side], dtype=np.float64) for side in (reference, answers))
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    cosines = (one * two).sum(axis=1) / norms
-    return {"mean_cosine": float(cosines.mean()), "smallest_cosine": float(cosines.min())}
+    of_texts = cosines(one, two)
+    return {"mean_cosine": float(of_texts.mean()), "smallest_cosine": float(of_texts.min())}
 
 
 def _best(answer: Any) -> dict[str, Any]:  # noqa: ANN401 — what a server answers for one text
