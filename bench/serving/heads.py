@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.checkout import RESTORE, ROOT, check_section, provenance, read_data, write_section
+from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bench.performance import models
 from bench.performance.models import FEW, KEPT, few_texts
 from bench.serving.server import CLIENTS, PYTHON, Process, make_bodies, serve, under_load
@@ -139,11 +139,9 @@ def prepare(row: Served, *, tiny: bool) -> tuple[Path, Path]:
         shutil.rmtree(place)
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, kept)
-    encoder, checkpoint, bundle = (place / name for name in ("encoder", row.name, f"{row.name}-bundle"))
-    if tiny:
-        encoder = models.prepare("tiny", instruction_set=cpu().instruction_set, quantize=False).checkpoint
-    else:
-        _make(encoder, "-m", *RESTORE, default_bundle())
+    checkpoint, bundle = (place / name for name in (row.name, f"{row.name}-bundle"))
+    name = "tiny" if tiny else "default"
+    encoder = models.prepare(name, instruction_set=cpu().instruction_set, quantize=False).checkpoint
     _make(checkpoint, "-c", row.program, encoder)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         if not (checkpoint / file).exists():
