@@ -311,14 +311,14 @@ class Comparison:
 
     def _bias_steps(self, bench: QualityBench, compared: ComparedBundle, entries: list[Entry]) -> list[Step]:
         """Return the steps that ask a bundle's variants the probes of the heads that it has."""
+        if self.options.random_weights:
+            return []
         heads = compared.bundle.manifest.heads
         asked: list[tuple[str, str, Probe, Callable[..., BiasStep | LabelBiasStep]]] = []
         if MLM in heads and self.probe.templates:
             asked.append((BIAS, "bias probe", self.probe, self._bias))
         if SEQUENCE_CLASSIFICATION in heads and self.label_probe and self.label_probe.templates:
             asked.append((LABEL_BIAS, "bias probe of the labels", self.label_probe, self._label_bias))
-        if self.options.random_weights:
-            return []
         return [
             Step(
                 key=f"{key}{entry.name}",
