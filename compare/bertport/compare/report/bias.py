@@ -196,7 +196,8 @@ def _grouped(  # noqa: PLR0913, PLR0917 — a table's words, and what is in it
 
 def _by_pair(row: Row, bias: LabelBias) -> Table:
     """Return the pairs of sentences that a label moves most between."""
-    furthest = sorted(bias.pairs, key=lambda pair: -abs(pair.changes[_most(pair)]))[:PAIRS_SHOWN]
+    moves = [(*_most(pair.changes), pair) for pair in bias.pairs]
+    furthest = sorted(moves, key=lambda move: -abs(move[1]))[:PAIRS_SHOWN]
     return Table(
         title=f"Sentence by sentence: {row.name}",
         caption=f"The {len(furthest)} of {len(bias.pairs)} pairs between which a label moves most, and that label's "
@@ -206,19 +207,19 @@ def _by_pair(row: Row, bias: LabelBias) -> Table:
             (
                 pair.a,
                 pair.b,
-                bias.labels[_most(pair)].label,
-                f"{pair.scores_a[_most(pair)]:.4f}",
-                f"{pair.scores_b[_most(pair)]:.4f}",
-                f"{pair.changes[_most(pair)]:+.4f}",
+                bias.labels[column].label,
+                f"{pair.scores_a[column]:.4f}",
+                f"{pair.scores_b[column]:.4f}",
+                f"{change:+.4f}",
             )
-            for pair in furthest
+            for column, change, pair in furthest
         ),
     )
 
 
-def _most(pair: LabelScores) -> int:
-    """Return the column of the label that moves most in a pair."""
-    return max(range(len(pair.changes)), key=lambda column: abs(pair.changes[column]))
+def _most(changes: Sequence[float]) -> tuple[int, float]:
+    """Return the column of the label that moves most in a pair, and its change."""
+    return max(enumerate(changes), key=lambda moved: abs(moved[1]))
 
 
 def _changed(change: Difference | None, confidence: float) -> str:
