@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelScores", "probe_labels", "scores_are"]
 
-NO_POSITIONS = np.zeros(0, dtype=np.int64)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelScores:
@@ -85,7 +83,7 @@ def probe_labels(graph: Graph, tokenizer: SampleTokenizer, sentences: Probe, man
                 f"a sentence of the bias probe has {len(ids)} tokens and the model takes {manifest.max_length}: "
                 f"shorten its template: {excerpt(text)}"
             )
-        sample = Sample(text=template, input_ids=ids, token_type_ids=types, positions=NO_POSITIONS, labels=NO_POSITIONS)
+        sample = Sample(text=template, input_ids=ids, token_type_ids=types)
         logits: NDArray[np.float32] = graph.run(make_batch([sample]), [output])[output][0].astype(np.float32)
         return tuple(activation(logits).tolist())
 

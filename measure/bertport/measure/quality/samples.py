@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -198,9 +198,10 @@ class Sample:
     """Token ids with special ones, after masking or replacing. Shape: (length,)"""
     token_type_ids: NDArray[np.int64]
     """Segments. Shape: (length,)"""
-    positions: NDArray[np.int64]
-    """Positions of which something is to be predicted, ascending; none for a pair. Shape: (predicted,)"""
-    labels: NDArray[np.int64]
+    positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Positions of which something is to be predicted, ascending; none but for `TEXTS` and `REPLACED`. Shape:
+    (predicted,)"""
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """The original ids at those positions; of a text with replaced tokens 1 for a replaced one and 0 for an original.
     Shape: (predicted,)"""
     label: int | None = None
@@ -408,15 +409,7 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
         if not len(a) or not len(b):
             continue
         ids, types = tokenizer.around(b, a) if kind == ORDERED and label == SWAPPED else tokenizer.around(a, b)
-        yield Sample(
-            text=number,
-            kind=kind,
-            input_ids=ids,
-            token_type_ids=types,
-            positions=np.empty(0, dtype=np.int64),
-            labels=np.empty(0, dtype=np.int64),
-            label=int(label),
-        )
+        yield Sample(text=number, kind=kind, input_ids=ids, token_type_ids=types, label=int(label))
 
 
 def sentences_of(text: str) -> list[str]:

@@ -43,7 +43,6 @@ LEFT_OUT = 4
 """Tokens that are left out of a sentence to ask for them, at most."""
 QUESTIONS_OF_A_TEXT = 2
 """Questions that are asked of one text, at most."""
-NOTHING = np.empty(0, dtype=np.int64)
 
 
 def task_samples(  # noqa: PLR0913 — what is drawn, by keyword
@@ -216,12 +215,4 @@ def _sample(
         behind = len((tokenizer.single if len(parts) == 1 else tokenizer.pair).special[-1])
         placed = np.full(len(ids), -1, dtype=np.int64)
         placed[len(ids) - behind - len(words) : len(ids) - behind] = words
-    return Sample(
-        text=number,
-        kind=kind,
-        input_ids=ids,
-        token_type_ids=types,
-        positions=NOTHING,
-        labels=NOTHING,
-        words=placed,
-    )
+    return Sample(text=number, kind=kind, input_ids=ids, token_type_ids=types, words=placed)
