@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.excerpts import excerpt
+from bertport.serve.api.fields import number
 from bertport.serve.api.payload import many
 from bertport.serve.errors import Unprocessable
 
@@ -162,10 +163,10 @@ def question_answering(payload: Payload) -> Question:
     """Ask for answers that contexts give to questions; `text` and `text_pair` are a question and its context."""
     inputs, one = many(payload)
     asked = [
-        {"question": each["text"], "context": each["text_pair"]}
-        if isinstance(each, dict) and each.keys() == {"text", "text_pair"}
-        else each
-        for each in inputs
+        {"question": given["text"], "context": given["text_pair"]}
+        if isinstance(given, dict) and given.keys() == {"text", "text_pair"}
+        else given
+        for given in inputs
     ]
     return plain("question-answering")(replace(payload, inputs=asked[0] if one else asked))
 
@@ -189,9 +190,8 @@ def judged_pairs(task: str) -> Callable[[Payload], Question]:
         applied = parameters.pop("function_to_apply", "softmax")
         if applied != "softmax":
             raise Unprocessable(f"function_to_apply is 'softmax' here, not {excerpt(applied, 40)}")
-        top_k = parameters.pop("top_k", None)
-        if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
-            raise Unprocessable(f"top_k is a number from 1 up, not {excerpt(top_k, 40)}")
+        top_k = number(parameters, "top_k")
+        parameters.pop("top_k", None)
 
         def labels(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
             rows = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])
@@ -206,16 +206,10 @@ def judged_pairs(task: str) -> Callable[[Payload], Question]:
 
 def replaced_tokens(payload: Payload) -> Question:
     """Ask of each token whether it stands in place of another, as token classification."""
-    inputs, one = many(payload)
     parameters = dict(payload.parameters)
     strategy = parameters.pop("aggregation_strategy", "none")
     if strategy != "none":
         raise Unprocessable(f"aggregation_strategy is 'none' here, a row for each token, not {excerpt(strategy, 40)}")
     if "stride" in parameters:
         raise Unprocessable("stride is not supported: send a long text in pieces")
-    return Question(
-        task="replaced-tokens",
-        inputs=inputs,
-        parameters=parameters,
-        shape=lambda answers: answers[0] if one else answers,
-    )
+    return plain("replaced-tokens")(replace(payload, parameters=parameters))
