@@ -140,15 +140,15 @@ async def ask(
         accept(question)
         _check_targets(question.parameters, limits.max_candidates)
         size = _check_characters(chain.from_iterable(map(_strings, question.inputs)), limits.max_text_characters)
-        given = chain.from_iterable(
+        strings = chain.from_iterable(
             _strings(parameter, limits.max_candidates) for parameter in question.parameters.values()
         )
-        weight = _check_characters(given, limits.max_text_characters)
-        if weight <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
+        parameters_size = _check_characters(strings, limits.max_text_characters)
+        if parameters_size <= INLINE_CHARACTERS or question.task != "fill-mask" or "targets" not in question.parameters:
             call = worker.model.resolve(question.task, **question.parameters)
         else:
             targets = fill_mask.finding_targets(question.parameters["targets"], worker.model.tokens)
-            resolved = await service.pieces.run(targets, weight)
+            resolved = await service.pieces.run(targets, parameters_size)
             call = worker.model.resolve(question.task, **question.parameters | {"targets": resolved})
     except BertportError as error:
         raise problem_of(error) from error
@@ -156,19 +156,19 @@ async def ask(
         tell(request, call.note)
     read = _read(call, question.inputs, limits)
     prepared = await _prepare(call, read, size, service.pieces, limits)
-    works = [work for each in prepared for work in rows(each)]
+    works = [work for outcome in prepared for work in rows(outcome)]
     expected, arrays = _sizes(call, works, question.parameters, worker, limits)
-    if any(isinstance(each, Several) for each in prepared):
+    if any(isinstance(outcome, Several) for outcome in prepared):
         expected += size  # their answers may repeat what was given
     request.state.answer.grow(expected + arrays)
-    answers = await run(request, worker, works, items=sum(len(texts_of(each)) for each in read))
+    answers = await run(request, worker, works, items=sum(map(len, map(texts_of, read))))
     if len(works) <= INLINE_ROWS:
         return question, drained(_joining(prepared, answers)), expected
     return question, await service.pieces.run(_joining(prepared, answers), len(works)), expected
 
 
 def _read(call: Call, inputs: Sequence[object], limits: Limits) -> list[Read]:
-    """Read inputs, counting the rows that compound ones make.
+    """Return the inputs read, with no more rows than a request may have.
 
     Raises:
         TooLarge: when they make more rows, or longer ones together, than a request may have; nothing is tokenized yet.
@@ -228,12 +228,12 @@ async def _prepare(call: Call, read: Sequence[Read], size: int, pieces: Pieces, 
 def _joining(prepared: Sequence[Prepared], answers: Iterable[Any]) -> Steps[list[Any]]:
     """Put the answers of rows together to those of inputs, in steps of one input."""
     coming = iter(answers)
-    outcomes = []
-    for each in prepared:
-        outcomes.append(joined(each, coming))
-        if isinstance(each, Several):
+    whole = []
+    for outcome in prepared:
+        whole.append(joined(outcome, coming))
+        if isinstance(outcome, Several):
             yield
-    return outcomes
+    return whole
 
 
 async def run(
