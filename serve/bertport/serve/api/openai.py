@@ -10,8 +10,9 @@ import numpy as np
 from bertport.runtime.excerpts import excerpt
 from bertport.serve.api import dispatch
 from bertport.serve.api.fields import fields_of, flag, number, texts_of
-from bertport.serve.api.payload import Payload, too_many
+from bertport.serve.api.payload import Payload
 from bertport.serve.api.questions import MEANS
+from bertport.serve.api.tasks import PROMPTED, TEXT, TEXTS
 from bertport.serve.errors import Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import read_json
@@ -26,13 +27,13 @@ __all__ = ["FIELDS", "embeddings"]
 
 FORMATS = ("float", "base64")
 FIELDS: dict[str, dict[str, Any]] = {
-    "input": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+    "input": {"oneOf": [TEXT, TEXTS]},
     "model": {"type": "string", "description": "name of a bundle, as in /models; the first where it is left out"},
     "encoding_format": {"type": "string", "enum": list(FORMATS), "default": "float"},
-    "dimensions": {"type": "integer", "minimum": 1, "description": "numbers of a vector, which is cut to as many"},
+    "dimensions": PROMPTED["dimensions"],
     "user": {"type": "string", "description": "ignored"},
     "truncate": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 400"},
-    "prompt_name": {"type": "string", "description": "of the bundle's prompts, what texts begin with"},
+    "prompt_name": PROMPTED["prompt_name"],
 }
 """JSON schema of each field; the last two are this server's own."""
 
@@ -41,13 +42,10 @@ async def embeddings(request: Request) -> Response:
     """Answer with a vector of length 1 for each text, and the tokens that they have."""
     service: Service = request.state.service
     context = request.state.context
-    limits = service.settings.limits
-    async with dispatch.in_time(context, limits.request_timeout):
+    async with dispatch.in_time(context, service.settings.limits.request_timeout):
         with service.admission.enter():
             given = fields_of(await read_json(request), FIELDS, ("input",))
             texts = texts_of("input", given["input"])
-            if len(texts) > limits.max_items:
-                raise too_many(len(texts), limits.max_items)
             written = given.get("encoding_format", FORMATS[0])
             if written not in FORMATS:
                 raise Unprocessable(f"encoding_format is 'float' or 'base64', not {excerpt(written, 40)}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bertport.serve.api.payload import Payload
     from bertport.serve.api.questions import Question
 
-__all__ = ["MASK", "WIRE_TASKS", "Way", "WireTask", "question", "wire_names"]
+__all__ = ["MASK", "PROMPTED", "TEXT", "TEXTS", "TRUNCATE", "WIRE_TASKS", "Way", "WireTask", "question", "wire_names"]
 
 MASK = "[MASK]"
 """The mask of examples in the documentation, which is one for all bundles: /models tells the mask of each."""
@@ -47,7 +47,7 @@ TRUNCATION = {
 }
 NORMALIZE = {"normalize": {"type": "boolean", "default": False, "description": "scale vectors to length 1"}}
 TRUNCATE: dict[str, dict[str, Any]] = {
-    "truncate": {"type": "boolean", "default": False},
+    "truncate": TRUNCATION["truncation"],
     "truncation_direction": {"type": "string", "enum": ["right", "Right"]},
 }
 PROMPTED: dict[str, dict[str, Any]] = {

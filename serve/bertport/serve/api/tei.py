@@ -10,6 +10,7 @@ from bertport.serve.api import dispatch
 from bertport.serve.api.fields import fields_of, flag, number, texts_of
 from bertport.serve.api.payload import Payload, too_many
 from bertport.serve.api.questions import MEANS
+from bertport.serve.api.tasks import PROMPTED, TEXT, TEXTS, TRUNCATE
 from bertport.serve.errors import Empty, Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import read_json
@@ -24,36 +25,27 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBED", "PREDICT", "RERANK", "embed", "predict", "rerank"]
 
-TRUNCATE: dict[str, dict[str, Any]] = {
-    "truncate": {"type": "boolean", "default": False, "description": "cut a text that is too long instead of 422"},
-    "truncation_direction": {"type": "string", "enum": ["right", "Right"]},
-}
 EMBED: dict[str, dict[str, Any]] = {
-    "inputs": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+    "inputs": {"oneOf": [TEXT, TEXTS]},
     **TRUNCATE,
-    "prompt_name": {"type": "string", "description": "of the bundle's prompts, what texts begin with"},
     "normalize": {"type": "boolean", "default": True, "description": "scale vectors to length 1"},
-    "dimensions": {"type": "integer", "minimum": 1, "description": "numbers of a vector, which is cut to as many"},
+    **PROMPTED,
 }
 """JSON schema of each field of `/embed`."""
 
-PAIRED = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
+PAIRED = TEXTS | {"maxItems": 2}
 PREDICT: dict[str, dict[str, Any]] = {
     "inputs": {
-        "oneOf": [{"type": "string"}, PAIRED, {"type": "array", "items": PAIRED, "minItems": 1}],
+        "oneOf": [TEXT, PAIRED, {"type": "array", "items": PAIRED, "minItems": 1}],
         "description": "a text; two texts are a pair; a list of lists of one or two texts is a batch",
     },
     **TRUNCATE,
-    "raw_scores": {
-        "type": "boolean",
-        "default": False,
-        "description": "logits, not what is made of them",
-    },
+    "raw_scores": {"type": "boolean", "default": False, "description": "logits, not what is made of them"},
 }
 """JSON schema of each field of `/predict`."""
 RERANK: dict[str, dict[str, Any]] = {
-    "query": {"type": "string"},
-    "texts": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    "query": TEXT,
+    "texts": TEXTS,
     **TRUNCATE,
     "raw_scores": {"type": "boolean", "default": False, "description": "logits, not their sigmoid"},
     "return_text": {"type": "boolean", "default": False, "description": "give each text too"},
@@ -97,16 +89,15 @@ async def rerank(request: Request) -> Response:
             raise Unprocessable(f"query is a text, not {excerpt(query, 40)}")
         if len(texts) > (most := request.state.service.settings.limits.max_items):
             raise too_many(len(texts), most)
-        raw, named = flag(given, "raw_scores", default=False), flag(given, "return_text", default=False)
-        # The sigmoid also where the model itself states another function: this is what the address means.
-        parameters = {**_cut(given), "function_to_apply": "none" if raw else "sigmoid"}
+        parameters = {
+            **_cut(given),
+            # The sigmoid also where the model itself states another function: this is what the address means.
+            "function_to_apply": "none" if flag(given, "raw_scores", default=False) else "sigmoid",
+            "return_documents": flag(given, "return_text", default=False),
+        }
         _, [ranked], expected = await _ask(request, "text-ranking", [{"query": query, "documents": texts}], parameters)
-        rows = [
-            {"index": place, **({"text": texts[place]} if named else {}), "score": row["score"]}
-            for row in ranked
-            for place in [row["corpus_id"]]
-        ]
-        return await wire.answer(request, rows, expected=expected)
+        scored = [{"index": document.pop("corpus_id"), **document} for document in ranked]
+        return await wire.answer(request, scored, expected=expected)
 
 
 def _texts_or_pairs(value: object) -> tuple[list[Any], bool]:
@@ -150,10 +141,7 @@ async def _asked(
 async def _ask(
     request: Request, task: str, inputs: list[Any], parameters: Mapping[str, object]
 ) -> tuple[Any, list[Any], int]:
-    """Ask a task, with no more inputs than there may be."""
-    most: int = request.state.service.settings.limits.max_items
-    if len(inputs) > most:
-        raise too_many(len(inputs), most)
+    """Ask the variant of a request a task."""
     return await dispatch.ask(request, request.state.context.worker, task, Payload.of(inputs, parameters))
 
 
