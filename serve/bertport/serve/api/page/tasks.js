@@ -5,7 +5,7 @@
 import { bars, heading, marked, shares } from "./views.js";
 
 const text = (value) => JSON.stringify(value);
-export const lines = (value) => value.split("\n").map((line) => line.trim()).filter(Boolean);
+const lines = (value) => value.split("\n").map((line) => line.trim()).filter(Boolean);
 const labels = (rows) => rows.map(({ label, score }) => ({ word: label, score }));
 
 // The row of a task that judges a pair of texts.
@@ -49,10 +49,7 @@ export const TASKS = {
     head: "sequence-classification",
     fields: () => [["text", "Text", 2], ["pair", "Second text, where the model judges pairs", 2, true]],
     inputs: textOrPair,
-    python: (values) => {
-      const asked = textOrPair(values);
-      return `client.text_classification(${text(asked)})`;
-    },
+    python: (values) => `client.text_classification(${text(textOrPair(values))})`,
     view: ([rows]) => shares(labels(rows), { title: rows.length > 1 ? rows[0].label : "" }),
     examples: () => [
       ["I have never had a better cup of tea.", ""],
@@ -67,7 +64,7 @@ export const TASKS = {
     inputs: ([value]) => value,
     python: ([value]) => `client.token_classification(${text(value)})`,
     view: (answer, [value]) => [
-      marked(value, answer.map(({ start, end, entity_group: label, score }) => ({ start, end, label, title: score.toFixed(4) }))),
+      marked(value, answer.map((row) => ({ ...row, label: row.entity_group }))),
       ...(answer.length ? bars(answer.map((row) => ({ word: `${row.word}: ${row.entity_group}`, score: row.score })), { full: 1 })
         : heading("No entities.")),
     ],
@@ -87,7 +84,7 @@ export const TASKS = {
       if (!first?.answer) return heading("The text does not answer it.");
       return [
         ...heading(first.answer),
-        marked(context, [{ start: first.start, end: first.end, title: first.score.toFixed(4) }]),
+        marked(context, [first]),
         ...bars([first, ...others].map((row) => ({ word: row.answer || "no answer", score: row.score })), { full: 1 }),
       ];
     },
@@ -157,7 +154,7 @@ export const TASKS = {
     inputs: ([value]) => value,
     python: ([value]) => `client.token_classification(${text(value)})`,
     view: (answer, [value]) => [
-      marked(value, answer.filter((row) => row.entity === "replaced").map(({ start, end, score }) => ({ start, end, title: score.toFixed(4) }))),
+      marked(value, answer.filter((row) => row.entity === "replaced")),
       ...bars(answer.map((row) => ({ word: `${row.word}: ${row.entity}`, score: row.score, title: row.entity })), { full: 1 }),
     ],
     examples: () => [

@@ -26,15 +26,15 @@ export const heading = (title) => (title ? [element("h3", { textContent: title }
 // Bars whose scores are shares of one, wherever they are: of a regression they are as long as the greatest.
 export const shares = (rows, options) => bars(rows, { full: rows.every(({ score }) => score >= 0 && score <= 1) ? 1 : undefined, ...options });
 
-// A text with its spans marked, of { start, end, label, title }: characters as the server counts them, by code points.
+// A text with its spans marked, of { start, end, label, score }: characters as the server counts them, by code points.
 export function marked(text, spans) {
   const characters = Array.from(text);
   const parts = [];
   let at = 0;
-  for (const { start, end, label, title } of [...spans].sort((a, b) => a.start - b.start)) {
+  for (const { start, end, label, score } of [...spans].sort((a, b) => a.start - b.start)) {
     if (start < at || end <= start) continue; // one that overlaps is in the table below
     parts.push(characters.slice(at, start).join(""));
-    const mark = element("mark", { title: title ?? "" }, characters.slice(start, end).join(""));
+    const mark = element("mark", { title: score.toFixed(4) }, characters.slice(start, end).join(""));
     if (label) mark.append(element("small", { textContent: label }));
     mark.style.setProperty("--hue", hue(label ?? ""));
     parts.push(mark);
