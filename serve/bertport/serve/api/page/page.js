@@ -100,7 +100,9 @@ async function ask() {
     cards.push(card);
   }
   $("results").replaceChildren(...cards);
-  showRepeat(path, body, variants, raw, row.python?.(texts, topK()));
+  // Where the bundle has a head of its own under the Hub's name, that name asks something else.
+  const taken = able(bundle()).includes(row.hub);
+  showRepeat(path, body, variants, raw, taken ? undefined : row.python?.(texts, topK()));
   return say(`Answered by ${variants.length === 1 ? "one variant" : `${variants.length} variants`}.`);
 }
 
