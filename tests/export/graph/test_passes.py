@@ -304,6 +304,19 @@ def test_weights_are_filled_in_by_their_names_and_their_modules():
     np.testing.assert_array_equal(run(to_proto(model), x=x)[0], weight.numpy().T + 1)
 
 
+def test_a_weight_that_a_module_reads_again_behind_an_identity_is_filled_in():
+    model = parser.parse_model(WITHOUT_VALUES)
+    model.graph.node[0].name = "/dense/MatMul"
+    copied = onnx.helper.make_node("Identity", ["onnx__turned"], ["onnx__copied"], name="Identity_9")
+    again = onnx.helper.make_node("MatMul", ["x", "onnx__copied"], ["z"], name="/dense_1/MatMul")
+    model.graph.node.extend([copied, again])
+    weight = torch.arange(12.0).reshape(4, 3)
+    model, modified = fill_weights(ir.from_proto(model), ["x"], {"dense.weight": weight, "dense.bias": torch.ones(4)})
+    assert modified
+    x = np.eye(3, dtype=np.float32)
+    np.testing.assert_array_equal(run(to_proto(model), x=x)[0], weight.numpy().T + 1)
+
+
 @pytest.mark.parametrize(
     ("node", "rows"),
     [("/other/MatMul", 4), ("/dense/MatMul", 5)],

@@ -21,7 +21,7 @@ def fill_weights(
     """Put values in a graph that was traced without any, as views of the model's own tensors: nothing is copied.
 
     The exporter gives a weight the name of its parameter. One that it turned when it folded constants has none: a
-    MatMul reads it, whose path says whose weight it is.
+    MatMul reads it, whose path says whose weight it is. Further readers have an Identity before them.
 
     Matches inputs beside the model's own. Declines as a whole where it does not know what one of them holds.
 
@@ -46,9 +46,9 @@ def fill_weights(
 
 
 def _held(value: ir.Value, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """Return what a nameless or named input stands for; None where that cannot be told."""
+    """Return the tensor that an input stands for; None where that cannot be told."""
     tensor = tensors.get(value.name or "")
-    if tensor is None and {node.op_type for node in value.consumers()} == {"MatMul"}:
+    if tensor is None and {node.op_type for node in value.consumers()} - {"Identity"} == {"MatMul"}:
         weights = [tensors.get(f"{module}.weight") for module in sorted(modules_of(value))]
         tensor = next((weight.t() for weight in weights if weight is not None and weight.ndim == 2), None)  # noqa: PLR2004 — a matrix
     if tensor is None or value.shape is None or list(tensor.shape) != list(value.shape):
