@@ -85,8 +85,6 @@ class Module:
 
     facts: EmbeddingModule
     """What a manifest says of it."""
-    given: int
-    """Numbers of what it reads: of a state, or of a vector."""
     size: int
     """Numbers of the vector that it makes."""
     shapes: Shapes
@@ -304,7 +302,7 @@ def _pooling(settings: Mapping[str, Any], width: int, path: Path) -> Module:
         )
     whole = settings.get("include_prompt", True)
     facts = EmbeddingModule(kind="pooling", modes=names, include_prompt=None if whole else False)
-    return Module(facts=facts, given=width, size=width * len(names), shapes={})
+    return Module(facts=facts, size=width * len(names), shapes={})
 
 
 def _dense(settings: Mapping[str, Any], width: int, path: Path) -> Module:
@@ -325,7 +323,7 @@ def _dense(settings: Mapping[str, Any], width: int, path: Path) -> Module:
             f"{INSTEAD}"
         )
     shapes: Shapes = {"linear.weight": (size, width)} | ({"linear.bias": (size,)} if settings.get("bias", True) else {})
-    return Module(facts=EmbeddingModule(kind="dense", activation=name), given=width, size=size, shapes=shapes)
+    return Module(facts=EmbeddingModule(kind="dense", activation=name), size=size, shapes=shapes)
 
 
 def _layer_norm(settings: Mapping[str, Any], width: int, path: Path) -> Module:
@@ -335,12 +333,12 @@ def _layer_norm(settings: Mapping[str, Any], width: int, path: Path) -> Module:
             f"those before it have {width}: the two do not belong together"
         )
     shapes: Shapes = {"norm.weight": (width,), "norm.bias": (width,)}
-    return Module(facts=EmbeddingModule(kind="layer-norm"), given=width, size=width, shapes=shapes)
+    return Module(facts=EmbeddingModule(kind="layer-norm"), size=width, shapes=shapes)
 
 
 def _normalize(settings: Mapping[str, Any], width: int, path: Path) -> Module:
     _require_place(settings, path)
-    return Module(facts=EmbeddingModule(kind="normalize"), given=width, size=width, shapes={})
+    return Module(facts=EmbeddingModule(kind="normalize"), size=width, shapes={})
 
 
 def _require_place(settings: Mapping[str, Any], path: Path) -> None:

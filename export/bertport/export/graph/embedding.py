@@ -140,8 +140,9 @@ def _module(module: Module) -> nn.Module:
         case "pooling":
             return Pooling(module.facts.modes or ())
         case "dense":
+            size, given = module.shapes["linear.weight"]
             bias = "linear.bias" in module.shapes
-            return Dense(module.given, module.size, bias=bias, activation=module.facts.activation or "Identity")
+            return Dense(given, size, bias=bias, activation=module.facts.activation or "Identity")
         case "layer-norm":
             return LayerNorm(module.size)
         case _:
