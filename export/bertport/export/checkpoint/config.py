@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.families import promises
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import MULTIPLE_CHOICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -35,8 +37,6 @@ ASIDE = re.compile(
     r".*dropout.*|initializer_.*|use_cache|is_decoder|add_cross_attention|(bos|eos|cls|sep)_token_id|sparse_.*"
 )
 """Settings of training, generation and heads that are not exported, which change nothing here."""
-CHOICES = "ForMultipleChoice"
-"""The ending of the class that makes one vector of a text by the settings of `SUMMARY`."""
 SHARED = ("tie_word_embeddings", "pad_token_id")
 """Settings that transformers counts among those of every model, and which say what is computed."""
 ACTIVATIONS = ("hidden_act", "activation", "hidden_activation", "conv_act")
@@ -124,7 +124,7 @@ def read_config(raw: dict[str, Any], path: Path, family: Family) -> PretrainedCo
     common = transformers.PretrainedConfig().to_dict().keys() - set(SHARED)
     names = (defaults.keys() | make.attribute_map.keys() | set(family.legacy) | set(SHARED)) - common
     stated = {name: value for name, value in raw.items() if name in names and not ASIDE.fullmatch(name)}
-    if not str((raw.get("architectures") or [""])[0]).endswith(CHOICES):
+    if MULTIPLE_CHOICE not in promises(family, (raw.get("architectures") or [""])[0]):
         stated = {name: value for name, value in stated.items() if name not in SUMMARY or SUMMARY[name].accepts(value)}
     for name, value in stated.items():
         rule = _rule(name, defaults.get(name))
