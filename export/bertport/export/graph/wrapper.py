@@ -64,7 +64,6 @@ class EncoderWithHeads(nn.Module):
         self.part = family.prefix.rstrip(".")
         self.add_module(self.part, encoder(family, config, pooler=POOLER in labels))
         self.classes: tuple[tuple[Any, tuple[str, ...]], ...] = ()
-        self.outputs: tuple[str, ...] = ()
         self.embedding: SentenceEmbedding | None = None
         self.add_heads(config, layout, labels, self)
 
@@ -72,7 +71,6 @@ class EncoderWithHeads(nn.Module):
         """Add what makes one vector of a text."""
         self.embedding = SentenceEmbedding(modules)
         self.heads = (*self.heads, EMBEDDING)
-        self.outputs = output_names(self.heads)
 
     def add_heads(
         self,
@@ -94,7 +92,11 @@ class EncoderWithHeads(nn.Module):
             for kind, heads in _classes(self.family, tuple(labels))
         )
         self.heads = tuple(dict.fromkeys((*self.heads, *labels)))
-        self.outputs = output_names(self.heads)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of its outputs, in order."""
+        return output_names(self.heads)
 
     @property
     def segments(self) -> int:
