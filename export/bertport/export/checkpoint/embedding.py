@@ -67,12 +67,12 @@ ACTIVATIONS = (
 MOST_MODULES = 64
 """Modules behind an encoder; models of today have four at most."""
 PLACE = "sentence_embedding"
-"""Where the modules behind the pooling read and write."""
+"""The name of the vector that the modules behind the pooling read and write."""
 TASK = "feature-extraction"
 """What sentence-transformers 6 calls an encoder without heads."""
-UNHEEDED = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
-UNHEEDED |= {"unpad_inputs", "model_args", "model_kwargs", "config_args", "config_kwargs"}
-"""Settings of the encoder that are heeded, or by which it computes the same in another way."""
+KNOWN = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
+KNOWN |= {"unpad_inputs", "model_args", "model_kwargs", "config_args", "config_kwargs"}
+"""Settings of the encoder that are followed, or that do not change what it computes; a note names any other."""
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -86,7 +86,7 @@ class Module:
     facts: EmbeddingModule
     """What a manifest says of it."""
     size: int
-    """Numbers of the vector that it makes."""
+    """Dimension of the vector that it makes."""
     shapes: Shapes
     """Its tensors."""
     files: WeightFiles | None = None
@@ -246,7 +246,7 @@ def _check_encoder(part: Part, directory: Path) -> None:
 def _unheeded(directory: Path) -> tuple[str, ...]:
     """Return a note about the settings of an encoder that nothing heeds; none where there are none."""
     path, settings = _settings(directory)
-    left = sorted(name for name, value in settings.items() if value and name not in UNHEEDED)
+    left = sorted(name for name, value in settings.items() if value and name not in KNOWN)
     return (f"left out: {', '.join(map(excerpt, left))} of {path.name}",) if left else ()
 
 

@@ -149,11 +149,11 @@ def _tensors(kind: str, prefix: str, weights: Mapping[str, NDArray[np.float32]])
 def _settings(
     module: EmbeddingModule, size: int, tensors: Mapping[str, NDArray[np.float32]]
 ) -> tuple[dict[str, Any], int]:
-    """Return the config.json of a module as versions from 2 read it, and the numbers of the vector that it makes.
+    """Return the config.json of a module as versions from 2 read it, and the dimension of the vector that it makes.
 
     Args:
         module: the module.
-        size: numbers of what it reads.
+        size: dimension of what it reads.
         tensors: its tensors.
     """
     settings: dict[str, Any] = {}

@@ -20,10 +20,10 @@ LEAST_WEIGHT = 1e-9
 
 
 class Pooling(nn.Module):
-    """Makes vectors of a text's states by some ways, and writes them one behind the other.
+    """Pools a text's states in one or more modes, and concatenates the vectors.
 
     Args:
-        modes: the ways, by their names in sentence-transformers.
+        modes: the pooling modes, by their names in sentence-transformers.
     """
 
     def __init__(self, modes: tuple[str, ...]) -> None:
@@ -62,11 +62,11 @@ class Pooling(nn.Module):
 
 
 class Dense(nn.Module):
-    """A dense layer with a function behind it.
+    """A dense layer with an activation function.
 
     Args:
-        given: numbers of its input.
-        size: numbers of its output.
+        given: dimension of its input.
+        size: dimension of its output.
         bias: whether it has a bias.
         activation: the name of PyTorch's class of the function.
     """
@@ -87,7 +87,7 @@ class LayerNorm(nn.Module):
     """A layer norm under the name that sentence-transformers has for its tensors.
 
     Args:
-        size: numbers of a vector.
+        size: dimension of a vector.
     """
 
     def __init__(self, size: int) -> None:
@@ -101,7 +101,7 @@ class LayerNorm(nn.Module):
 
 
 class Normalize(nn.Module):
-    """Division by the Euclidean length."""
+    """Division by the L2 norm."""
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return vectors of the same shape and of length 1; zeros stay zeros."""
