@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.runtime.errors import BundleError, MissingHeadError
+from bertport.runtime.errors import BundleError, MissingHeadError, UnknownNameError
 from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import HeadEntry, Manifest
     from bertport.runtime.text.encoder import Encoded
 
-__all__ = ["ACTIVATIONS", "activation_of", "columns", "labelled", "logits_alone", "probabilities", "sigmoid"]
+__all__ = [
+    "ACTIVATIONS",
+    "activation_named",
+    "activation_of",
+    "columns",
+    "labelled",
+    "logits_alone",
+    "probabilities",
+    "sigmoid",
+]
 
 
 def labelled(head: str, manifest: Manifest) -> tuple[HeadEntry, tuple[str, ...]]:
@@ -69,6 +78,17 @@ ACTIVATIONS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
     "none": lambda logits: logits,
 }
 """What makes scores of logits, by the names that transformers has for it."""
+
+
+def activation_named(name: object) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return the function that makes scores of logits, by its name in `ACTIVATIONS`.
+
+    Raises:
+        UnknownNameError: for a function that there is not.
+    """
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise UnknownNameError("function_to_apply", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
 
 
 def activation_of(entry: HeadEntry, count: int) -> str:

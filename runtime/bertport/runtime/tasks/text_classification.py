@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import text_or_pair
-from bertport.runtime.tasks.labels import ACTIVATIONS, activation_of, columns, labelled
+from bertport.runtime.tasks.labels import activation_named, activation_of, columns, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +62,8 @@ def finish(
         UnknownNameError, UsageError: for a parameter out of range.
     """
     entry, labels = labelled(SEQUENCE_CLASSIFICATION, manifest)
-    function = options.function_to_apply
-    if function is None:
-        function = activation_of(entry, len(labels))
-    elif not isinstance(function, str) or function not in ACTIVATIONS:
-        raise UnknownNameError("function_to_apply", function, ACTIVATIONS)
-    activation, top_k = ACTIVATIONS[function], options.top_k
+    named, top_k = options.function_to_apply, options.top_k
+    activation = activation_named(activation_of(entry, len(labels)) if named is None else named)
     numeric = isinstance(top_k, int) and not isinstance(top_k, bool) and top_k >= 1
     if not (numeric or top_k is None or top_k == BEST):
         raise UsageError(f"top_k is a number from 1 up, None for all labels, or {BEST!r}, not {excerpt(top_k)}")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
+from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import Parts, texts_in
-from bertport.runtime.tasks.labels import ACTIVATIONS
+from bertport.runtime.tasks.labels import activation_named
 from bertport.runtime.tasks.parameters import boolean
 
 if TYPE_CHECKING:
@@ -83,12 +83,8 @@ def finish(
     Raises:
         UnknownNameError: for a function that there is not.
     """
-    name = options.function_to_apply
-    if name is None:
-        name = manifest.heads[SEQUENCE_CLASSIFICATION].activation or "sigmoid"
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise UnknownNameError("function_to_apply", name, ACTIVATIONS)
-    activation = ACTIVATIONS[name]
+    stated, named = manifest.heads[SEQUENCE_CLASSIFICATION].activation, options.function_to_apply
+    activation = activation_named((stated or "sigmoid") if named is None else named)
     return lambda logits, _: float(activation(logits)[0])
 
 
