@@ -7,7 +7,7 @@ combination of both texts' windows, which takes memory that grows with the squar
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import tokenizers
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from bertport.runtime.text.steps import Steps
 
 __all__ = [
-    "TEXT_WEIGHT",
     "Encoded",
     "Encoder",
     "Text",
@@ -39,6 +38,8 @@ __all__ = [
 
 Text = str | tuple[str, str]
 """One text, which may be split into words already (`Words`), or a pair that becomes `[CLS] A [SEP] B [SEP]`."""
+InputT = TypeVar("InputT", str, Text)
+OutputT = TypeVar("OutputT")
 
 SMALL = 1024
 """Characters up to which an input alone is tokenized in the caller's thread, holding the interpreter: 0.5 ms."""
@@ -189,25 +190,49 @@ class Encoder:
         self, texts: Sequence[Text], *, truncation: bool, masks: bool, spans: bool = False, piece: int = PIECE
     ) -> Steps[list[Encoded | InputTextError]]:
         """Encode texts in steps of about `piece` characters; see `Tokens.encoding`."""
-        encoded: dict[int, Encoded | InputTextError] = {}
+        return self._grouped(
+            texts,
+            piece,
+            usual=lambda group: self._of_usual(group, truncation, spans),
+            long=lambda text: self._of_long(text, truncation=truncation, masks=masks, spans=spans, piece=piece),
+        )
+
+    def _grouped(
+        self,
+        texts: Sequence[InputT],
+        piece: int,
+        *,
+        usual: Callable[[list[InputT]], list[OutputT]],
+        long: Callable[[InputT], Steps[OutputT]],
+    ) -> Steps[list[OutputT]]:
+        """Tokenize texts in steps: those of usual length in groups, and each that is longer, or split, by itself.
+
+        Args:
+            texts: texts or pairs.
+            piece: characters of a group, about.
+            usual: tokenizes a group in one call.
+            long: tokenizes one text in steps.
+
+        Returns:
+            What was made of each text.
+        """
+        made: dict[int, OutputT] = {}
         group: list[int] = []
         weight = 0
         for index, text in enumerate(texts):
             size = _size(text)
             if size > self._usual or isinstance(text, Words):
-                encoded[index] = yield from self._of_long(
-                    text, truncation=truncation, masks=masks, spans=spans, piece=piece
-                )
+                made[index] = yield from long(text)
                 continue
             if group and weight + size + TEXT_WEIGHT > piece:
-                encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation, spans), strict=True)
+                made |= zip(group, usual([texts[place] for place in group]), strict=True)
                 group, weight = [], 0
                 yield
             group.append(index)
             weight += size + TEXT_WEIGHT
         if group:
-            encoded |= zip(group, self._of_usual([texts[place] for place in group], truncation, spans), strict=True)
-        return [encoded[index] for index in range(len(texts))]
+            made |= zip(group, usual([texts[place] for place in group]), strict=True)
+        return [made[index] for index in range(len(texts))]
 
     def first_id(self, text: str) -> int | None:
         """Return the id of the first token of a text; None where it has none.
@@ -341,16 +366,19 @@ class Encoder:
         counts = [part.count for part in parts]
         for part, length in zip(parts, lengths(counts, parts[0].room), strict=True):
             part.cut(length)
-        ids, types = self._frames[len(parts) - 1].around([part.ids for part in parts])
+        ids, types = self._around([part.ids for part in parts])
         largest = int(ids.max(initial=0))
         if largest >= self._vocab_size:
             return self._beyond(text, largest)
-        if len(parts) == 1 or self._segments is not None:
-            types = self._one_segment(ids)
         spans = NO_SPANS
         if any(part.spans for part in parts):
             spans = self._frames[len(parts) - 1].spans([part.spans for part in parts])
         return Encoded(ids=ids, type_ids=types, spans=spans, lost_mask=any(part.lost_mask for part in parts), text=text)
+
+    def _around(self, parts: Sequence[ArrayLike]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and segments `[tokens]` of the texts of an input, each `[tokens]`, with their special tokens."""
+        ids, types = self._frames[len(parts) - 1].around(parts)
+        return ids, self._one_segment(ids) if len(parts) == 1 or self._segments is not None else types
 
     def _one_segment(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the segments of a single text, or of any where the tokenizer gives none."""

@@ -11,9 +11,9 @@ import numpy as np
 
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.text.encoder import TEXT_WEIGHT, Encoded, Encoder, Text, checking, parts_of, refused
+from bertport.runtime.text.encoder import Encoded, Encoder, Text, checking, parts_of, refused
 from bertport.runtime.text.reader import PIECE
-from bertport.runtime.text.words import Words, reader_of
+from bertport.runtime.text.words import reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,21 +112,9 @@ class WindowEncoder(Encoder):
         Returns:
             Per text its tokens with their characters, or what the tokenizer raised.
         """
-        bare: dict[int, Bare | BaseException] = {}
-        group: list[int] = []
-        weight = 0
-        for index, text in enumerate(texts):
-            if len(text) > self._usual or isinstance(text, Words):
-                bare[index] = yield from self._bare_long(text, enough, piece)
-                continue
-            if group and weight + len(text) + TEXT_WEIGHT > piece:
-                bare |= zip(group, self._bare_usual([texts[place] for place in group]), strict=True)
-                group, weight = [], 0
-                yield
-            group.append(index)
-            weight += len(text) + TEXT_WEIGHT
-        bare |= zip(group, self._bare_usual([texts[place] for place in group]), strict=True)
-        return [bare[index] for index in range(len(texts))]
+        return self._grouped(
+            texts, piece, usual=self._bare_usual, long=lambda text: self._bare_long(text, enough, piece)
+        )
 
     def _bare_usual(self, texts: list[str]) -> list[Bare | BaseException]:
         try:
@@ -195,9 +183,7 @@ class WindowEncoder(Encoder):
         frame = self._frames[len(parts) - 1]
         shown = [*parts]
         shown[cut] = parts[cut][slice(*span)]
-        ids, types = frame.around([part.ids for part in shown])
-        if len(parts) == 1 or self._segments is not None:
-            types = self._one_segment(ids)
+        ids, types = self._around([part.ids for part in shown])
         begin = sum(map(len, frame.special[: cut + 1])) + sum(len(part.ids) for part in shown[:cut])
         return Encoded(
             ids=ids,

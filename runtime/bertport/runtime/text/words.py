@@ -39,16 +39,17 @@ class Words(str):
 
 def reader_of(rules: Rules, text: str, piece: int = PIECE, *, spans: bool = False) -> Reader:
     """Return the reader of a text, or of one that is split into words."""
-    return (WordReader if isinstance(text, Words) else Reader)(rules, text, piece, spans=spans)
+    if isinstance(text, Words):
+        return WordReader(rules, text, piece, spans=spans)
+    return Reader(rules, text, piece, spans=spans)
 
 
 class WordReader(Reader):
     """The tokens of a text that is split into words; arguments are those of `Reader`."""
 
-    def __init__(self, rules: Rules, text: str, piece: int = PIECE, *, spans: bool = False) -> None:
+    def __init__(self, rules: Rules, text: Words, piece: int = PIECE, *, spans: bool = False) -> None:
         super().__init__(rules, text, piece, spans=spans)
-        split = text if isinstance(text, Words) else Words([text])
-        self._words = list(zip(split.starts, split.words, strict=True))
+        self._words = list(zip(text.starts, text.words, strict=True))
         self._bound = piece
         self._next = 0  # number of words that were read
         self._long: Reader | None = None  # the reader of a word longer than a piece, which is not read to its end
