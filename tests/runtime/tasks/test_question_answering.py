@@ -6,21 +6,19 @@ import json
 import types
 import warnings
 import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.errors import InputTextError, UsageError
-from bertport.runtime.heads import HEADS, QUESTION_ANSWERING
+from bertport.runtime.heads import QUESTION_ANSWERING
 from bertport.runtime.tasks.table import bind
 from bertport.runtime.text.tokenizer import Tokens
 from tests.families import TINY
 from tests.heads import head_checkpoint
+from tests.runtime.tasks.heads import stating
 
 KINDS = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2", "mpnet")
 """A family of each kind of tokenizer; of pairs, some have two tokens between the texts, and no segments."""
@@ -52,9 +50,7 @@ QUESTIONS = st.sampled_from(["who is the king?", "?", "of spain", "who\nis the k
 @pytest.fixture(scope="module")
 def manifest(tiny_bundle):
     """A manifest with the head."""
-    row = HEADS[QUESTION_ANSWERING]
-    entry = HeadEntry(output=row.output, axes=row.axes)
-    return replace(Bundle.open(tiny_bundle).manifest, heads={QUESTION_ANSWERING: entry})
+    return stating(tiny_bundle, QUESTION_ANSWERING)
 
 
 @pytest.fixture(scope="module")

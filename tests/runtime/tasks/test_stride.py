@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import warnings
 import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.errors import InputTextError, UsageError
-from bertport.runtime.heads import HEADS, TOKEN_CLASSIFICATION
+from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.table import Several, Work, bind
 from bertport.runtime.tasks.token_classification import STRATEGIES, merge
 from bertport.runtime.text.tokenizer import Tokens
 from tests.families import TINY
+from tests.runtime.tasks.heads import stating
 
 KINDS = ("bert", "roberta", "xlm-roberta", "deberta-v2")
 """A family of each kind of tokenizer."""
@@ -61,9 +59,7 @@ def case(tmp_path_factory):
 @pytest.fixture(scope="module")
 def manifest(tiny_bundle):
     """A manifest with the head and its labels."""
-    row = HEADS[TOKEN_CLASSIFICATION]
-    entry = HeadEntry(output=row.output, axes=row.axes, labels=LABELS)
-    return replace(Bundle.open(tiny_bundle).manifest, heads={TOKEN_CLASSIFICATION: entry})
+    return stating(tiny_bundle, TOKEN_CLASSIFICATION, labels=LABELS)
 
 
 def logits_of(ids):
