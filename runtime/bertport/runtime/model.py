@@ -113,7 +113,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
         provider = self.graph.provider
         with self._batch_runner() as run:
             for prepared in self._prepared(call, inputs):
-                works = [work for each in prepared for work in rows(each)]
+                works = [work for item in prepared for work in rows(item)]
                 lengths = [len(work.ids) for work in works]
                 budget = self.batch_tokens
                 if self.streams > 1:  # a batch for each stream
@@ -125,7 +125,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
                     for place, answer in zip(places, answered, strict=True):
                         answers[place] = answer
                 coming = iter(answers)
-                yield from [joined(each, coming) for each in prepared]
+                yield from [joined(item, coming) for item in prepared]
 
     @contextmanager
     def _batch_runner(self) -> Iterator[Callable[[list[list[Work]]], Iterable[list[Any]]]]:

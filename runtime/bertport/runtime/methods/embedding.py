@@ -84,7 +84,7 @@ class EmbeddingMethods(Asking):
             UsageError: for what is no vectors of one dimension.
         """
         compare = SIMILARITY_FUNCTIONS[facts(self.bundle.manifest).similarity]
-        first, second = (np.atleast_2d(np.asarray(each, np.float32)) for each in (a, b))
+        first, second = (np.atleast_2d(np.asarray(vectors, np.float32)) for vectors in (a, b))
         if first.ndim != MATRIX or second.ndim != MATRIX or first.shape[1] != second.shape[1]:
             raise UsageError(
                 f"similarity compares vectors of one dimension, and those given have the shapes {list(np.shape(a))} "

@@ -65,7 +65,7 @@ class Spans:
 
     context: str
     """The whole context."""
-    found: list[tuple[float, int, int, str]]
+    answers: list[tuple[float, int, int, str]]
     """Score, first character and the one behind the last of each, best first, and its text in lower case."""
     empty: float
     """Score of the empty answer."""
@@ -129,8 +129,8 @@ def finish(
             firsts, lasts = _of_words(places, encoded.words)
         context = encoded.text[side]
         characters = ((score, int(firsts[first]), int(lasts[last])) for score, first, last in chosen)
-        found = [(score, start, end, context[start:end].lower()) for score, start, end in characters]
-        return Spans(context=context, found=found, empty=empty)
+        answers = [(score, start, end, context[start:end].lower()) for score, start, end in characters]
+        return Spans(context=context, answers=answers, empty=empty)
 
     return window
 
@@ -212,7 +212,7 @@ def _answers(windows: list[Spans]) -> list[Answer]:
     """Return the answers of all windows, each text once, in the order in which they were found."""
     answers: dict[str, Answer] = {}
     for window in windows:
-        for score, start, end, text in window.found:
+        for score, start, end, text in window.answers:
             if text in answers:
                 answers[text]["score"] += score
             else:

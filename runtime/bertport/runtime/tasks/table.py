@@ -407,7 +407,7 @@ class Call:
             piece: characters that a step tokenizes, about.
             most: most windows of a text.
         """
-        texts = [text for each in read for text in texts_of(each)]
+        texts = [text for item in read for text in texts_of(item)]
         encoded: Sequence[Encoded | tuple[Encoded, ...] | InputTextError]
         if self.windowing is not None:
             encoded = yield from self.tokens.windows(texts, self.windowing.windows, most=most, piece=piece)
@@ -425,7 +425,7 @@ class Call:
             if number % INPUTS_A_STEP == 0:
                 yield
         coming = iter(prepared)
-        return [_together(each, coming) for each in read]
+        return [_together(item, coming) for item in read]
 
     def _windows(self, text: Text, encoded: tuple[Encoded, ...]) -> Prepared:
         """Return the work of a text's windows."""

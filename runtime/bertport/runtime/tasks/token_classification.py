@@ -143,13 +143,13 @@ def windows(options: Options, tokens: Tokens) -> Windows | None:
     return Windows(length=tokens.max_length, stride=stride)
 
 
-def merge(found: list[list[Entity]]) -> list[Entity]:
+def merge(by_window: list[list[Entity]]) -> list[Entity]:
     """Return the entities of a text, of those of its windows.
 
     Of two that overlap, the longer stays, and of two of one length that of the higher score, as in the pipeline.
     """
-    entities = [entity for window in found for entity in window]
-    if len(found) == 1:
+    entities = [entity for window in by_window for entity in window]
+    if len(by_window) == 1:
         return entities
     kept: list[Entity] = []
     for entity in sorted(entities, key=lambda entity: entity["start"]):
