@@ -110,7 +110,7 @@ def windows(
         items: what is cut.
         weight: the weight of an item.
         most_weight: about the most weight in a window.
-        sized: whether they come of a collection of known size; None where `items` itself tells.
+        sized: whether the items come from a collection of known size; None where `items` itself tells.
     """
     size = MAX_WINDOW if (isinstance(items, Sized) if sized is None else sized) else 1
     window: list[T] = []

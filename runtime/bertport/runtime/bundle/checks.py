@@ -21,7 +21,7 @@ LONGEST_PATH = 512
 LONGEST_INPUT = 1_000_000
 """Tokens; attention over as many would take terabytes."""
 LARGEST_DIMENSION = 1_000_000
-"""Numbers of a text's vector; those of today have some thousand."""
+"""Numbers of a text's vector; the vectors of today's models have a few thousand at most."""
 
 
 def check(manifest: Manifest) -> None:

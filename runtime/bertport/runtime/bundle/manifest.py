@@ -114,7 +114,7 @@ class EmbeddingModule:
     """`pooling`, `dense`, `layer-norm` or `normalize`."""
     modes: tuple[str, ...] | None = field(default=None, metadata={OMITTED: True})
     """What a pooling makes of the states of a text's tokens, by the names of sentence-transformers: `cls`, `max`,
-    `mean`, `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`; several are written one behind the other."""
+    `mean`, `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`; the vectors of several are concatenated."""
     include_prompt: bool | None = field(default=None, metadata={OMITTED: True})
     """False for a pooling that leaves out a prompt's tokens, of a model that has no prompts."""
     activation: str | None = field(default=None, metadata={OMITTED: True})

@@ -1,4 +1,4 @@
-"""Rendering of what fine-tuned models answer: bars, and what is found, marked where a text has it."""
+"""Rendering of what fine-tuned models answer: labels with bars, and spans marked in their text."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Answer(TypedDict):
     """One answer to a question, in the fields of transformers' question-answering pipeline."""
 
     score: float
-    """Its probability, of all places where the context has it together."""
+    """Its probability, summed over all places where the context has it."""
     start: int
     """Its first character in the context."""
     end: int

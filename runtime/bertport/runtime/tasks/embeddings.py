@@ -55,7 +55,7 @@ def read(options: Shared, tokens: Tokens, manifest: Manifest) -> Callable[[objec
     """Return the function that reads an input, a text or an object with the one field `text`, and puts a prompt before.
 
     Raises:
-        UsageError: for options that are none.
+        UnknownNameError, UsageError: for a parameter out of range.
     """
     prompt = beginning(options, manifest)
     return lambda value: prompt + one_text("embeddings", value)
@@ -70,7 +70,7 @@ def finish(
 
     Raises:
         MissingHeadError: for a bundle that does not record what its vectors are.
-        UsageError: for options that are none.
+        UsageError: for a parameter out of range.
     """
     normalize = boolean("normalize", options.normalize)
     size = _size(options, facts(manifest))

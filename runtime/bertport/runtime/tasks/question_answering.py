@@ -56,7 +56,7 @@ class Options:
     align_to_words: bool = True
     """Extend an answer to whole words, as the tokenizer knows them."""
     truncation: bool = False
-    """Read but the first window of a context that is too long, instead of all of it."""
+    """Read only the first window of a context that is too long, instead of all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +193,8 @@ def _of_words(places: NDArray[np.int64], words: NDArray[np.int64]) -> tuple[NDAr
 def merge(options: Options) -> Callable[[list[Spans]], Any]:
     """Return the function that makes the answer of a context's windows.
 
-    Answers of one text, whatever its case, are one whose score is their sum. The result is the best of them, or a list
-    of the `top_k` best where more than one is asked for and found.
+    Answers with the same text, whatever its case, become one answer, whose score is their sum. The result
+    is the best of them, or a list of the `top_k` best where more than one is asked for and found.
     """
     top_k = _top_k(options)
 

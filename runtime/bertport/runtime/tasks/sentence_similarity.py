@@ -35,7 +35,7 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
 
     Raises:
         MissingHeadError: for a bundle that does not record how its vectors are compared.
-        UsageError: for options that are none.
+        UnknownNameError, UsageError: for a parameter out of range.
     """
     prompt = embeddings.beginning(options, manifest)
     compare = SIMILARITY_FUNCTIONS[embeddings.facts(manifest).similarity]
@@ -70,6 +70,6 @@ def finish(
 
     Raises:
         MissingHeadError: for a bundle that does not record what its vectors are.
-        UsageError: for options that are none.
+        UsageError: for a parameter out of range.
     """
     return embeddings.finish(embeddings.Options(truncate_dim=options.truncate_dim), tokens, manifest)

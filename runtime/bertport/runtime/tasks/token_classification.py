@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["STRATEGIES", "Options", "entities", "finish", "ignored", "merge", "read", "token_labels", "windows"]
 
 LONGEST_DELIMITER = 16
-"""Characters of what stands between two words, so often as there are words."""
+"""Most characters of the delimiter, which the text repeats between all of its words."""
 NONE = "none"
 """The aggregation strategy that joins nothing."""
 
@@ -144,7 +144,7 @@ def windows(options: Options, tokens: Tokens) -> Windows | None:
 
 
 def merge(by_window: list[list[Entity]]) -> list[Entity]:
-    """Return the entities of a text, of those of its windows.
+    """Return the entities of a text, made of those of its windows.
 
     Of two that overlap, the longer stays, and of two of one length that of the higher score, as in the pipeline.
     """

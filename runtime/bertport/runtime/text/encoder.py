@@ -73,9 +73,9 @@ class Encoded:
     lost_mask: bool = False
     """Whether truncation cut off a mask token; told only where it was asked for."""
     text: Text = ""
-    """The input, of windows the whole one."""
+    """The input; of a window, the whole input that it was cut from."""
     cut: tuple[int, int] = (0, 0)
-    """Where the tokens of the text stand that is cut into windows: the first, and the one behind the last."""
+    """Where the text that is cut into windows has its tokens: the first, and the one behind the last."""
     words: NDArray[np.int64] = field(default_factory=lambda: NO_WORDS)
     """Number of the word that each of these tokens is of, counted through the whole text; empty without windows."""
 

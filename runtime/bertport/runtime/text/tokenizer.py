@@ -174,7 +174,7 @@ class Tokens:
         self.marks_continuations = bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
         """Whether the vocabulary marks tokens that continue a word, as WordPiece's does."""
         self.pads_left = str(config.get("padding_side") or sides.get("padding", "right")) == "left"
-        """Whether transformers would pad a text on its left, and there reads a context before its question."""
+        """Whether transformers would pad a text on its left, for which it puts a context before its question."""
         self._pieces = Pieces.of(self._tokenizer)
         self._clean_up = bool(config.get("clean_up_tokenization_spaces", False))
 

@@ -16,7 +16,7 @@ __all__ = ["Words", "reader_of"]
 
 
 class Words(str):
-    """A text that is split into words: they are joined for offsets and excerpts, and tokenized apart.
+    """A text that is split into words: they are joined for offsets and excerpts, and each is tokenized by itself.
 
     Args:
         words: the words.
