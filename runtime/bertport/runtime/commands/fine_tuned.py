@@ -14,6 +14,7 @@ from bertport.runtime.commands.options import Chosen, as_json, model_options, tr
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.errors import PathError, UsageError
 from bertport.runtime.heads import DEFAULT_TOP_K
+from bertport.runtime.tasks.parameters import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,8 +72,7 @@ def classify(  # noqa: PLR0913 — one parameter per option
     or of its zero-shot-classification pipeline.
     """
     if candidates:
-        if top_k < 1:
-            raise UsageError(f"top_k is a number from 1 up, not {top_k}")
+        whole_number("top_k", top_k, DEFAULT_TOP_K)
         if pair is not None or function is not None:
             raise UsageError("--label asks about one text with labels of yours: leave out --pair and --function")
         answers = chosen.load().zero_shot(list(texts), list(candidates), multi_label=multi_label, truncation=truncation)
