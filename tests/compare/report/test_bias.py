@@ -73,7 +73,19 @@ def test_every_table_is_in_both_pages(classified):
     assert groups.head == ("A and B", *(shift.label for shift in bias.labels))
     of_first = [pair.changes[0] for pair in bias.pairs[:: len(groups.rows)]]
     assert groups.rows[0][1].startswith(f"{sum(of_first) / len(of_first):+.4f} (")
-    assert any(found.id == "label_bias.distance" and found.row == "noisy" for found in findings(report))
+    changes = [max(pair.changes, key=abs) for pair in bias.pairs]
+    first = max(range(len(changes)), key=lambda number: abs(changes[number]))
+    sentences = tables["Sentence by sentence: fp32"].rows
+    column = bias.pairs[first].changes.index(changes[first])
+    assert sentences[0] == (
+        bias.pairs[first].a,
+        bias.pairs[first].b,
+        bias.labels[column].label,
+        f"{bias.pairs[first].scores_a[column]:.4f}",
+        f"{bias.pairs[first].scores_b[column]:.4f}",
+        f"{changes[first]:+.4f}",
+    )
+    assert any(finding.id == "label_bias.distance" and finding.row == "noisy" for finding in findings(report))
 
 
 def test_values_are_not_called_probabilities(classified):
