@@ -358,7 +358,7 @@ class Budget:
         return times
 
     def of_nothing(self, fidelity: Fidelity) -> tuple[Limit, ...]:
-        """Return what is bounded of heads that were measured, though nothing was there to measure it on."""
+        """Return the limits of this budget whose head was measured, but whose figure is counted on no sample."""
         limits = (limit_named(name) for name in self.bounds)
         judged = {limit.name for limit, _, _ in self._measured(fidelity)}
         return tuple(limit for limit in limits if fidelity.heads.get(limit.path[0]) and limit.name not in judged)

@@ -175,6 +175,6 @@ def test_neighbours_are_those_of_scikit_learn():
 
     vectors = RANDOM.normal(size=(70, 6)).astype(np.float32)
     wanted = NearestNeighbors(n_neighbors=11, metric="cosine").fit(vectors).kneighbors(return_distance=False)
-    found = nearest(vectors, 11, block=16)
-    assert [set(row) for row in found.tolist()] == [set(row) for row in wanted.tolist()]
+    neighbours = nearest(vectors, 11, block=16)
+    assert [set(row) for row in neighbours.tolist()] == [set(row) for row in wanted.tolist()]
     assert nearest(np.zeros((3, 2), dtype=np.float32), 1).shape == (3, 1)  # no direction, no error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OUTSIDE", "entities"]
+__all__ = ["entities"]
 
 OUTSIDE = "O"
 """The label of words that are part of nothing."""
@@ -18,8 +18,8 @@ BEGINS, GOES_ON = "BSU", "IEL"
 def entities(labels: Sequence[str]) -> set[tuple[str, int, int]]:
     """Return the entities of a text: label without its prefix, first word, and the word behind the last.
 
-    A word with the same label as the one before it belongs to the same entity, unless its prefix begins another one: a
-    scheme without prefixes has one entity a run. What goes on where nothing began is the beginning.
+    A word with the same label as the one before it belongs to the same entity, unless its prefix begins another one: in
+    a scheme without prefixes each run of one label is an entity. A continuing label where no entity began begins one.
 
     Args:
         labels: A label per word, such as `B-PER`, `I-PER` or `O`, or plain ones.

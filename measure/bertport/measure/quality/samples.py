@@ -79,11 +79,11 @@ PLAIN, QUESTIONS, CHOICES, CANDIDATES = "plain", "questions", "choices", "candid
 """Further kinds, of heads that are trained for a task (`task_samples`): texts as they are written; questions with a
 context; and texts with one of several that may follow it, of which one is chosen, or all are ranked."""
 TASK_KINDS = (PLAIN, QUESTIONS, CHOICES, CANDIDATES)
-"""These."""
+"""The kinds of samples for heads that are trained for a task."""
 KINDS = (TEXTS, REPLACED, *PAIRED, *TASK_KINDS)
 """All kinds."""
 OF_TWO = frozenset({*PAIRED, QUESTIONS, CHOICES, CANDIDATES})
-"""The kinds that are of two texts, one behind the other."""
+"""The kinds whose samples consist of two texts, one behind the other."""
 SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 UNREAD = 0.05
@@ -180,7 +180,7 @@ class SampleTokenizer:
         return ids, types if self.segments is None and len(parts) > 1 else np.full_like(ids, self.segments or 0)
 
     def words(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the ids of a text without special tokens, and the word that each is of. Shape of each: (tokens,)."""
+        """Return token ids without special tokens, and the index of each token's word. Shape of each: (tokens,)."""
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         words = [-1 if word is None else word for word in encoding.word_ids]
         return np.array(encoding.ids, dtype=np.int64), np.array(words, dtype=np.int64)
@@ -207,8 +207,8 @@ class Sample:
     label: int | None = None
     """`IS_NEXT` or `NOT_NEXT`, or `IN_ORDER` or `SWAPPED`, for a pair; None for a text."""
     words: NDArray[np.int64] | None = None
-    """The word that each token is of, counted from 0, -1 where it is none that an answer is about: special tokens, and
-    the question before a context. None where no head asks. Shape: (length,)"""
+    """The index of each token's word, counted from 0; -1 for tokens that no answer is about: special tokens, and the
+    question before a context. None for samples of which no head asks for words. Shape: (length,)"""
     group: int = 0
     """Number of the question whose choices, or of the query whose documents, it is one of."""
 
@@ -413,7 +413,7 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
 
 
 def sentences_of(text: str) -> list[str]:
-    """Return the sentences of a text, as far as they can be told; one where they cannot."""
+    """Return the sentences of a text; the whole text where no sentence end is recognized."""
     ends = [0, *(end.end() for end in _SENTENCE_END.finditer(text)), len(text)]
     return [text[begin:end].strip() for begin, end in pairwise(ends)]
 
@@ -432,7 +432,7 @@ def sources_of(texts: Sequence[Text], cuts: Sequence[tuple[int, int]]) -> list[i
 
 
 def stranger_to(index: int, sources: Sequence[int], rng: np.random.Generator) -> int:
-    """Return the number of a cut from another place than that of a number; there must be one."""
+    """Return the index of a random cut whose source is not that of the cut at `index`; there must be one."""
     stranger = index
     while sources[stranger] == sources[index]:
         stranger = int(rng.integers(len(sources)))

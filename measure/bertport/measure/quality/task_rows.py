@@ -38,20 +38,20 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Logits = NDArray[np.floating]
 
-__all__ = ["SCORES", "TASK_ROWS", "gives_scores"]
+__all__ = ["SCORES", "TASK_ROWS"]
 
 SCORES = "scores"
 """What results call a sequence-classification head whose values are no classes."""
 REGRESSION, SEVERAL_LABELS = "regression", "multi_label_classification"
 
 
-def gives_scores(head: HeadEntry | None) -> bool:
+def _gives_scores(head: HeadEntry | None) -> bool:
     """Tell whether the values of a sequence-classification head are no classes: a regression, or a single value."""
     return head is not None and (head.problem_type == REGRESSION or len(head.labels or ()) == 1)
 
 
 def _gives_classes(head: HeadEntry | None) -> bool:
-    return not gives_scores(head)
+    return not _gives_scores(head)
 
 
 def _several(head: HeadEntry | None) -> bool:
@@ -68,7 +68,7 @@ def _given(reference: Logits, candidate: Logits, _: Sample, head: HeadEntry | No
 
 
 def _words(sample: Sample) -> NDArray[np.int64]:
-    """Return the word of each token; where the tokenizer does not say, each token is one."""
+    """Return the index of each token's word; where the tokenizer does not say, every token is a word."""
     return np.arange(len(sample.input_ids)) if sample.words is None else sample.words
 
 
@@ -99,7 +99,7 @@ def _difference(reference: Logits, candidate: Logits, *_: object) -> Floats:
 
 
 def _scored(reference: Logits, candidate: Logits, sample: Sample, _: HeadEntry | None) -> Floats:
-    """Keep of each value: whether it ranks a document, of which query, its number, and what the models give."""
+    """Return for each value: whether it ranks a document, of which query, its number, and both models' values."""
     ranked = float(sample.kind == CANDIDATES)
     return np.array(
         [
@@ -111,7 +111,7 @@ def _scored(reference: Logits, candidate: Logits, sample: Sample, _: HeadEntry |
 
 
 def _chosen(reference: Logits, candidate: Logits, sample: Sample, _: HeadEntry | None) -> Floats:
-    """Keep of each choice: of which question, and what the models give."""
+    """Return of a choice: the number of its question, and both models' values. Shape: (1, 3)."""
     return np.array([[sample.group, reference[0, 0], candidate[0, 0]]], dtype=np.float64)
 
 
@@ -120,7 +120,7 @@ def _cosines(reference: Logits, candidate: Logits, *_: object) -> Floats:
 
 
 def _both(reference: Logits, candidate: Logits, *_: object) -> NDArray[np.floating]:
-    """Keep both vectors. Shape: (1, 2, hidden)."""
+    """Return both vectors. Shape: (1, 2, hidden)."""
     return np.stack([reference, candidate], axis=1).astype(np.float32)
 
 
@@ -203,7 +203,7 @@ TASK_ROWS = (
     Head(
         name=SCORES,
         head=SEQUENCE_CLASSIFICATION,
-        applies=gives_scores,
+        applies=_gives_scores,
         output=output_of(SEQUENCE_CLASSIFICATION),
         samples=frozenset({PLAIN, CANDIDATES}),
         columns=("difference",),

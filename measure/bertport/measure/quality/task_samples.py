@@ -57,7 +57,7 @@ def task_samples(  # noqa: PLR0913 — what is drawn, by keyword
     pairs: int | None = None,
     whole: bool = False,
 ) -> list[Sample]:
-    """Return the samples of those kinds that are made here; of others none.
+    """Return samples of the kinds in `TASK_KINDS` that are asked for; other kinds are ignored.
 
     Args:
         kinds: The kinds that are asked for.
@@ -193,12 +193,12 @@ def candidate_samples(  # noqa: PLR0913 — what is drawn, by keyword
         number, cut = cuts[index]
         text = tokenizer.ids(texts[number].text.strip()[:cut].rstrip())[-room:]
         others = [index, *(stranger_to(index, sources, rng) for _ in range(size - 1))]
-        after = [
+        candidates = [
             tokenizer.ids(texts[other].text.strip()[begin:])[:room] for other, begin in (cuts[at] for at in others)
         ]
-        if len(text) and all(len(each) for each in after):
-            for each in after:
-                yield replace(_sample(tokenizer, number, kind, (text, each)), group=group)
+        if len(text) and all(len(candidate) for candidate in candidates):
+            for candidate in candidates:
+                yield replace(_sample(tokenizer, number, kind, (text, candidate)), group=group)
 
 
 def _sample(

@@ -116,7 +116,7 @@ def _entities(answers: Sequence[Any]) -> list[str]:
 
 
 def _neighbours(answers: Sequence[Any]) -> list[str]:
-    """Return the number of the other text whose vector is nearest, by cosine; of a single text there is none."""
+    """Return for each text the number of the other text whose vector is nearest by cosine; 0 for a single text."""
     vectors = np.asarray(answers, dtype=np.float64)
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     cosines = vectors @ vectors.T

@@ -103,10 +103,10 @@ def read_calibration(
     pairs = list(pair_samples(texts, tokenizer, max_tokens=longest, limit=paired)) if paired else []
     masked = masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)
     chosen = (*itertools.islice(masked, general - len(pairs)), *pairs)
-    each = math.ceil((samples - len(chosen)) / max(1, len(tasks)))
+    of_kind = math.ceil((samples - len(chosen)) / max(1, len(tasks)))
     for kind in tasks:
         made = task_samples(
-            {kind}, texts, tokenizer, max_tokens=longest, positions=each, pairs=each, whole=path is not None
+            {kind}, texts, tokenizer, max_tokens=longest, positions=of_kind, pairs=of_kind, whole=path is not None
         )
         chosen += tuple(made[: samples - len(chosen)])
     if len(chosen) < min(LEAST_SAMPLES, samples):
