@@ -324,7 +324,7 @@ class Comparison:
                 key=f"{key}{entry.name}",
                 label=f"{label} of {entry.name}",
                 weight=len(sentences.pairs()) / 4,  # a pair is two short sentences
-                run=partial(run, bench, entry, compared),
+                run=partial(run, bench, entry, compared, sentences),
             )
             for key, label, sentences, run in asked
             for entry in entries
@@ -361,21 +361,23 @@ class Comparison:
         judged = judge_all(self.bounds, encode_object(record.figures)) if record else {}
         return [name for name, judgement in judged.items() if judgement.verdict != UNDECIDED]
 
-    def _bias(self, bench: QualityBench, entry: Entry, compared: ComparedBundle) -> BiasStep:
+    def _bias(self, bench: QualityBench, entry: Entry, compared: ComparedBundle, sentences: Probe) -> BiasStep:
         if entry.name in self.failed:
             return BiasStep()
         try:
-            pairs = probe(bench.open(entry), read_sample_tokenizer(compared.bundle), self.probe)
+            pairs = probe(bench.open(entry), read_sample_tokenizer(compared.bundle), sentences)
         except BertportError as error:
             return BiasStep(why=str(error))
         return BiasStep(pairs=tuple(pairs))
 
-    def _label_bias(self, bench: QualityBench, entry: Entry, compared: ComparedBundle) -> LabelBiasStep:
-        if entry.name in self.failed or self.label_probe is None:
+    def _label_bias(
+        self, bench: QualityBench, entry: Entry, compared: ComparedBundle, sentences: Probe
+    ) -> LabelBiasStep:
+        if entry.name in self.failed:
             return LabelBiasStep()
         tokenizer = read_sample_tokenizer(compared.bundle)
         try:
-            pairs = probe_labels(bench.open(entry), tokenizer, self.label_probe, compared.bundle.manifest)
+            pairs = probe_labels(bench.open(entry), tokenizer, sentences, compared.bundle.manifest)
         except BertportError as error:
             return LabelBiasStep(why=str(error))
         return LabelBiasStep(pairs=tuple(pairs))
