@@ -49,6 +49,7 @@ __all__ = [
     "Sample",
     "SampleTokenizer",
     "Vocabulary",
+    "cut_at",
     "cuts_of",
     "mask_ids",
     "masked_samples",
@@ -400,16 +401,13 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
         )
 
     for index, label in zip(order, other_half, strict=True):
-        number, cut = cuts[index]
-        other, begin = number, cut
-        if kind == PAIRS and label == NOT_NEXT:
-            other, begin = cuts[stranger_to(index, sources, rng)]
-        a = tokenizer.ids(texts[number].text.strip()[:cut].rstrip())[-room:]
-        b = tokenizer.ids(texts[other].text.strip()[begin:])[:room]
+        follower = stranger_to(index, sources, rng) if kind == PAIRS and label == NOT_NEXT else index
+        a = tokenizer.ids(cut_at(texts, cuts[index])[0])[-room:]
+        b = tokenizer.ids(cut_at(texts, cuts[follower])[1])[:room]
         if not len(a) or not len(b):
             continue
         ids, types = tokenizer.around(b, a) if kind == ORDERED and label == SWAPPED else tokenizer.around(a, b)
-        yield Sample(text=number, kind=kind, input_ids=ids, token_type_ids=types, label=int(label))
+        yield Sample(text=cuts[index][0], kind=kind, input_ids=ids, token_type_ids=types, label=int(label))
 
 
 def sentences_of(text: str) -> list[str]:
@@ -423,6 +421,13 @@ def cuts_of(texts: Sequence[Text]) -> list[tuple[int, int]]:
     return [
         (number, end.end()) for number, text in enumerate(texts) for end in _SENTENCE_END.finditer(text.text.strip())
     ]
+
+
+def cut_at(texts: Sequence[Text], cut: tuple[int, int]) -> tuple[str, str]:
+    """Return the two parts of a text that is cut at one of `cuts_of`."""
+    number, end = cut
+    text = texts[number].text.strip()
+    return text[:end].rstrip(), text[end:]
 
 
 def sources_of(texts: Sequence[Text], cuts: Sequence[tuple[int, int]]) -> list[int]:

@@ -17,6 +17,7 @@ from bertport.measure.quality.samples import (
     PLAIN,
     QUESTIONS,
     Sample,
+    cut_at,
     cuts_of,
     sentences_of,
     sources_of,
@@ -190,15 +191,12 @@ def candidate_samples(  # noqa: PLR0913 — what is drawn, by keyword
     room = (max_tokens - tokenizer.pair.added) // 2
     most = None if limit is None else limit // size
     for group, index in enumerate(rng.permutation(len(cuts))[:most].tolist()):
-        number, cut = cuts[index]
-        text = tokenizer.ids(texts[number].text.strip()[:cut].rstrip())[-room:]
-        others = [index, *(stranger_to(index, sources, rng) for _ in range(size - 1))]
-        candidates = [
-            tokenizer.ids(texts[other].text.strip()[begin:])[:room] for other, begin in (cuts[at] for at in others)
-        ]
+        text = tokenizer.ids(cut_at(texts, cuts[index])[0])[-room:]
+        followers = [index, *(stranger_to(index, sources, rng) for _ in range(size - 1))]
+        candidates = [tokenizer.ids(cut_at(texts, cuts[follower])[1])[:room] for follower in followers]
         if len(text) and all(len(candidate) for candidate in candidates):
             for candidate in candidates:
-                yield replace(_sample(tokenizer, number, kind, (text, candidate)), group=group)
+                yield replace(_sample(tokenizer, cuts[index][0], kind, (text, candidate)), group=group)
 
 
 def _sample(
