@@ -118,15 +118,15 @@ class Reference:
         import torch
 
         pairs = [self.tokenizer(prompt, choice, return_tensors="pt") for choice in choices]
-        alone = [{name: each.unsqueeze(0) for name, each in pair.items()} for pair in pairs]
-        return torch.cat([self._run(self.model, each).logits[0] for each in alone])
+        rows = [{name: tensor.unsqueeze(0) for name, tensor in pair.items()} for pair in pairs]
+        return torch.cat([self._run(self.model, row).logits[0] for row in rows])
 
     def _run(self, model: Any, inputs: Any) -> Any:  # noqa: ANN401 — as above
         import torch
 
         taken = inspect.signature(model.forward).parameters
         with torch.inference_mode():
-            return model(**{name: each for name, each in inputs.items() if name in taken})
+            return model(**{name: tensor for name, tensor in inputs.items() if name in taken})
 
 
 def _fill_mask(reference: Reference, text: str) -> list[dict[str, Any]]:
@@ -181,7 +181,8 @@ def _answered(reference: Reference, asked: dict[str, str]) -> dict[str, Any]:
     for logits in (outputs.start_logits, outputs.end_logits):
         weights = np.exp(logits[0].numpy() - float(logits.max())) * (inside | first)
         ends.append(weights / weights.sum() * inside)
-    products = np.triu(ends[0][:, None] * ends[1][None]) - np.triu(ends[0][:, None] * ends[1][None], LONGEST)
+    products = np.outer(*ends)
+    products = np.triu(products) - np.triu(products, LONGEST)
     begin, end = (int(place) for place in np.unravel_index(products.argmax(), products.shape))
     start, stop = encoded["offset_mapping"][begin][0], encoded["offset_mapping"][end][1]
     score = float(products[begin, end])
@@ -285,10 +286,10 @@ class Made:
 
     def reference_of(self, head: str | None) -> Reference:
         """Return transformers' model that has a head: the pooler may have come with one that was added."""
-        if head is None or head not in (*self.added, POOLER):
-            return self.reference
-        pooled = (each for each in (self.reference, *self.added.values()) if getattr(each.encoder, POOLER, None))
-        return self.added[head] if head in self.added else next(pooled)
+        if head == POOLER:
+            models = (self.reference, *self.added.values())
+            return next(model for model in models if getattr(model.encoder, POOLER, None))
+        return self.reference if head is None else self.added.get(head, self.reference)
 
     def inputs(self, head: str | None) -> list[Any]:
         """Return what the head is asked."""
