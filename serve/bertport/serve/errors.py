@@ -62,7 +62,7 @@ class BadRequest(Problem):
 
 
 class Empty(BadRequest):
-    """A body that asks of nothing."""
+    """A body with an empty list in place of texts."""
 
 
 class Unauthorized(Problem):

@@ -32,13 +32,13 @@ class Dialect:
     """One row: how errors are written."""
 
     name: str
-    """Whose clients these are."""
+    """The server whose clients know this form."""
     paths: frozenset[str]
     """The addresses that they ask."""
     body: Callable[[Problem], dict[str, Any]]
     """From a problem to the JSON of its answer."""
     status: Callable[[Problem], int] = lambda problem: problem.status
-    """Its status."""
+    """From a problem to the status of its answer."""
 
 
 def _openai_body(problem: Problem) -> dict[str, Any]:

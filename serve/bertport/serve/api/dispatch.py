@@ -226,7 +226,7 @@ async def _prepare(call: Call, read: Sequence[Read], size: int, pieces: Pieces, 
 
 
 def _joining(prepared: Sequence[Prepared], answers: Iterable[Any]) -> Steps[list[Any]]:
-    """Put the answers of rows together to those of inputs, in steps of one input."""
+    """Return the answers of inputs, joined from those of their rows, in steps of one input."""
     coming = iter(answers)
     whole = []
     for outcome in prepared:

@@ -19,7 +19,7 @@ def fields_of(value: object, known: Collection[str], needed: Collection[str]) ->
     Args:
         value: the body.
         known: names of all fields that the address takes.
-        needed: those without which it asks nothing.
+        needed: names of the fields that a body must have.
 
     Raises:
         BadRequest: for what is no object, and for one without a field that is needed.
@@ -38,7 +38,7 @@ def fields_of(value: object, known: Collection[str], needed: Collection[str]) ->
 
 
 def texts_of(name: str, value: object, *, one: bool = True) -> list[str]:
-    """Return the texts of a field: a list of them, or one where `one` allows it.
+    """Return the texts of a field, whose value is a list of texts, or a text alone where `one` allows it.
 
     Raises:
         Empty: for an empty list.

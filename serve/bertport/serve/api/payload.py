@@ -84,7 +84,7 @@ BY_FIELD = {
     "choices": "multiple-choice",
     "text_pair": "text-classification",
 }
-"""The tasks whose inputs are objects, by a field that no other task's have."""
+"""The tasks whose inputs are objects, by a field that inputs of no other task have."""
 BY_PARAMETER = {
     "candidate_labels": "zero-shot-classification",
     "function_to_apply": "text-classification",
@@ -92,13 +92,13 @@ BY_PARAMETER = {
     "pooling": "feature-extraction",
     "normalize": "feature-extraction",
 }
-"""The tasks of texts, by a parameter that no other task's have."""
+"""The tasks of texts, by a parameter that no other task has."""
 OF_TEXTS = {
     SEQUENCE_CLASSIFICATION: "text-classification",
     TOKEN_CLASSIFICATION: "token-classification",
     EMBEDDING: "feature-extraction",
 }
-"""What a text without more is for, by the head of the bundle, the first that it has."""
+"""The task that a text alone is for, by head: the first of these heads that the bundle has decides."""
 
 
 def choose(payload: Payload, mask_token: str | None, heads: Collection[str]) -> str:
@@ -137,7 +137,7 @@ def _text(value: object) -> str:
 
 
 def many(payload: Payload) -> tuple[list[Any], bool]:
-    """Return the inputs as a list, and whether there was but one."""
+    """Return the inputs as a list, and whether the body has one input outside a list."""
     if isinstance(payload.inputs, list):
         if not payload.inputs:
             raise Empty('"inputs" is empty: send at least one text')

@@ -121,7 +121,7 @@ def _of_vectors(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_features(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return them for a bundle without vectors of its own: the mean over a text's tokens where no pooling is given."""
+    """Return the parameters of features, for a bundle without vectors of its own: by default the mean over tokens."""
     given = _of_vectors(parameters)
     if "prompt_name" in given:
         raise Unprocessable("prompt_name is not supported: the bundle has no prompts; write the prompt into the text")

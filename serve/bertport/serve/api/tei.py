@@ -101,7 +101,7 @@ async def rerank(request: Request) -> Response:
 
 
 def _texts_or_pairs(value: object) -> tuple[list[Any], bool]:
-    """Return the texts and pairs of `inputs`, and whether it is one of them: two texts in a list are a pair."""
+    """Return the texts and pairs of `inputs`, and whether there is one alone: two texts in a list are a pair."""
     match value:
         case str() | [str(), *_]:
             return [_text_or_pair(value)], True
@@ -146,7 +146,7 @@ async def _ask(
 
 
 def _truncation(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what says how texts are cut, by the names of feature extraction."""
+    """Return the parameters of truncation by the names that feature extraction has for them."""
     return {
         "truncate": flag(given, "truncate", default=False),
         "truncation_direction": given.get("truncation_direction"),
@@ -154,7 +154,7 @@ def _truncation(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cut(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what says how texts are cut, by the names of other tasks."""
+    """Return the parameter of truncation by the name that other tasks have for it."""
     if given.get("truncation_direction", "right") not in ("right", "Right"):
         raise Unprocessable("truncation_direction is not supported beyond 'Right': shorten the text yourself")
     return {"truncation": flag(given, "truncate", default=False)}
