@@ -82,6 +82,13 @@ def test_tag_prints_what_the_model_answers(bundle):
     assert "[" in invoke("tag", TEXTS[0], "-m", place).stdout.splitlines()[0]
 
 
+def test_an_entity_whose_label_is_a_prefix_alone():
+    row = {"entity_group": "", "score": 0.5, "word": "paris", "start": 3, "end": 8}
+    marked, line = render_fine_tuned.entities("In Paris.", [row]).splitlines()
+    assert marked == "In [Paris ]."
+    assert line.split() == ["Paris", "50.0%", "3-8"]
+
+
 def test_answer_prints_what_the_model_answers(bundle, tmp_path):
     place = bundle(QUESTION_ANSWERING)
     model = load(place)

@@ -34,7 +34,7 @@ def entities(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a text with its entities, or tokens that have a label, in brackets, and a line for each of them."""
     if not rows:
         return f"{printable(text)}\n  no entities"
-    spans = [(row["start"], row["end"], row.get("entity_group") or row["entity"]) for row in rows]
+    spans = [(row["start"], row["end"], row.get("entity_group", row.get("entity"))) for row in rows]
     cells = [
         (kind, text[start:end], percent(row["score"]), f"{start}-{end}")
         for row, (start, end, kind) in zip(rows, spans, strict=True)
