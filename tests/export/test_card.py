@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
-from bertport.export.card import LIMITS_OF_TUNED, LIMITS_OF_WORDS
+from bertport.export.card import LIMITS_OF_TUNED, LIMITS_OF_WORDS, model_card
 from bertport.export.checkpoint.heads import HEADS
 from bertport.runtime import cli, load
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.heads import EMBEDDING, MLM, NSP, RTD, SEQUENCE_CLASSIFICATION, SOP
 from tests.family_bundles import family_bundle
 from tests.heads import TUNED, head_bundle
@@ -59,3 +61,10 @@ def test_limits_are_those_of_what_the_model_does(tiny_bundle, bundle):
         card = (place / "README.md").read_text(encoding="utf-8")
         assert said in card
         assert other not in card
+
+
+def test_labels_with_control_characters_stay_in_their_line(bundle):
+    manifest = Bundle.open(bundle(SEQUENCE_CLASSIFICATION)).manifest
+    head = replace(manifest.heads[SEQUENCE_CLASSIFICATION], labels=("a\x1b[31m", "b\n# c", "\u202ed"))
+    card = model_card(replace(manifest, heads={SEQUENCE_CLASSIFICATION: head}))
+    assert "In `class_logits`, column 0 is `a\\x1b[31m`, 1 is `b\\n# c`, 2 is `\\u202ed`.\n" in card
