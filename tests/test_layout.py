@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ROOMS = {
     "runtime": ("providers", "bundle", "text", "tasks", "methods", "commands"),
-    "measure": ("quality", "speed"),
+    "measure": ("quality", "speed", "labelled"),
     "export": ("checkpoint", "graph.passes", "graph", "validation"),
     "quantize": ("graph", "calibration", "weights", "recipes", "search"),
     "compare": ("report",),

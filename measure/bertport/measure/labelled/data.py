@@ -1,0 +1,355 @@
+"""Labelled data: examples with their truth, read from a file in two passes, of which the first checks everything."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from bertport.measure.labelled.cells import Cells
+from bertport.measure.labelled.kinds import CLASSIFICATION, COLUMNS, KINDS, MULTI_LABEL, TAGS, kind_of, labels_of
+from bertport.measure.labelled.labels import NAMES, entity_type, read_label_values, shown
+from bertport.measure.labelled.records import open_records
+from bertport.runtime.errors import InputTextError, PathError, UsageError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bertport.measure.labelled.kinds import Kind
+    from bertport.measure.labelled.records import Record, RecordFile
+    from bertport.runtime.bundle.manifest import Manifest
+
+__all__ = ["LEAST_EXAMPLES", "Columns", "Example", "LabelledData", "read_labelled"]
+
+LEAST_EXAMPLES = 8
+"""Fewer examples than this say nothing about a model, with or without an interval."""
+MOST_VALUES = 1000
+"""Different values in the place of labels that are kept, beside twice as many as there are labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Which column of a file holds what; None takes the columns of that name (a score may also stand in `label`)."""
+
+    text: str | None = None
+    """The text, or the first of two."""
+    text_pair: str | None = None
+    """The second text."""
+    label: str | None = None
+    """The label or labels, a regression's number, or the number of the right choice."""
+    score: str | None = None
+    """How alike two texts are."""
+    tokens: str | None = None
+    """The words of a text."""
+    tags: str | None = None
+    """A tag for each word."""
+    question: str | None = None
+    """The question."""
+    context: str | None = None
+    """The text that holds the answer."""
+    answers: str | None = None
+    """The answers that count as right."""
+    prompt: str | None = None
+    """The text that the choices go with."""
+    choices: str | None = None
+    """The texts to choose from."""
+    query: str | None = None
+    """The query."""
+    documents: str | None = None
+    """The texts that are ranked."""
+    relevance: str | None = None
+    """The relevance of each document: 0 for none."""
+    positives: str | None = None
+    """The texts that a query should lead to, among those of all queries."""
+
+    def named(self) -> dict[str, str]:
+        """Return the columns that are given, by their name here."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: column for name, column in given.items() if column is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One example."""
+
+    inputs: Any
+    """What `Model.predict` takes as one input of the task; of similarity the two texts, of retrieval the query."""
+    truth: Any
+    """What is right, as the kind has it (`bertport.measure.labelled.kinds`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledData:
+    """A file of labelled examples that was read once and found good."""
+
+    task: str
+    """The task."""
+    kind: str
+    """The kind of data: a key of `KINDS`."""
+    name: str
+    """The file's name."""
+    fingerprint: str
+    """`sha256:` and the SHA-256 of the file's bytes in hexadecimal."""
+    labels: tuple[str, ...] | None
+    """The head's labels, one per column; None where the truth is not made of labels."""
+    label_form: str | None
+    """How the file writes labels: names, ids, truth values; None where the truth is not made of labels."""
+    columns: Mapping[str, str]
+    """The file's column for each thing that was read."""
+    truths: Sequence[Any]
+    """The truth of each example, in order."""
+    notes: tuple[str, ...]
+    """Sentences on what is odd, but measurable."""
+    file: RecordFile = field(repr=False)
+    """The file."""
+    numbers: Sequence[int] = field(repr=False)
+    """The line of each example."""
+    stamp: tuple[int, int] = field(repr=False)
+    """Size and time of change of the file as it was checked."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.truths)
+
+    def where(self, index: int) -> str:
+        """Return what a sentence calls an example, counted from 0: its file and line."""
+        return self.file.where(self.numbers[index])
+
+    def examples(self) -> Iterator[Example]:
+        """Yield the examples in order, read anew, holding one at a time.
+
+        Raises:
+            PathError: where the file has changed since it was checked.
+        """
+        kind = KINDS[self.kind]
+        if _stamp(self.file) != self.stamp:
+            raise self._changed()
+        count = 0
+        for record, truth in zip(self.file, self.truths, strict=False):
+            inputs, _ = kind.read(Cells(self.file, record, self.columns))
+            yield Example(inputs, truth)
+            count += 1
+        if count != len(self.truths):
+            raise self._changed()
+
+    def _changed(self) -> PathError:
+        return PathError(f"{self.file.path} has changed since it was checked: start again")
+
+
+def read_labelled(  # noqa: PLR0913 — what is read, and how
+    path: str | os.PathLike[str],
+    task: str,
+    manifest: Manifest,
+    columns: Columns | None = None,
+    *,
+    label_map: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> LabelledData:
+    """Read and check a file of labelled examples, one at a time: its truths are kept, its inputs are not.
+
+    JSON lines (`.jsonl`, `.ndjson`), CSV, TSV, these perhaps compressed (`.gz`, `.xz`, `.bz2`), or Parquet. Lists are
+    written as JSON in a cell of CSV or TSV.
+
+    Args:
+        path: The file.
+        task: A task that can be measured, for example `text-classification`.
+        manifest: The bundle's, which says what labels there are.
+        columns: Which column holds what; those of the names of `Columns` when not given.
+        label_map: The bundle's name for labels that the file calls otherwise; of tags also for types of entities.
+        limit: Read so many examples, the first of the file; all when not given.
+
+    Raises:
+        PathError: when the file cannot be read.
+        InputTextError: for an example that is none, an unknown label, too few examples, or truths that nothing can be
+            measured by; the sentence names the line.
+        UnknownNameError, MissingHeadError: for a task that cannot be measured, or that the bundle cannot do.
+        UsageError: for columns, a map or a limit that cannot be.
+        MissingDependencyError: for Parquet without pyarrow.
+    """
+    if limit is not None and limit < LEAST_EXAMPLES:
+        raise UsageError(f"a limit of {limit:,} examples says nothing: take {LEAST_EXAMPLES} at least, or all")
+    file = open_records(path)
+    stamp = _stamp(file)
+    first_pass = _Pass(file, task, manifest, columns or Columns())
+    for record in file:
+        if limit is not None and len(first_pass.numbers) >= limit:
+            break
+        first_pass.take(record)
+    fingerprint = _sha256(file)
+    if _stamp(file) != stamp:
+        raise PathError(f"{file.path} changed while it was checked: start again")
+    return first_pass.checked(label_map or {}, fingerprint, stamp)
+
+
+class _Pass:
+    """The first pass over a file: what it found so far."""
+
+    def __init__(self, file: RecordFile, task: str, manifest: Manifest, columns: Columns) -> None:
+        kind_of(task, manifest, ())  # before the file is opened
+        self.file, self.task, self.manifest, self.asked = file, task, manifest, columns.named()
+        self.kind: Kind | None = None
+        self.columns: dict[str, str] = {}
+        self.labels: tuple[str, ...] | None = None
+        self.truths: list[Any] = []
+        self.numbers = array("Q")
+        self.values: dict[tuple[type, str | int], tuple[int, str]] = {}
+        """The number of each value in the place of a label, and where it is first; a truth value is no number."""
+
+    def take(self, record: Record) -> None:
+        """Check one record and keep its truth."""
+        if self.kind is None:
+            self.kind = self._kind(record)
+        if self.asked.get("text_pair") and self.file.typed and self.asked["text_pair"] not in record.values:
+            Cells(self.file, record, self.columns).value("text_pair")
+        _, truth = self.kind.read(Cells(self.file, record, self.columns))
+        if self.kind.labelled:
+            truth = tuple(self._number(value, record) for value in truth)
+        self.truths.append(truth)
+        self.numbers.append(record.number)
+
+    def _kind(self, record: Record) -> Kind:
+        """Return the kind of the data, by the columns of its first record."""
+        there = record.values.keys()
+        for name, column in self.asked.items():
+            if column not in there:
+                raise self._no_column(f"{column} (named for {name.replace('_', ' ')})", record)
+        found = {name: column for name, names in COLUMNS.items() for column in reversed(names) if column in there}
+        named = found | self.asked
+        kind = kind_of(self.task, self.manifest, named)
+        for name in kind.needs:
+            if name not in named:
+                raise self._no_column(name, record)
+        self.columns = {name: named[name] for name in (*kind.needs, *kind.may) if name in named}
+        unused = sorted(self.asked.keys() - self.columns.keys())
+        if unused:
+            raise UsageError(
+                f"a column is named for {unused[0]}, which {self.task} does not read "
+                f"({', '.join((*kind.needs, *kind.may))}): leave it out"
+            )
+        if kind.may and self.file.typed and "text_pair" not in named:
+            self.columns["text_pair"] = "text_pair"  # a later record may have it
+        self.labels = labels_of(self.task, self.manifest) if kind.labelled else None
+        return kind
+
+    def _no_column(self, name: str, record: Record) -> InputTextError:
+        return InputTextError(
+            f"{self.file.where(record.number)}: there is no column {name} (columns: {shown(map(str, record.values))}): "
+            "name the column that holds it"
+        )
+
+    def _number(self, value: str | int, record: Record) -> int:
+        """Return the number of a value in the place of a label."""
+        key = (type(value), value)
+        known = self.values.get(key)
+        if known is None:
+            known = self.values[key] = (len(self.values), self.file.where(record.number))
+            if len(self.values) > MOST_VALUES + 2 * len(self.labels or ()):
+                self._names({})
+                raise InputTextError(
+                    f"{self.file.path} has more than {MOST_VALUES:,} different values in {self.columns.get('label')}: "
+                    "name the column of labels"
+                )
+        return known[0]
+
+    def _names(self, label_map: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+        """Return how the file writes labels, and the label behind each of its values."""
+        values = [(value, place) for (_, value), (_, place) in self.values.items()]
+        tags = self.kind is not None and self.kind.name == TAGS
+        reading = read_label_values(values, self.labels or (), label_map, tags=tags)
+        return reading.form, reading.labels
+
+    def checked(self, label_map: Mapping[str, str], fingerprint: str, stamp: tuple[int, int]) -> LabelledData:
+        """Return the data, once all records were taken."""
+        if self.kind is None:
+            raise InputTextError(f"{self.file.path} holds no examples: give a file with an example a line")
+        if len(self.truths) < LEAST_EXAMPLES:
+            raise InputTextError(
+                f"{self.file.path} is too short: {len(self.truths)} example{'s'[: len(self.truths) - 1]}, "
+                f"at least {LEAST_EXAMPLES} are needed: give more"
+            )
+        if label_map and not self.kind.labelled:
+            raise UsageError(f"a label map is for labels, and the truth of {self.kind.name} has none: leave it out")
+        form: str | None = None
+        truths: Sequence[Any] = self.truths
+        if self.kind.labelled:
+            form, names = self._names(label_map)
+            truths = self._labelled(names)
+        notes = self._notes(form, truths)
+        return LabelledData(
+            task=self.task,
+            kind=self.kind.name,
+            name=self.file.path.name,
+            fingerprint=fingerprint,
+            labels=self.labels,
+            label_form=form,
+            columns=self.columns,
+            truths=truths,
+            notes=tuple(notes),
+            file=self.file,
+            numbers=self.numbers,
+            stamp=stamp,
+        )
+
+    def _labelled(self, names: tuple[str, ...]) -> list[Any]:
+        """Return the truths, in the head's labels."""
+        if self.kind is not None and self.kind.name == TAGS:
+            return [tuple(names[number] for number in numbers) for numbers in self.truths]
+        columns = [(self.labels or ()).index(name) for name in names]
+        if self.kind is not None and self.kind.name == CLASSIFICATION:
+            return [columns[number] for (number,) in self.truths]
+        return [tuple(sorted({columns[number] for number in numbers})) for numbers in self.truths]
+
+    def _notes(self, form: str | None, truths: Sequence[Any]) -> list[str]:
+        """Return sentences on what is odd; InputTextError for truths that nothing can be measured by."""
+        notes = []
+        labels, kind = self.labels or (), self.kind.name if self.kind else ""
+        if form is not None and form != NAMES:
+            behind = ", ".join(f"{index} is {label}" for index, label in enumerate(labels[:8]))
+            notes.append(f"{self.file.path.name} writes labels as {form}, read by the bundle's order: {behind}")
+        if kind == CLASSIFICATION:
+            there = Counter(labels[truth] for truth in truths)
+        elif kind == MULTI_LABEL:
+            there = Counter(labels[column] for truth in truths for column in truth)
+        elif kind == TAGS:
+            there = Counter(entity_type(tag) for truth in truths for tag in truth)
+            labels = tuple(dict.fromkeys(entity_type(label) for label in labels if label != "O"))
+        else:
+            if kind != "choice" and all(truth == truths[0] for truth in truths):
+                self._constant(kind, truths[0])
+            return notes
+        absent = [label for label in labels if not there[label]]
+        if absent:
+            notes.append(
+                f"{len(absent):,} of the bundle's {len(labels):,} labels never occur{'s'[len(absent) - 1 :]} in "
+                f"{self.file.path.name}: {shown(absent)}"
+            )
+        return notes
+
+    def _constant(self, kind: str, truth: object) -> None:
+        """Raise InputTextError for numbers that are all the same, which no correlation is defined for."""
+        if kind in {"regression", "similarity"}:
+            raise InputTextError(
+                f"every one of the {len(self.truths):,} numbers of {self.file.path} is {excerpt(truth)}, and a "
+                "correlation needs different ones: give data with different numbers"
+            )
+
+
+def _stamp(file: RecordFile) -> tuple[int, int]:
+    try:
+        state = file.path.stat()
+    except OSError as error:
+        raise PathError(f"cannot read the data {file.path} ({error.strerror}): start again") from error
+    return state.st_size, state.st_mtime_ns
+
+
+def _sha256(file: RecordFile) -> str:
+    """Return the digest of the file's bytes."""
+    try:
+        with file.path.open("rb") as stream:
+            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise PathError(f"cannot read the data {file.path} ({error.strerror}): start again") from error

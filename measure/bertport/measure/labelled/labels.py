@@ -1,0 +1,164 @@
+"""Labels of data: which of a head's labels stands behind each value that a file has in their place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "BOOLEANS",
+    "DEFAULT_NAMES",
+    "IDS",
+    "NAMES",
+    "Reading",
+    "entity_type",
+    "read_label_values",
+    "shown",
+    "tag_parts",
+]
+
+NAMES, IDS, BOOLEANS, DEFAULT_NAMES = "names", "ids", "truth values", "names of the form LABEL_0"
+"""How a file writes labels."""
+DEFAULT_NAME = re.compile(r"LABEL_(\d{1,9})")
+"""What transformers calls a label that has no name."""
+DECIMAL = re.compile(r"\d{1,9}")
+"""A label's number in a file whose values are text."""
+SHOWN = 200
+"""Characters of a list of labels in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the labels of a file are read."""
+
+    form: str
+    """How the file writes them: `NAMES`, `IDS`, `BOOLEANS` or `DEFAULT_NAMES`."""
+    labels: tuple[str, ...]
+    """The label behind each value, in the order of the values."""
+
+
+def tag_parts(tag: str) -> tuple[str, str]:
+    """Return the prefix of a tag, such as `B`, and the type behind it: both empty for `O`.
+
+    A tag without a prefix is one of its type, as `I` is.
+    """
+    if tag == "O":
+        return "", ""
+    prefix, dash, kind = tag.partition("-")
+    return (prefix, kind) if dash and len(prefix) == 1 else ("I", tag)
+
+
+def entity_type(tag: str) -> str:
+    """Return the type of the entity that a tag is of; nothing for `O`."""
+    return tag_parts(tag)[1]
+
+
+def read_label_values(
+    values: Sequence[tuple[str | int, str]],
+    labels: Sequence[str],
+    label_map: Mapping[str, str],
+    *,
+    tags: bool = False,
+) -> Reading:
+    """Return which labels stand behind a file's values; how they are written is decided once for all of them.
+
+    Args:
+        values: each value that occurs, with the place where it does so first. Names, numbers and truth values.
+        labels: the head's, one per column.
+        label_map: the bundle's name for what the file calls a label; of tags also for a type of entities.
+        tags: whether the labels are tags, of which the head need know the types alone.
+
+    Raises:
+        InputTextError: for a value behind which there is no label; the sentence names both sides' labels.
+        UsageError: for a map of labels that there are not.
+    """
+    known = set(labels)
+    types = {entity_type(label) for label in labels}
+    if tags:
+        known |= {f"{prefix}-{kind}" for prefix in "BIES" for kind in types if kind} | {"O"}
+    _check_map(label_map, [value for value, _ in values], known | types if tags else known, labels)
+    mapped = [(_mapped(value, label_map, tags=tags), place) for value, place in values]
+    texts = [(value if isinstance(value, str) else str(value), place) for value, place in mapped]
+    if all(isinstance(value, str) and value in known for value, _ in mapped):
+        return Reading(NAMES, tuple(text for text, _ in texts))
+    if len(labels) == 2 and all(_boolean(value) is not None for value, _ in mapped):  # noqa: PLR2004 — yes and no
+        return Reading(BOOLEANS, tuple(labels[bool(_boolean(value))] for value, _ in mapped))
+    for form, number in ((IDS, _id), (DEFAULT_NAMES, _default_name)):
+        numbers = [number(value) for value, _ in mapped]
+        if all(found is not None for found in numbers):
+            for found, (_, place) in zip(numbers, texts, strict=True):
+                if found is None or not 0 <= found < len(labels):
+                    raise InputTextError(
+                        f"{place}: there is no label {excerpt(found)}: the bundle's are "
+                        f"{', '.join(f'{index} ({label})' for index, label in enumerate(labels[:8]))}"
+                        f"{', …' if len(labels) > 8 else ''}: number them so, or give their names"  # noqa: PLR2004
+                    )
+            return Reading(form, tuple(labels[found or 0] for found in numbers))
+    text, place = next((text, place) for text, place in texts if text not in known)
+    raise InputTextError(
+        f"{place}: the label {excerpt(text)} is none of the bundle's ({shown(labels)}), and the data has "
+        f"{shown(text for text, _ in texts)}: use the bundle's names or numbers, or map the data's names to them"
+    )
+
+
+def shown(labels: Iterable[str]) -> str:
+    """Return labels for a sentence, cut where they are many."""
+    text = ", ".join(islice(labels, SHOWN))
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def _check_map(
+    label_map: Mapping[str, str], values: Sequence[str | int], known: set[str], labels: Sequence[str]
+) -> None:
+    """Raise UsageError for a map from what the data has not, or to what the bundle has not."""
+    there = {str(value) for value in values} | {entity_type(str(value)) for value in values}
+    for source, target in label_map.items():
+        if source not in there:
+            raise UsageError(
+                f"the label map names {excerpt(source)}, which the data does not have "
+                f"({shown(dict.fromkeys(map(str, values)))}): map labels of the data to those of the bundle"
+            )
+        if target not in known:
+            raise UsageError(
+                f"the label map leads to {excerpt(target)}, which is none of the bundle's labels "
+                f"({shown(labels)}): map labels of the data to those of the bundle"
+            )
+
+
+def _mapped(value: str | int, label_map: Mapping[str, str], *, tags: bool) -> str | int:
+    """Return a value with its name in the bundle; of tags the type may be mapped alone."""
+    text = str(value)
+    if text in label_map:
+        return label_map[text]
+    if tags and isinstance(value, str):
+        prefix, kind = tag_parts(value)
+        if kind in label_map and kind:
+            return f"{prefix}-{label_map[kind]}"
+    return value
+
+
+def _boolean(value: str | int) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
+
+
+def _id(value: str | int) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    return int(value) if DECIMAL.fullmatch(value) else None
+
+
+def _default_name(value: str | int) -> int | None:
+    match = DEFAULT_NAME.fullmatch(value) if isinstance(value, str) else None
+    return int(match[1]) if match else None

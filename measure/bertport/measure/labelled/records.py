@@ -1,0 +1,249 @@
+"""Records of a data file: JSON lines, CSV, TSV and Parquet, read one at a time in bounded memory.
+
+JSON lines, CSV and TSV are UTF-8 and may be compressed (`.gz`, `.xz`, `.bz2`). CSV is RFC 4180's, with a first line of
+column names; in TSV a quotation mark is a character like any other (IANA's text/tab-separated-values).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from bertport.runtime.errors import InputTextError, MissingDependencyError, PathError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.installation import pip
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = ["FORMATS", "LONGEST_LINE", "MOST_LINES", "Record", "RecordFile", "open_records"]
+
+LONGEST_LINE = 4 << 20
+"""Bytes of a line, at most: a query with a thousand documents fits."""
+MOST_LINES = 10_000_000
+"""Lines that are read, blank ones too: what is compressed may be endless."""
+MOST_COLUMNS = 16_384
+"""Columns of a table, at most."""
+PARQUET_ROWS = 1024
+"""Rows of a Parquet file that are held at once."""
+FORMATS = {".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+"""Formats by the ending of a file's name."""
+COMPRESSIONS = (".gz", ".xz", ".bz2")
+"""Endings of compressed files, behind that of the format."""
+ADVICE = f"give a file that ends in {', '.join(FORMATS)}, the first four perhaps compressed ({', '.join(COMPRESSIONS)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record: a line of JSON, or a row of a table."""
+
+    number: int
+    """Its line in the file, counted from 1; of Parquet its row."""
+    values: Mapping[str, object]
+    """Values by column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFile:
+    """A file of records, which can be read more than once."""
+
+    path: Path
+    """The file."""
+    format: str
+    """`json`, `csv`, `tsv` or `parquet`."""
+    compression: str
+    """One of `COMPRESSIONS`; nothing where it is not compressed."""
+
+    @property
+    def unit(self) -> str:
+        """What `Record.number` counts."""
+        return "row" if self.format == "parquet" else "line"
+
+    @property
+    def typed(self) -> bool:
+        """Whether values have types; those of CSV and TSV are all text."""
+        return self.format in {"json", "parquet"}
+
+    def where(self, number: int) -> str:
+        """Return what a sentence calls a record."""
+        return f"{self.path}, {self.unit} {number:,}"
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records in order, blank lines left out.
+
+        Raises:
+            PathError: where the file cannot be read.
+            InputTextError: for what is no record; it names the line.
+            MissingDependencyError: for Parquet without pyarrow.
+        """
+        if self.format == "parquet":
+            yield from _parquet(self)
+            return
+        try:
+            with _opened(self) as stream:
+                lines = _lines(self, stream)
+                yield from _json(self, lines) if self.format == "json" else _table(self, lines)
+        except BaseException as error:
+            if isinstance(error, InputTextError | PathError) or not _unreadable(error):
+                raise
+            raise _cannot_read(self.path, error) from error
+
+
+def open_records(path: str | os.PathLike[str]) -> RecordFile:
+    """Return a file's records; nothing is read yet.
+
+    Raises:
+        PathError: when there is no such file, or its name ends in no format that is known.
+    """
+    path = Path(path)
+    try:
+        regular = path.is_file()
+        there = path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or with a NUL
+        raise _cannot_read(path, error) from error
+    if not regular:
+        reason = "it is no ordinary file, and is read twice" if there else "no such file"
+        raise PathError(f"cannot read the data {path} ({reason}): {ADVICE}")
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    form = FORMATS.get(suffixes[-1]) if suffixes else None
+    if form is None or (form == "parquet" and compression):
+        raise PathError(f"cannot tell the format of the data {path} by its name: {ADVICE}")
+    return RecordFile(path=path, format=form, compression=compression)
+
+
+def _opened(file: RecordFile) -> IO[bytes]:
+    import bz2
+    import gzip
+    import lzma
+
+    match file.compression:
+        case ".gz":
+            return cast("IO[bytes]", gzip.open(file.path, "rb"))
+        case ".xz":
+            return lzma.open(file.path, "rb")
+        case ".bz2":
+            return bz2.open(file.path, "rb")
+        case _:
+            return file.path.open("rb")
+
+
+def _unreadable(error: BaseException) -> bool:
+    """Return whether an error is one of the file or of its compression."""
+    import lzma
+    import zlib
+
+    return isinstance(error, OSError | EOFError | lzma.LZMAError | zlib.error)
+
+
+def _cannot_read(path: Path, error: BaseException) -> PathError:
+    reason = getattr(error, "strerror", None) or excerpt(str(error), 200)
+    return PathError(f"cannot read the data {path} ({reason}): {ADVICE}")
+
+
+def _lines(file: RecordFile, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Yield each line with its number and line break, holding one at a time."""
+    number = 0
+    while raw := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        where = file.where(number)
+        if len(raw) > LONGEST_LINE:
+            raise InputTextError(f"{where}: longer than {LONGEST_LINE:,} bytes: put each example on a line of its own")
+        if number > MOST_LINES:
+            raise InputTextError(f"{file.path} has more than {MOST_LINES:,} lines: give fewer examples")
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputTextError(
+                f"{where}: not UTF-8 (byte 0x{raw[error.start]:02x}): save the file as UTF-8"
+            ) from None
+        if "\0" in line:
+            raise InputTextError(f"{where}: a NUL character, so this is not a text file in UTF-8: save it as UTF-8")
+        yield number, line
+
+
+def _json(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Record]:
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputTextError(
+                f"{file.where(number)}: not JSON ({excerpt(str(error), 200)}): give an object a line"
+            ) from None
+        if not isinstance(value, dict):
+            raise InputTextError(f"{file.where(number)}: {excerpt(value)} is no object: give an object a line")
+        yield Record(number, value)
+
+
+def _table(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Record]:
+    text = (line for _, line in lines)
+    if file.format == "tsv":
+        reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    else:
+        reader = csv.reader(text, strict=True)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if header is None:
+                header = _header(file, cells)
+                continue
+            if len(cells) != len(header):
+                raise InputTextError(
+                    f"{file.where(reader.line_num)}: {len(cells):,} fields under {len(header):,} columns: "
+                    "give each line a field for each column, a text with a comma or a line break in quotation marks"
+                )
+            yield Record(reader.line_num, dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise InputTextError(
+            f"{file.where(reader.line_num)}: no {file.format.upper()} ({error}): mend the line"
+        ) from None
+
+
+def _header(file: RecordFile, cells: list[str]) -> list[str]:
+    """Return the names of columns."""
+    if len(cells) > MOST_COLUMNS:
+        raise InputTextError(f"{file.path} has {len(cells):,} columns, more than {MOST_COLUMNS:,}: leave columns out")
+    names = [cell.strip() for cell in cells]
+    _no_twins(file, names)
+    return names
+
+
+def _no_twins(file: RecordFile, names: list[str]) -> None:
+    """Raise InputTextError where two columns have one name."""
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise InputTextError(f"{file.path} has {count:,} columns named {excerpt(name)}: give each a name of its own")
+
+
+def _parquet(file: RecordFile) -> Iterator[Record]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"reading {file.path}", "pyarrow", "evaluate", command=f"{pip()} install pyarrow"
+        ) from error
+    number = 0
+    try:
+        with parquet.ParquetFile(file.path) as table:
+            names = [str(name) for name in table.schema_arrow.names]
+            if names:
+                _no_twins(file, names)
+            for batch in table.iter_batches(batch_size=PARQUET_ROWS):
+                values: dict[str, Any]
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Record(number, values)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, InputTextError | PathError):
+            raise
+        raise _cannot_read(file.path, error) from error

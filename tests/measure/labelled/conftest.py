@@ -1,0 +1,40 @@
+"""Seeded tiny classifiers and files of labelled data."""
+
+import json
+
+import pytest
+
+from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
+from tests.heads import head_bundle
+
+WORDS = "the good bad book old new music word play game city water see love hate this is a not very".split()  # noqa: SIM905 — words read better so
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory):
+    """A bundle of three labels: negative, neutral, positive."""
+    return head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION)[1]
+
+
+@pytest.fixture(scope="session")
+def manifest(classifier):
+    return Bundle.open(classifier).manifest
+
+
+@pytest.fixture(scope="session")
+def classifier_model(classifier):
+    return load(classifier, threads=1)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write records as JSON lines and return the path."""
+
+    def written(records, name="data.jsonl"):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        return path
+
+    return written

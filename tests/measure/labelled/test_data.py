@@ -1,0 +1,270 @@
+"""Reading labelled data: formats, labels, and what is refused in one sentence before anything long runs."""
+
+import bz2
+import csv
+import dataclasses
+import gzip
+import io
+import json
+import lzma
+import os
+import tracemalloc
+
+import pytest
+
+from bertport.measure.labelled import records
+from bertport.measure.labelled.data import Columns, read_labelled
+from bertport.runtime.errors import BertportError
+
+TASK = "text-classification"
+LABELS = ("negative", "neutral", "positive")
+RECORDS = [{"text": f"text {number}, “é”\n and more", "label": LABELS[number % 3]} for number in range(9)]
+EXAMPLES = [(record["text"], number % 3) for number, record in enumerate(RECORDS)]
+
+
+def examples(data):
+    return [(example.inputs, example.truth) for example in data.examples()]
+
+
+def json_lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def table(rows, **options):
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(rows[0]), **options)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode()
+
+
+FLAT = [row | {"text": row["text"].replace("\n", " ")} for row in RECORDS]
+WRITTEN = {
+    "data.jsonl": json_lines(RECORDS),
+    "data.ndjson": b"\xef\xbb\xbf\n" + json_lines(RECORDS),
+    "data.csv": table(RECORDS),
+    "bom.CSV": b"\xef\xbb\xbf" + table(RECORDS, lineterminator="\n", quoting=csv.QUOTE_ALL),
+    "data.jsonl.gz": gzip.compress(json_lines(RECORDS)),
+    "data.jsonl.xz": lzma.compress(json_lines(RECORDS)),
+    "data.csv.bz2": bz2.compress(table(RECORDS)),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_file_is_read_whatever_its_format(name, manifest, tmp_path):
+    (tmp_path / name).write_bytes(WRITTEN[name])
+    data = read_labelled(tmp_path / name, TASK, manifest)
+    assert examples(data) == EXAMPLES
+    assert list(data.truths) == [truth for _, truth in EXAMPLES]
+    assert (len(data), data.kind, data.labels, data.label_form) == (9, "classification", LABELS, "names")
+    assert examples(data) == EXAMPLES  # as often as one likes
+    assert not data.notes
+
+
+def test_a_quotation_mark_is_a_character_of_tsv(manifest, tmp_path):
+    (tmp_path / "data.tsv").write_text("label\ttext\r\n" + 'neutral\t"so" he said, "\r\n' * 8, newline="")
+    data = read_labelled(tmp_path / "data.tsv", TASK, manifest)
+    assert examples(data) == [('"so" he said, "', 1)] * 8
+    assert data.notes == ("2 of the bundle's 3 labels never occur in data.tsv: negative, positive",)
+
+
+def test_parquet_is_read_by_row_groups(manifest, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist(RECORDS), tmp_path / "data.parquet", row_group_size=2)
+    data = read_labelled(tmp_path / "data.parquet", TASK, manifest)
+    assert examples(data) == EXAMPLES
+    assert data.where(4) == f"{tmp_path / 'data.parquet'}, row 5"
+
+
+def test_the_fingerprint_is_that_of_the_bytes(manifest, write):
+    import hashlib
+
+    path = write(RECORDS)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_labelled(path, TASK, manifest).fingerprint == f"sha256:{digest}"
+
+
+def test_columns_are_named(manifest, write):
+    rows = [{"a": "one", "b": "two", "c": "neutral", "text": 5} for _ in range(8)]
+    data = read_labelled(write(rows), TASK, manifest, Columns(text="a", text_pair="b", label="c"))
+    assert examples(data) == [({"text": "one", "text_pair": "two"}, 1)] * 8
+
+
+FORMS = {
+    "names": (["positive", "negative"], [2, 0]),
+    "ids": ([2, 0], [2, 0]),
+    "names of the form LABEL_0": (["LABEL_2", "LABEL_0"], [2, 0]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["data.jsonl", "data.csv"])
+def test_how_labels_are_written_is_decided_once(form, name, manifest, tmp_path):
+    written, truths = FORMS[form]
+    rows = [{"text": "a", "label": label} for label in written * 4]
+    (tmp_path / name).write_bytes(json_lines(rows) if name.endswith("jsonl") else table(rows))
+    data = read_labelled(tmp_path / name, TASK, manifest)
+    assert (list(data.truths), data.label_form) == (truths * 4, form)
+    assert any(form in note for note in data.notes) == (form != "names")
+
+
+def two_labels(manifest, labels=("no", "yes")):
+    entry = dataclasses.replace(manifest.heads["sequence-classification"], labels=labels)
+    return dataclasses.replace(manifest, heads=manifest.heads | {"sequence-classification": entry})
+
+
+@pytest.mark.parametrize(("rows", "form"), [([True, False], "truth values"), ([1, 0], "ids"), (["yes", "no"], "names")])
+def test_truth_values_are_the_second_label_and_the_first(rows, form, manifest, write):
+    data = read_labelled(write([{"text": "a", "label": label} for label in rows * 4]), TASK, two_labels(manifest))
+    assert (list(data.truths), data.label_form) == ([1, 0] * 4, form)
+
+
+def test_truth_values_beside_numbers_are_not_taken_for_them(manifest, write):
+    path = write([{"text": "a", "label": label} for label in [1, True] * 4])
+    with pytest.raises(BertportError, match=r"line 1: the label '1' is none of the bundle's \(no, yes\)"):
+        read_labelled(path, TASK, two_labels(manifest))
+
+
+def test_a_label_map_leads_to_the_bundles_names(manifest, write):
+    path = write([{"text": "a", "label": label} for label in ["Good", "bad", "neutral", "fair"] * 2])
+    data = read_labelled(path, TASK, manifest, label_map={"Good": "positive", "bad": "negative", "fair": "neutral"})
+    assert list(data.truths) == [2, 0, 1, 1] * 2
+
+
+def rows(**changes):
+    return [row | changes for row in RECORDS]
+
+
+def after(row):
+    return [*RECORDS[:2], row, *RECORDS[2:]]
+
+
+REFUSED = {
+    "unknown label": (
+        json_lines(after({"text": "a", "label": "Positive"})),
+        {},
+        r"line 3: the label 'Positive' is none of the bundle's \(negative, neutral, positive\), and the data has .*Pos",
+    ),
+    "label out of range": (
+        json_lines([{"text": "a", "label": number} for number in range(9)]),
+        {},
+        r"line 4: there is no label 3: the bundle's are 0 \(negative\), 1 \(neutral\), 2 \(positive\)",
+    ),
+    "float": (json_lines(after({"text": "a", "label": 1.5})), {}, "line 3: label is the name or the number of a label"),
+    "a list of labels": (json_lines(rows(label=["neutral"])), {}, "line 1: label is the name or the number of a label"),
+    "null": (json_lines(after({"text": "a", "label": None})), {}, "line 3: label is null"),
+    "missing": (json_lines(after({"text": "a"})), {}, "line 3: label is missing"),
+    "no such column": (json_lines([{"sentence": "a", "label": 1}] * 9), {}, r"no column text \(columns: sentence, lab"),
+    "named column": (
+        json_lines(RECORDS),
+        {"columns": Columns(text="sentence")},
+        r"no column sentence \(named for text\) \(columns: text, label\)",
+    ),
+    "unused column": (json_lines(rows(tags=[])), {"columns": Columns(tags="tags")}, "named for tags, which text-class"),
+    "text": (json_lines(after({"text": 5, "label": 1})), {}, "line 3: text is a text, not 5"),
+    "surrogate": (json_lines(after({"text": "\ud800", "label": 1})), {}, "line 3: text has half of a surrogate pair"),
+    "empty": (b"", {}, "holds no examples"),
+    "blank": (b"\n \n", {}, "holds no examples"),
+    "few": (json_lines(RECORDS[:7]), {}, "is too short: 7 examples, at least 8 are needed"),
+    "one": (json_lines(RECORDS[:1]), {}, "is too short: 1 example, at least 8"),
+    "no JSON": (json_lines(RECORDS) + b"{]\n", {}, "line 10: not JSON"),
+    "deep": (b"[" * 100_000 + b"\n", {}, "line 1: not JSON"),
+    "huge number": (b'{"text": "a", "label": ' + b"9" * 5000 + b"}\n", {}, "line 1: not JSON"),
+    "list": (b"[1]\n", {}, r"line 1: \[1\] is no object"),
+    "encoding": ("{}\n".encode("utf-16"), {}, r"line 1: not UTF-8 \(byte 0xff\)"),
+    "nul": (b'{"text": "a\0"}\n', {}, "line 1: a NUL character"),
+    "long line": (b" " * (records.LONGEST_LINE + 1), {}, "line 1: longer than"),
+    "map from nothing": (json_lines(RECORDS), {"label_map": {"Good": "neutral"}}, "the label map names 'Good', which"),
+    "map to nothing": (json_lines(RECORDS), {"label_map": {"neutral": "fair"}}, "the label map leads to 'fair', which"),
+    "limit": (json_lines(RECORDS), {"limit": 3}, "a limit of 3 examples says nothing"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_data_is_refused_in_a_sentence(name, manifest, tmp_path):
+    content, options, sentence = REFUSED[name]
+    (tmp_path / "data.jsonl").write_bytes(content)
+    with pytest.raises(BertportError, match=sentence) as caught:
+        read_labelled(tmp_path / "data.jsonl", TASK, manifest, **options)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+TABLES = {
+    "header alone": (b"text,label\r\n", "holds no examples"),
+    "fields": (b"text,label\na,1\nb,c,1\n", "line 3: 3 fields under 2 columns"),
+    "twins": (b"text,label,text\na,1,b\n", "2 columns named 'text'"),
+    "columns": (b"a," * 20_000 + b"\n", "20,001 columns"),
+    "open quotation": (b'text,label\n"a' + b" \n" * 100_000, "no CSV"),
+    "field": (b"text,label\n" + b"a" * 200_000 + b",1\n", "line 2: no CSV"),
+    "stray quotation": (b'text,label\n"a"b,1\n', "line 2: no CSV"),
+    "a float": (b"text,label\n" + b"a,1.0\n" * 9, r"line 2: the label '1.0' is none of the bundle's"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_bad_tables_are_refused_in_a_sentence(name, manifest, tmp_path):
+    content, sentence = TABLES[name]
+    (tmp_path / "data.csv").write_bytes(content)
+    with pytest.raises(BertportError, match=sentence):
+        read_labelled(tmp_path / "data.csv", TASK, manifest)
+
+
+def test_files_that_are_none_are_refused(manifest, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "directory.csv").mkdir()
+    (tmp_path / "data.txt").write_bytes(b"a")
+    (tmp_path / "torn.jsonl.xz").write_bytes(lzma.compress(json_lines(RECORDS))[:-20])
+    (tmp_path / "no.jsonl.gz").write_bytes(b"text")
+    (tmp_path / "no.parquet").write_bytes(b"text")
+    for name, sentence in {
+        "nothing.jsonl": "no such file",
+        "pipe.jsonl": "no ordinary file",
+        "directory.csv": "no ordinary file",
+        "data.txt": "cannot tell the format",
+        "torn.jsonl.xz": "cannot read the data",
+        "no.jsonl.gz": "cannot read the data",
+        "no.parquet": "cannot read the data",
+        "a\0.jsonl": "cannot read the data|no such file",
+        "a" * 5000 + ".jsonl": "cannot read the data|no such file",
+    }.items():
+        with pytest.raises(BertportError, match=sentence):
+            read_labelled(tmp_path / name, TASK, manifest)
+
+
+def test_a_compressed_file_without_end_is_read_to_a_limit(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "MOST_LINES", 1000)
+    (tmp_path / "data.jsonl.xz").write_bytes(lzma.compress(b"\n" * 100_000))
+    with pytest.raises(BertportError, match="more than 1,000 lines"):
+        read_labelled(tmp_path / "data.jsonl.xz", TASK, manifest)
+
+
+def test_a_column_of_texts_is_no_column_of_labels(manifest, write):
+    path = write([{"text": "a", "label": f"text {number}"} for number in range(5000)])
+    with pytest.raises(BertportError, match="line 1: the label 'text 0' is none"):
+        read_labelled(path, TASK, manifest)
+
+
+def test_memory_does_not_grow_with_the_texts(manifest, write):
+    path = write({"text": "word " * 2000, "label": 1} for _ in range(2000))
+    assert path.stat().st_size > 20_000_000
+    tracemalloc.start()
+    data = read_labelled(path, TASK, manifest)
+    assert sum(1 for _ in data.examples()) == 2000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_a_file_that_changes_is_not_measured(manifest, write):
+    data = read_labelled(write(RECORDS), TASK, manifest)
+    write(RECORDS[::-1] * 2)
+    with pytest.raises(BertportError, match="has changed since it was checked"):
+        next(data.examples())
+
+
+def test_the_first_examples_are_taken(manifest, write):
+    data = read_labelled(write(RECORDS), TASK, manifest, limit=8)
+    assert examples(data) == EXAMPLES[:8]

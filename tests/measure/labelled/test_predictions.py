@@ -1,0 +1,46 @@
+"""Predictions are those of `Model.predict`."""
+
+import numpy as np
+import pytest
+
+from bertport.measure.labelled.data import read_labelled
+from bertport.measure.labelled.figures import paired_differences, task_figures
+from bertport.measure.labelled.predictions import predict_labelled
+from bertport.runtime.errors import BertportError
+from tests.measure.labelled.conftest import WORDS
+
+LABELS = ("negative", "neutral", "positive")
+
+
+def texts(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, size=rng.integers(1, 20))) for _ in range(count)]
+
+
+def test_a_classifiers_accuracy_from_a_file_to_a_figure(classifier_model, write):
+    model = classifier_model
+    asked = texts(40)
+    answers = list(model.predict("text-classification", asked, top_k=None))
+    best = [answer[0]["label"] for answer in answers]
+    truths = [LABELS[(LABELS.index(label) + (number % 4 == 0)) % 3] for number, label in enumerate(best)]
+    rows = [{"text": text, "label": label} for text, label in zip(asked, truths, strict=True)]
+    data = read_labelled(write(rows), "text-classification", model.bundle.manifest)
+    seen = []
+    predictions = predict_labelled(model, data, advance=lambda: seen.append(1))
+    assert len(seen) == len(predictions) == 40
+    assert [LABELS[column] for column in predictions.values] == best
+    for answer, scores in zip(answers, predictions.scores, strict=True):
+        assert {label["label"]: label["score"] for label in answer} == dict(zip(LABELS, scores.tolist(), strict=True))
+    figures = task_figures(predictions, data)
+    assert figures.metrics["accuracy"].value == 0.75
+    assert figures.metrics["accuracy"].low < 0.75 < figures.metrics["accuracy"].high
+    same = paired_differences(predictions, predictions, data)["accuracy"]
+    assert (same.difference.value, same.p_value, same.agreement.value) == (0, 1, 1)
+
+
+def test_a_text_that_is_too_long_is_refused_with_its_line_or_cut(classifier_model, write):
+    rows = [{"text": "good", "label": 0}] * 9 + [{"text": "good " * 500, "label": 0}]
+    data = read_labelled(write(rows), "text-classification", classifier_model.bundle.manifest)
+    with pytest.raises(BertportError, match=r"line 10: .*tokens"):
+        predict_labelled(classifier_model, data)
+    assert len(predict_labelled(classifier_model, data, truncation=True)) == 10
