@@ -8,9 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 import dev
+from bertport.runtime.cli import app
 from dev import AREAS
 from tests.layout import Tree, area_of
 
@@ -349,16 +352,27 @@ def test_what_is_smuggled(program, found):
     assert bool(smuggled(ast.parse(program))) is found
 
 
-def test_the_command_line_starts_without_the_heavy_packages():
+def test_the_command_line_starts_without_the_heavy_packages_and_without_other_areas():
+    areas = {f"bertport.{area}" for area in AREAS} - {"bertport.runtime"}
+    heavy = HEAVY | areas | {"numpy", "scipy", "sklearn", "tokenizers"}
     program = (
         "import sys, bertport.runtime, bertport.runtime.cli\n"
         "try: bertport.runtime.cli.main(['--help'])\n"
         "except SystemExit: pass\n"
-        f"print('loaded:', *sorted(set(sys.modules) & {HEAVY!r}))"
+        f"print('loaded:', *sorted(set(sys.modules) & {heavy!r}))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].strip() == "loaded:"
     assert "fill-mask" in done.stdout
+
+
+def test_the_list_of_commands_says_of_each_what_the_command_itself_does():
+    listed = CliRunner().invoke(app, ["--help"]).stdout
+    for name in app.list_commands(click.Context(app)):
+        command = app.get_command(click.Context(app), name)
+        [line] = [line for line in listed.splitlines() if line.startswith(f"  {name} ")]
+        summary = line.split(maxsplit=1)[1]
+        assert command.help.startswith(summary.removesuffix("...").removesuffix(".")), name
 
 
 def test_onnx_runtime_is_chosen_by_exactly_one_extra():

@@ -1,17 +1,21 @@
 """The command line: finds subcommands in every area, and turns errors into one sentence and an exit code.
 
-This module and those it imports stay light: `bertport --help` loads no ONNX Runtime and no framework, and `--help` of
-the runtime's own commands no numpy either.
+This module and those it imports stay light: `bertport --help` loads no numpy, no ONNX Runtime and no framework, because
+it takes the first lines of the commands' docstrings out of their source; `--help` of the runtime's own commands loads
+no numpy either.
 """
 
 from __future__ import annotations
 
+import ast
 import errno
 import importlib
 import io
 import os
 import sys
 import warnings
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -80,6 +84,19 @@ class Commands(click.Group):
             return loaded
         return None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands with what each does, without importing those whose source says it."""
+        places = {**{entry.name: entry.value for entry in _entry_points()}, **OWN}
+        commands: list[tuple[str, click.Command]] = []
+        for name in self.list_commands(ctx):
+            text = _docstring(places[name])
+            command = click.Command(name, help=text) if text else self.get_command(ctx, name)
+            if command is not None:
+                commands.append((name, command))
+        width = formatter.width - 6 - max(len(name) for name, _ in commands)  # what click leaves for the text
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(width)) for name, command in commands])
+
     def invoke(self, ctx: click.Context) -> None:
         """Run a subcommand; a user's mistake ends in one sentence and its exit code, never in a traceback."""
         with warnings.catch_warnings():
@@ -101,6 +118,30 @@ def _entry_points() -> Iterable[EntryPoint]:
     from importlib.metadata import entry_points  # not above: it reads every installed distribution
 
     return entry_points(group=ENTRY_POINTS)
+
+
+def _docstring(place: str) -> str | None:
+    """Return the docstring of a function at `module:function` out of its source; None where there is none to read."""
+    module, _, attribute = place.partition(":")
+    try:
+        file = _source(module)
+        tree = ast.parse(file.read_text(encoding="utf-8") if file else "")
+    except (OSError, ValueError, SyntaxError):
+        return None
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == attribute)
+    return next((ast.get_docstring(function) for function in functions), None)
+
+
+def _source(module: str) -> Path | None:
+    """Return the source file of a module, found as an import finds it, but without importing the packages around it."""
+    name, below, spec = "", None, None
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = PathFinder.find_spec(name, below)
+        if spec is None:
+            return None
+        below = spec.submodule_search_locations
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _unavailable(name: str, error: ImportError) -> click.Command:
