@@ -138,17 +138,28 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
     added = tokenizers[0].num_special_tokens_to_add(is_pair=False)
     most = max(1, int(row.room * room) - added)
     encoded = [tokenizers[0].encode(text.text, add_special_tokens=False) for text in texts]
+    ends = [
+        len(text.text) if len(encoding.ids) <= most else encoding.offsets[most - 1][1]
+        for text, encoding in zip(texts, encoded, strict=True)
+    ]
     chosen: list[JSON] = []
     cut = 0
-    for number in rng.permutation(len(texts)).tolist():
+    order = rng.permutation(len(texts)).tolist()
+    for place, number in enumerate(order):
         if len(chosen) == count:
             break
-        text, encoding = texts[number].text, encoded[number]
-        end = len(text) if len(encoding.ids) <= most else encoding.offsets[most - 1][1]
-        words = [span for span in _words(encoding) if span[1] <= end]
+        text, end = texts[number].text, ends[number]
+        words = [span for span in _words(encoded[number]) if span[1] <= end]
         if (mask is not None and mask in text) or not words:
             continue
-        drawn = Drawn(text=text[:end], words=words, word=int(rng.integers(len(words))), mask=mask)
+        beside = [order[(place + step) % len(order)] for step in range(1, row.others + 1)]
+        drawn = Drawn(
+            text=text[:end],
+            words=words,
+            word=int(rng.integers(len(words))),
+            mask=mask,
+            others=tuple(texts[other].text[: ends[other]] for other in beside),
+        )
         asked = row.ask(drawn)
         if all(length <= room for tokenizer in tokenizers for length in _lengths(tokenizer, row.name, asked)):
             chosen.append(asked)

@@ -7,11 +7,23 @@ import sys
 import pytest
 
 from bertport.measure.speed import baselines
-from bertport.measure.speed.baselines import BaselineError, check_baseline, check_task, prepare_baseline
+from bertport.measure.speed.baselines import (
+    BASELINES,
+    BaselineError,
+    check_baseline,
+    check_task,
+    open_pipeline,
+    prepare_baseline,
+)
+from bertport.measure.speed.tasks import TIMED
+from bertport.measure.speed.workload import SINGLE_STREAM, Shape, Texts, WorkerSpec
+from bertport.runtime import load
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.errors import MissingDependencyError, UsageError
+from bertport.runtime.heads import MULTIPLE_CHOICE, SEQUENCE_CLASSIFICATION
 from tests.broken import copied
+from tests.heads import head_bundle
 
 
 def test_a_bundle_that_fills_no_masks_is_no_baseline(tiny_bundle, tmp_path):
@@ -77,3 +89,54 @@ def test_optimum_elsewhere_is_one_sentence(tmp_path):
     assert "[cpu,compare,export-optimum]" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+ASKED = {
+    "multiple-choice": (
+        MULTIPLE_CHOICE,
+        (),
+        {"text": "the man went home", "choices": ["and he slept", "a day of the year", "the world was"]},
+    ),
+    "text-ranking": (
+        SEQUENCE_CLASSIFICATION,
+        ("LABEL_0",),
+        {"query": "the man went", "documents": ["home to the world", "a day", "the man of the year went home"]},
+    ),
+}
+"""By task: its head, the labels of that, and an input."""
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("transformers", "multiple-choice"),
+        pytest.param("sentence-transformers", "text-ranking", marks=pytest.mark.slow),  # its import
+        pytest.param("optimum", "multiple-choice", marks=pytest.mark.optimum),
+    ],
+)
+def test_tasks_without_a_pipeline_are_answered_as_the_bundle_answers(tmp_path_factory, tmp_path, name, task):
+    head, labels, asked = ASKED[task]
+    checkpoint, bundle = head_bundle(tmp_path_factory, "bert", head, labels=labels)
+    if BASELINES[name].converted:
+        checkpoint = prepare_baseline(name, Bundle.open(bundle), tmp_path, task)
+    peer = open_pipeline(WorkerSpec(name=name, baseline=name, file=str(checkpoint), task=task, threads=1))
+    texts = Texts(task=task, inputs=(asked, asked), parameters={}, scenario=SINGLE_STREAM)
+    answers, own = peer.answers(texts), list(load(bundle).predict(task, [asked, asked]))
+    assert TIMED[task].best(answers) == TIMED[task].best(own)
+    assert _numbers(answers) == pytest.approx(_numbers(own), abs=1e-4)
+    assert json.dumps(answers)
+    assert peer.answering(texts)([asked])
+    assert peer.forward(Shape(rows=2, length=8, vocabulary=30))() is not None
+
+
+def _numbers(answers):
+    """The probabilities of choices, or the scores of documents in the order of the documents."""
+    return [
+        number
+        for answer in answers
+        for number in (
+            answer["probabilities"]
+            if isinstance(answer, dict)
+            else [document["score"] for document in sorted(answer, key=lambda document: document["corpus_id"])]
+        )
+    ]

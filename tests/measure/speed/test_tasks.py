@@ -1,10 +1,13 @@
 """The table of timed tasks: which one bundles are timed by, what it asks of a text, and what its best answers are."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from bertport.measure.speed.loaded import plain
 from bertport.measure.speed.tasks import TIMED, Drawn, timed_task
+from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.heads import (
     EMBEDDING,
     HEADS,
@@ -40,7 +43,21 @@ def drawn(word=2, mask="<mask>"):
     ],
 )
 def test_bundles_are_timed_by_the_first_task_that_all_can_do(heads, mask, task):
-    assert timed_task(heads, mask).name == task
+    assert timed_task([dict.fromkeys(own) for own in heads], mask).name == task
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem_type", "task"),
+    [
+        (("LABEL_0",), "multi_label_classification", "text-ranking"),
+        (("LABEL_0",), "regression", "text-classification"),
+        (("bad", "good"), "single_label_classification", "text-classification"),
+        (None, None, "text-classification"),
+    ],
+)
+def test_a_classifier_of_one_label_that_is_no_regression_is_timed_by_ranking(labels, problem_type, task):
+    head = HeadEntry(output="class_logits", axes=("batch", "label"), labels=labels, problem_type=problem_type)
+    assert timed_task([{SEQUENCE_CLASSIFICATION: head}], None).name == task
 
 
 def test_every_row_names_a_head_that_there_is():
@@ -60,6 +77,11 @@ def test_what_is_asked_of_a_text():
     first, second = "one two three four five", "six seven eight nine ten"
     assert asked == {"text": first, "choices": [second, first]}
     assert row.texts(asked) == ((first, second), (first, first))
+    row = TIMED["text-ranking"]
+    asked = row.ask(dataclasses.replace(drawn(), others=("an other", "text")))
+    query = "one two three four five six seven eight"
+    assert asked == {"query": query, "documents": [TEXT, "an other", "text"]}
+    assert row.texts(asked) == ((query, TEXT), (query, "an other"), (query, "text"))
 
 
 ANSWERS = {
@@ -70,6 +92,8 @@ ANSWERS = {
         [[], [{"entity": "B-PER", "start": 0, "end": 4}, {"entity": "O", "start": 5, "end": 6}]],
         ["", "B-PER 0-4; O 5-6"],
     ),
+    "multiple-choice": ([{"label": 1, "choice": "b"}, {"label": 0, "choice": "a"}], ["1", "0"]),
+    "text-ranking": ([[{"corpus_id": 2, "score": 3.0}, {"corpus_id": 0, "score": 1.0}]], ["2"]),
     "question-answering": ([{"start": 3, "end": 9}, [{"start": 0, "end": 2}]], ["3-9", "0-2"]),
     # the first two point the same way, whatever their lengths; the third is nearer to the second's twin than to none
     "embeddings": ([[1.0, 0.0], [5.0, 0.1], [0.0, 1.0], [0.0, 0.0]], ["1", "0", "1", "0"]),

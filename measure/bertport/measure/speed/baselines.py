@@ -1,4 +1,4 @@
-"""The baselines: pipelines of other libraries, made from a bundle's weights and opened as their manuals say.
+"""The baselines: models of other libraries, made from a bundle's weights and opened as their manuals say.
 
 They run the same numbers as the bundle, so that only the way of running differs: `bertport restore` writes them as a
 checkpoint. As a program, this makes Optimum's export of a checkpoint for a task:
@@ -15,9 +15,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.speed.loaded import Answer, Loaded, plain
+from bertport.measure.speed.peers import BATCH, ChoiceModel, Pipeline, Ranker, SentenceEncoder
 from bertport.measure.speed.tasks import FILL_MASK, TIMED
-from bertport.measure.speed.workload import random_batch
 from bertport.runtime.errors import BertportError, MissingDependencyError, UnknownNameError, UsageError
 from bertport.runtime.installation import first_missing
 from bertport.runtime.providers.table import onnxruntime
@@ -27,16 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from bertport.measure.speed.workload import Shape, Texts, WorkerSpec
+    from bertport.measure.speed.loaded import Loaded
+    from bertport.measure.speed.workload import WorkerSpec
     from bertport.runtime.bundle.directory import Bundle
 
 __all__ = [
     "BASELINES",
-    "BATCH",
     "Baseline",
     "BaselineError",
-    "Pipeline",
-    "SentenceEncoder",
     "check_baseline",
     "check_task",
     "open_pipeline",
@@ -44,10 +41,10 @@ __all__ = [
     "prepare_baseline",
 ]
 
+CHOICE, RANKING = "multiple-choice", "text-ranking"
+"""Tasks without a pipeline."""
 CHECKPOINT = "transformers"
 """The directory of a bundle's checkpoint."""
-BATCH = 8
-"""Rows of a batch in the Offline scenario; the pipelines' own default of 1 would never batch."""
 
 
 class BaselineError(BertportError, RuntimeError):
@@ -136,82 +133,6 @@ def main(task: str, checkpoint: str, out: str) -> None:
     AutoTokenizer.from_pretrained(checkpoint).save_pretrained(out)
 
 
-class Pipeline(Loaded):
-    """A pipeline of transformers, on its own models or on Optimum's.
-
-    Args:
-        pipe: What transformers' `pipeline` made.
-    """
-
-    def __init__(self, pipe: Any) -> None:  # noqa: ANN401 — transformers' pipelines are not typed
-        self._pipe = pipe
-
-    def answering(self, texts: Texts) -> Callable[[Sequence[Any]], object]:
-        """Return what answers a list of inputs.
-
-        Raises:
-            UsageError: for another task than the pipeline's.
-        """
-        self._check(texts)
-
-        def answer(inputs: Sequence[Any]) -> object:
-            if len(inputs) == 1:
-                return self._pipe(inputs[0], **texts.parameters)
-            return self._pipe(list(inputs), **texts.parameters, batch_size=BATCH)
-
-        return answer
-
-    def answers(self, texts: Texts) -> list[Answer]:
-        """Return the answer to each input, the best one alone where the task has many."""
-        self._check(texts)
-        asked = {**texts.parameters, **TIMED[texts.task].best_parameters}
-        return [plain(self._pipe(given, **asked)) for given in texts.inputs]
-
-    def forward(self, shape: Shape) -> Callable[[], object]:
-        """Return what runs random ids of a shape through the model alone."""
-        return _forward(self._pipe.model, shape, self._pipe.tokenizer.model_input_names)
-
-    def _check(self, texts: Texts) -> None:
-        if texts.task != self._pipe.task:
-            raise UsageError(f"the baseline answers {self._pipe.task}, not {texts.task}")
-
-
-class SentenceEncoder(Loaded):
-    """A model of sentence-transformers.
-
-    Args:
-        model: What its class `SentenceTransformer` made.
-    """
-
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 — it is partly typed
-        self._model = model
-
-    def answering(self, _: Texts) -> Callable[[Sequence[Any]], object]:
-        """Return what answers a list of inputs."""
-        return lambda inputs: self._model.encode(list(inputs), batch_size=BATCH, show_progress_bar=False)
-
-    def answers(self, texts: Texts) -> list[Answer]:
-        """Return the vector of each input."""
-        return [plain(vector) for vector in self._model.encode(list(texts.inputs), show_progress_bar=False)]
-
-    def forward(self, shape: Shape) -> Callable[[], object]:
-        """Return what runs random ids of a shape through the encoder alone."""
-        return _forward(self._model[0].auto_model, shape, self._model.tokenizer.model_input_names)
-
-
-def _forward(model: Any, shape: Shape, names: Sequence[str]) -> Callable[[], object]:  # noqa: ANN401 — as above
-    import torch
-
-    batch = random_batch(shape)
-    feeds = {name: torch.from_numpy(getattr(batch, name)) for name in names}
-
-    def run() -> object:
-        with torch.inference_mode():
-            return model(**feeds)
-
-    return run
-
-
 def open_pipeline(spec: WorkerSpec) -> Loaded:
     """Open a baseline.
 
@@ -236,6 +157,9 @@ def _transformers(directory: str, threads: int | None, task: str) -> Loaded:
     _limit(threads)
     # The directory may hold several heads; a pipeline leaves the others out and says so.
     transformers.logging.set_verbosity_error()
+    if task == CHOICE:
+        model = transformers.AutoModelForMultipleChoice.from_pretrained(directory, local_files_only=True)
+        return ChoiceModel(model.eval(), _tokenizer(directory))
     pipeline: Any = transformers.pipeline  # typed for tasks that are known beforehand alone
     return Pipeline(pipeline(task, model=directory, device="cpu"))
 
@@ -247,9 +171,16 @@ def _optimum(directory: str, threads: int | None, task: str) -> Loaded:
     model = _optimum_class(task).from_pretrained(
         directory, provider="CPUExecutionProvider", session_options=options, local_files_only=True
     )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    if task == CHOICE:
+        return ChoiceModel(model, _tokenizer(directory))
     pipeline: Any = transformers.pipeline  # as above
-    return Pipeline(pipeline(task, model=model, tokenizer=tokenizer))
+    return Pipeline(pipeline(task, model=model, tokenizer=_tokenizer(directory)))
+
+
+def _tokenizer(directory: str) -> Any:  # noqa: ANN401 — transformers' tokenizers are not typed
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
 
 def _optimum_class(task: str) -> Any:  # noqa: ANN401 — it ships no types
@@ -259,10 +190,12 @@ def _optimum_class(task: str) -> Any:  # noqa: ANN401 — it ships no types
     return getattr(optimum, BASELINES["optimum"].classes[task])
 
 
-def _sentence_transformers(directory: str, threads: int | None, _: str) -> Loaded:
-    from sentence_transformers import SentenceTransformer
+def _sentence_transformers(directory: str, threads: int | None, task: str) -> Loaded:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
     _limit(threads)
+    if task == RANKING:
+        return Ranker(CrossEncoder(directory, device="cpu", local_files_only=True))
     return SentenceEncoder(SentenceTransformer(directory, device="cpu", local_files_only=True))
 
 
@@ -309,6 +242,7 @@ BASELINES: dict[str, Baseline] = {
                 "text-classification": "TextClassificationPipeline",
                 "token-classification": "TokenClassificationPipeline",
                 "question-answering": "QuestionAnsweringPipeline",
+                CHOICE: "AutoModelForMultipleChoice",
             },
             open=_transformers,
         ),
@@ -323,6 +257,7 @@ BASELINES: dict[str, Baseline] = {
                 "text-classification": "ORTModelForSequenceClassification",
                 "token-classification": "ORTModelForTokenClassification",
                 "question-answering": "ORTModelForQuestionAnswering",
+                CHOICE: "ORTModelForMultipleChoice",
             },
             open=_optimum,
         ),
@@ -332,12 +267,12 @@ BASELINES: dict[str, Baseline] = {
             extra="cpu,compare,export",
             own="sentence-transformers",
             distributions=("torch", "transformers", "sentence-transformers"),
-            classes={"embeddings": "SentenceTransformer"},
+            classes={"embeddings": "SentenceTransformer", RANKING: "CrossEncoder"},
             open=_sentence_transformers,
         ),
     )
 }
-"""By name: the pipelines of transformers on PyTorch and of Optimum on ONNX Runtime, and sentence-transformers."""
+"""By name: transformers on PyTorch, Optimum on ONNX Runtime, both by their pipelines, and sentence-transformers."""
 
 
 def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:

@@ -25,6 +25,8 @@ from bertport.runtime.heads import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from bertport.runtime.bundle.manifest import HeadEntry
+
     Text = str | tuple[str, str]
 
 __all__ = ["FEATURES", "FILL_MASK", "TIMED", "Drawn", "TimedTask", "decodes", "timed_task"]
@@ -32,6 +34,8 @@ __all__ = ["FEATURES", "FILL_MASK", "TIMED", "Drawn", "TimedTask", "decodes", "t
 FILL_MASK, FEATURES = "fill-mask", "features"
 QUESTION_WORDS = 8
 """Words of a text that its question is made of: about as many as in a question that people ask."""
+DOCUMENTS = 4
+"""Documents that a query is ranked with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,12 @@ class Drawn:
     """The number of one of them, drawn."""
     mask: str | None
     """The mask token of every bundle; None where they have none, or not the same."""
+    others: Sequence[str] = ()
+    """Other texts, cut as this one is."""
+
+
+def _any(_: HeadEntry | None) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +66,8 @@ class TimedTask:
     """A task of the runtime."""
     head: str | None
     """The head that answers it; None for the encoder."""
+    applies: Callable[[HeadEntry | None], bool] = _any
+    """Whether a bundle whose head is such a one is timed by it."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Its parameters where it is timed."""
     best_parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +78,8 @@ class TimedTask:
     """From such an input to the texts, or pairs of texts, that the model reads for it."""
     room: float = 1.0
     """Share of what a model takes that the text may take; less than all where more is read with it."""
+    others: int = 0
+    """Other texts that an input is made of."""
     decoded: int = 0
     """Positions of each text that are decoded."""
     best: Callable[[Sequence[Any]], list[str]] | None = None
@@ -96,6 +110,17 @@ def _choice(drawn: Drawn) -> dict[str, Any]:
     return {"text": first or second, "choices": [second, first or second]}
 
 
+def _ranks(head: HeadEntry | None) -> bool:
+    """Tell whether a classifier's one label says how well a document fits a query."""
+    return bool(head and head.labels and len(head.labels) == 1 and head.problem_type != "regression")
+
+
+def _query(drawn: Drawn) -> dict[str, Any]:
+    """Let the first words of a text be a query, and the text itself the first of its documents."""
+    end = drawn.words[min(QUESTION_WORDS, len(drawn.words)) - 1][1]
+    return {"query": drawn.text[:end], "documents": [drawn.text, *drawn.others]}
+
+
 def _first(answer: Any) -> Any:  # noqa: ANN401 — an answer of a task
     """Return the best of an answer that may be a list of them, the best first."""
     return answer[0] if isinstance(answer, list) else answer
@@ -113,6 +138,14 @@ def _entities(answers: Sequence[Any]) -> list[str]:
     return [
         "; ".join(f"{entity['entity']} {entity['start']}-{entity['end']}" for entity in answer) for answer in answers
     ]
+
+
+def _choices(answers: Sequence[Any]) -> list[str]:
+    return [str(answer["label"]) for answer in answers]
+
+
+def _documents(answers: Sequence[Any]) -> list[str]:
+    return [str(answer[0]["corpus_id"]) for answer in answers]
 
 
 def _neighbours(answers: Sequence[Any]) -> list[str]:
@@ -136,6 +169,17 @@ TIMED: dict[str, TimedTask] = {
             decoded=1,
             best=lambda answers: [str(_first(answer)["token"]) for answer in answers],
             compared="best word",
+        ),
+        TimedTask(
+            name="text-ranking",
+            head=SEQUENCE_CLASSIFICATION,
+            applies=_ranks,
+            ask=_query,
+            texts=lambda asked: tuple((asked["query"], document) for document in asked["documents"]),
+            room=0.75,
+            others=DOCUMENTS - 1,
+            best=_documents,
+            compared="best document",
         ),
         TimedTask(
             name="text-classification",
@@ -166,6 +210,8 @@ TIMED: dict[str, TimedTask] = {
             ask=_choice,
             texts=lambda asked: tuple((asked["text"], choice) for choice in asked["choices"]),
             room=0.75,
+            best=_choices,
+            compared="choice",
         ),
         TimedTask(
             name="embeddings",
@@ -185,15 +231,19 @@ def decodes(heads: Collection[str]) -> bool:
     return any(HEADS[name].decoded for name in heads if name in HEADS)
 
 
-def timed_task(heads: Sequence[Collection[str]], mask: str | None) -> TimedTask:
-    """Return the task by which bundles are timed: the first whose head all have.
+def timed_task(heads: Sequence[Mapping[str, HeadEntry | None]], mask: str | None) -> TimedTask:
+    """Return the task by which bundles are timed: the first whose head all have, and by which such a head is timed.
 
     Args:
-        heads: The names of the heads of each bundle.
+        heads: The heads of each bundle, by name.
         mask: The mask token of every bundle; None where they have none, or not the same.
     """
     return next(
         row
         for row in TIMED.values()
-        if row.head is None or (all(row.head in own for own in heads) and (row.head != MLM or mask is not None))
+        if row.head is None
+        or (
+            all(row.head in own and row.applies(own[row.head]) for own in heads)
+            and (row.head != MLM or mask is not None)
+        )
     )
