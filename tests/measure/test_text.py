@@ -50,6 +50,24 @@ def test_json_lines(tmp_path, name):
     assert [text.document for text in texts_read] == [0] + [1] * (LEAST_TEXTS - 1)
 
 
+def test_lines_of_two_texts_are_pairs(tmp_path):
+    lines = [
+        {"text": "One  of\ntwo.", "text_pair": "The other."},
+        {"question": "Who?", "context": "She did.", "answers": {"text": ["She"]}},
+        {"text": "Alone.", "text_pair": None},
+        {"text": "No other.", "text_pair": " "},
+    ]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))
+    assert [(text.text, text.pair) for text in read_texts(path, least=1)] == [
+        ("One of two. The other.", ("One of two.", "The other.")),
+        ("Who? She did.", ("Who?", "She did.")),
+        ("Alone.", None),
+        ("No other.", None),
+    ]
+    cut = (Text(text="a b c", document=0, pair=("a", "b c")), Text(text="a b c", document=0, pair=("a b", "c")))
+    assert fingerprint(cut[:1]) != fingerprint(cut[1:])
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -80,6 +98,8 @@ def test_bad_plain_text(tmp_path, content, words):
         ("[]", "line 2: found '[]': expected an object with"),
         ('{"texts": "a"}', 'expected an object with "text"'),
         ('{"text": 3}', 'expected an object with "text"'),
+        ('{"text": "a", "text_pair": 3}', 'expected an object with "text"'),
+        ('{"question": "a"}', 'expected an object with "text"'),
         ('{"paragraphs": "a"}', 'expected an object with "text"'),
         ('{"paragraphs": ["a", 1]}', 'expected an object with "text"'),
         ('{"text": "\\ud800"}', "line 2: half of a surrogate pair"),

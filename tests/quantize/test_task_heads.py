@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -9,14 +11,19 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from bertport.export import export
 from bertport.measure.budget import Budget
-from bertport.measure.quality.samples import TASK_KINDS, TEXTS
+from bertport.measure.quality.heads import measured_rows
+from bertport.measure.quality.samples import GIVEN_PAIRS, TASK_KINDS, TEXTS
 from bertport.quantize import render
 from bertport.quantize.calibration.observe import read_calibration
+from bertport.quantize.calibration.ranges import Calibration
+from bertport.quantize.calibrator import Calibrator
+from bertport.quantize.deadline import Deadline
 from bertport.quantize.evaluation import evaluate
 from bertport.quantize.graph.fusion import fuse, load_plain
 from bertport.quantize.graph.rewrite import linears
-from bertport.quantize.job import Options, measured_budget, prepare
+from bertport.quantize.job import Options, measured_budget, prepare, read_source, start_job
 from bertport.quantize.quantizer import quantize
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.texts import read_evaluation
@@ -30,9 +37,12 @@ from bertport.runtime.heads import (
     TOKEN_CLASSIFICATION,
     output_of,
 )
+from bertport.runtime.text.tokenizer import Tokens
+from tests.family_bundles import family_bundle
 from tests.heads import head_bundle
 from tests.quantize.conftest import cosine, session
 from tests.quantize.every_recipe import Source, near, to_its_end
+from tests.sentence_models import sentence_model
 
 HEADS = (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE, EMBEDDING)
 FEW = {"positions": 60, "pairs": 48}
@@ -111,6 +121,72 @@ def test_samples_are_those_of_the_bundles_heads(request, tiny, held_out):
     known = read_evaluation(tiny, held_out, sample="evaluation", **FEW)
     assert not set(TASK_KINDS) & {sample.kind for sample in known.samples}
     assert not set(TASK_KINDS) & set(known.to_json())
+
+
+def pairs_of(held_out, path, names=("text", "text_pair")):
+    """A file of pairs: the first sentence of each held-out text, and the rest of it."""
+    texts = (line.partition(". ") for line in held_out.read_text(encoding="utf-8").splitlines())
+    path.write_text("".join(json.dumps(dict(zip(names, (one, two), strict=True))) + "\n" for one, _, two in texts))
+    return path
+
+
+def test_a_classifier_of_pairs_is_measured_and_calibrated_on_those_of_the_file(request, held_out, tmp_path):
+    bundle = of_head(request, SEQUENCE_CLASSIFICATION)
+    pairs = pairs_of(held_out, tmp_path / "pairs.jsonl")
+    evaluation = read_evaluation(bundle, pairs, sample="evaluation", **FEW)
+    assert {sample.kind for sample in evaluation.samples} == {TEXTS, GIVEN_PAIRS}
+    assert evaluation.to_json()[GIVEN_PAIRS] == 40
+    assert {sample.kind for sample in read_calibration(bundle, pairs, samples=12).samples} == {GIVEN_PAIRS}
+    [first] = [sample for sample in evaluation.samples if sample.kind == GIVEN_PAIRS and sample.text == 0]
+    tokens = Tokens.read(bundle)
+    [read] = tokens.encode([tuple(json.loads(pairs.read_text().splitlines()[0]).values())])
+    assert first.input_ids.tolist() == list(read.ids)
+
+
+def test_weights_are_calibrated_on_what_the_bundle_reads(request, tiny, held_out):
+    few = {"positions": 60, "pairs": 8, "sentences": 9}
+
+    def kinds(bundle, **how):
+        read = read_evaluation(bundle, held_out, sample="calibration", **few, **how)
+        return {sample.kind: read.count(sample.kind) for sample in read.samples}
+
+    classifier = of_head(request, SEQUENCE_CLASSIFICATION)
+    assert TEXTS in kinds(classifier)  # hidden states are measured on masked texts
+    assert kinds(classifier, as_read=True) == {"plain": 18, "pairs": 8}
+    assert kinds(tiny, as_read=True) == kinds(tiny)  # it fills masks
+    bare = dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, heads={}))
+    assert kinds(bare, as_read=True) == {"plain": 18}
+    assert {sample.kind for sample in read_calibration(bare, held_out, samples=12).samples} == {"plain"}
+    source = read_source([RECIPES["int8-dynamic"]], classifier, None, Options(calibration=held_out))
+    assert source.weights.calibrated_on["masked_positions"] == 0
+    assert source.weights.calibrated_on["plain"] == 40
+    calibrator = Calibrator(classifier, source.plain, Calibration(samples=12), text=held_out, progress=lambda *_: None)
+    assert calibrator.fitting.positions == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, EMBEDDING])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "deberta-v2"])
+def test_heads_of_other_families_are_measured_by_every_int8_recipe(request, family, head, held_out, tmp_path):
+    bundle = of_head(request, head, family) if head != EMBEDDING else sentences_of_family(request, family, tmp_path)
+    recipes = [RECIPES["int8-dynamic"], RECIPES["int8-static"]]
+    options = Options(text=held_out, calibration=held_out, calibrating=Calibration(samples=12), **FEW)
+    job = start_job(recipes, bundle, options, isa=None, deadline=Deadline())
+    [row] = [name for name in measured_rows(bundle.manifest.heads) if name == head]
+    for recipe in recipes:
+        source = job.calibrator.apply(job.source, recipe)
+        figures = job.evaluator.accuracy(recipe, source, job.evaluator.evaluation, stability=4).heads[row]
+        assert 0 < figures.distance < 0.05, recipe.name
+        if head != EMBEDDING:
+            assert figures.agreement.value > 0.7, recipe.name
+
+
+def sentences_of_family(request, family, place):
+    """A bundle of sentence embeddings on the tiny encoder of a family."""
+    factory = request.getfixturevalue("tmp_path_factory")
+    checkpoint, _ = family_bundle(factory, family)
+    export(sentence_model(place / "model", checkpoint), place / "bundle")
+    return Bundle.open(place / "bundle")
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.heads import HEADS, limit_named, sample_kinds
 from bertport.measure.quality.model import CachedModel, conventions, graph_of, read_sample_tokenizer, streams
 from bertport.measure.quality.samples import (
+    GIVEN_PAIRS,
     PAIRED,
     PLAIN,
     REPLACED,
@@ -96,7 +97,7 @@ def samples_for(
         whole: Whether each text is one input of a task as it stands, and not each sentence of it.
     """
     tokenizer, manifest = read_sample_tokenizer(compared.bundle), compared.bundle.manifest
-    kinds = sample_kinds(manifest)
+    kinds = sample_kinds(manifest, texts)
     longest = min(LONGEST, manifest.max_length)
     most = max(preset.positions, preset.most_positions)
     # Without the MLM head they still show the hidden states.
@@ -125,7 +126,8 @@ def samples_for(
         pairs=max(preset.pairs, preset.most_pairs),
         whole=whole,
     )
-    asked, rest = _parted(tasks, {PLAIN: preset.positions // SENTENCE}, preset.pairs)
+    sentences = preset.positions // SENTENCE
+    asked, rest = _parted(tasks, {PLAIN: sentences, GIVEN_PAIRS: sentences}, preset.pairs)
     return Samples(
         first=(
             *masked[:first],

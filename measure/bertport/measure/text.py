@@ -30,9 +30,11 @@ class Text:
     """One text: the unit that is measured, and that the bootstrap resamples."""
 
     text: str
-    """A paragraph or a line, without the line breaks around it."""
+    """A paragraph or a line, without the line breaks around it; of a pair both texts, with a space between them."""
     document: int
     """Number of the document it is from, counted from 0; a plain text file is one document."""
+    pair: tuple[str, str] | None = None
+    """The two texts of a pair, in order; a question stands before its context. None for a single text."""
 
 
 def sample_path(name: str) -> Path:
@@ -59,7 +61,8 @@ def read_texts(path: str | os.PathLike[str], *, least: int = LEAST_TEXTS) -> tup
 
     Plain text: where blank lines separate blocks, each block is a text (its lines joined by spaces), otherwise
     each line is one. JSON lines (`.jsonl`, `.ndjson`): each line is an object with `text`, a string, or with
-    `paragraphs`, a list of strings from one document. Either may be compressed (`.xz`).
+    `paragraphs`, a list of strings from one document; `text` and `text_pair`, or `question` and `context`, are a pair.
+    Either may be compressed (`.xz`).
 
     Args:
         path: The file.
@@ -99,7 +102,7 @@ def fingerprint(texts: tuple[Text, ...]) -> str:
 
     digest = hashlib.sha256()
     for text in texts:
-        digest.update(text.text.encode() + b"\n")
+        digest.update("\0".join(text.pair or (text.text,)).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -161,20 +164,30 @@ def _from_json(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[Text]:
     for number, line in lines:
         if not line:
             continue
-        for text in _paragraphs(line, f"{path}, line {number}"):
-            if text.strip():
-                yield Text(text=" ".join(text.split()), document=document)
+        inputs, is_pair = _inputs(line, f"{path}, line {number}")
+        cleaned = [" ".join(text.split()) for text in inputs if text.strip()]
+        if is_pair and len(cleaned) > 1:
+            yield Text(text=" ".join(cleaned), document=document, pair=(cleaned[0], cleaned[1]))
+        else:
+            yield from (Text(text=text, document=document) for text in cleaned)
         document += 1
 
 
-def _paragraphs(line: str, where: str) -> list[str]:
-    expected = 'expected an object with "text": "…" or "paragraphs": ["…", …]'
+def _inputs(line: str, where: str) -> tuple[list[str], bool]:
+    """Return the texts of a line of JSON, and whether they are the two of a pair."""
+    expected = (
+        'expected an object with "text": "…", with "text" and "text_pair" or "question" and "context" for a pair, or '
+        'with "paragraphs": ["…", …]'
+    )
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputTextError(f"{where}: not JSON ({error}): {expected}") from None
+    is_pair = False
     match value:
-        case {"text": str(text)}:
+        case {"text": str(first), "text_pair": str(second)} | {"question": str(first), "context": str(second)}:
+            texts, is_pair = [first, second], True
+        case {"text": str(text)} if value.get("text_pair") is None:
             texts = [text]
         case {"paragraphs": [*paragraphs]} if all(isinstance(each, str) for each in paragraphs):
             texts = paragraphs
@@ -184,4 +197,4 @@ def _paragraphs(line: str, where: str) -> list[str]:
         raise InputTextError(
             f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is not a character: mend the file"
         )
-    return texts
+    return texts, is_pair

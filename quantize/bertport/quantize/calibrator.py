@@ -66,7 +66,7 @@ class Calibrator:
         self.how, self.progress = how, progress
         self.method = method_named(how.method)
         self.text: CalibrationText = read_calibration(bundle, text, samples=how.samples)
-        self.fitting = read_evaluation(bundle, text, sample="calibration", **SAMPLES)
+        self.fitting = read_evaluation(bundle, text, sample="calibration", as_read=True, **SAMPLES)
         self._given = plain
 
     def apply(self, source: GraphSource, recipe: Recipe, *, method: str | None = None) -> GraphSource:

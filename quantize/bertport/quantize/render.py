@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bertport.measure.quality.heads import HEADS
-from bertport.measure.quality.samples import CANDIDATES, CHOICES, PLAIN, QUESTIONS, TASK_KINDS
+from bertport.measure.quality.samples import CANDIDATES, CHOICES, GIVEN_PAIRS, PLAIN, QUESTIONS, TASK_KINDS
 from bertport.measure.statistics import Difference, Estimate
 from bertport.quantize.recipes.table import RECIPES
 
@@ -22,7 +22,13 @@ __all__ = ["figures", "layers", "recipes", "table"]
 
 MOST_LABELS = 10
 """Labels of a head that are shown, at most."""
-SAMPLES = {PLAIN: "sentences", QUESTIONS: "questions", CHOICES: "choices", CANDIDATES: "documents"}
+SAMPLES = {
+    PLAIN: "sentences",
+    GIVEN_PAIRS: "pairs of the file",
+    QUESTIONS: "questions",
+    CHOICES: "choices",
+    CANDIDATES: "documents",
+}
 """What people call the samples of heads that are trained for a task."""
 
 

@@ -10,6 +10,7 @@ from bertport.measure.quality.heads import sample_kinds
 from bertport.measure.quality.model import read_sample_tokenizer
 from bertport.measure.quality.samples import (
     PAIRED,
+    PLAIN,
     REPLACED,
     TASK_KINDS,
     TEXTS,
@@ -91,6 +92,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
     pairs: int = PAIRS,
     longest_pair: int = LONGEST_PAIR,
     sentences: int | None = None,
+    as_read: bool = False,
 ) -> Evaluation:
     """Read texts, and make samples of them for the heads that the bundle has.
 
@@ -102,6 +104,9 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         pairs: Sentence pairs, at most.
         longest_pair: Tokens of the longest of them.
         sentences: Sentences for heads that are trained for a task, at most; as many as positions where None.
+        as_read: Whether twice as many sentences, as they are written, take the place of masked texts for a bundle that
+            fills in no masks: what weights are calibrated on is then what the bundle reads. The hidden states are
+            measured on masked texts all the same.
 
     Raises:
         InputTextError, PathError: for a file that is missing, empty, too short, not text, or full of unknown words.
@@ -112,14 +117,18 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
     option = "--calibration" if sample == "calibration" else "--text"
     refuse_unread(texts, tokenizer.tokenizer, source.name, shipped=path is None, option=option)
     most = bundle.manifest.max_length
-    chosen = list(masked_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions))
+    kinds = sample_kinds(bundle.manifest, texts)
+    unmasked = as_read and TEXTS not in kinds
+    if unmasked:
+        sentences = 2 * (positions if sentences is None else sentences)
+        kinds |= frozenset() if kinds & set(TASK_KINDS) else {PLAIN}
+    chosen = [] if unmasked else list(masked_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions))
     given = sum(len(sample.positions) for sample in chosen)
-    if given < min(LEAST_POSITIONS, positions):
+    if not unmasked and given < min(LEAST_POSITIONS, positions):
         raise InputTextError(
             f"{source} is too short: it gives {given} masked positions, at least {LEAST_POSITIONS} are needed: "
             "give more text"
         )
-    kinds = sample_kinds(bundle.manifest)
     if REPLACED in kinds:
         chosen += replaced_samples(texts, tokenizer, max_tokens=min(LONGEST, most), limit=positions)
     for kind in PAIRED:

@@ -8,14 +8,15 @@ import pytest
 from bertport.measure.budget import Budget, applicable, judge_all, parse_budget
 from bertport.measure.quality.entities import entities
 from bertport.measure.quality.fidelity import measure
-from bertport.measure.quality.heads import HEADS, kinds_of, measured_rows, unmeasured
+from bertport.measure.quality.heads import HEADS, kinds_of, measured_rows, sample_kinds, unmeasured
 from bertport.measure.quality.results import Conventions
-from bertport.measure.quality.samples import CANDIDATES, CHOICES, PLAIN, QUESTIONS, pair_samples
+from bertport.measure.quality.samples import CANDIDATES, CHOICES, GIVEN_PAIRS, PLAIN, QUESTIONS, pair_samples
 from bertport.measure.quality.task_metrics import compare_spans, rank_correlation
 from bertport.measure.quality.task_rows import SCORES, TASK_ROWS
-from bertport.measure.quality.task_samples import GROUPS, task_samples
+from bertport.measure.quality.task_samples import GROUPS, given_pair_samples, task_samples
 from bertport.measure.statistics import Settings
 from bertport.measure.text import Text
+from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.heads import (
     EMBEDDING,
@@ -151,6 +152,90 @@ def test_samples_are_what_their_kinds_say(drawn, word_tokenizer, word_texts):
     assert task_samples({CHOICES}, word_texts[:1], word_tokenizer) == []  # no stranger is there
     again = task_samples(kinds, word_texts, word_tokenizer, positions=7, pairs=33)
     assert [one.input_ids.tolist() for one in few] == [one.input_ids.tolist() for one in again]
+
+
+PAIRS_OF_A_FILE = [
+    Text(text=f"{one} {two}", document=0, pair=(one, two))
+    for one, two in ((" ".join(f"word{n}" for n in range(first)), "word7 word8") for first in range(3, 60))
+]
+"""Pairs whose first text grows."""
+
+
+def test_pairs_of_a_file_are_read_as_they_are(word_tokenizer):
+    made = list(given_pair_samples(PAIRS_OF_A_FILE, word_tokenizer, max_tokens=24))
+    assert [sample.kind for sample in made] == [GIVEN_PAIRS] * len(PAIRS_OF_A_FILE)
+    for sample in made:
+        one, two = (word_tokenizer.ids(part) for part in PAIRS_OF_A_FILE[sample.text].pair)
+        # of one that is too long the longer text is cut
+        ids, types = word_tokenizer.around(one[: 24 - word_tokenizer.pair.added - len(two)], two)
+        assert sample.input_ids.tolist() == ids.tolist()
+        assert sample.token_type_ids.tolist() == types.tolist()
+    both_long = Text(text="", document=0, pair=(PAIRS_OF_A_FILE[-1].pair[0],) * 2)
+    [sample] = given_pair_samples([both_long], word_tokenizer, max_tokens=24)
+    assert len(sample.input_ids) == 24
+    assert (sample.token_type_ids == 1).sum() - 1 in {10, 11}
+    assert len(task_samples({GIVEN_PAIRS}, PAIRS_OF_A_FILE, word_tokenizer, positions=5)) == 5
+    assert list(given_pair_samples([Text(text="word1", document=0)], word_tokenizer)) == []
+
+
+def test_questions_of_a_file_are_asked_as_they_are(word_tokenizer):
+    made = task_samples({QUESTIONS}, PAIRS_OF_A_FILE, word_tokenizer, pairs=9)
+    assert len(made) == 9
+    for sample in made:
+        question, context = (word_tokenizer.ids(part) for part in PAIRS_OF_A_FILE[sample.text].pair)
+        assert sample.input_ids[sample.words >= 0].tolist() == context.tolist()
+        assert sample.input_ids[1 : 1 + len(question)].tolist() == question.tolist()
+
+
+@pytest.mark.parametrize(
+    ("heads", "kinds"),
+    [
+        ({SEQUENCE_CLASSIFICATION: CLASSES}, {GIVEN_PAIRS}),
+        ({SEQUENCE_CLASSIFICATION: RELEVANCE}, {GIVEN_PAIRS, CANDIDATES}),
+        ({SEQUENCE_CLASSIFICATION: CLASSES, "nsp": entry("nsp")}, {GIVEN_PAIRS, "pairs"}),
+        ({EMBEDDING: MANIFEST[EMBEDDING]}, {PLAIN}),
+        ({QUESTION_ANSWERING: MANIFEST[QUESTION_ANSWERING]}, {QUESTIONS}),
+    ],
+)
+def test_a_classifier_reads_the_pairs_of_a_file_and_none_that_are_made_up(tiny_bundle, heads, kinds, word_texts):
+    manifest = dataclasses.replace(Bundle.open(tiny_bundle).manifest, heads=heads)
+    assert sample_kinds(manifest, PAIRS_OF_A_FILE) == kinds
+    assert sample_kinds(manifest, word_texts) == kinds_of(measured_rows(heads))
+    assert GIVEN_PAIRS not in sample_kinds(manifest)
+
+
+def test_each_text_of_a_pair_is_an_input_of_heads_that_read_one(word_tokenizer):
+    made = task_samples({PLAIN}, PAIRS_OF_A_FILE, word_tokenizer, whole=True)
+    assert len(made) == 2 * len(PAIRS_OF_A_FILE)
+
+
+def test_what_is_said_of_a_head_that_hardly_decides(drawn):
+    samples = of_kind(drawn, PLAIN, CHOICES)
+    decided = measured(samples, reference=Bag(scale=30), candidate=Bag(noise=0.15, scale=30)).heads
+    wavering = measured(samples, reference=Bag(scale=0.01), candidate=Bag(noise=0.15, scale=0.01)).heads
+    for name in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, MULTIPLE_CHOICE):
+        assert decided[name].lead.value > 0.1
+        assert decided[name].doubts == ()
+        assert wavering[name].lead.value < 0.1
+        [doubt] = wavering[name].doubts
+        assert doubt == (
+            "fp32 hardly decides itself, like a head without training (its best answer leads by "
+            f"{wavering[name].lead.value:.3f} of probability in the mean)"
+        )
+
+
+def test_what_is_said_of_a_head_that_gives_one_label(drawn):
+    class AlwaysGood:
+        outputs = (output_of(SEQUENCE_CLASSIFICATION),)
+
+        def run(self, batch, outputs):
+            return dict.fromkeys(outputs, np.full((len(batch.input_ids), 3), [0, 0, 9], dtype=np.float32))
+
+    always_good = AlwaysGood()
+    figures = measured(
+        of_kind(drawn, PLAIN), {SEQUENCE_CLASSIFICATION: CLASSES}, reference=always_good, candidate=always_good
+    ).heads[SEQUENCE_CLASSIFICATION]
+    assert figures.doubts == ("fp32 gives no other label than 'good' here, so that nothing is known of others",)
 
 
 def test_classes_and_their_agreement_by_label(drawn):

@@ -20,7 +20,7 @@ from bertport.measure.quality.metrics import (
 )
 from bertport.measure.quality.results import Hidden, Judgements, MaskedTokens
 from bertport.measure.quality.rows import Column, Figure, Head, Limit, Moved, Test
-from bertport.measure.quality.samples import ORDERED, PAIRS, REPLACED, TEXTS
+from bertport.measure.quality.samples import GIVEN_PAIRS, ORDERED, PAIRS, PLAIN, REPLACED, TEXTS
 from bertport.measure.quality.summaries import hidden_states, judged_pairs, judged_tokens, masked_tokens
 from bertport.measure.quality.task_rows import TASK_ROWS
 from bertport.runtime.heads import HEADS as KNOWN
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bertport.measure.quality.samples import Sample
     from bertport.measure.quality.sums import HeadSums
     from bertport.measure.statistics import Settings
+    from bertport.measure.text import Text
     from bertport.runtime.bundle.manifest import HeadEntry, Manifest
 
     Floats = NDArray[np.float64]
@@ -395,18 +396,27 @@ def unmeasured(heads: Mapping[str, HeadEntry], accuracy: Mapping[str, Any]) -> t
     return tuple(name for name in heads if name not in measured)
 
 
-def sample_kinds(manifest: Manifest) -> frozenset[str]:
+def sample_kinds(manifest: Manifest, texts: Iterable[Text] = ()) -> frozenset[str]:
     """Return the kinds of samples that a bundle's heads are measured on, besides those of the hidden states.
 
     Heads that judge the order of two texts count where the encoder can tell these apart.
+
+    Args:
+        manifest: The bundle's.
+        texts: What samples are made of. Where there are pairs among them, a classifier reads these, and neither single
+            texts nor pairs that are made up.
     """
     rows = [HEADS[name] for name in measured_rows(manifest.heads)]
-    return kinds_of(row.name for row in rows if manifest.judges_pairs or not KNOWN[row.key].pairs)
+    asked = [row for row in rows if manifest.judges_pairs or not KNOWN[row.key].pairs]
+    if not any(text.pair for text in texts):
+        return kinds_of(row.name for row in asked)
+    others = kinds_of(row.name for row in asked if GIVEN_PAIRS not in row.samples)
+    return others.union(*(row.samples - {PLAIN, PAIRS} for row in asked if GIVEN_PAIRS in row.samples))
 
 
 def kinds_of(heads: Iterable[str]) -> frozenset[str]:
-    """Return the kinds of samples that some rows are measured on, besides those of the hidden states."""
-    return frozenset().union(*(HEADS[name].samples for name in heads if name in HEADS))
+    """Return the kinds of samples that some rows are measured on, of any text, besides those of the hidden states."""
+    return frozenset().union(*(HEADS[name].samples for name in heads if name in HEADS)) - {GIVEN_PAIRS}
 
 
 def limit_named(name: str) -> Limit:

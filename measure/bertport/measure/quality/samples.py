@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CANDIDATES",
     "CHOICES",
+    "GIVEN_PAIRS",
     "IN_ORDER",
     "IS_NEXT",
     "KINDS",
@@ -76,15 +77,16 @@ TEXTS, REPLACED, PAIRS, ORDERED = "texts", "replaced", "pairs", "ordered"
 stranger; and pairs that follow each other, in order or swapped."""
 PAIRED = (PAIRS, ORDERED)
 """The kinds that are pairs of texts."""
-PLAIN, QUESTIONS, CHOICES, CANDIDATES = "plain", "questions", "choices", "candidates"
-"""Further kinds, of heads that are trained for a task (`task_samples`): texts as they are written; questions with a
-context; and texts with one of several that may follow it, of which one is chosen, or all are ranked."""
-TASK_KINDS = (PLAIN, QUESTIONS, CHOICES, CANDIDATES)
+PLAIN, GIVEN_PAIRS, QUESTIONS, CHOICES, CANDIDATES = "plain", "given_pairs", "questions", "choices", "candidates"
+"""Further kinds, of heads that are trained for a task (`task_samples`): texts as they are written; pairs as a user's
+file has them; questions with a context; and texts with one of several that may follow it, of which one is chosen, or
+all are ranked."""
+TASK_KINDS = (PLAIN, GIVEN_PAIRS, QUESTIONS, CHOICES, CANDIDATES)
 """The kinds of samples for heads that are trained for a task."""
 KINDS = (TEXTS, REPLACED, *PAIRED, *TASK_KINDS)
 """All kinds."""
 OF_TWO = frozenset({*PAIRED, QUESTIONS, CHOICES, CANDIDATES})
-"""The kinds whose samples consist of two texts, one behind the other."""
+"""The kinds whose samples are made of two texts, one behind the other; given pairs count as texts, not as these."""
 SHORTEST = 8
 """Tokens below which the end of a text that was cut is left out: it has no context to speak of."""
 UNREAD = 0.05

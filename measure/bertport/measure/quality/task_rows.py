@@ -8,7 +8,7 @@ import numpy as np
 
 from bertport.measure.quality.metrics import COSINE_COLUMNS, cosines
 from bertport.measure.quality.rows import Column, Figure, Head, Limit, Moved
-from bertport.measure.quality.samples import CANDIDATES, CHOICES, PAIRS, PLAIN, QUESTIONS
+from bertport.measure.quality.samples import CANDIDATES, CHOICES, GIVEN_PAIRS, PAIRS, PLAIN, QUESTIONS
 from bertport.measure.quality.task_metrics import (
     CLASS_COLUMNS,
     SPAN_COLUMNS,
@@ -176,7 +176,7 @@ TASK_ROWS = (
         name=SEQUENCE_CLASSIFICATION,
         applies=_gives_classes,
         output=output_of(SEQUENCE_CLASSIFICATION),
-        samples=frozenset({PLAIN, PAIRS}),
+        samples=frozenset({PLAIN, PAIRS, GIVEN_PAIRS}),
         columns=CLASS_COLUMNS,
         compare=_classes,
         keep=_given,
@@ -205,7 +205,7 @@ TASK_ROWS = (
         head=SEQUENCE_CLASSIFICATION,
         applies=_gives_scores,
         output=output_of(SEQUENCE_CLASSIFICATION),
-        samples=frozenset({PLAIN, CANDIDATES}),
+        samples=frozenset({PLAIN, CANDIDATES, GIVEN_PAIRS}),
         columns=("difference",),
         compare=_difference,
         keep=_scored,

@@ -14,6 +14,7 @@ import numpy as np
 from bertport.measure.quality.samples import (
     CANDIDATES,
     CHOICES,
+    GIVEN_PAIRS,
     PLAIN,
     QUESTIONS,
     Sample,
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
     from bertport.measure.quality.samples import SampleTokenizer
     from bertport.measure.text import Text
 
-__all__ = ["GROUPS", "candidate_samples", "plain_samples", "question_samples", "task_samples"]
+__all__ = [
+    "GROUPS",
+    "candidate_samples",
+    "given_pair_samples",
+    "plain_samples",
+    "question_samples",
+    "task_samples",
+]
 
 GROUPS = {CHOICES: 4, CANDIDATES: 8}
 """Texts of a group, by its kind: SWAG and RACE have four choices, and a reranker gets more documents than that."""
@@ -74,6 +82,8 @@ def task_samples(  # noqa: PLR0913 — what is drawn, by keyword
     made: list[Sample] = []
     if PLAIN in kinds:
         made += plain_samples(texts, tokenizer, seed=seed, max_tokens=max_tokens, limit=positions, whole=whole)
+    if GIVEN_PAIRS in kinds:
+        made += given_pair_samples(texts, tokenizer, seed=seed, max_tokens=max_tokens, limit=positions)
     if QUESTIONS in kinds:
         made += question_samples(texts, tokenizer, seed=seed, max_tokens=max_tokens, limit=pairs)
     for kind in GROUPS:
@@ -99,12 +109,12 @@ def plain_samples(  # noqa: PLR0913 — what is drawn, by keyword
         seed: The seed of the order.
         max_tokens: Longest sample, special tokens included.
         limit: The most sentences, drawn evenly from all that there are.
-        whole: Whether each text is one input as it stands.
+        whole: Whether each text, and each of a pair, is one input as it stands.
     """
     parts = [
         (number, part)
         for number, text in enumerate(texts)
-        for part in ([text.text] if whole else sentences_of(text.text.strip()))
+        for part in ((text.pair or (text.text,)) if whole else sentences_of(text.text.strip()))
     ]
     least = 1 if whole else SHORTEST
     made = 0
@@ -118,6 +128,34 @@ def plain_samples(  # noqa: PLR0913 — what is drawn, by keyword
             yield _sample(tokenizer, number, PLAIN, (ids,), words)
 
 
+def given_pair_samples(
+    texts: Sequence[Text],
+    tokenizer: SampleTokenizer,
+    *,
+    seed: int = 0,
+    max_tokens: int = 128,
+    limit: int | None = None,
+) -> Iterator[Sample]:
+    """Yield the pairs among some texts as they are; of one that is too long, the longer text is cut.
+
+    Args:
+        texts: The texts; those that are no pairs are passed over.
+        tokenizer: The model's.
+        seed: The seed of the order.
+        max_tokens: Longest sample, special tokens included.
+        limit: The most pairs, drawn evenly from all that there are.
+    """
+    pairs = [(number, text.pair) for number, text in enumerate(texts) if text.pair]
+    room = max_tokens - tokenizer.pair.added
+    for index in np.random.default_rng([seed, 9]).permutation(len(pairs))[:limit].tolist():
+        number, pair = pairs[index]
+        first, second = (tokenizer.ids(part) for part in pair)
+        first = first[: max(room - len(second), (room + 1) // 2)]
+        second = second[: room - len(first)]
+        if len(first) and len(second):
+            yield _sample(tokenizer, number, GIVEN_PAIRS, (first, second))
+
+
 def question_samples(
     texts: Sequence[Text],
     tokenizer: SampleTokenizer,
@@ -126,7 +164,9 @@ def question_samples(
     max_tokens: int = 128,
     limit: int | None = None,
 ) -> Iterator[Sample]:
-    """Yield questions with a context: a sentence of the context with some words left out, and a question mark.
+    """Yield questions with a context: those that are given as pairs, or else made up of running text.
+
+    A question that is made up is a sentence of the context with some words left out, and a question mark.
 
     Such questions are answered by extractive models as if they were asked properly (Lewis et al. 2019, "Unsupervised
     Question Answering by Cloze Translation", where the sentence with its gap stands beside better ones).
@@ -139,6 +179,14 @@ def question_samples(
         limit: The most questions, drawn evenly from all that there are.
     """
     rng = np.random.default_rng([seed, 7])
+    given = [(number, text.pair) for number, text in enumerate(texts) if text.pair]
+    if given:
+        for index in rng.permutation(len(given))[:limit].tolist():
+            number, (asked_for, context_text) = given[index]
+            yield from _question(
+                tokenizer, number, tokenizer.ids(asked_for)[: max_tokens // 2], context_text, max_tokens
+            )
+        return
     mark = tokenizer.ids("?")
     asked = []
     for number, text in enumerate(texts):
@@ -157,11 +205,19 @@ def question_samples(
         gap = int(rng.integers(len(sentence) - size + 1))
         question = np.concatenate([sentence[:gap], sentence[gap + size :]])[:LONGEST_QUESTION]
         question = np.concatenate([question, mark])
-        room = max_tokens - tokenizer.pair.added - len(question)
-        context, words = (side[: max(0, room)] for side in tokenizer.words(" ".join(sentences[max(0, place - 1) :])))
-        if len(context):
+        for sample in _question(tokenizer, number, question, " ".join(sentences[max(0, place - 1) :]), max_tokens):
             made += 1
-            yield _sample(tokenizer, number, QUESTIONS, (question, context), words)
+            yield sample
+
+
+def _question(
+    tokenizer: SampleTokenizer, number: int, question: NDArray[np.int64], context: str, max_tokens: int
+) -> Iterator[Sample]:
+    """Yield a question with as much of its context as there is room for; nothing where there is none."""
+    room = max_tokens - tokenizer.pair.added - len(question)
+    ids, words = (side[: max(0, room)] for side in tokenizer.words(context))
+    if len(question) and len(ids):
+        yield _sample(tokenizer, number, QUESTIONS, (question, ids), words)
 
 
 def candidate_samples(  # noqa: PLR0913 — what is drawn, by keyword

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from bertport.measure.quality.heads import sample_kinds
 from bertport.measure.quality.model import in_order, make_batch, open_onnx, read_sample_tokenizer, streams
 from bertport.measure.quality.samples import TASK_KINDS, TEXTS, masked_samples, pair_samples, refuse_unread
-from bertport.measure.quality.task_samples import task_samples
+from bertport.measure.quality.task_samples import plain_samples, task_samples
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.quantize.blas import one_thread
 from bertport.quantize.calibration.histogram import Histogram
@@ -81,7 +81,8 @@ def read_calibration(
     """Read texts and make samples of them, drawn evenly, of the kinds that the bundle's heads are measured on.
 
     Half of them are masked texts and half sentence pairs where the bundle has a head for these. Where it has heads that
-    are trained for a task, what they read takes the place of half of them, and of all where it fills in no masks.
+    are trained for a task, what they read takes the place of half of them, and of all where it fills in no masks. A
+    bundle that has no head for either reads texts as they are written.
 
     Args:
         bundle: The bundle.
@@ -96,13 +97,17 @@ def read_calibration(
     tokenizer = read_sample_tokenizer(bundle)
     refuse_unread(texts, tokenizer.tokenizer, source.name, shipped=path is None, option="--calibration")
     longest = min(LONGEST, bundle.manifest.max_length)
-    kinds = sample_kinds(bundle.manifest)
-    tasks = [kind for kind in TASK_KINDS if kind in kinds]
-    general = samples if not tasks else samples // 2 if TEXTS in kinds else 0
+    kinds = sample_kinds(bundle.manifest, texts)
+    tasks, fills = [kind for kind in TASK_KINDS if kind in kinds], TEXTS in kinds
+    general = samples if not tasks else samples // 2 if fills else 0
     paired = general // 2 if bundle.manifest.judges_pairs else 0
     pairs = list(pair_samples(texts, tokenizer, max_tokens=longest, limit=paired)) if paired else []
-    masked = masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)
-    chosen = (*itertools.islice(masked, general - len(pairs)), *pairs)
+    single = (
+        masked_samples(texts, tokenizer, max_tokens=longest, limit=ENOUGH)
+        if fills
+        else plain_samples(texts, tokenizer, max_tokens=longest, whole=path is not None)
+    )
+    chosen = (*itertools.islice(single, general - len(pairs)), *pairs)
     of_kind = math.ceil((samples - len(chosen)) / max(1, len(tasks)))
     for kind in tasks:
         made = task_samples(

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STABILITY", "BrokenBudgetError", "Solution", "meet_budget", "rank_layers"]
 
-RANKING = {"positions": 400, "pairs": 60, "sentences": 120}
+RANKING: dict[str, Any] = {"positions": 400, "pairs": 60, "sentences": 120}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""
-SEARCHING = {"positions": 1000, "pairs": 200, "sentences": 300}
+SEARCHING: dict[str, Any] = {"positions": 1000, "pairs": 200, "sentences": 300}
 """Samples behind each combination of the search: KL to about a twentieth of itself."""
 TARGETS = 4
 """Searches, each with a lower target, while what they find breaks the budget on held-out text; then all layers are

@@ -63,7 +63,7 @@ def calibrate_weights(
     Raises:
         InputTextError, PathError: for a text that cannot be used.
     """
-    text = read_evaluation(bundle, calibration, sample="calibration", **SAMPLES)
+    text = read_evaluation(bundle, calibration, sample="calibration", as_read=True, **SAMPLES)
     # The list holds copies of all weights: not while the graph runs, which holds them as well.
     sources = [layer.source for layer in linears(fused)]
     activations = collect(fused, sources, text.samples, progress=progress)
