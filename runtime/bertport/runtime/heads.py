@@ -23,14 +23,17 @@ __all__ = [
     "LABEL",
     "MLM",
     "MULTIPLE_CHOICE",
+    "MULTI_LABEL",
     "NSP",
     "POOLER",
     "POSITIONS",
     "QUESTION_ANSWERING",
+    "REGRESSION",
     "RTD",
     "SEGMENTS",
     "SEQUENCE",
     "SEQUENCE_CLASSIFICATION",
+    "SINGLE_LABEL",
     "SOP",
     "SPAN",
     "TOKEN_CLASSIFICATION",
@@ -63,6 +66,12 @@ EMBEDDING = "embedding"
 """The modules of sentence-transformers that make one vector of the states of a text's tokens."""
 POOLER = "pooler"
 """The dense layer and tanh over the state of the first token."""
+SINGLE_LABEL = "single_label_classification"
+"""transformers' problem type of a head that chooses one of its labels."""
+MULTI_LABEL = "multi_label_classification"
+"""transformers' problem type of a head of whose labels several may fit."""
+REGRESSION = "regression"
+"""transformers' problem type of a head whose values are no classes."""
 BATCH = "batch"
 """The axis of texts."""
 SEQUENCE = "sequence"
@@ -105,7 +114,7 @@ class Head:
     label_count: int | None = None
     """Number of labels that a manifest must state if it states any; None for any number."""
     problem_type: str | None = None
-    """Problem type as transformers calls it, for example `single_label_classification`; None without labels."""
+    """Problem type as transformers calls it, `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`; None without labels."""
     positive: int | None = None
     """Column of the label that means yes, which a manifest with labels must state too; None where there is none."""
     pairs: bool = False
@@ -134,7 +143,7 @@ HEADS: dict[str, Head] = {
             axes=(BATCH, LABEL),
             labels=("is_next", "not_next"),  # column 0: B follows A, 1: B is from another place
             label_count=2,
-            problem_type="single_label_classification",
+            problem_type=SINGLE_LABEL,
             positive=0,
             pairs=True,
         ),
@@ -145,7 +154,7 @@ HEADS: dict[str, Head] = {
             axes=(BATCH, LABEL),
             labels=("in_order", "swapped"),  # column 0: A came before B, 1: B came before A
             label_count=2,
-            problem_type="single_label_classification",
+            problem_type=SINGLE_LABEL,
             positive=0,
             pairs=True,
         ),
@@ -157,7 +166,7 @@ HEADS: dict[str, Head] = {
             # a discriminator has one logit a token: with 0 before it, softmax gives its sigmoid
             labels=("original", "replaced"),
             label_count=2,
-            problem_type="single_label_classification",
+            problem_type=SINGLE_LABEL,
             positive=1,
         ),
         Head(

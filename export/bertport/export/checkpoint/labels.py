@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import CheckpointError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from bertport.runtime.text.encoder import lone_surrogate
 
 if TYPE_CHECKING:
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["labels_in", "terms_of_texts", "terms_of_tokens", "unnamed", "untrusted_activation"]
 
-SINGLE_LABEL = "single_label_classification"
-MULTI_LABEL = "multi_label_classification"
-PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, "regression")
+PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 """Problem types of transformers."""
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Identity": "none"}
 """By the name of PyTorch's module, what a cross-encoder of sentence-transformers makes scores with."""
@@ -141,7 +140,7 @@ def terms_of_texts(config: Mapping[str, Any], labels: tuple[str, ...]) -> dict[s
     if stated == SINGLE_LABEL and len(labels) == 1:
         raise CheckpointError(
             f"problem_type in config.json is {SINGLE_LABEL}, and there is one label to choose from: state "
-            f"{MULTI_LABEL} or regression"
+            f"{MULTI_LABEL} or {REGRESSION}"
         )
     return {
         "problem_type": stated or (MULTI_LABEL if len(labels) == 1 else SINGLE_LABEL),

@@ -22,8 +22,10 @@ from bertport.measure.quality.task_results import Choices, Classes, Scores, Span
 from bertport.measure.quality.task_summaries import choices, classes, scores, spans, token_labels, vectors
 from bertport.runtime.heads import (
     EMBEDDING,
+    MULTI_LABEL,
     MULTIPLE_CHOICE,
     QUESTION_ANSWERING,
+    REGRESSION,
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
     output_of,
@@ -42,7 +44,6 @@ __all__ = ["SCORES", "TASK_ROWS"]
 
 SCORES = "scores"
 """What results call a sequence-classification head whose values are no classes."""
-REGRESSION, SEVERAL_LABELS = "regression", "multi_label_classification"
 
 
 def _gives_scores(head: HeadEntry | None) -> bool:
@@ -56,7 +57,7 @@ def _gives_classes(head: HeadEntry | None) -> bool:
 
 def _several(head: HeadEntry | None) -> bool:
     """Tell whether a text may have several labels."""
-    return head is not None and head.problem_type == SEVERAL_LABELS
+    return head is not None and head.problem_type == MULTI_LABEL
 
 
 def _classes(reference: Logits, candidate: Logits, _: Sample, head: HeadEntry | None) -> Floats:

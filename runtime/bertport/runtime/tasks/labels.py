@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.runtime.errors import BundleError, MissingHeadError, UnknownNameError
-from bertport.runtime.heads import HEADS
+from bertport.runtime.heads import HEADS, MULTI_LABEL, REGRESSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,9 +93,9 @@ def activation_named(name: object) -> Callable[[NDArray[np.float32]], NDArray[np
 
 def activation_of(entry: HeadEntry, count: int) -> str:
     """Return which of `ACTIVATIONS` transformers' pipeline takes for a head of so many labels, by its problem type."""
-    if entry.problem_type == "regression":
+    if entry.problem_type == REGRESSION:
         return "none"
-    return "sigmoid" if entry.problem_type == "multi_label_classification" or count == 1 else "softmax"
+    return "sigmoid" if entry.problem_type == MULTI_LABEL or count == 1 else "softmax"
 
 
 def logits_alone(*_: object) -> Callable[[NDArray[np.float32], Encoded], NDArray[np.float32]]:
