@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import InputTextError, UsageError
+from bertport.runtime.errors import BundleError, InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import Parts, texts_in
@@ -82,10 +82,20 @@ def finish(
 
     Raises:
         UnknownNameError: for a function that there is not.
+        BundleError: when the function is called, for logits of other than one column.
     """
-    stated, named = manifest.heads[SEQUENCE_CLASSIFICATION].activation, options.function_to_apply
-    activation = activation_named((stated or "sigmoid") if named is None else named)
-    return lambda logits, _: float(activation(logits)[0])
+    entry, named = manifest.heads[SEQUENCE_CLASSIFICATION], options.function_to_apply
+    activation = activation_named((entry.activation or "sigmoid") if named is None else named)
+
+    def score(logits: NDArray[np.float32], _: Encoded) -> float:
+        if logits.shape[-1] != 1:
+            raise BundleError(
+                f"text-ranking takes the one value of a classifier of one label, and that of {manifest.name} gives "
+                f"{logits.shape[-1]:,}: use a bundle that has one"
+            )
+        return float(activation(logits)[0])
+
+    return score
 
 
 def lacking(manifest: Manifest) -> str | None:
