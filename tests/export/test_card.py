@@ -68,3 +68,13 @@ def test_labels_with_control_characters_stay_in_their_line(bundle):
     head = replace(manifest.heads[SEQUENCE_CLASSIFICATION], labels=("a\x1b[31m", "b\n# c", "\u202ed"))
     card = model_card(replace(manifest, heads={SEQUENCE_CLASSIFICATION: head}))
     assert "In `class_logits`, column 0 is `a\\x1b[31m`, 1 is `b\\n# c`, 2 is `\\u202ed`.\n" in card
+
+
+def test_of_many_labels_the_first_are_listed(bundle):
+    manifest = Bundle.open(bundle(SEQUENCE_CLASSIFICATION)).manifest
+    head = replace(
+        manifest.heads[SEQUENCE_CLASSIFICATION], labels=tuple(f"LABEL_{column}" for column in range(100_000))
+    )
+    card = model_card(replace(manifest, heads={SEQUENCE_CLASSIFICATION: head}))
+    assert "column 0 is `LABEL_0`, 1 is `LABEL_1`, " in card
+    assert ", 99 is `LABEL_99` and 99,900 more.\n" in card

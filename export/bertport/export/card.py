@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.export.checkpoint.families import BERT, FAMILIES, family_of_class, possible_heads
 from bertport.export.checkpoint.heads import HEADS
-from bertport.runtime.commands.render import printable
+from bertport.runtime.commands.render import in_columns, printable
 from bertport.runtime.heads import MLM
 from bertport.runtime.installation import portable_install_command
 
@@ -123,7 +123,7 @@ def _with_tokens(text: str, tokens: Mapping[str, str]) -> str:
 def _heads(manifest: Manifest, family: Family) -> str:
     lines = [f"- `{head}`: {HEADS[head].summary if head in HEADS else 'another head'}" for head in manifest.heads]
     for head in manifest.heads.values():
-        columns = ", ".join(f"{index} is `{printable(label)}`" for index, label in enumerate(head.labels or ()))
+        columns = in_columns([printable(label) for label in head.labels or ()], "{} is `{}`")
         lines += [f"\nIn `{head.output}`, column {columns}."] if columns else []
     missing = [name for name in possible_heads(family) if name not in manifest.heads and not HEADS[name].tuned]
     if missing:

@@ -19,10 +19,23 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.tasks.answers import TokenLabel
 
-__all__ = ["features", "fill_mask", "manifest", "notes", "percent", "printable", "table", "token_labels", "verdict"]
+__all__ = [
+    "features",
+    "fill_mask",
+    "in_columns",
+    "manifest",
+    "notes",
+    "percent",
+    "printable",
+    "table",
+    "token_labels",
+    "verdict",
+]
 
 SHOWN = 4
 """How many numbers of a vector are printed."""
+MOST_COLUMNS = 100
+"""How many labels of a head are listed: a checkpoint may have a million."""
 LONGEST_TITLE = 40
 """Characters shown of the name of a head that this version does not know."""
 
@@ -116,9 +129,21 @@ def _labels(known: Manifest) -> list[tuple[str, str]]:
     for name, head in known.heads.items():
         row = HEADS.get(name)
         if head.labels or (row and row.labels):
-            labels = ", ".join(f"{index}: {label}" for index, label in enumerate(head.labels or ()))
+            labels = in_columns(head.labels or (), "{}: {}")
             rows.append((f"{row.title if row else name[:LONGEST_TITLE]} labels", labels or "none"))
     return rows
+
+
+def in_columns(labels: Sequence[str], form: str) -> str:
+    """Return the labels of a head's columns in a line: the first of them, and how many more there are.
+
+    Args:
+        labels: by column.
+        form: writes a column and its label, in this order.
+    """
+    parts = [form.format(column, label) for column, label in enumerate(labels[:MOST_COLUMNS])]
+    left = len(labels) - len(parts)
+    return ", ".join(parts) + (f" and {left:,} more" if left else "")
 
 
 def _vectors(known: Manifest) -> list[tuple[str, str]]:
