@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import BertportError, BundleError, OutputError, UsageError
+from bertport.runtime.errors import BertportError, BundleError, MissingHeadError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ __all__ = [
     "Failed",
     "Forbidden",
     "Loading",
+    "MissingHead",
     "NotFound",
     "Overloaded",
     "Problem",
@@ -121,6 +122,10 @@ class Unprocessable(Problem):
     reason = "unprocessable"
 
 
+class MissingHead(Unprocessable):
+    """A task that the bundle has no head for."""
+
+
 class BackendFailure(Problem):
     """The model failed on this input."""
 
@@ -183,6 +188,8 @@ def problem_of(error: BertportError) -> Problem:
 
     The client's mistake is 422, an output that is no number 424, anything else 500 without details.
     """
+    if isinstance(error, MissingHeadError):
+        return MissingHead(error.message)
     if isinstance(error, UsageError):
         return Unprocessable(error.message)
     if isinstance(error, OutputError):

@@ -10,8 +10,19 @@ import numpy as np
 import pytest
 
 from bertport.serve.api.dialects import OPENAI, TEI, dialect_of
+from bertport.serve.api.openapi import document
 from bertport.serve.api.questions import MEANS
-from bertport.serve.errors import BackendFailure, Empty, Loading, Overloaded, Problem, TooLarge, Unprocessable
+from bertport.serve.errors import (
+    BackendFailure,
+    Empty,
+    Loading,
+    MissingHead,
+    Overloaded,
+    Problem,
+    TooLarge,
+    Unprocessable,
+)
+from tests.serve.api.tei import KINDS, REQUESTS
 from tests.serve.running import Running
 
 ATOL = 1e-5
@@ -121,6 +132,7 @@ def test_tei_errors(server, body, status, kind, said):
     [
         (Empty("e"), (400, "invalid_request_error", "bad_request"), "Empty"),
         (Unprocessable("e"), (400, "invalid_request_error", "unprocessable"), "Validation"),
+        (MissingHead("e"), (400, "invalid_request_error", "unprocessable"), "Backend"),
         (TooLarge("e"), (413, "invalid_request_error", "too_large"), "Validation"),
         (Overloaded("e", retry_after=1), (429, "invalid_request_error", "rate_limit_exceeded"), "Overloaded"),
         (BackendFailure("e"), (424, "invalid_request_error", "backend"), "Backend"),
@@ -131,9 +143,25 @@ def test_tei_errors(server, body, status, kind, said):
 def test_every_problem_has_a_form_in_each_dialect(problem, openai, tei):
     error = OPENAI.body(problem)["error"]
     assert (OPENAI.status(problem), error["type"], error["code"]) == openai
-    assert TEI.status(problem) == problem.status
+    assert TEI.status(problem) == (424 if isinstance(problem, MissingHead) else problem.status)
     assert TEI.body(problem)["error_type"] == tei
     assert dialect_of("/").body(problem) == problem.to_json()
+
+
+@pytest.mark.parametrize(("path", "theirs"), REQUESTS.items())
+def test_the_fields_of_tei_are_those_of_its_document(path, theirs):
+    operation = document()["paths"][path]["post"]
+    ours = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert ours["required"] == theirs["required"]
+    assert ours["properties"].keys() == theirs["properties"].keys()
+    for name, field in theirs["properties"].items():
+        assert ours["properties"][name].get("type") == field.get("type")
+    assert operation["responses"].keys() == {"200", "424", "429", "default"}
+
+
+def test_the_kinds_of_errors_are_those_of_tei():
+    problems = [Empty("e"), Unprocessable("e"), MissingHead("e"), Overloaded("e", retry_after=1), Loading("e")]
+    assert {TEI.body(problem)["error_type"] for problem in (*problems, BackendFailure("e"), Problem("e"))} <= KINDS
 
 
 def test_what_comes_before_a_body_is_read_is_told_in_the_dialect_too(tiny_bundle):

@@ -14,6 +14,7 @@ from bertport.runtime import load
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.serve.api.outputs import LABEL_SCORES
 from bertport.serve.errors import Unprocessable
+from tests.serve.api.tei import REQUESTS
 from tests.serve.conftest import LABELS
 from tests.serve.running import undisturbed
 
@@ -253,33 +254,56 @@ def test_ranking(heads, models):
 
 
 def test_tei_rerank(heads, models):
-    with undisturbed(f"ranker={models['ranker'].bundle.path}", "--variant", "fp32", "--no-warm-up") as running:
-        query, texts = "What is tea?", ["Tea is a drink.", "The train was late.", "The king of France"]
-        for raw, function in ((False, "sigmoid"), (True, "none")):
-            asked = {"query": query, "documents": texts}
-            [wanted] = models["ranker"].predict("text-ranking", [asked], function_to_apply=function)
-            status, answer = running.post("/rerank", {"query": query, "texts": texts, "raw_scores": raw})
-            assert (status, [row["index"] for row in answer]) == (200, [row["corpus_id"] for row in wanted])
-            assert [row["score"] for row in answer] == pytest.approx([row["score"] for row in wanted], abs=ATOL)
-        status, answer = running.post("/rerank", {"query": query, "texts": texts, "return_text": True})
-        assert [row["text"] for row in answer] == [texts[row["index"]] for row in answer]
-        for body, status, kind, said in (
-            ({}, 400, "Validation", '"query", "texts"'),
-            ({"query": query}, 400, "Validation", "texts"),
-            ({"query": query, "texts": []}, 400, "Empty", "at least one"),
-            ({"query": query, "texts": "a"}, 422, "Validation", "a list of texts"),
-            ({"query": [query], "texts": ["a"]}, 422, "Validation", "query is a text"),
-            ({"query": query, "texts": ["a", None]}, 422, "Validation", "no text"),
-            ({"query": query, "texts": ["a"] * 257}, 413, "Validation", "257 texts"),
-            ({"query": query, "texts": ["word " * 300]}, 422, "Validation", "the model takes"),
-            ({"query": query, "texts": ["a"], "return_text": "yes"}, 422, "Validation", "return_text"),
-        ):
-            answered, answer = running.post("/rerank", body)
-            assert (answered, answer["error_type"]) == (status, kind), (body, answer)
-            assert said in answer["error"]
-        assert running.post("/rerank", {"query": query, "texts": ["word " * 300], "truncate": True})[0] == 200
-    status, answer = heads.post("/rerank", {"query": "a", "texts": ["b"]})
-    assert (status, "a classifier of one label" in answer["error"]) == (422, True)
+    # The ranker is not the first bundle: the first that can answer does.
+    query, texts = "What is tea?", ["Tea is a drink.", "The train was late.", "The king of France"]
+    for raw, function in ((False, "sigmoid"), (True, "none")):
+        asked = {"query": query, "documents": texts}
+        [wanted] = models["ranker"].predict("text-ranking", [asked], function_to_apply=function)
+        status, answer = heads.post("/rerank", {"query": query, "texts": texts, "raw_scores": raw})
+        assert (status, [row["index"] for row in answer]) == (200, [row["corpus_id"] for row in wanted])
+        assert [row["score"] for row in answer] == pytest.approx([row["score"] for row in wanted], abs=ATOL)
+    status, answer = heads.post("/rerank", {"query": query, "texts": texts, "return_text": True})
+    assert [row["text"] for row in answer] == [texts[row["index"]] for row in answer]
+    for body, status, kind, said in (
+        ({}, 400, "Validation", '"query", "texts"'),
+        ({"query": query}, 400, "Validation", "texts"),
+        ({"query": query, "texts": []}, 400, "Empty", "at least one"),
+        ({"query": query, "texts": "a"}, 422, "Validation", "a list of texts"),
+        ({"query": [query], "texts": ["a"]}, 422, "Validation", "query is a text"),
+        ({"query": query, "texts": ["a", None]}, 422, "Validation", "no text"),
+        ({"query": query, "texts": ["a"] * 257}, 413, "Validation", "257 texts"),
+        ({"query": query, "texts": ["word " * 300]}, 422, "Validation", "the model takes"),
+        ({"query": query, "texts": ["a"], "return_text": "yes"}, 422, "Validation", "return_text"),
+    ):
+        answered, answer = heads.post("/rerank", body)
+        assert (answered, answer["error_type"]) == (status, kind), (body, answer)
+        assert said in answer["error"]
+    assert heads.post("/rerank", {"query": query, "texts": ["word " * 300], "truncate": True})[0] == 200
+
+
+def test_tei_addresses_of_bundles_that_cannot(server):
+    # The status by which TEI says that its model is of another kind; the Hub's addresses keep 422.
+    status, answer = server.post("/rerank", {"query": "a", "texts": ["b"]})
+    assert (status, answer["error_type"]) == (424, "Backend")
+    assert "needs the head 'sequence-classification'" in answer["error"]
+    assert server.post("/tasks/text-ranking", {"inputs": ["a", "b"]})[0] == 422
+
+
+@pytest.mark.parametrize(("path", "schema"), REQUESTS.items())
+def test_tei_takes_every_field_of_its_document(heads, path, schema):
+    fields = schema["properties"]
+    whole = {name: field["example"] for name, field in fields.items() if "example" in field}
+    bodies = [whole, {name: whole[name] for name in schema["required"]}]
+    bodies += [whole | {name: None} for name, field in fields.items() if field.get("nullable")]
+    bodies += [whole | {"truncation_direction": "Right"}, whole | {"truncate": True}]
+    for body in bodies:
+        status, answer = heads.post(path, body)
+        assert (status, type(answer)) == (200, list), (body, answer)
+        for part in answer:
+            if path == "/embed":
+                assert {type(number) for number in part} == {float}
+            else:
+                assert part.keys() == {"/predict": {"label", "score"}, "/rerank": {"index", "score"}}[path]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from bertport.serve.errors import (
     Empty,
     Failed,
     Loading,
+    MissingHead,
     NotFound,
     Overloaded,
     Problem,
@@ -56,7 +57,7 @@ def _tei_body(problem: Problem) -> dict[str, Any]:
             kind = "Overloaded"
         case Loading() | Failed():
             kind = "Unhealthy"
-        case BackendFailure() | TimeUp():
+        case BackendFailure() | MissingHead() | TimeUp():
             kind = "Backend"
         case _:
             kind = "Backend" if problem.status >= SERVERS else "Validation"
@@ -72,7 +73,13 @@ OPENAI = Dialect(
     # Its clients know 400 for all that is wrong with a request.
     status=lambda problem: BAD if problem.status == UNPROCESSABLE else problem.status,
 )
-TEI = Dialect(name="Text Embeddings Inference", paths=frozenset({"/embed", "/rerank", "/predict"}), body=_tei_body)
+TEI = Dialect(
+    name="Text Embeddings Inference",
+    paths=frozenset({"/embed", "/rerank", "/predict"}),
+    body=_tei_body,
+    # Its clients know 424 for a model of another kind.
+    status=lambda problem: BackendFailure.status if isinstance(problem, MissingHead) else problem.status,
+)
 
 
 def dialect_of(path: str) -> Dialect:

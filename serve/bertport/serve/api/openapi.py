@@ -168,6 +168,7 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the addresses that other servers' clients ask."""
+    labels = {"type": "array", "items": _scored("label", "string")}
     for path, summary, description, fields, needed, example, answer in (
         (
             "/v1/embeddings",
@@ -194,7 +195,7 @@ def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
             tei.PREDICT,
             ("inputs",),
             {"inputs": ["He went to the store.", "He bought milk."]},
-            {"type": "array"},
+            {"oneOf": [labels, {"type": "array", "items": labels, "description": "of a batch"}]},
         ),
         (
             "/rerank",
@@ -203,7 +204,7 @@ def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
             tei.RERANK,
             ("query", "texts"),
             {"query": "What is deep learning?", "texts": ["Deep learning is a part of it.", "Tea is a drink."]},
-            {"type": "array", "items": {"type": "object", "required": ["index", "score"]}},
+            {"type": "array", "items": _scored("index", "integer")},
         ),
     ):
         body = {"type": "object", "required": list(needed), "properties": fields, "additionalProperties": False}
@@ -218,6 +219,9 @@ def _other_dialects() -> Iterator[tuple[str, str, dict[str, Any]]]:
         if path in OPENAI.paths:
             operation["responses"] |= {"default": {"description": "an error", **_json(OPENAI_ERROR)}}
             operation["responses"]["429"] |= _json(OPENAI_ERROR)
+        else:
+            lacking = {"description": "no bundle has a head for it, or the model failed"}
+            operation["responses"]["424"] = operation["responses"]["default"] | lacking
         yield path, "post", operation
 
 
@@ -245,6 +249,12 @@ def _operation(  # noqa: PLR0913 — the parts of an operation
         content = {JSON: {"schema": body, "examples": dict(examples or {})}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _scored(name: str, kind: str) -> dict[str, Any]:
+    """Return the schema of an object with a score and what has it."""
+    fields = {name: {"type": kind}, "score": {"type": "number"}}
+    return {"type": "object", "required": list(fields), "properties": fields}
 
 
 def _json(schema: Mapping[str, Any]) -> dict[str, Any]:

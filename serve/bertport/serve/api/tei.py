@@ -1,4 +1,4 @@
-"""The addresses of Text Embeddings Inference, for the first bundle: `/embed`, `/predict` and `/rerank`."""
+"""The addresses of Text Embeddings Inference: `/embed`, `/predict` and `/rerank`, for the first bundle that can."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bertport.serve.api import dispatch
 from bertport.serve.api.fields import fields_of, flag, number, texts_of
 from bertport.serve.api.payload import Payload, too_many
 from bertport.serve.api.questions import MEANS
-from bertport.serve.api.tasks import PROMPTED, TEXT, TEXTS, TRUNCATE
+from bertport.serve.api.tasks import PROMPTED, TEXT, TEXTS, TRUNCATE, wire_names
 from bertport.serve.errors import Empty, Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import read_json
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBED", "PREDICT", "RERANK", "embed", "predict", "rerank"]
 
+FEATURES, CLASSES, RANKING = "feature-extraction", "text-classification", "text-ranking"
+"""The tasks of the addresses, as the Hub's clients name them."""
 EMBED: dict[str, dict[str, Any]] = {
     "inputs": {"oneOf": [TEXT, TEXTS]},
     **TRUNCATE,
@@ -55,7 +57,7 @@ RERANK: dict[str, dict[str, Any]] = {
 
 async def embed(request: Request) -> Response:
     """Answer with a list of vectors, also for one text."""
-    async with _asked(request, EMBED, ("inputs",)) as given:
+    async with _asked(request, FEATURES, EMBED, ("inputs",)) as given:
         texts = texts_of("inputs", given["inputs"])
         parameters = {
             **_truncation(given),
@@ -63,7 +65,7 @@ async def embed(request: Request) -> Response:
             "dimensions": number(given, "dimensions"),
             "prompt_name": given.get("prompt_name"),
         }
-        question, vectors, expected = await _ask(request, "feature-extraction", texts, parameters)
+        question, vectors, expected = await _ask(request, FEATURES, texts, parameters)
         if question.task == "features":
             dispatch.tell(request, MEANS)
         return await wire.answer(request, vectors, expected=expected)
@@ -71,19 +73,19 @@ async def embed(request: Request) -> Response:
 
 async def predict(request: Request) -> Response:
     """Answer with all labels of a text or pair, best first; of a batch with a list of such lists."""
-    async with _asked(request, PREDICT, ("inputs",)) as given:
+    async with _asked(request, CLASSES, PREDICT, ("inputs",)) as given:
         inputs, one = _texts_or_pairs(given["inputs"])
         parameters = _cut(given)
         if flag(given, "raw_scores", default=False):
             parameters["function_to_apply"] = "none"
-        question, answers, expected = await _ask(request, "text-classification", inputs, parameters)
+        question, answers, expected = await _ask(request, CLASSES, inputs, parameters)
         ranked = question.shape(answers)
         return await wire.answer(request, ranked[0] if one else ranked, expected=expected)
 
 
 async def rerank(request: Request) -> Response:
     """Answer with the place of each text in the list given, and its score, the best first."""
-    async with _asked(request, RERANK, ("query", "texts")) as given:
+    async with _asked(request, RANKING, RERANK, ("query", "texts")) as given:
         query, texts = given["query"], texts_of("texts", given["texts"], one=False)
         if not isinstance(query, str):
             raise Unprocessable(f"query is a text, not {excerpt(query, 40)}")
@@ -95,7 +97,7 @@ async def rerank(request: Request) -> Response:
             "function_to_apply": "none" if flag(given, "raw_scores", default=False) else "sigmoid",
             "return_documents": flag(given, "return_text", default=False),
         }
-        _, [ranked], expected = await _ask(request, "text-ranking", [{"query": query, "documents": texts}], parameters)
+        _, [ranked], expected = await _ask(request, RANKING, [{"query": query, "documents": texts}], parameters)
         scored = [{"index": document.pop("corpus_id"), **document} for document in ranked]
         return await wire.answer(request, scored, expected=expected)
 
@@ -126,14 +128,15 @@ def _text_or_pair(value: object) -> Any:  # noqa: ANN401 — a text or a pair
 
 @asynccontextmanager
 async def _asked(
-    request: Request, known: Mapping[str, object], needed: tuple[str, ...]
+    request: Request, task: str, known: Mapping[str, object], needed: tuple[str, ...]
 ) -> AsyncIterator[dict[str, Any]]:
-    """Admit a request, find the variant that it asks, and read its fields."""
+    """Admit a request, find the first bundle that can do its task, or else the first, and read its fields."""
     service: Service = request.state.service
     context = request.state.context
     async with dispatch.in_time(context, service.settings.limits.request_timeout):
         with service.admission.enter():
-            context.served, context.worker = service.registry.find(None, dispatch.variant_of(request))
+            name = service.registry.first(lambda served: task in wire_names(served.tasks))
+            context.served, context.worker = service.registry.find(name, dispatch.variant_of(request))
             with dispatch.using(context.worker):
                 yield fields_of(await read_json(request), known, needed)
 

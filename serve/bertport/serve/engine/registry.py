@@ -52,12 +52,8 @@ class ServedModel:
     """The variant of requests that name none."""
     workers: Mapping[str, ModelWorker]
     """By variant."""
-
-    @property
-    def tasks(self) -> list[str]:
-        """The runtime's tasks that the bundle has the heads for."""
-        tasks: list[str] = self.workers[self.default].model.describe()["tasks"]
-        return tasks
+    tasks: tuple[str, ...]
+    """The runtime's tasks that the bundle has the heads for."""
 
     @property
     def _labels(self) -> list[str] | None:
@@ -220,6 +216,12 @@ class Registry:
             raise NotFound(str(UnknownNameError(f"variant of {served.name}", str(variant)[:100], served.workers)))
         return served, worker
 
+    def first(self, able: Callable[[ServedModel], bool]) -> str | None:
+        """Return the name of the first bundle that is able; None where none is, or the first bundle failed."""
+        if self._first in self.failed:
+            return None
+        return next((name for name, served in self.served.items() if able(served)), None)
+
     def ahead(self, worker: ModelWorker) -> float:
         """Return the seconds of work that wait in the other workers of a worker's device."""
         return sum(other.wait for _, other in self.workers() if other is not worker and other.slots is worker.slots)
@@ -311,7 +313,12 @@ class Registry:
             for stage in warm_up(worker, every_bucket=self.settings.warm_up):
                 self._say(f"warming up {name}, {model.variant}: {stage}")
         return ServedModel(
-            name=name, manifest=bundle.manifest, digest=bundle.digest, default=models[0].variant, workers=workers
+            name=name,
+            manifest=bundle.manifest,
+            digest=bundle.digest,
+            default=models[0].variant,
+            workers=workers,
+            tasks=tuple(models[0].describe()["tasks"]),
         )
 
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
