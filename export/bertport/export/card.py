@@ -83,7 +83,9 @@ def restored_card(manifest: Manifest, model_class: str) -> str:
 
 def _terms(manifest: Manifest) -> list[str]:
     """Return the lines of the front matter that state the languages and the licence."""
-    lines = ["language:", *(f"  - {_scalar(each)}" for each in manifest.languages)] if manifest.languages else []
+    lines = (
+        ["language:", *(f"  - {_scalar(language)}" for language in manifest.languages)] if manifest.languages else []
+    )
     return lines + ([f"license: {_scalar(manifest.licence)}"] if manifest.licence else [])
 
 
@@ -91,8 +93,8 @@ def _front_matter(manifest: Manifest, family: Family) -> str:
     lines = ["---", *_terms(manifest)]
     if manifest.source.revision:
         lines.append(f"base_model: {manifest.source.name}")
-    pipelines = [row.pipeline for name, row in HEADS.items() if name in manifest.heads and row.pipeline]
-    lines += [f"pipeline_tag: {each}" for each in pipelines[:1]]
+    pipelines = [head.pipeline for name, head in HEADS.items() if name in manifest.heads and head.pipeline]
+    lines += [f"pipeline_tag: {pipeline}" for pipeline in pipelines[:1]]
     lines += ["tags:", f"  - {family.name}", "  - onnx", "  - bertport", "---"]
     return "\n".join(lines)
 
@@ -132,7 +134,7 @@ def _heads(manifest: Manifest, family: Family) -> str:
 
 
 def _use(manifest: Manifest) -> str:
-    examples = [row.example for name, row in HEADS.items() if name in manifest.heads]
+    examples = [head.example for name, head in HEADS.items() if name in manifest.heads]
     calls = [*filter(None, examples), FEATURES]
     python = "\n".join(
         ["from bertport.runtime import load", "", 'model = load("BUNDLE")', *(call for call, _ in calls)]

@@ -189,7 +189,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
 
     with stages.stage("reading the checkpoint"):
         located = source()
-        others = [encoder_of(locate(os.fspath(each))) for each in add_heads]
+        others = [encoder_of(locate(os.fspath(directory))) for directory in add_heads]
         checkpoint = with_heads(read_checkpoint(located, as_features=as_features), located.name, others)
         require_heads(checkpoint.heads, heads, located.name)
         tokenizer, beside = _read_tokenizer(located, checkpoint, others)

@@ -74,19 +74,19 @@ def _front_matter(path: Path) -> dict[Any, Any]:
         matter, end, _ = content.partition(b"\n---")
         if not content.startswith(b"---") or (not end and len(content) > FRONT_MATTER):
             return {}
-        found = yaml.load(matter.removeprefix(b"---").decode(), Loader=Loader)  # noqa: S506 — makes no objects
+        values = yaml.load(matter.removeprefix(b"---").decode(), Loader=Loader)  # noqa: S506 — makes no objects
     except (CheckpointError, ValueError, RecursionError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _texts(value: object) -> tuple[str, ...]:
     """Return the texts that an entry states; none of a list that holds anything else."""
     values = value if isinstance(value, list) else [value]
-    stated = [each for each in values if not (isinstance(each, str) and each in NOTHING)]
+    stated = [value for value in values if not (isinstance(value, str) and value in NOTHING)]
     if len(stated) > MOST_TAGS:
         return ()
-    texts = tuple(each for each in stated if isinstance(each, str) and len(each) <= LONGEST and each.isprintable())
+    texts = tuple(text for text in stated if isinstance(text, str) and len(text) <= LONGEST and text.isprintable())
     return texts if len(texts) == len(stated) else ()
 
 

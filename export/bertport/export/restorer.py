@@ -102,10 +102,10 @@ def restore(
             weights = stored_weights(path)
             fits = _fits(config, weights, opened)
             # Of those that lack as little and have as much, the first: the class that the checkpoint had.
-            best = min(fits, key=lambda each: (len(each.missing), -len(each.tensors)))
+            best = min(fits, key=lambda fit: (len(fit.missing), -len(fit.tensors)))
         with stages.stage("writing the checkpoint"):
             # Beside them, tensors that only another class has: the pooler of a bundle without next-sentence head.
-            beside = [each.tensors for each in fits if not each.missing]
+            beside = [fit.tensors for fit in fits if not fit.missing]
             _write(opened, building, best, config | {"architectures": [best.model_class]}, beside)
             _write_modules(opened, building, weights)
             del weights, fits, beside
@@ -148,7 +148,9 @@ def _config(bundle: Bundle) -> dict[str, Any]:
     if not isinstance(value, dict) or family_of(value) is None:
         raise BundleError(f"{place} is no configuration of an encoder that is known here: export again")
     return {
-        name: each for name, each in value.items() if not (names_code(name) or name in LEADING or name.startswith("_"))
+        name: setting
+        for name, setting in value.items()
+        if not (names_code(name) or name in LEADING or name.startswith("_"))
     }
 
 
@@ -159,9 +161,9 @@ def _fits(config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]],
         BundleError: when config.json is none that a class takes, or gives a tensor another shape.
     """
     family = family_of(config) or FAMILIES[BERT]
-    names = [each for each in classes(family) if promises(family, each) <= _own_heads(bundle)]
-    own = [each for each in (bundle.manifest.architecture.model_class,) if each in names]
-    return [_fit(each, config, weights, bundle) for each in dict.fromkeys((*own, *names))]
+    names = [kind for kind in classes(family) if promises(family, kind) <= _own_heads(bundle)]
+    own = [kind for kind in (bundle.manifest.architecture.model_class,) if kind in names]
+    return [_fit(kind, config, weights, bundle) for kind in dict.fromkeys((*own, *names))]
 
 
 def _fit(
@@ -185,7 +187,7 @@ def _fit(
     bare, prefix = model.base_model is model, f"{model.base_model_prefix}."
     tensors, missing = {}, []
     for name, parameter in parameters_of(model).items():
-        array = next((weights[each] for each in _names(name, parameter, model) if each in weights), None)
+        array = next((weights[stored] for stored in _names(name, parameter, model) if stored in weights), None)
         if array is None:
             missing.append(name)
             continue
@@ -207,7 +209,7 @@ def _names(name: str, parameter: Any, model: Any) -> Iterator[str]:  # noqa: ANN
     yield from (name, prefix + name, name.removeprefix(prefix))
     decoder, words = model.get_output_embeddings(), model.get_input_embeddings()
     if decoder is not None and parameter is decoder.weight:
-        yield from (table for table, each in parameters_of(model).items() if each is words.weight)
+        yield from (table for table, parameter in parameters_of(model).items() if parameter is words.weight)
 
 
 def _write(
@@ -221,7 +223,7 @@ def _write(
     import numpy as np
     from safetensors.numpy import save_file
 
-    tensors = {name: array for each in (*beside, fit.tensors) for name, array in each.items()}
+    tensors = {name: array for arrays in (*beside, fit.tensors) for name, array in arrays.items()}
     if fit.bare:
         tensors = {name.removeprefix(fit.prefix): array for name, array in tensors.items()}
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
@@ -285,14 +287,14 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
     longest = min(bundle.manifest.max_length, LONGEST)
     model = build(checkpoint)
     batches = grid(vocabulary(tokenizer), max_length=longest, segments=model.segments)
-    padded = [each for each in batches if not each.inputs["attention_mask"].all()]
+    padded = [case for case in batches if not case.inputs["attention_mask"].all()]
     with ExitStack() as stack:
         graphs = {name: stack.enter_context(bundle.opening(name)) for name in variants}
-        stated = [each.atol for name in variants if (each := bundle.manifest.variants[name].validation)]
+        stated = [validation.atol for name in variants if (validation := bundle.manifest.variants[name].validation)]
         heads = bundle.manifest.heads.items()
         added = {name: entry for name, entry in heads if entry.source and name not in checkpoint.plan.heads}
         atol = max(stated, default=ATOL)
-        validate(model, graphs, padded, atol=atol, step=stages.step, without=[each.output for each in added.values()])
+        validate(model, graphs, padded, atol=atol, step=stages.step, without=[entry.output for entry in added.values()])
     left = [f"left out: the {name} head, which was added from another checkpoint" for name in added]
     return [*notes, *left]
 

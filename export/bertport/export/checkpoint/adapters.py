@@ -94,9 +94,9 @@ def find_adapter(directory: Path) -> Adapter:
         raise CheckpointError(f"{directory} holds no adapter: it has no {config}; give the directory that does")
     settings = read_json(directory / config)
     if not (directory / safe).is_file():
-        found = f"weights as a pickle ({pickled})" if (directory / pickled).is_file() else "no weights"
+        held = f"weights as a pickle ({pickled})" if (directory / pickled).is_file() else "no weights"
         raise CheckpointError(
-            f"the adapter in {directory} has {found}, and {safe} is read: save it anew with PEFT's save_pretrained"
+            f"the adapter in {directory} has {held}, and {safe} is read: save it anew with PEFT's save_pretrained"
         )
     kind = settings.get("peft_type")
     if kind not in KINDS:
@@ -136,15 +136,15 @@ def write_merged(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> N
     model = kind(settings).eval()
     tensors = checkpoint.tensors()
     if model.base_model is model:
-        tensors = {name.removeprefix(checkpoint.family.prefix): each for name, each in tensors.items()}
+        tensors = {name.removeprefix(checkpoint.family.prefix): tensor for name, tensor in tensors.items()}
     places = model.state_dict().keys()
-    loaded = model.load_state_dict({name: each for name, each in tensors.items() if name in places}, strict=False)
+    loaded = model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in places}, strict=False)
     _merge(model, adapter)
     trained = {name.removeprefix(INSIDE) for name in adapter.names}
     write_tensors(
         model,
         directory,
-        beside={name: each for name, each in tensors.items() if name not in places},
+        beside={name: tensor for name, tensor in tensors.items() if name not in places},
         without=set(loaded.missing_keys) - trained,  # a head that the checkpoint lacks is not one of random numbers
     )
     config = checkpoint.raw_config | {"tie_word_embeddings": is_tied(model)}  # PEFT unties what an adapter parts
@@ -223,9 +223,9 @@ def _part(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """Return the model, or its encoder, whichever has the modules that the names of an adapter's tensors begin with."""
     inner: PreTrainedModel = model.base_model  # type: ignore[assignment]  # of a class with heads, the encoder
     first = {name.removeprefix(INSIDE).partition(".")[0] for name in adapter.names}
-    places = [each for each in (model, inner) if first <= {name for name, _ in each.named_children()}]
+    places = [module for module in (model, inner) if first <= {name for name, _ in module.named_children()}]
     if not places:
-        other = sorted(first - {name for each in (model, inner) for name, _ in each.named_children()})
+        other = sorted(first - {name for module in (model, inner) for name, _ in module.named_children()})
         raise CheckpointError(
             f"{adapter.summary} has weights for {', '.join(map(excerpt, (other or sorted(first))[:5]))}, which a "
             f"{type(model).__name__} does not have: give the model that it was trained on"
@@ -267,7 +267,7 @@ def _outputs(model: Any) -> list[torch.Tensor]:  # noqa: ANN401 — a model of t
     ids = torch.randint(0, model.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
-    return [each.float() for each in outputs.values() if isinstance(each, torch.Tensor)]
+    return [output.float() for output in outputs.values() if isinstance(output, torch.Tensor)]
 
 
 def _said(error: Exception) -> str:

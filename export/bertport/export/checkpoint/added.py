@@ -53,7 +53,7 @@ def with_heads(base: Checkpoint, name: str, others: Iterable[Located]) -> Checkp
         _check_settings(base, other, (name, located.name))
         pooled = any(other.layout.heads[head].pooled for head in heads)
         every = (base, *(addition.checkpoint for addition in base.additions))
-        holder = next((each for each in every if POOLER in each.plan.heads), None)
+        holder = next((checkpoint for checkpoint in every if POOLER in checkpoint.plan.heads), None)
         _check_tensors(base, other, base.layout.encoder, (name, located.name))
         if pooled and holder:
             _check_tensors(holder, other, other.layout.heads[POOLER].shapes, (name, located.name))
@@ -87,9 +87,9 @@ def _check_settings(base: Checkpoint, other: Checkpoint, names: tuple[str, str])
     """
     if base.family is not other.family:
         raise CheckpointError(f"{names[1]} is {other.family.noun} and {names[0]} is {base.family.noun}: {REMEDY}")
-    ours, theirs = (_settings(each) for each in (base, other))
+    ours, theirs = (_settings(checkpoint) for checkpoint in (base, other))
     for setting in sorted(ours.keys() | theirs.keys()):
-        one, another = (each.get(setting) for each in (ours, theirs))
+        one, another = (settings.get(setting) for settings in (ours, theirs))
         if one != another:
             raise CheckpointError(
                 f"{names[1]} has another encoder than {names[0]}: {setting} is {excerpt(another)} and not "
@@ -110,7 +110,8 @@ def _check_tensors(base: Checkpoint, other: Checkpoint, names: Collection[str], 
         CheckpointError: naming the first tensor that differs.
     """
     ours, theirs = (
-        {stored: name for stored, name in each.plan.renames.items() if name in names} for each in (base, other)
+        {stored: name for stored, name in checkpoint.plan.renames.items() if name in names}
+        for checkpoint in (base, other)
     )
     tensors = read_tensors(base.weights, ours, as_stored=True)
     equal: dict[str, bool] = {}
@@ -132,7 +133,7 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 def _addition(other: Checkpoint, located: Located, heads: Collection[str]) -> Addition:
     """Return the heads of a checkpoint, whose encoder is that of another."""
     every = {head: other.layout.heads[head] for head in heads}
-    own = {name for row in every.values() for name in (*row.shapes, *row.tied)}
+    own = {name for layout in every.values() for name in (*layout.shapes, *layout.tied)}
     planned = replace(
         other.plan,
         entries={head: other.plan.entries[head] for head in heads},

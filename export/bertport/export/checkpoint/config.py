@@ -186,8 +186,10 @@ def _check_sizes(config: PretrainedConfig, path: Path, family: Family) -> None:
     """Refuse sizes that do not go together."""
     sizes = normalized(family, config)
     if sizes.hidden_size % sizes.num_attention_heads:
-        found = f"hidden_size {sizes.hidden_size} is not a multiple of num_attention_heads {sizes.num_attention_heads}"
-        raise CheckpointError(f"{path}: {found}")
+        mismatch = (
+            f"hidden_size {sizes.hidden_size} is not a multiple of num_attention_heads {sizes.num_attention_heads}"
+        )
+        raise CheckpointError(f"{path}: {mismatch}")
     if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
         raise CheckpointError(f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}")
     if config.pad_token_id is None and family.position_offset is None:

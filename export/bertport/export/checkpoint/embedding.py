@@ -252,8 +252,8 @@ def _unheeded(directory: Path) -> tuple[str, ...]:
 
 def _prompts(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     prompts = stated.get("prompts") or {}
-    texts = [each for item in prompts.items() for each in item] if isinstance(prompts, dict) else [1]
-    if not all(isinstance(each, str | None) and not lone_surrogate(each or "") for each in texts):
+    texts = [text for item in prompts.items() for text in item] if isinstance(prompts, dict) else [1]
+    if not all(isinstance(text, str | None) and not lone_surrogate(text or "") for text in texts):
         raise CheckpointError(f"{path}: prompts is {excerpt(prompts)} and should give each name a text: correct it")
     return {name: prompt or "" for name, prompt in prompts.items()}
 
@@ -295,7 +295,7 @@ def _pooling(settings: Mapping[str, Any], width: int, path: Path) -> Module:
         )
     modes = settings.get("pooling_mode", [name for name, flag in MODES.items() if settings.get(flag)] or "mean")
     names = (modes,) if isinstance(modes, str) else tuple(modes) if isinstance(modes, list) else ()
-    unknown = next((each for each in names if not isinstance(each, str) or each not in MODES), None)
+    unknown = next((mode for mode in names if not isinstance(mode, str) or mode not in MODES), None)
     if not names or unknown is not None:
         raise CheckpointError(
             f"{path}: the pooling is {excerpt(unknown or modes)}, and {', '.join(MODES)} can be exported: {INSTEAD}"
@@ -366,8 +366,8 @@ def _weights(directory: Path, shapes: Shapes) -> WeightFiles:
     files = find_weights(directory)
     stored = read_shapes(files)
     if stored != shapes:
-        name = next(each for each in sorted(stored | shapes) if stored.get(each) != shapes.get(each))
-        have, want = (list(each[name]) if name in each else "none" for each in (stored, shapes))
+        name = next(tensor for tensor in sorted(stored | shapes) if stored.get(tensor) != shapes.get(tensor))
+        have, want = (list(known[name]) if name in known else "none" for known in (stored, shapes))
         raise CheckpointError(
             f"{files.paths[0]} has {name} of the shape {have} and config.json beside it says {want}: the two do not "
             "belong together"

@@ -327,7 +327,7 @@ _ROWS = (
 }""",
     ),
 )
-FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}
+FAMILIES: dict[str, Family] = {family.name: family for family in _ROWS}
 """By model type, in the order in which people are shown them."""
 
 

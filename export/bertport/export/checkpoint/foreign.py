@@ -97,9 +97,9 @@ def explain(directory: Path, missing: str) -> CheckpointError:
             f"{f' ({excerpt(base)})' if base else ''} with --adapter {directory}"
         )
     for form in FOREIGN:
-        found = sorted(path for pattern in form.patterns for path in directory.glob(pattern) if path.is_file())
-        if found:
-            named = found[0].relative_to(directory)
+        weights = sorted(path for pattern in form.patterns for path in directory.glob(pattern) if path.is_file())
+        if weights:
+            named = weights[0].relative_to(directory)
             return CheckpointError(f"{directory} holds {form.what} ({named}), which is not read: {form.way}")
     inner = sorted(path.parent for pattern in WEIGHTS for path in directory.glob(f"*/{pattern}"))
     advice = f"; there is one in it: give {inner[0]}" if inner else ""

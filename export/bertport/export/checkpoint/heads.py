@@ -204,7 +204,7 @@ HEADS: dict[str, Head] = {
 
 def output_names(heads: Collection[str]) -> tuple[str, ...]:
     """Return the outputs of a model with these heads, in order: those of classes of their own, then the encoder's."""
-    rows = [(output_of(name), row.attributes) for name, row in HEADS.items() if name in heads]
+    rows = [(output_of(name), head.attributes) for name, head in HEADS.items() if name in heads]
     own, encoder = ([output for output, attributes in rows if bool(attributes) is kind] for kind in (True, False))
     return (*own, HIDDEN_STATES, *encoder)
 
@@ -215,8 +215,8 @@ def entry_of(name: str, config: Mapping[str, Any]) -> HeadEntry:
     Raises:
         CheckpointError: when config.json states what cannot be.
     """
-    row, entry = HEADS[name], heads_of([name])[name]
-    if row.labels is None:
+    head, entry = HEADS[name], heads_of([name])[name]
+    if head.labels is None:
         return entry
-    labels = row.labels(config)
-    return replace(entry, labels=labels, **(row.terms(config, labels) if row.terms else {}))
+    labels = head.labels(config)
+    return replace(entry, labels=labels, **(head.terms(config, labels) if head.terms else {}))

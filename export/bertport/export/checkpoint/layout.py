@@ -102,7 +102,7 @@ def layout_of(family: Family, config: PretrainedConfig) -> Layout:
         bare = encoder(family, config, pooler=False)
         pooled = encoder(family, config, pooler=True) if family.pooler else bare
     shapes = _shapes(bare, family.prefix)
-    words = next(name for name, each in bare.named_parameters() if each is bare.get_input_embeddings().weight)
+    words = next(name for name, parameter in bare.named_parameters() if parameter is bare.get_input_embeddings().weight)
     buffers = {name for name, _ in bare.named_buffers()} | {"embeddings.position_ids", "embeddings.token_type_ids"}
     heads = {}
     shallow = copy.deepcopy(config)
@@ -154,10 +154,10 @@ def head_model(family: Family, config: PretrainedConfig, kind: str, labels: int)
     made.tie_word_embeddings = bool(getattr(made, "legacy", True))
     if labels:
         made.num_labels = labels
-    row = next((row for row in HEADS.values() if row.own_class == kind), None)
-    if row is not None and row.make is not None:
-        return row.make(made)
-    optimum = row.optimum if row is not None else None
+    head = next((head for head in HEADS.values() if head.own_class == kind), None)
+    if head is not None and head.make is not None:
+        return head.make(made)
+    optimum = head.optimum if head is not None else None
     name = family.class_prefix + kind
     make: Any = TasksManager.get_model_class_for_task(optimum).from_config if optimum else getattr(transformers, name)
     model: PreTrainedModel = make(made)
@@ -192,7 +192,7 @@ def _head(family: Family, config: PretrainedConfig, head: str, labels: int) -> H
         model = head_model(family, config, kind, labels if HEADS[head].labels else 0)
     others = [_head(family, config, other, labels) for other in heads_of_kind(family, kind) if other != head]
     taken = {name for other in others for name in (*other.shapes, *other.tied, *other.aliases)}
-    shapes = {name: tuple(each.shape) for name, each in model.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     own = [name for name in shapes if not name.startswith(family.prefix) and name not in taken]
     tied: list[str] = []
     aliases: dict[str, str] = {}
@@ -217,7 +217,7 @@ def _groups(model: nn.Module) -> list[list[str]]:
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
-    return [each for each in names.values() if len(each) > 1]
+    return [aliases for aliases in names.values() if len(aliases) > 1]
 
 
 def _shapes(model: nn.Module, prefix: str) -> Shapes:

@@ -50,12 +50,14 @@ def check_model(model: object) -> None:
     kind = type(model)
     if not isinstance(model, transformers.PreTrainedModel):
         tells = [kind.__module__.partition(".")[0], *(name for name in HOLDERS if hasattr(model, name))]
-        held = next((HOLDERS[each] for each in tells if each in HOLDERS), "and should be a model of transformers")
+        held = next((HOLDERS[tell] for tell in tells if tell in HOLDERS), "and should be a model of transformers")
         raise UsageError(f"the source is a {kind.__module__}.{kind.__qualname__}, {held}")
     family = family_of_class(kind.__name__)
     if family is None or getattr(transformers, kind.__name__, None) is not kind:
-        near = next((row for row in FAMILIES.values() if isinstance(model, _classes_of(row.class_prefix))), None)
-        named = ", ".join(classes(near) if near else (row.title for row in FAMILIES.values()))
+        near = next(
+            (family for family in FAMILIES.values() if isinstance(model, _classes_of(family.class_prefix))), None
+        )
+        named = ", ".join(classes(near) if near else (family.title for family in FAMILIES.values()))
         raise CheckpointError(
             f"the model is a {kind.__module__}.{kind.__qualname__}, which cannot be exported; supported: {named}, as "
             f"transformers has them{'; or give its encoder, model.base_model' if near else ''}"
@@ -69,7 +71,9 @@ def check_model(model: object) -> None:
                 f"the model has {code} at {name or 'its top'}, whose code a checkpoint does not hold: "
                 f"{MERGE if package == 'peft' else 'give it with the modules of transformers alone'}"
             )
-    away = next((name for name, each in model.named_parameters() if each.device == torch.device("meta")), None)
+    away = next(
+        (name for name, parameter in model.named_parameters() if parameter.device == torch.device("meta")), None
+    )
     if away:
         raise CheckpointError(
             f"the model's {away} has no values here (its device is meta): load it whole, without offloading"
@@ -94,7 +98,7 @@ def write_model(model: PreTrainedModel, directory: Path) -> tuple[str, ...]:
     config.tie_word_embeddings = is_tied(model)
     with quiet():
         config.save_pretrained(str(directory))
-    hooked = [name or "its top" for name, each in model.named_modules() if _is_hooked(each)]
+    hooked = [name or "its top" for name, module in model.named_modules() if _is_hooked(module)]
     if not hooked:
         return ()
     return (f"left out: forward hooks of the model (at {', '.join(hooked[:3])}{' …' if hooked[3:] else ''})",)
@@ -118,9 +122,9 @@ def write_tensors(
     from safetensors.torch import save_file
 
     every = dict(model.named_parameters(remove_duplicate=False))
-    buffers = {name: each for name, each in model.state_dict().items() if name not in every}
+    buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in every}
     tensors = dict(beside) | parameters_of(model) | buffers
-    kept = {name: each for name, each in tensors.items() if name not in without}
+    kept = {name: tensor for name, tensor in tensors.items() if name not in without}
     save_file(_apart(kept), directory / SINGLE, metadata={"format": "pt"})
 
 

@@ -95,7 +95,7 @@ class Checkpoint:
     def model_class(self) -> str:
         """The class in transformers, as config.json states it, or else the smallest one that has the heads found."""
         stated: list[str] = [] if self.as_features else self.raw_config.get("architectures") or []
-        fitting = (each for each in classes(self.family) if promises(self.family, each) <= set(self.plan.heads))
+        fitting = (kind for kind in classes(self.family) if promises(self.family, kind) <= set(self.plan.heads))
         return stated[0] if stated else next(fitting)
 
     @property
@@ -299,20 +299,21 @@ def _check_architecture(config: dict[str, Any], name: str, *, as_features: bool)
     Raises:
         CheckpointError: when it needs code of its own, is of no family in the table, or is a decoder.
     """
-    supported = ", ".join(f"{row.title} ({row.name})" for row in FAMILIES.values())
+    supported = ", ".join(f"{family.title} ({family.name})" for family in FAMILIES.values())
     if config.get("auto_map"):
         raise CheckpointError(
             f"{name} needs code of its own (auto_map in config.json), which is never run; supported: {supported}"
         )
     architectures = config.get("architectures") or []
-    if not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures):
+    if not isinstance(architectures, list) or not all(isinstance(kind, str) for kind in architectures):
         raise CheckpointError(f"config.json of {name} has architectures {architectures!r}; a list of names is expected")
     family = family_of(config)
-    unknown = next((each for each in architectures if family_of_class(each) is None), None)
+    unknown = next((kind for kind in architectures if family_of_class(kind) is None), None)
     if unknown is not None and not (as_features and family):
         # Of another model type, the beginning of whose name may be that of a family.
         foreign = config.get("model_type") is not None and family is None
-        near = next((row for row in FAMILIES.values() if unknown.startswith(row.class_prefix) and not foreign), None)
+        alike = [other for other in FAMILIES.values() if unknown.startswith(other.class_prefix)]
+        near = alike[0] if alike and not foreign else None
         own = family if family and unknown.startswith(family.class_prefix) else near
         named = f"of the family {own.title}: {', '.join(classes(own))}" if own else supported
         alone = f"; or export its encoder alone ({AS_FEATURES})" if family else ""
@@ -322,7 +323,7 @@ def _check_architecture(config: dict[str, Any], name: str, *, as_features: bool)
         raise CheckpointError(
             f"{name} is of the model type {stated!r}, which cannot be exported; supported: {supported}"
         )
-    other = next((each for each in architectures if each not in classes(family) and family_of_class(each)), None)
+    other = next((kind for kind in architectures if kind not in classes(family) and family_of_class(kind)), None)
     if other is not None:
         raise CheckpointError(
             f"config.json of {name} has the model type {family.name} and the architecture {other}, which is of another "

@@ -50,7 +50,9 @@ def encoder_of(located: Located) -> Located:
     if not path.is_file():
         return located
     modules = _modules(path)
-    parts = [Part(type=each["type"], directory=located.directory / _below(each["path"], path)) for each in modules]
+    parts = [
+        Part(type=module["type"], directory=located.directory / _below(module["path"], path)) for module in modules
+    ]
     if parts[0].kind != ENCODER:
         raise CheckpointError(
             f"{located.name} is a sentence-transformers model that begins with {excerpt(parts[0].kind)} ({MODULES}); "
@@ -70,8 +72,8 @@ def encoder_of(located: Located) -> Located:
 
 def _modules(path: Path) -> list[dict[str, Any]]:
     modules = parsed(path)
-    if not (isinstance(modules, list) and modules and all(isinstance(each, dict) for each in modules)) or not all(
-        isinstance(each.get(name), str) for each in modules for name in ("path", "type")
+    if not (isinstance(modules, list) and modules and all(isinstance(module, dict) for module in modules)) or not all(
+        isinstance(module.get(name), str) for module in modules for name in ("path", "type")
     ):
         raise CheckpointError(
             f"{path} should be a list of modules with their types and paths: restore the checkpoint's file"

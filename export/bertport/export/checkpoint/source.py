@@ -216,7 +216,7 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
     directory = Path()
     try:
         for patterns in WEIGHT_PATTERNS:
-            wanted = [str(PurePosixPath(below, each)) for each in (*SMALL_FILES, *patterns)]
+            wanted = [str(PurePosixPath(below, pattern)) for pattern in (*SMALL_FILES, *patterns)]
             directory = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
             if any(match for pattern in patterns for match in (directory / below).glob(pattern)):
                 break

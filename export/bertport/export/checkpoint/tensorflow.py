@@ -157,7 +157,7 @@ def write_converted(prefix: Path, directory: Path) -> Converted:
     stated = read_json(prefix.parent / CONFIG)
     converted = convert(read_variables(prefix))
     save_file(converted.tensors, directory / SINGLE, metadata={"format": "pt"})
-    config = {"model_type": "bert"} | {name: each for name, each in stated.items() if not names_code(name)}
+    config = {"model_type": "bert"} | {name: value for name, value in stated.items() if not names_code(name)}
     if DECODER in converted.tensors:
         config["tie_word_embeddings"] = False
     copy_small_files(prefix.parent, directory, config)

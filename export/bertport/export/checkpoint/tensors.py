@@ -95,7 +95,7 @@ def plan(
     named = _without_aliases({name: _rename(name, family, layout, prefix) for name in stored}, layout, tied=tied)
     renamed = _with_embedding(named, layout, tied=tied)
     present = {name for name in renamed.values() if name not in layout.constants}
-    if layout.words not in present or any(f".{prefix}".endswith(f".{row.prefix}") for row in _others(family)):
+    if layout.words not in present or any(f".{prefix}".endswith(f".{another.prefix}") for another in _others(family)):
         raise _of_another(stored, family, layout)
     notes = [f"left out: {prefix!r}, with which the names of the weights begin"] if prefix else []
     notes += _stray_pooler(renamed, family, layout)
@@ -141,7 +141,10 @@ def _with_embedding(renamed: dict[str, str], layout: Layout, *, tied: bool) -> d
 def _of_another(stored: Sequence[str], family: Family, layout: Layout) -> CheckpointError:
     """Return the error for weights that hold no encoder of the family: of another one, where their names tell."""
     names = [WRAPPER.sub("", name) for name in stored]
-    told = next(((row, name) for row in _others(family) for name in names if f".{row.prefix}emb" in f".{name}"), None)
+    told = next(
+        ((another, name) for another in _others(family) for name in names if f".{another.prefix}emb" in f".{name}"),
+        None,
+    )
     other = f"; by their names ({told[1]}) they are those of {told[0].noun} encoder" if told else ""
     return CheckpointError(
         f"the weights hold no {layout.words}: these are not the weights of {family.noun} encoder, for which "
@@ -151,7 +154,7 @@ def _of_another(stored: Sequence[str], family: Family, layout: Layout) -> Checkp
 
 def _others(family: Family) -> list[Family]:
     """Return the families whose weights are told by what their names begin with."""
-    return [row for row in FAMILIES.values() if row.prefix not in {family.prefix, AROUND}]
+    return [other for other in FAMILIES.values() if other.prefix not in {family.prefix, AROUND}]
 
 
 def _require_decoders(heads: Iterable[str], present: Collection[str], layout: Layout, *, tied: bool) -> None:
@@ -201,7 +204,7 @@ def _broken_promises(stored: Collection[str], claimed: Collection[str], config: 
     ]
 
 
-def require_heads(found: Collection[str], wanted: Collection[str], name: str) -> None:
+def require_heads(stored: Collection[str], wanted: Collection[str], name: str) -> None:
     """Refuse a checkpoint that lacks a head that was asked for.
 
     Raises:
@@ -212,8 +215,8 @@ def require_heads(found: Collection[str], wanted: Collection[str], name: str) ->
         if head not in HEADS:
             kind = "head"
             raise UnknownNameError(kind, head, HEADS)
-        if head not in found:
-            held = ", ".join(found) or "none"
+        if head not in stored:
+            held = ", ".join(stored) or "none"
             raise MissingHeadError(
                 f"the head {head!r} was asked for and {name} does not hold it (it holds: {held}): train it first"
             )
@@ -238,9 +241,9 @@ def check_shapes(
                 f"the weights hold {name}, which config.json has no place for: the two do not belong together"
             )
         if stored[name] != expected[target]:
-            found, wanted = list(stored[name]), list(expected[target])
+            shape, wanted = list(stored[name]), list(expected[target])
             raise CheckpointError(
-                f"{name} has the shape {found} and config.json says {wanted}: the two do not belong together"
+                f"{name} has the shape {shape} and config.json says {wanted}: the two do not belong together"
             )
     missing = sorted(set(expected) - set(renames.values()))
     if missing:
@@ -260,7 +263,7 @@ def _prefix(names: Collection[str], family: Family, layout: Layout) -> str:
     words = layout.words.removeprefix(family.prefix)
     prefixes = {
         re.sub(rf"(?<![^.]){re.escape(family.prefix)}$", "", name.removesuffix(words))
-        for name in (WRAPPER.sub("", each) for each in names)
+        for name in (WRAPPER.sub("", tensor) for tensor in names)
         if name == words or name.endswith(f".{words}")
     }
     if len(prefixes) > 1 and "" not in prefixes:
@@ -318,7 +321,7 @@ def _stored_heads(present: Collection[str], layout: Layout, claimed: Collection[
     modules = [module for head in stored for module in _modules(head, layout)]
     for head in layout.heads:
         tensors = layout.heads[head].shapes.keys()
-        others = {name for other, row in layout.heads.items() if other != head for name in row.shapes}
+        others = {name for other in layout.heads if other != head for name in layout.heads[other].shapes}
         shared = tensors & others
         told = not shared or (tensors != shared and tensors <= set(present))
         if head in claimed or not told:
@@ -342,7 +345,7 @@ def _overlap(one: str, other: str) -> bool:
 def _nameless(present: Collection[str], stored: Collection[str], layout: Layout) -> list[str]:
     """Return a note on tensors that are left out because several heads have them; none where there are none."""
     left = set(present) - {name for head in stored for name in layout.heads[head].shapes}
-    heads = [head for head, row in layout.heads.items() if row.shapes and row.shapes.keys() <= left]
+    heads = [head for head, own in layout.heads.items() if own.shapes and own.shapes.keys() <= left]
     if not heads:
         return []
     note = (

@@ -271,7 +271,7 @@ def _inputs(reference: Any, settings: dict[str, Any], directory: Path) -> list[s
     stated = settings.get("model_input_names")  # of which transformers 5 makes a list, whatever it is
     if stated is None:
         stated = reference.model_input_names
-    if not isinstance(stated, list) or not all(isinstance(each, str) for each in stated):
+    if not isinstance(stated, list) or not all(isinstance(name, str) for name in stated):
         raise CheckpointError(
             f"{directory / 'tokenizer_config.json'}: model_input_names is {excerpt(stated)} and should be a list of "
             "names: correct it, or remove it"

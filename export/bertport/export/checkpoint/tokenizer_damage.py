@@ -47,7 +47,7 @@ def explained(error: BaseException, directory: Path, stored: dict[str, dict[str,
             return f"{directory / name} cannot be read ({damage}): restore the file"
     with tempfile.TemporaryDirectory(prefix="bertport-tokenizer-") as place:
         trial = Trial(directory=directory, place=Path(place), stored=stored, load=load)
-        for file in [each for each in FILES if each in stored]:
+        for file in [name for name in FILES if name in stored]:
             field = trial.culprit(file, reason)
             if field is not None:
                 return (

@@ -86,8 +86,8 @@ def check_class(directory: Path, settings: dict[str, Any], config: dict[str, Any
     import transformers
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
-    known = [found for name in (f"{kind}Fast", kind) if (found := tokenizer_class_from_name(name)) is not None]
-    if any(isinstance(each, type) and issubclass(each, transformers.PreTrainedTokenizerFast) for each in known):
+    known = [cls for name in (f"{kind}Fast", kind) if (cls := tokenizer_class_from_name(name)) is not None]
+    if any(isinstance(cls, type) and issubclass(cls, transformers.PreTrainedTokenizerFast) for cls in known):
         return
     lack = (
         "has no fast form"

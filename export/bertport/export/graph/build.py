@@ -85,7 +85,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first three by name
         written = save(graph, portable, external_above=external_above)
         _check(written.graph, portable)
         made = {"portable": _describe(written.graph, written.beside)}
-        for output in decoded_outputs([each.name or "" for each in graph.graph.outputs]):
+        for output in decoded_outputs([value.name or "" for value in graph.graph.outputs]):
             graph, _ = gather_positions(graph, output)
             graph, _ = decoder_as_gemm(graph, output)
         graph, _ = share_weights(graph, written.locations)

@@ -46,9 +46,9 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
 
     written: onnx.ModelProto = ir.to_proto(model)
     del written.graph.value_info[:]
-    for each in written.opset_import:
-        if not each.domain:
-            each.ClearField("domain")
+    for opset in written.opset_import:
+        if not opset.domain:
+            opset.ClearField("domain")
     return written
 
 

@@ -121,7 +121,7 @@ class EncoderWithHeads(nn.Module):
             name for head in heads_of_kind(self.family, kind) if head not in heads for name in layout.heads[head].shapes
         ]
         for name, module in list(model.named_children()):
-            if any(each.startswith(f"{name}.") for each in lacks):
+            if any(tensor.startswith(f"{name}.") for tensor in lacks):
                 setattr(model, name, nn.Identity())
             elif name != model.base_model_prefix:
                 place.add_module(name, module)
@@ -140,7 +140,7 @@ class EncoderWithHeads(nn.Module):
         if not self.family.joins_neighbours:
             return encoder(**inputs)
         # Where a text stands alone, there are zeros beside its last token: so must there be where padding follows.
-        others = {name: each for name, each in inputs.items() if name != "input_ids"}
+        others = {name: tensor for name, tensor in inputs.items() if name != "input_ids"}
         words = encoder.get_input_embeddings()(inputs["input_ids"])
         return encoder(inputs_embeds=words * inputs["attention_mask"].unsqueeze(-1), **others)
 
@@ -160,7 +160,7 @@ class EncoderWithHeads(nn.Module):
             `pooler_output` [batch, hidden].
         """
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        inputs = {name: each for name in self.inputs if (each := given[name]) is not None}
+        inputs = {name: tensor for name in self.inputs if (tensor := given[name]) is not None}
         encoded = self._encoded(inputs)
         outputs = {HIDDEN_STATES: encoded.last_hidden_state}
         if POOLER in self.heads:
@@ -172,12 +172,14 @@ class EncoderWithHeads(nn.Module):
             place.output = encoded
             # Every input is a text with one of its choices, whose row of logits is its own.
             choices = any(HEADS[head].choices for head in heads)
-            computed = model(**{name: each.unsqueeze(1) if choices else each for name, each in inputs.items()})
+            computed = model(**{name: tensor.unsqueeze(1) if choices else tensor for name, tensor in inputs.items()})
             place.output = None
             for head in heads:
-                row = HEADS[head]
-                logits = next(each for name in row.attributes if (each := getattr(computed, name, None)) is not None)
-                outputs[output_of(head)] = row.finish(logits, computed) if row.finish else logits
+                heading = HEADS[head]
+                logits = next(
+                    tensor for name in heading.attributes if (tensor := getattr(computed, name, None)) is not None
+                )
+                outputs[output_of(head)] = heading.finish(logits, computed) if heading.finish else logits
         return {name: outputs[name] for name in self.outputs}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,11 +72,11 @@ class _Run:
 
     def expected(self, reference: dict[str, Outputs]) -> dict[str, Outputs]:
         """Return PyTorch's outputs at the places where this run has outputs."""
-        found = {name: reference[name] for name in self.outputs if name in reference}
+        outputs = {name: reference[name] for name in self.outputs if name in reference}
         if self.positions is not None:
-            for name in decoded_outputs(found):
-                found[name] = reference[name].reshape(-1, reference[name].shape[-1])[self.positions]
-        return found
+            for name in decoded_outputs(outputs):
+                outputs[name] = reference[name].reshape(-1, reference[name].shape[-1])[self.positions]
+        return outputs
 
     def read(self, output: str) -> NDArray[np.bool_]:
         """Return which rows of an output are read, of its shape without the last axis: all but those of padding."""
@@ -185,7 +186,7 @@ def validate(  # noqa: PLR0913 — two sides, and how they are compared
         for variant, session in sessions.items():
             for run in _runs(session, case, variant):
                 expected = run.expected(reference)
-                for name in (each for each in run.outputs if each not in without):
+                for name in (output for output in run.outputs if output not in without):
                     read = run.read(name)
                     differences += _compare(run, name, expected, read, atol, worst[variant], read=True)
                     if not read.all():
@@ -208,11 +209,11 @@ def validate(  # noqa: PLR0913 — two sides, and how they are compared
 def notes(validations: Mapping[str, Validation]) -> list[str]:
     """Return a sentence for each graph that float64 found to be right where its difference from PyTorch is large."""
     return [
-        f"{each.decided_by_float64:,} values of {name} differ from PyTorch by more than {each.atol:g} "
-        f"(up to {max(*each.worst.values(), *each.worst_padding.values()):.2g}): "
+        f"{validation.decided_by_float64:,} values of {name} differ from PyTorch by more than {validation.atol:g} "
+        f"(up to {max(*validation.worst.values(), *validation.worst_padding.values()):.2g}): "
         "PyTorch's float32 strays as far from float64, so the graph counts as right"
-        for name, each in validations.items()
-        if each.decided_by_float64
+        for name, validation in validations.items()
+        if validation.decided_by_float64
     ]
 
 
@@ -256,11 +257,11 @@ def _decide(  # noqa: PLR0913 — as for validate
     if not differences:
         return decided
     worst: dict[tuple[str, str, bool], _Difference] = {}
-    for each in sorted(differences, key=lambda difference: -difference.size):
-        worst.setdefault((each.run.variant, each.output, each.read), each)
-        if not np.isfinite(each.size):
-            _require_finite(_reference(model, each.run.case), each.run.case)
-            raise _wrong(each, atol)
+    for difference in sorted(differences, key=operator.attrgetter("size"), reverse=True):
+        worst.setdefault((difference.run.variant, difference.output, difference.read), difference)
+        if not np.isfinite(difference.size):
+            _require_finite(_reference(model, difference.run.case), difference.run.case)
+            raise _wrong(difference, atol)
     exact = copy.deepcopy(model).double()
     near = [_perturbed(model, seed) for seed in range(NEIGHBOURS)]
     torchs: dict[tuple[str, bool], _Columns] = {}
@@ -268,19 +269,20 @@ def _decide(  # noqa: PLR0913 — as for validate
     for case in cases:
         step(f"{case.name}, in float64")
         references = single, double = _reference(model, case), _reference(exact, case)
-        beside = [_reference(each, case) for each in near]
+        beside = [_reference(neighbour, case) for neighbour in near]
         for output, read in dict.fromkeys((output, read) for _, output, read in worst):
             columns = torchs.setdefault((output, read), _Columns(single[output].shape[-1]))
-            for outputs in (single, *(each for each in beside if np.isfinite(each[output]).all())):
+            for outputs in (single, *(others for others in beside if np.isfinite(others[output]).all())):
                 columns.add(outputs[output], double[output], _read(case, output) == read)
-        for each, run in _rerun(sessions, [each for each in differences if each.run.case is case]):
-            count, errors = _strays(each, run, references, atol)
+        here = [difference for difference in differences if difference.run.case is case]
+        for difference, run in _rerun(sessions, here):
+            count, errors = _strays(difference, run, references, atol)
             decided[run.variant] += count
-            key = (run.variant, each.output, each.read)
+            key = (run.variant, difference.output, difference.read)
             graphs[key] = np.maximum(graphs.get(key, 0.0), errors)
-    needed = max(each.size / (1 if each.read else PADDING) for each in differences)
-    for key, each in worst.items():
-        _judge(each, torchs[each.output, each.read], graphs[key], atol=atol, needed=needed)
+    needed = max(difference.size / (1 if difference.read else PADDING) for difference in differences)
+    for key, difference in worst.items():
+        _judge(difference, torchs[difference.output, difference.read], graphs[key], atol=atol, needed=needed)
     return decided
 
 
@@ -288,25 +290,25 @@ def _perturbed(model: EncoderWithHeads, seed: int) -> EncoderWithHeads:
     """Return the model with some weights moved to the next float32: as accurate, with rounding errors of its own."""
     import torch
 
-    found = copy.deepcopy(model)
+    neighbour = copy.deepcopy(model)
     random = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        for parameter in found.parameters():
+        for parameter in neighbour.parameters():
             chance = torch.rand(parameter.shape, generator=random)
             aside = torch.nextafter(parameter, torch.where(chance < MOVED / 2, -torch.inf, torch.inf).to(parameter))
             # The largest number has none beside it, and 0 has one that most processors are slow with.
             moved = (chance < MOVED) & aside.isfinite() & (parameter != 0)
             parameter.copy_(torch.where(moved, aside, parameter))
-    return found
+    return neighbour
 
 
 def _rerun(sessions: Mapping[str, Any], differences: Sequence[_Difference]) -> Iterator[tuple[_Difference, _Run]]:
     """Run graphs again on a batch on which they differed, for their outputs."""
-    for variant in dict.fromkeys(each.run.variant for each in differences):
+    for variant in dict.fromkeys(difference.run.variant for difference in differences):
         for run in _runs(sessions[variant], differences[0].run.case, variant):
-            for each in differences:
-                if each.run.variant == variant and each.run.positions is run.positions:
-                    yield each, run
+            for difference in differences:
+                if difference.run.variant == variant and difference.run.positions is run.positions:
+                    yield difference, run
 
 
 def _strays(
@@ -320,10 +322,10 @@ def _strays(
         references: PyTorch's outputs in float32 and in float64.
         atol: the tolerance.
     """
-    name, found = difference.output, run.outputs[difference.output]
+    name, values = difference.output, run.outputs[difference.output]
     single, double = (run.expected(outputs)[name] for outputs in references)
-    count, farthest = 0, np.zeros(found.shape[-1])
-    for value, one, exact, chosen in zip(found, single, double, run.read(name) == difference.read, strict=True):
+    count, farthest = 0, np.zeros(values.shape[-1])
+    for value, one, exact, chosen in zip(values, single, double, run.read(name) == difference.read, strict=True):
         count += int((np.abs(one[chosen] - value[chosen]) > _limit(atol, read=difference.read)).sum())
         np.maximum(farthest, _errors(value[chosen], exact[chosen]).max(axis=0, initial=0), out=farthest)
     return count, farthest
@@ -377,9 +379,9 @@ def _read(case: Case, output: str) -> NDArray[np.bool_]:
     return real if is_per_token(output) else np.ones(len(real), dtype=bool)
 
 
-def _errors(found: Outputs, exact: Outputs) -> Outputs:
+def _errors(values: Outputs, exact: Outputs) -> Outputs:
     """Return how far values are from those in float64, beyond the digits that float32 has for them at all."""
-    errors: Outputs = np.abs(found - exact)
+    errors: Outputs = np.abs(values - exact)
     errors -= np.finfo(np.float32).eps * np.abs(exact)
     return np.maximum(errors, 0, out=errors)
 
@@ -407,7 +409,7 @@ def _wrong(difference: _Difference, atol: float, reason: str = "") -> Validation
 
 
 def worst_difference(
-    expected: NDArray[np.float32], found: NDArray[np.float32], rows: NDArray[np.bool_] | None = None
+    expected: NDArray[np.float32], values: NDArray[np.float32], rows: NDArray[np.bool_] | None = None
 ) -> tuple[float, list[int]]:
     """Return the largest absolute difference, and the index of the element that has it.
 
@@ -415,18 +417,18 @@ def worst_difference(
 
     Args:
         expected: what is right.
-        found: what is compared with it.
+        values: what is compared with it.
         rows: which rows count, of the shape without its last axis; None for all.
 
     >>> worst_difference(np.float32([[0, 1]]), np.float32([[0, 3]]))
     (2.0, [0, 1])
     """
-    if expected.shape != found.shape:
+    if expected.shape != values.shape:
         return float("inf"), []
     if not expected.size:
         return 0.0, []
     with np.errstate(invalid="ignore"):  # infinity minus infinity
-        difference = expected - found
+        difference = expected - values
     np.abs(difference, out=difference)
     np.copyto(difference, np.inf, where=~np.isfinite(difference))
     if rows is not None:
@@ -448,12 +450,12 @@ def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
 
 def _run(session: Any, feeds: dict[str, NDArray[np.int64]], where: str) -> list[NDArray[np.float32]]:  # noqa: ANN401 — as above
     try:
-        found: list[NDArray[np.float32]] = session.run(None, feeds)
+        outputs: list[NDArray[np.float32]] = session.run(None, feeds)
     except Exception as error:  # as above
         raise ValidationError(
             f"ONNX Runtime cannot run the exported graph {where} ({error}): nothing was written"
         ) from error
-    return found
+    return outputs
 
 
 def _reference(model: EncoderWithHeads, case: Case) -> dict[str, Outputs]:
@@ -462,7 +464,7 @@ def _reference(model: EncoderWithHeads, case: Case) -> dict[str, Outputs]:
 
     from bertport.export.graph.wrapper import compute
 
-    with _threads(sum(each.numel() for each in model.parameters())):
+    with _threads(sum(parameter.numel() for parameter in model.parameters())):
         outputs = compute(model, {name: torch.from_numpy(case.inputs[name]) for name in model.inputs})
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
@@ -482,10 +484,10 @@ def _threads(parameters: int) -> Iterator[None]:
 
 def _runs(session: Any, case: Case, variant: str) -> Iterator[_Run]:  # noqa: ANN401 — onnxruntime ships no types
     """Run a graph on one case, once for each choice of positions where it takes one."""
-    names = {each.name for each in session.get_inputs()}
+    names = {argument.name for argument in session.get_inputs()}
     inputs = {name: value for name, value in case.inputs.items() if name in names}
-    outputs = [each.name for each in session.get_outputs()]
+    outputs = [value.name for value in session.get_outputs()]
     for positions in case.positions if POSITIONS in names else (None,):
         feeds = inputs if positions is None else inputs | {POSITIONS: positions}
-        found = _run(session, feeds, f"{variant} ({case.name})")
-        yield _Run(case=case, variant=variant, positions=positions, outputs=dict(zip(outputs, found, strict=True)))
+        values = _run(session, feeds, f"{variant} ({case.name})")
+        yield _Run(case=case, variant=variant, positions=positions, outputs=dict(zip(outputs, values, strict=True)))

@@ -67,21 +67,21 @@ def check_tokenizer(files: TokenizerFiles, directory: Path, *, max_length: int, 
     short, long = (make(vocabulary, added, written=written) for make in (texts_for, long_texts))
     whole: list[Text] = [*short, *long, *pairs_of(short)]
     # Not longer: of a pair, transformers builds every combination of what it cuts off.
-    parts = [each[: 2 * max_length] for each in (*long, *short[:20]) if each]
+    parts = [text[: 2 * max_length] for text in (*long, *short[:20]) if text]
     cut: list[Text] = [*long, *zip(parts, parts[:1] + parts, strict=False)] if max_length >= LEAST_CUT else []
     with quiet():
         reloaded = _reloaded(files, directory)
         for texts, length in ((whole, None), (cut, max_length)):
             expected = _references(files.reference, texts, length)
-            if texts and all(each is None for each in expected):
+            if texts and all(ids is None for ids in expected):
                 raise _takes_no_text(files.reference, texts[0])
             _compare("transformers", files.reference, texts, expected, _references(reloaded, texts, length))
             tokens = _tokens(files, directory, length or UNBOUNDED, vocab_size)
-            found = [_ids(each) for each in tokens.encode(texts, truncation=length is not None)]
-            _compare("the runtime", files.reference, texts, expected, found)
+            readings = [_ids(encoded) for encoded in tokens.encode(texts, truncation=length is not None)]
+            _compare("the runtime", files.reference, texts, expected, readings)
             if length is None:
                 _compare_special(files.reference, tokens)
-                _compare_decoded(files.reference, tokens, [each[0][:DECODED] for each in expected if each])
+                _compare_decoded(files.reference, tokens, [ids[0][:DECODED] for ids in expected if ids])
     return len(whole) + len(cut)
 
 
@@ -126,7 +126,7 @@ def _first_difference(given: Any, files: TokenizerFiles) -> tuple[Text, str] | N
     with quiet():
         pairs = zip(texts, _references(given, texts, None), _references(files.reference, texts, None), strict=True)
         return next(
-            ((text, _difference(files.reference, wanted, found)) for text, wanted, found in pairs if wanted != found),
+            ((text, _difference(files.reference, wanted, read)) for text, wanted, read in pairs if wanted != read),
             None,
         )
 
@@ -175,10 +175,10 @@ def _tokens(files: TokenizerFiles, directory: Path, max_length: int, vocab_size:
 
 def _references(tokenizer: Any, texts: Sequence[Text], length: int | None) -> list[Ids | None]:  # noqa: ANN401 — transformers is not typed
     """Return what transformers makes of texts; None where it refuses one."""
-    found: list[Ids | None] = []
+    readings: list[Ids | None] = []
     for _, run in itertools.groupby(texts, key=type):
         group = list(run)
-        parts = [group] if isinstance(group[0], str) else [list(each) for each in zip(*group, strict=True)]
+        parts = [group] if isinstance(group[0], str) else [list(side) for side in zip(*group, strict=True)]
         cut = {} if length is None else {"truncation": True, "max_length": length}
         try:
             made = tokenizer(*parts, **cut)
@@ -186,17 +186,17 @@ def _references(tokenizer: Any, texts: Sequence[Text], length: int | None) -> li
             if not isinstance(error, Exception) and not panicked(error):
                 raise
             if len(group) == 1:
-                found.append(None)
+                readings.append(None)
             else:  # one refuses the batch
-                found += [_references(tokenizer, [each], length)[0] for each in group]
+                readings += [_references(tokenizer, [text], length)[0] for text in group]
             continue
         ids = made["input_ids"]
-        found += zip(ids, made.get("token_type_ids", [[0] * len(each) for each in ids]), strict=True)
-    return found
+        readings += zip(ids, made.get("token_type_ids", [[0] * len(row_ids) for row_ids in ids]), strict=True)
+    return readings
 
 
-def _ids(found: Encoded | InputTextError) -> Ids | None:
-    return None if isinstance(found, InputTextError) else (found.ids.tolist(), found.type_ids.tolist())
+def _ids(encoded: Encoded | InputTextError) -> Ids | None:
+    return None if isinstance(encoded, InputTextError) else (encoded.ids.tolist(), encoded.type_ids.tolist())
 
 
 def _compare(
@@ -204,14 +204,14 @@ def _compare(
     reference: Any,  # noqa: ANN401 — transformers is not typed
     texts: Sequence[Text],
     expected: Sequence[Ids | None],
-    found: Sequence[Ids | None],
+    readings: Sequence[Ids | None],
 ) -> None:
     """Compare two readings of texts.
 
     Raises:
         ValidationError: for the first text of which they differ.
     """
-    for text, wanted, given in zip(texts, expected, found, strict=True):
+    for text, wanted, given in zip(texts, expected, readings, strict=True):
         if wanted != given:
             raise ValidationError(
                 f"{reader} reads {excerpt(text)} from the bundle otherwise than transformers does from the checkpoint "
@@ -228,8 +228,8 @@ def _difference(reference: Any, wanted: Ids | None, given: Ids | None) -> str:  
         at = next((place for place, (one, other) in pairs if one != other), None)
         if at is not None:
             one, other = (
-                "nothing" if at >= len(each) else _named(reference, each[at]) if number == 0 else str(each[at])
-                for each in (ours, theirs)
+                "nothing" if at >= len(side) else _named(reference, side[at]) if number == 0 else str(side[at])
+                for side in (ours, theirs)
             )
             return f"{name} {at} is {one} in place of {other}"
     return "nothing differs"
@@ -258,7 +258,7 @@ def _compare_decoded(reference: Any, tokens: Tokens, readings: Sequence[Sequence
     Raises:
         ValidationError: for the first that differ.
     """
-    single = [[index] for index in sorted({index for each in readings for index in each})]
+    single = [[index] for index in sorted({index for reading in readings for index in reading})]
     for ids in (*readings, *single[:MOST_SINGLE]):
         for skip in (False, True):
             theirs = reference.decode(ids, skip_special_tokens=skip)

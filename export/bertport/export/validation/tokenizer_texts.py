@@ -111,7 +111,7 @@ def texts_for(
     for _ in range(SAMPLED // 2):
         chosen = draw.choices(words or ["a"], k=draw.randint(2, 8))
         texts.append(draw.choice((" ", "", ", ", " - ")).join(chosen))
-    special, others = ([each for each in added if each.special is kind] for kind in (True, False))
+    special, others = ([token for token in added if token.special is kind] for kind in (True, False))
     tried = [*special[:MOST_ADDED], *draw.sample(others, min(MOST_ADDED, len(others)))]
     for token in tried:
         content = token.content
@@ -138,12 +138,12 @@ def long_texts(
     draw = random.Random(SEED + 1)  # noqa: S311 — a sample, no secret
     entries = draw.sample(sorted(vocabulary), min(200, len(vocabulary)))
     words = [*map(written, entries), *PLAIN, *ACCENTS, *SCRIPTS, *SYMBOLS]
-    mixed = " ".join(draw.choices([*words, *(each.content for each in added[:MOST_ADDED])], k=600))
+    mixed = " ".join(draw.choices([*words, *(token.content for token in added[:MOST_ADDED])], k=600))
     return [mixed, mixed[::-1], "a" * 150, "ab" * 5000, "é中😀" * 400, "word " * 800, "." * 1200, " \t" * 3000]
 
 
 def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of texts; none with an empty second one, which transformers takes for a single text."""
     draw = random.Random(SEED + 2)  # noqa: S311 — a sample, no secret
-    seconds = [each for each in texts if each]
+    seconds = [text for text in texts if text]
     return [(first, draw.choice(seconds)) for first in draw.sample(list(texts), min(SAMPLED, len(texts)))]

@@ -40,7 +40,7 @@ def gather_positions(model: ir.Model, logits: str) -> tuple[ir.Model, bool]:
     flat_shape = ir.Value(name=f"{POSITIONS}.flat_shape")
     flat_shape.const_value = ir.tensor(np.asarray([-1, width], dtype=np.int64), name=flat_shape.name)
     graph.initializers.add(flat_shape)
-    rows, gathered = (ir.Value(name=f"{POSITIONS}.{each}") for each in ("rows", "hidden_state"))
+    rows, gathered = (ir.Value(name=f"{POSITIONS}.{name}") for name in ("rows", "hidden_state"))
     nodes = (
         ir.node("Reshape", [hidden, flat_shape], outputs=[rows], name=f"/{rows.name}"),
         ir.node("Gather", [rows, positions], {"axis": 0}, outputs=[gathered], name=f"/{gathered.name}"),
@@ -59,14 +59,14 @@ def gather_positions(model: ir.Model, logits: str) -> tuple[ir.Model, bool]:
 
 def _nodes_behind(value: ir.Value) -> set[ir.Node]:
     """Return the nodes that a value is computed by, its own included."""
-    found: set[ir.Node] = set()
+    behind: set[ir.Node] = set()
     waiting = [value]
     while waiting:
         node = waiting.pop().producer()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting += [each for each in node.inputs if each is not None]
-    return found
+        if node is not None and node not in behind:
+            behind.add(node)
+            waiting += [operand for operand in node.inputs if operand is not None]
+    return behind
 
 
 def _last(value: ir.Value) -> int:
