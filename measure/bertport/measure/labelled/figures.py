@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 — reports are read by these annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bertport.measure.labelled.kinds import CLASSIFICATION
-from bertport.measure.statistics import DEFAULTS, Estimate, mcnemar, mean, share
+from bertport.measure.statistics import DEFAULTS, Estimate, Number, mcnemar, mean, share
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.predictions import Predictions
-    from bertport.measure.statistics import Number, Settings
+    from bertport.measure.statistics import Settings
 
 __all__ = ["Calibration", "LabelFigures", "PairedDifference", "TaskFigures", "paired_differences", "task_figures"]
 
