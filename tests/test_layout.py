@@ -24,7 +24,7 @@ ROOMS = {
     "measure": ("quality", "speed", "labelled"),
     "export": ("checkpoint", "graph.passes", "graph", "validation"),
     "quantize": ("graph", "calibration", "weights", "recipes", "search"),
-    "compare": ("report",),
+    "compare": ("report", "evaluate"),
     "serve": ("engine", "http", "observability", "api"),
 }
 """By area, its rooms from the lowest up: a module imports from its own and from those before it.

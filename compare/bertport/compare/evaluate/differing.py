@@ -1,0 +1,126 @@
+"""The examples on which variants differ most: found in the predictions, their texts read anew from the file."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertport.compare.codec import as_unicode
+from bertport.compare.evaluate.document import DifferingExample
+from bertport.measure.labelled.kinds import CLASSIFICATION, MULTI_LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.measure.labelled.data import LabelledData
+    from bertport.measure.labelled.predictions import Predictions
+
+__all__ = ["LONGEST", "differing_examples"]
+
+LONGEST = 2000
+"""Characters of an input, at most."""
+
+
+def differing_examples(
+    predictions: Mapping[str, Predictions], reference: str, data: LabelledData, count: int
+) -> tuple[DifferingExample, ...]:
+    """Return the examples on which variants differ most, the largest difference first.
+
+    Those that a variant answers otherwise come before those whose scores alone moved.
+
+    Args:
+        predictions: By name of the variant.
+        reference: The variant that the others are compared with.
+        data: What was predicted; read once more.
+        count: Most examples.
+    """
+    others = [predicted for name, predicted in predictions.items() if name != reference]
+    if not others:
+        return ()
+    flips = np.mean([_differ(other.values, predictions[reference].values) for other in others], axis=0)
+    moved = np.max([_moved(other, predictions[reference]) for other in others], axis=0)
+    far = [index for index in range(len(data)) if flips[index] or moved[index]]
+    places = heapq.nsmallest(count, far, key=lambda index: (-float(flips[index] > 0), -moved[index], index))
+    inputs = _inputs(data, places)
+    return tuple(
+        DifferingExample(
+            line=data.numbers[place],
+            inputs=inputs[place],
+            truth=_text(data.truths[place], data),
+            predictions={name: _predicted(predicted, place, data) for name, predicted in predictions.items()},
+            difference=float(moved[place]),
+        )
+        for place in places
+    )
+
+
+def _inputs(data: LabelledData, places: Sequence[int]) -> dict[int, str]:
+    """Return the inputs of some examples as JSON, by their place."""
+    wanted, inputs = set(places), {}
+    for place, example in enumerate(islice(data.examples(), max(places, default=-1) + 1)):
+        if place in wanted:
+            text = json.dumps(example.inputs, ensure_ascii=False)
+            inputs[place] = as_unicode(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")
+    return inputs
+
+
+def _differ(values: Any, reference: Any) -> NDArray[np.bool_]:  # noqa: ANN401 — arrays or lists, as `Predictions` has them
+    """Return for each example whether two variants predict otherwise; shape (examples,)."""
+    if isinstance(values, np.ndarray):
+        return np.asarray((values != reference).reshape(len(values), -1).any(axis=1))
+    return np.array([not _same(one, other) for one, other in zip(values, reference, strict=True)])
+
+
+def _same(one: Any, other: Any) -> bool:  # noqa: ANN401 — an example's prediction, whatever the kind of data
+    return bool(np.array_equal(one, other)) if isinstance(one, np.ndarray) else bool(one == other)
+
+
+def _moved(candidate: Predictions, reference: Predictions) -> NDArray[np.float64]:
+    """Return how far apart two variants' numbers are on each example; shape (examples,).
+
+    Of probabilities and of scores it is the largest difference of one; of answers without numbers 1 where they differ.
+    """
+    pairs = ((candidate.scores, reference.scores), (candidate.values, reference.values))
+    one, other = next((pair for pair in pairs if pair[0] is not None), pairs[1])
+    if isinstance(one, np.ndarray) and np.issubdtype(one.dtype, np.floating):
+        return np.asarray(np.abs(one - other).reshape(len(one), -1).max(axis=1), dtype=np.float64)
+    return np.array([_distance(first, second) for first, second in zip(one, other, strict=True)])
+
+
+def _distance(one: Any, other: Any) -> float:  # noqa: ANN401 — an example's prediction, whatever the kind of data
+    """Return how far apart two predictions for an example are."""
+    first, second = np.asarray(one), np.asarray(other)
+    if first.shape == second.shape and first.size and np.issubdtype(first.dtype, np.floating):
+        return float(np.abs(first - second).max())
+    return float(not _same(one, other))
+
+
+def _predicted(predicted: Predictions, place: int, data: LabelledData) -> str:
+    """Return what a variant predicts for an example, with its probability where it is one of several labels."""
+    text = _text(predicted.values[place], data)
+    if data.kind == CLASSIFICATION and predicted.scores is not None:
+        return f"{text} ({float(predicted.scores[place].max()):.3f})"
+    return text
+
+
+def _text(value: Any, data: LabelledData) -> str:  # noqa: ANN401 — a truth or a prediction, whatever the kind of data
+    """Return a truth or a prediction for people."""
+    labels = data.labels or ()
+    if data.kind == CLASSIFICATION:
+        return as_unicode(labels[int(value)])
+    if data.kind == MULTI_LABEL:
+        columns = np.flatnonzero(value) if isinstance(value, np.ndarray) else value
+        return as_unicode(", ".join(labels[int(column)] for column in columns)) or "none"
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, int | float | np.number):
+        text = f"{float(value):.4g}"
+    else:
+        text = " ".join(item if isinstance(item, str) else f"{float(item):.4g}" for item in value)
+    return as_unicode(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")

@@ -1,0 +1,253 @@
+"""The steps of an evaluation: the data is checked, then each variant answers all of it, one after the other."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertport.compare.codec import as_unicode
+from bertport.compare.entries import REFERENCE
+from bertport.compare.evaluate.differing import differing_examples
+from bertport.compare.evaluate.document import (
+    Comparison,
+    Data,
+    EvaluatedBundle,
+    EvaluatedVariant,
+    Evaluation,
+    RecordedSpeed,
+    Settings,
+)
+from bertport.compare.evaluate.sentences import conclusion, difference_sentence
+from bertport.measure import statistics
+from bertport.measure.labelled.figures import paired_differences, task_figures
+from bertport.measure.labelled.predictions import predict_labelled
+from bertport.measure.machine import describe_machine
+from bertport.measure.quality.model import size_of
+from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import choices
+from bertport.runtime.errors import ProviderError
+from bertport.runtime.providers.table import candidates
+
+if TYPE_CHECKING:
+    from bertport.measure.labelled.data import LabelledData
+    from bertport.measure.labelled.figures import PairedDifference
+    from bertport.measure.labelled.options import DataChoice
+    from bertport.measure.labelled.predictions import Predictions
+    from bertport.runtime.bundle.manifest import Manifest, Variant
+    from bertport.runtime.commands.progress import Progress
+
+__all__ = ["Options", "evaluate"]
+
+FIGURES = "figures"
+"""The last step, in the plan of the progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to evaluate, and how, as the command's options say."""
+
+    bundle: str
+    """Directory of the bundle."""
+    labelled: DataChoice
+    """The data."""
+    variants: tuple[str, ...] = ()
+    """Variants beside the reference; none for every one that this machine can run."""
+    reference: str | None = None
+    """The variant that the others are compared with; None for fp32."""
+    provider: str = "auto"
+    """A row of the table of providers, or `auto`."""
+    threads: int | None = None
+    """Within an operator."""
+    seed: int = 0
+    """Of resamples and permutations."""
+    limit: int | None = None
+    """Most examples, the first of the file; None for all."""
+    examples: int = 0
+    """Examples on which variants differ most that are given."""
+    truncation: bool = False
+    """Cut texts that are too long instead of refusing them."""
+    command: str = ""
+    """The command line, for the record."""
+
+
+def evaluate(options: Options, progress: Progress) -> Evaluation:
+    """Return the evaluation of a bundle's variants on labelled data.
+
+    What was asked for and the data are checked before a session is opened. One variant is in memory at a time.
+
+    Raises:
+        BertportError: for what cannot be measured; the sentence says why.
+    """
+    bundle = Bundle.open(options.bundle)
+    names, left_out = _variants(bundle.manifest, options)
+    progress.show(f"checking {as_unicode(str(options.labelled.data))} …")
+    data = options.labelled.read(bundle.manifest, limit=options.limit)
+    progress.plan({**dict.fromkeys(names, float(len(data))), FIGURES: len(data) / 100})
+    predictions: dict[str, Predictions] = {}
+    providers: dict[str, str] = {}
+    for name in names:
+        predictions[name], providers[name] = _predicted(bundle, name, data, options, progress)
+    progress.begin(FIGURES, "intervals and tests")
+    settings = statistics.Settings(seed=options.seed)
+    variants = tuple(_evaluated(bundle, name, providers[name], predictions[name], data, settings) for name in names)
+    reference = names[0]
+    comparisons = tuple(
+        _comparison(
+            name, reference, paired_differences(predictions[name], predictions[reference], data, settings), data
+        )
+        for name in names[1:]
+    )
+    progress.finish()
+    return Evaluation(
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        command=as_unicode(options.command),
+        bundle=EvaluatedBundle(
+            name=bundle.manifest.name, digest=bundle.digest, default_variant=bundle.manifest.default_variant
+        ),
+        task=data.task,
+        data=_described(data, options),
+        settings=Settings(
+            provider=options.provider,
+            threads=options.threads,
+            truncation=options.truncation,
+            seed=options.seed,
+            resamples=settings.resamples,
+            confidence=settings.confidence,
+        ),
+        machine=describe_machine(),
+        reference=reference,
+        variants=variants,
+        comparisons=comparisons,
+        left_out=left_out,
+        conclusion=conclusion(reference, variants, comparisons),
+        examples=differing_examples(predictions, reference, data, options.examples) if options.examples else None,
+    )
+
+
+def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[str, ...]]:
+    """Return the variants to measure, the reference first, and a sentence for each that is left out.
+
+    Raises:
+        UnknownNameError: for a variant or provider that there is not.
+        ProviderError: for one that was asked for and that the provider, or this machine, cannot run.
+    """
+    rows = candidates(options.provider)
+    reference = options.reference
+    if reference is None:
+        reference = REFERENCE if REFERENCE in manifest.variants else "portable"
+    asked = dict.fromkeys((reference, *options.variants))
+    for name in asked:
+        choices(manifest, name, options.provider, rows)
+    if options.variants:
+        return list(asked), ()
+    names, left_out = [reference], []
+    for name, variant in manifest.variants.items():
+        if name == reference:
+            continue
+        if reason := _obstacle(manifest, name, variant, reference, options):
+            left_out.append(f"{name}: {reason}")
+        else:
+            names.append(name)
+    return names, tuple(left_out)
+
+
+def _obstacle(manifest: Manifest, name: str, variant: Variant, reference: str, options: Options) -> str | None:
+    """Return why a variant that was not asked for is left out; None where it takes part."""
+    of_reference = manifest.variants[reference]
+    if variant.recipe == of_reference.recipe and {variant.kind, of_reference.kind} == {"portable", "serving"}:
+        return f"the weights of {reference} as they were exported (--variant {name})"
+    try:
+        choices(manifest, name, options.provider, candidates(options.provider))
+    except ProviderError as error:
+        return error.message
+    return None
+
+
+def _predicted(
+    bundle: Bundle, name: str, data: LabelledData, options: Options, progress: Progress
+) -> tuple[Predictions, str]:
+    """Return what a variant predicts, and the provider that it ran on."""
+    progress.begin(name, name)
+    model = load(bundle.path, variant=name, provider=options.provider, threads=options.threads, digest=bundle.digest)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress.due():
+            progress.update(done, len(data))
+
+    predicted = predict_labelled(model, data, truncation=options.truncation, advance=advance)
+    progress.finish()
+    return predicted, model.graph.provider.name
+
+
+def _evaluated(  # noqa: PLR0913, PLR0917 — what a variant's entry is made of
+    bundle: Bundle,
+    name: str,
+    provider: str,
+    predicted: Predictions,
+    data: LabelledData,
+    settings: statistics.Settings,
+) -> EvaluatedVariant:
+    """Return the entry of one variant."""
+    variant = bundle.manifest.variants[name]
+    speed, cpu = _recorded_speed(variant)
+    return EvaluatedVariant(
+        name=name,
+        recipe=variant.recipe,
+        provider=provider,
+        size_bytes=size_of(bundle, name),
+        figures=task_figures(predicted, data, settings),
+        recorded_speed=speed,
+        recorded_on=cpu,
+    )
+
+
+def _recorded_speed(variant: Variant) -> tuple[dict[str, RecordedSpeed], str | None]:
+    """Return what the manifest records of a variant's speed, and the CPU that it is of; nothing where it records none.
+
+    A manifest may hold what another program wrote: what is no such record is passed over.
+    """
+    match variant.fidelity:
+        case {"speed": Mapping() as shapes, "machine": {"cpu": str(cpu)}}:
+            pass
+        case _:
+            return {}, None
+    speeds = {}
+    for shape, speed in shapes.items():
+        match speed:
+            case {"speedup": float(speedup), "low": float(low), "high": float(high)} if 0 < low <= speedup <= high:
+                speeds[shape] = RecordedSpeed(speedup=speedup, low=low, high=high)
+    return speeds, cpu if speeds else None
+
+
+def _comparison(
+    variant: str, reference: str, differences: Mapping[str, PairedDifference], data: LabelledData
+) -> Comparison:
+    """Return what the differences of a variant from the reference come to."""
+    return Comparison(
+        variant=variant,
+        differences=differences,
+        sentences=tuple(difference_sentence(variant, reference, paired, len(data)) for paired in differences.values()),
+    )
+
+
+def _described(data: LabelledData, options: Options) -> Data:
+    """Return what the document says of the data."""
+    return Data(
+        name=as_unicode(data.name),
+        fingerprint=data.fingerprint,
+        examples=len(data),
+        limit=options.limit,
+        kind=data.kind,
+        columns=data.columns,
+        labels=data.labels,
+        label_form=data.label_form,
+        label_map=options.labelled.label_map,
+        positive=options.labelled.positive,
+        notes=data.notes,
+    )

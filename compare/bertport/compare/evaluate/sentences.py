@@ -1,0 +1,149 @@
+"""What an evaluation comes to, in sentences: each difference, how many examples would show one, and what to deploy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from bertport.measure.binomial import t_quantile
+from bertport.measure.statistics import CONFIDENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bertport.compare.evaluate.document import Comparison, EvaluatedVariant
+    from bertport.measure.labelled.figures import PairedDifference
+    from bertport.measure.statistics import Estimate
+
+__all__ = [
+    "POINTS",
+    "SHOWN_LOSS",
+    "conclusion",
+    "difference_sentence",
+    "examples_to_show",
+    "points",
+    "shows_difference",
+]
+
+POINTS = 100
+"""Points in the whole of a metric."""
+SHOWN_LOSS = 0.005
+"""The difference of which sentences say how many examples it takes to show: half a point."""
+POWER = 0.8
+"""Share of data sets in which so many examples show a difference of that size."""
+LARGE = 1e6
+"""Degrees of freedom at which Student's t is the normal distribution."""
+RULE_OF_THREE = 3.0
+"""Examples of which one may differ, where none does, at a confidence of 95%: 3 / examples (Hanley 1983)."""
+
+
+def shows_difference(paired: PairedDifference) -> bool:
+    """Return whether the test rejects that there is no difference."""
+    return paired.p_value < 1 - CONFIDENCE
+
+
+def difference_sentence(variant: str, reference: str, paired: PairedDifference, examples: int) -> str:
+    """Return a sentence on one metric's difference of a variant from the reference."""
+    size = paired.difference
+    title = paired.metric
+    if not math.isfinite(size.value):
+        return f"{variant}: {title} is not defined on these {examples:,} examples, so nothing is said of its difference"
+    interval = f"{points(size.low, sign=True)} to {points(size.high, sign=True)}"
+    if size.value == size.low == size.high == 0:
+        begin = f"{variant} has {reference}'s {title} to the last example"
+    elif size.value == 0:
+        begin = f"{variant} has {reference}'s {title} (difference {interval})"
+    else:
+        does = "costs" if size.value < 0 else "gains"
+        begin = f"{variant} {does} {points(abs(size.value))} points of {title} (difference {interval})"
+    if shows_difference(paired):
+        kind = "loss" if size.value < 0 else "gain"
+        return f"{begin}: the {kind} is shown on {examples:,} examples (p = {paired.p_value:.2g}, {paired.test})"
+    needed = examples_to_show(size)
+    if needed is None:
+        return f"{begin}: no difference can be shown on {examples:,} examples"
+    if needed <= examples:
+        enough = f"a difference of {points(SHOWN_LOSS)} points would show on as many"
+    else:
+        enough = f"to see {points(SHOWN_LOSS)} points you need about {needed:,}"
+    return f"{begin}: no difference can be shown on {examples:,} examples; {enough}"
+
+
+def examples_to_show(size: Estimate, least: float = SHOWN_LOSS) -> int | None:
+    """Return about how many examples show a difference, in four data sets of five.
+
+    The interval shrinks with the root of the number of examples. Where no example differs, as many are assumed to as
+    the data cannot exclude.
+
+    Args:
+        size: A paired difference with its interval.
+        least: The difference that is to be shown, in the metric's own unit.
+
+    Returns:
+        The number, with two digits; None where the interval is not known.
+    """
+    count = size.clusters
+    half = (size.high - size.low) / 2
+    if not count or not math.isfinite(half):
+        return None
+    reach = t_quantile((1 + CONFIDENCE) / 2, LARGE)
+    if half <= 0:
+        half = reach * math.sqrt(RULE_OF_THREE / count) / math.sqrt(count)
+    needed = count * ((1 + t_quantile(POWER, LARGE) / reach) * half / least) ** 2
+    digits: int = 10 ** max(0, len(str(math.ceil(needed))) - 2)
+    return math.ceil(needed / digits) * digits
+
+
+def points(value: float, *, sign: bool = False) -> str:
+    """Return a figure in points: hundredths of a metric's whole, with two decimals where one would not show it."""
+    size = abs(value) * POINTS
+    decimals = 1 if size >= 0.1 or not size else 2  # noqa: PLR2004 — what one decimal shows
+    text = f"{value * POINTS:{'+' if sign else ''}.{decimals}f}"
+    return text.replace("+0.0", "0.0") if not float(text) and len(text) == len("+0.0") else text
+
+
+def conclusion(reference: str, variants: Sequence[EvaluatedVariant], comparisons: Sequence[Comparison]) -> str:
+    """Return which variant to deploy, as far as figures and recorded speeds tell."""
+    if not comparisons:
+        return f"{reference} was measured alone: there is nothing to choose from"
+    losing = {comparison.variant for comparison in comparisons if _loses(comparison)}
+    kept = [variant for variant in variants if variant.name not in losing and variant.name != reference]
+    if not kept:
+        return f"every other variant is shown to lose against {reference}: deploy {reference}, or accept what they cost"
+    names = ", ".join(variant.name for variant in kept)
+    recorded = [variant for variant in kept if variant.recorded_speed]
+    if not recorded:
+        return (
+            f"no loss is shown for {names}, of which the manifest records no speed: measure that with bertport compare "
+            "before you choose"
+        )
+    fastest = max(recorded, key=_speedup)
+    if _speedup(fastest) <= 1:
+        return f"no loss is shown for {names}, and none is recorded as faster than fp32: deploy {reference}"
+    speeds = ", ".join(f"{speed.speedup:.2f}x at {shape}" for shape, speed in fastest.recorded_speed.items())
+    return (
+        f"deploy {fastest.name}: no loss is shown, and it is the fastest such variant by the manifest's record "
+        f"({speeds} of fp32's speed, on {fastest.recorded_on}; speed was not measured here)"
+        f"{_not_excluded(next(one for one in comparisons if one.variant == fastest.name))}"
+    )
+
+
+def _not_excluded(comparison: Comparison) -> str:
+    """Return the end of a sentence that says how large a loss may be; nothing where none may be."""
+    lows = {name: paired.difference.low for name, paired in comparison.differences.items()}
+    known = {name: low for name, low in lows.items() if math.isfinite(low) and low < 0}
+    if not known:
+        return ""
+    worst = min(known, key=lambda name: known[name])
+    return f"; a loss of up to {points(-known[worst])} points of {worst} is not excluded"
+
+
+def _loses(comparison: Comparison) -> bool:
+    """Return whether a loss is shown in any metric."""
+    return any(shows_difference(paired) and paired.difference.value < 0 for paired in comparison.differences.values())
+
+
+def _speedup(variant: EvaluatedVariant) -> float:
+    """Return the geometric mean of a variant's recorded speed-ups."""
+    logs = [math.log(speed.speedup) for speed in variant.recorded_speed.values()]
+    return math.exp(math.fsum(logs) / len(logs))

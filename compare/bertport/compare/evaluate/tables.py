@@ -1,0 +1,130 @@
+"""An evaluation for people: tables of metrics, of differences and of labels, and sentences."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from bertport.compare.evaluate.sentences import POINTS
+from bertport.compare.report.formatting import NONE, interval, percent
+from bertport.runtime.commands.render import printable, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bertport.compare.evaluate.document import Evaluation
+
+__all__ = ["shown"]
+
+MOST_LABELS = 20
+"""Labels that are shown, at most."""
+LONGEST_INPUT = 300
+"""Characters of an input that are shown."""
+
+
+def shown(evaluation: Evaluation) -> str:
+    """Return an evaluation as text for a terminal."""
+    parts = [
+        _head(evaluation),
+        _metrics(evaluation),
+        _differences(evaluation),
+        "\n".join(printable(sentence) for sentence in _sentences(evaluation)),
+        _labels(evaluation),
+        _examples(evaluation),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(evaluation: Evaluation) -> str:
+    data = evaluation.data
+    first = "the first " if data.limit is not None and data.limit <= data.examples else ""
+    line = (
+        f"{evaluation.bundle.name}: {evaluation.task} on {first}{data.examples:,} examples of {data.name} "
+        f"({data.fingerprint[:19]}...)"
+    )
+    return "\n".join(printable(text) for text in (line, *(f"note: {note}" for note in _notes(evaluation))))
+
+
+def _notes(evaluation: Evaluation) -> dict[str, None]:
+    """Return the notes on the data and on figures, each once, in order."""
+    notes = dict.fromkeys(evaluation.data.notes)
+    for variant in evaluation.variants:
+        notes |= dict.fromkeys(variant.figures.notes)
+    return notes
+
+
+def _metrics(evaluation: Evaluation) -> str:
+    """Return the table of metrics in points: a row for each variant, with 95% intervals."""
+    names = list(evaluation.variants[0].figures.metrics)
+    calibrated = any(variant.figures.calibration for variant in evaluation.variants)
+    rows = [("variant", *names, *(["ECE"] if calibrated else []))]
+    for variant in evaluation.variants:
+        cells = [interval(variant.figures.metrics[name], ".1f", factor=POINTS) for name in names]
+        if calibrated:
+            calibration = variant.figures.calibration
+            cells.append(interval(calibration.ece if calibration else None, ".1f", factor=POINTS))
+        rows.append((variant.name, *cells))
+    return f"{table(rows)}\n  in points, with intervals of {evaluation.settings.confidence:.0%}"
+
+
+def _differences(evaluation: Evaluation) -> str:
+    """Return the table of differences from the reference: a row for each variant and metric."""
+    rows = [(f"against {evaluation.reference}", "metric", "difference", "p", "agreement", "rank correlation")]
+    for comparison in evaluation.comparisons:
+        for name, paired in comparison.differences.items():
+            rows.append(
+                (
+                    comparison.variant,
+                    name,
+                    interval(paired.difference, "+.2f", factor=POINTS),
+                    f"{paired.p_value:.2g}" if math.isfinite(paired.p_value) else NONE,
+                    percent(paired.agreement),
+                    interval(paired.spearman, ".4f"),
+                )
+            )
+    filled = [index for index in range(len(rows[0])) if len(rows) > 1 and any(row[index] != NONE for row in rows[1:])]
+    return table([[row[index] for index in filled] for row in rows]) if filled else ""
+
+
+def _sentences(evaluation: Evaluation) -> Iterator[str]:
+    for comparison in evaluation.comparisons:
+        yield from comparison.sentences
+    yield evaluation.conclusion
+    yield from (f"left out: {sentence}" for sentence in evaluation.left_out)
+
+
+def _labels(evaluation: Evaluation) -> str:
+    """Return the table of labels: how many examples have each, and each variant's precision, recall and F1."""
+    first = evaluation.variants[0].figures.labels
+    if not first:
+        return ""
+    names = sorted(first, key=lambda name: -first[name].support)
+    rows = [("label", "examples", *(f"{variant.name} P / R / F1" for variant in evaluation.variants))]
+    for name in names[:MOST_LABELS]:
+        cells = []
+        for variant in evaluation.variants:
+            label = variant.figures.labels[name]
+            cells.append(" / ".join(_share(value) for value in (label.precision, label.recall, label.f1)))
+        rows.append((name, f"{first[name].support:,}", *cells))
+    rest = len(names) - MOST_LABELS
+    more = f"\n  {rest:,} other labels: see --json" if rest > 0 else ""
+    return f"{table(rows, right={1})}{more}"
+
+
+def _share(value: float) -> str:
+    return f"{value * POINTS:.1f}" if math.isfinite(value) else NONE
+
+
+def _examples(evaluation: Evaluation) -> str:
+    """Return the examples on which variants differ most, where they were asked for."""
+    if evaluation.examples is None:
+        return ""
+    if not evaluation.examples:
+        return "no example on which variants differ"
+    parts = []
+    for example in evaluation.examples:
+        text = example.inputs if len(example.inputs) <= LONGEST_INPUT else f"{example.inputs[:LONGEST_INPUT]}..."
+        rows = [("truth", example.truth[:LONGEST_INPUT])]
+        rows += [(name, predicted[:LONGEST_INPUT]) for name, predicted in example.predictions.items()]
+        parts.append(f"{evaluation.data.name}, line {example.line:,}: {printable(text)}\n{table(rows)}")
+    return "\n\n".join(parts)

@@ -1,0 +1,155 @@
+"""`bertport evaluate` prints what the variants answer, and a mistake is one sentence before anything runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import jsonschema
+import pytest
+
+from bertport.compare.codec import decode
+from bertport.compare.evaluate import measuring
+from bertport.compare.evaluate.document import Evaluation
+from bertport.compare.evaluate.schema import SCHEMA_FILE, evaluation_schema
+from bertport.runtime import load
+from tests.compare.evaluate.conftest import LABELS, sentences, written
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Texts with labels in turn."""
+    records = [{"text": text, "label": LABELS[number % 3]} for number, text in enumerate(sentences(COUNT))]
+    return written(tmp_path_factory.mktemp("labelled") / "reviews.jsonl", records)
+
+
+def test_the_figures_are_those_of_the_answers(invoke, classifier, data):
+    done = invoke("evaluate", classifier, "--data", data, "--json")
+    assert done.exit_code == 0, done.stderr
+    value = json.loads(done.stdout)
+    jsonschema.validate(value, evaluation_schema())
+    evaluation = decode(Evaluation, value)
+    records = [json.loads(line) for line in data.read_text().splitlines()]
+    right = {}
+    for name in ("fp32", "noisy"):
+        answers = load(classifier, variant=name).predict("text-classification", [record["text"] for record in records])
+        right[name] = [answer["label"] == record["label"] for answer, record in zip(answers, records, strict=True)]
+    assert [variant.name for variant in evaluation.variants] == ["fp32", "noisy"]
+    for variant in evaluation.variants:
+        accuracy = variant.figures.metrics["accuracy"]
+        assert accuracy.value == sum(right[variant.name]) / COUNT
+        assert accuracy.low < accuracy.value < accuracy.high
+    [comparison] = evaluation.comparisons
+    difference = comparison.differences["accuracy"].difference
+    assert difference.value == pytest.approx((sum(right["noisy"]) - sum(right["fp32"])) / COUNT)
+    assert evaluation.data.examples == COUNT
+    assert evaluation.task == "text-classification"
+    assert evaluation.examples is None
+    assert "portable" in evaluation.left_out[0]
+
+
+def test_people_are_shown_the_same_figures(invoke, classifier, data):
+    value = json.loads(invoke("evaluate", classifier, "--data", data, "--json").stdout)
+    shown = invoke("evaluate", classifier, "--data", data).stdout
+    assert f"text-classification on {COUNT} examples of reviews.jsonl" in shown
+    for variant in value["variants"]:
+        accuracy = variant["figures"]["metrics"]["accuracy"]
+        assert f"{100 * accuracy['value']:.1f} ({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})" in shown
+    for sentence in (*value["comparisons"][0]["sentences"], value["conclusion"]):
+        assert sentence in shown
+
+
+def test_the_kept_schema_is_that_of_the_types():
+    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == evaluation_schema()
+
+
+def test_texts_are_shown_only_where_they_are_asked_for(invoke, classifier, tmp_path):
+    records = [{"text": f"good\x1b[31m\r bad {text}", "label": "neutral"} for text in sentences(COUNT)]
+    data = written(tmp_path / "odd.jsonl", records)
+    quiet = invoke("evaluate", classifier, "--data", data)
+    assert "good" not in quiet.stdout + quiet.stderr
+    shown = invoke("evaluate", classifier, "--data", data, "--examples", "3")
+    assert shown.stdout.count("good") == 3
+    assert not set(shown.stdout) & {"\x1b", "\r"}
+    given = json.loads(invoke("evaluate", classifier, "--data", data, "--examples", "3", "--json").stdout)["examples"]
+    assert [records[example["line"] - 1]["text"] for example in given] == [json.loads(one["inputs"]) for one in given]
+    flips = ["noisy" if len({text.split()[0] for text in one["predictions"].values()}) > 1 else "" for one in given]
+    assert flips == sorted(flips, reverse=True)
+
+
+def test_the_file_is_what_is_printed(invoke, classifier, data, tmp_path):
+    output = tmp_path / "evaluation.json"
+    printed = json.loads(invoke("evaluate", classifier, "--data", data, "--json", "--output", output).stdout)
+    assert json.loads(output.read_text(encoding="utf-8")) == printed
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+def test_variants_and_reference_are_chosen(invoke, classifier, data):
+    value = json.loads(invoke("evaluate", classifier, "--data", data, "--against", "noisy", "--json").stdout)
+    assert value["reference"] == "noisy"
+    assert [variant["name"] for variant in value["variants"]] == ["noisy", "portable", "fp32"]
+    options = ["--variant", "portable", "--limit", "20", "--threads", "1", "--provider", "cpu", "--json"]
+    value = json.loads(invoke("evaluate", classifier, "--data", data, *options).stdout)
+    assert [variant["name"] for variant in value["variants"]] == ["fp32", "portable"]
+    [comparison] = value["comparisons"]
+    assert comparison["differences"]["accuracy"]["difference"]["value"] == 0
+    assert comparison["sentences"][0].startswith("portable has fp32's accuracy to the last example")
+    assert (value["data"]["examples"], value["data"]["limit"]) == (20, 20)
+    alone = invoke("evaluate", classifier, "--data", data, "--variant", "fp32").stdout
+    assert "fp32 was measured alone" in alone
+
+
+def test_a_stop_leaves_what_was_there(invoke, classifier, data, tmp_path, monkeypatch):
+    output = tmp_path / "evaluation.json"
+    output.write_text("before")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring, "predict_labelled", stop)
+    done = invoke("evaluate", classifier, "--data", data, "--output", output)
+    assert done.exit_code == 130
+    assert "interrupted: nothing was measured to its end, and " in done.stderr
+    assert done.stdout == ""
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"evaluation.json": "before"}
+
+
+@pytest.fixture(scope="module")
+def unopenable(classifier, tmp_path_factory):
+    """A bundle whose graphs are gone: whatever opens a session of it fails."""
+    path = tmp_path_factory.mktemp("unopenable") / "bundle"
+    shutil.copytree(classifier, path)
+    for graph in (path / "onnx").iterdir():
+        graph.unlink()
+    return path
+
+
+def test_whatever_opens_a_session_of_the_bundle_without_graphs_fails(invoke, unopenable, data):
+    done = invoke("evaluate", unopenable, "--data", data)
+    assert done.exit_code == 1
+    assert "onnx" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--variant", "int9"], "unknown variant 'int9' (available: portable, fp32, noisy)"),
+        (["--against", "int9"], "unknown variant 'int9'"),
+        (["--provider", "tpu"], "unknown provider 'tpu'"),
+        (["--task", "translation"], "unknown task with labelled data 'translation'"),
+        (["--task", "question-answering"], "question-answering needs the head 'question-answering'"),
+        (["--label-map", "a"], "a label map is written A=B"),
+        (["--text-column", "sentence"], "there is no column sentence"),
+        (["--output", "/nowhere/out.json"], "cannot write /nowhere/out.json (No such file or directory)"),
+        (["--output", "/tmp"], "cannot write /tmp (it is there, and is no file)"),  # noqa: S108 — nothing is written
+    ],
+)
+def test_an_option_that_cannot_be(invoke, unopenable, data, options, said):
+    done = invoke("evaluate", unopenable, "--data", data, *options)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("bertport: error: ")
+    assert said in line
