@@ -45,6 +45,8 @@ def test_the_list_names_every_recipe():
         (["nowhere", "--isa", "mmx"], 2, "Invalid value for '--isa'"),
         (["nowhere", "--remeasure"], 2, "no bundle at nowhere"),
         (["nowhere", "--explain"], 2, "no bundle at nowhere"),
+        (["nowhere", "--explain", "--data", "labelled.csv"], 2, "leave --data out"),
+        (["nowhere", "--accuracy-budget", "accuracy.drop=1%"], 2, "is not a limit"),
     ],
 )
 def test_mistakes_end_in_one_sentence(arguments, code, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertport.measure.binomial import clopper_pearson, t_quantile
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BROKEN",
+    "DROP",
+    "DROPS",
     "HELD",
+    "NORMAL",
     "NO_BUDGET",
     "UNDECIDED",
     "Budget",
@@ -61,6 +64,24 @@ MOST = 1_000_000
 
 NO_BUDGET = "none"
 """What users write for no budget."""
+DROP = ".drop"
+"""What stands behind a metric in the name of the bound on its drop."""
+DROPS = (
+    "accuracy",
+    "f1",
+    "f1_macro",
+    "f1_micro",
+    "matthews",
+    "pearson",
+    "spearman",
+    "entity_f1",
+    "exact_match",
+    "answer_f1",
+    "ndcg@10",
+    "mrr@10",
+    "recall@10",
+)
+"""Metrics whose drop can be bounded."""
 
 
 def default_budget(separator: str = ",") -> str:
@@ -86,13 +107,26 @@ def parse_budget(text: str) -> dict[str, float]:
 
     Raises:
         UnknownNameError: for a limit that there is not.
-        UsageError: for what is not a list of limits with their bounds, or a bound that nothing can reach.
+        UsageError: for what is not a list of limits with their bounds, a bound that nothing can reach, or one on what
+            is measured on labelled data.
     """
+    budget = Budget.parse(text)
+    if budget.drops:
+        raise UsageError(
+            f"{next(iter(budget.drops))}{DROP} bounds what is measured on labelled data, which this command does not "
+            "judge by: leave it out, or use it with bertport quantize --data FILE"
+        )
+    return budget.bounds
+
+
+def _parse(text: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Read a budget into bounds by name of the limit, and bounds on the drops of metrics by name of the metric."""
     bounds: dict[str, float] = {}
+    drops: dict[str, float] = {}
     if not isinstance(text, str):
         raise UsageError(f"a budget is a text such as {default_budget()}, or {NO_BUDGET}, not {excerpt(text)}")
     if text.strip() == NO_BUDGET:
-        return bounds
+        return bounds, drops
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         try:
@@ -101,16 +135,20 @@ def parse_budget(text: str) -> dict[str, float]:
             bound = math.nan
         if not equals or not math.isfinite(bound) or bound < 0:
             raise UsageError(f"{part.strip()!r} is not a limit: write the budget as {default_budget()}, or {NO_BUDGET}")
+        metric = name.removesuffix(DROP)
         limits = known_limits()
-        if name not in limits:
-            raise UnknownNameError("limit", name, limits)
-        limit = limits[name]
-        if bound > 1 and (limit.counts or limit.at_least):
+        dropping = name != metric and metric in DROPS
+        if not dropping and name not in limits:
+            raise UnknownNameError("limit", name, [*limits, *(f"{known}{DROP}" for known in DROPS)])
+        if bound > 1 and (dropping or limits[name].counts or limits[name].at_least):
             raise UsageError(
                 f"{part.strip()!r} bounds by more than 1 what is never more: write {bound:g}% as {name}={bound / 100:g}"
             )
-        bounds[name] = bound
-    return bounds
+        if dropping:
+            drops[metric] = bound
+        else:
+            bounds[name] = bound
+    return bounds, drops
 
 
 def format_budget(bounds: Mapping[str, float]) -> str:
@@ -309,7 +347,9 @@ class Budget:
     """Bounds that a variant is held to."""
 
     bounds: dict[str, float]
-    """By name of the limit; empty for no budget at all."""
+    """By name of the limit; empty where no figure of a head is bounded."""
+    drops: dict[str, float] = field(default_factory=dict)
+    """Bounds on how much a metric may drop on labelled data, by name of the metric (`bertport.measure.drops`)."""
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -319,7 +359,8 @@ class Budget:
             UnknownNameError: for a limit that there is not.
             UsageError: for what is not a list of limits with their bounds, or a bound that nothing can reach.
         """
-        return cls(bounds=parse_budget(text))
+        bounds, drops = _parse(text)
+        return cls(bounds=bounds, drops=drops)
 
     @classmethod
     def default(cls) -> Budget:
@@ -327,8 +368,9 @@ class Budget:
         return cls.parse(default_budget())
 
     def __str__(self) -> str:
-        """Return the budget as users write it."""
-        return _written(self.bounds) or NO_BUDGET
+        """Return the budget as users write it, bounds on metrics of labelled data last."""
+        drops = {f"{metric}{DROP}": bound for metric, bound in self.drops.items()}
+        return _written(self.bounds | drops) or NO_BUDGET
 
     def broken(self, fidelity: Fidelity) -> tuple[str, ...]:
         """Return a sentence for each bound that a figure does not keep to; a head that was not measured breaks none."""

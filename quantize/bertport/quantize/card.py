@@ -9,6 +9,8 @@ from xml.sax.saxutils import escape
 from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
 from bertport.runtime.bundle.changes import listed, rewrite_card
 from bertport.runtime.bundle.select import suits
+from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
+from bertport.runtime.commands.render import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -79,7 +81,26 @@ def section(manifest: Manifest) -> str:
         plot = listed(manifest, _plot_file(name))
         if plot is not None:
             plots.append(f"\n![What each layer costs in {name}]({plot})")
-    return "\n".join([heading, *lines, *notes, *plots])
+    return "\n".join([heading, *lines, *notes, *_on_labelled_data(manifest), *plots])
+
+
+def _on_labelled_data(manifest: Manifest) -> list[str]:
+    """Return the table of what variants lose on labelled data; nothing where none was measured on any."""
+    rows = [metric.cells() for metric in labelled_metrics(manifest)]
+    if not rows:
+        return []
+    lines = [f"| {' | '.join(map(_escaped, cells))} |" for cells in (HEADINGS, *rows)]
+    return [
+        "\nOn labelled data, none of which was calibrated on:\n",
+        lines[0],
+        f"|{'---|' * len(HEADINGS)}",
+        *lines[1:],
+    ]
+
+
+def _escaped(cell: str) -> str:
+    """Return a cell of a Markdown table that nothing in it can end or leave."""
+    return printable(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _columns(manifest: Manifest) -> list[Limit]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bertport.measure.budget import NO_BUDGET, Budget, default_budget, default_without_heads
+from bertport.measure.budget import DROP, NO_BUDGET, Budget, default_budget, default_without_heads
 from bertport.measure.interrupts import explained, stoppable
+from bertport.measure.labelled.options import data_options
 from bertport.measure.quality.heads import known_limits
 from bertport.quantize import render
 from bertport.quantize.calibration.ranges import DEFAULT_METHOD, METHODS, SAMPLES, Calibration
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from bertport.measure.labelled.options import DataChoice
     from bertport.quantize.job import Outcome, Refused
 
 __all__ = ["quantize"]
@@ -54,7 +56,8 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     "--accuracy-budget",
     "budget",
     metavar="LIMITS",
-    help=f"How far from fp32 a variant may be: {', '.join(known_limits())}, or {NO_BUDGET}.  "
+    help=f"How far from fp32 a variant may be: {', '.join(known_limits())}, or {NO_BUDGET}; with --data, how much a "
+    f"metric may drop, in its own unit: accuracy{DROP}=0.005 is half a point.  "
     f"[default: {default_budget(', ')}, of which what the bundle has; {default_without_heads()} without heads]",
 )
 @click.option(
@@ -62,6 +65,7 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     metavar="DURATION",
     help="End the search for a variant within the budget after 10m, 90s or 1h30m, with the best it has found.",
 )
+@data_options()
 @click.option("--text", type=click.Path(), help="Held-out text to measure on.  [default: the sample that ships]")
 @click.option(
     "--calibration",
@@ -116,6 +120,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     samples: int,
     positions: int,
     pairs: int,
+    labelled: DataChoice,
     overwrite: bool,
     force: bool,
     remeasure: bool,
@@ -135,6 +140,8 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         return
     if bundle is None:
         raise UsageError("no bundle was given: bertport quantize BUNDLE, or --list for the recipes")
+    if explain and labelled.data is not None:
+        raise UsageError("--explain ranks layers, and measures nothing on labelled data: leave --data out")
     from bertport.quantize.job import Options
     from bertport.quantize.quantizer import quantize as run_quantize
     from bertport.quantize.remeasure import explain as run_explain
@@ -152,6 +159,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         calibrating=Calibration(method=method, samples=samples),
         positions=positions,
         pairs=pairs,
+        labelled=labelled,
         overwrite=overwrite,
         force=force,
         progress=progress.stage,
@@ -193,6 +201,7 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
                 result.name: dataclasses.asdict(result.variant)
                 if isinstance(result, Outcome)
                 else {"refused": result.reason, "fidelity": result.measured.to_json()}
+                | ({"task_metrics": result.labelled.record()} if result.labelled else {})
                 for result in results
             },
             indent=2,
@@ -200,6 +209,8 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
         return
     for result in results:
         show(render.figures(result.name, result.measured))
+        if result.labelled:
+            show(render.labelled(result.name, result.labelled))
         if not isinstance(result, Outcome):
             continue
         higher = (result.variant.fidelity or {}).get("higher_precision", [])

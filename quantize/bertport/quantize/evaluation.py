@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.directory import Bundle
 
 __all__ = [
+    "AS_DEFINED",
     "REFERENCE",
     "SHAPES",
     "Measurement",

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bertport.measure.budget import Budget, budget_for
+from bertport.measure.budget import DROP, Budget, budget_for
 from bertport.measure.quality import samples
 from bertport.measure.quality.heads import HEADS, measured_rows
 from bertport.quantize.calibration.ranges import DEFAULT, Calibration
@@ -18,6 +18,7 @@ from bertport.quantize.evaluation import REFERENCE, Measurement, open_reference
 from bertport.quantize.graph.fusion import fuse, load_plain
 from bertport.quantize.graph.rewrite import NARROWEST, linears
 from bertport.quantize.isa import AUTO, saturates
+from bertport.quantize.labelled import LabelledAccuracy, LabelledJudge, refuse_calibrating_on
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.quantize.search.evaluator import Evaluator
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from bertport.measure.labelled.data import LabelledData
+    from bertport.measure.labelled.options import DataChoice
     from bertport.quantize.deadline import Deadline, Progress
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Variant
@@ -45,9 +48,11 @@ __all__ = [
     "Outcome",
     "Refused",
     "calibrator_for",
+    "judge_of",
     "measured_budget",
     "prepare",
     "provider_for",
+    "read_data",
     "read_source",
     "refuse_idle_settings",
     "start_job",
@@ -66,6 +71,8 @@ class Outcome:
     """What it costs and gives."""
     default: bool
     """Whether `load` takes it when no variant is asked for."""
+    labelled: LabelledAccuracy | None = None
+    """What was measured of it on labelled data; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,8 @@ class Refused:
     """What it costs and gives; without speed and size where accuracy decided."""
     reason: str
     """The sentence of the error that follows."""
+    labelled: LabelledAccuracy | None = None
+    """What was measured of it on labelled data; None where nothing was."""
 
 
 def _untold(result: Outcome | Refused) -> None:  # noqa: ARG001 — the signature
@@ -106,6 +115,8 @@ class Options:
     """Masked positions to measure on, about."""
     pairs: int = PAIRS
     """Sentence pairs to measure on, at most."""
+    labelled: DataChoice | None = None
+    """Labelled data to measure on as well; None for none. Nothing is calibrated or searched for on it."""
     overwrite: bool = False
     """Whether a variant that is there may be made again."""
     force: bool = False
@@ -157,12 +168,40 @@ def start_job(
     Raises:
         BundleError, UsageError, MissingHeadError, InputTextError, PathError: as `quantize` says.
     """
+    data = read_data(bundle, options)
     evaluator = dataclasses.replace(prepare(bundle, options), deadline=deadline)
     budget = measured_budget(evaluator, options)
     _check_calibration(recipes, bundle, options, budget)
+    evaluator = dataclasses.replace(evaluator, judge=judge_of(bundle, data, budget, options))
     source = read_source(recipes, bundle, isa, options)
     calibrator = calibrator_for(recipes, bundle, source, options)
     return Job(options=options, evaluator=evaluator, budget=budget, source=source, calibrator=calibrator)
+
+
+def read_data(bundle: Bundle, options: Options) -> LabelledData | None:
+    """Return the labelled data of a command, read and checked; None where it has none.
+
+    Raises:
+        UsageError: for a bound on a drop without data, and for data that is calibrated on as well.
+        MissingHeadError, UnknownNameError, InputTextError, PathError, MissingDependencyError: as
+            `bertport.measure.labelled.data.read_labelled` says.
+    """
+    drops = options.budget.drops if options.budget else {}
+    if options.labelled is None or options.labelled.data is None:
+        if drops:
+            raise UsageError(
+                f"the budget bounds {next(iter(drops))}{DROP}, which is measured on labelled data: name the file with "
+                "--data, or leave the bound out"
+            )
+        return None
+    refuse_calibrating_on(options.labelled.data, options.calibration)
+    options.progress(f"reading {options.labelled.data}", 0, 0)
+    return options.labelled.read(bundle.manifest)
+
+
+def judge_of(bundle: Bundle, data: LabelledData | None, budget: Budget, options: Options) -> LabelledJudge | None:
+    """Return what judges candidates by labelled data, once fp32 has predicted it; None without data."""
+    return None if data is None else LabelledJudge.of(bundle, data, budget.drops, options.progress)
 
 
 def measured_budget(evaluator: Evaluator, options: Options) -> Budget:
@@ -196,7 +235,8 @@ def _without_pairs(heads: Collection[str], options: Options, reason: str) -> set
 
 def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options, budget: Budget) -> None:
     """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more."""
-    if any(row.calibrates_weights or row.scheme or (budget.bounds and row.emitter) for row in recipes):
+    bounded = budget.bounds or budget.drops
+    if any(row.calibrates_weights or row.scheme or (bounded and row.emitter) for row in recipes):
         read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
 
 

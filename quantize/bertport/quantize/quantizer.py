@@ -52,7 +52,7 @@ def quantize(
         UnknownNameError: for a recipe or instruction set that there is not.
         UsageError: for a variant that is there already.
         MissingHeadError: for a bound that was asked for on a head that is not there.
-        InputTextError: for a text that the vocabulary does not read.
+        InputTextError: for a text that the vocabulary does not read, and labelled data that cannot be used.
         SlowerError: for a variant that is slower than fp32.
         ProviderError: for a recipe whose providers are not here.
         ValidationError: for a variant that breaks its budget. What was not added leaves the bundle as it was.
@@ -113,7 +113,12 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
             outputs=job.evaluator.reference.outputs,
             fidelity=_fidelity(job, recipe, solution, measured),
         )
-        variant = dataclasses.replace(variant, file=file, external_data=tuple(weights))
+        variant = dataclasses.replace(
+            variant,
+            file=file,
+            external_data=tuple(weights),
+            task_metrics=solution.labelled.record() if solution.labelled else {},
+        )
         files = {file: graph, **weights}
         if solution.layers:
             higher = sorted(solution.source.high_precision_layers)
@@ -132,6 +137,7 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
         variant=bundle.manifest.variants[recipe.name],
         measured=measured,
         default=bundle.manifest.default_variant == recipe.name,
+        labelled=solution.labelled,
     )
 
 
@@ -141,7 +147,7 @@ def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
         solution = meet_budget(job.evaluator, recipe, source, job.budget, decides=job.options.budget is None)
     except BrokenBudgetError as error:
         measured = Measurement.of_accuracy(job.evaluator.bundle, error.accuracy, job.evaluator.evaluation)
-        job.options.told(Refused(name=recipe.name, measured=measured, reason=str(error)))
+        job.options.told(Refused(name=recipe.name, measured=measured, reason=str(error), labelled=error.labelled))
         raise
     idle = job.budget.of_nothing(solution.accuracy)
     if idle and job.options.budget is not None:
@@ -164,7 +170,7 @@ def _timed(job: Job, recipe: Recipe, graph: Path, solution: Solution) -> Measure
             f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it all the same, "
             "marked as slower; the bundle is as it was"
         )
-        options.told(Refused(name=recipe.name, measured=measured, reason=reason))
+        options.told(Refused(name=recipe.name, measured=measured, reason=reason, labelled=solution.labelled))
         raise SlowerError(reason)
     return measured
 
@@ -177,7 +183,8 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
         "budget": str(job.budget),
         "higher_precision": sorted(source.high_precision_layers),
         "higher_is": "16-bit activations" if recipe.int16_activations and not source.float_fallback else "float32",
-        "verdicts": job.budget.verdicts(solution.accuracy),
+        "verdicts": job.budget.verdicts(solution.accuracy)
+        | (solution.labelled.verdicts_json() if solution.labelled else {}),
     }
     if solution.search:
         record["search"] = solution.search

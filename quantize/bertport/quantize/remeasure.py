@@ -13,9 +13,11 @@ from bertport.quantize.job import (
     Options,
     Outcome,
     calibrator_for,
+    judge_of,
     measured_budget,
     prepare,
     provider_for,
+    read_data,
     read_source,
     refuse_idle_settings,
 )
@@ -40,7 +42,8 @@ __all__ = ["explain", "remeasure"]
 def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, options: Options) -> list[Outcome]:
     """Measure quantized variants again on this machine, and put the figures into the manifest.
 
-    No graph changes. A variant that is now slower than fp32 stays, marked; the default is chosen anew.
+    No graph changes. A variant that is now slower than fp32 stays, marked; the default is chosen anew. Figures on
+    labelled data that are not measured again stay.
 
     Args:
         path: The bundle's directory.
@@ -66,11 +69,14 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
         )
     outcomes = []
+    data = read_data(bundle, options)
     evaluator = prepare(bundle, options)
     held_to = measured_budget(evaluator, options)
+    judge = judge_of(bundle, data, held_to, options)
     for name in chosen:
         variant = bundle.manifest.variants[name]
         provider = provider_for(RECIPES[variant.recipe], force=True).name
+        exact = not suits(variant.requires, provider)
         accuracy = evaluate(
             bundle,
             evaluator.reference,
@@ -79,18 +85,25 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             stability=STABILITY,
             progress=options.progress,
             provider=provider,
-            exact=not suits(variant.requires, provider),
+            exact=exact,
+        )
+        labelled = (
+            judge.measure(bundle, name, progress=options.progress, name=name, provider=provider, exact=exact)
+            if judge
+            else None
         )
         speed = time_against(bundle, name, progress=options.progress, provider=provider)
         measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluator.evaluation, speed)
-        budget = "none" if held_to.broken(accuracy) else str(held_to)
+        broken = held_to.broken(accuracy) or (labelled and labelled.broken)
+        budget = "none" if broken else str(held_to)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
-        figures["verdicts"] = held_to.verdicts(accuracy)
-        variant = dataclasses.replace(variant, fidelity=figures)
+        figures["verdicts"] = held_to.verdicts(accuracy) | (labelled.verdicts_json() if labelled else {})
+        on_tasks = variant.task_metrics | (labelled.record() if labelled else {})
+        variant = dataclasses.replace(variant, fidelity=figures, task_metrics=on_tasks)
         bundle = replace_figures(bundle, name, variant, default=_default_with(name, variant))
         refresh_card(bundle)
         default = bundle.manifest.default_variant == name
-        outcomes.append(Outcome(name=name, variant=variant, measured=measured, default=default))
+        outcomes.append(Outcome(name=name, variant=variant, measured=measured, default=default, labelled=labelled))
         options.told(outcomes[-1])
     return outcomes
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bertport.measure.budget import DROP
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.samples import CANDIDATES, CHOICES, GIVEN_PAIRS, PLAIN, QUESTIONS, TASK_KINDS
 from bertport.measure.statistics import Difference, Estimate
+from bertport.quantize.evaluation import REFERENCE
 from bertport.quantize.recipes.table import RECIPES
 
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
     from bertport.measure.quality.results import HeadFigures, Movement, Value
     from bertport.measure.quality.rows import Figure, Head
     from bertport.quantize.evaluation import Measurement
+    from bertport.quantize.labelled import LabelledAccuracy
     from bertport.quantize.search.sensitivity import Layers
 
-__all__ = ["figures", "layers", "recipes", "table"]
+__all__ = ["figures", "labelled", "layers", "recipes", "table"]
 
 MOST_LABELS = 10
 """Labels of a head that are shown, at most."""
@@ -80,6 +83,45 @@ def figures(name: str, measured: Measurement) -> str:
     ]
     if measured.slower:
         lines.append("SLOWER than fp32 on this machine")
+    return "\n".join(lines)
+
+
+def labelled(name: str, measured: LabelledAccuracy) -> str:
+    """Return what was measured of a variant on labelled data: each metric of fp32 and of it, and the difference."""
+    rows = [("on labelled data", REFERENCE, name, "difference", "95% interval", "p", "bound")]
+    verdicts = measured.verdicts
+    for metric, value in measured.candidate.metrics.items():
+        difference = measured.differences.get(metric)
+        judged = verdicts.get(f"{metric}{DROP}")
+        rows.append(
+            (
+                metric,
+                f"{measured.reference.metrics[metric].value:.4f}",
+                f"{value.value:.4f}",
+                f"{difference.difference.value:+.4f}" if difference else "",
+                f"{difference.difference.low:+.4f} to {difference.difference.high:+.4f}" if difference else "",
+                f"{difference.p_value:.3f}" if difference else "",
+                f"drop at most {measured.drops[metric]:g}: {judged.verdict}" if judged else "",
+            )
+        )
+    lines = [table(rows)]
+    first = next(iter(measured.differences.values()), None)
+    if first and first.agreement:
+        same = first.agreement
+        lines.append(f"the same prediction as fp32: {same.value:.2%} ({same.low:.2%} to {same.high:.2%})")
+    if first and first.spearman:
+        same = first.spearman
+        lines.append(f"rank correlation with fp32's scores: {same.value:.4f} ({same.low:.4f} to {same.high:.4f})")
+    lines += [
+        f"{limit}={measured.drops[limit.removesuffix(DROP)]:g} is undecided: about {judged.more:,} more examples would "
+        "decide"
+        for limit, judged in verdicts.items()
+        if judged.more
+    ]
+    if not measured.drops:
+        lines.append("recorded and not judged: no bound on a drop was given")
+    data = measured.candidate
+    lines += [*data.notes, f"{data.task}, {data.examples:,} examples of {data.data}; none of them was calibrated on"]
     return "\n".join(lines)
 
 

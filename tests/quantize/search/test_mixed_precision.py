@@ -8,7 +8,7 @@ import pytest
 from bertport.measure.budget import Budget
 from bertport.quantize.deadline import Deadline, TimeUpError
 from bertport.quantize.search import mixed_precision
-from bertport.quantize.search.mixed_precision import meet_budget
+from bertport.quantize.search.mixed_precision import BrokenBudgetError, meet_budget
 from bertport.quantize.search.sensitivity import rank
 from bertport.runtime.errors import ValidationError
 from tests.made_up_figures import fidelity
@@ -45,6 +45,9 @@ class World:
             self.held_out.append(source.high_precision_layers)
         # NSP's KL has nothing to do with the layers.
         return fidelity(mlm={"kl": kl}, nsp={"kl": 3.0}, hidden=None)
+
+    def on_labelled(self, recipe, source):  # noqa: ARG002 — the signature of an Evaluator
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +149,53 @@ def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):
     solution, _ = held(1, 0.07)
     assert kl_of(solution.accuracy) <= 0.07
     assert len(solution.source.high_precision_layers) < len(COSTS)
+
+
+class Labelled(World):
+    """A world with labelled data, on which a metric drops with the square root of KL."""
+
+    def __init__(self, harder=1, head="mlm"):
+        super().__init__(harder)
+        self.head, self.on_data = head, []
+
+    def on_labelled(self, recipe, source):
+        self.on_data.append(source.high_precision_layers)
+        drop = kl_of(self.accuracy(recipe, source, SEARCHED)) ** 0.5 / 10
+        broken = (f"the drop of accuracy is {drop:.4f}",) if drop > 0.085 else ()
+        return SimpleNamespace(broken=broken, shares={self.head: (0.085 / drop) ** 2} if broken else {}, drop=drop)
+
+
+@pytest.mark.parametrize("head", ["mlm", "no head with figures"])
+def test_a_search_serves_a_bound_on_labelled_data(head, monkeypatch):
+    if head != "mlm":  # it goes by the hidden states then, which are all that is known
+        monkeypatch.setattr(mixed_precision, "HIDDEN", "mlm")
+    world = Labelled(head=head)
+    solution = meet_budget(world, RECIPE, Asked(), Budget(bounds={}, drops={"accuracy": 0.085}))
+    assert solution.labelled.drop <= 0.085
+    assert solution.source.high_precision_layers == {"a"}  # 0.72 of KL 1.1 may stay
+    assert world.on_data == [frozenset(), {"a"}]
+    assert solution.search["combinations_on_held_out_text"] == 1
+
+
+def test_both_bounds_have_to_hold_and_labelled_data_is_read_last():
+    world = Labelled()
+    budget = Budget(bounds={"kl": 0.5}, drops={"accuracy": 0.085})
+    solution = meet_budget(world, RECIPE, Asked(), budget)
+    assert kl_of(solution.accuracy) <= 0.5
+    assert solution.labelled.drop <= 0.085
+    assert len(world.on_data) == 2  # the plain recipe, and what held-out text allows
+    assert len(world.held_out) >= 2
+
+
+def test_what_no_layer_mends_on_labelled_data_is_refused():
+    world = Labelled()
+    world.on_labelled = lambda *_: SimpleNamespace(broken=("the drop of accuracy is 0.5",), shares={"mlm": 0.01})
+    with pytest.raises(BrokenBudgetError, match=r"breaks the accuracy budget accuracy\.drop=0\.1 \(the drop") as error:
+        meet_budget(world, RECIPE, Asked(), Budget(bounds={}, drops={"accuracy": 0.1}))
+    assert error.value.labelled.broken
+    whole = SimpleNamespace(name="whole", emitter=None)
+    with pytest.raises(BrokenBudgetError, match="choose another recipe"):
+        meet_budget(world, whole, Asked(), Budget(bounds={}, drops={"accuracy": 0.1}))
 
 
 LARGER = SimpleNamespace(tokens=900)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bertport.measure.quality.model import Graph
     from bertport.measure.quality.results import Fidelity
     from bertport.quantize.deadline import Progress
+    from bertport.quantize.labelled import LabelledAccuracy, LabelledJudge
     from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.recipes.table import Recipe
     from bertport.quantize.texts import Evaluation
@@ -48,6 +49,8 @@ class Evaluator:
     """Short name of the provider that candidates run on."""
     deadline: Deadline = field(default_factory=Deadline)
     """When the search ends."""
+    judge: LabelledJudge | None = None
+    """Judges candidates by labelled data as well; None where there is none."""
 
     def enlarged(self, times: Mapping[str, float]) -> Evaluator:
         """Return an evaluator with more held-out samples, as far as the text gives them.
@@ -87,6 +90,24 @@ class Evaluator:
             samples,
             stability=stability,
             progress=self.progress if stability else self.deadline.watching(_silent),
+            provider=self.provider,
+            exact=self.provider not in recipe.providers,
+        )
+
+    def on_labelled(self, recipe: Recipe, source: GraphSource) -> LabelledAccuracy | None:
+        """Make a graph and measure it on the labelled data, in memory; None where there is none.
+
+        Args:
+            recipe: Makes the graph.
+            source: What it is made from.
+        """
+        if self.judge is None:
+            return None
+        return self.judge.measure(
+            self.bundle,
+            recipe.make(source).SerializeToString(),
+            progress=self.deadline.watching(self.progress),
+            name=recipe.name,
             provider=self.provider,
             exact=self.provider not in recipe.providers,
         )

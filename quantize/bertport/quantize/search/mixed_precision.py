@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from bertport.measure.quality.heads import HIDDEN
 from bertport.quantize.deadline import TimeUpError, format_duration
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from bertport.measure.budget import Budget
     from bertport.measure.quality.results import Fidelity
+    from bertport.quantize.labelled import LabelledAccuracy
     from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.recipes.table import Recipe
     from bertport.quantize.search.evaluator import Evaluator
@@ -66,11 +68,13 @@ class BrokenBudgetError(ValidationError):
     Args:
         message: For the user.
         accuracy: What was measured of it.
+        labelled: What was measured of it on labelled data; None where nothing was.
     """
 
-    def __init__(self, message: str, accuracy: Fidelity) -> None:
+    def __init__(self, message: str, accuracy: Fidelity, labelled: LabelledAccuracy | None = None) -> None:
         super().__init__(message)
         self.accuracy = accuracy
+        self.labelled = labelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,8 @@ class Solution:
     """The table of the search; None where the plain recipe met the budget, or the time was up before."""
     search: dict[str, Any] | None = None
     """What the search did; None where there was none."""
+    labelled: LabelledAccuracy | None = None
+    """What was measured of it on labelled data; None where there is none."""
 
 
 def meet_budget(
@@ -107,14 +113,16 @@ def meet_budget(
     """
     began = time.monotonic()
     plain = evaluator.accuracy(recipe, source, evaluator.evaluation, stability=STABILITY)
-    if not budget.broken(plain):
-        return Solution(source=source, accuracy=plain, evaluation=evaluator.evaluation, layers=None)
+    seconds = time.monotonic() - began
+    labelled = evaluator.on_labelled(recipe, source)
+    if not budget.broken(plain) and not (labelled and labelled.broken):
+        return Solution(source=source, accuracy=plain, evaluation=evaluator.evaluation, layers=None, labelled=labelled)
     times = budget.undecided(plain) if decides else {}
-    if times and (solution := _by_more_samples(evaluator, recipe, source, budget, times, time.monotonic() - began)):
-        return solution
+    if times and (solution := _by_more_samples(evaluator, recipe, source, budget, times, seconds)):
+        return dataclasses.replace(solution, labelled=labelled)
     if recipe.emitter is None:
-        raise _broken(recipe, budget, plain, "choose another recipe")
-    search = _Search(evaluator, recipe, budget, plain)
+        raise _broken(recipe, budget, plain, "choose another recipe", labelled)
+    search = _Search(evaluator, recipe, budget, plain, labelled)
     try:
         solution = search.run(source)
     except TimeUpError:
@@ -162,12 +170,22 @@ class _Search:
         recipe: Makes them.
         budget: The budget to meet.
         plain: What was measured of the plain recipe on held-out text.
+        labelled: What was measured of it on labelled data; None where there is none.
     """
 
-    def __init__(self, evaluator: Evaluator, recipe: Recipe, budget: Budget, plain: Fidelity) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        recipe: Recipe,
+        budget: Budget,
+        plain: Fidelity,
+        labelled: LabelledAccuracy | None = None,
+    ) -> None:
         self.evaluator, self.recipe, self.budget = evaluator, recipe, budget
         self.accuracy = plain
         """What was measured last on held-out text."""
+        self.labelled = labelled
+        """What was measured last on labelled data, of a combination that held-out text allows; None without data."""
         self.estimate = (0.0, 0.0)
         """Seconds that the search takes, from and to."""
         self.combinations = 0
@@ -186,7 +204,7 @@ class _Search:
         """
         evaluator, recipe = self.evaluator, self.recipe
         levels = _levels(recipe, source)
-        shares = self.budget.shares(self.accuracy)
+        shares = self.shares
         samples = read_evaluation(evaluator.bundle, evaluator.calibration, sample="calibration", **SEARCHING)
         began = time.monotonic()
         plain = evaluator.accuracy(recipe, source, samples)
@@ -204,12 +222,23 @@ class _Search:
             solution = self.try_level(level, layers, samples, plain, first_target(plain, shares))
             if solution:
                 return solution
-        raise _broken(
-            recipe,
-            self.budget,
-            self.accuracy,
-            "with as many layers in higher precision as were tried: choose another recipe",
-        )
+        raise self.broken("with as many layers in higher precision as were tried: choose another recipe")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of its distance from fp32 that each head may keep, by what was measured last.
+
+        A head that the samples tell nothing of is brought nearer by way of the hidden states.
+        """
+        shares = self.budget.shares(self.accuracy)
+        for head, share in (self.labelled.shares if self.labelled else {}).items():
+            known = head if self.accuracy.heads.get(head) else HIDDEN
+            shares[known] = min(share, shares.get(known, 1.0))
+        return shares
+
+    def broken(self, advice: str) -> BrokenBudgetError:
+        """Return the error of a variant that breaks its budget, by what was measured last."""
+        return _broken(self.recipe, self.budget, self.accuracy, advice, self.labelled)
 
     def try_level(
         self, level: GraphSource, layers: Layers, samples: Evaluation, plain: Fidelity, target: Target
@@ -239,7 +268,7 @@ class _Search:
             solution = self.on_held_out(dataclasses.replace(level, high_precision_layers=chosen))
             if solution:
                 return solution
-            target = {**target, **tightened(measure(chosen), self.budget.shares(self.accuracy))}
+            target = {**target, **tightened(measure(chosen), self.shares)}
         return None
 
     def with_higher(self, level: GraphSource, samples: Evaluation, layers: frozenset[str]) -> Fidelity:
@@ -248,12 +277,22 @@ class _Search:
         return self.evaluator.accuracy(self.recipe, source, samples)
 
     def on_held_out(self, source: GraphSource) -> Solution | None:
-        """Measure a combination on held-out text; return it where it meets the budget."""
+        """Measure a combination on held-out text and on labelled data; return it where it meets the budget."""
         self.accuracy = self.evaluator.accuracy(self.recipe, source, self.evaluator.evaluation, stability=STABILITY)
         self.combinations += 1
         if self.budget.broken(self.accuracy):
+            self.labelled = None  # not measured, and the last is of another combination
             return None
-        return Solution(source=source, accuracy=self.accuracy, evaluation=self.evaluator.evaluation, layers=None)
+        self.labelled = self.evaluator.on_labelled(self.recipe, source)
+        if self.labelled and self.labelled.broken:
+            return None
+        return Solution(
+            source=source,
+            accuracy=self.accuracy,
+            evaluation=self.evaluator.evaluation,
+            layers=None,
+            labelled=self.labelled,
+        )
 
     def secure_fallback(self, levels: list[GraphSource], every: frozenset[str]) -> list[GraphSource]:
         """Find what can be written when the time is up: all layers in higher precision.
@@ -265,9 +304,7 @@ class _Search:
             self.fallback = self.on_held_out(dataclasses.replace(level, high_precision_layers=every))
             if self.fallback:
                 return levels[index:]
-        raise _broken(
-            self.recipe, self.budget, self.accuracy, "with all layers in higher precision: choose another recipe"
-        )
+        raise self.broken("with all layers in higher precision: choose another recipe")
 
     def cut_short(self) -> Solution:
         """Return what can be written once the time is up.
@@ -280,7 +317,7 @@ class _Search:
             return dataclasses.replace(self.fallback, layers=self.layers, search=self.record(cut=True))
         limit = format_duration(deadline.limit or 0)
         advice = f"and the time limit of {limit} passed before a combination that holds it was found: give more time"
-        raise _broken(self.recipe, self.budget, self.accuracy, advice) from None
+        raise self.broken(advice) from None
 
     def record(self, *, cut: bool) -> dict[str, Any]:
         """Return what a manifest says of the search."""
@@ -384,13 +421,16 @@ def rank_layers(evaluator: Evaluator, recipe: Recipe, source: GraphSource, *, he
     )
 
 
-def _broken(recipe: Recipe, budget: Budget, accuracy: Fidelity, advice: str) -> BrokenBudgetError:
+def _broken(
+    recipe: Recipe, budget: Budget, accuracy: Fidelity, advice: str, labelled: LabelledAccuracy | None = None
+) -> BrokenBudgetError:
     """Return the error of a variant that breaks its budget."""
     heads = budget.shares(accuracy)
     doubts = [doubt for head in heads if (figures := accuracy.heads[head]) for doubt in figures.doubts]
-    reasons = "; ".join((*budget.broken(accuracy), *doubts))
+    reasons = "; ".join((*budget.broken(accuracy), *(labelled.broken if labelled else ()), *doubts))
     return BrokenBudgetError(
         f"{recipe.name} breaks the accuracy budget {budget} ({reasons}), {advice}, or give a wider --accuracy-budget; "
         "the bundle is as it was",
         accuracy,
+        labelled,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.manifest import FORMAT_VERSION
 from bertport.runtime.bundle.select import providers_for
+from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
 from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def manifest(bundle: Bundle) -> str:
         )
     total = sum(variant.size for variant in known.files.values())
     end = f"  * default; {len(known.files)} files, {total:,} bytes (bytes of a variant include weights it shares)"
-    return f"{table(facts)}\n\n{table(variants, right={7})}\n{end}"
+    measured = [metric.cells() for metric in labelled_metrics(known)]
+    on_tasks = f"\n\n{table([HEADINGS, *measured], right={3, 4})}" if measured else ""
+    return f"{table(facts)}\n\n{table(variants, right={7})}\n{end}{on_tasks}"
 
 
 def _labels(known: Manifest) -> list[tuple[str, str]]:

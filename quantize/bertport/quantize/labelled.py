@@ -1,0 +1,249 @@
+"""Labelled data: what a variant loses on the task itself, beside its distance from fp32 on any text.
+
+Nothing is calibrated or searched for on labelled data: it only judges what was made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.measure.budget import DROP
+from bertport.measure.drops import broken_drops, judge_drops, share_left, undefined_drops
+from bertport.measure.labelled.figures import paired_differences, task_figures
+from bertport.measure.labelled.predictions import predict_labelled
+from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
+from bertport.measure.quality.model import open_onnx
+from bertport.measure.quality.results import finite
+from bertport.quantize.evaluation import AS_DEFINED, REFERENCE
+from bertport.runtime.errors import UsageError
+from bertport.runtime.model import Model
+from bertport.runtime.providers.checks import placement_of
+from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.session import Graph
+from bertport.runtime.tasks.table import TASKS
+from bertport.runtime.text.tokenizer import Tokens
+from bertport.runtime.threads import intra_op_threads
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from bertport.measure.budget import Judgement
+    from bertport.measure.labelled.data import LabelledData
+    from bertport.measure.labelled.figures import PairedDifference, TaskFigures
+    from bertport.measure.labelled.predictions import Predictions
+    from bertport.quantize.deadline import Progress
+    from bertport.runtime.bundle.directory import Bundle
+
+__all__ = ["LabelledAccuracy", "LabelledJudge", "open_candidate", "refuse_calibrating_on"]
+
+EVERY = 16
+"""Examples between two reports of progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledAccuracy:
+    """What was measured of a variant on labelled data, beside fp32."""
+
+    reference: TaskFigures
+    """Of fp32."""
+    candidate: TaskFigures
+    """Of the variant."""
+    differences: Mapping[str, PairedDifference]
+    """The variant's metrics minus fp32's, on the same examples, by metric."""
+    drops: Mapping[str, float]
+    """The bounds of the budget, by metric."""
+    head: str
+    """The row of the table of measured heads that answers the task: by it a search lowers the loss."""
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """A sentence for each bound that the figure itself does not keep to."""
+        return broken_drops(self.drops, self.differences)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of its distance from fp32 that the head may keep, by its name; empty where no bound is broken."""
+        share = share_left(self.drops, self.differences)
+        return {} if share is None else {self.head: share}
+
+    @property
+    def verdicts(self) -> dict[str, Judgement]:
+        """What the intervals say of each bound, by name of the limit."""
+        return judge_drops(self.drops, self.differences)
+
+    def verdicts_json(self) -> dict[str, dict[str, Any]]:
+        """Return the verdicts as JSON values."""
+        return {name: judged.to_json() for name, judged in self.verdicts.items()}
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of a variant's `task_metrics` in a manifest, by the name of the data."""
+        return {self.candidate.data: self.to_json()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the entry says, as JSON values."""
+        verdicts = self.verdicts
+        metrics: dict[str, dict[str, Any]] = {}
+        for metric, value in self.candidate.metrics.items():
+            difference = self.differences.get(metric)
+            metrics[metric] = {
+                "reference": dataclasses.asdict(self.reference.metrics[metric]),
+                "candidate": dataclasses.asdict(value),
+                "difference": difference and dataclasses.asdict(difference.difference),
+                "p_value": difference and difference.p_value,
+                "test": difference and difference.test,
+            }
+            if metric in self.drops:
+                judged = verdicts.get(f"{metric}{DROP}")
+                metrics[metric] |= {"drop_bound": self.drops[metric], "verdict": judged and judged.verdict}
+        first = next(iter(self.differences.values()), None)
+        record = {
+            "task": self.candidate.task,
+            "kind": self.candidate.kind,
+            "data": {"name": self.candidate.data, "fingerprint": self.candidate.fingerprint},
+            "examples": self.candidate.examples,
+            "reference_variant": REFERENCE,
+            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+            "metrics": metrics,
+            "agreement": first and first.agreement and dataclasses.asdict(first.agreement),
+            "spearman": first and first.spearman and dataclasses.asdict(first.spearman),
+        }
+        return {key: finite(value) for key, value in record.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledJudge:
+    """Labelled data with fp32's predictions of it, which every candidate is compared with."""
+
+    data: LabelledData
+    """The data."""
+    drops: Mapping[str, float]
+    """The bounds of the budget, by metric; empty where figures are recorded and not judged."""
+    predictions: Predictions = field(repr=False)
+    """Those of fp32."""
+    figures: TaskFigures
+    """Those of fp32."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, data: LabelledData, drops: Mapping[str, float], progress: Progress) -> LabelledJudge:
+        """Return what judges by some data, once fp32 has predicted it.
+
+        Args:
+            bundle: The bundle.
+            data: The data.
+            drops: The bounds of the budget, by metric.
+            progress: Told of what is done and of how much.
+
+        Raises:
+            UsageError: for a text that is too long, and a bound on a metric that the task lacks or that the data does
+                not define.
+        """
+        predictions = _predict(open_candidate(bundle, REFERENCE), data, REFERENCE, progress)
+        figures = task_figures(predictions, data)
+        for metric in drops:
+            if metric not in figures.metrics:
+                raise UsageError(
+                    f"the budget bounds {metric}{DROP}, and {data.task} on {data.name} is measured by "
+                    f"{', '.join(figures.metrics)}: bound one of these"
+                )
+        itself = paired_differences(predictions, predictions, data)
+        for metric in undefined_drops(drops, itself):
+            raise UsageError(
+                f"the budget bounds {metric}{DROP}, and {metric} is not defined for fp32 on {data.name}: bound another "
+                "metric, or give data that it is defined on"
+            )
+        return cls(data=data, drops=drops, predictions=predictions, figures=figures)
+
+    def measure(  # noqa: PLR0913 — what a comparison takes, by keyword
+        self,
+        bundle: Bundle,
+        candidate: Path | bytes | str,
+        *,
+        progress: Progress,
+        name: str,
+        provider: str = "cpu",
+        exact: bool = False,
+    ) -> LabelledAccuracy:
+        """Predict the data by a candidate, and compare it with fp32.
+
+        Args:
+            bundle: The bundle.
+            candidate: A graph's path or bytes, or the name of a variant of the bundle.
+            progress: Told of what is done and of how much.
+            name: What progress calls the candidate.
+            provider: Short name of the provider that it runs on.
+            exact: As `bertport.quantize.evaluation.evaluate` has it.
+        """
+        model = open_candidate(bundle, candidate, provider=provider, exact=exact)
+        predictions = _predict(model, self.data, name, progress)
+        return LabelledAccuracy(
+            reference=self.figures,
+            candidate=task_figures(predictions, self.data),
+            differences=paired_differences(predictions, self.predictions, self.data),
+            drops=self.drops,
+            head=_row(bundle, self.data.task),
+        )
+
+
+def open_candidate(
+    bundle: Bundle, candidate: Path | bytes | str, *, provider: str = "cpu", exact: bool = False
+) -> Model:
+    """Return the model of a graph that is not in the bundle yet: it answers as `load` would let it, once it is.
+
+    Args:
+        bundle: The bundle, whose tokenizer and heads it has.
+        candidate: A graph's path or bytes, or the name of a variant of the bundle.
+        provider: Short name of the provider that it runs on.
+        exact: As `bertport.quantize.evaluation.evaluate` has it.
+    """
+    threads = intra_op_threads(None)
+    with bundle.opening(candidate) if isinstance(candidate, str) else nullcontext(candidate) as source:
+        opened = open_onnx(source, provider=provider, threads=threads, config=AS_DEFINED if exact else {})
+    graph = Graph(
+        session=opened.session,
+        inputs=opened.inputs,
+        outputs=frozenset(opened.outputs),
+        provider=PROVIDERS[provider],
+        placement=placement_of(opened.session),
+        threads=threads,
+    )
+    variant = candidate if isinstance(candidate, str) else REFERENCE  # whose outputs a variant has
+    return Model(bundle, variant, graph, Tokens.read(bundle))
+
+
+def refuse_calibrating_on(data: str, calibration: str | os.PathLike[str] | None) -> None:
+    """Refuse to judge by what is calibrated and searched on.
+
+    Raises:
+        UsageError: where both are one file.
+    """
+    with suppress(OSError):  # what is missing has a sentence of its own
+        if calibration is not None and Path(data).samefile(calibration):
+            raise UsageError(
+                f"{data} is given as labelled data and to calibrate on, and what a variant was made from cannot judge "
+                "it: give another file for one of the two"
+            )
+
+
+def _predict(model: Model, data: LabelledData, name: str, progress: Progress) -> Predictions:
+    """Predict all of the data, and report how far that is."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if done % EVERY == 0 or done == len(data):
+            progress(f"predicting {data.name} by {name}", done, len(data))
+
+    return predict_labelled(model, data, advance=advance)
+
+
+def _row(bundle: Bundle, task: str) -> str:
+    """Return the row of the table of measured heads that answers a task; that of the hidden states where none does."""
+    head = TASKS[task].usual_head
+    return next((row for row in measured_rows(bundle.manifest.heads) if HEADS[row].key == head), HIDDEN)

@@ -1,0 +1,204 @@
+"""Labelled data in quantization: what judges, what is recorded and shown, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bertport.measure.budget import Budget
+from bertport.measure.labelled.options import DataChoice
+from bertport.quantize.deadline import Deadline, TimeUpError
+from bertport.quantize.job import Options, read_data
+from bertport.quantize.labelled import LabelledJudge, open_candidate
+from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.cli import app
+from bertport.runtime.errors import MissingHeadError, UsageError
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
+from tests.conftest import WORDS, contents
+from tests.heads import head_bundle
+from tests.quantize.conftest import manifest_of, silent
+
+TASK = "text-classification"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A bundle of three labels, opened; not to be changed."""
+    return Bundle.open(head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION)[1])
+
+
+@pytest.fixture(scope="module")
+def data(classifier, tmp_path_factory):
+    """A file of 120 texts, each with the label that fp32 gives it."""
+    rng = np.random.default_rng(4)
+    texts = [" ".join(rng.choice(WORDS, size=rng.integers(4, 16))) for _ in range(120)]
+    answers = load(classifier.path, variant="fp32").predict(TASK, texts)
+    path = tmp_path_factory.mktemp("labelled") / "answers.jsonl"
+    lines = ({"text": text, "label": answer["label"]} for text, answer in zip(texts, answers, strict=True))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def choice(path, task=None, **columns):
+    return DataChoice(data=str(path), task=task, columns=columns, label_map={}, positive=None)
+
+
+def judge(bundle, path, **drops):
+    return LabelledJudge.of(bundle, choice(path).read(bundle.manifest), drops, silent)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["quantize", *map(str, arguments)], prog_name="bertport")
+
+
+def graph(bundle):
+    return bundle.file(bundle.manifest.variants["fp32"].file)
+
+
+def test_a_candidate_answers_as_the_model_that_it_will_be(classifier, data):
+    texts = [json.loads(line)["text"] for line in data.read_text(encoding="utf-8").splitlines()]
+    wanted = list(load(classifier.path, variant="fp32", provider="cpu").predict(TASK, texts, top_k=None))
+    for candidate in ("fp32", graph(classifier)):
+        assert list(open_candidate(classifier, candidate).predict(TASK, texts, top_k=None)) == wanted
+    by_fp32 = judge(classifier, data, accuracy=0.05)
+    assert by_fp32.figures.metrics["accuracy"].value == 1.0
+    itself = by_fp32.measure(classifier, graph(classifier), progress=silent, name="itself")
+    assert itself.differences["accuracy"].difference.value == 0
+    assert itself.broken == ()
+    assert itself.shares == {}
+    assert itself.head == SEQUENCE_CLASSIFICATION
+    [[name, verdict]] = itself.verdicts.items()
+    assert (name, verdict.verdict) == ("accuracy.drop", "held")
+
+
+def test_what_a_damaged_candidate_loses_breaks_the_bound(classifier, data):
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(graph(classifier))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    [matrix] = [name for name in constants if name.startswith("classifier") and name.endswith("weight")]
+    damaged = numpy_helper.from_array(-numpy_helper.to_array(constants[matrix]), matrix)
+    constants[matrix].CopyFrom(damaged)
+    measured = judge(classifier, data, accuracy=0.05).measure(
+        classifier, model.SerializeToString(), progress=silent, name="damaged"
+    )
+    lost = 1 - measured.candidate.metrics["accuracy"].value
+    assert lost > 0.3
+    assert measured.verdicts["accuracy.drop"].verdict == "broken"
+    [sentence] = measured.broken
+    assert f"the drop of accuracy is {lost:.4f} on 120 examples" in sentence
+    assert measured.shares == {SEQUENCE_CLASSIFICATION: pytest.approx((0.05 / lost) ** 2)}
+    [record] = measured.record().values()
+    assert record["metrics"]["accuracy"]["difference"]["value"] == pytest.approx(-lost)
+    assert record["metrics"]["accuracy"]["verdict"] == "broken"
+
+
+def test_measuring_on_labelled_data_ends_with_the_time(classifier, data):
+    read = choice(data).read(classifier.manifest)
+    with pytest.raises(TimeUpError):
+        LabelledJudge.of(classifier, read, {}, Deadline(1e-9).watching(silent))
+    fp32 = LabelledJudge.of(classifier, read, {}, silent)
+    with pytest.raises(TimeUpError):
+        fp32.measure(classifier, "fp32", progress=Deadline(1e-9).watching(silent), name="fp32")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"budget": Budget.parse("accuracy.drop=0.01")},
+            r"^the budget bounds accuracy\.drop, which is measured on labelled data: name the file with --data, or",
+        ),
+        ({"labelled": "data", "calibration": "data"}, r"is given as labelled data and to calibrate on, and what a"),
+    ],
+)
+def test_what_cannot_judge_is_refused(classifier, data, settings, words):
+    given = {"labelled": choice(data), "calibration": data}
+    options = Options(**{key: given[key] if value == "data" else value for key, value in settings.items()})
+    with pytest.raises(UsageError, match=words):
+        read_data(classifier, options)
+
+
+def test_a_bound_on_a_metric_of_another_task_is_refused(classifier, data):
+    with pytest.raises(
+        UsageError, match=r"bounds exact_match\.drop, and text-classification on .* measured by accuracy"
+    ):
+        judge(classifier, data, exact_match=0.1)
+
+
+def test_a_bundle_without_the_head_is_refused_before_anything_is_measured(bundle_copy, data):
+    before = contents(bundle_copy)
+    answer = run(bundle_copy, "--data", data, "--task", TASK)
+    assert answer.exit_code == 2
+    assert "text-classification needs the head 'sequence-classification'" in answer.stderr
+    assert "measuring" not in answer.stderr
+    assert contents(bundle_copy) == before
+    with pytest.raises(MissingHeadError):
+        read_data(Bundle.open(bundle_copy), Options(labelled=choice(data, TASK)))
+
+
+@pytest.mark.slow
+def test_figures_on_labelled_data_are_recorded_judged_and_shown(classifier, data, held_out, tmp_path):
+    path = shutil.copytree(classifier.path, tmp_path / "bundle")
+    few = ["--text", held_out, "--calibration", held_out, "--positions", 60, "--pairs", 8, "--force"]
+    answer = run(path, *few, "--data", data, "--accuracy-budget", "class=0.2,accuracy.drop=0.3")
+    assert answer.exit_code == 0, answer.stderr
+    assert "drop at most 0.3: held" in answer.stdout
+    assert "none of them was calibrated on" in answer.stdout
+    variant = manifest_of(path)["variants"]["int8-dynamic"]
+    assert variant["fidelity"]["budget"] == "class=0.2,accuracy.drop=0.3"
+    assert variant["fidelity"]["verdicts"]["accuracy.drop"]["verdict"] == "held"
+    record = variant["task_metrics"]["answers.jsonl"]
+    assert record["examples"] == 120
+    assert record["data"]["fingerprint"].startswith("sha256:")
+    # what is recorded is what the variant answers, once it is in the bundle
+    lines = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
+    answers = load(path, variant="int8-dynamic").predict(TASK, [line["text"] for line in lines])
+    right = np.mean([answer["label"] == line["label"] for answer, line in zip(answers, lines, strict=True)])
+    assert record["metrics"]["accuracy"]["candidate"]["value"] == pytest.approx(right)
+    assert record["metrics"]["accuracy"]["difference"]["value"] == pytest.approx(right - 1)
+
+    shown = CliRunner().invoke(app, ["inspect", str(path)]).stdout
+    assert "answers.jsonl (120 examples)" in shown
+    assert f"| int8-dynamic | answers.jsonl (120 examples) | accuracy | 1.0000 | {right:.4f} |" in (
+        path / "README.md"
+    ).read_text(encoding="utf-8")
+
+    again = run(path, *few, "--remeasure", "--json", "--accuracy-budget", "none")
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["int8-dynamic"]["task_metrics"]["answers.jsonl"] == record  # not measured again
+    anew = run(path, *few, "--remeasure", "--json", "--data", data, "--accuracy-budget", "accuracy.drop=0.0001")
+    assert anew.exit_code == 0, anew.stderr
+    given = json.loads(anew.stdout)["int8-dynamic"]
+    assert given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]["drop_bound"] == 0.0001
+    assert given["fidelity"]["budget"] == ("none" if right < 0.9999 else "accuracy.drop=0.0001")
+
+
+@pytest.mark.slow
+def test_a_search_serves_a_bound_on_labelled_data(classifier, data, held_out, tmp_path):
+    path = shutil.copytree(classifier.path, tmp_path / "bundle")
+    few = ["--text", held_out, "--calibration", held_out, "--positions", 60, "--pairs", 8, "--force"]
+    recipe = ["--recipe", "int4-weight-only", "--json", "--data", data]
+    answer = run(path, *few, *recipe, "--accuracy-budget", "accuracy.drop=0.02")
+    assert answer.exit_code == 0, answer.stderr
+    [given] = json.loads(answer.stdout).values()
+    assert given["fidelity"]["higher_precision"]
+    assert given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]["difference"]["value"] >= -0.02
+
+
+@pytest.mark.slow
+def test_what_is_refused_comes_with_its_figures(classifier, data, held_out, tmp_path):
+    path = shutil.copytree(classifier.path, tmp_path / "bundle")
+    few = ["--text", held_out, "--calibration", held_out, "--positions", 60, "--pairs", 8]
+    answer = run(path, *few, "--json", "--data", data, "--accuracy-budget", "none")
+    assert answer.exit_code == 3, answer.stderr  # two layers of width 32 are slower in 8 bits
+    [given] = json.loads(answer.stdout).values()
+    assert "slower than fp32" in given["refused"]
+    assert "verdict" not in given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]
+    assert manifest_of(path)["variants"].keys() == {"portable", "fp32"}
