@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 
 from bertport.runtime import load
 from bertport.runtime.errors import InputTextError
-from bertport.runtime.text import encoder
+from bertport.runtime.text import encoder, reader
 from bertport.runtime.text.encoder import Encoded, lengths
-from bertport.runtime.text.reader import PIECE, Reader, Rules
+from bertport.runtime.text.reader import PIECE, Reader, Rules, encoding_of_part
 from bertport.runtime.text.steps import drained
 from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
 from tests.families import TINY
@@ -182,6 +182,31 @@ def test_pieces_that_end_at_gaps_give_the_tokens_of_the_whole(kinds, data, text,
         spans += told.spans
     assert ids == whole.ids
     assert spans == whole.offsets
+
+
+@settings(max_examples=300)
+@given(st.data(), st.integers(0, 12))
+def test_parts_have_the_first_and_the_last_tokens_of_the_whole(variants, kinds, data, count):
+    tokenizers, atoms = data.draw(st.sampled_from([(variants, ATOMS), (kinds, OF_KINDS)]))
+    tokenizer, rules = tokenizers[data.draw(st.sampled_from(sorted(tokenizers)))]
+    words = data.draw(st.lists(st.sampled_from([*atoms, " a", " the ", ". "]), max_size=80))
+    whole = tokenizer.encode("".join(words), add_special_tokens=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "CHARACTERS", 1)  # to cut so short texts
+        first = encoding_of_part(rules, "".join(words), count)
+        last = encoding_of_part(rules, "".join(words), count, last=True).ids
+    assert (first.ids[:count], first.word_ids[:count]) == (whole.ids[:count], whole.word_ids[:count])
+    start = max(0, len(whole) - count)
+    assert last[max(0, len(last) - count) :] == whole.ids[start:]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_of_a_long_text_no_more_is_tokenized_than_is_asked_for(variants, kinds, last):
+    for _, rules in (variants["as it is"], *kinds.values()):
+        for count in (0, 1, 60):
+            part = encoding_of_part(rules, "the king of spain " * 9999, count, last=last)
+            assert count <= len(part) < 40 * (count + 1)
+        assert encoding_of_part(rules, "the" * 99, 9999, last=last).ids == read(rules, "the" * 99, 9999)
 
 
 def test_a_gap_behind_an_added_token_is_read_as_within_the_text(kinds):

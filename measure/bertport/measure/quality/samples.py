@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.runtime.errors import InputTextError
+from bertport.runtime.text.reader import Rules, encoding_of_part
 from bertport.runtime.text.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ class SampleTokenizer:
 
     tokenizer: Tokenizer
     """Without truncation or padding."""
+    rules: Rules
+    """Its rules, by which no more of a text is tokenized than a sample has room for."""
     vocabulary: Vocabulary
     """Its special and ordinary ids."""
     single: SpecialTokens
@@ -171,22 +174,34 @@ class SampleTokenizer:
         """
         single, pair = (SpecialTokens.of(tokenizer, parts) for parts in (1, 2))
         vocabulary = Vocabulary.of(tokenizer, mask)
-        return cls(tokenizer=tokenizer, vocabulary=vocabulary, single=single, pair=pair, segments=segments)
+        rules = Rules.of(tokenizer)
+        return cls(tokenizer=tokenizer, rules=rules, vocabulary=vocabulary, single=single, pair=pair, segments=segments)
 
     def ids(self, text: str) -> NDArray[np.int64]:
         """Return the ids of a text without special tokens. Shape: (tokens,)."""
         return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def first_ids(self, text: str, count: int) -> NDArray[np.int64]:
+        """Return the first ids of a text without special tokens, `count` at most. Shape: (tokens,)."""
+        ids = encoding_of_part(self.rules, text, count).ids[: max(0, count)]
+        return np.array(ids, dtype=np.int64)
+
+    def last_ids(self, text: str, count: int) -> NDArray[np.int64]:
+        """Return the last ids of a text without special tokens, `count` at most. Shape: (tokens,)."""
+        ids = encoding_of_part(self.rules, text, count, last=True).ids
+        return np.array(ids[max(0, len(ids) - max(0, count)) :], dtype=np.int64)
 
     def around(self, *parts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ids and segments of one text or of two with their special tokens. Shape of each: (length,)."""
         ids, types = (self.single if len(parts) == 1 else self.pair).around([part.tolist() for part in parts])
         return ids, types if self.segments is None and len(parts) > 1 else np.full_like(ids, self.segments or 0)
 
-    def words(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return token ids without special tokens, and the index of each token's word. Shape of each: (tokens,)."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+    def words(self, text: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the first ids of a text, as `first_ids`, and the index of each token's word. Shapes: (tokens,)."""
+        encoding = encoding_of_part(self.rules, text, count)
         words = [-1 if word is None else word for word in encoding.word_ids]
-        return np.array(encoding.ids, dtype=np.int64), np.array(words, dtype=np.int64)
+        ids, words = (side[: max(0, count)] for side in (encoding.ids, words))
+        return np.array(ids, dtype=np.int64), np.array(words, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,8 +419,8 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
 
     for index, label in zip(order, other_half, strict=True):
         follower = stranger_to(index, sources, rng) if kind == PAIRS and label == NOT_NEXT else index
-        a = tokenizer.ids(cut_at(texts, cuts[index])[0])[-room:]
-        b = tokenizer.ids(cut_at(texts, cuts[follower])[1])[:room]
+        a = tokenizer.last_ids(cut_at(texts, cuts[index])[0], room)
+        b = tokenizer.first_ids(cut_at(texts, cuts[follower])[1], room)
         if not len(a) or not len(b):
             continue
         ids, types = tokenizer.around(b, a) if kind == ORDERED and label == SWAPPED else tokenizer.around(a, b)

@@ -122,7 +122,7 @@ def plain_samples(  # noqa: PLR0913 — what is drawn, by keyword
         if limit is not None and made >= limit:
             return
         number, part = parts[index]
-        ids, words = (side[: max_tokens - tokenizer.single.added] for side in tokenizer.words(part))
+        ids, words = tokenizer.words(part, max_tokens - tokenizer.single.added)
         if len(ids) >= least:
             made += 1
             yield _sample(tokenizer, number, PLAIN, (ids,), words)
@@ -149,7 +149,7 @@ def given_pair_samples(
     room = max_tokens - tokenizer.pair.added
     for index in np.random.default_rng([seed, 9]).permutation(len(pairs))[:limit].tolist():
         number, pair = pairs[index]
-        first, second = (tokenizer.ids(part) for part in pair)
+        first, second = (tokenizer.first_ids(part, room) for part in pair)
         first = first[: max(room - len(second), (room + 1) // 2)]
         second = second[: room - len(first)]
         if len(first) and len(second):
@@ -183,9 +183,8 @@ def question_samples(
     if given:
         for index in rng.permutation(len(given))[:limit].tolist():
             number, (asked_for, context_text) = given[index]
-            yield from _question(
-                tokenizer, number, tokenizer.ids(asked_for)[: max_tokens // 2], context_text, max_tokens
-            )
+            question = tokenizer.first_ids(asked_for, max_tokens // 2)
+            yield from _question(tokenizer, number, question, context_text, max_tokens)
         return
     mark = tokenizer.ids("?")
     asked = []
@@ -215,7 +214,7 @@ def _question(
 ) -> Iterator[Sample]:
     """Yield a question with as much of its context as there is room for; nothing where there is none."""
     room = max_tokens - tokenizer.pair.added - len(question)
-    ids, words = (side[: max(0, room)] for side in tokenizer.words(context))
+    ids, words = tokenizer.words(context, room)
     if len(question) and len(ids):
         yield _sample(tokenizer, number, QUESTIONS, (question, ids), words)
 
@@ -247,9 +246,9 @@ def candidate_samples(  # noqa: PLR0913 — what is drawn, by keyword
     room = (max_tokens - tokenizer.pair.added) // 2
     most = None if limit is None else limit // size
     for group, index in enumerate(rng.permutation(len(cuts))[:most].tolist()):
-        text = tokenizer.ids(cut_at(texts, cuts[index])[0])[-room:]
+        text = tokenizer.last_ids(cut_at(texts, cuts[index])[0], room)
         followers = [index, *(stranger_to(index, sources, rng) for _ in range(size - 1))]
-        candidates = [tokenizer.ids(cut_at(texts, cuts[follower])[1])[:room] for follower in followers]
+        candidates = [tokenizer.first_ids(cut_at(texts, cuts[follower])[1], room) for follower in followers]
         if len(text) and all(len(candidate) for candidate in candidates):
             for candidate in candidates:
                 yield replace(_sample(tokenizer, cuts[index][0], kind, (text, candidate)), group=group)
