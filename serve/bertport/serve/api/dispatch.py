@@ -154,8 +154,8 @@ async def ask(
         raise problem_of(error) from error
     if call.note:
         tell(request, call.note)
-    read = _read(call, question.inputs, limits)
-    prepared = await _prepare(call, read, size, service.pieces, limits)
+    read, weighed = _read(call, question.inputs, limits)
+    prepared = await _prepare(call, read, max(size, weighed), service.pieces, limits)
     works = [work for outcome in prepared for work in rows(outcome)]
     expected, arrays = _sizes(call, works, question.parameters, worker, limits)
     if any(isinstance(outcome, Several) for outcome in prepared):
@@ -167,14 +167,14 @@ async def ask(
     return question, await service.pieces.run(_joining(prepared, answers), len(works)), expected
 
 
-def _read(call: Call, inputs: Sequence[object], limits: Limits) -> list[Read]:
-    """Return the inputs read, with no more rows than a request may have.
+def _read(call: Call, inputs: Sequence[object], limits: Limits) -> tuple[list[Read], int]:
+    """Return the inputs read, with no more rows than a request may have, and what they weigh together.
 
     Raises:
         TooLarge: when they make more rows, or longer ones together, than a request may have; nothing is tokenized yet.
     """
     read: list[Read] = []
-    count = characters = 0
+    count = characters = weighed = 0
     for value in inputs:
         read.append(call.reading(value))
         count += len(texts_of(read[-1]))
@@ -183,14 +183,15 @@ def _read(call: Call, inputs: Sequence[object], limits: Limits) -> list[Read]:
                 f"the request makes {count:,} texts to run, one for each part that is judged, and may make "
                 f"{limits.max_items:,}: send fewer at once"
             )
+        weighed += (one := weight(read[-1]))
         if isinstance(read[-1], Parts):
-            characters += weight(read[-1])
+            characters += one
         if characters > limits.max_payload_bytes:  # what no body of single texts can have
             raise TooLarge(
                 f"the request makes texts of more than {limits.max_payload_bytes:,} characters in all, since a text is "
                 "run once for each part that is judged with it: shorten it, or send fewer parts at once"
             )
-    return read
+    return read, weighed
 
 
 def tell(request: Request, note: str) -> None:
@@ -201,13 +202,12 @@ def tell(request: Request, note: str) -> None:
 
 
 async def _prepare(call: Call, read: Sequence[Read], size: int, pieces: Pieces, limits: Limits) -> list[Prepared]:
-    """Tokenize inputs that were read, and that were given in so many characters.
+    """Tokenize inputs that were read, and that have so many characters in their rows, or were given in so many.
 
     Raises:
         Unprocessable: for the first input that the task cannot take.
         TooLarge: when their windows are more than a request may have.
     """
-    size = max(size, sum(map(weight, read)))
     if size <= INLINE_CHARACTERS:
         outcomes = drained(call.tokenizing(read, most=limits.max_items))
     else:
