@@ -17,6 +17,7 @@ from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import locate
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.graph.wrapper import build
+from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UsageError
@@ -157,6 +158,12 @@ def test_the_encoder_alone_of_a_class_that_cannot_be_exported(checkpoint, change
     assert bundle.manifest.architecture.model_class == "BertModel"
     assert json.loads((bundle.path / "config.json").read_text())["architectures"] == ["BertModel"]
     assert set(bundle.manifest.variants["fp32"].outputs) == {"last_hidden_state", "pooler_output"}
+    # Its checkpoint holds them, so nothing says that it does not.
+    card = (bundle.path / "README.md").read_text(encoding="utf-8")
+    assert "The encoder was exported alone, without the heads of its checkpoint." in card
+    assert "Not in the checkpoint" not in card
+    with pytest.raises(MissingHeadError, match=r"needs the head 'mlm', which checkpoint was exported without \(heads"):
+        load(bundle.path).fill_mask("a [MASK]")
 
 
 def read(directory, **options):

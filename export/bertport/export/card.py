@@ -40,19 +40,20 @@ how often it is right on texts unlike those of its training."""
 """Of any other, whose answers about people are not seen in a word that it fills in."""
 
 
-def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None) -> str:
+def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None, *, alone: bool = False) -> str:
     """Write the card in Markdown, with the front matter that the Hugging Face Hub reads.
 
     Args:
         manifest: the bundle's manifest.
         tokens: the tokenizer's own tokens by those of BERT's that stand for them: `<mask>` by `[MASK]`.
+        alone: whether the encoder alone was asked for, whatever heads the checkpoint holds.
     """
     family = family_of_class(manifest.architecture.model_class) or FAMILIES[BERT]
     known = LIMITS_OF_WORDS if MLM in manifest.heads else LIMITS_OF_TUNED
     sections = (
         _front_matter(manifest, family),
         f"# {manifest.name}\n\n{_summary(manifest, family)}",
-        "## Heads\n\n" + _with_tokens(_heads(manifest, family), tokens or {}),
+        "## Heads\n\n" + _with_tokens(_heads(manifest, family, alone=alone), tokens or {}),
         f"## Languages\n\n{', '.join(manifest.languages) or 'The checkpoint does not state them.'}",
         "## Use\n\n" + _with_tokens(_use(manifest), tokens or {}),
         "## Graphs\n\n" + _graphs(manifest),
@@ -122,13 +123,15 @@ def _with_tokens(text: str, tokens: Mapping[str, str]) -> str:
     return text
 
 
-def _heads(manifest: Manifest, family: Family) -> str:
+def _heads(manifest: Manifest, family: Family, *, alone: bool) -> str:
     lines = [f"- `{head}`: {HEADS[head].summary if head in HEADS else 'another head'}" for head in manifest.heads]
     for head in manifest.heads.values():
         columns = in_columns([printable(label) for label in head.labels or ()], "{} is `{}`")
         lines += [f"\nIn `{head.output}`, column {columns}."] if columns else []
     missing = [name for name in possible_heads(family) if name not in manifest.heads and not HEADS[name].tuned]
-    if missing:
+    if alone:
+        lines.append("\nThe encoder was exported alone, without the heads of its checkpoint.")
+    elif missing:
         lines.append(f"\nNot in the checkpoint, and so not here: {', '.join(f'`{name}`' for name in missing)}.")
     return "\n".join(lines) if manifest.heads else "\n".join(["None: features only.", *lines])
 

@@ -242,7 +242,9 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 tools=tool_versions(),
                 files=describe_files(building),
             )
-            (building / "README.md").write_text(model_card(manifest, _tokens(tokenizer)), encoding="utf-8")
+            (building / "README.md").write_text(
+                model_card(manifest, _tokens(tokenizer), alone=checkpoint.as_features), encoding="utf-8"
+            )
             write_manifest(building, manifest)
     return Bundle.open(target)
 

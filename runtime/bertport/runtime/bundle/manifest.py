@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.parsing import OMITTED, json_values
 from bertport.runtime.errors import BundleError
-from bertport.runtime.heads import HEADS, SEGMENTS
+from bertport.runtime.heads import HEADS, POOLER, SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -302,6 +302,11 @@ class Manifest:
         """Whether a head that judges pairs of texts is there, and a second segment for it to tell them apart by."""
         judges = any(name in HEADS and HEADS[name].pairs for name in self.heads)
         return judges and self.architecture.type_vocab_size > 1
+
+    @property
+    def encoder_alone(self) -> bool:
+        """Whether of its checkpoint no head is there but the pooler: it may hold others that were not asked for."""
+        return all(name == POOLER or entry.source for name, entry in self.heads.items())
 
     def hashes_of(self, variant: str) -> dict[str, str]:
         """Return SHA-256 of a variant's files, by path."""

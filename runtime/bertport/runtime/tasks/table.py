@@ -520,9 +520,12 @@ def obstacle(
     """Return why a bundle cannot do a task; None where it can."""
     head = task.head(options)
     if head is not None and head not in manifest.heads:
+        lacks = f"the checkpoint of {manifest.name} does not hold"
+        if manifest.encoder_alone:
+            lacks = f"{manifest.name} was exported without"
         return MissingHeadError(
-            f"{task.name} needs the head {head!r}, which the checkpoint of {manifest.name} does not hold "
-            f"(heads: {', '.join(manifest.heads) or 'none'}): {task.instead}"
+            f"{task.name} needs the head {head!r}, which {lacks} (heads: {', '.join(manifest.heads) or 'none'}): "
+            f"{task.instead}"
         )
     needs = task.lacking(manifest)
     if needs is not None:
