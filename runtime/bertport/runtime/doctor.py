@@ -80,7 +80,7 @@ def examine(bundle: str | None = None, *, seconds: float = 1.0) -> dict[str, Any
 
 def providers() -> list[Finding]:
     """Try every provider of the table with a small matrix product, strictly: what ran elsewhere does not count."""
-    return [_try(row) for row in PROVIDERS.values()]
+    return [_try(provider) for provider in PROVIDERS.values()]
 
 
 def _try(provider: Provider) -> Finding:

@@ -44,11 +44,11 @@ def _parts(value: object, length: int) -> Iterator[str]:
             yield from _items(value, "(", ",)" if len(value) == 1 else ")", length)
         case dict():
             yield "{"
-            for number, (key, each) in enumerate(value.items()):
+            for number, (key, item) in enumerate(value.items()):
                 yield ", " if number else ""
                 yield from _parts(key, length)
                 yield ": "
-                yield from _parts(each, length)
+                yield from _parts(item, length)
             yield "}"
         case Mapping() | Sized() if (count := _size(value)) is None or count > length:
             yield f"<{type(value).__name__} of {'many' if count is None else count} items>"
@@ -58,9 +58,9 @@ def _parts(value: object, length: int) -> Iterator[str]:
 
 def _items(values: list[object] | tuple[object, ...], start: str, end: str, length: int) -> Iterator[str]:
     yield start
-    for number, each in enumerate(values):
+    for number, item in enumerate(values):
         yield ", " if number else ""
-        yield from _parts(each, length)
+        yield from _parts(item, length)
     yield end
 
 

@@ -126,8 +126,8 @@ class Head:
 
 
 HEADS: dict[str, Head] = {
-    row.name: row
-    for row in (
+    head.name: head
+    for head in (
         Head(
             name=MLM,
             title="masked-language-modelling",

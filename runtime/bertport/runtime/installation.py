@@ -65,10 +65,10 @@ def first_missing(modules: Iterable[str]) -> str | None:
 
     for module in modules:
         try:
-            found = find_spec(module)
+            spec = find_spec(module)
         except (ImportError, ValueError):
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             return module
     return None
 
@@ -102,8 +102,8 @@ def pip() -> str:
     """Return the command that starts the pip of this environment: `pip` alone where that is the first on the PATH."""
     import shutil  # not above: with the compressors that it imports it takes a command's help milliseconds to start
 
-    found = shutil.which("pip")
-    if found is not None and Path(found).parent == Path(sys.executable).parent:
+    program = shutil.which("pip")
+    if program is not None and Path(program).parent == Path(sys.executable).parent:
         return "pip"
     return f"{shlex.quote(sys.executable or 'python')} -m pip"
 

@@ -190,7 +190,7 @@ def _limit_files(groups: Path, root: Path) -> Iterable[Path]:
                 continue
             inner = Path(path.lstrip("/"))
             if ".." not in inner.parts:
-                places.update(top / each / name for top in tops for each in (inner, *inner.parents))
+                places.update(top / directory / name for top in tops for directory in (inner, *inner.parents))
     return sorted(places)
 
 

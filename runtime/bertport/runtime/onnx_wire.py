@@ -137,7 +137,7 @@ def field(number: int, content: int | bytes | str) -> bytes:
 
 def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], *, domain: str = "") -> bytes:
     """Encode a NodeProto without attributes."""
-    parts = [field(1, each) for each in inputs] + [field(2, each) for each in outputs] + [field(4, operator)]
+    parts = [field(1, name) for name in inputs] + [field(2, name) for name in outputs] + [field(4, operator)]
     return b"".join(parts) + (field(7, domain) if domain else b"")
 
 
@@ -164,10 +164,10 @@ def graph(
     outputs: Sequence[bytes] = (),
 ) -> bytes:
     """Encode a GraphProto; without a name it can be merged into one that has one."""
-    parts = [field(1, each) for each in nodes]
+    parts = [field(1, encoded) for encoded in nodes]
     parts += [field(2, name)] if name else []
-    parts += [field(5, each) for each in initializers]
-    parts += [field(11, each) for each in inputs] + [field(12, each) for each in outputs]
+    parts += [field(5, encoded) for encoded in initializers]
+    parts += [field(11, encoded) for encoded in inputs] + [field(12, encoded) for encoded in outputs]
     return b"".join(parts)
 
 

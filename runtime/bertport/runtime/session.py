@@ -285,9 +285,9 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         warnings.warn(left, UserWarning, stacklevel=5)  # the caller of `load`
     return Graph(
         session=session,
-        inputs=frozenset(each.name for each in session.get_inputs()),
-        optional=frozenset(each.name for each in session.get_overridable_initializers()),
-        outputs=frozenset(each.name for each in session.get_outputs()),
+        inputs=frozenset(argument.name for argument in session.get_inputs()),
+        optional=frozenset(argument.name for argument in session.get_overridable_initializers()),
+        outputs=frozenset(argument.name for argument in session.get_outputs()),
         provider=provider,
         placement=placement,
         threads=threads,

@@ -151,7 +151,7 @@ def add_variant(  # noqa: PLR0913 — what a variant is made of, by keyword
         named = dataclasses.replace(
             variant,
             file=names.get(variant.file, variant.file),
-            external_data=tuple(names.get(each, each) for each in variant.external_data),
+            external_data=tuple(names.get(name, name) for name in variant.external_data),
         )
         changed = _with(now.manifest, name, named, entries, superseded=set(files) | _own(now.manifest, name))
         chosen = default(now) if default else None
@@ -201,9 +201,9 @@ def add_files(bundle: Bundle, write: Callable[[Path], Mapping[str, Path]]) -> Bu
     """
 
     def committed(now: Bundle, entries: dict[str, FileEntry], names: Mapping[str, str]) -> Manifest:
-        added = {_stem(each) for each in set(now.manifest.files) - set(bundle.manifest.files)}
+        added = {_stem(name) for name in set(now.manifest.files) - set(bundle.manifest.files)}
         entries = {names[path]: entries[names[path]] for path in names if _stem(path) not in added}
-        stems = {_stem(each) for each in entries}
+        stems = {_stem(name) for name in entries}
         kept = {path: entry for path, entry in now.manifest.files.items() if _stem(path) not in stems}
         return dataclasses.replace(now.manifest, files=dict(sorted((kept | entries).items())))
 
@@ -246,16 +246,16 @@ def _commit(
     path = work.bundle.path
     with explained(path):
         # Hashed and on the disk before the lock is taken, which others wait for.
-        sources = {each: FileEntry(size=file.stat().st_size, sha256=file_sha256(file)) for each, file in files.items()}
+        sources = {name: FileEntry(size=file.stat().st_size, sha256=file_sha256(file)) for name, file in files.items()}
         for file in files.values():
             sync_file(file)
         with writing(real(path)):
             now = Bundle.open(path)
             _refuse_another(work.bundle, now)
             names = work.names(files, now.manifest)
-            entries = {names[each]: entry for each, entry in sources.items()}
+            entries = {names[name]: entry for name, entry in sources.items()}
             manifest = committed(now, entries, names)
-            _place(work, {names[each]: file for each, file in files.items()}, entries, now.manifest, manifest)
+            _place(work, {names[name]: file for name, file in files.items()}, entries, now.manifest, manifest)
             return Bundle.open(path)
 
 

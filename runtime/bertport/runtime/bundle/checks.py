@@ -77,11 +77,11 @@ def _check_labels(manifest: Manifest) -> None:
     """Refuse labels that are not those of the columns."""
     for name, head in manifest.heads.items():
         labels, positive = head.labels or (), head.positive
-        row = HEADS.get(name) if head.labels is not None else None
+        kind = HEADS.get(name) if head.labels is not None else None
         count, columns = len(labels), f"the columns of the head {name[:MOST_QUOTED]!r}"
-        if row and row.label_count is not None:
-            count, columns = row.label_count, f"the {row.label_count} columns of {row.title}"
-        optional = row is None or row.positive is None
+        if kind and kind.label_count is not None:
+            count, columns = kind.label_count, f"the {kind.label_count} columns of {kind.title}"
+        optional = kind is None or kind.positive is None
         if len(labels) != count or (positive not in range(count) and not (optional and positive is None)):
             raise BundleError(
                 f"manifest.json gives {len(labels)} labels to {columns}, and calls column {positive} positive: "

@@ -29,7 +29,7 @@ def sealed(value: dict[str, Any]) -> bytes:
         ValueError: for what JSON cannot hold: NaN, infinity, or a lone surrogate.
     """
     first = {"format_version": value["format_version"], KEY: ALGORITHM + ZEROS}
-    text = json.dumps(first | {key: each for key, each in value.items() if key not in first}, **LAYOUT) + "\n"
+    text = json.dumps(first | {key: field for key, field in value.items() if key not in first}, **LAYOUT) + "\n"
     content = text.encode()
     digits = hashlib.sha256(content).hexdigest()
     return content.replace(ZEROS.encode(), digits.encode(), 1)  # nothing but the version stands before it

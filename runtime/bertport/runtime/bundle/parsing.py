@@ -64,14 +64,14 @@ def parse(kind: Any, value: object, where: str, *, strict: bool = True) -> Any: 
 def _record(kind: Any, value: dict[str, Any], where: str, *, strict: bool) -> Any:  # noqa: ANN401 — as above
     """Return a JSON object as a dataclass."""
     hints = typing.get_type_hints(kind)
-    fields = {each.name: each for each in dataclasses.fields(kind) if each.name != FURTHER}
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name != FURTHER}
     given: dict[str, Any] = {}
-    for name, each in fields.items():
+    for name, field in fields.items():
         if name in value:
             given[name] = parse(hints[name], value[name], f"{where}: {name}", strict=strict)
-        elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise BundleError(f"{where} lacks the field {name!r}: the bundle is damaged; export again")
-    unknown = {key: each for key, each in value.items() if key not in fields}
+    unknown = {key: content for key, content in value.items() if key not in fields}
     if FURTHER in hints:
         given[FURTHER] = unknown
     elif unknown and strict:
@@ -86,13 +86,13 @@ def json_values(value: Any) -> Any:  # noqa: ANN401 — dataclasses in, JSON val
     """Return dataclasses as JSON values: what `parse` reads."""
     if dataclasses.is_dataclass(value):
         known = {
-            each.name: json_values(getattr(value, each.name))
-            for each in dataclasses.fields(value)
-            if each.name != FURTHER and not (OMITTED in each.metadata and getattr(value, each.name) is None)
+            field.name: json_values(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.name != FURTHER and not (OMITTED in field.metadata and getattr(value, field.name) is None)
         }
         return known | getattr(value, FURTHER, {})
     if isinstance(value, dict):
-        return {key: json_values(each) for key, each in value.items()}
+        return {key: json_values(content) for key, content in value.items()}
     if isinstance(value, tuple | list):
-        return [json_values(each) for each in value]
+        return [json_values(item) for item in value]
     return value

@@ -92,7 +92,7 @@ def from_json(value: object) -> Manifest:
     if version == 1:
         manifest = format1.read(value)
     else:
-        fields = {key: each for key, each in value.items() if key not in {"format_version", "digest"}}
+        fields = {key: field for key, field in value.items() if key not in {"format_version", "digest"}}
         manifest = parse(Manifest, fields, "manifest.json")
     check(manifest)
     return manifest

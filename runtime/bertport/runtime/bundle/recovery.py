@@ -128,7 +128,7 @@ def remove_unlisted(target: Path, workspace: Path) -> list[str]:
     removed = []
     value = _note(workspace / PLACING)
     placing = (
-        {name: each for name, each in value.items() if _is_placed(target, name)} if isinstance(value, dict) else {}
+        {name: entry for name, entry in value.items() if _is_placed(target, name)} if isinstance(value, dict) else {}
     )
     if not placing:
         return []
@@ -186,20 +186,20 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _empty(path: Path) -> None:
     """Remove what is in a workspace but what says whose it is, by way of no link that takes its place meanwhile."""
     if not (shutil.rmtree.avoids_symlink_attacks and hasattr(os, "O_NOFOLLOW")):
-        for each in list(os.scandir(path)):
-            if each.is_dir(follow_symlinks=False):
-                shutil.rmtree(each.path, ignore_errors=True)
-            elif not each.name.startswith(OWNER):
-                Path(each.path).unlink(missing_ok=True)
+        for entry in list(os.scandir(path)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif not entry.name.startswith(OWNER):
+                Path(entry.path).unlink(missing_ok=True)
         return
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        for each in list(os.scandir(directory)):
-            if each.is_dir(follow_symlinks=False):
-                shutil.rmtree(each.name, ignore_errors=True, dir_fd=directory)
-            elif not each.name.startswith(OWNER):
+        for entry in list(os.scandir(directory)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.name, ignore_errors=True, dir_fd=directory)
+            elif not entry.name.startswith(OWNER):
                 with suppress(FileNotFoundError):
-                    os.unlink(each.name, dir_fd=directory)
+                    os.unlink(entry.name, dir_fd=directory)
     finally:
         os.close(directory)
 

@@ -72,14 +72,14 @@ def choices(
         return pairs
     tried = ", ".join(candidate.name for candidate in candidates) if provider == AUTO else provider
     if variant is None:
-        made = sorted({each for known in manifest.variants.values() for each in providers_for(known.requires)})
+        made = sorted({provider for known in manifest.variants.values() for provider in providers_for(known.requires)})
         message = f"the bundle {manifest.name} has no variant for {tried} (made for: {', '.join(made)}): choose another"
     else:
         requires = manifest.variants[variant].requires
         suited = [
             name
-            for name, each in manifest.variants.items()
-            if any(suits(each.requires, candidate.name) for candidate in candidates)
+            for name, variant in manifest.variants.items()
+            if any(suits(variant.requires, candidate.name) for candidate in candidates)
         ]
         made = providers_for(requires) or [f"what this version does not know ({excerpt(requires.precision, 60)})"]
         message = (

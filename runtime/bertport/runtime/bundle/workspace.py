@@ -87,9 +87,9 @@ class Workspace:
     def _free(self, path: str, manifest: Manifest) -> str:
         target = real(self.bundle.path)
         folder = PurePosixPath(path).parent
-        taken = {*manifest.files, *(name for each in workspaces(target) for name in read_names(each))}
+        taken = {*manifest.files, *(name for workspace in workspaces(target) for name in read_names(workspace))}
         with suppress(OSError):  # an unlisted file has its name too
-            taken.update(str(folder / each.name) for each in (target / folder).iterdir())
+            taken.update(str(folder / entry.name) for entry in (target / folder).iterdir())
         pure, number, name = PurePosixPath(path), 1, path
         names = sorted(taken)
         while (at := bisect_left(names, name)) < len(names) and names[at].startswith(name):

@@ -51,11 +51,11 @@ def verify(*, path: str | None, digest: str | None, as_json: bool) -> None:
     bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     unlisted = bundle.verify()
     files = bundle.manifest.files
-    size = sum(each.size for each in files.values())
+    size = sum(entry.size for entry in files.values())
     for name in unlisted:
         report(f"bertport: warning: {name} is not part of the bundle")
     if as_json:
-        found = {
+        summary = {
             "bundle": str(bundle.path),
             "digest": bundle.digest,
             "format_version": bundle.format_version,
@@ -63,7 +63,7 @@ def verify(*, path: str | None, digest: str | None, as_json: bool) -> None:
             "bytes": size,
             "unlisted": list(unlisted),
         }
-        show_json(found, indent=2)
+        show_json(summary, indent=2)
     else:
         show(f"{bundle.path}: {len(files)} files, {size:,} bytes, all as they were exported\n{bundle.digest}")
 
@@ -81,8 +81,8 @@ def upgrade(*, path: str, as_json: bool) -> None:
 
     before, after = changes.upgrade(path)
     if as_json:
-        found = {"bundle": str(after.path), "from": before.format_version, "to": after.format_version}
-        show_json(found | {"digest": after.digest}, indent=2)
+        summary = {"bundle": str(after.path), "from": before.format_version, "to": after.format_version}
+        show_json(summary | {"digest": after.digest}, indent=2)
     elif before.format_version == after.format_version:
         show(f"{after.path}: already of format {after.format_version}\n{after.digest}")
     else:

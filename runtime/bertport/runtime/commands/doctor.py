@@ -56,7 +56,8 @@ def _text(report: dict[str, Any]) -> str:
     if ort["problem"]:
         facts.append(("problem", ort["problem"]))
     rows = [
-        (name, "works" if each["works"] else "no", each.get("reason", "")) for name, each in report["providers"].items()
+        (name, "works" if trial["works"] else "no", trial.get("reason", ""))
+        for name, trial in report["providers"].items()
     ]
     parts = [render.table(facts), "\nproviders", render.table(rows) if rows else "  not tried"]
     if bundle.get("problem"):
@@ -86,5 +87,5 @@ def _text(report: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _telemetry(found: dict[str, str]) -> str:
-    return ": ".join(found.values())
+def _telemetry(state: dict[str, str]) -> str:
+    return ": ".join(state.values())

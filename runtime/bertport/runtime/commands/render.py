@@ -50,7 +50,7 @@ def fill_mask(text: str, answer: Sequence[Any]) -> str:
 
 
 def _fillings(rows: Sequence[dict[str, Any]]) -> str:
-    return table([(row["token_str"], percent(row["score"]), row["sequence"]) for row in rows], right={1})
+    return table([(answer["token_str"], percent(answer["score"]), answer["sequence"]) for answer in rows], right={1})
 
 
 def verdict(probabilities: Mapping[str, float], meaning: str) -> str:
@@ -64,7 +64,7 @@ def token_labels(text: str, rows: Sequence[TokenLabel]) -> str:
     """Return a text and the label of each of its tokens."""
     if not rows:
         return printable(text)
-    cells = [(row["word"], row["entity"], percent(row["score"]), f"{row['start']}-{row['end']}") for row in rows]
+    cells = [(tag["word"], tag["entity"], percent(tag["score"]), f"{tag['start']}-{tag['end']}") for tag in rows]
     return f"{printable(text)}\n{table(cells, right={2})}"
 
 
@@ -73,10 +73,10 @@ def features(text: str, values: NDArray[np.float32]) -> str:
     rows = values.reshape(-1, values.shape[-1])
     head = f"{printable(text)}\n  {' x '.join(map(str, values.shape))} float32"
     lines = []
-    for number, row in enumerate(rows):
+    for number, vector in enumerate(rows):
         label = f"token {number}" if values.ndim > 1 else "vector"
-        numbers = "  ".join(f"{value:8.4f}" for value in row[:SHOWN])
-        lines.append((label, f"length {float((row**2).sum()) ** 0.5:.4f}", f"{numbers}  ..."))
+        numbers = "  ".join(f"{value:8.4f}" for value in vector[:SHOWN])
+        lines.append((label, f"length {float((vector**2).sum()) ** 0.5:.4f}", f"{numbers}  ..."))
     return f"{head}\n{table(lines)}"
 
 
@@ -130,10 +130,10 @@ def _labels(known: Manifest) -> list[tuple[str, str]]:
     """Return a row for each head that classifies: its labels by column, or none where the bundle lacks them."""
     rows = []
     for name, head in known.heads.items():
-        row = HEADS.get(name)
-        if head.labels or (row and row.labels):
+        kind = HEADS.get(name)
+        if head.labels or (kind and kind.labels):
             labels = in_columns(head.labels or (), "{}: {}")
-            rows.append((f"{row.title if row else name[:LONGEST_TITLE]} labels", labels or "none"))
+            rows.append((f"{kind.title if kind else name[:LONGEST_TITLE]} labels", labels or "none"))
     return rows
 
 

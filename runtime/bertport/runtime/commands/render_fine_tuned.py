@@ -24,9 +24,9 @@ AROUND = 30
 def labels(text: str, rows: Sequence[ScoredLabel], *, probable: bool) -> str:
     """Return a text and its labels, best first, with bars where their scores are probabilities."""
     if probable:
-        cells = [(row["label"], percent(row["score"]), "#" * round(row["score"] * BAR)) for row in rows]
+        cells = [(answer["label"], percent(answer["score"]), "#" * round(answer["score"] * BAR)) for answer in rows]
     else:
-        cells = [(row["label"], f"{row['score']:.4f}", "") for row in rows]
+        cells = [(answer["label"], f"{answer['score']:.4f}", "") for answer in rows]
     return f"{printable(text)}\n{table(cells, right={1})}"
 
 
@@ -34,10 +34,10 @@ def entities(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a text with its entities, or tokens that have a label, in brackets, and a line for each of them."""
     if not rows:
         return f"{printable(text)}\n  no entities"
-    spans = [(row["start"], row["end"], row.get("entity_group", row.get("entity"))) for row in rows]
+    spans = [(entity["start"], entity["end"], entity.get("entity_group", entity.get("entity"))) for entity in rows]
     cells = [
-        (kind, text[start:end], percent(row["score"]), f"{start}-{end}")
-        for row, (start, end, kind) in zip(rows, spans, strict=True)
+        (kind, text[start:end], percent(entity["score"]), f"{start}-{end}")
+        for entity, (start, end, kind) in zip(rows, spans, strict=True)
     ]
     return f"{printable(marked(text, spans))}\n{table(cells, right={2})}"
 
@@ -56,11 +56,11 @@ def answers(question: str, context: str, rows: Sequence[Answer]) -> str:
     """Return a question and its answers, best first, each in brackets where the context has it."""
     cells = [
         (
-            " ".join(row["answer"].split()) or "no answer",
-            percent(row["score"]),
-            _around(context, row["start"], row["end"]) if row["answer"] else "",
+            " ".join(answer["answer"].split()) or "no answer",
+            percent(answer["score"]),
+            _around(context, answer["start"], answer["end"]) if answer["answer"] else "",
         )
-        for row in rows
+        for answer in rows
     ]
     return f"{printable(question)}\n{table(cells, right={1})}"
 
@@ -76,8 +76,8 @@ def _around(context: str, start: int, end: int) -> str:
 def ranking(query: str, rows: Sequence[RankedText]) -> str:
     """Return a query and its documents, best first: place, score, the document's number in the list, its beginning."""
     cells = [
-        (f"{place}.", f"{row['score']:.4f}", f"[{row['corpus_id']}]", shortened(row["text"], LONGEST))
-        for place, row in enumerate(rows, 1)
+        (f"{place}.", f"{document['score']:.4f}", f"[{document['corpus_id']}]", shortened(document["text"], LONGEST))
+        for place, document in enumerate(rows, 1)
     ]
     return f"{printable(query)}\n{table(cells, right={0, 1, 2})}"
 

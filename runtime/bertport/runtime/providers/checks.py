@@ -133,7 +133,7 @@ def left_over(provider: Provider, placement: Mapping[str, Mapping[str, int]]) ->
         left = {op: count for op, count in placement.get(name, {}).items() if op in COMPUTE}
         if left:
             nodes = ", ".join(f"{count} {op}" for op, count in sorted(left.items()))
-            short = next(row.name for row in PROVIDERS.values() if row.ort == name)
+            short = next(provider.name for provider in PROVIDERS.values() if provider.ort == name)
             parts.append(f"{'the CPU' if short == 'cpu' else short} ({nodes})")
     if not parts or provider.ort == PROVIDERS["cpu"].ort:
         return None

@@ -38,8 +38,8 @@ class InstructionSet:
 
 
 INSTRUCTION_SETS: dict[str, InstructionSet] = {
-    row.name: row
-    for row in (  # best first
+    instructions.name: instructions
+    for instructions in (  # best first
         InstructionSet(name="amx", needs=frozenset({"amx_tile", "amx_int8"}), saturates=False),
         InstructionSet(
             name="avx512_vnni", needs=frozenset({"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}), saturates=False
@@ -70,7 +70,7 @@ class Cpu:
     @property
     def instruction_set(self) -> str:
         """The best row of `INSTRUCTION_SETS` that the CPU has, or `generic`."""
-        return next((row.name for row in INSTRUCTION_SETS.values() if row.needs <= self.flags), GENERIC)
+        return next((name for name, known in INSTRUCTION_SETS.items() if known.needs <= self.flags), GENERIC)
 
 
 @cache

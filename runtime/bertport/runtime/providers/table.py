@@ -91,8 +91,8 @@ CONTRIBUTED = frozenset({"ai.onnx", "com.microsoft"})
 """The standard operators, and those of ONNX Runtime's own."""
 
 PROVIDERS: dict[str, Provider] = {
-    row.name: row
-    for row in (
+    provider.name: provider
+    for provider in (
         # An engine takes minutes to build: only on request.
         Provider(
             name="tensorrt",
@@ -213,15 +213,15 @@ def candidates(name: str) -> tuple[Provider, ...]:
     if name != AUTO and name not in PROVIDERS:
         raise UnknownNameError("provider", name, (AUTO, *PROVIDERS), GONE.get(name, ""))
     built_in = set(onnxruntime().get_available_providers())
-    available = [row for row in PROVIDERS.values() if row.ort in built_in]
+    available = [provider for provider in PROVIDERS.values() if provider.ort in built_in]
     if name == AUTO:
-        return tuple(row for row in available if row.auto)
-    row = PROVIDERS[name]
-    if row not in available:
+        return tuple(provider for provider in available if provider.auto)
+    provider = PROVIDERS[name]
+    if provider not in available:
         names = ", ".join(candidate.name for candidate in available)
         package = wheel().partition(" ")[0]
         raise ProviderError(
             f"provider {name!r} is not available here (available: {names}): {wheel()} is built without it; "
-            f"{pip()} uninstall {package}, then {row.install}, or choose another"
+            f"{pip()} uninstall {package}, then {provider.install}, or choose another"
         )
-    return (row,)
+    return (provider,)

@@ -30,8 +30,8 @@ class Pooling:
 
 
 POOLINGS: dict[str, Pooling] = {
-    row.name: row
-    for row in (
+    pooling.name: pooling
+    for pooling in (
         Pooling(name="none", meaning="a vector per token"),
         Pooling(name="cls", meaning="the state of the first token", note=CLS_CHANGED),
         Pooling(name="mean", meaning="the mean over the tokens"),
@@ -43,4 +43,4 @@ POOLINGS: dict[str, Pooling] = {
 
 def meanings() -> str:
     """Return what each pooling gives, in one sentence."""
-    return "; ".join(f"{row.name}: {row.meaning}" for row in POOLINGS.values())
+    return "; ".join(f"{pooling.name}: {pooling.meaning}" for pooling in POOLINGS.values())

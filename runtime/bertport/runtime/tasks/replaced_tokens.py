@@ -48,6 +48,6 @@ def finish(
 
     def rows(logits: NDArray[np.float32], encoded: Encoded) -> list[TokenLabel]:
         made = token_labels(probabilities(logits), encoded, labels, lambda index: tokens.token(int(encoded.ids[index])))
-        return [row for row in made if row["entity"] not in left_out]
+        return [tag for tag in made if tag["entity"] not in left_out]
 
     return rows

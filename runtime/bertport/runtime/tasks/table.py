@@ -169,8 +169,8 @@ def _judge(*, name: str, summary: str, head: str, field: str) -> Task:
 
 
 TASKS: dict[str, Task] = {
-    row.name: row
-    for row in (
+    task.name: task
+    for task in (
         Task(
             name="fill-mask",
             summary="the likeliest words for each mask of a text",

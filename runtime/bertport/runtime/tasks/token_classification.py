@@ -115,7 +115,7 @@ def finish(
         shares = probabilities(columns(logits, labels, manifest))
         if strategy == NONE:
             rows = token_labels(shares, encoded, labels, lambda index: _word(index, encoded, tokens))
-            return [row for row in rows if row["entity"] not in left_out]
+            return [tag for tag in rows if tag["entity"] not in left_out]
         made = entities(strategy, shares, encoded, labels, tokens)
         return [entity for entity in made if entity["entity_group"] not in left_out]
 

@@ -64,7 +64,7 @@ class SpecialTokens:
     def _read(cls, encoding: tokenizers.Encoding, parts: int, length: int, probe: str) -> SpecialTokens:
         runs = [
             (part, [place for place, _ in places])
-            for part, places in groupby(enumerate(encoding.sequence_ids), key=lambda each: each[1])
+            for part, places in groupby(enumerate(encoding.sequence_ids), key=lambda place: place[1])
         ]
         if [(part, len(run)) for part, run in runs if part is not None] != [(part, length) for part in range(parts)]:
             raise BundleError(
