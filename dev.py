@@ -73,8 +73,8 @@ ENVIRONMENTS = {
 def main() -> None:
     """Run the command named on the command line; exit with its status."""
     if sys.version_info[:2] <= NEWEST_UNSUPPORTED:
-        found = "{}.{}".format(*sys.version_info[:2])
-        sys.exit(f"bertport needs Python 3.11 or later and this is {found}: run dev.py with a newer one")
+        version = "{}.{}".format(*sys.version_info[:2])
+        sys.exit(f"bertport needs Python 3.11 or later and this is {version}: run dev.py with a newer one")
     name, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
     if name not in COMMANDS or (arguments and not COMMANDS[name][2]):
         print(usage(), file=sys.stderr if name not in ("-h", "--help") else sys.stdout)
@@ -143,7 +143,7 @@ def check() -> None:
     """Lint, check the format and check the types of everything; all three are run, whatever they find."""
     python = executable(environment("dev"), "python")
     # Each area is a source root of its own; tests are checked by running them.
-    typed = [each for each in TYPED if (ROOT / each).is_file() or any((ROOT / each).rglob("*.py"))]
+    typed = [path for path in TYPED if (ROOT / path).is_file() or any((ROOT / path).rglob("*.py"))]
     tools = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", *typed])
     failed = [" ".join(tool[:2]) for tool in tools if subprocess.call([str(python), "-m", *tool], cwd=str(ROOT)) != 0]
     if failed:
@@ -198,7 +198,8 @@ def floors() -> str:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(each for name in EXTRAS for each in project["optional-dependencies"][name])]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(requirement for name in EXTRAS for requirement in extras[name])]
     lines = set()
     for requirement in wanted:
         lines.add(re.sub(r"^([\w.-]+)(?:\[.*\])?\s*(?:>=|==|~=)\s*([\w.]+).*$", r"\1==\2", requirement))
@@ -246,7 +247,8 @@ def environment(name: str) -> Path:
     if stamp.is_file() and stamp.read_text() == made_of and executable(venv, "python").exists():
         return venv
     began = time.monotonic()
-    named = " ".join([*(each.replace("--editable=.", "bertport") for each in wanted.requirements), *wanted.groups])
+    installed = [text.replace("--editable=.", "bertport") for text in wanted.requirements]
+    named = " ".join([*installed, *wanted.groups])
     say(f"setting up {wanted.directory} with {named} (once; a few minutes at most)")
     if not executable(venv, "python").exists() or not runs(executable(venv, "python"), "-m", "pip", "--version"):
         create(venv)
@@ -262,7 +264,7 @@ def install(venv: Path, wanted: Environment) -> None:
     arguments = [*wanted.requirements]
     if wanted.groups:
         upgrade_pip(python)
-        arguments += [f"--group={each}" for each in wanted.groups]
+        arguments += [f"--group={group}" for group in wanted.groups]
     if wanted.torch:
         install_torch(python)
     if wanted.floors:
@@ -275,7 +277,7 @@ def install(venv: Path, wanted: Environment) -> None:
 def upgrade_pip(python: Path) -> None:
     """Bring an environment's pip up to a version that knows dependency groups."""
     said = subprocess.check_output([str(python), "-m", "pip", "--version"], universal_newlines=True)
-    version = tuple(int(each) for each in re.findall(r"\d+", said)[:2])  # pip 24.0 from /...
+    version = tuple(int(number) for number in re.findall(r"\d+", said)[:2])  # pip 24.0 from /...
     if version < GROUPS_SINCE:
         pip(python, "--upgrade", "pip>={}.{}".format(*GROUPS_SINCE))
 
@@ -332,13 +334,13 @@ def executable(venv: Path, name: str) -> Path:
 
 def runs(*command: str | Path) -> bool:
     """Tell whether a command succeeds, in silence."""
-    words = [str(each) for each in command]
+    words = [str(word) for word in command]
     return subprocess.call(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
 def call(*command: str | Path) -> None:
     """Run a command from the checkout's root; its failure is ours."""
-    subprocess.check_call([str(each) for each in command], cwd=str(ROOT))
+    subprocess.check_call([str(word) for word in command], cwd=str(ROOT))
 
 
 def say(text: str) -> None:

@@ -29,13 +29,13 @@ def main() -> None:
     """Audit, say what was found, and fail for a vulnerability."""
     tool, python = sys.argv[1:]
     packages = installed(python)
-    found, audited = audit(tool, packages)
-    for line in found:
+    vulnerabilities, audited = audit(tool, packages)
+    for line in vulnerabilities:
         print(f"dev.py: vulnerable: {line}", file=sys.stderr)
     for number, reason in ACCEPTED.items():
         print(f"dev.py: accepted: {number}: {reason}", file=sys.stderr)
-    print(f"dev.py: {verdict(found, audited, packages)}", file=sys.stderr)
-    sys.exit(1 if found else 0)
+    print(f"dev.py: {verdict(vulnerabilities, audited, packages)}", file=sys.stderr)
+    sys.exit(1 if vulnerabilities else 0)
 
 
 def installed(python: str) -> list[str]:
@@ -43,7 +43,7 @@ def installed(python: str) -> list[str]:
     command = [python, "-m", "pip", "list", "--format", "json", "--exclude-editable", "--disable-pip-version-check"]
     command += ["--exclude", "pip"]  # it installs packages, and nothing runs on it
     listing = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    return sorted(f"{each['name'].lower()}=={each['version'].partition('+')[0]}" for each in listing)
+    return sorted(f"{package['name'].lower()}=={package['version'].partition('+')[0]}" for package in listing)
 
 
 def audit(tool: str, packages: list[str], sources: tuple[tuple[str, ...], ...] = SOURCES) -> tuple[list[str], set[str]]:
@@ -52,17 +52,17 @@ def audit(tool: str, packages: list[str], sources: tuple[tuple[str, ...], ...] =
     Returns:
         A line for each vulnerability, and the names of the packages that some source knew.
     """
-    found: list[str] = []
+    vulnerabilities: list[str] = []
     audited: set[str] = set()
     for options in sources:
-        left = [each for each in packages if each.partition("==")[0] not in audited]
+        left = [package for package in packages if package.partition("==")[0] not in audited]
         if not left:
             break
         report = ask(tool, left, options)
         lines, known = read(report)
-        found += lines
+        vulnerabilities += lines
         audited |= known
-    return found, audited
+    return vulnerabilities, audited
 
 
 def ask(tool: str, packages: list[str], options: tuple[str, ...]) -> str:
@@ -87,23 +87,23 @@ def read(report: str) -> tuple[list[str], set[str]]:
     if not report.strip():
         return [], set()
     lines, known = [], set()
-    for each in json.loads(report)["dependencies"]:
-        if "skip_reason" in each:
+    for package in json.loads(report)["dependencies"]:
+        if "skip_reason" in package:
             continue
-        known.add(each["name"].lower())
-        for one in each["vulns"]:
+        known.add(package["name"].lower())
+        for one in package["vulns"]:
             mended = ", ".join(one["fix_versions"]) or "no release"
-            lines.append(f"{each['name']} {each['version']}: {one['id']}, mended in {mended}")
+            lines.append(f"{package['name']} {package['version']}: {one['id']}, mended in {mended}")
     return lines, known
 
 
-def verdict(found: list[str], audited: set[str], packages: list[str]) -> str:
+def verdict(vulnerabilities: list[str], audited: set[str], packages: list[str]) -> str:
     """Say what the audit came to."""
     if not audited:
         return f"NOT AUDITED: no advisory source that can be reached knows any of {len(packages)} packages"
-    unknown = [each for each in packages if each.partition("==")[0] not in audited]
+    unknown = [package for package in packages if package.partition("==")[0] not in audited]
     beside = f"; NOT AUDITED, unknown to every source: {', '.join(unknown)}" if unknown else ""
-    return f"{len(found)} known vulnerabilities in {len(audited)} packages{beside}"
+    return f"{len(vulnerabilities)} known vulnerabilities in {len(audited)} packages{beside}"
 
 
 if __name__ == "__main__":

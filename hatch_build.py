@@ -70,9 +70,9 @@ def serving_part(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest of the bundle without the graphs that `load()` does not take; a wheel is to be small."""
     variants = manifest["variants"]
     needed = files_of(variants[manifest["default_variant"]])
-    left_out = {name for each in variants.values() for name in files_of(each)} - needed
+    left_out = {name for variant in variants.values() for name in files_of(variant)} - needed
     files = {name: entry for name, entry in manifest["files"].items() if name not in left_out}
-    kept = {name: each for name, each in variants.items() if files_of(each) <= needed}
+    kept = {name: variant for name, variant in variants.items() if files_of(variant) <= needed}
     return manifest | {"variants": kept, "files": files}
 
 

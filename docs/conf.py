@@ -49,9 +49,9 @@ def contents() -> str:
     for line in (ROOT / "docs" / "README.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             title = line[3:]
-        elif found := re.match(r"(?:-|\d+\.) \[(.*?)\]\(([\w/-]+)\.md\)", line):
-            parts.setdefault(title, []).append(f"{found[1]} <docs/{found[2]}>")
-    parts["Project"] = [each for each in PROJECT if (ROOT / f"{each}.md").is_file()]
+        elif entry := re.match(r"(?:-|\d+\.) \[(.*?)\]\(([\w/-]+)\.md\)", line):
+            parts.setdefault(title, []).append(f"{entry[1]} <docs/{entry[2]}>")
+    parts["Project"] = [page for page in PROJECT if (ROOT / f"{page}.md").is_file()]
     begin = "\n\n```{toctree}\n:hidden:\n:caption: "
     return "".join("\n".join([begin + title, "", *pages, "```", ""]) for title, pages in parts.items())
 

@@ -30,11 +30,11 @@ def commands() -> dict[str, click.Command]:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     places = OWN | dict(sorted(project["entry-points"]["bertport.commands"].items()))
-    found: dict[str, click.Command] = {}
+    named: dict[str, click.Command] = {}
     for name, place in places.items():
         module, _, attribute = place.partition(":")
-        found[name] = getattr(importlib.import_module(module), attribute)
-    return found
+        named[name] = getattr(importlib.import_module(module), attribute)
+    return named
 
 
 def page() -> str:
@@ -48,13 +48,13 @@ def page() -> str:
 
 def _sections(command: click.Command, name: str, above: click.Context) -> list[str]:
     context = click.Context(command, info_name=name, parent=above, terminal_width=WIDTH, max_content_width=WIDTH)
-    found = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]
+    sections = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]
     if isinstance(command, click.Group):
-        for each in command.list_commands(context):
-            below = command.get_command(context, each)
+        for subcommand in command.list_commands(context):
+            below = command.get_command(context, subcommand)
             if below is not None:
-                found += _sections(below, each, context)
-    return found
+                sections += _sections(below, subcommand, context)
+    return sections
 
 
 def main() -> None:

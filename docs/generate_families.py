@@ -117,9 +117,9 @@ class Reference:
         """Return the logits [choices] of one text, each without padding, which moves a MobileBERT's last token."""
         import torch
 
-        pairs = [self.tokenizer(prompt, choice, return_tensors="pt") for choice in choices]
-        rows = [{name: tensor.unsqueeze(0) for name, tensor in pair.items()} for pair in pairs]
-        return torch.cat([self._run(self.model, row).logits[0] for row in rows])
+        texts = [self.tokenizer(prompt, choice, return_tensors="pt") for choice in choices]
+        batches = [{name: tensor.unsqueeze(0) for name, tensor in text.items()} for text in texts]
+        return torch.cat([self._run(self.model, batch).logits[0] for batch in batches])
 
     def _run(self, model: Any, inputs: Any) -> Any:  # noqa: ANN401 — as above
         import torch
@@ -162,7 +162,7 @@ def _replaced(reference: Reference, text: str) -> list[float]:
 def _classified(reference: Reference, text: str) -> list[dict[str, Any]]:
     shares, labels = reference.outputs(text).logits[0].softmax(-1).tolist(), reference.model.config.id2label
     rows = [{"label": labels[index], "score": share} for index, share in enumerate(shares)]
-    return sorted(rows, key=lambda row: -row["score"])
+    return sorted(rows, key=lambda answer: -answer["score"])
 
 
 def _tagged(reference: Reference, text: str) -> list[float]:
@@ -294,7 +294,7 @@ class Made:
     def inputs(self, head: str | None) -> list[Any]:
         """Return what the head is asked."""
         mask = self.reference.tokenizer.mask_token
-        return [each.format(mask=mask) if isinstance(each, str) else each for each in ASKED[head].inputs]
+        return [text.format(mask=mask) if isinstance(text, str) else text for text in ASKED[head].inputs]
 
     def answers(self, model: Model, head: str | None) -> list[Any]:
         """Return a variant's answers."""
@@ -307,24 +307,24 @@ def _numbers(answer: Any) -> Any:  # noqa: ANN401 — an answer of any task
         case {"probabilities": shares}:
             return list(shares.values()) if isinstance(shares, dict) else shares
         case [{"entity": _}, *_]:
-            return [each["score"] for each in answer]
+            return [filling["score"] for filling in answer]
         case [{"token_str": _}, *_]:
-            return [{key: row[key] for key in ("score", "token", "sequence")} for row in answer]
+            return [{key: filling[key] for key in ("score", "token", "sequence")} for filling in answer]
     return answer
 
 
-def _same(wanted: Any, found: Any) -> bool:  # noqa: ANN401 — as above
+def _same(wanted: Any, given: Any) -> bool:  # noqa: ANN401 — as above
     """Tell whether two answers are the same, numbers within `CLOSE`."""
-    wanted, found = _numbers(wanted), _numbers(found)
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        return wanted.keys() == found.keys() and all(_same(value, found[name]) for name, value in wanted.items())
+    wanted, given = _numbers(wanted), _numbers(given)
+    if isinstance(wanted, dict) and isinstance(given, dict):
+        return wanted.keys() == given.keys() and all(_same(value, given[name]) for name, value in wanted.items())
     if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict):
-        return len(wanted) == len(found) and all(map(_same, wanted, found))
-    return wanted == found if isinstance(wanted, str) else _close(wanted, found)
+        return len(wanted) == len(given) and all(map(_same, wanted, given))
+    return wanted == given if isinstance(wanted, str) else _close(wanted, given)
 
 
-def _close(wanted: Any, found: Any) -> bool:  # noqa: ANN401 — numbers, or arrays of them
-    one, other = np.asarray(wanted, dtype=np.float64), np.asarray(found, dtype=np.float64)
+def _close(wanted: Any, given: Any) -> bool:  # noqa: ANN401 — numbers, or arrays of them
+    one, other = np.asarray(wanted, dtype=np.float64), np.asarray(given, dtype=np.float64)
     if one.shape != other.shape:
         return False
     return bool(np.abs(one - other).max(initial=0) <= CLOSE * max(1, np.abs(one).max(initial=0)))
@@ -334,8 +334,8 @@ def main() -> None:
     """Write the page; with `--check`, exit with 1 where it is not what was found."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        made = [each for family in FAMILIES.values() for each in _made(family, Path(temporary))]
-        names = [f"{each.bundle.manifest.name}={each.bundle.path}" for each in made]
+        made = [checkpoint for family in FAMILIES.values() for checkpoint in _made(family, Path(temporary))]
+        names = [f"{checkpoint.bundle.manifest.name}={checkpoint.bundle.path}" for checkpoint in made]
         server = stack.enter_context(undisturbed(*names, "--variant", "fp32"))
         rows = [row for family in FAMILIES.values() for row in _rows(family, made, server)]
     page = HEAD + "\n".join(rows) + "\n"
@@ -397,18 +397,18 @@ def _paragraphs(*, capitals: bool) -> str:
 
     rng = np.random.default_rng(3)
     sentences = [" ".join(rng.choice(WORDS, size=rng.integers(5, 12))) + "." for _ in range(120)]
-    sentences = [each.capitalize() if capitals else each for each in sentences]
+    sentences = [sentence.capitalize() if capitals else sentence for sentence in sentences]
     return "\n".join(" ".join(sentences[index : index + 3]) for index in range(0, 120, 3)) + "\n"
 
 
 def _rows(family: Family, made: Sequence[Made], server: Any) -> Iterator[str]:  # noqa: ANN401 — the tests' server
     """Return a family's part of the page."""
-    own = [each for each in made if each.family is family]
+    own = [checkpoint for checkpoint in made if checkpoint.family is family]
     yield f"## {family.title}\n\n`model_type` `{family.name}`\n"
     yield f"| task | {' | '.join(STAGES)} |\n|---|{'---|' * len(STAGES)}"
     missing, others = [], []
     for head, asked in ASKED.items():
-        holder = next((each for each in own if head in each.heads), None)
+        holder = next((checkpoint for checkpoint in own if head in checkpoint.heads), None)
         if holder is not None:
             yield f"| {asked.name} | {' | '.join(_cells(holder, head, server))} |"
         elif re.fullmatch(REFUSED.format(task=asked.task, head=head), sentence := _refusal(own[0], head)):
@@ -440,9 +440,9 @@ def _cells(made: Made, head: str | None, server: Any) -> Iterator[str]:  # noqa:
     yield YES
     output = HIDDEN_STATES if head is None else HEADS[head].output
     checked = [manifest.variants[name].validation for name in ("portable", "fp32")]
-    yield YES if all(each and output in each.worst for each in checked) else "**not compared**"
+    yield YES if all(validation and output in validation.worst for validation in checked) else "**not compared**"
     answers = made.answers(made.model, head)
-    wanted = [asked.wanted(made.reference_of(head), each) for each in made.inputs(head)]
+    wanted = [asked.wanted(made.reference_of(head), text) for text in made.inputs(head)]
     yield YES if all(map(_same, wanted, answers)) else "**differs**"
     rounded = made.answers(made.quantized, head)
     yield YES if all(map(_alike, answers, rounded)) else "**another form**"
@@ -456,7 +456,7 @@ def _alike(one: Any, other: Any) -> bool:  # noqa: ANN401 — answers of a task
     if isinstance(one, dict) and "score" in one:
         return one.keys() == other.keys() and bool(np.isfinite(other["score"]))
     if isinstance(one, list) and one and isinstance(one[0], dict):
-        return len(one) == len(other) and all(np.isfinite(row["score"]) for row in other)
+        return len(one) == len(other) and all(np.isfinite(answer["score"]) for answer in other)
     first, second = np.asarray(_numbers(one), dtype=np.float64), np.asarray(_numbers(other), dtype=np.float64)
     return first.shape == second.shape and bool(np.isfinite(second).all())
 

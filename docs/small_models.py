@@ -88,8 +88,8 @@ def tagged(tokenizer: Any, rng: random.Random) -> Batch:  # noqa: ANN401 — as 
         labels.append(named)
     encoded = tokenizer(sentences, is_split_into_words=True, padding=True, return_tensors="pt")
     rows = [
-        [-100 if word is None else labels[row][word] for word in encoded.word_ids(row)]  # -100: no label is learnt
-        for row in range(BATCH)
+        [-100 if word is None else labels[text][word] for word in encoded.word_ids(text)]  # -100: no label is learnt
+        for text in range(BATCH)
     ]
     return {**encoded, "labels": torch.tensor(rows)}
 
@@ -122,7 +122,7 @@ def questions(tokenizer: Any, rng: random.Random) -> Batch:  # noqa: ANN401 — 
     encoded = tokenizer(list(asked), list(texts), padding=True, return_tensors="pt")
     begins = [text.index(answer) for text, answer in zip(texts, answers, strict=True)]
     ends = [begin + len(answer) - 1 for begin, answer in zip(begins, answers, strict=True)]
-    starts, stops = ([encoded.char_to_token(row, at, 1) for row, at in enumerate(places)] for places in (begins, ends))
+    starts, stops = ([encoded.char_to_token(text, at, 1) for text, at in enumerate(spots)] for spots in (begins, ends))
     return {**encoded, "start_positions": torch.tensor(starts), "end_positions": torch.tensor(stops)}
 
 
