@@ -31,11 +31,11 @@ def trained(checkpoint, directory, model_class="BertForPreTraining", **settings)
     model = getattr(transformers, model_class).from_pretrained(checkpoint)
     settings = {"r": 2, "lora_alpha": 3, "target_modules": ["query", "value"]} | settings
     changed = peft.get_peft_model(model, peft.LoraConfig(**settings))
-    parts = [each for name, each in changed.named_parameters() if each.requires_grad]
+    parts = [parameter for name, parameter in changed.named_parameters() if parameter.requires_grad]
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for each in parts:
-            each.add_(0.2 * torch.randn(each.shape, generator=generator))
+        for part in parts:
+            part.add_(0.2 * torch.randn(part.shape, generator=generator))
     changed.eval().save_pretrained(str(directory))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
@@ -53,7 +53,7 @@ def merged(checkpoint, adapter, place):
     """The tensors of the checkpoint that is exported in the end, and what is known of it."""
     source = opened(checkpoint, None, place / "out", revision=None, adapter=adapter, overwrite=False)
     with source as located:
-        return {name: each.clone() for name, each in read_checkpoint(located).tensors().items()}, located
+        return {name: tensor.clone() for name, tensor in read_checkpoint(located).tensors().items()}, located
 
 
 KINDS = {
@@ -72,12 +72,12 @@ KINDS = {
 def test_the_tensors_are_those_that_peft_merges(tiny_checkpoint, tmp_path, kind):
     expected = trained(tiny_checkpoint, tmp_path / "adapter", **KINDS[kind]).state_dict()
     before = load_file(tiny_checkpoint / "model.safetensors")
-    found, located = merged(tiny_checkpoint, tmp_path / "adapter", tmp_path)
-    assert found.keys() == expected.keys()
+    tensors, located = merged(tiny_checkpoint, tmp_path / "adapter", tmp_path)
+    assert tensors.keys() == expected.keys()
     assert located.notes == (f"merged: the adapter in {tmp_path / 'adapter'} (rank 2)",)
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=0)
-    assert any(not torch.equal(found[name], tensor) for name, tensor in before.items())
+    assert any(not torch.equal(tensors[name], tensor) for name, tensor in before.items())
     assert (located.name, located.title) == ("tiny-bert with adapter", "adapter")
     assert {path.name for path in located.origins} == {"model.safetensors", "adapter_model.safetensors"}
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
@@ -86,17 +86,17 @@ def test_the_tensors_are_those_that_peft_merges(tiny_checkpoint, tmp_path, kind)
 def test_an_adapter_of_the_encoder_alone_leaves_the_heads(tiny_checkpoint, tmp_path):
     expected = trained(tiny_checkpoint, tmp_path / "adapter", "BertModel").state_dict()
     before = load_file(tiny_checkpoint / "model.safetensors")
-    found, _ = merged(tiny_checkpoint, tmp_path / "adapter", tmp_path)
+    tensors, _ = merged(tiny_checkpoint, tmp_path / "adapter", tmp_path)
     for name, tensor in before.items():
         wanted = expected[name.removeprefix("bert.")] if name.startswith("bert.") else tensor
-        torch.testing.assert_close(found[name], wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(tensors[name], wanted, atol=1e-6, rtol=0)
 
 
 def test_heads_that_the_class_does_not_have_are_kept(checkpoint, change_config, tmp_path):
     change_config(checkpoint, architectures=["BertForMaskedLM"])
     trained(checkpoint, tmp_path / "adapter", "BertForMaskedLM")
-    found, _ = merged(checkpoint, tmp_path / "adapter", tmp_path)
-    assert found.keys() >= load_file(checkpoint / "model.safetensors").keys()
+    tensors, _ = merged(checkpoint, tmp_path / "adapter", tmp_path)
+    assert tensors.keys() >= load_file(checkpoint / "model.safetensors").keys()
 
 
 def test_a_head_that_is_missing_is_not_made_up(make_checkpoint, change_config, tmp_path):
@@ -126,13 +126,13 @@ def test_a_head_that_the_adapter_brings(tiny_checkpoint, tmp_path, model_class, 
     for base, labels in ((tiny_checkpoint, "LABEL_{}"), (own, "name {}")):
         with opened(base, None, tmp_path / "out", revision=None, adapter=tmp_path / "adapter", overwrite=False) as it:
             checkpoint = read_checkpoint(it)
-            found = checkpoint.tensors()
+            tensors = checkpoint.tensors()
         assert checkpoint.model_class == model_class
         assert checkpoint.heads == ("mlm", "nsp", head, "pooler")
         for name, tensor in expected.items():
-            torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0)
-        found = checkpoint.entries[head].labels
-        assert found == (None if head == "question-answering" else tuple(map(labels.format, range(count))))
+            torch.testing.assert_close(tensors[name], tensor, atol=1e-6, rtol=0)
+        named = None if head == "question-answering" else tuple(map(labels.format, range(count)))
+        assert checkpoint.entries[head].labels == named
 
 
 def test_the_command_merges_it(tiny_checkpoint, adapter, tmp_path, run_graph):
@@ -154,8 +154,8 @@ def test_the_command_merges_it(tiny_checkpoint, adapter, tmp_path, run_graph):
     feeds = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     with torch.inference_mode():
         expected = model(**feeds)
-    found = run_graph(out / "onnx" / "model.onnx", {name: each.numpy() for name, each in feeds.items()})
-    torch.testing.assert_close(torch.from_numpy(found["logits"]), expected.prediction_logits, atol=1e-4, rtol=0)
+    outputs = run_graph(out / "onnx" / "model.onnx", {name: tensor.numpy() for name, tensor in feeds.items()})
+    torch.testing.assert_close(torch.from_numpy(outputs["logits"]), expected.prediction_logits, atol=1e-4, rtol=0)
 
 
 def test_an_adapter_beside_whole_weights_is_refused_unless_it_is_named(checkpoint, adapter, tmp_path):
@@ -166,9 +166,9 @@ def test_an_adapter_beside_whole_weights_is_refused_unless_it_is_named(checkpoin
     with pytest.raises(CheckpointError, match=said):
         export(checkpoint, out)
     assert not out.exists()
-    found, _ = merged(checkpoint, checkpoint, tmp_path)
+    tensors, _ = merged(checkpoint, checkpoint, tmp_path)
     expected, _ = merged(checkpoint, adapter, tmp_path)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors.items())
 
 
 def broken(adapter, place, **changes):

@@ -32,8 +32,8 @@ def heads_on(factory, family, base, directory, heads, **options):
 def outputs_of(directory, inputs, run_graph):
     """What a bundle's portable graph computes, by head."""
     manifest = Bundle.open(directory).manifest
-    found = run_graph(directory / "onnx" / "model.onnx", {name: inputs[name] for name in manifest.inputs})
-    return {name: found[entry.output] for name, entry in manifest.heads.items()}
+    outputs = run_graph(directory / "onnx" / "model.onnx", {name: inputs[name] for name in manifest.inputs})
+    return {name: outputs[entry.output] for name, entry in manifest.heads.items()}
 
 
 INPUTS = {
@@ -70,9 +70,9 @@ def test_every_head_of_a_modernbert_in_one_graph(tmp_path_factory, tmp_path, run
 def test_a_checkpoint_is_restored_without_what_was_added(tmp_path_factory, tmp_path, run_graph):
     base, bundle = assert_each_as_alone(tmp_path_factory, "bert", tmp_path, run_graph)
     notes = []
-    found = restore(bundle, tmp_path / "restored", progress=lambda event: notes.append(event.text))
-    assert contents(found)["model.safetensors"] == contents(base)["model.safetensors"]
-    assert [each for each in notes if each.startswith("left out")] == [
+    restored = restore(bundle, tmp_path / "restored", progress=lambda event: notes.append(event.text))
+    assert contents(restored)["model.safetensors"] == contents(base)["model.safetensors"]
+    assert [note for note in notes if note.startswith("left out")] == [
         f"left out: the {head} head, which was added from another checkpoint" for head in TUNED
     ]
 
@@ -83,9 +83,9 @@ def test_two_heads_in_one_graph(tmp_path_factory, tmp_path, run_graph):
     added = heads_on(tmp_path_factory, "bert", base, tmp_path, [SEQUENCE_CLASSIFICATION])
     bundle = export(base, tmp_path / "bundle", add_heads=added)
     assert list(bundle.manifest.heads) == [SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, "pooler"]
-    found = outputs_of(bundle.path, INPUTS, run_graph)
-    assert found[SEQUENCE_CLASSIFICATION].shape == (2, 3)
-    assert found[TOKEN_CLASSIFICATION].shape == (2, 7, 2)
+    outputs = outputs_of(bundle.path, INPUTS, run_graph)
+    assert outputs[SEQUENCE_CLASSIFICATION].shape == (2, 3)
+    assert outputs[TOKEN_CLASSIFICATION].shape == (2, 7, 2)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def classifier(base, tmp_path_factory, tmp_path):
 
 def added(base, *others):
     """The checkpoint of a base with the heads of others."""
-    return with_heads(read_checkpoint(locate(str(base))), "base", [locate(str(each)) for each in others])
+    return with_heads(read_checkpoint(locate(str(base))), "base", [locate(str(directory)) for directory in others])
 
 
 def test_the_same_encoder_in_a_narrower_type(base, tmp_path_factory, tmp_path):

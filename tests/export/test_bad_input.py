@@ -59,7 +59,7 @@ OF_BERT = "of the family BERT: BertForPreTraining, BertForMaskedLM, BertForNextS
 
 
 @pytest.mark.parametrize(
-    ("entries", "found", "supported"),
+    ("entries", "named", "supported"),
     [
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "is a GPT2LMHeadModel", FAMILIES),
         ({"model_type": "nomic_bert", "architectures": None}, "of the model type 'nomic_bert'", FAMILIES),
@@ -75,11 +75,11 @@ OF_BERT = "of the family BERT: BertForPreTraining, BertForMaskedLM, BertForNextS
     ],
 )
 def test_another_architecture_is_named_with_those_supported(  # noqa: PLR0913, PLR0917 — fixtures
-    entries, found, supported, refused, checkpoint, change_config
+    entries, named, supported, refused, checkpoint, change_config
 ):
     change_config(checkpoint, **entries)
     message = refused(checkpoint)
-    assert found in message
+    assert named in message
     assert supported in message
 
 
@@ -89,7 +89,7 @@ def test_the_weights_of_another_family(refused, checkpoint, change_config, chang
     assert "hold no roberta.embeddings.word_embeddings.weight: these are not the weights of a RoBERTa" in message
     assert "by their names (bert.embeddings." in message
     assert message.endswith("they are those of a BERT encoder")
-    change_weights(checkpoint, lambda tensors: {f"model.{name}": each for name, each in tensors.items()})
+    change_weights(checkpoint, lambda tensors: {f"model.{name}": tensor for name, tensor in tensors.items()})
     assert refused(checkpoint).endswith("they are those of a BERT encoder")
 
 

@@ -16,7 +16,7 @@ from bertport.runtime.heads import EMBEDDING, MLM, NSP, RTD, SEQUENCE_CLASSIFICA
 from tests.family_bundles import family_bundle
 from tests.heads import TUNED, head_bundle
 
-EXAMPLES = [name for name, row in HEADS.items() if row.example]
+EXAMPLES = [name for name, head in HEADS.items() if head.example]
 
 
 @pytest.fixture

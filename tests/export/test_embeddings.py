@@ -35,8 +35,8 @@ def test_pooling_is_that_of_the_library(modes, side):
         mask = mask.flip(1)
     features = {"token_embeddings": states, "attention_mask": mask}
     expected = modules.Pooling(8, modes)(features)["sentence_embedding"]
-    found = Pooling(modes)(states, mask)
-    assert (found - expected).abs().max() < 1e-6
+    pooled = Pooling(modes)(states, mask)
+    assert (pooled - expected).abs().max() < 1e-6
 
 
 def differences(directory, out, *, texts=TEXTS, **options):
@@ -61,7 +61,7 @@ def test_every_way_of_pooling_in_the_oldest_and_newest_opset(opset, tiny_checkpo
     assert differences(directory, tmp_path / "out", opset=opset).max() < 1e-5
     graph = onnx.load(tmp_path / "out" / "onnx" / "model.onnx", load_external_data=False).graph
     assert not {"If", "Loop"} & {node.op_type for node in graph.node}
-    held = {each.name for each in graph.initializer}
+    held = {tensor.name for tensor in graph.initializer}
     assert {"embedding.1.linear.weight", "embedding.1.linear.bias", "embedding.3.linear.weight"} <= held
 
 
@@ -79,11 +79,11 @@ def test_text_is_lower_cased_where_the_settings_say_so(family, make_checkpoint, 
 def test_what_is_restored_is_a_model_of_the_library_with_equal_vectors(weights, sentence_checkpoint, tmp_path):
     library = pytest.importorskip("sentence_transformers")
     bundle = export(sentence_checkpoint, tmp_path / "bundle", weights=weights)
-    found = library.SentenceTransformer(str(restore(bundle, tmp_path / "restored")), device="cpu")
+    restored = library.SentenceTransformer(str(restore(bundle, tmp_path / "restored")), device="cpu")
     given = library.SentenceTransformer(str(sentence_checkpoint), device="cpu")
-    assert [type(module) for module in found] == [type(module) for module in given]
-    assert (found.prompts, found.similarity_fn_name) == (given.prompts, given.similarity_fn_name)
-    assert found.max_seq_length == given.max_seq_length == 64
+    assert [type(module) for module in restored] == [type(module) for module in given]
+    assert (restored.prompts, restored.similarity_fn_name) == (given.prompts, given.similarity_fn_name)
+    assert restored.max_seq_length == given.max_seq_length == 64
     if weights == "float32":
-        assert np.array_equal(found.encode(TEXTS), given.encode(TEXTS))
-    assert np.abs(found.encode(TEXTS) - load(bundle.path).embed(TEXTS)).max() < 1e-5
+        assert np.array_equal(restored.encode(TEXTS), given.encode(TEXTS))
+    assert np.abs(restored.encode(TEXTS) - load(bundle.path).embed(TEXTS)).max() < 1e-5

@@ -16,8 +16,8 @@ from tests.heads import class_of, combinations
 
 ATOL = 1e-5
 """A tenth of what the export itself holds graphs to; tiny models come within 5e-6."""
-FIRST = [(family, row.classes[0]) for family, row in TINY.items()]
-OTHERS = [(family, each) for family, row in TINY.items() for each in row.classes[1:]]
+FIRST = [(family, tiny.classes[0]) for family, tiny in TINY.items()]
+OTHERS = [(family, model_class) for family, tiny in TINY.items() for model_class in tiny.classes[1:]]
 
 
 @pytest.fixture
@@ -39,18 +39,18 @@ def reference(checkpoint, model_class, inputs):
         model = getattr(transformers, model_class).from_pretrained(checkpoint).eval()
     tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
     with torch.no_grad():
-        encoded, found = model.base_model(**tensors), model(**tensors)
+        encoded, outputs = model.base_model(**tensors), model(**tensors)
     named = {"last_hidden_state": encoded.last_hidden_state}
     if getattr(encoded, "pooler_output", None) is not None:
         named["pooler_output"] = encoded.pooler_output
     names = {"prediction_logits": "logits", "sop_logits": "sentence_order_logits"}
     names |= {"seq_relationship_logits": "seq_relationship_logits", "logits": "logits"}
     if model_class == "ElectraForPreTraining":
-        named["replaced_token_logits"] = torch.stack((torch.zeros_like(found.logits), found.logits), dim=-1)
+        named["replaced_token_logits"] = torch.stack((torch.zeros_like(outputs.logits), outputs.logits), dim=-1)
     elif model_class.endswith("NextSentencePrediction"):
-        named["seq_relationship_logits"] = found.logits
+        named["seq_relationship_logits"] = outputs.logits
     else:
-        named |= {ours: found[theirs] for theirs, ours in names.items() if theirs in found}
+        named |= {ours: outputs[theirs] for theirs, ours in names.items() if theirs in outputs}
     return {name: value.numpy() for name, value in named.items()}
 
 
@@ -69,13 +69,13 @@ def batch(bundle, length, padding):
 def alone(checkpoint, model_class, inputs):
     """What transformers' class computes of each text without its padding: of all tokens in a row, and of all texts."""
     texts = []
-    for row, length in enumerate(inputs["attention_mask"].sum(axis=1)):
-        text = {name: each[row : row + 1, :length] for name, each in inputs.items()}
+    for index, length in enumerate(inputs["attention_mask"].sum(axis=1)):
+        text = {name: value[index : index + 1, :length] for name, value in inputs.items()}
         texts.append(reference(checkpoint, model_class, text))
     tokens = {"last_hidden_state", "logits", "replaced_token_logits"}
     axis = {name: 1 if name in tokens else 0 for name in texts[0]}
-    found = {name: np.concatenate([text[name] for text in texts], axis=axis[name]) for name in axis}
-    return {name: value[0] if axis[name] else value for name, value in found.items()}
+    joined = {name: np.concatenate([text[name] for text in texts], axis=axis[name]) for name in axis}
+    return {name: value[0] if axis[name] else value for name, value in joined.items()}
 
 
 def assert_parity(checkpoint, bundle, run_graph):
@@ -89,10 +89,10 @@ def assert_parity(checkpoint, bundle, run_graph):
         for variant in bundle.manifest.variants.values():
             serving = variant.kind == "serving" and "logits" in expected
             feeds = inputs | ({"masked_positions": positions} if serving else {})
-            found = run_graph(bundle.path / variant.file, feeds)
-            assert found.keys() == expected.keys()
+            outputs = run_graph(bundle.path / variant.file, feeds)
+            assert outputs.keys() == expected.keys()
             for name, value in expected.items():
-                theirs, ours = value, found[name]
+                theirs, ours = value, outputs[name]
                 if name == "logits" and serving:
                     theirs = value[::3]
                 elif ours.shape[:2] == real.shape and len(value) == real.sum():
@@ -122,7 +122,7 @@ def assert_named_weights(checkpoint, bundle):
     with safe_open(checkpoint / "model.safetensors", framework="np") as file:
         stored = {name: sorted(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 — not a dict
     graph = onnx.load(bundle.path / "onnx/model.onnx").graph
-    matrices = {each.name: sorted(each.dims) for each in graph.initializer if len(each.dims) == 2}
+    matrices = {tensor.name: sorted(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 2}
     named = {name: shape for name, shape in matrices.items() if stored.get(name) == shape}
     # A table of positions that was computed, and a decoder of two parts, are no tensors of a checkpoint.
     assert not any(name.startswith("onnx::") for name in matrices)
@@ -133,7 +133,7 @@ def assert_named_weights(checkpoint, bundle):
 
 def test_every_family_has_a_tiny_checkpoint():
     assert list(TINY) == list(FAMILIES)
-    pretrained = {name for row in TINY.values() for name in row.classes}
+    pretrained = {name for tiny in TINY.values() for name in tiny.classes}
     tuned = {class_of(family, head) for family, head in combinations()}
     assert pretrained | tuned == {name for family in FAMILIES.values() for name in classes(family)}
     assert not pretrained & tuned

@@ -53,21 +53,21 @@ def theirs(checkpoint, family, head, inputs):
     with quiet():
         model = getattr(transformers, class_of(family, head)).from_pretrained(checkpoint).eval()
     texts = []
-    for row, length in enumerate(inputs["attention_mask"].sum(dim=1)):
-        text = {name: each[row : row + 1, :length] for name, each in inputs.items()}
+    for index, length in enumerate(inputs["attention_mask"].sum(dim=1)):
+        text = {name: value[index : index + 1, :length] for name, value in inputs.items()}
         with torch.inference_mode():
             if head == MULTIPLE_CHOICE:
-                text = {name: each[:, None] for name, each in text.items()}
+                text = {name: value[:, None] for name, value in text.items()}
             output = model(**text)
         logits = [output.start_logits, output.end_logits] if head == QUESTION_ANSWERING else None
         texts.append((torch.stack(logits, dim=-1) if logits else output.logits)[0])
     return texts
 
 
-def assert_same(found, expected, head, inputs):
+def assert_same(outputs, expected, head, inputs):
     """Compare a head's output with the same of each text alone."""
-    for row, (ours, other) in enumerate(zip(found, expected, strict=True)):
-        real = ours[: int(inputs["attention_mask"][row].sum())] if "sequence" in HEADS[head].axes else ours
+    for index, (ours, other) in enumerate(zip(outputs, expected, strict=True)):
+        real = ours[: int(inputs["attention_mask"][index].sum())] if "sequence" in HEADS[head].axes else ours
         np.testing.assert_allclose(real, other, rtol=0, atol=ATOL)
 
 
@@ -82,7 +82,7 @@ SETTINGS = [
 would not show that one was passed over."""
 
 
-@pytest.mark.parametrize(("family", "head", "settings"), [*((*each, {}) for each in FAST), *SETTINGS])
+@pytest.mark.parametrize(("family", "head", "settings"), [*((*combination, {}) for combination in FAST), *SETTINGS])
 def test_a_model_computes_what_the_class_of_transformers_does(family, head, settings, tmp_path_factory):
     checkpoint = head_checkpoint(tmp_path_factory, family, head, **settings)
     model = build(read_checkpoint(locate(str(checkpoint))))
@@ -115,20 +115,20 @@ def assert_bundle(checkpoint, bundle, family, head, run_graph):
     inputs = {name: INPUTS[name] for name in bundle.manifest.inputs}
     expected = theirs(checkpoint, family, head, inputs)
     for variant in bundle.manifest.variants.values():
-        outputs = run_graph(bundle.path / variant.file, {name: each.numpy() for name, each in inputs.items()})
+        outputs = run_graph(bundle.path / variant.file, {name: value.numpy() for name, value in inputs.items()})
         assert set(outputs) == set(variant.outputs)
         assert_same(outputs[entry.output], expected, head, inputs)
 
 
 def assert_restored(checkpoint, bundle, directory):
     """Restore a bundle, and compare class, labels and tensors with those of its checkpoint."""
-    found = restore(bundle, directory)
-    stated, settings = (json.loads((each / "config.json").read_text()) for each in (checkpoint, found))
+    restored = restore(bundle, directory)
+    stated, settings = (json.loads((directory / "config.json").read_text()) for directory in (checkpoint, restored))
     assert settings["architectures"] == stated["architectures"]
     assert settings.get("id2label") == stated.get("id2label")
-    tensors, expected = (load_file(each / "model.safetensors") for each in (found, checkpoint))
+    tensors, expected = (load_file(directory / "model.safetensors") for directory in (restored, checkpoint))
     assert tensors.keys() == expected.keys()
-    assert all(np.array_equal(tensors[name], each) for name, each in expected.items())
+    assert all(np.array_equal(tensors[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_classifier_is_restored(tmp_path_factory, tmp_path):
@@ -138,7 +138,7 @@ def test_a_classifier_is_restored(tmp_path_factory, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "head"), [each for each in FAST if each[0] != "deberta"])
+@pytest.mark.parametrize(("family", "head"), [combination for combination in FAST if combination[0] != "deberta"])
 def test_a_head_of_another_family_is_restored(family, head, tmp_path_factory, tmp_path):
     checkpoint, bundle = head_bundle(tmp_path_factory, family, head)
     assert_restored(checkpoint, bundle, tmp_path / "restored")
@@ -244,6 +244,6 @@ def test_the_activation_of_a_cross_encoder(activation, read_as, tmp_path_factory
     (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(stated))
     assert read(checkpoint).entries[SEQUENCE_CLASSIFICATION].activation == read_as
     (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(stated | {"activation_fn": "mine.Own"}))
-    found = read(checkpoint)
-    assert found.entries[SEQUENCE_CLASSIFICATION].activation is None
-    assert "it names code to run: the activation 'mine.Own'" in found.notes[-1]
+    coded = read(checkpoint)
+    assert coded.entries[SEQUENCE_CLASSIFICATION].activation is None
+    assert "it names code to run: the activation 'mine.Own'" in coded.notes[-1]

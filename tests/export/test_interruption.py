@@ -96,7 +96,7 @@ def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tin
     # The next one goes on, and removes what this one left.
     with caplog.at_level(logging.WARNING):
         assert export(tiny_checkpoint, target, overwrite=True, name="next").manifest.name == "next"
-    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert "removed what a process that was stopped has left of its work on" in caplog.text
     assert ("brought back" in caplog.text) == (moment == "between")
 
@@ -107,7 +107,7 @@ def test_an_interrupted_export_leaves_nothing(tiny_checkpoint, tiny_bundle, tmp_
     assert result.returncode == 130  # as a shell says of SIGINT
     assert "Traceback" not in result.stderr
     assert complete_bundles(tmp_path) == ["tiny-bert"]
-    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("limit", [10_000, 100_000, 150_000])
@@ -122,7 +122,7 @@ def test_files_that_may_not_grow(limit, tiny_checkpoint, tiny_bundle, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert complete_bundles(tmp_path) == ["tiny-bert"]
-    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_full_disk(small_disk, tiny_checkpoint, tiny_bundle):
     assert result.exit_code == 2
     assert "No space left on device): free some space; nothing was changed" in result.stderr.splitlines()[-1]
     assert complete_bundles(small_disk) == ["tiny-bert"]
-    assert [each.name for each in small_disk.iterdir()] == ["out"]
+    assert [path.name for path in small_disk.iterdir()] == ["out"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -49,9 +49,12 @@ def written(model, directory):
 def state_of(model, tokenizer):
     """All that an export could change of them."""
     return (
-        {name: (each.dtype, each.requires_grad, each.detach().clone()) for name, each in model.named_parameters()},
+        {
+            name: (parameter.dtype, parameter.requires_grad, parameter.detach().clone())
+            for name, parameter in model.named_parameters()
+        },
         model.config.to_json_string(),
-        [each.training for each in model.modules()],
+        [module.training for module in model.modules()],
         tokenizer.backend_tokenizer.to_str(),
         dict(tokenizer.init_kwargs),
     )
@@ -76,7 +79,7 @@ def test_a_model_in_memory_becomes_the_bundle_of_its_checkpoint(model, tokenizer
     assert bundle.manifest.name == "mine"
     assert bundle.manifest.source.name == "a model in memory"
     assert bundle.manifest.source.weights_sha256.keys() == {"model.safetensors"}
-    assert [each.name for each in tmp_path.iterdir()] == ["mine"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
@@ -84,8 +87,8 @@ def test_tensors_are_written_in_their_type(model, tmp_path, kind):
     changed = copy.deepcopy(model).to(getattr(torch, kind))
     write_model(changed, tmp_path)
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
-        for name, each in changed.named_parameters():
-            assert torch.equal(file.get_tensor(name), each)
+        for name, parameter in changed.named_parameters():
+            assert torch.equal(file.get_tensor(name), parameter)
 
 
 def test_the_config_says_whether_the_decoder_is_tied_as_it_is(model, tmp_path):

@@ -28,9 +28,9 @@ def test_the_tokenizer_is_the_checkpoints(tiny_bundle, encoded):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_bundle)
-    found = tokenizer(TEXTS, padding=True, return_tensors="pt")
-    assert found.keys() == encoded.keys()
-    assert all(torch.equal(found[name], encoded[name]) for name in encoded)
+    written = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    assert written.keys() == encoded.keys()
+    assert all(torch.equal(written[name], encoded[name]) for name in encoded)
     assert tokenizer.mask_token == "[MASK]"  # noqa: S105 — a token of text, not of access
 
 
@@ -57,27 +57,29 @@ def test_optimums_pipeline(tiny_bundle, tiny_checkpoint):
     from transformers import AutoTokenizer, pipeline
 
     model = ORTModelForMaskedLM.from_pretrained(tiny_bundle, subfolder="onnx", file_name="model.onnx")
-    found = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(tiny_bundle))(TEXTS[0])
+    answers = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(tiny_bundle))(TEXTS[0])
     reference = pipeline("fill-mask", model=str(tiny_checkpoint))(TEXTS[0])
-    assert [row["token"] for row in found] == [row["token"] for row in reference]
-    np.testing.assert_allclose([row["score"] for row in found], [row["score"] for row in reference], atol=1e-5)
+    assert [answer["token"] for answer in answers] == [answer["token"] for answer in reference]
+    np.testing.assert_allclose(
+        [answer["score"] for answer in answers], [answer["score"] for answer in reference], atol=1e-5
+    )
 
 
 def test_onnx_runtime_alone(tiny_bundle, encoded, expected, run_graph):
-    found = run_graph(tiny_bundle / "onnx/model.onnx", {name: each.numpy() for name, each in encoded.items()})
-    np.testing.assert_allclose(found["logits"], expected.prediction_logits.numpy(), rtol=0, atol=1e-4)
+    outputs = run_graph(tiny_bundle / "onnx/model.onnx", {name: tensor.numpy() for name, tensor in encoded.items()})
+    np.testing.assert_allclose(outputs["logits"], expected.prediction_logits.numpy(), rtol=0, atol=1e-4)
     np.testing.assert_allclose(
-        found["seq_relationship_logits"], expected.seq_relationship_logits.numpy(), rtol=0, atol=1e-4
+        outputs["seq_relationship_logits"], expected.seq_relationship_logits.numpy(), rtol=0, atol=1e-4
     )
 
 
 def test_the_serving_graph_in_onnx_runtime_alone(tiny_bundle, encoded, expected, run_graph):
-    feeds = {name: each.numpy() for name, each in encoded.items()}
+    feeds = {name: tensor.numpy() for name, tensor in encoded.items()}
     positions = np.flatnonzero(feeds["input_ids"] == 14)
     assert len(positions) == 3
-    found = run_graph(tiny_bundle / "onnx/model_serving.onnx", feeds | {"masked_positions": positions})
-    rows = expected.prediction_logits.numpy().reshape(-1, found["logits"].shape[-1])
-    np.testing.assert_allclose(found["logits"], rows[positions], rtol=0, atol=1e-4)
+    outputs = run_graph(tiny_bundle / "onnx/model_serving.onnx", feeds | {"masked_positions": positions})
+    rows = expected.prediction_logits.numpy().reshape(-1, outputs["logits"].shape[-1])
+    np.testing.assert_allclose(outputs["logits"], rows[positions], rtol=0, atol=1e-4)
 
 
 def test_a_copy_of_the_directory_is_the_same_bundle(tiny_bundle, tmp_path, encoded, run_graph):
@@ -88,9 +90,9 @@ def test_a_copy_of_the_directory_is_the_same_bundle(tiny_bundle, tmp_path, encod
 
     copy = shutil.copytree(tiny_bundle, tmp_path / "elsewhere")
     assert Bundle.open(copy).verify() == ()
-    feeds = {name: each.numpy() for name, each in encoded.items()} | {"masked_positions": np.array([3])}
-    found, original = (run_graph(each / "onnx/model_serving.onnx", feeds) for each in (copy, tiny_bundle))
-    assert all(np.array_equal(found[name], original[name]) for name in original)
+    feeds = {name: tensor.numpy() for name, tensor in encoded.items()} | {"masked_positions": np.array([3])}
+    outputs, original = (run_graph(directory / "onnx/model_serving.onnx", feeds) for directory in (copy, tiny_bundle))
+    assert all(np.array_equal(outputs[name], original[name]) for name in original)
     for path in copy.rglob("*"):
         if path.is_file():
             assert str(tiny_bundle.parent).encode() not in path.read_bytes(), path

@@ -33,10 +33,10 @@ def restored(tiny_bundle, tmp_path_factory):
 
 
 def same_tensors(restored, checkpoint):
-    found, expected = (load_file(each / "model.safetensors") for each in (restored, checkpoint))
-    assert found.keys() == expected.keys()
+    weights, expected = (load_file(directory / "model.safetensors") for directory in (restored, checkpoint))
+    assert weights.keys() == expected.keys()
     for name, tensor in expected.items():
-        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+        np.testing.assert_array_equal(weights[name], tensor, err_msg=name)
 
 
 def opens_whole(directory):
@@ -80,9 +80,9 @@ def test_exported_again_it_gives_the_same_graphs(restored, tiny_bundle, tmp_path
 def test_a_checkpoint_of_another_class_comes_back_as_it_was(make_checkpoint, tmp_path, model_class):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", model_class)
     bundle = export(checkpoint, tmp_path / "bundle")
-    found = restore(bundle, tmp_path / "restored")
-    same_tensors(found, checkpoint)
-    assert type(opens_whole(found)).__name__ == model_class
+    restored = restore(bundle, tmp_path / "restored")
+    same_tensors(restored, checkpoint)
+    assert type(opens_whole(restored)).__name__ == model_class
 
 
 FAMILIES = ("roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "albert", "deberta-v2", "modernbert", "ernie")
@@ -97,9 +97,11 @@ MERGED = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_checkpoint_of_another_family_comes_back_as_it_was(tmp_path, family):
     checkpoint = tiny(family, tmp_path / "checkpoint")
-    found = restore(export(checkpoint, tmp_path / "bundle"), tmp_path / "restored")
-    same_tensors(found, checkpoint)
-    assert type(opens_whole(found)).__name__ == json.loads((checkpoint / "config.json").read_text())["architectures"][0]
+    restored = restore(export(checkpoint, tmp_path / "bundle"), tmp_path / "restored")
+    same_tensors(restored, checkpoint)
+    assert (
+        type(opens_whole(restored)).__name__ == json.loads((checkpoint / "config.json").read_text())["architectures"][0]
+    )
 
 
 @pytest.mark.slow
@@ -114,17 +116,19 @@ def test_weights_in_another_form_are_said_to_be(tmp_path, family):
 def test_the_class_is_one_that_the_heads_fill(checkpoint, change_config, change_weights, tmp_path):
     """bert-base-uncased says that it is a BertForMaskedLM and holds both heads."""
     change_config(checkpoint, architectures=["BertForMaskedLM"])
-    found = restore(export(checkpoint, tmp_path / "bundle"), tmp_path / "restored")
-    same_tensors(found, checkpoint)
-    assert type(opens_whole(found)).__name__ == "BertForPreTraining"
+    restored = restore(export(checkpoint, tmp_path / "bundle"), tmp_path / "restored")
+    same_tensors(restored, checkpoint)
+    assert type(opens_whole(restored)).__name__ == "BertForPreTraining"
     # And the other way round: a BertForPreTraining without the next-sentence head keeps its pooler.
     change_config(checkpoint, architectures=["BertForPreTraining"])
-    change_weights(checkpoint, lambda tensors: {name: each for name, each in tensors.items() if "seq_rel" not in name})
+    change_weights(
+        checkpoint, lambda tensors: {name: tensor for name, tensor in tensors.items() if "seq_rel" not in name}
+    )
     notes = []
     out = tmp_path / "other"
-    found = restore(export(checkpoint, tmp_path / "masked"), out, progress=lambda event: notes.append(event.text))
-    same_tensors(found, checkpoint)
-    assert json.loads((found / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+    restored = restore(export(checkpoint, tmp_path / "masked"), out, progress=lambda event: notes.append(event.text))
+    same_tensors(restored, checkpoint)
+    assert json.loads((restored / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
     said = "for a BertForMaskedLM, the checkpoint has bert.pooler.dense.bias, bert.pooler.dense.weight, which only"
     assert any(note.startswith(said) for note in notes)
 
@@ -134,12 +138,12 @@ def test_an_encoder_without_pooler_comes_back_without_one(checkpoint, change_con
     change_config(checkpoint, architectures=["BertModel"])
     kept = ("bert.embeddings", "bert.encoder")
     change_weights(
-        checkpoint, lambda tensors: {name[5:]: each for name, each in tensors.items() if name.startswith(kept)}
+        checkpoint, lambda tensors: {name[5:]: tensor for name, tensor in tensors.items() if name.startswith(kept)}
     )
     notes = []
     out = tmp_path / "restored"
-    found = restore(export(checkpoint, tmp_path / "bundle"), out, progress=lambda event: notes.append(event.text))
-    same_tensors(found, checkpoint)
+    restored = restore(export(checkpoint, tmp_path / "bundle"), out, progress=lambda event: notes.append(event.text))
+    same_tensors(restored, checkpoint)
     assert any(note.startswith("for a BertModel, the checkpoint lacks pooler.dense.bias, pooler.") for note in notes)
 
 
@@ -150,8 +154,8 @@ def test_a_decoder_of_its_own_comes_back(make_checkpoint, tmp_path, change_weigh
     change_weights(
         checkpoint,
         lambda tensors: {
-            name: tensors[name.replace("decoder.bias", "bias")] if name.endswith("decoder.bias") else each
-            for name, each in tensors.items()
+            name: tensors[name.replace("decoder.bias", "bias")] if name.endswith("decoder.bias") else tensor
+            for name, tensor in tensors.items()
         },
     )
     same_tensors(restore(export(checkpoint, tmp_path / "bundle"), tmp_path / "restored"), checkpoint)
@@ -164,10 +168,10 @@ def test_a_decoder_of_its_own_comes_back(make_checkpoint, tmp_path, change_weigh
 @pytest.mark.slow
 def test_weights_in_16_bits_come_back_rounded_as_float32(tiny_checkpoint, restored, tmp_path):
     bundle = export(tiny_checkpoint, tmp_path / "half", weights="float16")
-    found = load_file(restore(bundle, tmp_path / "restored") / "model.safetensors")
+    weights = load_file(restore(bundle, tmp_path / "restored") / "model.safetensors")
     for name, tensor in load_file(restored / "model.safetensors").items():
         rounded = tensor.astype(np.float16).astype(np.float32) if tensor.ndim == 2 else tensor
-        np.testing.assert_array_equal(found[name], rounded, err_msg=name)
+        np.testing.assert_array_equal(weights[name], rounded, err_msg=name)
 
 
 @pytest.mark.slow
@@ -217,9 +221,9 @@ def test_a_graph_of_other_weights_is_refused(tiny_bundle, tmp_path, monkeypatch)
     """Were a tensor read wrongly, nothing would be written."""
 
     def swapped(path):
-        found = stored_weights(path)
+        weights = stored_weights(path)
         query, key = (f"bert.encoder.layer.0.attention.self.{name}.weight" for name in ("query", "key"))
-        return found | {query: found[key], key: found[query]}
+        return weights | {query: weights[key], key: weights[query]}
 
     monkeypatch.setattr(restorer, "stored_weights", swapped)
     with pytest.raises(ValidationError, match=r"differs from PyTorch by"):
@@ -229,7 +233,7 @@ def test_a_graph_of_other_weights_is_refused(tiny_bundle, tmp_path, monkeypatch)
 
 def test_without_a_float32_graph_it_is_refused(old, tmp_path):
     bundle = Bundle.open(old)
-    int8 = {name: each for name, each in bundle.manifest.variants.items() if name == "int8-dynamic"}
+    int8 = {name: variant for name, variant in bundle.manifest.variants.items() if name == "int8-dynamic"}
     bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, variants=int8))
     with pytest.raises(
         BundleError, match=r"has no float32 graph \(its variants: int8-dynamic\), and quantized weights"
@@ -249,8 +253,8 @@ def test_the_configuration_is_the_one_that_was_hashed(tiny_bundle, tmp_path):
     bundle = copied(tiny_bundle, tmp_path / "bundle", config_json=edited_json(led_on))
     config = json.loads((tiny_bundle / "config.json").read_text())
     (bundle / "config.4.0.0.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
-    found = json.loads((restore(bundle, tmp_path / "restored") / "config.json").read_text())
-    assert found == config
+    restored = json.loads((restore(bundle, tmp_path / "restored") / "config.json").read_text())
+    assert restored == config
     assert not (tmp_path / "restored" / "config.4.0.0.json").exists()
 
 
@@ -331,16 +335,16 @@ def test_a_matrix_is_turned_where_the_graph_multiplies_by_it(tmp_path):
     for name, array in {"w.float16": matrix.astype(np.float16), "a": matrix, "b": matrix}.items():
         graph.initializer.append(numpy_helper.from_array(array, name))
     onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
-    found = stored_weights(tmp_path / "model.onnx")
-    np.testing.assert_array_equal(found["w"], matrix.astype(np.float16).T)
-    np.testing.assert_array_equal(found["a"], matrix)
-    np.testing.assert_array_equal(found["b"], matrix.T)
+    weights = stored_weights(tmp_path / "model.onnx")
+    np.testing.assert_array_equal(weights["w"], matrix.astype(np.float16).T)
+    np.testing.assert_array_equal(weights["a"], matrix)
+    np.testing.assert_array_equal(weights["b"], matrix.T)
 
 
 def test_equal_tensors_that_are_stored_once_come_back_under_each_name(tmp_path):
     graph = onnx.parser.parse_graph("g (float[n] x) => (float[n] y) { other = Identity(one)\n y = Add(x, other) }")
     graph.initializer.append(numpy_helper.from_array(np.zeros(3, dtype=np.float32), "one"))
     onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
-    found = stored_weights(tmp_path / "model.onnx")
-    assert found.keys() == {"one", "other"}
-    np.testing.assert_array_equal(found["other"], np.zeros(3, dtype=np.float32))
+    weights = stored_weights(tmp_path / "model.onnx")
+    assert weights.keys() == {"one", "other"}
+    np.testing.assert_array_equal(weights["other"], np.zeros(3, dtype=np.float32))

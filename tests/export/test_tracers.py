@@ -18,7 +18,7 @@ THROUGH_OPTIMUM = importlib.util.find_spec("optimum.exporters.onnx") is not None
 def test_optimums_graph_computes_the_same(tiny_checkpoint, tiny_bundle, tmp_path, run_graph):
     stages = []
     bundle = export(
-        tiny_checkpoint, tmp_path / "bundle", tracer="optimum", progress=lambda each: stages.append(each.text)
+        tiny_checkpoint, tmp_path / "bundle", tracer="optimum", progress=lambda event: stages.append(event.text)
     )
     assert "tracing through Optimum" in stages
     random = np.random.default_rng(5)
@@ -28,10 +28,10 @@ def test_optimums_graph_computes_the_same(tiny_checkpoint, tiny_bundle, tmp_path
         "attention_mask": np.ones(shape, dtype=np.int64),
         "token_type_ids": random.integers(0, 2, shape),
     }
-    expected, found = (run_graph(each / "onnx/model.onnx", inputs) for each in (tiny_bundle, bundle.path))
-    assert found.keys() == expected.keys()
+    expected, outputs = (run_graph(directory / "onnx/model.onnx", inputs) for directory in (tiny_bundle, bundle.path))
+    assert outputs.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(outputs[name], value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not THROUGH_OPTIMUM, reason="optimum-onnx is not installed")

@@ -21,7 +21,9 @@ def edit(path, **entries):
     """Set entries of a JSON file; None removes one."""
     value = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     value.update(entries)
-    path.write_text(json.dumps({key: each for key, each in value.items() if each is not None}), encoding="utf-8")
+    path.write_text(
+        json.dumps({key: content for key, content in value.items() if content is not None}), encoding="utf-8"
+    )
 
 
 def lines(directory):
@@ -250,7 +252,7 @@ def _frame(tokenizer, first, last):
     tokenizer.post_processor = TemplateProcessing(
         single=f"{first}:0 $A:0 {last}:0",
         pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
-        special_tokens=[(each, tokenizer.token_to_id(each)) for each in (first, last)],
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
     )
 
 

@@ -14,15 +14,15 @@ from bertport.runtime.heads import HEADS as RUNTIME
 def test_every_class_is_one_of_transformers():
     for family in FAMILIES.values():
         with quiet():  # DeBERTa's modules call what PyTorch deprecates
-            made = [getattr(transformers, each) for each in classes(family)]
-        assert {f"{each.base_model_prefix}." for each in made} == {family.prefix}
-        assert all(family_of_class(each) is family for each in classes(family))
+            made = [getattr(transformers, name) for name in classes(family)]
+        assert {f"{model_class.base_model_prefix}." for model_class in made} == {family.prefix}
+        assert all(family_of_class(name) is family for name in classes(family))
         assert family.tokenizer in transformers.CONFIG_MAPPING
     assert family_of_class("GPT2Model") is None
 
 
 def test_the_classes_of_bert():
-    promised = {each: set(promises(FAMILIES["bert"], each)) for each in classes(FAMILIES["bert"])}
+    promised = {name: set(promises(FAMILIES["bert"], name)) for name in classes(FAMILIES["bert"])}
     assert promised == {
         "BertForPreTraining": {"mlm", "nsp"},
         "BertForMaskedLM": {"mlm"},
@@ -75,7 +75,7 @@ def test_a_head_is_one_of_the_runtimes():
 def test_a_class_that_a_row_lacks_is_none_of_transformers():
     for family in FAMILIES.values():
         with quiet():
-            assert not [each for each in family.without if hasattr(transformers, family.class_prefix + each)]
+            assert not [suffix for suffix in family.without if hasattr(transformers, family.class_prefix + suffix)]
 
 
 def test_outputs_are_those_of_classes_and_then_the_encoders():

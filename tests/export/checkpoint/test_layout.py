@@ -49,7 +49,7 @@ def theirs(directory, model_class):
 
 
 def without(*parts):
-    return lambda tensors: {name: each for name, each in tensors.items() if not name.startswith(parts)}
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if not name.startswith(parts)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -58,7 +58,7 @@ def test_a_bare_encoder_has_no_prefix(family, tmp_path):
     source = tiny(family, tmp_path / "source")
 
     def bare(tensors):
-        return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     plan = read(rewrite(source, tmp_path / "bare", bare)).plan
     assert set(plan.heads) <= {"pooler"}
@@ -66,18 +66,18 @@ def test_a_bare_encoder_has_no_prefix(family, tmp_path):
     wrapped = rewrite(
         tmp_path / "bare", tmp_path / "wrapped", lambda tensors: {f"0.auto_model.{n}": t for n, t in tensors.items()}
     )
-    found = read(wrapped).plan
-    assert set(found.renames.values()) == set(plan.renames.values())
-    assert found.notes[0] == "left out: '0.auto_model.', with which the names of the weights begin"
+    planned = read(wrapped).plan
+    assert set(planned.renames.values()) == set(plan.renames.values())
+    assert planned.notes[0] == "left out: '0.auto_model.', with which the names of the weights begin"
 
 
 def test_sentence_order_without_words(tmp_path):
     """A class whose other head is not there."""
     source = tiny("albert", tmp_path / "source")
-    found = computed(rewrite(source, tmp_path / "half", without("predictions.")))
+    outputs = computed(rewrite(source, tmp_path / "half", without("predictions.")))
     expected = theirs(source, "AlbertForPreTraining")
-    assert set(found) == {"sentence_order_logits", "last_hidden_state", "pooler_output"}
-    torch.testing.assert_close(found["sentence_order_logits"], expected.sop_logits, rtol=0, atol=1e-6)
+    assert set(outputs) == {"sentence_order_logits", "last_hidden_state", "pooler_output"}
+    torch.testing.assert_close(outputs["sentence_order_logits"], expected.sop_logits, rtol=0, atol=1e-6)
 
 
 def test_both_heads_of_an_electra(tmp_path):
@@ -89,11 +89,11 @@ def test_both_heads_of_an_electra(tmp_path):
     head = without("electra.")(load_file(other / "model.safetensors"))
     both = rewrite(generator, tmp_path / "both", lambda tensors: tensors | head)
     assert read(both).plan.heads == ("mlm", "rtd")
-    found = computed(both)
-    torch.testing.assert_close(found["logits"], theirs(both, "ElectraForMaskedLM").logits, rtol=0, atol=1e-5)
+    outputs = computed(both)
+    torch.testing.assert_close(outputs["logits"], theirs(both, "ElectraForMaskedLM").logits, rtol=0, atol=1e-5)
     logits = theirs(both, "ElectraForPreTraining").logits
-    assert not found["replaced_token_logits"][..., 0].any()
-    torch.testing.assert_close(found["replaced_token_logits"][..., 1], logits, rtol=0, atol=1e-5)
+    assert not outputs["replaced_token_logits"][..., 0].any()
+    torch.testing.assert_close(outputs["replaced_token_logits"][..., 1], logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_the_head_that_decodes_with_the_embedding(family, model_class, tmp_path)
     source = tiny(family, tmp_path / "source", legacy=False, tie_word_embeddings=False)
     tied = rewrite(source, tmp_path / "tied", dict, tie_word_embeddings=True)
     expected = theirs(source, model_class).logits
-    for each in (source, tied):
-        assert read(each).plan.heads == ("mlm",)
-        torch.testing.assert_close(computed(each)["logits"], expected, rtol=0, atol=1e-5)
+    for directory in (source, tied):
+        assert read(directory).plan.heads == ("mlm",)
+        torch.testing.assert_close(computed(directory)["logits"], expected, rtol=0, atol=1e-5)
     legacy = rewrite(source, tmp_path / "legacy", dict, legacy=True)
     plan = read(legacy).plan
     assert plan.heads == ()
@@ -118,7 +118,7 @@ def test_a_tied_decoder_may_be_all_that_is_stored(tmp_path):
     words, decoder = "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"
 
     def move(tensors):
-        return {decoder if name == words else name: each for name, each in tensors.items()}
+        return {decoder if name == words else name: tensor for name, tensor in tensors.items()}
 
     moved = rewrite(source, tmp_path / "moved", move)
     assert read(moved).plan.renames[decoder] == words
@@ -167,8 +167,8 @@ def test_the_first_state_for_a_pooler(tmp_path):
     plan = read(rewrite(source, tmp_path / "plain", dict, classifier_activation=False)).plan
     assert plan.heads == ("mlm", "nsp", "pooler")
     assert "mobilebert.pooler.dense.bias, mobilebert.pooler.dense.weight" in plan.notes[-1]
-    found = computed(tmp_path / "plain")
-    assert torch.equal(found["pooler_output"], found["last_hidden_state"][:, 0])
+    outputs = computed(tmp_path / "plain")
+    assert torch.equal(outputs["pooler_output"], outputs["last_hidden_state"][:, 0])
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,9 @@ def test_settings_that_make_no_sense(family, entries, message, tmp_path):
 @pytest.mark.skipif(NEW, reason="transformers 5 reads it")
 def test_settings_of_transformers_5_are_not_passed_over_by_4(tmp_path):
     """Rotary positions of another base would be computed, and PyTorch's own answers be wrong with the graph's."""
-    rope = {each: {"rope_type": "default", "rope_theta": 5e3} for each in ("full_attention", "sliding_attention")}
+    rope = {
+        attention: {"rope_type": "default", "rope_theta": 5e3} for attention in ("full_attention", "sliding_attention")
+    }
     source = rewrite(tiny("modernbert", tmp_path / "source"), tmp_path / "newer", dict, rope_parameters=rope)
     with pytest.raises(
         CheckpointError, match=r"rope_parameters is .* does not compute for ModernBERT: export with transformers 5"

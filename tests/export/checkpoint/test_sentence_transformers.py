@@ -74,10 +74,10 @@ def test_a_folder_of_a_repository_is_fetched(tiny_checkpoint, tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", code], env=os.environ | place, capture_output=True, text=True, check=True
         )
-    revision, found = done.stdout.split()
+    revision, folder = done.stdout.split()
     assert revision == COMMIT
     assert set(asked) == files.keys() | top.keys()
-    assert {path.name for path in (tmp_path / found).iterdir()} == {path.name for path in tiny_checkpoint.iterdir()}
+    assert {path.name for path in (tmp_path / folder).iterdir()} == {path.name for path in tiny_checkpoint.iterdir()}
 
 
 WRONG = {
@@ -110,13 +110,13 @@ def test_what_the_library_writes_is_read(tiny_checkpoint, tmp_path):
     parts = [Transformer(str(tiny_checkpoint)), Pooling(32, ("max", "cls")), Dense(64, 8), LayerNorm(8), Normalize()]
     model = library.SentenceTransformer(modules=parts, prompts={"query": "q: "}, similarity_fn_name="dot", device="cpu")
     model.save(str(tmp_path / "model"))
-    found = modules_of(tmp_path / "model")
-    assert [module.kind for module in found.facts.modules] == ["pooling", "dense", "layer-norm", "normalize"]
-    assert (found.facts.modules[0].modes, found.facts.modules[1].activation) == (("max", "cls"), "Tanh")
-    assert (found.facts.dimension, found.facts.similarity) == (8, "dot")
-    assert found.facts.prompts == {"query": "q: ", "document": ""}
-    assert found.tensors()["embedding.1.linear.weight"].equal(parts[2].linear.weight)
-    assert found.notes == ()
+    modules = modules_of(tmp_path / "model")
+    assert [module.kind for module in modules.facts.modules] == ["pooling", "dense", "layer-norm", "normalize"]
+    assert (modules.facts.modules[0].modes, modules.facts.modules[1].activation) == (("max", "cls"), "Tanh")
+    assert (modules.facts.dimension, modules.facts.similarity) == (8, "dot")
+    assert modules.facts.prompts == {"query": "q: ", "document": ""}
+    assert modules.tensors()["embedding.1.linear.weight"].equal(parts[2].linear.weight)
+    assert modules.notes == ()
 
 
 def test_a_cross_encoder_has_no_vectors(tiny_checkpoint, tmp_path):

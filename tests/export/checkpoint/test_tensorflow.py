@@ -33,12 +33,12 @@ def model():
 def test_every_variable_finds_its_place(model):
     converted = convert(values(TINY))
     assert not converted.notes
-    places = {name: tuple(each.shape) for name, each in model.named_parameters()}
-    assert {name: each.shape for name, each in converted.tensors.items()} == places
+    places = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assert {name: tensor.shape for name, tensor in converted.tensors.items()} == places
 
 
 def test_kernels_are_transposed_and_nothing_else():
-    given, found = values(TINY), convert(values(TINY)).tensors
+    given, tensors = values(TINY), convert(values(TINY)).tensors
     layer = "bert/encoder/layer_0/"
     for ours, theirs in {
         "bert.encoder.layer.0.attention.self.query.weight": given[f"{layer}attention/self/query/kernel"].T,
@@ -50,7 +50,7 @@ def test_kernels_are_transposed_and_nothing_else():
         "cls.seq_relationship.weight": given["cls/seq_relationship/output_weights"],
         "cls.seq_relationship.bias": given["cls/seq_relationship/output_bias"],
     }.items():
-        np.testing.assert_array_equal(found[ours], theirs, err_msg=ours)
+        np.testing.assert_array_equal(tensors[ours], theirs, err_msg=ours)
 
 
 def test_a_classifier_is_left_out_with_a_note():
@@ -124,10 +124,10 @@ def test_what_tensorflow_wrote_is_exported(tmp_path):
         "bert_model.ckpt.index",
         "bert_model.ckpt.data-00000-of-00001",
     }
-    found, expected = stored_weights(tmp_path / "out" / "onnx" / "model.onnx"), convert(values(TINY)).tensors
-    assert expected.keys() <= found.keys()
+    weights, expected = stored_weights(tmp_path / "out" / "onnx" / "model.onnx"), convert(values(TINY)).tensors
+    assert expected.keys() <= weights.keys()
     for name, tensor in expected.items():
-        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+        np.testing.assert_array_equal(weights[name], tensor, err_msg=name)
     # And of a damaged one it says in a sentence what is wrong.
     damaged = shutil.copytree(FIXTURE, tmp_path / "damaged")
     data = next(damaged.glob("*.data-*"))

@@ -59,10 +59,10 @@ def test_the_heads_are_those_whose_tensors_are_there(heads, stored_decoder):
     names = [*ENCODER, *(name for head in heads for name in HEADS[head])]
     if stored_decoder and "mlm" in heads:
         names.append(DECODER)
-    found = plan(names, {})
-    assert set(found.heads) == heads - ({"nsp"} if "pooler" not in heads else set())
+    planned = plan(names, {})
+    assert set(planned.heads) == heads - ({"nsp"} if "pooler" not in heads else set())
     kept = set(names) - (set(HEADS["nsp"]) if "pooler" not in heads else set())
-    assert set(found.renames.values()) == kept
+    assert set(planned.renames.values()) == kept
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ def test_the_heads_are_those_whose_tensors_are_there(heads, stored_decoder):
     ],
 )
 def test_renames(stored, name):
-    names = [stored, *(each for each in ALL if each != name)]
+    names = [stored, *(tensor for tensor in ALL if tensor != name)]
     assert plan(names, {}).renames[stored] == name
 
 
 def test_a_bare_encoder_has_no_prefix():
-    found = plan([name.removeprefix("bert.") for name in (*ENCODER, *HEADS["pooler"])], {})
-    assert found.heads == ("pooler",)
+    planned = plan([name.removeprefix("bert.") for name in (*ENCODER, *HEADS["pooler"])], {})
+    assert planned.heads == ("pooler",)
 
 
 def test_a_missing_pooler_takes_nsp_with_it_and_says_so():
-    found = plan([*ENCODER, *HEADS["mlm"], *HEADS["nsp"]], {"architectures": ["BertForPreTraining"]})
-    assert found.heads == ("mlm",)
-    assert "neither next-sentence prediction nor pooled features" in found.notes[0]
+    planned = plan([*ENCODER, *HEADS["mlm"], *HEADS["nsp"]], {"architectures": ["BertForPreTraining"]})
+    assert planned.heads == ("mlm",)
+    assert "neither next-sentence prediction nor pooled features" in planned.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -101,31 +101,31 @@ def test_a_missing_pooler_takes_nsp_with_it_and_says_so():
     ],
 )
 def test_tensors_of_several_heads_are_of_the_one_that_the_class_promises(model_class, heads):
-    found = plan([*ENCODER, *HEADS["pooler"], *CLASSIFIER], {"architectures": [model_class]})
-    assert (found.heads, found.notes) == (heads, ())
+    planned = plan([*ENCODER, *HEADS["pooler"], *CLASSIFIER], {"architectures": [model_class]})
+    assert (planned.heads, planned.notes) == (heads, ())
 
 
 @pytest.mark.parametrize("stated", [{}, {"architectures": ["BertModel"]}, {"architectures": ["BertForMaskedLM"]}])
 def test_tensors_of_several_heads_are_left_out_without_a_class_that_promises_one(stated):
-    found = plan([*ALL, *CLASSIFIER], stated)
-    assert found.heads == PRETRAINED
+    planned = plan([*ALL, *CLASSIFIER], stated)
+    assert planned.heads == PRETRAINED
     note = (
         "the tensors of sequence-classification or token-classification or multiple-choice are there, and no class in "
         "config.json says which they are: name it in architectures"
     )
     left = "left out, as part of none of encoder and heads: classifier.bias, classifier.weight"
-    assert found.notes == (left, note)
+    assert planned.notes == (left, note)
 
 
 def test_a_head_with_names_of_its_own_is_told_by_them():
-    found = plan([*ALL, *CLASSIFIER, "qa_outputs.weight", "qa_outputs.bias"], {"architectures": ["BertModel"]})
-    assert found.heads == ("mlm", "nsp", "question-answering", "pooler")
+    planned = plan([*ALL, *CLASSIFIER, "qa_outputs.weight", "qa_outputs.bias"], {"architectures": ["BertModel"]})
+    assert planned.heads == ("mlm", "nsp", "question-answering", "pooler")
 
 
 def test_a_classifier_that_was_never_trained_is_not_invented():
-    found = plan([*ENCODER, *HEADS["pooler"]], {"architectures": ["BertForSequenceClassification"]})
-    assert found.heads == ("pooler",)
-    assert "BertForSequenceClassification, but the weights hold no sequence-classification head" in found.notes[0]
+    planned = plan([*ENCODER, *HEADS["pooler"]], {"architectures": ["BertForSequenceClassification"]})
+    assert planned.heads == ("pooler",)
+    assert "BertForSequenceClassification, but the weights hold no sequence-classification head" in planned.notes[0]
 
 
 def test_a_classifier_in_part_is_refused():
@@ -136,15 +136,15 @@ def test_a_classifier_in_part_is_refused():
 
 
 def test_a_missing_pooler_takes_a_classifier_of_bert_with_it():
-    found = plan([*ENCODER, *CLASSIFIER], {"architectures": ["BertForSequenceClassification"]})
-    assert found.heads == ()
-    assert "neither sequence classification nor pooled features" in found.notes[0]
+    planned = plan([*ENCODER, *CLASSIFIER], {"architectures": ["BertForSequenceClassification"]})
+    assert planned.heads == ()
+    assert "neither sequence classification nor pooled features" in planned.notes[0]
 
 
 def test_a_class_that_promises_more_than_there_is():
-    found = plan([*ENCODER, *HEADS["pooler"]], {"architectures": ["BertForMaskedLM"]})
-    assert found.heads == ("pooler",)
-    assert found.notes == (
+    planned = plan([*ENCODER, *HEADS["pooler"]], {"architectures": ["BertForMaskedLM"]})
+    assert planned.heads == ("pooler",)
+    assert planned.notes == (
         "config.json says BertForMaskedLM, but the weights hold no mlm head: the bundle is without it",
     )
 
@@ -153,20 +153,20 @@ def test_a_class_that_promises_more_than_there_is():
 def test_a_head_in_part_is_refused(head):
     for name in HEADS[head]:
         with pytest.raises(CheckpointError, match=f"the {head} head only in part: {name} is missing"):
-            plan([each for each in ALL if each != name], {})
+            plan([tensor for tensor in ALL if tensor != name], {})
 
 
 def test_an_untied_decoder_must_be_stored():
     with pytest.raises(CheckpointError, match=r"lack cls\.predictions\.decoder\.weight"):
         plan(ALL, {"tie_word_embeddings": False})
-    found = plan([*ALL, DECODER], {"tie_word_embeddings": False})
-    assert not found.tied
+    planned = plan([*ALL, DECODER], {"tie_word_embeddings": False})
+    assert not planned.tied
 
 
 def test_constants_of_old_versions_are_passed_over_and_strangers_named():
-    found = plan([*ALL, "bert.embeddings.position_ids", "classifier.weight"], {})
-    assert "bert.embeddings.position_ids" not in found.renames
-    assert found.notes == ("left out, as part of none of encoder and heads: classifier.weight",)
+    planned = plan([*ALL, "bert.embeddings.position_ids", "classifier.weight"], {})
+    assert "bert.embeddings.position_ids" not in planned.renames
+    assert planned.notes == ("left out, as part of none of encoder and heads: classifier.weight",)
 
 
 def test_no_encoder():
@@ -197,8 +197,8 @@ def test_asking_for_a_head():
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_a_pooler_without_the_encoders_prefix_is_told(prefix):
-    stored = [f"{prefix}{name}" for name in (*ENCODER, *(each.removeprefix("bert.") for each in HEADS["pooler"]))]
-    found = plan(stored, {})
-    assert found.heads == ("pooler",)
-    assert f"the pooler is stored as {prefix}pooler.dense.bias, beside weights under bert.…" in found.notes[-1]
+    stored = [f"{prefix}{name}" for name in (*ENCODER, *(tensor.removeprefix("bert.") for tensor in HEADS["pooler"]))]
+    planned = plan(stored, {})
+    assert planned.heads == ("pooler",)
+    assert f"the pooler is stored as {prefix}pooler.dense.bias, beside weights under bert.…" in planned.notes[-1]
     assert plan([f"{prefix}{name}" for name in (*ENCODER, *HEADS["pooler"])], {}).notes == plan(stored, {}).notes[:-1]

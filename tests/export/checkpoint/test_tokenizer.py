@@ -62,8 +62,8 @@ class Made:
     """Where it was saved."""
 
     def compare(self, text, pair=None):
-        found = self.expected(text, pair, verbose=False)
-        wanted = (found.input_ids, found.get("token_type_ids", [0] * len(found.input_ids)))
+        encoded = self.expected(text, pair, verbose=False)
+        wanted = (encoded.input_ids, encoded.get("token_type_ids", [0] * len(encoded.input_ids)))
         again = self.bundle(text, pair, verbose=False)
         assert (again.input_ids, again.get("token_type_ids", [0] * len(again.input_ids))) == wanted
         [ours] = self.tokens.encode([text if pair is None else (text, pair)])
@@ -206,7 +206,7 @@ class TestTheComparison:
         result = CliRunner().invoke(app, ["export", str(checkpoint), str(tmp_path / "out")])
         assert result.exit_code == 1
         assert "the runtime cannot use the checkpoint's tokenizer" in result.stderr.splitlines()[-1]
-        assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+        assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 @pytest.mark.parametrize("cased", [False, True])
@@ -237,8 +237,8 @@ def test_ids_that_the_fast_tokenizer_does_not_give_are_noted(source):
 def test_a_class_that_the_file_is_not_of(source):
     forms_of.byte_level(source)
     edit(source / "tokenizer_config.json", tokenizer_class="BertTokenizer")
-    found = "(can be read: where it is of another kind|transformers makes WordPiece of it)"
-    with pytest.raises(CheckpointError, match=rf'{found}.* "tokenizer_class": "PreTrainedTokenizerFast"'):
+    reason = "(can be read: where it is of another kind|transformers makes WordPiece of it)"
+    with pytest.raises(CheckpointError, match=rf'{reason}.* "tokenizer_class": "PreTrainedTokenizerFast"'):
         read(source)
 
 
@@ -260,8 +260,8 @@ def test_the_limit_is_read(source, written, stated, limit):
     files = read(source)
     assert files.model_max_length == limit or files.model_max_length > 10**29
     files.save(written)
-    found = json.loads((written / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"]
-    assert found == (limit if limit and limit < 1000 else 160)
+    longest = json.loads((written / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"]
+    assert longest == (limit if limit and limit < 1000 else 160)
 
 
 @pytest.mark.parametrize("rows", [1, 300, 671])

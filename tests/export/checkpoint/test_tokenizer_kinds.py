@@ -150,7 +150,7 @@ def test_a_vocabulary_and_merges_alone(source, written, family):
     model = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     remove(directory, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     (directory / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
-    lines = ["#version: 0.2", *(each if isinstance(each, str) else " ".join(each) for each in model["merges"])]
+    lines = ["#version: 0.2", *(merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"])]
     (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     files = passes(directory, written)
     assert not {"vocab.json", "merges.txt"} & {path.name for path in written.iterdir()}
@@ -330,7 +330,7 @@ def test_a_vocabulary_without_its_unknown_token(source, written):
     path = directory / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["model"]["vocab"]["[UNK]"]
-    content["added_tokens"] = [each for each in content["added_tokens"] if each["content"] != "[UNK]"]
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "[UNK]"]
     content["normalizer"]["lowercase"] = False
     path.write_text(json.dumps(content), encoding="utf-8")
     remove(directory, "vocab.txt", "special_tokens_map.json")

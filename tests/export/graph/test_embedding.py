@@ -27,8 +27,8 @@ def test_pooling_sees_the_tokens_of_a_text_and_no_padding(modes, side):
         mask = mask.flip(1)
     texts = [text[real == 1].numpy() for text, real in zip(states, mask, strict=True)]
     expected = np.stack([np.concatenate([WAYS[mode](tokens) for mode in modes]) for tokens in texts])
-    found = Pooling(modes)(states, mask)
-    assert found.dtype == torch.float32
-    assert np.abs(found.numpy() - expected).max() < 1e-6
-    assert Pooling(modes)(states + 1e6 * (1 - mask).unsqueeze(-1), mask).equal(found)
+    pooled = Pooling(modes)(states, mask)
+    assert pooled.dtype == torch.float32
+    assert np.abs(pooled.numpy() - expected).max() < 1e-6
+    assert Pooling(modes)(states + 1e6 * (1 - mask).unsqueeze(-1), mask).equal(pooled)
     assert Pooling(modes)(states.double(), mask).dtype == torch.float64

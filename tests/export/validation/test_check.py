@@ -29,10 +29,10 @@ VOCABULARY = Vocabulary(ordinary=range(5, 100), cls=1, sep=2, pad=0, mask=3)
 
 @given(max_length=st.integers(1, 600), segments=st.integers(1, 5))
 def test_the_grid(max_length, segments):
-    found = list(grid(VOCABULARY, max_length=max_length, segments=segments))
-    lengths = {min(each, max_length) for each in (2, 16, 128, max_length)}
+    cases = list(grid(VOCABULARY, max_length=max_length, segments=segments))
+    lengths = {min(length, max_length) for length in (2, 16, 128, max_length)}
     seen = set()
-    for case in found:
+    for case in cases:
         ids, mask, types = (case.inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids"))
         seen.add((*ids.shape, bool((mask == 0).any()), bool(types.any())))
         assert ids.dtype == mask.dtype == types.dtype == np.int64
@@ -47,11 +47,11 @@ def test_the_grid(max_length, segments):
     assert {(batch, length, padded) for batch, length, padded, _ in seen} == {
         (batch, length, padded) for batch in (1, 3) for length in lengths for padded in (False, True)[:length]
     }
-    assert len(found) == 2 * (2 * len(lengths) - (max_length == 1)) * min(segments, 2)
+    assert len(cases) == 2 * (2 * len(lengths) - (max_length == 1)) * min(segments, 2)
     if max_length >= 16:
-        every = np.concatenate([case.inputs["token_type_ids"].ravel() for case in found])
+        every = np.concatenate([case.inputs["token_type_ids"].ravel() for case in cases])
         assert np.unique(every).tolist() == list(range(segments))
-    assert any(not len(positions) for case in found for positions in case.positions)
+    assert any(not len(positions) for case in cases for positions in case.positions)
 
 
 def test_the_grid_is_that_of_the_promise():
@@ -69,8 +69,8 @@ def test_local_attention_is_compared_beyond_its_window():
 
 
 def test_no_batch_takes_more_attention_than_memory_holds():
-    found = list(grid(VOCABULARY, max_length=8192, segments=1, attention=Attention(heads=12)))
-    shapes = {case.inputs["input_ids"].shape for case in found}
+    cases = list(grid(VOCABULARY, max_length=8192, segments=1, attention=Attention(heads=12)))
+    shapes = {case.inputs["input_ids"].shape for case in cases}
     assert {length for _, length in shapes} == {2, 16, 128, 2364}
     assert (1, 2364) in shapes
     assert (3, 2364) not in shapes
@@ -137,7 +137,7 @@ def wrong_row(model):
 def lost_padding(model):
     """Attend to padding too."""
     for node in model.graph.node:
-        node.input[:] = ["all_ones" if each == "attention_mask" else each for each in node.input]
+        node.input[:] = ["all_ones" if name == "attention_mask" else name for name in node.input]
     nodes = [
         onnx.helper.make_node("Mul", ["attention_mask", "zero"], ["zeros"]),
         onnx.helper.make_node("Add", ["zeros", "one"], ["all_ones"]),
@@ -228,8 +228,7 @@ class Exported:
 
     def __init__(self, checkpoint, place, change=None):
         located = locate(str(checkpoint))
-        found = read_checkpoint(located)
-        self.model = build(found)
+        self.model = build(read_checkpoint(located))
         if change:
             change(self.model)
         make_graphs(
@@ -272,7 +271,7 @@ def wrong_epsilon(model):
     """PyTorch's own default for LayerNorm, where BERT has 1e-12."""
     for node in model.graph.node:
         if node.op_type == "LayerNormalization":
-            next(each for each in node.attribute if each.name == "epsilon").f = 1e-5
+            next(attribute for attribute in node.attribute if attribute.name == "epsilon").f = 1e-5
 
 
 def rounded_weights(model):
@@ -285,7 +284,7 @@ def rounded_weights(model):
 
 def wrong_segments(model):
     """The second segment's embedding for the first one's."""
-    stored = next(each for each in model.graph.initializer if each.name.endswith("token_type_embeddings.weight"))
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("token_type_embeddings.weight"))
     values = numpy_helper.to_array(stored)[::-1].copy()
     stored.CopyFrom(numpy_helper.from_array(values, stored.name))
 
@@ -304,24 +303,24 @@ def test_a_fault_is_refused_at_every_seed(exported, fault):
 def test_a_sound_graph_passes_at_every_seed_and_says_so(exported):
     for seed in exported.cases:
         for graph in exported.graphs:
-            found = exported.validate(seed=seed, graph=graph)
-            assert found.seeds == (seed,)
-            assert found.cases == 4
-            assert found.worst.keys() == {each.name for each in exported.graphs[graph].graph.output}
-            assert found.worst_padding.keys() == {"logits", "last_hidden_state"}
-            assert found.decided_by_float64 == 0
-            assert max(found.worst.values()) < 1e-4
+            validation = exported.validate(seed=seed, graph=graph)
+            assert validation.seeds == (seed,)
+            assert validation.cases == 4
+            assert validation.worst.keys() == {value.name for value in exported.graphs[graph].graph.output}
+            assert validation.worst_padding.keys() == {"logits", "last_hidden_state"}
+            assert validation.decided_by_float64 == 0
+            assert max(validation.worst.values()) < 1e-4
 
 
 def padding_moved_by(amount):
     """Return a function that adds to the hidden states of padding, and to nothing else."""
 
     def change(model, *_):
-        output = next(each for each in model.graph.output if each.name == "last_hidden_state")
+        output = next(value for value in model.graph.output if value.name == "last_hidden_state")
         name = output.name
         for node in model.graph.node:
-            node.output[:] = ["inner" if each == name else each for each in node.output]
-            node.input[:] = ["inner" if each == name else each for each in node.input]
+            node.output[:] = ["inner" if value == name else value for value in node.output]
+            node.input[:] = ["inner" if value == name else value for value in node.input]
         for constant, value in (("amount", np.float32(amount)), ("one", np.float32(1)), ("last", np.array([-1]))):
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), constant))
         model.graph.node.extend(
@@ -339,10 +338,10 @@ def padding_moved_by(amount):
 
 def test_padding_is_judged_apart(exported):
     """1.4e-4 at a padded position made a sound all-MiniLM-L6-v2 fail."""
-    found = exported.validate(padding_moved_by(1.4e-4))
-    assert found.worst["last_hidden_state"] < 1e-5
-    assert found.worst_padding["last_hidden_state"] == pytest.approx(1.4e-4, rel=0.1)
-    assert found.worst_padding["logits"] < 1e-5
+    validation = exported.validate(padding_moved_by(1.4e-4))
+    assert validation.worst["last_hidden_state"] < 1e-5
+    assert validation.worst_padding["last_hidden_state"] == pytest.approx(1.4e-4, rel=0.1)
+    assert validation.worst_padding["logits"] < 1e-5
 
 
 @pytest.mark.parametrize("amount", [0.1, np.inf, np.nan])
@@ -362,9 +361,9 @@ def straying(tiny_checkpoint, tmp_path_factory):
 
 
 def test_where_both_stray_float64_decides(straying):
-    found = straying.validate(atol=1e-5)
-    assert found.decided_by_float64 > 0
-    assert max(found.worst.values()) > 1e-5
+    validation = straying.validate(atol=1e-5)
+    assert validation.decided_by_float64 > 0
+    assert max(validation.worst.values()) > 1e-5
     assert straying.validate(atol=10).decided_by_float64 == 0
 
 
@@ -417,9 +416,9 @@ def noisy_word(tiny_checkpoint, tmp_path_factory):
 
 
 def test_a_word_that_strays_decides_for_itself_alone(noisy_word):
-    found = noisy_word.validate()
-    assert found.decided_by_float64 > 0
-    assert found.worst["logits"] > 3e-3
+    validation = noisy_word.validate()
+    assert validation.decided_by_float64 > 0
+    assert validation.worst["logits"] > 3e-3
     with pytest.raises(ValidationError, match="column 100 PyTorch"):
         noisy_word.validate(bias_off_by(1e-3))
 
@@ -455,7 +454,7 @@ def test_a_model_that_rounding_decides_cannot_be_verified(chaotic, fault):
     assert chaotic.validate(fault, atol=1.01 * needed).decided_by_float64 == 0
 
 
-@pytest.mark.parametrize("fault", [each for each in FAULTS if each is not wrong_epsilon])
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault is not wrong_epsilon])
 @pytest.mark.slow
 def test_where_rounding_decides_no_fault_passes(chaotic, fault):
     for seed in chaotic.cases:
