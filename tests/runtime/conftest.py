@@ -73,14 +73,14 @@ def characters(monkeypatch):
     """The numbers of characters that the tokenizer is given, in a list that grows with each reading."""
     from bertport.runtime.text.reader import Reader
 
-    found = []
+    counts = []
     read = Reader.read
 
     def note(reader):
         before = reader.at
         answer = read(reader)
-        found.append(reader.at - before)
+        counts.append(reader.at - before)
         return answer
 
     monkeypatch.setattr(Reader, "read", note)
-    return found
+    return counts

@@ -14,7 +14,7 @@ def assert_same_fillings(reference, candidate):
         for theirs, ours in zip(reference, candidate, strict=True):
             assert_same_fillings(theirs, ours)
         return
-    by_token = {row["token"]: row for row in reference}
+    by_token = {answer["token"]: answer for answer in reference}
     for theirs, ours in zip(reference, candidate, strict=True):
         assert theirs.keys() == ours.keys()
         assert {name: type(value) for name, value in theirs.items()} == {k: type(v) for k, v in ours.items()}

@@ -28,7 +28,7 @@ def run(tiny_bundle):
     """Run the command line; `BUNDLE` in the arguments stands for the tiny bundle."""
 
     def invoke(*arguments, stdin=None):
-        place = [str(tiny_bundle) if each == "BUNDLE" else each for each in arguments]
+        place = [str(tiny_bundle) if argument == "BUNDLE" else argument for argument in arguments]
         return CliRunner().invoke(cli.app, place, input=stdin, catch_exceptions=False)
 
     return invoke
@@ -52,12 +52,12 @@ def test_fill_mask_for_people_is_aligned(run):
     text, *rows = done.stdout.splitlines()
     assert text == "日本 is [MASK]"
     assert len(rows) == 3
-    columns = {cli_width(row[: row.index("%")]) for row in rows}
+    columns = {cli_width(line[: line.index("%")]) for line in rows}
     assert len(columns) == 1
 
 
 def cli_width(text):
-    return sum(2 if "\u2e80" <= each <= "\u9fff" else 1 for each in text)
+    return sum(2 if "\u2e80" <= character <= "\u9fff" else 1 for character in text)
 
 
 def test_several_masks_and_texts_for_people(run):
@@ -98,10 +98,10 @@ def test_predict_answers_every_line_and_reports_the_bad_ones(run, model):
     done = run("predict", "fill-mask", "-", "-m", "BUNDLE", "-p", "top_k=2", stdin="\n".join(lines))
     assert done.exit_code == 1
     outputs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [each["line"] for each in outputs] == [1, 2, 4, 5, 6, 7]
+    assert [output["line"] for output in outputs] == [1, 2, 4, 5, 6, 7]
     assert outputs[0]["result"] == model.fill_mask("a [MASK]", top_k=2)
     assert outputs[2]["result"] == model.fill_mask("b [MASK]", top_k=2)
-    assert ["error" in each for each in outputs] == [False, True, False, True, True, True]
+    assert ["error" in output for output in outputs] == [False, True, False, True, True, True]
     reported = done.stderr.splitlines()
     assert [line.split(":")[1].strip() for line in reported[:-1]] == ["line 2", "line 5", "line 6", "line 7"]
     assert reported[-1] == "bertport: error: 4 of 6 lines could not be answered"
@@ -109,7 +109,7 @@ def test_predict_answers_every_line_and_reports_the_bad_ones(run, model):
 
 def test_predict_answers_inputs_on_the_command_line(run, model):
     inputs = ["[MASK] a", '"a [MASK]"', '{"text":\n"b [MASK]"}', "3", '[1, "[MASK]"']
-    done = run("predict", "fill-mask", *(part for each in inputs for part in ("-i", each)), "-m", "BUNDLE")
+    done = run("predict", "fill-mask", *(part for text in inputs for part in ("-i", text)), "-m", "BUNDLE")
     assert done.exit_code == 1
     outputs = [json.loads(line) for line in done.stdout.splitlines()]
     texts = ["[MASK] a", "a [MASK]", "b [MASK]", None, '[1, "[MASK]"']
@@ -200,17 +200,17 @@ def test_a_terminal_is_shown_how_far_predict_is(tiny_bundle, tmp_path, source):
             others.append(
                 threading.Thread(target=lambda: (process.stdin.write(path.read_bytes()), process.stdin.close()))
             )
-        for each in others:
-            each.start()
+        for thread in others:
+            thread.start()
         with suppress(OSError):  # Linux's way of saying that the other end is closed
             while part := os.read(ours, 65536):
                 said += part
-        for each in others:
-            each.join()
+        for thread in others:
+            thread.join()
         process.wait(60)
     os.close(ours)
     lines = [json.loads(line) for line in answers[0].splitlines()]
-    assert [each["line"] for each in lines] == list(range(1, 601))
+    assert [line["line"] for line in lines] == list(range(1, 601))
     if source == "file":
         assert b"% " in said
         assert b"[#" in said or b"[." in said

@@ -104,9 +104,9 @@ def test_compound_inputs_weigh_what_their_rows_do(models, monkeypatch):
 def test_rows_are_put_together_in_order(models):
     single, several, error = models[0].bind(BEADS).prepare(["a", {"beads": ["b", "c"]}, {"beads": [3]}])
     assert (type(single), type(several), type(error)) == (Work, Several, InputTextError)
-    assert [len(rows(each)) for each in (single, several, error)] == [1, 2, 0]
+    assert [len(rows(outcome)) for outcome in (single, several, error)] == [1, 2, 0]
     coming = iter("xyz")
-    assert [joined(each, coming) for each in (single, several, error)] == ["x", ("y", "z"), error]
+    assert [joined(outcome, coming) for outcome in (single, several, error)] == ["x", ("y", "z"), error]
 
 
 def test_windows_are_counted_whatever_stands_beside_them(models):

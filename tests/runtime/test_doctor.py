@@ -19,7 +19,7 @@ def run(tiny_bundle, monkeypatch):
     monkeypatch.setattr(doctor, "SIZE", 64)  # of the matrices: the figure is not tested
 
     def invoke(*arguments):
-        place = [str(tiny_bundle) if each == "BUNDLE" else str(each) for each in arguments]
+        place = [str(tiny_bundle) if argument == "BUNDLE" else str(argument) for argument in arguments]
         return CliRunner().invoke(cli.app, ["doctor", *place], catch_exceptions=False)
 
     return invoke
@@ -37,9 +37,9 @@ def test_a_healthy_installation(run, tiny_bundle):
     assert said["machine"]["memory_bytes"] > 1 << 28
     assert said["providers"].keys() == PROVIDERS.keys()
     assert said["providers"]["cpu"] == {"works": True}
-    for name, each in said["providers"].items():
-        assert each["works"] or f"provider {name!r} is not available here" in each["reason"]
-        assert each["works"] or "install" in each["reason"]
+    for name, trial in said["providers"].items():
+        assert trial["works"] or f"provider {name!r} is not available here" in trial["reason"]
+        assert trial["works"] or "install" in trial["reason"]
     assert said["bundle"]["path"] == str(tiny_bundle)
     assert said["bundle"]["variant"] == "fp32"
     assert said["bundle"]["nodes"]["CPUExecutionProvider"] > 20

@@ -39,9 +39,9 @@ class Counting(list):
     looked = 0
 
     def __iter__(self):
-        for each in super().__iter__():
+        for item in super().__iter__():
             self.looked += 1
-            yield each
+            yield item
 
 
 def test_no_more_is_looked_at_than_is_shown():
@@ -56,7 +56,7 @@ def test_no_more_is_looked_at_than_is_shown():
         "\ud83d" * 1000,
         [[]] * 1000,
         json.loads("[" * 400 + "]" * 400),
-        {str(each): "x" * 1000 for each in range(1000)},
+        {str(number): "x" * 1000 for number in range(1000)},
         10**5000,
         {1, 2, 3},
         set(range(1000)),

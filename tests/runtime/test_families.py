@@ -48,9 +48,9 @@ def loaded(tmp_path_factory):
     return opened
 
 
-def assert_same_words(found, expected):
-    assert len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
+def assert_same_words(words, expected):
+    assert len(words) == len(expected)
+    for ours, theirs in zip(words, expected, strict=True):
         if isinstance(ours, list):
             assert_same_words(ours, theirs)
             continue
@@ -86,10 +86,10 @@ def test_hidden_states_are_those_of_transformers(family, loaded):
     pairs = [("the king went home", "he was old"), ("a", "b"), ("the city", "a small house in the city " * 3)]
     works = model.bind("features").prepare([*(first for first, _ in pairs), *pairs])
     inputs = [*((first,) for first, _ in pairs), *pairs]
-    for found, texts in zip(model.run(works), inputs, strict=True):
+    for vectors, texts in zip(model.run(works), inputs, strict=True):
         with torch.no_grad():
             expected = encoder(**tokenizer(*[[text] for text in texts], return_tensors="pt")).last_hidden_state[0]
-        np.testing.assert_allclose(found, expected.numpy(), atol=ATOL)
+        np.testing.assert_allclose(vectors, expected.numpy(), atol=ATOL)
 
 
 def test_the_longest_input_is_what_the_manifest_says(loaded):
@@ -156,15 +156,15 @@ def test_replaced_tokens_are_those_of_transformers(loaded):
         with torch.no_grad():
             [replaced] = torch.sigmoid(network(**encoded).logits).tolist()
         places = [place for place, skipped in enumerate(special) if not skipped]
-        assert [row["index"] for row in rows] == places
+        assert [tag["index"] for tag in rows] == places
         words = tokenizer.convert_ids_to_tokens(encoded["input_ids"][0].tolist())
-        for row, place in zip(rows, places, strict=True):
+        for tag, place in zip(rows, places, strict=True):
             share = max(replaced[place], 1 - replaced[place])
-            assert list(row) == ["entity", "score", "index", "word", "start", "end"]
-            assert row["entity"] == ("replaced" if replaced[place] > 0.5 else "original")
-            assert row["score"] == pytest.approx(share, abs=ATOL)
-            assert row["word"] == words[place]
-            assert [row["start"], row["end"]] == spans[place]
+            assert list(tag) == ["entity", "score", "index", "word", "start", "end"]
+            assert tag["entity"] == ("replaced" if replaced[place] > 0.5 else "original")
+            assert tag["score"] == pytest.approx(share, abs=ATOL)
+            assert tag["word"] == words[place]
+            assert [tag["start"], tag["end"]] == spans[place]
 
 
 def test_the_pipeline_of_token_classification_gives_the_same_rows(loaded):
@@ -189,10 +189,10 @@ def test_the_pipeline_of_token_classification_gives_the_same_rows(loaded):
         "token-classification", model=classifier, tokenizer=AutoTokenizer.from_pretrained(checkpoint), device="cpu"
     )
     for text in (*REPLACED[:2], REPLACED[3], "the king and the queen " * 30):
-        found, expected = model.replaced_tokens(text, truncation=True), reference(text)
-        assert_same_words(found, expected)
+        tags, expected = model.replaced_tokens(text, truncation=True), reference(text)
+        assert_same_words(tags, expected)
         for ignored in ("original", "replaced"):
-            kept = [row for row in found if row["entity"] != ignored]
+            kept = [tag for tag in tags if tag["entity"] != ignored]
             assert model.replaced_tokens(text, truncation=True, ignore_labels=[ignored]) == kept
 
 

@@ -32,7 +32,7 @@ def poisoned(edited, tiny_bundle):
     def copy(name, where=..., value=np.nan):
         entry = Bundle.open(tiny_bundle).manifest.variants["fp32"]
         graph = onnx.load(tiny_bundle / entry.file)  # with the weights, which lie in the portable one
-        [tensor] = [each for each in graph.graph.initializer if each.name == name]
+        [tensor] = [tensor for tensor in graph.graph.initializer if tensor.name == name]
         array = numpy_helper.to_array(tensor).copy()
         array[where] = value
         tensor.CopyFrom(numpy_helper.from_array(array, name))
@@ -73,7 +73,7 @@ def test_every_kind_of_output_is_looked_at(poisoned, case, value):
     ):
         list(model.predict(task, [text], **parameters))
     outcomes = list(model.outcomes(model.bind(task, **parameters), [text, text]))
-    assert [type(each) for each in outcomes] == [OutputError, OutputError]
+    assert [type(outcome) for outcome in outcomes] == [OutputError, OutputError]
 
 
 def test_the_place_of_the_input_is_named(poisoned):
@@ -85,10 +85,10 @@ def test_the_place_of_the_input_is_named(poisoned):
 
 def test_batch_mates_have_their_answers(poisoned, model):
     bad = load(poisoned(*SECOND_SEGMENT))
-    found = list(bad.outcomes(bad.bind("features", pooling="mean"), ["a b", ("a", "b"), "c d", ("c", "d")]))
-    assert [type(each) for each in found] == [np.ndarray, OutputError, np.ndarray, OutputError]
-    np.testing.assert_allclose(found[0], model.features("a b", pooling="mean"), atol=1e-5)
-    np.testing.assert_allclose(found[2], model.features("c d", pooling="mean"), atol=1e-5)
+    outcomes = list(bad.outcomes(bad.bind("features", pooling="mean"), ["a b", ("a", "b"), "c d", ("c", "d")]))
+    assert [type(outcome) for outcome in outcomes] == [np.ndarray, OutputError, np.ndarray, OutputError]
+    np.testing.assert_allclose(outcomes[0], model.features("a b", pooling="mean"), atol=1e-5)
+    np.testing.assert_allclose(outcomes[2], model.features("c d", pooling="mean"), atol=1e-5)
 
 
 def test_the_words_that_a_graph_chose_are_looked_at(poisoned, model):
@@ -134,6 +134,8 @@ def test_rows_that_are_decoded_as_they_are_read_are_looked_at_too(poisoned):
     model = load(poisoned("bert.embeddings.position_embeddings.weight", slice(20, None)), variant="fp32")
     whole = model.fill_mask("[MASK] " * 10)
     model.positions = 4
-    assert [each[0]["token"] for each in model.fill_mask("[MASK] " * 10)] == [each[0]["token"] for each in whole]
+    assert [fillings[0]["token"] for fillings in model.fill_mask("[MASK] " * 10)] == [
+        fillings[0]["token"] for fillings in whole
+    ]
     with pytest.raises(OutputError, match="no finite numbers"):
         model.fill_mask("[MASK] " * 30)

@@ -55,9 +55,9 @@ def test_answers_are_those_of_the_cpu_and_everything_runs_on_the_gpu(bundle, pro
         for ours, theirs in zip(
             model.predict("fill-mask", TEXTS, top_k=3), reference.predict("fill-mask", TEXTS, top_k=3), strict=True
         ):
-            found = {row["token"]: row["score"] for row in np.ravel(ours)}
-            for row in np.ravel(theirs)[:1]:
-                assert found[row["token"]] == pytest.approx(row["score"], abs=ATOL[variant])
+            scores = {answer["token"]: answer["score"] for answer in np.ravel(ours)}
+            for answer in np.ravel(theirs)[:1]:
+                assert scores[answer["token"]] == pytest.approx(answer["score"], abs=ATOL[variant])
         pair = ("He went to the store.", "He bought milk.")
         assert model.next_sentence(*pair)["probabilities"] == pytest.approx(
             reference.next_sentence(*pair)["probabilities"], abs=ATOL[variant]
@@ -74,11 +74,11 @@ def test_cuda_takes_fp16_by_itself(bundle):
 def test_targets_and_several_threads(bundle, provider):
     model = load(bundle, provider=provider)
     alone = model.fill_mask(TEXTS[0], targets=["capital", "king"])
-    assert {row["token_str"] for row in alone} == {"capital", "king"}
-    wanted = [str([row["token"] for row in np.ravel(each)]) for each in model.predict("fill-mask", TEXTS)]
+    assert {answer["token_str"] for answer in alone} == {"capital", "king"}
+    wanted = [str([answer["token"] for answer in np.ravel(answers)]) for answers in model.predict("fill-mask", TEXTS)]
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: list(model.predict("fill-mask", TEXTS)), range(8)):
-            assert [str([row["token"] for row in np.ravel(each)]) for each in found] == wanted
+        for answered in pool.map(lambda _: list(model.predict("fill-mask", TEXTS)), range(8)):
+            assert [str([answer["token"] for answer in np.ravel(answers)]) for answers in answered] == wanted
 
 
 def test_an_engine_is_built_once(bundle, tmp_path, monkeypatch, caplog):

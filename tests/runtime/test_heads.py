@@ -51,16 +51,16 @@ def invented(monkeypatch):
     """A function that adds a head's row and its task's, whose answers are the raw numbers."""
 
     def add(name):
-        row, _ = INVENTED[name]
-        monkeypatch.setitem(HEADS, name, row)
+        head, _ = INVENTED[name]
+        monkeypatch.setitem(HEADS, name, head)
         task = Task(
             name=f"ask-{name}",
             summary="raw numbers",
             options=pairs.Options,
             read=lambda *_: fill_mask.read,
             head=lambda _: name,
-            decodes_masks=row.decoded,
-            top_k=lambda _: 3 if row.top_k else None,
+            decodes_masks=head.decoded,
+            top_k=lambda _: 3 if head.top_k else None,
             finish=lambda *_: lambda values, _: np.stack(list(values)),
         )
         monkeypatch.setitem(TASKS, task.name, task)
@@ -95,9 +95,9 @@ def with_head(edited, tiny_bundle):
             } | stated
             for path, content in contents.items():
                 manifest["files"][path] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for each in manifest["variants"].values():
-                each["outputs"].append(entry.output)
-                each["external_data"] = []
+            for variant in manifest["variants"].values():
+                variant["outputs"].append(entry.output)
+                variant["external_data"] = []
 
         bundle = edited(record)
         for path, content in contents.items():
@@ -135,8 +135,8 @@ def test_a_head_that_is_decoded_at_positions_is_a_row(invented, with_head, varia
     plain = model.bind("fill-mask", top_k=1).prepare(TEXTS[1:])
     [two, one, best_of_two, best] = model.run([*works, *plain])  # both heads in one batch
     assert two.shape == (2, model.bundle.manifest.architecture.vocab_size)
-    for row, [answer] in zip([*two, *one], [*best_of_two, best], strict=True):
-        assert row.argmin() == answer["token"]
+    for logits, [answer] in zip([*two, *one], [*best_of_two, best], strict=True):
+        assert logits.argmin() == answer["token"]
 
 
 def test_one_head_is_cut_to_its_top_k_and_the_others_are_whole(invented, with_head):
@@ -177,10 +177,10 @@ def test_labels_are_shown(invented, with_head, tiny_bundle):
 
 
 def test_a_head_of_a_later_version_is_shown_and_not_asked(with_head, monkeypatch):
-    row, _ = INVENTED["topic"]
-    monkeypatch.setitem(HEADS, "topic", row)
+    head, _ = INVENTED["topic"]
+    monkeypatch.setitem(HEADS, "topic", head)
     bundle = with_head("topic")
     monkeypatch.delitem(HEADS, "topic")
-    assert head_of(row.output) is None
+    assert head_of(head.output) is None
     assert "topic labels" in rendered(Bundle.open(bundle))
     assert load(bundle).describe()["tasks"] == ["fill-mask", "next-sentence", "features"]

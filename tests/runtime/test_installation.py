@@ -134,7 +134,7 @@ def test_no_source_writes_such_a_line_itself():
     for path in (path for place in places for path in ((ROOT / place), *(ROOT / place).rglob("*"))):
         if path.suffix in {".py", ".md", ".html", ".js", ".toml"} and path.is_file() and path != SOURCE:
             text = path.read_text(encoding="utf-8")
-            wrong += [f"{path.relative_to(ROOT)}: {each}" for each in LITERAL.findall(text)]
+            wrong += [f"{path.relative_to(ROOT)}: {literal}" for literal in LITERAL.findall(text)]
     assert not wrong
 
 

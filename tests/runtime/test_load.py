@@ -228,11 +228,11 @@ def test_streams_share_the_threads(tiny_bundle, monkeypatch):
 def test_a_model_that_nobody_uses_is_gone_at_once(tiny_bundle, streams):
     """Its memory is not Python's, so that the garbage collector would not know that it is time."""
     model = load(tiny_bundle, threads=2, streams=streams)
-    sessions = [weakref.ref(each.graph.session) for each in (model, model.concurrent_replica)]
+    sessions = [weakref.ref(loaded.graph.session) for loaded in (model, model.concurrent_replica)]
     gc.disable()
     try:
         del model
-        assert [each() for each in sessions] == [None, None]
+        assert [session() for session in sessions] == [None, None]
     finally:
         gc.enable()
 
@@ -245,9 +245,9 @@ def test_onnx_runtime_missing(tiny_bundle, monkeypatch):
 
 def test_a_remnant_of_onnx_runtime(tiny_bundle, monkeypatch, tmp_path):
     (tmp_path / "onnxruntime").mkdir()  # what uninstalling one of two wheels can leave: a namespace package
-    for name in [each for each in sys.modules if each.partition(".")[0] == "onnxruntime"]:
+    for name in [module for module in sys.modules if module.partition(".")[0] == "onnxruntime"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *(each for each in sys.path if "site-packages" not in each)])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *(place for place in sys.path if "site-packages" not in place)])
     with pytest.raises(ProviderError, match="installed in part"):
         load(tiny_bundle)
 

@@ -103,7 +103,9 @@ def test_usable_memory_is_the_least_limit_of_every_group_above(tmp_path):
     held=st.integers(0, 2**31),
     session=st.integers(0, 2**29),
     batch_tokens=st.integers(1, 20_000),
-    streams=st.lists(st.integers(1, 16), min_size=1, max_size=4, unique=True).map(lambda found: sorted(found)[::-1]),
+    streams=st.lists(st.integers(1, 16), min_size=1, max_size=4, unique=True).map(
+        lambda numbers: sorted(numbers)[::-1]
+    ),
     variant=st.sampled_from(["fp32", "int8-dynamic", "portable"]),
     scores=st.integers(1, 4),
 )
@@ -113,19 +115,23 @@ def test_a_choice_is_under_its_bound_or_refused(  # noqa: PLR0913, PLR0917 — w
     manifest = Bundle.open(ROOT / "models" / "default").manifest
     options = {"held": held, "session": session, "batch_tokens": batch_tokens, "streams": streams, "scores": scores}
     try:
-        found = plan_memory(memory, manifest, variant, **options)
+        planned = plan_memory(memory, manifest, variant, **options)
     except UsageError as error:
         needed = int(re.search(r"needs about (\d+) MB", str(error))[1])
         assert needed * MIB >= memory
         return
-    assert held < found.expected <= memory
-    assert found.streams in streams
-    assert 1 <= found.batch_tokens <= batch_tokens
-    assert found.characters >= manifest.max_length
-    run = running(manifest, variant, tokens=found.batch_tokens, positions=found.positions, scores=scores)
-    assert found.full == memory - found.streams * run >= held
+    assert held < planned.expected <= memory
+    assert planned.streams in streams
+    assert 1 <= planned.batch_tokens <= batch_tokens
+    assert planned.characters >= manifest.max_length
+    run = running(manifest, variant, tokens=planned.batch_tokens, positions=planned.positions, scores=scores)
+    assert planned.full == memory - planned.streams * run >= held
     more = plan_memory(memory * 2, manifest, variant, **options)
-    assert (more.streams, more.batch_tokens, more.positions) >= (found.streams, found.batch_tokens, found.positions)
+    assert (more.streams, more.batch_tokens, more.positions) >= (
+        planned.streams,
+        planned.batch_tokens,
+        planned.positions,
+    )
 
 
 def test_attention_that_is_not_fused_needs_more():
@@ -156,13 +162,13 @@ def test_answers_are_the_same_under_a_bound(tiny_bundle):
     bound.positions = 7  # far fewer than masks
     one, other = (model.fill_mask([text, "a [MASK]", text]) for model in (free, bound))
     for rows, others in zip(one, other, strict=True):
-        for row, same in zip(_flat(rows), _flat(others), strict=True):
-            assert row["token"] == same["token"]
-            assert row["score"] == pytest.approx(same["score"], abs=1e-6)
+        for answer, same in zip(_flat(rows), _flat(others), strict=True):
+            assert answer["token"] == same["token"]
+            assert answer["score"] == pytest.approx(same["score"], abs=1e-6)
 
 
 def _flat(rows):
-    return [each for row in rows for each in (row if isinstance(row, list) else [row])]
+    return [answer for answers in rows for answer in (answers if isinstance(answers, list) else [answers])]
 
 
 def test_no_run_decodes_more_positions_than_it_may(tiny_bundle):
@@ -185,11 +191,11 @@ def test_no_run_decodes_more_positions_than_it_may(tiny_bundle):
         "masked_positions": np.array([15, 3, 3, 0, 9, 8, 1]),
     }
     whole = model.graph.run(feeds, ["logits"])["logits"]
-    found = graph.run_in_slices(feeds, ["last_hidden_state", "logits"], most=3)
-    assert found["last_hidden_state"].shape[:2] == (2, 8)
-    assert np.allclose(found["logits"].whole(), whole, atol=1e-6)
-    assert len(found["logits"]) == 7
-    assert np.allclose(list(found["logits"][2:5]), whole[2:5], atol=1e-6)
+    outputs = graph.run_in_slices(feeds, ["last_hidden_state", "logits"], most=3)
+    assert outputs["last_hidden_state"].shape[:2] == (2, 8)
+    assert np.allclose(outputs["logits"].whole(), whole, atol=1e-6)
+    assert len(outputs["logits"]) == 7
+    assert np.allclose(list(outputs["logits"][2:5]), whole[2:5], atol=1e-6)
     assert max(seen) == 3
 
 
@@ -219,9 +225,9 @@ def test_the_worst_inputs_stay_under_the_bound(memory, streams):
     command = [sys.executable, "-m", "bench.memory", "--one", "--bundle", ROOT / "models" / "default"]
     command += ["--variant", "int8-dynamic", "--memory", memory, "--streams", str(streams)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    assert found["choice"]["expected"] <= parse_memory(memory)
-    assert found["peak"] <= parse_memory(memory)
+    report = json.loads(done.stdout)
+    assert report["choice"]["expected"] <= parse_memory(memory)
+    assert report["peak"] <= parse_memory(memory)
 
 
 def test_resident_memory_is_told():

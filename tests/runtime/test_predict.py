@@ -148,9 +148,9 @@ def test_order_and_batching_do_not_change_answers(model):
     alone = [model.fill_mask(text) for text in TEXTS]
     for index, answer in enumerate(together):
         expected = alone[index % len(TEXTS)]
-        flat, wanted = (np.ravel(each) for each in (answer, expected))
-        assert [row["token"] for row in flat] == [row["token"] for row in wanted]
-        assert [row["score"] for row in flat] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
+        flat, wanted = (np.ravel(answers) for answers in (answer, expected))
+        assert [answer["token"] for answer in flat] == [answer["token"] for answer in wanted]
+        assert [answer["score"] for answer in flat] == pytest.approx([answer["score"] for answer in wanted], abs=1e-6)
 
 
 def test_streams_run_batches_at_once_and_change_no_answer(model, tiny_bundle, monkeypatch):
@@ -169,9 +169,9 @@ def test_streams_run_batches_at_once_and_change_no_answer(model, tiny_bundle, mo
     answers = list(streams.predict("fill-mask", many))
     assert sum(ran) == len(many)
     for text, answer in zip(many, answers, strict=True):
-        flat, wanted = (np.ravel(each) for each in (answer, model.fill_mask(text)))
-        assert [row["token"] for row in flat] == [row["token"] for row in wanted]
-        assert [row["score"] for row in flat] == pytest.approx([row["score"] for row in wanted], abs=1e-6)
+        flat, wanted = (np.ravel(answers) for answers in (answer, model.fill_mask(text)))
+        assert [answer["token"] for answer in flat] == [answer["token"] for answer in wanted]
+        assert [answer["score"] for answer in flat] == pytest.approx([answer["score"] for answer in wanted], abs=1e-6)
     # A text that is alone has every thread.
     monkeypatch.setattr(streams.concurrent_replica, "run", None)
     assert streams.fill_mask("a [MASK]")[0]["token"] == model.fill_mask("a [MASK]")[0]["token"]
@@ -188,7 +188,7 @@ def test_outcomes_go_on_after_an_error(model):
     call = model.bind("fill-mask", top_k=1)
     before = InputTextError("from before")
     outcomes = list(model.outcomes(call, ["a [MASK]", "none", before, "b [MASK]"]))
-    assert [type(each) for each in outcomes] == [list, InputTextError, InputTextError, list]
+    assert [type(outcome) for outcome in outcomes] == [list, InputTextError, InputTextError, list]
     assert outcomes[2] is before
 
 
@@ -204,7 +204,7 @@ def test_work_of_different_tasks_runs_in_one_batch(model):
     assert mixed[2]["probabilities"] == pytest.approx(model.next_sentence("a b", "c")["probabilities"], abs=1e-6)
     for answer in (mixed[1], mixed[4]):
         for ours, theirs in zip(answer, model.fill_mask("a b [MASK] [MASK]"), strict=True):
-            assert [row["sequence"] for row in ours] == [row["sequence"] for row in theirs]
+            assert [answer["sequence"] for answer in ours] == [answer["sequence"] for answer in theirs]
 
 
 def test_padding_behind_the_mask_changes_no_answer(model):
@@ -232,8 +232,8 @@ def test_the_next_window_is_made_ready_while_the_graph_runs(model, monkeypatch):
     """Where the provider leaves the CPU idle: order is kept, and each window is prepared once."""
     monkeypatch.setattr("bertport.runtime.batching.MAX_WINDOW", 8)
     monkeypatch.setattr("bertport.runtime.model.MAX_WINDOW", 8)
-    row = dataclasses.replace(model.graph.provider, overlap=True)
-    other = Model(model.bundle, model.variant, dataclasses.replace(model.graph, provider=row), model.tokens)
+    provider = dataclasses.replace(model.graph.provider, overlap=True)
+    other = Model(model.bundle, model.variant, dataclasses.replace(model.graph, provider=provider), model.tokens)
     call = other.bind("features", pooling="mean")
     texts = [f"{'a ' * (number % 5)}{number}" for number in range(50)]
     threads = []
@@ -245,8 +245,8 @@ def test_the_next_window_is_made_ready_while_the_graph_runs(model, monkeypatch):
             threads.append(threading.current_thread())
             return call.tokenized(read)
 
-    found = list(other.outcomes(Noting(), texts))
-    np.testing.assert_allclose(found, model.features(texts, pooling="mean"), atol=1e-5)
+    outcomes = list(other.outcomes(Noting(), texts))
+    np.testing.assert_allclose(outcomes, model.features(texts, pooling="mean"), atol=1e-5)
     assert len(threads) == 7
     assert threading.main_thread() not in threads
     # An iterator is not read ahead.
@@ -304,7 +304,7 @@ def test_mistakes_are_told_at_once(model):
 def test_several_threads_may_load(tiny_bundle):
     with ThreadPoolExecutor(4) as pool:
         models = list(pool.map(lambda _: load(tiny_bundle), range(8)))
-    answers = [each.fill_mask("a [MASK]") for each in models]
+    answers = [model.fill_mask("a [MASK]") for model in models]
     assert answers == [answers[0]] * 8
 
 
@@ -321,4 +321,4 @@ def test_several_threads_may_use_one_model(model):
     with ThreadPoolExecutor(8) as pool:
         for number, answer in enumerate(pool.map(ask, range(120))):
             flat, wanted = np.ravel(answer), np.ravel(alone[number % len(TEXTS)])
-            assert [row["token"] for row in flat] == [row["token"] for row in wanted]
+            assert [answer["token"] for answer in flat] == [answer["token"] for answer in wanted]

@@ -69,26 +69,26 @@ TEXTS = ("the king of {} is old.", "{} {} é x", "a{}.")
 
 def test_no_answer_names_them(both, model):
     texts = [text.replace("{}", both["mask"]) for text in TEXTS]
-    expected, found = both["pipe"](texts, top_k=forms.ROWS), model.fill_mask(texts, top_k=40)
-    for text, theirs, ours in zip(texts, expected, found, strict=True):
+    expected, answers = both["pipe"](texts, top_k=forms.ROWS), model.fill_mask(texts, top_k=40)
+    for text, theirs, ours in zip(texts, expected, answers, strict=True):
         several = isinstance(ours[0], list)
         for one, other in zip(theirs, ours, strict=True) if several else [(theirs, ours)]:
-            unnamed = [row["token"] for row in one[:40] if row["token"] not in both["named"]]
+            unnamed = [answer["token"] for answer in one[:40] if answer["token"] not in both["named"]]
             assert len(unnamed) > 10, text  # they are the likeliest
-            named = [row for row in one if row["token"] in both["named"]]
+            named = [answer for answer in one if answer["token"] in both["named"]]
             assert_same_fillings(named[:40], other)
 
 
 def test_as_many_as_there_are_tokens(both, model):
     text, words = f"a {both['mask']}", len(both["named"])
-    assert {row["token"] for row in model.fill_mask(text, top_k=words)} == both["named"]
+    assert {answer["token"] for answer in model.fill_mask(text, top_k=words)} == both["named"]
     with pytest.raises(UsageError, match=rf"the vocabulary has {words} words"):
         model.fill_mask(text, top_k=words + 1)
 
 
 def test_targets(both, model):
     vocabulary = sorted(both["named"])[-30:]
-    targets = [each for each in both["pipe"].tokenizer.convert_ids_to_tokens(vocabulary) if each.strip()]
+    targets = [token for token in both["pipe"].tokenizer.convert_ids_to_tokens(vocabulary) if token.strip()]
     text = f"a {both['mask']} b"
     expected = both["pipe"](text, targets=targets, top_k=20)
     assert_same_fillings(expected, model.fill_mask(text, targets=targets, top_k=20))

@@ -171,23 +171,23 @@ def ids(case):
 def test_a_path_that_is_none(run, tmp_path, monkeypatch, command, path):
     hostile(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    if (command[1:3], path) in {(("fill-mask", "PATH"), each) for each in ("/dev/null", "empty")}:
-        assert run(*("/dev/null" if each == "PATH" else each for each in command)).code == 0
+    if (command[1:3], path) in {(("fill-mask", "PATH"), place) for place in ("/dev/null", "empty")}:
+        assert run(*("/dev/null" if word == "PATH" else word for word in command)).code == 0
         return
-    mistaken(run(*(path if each == "PATH" else each for each in command)))
+    mistaken(run(*(path if word == "PATH" else word for word in command)))
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=ids)
 @pytest.mark.parametrize("command", WITH_A_NUMBER, ids=ids)
 def test_a_number_that_is_none(run, command, number):
-    mistaken(run(*(each.replace("NUMBER", number) for each in command)))
+    mistaken(run(*(word.replace("NUMBER", number) for word in command)))
 
 
 @pytest.mark.parametrize("word", WORDS, ids=ids)
 @pytest.mark.parametrize("command", WITH_A_WORD, ids=ids)
 def test_a_word_that_is_none(run, tmp_path, command, word):
     hostile(tmp_path)
-    mistaken(run(*(word if each == "WORD" else each for each in command)))
+    mistaken(run(*(word if part == "WORD" else part for part in command)))
 
 
 def test_a_bundle_and_a_checkpoint_in_a_directory_whose_name_is_not_utf_8(run, tiny_bundle, tiny_checkpoint, tmp_path):
@@ -240,10 +240,10 @@ def test_a_line_without_end_is_not_kept(tmp_path, monkeypatch):
     (tmp_path / "lines").write_text("\n".join(lines))
     with (tmp_path / "lines").open("rb") as stream:
         kept = list(predict._lines(stream, "lines"))
-    found = [each for each in kept if isinstance(each, bytes | int)]
-    assert found == [lines[0].encode(), lines[1].encode(), 1001, lines[3].encode(), 5000]
+    counted = [line for line in kept if isinstance(line, bytes | int)]
+    assert counted == [lines[0].encode(), lines[1].encode(), 1001, lines[3].encode(), 5000]
     places = predict.deque()
-    values = [each for each in predict._values(kept, places) if not isinstance(each, predict.Flush)]
+    values = [value for value in predict._values(kept, places) if not isinstance(value, predict.Flush)]
     assert "a line of 1,001 bytes is too long: 1,000 are taken at most" in str(values[2])
     assert [end for _, end in places] == [len("\n".join(lines[: count + 1])) + 1 for count in range(5)]
 
@@ -419,7 +419,7 @@ def test_json_reads_back_whatever_it_holds(value, encoding):
 
     def finite(value):
         if isinstance(value, list):
-            return [finite(each) for each in value]
+            return [finite(item) for item in value]
         return None if isinstance(value, float) and value - value != 0 else value
 
     assert json.loads(written(value, encoding)) == finite(value)
@@ -450,7 +450,7 @@ def placed(tiny_bundle, tiny_checkpoint, tmp_path):
     (tmp_path / "lines").write_text('"a"\n"b"\n')
     stands = {name: str(tmp_path / name) for name in ("lines", "out")}
     stands |= {"BUNDLE": str(tiny_bundle), "CHECKPOINT": str(tiny_checkpoint)}
-    return lambda arguments: [stands.get(each, each) for each in arguments]
+    return lambda arguments: [stands.get(argument, argument) for argument in arguments]
 
 
 @posix

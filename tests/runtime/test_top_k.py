@@ -90,10 +90,10 @@ def test_tensors_without_a_position_are_not_run_without_one_and_have_no_logits(s
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     feeds["masked_positions"] = np.zeros(0, dtype=np.int64)
     names = ["logits", "pooler_output"]
-    found, wanted = (loaded.graph.run_in_slices(feeds, names, most=8) for loaded in (small, model))
+    outputs, wanted = (loaded.graph.run_in_slices(feeds, names, most=8) for loaded in (small, model))
     assert decoded == [1, model.graph.least_positions]
-    assert found["logits"].shape == wanted["logits"].shape == (0, model.bundle.manifest.architecture.vocab_size)
-    np.testing.assert_allclose(found["pooler_output"], wanted["pooler_output"], atol=1e-6)
+    assert outputs["logits"].shape == wanted["logits"].shape == (0, model.bundle.manifest.architecture.vocab_size)
+    np.testing.assert_allclose(outputs["pooler_output"], wanted["pooler_output"], atol=1e-6)
 
 
 @pytest.mark.parametrize(("version", "least"), [("1.24.4", 1), ("1.31.1", 1), ("1.32.0", 0), ("2.0.0", 0)])
@@ -108,8 +108,8 @@ def test_a_graph_that_looks_for_the_largest_value_is_given_a_row_where_onnx_runt
 
 
 def test_a_provider_that_takes_no_empty_tensor_is_given_a_position(small):
-    row = dataclasses.replace(small.graph.provider, least_positions=1)
-    graph = dataclasses.replace(small.graph, provider=row)
+    provider = dataclasses.replace(small.graph.provider, least_positions=1)
+    graph = dataclasses.replace(small.graph, provider=provider)
     model = Model(small.bundle, "fp32", graph, small.tokens)
     [work] = model.bind("next-sentence").prepare([("a", "b")])
     [fill] = model.bind("fill-mask").prepare(["a [MASK] b"])

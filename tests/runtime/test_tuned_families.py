@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Tokenizer doe
 
 def families(head):
     """Return the families that have a head."""
-    return [family for family, each in combinations() if each == head]
+    return [family for family, named in combinations() if named == head]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_probabilities_of_choices(made, family):
         # One by one: MobileBERT's embeddings of neighbours are those of padding, too.
         rows = [tokenizer([question["prompt"]], [one], truncation=True, return_tensors="pt") for one in choices]
         with torch.inference_mode():
-            logits = [reference(**{name: values[None] for name, values in row.items()}).logits for row in rows]
+            logits = [reference(**{name: values[None] for name, values in text.items()}).logits for text in rows]
         shares = torch.cat(logits, dim=-1)[0].softmax(-1)
         best = int(shares.argmax())
         expected = {"label": best, "choice": choices[best], "score": shares[best], "probabilities": shares.tolist()}
@@ -138,6 +138,6 @@ def test_a_ranking_is_that_of_sentence_transformers(made, family, activation, st
     asked = [{"query": "where is the king?", "documents": TEXTS}]
     [ranked] = model.predict("text-ranking", asked, return_documents=True, top_k=3, truncation=True)
     expected = encoder.rank("where is the king?", TEXTS, return_documents=True, top_k=3)
-    assert_same(ranked, [{**row, "score": float(row["score"])} for row in expected])
+    assert_same(ranked, [{**document, "score": float(document["score"])} for document in expected])
     scores = list(model.predict("text-ranking", PAIRS, truncation=True))
     assert_same(scores, [float(score) for score in encoder.predict(PAIRS)])

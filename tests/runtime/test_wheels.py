@@ -65,7 +65,7 @@ def test_without_the_check_before_it_the_finished_session_is_refused(gpu, tiny_b
 @no_gpu
 def test_auto_is_the_cpu_and_fall_back_on_request_says_why(gpu, tiny_bundle):
     said = json.loads(bertport(gpu, "doctor", tiny_bundle, "--json").stdout)
-    assert {name: each["works"] for name, each in said["providers"].items()} == {
+    assert {name: provider["works"] for name, provider in said["providers"].items()} == {
         "tensorrt": False,
         "cuda": False,
         "cpu": True,

@@ -195,7 +195,7 @@ def main(source: str, place: str, name: str, *options: str) -> None:
         after = whole(bundle)
         assert after != before
         assert not Bundle.open(bundle).verify(), (step, Bundle.open(bundle).verify())
-        assert [each.name for each in folder.iterdir()] == ["bundle"], (step, list(folder.iterdir()))
+        assert [path.name for path in folder.iterdir()] == ["bundle"], (step, list(folder.iterdir()))
         shutil.rmtree(folder)
         if not killed:
             sys.stdout.write(f"{step}\n")

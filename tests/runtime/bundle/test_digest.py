@@ -23,7 +23,7 @@ DIGEST = f"sha256:{DIGITS}"
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, [str(each) for each in arguments], catch_exceptions=False)
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("form", [DIGEST, DIGITS, DIGITS.upper(), DIGEST.upper(), f" {DIGEST}\n"])
@@ -168,4 +168,4 @@ def test_several_that_upgrade_at_once(old):
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert said == {Bundle.open(old).digest + "\n"}
     assert Bundle.open(old).verify() == ()
-    assert {each.name for each in old.parent.iterdir()} == {"old"}
+    assert {path.name for path in old.parent.iterdir()} == {"old"}

@@ -28,7 +28,7 @@ SECRET = "a secret of the machine, which no graph may read" * 4096
 
 def external(model):
     """The initialisers that lie in another file."""
-    return [each for each in model.graph.initializer if each.data_location == TensorProto.EXTERNAL]
+    return [tensor for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
 
 
 def put(tensor, **entries):
@@ -152,7 +152,7 @@ def test_weights_in_a_folder_below(tiny_bundle, tmp_path):
 
     def change(model):
         for tensor in external(model):
-            entries = {each.key: each.value for each in tensor.external_data}
+            entries = {entry.key: entry.value for entry in tensor.external_data}
             put(tensor, **entries | {"location": "deep er/w-é.bin", "checksum": "0" * 40})
 
     bundle = copied(tiny_bundle, tmp_path / "moved", manifest=move, onnx_model_serving_onnx=edit(change))
@@ -179,7 +179,7 @@ SIZES = {
 def test_spans_that_cannot_be(crafted, entries, said):
     def change(model):
         tensor = external(model)[0]
-        put(tensor, **{each.key: each.value for each in tensor.external_data} | entries)
+        put(tensor, **{entry.key: entry.value for entry in tensor.external_data} | entries)
 
     refused(crafted(change), said)
 
@@ -224,7 +224,7 @@ def test_every_type_of_the_onnx_package_is_known():
 
 def test_entries_that_are_not_in_use_are_looked_at_all_the_same(crafted):
     def change(model):
-        tensor = next(each for each in model.graph.initializer if each.raw_data)
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.raw_data)
         tensor.external_data.add(key="location", value="/etc/passwd")
 
     refused(crafted(change), "an absolute path")
@@ -349,7 +349,7 @@ OUT = entries(("location", "/etc/passwd")) + pb.field(14, 1)
 
 def as_attribute(*tensors):
     """A model with a node whose attribute has a tensor written in several fields."""
-    attribute = pb.field(1, "value") + b"".join(pb.field(5, each) for each in tensors)
+    attribute = pb.field(1, "value") + b"".join(pb.field(5, tensor) for tensor in tensors)
     return pb.model(pb.field(1, pb.field(4, "Constant") + pb.field(5, attribute)))
 
 
@@ -436,11 +436,11 @@ def test_the_tiny_bundles_graphs_are_seen_as_the_onnx_package_sees_them(tiny_bun
     for name in (SERVING, WEIGHTS):
         content = (tiny_bundle / name).read_bytes()
         expected = [
-            (each.name, *(entry.value for entry in each.external_data))
-            for each in external(onnx.load_from_string(content))
+            (tensor.name, *(entry.value for entry in tensor.external_data))
+            for tensor in external(onnx.load_from_string(content))
         ]
-        found = [(each.tensor, each.location, str(each.offset), str(each.length)) for each in spans_of(content)]
-        assert found == expected
+        spans = [(span.tensor, span.location, str(span.offset), str(span.length)) for span in spans_of(content)]
+        assert spans == expected
 
 
 def protobufs(content):
@@ -449,18 +449,18 @@ def protobufs(content):
         model = onnx.ModelProto.FromString(content)
     except Exception:  # noqa: BLE001 — whatever its implementations raise
         return None
-    found = []
+    locations = []
 
     def walk(message):
         if isinstance(message, TensorProto) and message.data_location == TensorProto.EXTERNAL:
-            found.append({each.key: each.value for each in message.external_data}.get("location", ""))
+            locations.append({entry.key: entry.value for entry in message.external_data}.get("location", ""))
         for field, value in message.ListFields():
             if field.message_type is not None:
-                for each in value if field.is_repeated else [value]:
-                    walk(each)
+                for item in value if field.is_repeated else [value]:
+                    walk(item)
 
     walk(model)
-    return found
+    return locations
 
 
 def damaged(content, cuts):
@@ -471,13 +471,13 @@ def damaged(content, cuts):
 
 def seen_alike(content):
     """Nothing but our errors; and whatever is not refused is what protobuf sees."""
-    found = None
+    locations = None
     with suppress(MalformedError, HostileError):
-        found = [each.location for each in spans_of(content)]
-    if found is None:
+        locations = [span.location for span in spans_of(content)]
+    if locations is None:
         return
     expected = protobufs(content)
-    assert expected is None or set(expected) <= set(found)
+    assert expected is None or set(expected) <= set(locations)
 
 
 @pytest.fixture(scope="module")

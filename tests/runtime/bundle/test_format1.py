@@ -31,16 +31,16 @@ PAIR = ("he went to the store.", "the milk is in the city.")
 
 
 def run(*arguments):
-    done = CliRunner().invoke(cli.app, [str(each) for each in arguments], catch_exceptions=False)
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     return done.stdout
 
 
 def hashes(directory):
     return {
-        each.relative_to(directory): hashlib.sha256(each.read_bytes()).hexdigest()
-        for each in directory.rglob("*")
-        if each.is_file() and each.name != "manifest.json"
+        path.relative_to(directory): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
     }
 
 
@@ -61,8 +61,8 @@ def test_it_is_as_0_1_0_wrote_it():
 @pytest.mark.parametrize("variant", ["portable", "fp32"])
 def test_it_gives_the_answers_that_0_1_0_gave(variant):
     filled, pair, vectors = answers(OLD, variant)
-    assert [each["token_str"] for each in filled][:2] == ["##.", "##p"]
-    assert [each["score"] for each in filled][:2] == pytest.approx([0.0446, 0.0445], abs=1e-4)
+    assert [answer["token_str"] for answer in filled][:2] == ["##.", "##p"]
+    assert [answer["score"] for answer in filled][:2] == pytest.approx([0.0446, 0.0445], abs=1e-4)
     assert pair["label"] == "not_next"
     assert pair["probabilities"] == pytest.approx({"is_next": 0.3941724, "not_next": 0.6058276}, abs=1e-6)
     assert vectors[0][:3] == pytest.approx([1.488447, -0.8793192, -0.3938718], abs=1e-5)
@@ -78,12 +78,12 @@ def test_the_quantized_variant_gives_the_answers_that_0_1_0_gave():
 
 def test_upgrading_changes_the_manifest_and_no_answer(old):
     variants = tuple(Bundle.open(old).manifest.variants)
-    given, kept = [answers(old, each) for each in variants], hashes(old)
+    given, kept = [answers(old, variant) for variant in variants], hashes(old)
     before, after = upgrade(old)
     assert (before.format_version, before.digest) == (1, DIGEST)
     assert (after.format_version, after.manifest) == (2, before.manifest)
     assert hashes(old) == kept
-    assert [answers(old, each) for each in variants] == given
+    assert [answers(old, variant) for variant in variants] == given
     again, same = upgrade(old)
     assert again == same == after
 
@@ -206,9 +206,11 @@ def of_recipes(*names, default=None):
 
 
 def test_what_runs_where_is_what_0_1_0_wrote():
-    found = of_recipes(*RUNS).variants
-    assert {name: {each for each in PROVIDERS if suits(found[name].requires, each)} for name in RUNS} == RUNS
-    assert providers_for(found["fp32"].requires)[0] == "cpu"
+    variants = of_recipes(*RUNS).variants
+    assert {
+        name: {provider for provider in PROVIDERS if suits(variants[name].requires, provider)} for name in RUNS
+    } == RUNS
+    assert providers_for(variants["fp32"].requires)[0] == "cpu"
     upgraded = from_json(of_recipes(*RUNS).to_json()).variants
     assert {name: set(providers_for(upgraded[name].requires)) for name in RUNS} == RUNS
 
@@ -221,8 +223,10 @@ def test_what_is_taken_where_is_what_0_1_0_took(names):
 
 
 def test_what_the_fixture_runs_on():
-    found = {name: set(providers_for(each.requires)) for name, each in Bundle.open(OLD).manifest.variants.items()}
-    assert found == {
+    providers = {
+        name: set(providers_for(variant.requires)) for name, variant in Bundle.open(OLD).manifest.variants.items()
+    }
+    assert providers == {
         "portable": {"cpu", "cuda", "tensorrt"},
         "fp32": {"cpu", "cuda", "tensorrt"},
         "int8-dynamic": {"cpu"},
@@ -230,7 +234,8 @@ def test_what_the_fixture_runs_on():
 
 
 def test_what_a_new_bundle_runs_on(tiny_bundle):
-    found = {
-        name: set(providers_for(each.requires)) for name, each in Bundle.open(tiny_bundle).manifest.variants.items()
+    providers = {
+        name: set(providers_for(variant.requires))
+        for name, variant in Bundle.open(tiny_bundle).manifest.variants.items()
     }
-    assert found == {"portable": {"cpu", "cuda", "tensorrt"}, "fp32": {"cpu", "cuda", "tensorrt"}}
+    assert providers == {"portable": {"cpu", "cuda", "tensorrt"}, "fp32": {"cpu", "cuda", "tensorrt"}}

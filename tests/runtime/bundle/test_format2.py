@@ -130,11 +130,11 @@ LATER = {"colour": {"of": ["a later version", 1, None]}}
 
 def with_later(value):
     """Add what a later version may add in every open place."""
-    for each in value["inputs"].values():
-        each.update(LATER)
+    for entry in value["inputs"].values():
+        entry.update(LATER)
     value["inputs"]["position_ids"] = {"dtype": "int64", "axes": ["batch", "sequence"], "constant": 3, **LATER}
-    for each in value["heads"].values():
-        each.update(LATER)
+    for entry in value["heads"].values():
+        entry.update(LATER)
     value["heads"]["tokens"] = {
         "output": "tags",
         "axes": ["batch", "sequence", "label"],
@@ -143,9 +143,9 @@ def with_later(value):
         **LATER,
     }
     value["pooling"] = {"mode": "weighted", "normalize": True, **LATER}
-    for each in value["variants"].values():
-        each["requires"].update(LATER)
-        each["task_metrics"] = {"sts-b": {"spearman": 0.8, **LATER}, "further": 1}
+    for entry in value["variants"].values():
+        entry["requires"].update(LATER)
+        entry["task_metrics"] = {"sts-b": {"spearman": 0.8, **LATER}, "further": 1}
     value["golden_vectors"] = {"file": "config.json", **LATER, "further": {"further": 2}}
 
 
@@ -174,8 +174,8 @@ def test_what_a_later_version_adds_in_the_open_places_is_ignored_and_kept(copy):
     copied = value["variants"]["fp32"] | {"file": file, "fidelity": {"top1": 1.0}}
     assert after["variants"] == value["variants"] | {"copy": copied}
     changed = {"digest", "variants", "files"}
-    assert {key: each for key, each in after.items() if key not in changed} == {
-        key: each for key, each in value.items() if key not in changed
+    assert {key: content for key, content in after.items() if key not in changed} == {
+        key: content for key, content in value.items() if key not in changed
     }
 
 

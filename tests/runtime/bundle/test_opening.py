@@ -118,10 +118,10 @@ def test_a_device_in_the_place_of_a_file_is_not_even_opened(monkeypatch):
 
 def test_a_file_that_becomes_a_fifo_meanwhile_does_not_block(bundle, monkeypatch):
     path = bundle / TOKENIZER
-    found = path.stat()
+    status = path.stat()
     path.unlink()
     os.mkfifo(path)
-    monkeypatch.setattr(Path, "stat", lambda *_, **__: found)
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: status)
     with pytest.raises(BundleError, match="is a FIFO"):
         files.open_regular(path)
 
@@ -193,7 +193,7 @@ def around(bundle, tmp_path):
     return Path("..") / "other" / ".." / bundle.name / "inner" / "onnx"
 
 
-@pytest.mark.parametrize("target", [back_in, around], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("target", [back_in, around], ids=lambda target: target.__name__)
 def test_a_way_that_leaves_the_bundle_is_refused_though_it_ends_inside(bundle, tmp_path, target):
     (bundle / "inner").mkdir()
     (bundle / "onnx").rename(bundle / "inner" / "onnx")
@@ -255,11 +255,11 @@ def test_links_in_a_circle(bundle):
 def overwrite(bundle):
     """Change a byte in place, and say that it was never done as well as one can."""
     path = bundle / WEIGHTS
-    found = path.stat()
+    status = path.stat()
     with path.open("r+b") as file:
         file.seek(-100, os.SEEK_END)
         file.write(b"\xff")
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def replace(bundle, name=WEIGHTS):
@@ -487,7 +487,7 @@ def another_snapshot(bundle, _):
 @pytest.mark.parametrize(
     "target",
     [outside, other_repository, through_a_blob, below_the_blobs, of_the_repository, another_snapshot],
-    ids=lambda each: each.__name__,
+    ids=lambda change: change.__name__,
 )
 def test_only_blobs_of_the_same_repository_are_the_bundles(tiny_bundle, tmp_path, target):
     bundle = in_hub_cache(tiny_bundle, tmp_path)
@@ -573,7 +573,7 @@ def test_weights_that_onnx_runtime_would_not_open_are_handed_over(tiny_bundle, t
 
 
 def test_a_bundle_that_huggingface_hub_fetched(tiny_bundle, tmp_path):
-    held = {each.relative_to(tiny_bundle).as_posix(): each.read_bytes() for each in tiny_bundle.rglob("*.*")}
+    held = {path.relative_to(tiny_bundle).as_posix(): path.read_bytes() for path in tiny_bundle.rglob("*.*")}
     # In a process of its own: this one is offline, and huggingface_hub keeps the sessions that it made so.
     program = (
         "import huggingface_hub, sys\n"

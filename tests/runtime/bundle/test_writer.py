@@ -41,11 +41,11 @@ def small(tiny_bundle, tmp_path_factory):
     """A bundle of a few bytes that verifies and cannot be asked."""
     path = tmp_path_factory.mktemp("small") / "small"
     manifest = Bundle.open(tiny_bundle).manifest
-    for name in ("tokenizer.json", *(each.file for each in manifest.variants.values())):
+    for name in ("tokenizer.json", *(variant.file for variant in manifest.variants.values())):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(model(name.encode()))
     (path / "README.md").write_text("# small\n")
-    variants = {name: dataclasses.replace(each, external_data=()) for name, each in manifest.variants.items()}
+    variants = {name: dataclasses.replace(variant, external_data=()) for name, variant in manifest.variants.items()}
     write_manifest(path, dataclasses.replace(manifest, files=describe_files(path), variants=variants))
     return path
 
@@ -58,7 +58,7 @@ def bundle(small, tmp_path):
 
 def left(bundle):
     """Name what is beside a bundle, and what it does not list."""
-    return [*Bundle.open(bundle).verify(), *(each.name for each in bundle.parent.iterdir() if each != bundle)]
+    return [*Bundle.open(bundle).verify(), *(path.name for path in bundle.parent.iterdir() if path != bundle)]
 
 
 def python(program, *arguments):
@@ -83,19 +83,19 @@ def output(process):
 
 def test_of_several_writers_none_is_lost(bundle):
     program = "for n in range(8): put(bundle, f'{sys.argv[2]}{n}', stem='same')"
-    for each in [python(program, bundle, name) for name in "abc"]:
-        output(each)
+    for process in [python(program, bundle, name) for name in "abc"]:
+        output(process)
     manifest = Bundle.open(bundle).manifest
     assert {f"{name}{n}" for name in "abc" for n in range(8)} < set(manifest.variants)
-    files = [each.file for each in manifest.variants.values()]
+    files = [variant.file for variant in manifest.variants.values()]
     assert len(set(files)) == len(files)
     assert left(bundle) == []
 
 
 def test_of_several_that_make_the_same_variant_again_one_stays_whole(bundle):
     program = "for n in range(8): put(bundle, 'same', overwrite=True, content=sys.argv[2].encode())"
-    for each in [python(program, bundle, name) for name in "abc"]:
-        output(each)
+    for process in [python(program, bundle, name) for name in "abc"]:
+        output(process)
     opened = Bundle.open(bundle)
     variant = opened.manifest.variants["same"]
     assert (bundle / variant.file).read_bytes() == model((bundle / variant.external_data[0]).read_bytes())
@@ -106,7 +106,7 @@ def test_of_several_that_make_the_same_variant_again_one_stays_whole(bundle):
 def test_of_two_that_make_the_same_variant_the_second_is_refused(bundle):
     opened = Bundle.open(bundle)
     with Workspace.beside(opened) as first, Workspace.beside(opened) as second:
-        names = [each.reserve("onnx/more.onnx") for each in (first, second)]
+        names = [workspace.reserve("onnx/more.onnx") for workspace in (first, second)]
         assert names == ["onnx/more.onnx", "onnx/more-2.onnx"]
         for work, name in zip((first, second), names, strict=True):
             (work.directory / "graph").write_bytes(model(name.encode()))
@@ -162,8 +162,8 @@ def test_a_change_of_the_manifest_is_made_to_what_is_there(bundle):
         "for _ in range(20): change_manifest(bundle, lambda now: dataclasses.replace(now.manifest, "
         "name=now.manifest.name + 'x'))"
     )
-    for each in [python(program, bundle) for _ in range(2)]:
-        output(each)
+    for process in [python(program, bundle) for _ in range(2)]:
+        output(process)
     assert Bundle.open(bundle).manifest.name.endswith("x" * 40)
     assert left(bundle) == []
 
@@ -270,7 +270,7 @@ def test_a_reader_gets_a_whole_model_or_is_told_that_it_changes(tiny_bundle, tmp
                 assert model.fill_mask("the [MASK] is small .", top_k=1) == answer
                 loaded += 1
         assert loaded
-        assert all("was changed while" in each for each in told)
+        assert all("was changed while" in line for line in told)
     finally:
         process.kill()
         process.communicate()
@@ -426,8 +426,8 @@ def test_without_locks_of_the_system_and_exchange(tiny_bundle, tmp_path):
 
 def test_several_writers_without_locks_of_the_system(bundle):
     program = WITHOUT + "for n in range(5): put(bundle, f'{sys.argv[2]}{n}', stem='same')"
-    for each in [python(program, bundle, name) for name in "ab"]:
-        output(each)
+    for process in [python(program, bundle, name) for name in "ab"]:
+        output(process)
     assert {f"{name}{n}" for name in "ab" for n in range(5)} < set(Bundle.open(bundle).manifest.variants)
     assert left(bundle) == []
 
@@ -443,7 +443,7 @@ def planted(bundle, tmp_path):
 
 
 def files(directory):
-    return sorted(each.relative_to(directory).as_posix() for each in directory.rglob("*") if each.is_file())
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("place", ["home", ".", "bundle"])
@@ -565,8 +565,8 @@ def test_many_names_that_came_with_a_workspace_take_no_time(bundle, planted):
 def test_a_bundle_comes_back_whatever_came_beside_it(bundle, planted):
     workspace, _ = planted
     real = workspace.with_name(f".{bundle.name}.bertport-zzzzzzzz.tmp")
-    for each in (workspace, real):
-        (each / "new").mkdir(parents=True)
+    for directory in (workspace, real):
+        (directory / "new").mkdir(parents=True)
     (workspace / "old").mkdir()
     (workspace / "owner.pid").write_text("1 token of another machine")
     (real / "owner").write_text("")

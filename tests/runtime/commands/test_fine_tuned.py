@@ -26,7 +26,7 @@ def bundle(tmp_path_factory):
 
 
 def invoke(*arguments, stdin=None):
-    return CliRunner().invoke(cli.app, [str(each) for each in arguments], input=stdin, catch_exceptions=False)
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], input=stdin, catch_exceptions=False)
 
 
 def printed(*arguments, stdin=None):
@@ -73,7 +73,7 @@ def test_tag_prints_what_the_model_answers(bundle):
     assert printed("tag", *TEXTS, "-m", place) == model.tag(TEXTS, aggregation_strategy="simple")
     listed = printed("tag", TEXTS[0], "--aggregation", "none", "--ignore-label", "B-PER", "-m", place)
     assert listed == [model.tag(TEXTS[0], ignore_labels=["B-PER"])]
-    assert any(row["entity"] == "O" for row in listed[0])
+    assert any(tag["entity"] == "O" for tag in listed[0])
     long = " ".join(TEXTS * 12)
     assert invoke("tag", long, "-m", place).exit_code == 2
     assert printed("tag", long, "--stride", "8", "-m", place) == [
@@ -83,8 +83,8 @@ def test_tag_prints_what_the_model_answers(bundle):
 
 
 def test_an_entity_whose_label_is_a_prefix_alone():
-    row = {"entity_group": "", "score": 0.5, "word": "paris", "start": 3, "end": 8}
-    marked, line = render_fine_tuned.entities("In Paris.", [row]).splitlines()
+    entity = {"entity_group": "", "score": 0.5, "word": "paris", "start": 3, "end": 8}
+    marked, line = render_fine_tuned.entities("In Paris.", [entity]).splitlines()
     assert marked == "In [Paris ]."
     assert line.split() == ["Paris", "50.0%", "3-8"]
 
@@ -131,7 +131,7 @@ def test_rank_prints_what_the_model_answers(bundle, tmp_path):
     assert printed(*given, tmp_path / "documents.txt") == ranked[:2]
     assert printed(*given, "-", stdin="\ufeffred bread\nthe sea") == ranked[:2]
     lines = invoke("rank", "Where?", *documents, "-m", place).stdout.splitlines()[1:]
-    assert [line.split()[2] for line in lines] == [f"[{row['corpus_id']}]" for row in ranked]
+    assert [line.split()[2] for line in lines] == [f"[{document['corpus_id']}]" for document in ranked]
 
 
 def test_embed_prints_and_writes_what_the_model_answers(sentence_bundle, tmp_path):
@@ -171,11 +171,11 @@ def test_scores_that_are_no_probabilities_are_shown_as_they_are():
 
 def test_entities_are_marked_in_their_text():
     text = "Ann and Bob\nsleep"
-    row = {"score": 0.5, "word": "x"}
-    rows = [row | {"entity_group": "PER", "start": start, "end": start + 3} for start in (0, 8)]
+    entity = {"score": 0.5, "word": "x"}
+    rows = [entity | {"entity_group": "PER", "start": start, "end": start + 3} for start in (0, 8)]
     shown = render_fine_tuned.entities(text, rows).splitlines()
     assert shown == ["[Ann PER] and [Bob PER]\\nsleep", "  PER  Ann  50.0%  0-3", "  PER  Bob  50.0%  8-11"]
-    tokens = [row | {"entity": "B-PER", "index": 1, "start": 0, "end": 3}]
+    tokens = [entity | {"entity": "B-PER", "index": 1, "start": 0, "end": 3}]
     assert render_fine_tuned.entities(text, tokens).startswith("[Ann B-PER] and Bob")
     assert render_fine_tuned.entities(text, []) == "Ann and Bob\\nsleep\n  no entities"
 
@@ -222,7 +222,7 @@ def test_a_ranking_shows_the_beginning_of_each_document():
 )
 def test_a_mistake_is_one_sentence(tmp_path, arguments, said):
     (tmp_path / "BINARY").write_bytes(b"\xff")
-    place = [str(tmp_path / each) if each == "BINARY" else each for each in arguments]
+    place = [str(tmp_path / argument) if argument == "BINARY" else argument for argument in arguments]
     done = invoke(*place)
     assert done.exit_code == 2
     assert done.stdout == ""

@@ -27,18 +27,18 @@ def test_the_best_instruction_set_is_found(flags, expected):
 
 
 def test_only_the_sets_that_sum_in_16_bits_saturate():
-    assert {name for name, row in INSTRUCTION_SETS.items() if row.saturates} == {"avx2", "avx512"}
+    assert {name for name, instructions in INSTRUCTION_SETS.items() if instructions.saturates} == {"avx2", "avx512"}
 
 
 def test_linux_is_read():
     block = "processor\t: {}\nmodel name\t: AMD EPYC 7B13\nphysical id\t: 0\ncore id\t: {}\nflags\t\t: fpu avx2 fma\n"
-    found = parse_cpuinfo("\n".join(block.format(number, number // 2) for number in range(4)))
-    assert found == Cpu(model="AMD EPYC 7B13", flags=frozenset({"fpu", "avx2", "fma"}), physical_cores=2)
+    machine = parse_cpuinfo("\n".join(block.format(number, number // 2) for number in range(4)))
+    assert machine == Cpu(model="AMD EPYC 7B13", flags=frozenset({"fpu", "avx2", "fma"}), physical_cores=2)
 
 
 def test_linux_on_arm_names_no_model():
-    found = parse_cpuinfo("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp\n\nprocessor\t: 1\n")
-    assert found == Cpu(model="", flags=frozenset({"fp", "asimd", "asimddp"}), physical_cores=0)
+    machine = parse_cpuinfo("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp\n\nprocessor\t: 1\n")
+    assert machine == Cpu(model="", flags=frozenset({"fp", "asimd", "asimddp"}), physical_cores=0)
 
 
 def test_macos_is_read():
@@ -59,8 +59,8 @@ def test_nothing_is_made_of_nothing(text):
 
 
 def test_this_machine_is_described():
-    found = cpu()
-    assert found.model
-    assert found.physical_cores >= 1
+    machine = cpu()
+    assert machine.model
+    assert machine.physical_cores >= 1
     if platform.machine() in ("x86_64", "aarch64") and platform.system() == "Linux":
-        assert found.flags
+        assert machine.flags

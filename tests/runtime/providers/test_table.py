@@ -35,17 +35,17 @@ def test_a_silent_fall_back_is_refused(tiny_bundle):
     """ONNX Runtime's CPU wheel, asked for CUDA, warns and runs on the CPU: the finished session gives it away."""
     path = Bundle.open(tiny_bundle).file("onnx/model.onnx")
     assert obstacle(CUDA) is not None or native.driver().devices
-    row = dataclasses.replace(CUDA, library=None)  # so that it is not refused before
+    provider = dataclasses.replace(CUDA, library=None)  # so that it is not refused before
     with (
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
         pytest.raises(ProviderError, match=r"'cuda' does not start here: in use are only CPUExecutionProvider"),
     ):
-        open_graph(path, row)
+        open_graph(path, provider)
 
 
 def test_auto_goes_on_to_what_works(tiny_bundle, monkeypatch):
     monkeypatch.setattr(loading, "candidates", lambda _: (CUDA, CPU))
-    monkeypatch.setattr(session, "obstacle", lambda row: "it is a test" if row is CUDA else None)
+    monkeypatch.setattr(session, "obstacle", lambda provider: "it is a test" if provider is CUDA else None)
     assert load(tiny_bundle).describe()["provider"] == "cpu"
 
 
@@ -156,8 +156,8 @@ def test_options_are_those_of_the_provider_and_become_text():
         checked("cuda", {"gpu_memory": 1}, CUDA.allowed)
     with pytest.raises(UsageError, match="is text, a number, True or False, not"):
         checked("cuda", {"gpu_mem_limit": None}, CUDA.allowed)
-    assert set(itertools.chain(*(row.options for row in PROVIDERS.values()))) <= set(
-        itertools.chain(*(row.allowed for row in PROVIDERS.values()))
+    assert set(itertools.chain(*(provider.options for provider in PROVIDERS.values()))) <= set(
+        itertools.chain(*(provider.allowed for provider in PROVIDERS.values()))
     )
 
 
@@ -258,8 +258,8 @@ def test_each_provider_names_the_recipes_that_it_prefers(edited, provider, left_
     """Whatever the order of the variants: 8 bits before 16 before 32."""
     made = ("int8", "int8-static", "fp16", "fp32")
     manifest = variants_of(edited, *(name for name in made if name not in left_out))
-    row = PROVIDERS[provider]
-    assert choices(manifest, None, provider, (row,)) == [(chosen, row)]
+    candidate = PROVIDERS[provider]
+    assert choices(manifest, None, provider, (candidate,)) == [(chosen, candidate)]
 
 
 def test_a_variant_made_for_another_provider_is_refused_with_one_that_suits(edited):

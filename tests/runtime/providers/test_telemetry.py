@@ -87,7 +87,7 @@ def test_imported_before_us_it_is_told_to_stop_and_doctor_says_so(run):
     )
     said, _ = run(spied)
     assert said.count("told to stop") >= 1
-    [line] = [each for each in said.splitlines() if "telemetry" in each]
+    [line] = [line for line in said.splitlines() if "telemetry" in line]
     assert "partly off: onnxruntime was imported before bertport.runtime" in line
     assert "set ORT_DISABLE_TELEMETRY=1" in line
 

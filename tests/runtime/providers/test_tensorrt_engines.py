@@ -17,17 +17,17 @@ INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "masked_pos
 
 
 def shapes(text):
-    return {name: tuple(map(int, sizes.split("x"))) for name, sizes in (each.split(":") for each in text.split(","))}
+    return {name: tuple(map(int, sizes.split("x"))) for name, sizes in (shape.split(":") for shape in text.split(","))}
 
 
 @pytest.mark.parametrize("max_length", [16, 40, 128, 512])
 def test_the_profile_covers_every_batch_that_is_planned(max_length):
-    found = tensorrt_engines.profile(INPUTS, max_length=max_length, batch_tokens=16384, batch_rows=256)
-    least, best, most = (shapes(found[f"trt_profile_{name}_shapes"]) for name in ("min", "opt", "max"))
+    profile = tensorrt_engines.profile(INPUTS, max_length=max_length, batch_tokens=16384, batch_rows=256)
+    least, best, most = (shapes(profile[f"trt_profile_{name}_shapes"]) for name in ("min", "opt", "max"))
     assert least.keys() == best.keys() == most.keys() == INPUTS
     for name in INPUTS:
         assert all(a <= b <= c for a, b, c in zip(least[name], best[name], most[name], strict=True))
-        assert all(each >= 1 for each in least[name])
+        assert all(size >= 1 for size in least[name])
     assert most["input_ids"][1] == max_length
     lengths = [1 + index * 7 % max_length for index in range(3000)] + [16] * 3000
     assert (ROW.batch_tokens, ROW.batch_rows) == (16384, 256)
@@ -91,8 +91,8 @@ def test_an_engine_is_kept_by_everything_that_it_depends_on(tiny_bundle, edited,
         engine(tiny_bundle, monkeypatch, tmp_path, versions={"tensorrt": "10.15.0", "onnxruntime": "1.32.0"}),
         engine(tiny_bundle, monkeypatch, tmp_path, given={"trt_builder_optimization_level": 5}),
     ]
-    assert len({first.directory, *(each.directory for each in others)}) == 1 + len(others)
-    timing = {each.options["trt_timing_cache_path"] for each in (first, *others)}
+    assert len({first.directory, *(cache.directory for cache in others)}) == 1 + len(others)
+    timing = {cache.options["trt_timing_cache_path"] for cache in (first, *others)}
     assert len(timing) == 3  # by GPU and versions alone
 
 
@@ -123,7 +123,7 @@ def test_a_cold_build_is_announced_with_its_progress_and_a_warm_start_says_nothi
 
 def test_the_gpu_of_this_machine_is_part_of_the_key(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = set()
+    directories = set()
     for name in ("NVIDIA X", "NVIDIA Y"):
         devices = (native.Device(name="first", capability="8.0"), native.Device(name=name, capability="9.0"))
         monkeypatch.setattr(native, "driver", lambda devices=devices: native.Driver(problem=None, devices=devices))
@@ -136,7 +136,11 @@ def test_the_gpu_of_this_machine_is_part_of_the_key(monkeypatch, tmp_path):
             serving=True,
             given={"device_id": "1"},
         )
-        found.add(made.directory)
+        directories.add(made.directory)
         shapes = str(made.options["trt_profile_min_shapes"]).split(",")
-        assert sorted(each.partition(":")[0] for each in shapes) == ["attention_mask", "input_ids", "masked_positions"]
-    assert len(found) == 2
+        assert sorted(shape.partition(":")[0] for shape in shapes) == [
+            "attention_mask",
+            "input_ids",
+            "masked_positions",
+        ]
+    assert len(directories) == 2

@@ -63,9 +63,9 @@ OPTIONS = {
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_vectors_are_those_of_sentence_transformers(model, reference, kind):
     ours, theirs = OPTIONS[kind]
-    found, expected = vectors(model, TEXTS, **ours), reference.encode(TEXTS, **theirs)
-    assert (found.shape, found.dtype) == (expected.shape, np.float32)
-    assert np.abs(found - expected).max() < (UNIT_ATOL if "normalize" in ours else ATOL)
+    embedded, expected = vectors(model, TEXTS, **ours), reference.encode(TEXTS, **theirs)
+    assert (embedded.shape, embedded.dtype) == (expected.shape, np.float32)
+    assert np.abs(embedded - expected).max() < (UNIT_ATOL if "normalize" in ours else ATOL)
 
 
 def test_a_long_text_is_cut_where_sentence_transformers_cuts_it_if_the_caller_says_so(model, reference):
@@ -129,13 +129,13 @@ def test_similarities_of_any_vectors(name):
     a, b = (rng.normal(size=(count, 9)).astype(np.float32) for count in (40, 30))
     a[0] = 0
     b[:5] = a[:5]
-    found = SIMILARITY_FUNCTIONS[name](a, b)
+    similarities = SIMILARITY_FUNCTIONS[name](a, b)
     expected = util.SimilarityFunction.to_similarity_fn(name)(a, b).numpy()
-    assert found.dtype == np.float32
+    assert similarities.dtype == np.float32
     # torch takes distances from products of more than 25 vectors, whose rounding shows where they are 0
-    assert np.abs(found - expected).max() < (5e-3 if name == "euclidean" else 1e-5)
+    assert np.abs(similarities - expected).max() < (5e-3 if name == "euclidean" else 1e-5)
     exact = -np.sqrt(((a[:, None].astype(np.float64) - b) ** 2).sum(-1))
-    assert name != "euclidean" or np.abs(found - exact).max() < 1e-5
+    assert name != "euclidean" or np.abs(similarities - exact).max() < 1e-5
 
 
 def test_many_texts_are_answered_in_order_whatever_their_lengths(model, reference):
@@ -201,14 +201,14 @@ def test_a_bundle_without_the_head_says_what_to_do(tiny_bundle, task):
 
 
 def test_embed_and_similarity(model, reference):
-    found = model.embed(TEXTS, normalize=True)
-    assert np.abs(found - reference.encode(TEXTS, normalize_embeddings=True)).max() < UNIT_ATOL
+    embedded = model.embed(TEXTS, normalize=True)
+    assert np.abs(embedded - reference.encode(TEXTS, normalize_embeddings=True)).max() < UNIT_ATOL
     assert model.embed(TEXTS[0]).shape == (DIMENSION,)
     assert model.embed([]).shape == (0, DIMENSION)
     assert model.embed([], truncate_dim=3).shape == (0, 3)
-    expected = reference.similarity(found, found[:2]).numpy()
-    assert np.abs(model.similarity(found, found[:2]) - expected).max() < UNIT_ATOL
-    assert model.similarity(found[0].tolist(), found).shape == (1, len(TEXTS))
+    expected = reference.similarity(embedded, embedded[:2]).numpy()
+    assert np.abs(model.similarity(embedded, embedded[:2]) - expected).max() < UNIT_ATOL
+    assert model.similarity(embedded[0].tolist(), embedded).shape == (1, len(TEXTS))
 
 
 def test_vectors_of_two_dimensions_are_not_compared(model):

@@ -66,7 +66,7 @@ def test_cls_says_where_it_is_asked_for_that_it_has_changed(model):
     for ask in asked:
         with pytest.warns(FutureWarning, match="for which write pooling 'pooler' now") as caught:
             ask()
-        assert [each.filename for each in caught] == [__file__]
+        assert [warning.filename for warning in caught] == [__file__]
     assert model.resolve("features", pooling="cls").note
     assert model.resolve("features", pooling="pooler").note is None
 
@@ -84,7 +84,7 @@ def test_mean_is_over_real_tokens(model, reference, normalize):
 def test_one_text_gives_one_array(model):
     assert model.features("hello world").shape == (4, 32)
     assert model.features("hello world", pooling="mean").shape == (32,)
-    assert [each.shape for each in model.features(["hello world"])] == [(4, 32)]
+    assert [vectors.shape for vectors in model.features(["hello world"])] == [(4, 32)]
     assert model.features(["hello world"], pooling="mean").shape == (1, 32)
     assert model.features([]) == []
     assert model.features([], pooling="pooler").shape == (0, 32)

@@ -138,7 +138,7 @@ def test_answers_are_those_of_the_pipeline(  # noqa: PLR0913, PLR0917 — drawn
 ):
     theirs, tokens = case(data.draw(st.sampled_from(KINDS)), side)
     length, stride = windows
-    found = ours(
+    answered = ours(
         tokens,
         manifest,
         question,
@@ -150,7 +150,7 @@ def test_answers_are_those_of_the_pipeline(  # noqa: PLR0913, PLR0917 — drawn
         handle_impossible_answer=impossible,
         align_to_words=aligned,
     )
-    if isinstance(found, InputTextError):
+    if isinstance(answered, InputTextError):
         assert not theirs(context, add_special_tokens=False)["input_ids"]
         return
     wanted = of_pipeline(
@@ -164,8 +164,8 @@ def test_answers_are_those_of_the_pipeline(  # noqa: PLR0913, PLR0917 — drawn
         handle_impossible_answer=impossible,
         align_to_words=aligned,
     )
-    assert rows(found) == rows(wanted)
-    assert isinstance(found, dict) is isinstance(wanted, dict) or len(rows(wanted)) == 1
+    assert rows(answered) == rows(wanted)
+    assert isinstance(answered, dict) is isinstance(wanted, dict) or len(rows(wanted)) == 1
 
 
 def answer(tokens, manifest, logits, question="who?", context="the king of spain", **parameters):
@@ -184,30 +184,30 @@ KING = [(0, 0), (9, 0), (0, 0), (0, 9)]
 
 def test_an_answer_is_a_part_of_the_context(case, manifest):
     _, tokens = case("bert")
-    found = answer(tokens, manifest, KING)
-    assert found == {"score": found["score"], "start": 4, "end": 17, "answer": "king of spain"}
-    assert found["score"] == pytest.approx(
+    answered = answer(tokens, manifest, KING)
+    assert answered == {"score": answered["score"], "start": 4, "end": 17, "answer": "king of spain"}
+    assert answered["score"] == pytest.approx(
         np.exp(9) ** 2 / (np.exp(9) + 4) ** 2, rel=1e-5
     )  # [CLS] is one of four others
     short = answer(tokens, manifest, KING, max_answer_len=2)
     assert short["answer"] in {"king", "of spain", "king of", "spain"}
-    assert short["score"] < found["score"] / 100
+    assert short["score"] < answered["score"] / 100
 
 
 def test_several_answers_are_a_list_best_first(case, manifest):
     _, tokens = case("bert")
-    found = answer(tokens, manifest, KING, top_k=3)
-    assert [type(found), len(found), found[0]["answer"]] == [list, 3, "king of spain"]
-    assert found == sorted(found, key=lambda each: -each["score"])
+    answered = answer(tokens, manifest, KING, top_k=3)
+    assert [type(answered), len(answered), answered[0]["answer"]] == [list, 3, "king of spain"]
+    assert answered == sorted(answered, key=lambda one: -one["score"])
     assert len(answer(tokens, manifest, KING, top_k=100)) == 10  # spans of four words
 
 
 def test_answers_of_the_same_words_are_one(case, manifest):
     _, tokens = case("bert")
     twice = [(9, 9), (0, 0), (9, 9)]
-    found = answer(tokens, manifest, twice, context="King of king", top_k=4)
-    assert found[0] == {"score": found[0]["score"], "start": 0, "end": 4, "answer": "King"}
-    assert found[0]["score"] == pytest.approx(0.5, abs=1e-3)
+    answered = answer(tokens, manifest, twice, context="King of king", top_k=4)
+    assert answered[0] == {"score": answered[0]["score"], "start": 0, "end": 4, "answer": "King"}
+    assert answered[0]["score"] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_part_of_a_word_is_the_whole_word_where_that_is_asked_for(case, manifest):
@@ -243,9 +243,9 @@ def test_a_long_context_is_read_to_its_end_unless_it_is_cut(case, manifest):
             values = np.zeros((len(work.ids), 2), dtype=np.float32)
             values[np.flatnonzero(work.ids == tokens.token_id("king"))] = 20
             ends.append(work.finish(values))
-        found = prepared.combine(ends)
-        assert (found["answer"] == "king") is (windows > 1)
-        assert windows == 1 or (found["start"], found["end"]) == (1200, 1204)
+        answered = prepared.combine(ends)
+        assert (answered["answer"] == "king") is (windows > 1)
+        assert windows == 1 or (answered["start"], answered["end"]) == (1200, 1204)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,9 @@ def test_exported_models_answer_as_the_pipeline(tmp_path, tmp_path_factory, fami
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # as above
             wanted = [theirs(**value, **parameters) for value in inputs]
-        for found, answers in zip(model.predict("question-answering", inputs, **parameters), wanted, strict=True):
-            assert [{**row, "score": None} for row in rows(found)] == [{**row, "score": None} for row in rows(answers)]
-            for ours, other in zip(rows(found), rows(answers), strict=True):
+        for answered, answers in zip(model.predict("question-answering", inputs, **parameters), wanted, strict=True):
+            assert [{**answer, "score": None} for answer in rows(answered)] == [
+                {**answer, "score": None} for answer in rows(answers)
+            ]
+            for ours, other in zip(rows(answered), rows(answers), strict=True):
                 assert ours["score"] == pytest.approx(other["score"], rel=1e-3, abs=1e-7)

@@ -101,11 +101,11 @@ def ours(tokens, manifest, text, **parameters):
 )
 def test_entities_of_windows_are_those_of_the_pipeline(case, manifest, family, side, text, stride, strategy, ignored):  # noqa: PLR0913, PLR0917 — drawn
     pipe, tokens = case(family, side)
-    found = ours(tokens, manifest, text, stride=stride, aggregation_strategy=strategy, ignore_labels=ignored)
+    tags = ours(tokens, manifest, text, stride=stride, aggregation_strategy=strategy, ignore_labels=ignored)
     wanted = of_pipeline(pipe, text, stride, aggregation_strategy=strategy, ignore_labels=list(ignored))
     if wanted[1:] and wanted[0] == wanted[1]:  # it gives a first entity without characters twice, compared with itself
         assert wanted.pop(0)["start"] == wanted[0]["end"]
-    assert found == wanted
+    assert tags == wanted
 
 
 def entity(start, end, score, label="PER"):
@@ -117,9 +117,9 @@ def test_words_are_cut_into_windows_too(case, manifest):
     words = ["the", "kingdoms", "of", "london"] * 8
     chosen = {"aggregation_strategy": "first", "stride": 4}
     [whole] = bind("token-classification", chosen, tokens, manifest).prepare([{"words": words}])
-    found = whole.combine([work.finish(logits_of(work.ids)) for work in whole.works])
+    tags = whole.combine([work.finish(logits_of(work.ids)) for work in whole.works])
     assert len(whole.works) > 3
-    assert found == ours(tokens, manifest, " ".join(words), **chosen)
+    assert tags == ours(tokens, manifest, " ".join(words), **chosen)
 
 
 def test_of_two_that_overlap_the_longer_stays_and_then_the_surer():

@@ -75,7 +75,7 @@ def test_answers_equal_the_pipeline(pipe, manifest, logits, problem_type, parame
     assert isinstance(ours, dict) == isinstance(theirs, dict)
     ours, theirs = ([answer] if isinstance(answer, dict) else answer for answer in (ours, theirs))
     assert len(ours) == len(theirs)
-    by_label = {row["label"]: row["score"] for row in theirs}
+    by_label = {answer["label"]: answer["score"] for answer in theirs}
     for mine, its in zip(ours, theirs, strict=True):
         assert mine.keys() == its.keys()
         assert type(mine["score"]) is float

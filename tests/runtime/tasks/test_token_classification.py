@@ -105,7 +105,7 @@ def test_answers_equal_the_pipeline(case, manifest, family, text, seed, spread, 
         ours = finish(options, tokens, manifest)(logits(len(encoded.ids)), encoded)
         theirs = of_pipeline(pipe, text, logits, aggregation_strategy=strategy, ignore_labels=ignored)
         assert ours == theirs  # to the last bit of the scores
-        assert all(type(row["score"]) is float for row in ours)
+        assert all(type(tag["score"]) is float for tag in ours)
 
 
 @pytest.mark.parametrize("family", KINDS)
@@ -140,7 +140,7 @@ def test_an_unknown_word_is_shown_as_the_text_has_it(case, manifest):
     tokens = case("bert")[1](MAX_LENGTH)
     [encoded] = tokens.encode(["the \N{SNOWMAN} king"], spans=True)
     rows = finish(Options(ignore_labels=()), tokens, manifest)(drawn(0, 1.0)(len(encoded.ids)), encoded)
-    assert [row["word"] for row in rows] == ["the", "\N{SNOWMAN}", "king"]
+    assert [tag["word"] for tag in rows] == ["the", "\N{SNOWMAN}", "king"]
 
 
 @pytest.mark.parametrize("value", [None, 1, {}, {"text": 1}, {"text": "a", "more": "b"}, ["a"], ["a", "b"]])

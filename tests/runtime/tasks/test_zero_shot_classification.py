@@ -72,8 +72,8 @@ def test_rows_and_answers_equal_the_pipeline(pipe, manifest, names, text, labels
     assert list(map(list, parts.texts)) == pairs
     pipe.model.config.label2id = {name: column for column, name in enumerate(names)}
     outputs = [
-        {"candidate_label": label, "sequence": text, "logits": torch.from_numpy(row)[None]}
-        for label, row in zip(labels, logits, strict=True)
+        {"candidate_label": label, "sequence": text, "logits": torch.from_numpy(columns)[None]}
+        for label, columns in zip(labels, logits, strict=True)
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -111,8 +111,8 @@ def test_a_long_text_is_cut_and_its_hypothesis_is_not(pipe, tiny_bundle, text, h
     if len(theirs) > longest:  # it gives up where the hypothesis leaves no room
         assert rows.message.startswith(f"the model takes {longest} tokens and there are ")
     else:
-        [row] = rows
-        assert row.ids.tolist() == theirs
+        [logits] = rows
+        assert logits.ids.tolist() == theirs
     assert TASKS["zero-shot-classification"].windows(Options(), tokens) is None
 
 

@@ -68,13 +68,13 @@ def variants(description):
                 content["model"][key] = value
             elif key in content["normalizer"]:
                 content["normalizer"][key] = value
-        for each in changes.get("added", ()):
-            index = content["model"]["vocab"].setdefault(each, len(content["model"]["vocab"]))
+        for token in changes.get("added", ()):
+            index = content["model"]["vocab"].setdefault(token, len(content["model"]["vocab"]))
             flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
             more = {"normalized": changes.get("normalized", False), "special": True}
             content["added_tokens"] = [old for old in content["added_tokens"] if old["id"] != index]
-            content["added_tokens"].append({"id": index, "content": each} | flags | more)
-        content["added_tokens"].sort(key=lambda each: each["id"])
+            content["added_tokens"].append({"id": index, "content": token} | flags | more)
+        content["added_tokens"].sort(key=lambda token: token["id"])
         tokenizer = Tokenizer.from_str(json.dumps(content))
         return tokenizer, Rules.of(tokenizer)
 
@@ -82,10 +82,10 @@ def variants(description):
 
 
 def read(rules, text, piece):
-    reader, found = Reader(rules, text, piece), []
+    reader, tokens = Reader(rules, text, piece), []
     while not reader.done:
-        found += reader.read()
-    return found
+        tokens += reader.read()
+    return tokens
 
 
 @settings(max_examples=400)
@@ -225,36 +225,36 @@ def test_a_gap_behind_an_added_token_is_read_as_within_the_text(kinds):
 def test_a_text_with_gaps_is_read_in_pieces(kinds, words):
     for tokenizer, rules in kinds.values():
         text = words * 2000
-        reader, reads, found = Reader(rules, text, 500), 0, []
+        reader, reads, ids = Reader(rules, text, 500), 0, []
         while not reader.done:
-            found += reader.read()
+            ids += reader.read()
             reads += 1
             assert reader._size == 500
         assert reads >= len(text) // 500
-        assert found == tokenizer.encode(text, add_special_tokens=False).ids
+        assert ids == tokenizer.encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("normalized", [False, True])
 def test_a_mask_far_behind_is_lost_whatever_the_kind(kinds, normalized):
     for tokenizer, _ in kinds.values():
         content = json.loads(tokenizer.to_str())
-        [mask] = [each for each in content["added_tokens"] if each["content"] in {"[MASK]", "<mask>"}]
+        [mask] = [token for token in content["added_tokens"] if token["content"] in {"[MASK]", "<mask>"}]
         mask["normalized"] = normalized
         tokens = Tokens(json.dumps(content), {"mask_token": mask["content"]}, 16)
         assert tokens._encoder._mask_is_searched is not normalized
         words = "the king " * 2000
         for end, lost in ((mask["content"], True), (mask["content"][:-1], False)):
-            [found] = tokens.encode([f"{mask['content']} {words}{end}"], truncation=True, masks=True)
-            assert found.lost_mask is lost
-            assert len(found.ids) == 16
+            [encoded] = tokens.encode([f"{mask['content']} {words}{end}"], truncation=True, masks=True)
+            assert encoded.lost_mask is lost
+            assert len(encoded.ids) == 16
 
 
 def test_a_pair_that_special_tokens_alone_fill(kinds):
     content = kinds["roberta "][0].to_str()
     for length, fits in ((3, False), (4, True)):
-        [found] = Tokens(content, {"mask_token": "<mask>"}, length).encode([("a b", "c d")], truncation=True)
-        assert isinstance(found, Encoded) is fits
-        assert fits or "adds 4 tokens to a pair and the model takes 3: give one text" in str(found)
+        [encoded] = Tokens(content, {"mask_token": "<mask>"}, length).encode([("a b", "c d")], truncation=True)
+        assert isinstance(encoded, Encoded) is fits
+        assert fits or "adds 4 tokens to a pair and the model takes 3: give one text" in str(encoded)
 
 
 NO_PIECES = {
@@ -360,12 +360,12 @@ def test_truncation_is_that_of_transformers(  # noqa: PLR0913, PLR0917 — drawn
     text = a if b is None else (a, b)
     asked = [[a]] if b is None else [[a], [b]]  # in lists: transformers takes an empty second text for none
     expected = {key: rows[0] for key, rows in theirs[side](*asked, truncation=True, max_length=length).items()}
-    [found] = drained(tokens.encoding([text], truncation=True, masks=True, piece=piece))
-    assert found.ids.tolist() == expected["input_ids"]
+    [encoded] = drained(tokens.encoding([text], truncation=True, masks=True, piece=piece))
+    assert encoded.ids.tolist() == expected["input_ids"]
     if b is not None:
-        assert found.type_ids.tolist() == expected["token_type_ids"]
+        assert encoded.type_ids.tolist() == expected["token_type_ids"]
     [whole] = theirs[side](*asked, verbose=False)["input_ids"]
-    assert found.lost_mask == (whole.count(tokens.mask_id) > expected["input_ids"].count(tokens.mask_id))
+    assert encoded.lost_mask == (whole.count(tokens.mask_id) > expected["input_ids"].count(tokens.mask_id))
     [strict] = drained(tokens.encoding([text], piece=piece))
     if len(whole) <= length:
         assert strict.ids.tolist() == whole
@@ -387,8 +387,8 @@ def test_kept_lengths(counts, room):
 def test_no_more_is_read_than_the_result_can_use(ours, characters, truncation, pair):
     text = "the king of spain " * 100_000
     tokens = ours["right", 33 if not pair else 7]  # an even room: 4 tokens of a pair
-    [found] = tokens.encode([(text, text) if pair else text], truncation=truncation, masks=True)
-    assert isinstance(found, Encoded) == truncation
+    [encoded] = tokens.encode([(text, text) if pair else text], truncation=truncation, masks=True)
+    assert isinstance(encoded, Encoded) == truncation
     assert sum(characters) < 20_000
 
 
@@ -405,10 +405,10 @@ def test_steps_are_bounded(ours):
 def test_a_lone_surrogate_far_into_a_text(ours, side):
     tokens = ours[side, 16]
     for text in ("a " * 50_000 + "\ud83d", ("a", "b " * 2_000_000 + "\ud83d")):
-        found = tokens.encode([text, "a"], truncation=True)
-        assert isinstance(found[0], InputTextError)
-        assert "lone surrogate at character" in str(found[0])
-        assert isinstance(found[1], Encoded)
+        encoded = tokens.encode([text, "a"], truncation=True)
+        assert isinstance(encoded[0], InputTextError)
+        assert "lone surrogate at character" in str(encoded[0])
+        assert isinstance(encoded[1], Encoded)
 
 
 def test_huge_inputs_are_answered_in_bounded_memory(tiny_bundle):

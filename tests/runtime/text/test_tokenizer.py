@@ -43,16 +43,16 @@ def ours(tiny_bundle):
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_ids_of_texts(ours, theirs, texts):
     expected = theirs[False](texts, truncation=True, max_length=160)["input_ids"]
-    assert [each.ids.tolist() for each in ours[False].encode(texts, truncation=True)] == expected
+    assert [encoded.ids.tolist() for encoded in ours[False].encode(texts, truncation=True)] == expected
 
 
 @settings(deadline=None)
 @given(TEXTS, TEXTS)
 def test_ids_and_segments_of_pairs(ours, theirs, a, b):
     expected = theirs[False]([a], [b], truncation=True, max_length=160)
-    [found] = ours[False].encode([(a, b)], truncation=True)
-    assert found.ids.tolist() == expected["input_ids"][0]
-    assert found.type_ids.tolist() == expected["token_type_ids"][0]
+    [encoded] = ours[False].encode([(a, b)], truncation=True)
+    assert encoded.ids.tolist() == expected["input_ids"][0]
+    assert encoded.type_ids.tolist() == expected["token_type_ids"][0]
 
 
 @settings(deadline=None)
@@ -179,11 +179,11 @@ def test_an_input_of_no_tokens_is_refused_in_one_sentence(rewritten, description
         for parameters in ({}, {"truncation": True}):
             bad = text if task == "features" else (text, text)
             good = "a" if task == "features" else ("a", text)
-            found = list(model.outcomes(model.bind(task, **parameters), [good, bad, good]))
-            assert isinstance(found[1], InputTextError)
-            assert "the input has no tokens" in str(found[1])
-            assert not isinstance(found[0], Exception)
-            assert not isinstance(found[2], Exception)
+            outcomes = list(model.outcomes(model.bind(task, **parameters), [good, bad, good]))
+            assert isinstance(outcomes[1], InputTextError)
+            assert "the input has no tokens" in str(outcomes[1])
+            assert not isinstance(outcomes[0], Exception)
+            assert not isinstance(outcomes[2], Exception)
     with pytest.raises(InputTextError, match="No mask_token"):
         model.fill_mask(text)
     with pytest.raises(InputTextError, match="has no tokens"):
@@ -219,8 +219,8 @@ def test_whatever_the_tokenizer_adds_there_is_an_answer_or_a_sentence(posts, nam
     model = posts[name]
     assert len(model.features(model.tokens.sample)) > 0
     for pooling in POOLINGS:
-        for each in model.outcomes(model.resolve("features", pooling=pooling, truncation=truncation), inputs):
-            assert isinstance(each, InputTextError) or np.isfinite(each).all()
+        for outcome in model.outcomes(model.resolve("features", pooling=pooling, truncation=truncation), inputs):
+            assert isinstance(outcome, InputTextError) or np.isfinite(outcome).all()
 
 
 @pytest.fixture(scope="module")
@@ -234,9 +234,9 @@ def posts(tiny_bundle, description):
             model.bundle,
             model.variant,
             model.graph,
-            Tokens(json.dumps(description | {"post_processor": each}), {}, 160),
+            Tokens(json.dumps(description | {"post_processor": processor}), {}, 160),
         )
-        for name, each in POST.items()
+        for name, processor in POST.items()
     }
 
 
@@ -304,10 +304,10 @@ def test_ids_that_the_model_does_not_know(rewritten, description):
     content["model"]["vocab"] |= {"zzz": 5000, "zzzz": 5001}
     model = load(rewritten(tokenizer_json=json.dumps(content)))
     for text in ("a zzz", "a zzz " + "b " * 5000):
-        found = list(model.outcomes(model.bind("features", truncation=True), ["a", text, "b"]))
-        assert isinstance(found[1], InputTextError)
-        assert "the token 5000 and the model knows" in str(found[1])
-        assert not any(isinstance(each, Exception) for each in (found[0], found[2]))
+        outcomes = list(model.outcomes(model.bind("features", truncation=True), ["a", text, "b"]))
+        assert isinstance(outcomes[1], InputTextError)
+        assert "the token 5000 and the model knows" in str(outcomes[1])
+        assert not any(isinstance(outcome, Exception) for outcome in (outcomes[0], outcomes[2]))
     with pytest.warns(UserWarning, match="'zzz' is not in the vocabulary: it is left out"):
         assert len(model.fill_mask("a [MASK]", targets=["zzz", "king"])) == 1
 
@@ -327,5 +327,5 @@ def test_a_length_that_is_used_up_by_special_tokens(edited, length):
 def test_a_pair_that_has_no_room(edited):
     model = load(edited(lambda manifest: manifest.update(max_length=3)))
     assert model.features("a b c", truncation=True).shape == (3, 32)
-    [found] = model.predict("features", [("a", "b")], truncation=True)
-    assert found.shape == (3, 32)
+    [vectors] = model.predict("features", [("a", "b")], truncation=True)
+    assert vectors.shape == (3, 32)

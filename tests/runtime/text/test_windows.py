@@ -82,12 +82,12 @@ def _words(encoding, cut):
     return [one != other for one, other in itertools.pairwise(words)]
 
 
-def told(found):
+def told(pieces):
     return [
-        [window.ids.tolist() for window in found],
-        [window.type_ids.tolist() for window in found],
-        [list(map(tuple, window.spans.tolist())) for window in found],
-        [(np.diff(window.words) != 0).tolist() for window in found],
+        [window.ids.tolist() for window in pieces],
+        [window.type_ids.tolist() for window in pieces],
+        [list(map(tuple, window.spans.tolist())) for window in pieces],
+        [(np.diff(window.words) != 0).tolist() for window in pieces],
     ]
 
 
@@ -115,17 +115,17 @@ def test_windows_are_those_of_transformers(pairs, data, text, question, length, 
     ]
     added = theirs.num_special_tokens_to_add(pair=question is not None)
     room = length - added - counts[1]
-    found = cut(tokens, given, windows, piece=piece)
+    pieces = cut(tokens, given, windows, piece=piece)
     if counts[0] > room and room <= stride:  # where the tokenizer panics, or cuts the text that is not to be cut
-        assert str(found).startswith(f"a window of {length} tokens has {length - room} beside the text that is cut")
+        assert str(pieces).startswith(f"a window of {length} tokens has {length - room} beside the text that is cut")
         return
     if stride >= length - theirs.num_special_tokens_to_add():
         with pytest.raises(UsageError, match=f"would have {stride} in common: choose a stride from 0 to"):
             tokens.check(windows)
         return
     wanted = expected(theirs, given, windows)
-    assert told(found) == wanted
-    for window in found:
+    assert told(pieces) == wanted
+    for window in pieces:
         assert window.text == given
         assert len(window.words) == window.cut[1] - window.cut[0]
         begin, end = window.cut
@@ -140,9 +140,9 @@ def test_a_long_text_is_cut_as_a_short_one_is(pairs):
         windows = Windows(length=100, stride=30, cut=1)
         text = ("Who?", LONG)
         tokens._encoder._usual = 1000
-        found = cut(tokens, text, windows)
-        assert len(found) > 40
-        assert told(found) == expected(theirs, text, windows)
+        pieces = cut(tokens, text, windows)
+        assert len(pieces) > 40
+        assert told(pieces) == expected(theirs, text, windows)
 
 
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(0, 19), st.booleans())
