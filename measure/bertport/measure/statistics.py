@@ -41,6 +41,7 @@ __all__ = [
     "paired_difference",
     "quantile",
     "ratio",
+    "resample_weights",
     "says_no_difference",
     "share",
 ]
@@ -123,7 +124,7 @@ def bootstrap_sums(
         return Estimate(value=math.nan, low=math.nan, high=math.nan, count=count or 0, clusters=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(statistic(rows.sum(axis=0)[:, None])[0])
-        figures = np.concatenate([statistic(rows.T @ weights) for weights in _weights(clusters, settings)])
+        figures = np.concatenate([statistic(rows.T @ weights) for weights in resample_weights(clusters, settings)])
     low, high = _percentiles(figures, settings.confidence)
     return Estimate(value=value, low=low, high=high, count=clusters if count is None else count, clusters=clusters)
 
@@ -249,7 +250,7 @@ def paired_difference(
     size = ratio(change, below, settings)
     columns = np.stack([change, below])
     with np.errstate(invalid="ignore"):
-        sums = np.concatenate([columns @ weights for weights in _weights(len(change), settings)], axis=1)
+        sums = np.concatenate([columns @ weights for weights in resample_weights(len(change), settings)], axis=1)
         figures = sums[0] / sums[1]
     figures = figures[np.isfinite(figures)]
     # One more than counted, in both parts: a p-value from a finite number of resamples is never 0.
@@ -280,7 +281,7 @@ def says_no_difference(difference: Difference, confidence: float = CONFIDENCE) -
     return not difference.p_value < 1 - confidence
 
 
-def _weights(clusters: int, settings: Settings) -> Iterator[NDArray[np.float64]]:
+def resample_weights(clusters: int, settings: Settings) -> Iterator[NDArray[np.float64]]:
     """Yield how often each cluster is drawn in each resample, in blocks of shape (clusters, some resamples)."""
     rng = np.random.default_rng(settings.seed)
     block = max(1, _BLOCK // max(1, clusters))

@@ -95,7 +95,7 @@ def test_variants_and_reference_are_chosen(invoke, classifier, data):
     assert [variant["name"] for variant in value["variants"]] == ["fp32", "portable"]
     [comparison] = value["comparisons"]
     assert comparison["differences"]["accuracy"]["difference"]["value"] == 0
-    assert comparison["sentences"][0].startswith("portable has fp32's accuracy to the last example")
+    assert comparison["sentences"][0].startswith("portable has fp32's accuracy (difference ")
     assert (value["data"]["examples"], value["data"]["limit"]) == (20, 20)
     alone = invoke("evaluate", classifier, "--data", data, "--variant", "fp32").stdout
     assert "fp32 was measured alone" in alone

@@ -9,7 +9,19 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.labelled.cells import Cells
-from bertport.measure.labelled.kinds import CLASSIFICATION, COLUMNS, KINDS, MULTI_LABEL, TAGS, kind_of, labels_of
+from bertport.measure.labelled.kinds import (
+    CLASSIFICATION,
+    COLUMNS,
+    KINDS,
+    MULTI_LABEL,
+    RANKING,
+    REGRESSION,
+    RETRIEVAL,
+    SIMILARITY,
+    TAGS,
+    kind_of,
+    labels_of,
+)
 from bertport.measure.labelled.labels import NAMES, entity_type, read_label_values, shown
 from bertport.measure.labelled.records import open_records
 from bertport.runtime.errors import InputTextError, PathError, UsageError
@@ -27,6 +39,8 @@ __all__ = ["LEAST_EXAMPLES", "Columns", "Example", "LabelledData", "read_labelle
 
 LEAST_EXAMPLES = 8
 """Fewer examples than this say nothing about a model, with or without an interval."""
+MOST_TEXTS = 200_000
+"""Texts that queries lead to, at most: their vectors are held at once, 0.3 GB of 384 numbers each."""
 MOST_VALUES = 1000
 """Different values in the place of labels that are kept, beside twice as many as there are labels."""
 
@@ -136,6 +150,22 @@ class LabelledData:
         if count != len(self.truths):
             raise self._changed()
 
+    def corpus(self) -> Iterator[str]:
+        """Yield the texts that queries lead to, each once, in the order of their numbers.
+
+        Raises:
+            PathError: where the file has changed since it was checked.
+        """
+        kind, count = KINDS[self.kind], 0
+        if _stamp(self.file) != self.stamp:
+            raise self._changed()
+        for record, truth in zip(self.file, self.truths, strict=False):
+            _, texts = kind.read(Cells(self.file, record, self.columns))
+            for number, text in zip(truth, dict.fromkeys(texts), strict=True):
+                if number == count:
+                    yield text
+                    count += 1
+
     def _changed(self) -> PathError:
         return PathError(f"{self.file.path} has changed since it was checked: start again")
 
@@ -198,6 +228,8 @@ class _Pass:
         self.numbers = array("Q")
         self.values: dict[tuple[type, str | int], tuple[int, str]] = {}
         """The number of each value in the place of a label, and where it is first; a truth value is no number."""
+        self.corpus: dict[bytes, int] = {}
+        """The number of each text that a query leads to, by its digest: the texts themselves may be many."""
 
     def take(self, record: Record) -> None:
         """Check one record and keep its truth."""
@@ -208,6 +240,8 @@ class _Pass:
         _, truth = self.kind.read(Cells(self.file, record, self.columns))
         if self.kind.labelled:
             truth = tuple(self._number(value, record) for value in truth)
+        elif self.kind.name == RETRIEVAL:
+            truth = tuple(self._text_number(text) for text in dict.fromkeys(truth))
         self.truths.append(truth)
         self.numbers.append(record.number)
 
@@ -254,6 +288,15 @@ class _Pass:
                     "name the column of labels"
                 )
         return known[0]
+
+    def _text_number(self, text: str) -> int:
+        """Return the number of a text that a query leads to."""
+        if len(self.corpus) >= MOST_TEXTS:
+            raise InputTextError(
+                f"{self.file.path} has more than {MOST_TEXTS:,} texts to find, and their vectors are held at once: "
+                "give fewer"
+            )
+        return self.corpus.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), len(self.corpus))
 
     def _names(self, label_map: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
         """Return how the file writes labels, and the label behind each of its values."""
@@ -318,8 +361,7 @@ class _Pass:
             there = Counter(entity_type(tag) for truth in truths for tag in truth)
             labels = tuple(dict.fromkeys(entity_type(label) for label in labels if label != "O"))
         else:
-            if kind != "choice" and all(truth == truths[0] for truth in truths):
-                self._constant(kind, truths[0])
+            self._refuse_nothing_to_measure(kind, truths)
             return notes
         absent = [label for label in labels if not there[label]]
         if absent:
@@ -329,12 +371,16 @@ class _Pass:
             )
         return notes
 
-    def _constant(self, kind: str, truth: object) -> None:
-        """Raise InputTextError for numbers that are all the same, which no correlation is defined for."""
-        if kind in {"regression", "similarity"}:
+    def _refuse_nothing_to_measure(self, kind: str, truths: Sequence[Any]) -> None:
+        """Raise InputTextError for truths by which no metric of their kind is defined."""
+        if kind in {REGRESSION, SIMILARITY} and all(truth == truths[0] for truth in truths):
             raise InputTextError(
-                f"every one of the {len(self.truths):,} numbers of {self.file.path} is {excerpt(truth)}, and a "
+                f"every one of the {len(truths):,} numbers of {self.file.path} is {excerpt(truths[0])}, and a "
                 "correlation needs different ones: give data with different numbers"
+            )
+        if kind == RANKING and not any(any(truth) for truth in truths):
+            raise InputTextError(
+                f"no document of {self.file.path} is relevant: give the relevance of each, above 0 for what fits"
             )
 
 

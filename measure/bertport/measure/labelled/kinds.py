@@ -52,7 +52,7 @@ RANKING = "ranking"
 SIMILARITY = "similarity"
 """How alike two texts are; the truth is a number."""
 RETRIEVAL = "retrieval"
-"""A query's texts out of all of the data's; the truth is those texts."""
+"""A query's texts out of all of the data's; the truth is the numbers of those texts, in order of their occurrence."""
 COLUMNS = {
     "text": ("text",),
     "text_pair": ("text_pair",),
@@ -162,7 +162,7 @@ def _choice(cells: Cells) -> tuple[Any, Any]:
 
 def _relevance(cells: Cells, documents: list[str]) -> tuple[float, ...]:
     relevance = tuple(cells.numbers("relevance"))
-    if len(relevance) != len(documents) or min(relevance) < 0:
+    if len(relevance) != len(documents) or min(relevance, default=-1) < 0:
         cells.wrong("relevance", f"a list of {len(documents):,} numbers from 0 up, one for each document")
     return relevance
 

@@ -31,6 +31,8 @@ DEFAULT_NAME = re.compile(r"LABEL_(\d{1,9})")
 """What transformers calls a label that has no name."""
 DECIMAL = re.compile(r"\d{1,9}")
 """A label's number in a file whose values are text."""
+PREFIXES = ("B", "I", "E", "S")
+"""Prefixes of tags: the first word of an entity, one inside, the last, and the only one."""
 SHOWN = 200
 """Characters of a list of labels in a sentence."""
 
@@ -48,12 +50,14 @@ class Reading:
 def tag_parts(tag: str) -> tuple[str, str]:
     """Return the prefix of a tag, such as `B`, and the type behind it: both empty for `O`.
 
-    A tag without a prefix is one of its type, as `I` is.
+    A tag without a prefix is one of its type, as `I` is; the type of a prefix alone is `_`.
     """
     if tag == "O":
         return "", ""
+    if tag in PREFIXES:
+        return tag, "_"
     prefix, dash, kind = tag.partition("-")
-    return (prefix, kind) if dash and len(prefix) == 1 else ("I", tag)
+    return (prefix, kind or "_") if dash and prefix in PREFIXES else ("I", tag)
 
 
 def entity_type(tag: str) -> str:
@@ -83,7 +87,7 @@ def read_label_values(
     known = set(labels)
     types = {entity_type(label) for label in labels}
     if tags:
-        known |= {f"{prefix}-{kind}" for prefix in "BIES" for kind in types if kind} | {"O"}
+        known |= {f"{prefix}-{kind}" for prefix in PREFIXES for kind in types if kind} | {"O"}
     _check_map(label_map, [value for value, _ in values], known | types if tags else known, labels)
     mapped = [(_mapped(value, label_map, tags=tags), place) for value, place in values]
     texts = [(value if isinstance(value, str) else str(value), place) for value, place in mapped]
