@@ -144,3 +144,63 @@ def report(document):
 def typed(document):
     """Read a report out of JSON values."""
     return decode(Report, document)
+
+
+LABELLED_WORDS = "the good bad book old new music word play game city water see love hate this is a not very".split()  # noqa: SIM905 — words read better so
+
+
+def labelled_file(bundle, path, count=60):
+    """Write texts of which fp32 gives three of four the label that is called right."""
+    from bertport.runtime import load
+
+    rng = np.random.default_rng(5)
+    model = load(bundle, variant="fp32", threads=1)
+    labels = model.bundle.manifest.heads[SEQUENCE_CLASSIFICATION].labels
+    texts = [" ".join(rng.choice(LABELLED_WORDS, size=rng.integers(3, 12)).tolist()) for _ in range(count)]
+    records = []
+    for number, (text, answer) in enumerate(zip(texts, model.predict("text-classification", texts), strict=True)):
+        best = answer[0]["label"] if isinstance(answer, list) else answer["label"]
+        wrong = labels[(labels.index(best) + 1) % len(labels)]
+        records.append({"text": text, "label": wrong if number % 4 == 0 else best})
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def choice(path, **changes):
+    """Return the options that say which labelled data to measure on."""
+    from bertport.measure.labelled.options import DataChoice
+
+    settings = {"task": None, "columns": {}, "label_map": {}, "positive": None, **changes}
+    return DataChoice(data=str(path), **settings)
+
+
+@pytest.fixture(scope="session")
+def labelled_bundle(tmp_path_factory):
+    """A classifier with the variant `noisy`, and a file of labelled texts beside it."""
+    _, source = head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION)
+
+    def build(path):
+        path.mkdir()
+        bundle = with_variants(source, path / "bundle", "noisy")
+        labelled_file(bundle, path / "texts.jsonl")
+
+    return built_once(tmp_path_factory, "labelled", build)
+
+
+@pytest.fixture(scope="session")
+def labelled(make_options, labelled_bundle, tmp_path_factory):
+    """The report of a classifier on labelled data as JSON values, interrupted before anything is timed."""
+    from bertport.compare.report.assembly import assemble
+    from bertport.compare.report.files import as_json
+    from bertport.compare.runner import PEAK, Comparison
+
+    def build(path):
+        options = make_options(
+            path.with_suffix(""),
+            bundles=(str(labelled_bundle / "bundle"),),
+            budget="cosine=0.5",
+            labelled=choice(labelled_bundle / "texts.jsonl"),
+        )
+        path.write_text(as_json(assemble(Comparison(options, Interrupting(PEAK)).run())), encoding="utf-8")
+
+    return json.loads(built_once(tmp_path_factory, "labelled.json", build).read_text(encoding="utf-8"))

@@ -14,8 +14,10 @@ from bertport.compare.codec import encode
 from bertport.compare.presets import PRESETS
 from bertport.measure.budget import default_budget, parse_budget
 from bertport.measure.interrupts import InterruptionError
+from bertport.measure.labelled.options import data_options
 from bertport.measure.quality.heads import known_limits
 from bertport.measure.speed.baselines import BASELINES
+from bertport.runtime.commands.options import truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import BertportError, UsageError
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bertport.compare.report.document import Report
+    from bertport.measure.labelled.options import DataChoice
 
 __all__ = ["RegressionError", "compare"]
 
@@ -45,6 +48,9 @@ class RegressionError(BertportError):
 )
 @click.option("--quick", is_flag=True, help="The same as --effort quick: about a minute for a small model.")
 @click.option("--text", type=click.Path(), help="Your text: a paragraph a line, or JSON lines.  [default: a sample]")
+@data_options()
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the data's first N examples.  [default: all]")
+@truncation
 @click.option("--templates", type=click.Path(), help="Templates of the bias probe, JSON.  [default: those that ship]")
 @click.option(
     "--baseline", "baselines", type=click.Choice(BASELINES), multiple=True, help="Measure this library in the same run."
@@ -81,6 +87,9 @@ def compare(  # noqa: PLR0913 — one parameter per option
     effort: str,
     quick: bool,
     text: str | None,
+    labelled: DataChoice,
+    limit: int | None,
+    truncation: bool,
     templates: str | None,
     baselines: tuple[str, ...],
     variants: tuple[str, ...],
@@ -112,8 +121,8 @@ def compare(  # noqa: PLR0913 — one parameter per option
     limits = parse_tolerance(tolerance)
     old = read_report(against) if against else None
     if source is not None:
-        if bundles or resume:
-            raise UsageError("--from takes a report as it is: leave bundles and --resume out")
+        if bundles or resume or labelled.data:
+            raise UsageError("--from takes a report as it is: leave bundles, --data and --resume out")
         report = conclude(read_report(source), bounds)
     with exclusive_output(output):
         journal = None
@@ -127,6 +136,9 @@ def compare(  # noqa: PLR0913 — one parameter per option
                 output=output,
                 effort=PRESETS["quick" if quick else effort],
                 text=text,
+                labelled=labelled if labelled.data else None,
+                limit=limit,
+                truncation=truncation,
                 templates=templates,
                 baselines=baselines,
                 variants=variants,

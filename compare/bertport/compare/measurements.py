@@ -11,6 +11,7 @@ from bertport.compare.codec import LEFT_OUT, inline_keys
 from bertport.compare.entries import ComparedBundle, Entry
 from bertport.compare.presets import Preset
 from bertport.compare.workloads import Inputs
+from bertport.measure.labelled.figures import PairedDifference, TaskFigures
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import PairAnswers, Probe
 from bertport.measure.quality.heads import HEADS
@@ -23,7 +24,9 @@ from bertport.measure.statistics import Estimate
 __all__ = [
     "AnswersStep",
     "BiasStep",
+    "DataInfo",
     "LabelBiasStep",
+    "LabelledStep",
     "LayerCost",
     "LayerTable",
     "Measurements",
@@ -152,6 +155,46 @@ class LabelBiasStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataInfo:
+    """The labelled data that rows were measured on."""
+
+    name: str
+    """Name of its file."""
+    fingerprint: str
+    """`sha256:` and the SHA-256 of the file's bytes."""
+    task: str
+    """The task."""
+    kind: str
+    """What its truth is: one label, several, a number, tags, spans, a choice, relevance, a similarity, or texts."""
+    examples: int
+    """Number of examples that were measured."""
+    limit: int | None
+    """Most examples that were asked for, the first of the file; null for all."""
+    truncation: bool
+    """Whether texts that are too long were cut."""
+    columns: Mapping[str, str]
+    """The file's column for each thing that was read."""
+    label_map: Mapping[str, str]
+    """The bundle's name for labels that the file calls otherwise."""
+    positive: str | None
+    """The label that was named as positive; null where none was."""
+    notes: tuple[str, ...]
+    """Sentences on what is odd, but measurable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledStep:
+    """What the step that measures a row on labelled data gave."""
+
+    figures: TaskFigures | None = None
+    """The metrics."""
+    differences: Mapping[str, PairedDifference] = field(default_factory=dict)
+    """By metric, how it differs from the reference's; nothing for the reference."""
+    why: str | None = None
+    """Why there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswersStep:
     """What the step that compares answers gave."""
 
@@ -244,6 +287,10 @@ class Measurements:
     bias: Mapping[str, tuple[PairAnswers, ...]]
     """By name of the entry."""
     label_bias: Mapping[str, tuple[LabelScores, ...]]
+    """By name of the entry."""
+    data: DataInfo | None
+    """The labelled data; None where there was none."""
+    labelled: Mapping[str, LabelledStep]
     """By name of the entry."""
     answers: Mapping[str, tuple[str, ...]]
     """The best answer to each text, by name of the entry."""

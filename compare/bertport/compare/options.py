@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bertport.compare.presets import FULL, Preset, check_whole, preset_named
 from bertport.measure.budget import default_budget, parse_budget
+from bertport.measure.labelled.options import DataChoice
 from bertport.measure.speed.baselines import BASELINES, check_baseline
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
@@ -47,6 +48,12 @@ class Options:
     """Threads within an operator."""
     budget: str = field(default_factory=default_budget)
     """Accuracy budget of the recommendation, as `bertport.measure.budget` reads it."""
+    labelled: DataChoice | None = None
+    """Labelled data to measure rows on; None for none."""
+    limit: int | None = None
+    """Only so many of its examples, the first; None for all."""
+    truncation: bool = False
+    """Cut examples that are too long instead of refusing them."""
     random_weights: bool = False
     """Said by the user: the weights are random, so accuracy means nothing."""
     seed: int = 0
@@ -75,11 +82,13 @@ class Options:
             if name not in BASELINES:
                 raise UnknownNameError("baseline", name, BASELINES)
             check_baseline(name)
-        if self.threads is not None:
-            check_whole("threads", self.threads, 1)
+        for name in ("threads", "limit"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1)
         parse_budget(self.budget)
         check_whole("seed", self.seed, 0)
-        for name in ("random_weights", "resume"):
+        _check_choice(self.labelled)
+        for name in ("random_weights", "resume", "truncation"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UsageError(f"{name} is True or False, not {excerpt(value)}")
         if not isinstance(self.command, str):
@@ -89,6 +98,11 @@ class Options:
     def sizes(self) -> Preset:
         """The preset of the effort."""
         return preset_named(self.effort)
+
+
+def _check_choice(labelled: object) -> None:
+    if not isinstance(labelled, DataChoice | None):
+        raise UsageError(f"labelled is a DataChoice or None, not {excerpt(labelled)}")
 
 
 def _several(name: str, value: object, kinds: tuple[type, ...], what: str) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from bertport.compare.codec import as_unicode, decode, encode_object
 from bertport.compare.entries import VARIANT, baseline_entries, make_entries, open_bundles
+from bertport.compare.labelled import LabelledBench, data_info, read_data
 from bertport.compare.measurements import (
     AnswersStep,
     BiasStep,
     LabelBiasStep,
+    LabelledStep,
     LayerTable,
     Measurements,
     QualityStep,
@@ -29,6 +31,7 @@ from bertport.compare.recorded import recorded
 from bertport.compare.resume import JOURNAL, Journal
 from bertport.compare.workloads import (
     COLD_START,
+    labelled_inputs,
     make_inputs,
     scenario,
     server_name,
@@ -79,11 +82,12 @@ class Step:
     """What people are told."""
     weight: float
     """How long it takes, up to a factor that all steps share."""
-    run: Callable[[], Machine | QualityStep | BiasStep | LabelBiasStep | AnswersStep | TimingStep]
+    run: Callable[[], Machine | LabelledStep | QualityStep | BiasStep | LabelBiasStep | AnswersStep | TimingStep]
     """Measures."""
 
 
-PEAK, ANSWERS, QUALITY, BIAS, LABEL_BIAS, TIME = "peak", "answers", "quality/", "bias/", "label bias/", "time/"
+PEAK, ANSWERS, LABELLED, QUALITY = "peak", "answers", "labelled/", "quality/"
+BIAS, LABEL_BIAS, TIME = "bias/", "label bias/", "time/"
 """Names of steps, and beginnings of names."""
 
 
@@ -112,6 +116,7 @@ class Comparison:
         self.entries, self.left_out = make_entries(
             self.bundles, variants=options.variants, providers=options.providers, threads=options.threads
         )
+        self.data = read_data(options, self.bundles)
         source = sample_path("evaluation") if options.text is None else Path(options.text)
         self.texts = read_texts(source)
         self.text_name, self.text_sha256 = as_unicode(source.name), fingerprint(self.texts)
@@ -124,7 +129,11 @@ class Comparison:
         fills = MLM in own or not classifies
         self.probe = read_probe(options.templates if fills else None, mixed=classifies)
         self.label_probe = read_label_probe(options.templates, mixed=fills) if classifies else None
-        self.inputs = make_inputs(self.bundles, self.texts, self.preset.inputs, options.seed)
+        if self.data:
+            first = next(iter(self.data.values()))
+            self.inputs = labelled_inputs(self.bundles, first, self.preset.inputs, options.seed)
+        else:
+            self.inputs = make_inputs(self.bundles, self.texts, self.preset.inputs, options.seed)
         for name in options.baselines:
             check_task(name, self.inputs.task)
         self.shapes = shapes(self.bundles, self.preset)
@@ -187,7 +196,7 @@ class Comparison:
         return Measurements(
             bundles=tuple(self.bundles),
             entries=tuple(self.entries),
-            left_out=(*self.left_out, *self._unprobed(names)),
+            left_out=(*self.left_out, *self._unlabelled(names), *self._unprobed(names)),
             preset=self.preset,
             command=as_unicode(options.command),
             threads=options.threads,
@@ -211,6 +220,8 @@ class Comparison:
             quality=quality,
             bias=bias,
             label_bias=label_bias,
+            data=data_info(options, self.data),
+            labelled={name: answered for name in names if (answered := journal.get(LabelledStep, f"{LABELLED}{name}"))},
             answers=answers.answers,
             runs=self.runs(),
             server=server,
@@ -219,6 +230,11 @@ class Comparison:
             seconds=seconds,
             steps_resumed=journal.resumed,
         )
+
+    def _unlabelled(self, names: list[str]) -> list[str]:
+        """Return a sentence for each entry that could not be measured on the labelled data."""
+        steps = [(name, self.journal.get(LabelledStep, f"{LABELLED}{name}")) for name in names]
+        return [f"{name}, the labelled data: {step.why}" for name, step in steps if step and step.why]
 
     def _unprobed(self, names: list[str]) -> list[str]:
         """Return a sentence for each entry that could not be asked a bias probe."""
@@ -234,7 +250,9 @@ class Comparison:
 
     def _settings(self) -> dict[str, object]:
         options = self.options
+        data = data_info(options, self.data)
         return {
+            **({"labelled data": data} if data else {}),
             "bundles": [
                 {name: file.sha256 for name, file in compared.bundle.manifest.files.items()}
                 for compared in self.bundles
@@ -263,7 +281,7 @@ class Comparison:
         )
 
     def _measure(self) -> None:
-        steps = self._quality_steps() + self._speed_steps()
+        steps = self._labelled_steps() + self._quality_steps() + self._speed_steps()
         todo = [step for step in steps if step.key not in self.journal]
         if self.options.resume:
             self.progress.say(f"{len(steps) - len(todo)} of {len(steps)} steps were there already")
@@ -284,6 +302,27 @@ class Comparison:
         else:
             step = self.journal.get(TimingStep, key) if key.startswith(TIME) else None
         self.failed |= step.failed if step else {}
+
+    def _labelled_steps(self) -> list[Step]:
+        """Return the steps that measure on labelled data, each reference before what is compared with it."""
+        steps: list[Step] = []
+        for compared in self.bundles:
+            reference, data = compared.reference_among(self.entries), self.data.get(compared.label)
+            if reference is None or data is None:
+                continue
+            bench = LabelledBench(compared, reference, data, self.options)
+            entries = [entry for entry in self.entries if entry.bundle == compared.label]
+            entries.sort(key=partial(_is_other, reference))
+            steps += [
+                Step(
+                    key=f"{LABELLED}{entry.name}",
+                    label=f"labelled data: {entry.name}",
+                    weight=len(data),
+                    run=partial(bench.measure, entry, self.progress.update),
+                )
+                for entry in entries
+            ]
+        return steps
 
     def _quality_steps(self) -> list[Step]:
         steps: list[Step] = []

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bertport.compare.codec import JSON
     from bertport.compare.entries import ComparedBundle
     from bertport.compare.presets import Preset
+    from bertport.measure.labelled.data import LabelledData
     from bertport.measure.text import Text
     from bertport.runtime.bundle.manifest import Architecture
 
@@ -31,6 +32,7 @@ __all__ = [
     "InputsSummary",
     "arrivals",
     "flops",
+    "labelled_inputs",
     "make_inputs",
     "scenario",
     "server_name",
@@ -39,6 +41,11 @@ __all__ = [
 
 LEVELS = (0, 10, 25, 50, 75, 90, 100)
 """Levels of the percentiles of lengths."""
+SPARE = 4
+"""Examples that are drawn for each that is timed: some may be too long."""
+EMBEDDINGS = "embeddings"
+TIMED_AS = {"sentence-similarity": EMBEDDINGS}
+"""The timed task of tasks that are no row of their own."""
 COLD_START = "cold start"
 """Name of the workload of fresh processes."""
 
@@ -175,6 +182,54 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
         cut=cut,
         all_lengths=tuple(len(encoding.ids) + added for encoding in encoded),
     )
+
+
+def labelled_inputs(bundles: Sequence[ComparedBundle], data: LabelledData, count: int, seed: int) -> Inputs:
+    """Draw examples of labelled data, so that their lengths are those of the task; none that is too long for a bundle.
+
+    Raises:
+        InputTextError: when every example that was drawn is.
+    """
+    tokenizers = [read_tokenizer(compared.bundle) for compared in bundles]
+    room = min(compared.bundle.manifest.max_length for compared in bundles)
+    task = TIMED_AS.get(data.task, data.task)
+    drawn = np.random.default_rng([seed, 5]).permutation(len(data))[: SPARE * count].tolist()
+    kept: dict[int, JSON] = dict.fromkeys(drawn)
+    lengths: list[int] = []
+    for number, example in enumerate(data.examples()):
+        asked = _asked(task, example.inputs)
+        lengths.append(sum(_lengths(tokenizers[0], task, asked)))
+        if number in kept:
+            kept[number] = asked
+    fitting = [
+        number
+        for number in drawn
+        if all(length <= room for tokenizer in tokenizers for length in _lengths(tokenizer, task, kept[number]))
+    ][:count]
+    if not fitting:
+        raise InputTextError(
+            f"the examples of {data.name} are longer than the {room:,} tokens of a bundle, so that there is nothing to "
+            "time: give shorter ones"
+        )
+    return Inputs(
+        task=task,
+        texts=tuple(kept[number] for number in fitting),
+        lengths=tuple(lengths[number] for number in fitting),
+        cut=0,
+        all_lengths=tuple(lengths),
+    )
+
+
+def _asked(task: str, inputs: JSON) -> JSON:
+    """Return what is timed of an example's input: of words the text that they make up, of vectors that of one text."""
+    match inputs:
+        case {"words": [*words]}:
+            return " ".join(map(str, words))
+        case {"prompt": prompt, "choices": choices}:
+            return {"text": prompt, "choices": choices}
+        case {"query": text} | [text, *_] if task == EMBEDDINGS:
+            return text
+    return inputs
 
 
 def _lengths(tokenizer: Tokenizer, task: str, asked: JSON) -> list[int]:

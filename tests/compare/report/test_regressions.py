@@ -100,9 +100,9 @@ def test_the_command_ends_with_3(document, tmp_path):
 
 
 def test_tolerances():
-    assert parse_tolerance("0.1") == dict.fromkeys(("speed", "quality", "size", "memory"), 0.1)
+    assert parse_tolerance("0.1") == dict.fromkeys(("speed", "quality", "size", "memory"), 0.1) | {"labelled": 0.0}
     assert parse_tolerance("speed=0.2, quality=0")["quality"] == 0
-    assert {figure.kind for figure in figures()} == set(parse_tolerance("0"))
+    assert {figure.kind for figure in figures()} | {"labelled"} == set(parse_tolerance("0"))
     for bad in ("", "fast", "-1", "nan", "speed="):
         with pytest.raises(UsageError, match="not a tolerance"):
             parse_tolerance(bad)

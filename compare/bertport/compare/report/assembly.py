@@ -15,6 +15,7 @@ from bertport.compare.report.document import (
     BiasProbe,
     BundleInfo,
     LabelBias,
+    Labelled,
     LabelShift,
     Report,
     Row,
@@ -85,6 +86,7 @@ def assemble(measurements: Measurements) -> Report:
             shipped=measurements.text_shipped,
             inputs=measurements.inputs.summary(),
         ),
+        data=measurements.data,
         bundles=tuple(_bundle(measurements, compared) for compared in measurements.bundles),
         rows=tuple(_row(measurements, entry, settings) for entry in measurements.entries),
         bias_probe=BiasProbe(probe=measurements.probe, shipped=measurements.probe_shipped, file=SHIPPED.name),
@@ -176,10 +178,16 @@ def _row(measurements: Measurements, entry: Entry, settings: statistics.Settings
         per_text=step.per_text if step else None,
         bias=_bias(measurements, entry, reference, settings),
         label_bias=_label_bias(measurements, entry, reference, manifest, settings),
+        labelled=_labelled(measurements, name),
         same_answers=_same_answers(measurements, entry, reference, settings),
         speed=speed.speed(),
         times_faster=speed.times_faster(),
     )
+
+
+def _labelled(measurements: Measurements, name: str) -> Labelled | None:
+    step = measurements.labelled.get(name)
+    return Labelled(figures=step.figures, differences=step.differences) if step and step.figures else None
 
 
 def _bias(

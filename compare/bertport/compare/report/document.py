@@ -14,10 +14,11 @@ from typing import Literal
 
 from bertport.compare.codec import INLINE, LEFT_OUT, DecodeError, decode
 from bertport.compare.entries import VARIANT
-from bertport.compare.measurements import LayerTable, Quality, Recorded, SampleCounts, Sums
+from bertport.compare.measurements import DataInfo, LayerTable, Quality, Recorded, SampleCounts, Sums
 from bertport.compare.presets import Preset
 from bertport.compare.workloads import InputsSummary
 from bertport.measure.budget import Judgement, Outcome
+from bertport.measure.labelled.figures import PairedDifference, TaskFigures
 from bertport.measure.machine import Machine
 from bertport.measure.quality.bias import PairAnswers, Probe
 from bertport.measure.quality.heads import known_limits
@@ -40,6 +41,7 @@ __all__ = [
     "Finding",
     "LabelBias",
     "LabelShift",
+    "Labelled",
     "Offline",
     "Recommendation",
     "Report",
@@ -317,6 +319,16 @@ class LabelBias:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A row's metrics on labelled data."""
+
+    figures: TaskFigures
+    """The metrics, each with its interval, label by label, and the calibration of its probabilities."""
+    differences: Mapping[str, PairedDifference]
+    """By metric, the row's minus the reference's on the same examples; empty for the reference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One variant on one provider, or one baseline."""
 
@@ -354,6 +366,8 @@ class Row:
     """What the bias probe found."""
     label_bias: LabelBias | None = field(default=None, metadata=LEFT_OUT)
     """What the bias probe of classifiers found; left out without a classifier."""
+    labelled: Labelled | None = field(default=None, metadata=LEFT_OUT)
+    """Its metrics on labelled data; left out where there are none."""
     same_answers: Estimate | None
     """Share of the timed texts whose best answer is the reference's."""
     speed: Speed
@@ -369,6 +383,14 @@ class Row:
     def head(self, name: str) -> HeadFigures | None:
         """Return the figures of a head; None where it was not measured."""
         return self.quality.head(name) if self.quality else None
+
+    def metric(self, name: str) -> Estimate | None:
+        """Return a metric on labelled data; None where it was not measured."""
+        return self.labelled.figures.metrics.get(name) if self.labelled else None
+
+    def difference(self, metric: str) -> PairedDifference | None:
+        """Return how a metric on labelled data differs from the reference's; None where that was not measured."""
+        return self.labelled.differences.get(metric) if self.labelled else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -519,6 +541,8 @@ class Report:
     """How much was measured, and by what it is judged."""
     text: TextInfo
     """What everything was measured on."""
+    data: DataInfo | None = field(default=None, metadata=LEFT_OUT)
+    """The labelled data that rows were measured on; left out where there was none."""
     bundles: tuple[BundleInfo, ...]
     """The bundles that were compared."""
     rows: tuple[Row, ...]

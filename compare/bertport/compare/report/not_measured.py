@@ -46,7 +46,7 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
         )
     if {row.provider for row in rows} == {"cpu"}:
         yield "Other execution providers than the CPU's."
-    if not all(row.is_variant for row in rows):
+    if any(not row.is_variant and not row.labelled for row in rows):
         yield "Quality of the baselines: they run the same fp32 weights; only their best answers are compared."
     if report.settings.preset.name == QUICK.name:
         yield "Small differences: --quick takes few samples and few rounds, so its intervals are wide."

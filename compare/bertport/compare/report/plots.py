@@ -9,13 +9,15 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bertport.compare.report.formatting import MB, capitalized
+from bertport.compare.report.metrics import POINTS, in_points, main_metric
 from bertport.compare.report.tables import headline_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -33,6 +35,8 @@ COLOURS = ("#2f7fc1", "#c8590f", "#12946f", "#b04f9e", "#94800f", "#cf4258", "#6
 """Each has a contrast of at least 3 to 1 with white and with the page's dark background (WCAG 2.2, 1.4.11)."""
 ABOVE_ONE = 1.0001
 """What no share comes to, however it is rounded."""
+LONGEST = 40
+"""Characters of a file's name in a plot."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 SETTINGS: dict[str, object] = {
     "svg.hashsalt": "bertport",  # or the names inside differ from one drawing to the next
@@ -76,8 +80,9 @@ def plots(report: Report) -> list[Plot]:
     """Draw every plot that the report has figures for."""
     import matplotlib as mpl
 
+    figures = [*_labelled_figures(report), *_head_figures(report)]
     with mpl.rc_context(mpl.RcParams(SETTINGS)):
-        drawn = [_pareto(report, head, column) for head, column in headline_columns(report) if _means(report, column)]
+        drawn = [_pareto(report, plotted) for plotted in figures]
         drawn += [_lengths(report), _sizes(report)]
         drawn += [
             _layers(bundle.label, variant, table)
@@ -87,9 +92,66 @@ def plots(report: Report) -> list[Plot]:
     return [plot for plot in drawn if plot]
 
 
-def _means(report: Report, column: Column) -> bool:
-    """Tell whether a figure means something for every bundle."""
-    return not column.labelled or all(bundle.trained for bundle in report.bundles)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plotted:
+    """A figure that is plotted against latency."""
+
+    name: str
+    """What people call it."""
+    caption: str
+    """How the plot is to be read."""
+    read: Callable[[Row], Estimate | None]
+    """Takes it out of a row; None where it was not measured."""
+    write: Callable[[float], str]
+    """Returns a value for the description."""
+    tick: Callable[[float, float], str]
+    """Returns a value at its axis."""
+    unit: str = ""
+    """What follows the name at the axis."""
+    exact: bool = False
+    """Whether the reference's is no estimate: it agrees with itself."""
+    bound: float | None = None
+    """The bound of the accuracy budget on it."""
+
+
+def _labelled_figures(report: Report) -> Iterator[Plotted]:
+    """Yield the main metric on labelled data."""
+    metric = main_metric(report)
+    if metric is None or report.data is None:
+        return
+    file = report.data.name
+    file = file if len(file) <= LONGEST else f"{file[: LONGEST - 3]}..."
+    yield Plotted(
+        name=f"{capitalized(metric)} on {file}",
+        unit=", points",
+        caption=f"Up is better, left is faster; 95% intervals on {report.data.examples:,} examples. Variants answer "
+        "the same ones, so the table of differences tells them apart better than these intervals do.",
+        read=lambda row: row.metric(metric),
+        write=lambda value: f"{in_points(value)} points",
+        tick=lambda value, _: f"{value * POINTS:.1f}" if value < ABOVE_ONE else "",
+    )
+
+
+def _head_figures(report: Report) -> Iterator[Plotted]:
+    """Yield the figures that stand for heads, of those that mean something for every bundle."""
+    for head, column in headline_columns(report):
+        if column.labelled and not all(bundle.trained for bundle in report.bundles):
+            continue
+        bound = _bound(report, head, column)
+        form = ".2%" if column.form.endswith("%") else column.form
+        yield Plotted(
+            name=capitalized(column.title) + ("" if column.labelled else " with fp32"),
+            caption=f"Up is {'better' if bound is None else 'nearer'}, left is faster; 95% intervals.",
+            read=partial(_estimate, head, column),
+            write=partial(_written, form),
+            tick=_tick(column),
+            exact=not column.labelled,
+            bound=bound,
+        )
+
+
+def _written(form: str, value: float) -> str:
+    return f"{value:{form}}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,19 +172,19 @@ def _looks(report: Report) -> dict[str, Look]:
     }
 
 
-def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
+def _pareto(report: Report, plotted: Plotted) -> Plot | None:
     """Draw a figure of quality against latency; a row without the figure is a line at its latency."""
     latencies = [(row, row.speed.single_stream.times.p90) for row in report.rows if row.speed.single_stream]
-    points = [(row, latency, _estimate(row, head, column)) for row, latency in latencies]
+    points = [(row, latency, plotted.read(row)) for row, latency in latencies]
     shown = [(row, latency, quality) for row, latency, quality in points if quality and math.isfinite(quality.value)]
     if not shown:
         return None
-    name = capitalized(column.title) + ("" if column.labelled else " with fp32")
+    name = plotted.name
     figure, axes = _figure(4.6)
     looks = _looks(report)
     for row, latency, quality in shown:
         x, y = 1e3 * latency.value, quality.value
-        exact = row.reference and not column.labelled  # it agrees with itself
+        exact = row.reference and plotted.exact
         axes.errorbar(
             x,
             y,
@@ -145,29 +207,25 @@ def _pareto(report: Report, head: Head, column: Column) -> Plot | None:
             linestyle=":",
             label="Pareto front",
         )
-    bound = _bound(report, head, column)
-    if bound is not None:
-        axes.axhline(bound, color=INK, linewidth=1, label="accuracy budget")
+    if plotted.bound is not None:
+        axes.axhline(plotted.bound, color=INK, linewidth=1, label="accuracy budget")
     for row, latency, missing in points:
         if not missing:
             axes.axvline(
                 1e3 * latency.value, color=looks[row.name].colour, linestyle="--", label=f"{row.name} (speed only)"
             )
     axes.set_xlabel("SingleStream p90, ms (left is faster)")
-    axes.set_ylabel(name)
+    axes.set_ylabel(f"{name}{plotted.unit}", parse_math=False)
     axes.set_xlim(left=0)
-    axes.yaxis.set_major_formatter(_tick(column))
+    axes.yaxis.set_major_formatter(plotted.tick)
     figure.legend(loc="outside lower center", ncols=2)
-    form = ".2%" if column.form.endswith("%") else column.form
     names = ", ".join(
-        f"{row.name} {1e3 * latency.value:.3g} ms and {quality.value:{form}}" for row, latency, quality in shown
+        f"{row.name} {1e3 * latency.value:.3g} ms and {plotted.write(quality.value)}" for row, latency, quality in shown
     )
     return Plot(
         section="summary",
         title=f"{name} against latency",
-        caption="Up is nearer, left is faster; 95% intervals."
-        if bound is not None
-        else "Up is better, left is faster; 95% intervals.",
+        caption=plotted.caption,
         description=f"Scatter plot: {names}. The tables hold the same figures.",
         svg=_svg(figure, f"pareto-{name}", f"{name} against latency"),
     )
@@ -185,7 +243,7 @@ def _tick(column: Column) -> Callable[[float, float], str]:
     return lambda value, _: f"{value:.1%}" if value < ABOVE_ONE else ""
 
 
-def _estimate(row: Row, head: Head, column: Column) -> Estimate | None:
+def _estimate(head: Head, column: Column, row: Row) -> Estimate | None:
     figures = row.head(head.name)
     return figures.estimate(column.key) if figures else None
 

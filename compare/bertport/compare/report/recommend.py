@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from bertport.compare.codec import encode_object
 from bertport.compare.report.document import Bound, Recommendation, Verdict
 from bertport.compare.report.formatting import interval, megabytes, milliseconds
+from bertport.compare.report.labelled import standing
+from bertport.compare.report.metrics import losses
 from bertport.measure.budget import BROKEN, HELD, UNDECIDED, applicable, judge_all, overall
 from bertport.measure.quality.heads import limit_named
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
@@ -179,7 +181,11 @@ def _recommend(report: Report, bundle: BundleInfo, goal: Goal, judged: Mapping[s
         and not row.failed
         and (row.name not in judged or judged[row.name].verdict != BROKEN)
     ]
-    choice, reason = _choose(goal, allowed)
+    kept = [row for row in allowed if not losses(row, report.settings.confidence)]
+    choice, reason = _choose(goal, kept, losing=kept != allowed)
+    of_choice = next((standing(report, row) for row in kept if row.name == choice), "")
+    if of_choice:
+        reason += f"; {of_choice}"
     verdict = judged.get(choice or "")
     if verdict and verdict.verdict == UNDECIDED:
         reason += f"; {_doubt(verdict.bounds)}"
@@ -194,10 +200,18 @@ def _doubt(bounds: Sequence[Bound]) -> str:
     return "whether it is within the budget is undecided"
 
 
-def _choose(goal: Goal, rows: Sequence[Row]) -> tuple[str | None, str]:
+def _choose(goal: Goal, rows: Sequence[Row], *, losing: bool) -> tuple[str | None, str]:
+    """Return the best row for a goal, and why.
+
+    Args:
+        goal: What it is chosen for.
+        rows: Those that may be chosen.
+        losing: Whether others within the budget are left out, because they lose on the labelled data.
+    """
+    without = " without a loss on the labelled data" if losing else ""
     known = [(reading, row) for row in rows if (reading := goal.read(row)) and math.isfinite(reading.value)]
     if not known:
-        return None, "no recommendation: nothing that holds the budget was measured for it"
+        return None, f"no recommendation: nothing that holds the budget{without} was measured for it"
     reading, row = min(known, key=lambda pair: pair[0].value)
     of_reference, reference = next((pair for pair in known if pair[1].reference), (None, None))
     speedup = row.times_faster.get(goal.workload) if goal.workload else None
@@ -211,7 +225,8 @@ def _choose(goal: Goal, rows: Sequence[Row]) -> tuple[str | None, str]:
         reason += f", {interval(speedup.ratio)} times as fast as fp32"
     elif row.reference:
         alone = len(known) == 1
-        reason += "; nothing else holds the budget" if alone else f"; nothing within the budget is {goal.better}"
+        reason += "; nothing else holds" if alone else "; nothing within"
+        reason += f" the budget{without}" + ("" if alone else f" is {goal.better}")
     elif of_reference:
         reason += f" instead of {of_reference.text}"
     return row.name, reason

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from bertport.compare.report.document import Against, Change
+from bertport.compare.report.metrics import POINTS, metrics_of, more_is_better
 from bertport.compare.report.recommend import verdicts
 from bertport.measure.budget import BROKEN
 from bertport.measure.quality.heads import HEADS, limit_named
@@ -18,14 +19,17 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from bertport.compare.measurements import DataInfo
     from bertport.compare.report.document import Report, Row
 
 __all__ = ["KINDS", "differences", "figures", "parse_tolerance"]
 
-Kind = Literal["speed", "quality", "size", "memory"]
+Kind = Literal["speed", "quality", "size", "memory", "labelled"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What a tolerance can be given for."""
 DEFAULT = 0.05
+LABELLED: Kind = "labelled"
+"""Metrics on labelled data: their tolerance is in their own unit, 0.01 for a point, and no share of the old figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +104,41 @@ def figures() -> tuple[Figure, ...]:
     return (*SPEED, *quality, *REST)
 
 
+def _metric(name: str, row: Row) -> Estimate | None:
+    return row.metric(name)
+
+
+def _difference(name: str, row: Row) -> Estimate | None:
+    paired = row.difference(name)
+    return paired.difference if paired else None
+
+
+def _labelled_figures(report: Report) -> tuple[Figure, ...]:
+    """Return each metric on labelled data, and its paired difference from fp32, which tells smaller changes apart."""
+    return tuple(
+        Figure(
+            name=f"{name}{what}",
+            kind=LABELLED,
+            read=partial(read, name),
+            up=more_is_better(name),
+            factor=POINTS,
+            unit=" points",
+        )
+        for name in metrics_of(report)
+        for what, read in ((" on labelled data", _metric), (", difference from fp32", _difference))
+    )
+
+
 def parse_tolerance(text: str) -> dict[Kind, float]:
     """Read a share such as `0.05`, or one for each kind of figure, such as `speed=0.1,quality=0.01`.
+
+    A share alone is none of `labelled`, whose tolerance is 0 unless it is given: what is beyond noise there is worse.
 
     Raises:
         UnknownNameError: for a kind that there is not.
         UsageError: for what is not a share from 0 up.
     """
-    tolerance = dict.fromkeys(KINDS, DEFAULT)
+    tolerance = dict.fromkeys(KINDS, DEFAULT) | {LABELLED: 0.0}
     for part in text.split(","):
         name, equals, value = part.rpartition("=")
         name = name.strip()
@@ -119,7 +150,7 @@ def parse_tolerance(text: str) -> dict[Kind, float]:
             raise UsageError(
                 f"{part.strip()!r} is not a tolerance: write a share such as 0.05, or speed=0.1,quality=0.01"
             )
-        kinds = [kind for kind in KINDS if not equals or kind == name]
+        kinds = [kind for kind in KINDS if (kind == name if equals else kind != LABELLED)]
         if not kinds:
             raise UnknownNameError("kind of figure", name, KINDS)
         tolerance |= dict.fromkeys(kinds, share)
@@ -144,7 +175,7 @@ def differences(old: Report, new: Report, tolerance: Mapping[Kind, float]) -> Ag
         if row.failed and not before[name].failed:
             changes.append(_failure(name, row.failed))
             continue
-        for figure in figures():
+        for figure in (*figures(), *_labelled_figures(new)):
             if figure.kind not in skipped:
                 changes += _compare(figure, before[name], row, tolerance[figure.kind])
     if "quality" not in skipped:
@@ -193,7 +224,17 @@ def _incomparable(old: Report, new: Report) -> dict[Kind, str]:
         skipped["speed"] = "speed: the texts that were timed have other lengths"
     if old.text.sha256 != new.text.sha256:
         skipped["quality"] = "quality: the text differs"
+    if _measured_on(old.data) != _measured_on(new.data):
+        missing = "old" if old.data is None else "new" if new.data is None else ""
+        skipped[LABELLED] = f"labelled data: {f'the {missing} report has none' if missing else 'it differs'}"
     return skipped
+
+
+def _measured_on(data: DataInfo | None) -> tuple[object, ...] | None:
+    """Return what metrics on labelled data depend on."""
+    if data is None:
+        return None
+    return data.fingerprint, data.task, data.kind, data.examples, data.positive, dict(data.label_map), data.truncation
 
 
 def _failure(name: str, why: str) -> Change:
@@ -213,10 +254,12 @@ def _compare(figure: Figure, old: Row, new: Row, tolerance: float) -> Iterator[C
     one, other = _interval(figure.read(old)), _interval(figure.read(new))
     if one is None or other is None or (one.low <= other.high and other.low <= one.high):
         return
-    change = other.value / one.value - 1 if one.value else math.copysign(math.inf, other.value)
-    worse = (change < 0) == figure.up
-    regression = worse and abs(change) > tolerance
+    change = (other.value - one.value) / abs(one.value) if one.value else math.copysign(math.inf, other.value)
+    worse = (other.value < one.value) == figure.up
+    size = abs(other.value - one.value) if figure.kind == LABELLED else abs(change)
+    regression = worse and size > tolerance
     verdict = "worse, beyond the tolerance" if regression else "worse, within the tolerance" if worse else "better"
+    by = "" if figure.kind == LABELLED else f" ({change:+.1%})"
     yield Change(
         row=new.name,
         figure=figure.name,
@@ -225,8 +268,8 @@ def _compare(figure: Figure, old: Row, new: Row, tolerance: float) -> Iterator[C
         change=change if math.isfinite(change) else None,
         worse=worse,
         regression=regression,
-        sentence=f"{new.name}: {figure.name} went from {figure.write(one.value)} to {figure.write(other.value)} "
-        f"({change:+.1%}): {verdict}",
+        sentence=f"{new.name}: {figure.name} went from {figure.write(one.value)} to {figure.write(other.value)}{by}: "
+        f"{verdict}",
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bertport.compare.report.bias import bias_paragraphs, bias_tables
 from bertport.compare.report.document import TRAINED
 from bertport.compare.report.formatting import MB, MIB, NONE, capitalized, figure, sentence
+from bertport.compare.report.labelled import labelled_notes, labelled_paragraphs, labelled_points, labelled_tables
 from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
 from bertport.measure.budget import HELD
 from bertport.measure.quality.heads import HEADS
@@ -17,6 +18,7 @@ from bertport.runtime.commands.progress import duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bertport.compare.measurements import DataInfo
     from bertport.compare.report.document import Report, Row, TextInfo, Verdict
     from bertport.measure.quality.results import HeadFigures
     from bertport.measure.quality.rows import Head
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "Section", "notes", "sections", "verdict_sentences"]
 
 GIB = 2**30
-TESTS = {"bootstrap": "paired bootstrap over texts", "mcnemar": "McNemar's exact test"}
+TESTS = {
+    "bootstrap": "paired bootstrap over texts",
+    "mcnemar": "McNemar's exact test",
+    "permutation": "permutation test",
+}
 """Statistical tests in words, by the names that a `Difference` gives."""
 
 
@@ -65,6 +71,13 @@ def sections(report: Report) -> list[Section]:
     every = [
         _summary(report),
         _changes(report),
+        Section(
+            key="labelled",
+            title="Labelled data",
+            paragraphs=labelled_paragraphs(report),
+            points=labelled_points(report),
+            tables=labelled_tables(report),
+        ),
         Section(
             key="quality",
             title="Quality",
@@ -135,7 +148,7 @@ def notes(report: Report) -> tuple[str, ...]:
         for judged in report.verdicts
         if judged.verdict != HELD or judged.row in chosen
     ]
-    return (*_without_choice(report), *costs, *judged)
+    return (*_without_choice(report), *labelled_notes(report), *costs, *judged)
 
 
 def _without_choice(report: Report) -> Iterator[str]:
@@ -247,6 +260,9 @@ def _findings(report: Report) -> tuple[Table, ...]:
 def _tests_in_words(report: Report) -> str:
     """Return which statistical test each kind of finding is of."""
     tested: dict[str, list[str]] = {}
+    for row in report.rows:
+        for name in {paired.test for paired in row.labelled.differences.values()} if row.labelled else ():
+            tested.setdefault(name, ["labelled data"])
     for head in HEADS.values():
         measured = [figures for row in report.rows if (figures := row.head(head.name))]
         for name in dict.fromkeys(figures.difference(test.key).test for test in head.tests for figures in measured):
@@ -299,7 +315,7 @@ def _method(report: Report) -> Section:
             f"Settings: {settings.preset.name}; threads: {threads}; seed {settings.seed}; {settings.resamples:,} "
             f"bootstrap resamples; intervals of {settings.confidence:.0%}."
         ),
-        _text(report.text),
+        _text(report.text, report.data),
         (
             "Each variant runs in a process of its own; the processes take turns, in alternating order, and rounds are "
             "what the intervals of speed resample. Intervals of quality resample texts."
@@ -321,13 +337,14 @@ def _where(report: Report) -> str:
     )
 
 
-def _text(text: TextInfo) -> str:
+def _text(text: TextInfo, data: DataInfo | None) -> str:
     inputs = text.inputs
     least, median, most = (inputs.percentiles[level] for level in ("0", "50", "100"))
     cut = f", {inputs.cut} cut" if inputs.cut else ""
+    data_of = f"the examples of {data.name}" if data else "them"
     return (
-        f"Text: {text.name}, {text.texts:,} texts, SHA-256 {text.sha256[:16]}. Scenarios answer {inputs.texts} of them "
-        f"(task {inputs.task}), {least:.0f} to {most:.0f} tokens long, median {median:.0f}{cut}. Real tokens: "
-        f"{inputs.real_tokens:,}; padded to the longest of a batch of 8: {inputs.padded_tokens_in_batches_of_8:,}; all "
-        f"padded to the longest: {inputs.padded_tokens_to_longest:,}."
+        f"Text: {text.name}, {text.texts:,} texts, SHA-256 {text.sha256[:16]}. Scenarios answer {inputs.texts} of "
+        f"{data_of} (task {inputs.task}), {least:.0f} to {most:.0f} tokens long, median {median:.0f}{cut}. Real "
+        f"tokens: {inputs.real_tokens:,}; padded to the longest of a batch of 8: "
+        f"{inputs.padded_tokens_in_batches_of_8:,}; all padded to the longest: {inputs.padded_tokens_to_longest:,}."
     )

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from bertport.compare.report.document import Finding
 from bertport.compare.report.formatting import interval
+from bertport.compare.report.metrics import POINTS, more_is_better
 from bertport.measure.quality.heads import HEADS
-from bertport.measure.statistics import says_no_difference
+from bertport.measure.statistics import Difference, says_no_difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bertport.compare.report.document import Report, Row
-    from bertport.measure.statistics import Difference
 
 __all__ = ["findings"]
 
@@ -38,6 +38,8 @@ class Tested:
     """What it is counted in."""
     clusters: str
     """What the bootstrap resampled."""
+    factor: float = 1.0
+    """From the figure's unit to that in which it is printed."""
 
 
 def findings(report: Report) -> tuple[Finding, ...]:
@@ -58,6 +60,17 @@ def findings(report: Report) -> tuple[Finding, ...]:
 
 
 def _tests(row: Row) -> Iterator[Tested]:
+    for name, paired in row.labelled.differences.items() if row.labelled else ():
+        yield Tested(
+            id=f"labelled.{name}",
+            title=f"{name} on labelled data, points",
+            difference=Difference(difference=paired.difference, p_value=paired.p_value, test=paired.test),
+            form="+.2f",
+            more_is_better=more_is_better(name),
+            unit="examples",
+            clusters="examples",
+            factor=POINTS,
+        )
     for head in HEADS.values():
         figures = row.head(head.name)
         if figures is None:
@@ -99,7 +112,7 @@ def _finding(row: Row, tested: Tested, confidence: float) -> Finding:
     none = says_no_difference(tested.difference, confidence)
     better = "better" if (estimate.value > 0) == tested.more_is_better else "worse"
     seen = "no difference seen" if none else f"{better} than fp32"
-    size = interval(estimate, tested.form)
+    size = interval(estimate, tested.form, factor=tested.factor)
     return Finding(
         row=row.name,
         id=tested.id,
@@ -108,7 +121,8 @@ def _finding(row: Row, tested: Tested, confidence: float) -> Finding:
         verdict=seen,
         size=f"{size}, p = {p_value:.2g}",
         sentence=f"{tested.title}: {seen}; difference {size}, p = {p_value:.2g} ({tested.difference.test}), "
-        f"{estimate.count:,} {tested.unit} in {estimate.clusters:,} {tested.clusters}",
+        f"{estimate.count:,} {tested.unit}"
+        + (f" in {estimate.clusters:,} {tested.clusters}" if tested.clusters != tested.unit else ""),
     )
 
 

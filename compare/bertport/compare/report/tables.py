@@ -16,6 +16,7 @@ from bertport.compare.report.formatting import (
     milliseconds,
     percent,
 )
+from bertport.compare.report.metrics import POINTS, main_metric
 from bertport.measure.budget import UNDECIDED
 from bertport.measure.quality.heads import HEADS, HIDDEN, limit_named
 from bertport.measure.quality.task_results import Classes
@@ -61,7 +62,7 @@ def headline_columns(report: Report) -> list[tuple[Head, Column]]:
 
 def overview(report: Report) -> Table:
     """Return one line per row: what most readers want."""
-    quality = headline_columns(report)
+    quality, metric = headline_columns(report), main_metric(report)
     rows = [
         (
             row.name + (" (reference)" if row.reference else ""),
@@ -69,6 +70,7 @@ def overview(report: Report) -> Table:
             milliseconds(row.speed.single_stream.times.p90 if row.speed.single_stream else None),
             _speedup(row, SINGLE_STREAM),
             interval(row.speed.offline.texts_per_second if row.speed.offline else None),
+            *([_metric(row, metric), _lost(row, metric)] if metric else []),
             *(_cell(report, row, row.head(head.name), column) for head, column in quality),
             "failed" if row.failed else "" if row.speed.offline else "not finished",
         )
@@ -80,6 +82,7 @@ def overview(report: Report) -> Table:
         "SingleStream p90, ms",
         "times as fast as fp32",
         "Offline, texts/s",
+        *([f"{metric}, points", "points from fp32"] if metric else []),
         *(column.title for _, column in quality),
         "state",
     )
@@ -89,10 +92,20 @@ def overview(report: Report) -> Table:
         title="At a glance",
         caption="95% intervals in brackets. SingleStream p90: nine of ten texts are answered in this time, one after "
         "the other. Offline: all texts in one call."
+        + (f" {metric}: on the labelled data, and as a paired difference on the same examples." if metric else "")
         + "".join(f" {column.meaning}" for _, column in quality if column.meaning),
         head=head,
         rows=tuple(rows),
     )
+
+
+def _metric(row: Row, metric: str) -> str:
+    return interval(row.metric(metric), ".1f", factor=POINTS)
+
+
+def _lost(row: Row, metric: str) -> str:
+    paired = row.difference(metric)
+    return interval(paired.difference if paired else None, "+.2f", factor=POINTS)
 
 
 def _speedup(row: Row, workload: str) -> str:

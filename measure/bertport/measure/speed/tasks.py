@@ -97,6 +97,11 @@ def _whole(drawn: Drawn) -> str:
     return drawn.text
 
 
+def _pair(asked: str | Mapping[str, str]) -> tuple[Text, ...]:
+    """Return the one text, or pair of texts, that a classifier reads."""
+    return (asked if isinstance(asked, str) else (asked["text"], asked["text_pair"]),)
+
+
 def _question(drawn: Drawn) -> dict[str, str]:
     """Ask the first words of a text about all of it: as long as real questions, in whatever language."""
     end = drawn.words[min(QUESTION_WORDS, len(drawn.words)) - 1][1]
@@ -185,6 +190,7 @@ TIMED: dict[str, TimedTask] = {
             name="text-classification",
             head=SEQUENCE_CLASSIFICATION,
             ask=_whole,
+            texts=_pair,
             best=_labels,
             compared="best label",
         ),

@@ -1,0 +1,50 @@
+"""Metrics on labelled data, as a report holds them: which there are, and which rows lose against their reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bertport.compare.report.document import Report, Row
+    from bertport.measure.labelled.figures import PairedDifference
+
+__all__ = ["POINTS", "in_points", "loses", "losses", "main_metric", "metrics_of", "more_is_better"]
+
+POINTS = 100
+"""Points in the whole of a metric."""
+CALIBRATION = "ece"
+"""The metric of how well probabilities are what they say, which no variant is left out for."""
+
+
+def main_metric(report: Report) -> str | None:
+    """Return the task's main metric: the first of those that were measured; None without labelled data."""
+    return next(iter(metrics_of(report)), None)
+
+
+def metrics_of(report: Report) -> list[str]:
+    """Return the metrics that any row was measured by, in their order, calibration left out."""
+    names = {name: None for row in report.rows if row.labelled for name in row.labelled.figures.metrics}
+    return [name for name in names if name != CALIBRATION]
+
+
+def more_is_better(metric: str) -> bool:
+    """Tell whether a metric is better where it is larger."""
+    return metric != CALIBRATION
+
+
+def loses(difference: PairedDifference, confidence: float) -> bool:
+    """Tell whether the paired test shows a metric to be worse than the reference's."""
+    size = difference.difference.value
+    worse = size < 0 if more_is_better(difference.metric) else size > 0
+    return worse and difference.p_value < 1 - confidence
+
+
+def losses(row: Row, confidence: float) -> list[PairedDifference]:
+    """Return the metrics in which a row is shown to lose against its reference."""
+    differences = row.labelled.differences if row.labelled else {}
+    return [paired for name, paired in differences.items() if name != CALIBRATION and loses(paired, confidence)]
+
+
+def in_points(value: float) -> str:
+    """Return a metric in points, hundredths of its whole."""
+    return f"{value * POINTS:.1f}"
