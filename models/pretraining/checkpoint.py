@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
-from transformers import BertForPreTraining
 
 from .errors import RecipeError
 
@@ -19,14 +19,14 @@ class Progress:
     step: int = 0
     """Optimizer steps taken."""
     anchors: int = 0
-    """Sentences used as the beginning of A."""
+    """Sentences used as the beginning of A; 0 where there are none."""
     tokens: int = 0
     """Tokens trained on, special tokens included."""
     seconds: float = 0.0
     """Time spent in steps: without evaluation, pauses and what a kill threw away."""
 
 
-def resume(path: Path, model: BertForPreTraining, optimizer: Optimizer) -> Progress:
+def resume(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
     """Load a checkpoint into the model and the optimizer; without one, leave both alone.
 
     Raises:
@@ -46,7 +46,7 @@ def resume(path: Path, model: BertForPreTraining, optimizer: Optimizer) -> Progr
         ) from error
 
 
-def save(path: Path, model: BertForPreTraining, optimizer: Optimizer, progress: Progress) -> None:
+def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
     """Write a checkpoint beside the old one and rename it into place, so that a kill leaves a whole one."""
     unfinished = path.with_suffix(".tmp")
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress)}

@@ -46,41 +46,51 @@ def begin(path: Path, settings: Settings, schedule: Schedule) -> None:
     Raises:
         RecipeError: naming the first setting that differs.
     """
-    record = _read(path)
-    before = record.setdefault("settings", asdict(settings))
-    for name, value in asdict(settings).items():
-        if before.get(name) != value:
-            raise RecipeError(
-                f"the run in {path.parent} began with {name} {before.get(name)!r}, not {value!r}: "
-                "give it the options it began with, or choose another --output"
-            )
+    record = read(path)
+    require_same(record, asdict(settings), path.parent)
     tokens = record.setdefault("schedule_tokens", [schedule.tokens])
     if tokens[-1] != schedule.tokens:
         tokens.append(schedule.tokens)
     record["schedule"] = asdict(schedule) | {"steps": schedule.steps}
-    _write(path, record)
+    write(path, record)
+
+
+def require_same(record: dict[str, Any], settings: dict[str, Any], directory: Path) -> None:
+    """Put the settings into a record that has none, or compare them with its own.
+
+    Raises:
+        RecipeError: naming the first setting that differs.
+    """
+    before = record.setdefault("settings", settings)
+    for name, value in settings.items():
+        if before.get(name) != value:
+            raise RecipeError(
+                f"the run in {directory} began with {name} {before.get(name)!r}, not {value!r}: "
+                "give it the options it began with, or choose another --output"
+            )
 
 
 def end(path: Path, progress: Progress, parameters: int, hardware: Hardware) -> None:
     """Record where the run stands, and on what it ran."""
+    write(path, read(path) | {"progress": asdict(progress), "parameters": parameters} | surroundings(hardware))
+
+
+def surroundings(hardware: Hardware) -> dict[str, Any]:
+    """Return the machine, and the versions of what computes on it, for a record."""
     tools = ("torch", "transformers", "tokenizers", "numpy")
-    measured = {
-        "progress": asdict(progress),
-        "parameters": parameters,
-        "machine": str(hardware),
-        "tools": {name: importlib.metadata.version(name) for name in tools},
-    }
-    _write(path, _read(path) | measured)
+    return {"machine": str(hardware), "tools": {name: importlib.metadata.version(name) for name in tools}}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Return the record, empty where there is none yet."""
     if not path.exists():
         return {}
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Write the record beside the old one and rename it into place."""
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     unfinished.replace(path)

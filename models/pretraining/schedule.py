@@ -35,11 +35,16 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        rising = max(1, round(self.warmup * self.steps))
-        if step < rising:
-            return self.peak_rate * (step + 1) / rising
-        return self.peak_rate * max(0.0, (self.steps - step) / max(1, self.steps - rising))
+        return linear_rate(step, steps=self.steps, peak=self.peak_rate, warmup=self.warmup)
 
     def length_at(self, step: int) -> int:
         """Return the sequence length of a step, counted from 0."""
         return self.length if step < self.steps * 9 // 10 else self.long_length
+
+
+def linear_rate(step: int, *, steps: int, peak: float, warmup: float) -> float:
+    """Return the learning rate of a step, counted from 0: a linear rise over a share `warmup`, then a linear fall."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * max(0.0, (steps - step) / max(1, steps - rising))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim import AdamW
 from transformers import BertForPreTraining
 
@@ -43,7 +44,7 @@ def train(  # noqa: PLR0913 — a run is made of these
     """
     model.to(hardware.device).train()  # type: ignore[arg-type]  # mypy takes the decorated method for a function
     optimizer = AdamW(
-        _parameter_groups(model, schedule), lr=0.0, betas=schedule.betas, eps=schedule.epsilon, fused=True
+        parameter_groups(model, schedule.weight_decay), lr=0.0, betas=schedule.betas, eps=schedule.epsilon, fused=True
     )
     progress = resume(output / "checkpoint.pt", model, optimizer)
     rewind_log(output / "log.jsonl", progress.step)
@@ -122,10 +123,11 @@ def heldout_batches(source: BatchSource, *, rows: int, length: int, rows_per_bat
     ]
 
 
-def _parameter_groups(model: BertForPreTraining, schedule: Schedule) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the model's parameters as AdamW takes them: matrices with weight decay, biases and LayerNorm without."""
     parameters = list(model.parameters())
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
 
