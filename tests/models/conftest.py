@@ -1,4 +1,4 @@
-"""A tiny text, vocabulary and configuration for the pretraining recipe, and its own machine lock."""
+"""A tiny text, vocabulary and configuration for the recipes, and its own machine lock."""
 
 import json
 import random
@@ -10,8 +10,9 @@ from tokenizers import Tokenizer
 
 from pretraining import machine
 from pretraining.corpus import Corpus, tokenize
+from pretraining.model import from_config
 from pretraining.objective import SpecialTokens
-from pretraining.vocabulary import special_tokens, train_tokenizer
+from pretraining.vocabulary import save_tokenizer, special_tokens, train_tokenizer
 
 SUBJECTS = {
     "sea": ["The captain", "The sailor", "An old pilot", "The ship's boy"],
@@ -90,4 +91,14 @@ def lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests off the machine's real lock: a training run in the background would be held up by them."""
     path = tmp_path / "machine.lock"
     monkeypatch.setattr(machine, "MACHINE_LOCK", path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, config_file: Path) -> Path:
+    """A seeded tiny checkpoint with the heads that pretraining leaves on it."""
+    path = tmp_path_factory.mktemp("encoder") / "tiny"
+    torch.manual_seed(3)
+    from_config(config_file, vocab_size=len(tokenizer.get_vocab())).model.save_pretrained(path)
+    save_tokenizer(tokenizer, path, max_length=512)
     return path

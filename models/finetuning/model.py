@@ -1,0 +1,137 @@
+"""The model under training: an encoder from a bundle or a checkpoint with a fresh head, and its loss."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.nn import functional
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from bertport.export import restore
+from evaluation.scorers import is_bundle
+from pretraining.errors import RecipeError
+from pretraining.machine import Hardware
+
+from .data import UNLABELLED
+from .tasks import Task
+
+_CLASSES: dict[str, Any] = {
+    "sequence-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+}
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What every run of a task starts from."""
+
+    path: Path
+    """The checkpoint's directory."""
+    task: Task
+    """The task whose head is put on it."""
+    tokenizer: PreTrainedTokenizerFast
+    """transformers' tokenizer, which is saved with the result."""
+
+    @property
+    def pad(self) -> int:
+        """The id of the padding token; any id will do where there is none, since padding is masked."""
+        pad = self.tokenizer.pad_token_id
+        return pad if isinstance(pad, int) else 0
+
+    def model(self, *, dropout: float, seed: int) -> PreTrainedModel:
+        """Read the encoder and put a fresh head on it, whose weights `seed` decides.
+
+        Raises:
+            RecipeError: when the weights lack a part of the encoder, or transformers cannot read them.
+        """
+        torch.manual_seed(seed)
+        problem = "single_label_classification" if self.task.labels else "regression"
+        names = dict(enumerate(self.task.labels or ("LABEL_0",)))
+        settings: dict[str, Any] = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+        if self.task.head == "sequence-classification":
+            settings["problem_type"] = problem
+        try:
+            config = transformers.AutoConfig.from_pretrained(self.path, **settings)
+            for name in _DROPOUTS:
+                if hasattr(config, name):
+                    setattr(config, name, dropout)
+            model, loading = _CLASSES[self.task.head].from_pretrained(
+                self.path,
+                config=config,
+                output_loading_info=True,
+                dtype=torch.float32,
+                # Under bf16 on a CPU the fused kernel's backward pass makes a step 1.3 to 1.6 times as long.
+                attn_implementation="eager",
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise RecipeError(
+                f"--init {self.path}: transformers cannot read it ({' '.join(str(error).split())[:200]}): "
+                "name a bundle or a checkpoint directory"
+            ) from error
+        lost = [
+            name
+            for name in loading["missing_keys"]
+            if name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
+        ]
+        if lost:
+            raise RecipeError(f"--init {self.path} lacks weights of the encoder ({lost[0]}): name a whole checkpoint")
+        trained: PreTrainedModel = model
+        return trained
+
+
+def open_start(init: Path, task: Task, cache: Path) -> Start:
+    """Open a checkpoint directory, or a bundle, whose checkpoint is restored below `cache` once.
+
+    Raises:
+        RecipeError: when there is no such directory, or it has no tokenizer that transformers reads.
+        BertportError: when the bundle cannot be restored.
+    """
+    if not init.is_dir():
+        raise RecipeError(f"--init {init}: no such directory; name a bundle or a checkpoint directory")
+    path = init
+    if is_bundle(init):
+        path = cache / "init"
+        if not path.is_dir():
+            restore(init, path)
+    # What from_pretrained reports about heads that are left out and made fresh is what was asked for.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"--init {init}: transformers reads no tokenizer there ({' '.join(str(error).split())[:200]}): "
+            "name a bundle or a checkpoint directory"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise RecipeError(f"--init {init}: its tokenizer is {type(tokenizer).__name__}: add a tokenizer.json")
+    tokenizer.backend_tokenizer.no_padding()
+    return Start(path=path, task=task, tokenizer=tokenizer)
+
+
+def logits(model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware) -> torch.Tensor:
+    """Return the head's outputs in float32, of shape (rows, labels), or (rows, tokens, labels) for tags."""
+    inputs = {
+        name: batch[name].to(hardware.device)
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+        if name != "token_type_ids" or getattr(model.config, "type_vocab_size", 0) > 1
+    }
+    with torch.autocast(hardware.device.type, dtype=hardware.dtype, enabled=hardware.dtype != torch.float32):
+        outputs: torch.Tensor = model(**inputs).logits
+    return outputs.float()
+
+
+def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss: squared error of a score, else cross entropy in nats over the labelled texts or words."""
+    if targets.dtype.is_floating_point:
+        return functional.mse_loss(outputs.squeeze(-1), targets)
+    return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=UNLABELLED)

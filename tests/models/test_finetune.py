@@ -1,0 +1,342 @@
+"""Fine-tuning as a user runs it: it learns, resumes to the same weights, chooses without dev, and names bad data."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import finetune
+from bertport.export import export
+from bertport.runtime import load
+from finetuning.data import Encoded, encode, epoch, parse_row, read_rows
+from finetuning.job import Job, perform
+from finetuning.scoring import entity_f1
+from finetuning.selection import split
+from finetuning.tasks import TASKS, Settings
+from pretraining.machine import Hardware
+from tests.models.conftest import ENDINGS, SUBJECTS
+
+CPU = Hardware(device=torch.device("cpu"), dtype=torch.float32)
+QUICK = Settings(rate=3e-3, epochs=3, batch=16, dropout=0.1)
+
+
+def sentence(rng: random.Random, place: str) -> str:
+    return f"{rng.choice(SUBJECTS[place])} {rng.choice(ENDINGS[place])}"
+
+
+def sst2(rng: random.Random) -> dict[str, object]:
+    """A sentence of the sea is positive, one of the town negative."""
+    place = rng.choice(["sea", "town"])
+    return {"text": sentence(rng, place), "label": "positive" if place == "sea" else "negative"}
+
+
+def stsb(rng: random.Random) -> dict[str, object]:
+    """Sentences that both speak of the sea score 5, of which one does 2.5."""
+    places = [rng.choice(["sea", "town"]) for _ in range(2)]
+    texts = [sentence(rng, place) for place in places]
+    return {"text": texts[0], "text_pair": texts[1], "label": 2.5 * places.count("sea")}
+
+
+def wnut17(rng: random.Random) -> dict[str, object]:
+    """A captain is a person, and a storm a product of two words."""
+    words = sentence(rng, rng.choice(["sea", "farm"])).split()
+    tags = ["B-person" if word in {"captain", "girl", "sailor", "farmer"} else "O" for word in words]
+    for at, (first, second) in enumerate(pairwise(words)):
+        if (first, second) in {("the", "storm."), ("the", "field.")}:
+            tags[at : at + 2] = ["B-product", "I-product"]
+    return {"tokens": words, "tags": tags}
+
+
+def write_task(directory: Path, name: str, make: Callable[[random.Random], dict[str, object]]) -> Path:
+    directory.mkdir(exist_ok=True)
+    for seed, (part, count) in enumerate((("train", 160), ("dev", 30))):
+        rng = random.Random(seed)  # noqa: S311 — text, not secrets
+        lines = [json.dumps(make(rng)) + "\n" for _ in range(count)]
+        (directory / f"{name}-{part}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_task(tmp_path_factory.mktemp("tasks") / "data", "sst2", sst2)
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """Ask for a stop after so many steps: the loop asks once before each, and once while it waits for the lock."""
+    asked = iter(range(10**9))
+    return lambda: next(asked) >= steps
+
+
+@pytest.fixture(scope="module")
+def plain(data: Path, encoder: Path) -> Job:
+    return Job(
+        name="sst2",
+        data=data,
+        init=encoder,
+        output=Path(),
+        seed=0,
+        candidates=(QUICK,),
+        select=False,
+        trial_rows=None,
+        hardware=CPU,
+        save_every_s=300.0,
+        stopping=lambda: False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(plain: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run, with a choice between two rates."""
+    output = tmp_path_factory.mktemp("finetune") / "run"
+    rates = (replace(QUICK, rate=1e-6), QUICK)
+    perform(replace(plain, output=output, candidates=rates, select=True))
+    return output
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_it_learns_and_chooses_the_rate_that_learns(finished: Path) -> None:
+    record = json.loads((finished / "run.json").read_text(encoding="utf-8"))
+    slow, quick = record["trials"]
+    assert slow["scores"]["accuracy"] < quick["scores"]["accuracy"] == 1.0
+    assert record["chosen"] == quick["settings"]
+    assert record["dev"] == {"rows": 30, "accuracy": 1.0}
+    assert record["progress"]["step"] == 30  # 3 epochs of 160 rows, 16 a step
+    assert record["machine"] == "1 threads of " + record["machine"].partition(" of ")[2]
+    assert {path.name for path in finished.iterdir()} == {"dev-predictions.jsonl", "log.jsonl", "model", "run.json"}
+
+
+def test_the_result_is_an_ordinary_checkpoint(finished: Path, data: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(finished / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(finished / "model")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.config.problem_type == "single_label_classification"
+    rows = [json.loads(line) for line in (data / "sst2-dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = [json.loads(line) for line in (finished / "dev-predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    with torch.no_grad():
+        answers = model(**tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")).logits
+    np.testing.assert_allclose([entry["logits"] for entry in kept], answers.numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_bundle_of_the_result_answers_as_pytorch_and_can_be_trained_further(
+    finished: Path, plain: Job, data: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    export(finished / "model", bundle)
+    rows = read_rows(data / "sst2-dev.jsonl", TASKS["sst2"])
+    kept = [json.loads(line) for line in (finished / "dev-predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    expected = torch.tensor([entry["logits"] for entry in kept]).softmax(-1)[:, 1]
+    answers = load(bundle).classify([str(row.text) for row in rows], top_k=2)
+    scores = [next(label["score"] for label in answer if label["label"] == "positive") for answer in answers]
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+    # Of the bundle, the encoder is taken: the fresh head and one step make the same model as from the checkpoint.
+    step = (replace(QUICK, epochs=1, batch=160),)
+    for name, init in (("from-bundle", bundle), ("from-checkpoint", finished / "model")):
+        perform(replace(plain, init=init, output=tmp_path / name, candidates=step))
+    assert_same_weights(tmp_path / "from-bundle", tmp_path / "from-checkpoint")
+
+
+@pytest.mark.parametrize(
+    "steps", [pytest.param(15, marks=pytest.mark.slow), 45, pytest.param(75, marks=pytest.mark.slow)]
+)  # in the first trial, in the second, and in the run itself
+def test_a_resumed_run_is_the_uninterrupted_one(finished: Path, plain: Job, tmp_path: Path, steps: int) -> None:
+    rates = (replace(QUICK, rate=1e-6), QUICK)
+    stopped = replace(plain, output=tmp_path / "run", candidates=rates, select=True, stopping=after(steps))
+    assert "the same command goes on" in perform(stopped)
+    assert not (tmp_path / "run" / "model").exists()
+    perform(replace(stopped, stopping=lambda: False))
+    assert_same_weights(finished, tmp_path / "run")
+    records = [json.loads((path / "run.json").read_text(encoding="utf-8")) for path in (finished, tmp_path / "run")]
+    logs = [(path / "log.jsonl").read_text(encoding="utf-8").count("\n") for path in (finished, tmp_path / "run")]
+    assert [trial["scores"] for trial in records[0]["trials"]] == [trial["scores"] for trial in records[1]["trials"]]
+    assert logs[0] == logs[1]
+
+
+def test_what_dev_holds_changes_nothing_but_its_scores(finished: Path, plain: Job, tmp_path: Path) -> None:
+    other = tmp_path / "data"
+    shutil.copytree(plain.data, other)
+    lines = (other / "sst2-dev.jsonl").read_text(encoding="utf-8")
+    turned = lines.replace("positive", "?").replace("negative", "positive").replace("?", "negative")
+    (other / "sst2-dev.jsonl").write_text(turned, encoding="utf-8")
+    rates = (replace(QUICK, rate=1e-6), QUICK)
+    perform(replace(plain, data=other, output=tmp_path / "turned", candidates=rates, select=True))
+    assert_same_weights(finished, tmp_path / "turned")
+    assert json.loads((tmp_path / "turned" / "run.json").read_text(encoding="utf-8"))["dev"]["accuracy"] == 0.0
+
+
+def test_a_task_without_a_dev_part_is_trained_all_the_same(finished: Path, plain: Job, tmp_path: Path) -> None:
+    shutil.copy(plain.data / "sst2-train.jsonl", tmp_path)
+    assert perform(replace(plain, data=tmp_path, output=tmp_path / "run")).endswith("no dev part to score on")
+    assert_same_weights(finished, tmp_path / "run")  # the chosen settings given by hand make the same model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "make", "metric"), [("stsb", stsb, "pearson"), ("wnut17", wnut17, "entity_f1")])
+def test_scores_and_tags_are_learned_too(
+    plain: Job, tmp_path: Path, name: str, make: Callable[[random.Random], dict[str, object]], metric: str
+) -> None:
+    data = write_task(tmp_path / "data", name, make)
+    perform(
+        replace(plain, name=name, data=data, output=tmp_path / "run", candidates=(replace(QUICK, epochs=12, batch=8),))
+    )
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert record["dev"][metric] > 0.9, record["dev"]
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
+    assert tuple(config["id2label"].values()) == (TASKS[name].labels or ("LABEL_0",))
+
+
+def test_the_seed_decides_the_result(finished: Path, plain: Job, tmp_path: Path) -> None:
+    perform(replace(plain, output=tmp_path, seed=1))
+    assert not torch.equal(weights(finished)["classifier.weight"], weights(tmp_path)["classifier.weight"])
+
+
+def test_the_tenth_is_the_same_for_every_run_and_is_not_trained_on(data: Path) -> None:
+    rows = read_rows(data / "sst2-train.jsonl", TASKS["sst2"])
+    numbered = [replace(row, target=number) for number, row in enumerate(rows)]
+    parts = split(numbered, most=None)
+    assert len(parts.heldout) == 16
+    assert sorted(row.target for row in parts.train + parts.heldout) == list(range(160))
+    fewer = split(numbered, most=50)
+    assert (fewer.heldout, fewer.train) == (parts.heldout, parts.train[:50])
+
+
+def test_an_epoch_takes_every_row_once_and_pads_little() -> None:
+    rng = np.random.default_rng(5)
+    rows = [np.zeros(length, dtype=np.int64) for length in rng.integers(5, 120, size=1000)]
+    data = Encoded(input_ids=rows, token_type_ids=rows, targets=[])
+    batches, others = (list(epoch(data, 16, np.random.default_rng(seed))) for seed in (1, 2))
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    assert not np.array_equal(np.concatenate(batches), np.concatenate(others))
+    padded = sum(len(batch) * max(len(rows[row]) for row in batch) for batch in batches)
+    assert padded < 1.05 * sum(map(len, rows))
+
+
+def test_only_the_first_token_of_a_word_is_labelled(encoder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(encoder).backend_tokenizer
+    row = {"tokens": ["The", "captainly", "sea"], "tags": ["O", "B-person", "O"]}
+    task = TASKS["wnut17"]
+    encoded = encode([parse_row(row, task)], tokenizer, length=128)
+    (ids,), (tags,) = encoded.input_ids, encoded.targets
+    assert len(ids) > 6
+    assert [task.labels[tag] for tag in tags[tags >= 0]] == ["O", "B-person", "O"]
+    assert tags[0] == tags[-1] == -100
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "expected"),
+    [
+        (["B-a", "I-a", "O"], ["B-a", "I-a", "O"], 1.0),
+        (["B-a", "I-a", "O"], ["B-a", "O", "O"], 0.0),
+        (["B-a", "B-a", "O"], ["B-a", "I-a", "O"], 0.0),
+        (["B-a", "I-a", "B-b"], ["O", "O", "I-b"], 2 / 3),
+        (["O", "O", "O"], ["O", "O", "O"], 0.0),
+    ],
+)
+def test_an_entity_counts_as_a_whole(truth: list[str], predicted: list[str], expected: float) -> None:
+    assert entity_f1([truth], [predicted]) == pytest.approx(expected)
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(finetune.main, [str(argument) for argument in arguments])
+
+
+def test_the_command_trains_and_its_second_call_leaves_the_result_alone(
+    finished: Path, data: Path, encoder: Path, tmp_path: Path
+) -> None:
+    command = ["--task", "sst2", "--data", data, "--init", encoder, "--output", tmp_path / "run", "--threads", "1"]
+    command += ["--dtype", "float32", "--rate", "3e-3", "--epochs", "3", "--batch", "16", "--dropout", "0.1"]
+    result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    assert "dev: accuracy 1.0000" in result.stderr
+    assert_same_weights(finished, tmp_path / "run")
+    again = invoke(*command)
+    assert again.exit_code == 0
+    assert "is finished already: choose another --output for another run" in again.stderr
+    other = invoke(*command, "--seed", "2")
+    assert other.exit_code == 1
+    assert "began with seed 0, not 2: give it the options it began with" in other.stderr
+
+
+GOOD = '{"text": "The captain", "label": "positive"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "sentence"),
+    [
+        ("sst2", "", "is empty: expected one JSON object a line"),
+        ("sst2", GOOD + "{\n", "line 2: Expecting property name"),
+        ("sst2", GOOD + '{"text": "a"}\n', 'line 2: expected {"text", "label"}, found {"text": "a"}'),
+        (
+            "sst2",
+            GOOD + '{"text": "a", "label": 1}\n',
+            "line 2: expected one of the labels negative, positive, found 1",
+        ),
+        ("sst2", '{"text": "a", "label": "good"}\n', 'expected one of the labels negative, positive, found "good"'),
+        ("rte", '{"text": "a", "label": "entailment"}\n', 'expected {"text", "text_pair", "label"}'),
+        ("stsb", '{"text": "a", "text_pair": "b", "label": "5"}\n', 'expected a number as label, found "5"'),
+        ("stsb", '{"text": "a", "text_pair": "b", "label": NaN}\n', "expected a number as label, found NaN"),
+        ("stsb", '{"text": "a", "text_pair": "b", "label": true}\n', "expected a number as label, found true"),
+        ("wnut17", '{"tokens": ["a"], "tags": ["B-place"]}\n', 'B-product, I-product, found "B-place"'),
+        ("wnut17", '{"tokens": ["a"], "tags": []}\n', "expected words and as many tags, found 1 and 0"),
+        ("wnut17", '{"tokens": ["a"], "tags": [["O"]]}\n', 'found ["O"]'),
+        ("cola", None, "holds no cola-train.jsonl and no cola-train.jsonl.xz: put one of them there"),
+    ],
+)
+def test_bad_data_is_named_in_a_sentence_before_anything_is_trained(
+    encoder: Path, tmp_path: Path, name: str, lines: str | None, sentence: str
+) -> None:
+    for part in ("train", "dev") if lines is not None else ():
+        (tmp_path / f"{name}-{part}.jsonl").write_text(lines or "", encoding="utf-8")
+    result = invoke("--task", name, "--data", tmp_path, "--init", encoder, "--output", tmp_path / "run")
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "sentence"),
+    [
+        (("--task", "sst3"), 2, "'sst3' is not one of 'sst2', 'cola'"),
+        (("--init", "nowhere"), 1, "--init nowhere: no such directory; name a bundle or a checkpoint directory"),
+        (("--rate", "1e-4", "--rate", "1e-5"), 2, "2 settings were given: add --select to choose among them"),
+        (("--dropout", "1"), 2, "'--dropout'"),
+    ],
+)
+def test_a_mistake_is_answered_in_a_sentence(
+    plain: Job, tmp_path: Path, extra: tuple[str, ...], code: int, sentence: str
+) -> None:
+    common = ("--task", "sst2", "--data", plain.data, "--init", plain.init, "--output", tmp_path / "run")
+    result = invoke(*common, *extra)
+    assert result.exit_code == code
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_encoder_without_its_weights_is_refused(data: Path, encoder: Path, tmp_path: Path) -> None:
+    init = tmp_path / "init"
+    shutil.copytree(encoder, init)
+    config = json.loads((init / "config.json").read_text(encoding="utf-8"))
+    (init / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}), encoding="utf-8")
+    result = invoke("--task", "sst2", "--data", data, "--init", init, "--output", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "lacks weights of the encoder (bert.encoder.layer.2." in result.stderr
