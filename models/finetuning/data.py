@@ -1,7 +1,5 @@
 """Labelled rows: read, checked, turned into token ids, and put into batches without waste."""
 
-import json
-import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +10,16 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from bertport.measure.labelled.cells import Cells
+from bertport.measure.labelled.records import COMPRESSIONS, open_records
+from bertport.runtime.excerpts import excerpt
 from pretraining.errors import RecipeError
 
 from .tasks import Task
 
 UNLABELLED = -100
 """The target of a token that is not trained on: a special token, padding, or a word's second token and later ones."""
+_COLUMNS = {name: name for name in ("text", "text_pair", "label", "tokens", "tags")}
 _POOL = 64
 """Batches that are sorted by length together: enough to leave little padding, few enough to keep the order random."""
 
@@ -66,57 +68,44 @@ class Encoded:
 
 
 def data_file(directory: Path, task: str, part: str) -> Path | None:
-    """Return the file of a task's part, `<task>-<part>.jsonl`, plain or .xz, or none where neither is there."""
-    paths = (directory / f"{task}-{part}.jsonl", directory / f"{task}-{part}.jsonl.xz")
+    """Return the file of a task's part, `<task>-<part>.jsonl`, perhaps compressed, or none where none is there."""
+    paths = (directory / f"{task}-{part}.jsonl{compression}" for compression in ("", *COMPRESSIONS))
     return next((path for path in paths if path.is_file()), None)
 
 
 def read_rows(path: Path, task: Task) -> list[Row]:
-    """Read the rows of a JSON lines file.
+    """Read the rows of a file.
 
     Raises:
-        RecipeError: for a line of another form, naming the line, and for a file without lines.
+        RecipeError: for a label that the task does not have, naming the line, and for a file without rows.
+        BertportError: for a file that cannot be read, or a line of another form, naming the line.
     """
-    rows: list[Row] = []
-    try:
-        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
-            for line in lines:
-                rows.append(parse_row(json.loads(line), task))  # noqa: PERF401 — the error below counts the rows so far
-    except (ValueError, EOFError, lzma.LZMAError) as error:
-        raise RecipeError(f"{path}, line {len(rows) + 1}: {error}: mend or remove the line") from error
+    file = open_records(path)
+    rows = [_row(Cells(file, record, _COLUMNS), task) for record in file]
     if not rows:
         raise RecipeError(f"{path} is empty: expected one JSON object a line")
     return rows
 
 
-def parse_row(value: object, task: Task) -> Row:
-    """Return the row that an object of a JSON line makes.
-
-    Raises:
-        RecipeError: when it has other columns, or a label that the task does not have.
-    """
-    match value:
-        case {"tokens": [*words], "tags": [*tags]} if task.head == "token-classification":
-            if len(words) != len(tags) or not words or not all(isinstance(word, str) for word in words):
-                raise RecipeError(f"expected words and as many tags, found {len(words)} and {len(tags)}")
-            return Row(text=tuple(words), target=tuple(_label(tag, task) for tag in tags))
-        case {"text": str(text), "text_pair": str(pair), "label": label} if task.pair:
-            return Row(text=text, text_pair=pair, target=_label(label, task))
-        case {"text": str(text), "label": label} if task.head == "sequence-classification" and not task.pair:
-            return Row(text=text, target=_label(label, task))
-    columns = '"tokens", "tags"' if task.head == "token-classification" else '"text", "label"'
-    columns = '"text", "text_pair", "label"' if task.pair else columns
-    raise RecipeError(f"expected {{{columns}}}, found {json.dumps(value, ensure_ascii=False):.60}")
+def _row(cells: Cells, task: Task) -> Row:
+    if task.head == "token-classification":
+        words, tags = cells.texts("tokens"), cells.values("tags")
+        if len(words) != len(tags):
+            cells.wrong("tags", f"a list of {len(words):,} tags, one for each token")
+        return Row(text=tuple(words), target=tuple(_number(cells, tag, task) for tag in tags))
+    text, pair = cells.text("text"), cells.text("text_pair") if task.pair else None
+    target = _number(cells, cells.value("label"), task) if task.labels else cells.number("label")
+    return Row(text=text, text_pair=pair, target=target)
 
 
-def _label(value: object, task: Task) -> Any:  # noqa: ANN401 — an int or a float, as the task has it
-    if not task.labels:
-        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
-            return float(value)
-        raise RecipeError(f"expected a number as label, found {json.dumps(value):.60}")
-    if value not in task.labels:
-        raise RecipeError(f"expected one of the labels {', '.join(task.labels)}, found {json.dumps(value):.60}")
-    return task.labels.index(str(value))
+def _number(cells: Cells, label: object, task: Task) -> int:
+    """Return the place of a label among the task's."""
+    if not isinstance(label, str) or label not in task.labels:
+        raise RecipeError(
+            f"{cells.file.where(cells.record.number)}: {excerpt(label)} is none of the task's labels "
+            f"({', '.join(task.labels)}): mend or remove the line"
+        )
+    return task.labels.index(label)
 
 
 def encode(rows: list[Row], tokenizer: Tokenizer, *, length: int) -> Encoded:

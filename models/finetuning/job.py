@@ -74,7 +74,7 @@ def perform(job: Job) -> str:
     files = {part: data_file(job.data, job.name, part) for part in ("train", "dev")}
     if files["train"] is None:
         raise RecipeError(
-            f"{job.data} holds no {job.name}-train.jsonl and no {job.name}-train.jsonl.xz: put one of them there"
+            f"{job.data} holds no {job.name}-train.jsonl, nor one that is compressed: put the training rows there"
         )
     paths = {part: path for part, path in files.items() if path is not None}
     parts = {part: read_rows(path, job.task) for part, path in paths.items()}

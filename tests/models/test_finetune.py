@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import finetune
 from bertport.export import export
 from bertport.runtime import load
-from finetuning.data import Encoded, encode, epoch, parse_row, read_rows
+from finetuning.data import Encoded, encode, epoch, read_rows
 from finetuning.job import Job, perform
 from finetuning.scoring import entity_f1
 from finetuning.selection import split
@@ -230,11 +230,10 @@ def test_an_epoch_takes_every_row_once_and_pads_little() -> None:
     assert padded < 1.05 * sum(map(len, rows))
 
 
-def test_only_the_first_token_of_a_word_is_labelled(encoder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(encoder).backend_tokenizer
-    row = {"tokens": ["The", "captainly", "sea"], "tags": ["O", "B-person", "O"]}
-    task = TASKS["wnut17"]
-    encoded = encode([parse_row(row, task)], tokenizer, length=128)
+def test_only_the_first_token_of_a_word_is_labelled(encoder: Path, tmp_path: Path) -> None:
+    path, task = tmp_path / "wnut17-train.jsonl", TASKS["wnut17"]
+    path.write_text('{"tokens": ["The", "captainly", "sea"], "tags": ["O", "B-person", "O"]}\n', encoding="utf-8")
+    encoded = encode(read_rows(path, task), AutoTokenizer.from_pretrained(encoder).backend_tokenizer, length=128)
     (ids,), (tags,) = encoded.input_ids, encoded.targets
     assert len(ids) > 6
     assert [task.labels[tag] for tag in tags[tags >= 0]] == ["O", "B-person", "O"]
@@ -283,22 +282,20 @@ GOOD = '{"text": "The captain", "label": "positive"}\n'
     ("name", "lines", "sentence"),
     [
         ("sst2", "", "is empty: expected one JSON object a line"),
-        ("sst2", GOOD + "{\n", "line 2: Expecting property name"),
-        ("sst2", GOOD + '{"text": "a"}\n', 'line 2: expected {"text", "label"}, found {"text": "a"}'),
-        (
-            "sst2",
-            GOOD + '{"text": "a", "label": 1}\n',
-            "line 2: expected one of the labels negative, positive, found 1",
-        ),
-        ("sst2", '{"text": "a", "label": "good"}\n', 'expected one of the labels negative, positive, found "good"'),
-        ("rte", '{"text": "a", "label": "entailment"}\n', 'expected {"text", "text_pair", "label"}'),
-        ("stsb", '{"text": "a", "text_pair": "b", "label": "5"}\n', 'expected a number as label, found "5"'),
-        ("stsb", '{"text": "a", "text_pair": "b", "label": NaN}\n', "expected a number as label, found NaN"),
-        ("stsb", '{"text": "a", "text_pair": "b", "label": true}\n', "expected a number as label, found true"),
-        ("wnut17", '{"tokens": ["a"], "tags": ["B-place"]}\n', 'B-product, I-product, found "B-place"'),
-        ("wnut17", '{"tokens": ["a"], "tags": []}\n', "expected words and as many tags, found 1 and 0"),
-        ("wnut17", '{"tokens": ["a"], "tags": [["O"]]}\n', 'found ["O"]'),
-        ("cola", None, "holds no cola-train.jsonl and no cola-train.jsonl.xz: put one of them there"),
+        ("sst2", GOOD + "{\n", "line 2: not JSON"),
+        ("sst2", GOOD + '{"text": "a"}\n', "line 2: label is missing"),
+        ("sst2", GOOD + '{"label": "positive"}\n', "line 2: text is missing"),
+        ("sst2", GOOD + '{"text": "a", "label": 1}\n', "line 2: 1 is none of the task's labels (negative, positive)"),
+        ("sst2", '{"text": "a", "label": "good"}\n', "line 1: 'good' is none of the task's labels"),
+        ("rte", '{"text": "a", "label": "entailment"}\n', "line 1: text_pair is missing"),
+        ("stsb", '{"text": "a", "text_pair": "b", "label": "5"}\n', "line 1: label is a finite number, not '5'"),
+        ("stsb", '{"text": "a", "text_pair": "b", "label": NaN}\n', "line 1: label is a finite number, not nan"),
+        ("stsb", '{"text": "a", "text_pair": "b", "label": true}\n', "line 1: label is a finite number, not True"),
+        ("wnut17", '{"tokens": ["a"], "tags": ["B-place"]}\n', "line 1: 'B-place' is none of the task's labels (O, B-"),
+        ("wnut17", '{"tokens": ["a"], "tags": []}\n', "line 1: tags is a list of 1 tags, one for each token, not []"),
+        ("wnut17", '{"tokens": ["a"], "tags": [["O"]]}\n', "line 1: ['O'] is none of the task's labels"),
+        ("wnut17", '{"tokens": [], "tags": []}\n', "line 1: tokens is a list of 1 or more texts, not []"),
+        ("cola", None, "holds no cola-train.jsonl, nor one that is compressed: put the training rows there"),
     ],
 )
 def test_bad_data_is_named_in_a_sentence_before_anything_is_trained(
