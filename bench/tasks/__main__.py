@@ -1,0 +1,177 @@
+"""INT8 on tasks with labels: what checkpoints of models/finetune.py lose, for docs/research/tasks.md.
+
+    python -m bench.tasks measure --checkpoints RUNS --data DATA [--work out/bench/tasks] [--task NAME ...]
+    python -m bench.tasks time --checkpoints RUNS --data DATA [--work out/bench/tasks] [--task NAME ...]
+    python -m bench.tasks page [--check]
+
+RUNS is a directory of runs, a task and a seed each, such as `sst2-0/model`; DATA one of labelled tasks, such as
+`sst2-dev.jsonl.xz`. `measure` exports and quantizes every checkpoint that is there, as by default, has all variants,
+transformers and the stock tool's INT8 answer the task's dev part, and writes docs/data/tasks.json. What was made and
+measured of the same weights and data is kept in `--work`: an interrupted run goes on, and one with further checkpoints
+adds them. `time` times the first run of each task on an idle machine. Both then write the page, as `page` does of the
+data alone. Needs bertport[export,cpu,quantize,evaluate], a minute or two a checkpoint, and 2 GB of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.checkout import ROOT, check_section, provenance, read_data, write_section
+from bench.tasks.page import section
+from bench.tasks.tables import TASKS, VARIANTS
+from bertport.quantize.texts import POSITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.tasks.made import Made
+    from bertport.measure.labelled.data import LabelledData
+    from bertport.measure.labelled.predictions import Predictions
+
+PAGE = ROOT / "docs" / "research" / "tasks.md"
+DATA = ROOT / "docs" / "data" / "tasks.json"
+KEPT = ROOT / "out" / "bench" / "tasks"
+PROGRAM = "bench.tasks"
+RUN = re.compile(rf"({'|'.join(TASKS)})-(\d+)")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what is asked, and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (("measure", "measure every checkpoint"), ("time", "time the first run of each task")):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--checkpoints", type=Path, required=True, help="directory of runs, such as sst2-0/model")
+        command.add_argument("--data", type=Path, required=True, help="directory of sst2-dev.jsonl.xz and others")
+        command.add_argument("--work", type=Path, default=KEPT, help="where what was made is kept [out/bench/tasks]")
+        command.add_argument("--task", action="append", choices=TASKS, help="a task; may be repeated [all]")
+        command.add_argument("--recipe", action="append", choices=VARIANTS, help="a variant; may be repeated [all]")
+        command.add_argument(
+            "--positions", type=int, default=POSITIONS, help="as bertport quantize has it [%(default)s]"
+        )
+        command.add_argument("--output", type=Path, default=DATA, help="the data [docs/data/tasks.json]")
+        command.add_argument("--quick", action="store_true", help="few examples are timed: to see that it works")
+    commands.add_parser("page", help="write the page").add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.command == "page":
+        text = section(read_data(DATA, PROGRAM))
+        if options.check:
+            check_section(PAGE, text, PROGRAM)
+        else:
+            write_section(PAGE, text)
+        return
+    data = measure_all(options) if options.command == "measure" else time_all(options)
+    options.output.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    if options.output == DATA:
+        write_section(PAGE, section(data))
+
+
+def runs_in(checkpoints: Path, tasks: Sequence[str] | None) -> list[tuple[str, int]]:
+    """Return the task and the seed of each run that is finished, in the order of the page.
+
+    Raises:
+        SystemExit: with a sentence, where there is none.
+    """
+    matches = [RUN.fullmatch(path.parent.name) for path in checkpoints.glob("*/model")]
+    names = [(match[1], int(match[2])) for match in matches if match]
+    wanted = [(task, seed) for task, seed in names if task in (tasks or TASKS)]
+    if not wanted:
+        sys.exit(
+            f"there is no run of {' or '.join(tasks or TASKS)} in {checkpoints}: train one with models/finetune.py"
+        )
+    return sorted(wanted, key=lambda run: (list(TASKS).index(run[0]), run[1]))
+
+
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure every run; return the data."""
+    from bench.tasks.measuring import measure, read_answers
+    from bench.tasks.summary import TaskRuns, summarize
+
+    runs: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {}
+    answers: dict[str, dict[int, dict[str, Predictions]]] = {}
+    data: dict[str, LabelledData] = {}
+    encoder: dict[str, Any] = {}
+    for name, seed in runs_in(options.checkpoints, options.task):
+        task = TASKS[name]
+        made, labelled = prepare(options, name, seed)
+        figures = measure(task, options.checkpoints / f"{name}-{seed}" / "model", made, labelled)
+        training = options.checkpoints / f"{name}-{seed}" / "run.json"
+        runs.append({"task": name, "seed": seed, "training": _training(training), "subjects": figures["subjects"]})
+        facts[name] = {"examples": len(labelled), "fingerprint": labelled.fingerprint}
+        encoder = encoder or _encoder(made)
+        answers.setdefault(name, {})[seed] = read_answers(made, labelled)
+        data[name] = labelled
+        print(f"{name}-{seed}: measured", file=sys.stderr, flush=True)
+    together = [TaskRuns(task=TASKS[name], data=data[name], answers=answers[name]) for name in data]
+    old = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
+    return {
+        **provenance(),
+        "encoder": encoder,
+        "tasks": facts,
+        "runs": runs,
+        "summary": summarize(runs, together),
+        "speed": old.get("speed"),
+    }
+
+
+def time_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Time the first run of each task; return the data with what was timed."""
+    from bench.tasks.timing import time_task
+
+    data = read_data(options.output, f"{PROGRAM} measure")
+    timed: dict[str, Any] = dict((data.get("speed") or {}).get("tasks", {}))
+    for name, seed in runs_in(options.checkpoints, options.task)[::-1]:
+        made, labelled = prepare(options, name, seed)
+        inputs = [example.inputs for example in labelled.examples()]
+        checkpoint = options.checkpoints / f"{name}-{seed}" / "model"
+        timed[name] = time_task(TASKS[name], checkpoint, made, inputs, quick=options.quick)
+        print(f"{name}-{seed}: timed", file=sys.stderr, flush=True)
+    return {**data, "speed": {**provenance(), "tasks": timed}}
+
+
+def prepare(options: argparse.Namespace, name: str, seed: int) -> tuple[Made, LabelledData]:
+    """Make what answers a run's task, as far as it is not kept, and read the task's dev part.
+
+    Raises:
+        SystemExit: with a sentence, where there is no dev part.
+    """
+    from bench.tasks.made import make
+    from bertport.measure.labelled.data import read_labelled
+    from bertport.runtime.bundle.directory import Bundle
+
+    parts = sorted(options.data.glob(f"{name}-dev.*"))
+    if not parts:
+        sys.exit(f"there is no {name}-dev.jsonl in {options.data}: name the directory of labelled tasks by --data")
+    made = make(
+        options.checkpoints / f"{name}-{seed}" / "model",
+        options.work / f"{name}-{seed}",
+        options.recipe or VARIANTS,
+        positions=options.positions,
+    )
+    return made, read_labelled(parts[0], TASKS[name].task, Bundle.open(made.bundle).manifest)
+
+
+def _training(record: Path) -> dict[str, Any]:
+    """Return the settings that a run chose."""
+    if not record.exists():
+        return {}
+    chosen: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")).get("chosen", {})
+    return chosen
+
+
+def _encoder(made: Made) -> dict[str, Any]:
+    """Return the size of the encoder that was fine-tuned."""
+    from bertport.runtime.bundle.directory import Bundle
+
+    found = Bundle.open(made.bundle).manifest.architecture
+    return {"layers": found.layers, "hidden_size": found.hidden_size, "parameters": found.parameters}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What answers a task, made of one checkpoint: its bundle with INT8 variants, and the stock tool's INT8."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertport.quantize.job import Options
+from bertport.quantize.quantizer import quantize
+from bertport.runtime.bundle.directory import Bundle, file_sha256
+from bertport.runtime.errors import ValidationError
+from bertport.runtime.providers.table import onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["Made", "make"]
+
+RECORD = "made.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What was made of a checkpoint."""
+
+    place: Path
+    """The directory of what was made."""
+    weights_sha256: str
+    """Fingerprint of the checkpoint's weights."""
+    refused: dict[str, str]
+    """For each variant that did not hold its budget the sentence that says so."""
+    seconds: dict[str, float]
+    """How long each step took."""
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle's directory."""
+        return self.place / "bundle"
+
+    def keep(self) -> None:
+        """Write what the next run needs to know."""
+        record = {key: value for key, value in dataclasses.asdict(self).items() if key != "place"}
+        unfinished = (self.place / RECORD).with_suffix(".tmp")
+        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(self.place / RECORD)
+
+    @property
+    def stock(self) -> Path:
+        """The graph that the stock tool made."""
+        return self.place / "stock.onnx"
+
+
+def make(checkpoint: Path, place: Path, recipes: Sequence[str], *, positions: int) -> Made:
+    """Export and quantize a checkpoint, as far as that was not done before with the same weights.
+
+    Args:
+        checkpoint: The checkpoint's directory.
+        place: Where what is made of it is kept.
+        recipes: Names of the variants to make.
+        positions: Held-out texts, about, on which the budget is judged.
+    """
+    weights = file_sha256(checkpoint / "model.safetensors")
+    made = _kept(place, weights) or _exported(checkpoint, place, weights)
+    left = [name for name in recipes if name not in made.refused]
+    left = [name for name in left if name not in Bundle.open(made.bundle).manifest.variants]
+    if left:
+        began = time.monotonic()
+        made.refused.update(add_variants(made.bundle, left, positions=positions))
+        made.seconds["+".join(left)] = time.monotonic() - began
+        made.keep()
+    return made
+
+
+def _kept(place: Path, weights: str) -> Made | None:
+    """Return what was made before of the same weights."""
+    if not (place / RECORD).exists():
+        return None
+    record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+    return Made(place=place, **record) if record["weights_sha256"] == weights else None
+
+
+def _exported(checkpoint: Path, place: Path, weights: str) -> Made:
+    """Export a checkpoint, and have the stock tool quantize it."""
+    from bertport.export import export
+
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    began = time.monotonic()
+    bundle = export(checkpoint, place / "bundle", name=place.name)
+    exported = time.monotonic()
+    made = Made(place=place, weights_sha256=weights, refused={}, seconds={"export": exported - began})
+    quantize_as_stock(bundle, made.stock)
+    made.seconds["stock"] = time.monotonic() - exported
+    made.keep()
+    return made
+
+
+def add_variants(bundle: Path, recipes: Sequence[str], *, positions: int) -> dict[str, str]:
+    """Quantize by each recipe with the default budget; return why those that did not hold it were refused."""
+    refused: dict[str, str] = {}
+    left = list(recipes)
+    while left:
+        told: list[str] = []
+        options = Options(positions=positions, force=True, told=lambda outcome, told=told: told.append(outcome.name))  # type: ignore[misc]
+        try:
+            quantize(bundle, left, options=options)
+        except ValidationError as error:
+            refused[told[-1]] = str(error)
+        left = left[len(told) :]
+    return refused
+
+
+def quantize_as_stock(bundle: Bundle, target: Path) -> None:
+    """Write what ONNX Runtime's quantize_dynamic makes of the portable graph with the settings of Optimum's preset."""
+    onnxruntime()
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with bundle.opening("portable") as path:
+        graph = onnx.load(path)  # of a file, the tool would write another one beside it, into the bundle
+    logging.disable(logging.WARNING)  # its advice to prepare the graph, which Optimum does not follow either
+    try:
+        quantize_dynamic(graph, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=False)
+    finally:
+        logging.disable(logging.NOTSET)

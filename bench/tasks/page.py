@@ -1,0 +1,345 @@
+"""The measured part of docs/research/tasks.md, made of docs/data/tasks.json alone."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from bench.tasks.published import PUBLISHED
+from bench.tasks.summary import BARS, LARGE_LOSS, POINTS
+from bench.tasks.tables import FP32, GLUE, PYTORCH, SUBJECTS, TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bench.tasks.summary import Bar
+
+__all__ = ["section"]
+
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "entity_f1": "entity F1",
+}
+"""Metrics by name, as people call them."""
+MIB = 2**20
+
+
+def section(data: Mapping[str, Any]) -> str:
+    """Return the text between the page's marks."""
+    parts = [_bars(data), _scores(data), _runs(data), _agreements(data), _speed(data), _beside(data), _measured(data)]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _bars(data: Mapping[str, Any]) -> str:
+    names = _eight_bit(data)
+    how = (
+        "Of each bar the figure that is held against it, and whether it is met. Differences are INT8 minus fp32, in "
+        "points; a score is the mean of a task's metrics. Agreement is the share of examples with fp32's label, of all "
+        "seeds together; behind it the lowest of a single run."
+    )
+    lines = [
+        "## What INT8 costs",
+        "",
+        how,
+        "",
+        *_table(["bar", *names]),
+    ]
+    for bar in BARS:
+        cells = [_bar_cell(bar, data["summary"][name]["bars"].get(bar.name)) for name in names]
+        lines.append(_line([bar.what, *cells]))
+    return "\n".join([*lines, "", *_larger_losses(data, names), "", *_refusals(data)])
+
+
+def _bar_cell(bar: Bar, figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "not measured"
+    text = bar.show(figure["value"])
+    if "low" in figure:
+        text += f" ({bar.show(figure['low'])} to {bar.show(figure['high'])})"
+    if "lowest" in figure:
+        text += f", lowest {bar.show(figure['lowest'])}"
+    if not figure["met"]:
+        return f"{text}: **missed**"
+    return f"{text}: met" if figure["every_run"] else f"{text}: met by the mean, **missed** by a run"
+
+
+def _larger_losses(data: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    lines = []
+    for name in names:
+        losses = data["summary"][name]["losses"]
+        if not losses:
+            continue
+        said = "; ".join(
+            f"{TASKS[loss['task']].title}, seed {loss['seed']}, {METRICS[loss['metric']]}: "
+            f"{_signed(loss['difference'])} ({_signed(loss['low'])} to {_signed(loss['high'])}), p = {_p(loss['p'])}"
+            for loss in losses
+        )
+        lines.append(f"- {name}: {said}.")
+    if not lines:
+        return [f"No metric of a single run loses more than {LARGE_LOSS * POINTS:g} points."]
+    return [f"Single losses above {LARGE_LOSS * POINTS:g} points, each with its paired test:", "", *lines]
+
+
+def _refusals(data: Mapping[str, Any]) -> list[str]:
+    refused = [
+        f"- {TASKS[run['task']].title}, seed {run['seed']}, {name}: {subject['refused']}"
+        for run in data["runs"]
+        for name, subject in run["subjects"].items()
+        if "refused" in subject
+    ]
+    return ["Variants that did not hold their budget and were not added:", "", *refused] if refused else []
+
+
+def _scores(data: Mapping[str, Any]) -> str:
+    names = [name for name in SUBJECTS if name in data["summary"] or name in {PYTORCH, FP32}]
+    how = (
+        "In points, the mean of the seeds: of PyTorch and fp32 the score itself, of the others the difference from "
+        "fp32 with its paired 95% interval."
+    )
+    lines = [
+        "## Scores on dev",
+        "",
+        how,
+        "",
+        *_table(["task", "metric", "examples", "seeds", *names]),
+    ]
+    for task in _tasks(data):
+        runs = _of(data, task)
+        for metric in TASKS[task].metrics:
+            cells = []
+            for name in names:
+                have = [run["subjects"][name] for run in runs if "metrics" in run["subjects"].get(name, {})]
+                if not have:
+                    cells.append("")
+                elif name in {PYTORCH, FP32}:
+                    cells.append(f"{fmean(subject['metrics'][metric]['value'] for subject in have) * POINTS:.2f}")
+                else:
+                    cells.append(_difference(data["summary"][name]["differences"][task][metric]))
+            seeds = ", ".join(str(run["seed"]) for run in runs)
+            examples = f"{data['tasks'][task]['examples']:,}"
+            lines.append(_line([TASKS[task].title, METRICS[metric], examples, seeds, *cells]))
+    return "\n".join(lines)
+
+
+def _runs(data: Mapping[str, Any]) -> str:
+    names = _eight_bit(data)
+    how = (
+        "fp32 with its 95% interval (bootstrap over the examples); then differences from fp32 with their paired "
+        "intervals, and p: of accuracy by McNemar's exact test, of the others by a paired permutation test."
+    )
+    lines = [
+        "## Every run",
+        "",
+        how,
+        "",
+        *_table(["task", "seed", "metric", PYTORCH, FP32, *names]),
+    ]
+    for run in data["runs"]:
+        for metric in TASKS[run["task"]].metrics:
+            cells = [_value(run["subjects"].get(PYTORCH), metric, interval=False)]
+            cells.append(_value(run["subjects"].get(FP32), metric, interval=True))
+            cells += [_tested(run["subjects"].get(name), metric) for name in names]
+            lines.append(_line([TASKS[run["task"]].title, str(run["seed"]), METRICS[metric], *cells]))
+    return "\n".join(lines)
+
+
+def _value(subject: Mapping[str, Any] | None, metric: str, *, interval: bool) -> str:
+    if subject is None or "metrics" not in subject:
+        return ""
+    figure = subject["metrics"][metric]
+    text = f"{figure['value'] * POINTS:.2f}"
+    return f"{text} ({figure['low'] * POINTS:.1f}-{figure['high'] * POINTS:.1f})" if interval else text
+
+
+def _tested(subject: Mapping[str, Any] | None, metric: str) -> str:
+    if subject is None:
+        return ""
+    if "refused" in subject:
+        return "refused"
+    paired = subject["against_fp32"][metric]
+    return f"{_difference(paired)}, p = {_p(paired['p'])}"
+
+
+def _agreements(data: Mapping[str, Any]) -> str:
+    names = [PYTORCH, *_eight_bit(data)]
+    how = (
+        "The share of examples with the label that fp32 gives (of WNUT17: of words with its tag), of STS-B Spearman's "
+        "correlation of the scores; behind it how many layers the search left in higher precision, where it did."
+    )
+    lines = [
+        "## Agreement with fp32",
+        "",
+        how,
+        "",
+        *_table(["task", "seed", *names]),
+    ]
+    for run in data["runs"]:
+        cells = [_agreement(run["subjects"].get(name)) for name in names]
+        lines.append(_line([TASKS[run["task"]].title, str(run["seed"]), *cells]))
+    return "\n".join(lines)
+
+
+def _agreement(subject: Mapping[str, Any] | None) -> str:
+    if subject is None:
+        return ""
+    if "refused" in subject:
+        return "refused"
+    if subject.get("rank_correlation") is not None:
+        text = f"{subject['rank_correlation']:.5f}"
+    else:
+        agreement = subject["agreement"]
+        text = f"{agreement['value']:.2%} ({agreement['low']:.1%}-{agreement['high']:.1%})"
+    higher = subject.get("higher_precision")
+    return f"{text}, {higher} higher" if higher else text
+
+
+def _speed(data: Mapping[str, Any]) -> str:
+    speed = data.get("speed")
+    if not speed:
+        return ""
+    names = [name for name in SUBJECTS if any(name in timed["subjects"] for timed in speed["tasks"].values())]
+    how = (
+        "One example after the other, from text to answer, the subjects taking turns in one run: texts a second over "
+        "examples that are evenly spaced over dev, in brackets how many times as fast as PyTorch, and milliseconds for "
+        "an example of median length. The stock tool's graph is run by bertport's runtime here."
+    )
+    lines = [
+        "## Speed and size",
+        "",
+        how,
+        "",
+        *_table(["task", "median tokens", *names]),
+    ]
+    for task in TASKS:
+        timed = speed["tasks"].get(task)
+        if timed is None:
+            continue
+        cells = []
+        for name in names:
+            figures = timed["subjects"].get(name)
+            if figures is None:
+                cells.append("")
+                continue
+            text = f"{figures['texts_per_second']['value']:.0f}/s"
+            if name != PYTORCH:
+                text += f" ({figures['times_pytorch']['value']:.1f}x)"
+            cells.append(f"{text}, {figures['median_ms']['value']:.2f} ms")
+        lines.append(_line([TASKS[task].title, f"{timed['median_tokens']:.0f}", *cells]))
+    lines.append(_line(["size, MiB", "", *(_sizes(data, name) for name in names)]))
+    machine = speed["machine"]
+    lines += ["", f"Timed on {_machine(machine)}; {speed['date'][:10]}, commit {speed['commit'][:7]}."]
+    if machine["busy"] is not None and machine["busy"] > machine["usable_cores"]:
+        lines[-1] += (
+            f" {machine['busy']:g} processes were at work on its {machine['usable_cores']:g} cores: of these figures "
+            "ratios alone mean something."
+        )
+    return "\n".join(lines)
+
+
+def _sizes(data: Mapping[str, Any], name: str) -> str:
+    sizes = [run["subjects"][name]["bytes"] / MIB for run in data["runs"] if "bytes" in run["subjects"].get(name, {})]
+    if not sizes:
+        return ""
+    low, high = min(sizes), max(sizes)
+    return f"{low:.1f}" if high - low < 0.1 else f"{low:.1f}-{high:.1f}"  # noqa: PLR2004 — as many digits as are shown
+
+
+def _beside(data: Mapping[str, Any]) -> str:
+    own = {
+        task: "/".join(
+            f"{fmean(run['subjects'][PYTORCH]['metrics'][metric]['value'] for run in runs) * POINTS:.1f}"
+            for metric in reversed(TASKS[task].metrics if task == "mrpc" else TASKS[task].metrics[::-1])
+        )
+        for task in GLUE
+        if (runs := _of(data, task))
+    }
+    encoder = data["encoder"]
+    size = f"{encoder['layers']} x {encoder['hidden_size']}, {encoder['parameters'] / 1e6:.0f} M"
+    rows = [
+        (f"**bertport's default encoder**: {size}", "dev", own, "this page: PyTorch, the mean of the seeds"),
+        *((f"{row.name}: {row.size}", row.part, row.scores, row.source) for row in PUBLISHED),
+    ]
+    how = (
+        "MRPC is F1 and accuracy where there are two figures, STS-B Pearson's and Spearman's correlation. Figures of "
+        "dev and of test are of different examples: a dev part is small, and to choose by it, as others may have done, "
+        "flatters. MiniLM-L6-H384 was distilled to six layers; the default encoder descends from every second layer "
+        "of MiniLM-L12-H384, by way of sentence-transformers' all-MiniLM-L6-v2."
+    )
+    lines = [
+        "## Beside published figures",
+        "",
+        how,
+        "",
+        *_table(["encoder", "part", *(TASKS[task].title for task in GLUE), "source"]),
+    ]
+    for name, part, scores, source in rows:
+        lines.append(_line([name, part, *(scores.get(task, "") for task in GLUE), source]))
+    return "\n".join(lines)
+
+
+def _measured(data: Mapping[str, Any]) -> str:
+    lines = ["## What it was measured on", ""]
+    for task in _tasks(data):
+        facts = data["tasks"][task]
+        runs = _of(data, task)
+        trained = "; ".join(f"seed {run['seed']}: {_training(run['training'])}" for run in runs)
+        lines.append(
+            f"- {TASKS[task].title}: {facts['examples']:,} examples, `{facts['fingerprint'][:23]}…`; {trained}"
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in data["machine"]["versions"].items())
+    lines += [
+        "",
+        f"{_machine(data['machine'])}; {versions}; {data['date'][:10]}, commit {data['commit'][:7]}.",
+        "",
+        "What answered:",
+        "",
+        *(f"- {name}: {SUBJECTS[name].what}" for name in SUBJECTS),
+    ]
+    return "\n".join(lines)
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in training.items()) or "as its run.json says"
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    return f"{machine['cpu']} ({machine['instruction_set']}), {machine['usable_cores']:g} cores"
+
+
+def _eight_bit(data: Mapping[str, Any]) -> list[str]:
+    return [name for name in SUBJECTS if name not in {PYTORCH, FP32} and name in data["summary"]]
+
+
+def _tasks(data: Mapping[str, Any]) -> list[str]:
+    return [task for task in TASKS if _of(data, task)]
+
+
+def _of(data: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
+    return [run for run in data["runs"] if run["task"] == task]
+
+
+def _table(headings: Iterable[str]) -> list[str]:
+    headings = list(headings)
+    return [_line(headings), "|" + "---|" * len(headings)]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _difference(paired: Mapping[str, Any]) -> str:
+    return f"{_signed(paired['difference'])} ({_signed(paired['low'])} to {_signed(paired['high'])})"
+
+
+def _signed(value: float) -> str:
+    """Return a difference in points; one that rounds to nothing has no sign."""
+    text = f"{value * POINTS:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.2g}"  # noqa: PLR2004 — the digits that are shown

@@ -1,0 +1,102 @@
+"""The tasks and the subjects of the table, a row each: what is asked, what answers, and what of it is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["FP32", "GLUE", "PYTORCH", "STOCK", "SUBJECTS", "TASKS", "VARIANTS", "Subject", "Task", "run_name"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One row: a task with labels."""
+
+    name: str
+    """What its files and checkpoints are called."""
+    title: str
+    """What people call it."""
+    task: str
+    """The runtime's task that answers it."""
+    metrics: tuple[str, ...]
+    """Its metrics; the mean of them, in points, is its score, as GLUE has it."""
+    positive: str | None = None
+    """The label that F1 counts; None where no metric does."""
+    glue: bool = True
+    """Whether it is one of the five of GLUE that the mean is over."""
+
+
+TASKS = {
+    row.name: row
+    for row in (
+        Task(name="sst2", title="SST-2", task="text-classification", metrics=("accuracy",)),
+        Task(name="cola", title="CoLA", task="text-classification", metrics=("matthews",)),
+        Task(
+            name="mrpc",
+            title="MRPC",
+            task="text-classification",
+            metrics=("accuracy", "f1"),
+            positive="equivalent",
+        ),
+        Task(name="rte", title="RTE", task="text-classification", metrics=("accuracy",)),
+        Task(name="stsb", title="STS-B", task="text-classification", metrics=("pearson", "spearman")),
+        Task(name="wnut17", title="WNUT17", task="token-classification", metrics=("entity_f1",), glue=False),
+    )
+}
+"""By name."""
+GLUE = tuple(name for name, row in TASKS.items() if row.glue)
+"""The tasks of GLUE."""
+
+PYTORCH, FP32, STOCK = "PyTorch", "fp32", "stock INT8"
+VARIANTS = ("int8-dynamic", "int8-static-cpu", "int8-static")
+"""Recipes that the bundles are quantized by, with the default budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One row: what answers."""
+
+    name: str
+    """What the page calls it."""
+    what: str
+    """What it is."""
+    timed: bool = True
+    """Whether it is timed."""
+
+
+SUBJECTS = {
+    row.name: row
+    for row in (
+        Subject(name=PYTORCH, what="the checkpoint in transformers, fp32"),
+        Subject(name=FP32, what="the bundle as `bertport export` makes it"),
+        Subject(name="int8-dynamic", what="`bertport quantize`, with its default budget"),
+        Subject(name="int8-static-cpu", what="`--recipe int8-static-cpu`, with its default budget"),
+        Subject(
+            name="int8-static",
+            what="`--recipe int8-static`, with its default budget: for TensorRT, here computed by the CPU",
+            timed=False,
+        ),
+        Subject(
+            name=STOCK,
+            what=(
+                "ONNX Runtime's `quantize_dynamic` on the portable graph, with what Optimum's preset asks for (signed "
+                "weights, a scale per channel); one text at a time, as Optimum's pipeline runs it"
+            ),
+        ),
+    )
+}
+"""By name, in the order of the page; all after fp32 are 8-bit."""
+
+
+def run_name(task: str, seed: int) -> str:
+    """Return what a run of a task is called: its directory among the checkpoints."""
+    return f"{task}-{seed}"
+
+
+def known(names: Iterable[str]) -> list[str]:
+    """Return those tasks, in the order of the table."""
+    wanted = set(names)
+    return [name for name in TASKS if name in wanted]

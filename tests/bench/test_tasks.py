@@ -1,0 +1,248 @@
+"""INT8 on tasks with labels: the page follows from the data, means and bars from answers, and a short run ends."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from bench.tasks import __main__ as program
+from bench.tasks.made import quantize_as_stock
+from bench.tasks.page import section
+from bench.tasks.peer import class_logits, word_labels
+from bench.tasks.stock import open_stock
+from bench.tasks.summary import BARS, TaskRuns, summarize
+from bench.tasks.tables import FP32, GLUE, PYTORCH, STOCK, SUBJECTS, TASKS, VARIANTS
+from bertport.measure.labelled.data import read_labelled
+from bertport.measure.labelled.predictions import Predictions, predict_labelled
+from bertport.measure.statistics import Settings, resample_weights
+from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from tests.heads import head_bundle
+
+WORDS = "the a good bad old new music word play game city water see love hate this is not very".split()  # noqa: SIM905 — words read better so
+PAIRED = ("not_equivalent", "equivalent")
+
+
+def texts(count, least=1):
+    """Return texts of words, each of another length than its neighbours."""
+    rng = np.random.default_rng(count)
+    return [" ".join(rng.choice(WORDS, size=least + index % 7)) for index in range(count)]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A checkpoint and its bundle, of MRPC's labels."""
+    return head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=PAIRED)
+
+
+@pytest.fixture(scope="module")
+def pairs(classifier, tmp_path_factory):
+    """Pairs with labels."""
+    path = tmp_path_factory.mktemp("pairs") / "mrpc-dev.jsonl"
+    rows = [
+        {"text": one, "text_pair": other, "label": PAIRED[index % 3 > 0]}
+        for index, (one, other) in enumerate(zip(texts(40), texts(40, 3), strict=True))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return read_labelled(path, "text-classification", Bundle.open(classifier[1]).manifest)
+
+
+def test_transformers_answer_as_the_bundle_of_the_same_weights(classifier, pairs):
+    checkpoint, bundle = classifier
+    ours = predict_labelled(load(bundle, threads=1), pairs)
+    logits = class_logits(checkpoint, [example.inputs for example in pairs.examples()])
+    theirs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.abs(ours.scores - theirs).max() < 1e-5  # what float32 leaves of sums in another order
+
+
+def test_transformers_tag_words_as_the_bundle_does(tmp_path_factory, tmp_path):
+    checkpoint, bundle = head_bundle(tmp_path_factory, "bert", TOKEN_CLASSIFICATION)
+    path = tmp_path / "tags.jsonl"
+    words = [[*text.split(), "unheardofness", "\u200b"] for text in texts(12)]
+    path.write_text(
+        "".join(json.dumps({"tokens": row, "tags": ["O"] * (len(row) - 1) + ["B-PER"]}) + "\n" for row in words)
+    )
+    data = read_labelled(path, "token-classification", Bundle.open(bundle).manifest)
+    ours = predict_labelled(load(bundle, threads=1), data).values
+    theirs = word_labels(checkpoint, [{"words": row} for row in words])
+    assert [tuple(row) for row in ours] == theirs
+    assert len({label for row in theirs for label in row}) > 1
+
+
+def test_the_stock_graph_answers_a_text_alike_whatever_is_beside_it(classifier, pairs, tmp_path):
+    _, bundle = classifier
+    quantize_as_stock(Bundle.open(bundle), tmp_path / "stock.onnx")
+    model = open_stock(tmp_path / "stock.onnx", bundle, threads=1)
+    together = predict_labelled(model, pairs).scores
+    alone = [
+        {row["label"]: row["score"] for row in next(model.predict("text-classification", [example.inputs], top_k=None))}
+        for example in pairs.examples()
+    ]
+    assert np.array_equal(together, np.array([[row[label] for label in PAIRED] for row in alone], dtype=np.float32))
+    exact = predict_labelled(load(bundle, variant=FP32, threads=1), pairs).scores
+    assert 0 < np.abs(together - exact).max() < 0.1  # it is another graph, and of the same weights
+
+
+def answered(data, *seeds, wrong):
+    """Return answers of fp32 and of an INT8 that differs from it in some examples, for some seeds."""
+    answers = {}
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        right = np.asarray(data.truths)
+        fp32 = np.where(rng.random(len(data)) < 0.2, 1 - right, right)
+        int8 = fp32.copy()
+        int8[rng.choice(len(data), wrong, replace=False)] ^= 1
+        row = {"task": data.task, "kind": data.kind, "fingerprint": data.fingerprint}
+        answers[seed] = {
+            FP32: Predictions(**row, variant=FP32, values=fp32),
+            "int8-dynamic": Predictions(**row, variant="int8-dynamic", values=int8),
+        }
+    return answers
+
+
+def run(task, seed, differences, ranks=None):
+    """Return the figures of a run, as the data have them."""
+    paired = {
+        name: {"difference": value, "low": value - 0.01, "high": value + 0.01, "p": 0.5, "test": "permutation"}
+        for name, value in differences.items()
+    }
+    metrics = {name: {"value": 0.8, "low": 0.7, "high": 0.9} for name in differences}
+    agreement = {"value": 0.99, "low": 0.98, "high": 0.995, "count": 40, "clusters": 40}
+    int8 = {
+        "metrics": metrics,
+        "against_fp32": paired,
+        "agreement": agreement,
+        "rank_correlation": ranks,
+        "bytes": 2**20,
+    }
+    subjects = {PYTORCH: int8, FP32: {"metrics": metrics, "bytes": 2**22}, "int8-dynamic": int8}
+    return {"task": task, "seed": seed, "training": {"rate": 1e-4, "epochs": 3}, "subjects": subjects}
+
+
+def test_a_mean_draws_the_same_examples_for_every_seed(pairs):
+    row = TaskRuns(task=TASKS["mrpc"], data=pairs, answers=answered(pairs, 0, 1, wrong=3))
+    runs = [run("mrpc", seed, {"accuracy": -0.02, "f1": 0.0}) for seed in (0, 1)]
+    summary = summarize(runs, [row])["int8-dynamic"]
+    truth = np.asarray(pairs.truths)
+
+    def figure(name, chosen):
+        compute = f1_score if name == "f1" else lambda one, other: np.mean(one == other)
+        return np.mean(
+            [
+                compute(truth[chosen], answers["int8-dynamic"].values[chosen])
+                - compute(truth[chosen], answers[FP32].values[chosen])
+                for answers in row.answers.values()
+            ]
+        )
+
+    weights = np.concatenate(list(resample_weights(40, Settings(seed=list(TASKS).index("mrpc")))), axis=1)[:, :200]
+    samples = [np.repeat(np.arange(40), drawn.astype(int)) for drawn in weights.T]
+    for name in ("accuracy", "f1"):
+        resampled = row.differences("int8-dynamic")[name]
+        assert resampled[0] == pytest.approx(figure(name, np.arange(40)), abs=1e-12)
+        assert resampled[1:201] == pytest.approx([figure(name, chosen) for chosen in samples], abs=1e-12)
+    mean = summary["mean"]
+    assert mean["difference"] == pytest.approx(np.mean([figure(name, np.arange(40)) for name in ("accuracy", "f1")]))
+    assert mean["low"] < mean["difference"] < mean["high"]
+    assert [loss["metric"] for loss in summary["losses"]] == ["accuracy", "accuracy"]
+
+
+def test_matthews_is_that_of_scikit_learn(pairs):
+    row = TaskRuns(task=TASKS["cola"], data=pairs, answers=answered(pairs, 0, wrong=4))
+    truth, answers = np.asarray(pairs.truths), row.answers[0]
+    one, other = (matthews_corrcoef(truth, answers[name].values) for name in ("int8-dynamic", FP32))
+    assert row.differences("int8-dynamic")["matthews"][0] == pytest.approx(one - other)
+
+
+@pytest.mark.parametrize(("wrong", "met"), [(0, True), (1, False)])
+def test_agreement_is_held_against_its_bar(pairs, wrong, met):
+    row = TaskRuns(task=TASKS["cola"], data=pairs, answers=answered(pairs, 0, 1, wrong=wrong))
+    runs = [run("cola", seed, {"matthews": 0.0}) for seed in (0, 1)]
+    bar = summarize(runs, [row])["int8-dynamic"]["bars"]["agreement cola"]
+    assert bar["value"] == bar["lowest"] == 1 - wrong / 40
+    assert (bar["met"], bar["every_run"]) == (met, met)
+
+
+def test_the_lowest_of_the_runs_is_told_from_their_mean():
+    runs = [
+        run("stsb", seed, {"pearson": 0.0, "spearman": 0.0}, ranks=ranks) for seed, ranks in ((0, 0.999), (1, 0.994))
+    ]
+    bar = summarize(runs, [])["int8-dynamic"]["bars"]["rank correlation"]
+    assert (bar["met"], bar["every_run"]) == (True, False)
+
+
+def test_every_bar_and_subject_has_a_row_on_the_page(pairs):
+    row = TaskRuns(task=TASKS["mrpc"], data=pairs, answers=answered(pairs, 0, wrong=3))
+    runs = [run("mrpc", 0, {"accuracy": -0.02, "f1": -0.001})]
+    runs[0]["subjects"]["int8-static"] = {"refused": "int8-static does not hold its budget"}
+    machine = {"cpu": "CPU", "instruction_set": "avx2", "usable_cores": 2, "busy": 0.5, "versions": {"numpy": "2"}}
+    data = {
+        "commit": "0" * 40,
+        "date": "2026-01-01T00:00:00Z",
+        "machine": machine,
+        "encoder": {"layers": 6, "hidden_size": 384, "parameters": 22_000_000},
+        "tasks": {"mrpc": {"examples": 40, "fingerprint": pairs.fingerprint}},
+        "runs": runs,
+        "summary": summarize(runs, [row]),
+        "speed": None,
+    }
+    text = section(data)
+    for bar in BARS:
+        assert f"| {bar.what} |" in text
+    assert "MRPC, seed 0, accuracy: -2.00 (-3.00 to -1.00), p = 0.5" in text
+    assert "MRPC, seed 0, int8-static: int8-static does not hold its budget" in text
+    assert "| MRPC | 0 | accuracy | 80.00 | 80.00 (70.0-90.0) | -2.00 (-3.00 to -1.00), p = 0.5 |" in text
+    assert all(f"- {name}: " in text for name in SUBJECTS)
+
+
+def test_tables_agree():
+    assert set(SUBJECTS) == {PYTORCH, FP32, *VARIANTS, STOCK}
+    assert GLUE == ("sst2", "cola", "mrpc", "rte", "stsb")
+    assert all(set(bar.tasks) <= TASKS.keys() for bar in BARS)
+
+
+def test_what_is_missing_is_a_sentence(tmp_path):
+    with pytest.raises(SystemExit, match=r"there is no run of sst2 in .*: train one with models/finetune\.py"):
+        program.runs_in(tmp_path, ["sst2"])
+    (tmp_path / "sst2-0" / "model").mkdir(parents=True)
+    (tmp_path / "sst2-x" / "model").mkdir(parents=True)
+    assert program.runs_in(tmp_path, None) == [("sst2", 0)]
+    options = SimpleNamespace(data=tmp_path)
+    with pytest.raises(SystemExit, match=r"there is no sst2-dev\.jsonl in .*: name the directory"):
+        program.prepare(options, "sst2", 0)
+
+
+@pytest.mark.slow
+def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_path, capsys):
+    checkpoint, _ = classifier
+    for seed in (0, 1):
+        place = tmp_path / "runs" / f"mrpc-{seed}"
+        place.mkdir(parents=True)
+        (place / "model").symlink_to(checkpoint, target_is_directory=True)
+    rows = [
+        {"text": one, "text_pair": other, "label": PAIRED[index % 2]}
+        for index, (one, other) in enumerate(zip(texts(30), texts(30, 3), strict=True))
+    ]
+    (tmp_path / "mrpc-dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    given = ["--checkpoints", str(tmp_path / "runs"), "--data", str(tmp_path), "--work", str(tmp_path / "work")]
+    given += ["--output", str(tmp_path / "tasks.json"), "--positions", "60", "--recipe", "int8-dynamic", "--quick"]
+    program.main(["measure", *given])
+    data = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
+    assert [run["seed"] for run in data["runs"]] == [0, 1]
+    subjects = data["runs"][0]["subjects"]
+    assert {PYTORCH, FP32, STOCK} <= subjects.keys()
+    assert subjects[PYTORCH]["agreement"]["value"] == 1
+    assert data["summary"][STOCK]["mean_of"] == ["mrpc"]
+    made = (tmp_path / "work" / "mrpc-0" / "made.json").stat().st_mtime_ns
+    program.main(["time", *given])
+    timed = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
+    assert (tmp_path / "work" / "mrpc-0" / "made.json").stat().st_mtime_ns == made
+    assert timed["runs"] == data["runs"]
+    assert all(row["texts_per_second"]["value"] > 0 for row in timed["speed"]["tasks"]["mrpc"]["subjects"].values())
+    assert "## Speed and size" in section(timed)
+    assert capsys.readouterr().err.count("measured") == 2
