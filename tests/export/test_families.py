@@ -9,7 +9,13 @@ import torch
 
 from bertport.export import export
 from bertport.export.checkpoint.families import FAMILIES, classes
+from bertport.export.checkpoint.read import read_checkpoint
+from bertport.export.checkpoint.source import locate
 from bertport.export.checkpoint.tokenizer_loading import quiet
+from bertport.export.graph import build as graphs
+from bertport.export.graph.tracing import Tracing
+from bertport.export.graph.wrapper import build
+from bertport.export.progress import Stages
 from tests.conftest import built_once
 from tests.families import MAX_LENGTH, TINY, tiny
 from tests.heads import class_of, combinations
@@ -113,6 +119,30 @@ def test_a_head_of_every_family(made, run_graph):
 @pytest.mark.parametrize("made", OTHERS, indirect=True, ids=lambda case: case[1])
 def test_every_other_class(made, run_graph):
     assert_parity(*made, run_graph)
+
+
+FOLDED = ("deberta", "mobilebert")
+"""Families of whose weights the exporter computes others than transposes: reshaped biases, joined matrices."""
+
+
+@pytest.mark.parametrize(
+    "family", [*FOLDED, *(pytest.param(family, marks=pytest.mark.slow) for family in TINY if family not in FOLDED)]
+)
+def test_a_model_is_traced_once(family, tmp_path_factory, tmp_path, monkeypatch):
+    """A second trace would write the weights: twice the time, and a second copy of them in memory."""
+    traced, trace = [], graphs.trace
+    monkeypatch.setattr(graphs, "trace", lambda *args, **options: traced.append(options) or trace(*args, **options))
+    name = TINY[family].classes[0]
+    checkpoint = built_once(tmp_path_factory, f"families/{name}", lambda path: tiny(family, path, model_class=name))
+    graphs.make_graphs(
+        build(read_checkpoint(locate(str(checkpoint)))),
+        tmp_path,
+        Tracing(opset=17),
+        half=False,
+        external_above=10**9,
+        stages=Stages(lambda _: None),
+    )
+    assert traced == [{"weights": False}]
 
 
 def assert_named_weights(checkpoint, bundle):

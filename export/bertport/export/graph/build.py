@@ -103,10 +103,10 @@ def _traced(model: EncoderWithHeads, tracing: Tracing, place: Path) -> ir.Model:
     held = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     for weights in (False, True):
         place.mkdir()
-        trace(model, tracing, place / "model.onnx", weights=weights)
+        folded = trace(model, tracing, place / "model.onnx", weights=weights)
         graph = ir.from_proto(onnx.load(place / "model.onnx"))
         shutil.rmtree(place)
-        graph, _ = fill_weights(graph, model.inputs, held)
+        graph, _ = fill_weights(graph, model.inputs, held, folded)
         if len(graph.graph.inputs) == len(model.inputs):
             break
     return graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import warnings
@@ -59,7 +60,7 @@ def check_opset(opset: int | None) -> int:
     return opset
 
 
-def trace(model: EncoderWithHeads, tracing: Tracing, path: Path, *, weights: bool = True) -> None:
+def trace(model: EncoderWithHeads, tracing: Tracing, path: Path, *, weights: bool = True) -> dict[str, torch.Tensor]:
     """Write the model as ONNX with dynamic batch and sequence.
 
     Args:
@@ -69,12 +70,16 @@ def trace(model: EncoderWithHeads, tracing: Tracing, path: Path, *, weights: boo
         weights: whether they are written too; if not, they are inputs of the graph, after the model's own. Optimum's
             exporter writes them in any case.
 
+    Returns:
+        The weights by the names that the graph has for them, what the exporter computed of them when it folded
+        constants included; none where its version keeps them to itself.
+
     Raises:
         CheckpointError: when it has an operation that this opset cannot express, or cannot run at all.
     """
     from bertport.export.graph.wrapper import compute
 
-    with _quiet(), _unscripted(model):
+    with _quiet(), _unscripted(model), _weights() as named:
         try:
             TRACERS[tracing.tracer](model, tracing.opset, path, weights=weights)
         except (BertportError, OSError, MemoryError):
@@ -87,6 +92,7 @@ def trace(model: EncoderWithHeads, tracing: Tracing, path: Path, *, weights: boo
             raise CheckpointError(
                 f"the model cannot be traced with opset {tracing.opset} ({reason}): choose another --opset"
             ) from error
+    return named
 
 
 def _with_torch(model: EncoderWithHeads, opset: int, path: Path, *, weights: bool) -> None:
@@ -176,6 +182,29 @@ def _unscripted(model: EncoderWithHeads) -> Iterator[None]:
     finally:
         for name, function in compiled.items():
             setattr(module, name, function)
+
+
+@contextmanager
+def _weights() -> Iterator[dict[str, torch.Tensor]]:
+    """Collect the weights of a traced graph, by name, where this version of PyTorch has the function that makes it."""
+    named: dict[str, torch.Tensor] = {}
+    module = sys.modules.get("torch.onnx._internal.torchscript_exporter.utils")
+    make = getattr(module, "_model_to_graph", None)
+    if make is None:
+        yield named
+        return
+
+    @functools.wraps(make)
+    def noting(*args: Any, **options: Any) -> Any:  # noqa: ANN401 — PyTorch's own
+        graph, weights, outputs = make(*args, **options)
+        named.update(weights)
+        return graph, weights, outputs
+
+    vars(module)["_model_to_graph"] = noting
+    try:
+        yield named
+    finally:
+        vars(module)["_model_to_graph"] = make
 
 
 @contextmanager
