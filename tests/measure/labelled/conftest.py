@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from bertport.runtime import load
@@ -10,6 +11,12 @@ from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from tests.heads import head_bundle
 
 WORDS = "the good bad book old new music word play game city water see love hate this is a not very".split()  # noqa: SIM905 — words read better so
+
+
+def texts(count, seed=0):
+    """Random texts of words that the vocabulary has."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, size=rng.integers(1, 20))) for _ in range(count)]
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,14 @@
 """Predictions are those of `Model.predict`."""
 
-import numpy as np
 import pytest
 
 from bertport.measure.labelled.data import read_labelled
 from bertport.measure.labelled.figures import paired_differences, task_figures
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.runtime.errors import BertportError
-from tests.measure.labelled.conftest import WORDS
+from tests.measure.labelled.conftest import texts
 
 LABELS = ("negative", "neutral", "positive")
-
-
-def texts(count, seed=0):
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, size=rng.integers(1, 20))) for _ in range(count)]
 
 
 def test_a_classifiers_accuracy_from_a_file_to_a_figure(classifier_model, write):
