@@ -328,7 +328,9 @@ class _Ranks:
 
     def midranks(self, weights: Floats) -> Floats:
         """Return the mean rank of each example among those drawn so often, `[examples, resamples]`."""
-        drawn = np.add.reduceat(weights[self.order], self.starts, axis=0)
+        drawn = weights[self.order]
+        if len(self.starts) < len(drawn):  # else each number is there once
+            drawn = np.add.reduceat(drawn, self.starts, axis=0)
         ranks: Floats = (np.cumsum(drawn, axis=0) - (drawn - 1) / 2)[self.group]
         return ranks
 
