@@ -40,6 +40,7 @@ __all__ = [
     "format_budget",
     "judge",
     "judge_all",
+    "judge_interval",
     "overall",
     "parse_budget",
     "refuse_idle",
@@ -205,7 +206,20 @@ def judge(limit: Limit, bound: float, estimate: Mapping[str, Any] | None) -> Jud
     if not math.isfinite(value) or count < 1 or clusters < 1:
         return None
     low, high = _interval(limit, estimate)
-    keeps = [limit.holds(end, bound) for end in (low, high)]
+    return judge_interval(limit, bound, estimate, low, high)
+
+
+def judge_interval(limit: Limit, bound: float, estimate: Mapping[str, Any], low: float, high: float) -> Judgement:
+    """Judge a figure by a bound and by the interval that it has: held or broken where all of that is on one side.
+
+    Args:
+        limit: What is bounded.
+        bound: The bound.
+        estimate: As `judge` has it; all of it known.
+        low: Lower end of the interval.
+        high: Upper end.
+    """
+    value, keeps = float(estimate["value"]), [limit.holds(end, bound) for end in (low, high)]
     verdict: Outcome = HELD if all(keeps) else UNDECIDED if any(keeps) else BROKEN
     return Judgement(
         verdict=verdict,
@@ -213,8 +227,8 @@ def judge(limit: Limit, bound: float, estimate: Mapping[str, Any] | None) -> Jud
         value=value,
         low=low,
         high=high,
-        count=count,
-        clusters=clusters,
+        count=int(estimate["count"]),
+        clusters=int(estimate["clusters"]),
         more=0 if verdict != UNDECIDED else _more(limit, bound, estimate, low, high),
     )
 

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from bertport.measure.budget import DROP, NORMAL, judge
+from bertport.measure.budget import DROP, NORMAL, judge_interval
 from bertport.measure.quality.rows import Limit
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def drop_of(difference: PairedDifference) -> Estimate:
 
 def judge_drop(bound: float, difference: PairedDifference) -> Judgement | None:
     """Judge the drop of a metric by its bound; None where the metric is not defined on the data."""
-    return judge(drop_limit(difference.metric), bound, dataclasses.asdict(drop_of(difference)))
+    drop = drop_of(difference)
+    if not all(map(math.isfinite, (drop.value, drop.low, drop.high))):
+        return None
+    return judge_interval(drop_limit(difference.metric), bound, dataclasses.asdict(drop), drop.low, drop.high)
 
 
 def judge_drops(drops: Mapping[str, float], differences: Mapping[str, PairedDifference]) -> dict[str, Judgement]:

@@ -19,6 +19,7 @@ from bertport.quantize.calibration.ranges import DEFAULT_METHOD, METHODS, SAMPLE
 from bertport.quantize.deadline import parse_duration
 from bertport.quantize.isa import AUTO, CHOICES
 from bertport.quantize.recipes.table import RECIPES, Recipe
+from bertport.runtime.commands.options import truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import UsageError
@@ -66,6 +67,7 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     help="End the search for a variant within the budget after 10m, 90s or 1h30m, with the best it has found.",
 )
 @data_options()
+@truncation
 @click.option("--text", type=click.Path(), help="Held-out text to measure on.  [default: the sample that ships]")
 @click.option(
     "--calibration",
@@ -121,6 +123,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     positions: int,
     pairs: int,
     labelled: DataChoice,
+    truncation: bool,
     overwrite: bool,
     force: bool,
     remeasure: bool,
@@ -160,6 +163,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         positions=positions,
         pairs=pairs,
         labelled=labelled,
+        truncation=truncation,
         overwrite=overwrite,
         force=force,
         progress=progress.stage,

@@ -117,6 +117,8 @@ class Options:
     """Sentence pairs to measure on, at most."""
     labelled: DataChoice | None = None
     """Labelled data to measure on as well; None for none. Nothing is calibrated or searched for on it."""
+    truncation: bool = False
+    """Whether texts of the labelled data that are too long are cut, in place of being refused."""
     overwrite: bool = False
     """Whether a variant that is there may be made again."""
     force: bool = False
@@ -201,7 +203,9 @@ def read_data(bundle: Bundle, options: Options) -> LabelledData | None:
 
 def judge_of(bundle: Bundle, data: LabelledData | None, budget: Budget, options: Options) -> LabelledJudge | None:
     """Return what judges candidates by labelled data, once fp32 has predicted it; None without data."""
-    return None if data is None else LabelledJudge.of(bundle, data, budget.drops, options.progress)
+    if data is None:
+        return None
+    return LabelledJudge.of(bundle, data, budget.drops, options.progress, truncation=options.truncation)
 
 
 def measured_budget(evaluator: Evaluator, options: Options) -> Budget:

@@ -128,9 +128,19 @@ class LabelledJudge:
     """Those of fp32."""
     figures: TaskFigures
     """Those of fp32."""
+    truncation: bool = False
+    """Whether texts that are too long are cut."""
 
     @classmethod
-    def of(cls, bundle: Bundle, data: LabelledData, drops: Mapping[str, float], progress: Progress) -> LabelledJudge:
+    def of(
+        cls,
+        bundle: Bundle,
+        data: LabelledData,
+        drops: Mapping[str, float],
+        progress: Progress,
+        *,
+        truncation: bool = False,
+    ) -> LabelledJudge:
         """Return what judges by some data, once fp32 has predicted it.
 
         Args:
@@ -138,12 +148,13 @@ class LabelledJudge:
             data: The data.
             drops: The bounds of the budget, by metric.
             progress: Told of what is done and of how much.
+            truncation: Whether texts that are too long are cut.
 
         Raises:
             UsageError: for a text that is too long, and a bound on a metric that the task lacks or that the data does
                 not define.
         """
-        predictions = _predict(open_candidate(bundle, REFERENCE), data, REFERENCE, progress)
+        predictions = _predict(open_candidate(bundle, REFERENCE), data, REFERENCE, progress, truncation=truncation)
         figures = task_figures(predictions, data)
         for metric in drops:
             if metric not in figures.metrics:
@@ -157,7 +168,7 @@ class LabelledJudge:
                 f"the budget bounds {metric}{DROP}, and {metric} is not defined for fp32 on {data.name}: bound another "
                 "metric, or give data that it is defined on"
             )
-        return cls(data=data, drops=drops, predictions=predictions, figures=figures)
+        return cls(data=data, drops=drops, predictions=predictions, figures=figures, truncation=truncation)
 
     def measure(  # noqa: PLR0913 — what a comparison takes, by keyword
         self,
@@ -180,7 +191,7 @@ class LabelledJudge:
             exact: As `bertport.quantize.evaluation.evaluate` has it.
         """
         model = open_candidate(bundle, candidate, provider=provider, exact=exact)
-        predictions = _predict(model, self.data, name, progress)
+        predictions = _predict(model, self.data, name, progress, truncation=self.truncation)
         return LabelledAccuracy(
             reference=self.figures,
             candidate=task_figures(predictions, self.data),
@@ -230,7 +241,7 @@ def refuse_calibrating_on(data: str, calibration: str | os.PathLike[str] | None)
             )
 
 
-def _predict(model: Model, data: LabelledData, name: str, progress: Progress) -> Predictions:
+def _predict(model: Model, data: LabelledData, name: str, progress: Progress, *, truncation: bool) -> Predictions:
     """Predict all of the data, and report how far that is."""
     done = 0
 
@@ -240,7 +251,7 @@ def _predict(model: Model, data: LabelledData, name: str, progress: Progress) ->
         if done % EVERY == 0 or done == len(data):
             progress(f"predicting {data.name} by {name}", done, len(data))
 
-    return predict_labelled(model, data, advance=advance)
+    return predict_labelled(model, data, truncation=truncation, advance=advance)
 
 
 def _row(bundle: Bundle, task: str) -> str:

@@ -115,6 +115,7 @@ def meet_budget(
     plain = evaluator.accuracy(recipe, source, evaluator.evaluation, stability=STABILITY)
     seconds = time.monotonic() - began
     labelled = evaluator.on_labelled(recipe, source)
+    whole = time.monotonic() - began
     if not budget.broken(plain) and not (labelled and labelled.broken):
         return Solution(source=source, accuracy=plain, evaluation=evaluator.evaluation, layers=None, labelled=labelled)
     times = budget.undecided(plain) if decides else {}
@@ -122,7 +123,7 @@ def meet_budget(
         return dataclasses.replace(solution, labelled=labelled)
     if recipe.emitter is None:
         raise _broken(recipe, budget, plain, "choose another recipe", labelled)
-    search = _Search(evaluator, recipe, budget, plain, labelled)
+    search = _Search(evaluator, recipe, budget, plain, labelled, seconds=whole - seconds)
     try:
         solution = search.run(source)
     except TimeUpError:
@@ -171,17 +172,22 @@ class _Search:
         budget: The budget to meet.
         plain: What was measured of the plain recipe on held-out text.
         labelled: What was measured of it on labelled data; None where there is none.
+        seconds: What that took.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — what was measured of the plain recipe, beside what measures
         self,
         evaluator: Evaluator,
         recipe: Recipe,
         budget: Budget,
         plain: Fidelity,
         labelled: LabelledAccuracy | None = None,
+        *,
+        seconds: float = 0.0,
     ) -> None:
         self.evaluator, self.recipe, self.budget = evaluator, recipe, budget
+        self.on_data = seconds
+        """Seconds that measuring a combination on labelled data takes."""
         self.accuracy = plain
         """What was measured last on held-out text."""
         self.labelled = labelled
@@ -209,7 +215,9 @@ class _Search:
         began = time.monotonic()
         plain = evaluator.accuracy(recipe, source, samples)
         every = _names(recipe, source)
-        self.estimate = _estimate(time.monotonic() - began, len(every), samples, evaluator.evaluation, len(levels))
+        spent = time.monotonic() - began
+        least, most = _estimate(spent, len(every), samples, evaluator.evaluation, len(levels))
+        self.estimate = (least + self.on_data, most + len(levels) * (TARGETS + 1) * self.on_data)
         span = " to ".join(map(format_duration, self.estimate))
         evaluator.progress(
             f"{recipe.name} breaks its budget, and the search for layers to leave in higher takes {span}", 0, 0
@@ -278,20 +286,20 @@ class _Search:
 
     def on_held_out(self, source: GraphSource) -> Solution | None:
         """Measure a combination on held-out text and on labelled data; return it where it meets the budget."""
-        self.accuracy = self.evaluator.accuracy(self.recipe, source, self.evaluator.evaluation, stability=STABILITY)
+        accuracy = self.evaluator.accuracy(self.recipe, source, self.evaluator.evaluation, stability=STABILITY)
+        broken = bool(self.budget.broken(accuracy))
+        labelled = None if broken else self.evaluator.on_labelled(self.recipe, source)
+        # Both at once: where the time is up between them, what was measured before still says why the budget is broken.
+        self.accuracy, self.labelled = accuracy, labelled
         self.combinations += 1
-        if self.budget.broken(self.accuracy):
-            self.labelled = None  # not measured, and the last is of another combination
-            return None
-        self.labelled = self.evaluator.on_labelled(self.recipe, source)
-        if self.labelled and self.labelled.broken:
+        if broken or (labelled and labelled.broken):
             return None
         return Solution(
             source=source,
-            accuracy=self.accuracy,
+            accuracy=accuracy,
             evaluation=self.evaluator.evaluation,
             layers=None,
-            labelled=self.labelled,
+            labelled=labelled,
         )
 
     def secure_fallback(self, levels: list[GraphSource], every: frozenset[str]) -> list[GraphSource]:
