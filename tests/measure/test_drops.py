@@ -6,8 +6,9 @@ import math
 import pytest
 
 from bertport.measure.budget import BROKEN, DROPS, HELD, UNDECIDED, Budget, parse_budget
-from bertport.measure.drops import broken_drops, drop_of, judge_drop, judge_drops, share_left, undefined_drops
+from bertport.measure.drops import broken_drops, drop_of, judge_drop, judge_drops, share_left
 from bertport.measure.labelled.figures import PairedDifference
+from bertport.measure.labelled.metrics import METRICS
 from bertport.measure.statistics import Estimate
 from bertport.runtime.errors import UnknownNameError, UsageError
 
@@ -103,13 +104,11 @@ def test_how_much_nearer_a_head_has_to_come_follows_from_the_worst_drop():
 def test_a_metric_that_is_not_defined_keeps_to_no_bound():
     nothing = difference(math.nan, math.nan, math.nan, metric="pearson", agreement=None)
     drops, differences = {"pearson": 0.1}, {"pearson": nothing}
-    assert undefined_drops(drops, differences) == ("pearson",)
     assert broken_drops(drops, differences) == ("pearson is not defined for what is predicted",)
     assert share_left(drops, differences) == 0
     assert judge_drops(drops, differences) == {}
-    assert undefined_drops(drops, {"pearson": difference(0.0, 0.0, 0.0, metric="pearson")}) == ()
 
 
-def test_every_bounded_metric_is_written_once():
-    assert len(set(DROPS)) == len(DROPS)
+def test_every_metric_of_which_more_is_better_can_be_bounded():
+    assert set(DROPS) == METRICS.keys() - {"ece"}  # of which less is better
     assert [field.name for field in dataclasses.fields(Budget)] == ["bounds", "drops"]

@@ -13,7 +13,7 @@ from bertport.measure.budget import Budget
 from bertport.measure.labelled.options import DataChoice
 from bertport.quantize.deadline import Deadline, TimeUpError
 from bertport.quantize.job import Options, read_data
-from bertport.quantize.labelled import LabelledJudge, open_candidate
+from bertport.quantize.labelled import LabelledJudge, LabelledMaterial, open_candidate
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
@@ -49,7 +49,7 @@ def choice(path, task=None, **columns):
 
 
 def judge(bundle, path, **drops):
-    return LabelledJudge.of(bundle, choice(path).read(bundle.manifest), drops, silent)
+    return LabelledJudge.of(bundle, LabelledMaterial.read(choice(path), bundle, drops), silent)
 
 
 def run(*arguments):
@@ -100,10 +100,10 @@ def test_what_a_damaged_candidate_loses_breaks_the_bound(classifier, data):
 
 
 def test_measuring_on_labelled_data_ends_with_the_time(classifier, data):
-    read = choice(data).read(classifier.manifest)
+    material = LabelledMaterial.read(choice(data), classifier, {})
     with pytest.raises(TimeUpError):
-        LabelledJudge.of(classifier, read, {}, Deadline(1e-9).watching(silent))
-    fp32 = LabelledJudge.of(classifier, read, {}, silent)
+        LabelledJudge.of(classifier, material, Deadline(1e-9).watching(silent))
+    fp32 = LabelledJudge.of(classifier, material, silent)
     with pytest.raises(TimeUpError):
         fp32.measure(classifier, "fp32", progress=Deadline(1e-9).watching(silent), name="fp32")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertport.measure.binomial import clopper_pearson, t_quantile
+from bertport.measure.labelled.metrics import METRICS
 from bertport.measure.quality.heads import HIDDEN, known_limits, limit_named
 from bertport.measure.quality.results import finite
 from bertport.measure.statistics import CONFIDENCE, Estimate, Number
@@ -67,21 +68,7 @@ NO_BUDGET = "none"
 """What users write for no budget."""
 DROP = ".drop"
 """What stands behind a metric in the name of the bound on its drop."""
-DROPS = (
-    "accuracy",
-    "f1",
-    "f1_macro",
-    "f1_micro",
-    "matthews",
-    "pearson",
-    "spearman",
-    "entity_f1",
-    "exact_match",
-    "answer_f1",
-    "ndcg@10",
-    "mrr@10",
-    "recall@10",
-)
+DROPS = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)
 """Metrics whose drop can be bounded."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.figures import PairedDifference
     from bertport.measure.statistics import Estimate
 
-__all__ = ["broken_drops", "drop_limit", "drop_of", "judge_drop", "judge_drops", "share_left", "undefined_drops"]
+__all__ = ["broken_drops", "drop_limit", "drop_of", "judge_drop", "judge_drops", "share_left"]
 
 LABELLED = "labelled"
 """Where the limit of a drop has its figure: not among those of a head."""
@@ -76,11 +76,6 @@ def judge_drops(drops: Mapping[str, float], differences: Mapping[str, PairedDiff
     """
     judged = {drop_limit(metric).name: judge_drop(bound, differences[metric]) for metric, bound in drops.items()}
     return {name: judgement for name, judgement in judged.items() if judgement}
-
-
-def undefined_drops(drops: Mapping[str, float], differences: Mapping[str, PairedDifference]) -> tuple[str, ...]:
-    """Return the bounded metrics that are not defined on the data: of one label alone, nothing correlates."""
-    return tuple(metric for metric in drops if not math.isfinite(differences[metric].difference.value))
 
 
 def broken_drops(drops: Mapping[str, float], differences: Mapping[str, PairedDifference]) -> tuple[str, ...]:

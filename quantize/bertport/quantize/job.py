@@ -18,7 +18,7 @@ from bertport.quantize.evaluation import REFERENCE, Measurement, open_reference
 from bertport.quantize.graph.fusion import fuse, load_plain
 from bertport.quantize.graph.rewrite import NARROWEST, linears
 from bertport.quantize.isa import AUTO, saturates
-from bertport.quantize.labelled import LabelledAccuracy, LabelledJudge, refuse_calibrating_on
+from bertport.quantize.labelled import LabelledAccuracy, LabelledJudge, LabelledMaterial
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES, Recipe
 from bertport.quantize.search.evaluator import Evaluator
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.options import DataChoice
     from bertport.quantize.deadline import Deadline, Progress
     from bertport.runtime.bundle.directory import Bundle
@@ -48,7 +47,6 @@ __all__ = [
     "Outcome",
     "Refused",
     "calibrator_for",
-    "judge_of",
     "measured_budget",
     "prepare",
     "provider_for",
@@ -170,21 +168,22 @@ def start_job(
     Raises:
         BundleError, UsageError, MissingHeadError, InputTextError, PathError: as `quantize` says.
     """
-    data = read_data(bundle, options)
+    material = read_data(bundle, options)
     evaluator = dataclasses.replace(prepare(bundle, options), deadline=deadline)
     budget = measured_budget(evaluator, options)
     _check_calibration(recipes, bundle, options, budget)
-    evaluator = dataclasses.replace(evaluator, judge=judge_of(bundle, data, budget, options))
+    if material:
+        evaluator = dataclasses.replace(evaluator, judge=LabelledJudge.of(bundle, material, options.progress))
     source = read_source(recipes, bundle, isa, options)
     calibrator = calibrator_for(recipes, bundle, source, options)
     return Job(options=options, evaluator=evaluator, budget=budget, source=source, calibrator=calibrator)
 
 
-def read_data(bundle: Bundle, options: Options) -> LabelledData | None:
+def read_data(bundle: Bundle, options: Options) -> LabelledMaterial | None:
     """Return the labelled data of a command, read and checked; None where it has none.
 
     Raises:
-        UsageError: for a bound on a drop without data, and for data that is calibrated on as well.
+        UsageError: for a bound on a drop without data, and as `LabelledMaterial.read` says.
         MissingHeadError, UnknownNameError, InputTextError, PathError, MissingDependencyError: as
             `bertport.measure.labelled.data.read_labelled` says.
     """
@@ -196,16 +195,10 @@ def read_data(bundle: Bundle, options: Options) -> LabelledData | None:
                 "--data, or leave the bound out"
             )
         return None
-    refuse_calibrating_on(options.labelled.data, options.calibration)
     options.progress(f"reading {options.labelled.data}", 0, 0)
-    return options.labelled.read(bundle.manifest)
-
-
-def judge_of(bundle: Bundle, data: LabelledData | None, budget: Budget, options: Options) -> LabelledJudge | None:
-    """Return what judges candidates by labelled data, once fp32 has predicted it; None without data."""
-    if data is None:
-        return None
-    return LabelledJudge.of(bundle, data, budget.drops, options.progress, truncation=options.truncation)
+    return LabelledMaterial.read(
+        options.labelled, bundle, drops, calibration=options.calibration, truncation=options.truncation
+    )
 
 
 def measured_budget(evaluator: Evaluator, options: Options) -> Budget:

@@ -6,6 +6,7 @@ Nothing is calibrated or searched for on labelled data: it only judges what was 
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.budget import DROP
-from bertport.measure.drops import broken_drops, judge_drops, share_left, undefined_drops
-from bertport.measure.labelled.figures import paired_differences, task_figures
+from bertport.measure.drops import broken_drops, judge_drops, share_left
+from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
+from bertport.measure.labelled.metrics import require_packages
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
 from bertport.measure.quality.model import open_onnx
@@ -35,12 +37,13 @@ if TYPE_CHECKING:
 
     from bertport.measure.budget import Judgement
     from bertport.measure.labelled.data import LabelledData
-    from bertport.measure.labelled.figures import PairedDifference, TaskFigures
+    from bertport.measure.labelled.figures import Chosen, PairedDifference, TaskFigures
+    from bertport.measure.labelled.options import DataChoice
     from bertport.measure.labelled.predictions import Predictions
     from bertport.quantize.deadline import Progress
     from bertport.runtime.bundle.directory import Bundle
 
-__all__ = ["LabelledAccuracy", "LabelledJudge", "open_candidate", "refuse_calibrating_on"]
+__all__ = ["LabelledAccuracy", "LabelledJudge", "LabelledMaterial", "open_candidate", "refuse_calibrating_on"]
 
 EVERY = 16
 """Examples between two reports of progress."""
@@ -117,58 +120,107 @@ class LabelledAccuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledJudge:
-    """Labelled data with fp32's predictions of it, which every candidate is compared with."""
+class LabelledMaterial:
+    """Labelled data that was read and checked, and what is measured on it."""
 
     data: LabelledData
     """The data."""
+    chosen: Chosen
+    """The metrics."""
     drops: Mapping[str, float]
     """The bounds of the budget, by metric; empty where figures are recorded and not judged."""
-    predictions: Predictions = field(repr=False)
-    """Those of fp32."""
-    figures: TaskFigures
-    """Those of fp32."""
     truncation: bool = False
     """Whether texts that are too long are cut."""
 
     @classmethod
-    def of(
+    def read(
         cls,
+        choice: DataChoice,
         bundle: Bundle,
-        data: LabelledData,
         drops: Mapping[str, float],
-        progress: Progress,
         *,
+        calibration: str | os.PathLike[str] | None = None,
         truncation: bool = False,
-    ) -> LabelledJudge:
+    ) -> LabelledMaterial:
+        """Read and check labelled data.
+
+        Args:
+            choice: The file, and how it is read.
+            bundle: The bundle.
+            drops: The bounds of the budget, by metric.
+            calibration: What is calibrated and searched on; None for the sample that ships.
+            truncation: Whether texts that are too long are cut.
+
+        Raises:
+            UsageError: for a file that is calibrated on as well, and a bound on a metric that the data has not; and
+                what `bertport.measure.labelled.data.read_labelled` raises.
+        """
+        require_packages("quantize --data")
+        refuse_calibrating_on(str(choice.data), calibration)
+        data = choice.read(bundle.manifest)
+        chosen = choose_metrics(data, positive=choice.positive)
+        known = [metric.name for metric in chosen.metrics if metric.higher_is_better]
+        for metric in drops:
+            if metric not in known:
+                raise UsageError(
+                    f"the budget bounds {metric}{DROP}, and {data.task} on {data.name} is measured by "
+                    f"{', '.join(known)}: bound one of these"
+                )
+        return cls(data=data, chosen=chosen, drops=drops, truncation=truncation)
+
+    def predict(self, model: Model, name: str, progress: Progress) -> Predictions:
+        """Return a model's predictions of all of the data.
+
+        Args:
+            model: The model.
+            name: What progress calls it.
+            progress: Told of what is done and of how much.
+        """
+        done, count = 0, len(self.data)
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if done % EVERY == 0 or done == count:
+                progress(f"predicting {self.data.name} by {name}", done, count)
+
+        return predict_labelled(model, self.data, truncation=self.truncation, advance=advance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledJudge:
+    """Labelled data with fp32's predictions of it, which every candidate is compared with."""
+
+    material: LabelledMaterial
+    """The data and the metrics."""
+    predictions: Predictions = field(repr=False)
+    """Those of fp32."""
+    figures: TaskFigures
+    """Those of fp32."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, material: LabelledMaterial, progress: Progress) -> LabelledJudge:
         """Return what judges by some data, once fp32 has predicted it.
 
         Args:
             bundle: The bundle.
-            data: The data.
-            drops: The bounds of the budget, by metric.
+            material: The data and the metrics.
             progress: Told of what is done and of how much.
-            truncation: Whether texts that are too long are cut.
 
         Raises:
-            UsageError: for a text that is too long, and a bound on a metric that the task lacks or that the data does
-                not define.
+            InputTextError: for a text that is too long.
+            UsageError: for a bound on a metric that is not defined for what fp32 predicts.
         """
-        predictions = _predict(open_candidate(bundle, REFERENCE), data, REFERENCE, progress, truncation=truncation)
-        figures = task_figures(predictions, data)
-        for metric in drops:
-            if metric not in figures.metrics:
+        data = material.data
+        predictions = material.predict(open_candidate(bundle, REFERENCE), REFERENCE, progress)
+        figures = task_figures(predictions, data, chosen=material.chosen)
+        for metric in material.drops:
+            if not math.isfinite(figures.metrics[metric].value):
                 raise UsageError(
-                    f"the budget bounds {metric}{DROP}, and {data.task} on {data.name} is measured by "
-                    f"{', '.join(figures.metrics)}: bound one of these"
+                    f"the budget bounds {metric}{DROP}, and {metric} is not defined for fp32 on {data.name}: bound "
+                    "another metric, or give data that it is defined on"
                 )
-        itself = paired_differences(predictions, predictions, data)
-        for metric in undefined_drops(drops, itself):
-            raise UsageError(
-                f"the budget bounds {metric}{DROP}, and {metric} is not defined for fp32 on {data.name}: bound another "
-                "metric, or give data that it is defined on"
-            )
-        return cls(data=data, drops=drops, predictions=predictions, figures=figures, truncation=truncation)
+        return cls(material=material, predictions=predictions, figures=figures)
 
     def measure(  # noqa: PLR0913 — what a comparison takes, by keyword
         self,
@@ -191,13 +243,14 @@ class LabelledJudge:
             exact: As `bertport.quantize.evaluation.evaluate` has it.
         """
         model = open_candidate(bundle, candidate, provider=provider, exact=exact)
-        predictions = _predict(model, self.data, name, progress, truncation=self.truncation)
+        data, chosen = self.material.data, self.material.chosen
+        predictions = self.material.predict(model, name, progress)
         return LabelledAccuracy(
             reference=self.figures,
-            candidate=task_figures(predictions, self.data),
-            differences=paired_differences(predictions, self.predictions, self.data),
-            drops=self.drops,
-            head=_row(bundle, self.data.task),
+            candidate=task_figures(predictions, data, chosen=chosen),
+            differences=paired_differences(predictions, self.predictions, data, chosen=chosen),
+            drops=self.material.drops,
+            head=_row(bundle, data.task),
         )
 
 
@@ -239,19 +292,6 @@ def refuse_calibrating_on(data: str, calibration: str | os.PathLike[str] | None)
                 f"{data} is given as labelled data and to calibrate on, and what a variant was made from cannot judge "
                 "it: give another file for one of the two"
             )
-
-
-def _predict(model: Model, data: LabelledData, name: str, progress: Progress, *, truncation: bool) -> Predictions:
-    """Predict all of the data, and report how far that is."""
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if done % EVERY == 0 or done == len(data):
-            progress(f"predicting {data.name} by {name}", done, len(data))
-
-    return predict_labelled(model, data, truncation=truncation, advance=advance)
 
 
 def _row(bundle: Bundle, task: str) -> str:

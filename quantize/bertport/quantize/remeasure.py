@@ -13,7 +13,6 @@ from bertport.quantize.job import (
     Options,
     Outcome,
     calibrator_for,
-    judge_of,
     measured_budget,
     prepare,
     provider_for,
@@ -21,6 +20,7 @@ from bertport.quantize.job import (
     read_source,
     refuse_idle_settings,
 )
+from bertport.quantize.labelled import LabelledJudge
 from bertport.quantize.quantizer import faster_default
 from bertport.quantize.recipes.table import RECIPES, recipe_named
 from bertport.quantize.search.mixed_precision import STABILITY, rank_layers
@@ -69,10 +69,10 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
         )
     outcomes = []
-    data = read_data(bundle, options)
+    material = read_data(bundle, options)
     evaluator = prepare(bundle, options)
     held_to = measured_budget(evaluator, options)
-    judge = judge_of(bundle, data, held_to, options)
+    judge = LabelledJudge.of(bundle, material, options.progress) if material else None
     for name in chosen:
         variant = bundle.manifest.variants[name]
         provider = provider_for(RECIPES[variant.recipe], force=True).name
