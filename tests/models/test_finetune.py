@@ -23,6 +23,7 @@ from finetuning.job import Job, perform
 from finetuning.scoring import entity_f1
 from finetuning.selection import split
 from finetuning.tasks import TASKS, Settings
+from pretraining.checkpoint import read_log
 from pretraining.machine import Hardware
 from tests.models.conftest import ENDINGS, SUBJECTS
 
@@ -155,20 +156,32 @@ def test_a_bundle_of_the_result_answers_as_pytorch_and_can_be_trained_further(
     assert_same_weights(tmp_path / "from-bundle", tmp_path / "from-checkpoint")
 
 
-@pytest.mark.parametrize(
-    "steps", [pytest.param(15, marks=pytest.mark.slow), 45, pytest.param(75, marks=pytest.mark.slow)]
-)  # in the first trial, in the second, and in the run itself
-def test_a_resumed_run_is_the_uninterrupted_one(finished: Path, plain: Job, tmp_path: Path, steps: int) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(finished: Path, plain: Job, tmp_path: Path) -> None:
+    stopped = replace(plain, output=tmp_path, stopping=after(12))
+    assert perform(stopped) == "stopped in training: the same command goes on"
+    assert not (tmp_path / "model").exists()
+    # A kill after the last save leaves rows of steps that are taken, and logged, once more.
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"step": 20}\n')
+    perform(replace(stopped, stopping=lambda: False))
+    assert_same_weights(finished, tmp_path)
+    logs = [[entry["step"] for entry in read_log(path / "log.jsonl")] for path in (finished, tmp_path)]
+    assert logs[0] == logs[1] == [30]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [15, 45])  # in the first trial and in the second
+def test_a_trial_goes_on_where_it_was_stopped(finished: Path, plain: Job, tmp_path: Path, steps: int) -> None:
     rates = (replace(QUICK, rate=1e-6), QUICK)
     stopped = replace(plain, output=tmp_path / "run", candidates=rates, select=True, stopping=after(steps))
-    assert "the same command goes on" in perform(stopped)
-    assert not (tmp_path / "run" / "model").exists()
+    assert perform(stopped) == "stopped during a trial: the same command goes on"
     perform(replace(stopped, stopping=lambda: False))
     assert_same_weights(finished, tmp_path / "run")
     records = [json.loads((path / "run.json").read_text(encoding="utf-8")) for path in (finished, tmp_path / "run")]
-    logs = [(path / "log.jsonl").read_text(encoding="utf-8").count("\n") for path in (finished, tmp_path / "run")]
-    assert [trial["scores"] for trial in records[0]["trials"]] == [trial["scores"] for trial in records[1]["trials"]]
-    assert logs[0] == logs[1]
+    first, second = (
+        [(trial["settings"], trial["scores"], trial["tokens"]) for trial in record["trials"]] for record in records
+    )
+    assert first == second
 
 
 def test_what_dev_holds_changes_nothing_but_its_scores(finished: Path, plain: Job, tmp_path: Path) -> None:
