@@ -48,8 +48,8 @@ def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dic
     reference = predictions[FP32]
     for name, predicted in predictions.items():
         subjects[name] = _as_json(
-            task_figures(predicted, data, chosen),
-            {} if name == FP32 else paired_differences(predicted, reference, data, chosen),
+            task_figures(predicted, data, chosen=chosen),
+            {} if name == FP32 else paired_differences(predicted, reference, data, chosen=chosen),
         )
     bundle = Bundle.open(made.bundle)
     for name in (FP32, *VARIANTS):
