@@ -105,6 +105,15 @@ def test_a_bundle_of_bert_with_a_head(head, tmp_path_factory, run_graph):
     assert_bundle(checkpoint, Bundle.open(path), "bert", head, run_graph)
 
 
+@pytest.mark.optimum
+@pytest.mark.parametrize("head", HEADS_IN_TURN)
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_a_bundle_that_optimum_traced(family, head, tmp_path_factory, run_graph, tmp_path):
+    checkpoint = head_checkpoint(tmp_path_factory, family, head)
+    bundle = export(checkpoint, tmp_path / "bundle", tracer="optimum")
+    assert_bundle(checkpoint, bundle, family, head, run_graph)
+
+
 def assert_bundle(checkpoint, bundle, family, head, run_graph):
     """Compare both graphs with transformers' class on each text alone, and the manifest with the checkpoint."""
     entry = bundle.manifest.heads[head]
