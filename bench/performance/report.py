@@ -221,7 +221,7 @@ The inputs are sentences of data/evaluation.txt with their own lengths, drawn wi
 
 One word is masked for fill-mask; next-sentence has pairs, half of them neighbours; features are the mean of the tokens.
 `run tokens` counts padding, `real tokens` does not. The share of the peak is that of the work that cannot be avoided
-(no padding, one position decoded in a text), so whoever does more than that has a lower one; a multiplication and its
+(no padding, one position decoded in a text), so a caller that does more has a lower one; a multiplication and its
 addition are two operations, there as in the peak, which is the fastest of the products of two 1024x1024 matrices that
 ONNX Runtime ran in a second, on as many threads as it chooses for the subjects. Fidelity is against
 transformers in fp32, one text at a time: how often the best word is the same and by how much its probability moves; how

@@ -48,7 +48,7 @@ def chosen_for(tiny, model, held_out):
     return layers, choose_shifts_and_scales(layers, statistics)
 
 
-def test_a_levelled_graph_computes_what_it_did(tiny, outlying, held_out):
+def test_a_suppressed_graph_computes_what_it_did(tiny, outlying, held_out):
     layers, chosen = chosen_for(tiny, outlying, held_out)
     changed = suppress_outliers(outlying, layers, chosen)
     onnx.checker.check_model(changed)
@@ -69,7 +69,7 @@ def test_wide_channels_are_divided_and_far_ones_shifted(tiny, outlying, held_out
         assert np.abs(chosen[name].shift).argmax() == 7
 
 
-def test_what_is_known_of_a_levelled_activation_is_what_would_be_gathered():
+def test_what_is_known_of_a_suppressed_activation_is_what_would_be_gathered():
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((400, 6)) * [1, 30, 1, 1, 2, 1] + [0, 0, 50, 0, 0, 0]).astype(np.float32)
     by = ShiftAndScale(shift=np.array([0, 1, 50, 0, 0, 0], np.float32), scale=np.array([1, 30, 1, 1, 2, 1], np.float32))

@@ -1,4 +1,4 @@
-"""A listening socket that ends: nobody new gets in, and nobody who got in is reset."""
+"""A listening socket that closes: no new connection is accepted, and no accepted one is reset."""
 
 import socket
 import sys
