@@ -59,7 +59,7 @@ def write_rest(sections: Sections, path: Path) -> None:
     taken = {line for lines in cut_samples(sections).values() for line in lines}
     with path.open("w", encoding="utf-8") as file:
         for section, paragraphs in sections:
-            left = [each for each in paragraphs if _line(each) not in taken]
+            left = [paragraph for paragraph in paragraphs if _line(paragraph) not in taken]
             if left:
                 file.write(json.dumps({"id": section, "paragraphs": left}, ensure_ascii=False) + "\n")
 
@@ -68,7 +68,7 @@ def cut(sections: Sections, book: str, index: int) -> Iterator[str]:
     """Yield lines of every second section of a book, from its beginning, up to the book's part of the sample."""
     room = MOST_BYTES // len(BOOKS)
     own = [paragraphs for name, paragraphs in sections if name.partition("#")[0] == book]
-    for paragraph in (each for paragraphs in own[index :: len(SAMPLES)] for each in paragraphs):
+    for paragraph in (paragraph for paragraphs in own[index :: len(SAMPLES)] for paragraph in paragraphs):
         line = _line(paragraph)
         if len(line) not in LENGTHS or LEFT_OUT.search(line):
             continue

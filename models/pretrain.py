@@ -111,7 +111,7 @@ def main(  # noqa: PLR0913 — one parameter per option
             )
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
-    parameters = sum(each.numel() for each in start.model.parameters())
+    parameters = sum(parameter.numel() for parameter in start.model.parameters())
     run.end(output / "run.json", progress, parameters, hardware)
     if progress.step < schedule.steps:
         click.echo(f"stopped at step {progress.step:,} of {schedule.steps:,}: the same command goes on", err=True)

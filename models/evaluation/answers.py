@@ -33,7 +33,7 @@ def read_prompts() -> dict[str, Any]:
 
 def _words(model: Model, text: str, *, top_k: int = 5) -> dict[str, Any]:
     answers = model.fill_mask(text, top_k=top_k)
-    return {"text": text, "answers": [[each["token_str"], round(each["score"], 4)] for each in answers]}
+    return {"text": text, "answers": [[answer["token_str"], round(answer["score"], 4)] for answer in answers]}
 
 
 def _follows(model: Model, first: str, second: str) -> float:

@@ -112,18 +112,18 @@ def _sections(card: str) -> dict[str, str]:
 def _schedule_note(tokens: list[int], log: list[dict[str, float]]) -> str:
     if len(tokens) == 1:
         return ""
-    former = ", then ".join(f"{each / 1e6:g} million" for each in tokens[:-1])
+    former = ", then ".join(f"{count / 1e6:g} million" for count in tokens[:-1])
     note = f" The schedule was first made for {former} tokens, and changed under way."
-    ended = [f"{row['tokens'] / 1e6:.1f} million" for row in log[:-1] if row["rate"] == 0]
+    ended = [f"{entry['tokens'] / 1e6:.1f} million" for entry in log[:-1] if entry["rate"] == 0]
     return f"{note} It had ended at {' and at '.join(ended)} tokens and was taken up again there." if ended else note
 
 
 def _log_table(log: list[dict[str, float]]) -> str:
     chosen = sorted({round(index * (len(log) - 1) / (LOG_ROWS - 1)) for index in range(LOG_ROWS)})
     rows = [
-        f"| {row['tokens'] / 1e6:.1f} | {row['train_mlm_loss']:.2f} | {row['heldout_mlm_loss']:.2f} "
-        f"| {row['heldout_mlm_top1']:.1%} | {row['heldout_nsp_accuracy']:.1%} |"
-        for row in (log[index] for index in chosen)
+        f"| {entry['tokens'] / 1e6:.1f} | {entry['train_mlm_loss']:.2f} | {entry['heldout_mlm_loss']:.2f} "
+        f"| {entry['heldout_mlm_top1']:.1%} | {entry['heldout_nsp_accuracy']:.1%} |"
+        for entry in (log[index] for index in chosen)
     ]
     titles = ("million tokens", "training MLM loss", "held-out MLM loss", "held-out MLM top-1", "held-out NSP")
     head = f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}"
@@ -136,8 +136,8 @@ def _score_tables(scores: dict[str, Any]) -> str:
     for variant, samples in scores.items():
         for sample, parts in samples.items():
             label = "sentences" if sample == "sentences" else f"{sample} tokens"
-            for part, found in parts.items():
-                cells = [_cell(name, found[name]) if name in found else "" for name in SCORES]
+            for part, estimates in parts.items():
+                cells = [_cell(name, estimates[name]) if name in estimates else "" for name in SCORES]
                 lines.append(f"| `{variant}` | {label} | {part} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -149,19 +149,19 @@ def _cell(name: str, estimate: dict[str, float]) -> str:
     return f"{value:.1%} ({low:.1%}-{high:.1%})"
 
 
-def _aims(variant: str, found: dict[str, dict[str, float]]) -> str:
+def _aims(variant: str, scores: dict[str, dict[str, float]]) -> str:
     lines = [f"| aim for a training on CPUs | wanted | `{variant}` | |", "|---|---|---|---|"]
     for name, (label, aim) in AIMS.items():
-        value = found[name]["value"]
+        value = scores[name]["value"]
         lines.append(f"| {label} | at least {aim:.0%} | {value:.1%} | {'reached' if value >= aim else 'missed'} |")
     return "\n".join(lines)
 
 
 def _words_table(rows: list[dict[str, Any]]) -> str:
     lines = ["| prompt | answers |", "|---|---|"]
-    for row in rows:
-        words = ", ".join(f"{_escape(word)} {100 * score:.1f}" for word, score in row["answers"])
-        lines.append(f"| {_escape(row['text'])} | {words} |")
+    for sentence in rows:
+        words = ", ".join(f"{_escape(word)} {100 * score:.1f}" for word, score in sentence["answers"])
+        lines.append(f"| {_escape(sentence['text'])} | {words} |")
     return "\n".join(lines)
 
 

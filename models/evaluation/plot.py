@@ -8,16 +8,16 @@ def plot_curve(log: list[dict[str, float]], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    millions = [row["tokens"] / 1e6 for row in log]
+    millions = [entry["tokens"] / 1e6 for entry in log]
     # Text as text keeps the file small, and the salt makes its element ids the same every time.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bertport", "font.size": 9}):
         figure = Figure(figsize=(8, 3), layout="constrained")
         accuracy, loss = figure.subplots(1, 2)
         for name, label in (("heldout_nsp_accuracy", "next sentence"), ("heldout_mlm_top1", "masked word, top 1")):
-            accuracy.plot(millions, [100 * row[name] for row in log], label=label)
+            accuracy.plot(millions, [100 * entry[name] for entry in log], label=label)
         accuracy.set(ylabel="held-out accuracy, %", ylim=(0, 100))
         for name, label in (("train_mlm_loss", "training"), ("heldout_mlm_loss", "held out")):
-            loss.plot(millions, [row[name] for row in log], label=label)
+            loss.plot(millions, [entry[name] for entry in log], label=label)
         loss.set(ylabel="MLM loss, nats")
         for axes in (accuracy, loss):
             axes.set_xlabel("million tokens")

@@ -91,7 +91,9 @@ def serving_variants(bundle: Bundle, provider: str = "cpu") -> list[str]:
     """Name the variants that `load` can choose on a provider, the default one first."""
     manifest = bundle.manifest
     names = [
-        name for name, each in manifest.variants.items() if each.kind == "serving" and suits(each.requires, provider)
+        name
+        for name, variant in manifest.variants.items()
+        if variant.kind == "serving" and suits(variant.requires, provider)
     ]
     return sorted(names, key=lambda name: (name != manifest.default_variant, name))
 

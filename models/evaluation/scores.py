@@ -72,21 +72,21 @@ def score_sentences(scorer: Scorer, corpus: Corpus, special: SpecialTokens, *, s
 def summarize(sums: Sums, kept: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
     """Return each score over the sections that are kept, with its 95% interval; scores without items are left out."""
     column = {name: values[kept] for name, values in sums.columns.items()}
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     if column.get("masked", np.zeros(0)).any():
         used = column["masked"] > 0
         masked = column["masked"][used]
-        found["mlm_top1"] = share(column["top1"][used], masked)
-        found[f"mlm_top{TOP}"] = share(column[f"top{TOP}"][used], masked)
-        found["mlm_loss"] = ratio(column["mlm_loss"][used], masked)
-        found["mlm_perplexity"] = _perplexity(column["mlm_loss"][used], masked)
+        estimates["mlm_top1"] = share(column["top1"][used], masked)
+        estimates[f"mlm_top{TOP}"] = share(column[f"top{TOP}"][used], masked)
+        estimates["mlm_loss"] = ratio(column["mlm_loss"][used], masked)
+        estimates["mlm_perplexity"] = _perplexity(column["mlm_loss"][used], masked)
     if column.get("pairs", np.zeros(0)).any():
         used = column["pairs"] > 0
-        found["nsp_accuracy"] = share(column["nsp_right"][used], column["pairs"][used])
+        estimates["nsp_accuracy"] = share(column["nsp_right"][used], column["pairs"][used])
     if column.get("tokens", np.zeros(0)).any():
         used = column["tokens"] > 0
-        found["pseudo_perplexity"] = _perplexity(column["loss"][used], column["tokens"][used])
-    return {name: _rounded(estimate) for name, estimate in found.items()}
+        estimates["pseudo_perplexity"] = _perplexity(column["loss"][used], column["tokens"][used])
+    return {name: _rounded(estimate) for name, estimate in estimates.items()}
 
 
 def _perplexity(losses: NDArray[np.float64], counts: NDArray[np.float64]) -> Estimate:

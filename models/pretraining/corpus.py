@@ -61,7 +61,7 @@ def read_sections(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _section(value: object) -> tuple[str, list[str]]:
     match value:
-        case {"id": str(name), "paragraphs": [*paragraphs]} if all(isinstance(each, str) for each in paragraphs):
+        case {"id": str(name), "paragraphs": [*paragraphs]} if all(isinstance(text, str) for text in paragraphs):
             return name, paragraphs
     raise RecipeError(f"found {json.dumps(value, ensure_ascii=False):.60}")
 
@@ -112,7 +112,7 @@ def load_corpus(path: Path, tokenizer: Tokenizer, cache: Path) -> Corpus:
         corpus = tokenize(path, tokenizer)
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = cached.with_suffix(".tmp.npz")
-        np.savez(unfinished, **{each.name: getattr(corpus, each.name) for each in fields(corpus)})
+        np.savez(unfinished, **{field.name: getattr(corpus, field.name) for field in fields(corpus)})
         unfinished.replace(cached)
     with np.load(cached, allow_pickle=False) as arrays:
-        return Corpus(**{each.name: arrays[each.name] for each in fields(Corpus)})
+        return Corpus(**{field.name: arrays[field.name] for field in fields(Corpus)})

@@ -63,6 +63,6 @@ def _unpack(wheel: Path, directory: Path) -> None:
 
 
 def _check(path: Path, expected: str) -> None:
-    found = file_sha256(path)
-    if found != expected:
-        raise RecipeError(f"{path} has the SHA-256 {found}, expected {expected}: remove it and run again")
+    digest = file_sha256(path)
+    if digest != expected:
+        raise RecipeError(f"{path} has the SHA-256 {digest}, expected {expected}: remove it and run again")

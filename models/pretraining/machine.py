@@ -59,18 +59,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
-        self._former = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+        self._former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def __enter__(self) -> Self:
         """Install the handlers."""
-        for each in self._former:
-            signal.signal(each, self._handle)
+        for number in self._former:
+            signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Restore the former handlers."""
-        for each, handler in self._former.items():
-            signal.signal(each, handler)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
     def __call__(self) -> bool:
         """Return whether an end was asked for."""

@@ -143,11 +143,11 @@ def _training_config(config: BertConfig) -> BertConfig:
 def _keep_layers(tensors: dict[str, torch.Tensor], kept: list[int]) -> dict[str, torch.Tensor]:
     renumbered = {}
     for name, tensor in tensors.items():
-        head, found, rest = name.partition("encoder.layer.")
-        if not found:
+        head, marker, rest = name.partition("encoder.layer.")
+        if not marker:
             renumbered[name] = tensor
             continue
         number, _, parameter = rest.partition(".")
         if int(number) in kept:
-            renumbered[f"{head}{found}{kept.index(int(number))}.{parameter}"] = tensor
+            renumbered[f"{head}{marker}{kept.index(int(number))}.{parameter}"] = tensor
     return renumbered
