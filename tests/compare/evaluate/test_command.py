@@ -16,6 +16,8 @@ from bertport.runtime import load
 from tests.compare.evaluate.conftest import LABELS, sentences, written
 
 COUNT = 60
+QUICK = ("--metric", "accuracy")
+"""One metric, whose test is exact, where it does not matter which."""
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +70,14 @@ def test_the_kept_schema_is_that_of_the_types():
 def test_texts_are_shown_only_where_they_are_asked_for(invoke, classifier, tmp_path):
     records = [{"text": f"good\x1b[31m\r bad {text}", "label": "neutral"} for text in sentences(COUNT)]
     data = written(tmp_path / "odd.jsonl", records)
-    quiet = invoke("evaluate", classifier, "--data", data)
+    quiet = invoke("evaluate", classifier, "--data", data, *QUICK)
     assert "good" not in quiet.stdout + quiet.stderr
-    shown = invoke("evaluate", classifier, "--data", data, "--examples", "3")
+    shown = invoke("evaluate", classifier, "--data", data, "--examples", "3", *QUICK)
     assert shown.stdout.count("good") == 3
     assert not set(shown.stdout) & {"\x1b", "\r"}
-    given = json.loads(invoke("evaluate", classifier, "--data", data, "--examples", "3", "--json").stdout)["examples"]
+    given = json.loads(invoke("evaluate", classifier, "--data", data, "--examples", "3", *QUICK, "--json").stdout)[
+        "examples"
+    ]
     assert [records[example["line"] - 1]["text"] for example in given] == [json.loads(one["inputs"]) for one in given]
     flips = ["noisy" if len({text.split()[0] for text in one["predictions"].values()}) > 1 else "" for one in given]
     assert flips == sorted(flips, reverse=True)
@@ -81,23 +85,23 @@ def test_texts_are_shown_only_where_they_are_asked_for(invoke, classifier, tmp_p
 
 def test_the_file_is_what_is_printed(invoke, classifier, data, tmp_path):
     output = tmp_path / "evaluation.json"
-    printed = json.loads(invoke("evaluate", classifier, "--data", data, "--json", "--output", output).stdout)
+    printed = json.loads(invoke("evaluate", classifier, "--data", data, *QUICK, "--json", "--output", output).stdout)
     assert json.loads(output.read_text(encoding="utf-8")) == printed
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
 
 
 def test_variants_and_reference_are_chosen(invoke, classifier, data):
-    value = json.loads(invoke("evaluate", classifier, "--data", data, "--against", "noisy", "--json").stdout)
+    value = json.loads(invoke("evaluate", classifier, "--data", data, "--against", "noisy", *QUICK, "--json").stdout)
     assert value["reference"] == "noisy"
     assert [variant["name"] for variant in value["variants"]] == ["noisy", "portable", "fp32"]
-    options = ["--variant", "portable", "--limit", "20", "--threads", "1", "--provider", "cpu", "--json"]
+    options = [*QUICK, "--variant", "portable", "--limit", "20", "--threads", "1", "--provider", "cpu", "--json"]
     value = json.loads(invoke("evaluate", classifier, "--data", data, *options).stdout)
     assert [variant["name"] for variant in value["variants"]] == ["fp32", "portable"]
     [comparison] = value["comparisons"]
     assert comparison["differences"]["accuracy"]["difference"]["value"] == 0
     assert comparison["sentences"][0].startswith("portable has fp32's accuracy (difference ")
     assert (value["data"]["examples"], value["data"]["limit"]) == (20, 20)
-    alone = invoke("evaluate", classifier, "--data", data, "--variant", "fp32").stdout
+    alone = invoke("evaluate", classifier, "--data", data, "--variant", "fp32", *QUICK).stdout
     assert "fp32 was measured alone" in alone
 
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+METRIC_NAMES = (
+    "accuracy, f1, f1_micro, f1_macro, matthews, pearson, spearman, entity_f1, exact_match, answer_f1, ndcg@10, "
+    "mrr@10, recall@10, ece"
+)
+"""The names of `bertport.measure.labelled.metrics.METRICS`, which `--help` is not to import."""
 MOST_EXAMPLES = 10
 """Examples that are shown, at most: a look, and no way around the licence of the data."""
 
@@ -31,6 +36,13 @@ MOST_EXAMPLES = 10
     "--variant", "variants", multiple=True, metavar="NAME", help="Only this variant and the reference; may be repeated."
 )
 @click.option("--against", "reference", metavar="VARIANT", help="The variant to compare with.  [default: fp32]")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help=f"Only this metric; may be repeated: {METRIC_NAMES}.  [default: those of the task]",
+)
 @click.option(
     "--provider",
     default=AUTO,
@@ -57,6 +69,7 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
     labelled: DataChoice,
     variants: tuple[str, ...],
     reference: str | None,
+    metrics: tuple[str, ...],
     provider: str,
     threads: int | None,
     seed: int,
@@ -85,6 +98,7 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
         labelled=labelled,
         variants=variants,
         reference=reference,
+        metrics=metrics,
         provider=provider,
         threads=threads,
         seed=seed,

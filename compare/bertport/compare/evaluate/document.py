@@ -66,7 +66,7 @@ class Data:
     label_map: Mapping[str, str]
     """The bundle's name for labels that the file calls otherwise."""
     positive: str | None
-    """The label that was named as positive; null where none was."""
+    """The label that F1 is of; null where no such metric was computed."""
     notes: tuple[str, ...]
     """Sentences on what is odd, but measurable."""
 

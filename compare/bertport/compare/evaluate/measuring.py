@@ -21,7 +21,8 @@ from bertport.compare.evaluate.document import (
 )
 from bertport.compare.evaluate.sentences import conclusion, difference_sentence
 from bertport.measure import statistics
-from bertport.measure.labelled.figures import paired_differences, task_figures
+from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
+from bertport.measure.labelled.metrics import require_packages
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.measure.machine import describe_machine
 from bertport.measure.quality.model import size_of
@@ -33,7 +34,7 @@ from bertport.runtime.providers.table import candidates
 
 if TYPE_CHECKING:
     from bertport.measure.labelled.data import LabelledData
-    from bertport.measure.labelled.figures import PairedDifference
+    from bertport.measure.labelled.figures import Chosen, PairedDifference, TaskFigures
     from bertport.measure.labelled.options import DataChoice
     from bertport.measure.labelled.predictions import Predictions
     from bertport.runtime.bundle.manifest import Manifest, Variant
@@ -43,6 +44,8 @@ __all__ = ["Options", "evaluate"]
 
 FIGURES = "figures"
 """The last step, in the plan of the progress."""
+FIGURES_SHARE = 0.1
+"""Its share of the time that a variant takes to answer, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,8 @@ class Options:
     """Variants beside the reference; none for every one that this machine can run."""
     reference: str | None = None
     """The variant that the others are compared with; None for fp32."""
+    metrics: tuple[str, ...] = ()
+    """Metrics; none for all that are for the data."""
     provider: str = "auto"
     """A row of the table of providers, or `auto`."""
     threads: int | None = None
@@ -76,31 +81,37 @@ class Options:
 def evaluate(options: Options, progress: Progress) -> Evaluation:
     """Return the evaluation of a bundle's variants on labelled data.
 
-    What was asked for and the data are checked before a session is opened. One variant is in memory at a time.
+    The packages, what was asked for, and the data are checked before a session is opened. One variant is in memory at
+    a time.
 
     Raises:
         BertportError: for what cannot be measured; the sentence says why.
     """
+    require_packages("evaluate")
     bundle = Bundle.open(options.bundle)
     names, left_out = _variants(bundle.manifest, options)
     progress.show(f"checking {as_unicode(str(options.labelled.data))} …")
     data = options.labelled.read(bundle.manifest, limit=options.limit)
-    progress.plan({**dict.fromkeys(names, float(len(data))), FIGURES: len(data) / 100})
-    predictions: dict[str, Predictions] = {}
-    providers: dict[str, str] = {}
-    for name in names:
-        predictions[name], providers[name] = _predicted(bundle, name, data, options, progress)
+    chosen = choose_metrics(data, options.metrics or None, positive=options.labelled.positive)
+    progress.plan({**dict.fromkeys(names, float(len(data))), FIGURES: len(data) * FIGURES_SHARE})
+    answers = [_answered(bundle, name, data, options, progress) for name in names]
     progress.begin(FIGURES, "intervals and tests")
     settings = statistics.Settings(seed=options.seed)
-    variants = tuple(_evaluated(bundle, name, providers[name], predictions[name], data, settings) for name in names)
-    reference = names[0]
+    variants = tuple(
+        _evaluated(bundle, answered, task_figures(answered.predictions, data, settings, chosen=chosen))
+        for answered in answers
+    )
+    reference, *others = answers
     comparisons = tuple(
         _comparison(
-            name, reference, paired_differences(predictions[name], predictions[reference], data, settings), data
+            other,
+            reference,
+            paired_differences(other.predictions, reference.predictions, data, settings, chosen=chosen),
         )
-        for name in names[1:]
+        for other in others
     )
     progress.finish()
+    predictions = {answered.variant: answered.predictions for answered in answers}
     return Evaluation(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         command=as_unicode(options.command),
@@ -108,7 +119,7 @@ def evaluate(options: Options, progress: Progress) -> Evaluation:
             name=bundle.manifest.name, digest=bundle.digest, default_variant=bundle.manifest.default_variant
         ),
         task=data.task,
-        data=_described(data, options),
+        data=_described(data, chosen, options),
         settings=Settings(
             provider=options.provider,
             threads=options.threads,
@@ -118,12 +129,14 @@ def evaluate(options: Options, progress: Progress) -> Evaluation:
             confidence=settings.confidence,
         ),
         machine=describe_machine(),
-        reference=reference,
+        reference=reference.variant,
         variants=variants,
         comparisons=comparisons,
         left_out=left_out,
-        conclusion=conclusion(reference, variants, comparisons),
-        examples=differing_examples(predictions, reference, data, options.examples) if options.examples else None,
+        conclusion=conclusion(reference.variant, variants, comparisons),
+        examples=differing_examples(predictions, reference.variant, data, options.examples)
+        if options.examples
+        else None,
     )
 
 
@@ -166,10 +179,20 @@ def _obstacle(manifest: Manifest, name: str, variant: Variant, reference: str, o
     return None
 
 
-def _predicted(
-    bundle: Bundle, name: str, data: LabelledData, options: Options, progress: Progress
-) -> tuple[Predictions, str]:
-    """Return what a variant predicts, and the provider that it ran on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """What a variant answers to the data."""
+
+    variant: str
+    """The variant."""
+    provider: str
+    """The execution provider that it ran on."""
+    predictions: Predictions
+    """Its answers."""
+
+
+def _answered(bundle: Bundle, name: str, data: LabelledData, options: Options, progress: Progress) -> _Answered:
+    """Return what a variant answers; its session is closed again."""
     progress.begin(name, name)
     model = load(bundle.path, variant=name, provider=options.provider, threads=options.threads, digest=bundle.digest)
     done = 0
@@ -180,28 +203,21 @@ def _predicted(
         if progress.due():
             progress.update(done, len(data))
 
-    predicted = predict_labelled(model, data, truncation=options.truncation, advance=advance)
+    predictions = predict_labelled(model, data, truncation=options.truncation, advance=advance)
     progress.finish()
-    return predicted, model.graph.provider.name
+    return _Answered(variant=name, provider=model.graph.provider.name, predictions=predictions)
 
 
-def _evaluated(  # noqa: PLR0913, PLR0917 — what a variant's entry is made of
-    bundle: Bundle,
-    name: str,
-    provider: str,
-    predicted: Predictions,
-    data: LabelledData,
-    settings: statistics.Settings,
-) -> EvaluatedVariant:
+def _evaluated(bundle: Bundle, answered: _Answered, figures: TaskFigures) -> EvaluatedVariant:
     """Return the entry of one variant."""
-    variant = bundle.manifest.variants[name]
+    variant = bundle.manifest.variants[answered.variant]
     speed, cpu = _recorded_speed(variant)
     return EvaluatedVariant(
-        name=name,
+        name=answered.variant,
         recipe=variant.recipe,
-        provider=provider,
-        size_bytes=size_of(bundle, name),
-        figures=task_figures(predicted, data, settings),
+        provider=answered.provider,
+        size_bytes=size_of(bundle, answered.variant),
+        figures=figures,
         recorded_speed=speed,
         recorded_on=cpu,
     )
@@ -225,18 +241,19 @@ def _recorded_speed(variant: Variant) -> tuple[dict[str, RecordedSpeed], str | N
     return speeds, cpu if speeds else None
 
 
-def _comparison(
-    variant: str, reference: str, differences: Mapping[str, PairedDifference], data: LabelledData
-) -> Comparison:
+def _comparison(other: _Answered, reference: _Answered, differences: Mapping[str, PairedDifference]) -> Comparison:
     """Return what the differences of a variant from the reference come to."""
+    count = len(other.predictions)
     return Comparison(
-        variant=variant,
+        variant=other.variant,
         differences=differences,
-        sentences=tuple(difference_sentence(variant, reference, paired, len(data)) for paired in differences.values()),
+        sentences=tuple(
+            difference_sentence(other.variant, reference.variant, paired, count) for paired in differences.values()
+        ),
     )
 
 
-def _described(data: LabelledData, options: Options) -> Data:
+def _described(data: LabelledData, chosen: Chosen, options: Options) -> Data:
     """Return what the document says of the data."""
     return Data(
         name=as_unicode(data.name),
@@ -248,6 +265,6 @@ def _described(data: LabelledData, options: Options) -> Data:
         labels=data.labels,
         label_form=data.label_form,
         label_map=options.labelled.label_map,
-        positive=options.labelled.positive,
+        positive=None if chosen.positive is None else (data.labels or ())[chosen.positive],
         notes=data.notes,
     )

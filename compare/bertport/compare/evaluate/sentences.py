@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from bertport.measure.binomial import t_quantile
+from bertport.measure.labelled.metrics import METRICS
 from bertport.measure.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ def shows_difference(paired: PairedDifference) -> bool:
     return paired.p_value < 1 - CONFIDENCE
 
 
+def worse(paired: PairedDifference) -> bool:
+    """Return whether the variant is the worse one, shown or not."""
+    return (paired.difference.value < 0) == METRICS[paired.metric].higher_is_better
+
+
 def difference_sentence(variant: str, reference: str, paired: PairedDifference, examples: int) -> str:
     """Return a sentence on one metric's difference of a variant from the reference."""
     size = paired.difference
@@ -53,11 +59,14 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
         begin = f"{variant} has {reference}'s {title} to the last example"
     elif size.value == 0:
         begin = f"{variant} has {reference}'s {title} (difference {interval})"
-    else:
+    elif METRICS[paired.metric].higher_is_better:
         does = "costs" if size.value < 0 else "gains"
         begin = f"{variant} {does} {points(abs(size.value))} points of {title} (difference {interval})"
+    else:
+        does = "lowers" if size.value < 0 else "raises"
+        begin = f"{variant} {does} {title} by {points(abs(size.value))} points (difference {interval})"
     if shows_difference(paired):
-        kind = "loss" if size.value < 0 else "gain"
+        kind = "loss" if worse(paired) else "gain"
         return f"{begin}: the {kind} is shown on {examples:,} examples (p = {paired.p_value:.2g}, {paired.test})"
     needed = examples_to_show(size)
     if needed is None:
@@ -103,7 +112,11 @@ def points(value: float, *, sign: bool = False) -> str:
 
 
 def conclusion(reference: str, variants: Sequence[EvaluatedVariant], comparisons: Sequence[Comparison]) -> str:
-    """Return which variant to deploy, as far as figures and recorded speeds tell."""
+    """Return which variant to deploy, as far as figures and recorded speeds tell.
+
+    A variant is given up where a loss is shown. That none is shown is no proof that there is none: the sentence says
+    how large it may be.
+    """
     if not comparisons:
         return f"{reference} was measured alone: there is nothing to choose from"
     losing = {comparison.variant for comparison in comparisons if _loses(comparison)}
@@ -120,17 +133,17 @@ def conclusion(reference: str, variants: Sequence[EvaluatedVariant], comparisons
     fastest = max(recorded, key=_speedup)
     if _speedup(fastest) <= 1:
         return f"no loss is shown for {names}, and none is recorded as faster than fp32: deploy {reference}"
-    speeds = ", ".join(f"{speed.speedup:.2f}x at {shape}" for shape, speed in fastest.recorded_speed.items())
+    speeds = ", ".join(f"{speed.speedup:.2f} times at {shape}" for shape, speed in fastest.recorded_speed.items())
     return (
         f"deploy {fastest.name}: no loss is shown, and it is the fastest such variant by the manifest's record "
-        f"({speeds} of fp32's speed, on {fastest.recorded_on}; speed was not measured here)"
+        f"(fp32's speed {speeds}, on {fastest.recorded_on}; speed was not measured here)"
         f"{_not_excluded(next(one for one in comparisons if one.variant == fastest.name))}"
     )
 
 
 def _not_excluded(comparison: Comparison) -> str:
     """Return the end of a sentence that says how large a loss may be; nothing where none may be."""
-    lows = {name: paired.difference.low for name, paired in comparison.differences.items()}
+    lows = {name: paired.difference.low for name, paired in _judging(comparison).items()}
     known = {name: low for name, low in lows.items() if math.isfinite(low) and low < 0}
     if not known:
         return ""
@@ -140,7 +153,12 @@ def _not_excluded(comparison: Comparison) -> str:
 
 def _loses(comparison: Comparison) -> bool:
     """Return whether a loss is shown in any metric."""
-    return any(shows_difference(paired) and paired.difference.value < 0 for paired in comparison.differences.values())
+    return any(shows_difference(paired) and worse(paired) for paired in _judging(comparison).values())
+
+
+def _judging(comparison: Comparison) -> dict[str, PairedDifference]:
+    """Return the differences by which variants are chosen: those of answers, and not of the calibration beside them."""
+    return {name: paired for name, paired in comparison.differences.items() if METRICS[name].higher_is_better}
 
 
 def _speedup(variant: EvaluatedVariant) -> float:

@@ -20,6 +20,8 @@ MOST_LABELS = 20
 """Labels that are shown, at most."""
 LONGEST_INPUT = 300
 """Characters of an input that are shown."""
+LIKENESS = ("same answers", "rank correlation")
+"""Columns of what two variants' answers have in common."""
 
 
 def shown(evaluation: Evaluation) -> str:
@@ -56,34 +58,28 @@ def _notes(evaluation: Evaluation) -> dict[str, None]:
 def _metrics(evaluation: Evaluation) -> str:
     """Return the table of metrics in points: a row for each variant, with 95% intervals."""
     names = list(evaluation.variants[0].figures.metrics)
-    calibrated = any(variant.figures.calibration for variant in evaluation.variants)
-    rows = [("variant", *names, *(["ECE"] if calibrated else []))]
+    rows = [("variant", *names)]
     for variant in evaluation.variants:
-        cells = [interval(variant.figures.metrics[name], ".1f", factor=POINTS) for name in names]
-        if calibrated:
-            calibration = variant.figures.calibration
-            cells.append(interval(calibration.ece if calibration else None, ".1f", factor=POINTS))
-        rows.append((variant.name, *cells))
+        metrics = variant.figures.metrics
+        rows.append((variant.name, *(interval(metrics[name], ".1f", factor=POINTS) for name in names)))
     return f"{table(rows)}\n  in points, with intervals of {evaluation.settings.confidence:.0%}"
 
 
 def _differences(evaluation: Evaluation) -> str:
     """Return the table of differences from the reference: a row for each variant and metric."""
-    rows = [(f"against {evaluation.reference}", "metric", "difference", "p", "agreement", "rank correlation")]
+    if not evaluation.comparisons:
+        return ""
+    rows = [(f"against {evaluation.reference}", "metric", "difference", "p", *LIKENESS)]
     for comparison in evaluation.comparisons:
-        for name, paired in comparison.differences.items():
-            rows.append(
-                (
-                    comparison.variant,
-                    name,
-                    interval(paired.difference, "+.2f", factor=POINTS),
-                    f"{paired.p_value:.2g}" if math.isfinite(paired.p_value) else NONE,
-                    percent(paired.agreement),
-                    interval(paired.spearman, ".4f"),
-                )
-            )
-    filled = [index for index in range(len(rows[0])) if len(rows) > 1 and any(row[index] != NONE for row in rows[1:])]
-    return table([[row[index] for index in filled] for row in rows]) if filled else ""
+        for number, (name, paired) in enumerate(comparison.differences.items()):
+            size = interval(paired.difference, "+.2f", factor=POINTS)
+            p_value = f"{paired.p_value:.2g}" if math.isfinite(paired.p_value) else NONE
+            # How alike answers are is one figure for all metrics.
+            alike = ("", "") if number else (percent(paired.agreement), interval(paired.spearman, ".4f"))
+            rows.append((comparison.variant, name, size, p_value, *alike))
+    filled = [index for index in range(len(rows[0])) if any(row[index] not in {NONE, ""} for row in rows[1:])]
+    shown_rows = [[row[index] for index in filled] for row in rows]
+    return f"{table(shown_rows)}\n  difference in points, variant minus {evaluation.reference}, paired by example"
 
 
 def _sentences(evaluation: Evaluation) -> Iterator[str]:
