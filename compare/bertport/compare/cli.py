@@ -49,6 +49,13 @@ class RegressionError(BertportError):
 @click.option("--quick", is_flag=True, help="The same as --effort quick: about a minute for a small model.")
 @click.option("--text", type=click.Path(), help="Your text: a paragraph a line, or JSON lines.  [default: a sample]")
 @data_options()
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Only this metric; may be repeated, the first is plotted.  [default: the task's]",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the data's first N examples.  [default: all]")
 @truncation
 @click.option("--templates", type=click.Path(), help="Templates of the bias probe, JSON.  [default: those that ship]")
@@ -88,6 +95,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     quick: bool,
     text: str | None,
     labelled: DataChoice,
+    metrics: tuple[str, ...],
     limit: int | None,
     truncation: bool,
     templates: str | None,
@@ -137,6 +145,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
                 effort=PRESETS["quick" if quick else effort],
                 text=text,
                 labelled=labelled if labelled.data else None,
+                metrics=metrics,
                 limit=limit,
                 truncation=truncation,
                 templates=templates,

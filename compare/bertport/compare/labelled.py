@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,28 @@ import numpy as np
 from bertport.compare.codec import as_unicode
 from bertport.compare.entries import VARIANT
 from bertport.compare.measurements import DataInfo, LabelledStep
-from bertport.measure.labelled.figures import paired_differences, task_figures
-from bertport.measure.labelled.kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
+from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
+from bertport.measure.labelled.kinds import (
+    CHOICE,
+    CLASSIFICATION,
+    MULTI_LABEL,
+    RANKING,
+    REGRESSION,
+    SIMILARITY,
+    SPANS,
+    TAGS,
+)
 from bertport.measure.labelled.predictions import TRUE, Predictions, predict_labelled
 from bertport.measure.speed.process import Worker
 from bertport.measure.speed.workload import SINGLE_STREAM, Texts
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
 from bertport.runtime.errors import BertportError, UsageError
+from bertport.runtime.tasks.embeddings import facts
+from bertport.runtime.tasks.vectors import SIMILARITY_FUNCTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,7 +40,9 @@ if TYPE_CHECKING:
     from bertport.compare.entries import ComparedBundle, Entry
     from bertport.compare.options import Options
     from bertport.measure.labelled.data import LabelledData
+    from bertport.measure.labelled.figures import Chosen
     from bertport.measure.speed.loaded import Answer
+    from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["LabelledBench", "data_info", "read_data"]
 
@@ -41,7 +55,7 @@ def read_data(options: Options, bundles: Sequence[ComparedBundle]) -> dict[str, 
 
     Raises:
         UsageError: where the bundles would be measured by different tasks or kinds of data, or for random weights; and
-            what `DataChoice.read` raises.
+            what `DataChoice.read` and `choose_metrics` raise.
     """
     choice = options.labelled
     if choice is None or choice.data is None:
@@ -53,7 +67,15 @@ def read_data(options: Options, bundles: Sequence[ComparedBundle]) -> dict[str, 
     if len(measured) > 1:
         words = ", ".join(f"{label} by {task} ({kind})" for (task, kind), label in measured.items())
         raise UsageError(f"the bundles would be measured otherwise, {words}: compare those of one task")
+    for of_bundle in data.values():
+        _chosen(options, of_bundle)
     return data
+
+
+def _chosen(options: Options, data: LabelledData) -> Chosen:
+    """Return the metrics to compute: those that were named, the first of them the main one, or all of the task."""
+    positive = options.labelled.positive if options.labelled else None
+    return choose_metrics(data, options.metrics or None, positive=positive)
 
 
 def data_info(options: Options, data: Mapping[str, LabelledData]) -> DataInfo | None:
@@ -68,6 +90,7 @@ def data_info(options: Options, data: Mapping[str, LabelledData]) -> DataInfo | 
         kind=first.kind,
         examples=len(first),
         limit=options.limit,
+        metrics=options.metrics,
         truncation=options.truncation,
         columns=dict(first.columns),
         label_map=dict(options.labelled.label_map),
@@ -89,6 +112,7 @@ class LabelledBench:
     def __init__(self, compared: ComparedBundle, reference: Entry, data: LabelledData, options: Options) -> None:
         self._compared, self._reference, self._data = compared, reference, data
         self._truncation, self._settings = options.truncation, Settings(seed=options.seed)
+        self._chosen = _chosen(options, data)
         self._kept: Predictions | None = None
 
     def measure(self, entry: Entry, progress: Callable[[int, int], None]) -> LabelledStep:
@@ -98,14 +122,16 @@ class LabelledBench:
             BertportError: for the reference, without which the data says nothing, such as a text that is too long.
         """
         if entry == self._reference:
-            return LabelledStep(figures=task_figures(self._of_reference(progress), self._data, self._settings))
+            figures = task_figures(self._of_reference(progress), self._data, self._settings, chosen=self._chosen)
+            return LabelledStep(figures=figures)
         try:
             predictions = self._predictions(entry, progress)
         except BertportError as error:
             return LabelledStep(why=str(error))
+        reference = self._of_reference(progress)
         return LabelledStep(
-            figures=task_figures(predictions, self._data, self._settings),
-            differences=paired_differences(predictions, self._of_reference(progress), self._data, self._settings),
+            figures=task_figures(predictions, self._data, self._settings, chosen=self._chosen),
+            differences=paired_differences(predictions, reference, self._data, self._settings, chosen=self._chosen),
         )
 
     def _of_reference(self, progress: Callable[[int, int], None]) -> Predictions:
@@ -123,7 +149,8 @@ class LabelledBench:
             progress(done, count)
 
         if entry.kind != VARIANT:
-            return _of_baseline(entry, self._data, truncation=self._truncation, advance=advance)
+            manifest = self._compared.bundle.manifest
+            return _of_baseline(entry, self._data, manifest, truncation=self._truncation, advance=advance)
         model = load(
             self._compared.bundle.path, variant=entry.variant, provider=entry.provider, threads=entry.spec.threads
         )
@@ -132,33 +159,42 @@ class LabelledBench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asking:
-    """One row: how a baseline is asked for a kind of data."""
+    """One row: how a baseline is asked for the examples of a task's kind of data."""
 
     parameters: Mapping[str, object] = field(default_factory=dict)
     """Parameters of its task."""
-    keep: Callable[[Sequence[Answer], LabelledData], tuple[NDArray[np.generic], NDArray[np.float32] | None]]
-    """Returns `Predictions.values` and `Predictions.scores` of its answers."""
+    ask: Callable[[JSON], tuple[JSON, ...]] = lambda inputs: (inputs,)
+    """Returns the inputs that an example is to a baseline."""
+    cuts: bool = False
+    """Whether it takes the parameter `truncation`."""
+    keep: Callable[[Sequence[Answer], LabelledData, Manifest], tuple[object, object]]
+    """Returns `Predictions.values` and `Predictions.scores` of the answers to all of these inputs."""
 
 
-def _of_baseline(entry: Entry, data: LabelledData, *, truncation: bool, advance: Callable[[], None]) -> Predictions:
+def _of_baseline(
+    entry: Entry, data: LabelledData, manifest: Manifest, *, truncation: bool, advance: Callable[[], None]
+) -> Predictions:
     """Return what a baseline predicts, in a process of its own.
 
     Raises:
         UsageError: for a kind of data that baselines are not asked for.
         WorkerError: when it cannot be loaded, or does not answer.
     """
-    asking = ASKING.get(data.kind)
+    asking = ASKING.get((data.task, data.kind))
     if asking is None:
         raise UsageError(f"baselines are not asked for data of the kind {data.kind}")
-    parameters = dict(asking.parameters) | ({"truncation": True} if truncation else {})
+    cut = {"truncation": True} if truncation and asking.cuts else {}
+    parameters = {**asking.parameters, **cut}
     answers: list[Answer] = []
     with Worker(entry.spec) as worker:
-        for inputs in _parted(data):
-            texts = Texts(task=data.task, inputs=inputs, parameters=parameters, scenario=SINGLE_STREAM)
-            answers += worker.answers(texts)
-            for _ in inputs:
+        every = data.examples()
+        while examples := tuple(islice(every, ASKED_AT_ONCE)):
+            inputs = tuple(given for example in examples for given in asking.ask(example.inputs))
+            asked = Texts(task=entry.spec.task, inputs=inputs, parameters=parameters, scenario=SINGLE_STREAM)
+            answers += worker.answers(asked)
+            for _ in examples:
                 advance()
-    values, scores = asking.keep(answers, data)
+    values, scores = asking.keep(answers, data, manifest)
     return Predictions(
         task=data.task,
         kind=data.kind,
@@ -169,18 +205,6 @@ def _of_baseline(entry: Entry, data: LabelledData, *, truncation: bool, advance:
     )
 
 
-def _parted(data: LabelledData) -> Iterator[tuple[JSON, ...]]:
-    """Yield the data's inputs, some at a time."""
-    inputs: list[JSON] = []
-    for example in data.examples():
-        inputs.append(example.inputs)
-        if len(inputs) == ASKED_AT_ONCE:
-            yield tuple(inputs)
-            inputs = []
-    if inputs:
-        yield tuple(inputs)
-
-
 def _scores(answers: Sequence[Answer], data: LabelledData) -> NDArray[np.float32]:
     """Return the scores of the labels, one per column `[examples, labels]`."""
     labels = data.labels or ()
@@ -188,23 +212,87 @@ def _scores(answers: Sequence[Answer], data: LabelledData) -> NDArray[np.float32
     return np.array([[scored[label] for label in labels] for scored in by_label], dtype=np.float32)
 
 
-def _best(answers: Sequence[Answer], data: LabelledData) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+def _best(answers: Sequence[Answer], data: LabelledData, _: Manifest) -> tuple[object, object]:
     scores = _scores(answers, data)
     return scores.argmax(axis=1), scores
 
 
-def _true(answers: Sequence[Answer], data: LabelledData) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+def _true(answers: Sequence[Answer], data: LabelledData, _: Manifest) -> tuple[object, object]:
     scores = _scores(answers, data)
     return scores >= TRUE, scores
 
 
-def _number(answers: Sequence[Answer], _: LabelledData) -> tuple[NDArray[np.generic], None]:
+def _number(answers: Sequence[Answer], _: LabelledData, __: Manifest) -> tuple[object, object]:
     return np.array([answer[0]["score"] for answer in answers], dtype=np.float64), None
 
 
-ASKING: dict[str, _Asking] = {
-    CLASSIFICATION: _Asking(parameters={"top_k": None}, keep=_best),
-    MULTI_LABEL: _Asking(parameters={"top_k": None}, keep=_true),
-    REGRESSION: _Asking(parameters={"top_k": None}, keep=_number),
+def _words(inputs: JSON) -> tuple[JSON, ...]:
+    match inputs:
+        case {"words": [*words]}:
+            return (words,)
+    return (inputs,)
+
+
+def _tags(answers: Sequence[Answer], data: LabelledData, _: Manifest) -> tuple[object, object]:
+    """Return the label of each word's first token; `O` for a word without one, such as one that was cut off."""
+    tags = []
+    for answer, example in zip(answers, data.examples(), strict=True):
+        words = [str(word) for word in example.inputs["words"]]
+        begins = np.cumsum([0, *(len(word) + len(DELIMITER) for word in words[:-1])])
+        labels = ["O"] * len(words)
+        for token in reversed(answer):
+            labels[int(np.searchsorted(begins, token["start"], side="right")) - 1] = token["entity"]
+        tags.append(tuple(labels))
+    return tags, None
+
+
+def _answers(answers: Sequence[Answer], _: LabelledData, __: Manifest) -> tuple[object, object]:
+    best = [answer[0] if isinstance(answer, list) else answer for answer in answers]
+    return [answer["answer"] for answer in best], np.array([answer["score"] for answer in best])
+
+
+def _choices(answers: Sequence[Answer], _: LabelledData, __: Manifest) -> tuple[object, object]:
+    return (
+        np.array([answer["label"] for answer in answers]),
+        np.array([max(answer["probabilities"]) for answer in answers]),
+    )
+
+
+def _orders(answers: Sequence[Answer], _: LabelledData, __: Manifest) -> tuple[object, object]:
+    """Return the documents of each query, best first, and the score of each document in the order of the data."""
+    scores = [
+        np.array([document["score"] for document in sorted(answer, key=lambda document: int(document["corpus_id"]))])
+        for answer in answers
+    ]
+    return [np.argsort(-of_query, kind="stable") for of_query in scores], scores
+
+
+def _texts(inputs: JSON) -> tuple[JSON, ...]:
+    match inputs:
+        case [text, pair]:
+            return text, pair
+    return (inputs,)
+
+
+def _alike(answers: Sequence[Answer], _: LabelledData, manifest: Manifest) -> tuple[object, object]:
+    """Return how alike the two texts of each example are, by the function that the bundle states."""
+    compare = SIMILARITY_FUNCTIONS[facts(manifest).similarity]
+    vectors = np.array(answers, dtype=np.float32).reshape(len(answers) // 2, 2, -1)
+    return np.array([float(compare(one[None], other[None])[0, 0]) for one, other in vectors], dtype=np.float64), None
+
+
+DELIMITER = " "
+"""What stands between two words of a text that is given in words."""
+ASKING: dict[tuple[str, str], _Asking] = {
+    ("text-classification", CLASSIFICATION): _Asking(parameters={"top_k": None}, cuts=True, keep=_best),
+    ("text-classification", MULTI_LABEL): _Asking(parameters={"top_k": None}, cuts=True, keep=_true),
+    ("text-classification", REGRESSION): _Asking(parameters={"top_k": None}, cuts=True, keep=_number),
+    ("token-classification", TAGS): _Asking(
+        parameters={"is_split_into_words": True, "delimiter": DELIMITER, "ignore_labels": []}, ask=_words, keep=_tags
+    ),
+    ("question-answering", SPANS): _Asking(keep=_answers),
+    ("multiple-choice", CHOICE): _Asking(keep=_choices),
+    ("text-ranking", RANKING): _Asking(keep=_orders),
+    ("sentence-similarity", SIMILARITY): _Asking(ask=_texts, keep=_alike),
 }
-"""By kind of data."""
+"""By task and kind of data."""

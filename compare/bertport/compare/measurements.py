@@ -170,6 +170,8 @@ class DataInfo:
     """Number of examples that were measured."""
     limit: int | None
     """Most examples that were asked for, the first of the file; null for all."""
+    metrics: tuple[str, ...]
+    """The metrics that were asked for; empty for all of the task."""
     truncation: bool
     """Whether texts that are too long were cut."""
     columns: Mapping[str, str]

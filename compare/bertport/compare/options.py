@@ -50,6 +50,8 @@ class Options:
     """Accuracy budget of the recommendation, as `bertport.measure.budget` reads it."""
     labelled: DataChoice | None = None
     """Labelled data to measure rows on; None for none."""
+    metrics: tuple[str, ...] = ()
+    """Metrics on it, the first of which is plotted; all of its task where there are none."""
     limit: int | None = None
     """Only so many of its examples, the first; None for all."""
     truncation: bool = False
@@ -76,7 +78,7 @@ class Options:
         for name in ("text", "templates"):
             value = getattr(self, name)
             settle(self, name, None if value is None else str(_path(name, value)))
-        for name in ("baselines", "variants", "providers"):
+        for name in ("baselines", "variants", "providers", "metrics"):
             settle(self, name, _several(name, getattr(self, name), (str,), "names"))
         for name in self.baselines:
             if name not in BASELINES:

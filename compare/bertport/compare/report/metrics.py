@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bertport.measure.labelled.metrics import METRICS
+
 if TYPE_CHECKING:
     from bertport.compare.report.document import Report, Row
     from bertport.measure.labelled.figures import PairedDifference
@@ -28,8 +30,8 @@ def metrics_of(report: Report) -> list[str]:
 
 
 def more_is_better(metric: str) -> bool:
-    """Tell whether a metric is better where it is larger."""
-    return metric != CALIBRATION
+    """Tell whether a metric is better where it is larger; of one of a later version nothing else is known."""
+    return metric not in METRICS or METRICS[metric].higher_is_better
 
 
 def loses(difference: PairedDifference, confidence: float) -> bool:
