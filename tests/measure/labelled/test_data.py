@@ -266,5 +266,101 @@ def test_a_file_that_changes_is_not_measured(manifest, write):
 
 
 def test_the_first_examples_are_taken(manifest, write):
-    data = read_labelled(write(RECORDS), TASK, manifest, limit=8)
+    path = write([*RECORDS[:8], {"text": "what is behind them is not looked at", "label": "fair"}, {}])
+    data = read_labelled(path, TASK, manifest, limit=8)
     assert examples(data) == EXAMPLES[:8]
+
+
+OTHERS = {
+    "regression": ("text-classification", "sequence-classification", ("LABEL_0",), "regression"),
+    "multi-label": ("text-classification", "sequence-classification", LABELS, "multi_label_classification"),
+    "tags": ("token-classification", "token-classification", ("O", "B-PER", "I-PER", "I-LOC"), None),
+    "spans": ("question-answering", "question-answering", None, None),
+    "choice": ("multiple-choice", "multiple-choice", None, None),
+    "ranking": ("text-ranking", "sequence-classification", ("LABEL_0",), None),
+    "similarity": ("sentence-similarity", "embedding", None, None),
+}
+
+
+@pytest.fixture
+def read(manifest, tmp_path):
+    """Read rows as a kind of data, from JSON lines or CSV."""
+
+    def of(kind, rows, name="data.jsonl", **options):
+        task, head, labels, problem_type = OTHERS[kind]
+        entry = dataclasses.replace(manifest.heads["sequence-classification"], labels=labels, problem_type=problem_type)
+        bundle = dataclasses.replace(manifest, heads={head: entry})
+        (tmp_path / name).write_bytes(table(rows) if name.endswith("csv") else json_lines(rows))
+        return read_labelled(tmp_path / name, task, bundle, **options)
+
+    return of
+
+
+TRUTHS = [
+    ("regression", [{"text": "a", "label": 1.5}, {"text": "a", "label": 2}], [1.5, 2]),
+    ("multi-label", [{"text": "a", "label": ["positive", "negative"]}, {"text": "a", "label": []}], [(0, 2), ()]),
+    (
+        "tags",
+        [{"tokens": ["a", "b"], "tags": ["B-LOC", "I-PER"]}, {"tokens": ["a"], "tags": ["O"]}],
+        [("B-LOC", "I-PER"), ("O",)],
+    ),
+    ("tags", [{"tokens": ["a", "b"], "tags": [3, 1]}, {"tokens": ["a"], "tags": [0]}], [("I-LOC", "B-PER"), ("O",)]),
+    (
+        "spans",
+        [
+            {"question": "q", "context": "c", "answers": {"text": ["c", "C"], "answer_start": [0, 0]}},
+            {"question": "q", "context": "c", "answers": [{"text": "c", "answer_start": 0}]},
+        ],
+        [("c", "C"), ("c",)],
+    ),
+    ("choice", [{"prompt": "p", "choices": ["a", "b"], "label": 1}] * 2, [1, 1]),
+    ("ranking", [{"query": "q", "documents": ["a", "b"], "relevance": [0, 2]}] * 2, [(0, 2), (0, 2)]),
+    ("similarity", [{"text": "a", "text_pair": "b", "label": number} for number in (4.5, 1)], [4.5, 1]),
+]
+
+
+@pytest.mark.parametrize(("kind", "rows", "truths"), TRUTHS)
+@pytest.mark.parametrize("name", ["data.jsonl", "data.csv"])
+def test_each_kind_of_truth(kind, rows, truths, name, read):
+    """In CSV a list is written as JSON."""
+    if name.endswith("csv"):
+        rows = [{key: json.dumps(v) if isinstance(v, list | dict) else v for key, v in row.items()} for row in rows]
+    data = read(kind, rows * 4, name)
+    assert list(data.truths) == truths * 4
+    assert data.kind == kind
+    assert [example.truth for example in data.examples()] == truths * 4
+
+
+REFUSALS = {
+    "constant": ("regression", [{"text": "a", "label": 3}] * 8, "every one of the 8 numbers"),
+    "a text for a number": ("regression", [{"text": "a", "label": "3"}] * 8, "line 1: label is a finite number"),
+    "nan": ("regression", [{"text": "a", "label": float("nan")}] * 8, "line 1: label is a finite number, not nan"),
+    "a huge number": ("regression", [{"text": "a", "label": 10**400}] * 8, "line 1: label is a finite number"),
+    "unknown label in a list": ("multi-label", [{"text": "a", "label": ["good"]}] * 8, "the label 'good' is none of"),
+    "no list": ("multi-label", [{"text": "a", "label": "positive"}] * 8, "line 1: label is a list, not 'positive'"),
+    "tags": ("tags", [{"tokens": ["a", "b"], "tags": ["O"]}] * 8, "line 1: tags is a list of 2 tags, one for each"),
+    "unknown type": ("tags", [{"tokens": ["a"], "tags": ["B-ORG"]}] * 8, "line 1: the label 'B-ORG' is none"),
+    "no words": ("tags", [{"tokens": [], "tags": []}] * 8, "line 1: tokens is a list of 1 or more texts"),
+    "answers": ("spans", [{"question": "q", "context": "c", "answers": []}] * 8, "line 1: answers is a text, a list"),
+    "choice": ("choice", [{"prompt": "p", "choices": ["a"], "label": 1}] * 8, r"line 1: label is the right choice's"),
+    "relevance": ("ranking", [{"query": "q", "documents": ["a"], "relevance": []}] * 8, "line 1: relevance is a list"),
+    "nothing relevant": (
+        "ranking",
+        [{"query": "q", "documents": ["a"], "relevance": [0]}] * 8,
+        "no document of .* is relevant",
+    ),
+    "no score": ("similarity", [{"text": "a", "text_pair": "b"}] * 8, "there is no column score"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_bad_truths_of_each_kind_are_refused_in_a_sentence(name, read):
+    kind, rows, sentence = REFUSALS[name]
+    with pytest.raises(BertportError, match=sentence):
+        read(kind, rows)
+
+
+def test_types_of_entities_are_mapped(read):
+    data = read("tags", [{"tokens": ["a"], "tags": ["B-person"]}] * 8, label_map={"person": "PER"})
+    assert data.truths[0] == ("B-PER",)
+    assert data.notes == ("1 of the bundle's 2 labels never occurs in data.jsonl: LOC",)

@@ -4,6 +4,7 @@ import pytest
 
 from bertport.measure.labelled.data import read_labelled
 from bertport.measure.labelled.figures import paired_differences, task_figures
+from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.runtime.errors import BertportError
 from tests.measure.labelled.conftest import texts
@@ -37,4 +38,7 @@ def test_a_text_that_is_too_long_is_refused_with_its_line_or_cut(classifier_mode
     data = read_labelled(write(rows), "text-classification", classifier_model.bundle.manifest)
     with pytest.raises(BertportError, match=r"line 10: .*tokens"):
         predict_labelled(classifier_model, data)
+    with pytest.raises(BertportError, match=r"line 10: .*tokens"):
+        check_lengths(classifier_model.bundle, data)
+    check_lengths(classifier_model.bundle, data, truncation=True)
     assert len(predict_labelled(classifier_model, data, truncation=True)) == 10

@@ -5,6 +5,7 @@ import pytest
 
 from bertport.measure.labelled.data import read_labelled
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
+from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
@@ -33,6 +34,7 @@ def model_of(tmp_path_factory):
 def measured(model, task, path):
     """Data, predictions and figures, the same predictions twice: they do not differ from themselves."""
     data = read_labelled(path, task, model.bundle.manifest)
+    check_lengths(model.bundle, data)
     predictions = predict_labelled(model, data)
     assert len(predictions) == len(data)
     figures = task_figures(predictions, data, SETTINGS)

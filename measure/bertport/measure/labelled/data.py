@@ -143,7 +143,7 @@ class LabelledData:
         if _stamp(self.file) != self.stamp:
             raise self._changed()
         count = 0
-        for record, truth in zip(self.file, self.truths, strict=False):
+        for truth, record in zip(self.truths, self.file, strict=False):  # what is beyond a limit was not checked
             inputs, _ = kind.read(Cells(self.file, record, self.columns))
             yield Example(inputs, truth)
             count += 1
@@ -159,7 +159,7 @@ class LabelledData:
         kind, count = KINDS[self.kind], 0
         if _stamp(self.file) != self.stamp:
             raise self._changed()
-        for record, truth in zip(self.file, self.truths, strict=False):
+        for truth, record in zip(self.truths, self.file, strict=False):
             _, texts = kind.read(Cells(self.file, record, self.columns))
             for number, text in zip(truth, dict.fromkeys(texts), strict=True):
                 if number == count:
@@ -284,8 +284,8 @@ class _Pass:
             if len(self.values) > MOST_VALUES + 2 * len(self.labels or ()):
                 self._names({})
                 raise InputTextError(
-                    f"{self.file.path} has more than {MOST_VALUES:,} different values in {self.columns.get('label')}: "
-                    "name the column of labels"
+                    f"{self.file.path} has more than {MOST_VALUES:,} different values in "
+                    f"{self.columns.get('label') or self.columns['tags']}: name the column of labels"
                 )
         return known[0]
 

@@ -210,8 +210,10 @@ def task_figures(
         metrics[metric.name] = _estimate(metric, judged, settings)
         if math.isnan(metrics[metric.name].value):
             notes.append(f"{metric.name} is not defined: {metric.undefined}")
-    if "matthews" in metrics and len(np.unique(predictions.values)) == 1:
-        notes.append("matthews is 0 by convention: all predictions are the same")
+    if "matthews" in metrics:
+        sides = {"predictions": predictions.values, "truths": judged.truth}
+        constant = [name for name, values in sides.items() if len(np.unique(values)) == 1]
+        notes += [f"matthews is 0 by convention: all {name} are the same" for name in constant]
     return TaskFigures(
         task=data.task,
         kind=data.kind,

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bertport.measure.labelled.data import LabelledData
+    from bertport.measure.labelled.data import Example, LabelledData
     from bertport.runtime.model import Model
     from bertport.runtime.tasks.table import Call
     from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.words import Words
 
-__all__ = ["TRUE", "Predictions", "predict_labelled"]
+__all__ = ["TRUE", "Predictions", "inputs_of", "predict_labelled", "tag_in_windows"]
 
 TRUE = 0.5
 """Probability from which on one of several labels that may all be true is taken for true."""
@@ -140,6 +140,11 @@ def predict_labelled(
     )
 
 
+def inputs_of(data: LabelledData, example: Example) -> object:
+    """Return what the data's task takes for an example, of retrieval what embeddings takes."""
+    return example.inputs if data.kind == RETRIEVAL else ASKING[data.task, data.kind].inputs(example.inputs)
+
+
 @dataclass(frozen=True, slots=True)
 class _Inputs:
     """Inputs that are read as they are needed: of known number, so that the runtime takes full windows of them."""
@@ -164,7 +169,7 @@ def _answers(
 
     def read() -> Iterator[Any]:
         for example in data.examples():
-            waiting.append(asking.inputs(example.inputs))
+            waiting.append(inputs_of(data, example))
             yield waiting[-1]
 
     for index, outcome in enumerate(model.outcomes(call, _Inputs(read, len(data)))):
@@ -237,7 +242,7 @@ def _tag(model: Model, _: LabelledData, truncation: bool) -> Call:  # noqa: ARG0
     return replace(call, finish=finish)
 
 
-def _tag_in_windows(call: Call) -> Call:
+def tag_in_windows(call: Call) -> Call:
     """Return token-classification of a text in windows that overlap."""
     length = call.tokens.max_length
     windows = Windows(length=length, stride=length // OVERLAP)
@@ -346,7 +351,7 @@ ASKING = {
     ("text-classification", CLASSIFICATION): _Asking(call=_classify, keep=_best),
     ("text-classification", MULTI_LABEL): _Asking(call=_classify, keep=_true),
     ("text-classification", REGRESSION): _Asking(call=_classify, keep=_number),
-    ("token-classification", TAGS): _Asking(call=_tag, keep=_tags, brief=_word_labels, windowed=_tag_in_windows),
+    ("token-classification", TAGS): _Asking(call=_tag, keep=_tags, brief=_word_labels, windowed=tag_in_windows),
     ("question-answering", SPANS): _Asking(
         call=_whole, keep=_texts, brief=lambda answer: (answer["answer"], answer["score"])
     ),

@@ -6,8 +6,12 @@ column names; in TSV a quotation mark is a character like any other (IANA's text
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +92,8 @@ class RecordFile:
             with _opened(self) as stream:
                 lines = _lines(self, stream)
                 yield from _json(self, lines) if self.format == "json" else _table(self, lines)
-        except BaseException as error:
-            if isinstance(error, InputTextError | PathError) or not _unreadable(error):
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            if isinstance(error, PathError):
                 raise
             raise _cannot_read(self.path, error) from error
 
@@ -118,10 +122,6 @@ def open_records(path: str | os.PathLike[str]) -> RecordFile:
 
 
 def _opened(file: RecordFile) -> IO[bytes]:
-    import bz2
-    import gzip
-    import lzma
-
     match file.compression:
         case ".gz":
             return cast("IO[bytes]", gzip.open(file.path, "rb"))
@@ -131,14 +131,6 @@ def _opened(file: RecordFile) -> IO[bytes]:
             return bz2.open(file.path, "rb")
         case _:
             return file.path.open("rb")
-
-
-def _unreadable(error: BaseException) -> bool:
-    """Return whether an error is one of the file or of its compression."""
-    import lzma
-    import zlib
-
-    return isinstance(error, OSError | EOFError | lzma.LZMAError | zlib.error)
 
 
 def _cannot_read(path: Path, error: BaseException) -> PathError:
@@ -244,6 +236,4 @@ def _parquet(file: RecordFile) -> Iterator[Record]:
                     number += 1
                     yield Record(number, values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, InputTextError | PathError):
-            raise
         raise _cannot_read(file.path, error) from error
