@@ -19,7 +19,7 @@ from .tasks import Task
 
 UNLABELLED = -100
 """The target of a token that is not trained on: a special token, padding, or a word's second token and later ones."""
-_COLUMNS = {name: name for name in ("text", "text_pair", "label", "tokens", "tags")}
+_COLUMNS = {name: name for name in ("text", "text_pair", "label", "tokens", "tags", "question", "context", "answers")}
 _POOL = 64
 """Batches that are sorted by length together: enough to leave little padding, few enough to keep the order random."""
 
@@ -29,11 +29,13 @@ class Row:
     """One labelled row."""
 
     text: str | tuple[str, ...]
-    """The text, or its words where each word has a tag."""
+    """The text, or its words where each word has a tag; of a question, the question."""
     text_pair: str | None = None
-    """The second text of a pair."""
+    """The second text of a pair; of a question, the context that holds the answer."""
     target: int | float | tuple[int, ...]
-    """The label's number, the score of a regression, or the number of each word's tag."""
+    """The label's number, a score, the number of each word's tag, or where the answer is in the context."""
+    answers: tuple[str, ...] = ()
+    """The answers that count as right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,10 @@ class Encoded:
     token_type_ids: list[NDArray[np.int64]]
     """0 for the first text and 1 for the second. Shape of each: (tokens,)"""
     targets: list[NDArray[Any]]
-    """Label (int64) or score (float32), shape (); or the tag of each word's first token, shape (tokens,)."""
+    """Label (int64) or score (float32), shape (); the tag of each word's first token, shape (tokens,); or the
+    answer's first and last token, shape (2,), both 0 where the answer is cut away."""
+    offsets: list[NDArray[np.int64]]
+    """Where each token begins and ends in the context, -1 elsewhere; only of questions. Shape of each: (tokens, 2)"""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -93,9 +98,23 @@ def _row(cells: Cells, task: Task) -> Row:
         if len(words) != len(tags):
             cells.wrong("tags", f"a list of {len(words):,} tags, one for each token")
         return Row(text=tuple(words), target=tuple(_number(cells, tag, task) for tag in tags))
+    if task.head == "question-answering":
+        return _question(cells)
     text, pair = cells.text("text"), cells.text("text_pair") if task.pair else None
     target = _number(cells, cells.value("label"), task) if task.labels else cells.number("label")
     return Row(text=text, text_pair=pair, target=target)
+
+
+def _question(cells: Cells) -> Row:
+    context, answers = cells.text("context"), cells.mapping("answers")
+    match answers:
+        case {"text": [str(text), *_] as texts, "answer_start": [int(begin), *_]} if (
+            text and context[begin : begin + len(text)] == text and all(isinstance(other, str) for other in texts)
+        ):
+            place = begin, begin + len(text)
+        case _:
+            cells.wrong("answers", "an object whose text stands at answer_start in the context")
+    return Row(text=cells.text("question"), text_pair=context, target=place, answers=tuple(texts))
 
 
 def _number(cells: Cells, label: object, task: Task) -> int:
@@ -109,21 +128,24 @@ def _number(cells: Cells, label: object, task: Task) -> int:
 
 
 def encode(rows: list[Row], tokenizer: Tokenizer, *, length: int) -> Encoded:
-    """Turn rows into token ids, cut to `length` tokens (the longer text of a pair first)."""
+    """Turn rows into token ids, cut to `length` tokens, the longer text of a pair first."""
+    words, asked = isinstance(rows[0].text, tuple), bool(rows[0].answers)
     tokenizer.enable_truncation(length)
-    words = isinstance(rows[0].text, tuple)
     texts: list[Any] = [
         list(row.text) if words else row.text if row.text_pair is None else (row.text, row.text_pair) for row in rows
     ]
     encodings = tokenizer.encode_batch(texts, is_pretokenized=words)
     return Encoded(
-        input_ids=[np.asarray(each.ids, dtype=np.int64) for each in encodings],
-        token_type_ids=[np.asarray(each.type_ids, dtype=np.int64) for each in encodings],
+        input_ids=[np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings],
+        token_type_ids=[np.asarray(encoding.type_ids, dtype=np.int64) for encoding in encodings],
         targets=[_target(row, encoding) for row, encoding in zip(rows, encodings, strict=True)],
+        offsets=[_offsets(encoding) for encoding in encodings] if asked else [],
     )
 
 
 def _target(row: Row, encoding: Encoding) -> NDArray[Any]:
+    if row.answers:
+        return _span(row, _offsets(encoding))
     if isinstance(row.target, float):
         return np.asarray(row.target, dtype=np.float32)
     if isinstance(row.target, int):
@@ -132,6 +154,20 @@ def _target(row: Row, encoding: Encoding) -> NDArray[Any]:
     for word, token in first_tokens(encoding).items():
         tags[token] = row.target[word]
     return tags
+
+
+def _offsets(encoding: Encoding) -> NDArray[np.int64]:
+    inside = np.asarray([sequence == 1 for sequence in encoding.sequence_ids])
+    return np.where(inside[:, None], np.asarray(encoding.offsets, dtype=np.int64), -1)
+
+
+def _span(row: Row, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first and the last token that hold a part of the answer."""
+    begin, end = row.target  # type: ignore[misc]  # a question's target has two numbers
+    (tokens,) = np.nonzero((offsets[:, 1] > begin) & (offsets[:, 0] < end) & (offsets[:, 0] >= 0))
+    if not len(tokens) or offsets[tokens[-1], 1] < end:
+        return np.zeros(2, dtype=np.int64)
+    return tokens[[0, -1]]
 
 
 def first_tokens(encoding: Encoding) -> dict[int, int]:

@@ -165,7 +165,7 @@ def _score(
     length = min(start.tokenizer.model_max_length, model.config.max_position_embeddings)
     data = encode(rows, start.tokenizer.backend_tokenizer, length=length)
     answers = outputs(model, data, pad=start.pad, hardware=job.hardware)
-    return answers, score(answers, data, job.task)
+    return answers, score(answers, data, rows, job.task)
 
 
 def _score_dev(job: Job, start: Start, model: PreTrainedModel, rows: list[Row]) -> str:

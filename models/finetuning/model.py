@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch.nn import functional
 from transformers import (
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -26,6 +27,7 @@ from .tasks import Task
 _CLASSES: dict[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
     "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
 }
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
@@ -54,11 +56,12 @@ class Start:
             RecipeError: when the weights lack a part of the encoder, or transformers cannot read them.
         """
         torch.manual_seed(seed)
-        problem = "single_label_classification" if self.task.labels else "regression"
-        names = dict(enumerate(self.task.labels or ("LABEL_0",)))
-        settings: dict[str, Any] = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+        settings: dict[str, Any] = {}
+        if self.task.head != "question-answering":
+            names = dict(enumerate(self.task.labels or ("LABEL_0",)))
+            settings = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
         if self.task.head == "sequence-classification":
-            settings["problem_type"] = problem
+            settings["problem_type"] = "single_label_classification" if self.task.labels else "regression"
         try:
             config = transformers.AutoConfig.from_pretrained(self.path, **settings)
             for name in _DROPOUTS:
@@ -119,19 +122,28 @@ def open_start(init: Path, task: Task, cache: Path) -> Start:
 
 
 def logits(model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware) -> torch.Tensor:
-    """Return the head's outputs in float32, of shape (rows, labels), or (rows, tokens, labels) for tags."""
+    """Return the head's outputs in float32.
+
+    Returns:
+        Shape (rows, labels); of tags (rows, tokens, labels); of answers (rows, 2, tokens): where they begin, and where
+        they end, with the least number at padding.
+    """
     inputs = {
         name: batch[name].to(hardware.device)
         for name in ("input_ids", "attention_mask", "token_type_ids")
         if name != "token_type_ids" or getattr(model.config, "type_vocab_size", 0) > 1
     }
     with torch.autocast(hardware.device.type, dtype=hardware.dtype, enabled=hardware.dtype != torch.float32):
-        outputs: torch.Tensor = model(**inputs).logits
-    return outputs.float()
+        outputs = model(**inputs)
+    if "logits" in outputs:
+        values: torch.Tensor = outputs.logits.float()
+        return values
+    spans = torch.stack([outputs.start_logits, outputs.end_logits], dim=1).float()
+    return spans.masked_fill(inputs["attention_mask"][:, None] == 0, torch.finfo(torch.float32).min)
 
 
 def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean loss: squared error of a score, else cross entropy in nats over the labelled texts or words."""
+    """Return the mean loss: squared error of a score, else cross entropy in nats over what is labelled."""
     if targets.dtype.is_floating_point:
         return functional.mse_loss(outputs.squeeze(-1), targets)
     return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=UNLABELLED)

@@ -9,17 +9,25 @@ from scipy import stats
 from sklearn import metrics
 from transformers import PreTrainedModel
 
+from bertport.measure.labelled.answers import answer_f1, exact_match
+from bertport.measure.labelled.tags import entities
 from pretraining.machine import Hardware
 
-from .data import UNLABELLED, Encoded
+from .data import UNLABELLED, Encoded, Row
 from .model import logits
 from .tasks import Task
 
 _BATCH = 32
+_LONGEST_ANSWER = 30
+"""Tokens of an answer at most, as in BERT's recipe for SQuAD."""
 
 
 def outputs(model: PreTrainedModel, data: Encoded, *, pad: int, hardware: Hardware) -> list[NDArray[np.float32]]:
-    """Return the head's float32 outputs of each row: shape (labels,), or (labelled words, labels) for tags."""
+    """Return the head's float32 outputs of each row, without padding.
+
+    Returns:
+        Shape of each: (labels,); of tags (labelled words, labels); of answers (2, tokens).
+    """
     exact = Hardware(device=hardware.device, dtype=torch.float32)
     order = np.argsort([len(ids) for ids in data.input_ids], kind="stable")
     answers: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(data)
@@ -29,14 +37,22 @@ def outputs(model: PreTrainedModel, data: Encoded, *, pad: int, hardware: Hardwa
             rows = order[begin : begin + _BATCH]
             values = logits(model, data.batch(rows, pad=pad), exact).cpu().numpy()
             for row, value in zip(rows, values, strict=True):
-                target = data.targets[row]
-                answers[row] = value[: len(target)][target != UNLABELLED] if target.ndim else value
+                answers[row] = value[..., : len(data.input_ids[row])] if data.offsets else value
+                if data.targets[row].ndim and not data.offsets:
+                    answers[row] = value[: len(data.targets[row])][data.targets[row] != UNLABELLED]
     return answers
 
 
-def score(answers: list[NDArray[np.float32]], data: Encoded, task: Task) -> dict[str, float]:
+def score(answers: list[NDArray[np.float32]], data: Encoded, rows: list[Row], task: Task) -> dict[str, float]:
     """Return the task's metrics by name, as shares or correlations."""
     truth: list[Any]
+    if task.head == "question-answering":
+        texts = [answer_text(*parts) for parts in zip(answers, data.offsets, rows, strict=True)]
+        measures = {"answer_f1": answer_f1, "exact_match": exact_match}
+        return {
+            name: float(np.mean([measures[name](text, row.answers) for text, row in zip(texts, rows, strict=True)]))
+            for name in task.metrics
+        }
     if task.head == "token-classification":
         best = [[task.labels[index] for index in answer.argmax(-1)] for answer in answers]
         truth = [[task.labels[index] for index in each[each != UNLABELLED]] for each in data.targets]
@@ -44,6 +60,8 @@ def score(answers: list[NDArray[np.float32]], data: Encoded, task: Task) -> dict
     truth = [each.item() for each in data.targets]
     if not task.labels:
         scores = [answer.item() for answer in answers]
+        if len(set(scores)) == 1:  # nothing to correlate, as after a rate that made the weights useless
+            return dict.fromkeys(task.metrics, 0.0)
         values = {"spearman": stats.spearmanr(truth, scores), "pearson": stats.pearsonr(truth, scores)}
         return {name: float(values[name].statistic) for name in task.metrics}
     labels = [int(answer.argmax()) for answer in answers]
@@ -55,22 +73,20 @@ def score(answers: list[NDArray[np.float32]], data: Encoded, task: Task) -> dict
     return {name: float(table[name]()) for name in task.metrics}
 
 
+def answer_text(answer: NDArray[np.float32], offsets: NDArray[np.int64], row: Row) -> str:
+    """Return the part of the context, of 30 tokens at most, whose beginning and end have the highest sum."""
+    (inside,) = np.nonzero(offsets[:, 0] >= 0)
+    begins, ends = answer[0, inside], answer[1, inside]
+    sums = begins[:, None] + ends
+    allowed = np.triu(np.ones_like(sums, dtype=bool)) & ~np.triu(np.ones_like(sums, dtype=bool), _LONGEST_ANSWER)
+    begin, end = np.unravel_index(np.where(allowed, sums, -np.inf).argmax(), sums.shape)
+    return str(row.text_pair)[offsets[inside[begin], 0] : offsets[inside[end], 1]]
+
+
 def entity_f1(truth: list[list[str]], predicted: list[list[str]]) -> float:
-    """Return the F1 of whole entities; an I- that no entity of its type precedes begins one, as in conlleval."""
-    wanted, named = _entities(truth), _entities(predicted)
+    """Return the F1 of whole entities; 0 where there are none."""
+    wanted, named = (
+        {(row, *entity) for row, tags in enumerate(rows) for entity in entities(tags)} for rows in (truth, predicted)
+    )
     both = len(wanted & named)
     return 2 * both / (len(wanted) + len(named)) if wanted or named else 0.0
-
-
-def _entities(rows: list[list[str]]) -> set[tuple[int, int, int, str]]:
-    entities: set[tuple[int, int, int, str]] = set()
-    for number, tags in enumerate(rows):
-        begin, kind = 0, ""
-        for at, tag in enumerate([*tags, "O"]):
-            prefix, _, name = tag.partition("-")
-            if kind and (prefix != "I" or name != kind):
-                entities.add((number, begin, at, kind))
-                kind = ""
-            if prefix != "O" and not kind:
-                begin, kind = at, name
-    return entities

@@ -24,10 +24,10 @@ class Settings:
 class Task:
     """A task: the columns of its rows, its head, and how it is scored."""
 
-    head: Literal["sequence-classification", "token-classification"]
+    head: Literal["sequence-classification", "token-classification", "question-answering"]
     """The head that is trained, by the name that bundles give it."""
     labels: tuple[str, ...] = ()
-    """The labels in the order of the head's outputs; none for a regression."""
+    """The labels in the order of the head's outputs; none for a regression and for answers."""
     pair: bool = False
     """Whether a row has a second text, `text_pair`."""
     metrics: tuple[str, ...]
@@ -82,6 +82,12 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             labels=("O", *(f"{prefix}-{kind}" for kind in _TYPES for prefix in "BI")),
             metrics=("entity_f1",),
             settings=Settings(rate=1e-4, epochs=4, batch=16, dropout=0.0),
+        ),
+        "xquad": Task(
+            head="question-answering",
+            metrics=("answer_f1", "exact_match"),
+            length=384,
+            settings=Settings(rate=1e-4, epochs=3, batch=16, dropout=0.0),
         ),
     }
 )
