@@ -20,6 +20,7 @@ from bertport.export import export
 from bertport.runtime import load
 from finetuning.data import Encoded, encode, epoch, read_rows
 from finetuning.job import Job, perform
+from finetuning.model import open_start
 from finetuning.scoring import answer_text, entity_f1
 from finetuning.selection import split
 from finetuning.tasks import TASKS, Settings
@@ -372,6 +373,19 @@ def test_a_mistake_is_answered_in_a_sentence(
     assert result.exit_code == code
     assert sentence in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", ["cola", "wnut17"])  # a head of the same shape, and one of another
+def test_a_head_is_fresh_and_the_encoder_is_not(finished: Path, tmp_path: Path, name: str) -> None:
+    start = open_start(finished / "model", TASKS[name], tmp_path)
+    model, again, other = (start.model(dropout=0.1, seed=seed).state_dict() for seed in (4, 4, 5))
+    trained = weights(finished)
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in model.items() if name.startswith("bert."))
+    head = model["classifier.weight"]
+    assert torch.equal(head, again["classifier.weight"])
+    assert not torch.equal(head, other["classifier.weight"])
+    assert head.shape != trained["classifier.weight"].shape or not torch.equal(head, trained["classifier.weight"])
+    assert head.std() < 0.03  # BERT's initializer_range is 0.02
 
 
 def test_an_encoder_without_its_weights_is_refused(data: Path, encoder: Path, tmp_path: Path) -> None:
