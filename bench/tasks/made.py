@@ -63,7 +63,7 @@ def make(checkpoint: Path, place: Path, recipes: Sequence[str], *, positions: in
         checkpoint: The checkpoint's directory.
         place: Where what is made of it is kept.
         recipes: Names of the variants to make.
-        positions: Held-out texts, about, on which the budget is judged.
+        positions: Held-out texts, and pairs of them, on which the budget is judged.
     """
     weights = file_sha256(checkpoint / "model.safetensors")
     made = _kept(place, weights) or _exported(checkpoint, place, weights)
@@ -106,14 +106,22 @@ def add_variants(bundle: Path, recipes: Sequence[str], *, positions: int) -> dic
     refused: dict[str, str] = {}
     left = list(recipes)
     while left:
-        told: list[str] = []
-        options = Options(positions=positions, force=True, told=lambda outcome, told=told: told.append(outcome.name))  # type: ignore[misc]
-        try:
-            quantize(bundle, left, options=options)
-        except ValidationError as error:
-            refused[told[-1]] = str(error)
+        told, reason = _add(bundle, left, positions)
+        if reason is not None:
+            refused[told[-1]] = reason
         left = left[len(told) :]
     return refused
+
+
+def _add(bundle: Path, recipes: Sequence[str], positions: int) -> tuple[list[str], str | None]:
+    """Quantize by one recipe after the other; return those that were measured, and why the last of them was refused."""
+    told: list[str] = []
+    options = Options(positions=positions, pairs=positions, force=True, told=lambda outcome: told.append(outcome.name))
+    try:
+        quantize(bundle, recipes, options=options)
+    except ValidationError as error:
+        return told, str(error)
+    return told, None
 
 
 def quantize_as_stock(bundle: Bundle, target: Path) -> None:

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.figures import PairedDifference, TaskFigures
 
-__all__ = ["measure", "read_answers"]
+__all__ = ["is_measured", "measure", "read_answers"]
 
 FIGURES, ANSWERS = "figures.json", "answers.json"
+
+
+def is_measured(place: Path) -> bool:
+    """Return whether a run was measured before, be it of other weights."""
+    return (place / FIGURES).exists()
 
 
 def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from bench.tasks.published import PUBLISHED
@@ -26,6 +27,8 @@ METRICS = {
 }
 """Metrics by name, as people call them."""
 MIB = 2**20
+WIDTH = 120
+"""Characters of a line of text."""
 
 
 def section(data: Mapping[str, Any]) -> str:
@@ -44,7 +47,7 @@ def _bars(data: Mapping[str, Any]) -> str:
     lines = [
         "## What INT8 costs",
         "",
-        how,
+        fill(how, WIDTH),
         "",
         *_table(["bar", *names]),
     ]
@@ -103,7 +106,7 @@ def _scores(data: Mapping[str, Any]) -> str:
     lines = [
         "## Scores on dev",
         "",
-        how,
+        fill(how, WIDTH),
         "",
         *_table(["task", "metric", "examples", "seeds", *names]),
     ]
@@ -134,7 +137,7 @@ def _runs(data: Mapping[str, Any]) -> str:
     lines = [
         "## Every run",
         "",
-        how,
+        fill(how, WIDTH),
         "",
         *_table(["task", "seed", "metric", PYTORCH, FP32, *names]),
     ]
@@ -173,7 +176,7 @@ def _agreements(data: Mapping[str, Any]) -> str:
     lines = [
         "## Agreement with fp32",
         "",
-        how,
+        fill(how, WIDTH),
         "",
         *_table(["task", "seed", *names]),
     ]
@@ -210,7 +213,7 @@ def _speed(data: Mapping[str, Any]) -> str:
     lines = [
         "## Speed and size",
         "",
-        how,
+        fill(how, WIDTH),
         "",
         *_table(["task", "median tokens", *names]),
     ]
@@ -233,10 +236,7 @@ def _speed(data: Mapping[str, Any]) -> str:
     machine = speed["machine"]
     lines += ["", f"Timed on {_machine(machine)}; {speed['date'][:10]}, commit {speed['commit'][:7]}."]
     if machine["busy"] is not None and machine["busy"] > machine["usable_cores"]:
-        lines[-1] += (
-            f" {machine['busy']:g} processes were at work on its {machine['usable_cores']:g} cores: of these figures "
-            "ratios alone mean something."
-        )
+        lines[-1] += f" {machine['busy']:g} processes were at work there: of these figures ratios alone mean something."
     return "\n".join(lines)
 
 
@@ -252,7 +252,7 @@ def _beside(data: Mapping[str, Any]) -> str:
     own = {
         task: "/".join(
             f"{fmean(run['subjects'][PYTORCH]['metrics'][metric]['value'] for run in runs) * POINTS:.1f}"
-            for metric in reversed(TASKS[task].metrics if task == "mrpc" else TASKS[task].metrics[::-1])
+            for metric in TASKS[task].metrics
         )
         for task in GLUE
         if (runs := _of(data, task))
@@ -272,7 +272,7 @@ def _beside(data: Mapping[str, Any]) -> str:
     lines = [
         "## Beside published figures",
         "",
-        how,
+        fill(how, WIDTH),
         "",
         *_table(["encoder", "part", *(TASKS[task].title for task in GLUE), "source"]),
     ]
@@ -293,11 +293,11 @@ def _measured(data: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in data["machine"]["versions"].items())
     lines += [
         "",
-        f"{_machine(data['machine'])}; {versions}; {data['date'][:10]}, commit {data['commit'][:7]}.",
+        fill(f"{_machine(data['machine'])}; {versions}; {data['date'][:10]}, commit {data['commit'][:7]}.", WIDTH),
         "",
         "What answered:",
         "",
-        *(f"- {name}: {SUBJECTS[name].what}" for name in SUBJECTS),
+        *(fill(f"- {name}: {SUBJECTS[name].what}", WIDTH, subsequent_indent="  ") for name in SUBJECTS),
     ]
     return "\n".join(lines)
 
@@ -307,7 +307,8 @@ def _training(training: Mapping[str, Any]) -> str:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    return f"{machine['cpu']} ({machine['instruction_set']}), {machine['usable_cores']:g} cores"
+    cores = machine["usable_cores"]
+    return f"{machine['cpu']} ({machine['instruction_set']}), {cores:g} core{'' if cores == 1 else 's'}"
 
 
 def _eight_bit(data: Mapping[str, Any]) -> list[str]:

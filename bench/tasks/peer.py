@@ -26,10 +26,9 @@ def class_logits(checkpoint: Path, inputs: Iterable[Any]) -> NDArray[np.float32]
         inputs: Texts, or pairs `{"text": A, "text_pair": B}`.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    tokenizer, model = _opened(checkpoint, AutoModelForSequenceClassification)
     texts = [(given["text"], given["text_pair"]) if isinstance(given, dict) else (given,) for given in inputs]
     order = sorted(range(len(texts)), key=lambda index: sum(map(len, texts[index])))
     logits: list[Any] = [None] * len(texts)
@@ -51,10 +50,9 @@ def word_labels(checkpoint: Path, inputs: Iterable[dict[str, list[str]]]) -> lis
         inputs: `{"words": [WORD, …]}`. A word that the tokenizer makes nothing of has the label `O`.
     """
     import torch
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
+    from transformers import AutoModelForTokenClassification
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForTokenClassification.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    tokenizer, model = _opened(checkpoint, AutoModelForTokenClassification)
     names = model.config.id2label
     tagged = []
     with torch.inference_mode():
@@ -68,3 +66,14 @@ def word_labels(checkpoint: Path, inputs: Iterable[dict[str, list[str]]]) -> lis
                     labels[word] = names[best[token]]
             tagged.append(tuple(labels))
     return tagged
+
+
+def _opened(checkpoint: Path, kind: Any) -> tuple[Any, Any]:  # noqa: ANN401 — transformers' classes are partly typed
+    """Return the tokenizer and the model of a checkpoint."""
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    return tokenizer, kind.from_pretrained(checkpoint, dtype=torch.float32).eval()

@@ -163,7 +163,7 @@ def _of_subject(name: str, runs: Sequence[Run], tasks: Sequence[TaskRuns]) -> di
         "mean": mean,
         "mean_of": list(scored),
         "losses": _losses(name, own),
-        "bars": _bars(name, own, tasks, mean),
+        "bars": _bars(name, own, tasks, mean if len(scored) == len(GLUE) else None),
     }
 
 

@@ -38,7 +38,7 @@ TASKS = {
             name="mrpc",
             title="MRPC",
             task="text-classification",
-            metrics=("accuracy", "f1"),
+            metrics=("f1", "accuracy"),
             positive="equivalent",
         ),
         Task(name="rte", title="RTE", task="text-classification", metrics=("accuracy",)),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from bench.checkout import check_section, read_data
 from bench.tasks import __main__ as program
 from bench.tasks.made import quantize_as_stock
 from bench.tasks.page import section
@@ -50,6 +51,10 @@ def pairs(classifier, tmp_path_factory):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return read_labelled(path, "text-classification", Bundle.open(classifier[1]).manifest)
+
+
+def test_the_page_is_what_the_data_say():
+    check_section(program.PAGE, section(read_data(program.DATA, program.PROGRAM)), program.PROGRAM)
 
 
 def test_transformers_answer_as_the_bundle_of_the_same_weights(classifier, pairs):
@@ -142,12 +147,12 @@ def test_a_mean_draws_the_same_examples_for_every_seed(pairs):
 
     weights = np.concatenate(list(resample_weights(40, Settings(seed=list(TASKS).index("mrpc")))), axis=1)[:, :200]
     samples = [np.repeat(np.arange(40), drawn.astype(int)) for drawn in weights.T]
-    for name in ("accuracy", "f1"):
+    for name in TASKS["mrpc"].metrics:
         resampled = row.differences("int8-dynamic")[name]
         assert resampled[0] == pytest.approx(figure(name, np.arange(40)), abs=1e-12)
         assert resampled[1:201] == pytest.approx([figure(name, chosen) for chosen in samples], abs=1e-12)
     mean = summary["mean"]
-    assert mean["difference"] == pytest.approx(np.mean([figure(name, np.arange(40)) for name in ("accuracy", "f1")]))
+    assert mean["difference"] == pytest.approx(np.mean([figure(name, np.arange(40)) for name in TASKS["mrpc"].metrics]))
     assert mean["low"] < mean["difference"] < mean["high"]
     assert [loss["metric"] for loss in summary["losses"]] == ["accuracy", "accuracy"]
 
@@ -218,6 +223,7 @@ def test_what_is_missing_is_a_sentence(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_path, capsys):
     checkpoint, _ = classifier
     for seed in (0, 1):
