@@ -180,7 +180,7 @@ def test_the_first_state_for_a_pooler(tmp_path):
         ("distilbert", {"n_heads": 5}, "hidden_size 32 is not a multiple of num_attention_heads 5"),
         ("distilbert", {"activation": "gleu"}, "unknown activation 'gleu'"),
         ("distilbert", {"dim": "32"}, "dim is '32'; a positive number up to 100,000,000 is expected"),
-        ("albert", {"num_hidden_groups": 10**6}, "a positive number up to 10,000 is expected"),
+        ("albert", {"num_hidden_groups": 10**6}, "a positive number up to 500 is expected"),
         ("deberta-v2", {"type_vocab_size": -1}, "type_vocab_size is -1; a number from 0 up is expected"),
         ("deberta-v2", {"position_buckets": "many"}, "transformers cannot make a DeBERTa-v2 encoder of these settings"),
         ("modernbert", {"local_attention": 0}, "local_attention is 0; a positive number"),

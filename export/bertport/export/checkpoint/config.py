@@ -25,8 +25,10 @@ __all__ = ["max_positions", "names_code", "normalized", "read_config"]
 LARGEST = 10**8
 """The largest value of any size: a hundred times that of the largest BERT, and the product of two is still a number of
 bytes."""
-MOST_LAYERS = 10**4
-"""The largest number of layers, and of other parts that a model has one after another: each is built to look at it."""
+MOST_LAYERS = 500
+"""The largest number of layers, and of other parts that a model has one after another. Each is built to look at it and
+then traced, also those of an ALBERT, of which a few kilobytes can have any number; the deepest published encoders have
+48."""
 LARGEST_EPSILON = 1e30
 """Well within float32."""
 CODE = re.compile(
