@@ -17,8 +17,8 @@ from tests.sentence_models import PROMPTS, sentence_model
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "models" / "default"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TUNED = ROOT / "docs" / "guide" / "fine-tuned.md"
-"""The page that also has the checkpoints of docs/small_models.py."""
+TUNED = [ROOT / "docs" / name for name in ("guide/fine-tuned.md", "how-to/measure-on-your-task.md")]
+"""The pages that also have the checkpoints of docs/small_models.py."""
 REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
 """Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
 
@@ -62,15 +62,15 @@ def place(tmp_path, checkpoint):
 
 
 def marked(page):
-    """A page as a parameter; that with checkpoints of its own takes a minute."""
-    marks = [pytest.mark.slow, pytest.mark.timeout(900)] if page == TUNED else []
+    """A page as a parameter; those with checkpoints of their own take a minute."""
+    marks = [pytest.mark.slow, pytest.mark.timeout(900)] if page in TUNED else []
     return pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks)
 
 
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_examples_of(page, place, request, monkeypatch):
     monkeypatch.chdir(place)
-    if page == TUNED:
+    if page in TUNED:
         shutil.copytree(request.getfixturevalue("small_models"), place, dirs_exist_ok=True)
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}

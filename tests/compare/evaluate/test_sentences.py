@@ -29,13 +29,16 @@ def estimate(value, low, high, count=872):
     return Estimate(value=value, low=low, high=high, count=count, clusters=count)
 
 
+AGREEMENT = Estimate(value=0.999, low=0.99, high=1.0, count=872, clusters=872)
+
+
 def paired(value, low, high, p_value=0.5, metric="accuracy"):
     return PairedDifference(
         metric=metric,
         difference=estimate(value, low, high),
         p_value=p_value,
         test="mcnemar",
-        agreement=None,
+        agreement=None if metric == "spearman" else AGREEMENT,
         spearman=None,
     )
 
@@ -82,10 +85,17 @@ def compared(name, *differences):
             ),
         ),
         (
-            paired(-0.0004, -0.001, 0.0002, metric="f1"),
+            paired(-0.0004, -0.001, 0.0002, metric="spearman"),
             (
-                "int8 costs 0.04 points of f1 (difference -0.1 to +0.02): no difference can be shown on 872 examples; "
-                "a difference of 0.5 points would show on as many"
+                "int8 costs 0.04 points of spearman (difference -0.1 to +0.02): no difference can be shown on 872 "
+                "examples; a difference of 0.5 points would show on as many"
+            ),
+        ),
+        (
+            paired(0.001, 0.0, 0.002),
+            (
+                "int8 gains 0.1 points of accuracy (difference 0.0 to +0.2): no difference can be shown on 872 "
+                "examples; to see 0.5 points you need about 1,100"
             ),
         ),
         (
@@ -117,6 +127,13 @@ def compared(name, *differences):
             ),
         ),
         (
+            paired(-0.00001, -0.00002, -0.00001, p_value=0.01),
+            (
+                "int8 costs less than 0.01 points of accuracy (difference 0.0 to 0.0): the loss is shown on 872 "
+                "examples (p = 0.01, mcnemar)"
+            ),
+        ),
+        (
             paired(math.nan, math.nan, math.nan, p_value=math.nan, metric="f1"),
             "int8: f1 is not defined on these 872 examples, so nothing is said of its difference",
         ),
@@ -142,13 +159,23 @@ def test_so_many_examples_do_show_a_difference():
 def test_without_an_interval_no_number_is_said():
     assert examples_to_show(estimate(0.0, math.nan, math.nan)) is None
     assert examples_to_show(estimate(0.0, 0.0, 0.0, count=0)) is None
+    assert examples_to_show(estimate(0.0, 0.0, 0.0), answers=False) == 0
     said = difference_sentence("a", "b", paired(0.01, math.nan, math.nan), 9)
     assert said.endswith("no difference can be shown on 9 examples")
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0.0"), (0.003, "0.3"), (0.0004, "0.04"), (-0.0004, "-0.04"), (0.00001, "0.00"), (0.5, "50.0")],
+    [
+        (0.0, "0.0"),
+        (0.003, "0.3"),
+        (0.0004, "0.04"),
+        (-0.0004, "-0.04"),
+        (-0.00001, "0.0"),
+        (0.0001, "0.01"),
+        (0.001, "0.1"),
+        (0.5, "50.0"),
+    ],
 )
 def test_points(value, text):
     assert points(value) == text
@@ -175,7 +202,7 @@ def test_points(value, text):
         (
             [variant("fp32"), variant("a", 0.9)],
             [compared("a", paired(0.0, -0.01, 0.01))],
-            "no loss is shown for a, and none is recorded as faster than fp32: deploy fp32",
+            "no loss is shown for a, and the manifest records none as faster than fp32 beyond doubt: deploy fp32",
         ),
         (
             [variant("fp32"), variant("a")],

@@ -28,6 +28,8 @@ __all__ = [
 
 POINTS = 100
 """Points in the whole of a metric."""
+LEAST_SHOWN = 0.01
+"""The smallest size in points that two decimals show."""
 SHOWN_LOSS = 0.005
 """The difference of which sentences say how many examples it takes to show: half a point."""
 POWER = 0.8
@@ -61,14 +63,14 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
         begin = f"{variant} has {reference}'s {title} (difference {interval})"
     elif METRICS[paired.metric].higher_is_better:
         does = "costs" if size.value < 0 else "gains"
-        begin = f"{variant} {does} {points(abs(size.value))} points of {title} (difference {interval})"
+        begin = f"{variant} {does} {_amount(size.value)} points of {title} (difference {interval})"
     else:
         does = "lowers" if size.value < 0 else "raises"
-        begin = f"{variant} {does} {title} by {points(abs(size.value))} points (difference {interval})"
+        begin = f"{variant} {does} {title} by {_amount(size.value)} points (difference {interval})"
     if shows_difference(paired):
         kind = "loss" if worse(paired) else "gain"
         return f"{begin}: the {kind} is shown on {examples:,} examples (p = {paired.p_value:.2g}, {paired.test})"
-    needed = examples_to_show(size)
+    needed = examples_to_show(size, answers=paired.agreement is not None)
     if needed is None:
         return f"{begin}: no difference can be shown on {examples:,} examples"
     if needed <= examples:
@@ -78,15 +80,16 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
     return f"{begin}: no difference can be shown on {examples:,} examples; {enough}"
 
 
-def examples_to_show(size: Estimate, least: float = SHOWN_LOSS) -> int | None:
+def examples_to_show(size: Estimate, least: float = SHOWN_LOSS, *, answers: bool = True) -> int | None:
     """Return about how many examples show a difference, in four data sets of five.
 
-    The interval shrinks with the root of the number of examples. Where no example differs, as many are assumed to as
-    the data cannot exclude.
+    The interval shrinks with the root of the number of examples. Of answers, as many are taken to differ as the data
+    cannot exclude where none does: of few that differ a bootstrap says too little.
 
     Args:
         size: A paired difference with its interval.
         least: The difference that is to be shown, in the metric's own unit.
+        answers: Whether predictions are answers, which are the same or not, and no numbers.
 
     Returns:
         The number, with two digits; None where the interval is not known.
@@ -96,8 +99,8 @@ def examples_to_show(size: Estimate, least: float = SHOWN_LOSS) -> int | None:
     if not count or not math.isfinite(half):
         return None
     reach = t_quantile((1 + CONFIDENCE) / 2, LARGE)
-    if half <= 0:
-        half = reach * math.sqrt(RULE_OF_THREE / count) / math.sqrt(count)
+    if answers:
+        half = max(half, reach * math.sqrt(RULE_OF_THREE / count) / math.sqrt(count))
     needed = count * ((1 + t_quantile(POWER, LARGE) / reach) * half / least) ** 2
     digits: int = 10 ** max(0, len(str(math.ceil(needed))) - 2)
     return math.ceil(needed / digits) * digits
@@ -106,9 +109,15 @@ def examples_to_show(size: Estimate, least: float = SHOWN_LOSS) -> int | None:
 def points(value: float, *, sign: bool = False) -> str:
     """Return a figure in points: hundredths of a metric's whole, with two decimals where one would not show it."""
     size = abs(value) * POINTS
-    decimals = 1 if size >= 0.1 or not size else 2  # noqa: PLR2004 — what one decimal shows
-    text = f"{value * POINTS:{'+' if sign else ''}.{decimals}f}"
-    return text.replace("+0.0", "0.0") if not float(text) and len(text) == len("+0.0") else text
+    if size < LEAST_SHOWN:
+        return "0.0"
+    decimals = 1 if size >= 10 * LEAST_SHOWN else 2
+    return f"{value * POINTS:{'+' if sign else ''}.{decimals}f}"
+
+
+def _amount(value: float) -> str:
+    """Return the size of a difference in points."""
+    return points(abs(value)) if abs(value) * POINTS >= LEAST_SHOWN else f"less than {LEAST_SHOWN}"
 
 
 def conclusion(reference: str, variants: Sequence[EvaluatedVariant], comparisons: Sequence[Comparison]) -> str:
@@ -130,9 +139,12 @@ def conclusion(reference: str, variants: Sequence[EvaluatedVariant], comparisons
             f"no loss is shown for {names}, of which the manifest records no speed: measure that with bertport compare "
             "before you choose"
         )
-    fastest = max(recorded, key=_speedup)
-    if _speedup(fastest) <= 1:
-        return f"no loss is shown for {names}, and none is recorded as faster than fp32: deploy {reference}"
+    fastest = max(recorded, key=_surely_faster)
+    if _surely_faster(fastest) <= 1:
+        return (
+            f"no loss is shown for {names}, and the manifest records none as faster than fp32 beyond doubt: deploy "
+            f"{reference}, or what is smaller"
+        )
     speeds = ", ".join(f"{speed.speedup:.2f} times at {shape}" for shape, speed in fastest.recorded_speed.items())
     return (
         f"deploy {fastest.name}: no loss is shown, and it is the fastest such variant by the manifest's record "
@@ -161,7 +173,7 @@ def _judging(comparison: Comparison) -> dict[str, PairedDifference]:
     return {name: paired for name, paired in comparison.differences.items() if METRICS[name].higher_is_better}
 
 
-def _speedup(variant: EvaluatedVariant) -> float:
-    """Return the geometric mean of a variant's recorded speed-ups."""
-    logs = [math.log(speed.speedup) for speed in variant.recorded_speed.values()]
+def _surely_faster(variant: EvaluatedVariant) -> float:
+    """Return the geometric mean of the lower ends of a variant's recorded speed-ups."""
+    logs = [math.log(speed.low) for speed in variant.recorded_speed.values()]
     return math.exp(math.fsum(logs) / len(logs))

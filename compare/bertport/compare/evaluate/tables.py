@@ -72,7 +72,7 @@ def _differences(evaluation: Evaluation) -> str:
     rows = [(f"against {evaluation.reference}", "metric", "difference", "p", *LIKENESS)]
     for comparison in evaluation.comparisons:
         for number, (name, paired) in enumerate(comparison.differences.items()):
-            size = interval(paired.difference, "+.2f", factor=POINTS)
+            size = interval(paired.difference, "+.2f", factor=POINTS).replace("-0.00", "+0.00")
             p_value = f"{paired.p_value:.2g}" if math.isfinite(paired.p_value) else NONE
             # How alike answers are is one figure for all metrics.
             alike = ("", "") if number else (percent(paired.agreement), interval(paired.spearman, ".4f"))
