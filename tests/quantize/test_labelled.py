@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from bertport.measure.budget import Budget
 from bertport.measure.labelled.options import DataChoice
+from bertport.measure.quality.task_rows import SCORES
+from bertport.quantize import render
 from bertport.quantize.deadline import Deadline, TimeUpError
 from bertport.quantize.job import Options, read_data
 from bertport.quantize.labelled import LabelledJudge, LabelledMaterial, open_candidate
@@ -18,7 +20,13 @@ from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import MissingHeadError, UsageError
-from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
+from bertport.runtime.heads import (
+    EMBEDDING,
+    MULTIPLE_CHOICE,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+)
 from tests.conftest import WORDS, contents
 from tests.heads import head_bundle
 from tests.quantize.conftest import manifest_of, silent
@@ -141,6 +149,52 @@ def test_a_bundle_without_the_head_is_refused_before_anything_is_measured(bundle
     assert contents(bundle_copy) == before
     with pytest.raises(MissingHeadError):
         read_data(Bundle.open(bundle_copy), Options(labelled=choice(data, TASK)))
+
+
+LINES = {
+    SCORES: lambda n: {"text": WORDS[n], "text_pair": WORDS[n + 9], "label": n % 5 + n / 20},
+    TOKEN_CLASSIFICATION: lambda n: {"tokens": WORDS[n : n + 3], "tags": ["B-PER", "I-PER", "O"]},
+    QUESTION_ANSWERING: lambda n: {
+        "question": f"what is {WORDS[n]}",
+        "context": " ".join(WORDS[n : n + 9]),
+        "answers": {"text": [WORDS[n + 2]]},
+    },
+    MULTIPLE_CHOICE: lambda n: {"prompt": WORDS[n], "choices": WORDS[n + 1 : n + 4], "label": n % 3},
+    EMBEDDING: lambda n: {"text": WORDS[n], "text_pair": WORDS[n + 9], "score": n % 5 + n / 20},
+}
+"""A line of labelled data by the row of measured heads that it is for."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "metric"),
+    [
+        (SCORES, "spearman"),
+        (TOKEN_CLASSIFICATION, "entity_f1"),
+        (QUESTION_ANSWERING, "answer_f1"),
+        (MULTIPLE_CHOICE, "accuracy"),
+        (EMBEDDING, "spearman"),
+    ],
+)
+def test_each_task_is_judged_by_its_own_metric_and_head(request, row, metric, tmp_path):
+    if row == EMBEDDING:
+        bundle = Bundle.open(request.getfixturevalue("sentence_bundle"))
+    else:
+        factory = request.getfixturevalue("tmp_path_factory")
+        settings = {"labels": ["LABEL_0"], "problem_type": "regression"} if row == SCORES else {}
+        head = SEQUENCE_CLASSIFICATION if row == SCORES else row
+        bundle = Bundle.open(head_bundle(factory, "bert", head, **settings)[1])
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(LINES[row](number)) + "\n" for number in range(24)), encoding="utf-8")
+    given = judge(bundle, path, **{metric: 0.01})
+    measured = given.measure(bundle, graph(bundle), progress=silent, name="itself")
+    assert measured.head == row
+    assert measured.differences[metric].difference.value == 0
+    assert measured.broken == ()
+    [record] = measured.record().values()
+    assert record["metrics"][metric]["drop_bound"] == 0.01
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert metric in render.labelled("itself", measured)
 
 
 @pytest.mark.slow
