@@ -1,15 +1,22 @@
 """A comparison on labelled data: what is refused before anything is measured, what is timed, and how it goes on."""
 
+import dataclasses
 import json
 
 import pytest
 from click.testing import CliRunner
 
+from bertport.compare.entries import VARIANT, Entry, open_bundles
+from bertport.compare.labelled import LabelledBench
+from bertport.compare.options import Options
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import LABELLED, PEAK, QUALITY, Comparison
+from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
+from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from tests.compare.conftest import Interrupting, choice
+from tests.heads import head_bundle
 
 
 @pytest.fixture
@@ -81,3 +88,79 @@ def test_an_interrupted_comparison_goes_on_and_gives_the_same(asked, labelled, t
     with pytest.raises(UsageError, match="begun with another labelled data"):
         Comparison(asked(resume=True, limit=20))
     assert (tmp_path / "out" / JOURNAL).exists()
+
+
+TEXTS = [
+    "the man went home",
+    "a day of the year",
+    "the world was old",
+    "he slept",
+    "and the day",
+    "man",
+    "the year was",
+]
+RECORDS = {
+    "text-classification": [
+        {"text": text, "text_pair": pair, "label": label}
+        for text, pair, label in zip(TEXTS * 2, reversed(TEXTS * 2), ["neutral", "negative"] * 7, strict=True)
+    ],
+    "token-classification": [
+        {"tokens": text.split(), "tags": ["B-PER", "O", "B-LOC", "I-LOC", "O"][: len(text.split())]}
+        for text in TEXTS * 2
+    ],
+    "multiple-choice": [
+        {"prompt": text, "choices": [TEXTS[0], TEXTS[3], text], "label": number % 3}
+        for number, text in enumerate(TEXTS)
+    ]
+    * 2,
+    "text-ranking": [
+        {"query": text, "documents": TEXTS[:4], "relevance": [number % 2, 1, 0, 2]} for number, text in enumerate(TEXTS)
+    ]
+    * 2,
+    "question-answering": [
+        {"question": "who?", "context": f"{text} {TEXTS[number - 1]}", "answers": [text]}
+        for number, text in enumerate(TEXTS)
+    ]
+    * 2,
+}
+PEERS = {
+    "text-classification": ("transformers", SEQUENCE_CLASSIFICATION, None),
+    "token-classification": ("transformers", TOKEN_CLASSIFICATION, None),
+    "multiple-choice": ("transformers", MULTIPLE_CHOICE, ()),
+    "text-ranking": ("sentence-transformers", SEQUENCE_CLASSIFICATION, ("LABEL_0",)),
+    "question-answering": ("transformers", QUESTION_ANSWERING, ()),
+}
+"""By task: the baseline, the head, and its labels where they are not the usual ones."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=pytest.mark.optimum) if task == "question-answering" else task  # transformers 4 has it
+        for task in PEERS
+    ],
+)
+def test_a_baseline_predicts_what_fp32_does(tmp_path_factory, tmp_path, task):
+    name, head, labels = PEERS[task]
+    checkpoint, path = head_bundle(tmp_path_factory, "bert", head, labels=labels)
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in RECORDS[task]), encoding="utf-8")
+    [compared] = open_bundles([path])
+    data = choice(file, task=task).read(compared.bundle.manifest)
+    fp32 = Entry(
+        bundle=compared.label,
+        kind=VARIANT,
+        recipe="fp32",
+        size_bytes=1,
+        spec=WorkerSpec(name="fp32", bundle=str(path), variant="fp32", threads=1),
+    )
+    spec = WorkerSpec(name=name, baseline=name, file=str(checkpoint), task=task, threads=1)
+    bench = LabelledBench(compared, fp32, data, Options(output=tmp_path, labelled=choice(file)))
+    step = bench.measure(dataclasses.replace(fp32, kind=name, spec=spec), lambda *_: None)
+    assert step.why is None
+    own = bench.measure(fp32, lambda *_: None)
+    for metric, estimate in own.figures.metrics.items():
+        assert step.figures.metrics[metric].value == pytest.approx(estimate.value, abs=1e-5)  # float32
+        assert step.differences[metric].difference.value == pytest.approx(0, abs=1e-5)
+        assert step.differences[metric].agreement.value == 1

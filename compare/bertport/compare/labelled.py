@@ -240,7 +240,8 @@ def _tags(answers: Sequence[Answer], data: LabelledData, _: Manifest) -> tuple[o
         words = [str(word) for word in example.inputs["words"]]
         begins = np.cumsum([0, *(len(word) + len(DELIMITER) for word in words[:-1])])
         labels = ["O"] * len(words)
-        for token in reversed(answer):
+        tokens = answer[0] if answer and isinstance(answer[0], list) else answer  # a list of words is a batch of one
+        for token in reversed(tokens):
             labels[int(np.searchsorted(begins, token["start"], side="right")) - 1] = token["entity"]
         tags.append(tuple(labels))
     return tags, None
