@@ -115,7 +115,8 @@ def compare(  # noqa: PLR0913 — one parameter per option
     """Measure variants side by side, quality and speed, and write a report.
 
     OUTPUT gets report.html, report.md, report.json and report.csv. Without BUNDLE, the embedded default. Needs
-    the extras cpu and compare; --baseline transformers needs export as well, --baseline optimum export-optimum.
+    the extras cpu and compare; --data needs evaluate as well, --baseline transformers export, --baseline optimum
+    export-optimum.
     """
     from bertport.compare.report.assembly import assemble, conclude
     from bertport.compare.report.document import read_report

@@ -88,11 +88,13 @@ def test_the_tables_agree_with_the_document(timed):
             if metric in tables["Metrics"].head:
                 assert metrics[name][metric].split()[0] == points(estimate["value"])
     [table] = [table for title, table in tables.items() if title.startswith("Differences from fp32 on")]
-    assert {cells[0] for cells in table.rows} == {"noisy"}
-    by_metric = {cells[1]: cells for cells in table.rows}
+    [cells] = table.rows
+    by_metric = dict(zip(table.head, cells, strict=True))
+    assert by_metric["variant"] == "noisy"
     for metric, paired in row(timed, "noisy")["labelled"]["differences"].items():
-        assert by_metric[metric][2].split()[0] == points(paired["difference"]["value"], "+.2f")
-        assert by_metric[metric][3] == f"{paired['p_value']:.2g}"
+        if metric != "ece":
+            assert by_metric[metric].split()[0] == points(paired["difference"]["value"], "+.2f")
+            assert by_metric[metric].endswith(f"p = {paired['p_value']:.2g}")
     glance = overview(report)
     accuracy = row(timed, "noisy")["labelled"]["figures"]["metrics"]["accuracy"]
     [cells] = [cells for cells in glance.rows if cells[0] == "noisy"]
@@ -114,8 +116,7 @@ def test_what_is_not_shown_to_lose_is_recommended_and_its_difference_is_said(tim
     report = conclude(typed(lose(timed, value=-0.01, low=-0.03, high=0.01, p_value=0.4)))
     [latency, *_] = report.recommendations
     assert latency.choice == "noisy"
-    said = "accuracy -1.00 (-3.00 to +1.00) points from fp32's, no difference seen"
-    assert latency.reason.endswith(f"; {said}")
+    assert latency.reason.endswith("; no difference in accuracy seen (-3.00 to +1.00 points)")
     assert not any("loses on" in note for note in notes(report))
     [finding] = [finding for finding in report.findings if finding.id == "labelled.accuracy"]
     assert finding.no_difference_seen
@@ -129,8 +130,8 @@ def test_what_is_shown_to_lose_is_never_recommended(timed):
     assert "nothing else holds the budget without a loss on the labelled data" in latency.reason
     assert latency.reason.endswith("; accuracy 75.0")
     said = (
-        "noisy is not recommended, because it loses on texts.jsonl (60 examples): accuracy -10.00 (-15.00 to -5.00) "
-        "points from fp32's, p = 0.001."
+        "noisy is not recommended, because it loses on the 60 examples of texts.jsonl: accuracy is -10.00 (-15.00 to "
+        "-5.00) points from fp32's, p = 0.001."
     )
     assert [note for note in notes(report) if "not recommended" in note] == [said]
     assert html(report).count(said.replace("'", "&#39;")) == 1

@@ -5,8 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bertport.compare.report.formatting import NONE, interval, number, percent, sentence
-from bertport.compare.report.metrics import POINTS, in_points, loses, losses, main_metric, metrics_of
+from bertport.compare.report.formatting import NONE, interval, percent, sentence
+from bertport.compare.report.metrics import (
+    POINTS,
+    in_points,
+    loses,
+    losses,
+    main_metric,
+    metrics_of,
+    shows_difference,
+)
 from bertport.compare.report.tables import Table
 
 if TYPE_CHECKING:
@@ -36,7 +44,10 @@ def standing(report: Report, row: Row) -> str:
     paired = row.difference(metric)
     if paired is None or not math.isfinite(paired.difference.value):
         return f"{metric} {in_points(estimate.value)}"
-    return f"{metric} {_against(paired, report.settings.confidence)}"
+    if not shows_difference(paired, report.settings.confidence):
+        low, high = (f"{POINTS * end:+.2f}" for end in (paired.difference.low, paired.difference.high))
+        return f"no difference in {metric} seen ({low} to {high} points)"
+    return f"{metric} {_against(paired)}"
 
 
 def labelled_paragraphs(report: Report) -> tuple[str, ...]:
@@ -61,26 +72,23 @@ def labelled_points(report: Report) -> tuple[str, ...]:
 
 
 def labelled_notes(report: Report) -> Iterator[str]:
-    """Yield a sentence for each row that is shown to lose on the labelled data, and so is not recommended."""
+    """Yield a sentence for each variant that is shown to lose on the labelled data, and so is not recommended."""
+    main = main_metric(report)
     for row in report.rows:
-        lost = losses(row, report.settings.confidence)
-        if lost and row.is_variant and report.data:
-            what = "; ".join(f"{paired.metric} {_against(paired, report.settings.confidence)}" for paired in lost)
-            yield (
-                f"{row.name} is not recommended, because it loses on {report.data.name} "
-                f"({report.data.examples:,} examples): {what}."
-            )
+        lost = sorted(losses(row, report.settings.confidence), key=lambda paired: paired.metric != main)
+        if not lost or not row.is_variant or report.data is None:
+            continue
+        first, *others = lost
+        also = f", and loses in {', '.join(paired.metric for paired in others)} too" if others else ""
+        yield (
+            f"{row.name} is not recommended, because it loses on the {report.data.examples:,} examples of "
+            f"{report.data.name}: {first.metric} is {_against(first)}{also}."
+        )
 
 
-def _against(paired: PairedDifference, confidence: float) -> str:
-    """Return a difference from fp32 in words."""
-    size, chance = paired.difference, f"p = {paired.p_value:.2g}"
-    text = f"{interval(size, '+.2f', factor=POINTS)} points from fp32's"
-    if size.value == size.low == size.high == 0:
-        return "as fp32's"
-    if paired.p_value < 1 - confidence:
-        return f"{text}, {chance}"
-    return f"{text}, no difference seen"
+def _against(paired: PairedDifference) -> str:
+    """Return a difference from fp32 that was shown, in words."""
+    return f"{interval(paired.difference, '+.2f', factor=POINTS)} points from fp32's, p = {paired.p_value:.2g}"
 
 
 def labelled_tables(report: Report) -> tuple[Table, ...]:
@@ -110,41 +118,41 @@ def _metrics(report: Report, rows: Sequence[Row]) -> Table:
 
 
 def _differences(report: Report, rows: Sequence[Row]) -> Table:
-    pairs = [(row, paired) for row in rows if row.labelled for paired in row.labelled.differences.values()]
-    numbers = any(paired.spearman for _, paired in pairs)
+    names, confidence = metrics_of(report), report.settings.confidence
+    compared = [row for row in rows if row.labelled and row.labelled.differences]
+    first = {row.name: row.difference(names[0]) for row in compared} if names else {}
+    numbers = any(paired and paired.spearman for paired in first.values())
     return Table(
         title="Differences from fp32 on the same examples",
         caption="Points of the variant minus those of fp32, with the paired 95% interval; p is that of McNemar's exact "
-        "test for shares of right answers, and of a permutation test for other metrics. No difference seen is no proof "
-        "that there is none.",
-        head=(
-            "variant",
-            "metric",
-            "difference, points",
-            "p",
-            "what was seen",
-            "rank correlation with fp32" if numbers else "same answers as fp32",
-        ),
+        "test for shares of right answers, and of a permutation test for other metrics. Worse or better is said where "
+        "the test shows it at 5%; elsewhere no difference is seen, which is no proof that there is none.",
+        head=("variant", *names, "rank correlation with fp32's" if numbers else "same answers as fp32"),
         rows=tuple(
             (
                 row.name,
-                paired.metric,
-                interval(paired.difference, "+.2f", factor=POINTS),
-                number(paired.p_value, ".2g") if math.isfinite(paired.p_value) else NONE,
-                _seen(paired, report.settings.confidence),
-                interval(paired.spearman, ".4f") if numbers else percent(paired.agreement, ".2f"),
+                *(_difference(row.difference(name), confidence) for name in names),
+                _same(first[row.name], numbers=numbers),
             )
-            for row, paired in pairs
+            for row in compared
         ),
     )
 
 
-def _seen(paired: PairedDifference, confidence: float) -> str:
-    if not math.isfinite(paired.difference.value):
-        return "not defined"
-    if not paired.p_value < 1 - confidence:
-        return "no difference seen"
-    return "worse than fp32" if loses(paired, confidence) else "better than fp32"
+def _difference(paired: PairedDifference | None, confidence: float) -> str:
+    if paired is None or not math.isfinite(paired.difference.value):
+        return NONE
+    seen = ""
+    if shows_difference(paired, confidence):
+        seen = "worse: " if loses(paired, confidence) else "better: "
+    return f"{seen}{interval(paired.difference, '+.2f', factor=POINTS)}, p = {paired.p_value:.2g}"
+
+
+def _same(paired: PairedDifference | None, *, numbers: bool) -> str:
+    """Return how alike the predictions are."""
+    if paired is None:
+        return NONE
+    return interval(paired.spearman, ".4f") if numbers else percent(paired.agreement, ".2f")
 
 
 def _labels(rows: Sequence[Row]) -> Table:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bertport.compare.report.document import Report, Row
     from bertport.measure.labelled.figures import PairedDifference
 
-__all__ = ["POINTS", "in_points", "loses", "losses", "main_metric", "metrics_of", "more_is_better"]
+__all__ = ["POINTS", "in_points", "loses", "losses", "main_metric", "metrics_of", "more_is_better", "shows_difference"]
 
 POINTS = 100
 """Points in the whole of a metric."""
@@ -24,9 +24,9 @@ def main_metric(report: Report) -> str | None:
 
 
 def metrics_of(report: Report) -> list[str]:
-    """Return the metrics that any row was measured by, in their order, calibration left out."""
+    """Return the metrics that any row was measured by, in their order; calibration only where it is the only one."""
     names = {name: None for row in report.rows if row.labelled for name in row.labelled.figures.metrics}
-    return [name for name in names if name != CALIBRATION]
+    return [name for name in names if name != CALIBRATION] or list(names)
 
 
 def more_is_better(metric: str) -> bool:
@@ -34,11 +34,16 @@ def more_is_better(metric: str) -> bool:
     return metric not in METRICS or METRICS[metric].higher_is_better
 
 
+def shows_difference(paired: PairedDifference, confidence: float) -> bool:
+    """Tell whether the paired test rejects that a metric is the reference's."""
+    return paired.p_value < 1 - confidence
+
+
 def loses(difference: PairedDifference, confidence: float) -> bool:
     """Tell whether the paired test shows a metric to be worse than the reference's."""
     size = difference.difference.value
     worse = size < 0 if more_is_better(difference.metric) else size > 0
-    return worse and difference.p_value < 1 - confidence
+    return worse and shows_difference(difference, confidence)
 
 
 def losses(row: Row, confidence: float) -> list[PairedDifference]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bertport.compare.report.formatting import MB, capitalized
-from bertport.compare.report.metrics import POINTS, in_points, main_metric
+from bertport.compare.report.metrics import POINTS, in_points, main_metric, more_is_better
 from bertport.compare.report.tables import headline_columns
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class Plotted:
     """Returns a value for the description."""
     tick: Callable[[float, float], str]
     """Returns a value at its axis."""
-    unit: str = ""
-    """What follows the name at the axis."""
+    axis: str = ""
+    """What stands at its axis; empty for the name."""
     exact: bool = False
     """Whether the reference's is no estimate: it agrees with itself."""
     bound: float | None = None
@@ -117,13 +117,13 @@ class Plotted:
 def _labelled_figures(report: Report) -> Iterator[Plotted]:
     """Yield the main metric on labelled data."""
     metric = main_metric(report)
-    if metric is None or report.data is None:
+    if metric is None or report.data is None or not more_is_better(metric):
         return
     file = report.data.name
     file = file if len(file) <= LONGEST else f"{file[: LONGEST - 3]}..."
     yield Plotted(
         name=f"{capitalized(metric)} on {file}",
-        unit=", points",
+        axis=f"{metric}, points",
         caption=f"Up is better, left is faster; 95% intervals on {report.data.examples:,} examples. Variants answer "
         "the same ones, so the table of differences tells them apart better than these intervals do.",
         read=lambda row: row.metric(metric),
@@ -215,7 +215,7 @@ def _pareto(report: Report, plotted: Plotted) -> Plot | None:
                 1e3 * latency.value, color=looks[row.name].colour, linestyle="--", label=f"{row.name} (speed only)"
             )
     axes.set_xlabel("SingleStream p90, ms (left is faster)")
-    axes.set_ylabel(f"{name}{plotted.unit}", parse_math=False)
+    axes.set_ylabel(plotted.axis or name)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(plotted.tick)
     figure.legend(loc="outside lower center", ncols=2)

@@ -9,6 +9,7 @@ from bertport.compare.report.bias import bias_paragraphs, bias_tables
 from bertport.compare.report.document import TRAINED
 from bertport.compare.report.formatting import MB, MIB, NONE, capitalized, figure, sentence
 from bertport.compare.report.labelled import labelled_notes, labelled_paragraphs, labelled_points, labelled_tables
+from bertport.compare.report.significance import LABELLED
 from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
 from bertport.measure.budget import HELD
 from bertport.measure.quality.heads import HEADS
@@ -29,7 +30,6 @@ GIB = 2**30
 TESTS = {
     "bootstrap": "paired bootstrap over texts",
     "mcnemar": "McNemar's exact test",
-    "permutation": "permutation test",
 }
 """Statistical tests in words, by the names that a `Difference` gives."""
 
@@ -242,11 +242,12 @@ def _quality_notes(report: Report) -> tuple[str, ...]:
 
 
 def _findings(report: Report) -> tuple[Table, ...]:
-    titles = {finding.id: finding.figure for finding in report.findings}
-    names = list(dict.fromkeys(finding.row for finding in report.findings))
+    findings = [finding for finding in report.findings if not finding.id.startswith(LABELLED)]  # they have a table
+    titles = {finding.id: finding.figure for finding in findings}
+    names = list(dict.fromkeys(finding.row for finding in findings))
     if not titles:
         return ()
-    cells = {(finding.id, finding.row): f"{finding.verdict}: {finding.size}" for finding in report.findings}
+    cells = {(finding.id, finding.row): f"{finding.verdict}: {finding.size}" for finding in findings}
     table = Table(
         title="Variant by variant",
         caption="Each variant against fp32 on the same samples and in the same rounds, with the 95% interval "
@@ -260,9 +261,6 @@ def _findings(report: Report) -> tuple[Table, ...]:
 def _tests_in_words(report: Report) -> str:
     """Return which statistical test each kind of finding is of."""
     tested: dict[str, list[str]] = {}
-    for row in report.rows:
-        for name in {paired.test for paired in row.labelled.differences.values()} if row.labelled else ():
-            tested.setdefault(name, ["labelled data"])
     for head in HEADS.values():
         measured = [figures for row in report.rows if (figures := row.head(head.name))]
         for name in dict.fromkeys(figures.difference(test.key).test for test in head.tests for figures in measured):

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from bertport.compare.report.document import Report, Row
 
-__all__ = ["findings"]
+__all__ = ["LABELLED", "findings"]
+
+
+LABELLED = "labelled."
+"""What the ids of tests on labelled data begin with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,7 @@ def findings(report: Report) -> tuple[Finding, ...]:
 def _tests(row: Row) -> Iterator[Tested]:
     for name, paired in row.labelled.differences.items() if row.labelled else ():
         yield Tested(
-            id=f"labelled.{name}",
+            id=f"{LABELLED}{name}",
             title=f"{name} on labelled data, points",
             difference=Difference(difference=paired.difference, p_value=paired.p_value, test=paired.test),
             form="+.2f",

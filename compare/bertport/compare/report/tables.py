@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bertport.compare.report.formatting import (
     MIB,
     NONE,
+    capitalized,
     divergence,
     figure,
     interval,
@@ -82,7 +83,7 @@ def overview(report: Report) -> Table:
         "SingleStream p90, ms",
         "times as fast as fp32",
         "Offline, texts/s",
-        *([f"{metric}, points", "points from fp32"] if metric else []),
+        *([f"{metric}, points", "from fp32, points"] if metric else []),
         *(column.title for _, column in quality),
         "state",
     )
@@ -92,7 +93,7 @@ def overview(report: Report) -> Table:
         title="At a glance",
         caption="95% intervals in brackets. SingleStream p90: nine of ten texts are answered in this time, one after "
         "the other. Offline: all texts in one call."
-        + (f" {metric}: on the labelled data, and as a paired difference on the same examples." if metric else "")
+        + (f" {capitalized(metric)}: on the labelled data, and its paired difference from fp32." if metric else "")
         + "".join(f" {column.meaning}" for _, column in quality if column.meaning),
         head=head,
         rows=tuple(rows),
