@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.tasks import peer
-from bench.tasks.stock import open_stock
+from bench.tasks.graphs import open_stock, open_variant
 from bench.tasks.tables import FP32, PYTORCH, STOCK, SUBJECTS, VARIANTS
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
 from bertport.measure.labelled.kinds import REGRESSION, TAGS
 from bertport.measure.labelled.predictions import Predictions, predict_labelled
 from bertport.measure.quality.model import size_of
-from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.tasks.labels import probabilities
 
@@ -73,7 +72,7 @@ def predict(checkpoint: Path, made: Made, data: LabelledData, variants: Sequence
     """Return the predictions of each subject: transformers', those of the bundle's variants, the stock tool's."""
     predictions = {PYTORCH: _by_transformers(checkpoint, data)}
     for name in variants:
-        predictions[name] = predict_labelled(load(made.bundle, variant=name, provider="cpu"), data)
+        predictions[name] = predict_labelled(open_variant(made.bundle, name), data)
     predictions[STOCK] = predict_labelled(open_stock(made.stock, made.bundle), data)
     return predictions
 

@@ -103,6 +103,6 @@ def _spec(name: str, task: Task, checkpoint: Path, made: Made) -> WorkerSpec:
     if name == PYTORCH:
         return WorkerSpec(name=name, file=str(checkpoint), baseline="transformers", task=task.task)
     if name == STOCK:
-        opener = "bench.tasks.stock:open_timed"
+        opener = "bench.tasks.graphs:open_timed"
         return WorkerSpec(name=name, file=str(made.stock), bundle=str(made.bundle), opener=opener)
     return WorkerSpec(name=name, bundle=str(made.bundle), variant=name)

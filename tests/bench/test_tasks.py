@@ -11,10 +11,10 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 
 from bench.checkout import check_section, read_data
 from bench.tasks import __main__ as program
+from bench.tasks.graphs import open_stock
 from bench.tasks.made import quantize_as_stock
 from bench.tasks.page import section
 from bench.tasks.peer import class_logits, word_labels
-from bench.tasks.stock import open_stock
 from bench.tasks.summary import BARS, TaskRuns, summarize
 from bench.tasks.tables import FP32, GLUE, PYTORCH, STOCK, SUBJECTS, TASKS, VARIANTS
 from bertport.measure.labelled.data import read_labelled
@@ -236,12 +236,13 @@ def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_pat
     ]
     (tmp_path / "mrpc-dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     given = ["--checkpoints", str(tmp_path / "runs"), "--data", str(tmp_path), "--work", str(tmp_path / "work")]
-    given += ["--output", str(tmp_path / "tasks.json"), "--positions", "60", "--recipe", "int8-dynamic", "--quick"]
+    given += ["--output", str(tmp_path / "tasks.json"), "--positions", "60", "--quick"]
+    given += ["--recipe", "int8-dynamic", "--recipe", "int8-static"]
     program.main(["measure", *given])
     data = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
     assert [run["seed"] for run in data["runs"]] == [0, 1]
     subjects = data["runs"][0]["subjects"]
-    assert {PYTORCH, FP32, STOCK} <= subjects.keys()
+    assert {PYTORCH, FP32, STOCK, "int8-dynamic", "int8-static"} <= subjects.keys()
     assert subjects[PYTORCH]["agreement"]["value"] == 1
     assert data["summary"][STOCK]["mean_of"] == ["mrpc"]
     made = (tmp_path / "work" / "mrpc-0" / "made.json").stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""The stock tool's INT8 as a model of the runtime, so that nothing but the graph differs."""
+"""Graphs that `load` does not open on a CPU, as models of the runtime, so that nothing but the graph differs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.tasks.tables import FP32
 from bertport.measure.quality.model import graph_of
 from bertport.measure.speed.loaded import LoadedBundle
+from bertport.quantize.evaluation import AS_DEFINED
 from bertport.runtime import load
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.providers.table import PROVIDERS
-from bertport.runtime.session import Graph, open_graph
+from bertport.runtime.session import SETTINGS, Graph, open_graph, open_session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from bertport.measure.speed.workload import WorkerSpec
     from bertport.runtime.model import Model
 
-__all__ = ["PORTABLE", "open_stock", "open_timed"]
+__all__ = ["open_stock", "open_timed", "open_variant"]
 
 PORTABLE = "portable"
 """The variant that the stock tool quantizes."""
@@ -52,6 +56,17 @@ class OneByOne(Graph):
                 padding = [(0, width - length if axis == 1 and value.ndim == 3 else 0) for axis in range(value.ndim)]  # noqa: PLR2004
                 made[name].append(np.pad(value, padding))
         return {name: np.concatenate(values) for name, values in made.items()}
+
+
+def open_variant(path: Path, name: str) -> Model:
+    """Open a variant on the CPU; one that is for other hardware computes as ONNX defines its operators, slowly."""
+    bundle = Bundle.open(path)
+    if suits(bundle.manifest.variants[name].requires, CPU):
+        return load(path, variant=name, provider="cpu")
+    with bundle.opening(name) as file:
+        graph = open_graph(file, PROVIDERS["cpu"])
+        session = open_session(file, session_options(config={**SETTINGS, **AS_DEFINED}))
+    return load(path, variant=FP32, provider="cpu").with_graph(dataclasses.replace(graph, session=session))
 
 
 def open_stock(graph: Path, bundle: Path, *, threads: int | None = None) -> Model:
