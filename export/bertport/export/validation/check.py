@@ -427,19 +427,24 @@ def worst_difference(
         return float("inf"), []
     if not expected.size:
         return 0.0, []
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
-        difference = expected - values
-    np.abs(difference, out=difference)
-    np.copyto(difference, np.inf, where=~np.isfinite(difference))
-    if rows is not None:
-        difference[~rows] = 0
-    element = np.unravel_index(int(difference.argmax()), difference.shape)
-    return float(difference[element]), [int(index) for index in element]
+    worst, place = -1.0, [0]
+    for first, (one, other) in enumerate(zip(expected, values, strict=True)):  # an output may be large
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            difference = np.asarray(one - other)
+        np.abs(difference, out=difference)
+        difference[~np.isfinite(difference)] = np.inf
+        if rows is not None:
+            difference[~rows[first]] = 0
+        element = np.unravel_index(int(difference.argmax()), difference.shape)
+        if difference[element] > worst:
+            worst, place = float(difference[element]), [first, *map(int, element)]
+    return worst, place
 
 
 def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
     # PyTorch's threads work in turn with ONNX Runtime's; whichever waits must not spin on the other's cores.
     options = session_options(config={"session.intra_op.allow_spinning": "0"}, log_level=FATAL_ONLY)
+    options.enable_cpu_mem_arena = False  # it would keep what batches of other shapes took, until the session ends
     try:
         return open_session(path, options)
     except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
