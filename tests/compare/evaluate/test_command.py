@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
+import os
 import shutil
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -145,15 +148,70 @@ def test_whatever_opens_a_session_of_the_bundle_without_graphs_fails(invoke, uno
         (["--task", "translation"], "unknown task with labelled data 'translation'"),
         (["--task", "question-answering"], "question-answering needs the head 'question-answering'"),
         (["--label-map", "a"], "a label map is written A=B"),
+        (["--metric", "bleu"], "unknown metric of text-classification (classification) 'bleu' (available: accuracy"),
+        (["--positive", "fine"], "'fine'"),
         (["--text-column", "sentence"], "there is no column sentence"),
         (["--output", "/nowhere/out.json"], "cannot write /nowhere/out.json (No such file or directory)"),
         (["--output", "/tmp"], "cannot write /tmp (it is there, and is no file)"),  # noqa: S108 — nothing is written
     ],
 )
 def test_an_option_that_cannot_be(invoke, unopenable, data, options, said):
-    done = invoke("evaluate", unopenable, "--data", data, *options)
+    refused(invoke("evaluate", unopenable, "--data", data, *options), said)
+
+
+GOOD = '{"text": "good", "label": "neutral"}\n' * 9
+TABLE = "text,label\n" + "good,neutral\n" * 9
+BAD = {
+    "empty.jsonl": ("", "empty.jsonl holds no examples"),
+    "header.csv": ("text,label\n", "header.csv holds no examples"),
+    "one.jsonl": (GOOD.splitlines()[0], "too short: 1 example"),
+    "list.jsonl": ('["good"]\n' * 9, "line 1: ['good'] is no object"),
+    "array.jsonl": ("[" + GOOD.strip().replace("\n", ",") + "]", "line 1: [{'text': 'good'"),
+    "nul.jsonl": (GOOD + '{"text": "a\0b"}', "line 10: a NUL character"),
+    "latin1.jsonl": (GOOD.encode() + b'{"text": "\xe9", "label": 0}', "line 10: not UTF-8 (byte 0xe9)"),
+    "utf16.jsonl": (GOOD.encode("utf-16"), "line 1: not UTF-8"),
+    "surrogate.jsonl": (GOOD + '{"text": "a\\ud800", "label": 0}', "line 10: text has half of a surrogate pair"),
+    "unknown.jsonl": (GOOD + '{"text": "a", "label": "\\u001b[31mred"}', r"line 10: the label '\x1b[31mred' is none"),
+    "float.jsonl": ('{"text": "good", "label": 1.0}\n' * 9, "line 1: label is the name or the number of a label"),
+    "nan.jsonl": ('{"text": "good", "label": NaN}\n' * 9, "line 1: label is the name or the number of a label"),
+    "huge.jsonl": ('{"text": "good", "label": 1' + "0" * 4000 + "}\n" + GOOD, "line 1"),
+    "null.jsonl": ('{"text": null, "label": 0}\n' * 9, "line 1: text is null"),
+    "missing.csv": ("text\n" + "good\n" * 9, "there is no column label (columns: text)"),
+    "twice.csv": ("text,label,text\n" + "a,neutral,b\n" * 9, "2 columns named 'text'"),
+    "wide.csv": (",".join(map(str, range(10_000))) + "\n" + "," * 9_999, "there is no column text"),
+    "ragged.csv": (TABLE + "good\n", "line 11: 1 fields under 2 columns"),
+    "open.csv": (TABLE + '"good,neutral\n' + "good,neutral\n" * 20_000, "no CSV (field larger than field limit"),
+    "deep.jsonl": ("[" * 100_000, "line 1: not JSON"),
+    "long.jsonl": (GOOD + json.dumps({"text": "good " * 300, "label": "neutral"}), "line 10: the input has"),
+    "packed.jsonl.gz": (GOOD, "Not a gzipped file"),
+    "bomb.jsonl.xz": (lzma.compress(b"x" * (16 << 20), preset=0), "line 1: longer than"),
+    "other.parquet": (GOOD, "cannot read the data"),
+    "other.json": (GOOD, "cannot tell the format of the data"),
+}
+"""Files that are no data, each with what is said of it."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_data_is_one_sentence_before_a_session_is_opened(invoke, unopenable, tmp_path, name):
+    content, said = BAD[name]
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(invoke("evaluate", unopenable, "--data", path), said)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "FIFO"])
+def test_data_that_is_no_file(invoke, unopenable, tmp_path, make):
+    path = tmp_path / "data.jsonl"
+    make(path)
+    refused(invoke("evaluate", unopenable, "--data", path), "it is no ordinary file, and is read twice")
+
+
+def refused(done, said):
+    """It is one sentence that moves no cursor."""
     assert done.exit_code == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith("bertport: error: ")
     assert said in line
+    assert not set(line) & {"\x1b", "\0", "\r"}
+    assert len(line) < 5000

@@ -22,6 +22,7 @@ from bertport.compare.evaluate.document import (
 from bertport.compare.evaluate.sentences import conclusion, difference_sentence
 from bertport.measure import statistics
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
+from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.metrics import require_packages
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.measure.machine import describe_machine
@@ -93,6 +94,7 @@ def evaluate(options: Options, progress: Progress) -> Evaluation:
     progress.show(f"checking {as_unicode(str(options.labelled.data))} …")
     data = options.labelled.read(bundle.manifest, limit=options.limit)
     chosen = choose_metrics(data, options.metrics or None, positive=options.labelled.positive)
+    check_lengths(bundle, data, truncation=options.truncation)
     progress.plan({**dict.fromkeys(names, float(len(data))), FIGURES: len(data) * FIGURES_SHARE})
     answers = [_answered(bundle, name, data, options, progress) for name in names]
     progress.begin(FIGURES, "intervals and tests")
