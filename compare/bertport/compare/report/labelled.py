@@ -145,7 +145,7 @@ def _difference(paired: PairedDifference | None, confidence: float) -> str:
     seen = ""
     if shows_difference(paired, confidence):
         seen = "worse: " if loses(paired, confidence) else "better: "
-    return f"{seen}{interval(paired.difference, '+.2f', factor=POINTS)}, p = {paired.p_value:.2g}"
+    return f"{seen}{interval(paired.difference, '+.2f', factor=POINTS)} p = {paired.p_value:.2g}"
 
 
 def _same(paired: PairedDifference | None, *, numbers: bool) -> str:
@@ -179,7 +179,7 @@ def _labels(rows: Sequence[Row]) -> Table:
 def _of_label(figures: LabelFigures | None) -> str:
     if figures is None:
         return NONE
-    return " / ".join(
+    return "\u00a0/\u00a0".join(  # no line is broken there
         in_points(figure) if math.isfinite(figure) else NONE
         for figure in (figures.precision, figures.recall, figures.f1)
     )
