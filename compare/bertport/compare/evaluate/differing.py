@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST", "differing_examples"]
 
+Prediction: TypeAlias = "str | float | np.number | NDArray[np.generic] | Sequence[str | float]"
+"""A truth or a prediction of an example, whatever the kind of data."""
 LONGEST = 2000
 """Characters of an input, at most."""
 
@@ -70,15 +72,16 @@ def _inputs(data: LabelledData, places: Sequence[int]) -> dict[int, str]:
     return inputs
 
 
-def _differ(values: Any, reference: Any) -> NDArray[np.bool_]:  # noqa: ANN401 — arrays or lists, as `Predictions` has them
+def _differ(values: NDArray[np.generic] | Sequence[object], reference: object) -> NDArray[np.bool_]:
     """Return for each example whether two variants predict otherwise; shape (examples,)."""
     if isinstance(values, np.ndarray):
-        return np.asarray((values != reference).reshape(len(values), -1).any(axis=1))
-    return np.array([not _same(one, other) for one, other in zip(values, reference, strict=True)])
+        return np.asarray((values != np.asarray(reference)).reshape(len(values), -1).any(axis=1))
+    others = cast("Sequence[object]", reference)
+    return np.array([not _same(one, other) for one, other in zip(values, others, strict=True)])
 
 
-def _same(one: Any, other: Any) -> bool:  # noqa: ANN401 — an example's prediction, whatever the kind of data
-    return bool(np.array_equal(one, other)) if isinstance(one, np.ndarray) else bool(one == other)
+def _same(one: object, other: object) -> bool:
+    return bool(np.array_equal(one, np.asarray(other))) if isinstance(one, np.ndarray) else bool(one == other)
 
 
 def _moved(candidate: Predictions, reference: Predictions) -> NDArray[np.float64]:
@@ -93,7 +96,7 @@ def _moved(candidate: Predictions, reference: Predictions) -> NDArray[np.float64
     return np.array([_distance(first, second) for first, second in zip(one, other, strict=True)])
 
 
-def _distance(one: Any, other: Any) -> float:  # noqa: ANN401 — an example's prediction, whatever the kind of data
+def _distance(one: object, other: object) -> float:
     """Return how far apart two predictions for an example are."""
     first, second = np.asarray(one), np.asarray(other)
     if first.shape == second.shape and first.size and np.issubdtype(first.dtype, np.floating):
@@ -109,13 +112,13 @@ def _predicted(predicted: Predictions, place: int, data: LabelledData) -> str:
     return text
 
 
-def _text(value: Any, data: LabelledData) -> str:  # noqa: ANN401 — a truth or a prediction, whatever the kind of data
+def _text(value: Prediction, data: LabelledData) -> str:
     """Return a truth or a prediction for people."""
     labels = data.labels or ()
     if data.kind == CLASSIFICATION:
-        return as_unicode(labels[int(value)])
+        return as_unicode(labels[int(cast("int", value))])
     if data.kind == MULTI_LABEL:
-        columns = np.flatnonzero(value) if isinstance(value, np.ndarray) else value
+        columns = np.flatnonzero(value) if isinstance(value, np.ndarray) else cast("Sequence[int]", value)
         return as_unicode(", ".join(labels[int(column)] for column in columns)) or "none"
     if isinstance(value, str):
         text = value
