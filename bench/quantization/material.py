@@ -68,7 +68,7 @@ class Material:
         return collect(
             self.fused,
             [layer.source for layer in linears(self.fused)],
-            read_evaluation(self.bundle, None, sample="calibration", **SAMPLES).samples,
+            read_evaluation(self.bundle, None, sample="calibration", as_read=True, **SAMPLES).samples,
             progress=_silent,
         )
 
