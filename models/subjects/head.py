@@ -32,7 +32,7 @@ def train_head(model: Model, passages: Sequence[Passage], subjects: Sequence[str
 
     The vector is the pooler's output, since that is what `BertForSequenceClassification` judges by.
     """
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
 
     texts = [passage.text for passage in passages]
     features = np.asarray(model.features(texts, pooling="pooler", truncation=True), dtype=np.float64)
