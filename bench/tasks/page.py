@@ -264,10 +264,11 @@ def _beside(data: Mapping[str, Any]) -> str:
         *((f"{row.name}: {row.size}", row.part, row.scores, row.source) for row in PUBLISHED),
     ]
     how = (
-        "MRPC is F1 and accuracy where there are two figures, STS-B Pearson's and Spearman's correlation. Figures of "
-        "dev and of test are of different examples: a dev part is small, and to choose by it, as others may have done, "
-        "flatters. MiniLM-L6-H384 was distilled to six layers; the default encoder descends from every second layer "
-        "of MiniLM-L12-H384, by way of sentence-transformers' all-MiniLM-L6-v2."
+        "MRPC is F1 and accuracy where there are two figures, STS-B Pearson's and Spearman's correlation; of one "
+        "figure, the card's are F1 and Spearman's, and MiniLM's page does not say. Figures of dev and of test are of "
+        "different examples: a dev part is small, and to choose by it, as others may have done, flatters. "
+        "MiniLM-L6-H384 was distilled to six layers; the default encoder descends from every second layer of "
+        "MiniLM-L12-H384, by way of sentence-transformers' all-MiniLM-L6-v2."
     )
     lines = [
         "## Beside published figures",

@@ -193,7 +193,8 @@ def _bars(
         elif bar.name == RANKS:
             figure = _ranks(name, [run for run in runs if run["task"] in bar.tasks])
         else:
-            figure = _agreement(name, [row for row in tasks if row.task.name in bar.tasks])
+            own = [row for row in tasks if row.task.name in bar.tasks and row.seeds(name)]
+            figure = _agreement(name, own) if len(own) == len(bar.tasks) else None
         if figure:
             lowest = figure.get("lowest", figure["value"])
             bars[bar.name] = {**figure, "met": figure["value"] >= bar.least, "every_run": lowest >= bar.least}
@@ -205,18 +206,16 @@ def _ranks(name: str, runs: Sequence[Run]) -> dict[str, float] | None:
     return {"value": float(np.mean(values)), "lowest": min(values)} if values else None
 
 
-def _agreement(name: str, tasks: Sequence[TaskRuns]) -> dict[str, float] | None:
+def _agreement(name: str, tasks: Sequence[TaskRuns]) -> dict[str, float]:
     """Return the agreement over all examples and seeds of some tasks; its clusters are the examples."""
     same = {
         (row.task.name, seed): row.answers[seed][name].values == row.answers[seed][FP32].values
         for row in tasks
         for seed in row.seeds(name)
     }
-    if not same:
-        return None
     by_task = [[hits for (task, _), hits in same.items() if task == row.task.name] for row in tasks]
-    hits = [np.sum(of_task, axis=0) for of_task in by_task if of_task]
-    totals = [np.full(len(of_task[0]), len(of_task)) for of_task in by_task if of_task]
+    hits = [np.sum(of_task, axis=0) for of_task in by_task]
+    totals = [np.full(len(of_task[0]), len(of_task)) for of_task in by_task]
     by_seed = [
         np.concatenate([hits for (_, of), hits in same.items() if of == seed]) for seed in {of for _, of in same}
     ]
