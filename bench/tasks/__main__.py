@@ -94,7 +94,7 @@ def runs_in(checkpoints: Path, tasks: Sequence[str] | None) -> list[tuple[str, i
 
 def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     """Measure every run; return the data."""
-    from bench.tasks.measuring import is_measured, measure, read_answers
+    from bench.tasks.measuring import is_measured, measure, of_the_commonest, read_answers
     from bench.tasks.summary import TaskRuns, summarize
 
     runs: list[dict[str, Any]] = []
@@ -110,7 +110,11 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
         figures = measure(task, options.checkpoints / f"{name}-{seed}" / "model", made, labelled)
         training = options.checkpoints / f"{name}-{seed}" / "run.json"
         runs.append({"task": name, "seed": seed, "training": _training(training), "subjects": figures["subjects"]})
-        facts[name] = {"examples": len(labelled), "fingerprint": labelled.fingerprint}
+        facts[name] = {
+            "examples": len(labelled),
+            "fingerprint": labelled.fingerprint,
+            "commonest": of_the_commonest(task, labelled),
+        }
         encoder = encoder or _encoder(made)
         answers.setdefault(name, {})[seed] = read_answers(made, labelled)
         data[name] = labelled

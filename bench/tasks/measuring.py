@@ -12,7 +12,8 @@ from bench.tasks import peer
 from bench.tasks.graphs import open_stock, open_variant
 from bench.tasks.tables import FP32, PYTORCH, STOCK, SUBJECTS, VARIANTS
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
-from bertport.measure.labelled.kinds import REGRESSION, TAGS
+from bertport.measure.labelled.kinds import CLASSIFICATION, REGRESSION, TAGS
+from bertport.measure.labelled.metrics import Judged
 from bertport.measure.labelled.predictions import Predictions, predict_labelled
 from bertport.measure.quality.model import size_of
 from bertport.runtime.bundle.directory import Bundle
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.figures import PairedDifference, TaskFigures
 
-__all__ = ["is_measured", "measure", "read_answers"]
+__all__ = ["is_measured", "measure", "of_the_commonest", "read_answers"]
 
 FIGURES, ANSWERS = "figures.json", "answers.json"
 
@@ -125,6 +126,16 @@ def _search(bundle: Bundle, name: str) -> dict[str, Any]:
     """Return the budget that a variant holds, and how many layers were left in higher precision for it."""
     record = bundle.manifest.variants[name].fidelity or {}
     return {"budget": record["budget"], "higher_precision": len(record["higher_precision"])} if record else {}
+
+
+def of_the_commonest(task: Task, data: LabelledData) -> dict[str, float]:
+    """Return what the commonest label alone scores, by metric; of tags and of numbers there is no such answer."""
+    if data.kind != CLASSIFICATION:
+        return {}
+    chosen = choose_metrics(data, task.metrics, positive=task.positive)
+    commonest = np.full(len(data), np.bincount(np.asarray(data.truths)).argmax())
+    judged = Judged(data, _predictions(data, "", commonest), chosen.positive)
+    return {metric.name: metric.value(judged) for metric in chosen.metrics}
 
 
 def read_answers(made: Made, data: LabelledData) -> dict[str, Predictions]:

@@ -13,6 +13,7 @@ from bench.checkout import check_section, read_data
 from bench.tasks import __main__ as program
 from bench.tasks.graphs import open_stock
 from bench.tasks.made import quantize_as_stock
+from bench.tasks.measuring import of_the_commonest
 from bench.tasks.page import section
 from bench.tasks.peer import class_logits, word_labels
 from bench.tasks.summary import BARS, TaskRuns, summarize
@@ -191,7 +192,13 @@ def test_every_bar_and_subject_has_a_row_on_the_page(pairs):
         "date": "2026-01-01T00:00:00Z",
         "machine": machine,
         "encoder": {"layers": 6, "hidden_size": 384, "parameters": 22_000_000},
-        "tasks": {"mrpc": {"examples": 40, "fingerprint": pairs.fingerprint}},
+        "tasks": {
+            "mrpc": {
+                "examples": 40,
+                "fingerprint": pairs.fingerprint,
+                "commonest": of_the_commonest(TASKS["mrpc"], pairs),
+            }
+        },
         "runs": runs,
         "summary": summarize(runs, [row]),
         "speed": None,
@@ -199,6 +206,9 @@ def test_every_bar_and_subject_has_a_row_on_the_page(pairs):
     text = section(data)
     for bar in BARS:
         assert f"| {bar.what} |" in text
+    true = sum(pairs.truths) / 40
+    assert f"| MRPC | F1 | 40 | 0 | {200 * true / (1 + true):.2f} |" in text
+    assert f"| MRPC | accuracy | 40 | 0 | {100 * true:.2f} |" in text
     assert "MRPC, seed 0, accuracy: -2.00 (-3.00 to -1.00), p = 0.5" in text
     assert "MRPC, seed 0, int8-static: int8-static does not hold its budget" in text
     assert "| MRPC | 0 | accuracy | 80.00 | 80.00 (70.0-90.0) | -2.00 (-3.00 to -1.00), p = 0.5 |" in text
