@@ -33,7 +33,16 @@ WIDTH = 120
 
 def section(data: Mapping[str, Any]) -> str:
     """Return the text between the page's marks."""
-    parts = [_bars(data), _scores(data), _runs(data), _agreements(data), _speed(data), _beside(data), _measured(data)]
+    parts = [
+        _bars(data),
+        _scores(data),
+        _runs(data),
+        _agreements(data),
+        _speed(data),
+        _sizes(data),
+        _beside(data),
+        _measured(data),
+    ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
@@ -213,7 +222,7 @@ def _speed(data: Mapping[str, Any]) -> str:
         "an example of median length. The stock tool's graph is run by bertport's runtime here."
     )
     lines = [
-        "## Speed and size",
+        "## Speed",
         "",
         fill(how, WIDTH),
         "",
@@ -234,7 +243,6 @@ def _speed(data: Mapping[str, Any]) -> str:
                 text += f" ({figures['times_pytorch']['value']:.1f}x)"
             cells.append(f"{text}, {figures['median_ms']['value']:.2f} ms")
         lines.append(_line([TASKS[task].title, f"{timed['median_tokens']:.0f}", *cells]))
-    lines.append(_line(["size, MiB", "", *(_sizes(data, name) for name in names)]))
     machine = speed["machine"]
     lines += ["", f"Timed on {_machine(machine)}; {speed['date'][:10]}, commit {speed['commit'][:7]}."]
     if machine["busy"] is not None and machine["busy"] > machine["usable_cores"]:
@@ -242,12 +250,15 @@ def _speed(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _sizes(data: Mapping[str, Any], name: str) -> str:
-    sizes = [run["subjects"][name]["bytes"] / MIB for run in data["runs"] if "bytes" in run["subjects"].get(name, {})]
-    if not sizes:
-        return ""
-    low, high = min(sizes), max(sizes)
-    return f"{low:.1f}" if high - low < 0.1 else f"{low:.1f}-{high:.1f}"  # noqa: PLR2004 — as many digits as are shown
+def _sizes(data: Mapping[str, Any]) -> str:
+    names = [PYTORCH, FP32, *_eight_bit(data)]
+    cells = []
+    for name in names:
+        measured = [run["subjects"].get(name, {}) for run in data["runs"]]
+        sizes = [subject["bytes"] / MIB for subject in measured if "bytes" in subject]
+        cells.append(" to ".join(dict.fromkeys(f"{size:.1f}" for size in (min(sizes), max(sizes)))))
+    how = "The graph with its weights, of the checkpoint its weights: the least and the most of all runs."
+    return "\n".join(["## Size", "", how, "", *_table(["", *names]), _line(["MiB", *cells])])
 
 
 def _beside(data: Mapping[str, Any]) -> str:

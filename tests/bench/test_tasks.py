@@ -58,6 +58,17 @@ def test_the_page_is_what_the_data_say():
     check_section(program.PAGE, section(read_data(program.DATA, program.PROGRAM)), program.PROGRAM)
 
 
+def test_the_data_hold_what_int8_is_held_to():
+    data = read_data(program.DATA, program.PROGRAM)
+    assert {run["task"] for run in data["runs"]} >= set(GLUE)
+    bars = data["summary"]["int8-dynamic"]["bars"]
+    assert bars.keys() == {bar.name for bar in BARS}
+    assert all(bar["met"] for bar in bars.values())
+    transformers = [run["subjects"][PYTORCH] for run in data["runs"]]
+    assert all((subject["agreement"] or {"value": 1})["value"] > 0.999 for subject in transformers)
+    assert all((subject["rank_correlation"] or 1) > 0.9999 for subject in transformers)
+
+
 def test_transformers_answer_as_the_bundle_of_the_same_weights(classifier, pairs):
     checkpoint, bundle = classifier
     ours = predict_labelled(load(bundle, threads=1), pairs)
@@ -206,6 +217,7 @@ def test_every_bar_and_subject_has_a_row_on_the_page(pairs):
     text = section(data)
     for bar in BARS:
         assert f"| {bar.what} |" in text
+    assert "| MiB | 1.0 | 4.0 | 1.0 |" in text
     true = sum(pairs.truths) / 40
     assert f"| MRPC | F1 | 40 | 0 | {200 * true / (1 + true):.2f} |" in text
     assert f"| MRPC | accuracy | 40 | 0 | {100 * true:.2f} |" in text
@@ -261,5 +273,5 @@ def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_pat
     assert (tmp_path / "work" / "mrpc-0" / "made.json").stat().st_mtime_ns == made
     assert timed["runs"] == data["runs"]
     assert all(row["texts_per_second"]["value"] > 0 for row in timed["speed"]["tasks"]["mrpc"]["subjects"].values())
-    assert "## Speed and size" in section(timed)
+    assert "## Speed" in section(timed)
     assert capsys.readouterr().err.count("measured") == 2
