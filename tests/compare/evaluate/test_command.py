@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -91,6 +92,16 @@ def test_the_file_is_what_is_printed(invoke, classifier, data, tmp_path):
     printed = json.loads(invoke("evaluate", classifier, "--data", data, *QUICK, "--json", "--output", output).stdout)
     assert json.loads(output.read_text(encoding="utf-8")) == printed
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
+def test_a_file_whose_name_is_not_utf_8(invoke, classifier, tmp_path):
+    data = tmp_path / os.fsdecode(b"no\xff.jsonl")
+    written(data, [{"text": text, "label": "neutral"} for text in sentences(9)])  # with a note, which names the file
+    done = invoke("evaluate", classifier, "--data", data, *QUICK, "--output", tmp_path / "out.json")
+    assert done.exit_code == 0
+    assert "no\\udcff.jsonl" in done.stdout
+    assert "never occur" in " ".join(json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["data"]["notes"])
 
 
 def test_variants_and_reference_are_chosen(invoke, classifier, data):

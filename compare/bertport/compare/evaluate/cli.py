@@ -84,7 +84,7 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
     Each metric has a 95% interval, and each difference from fp32 is tested on the same examples. Texts of the data are
     shown only with --examples. Needs the extras cpu and evaluate.
     """
-    from bertport.compare.codec import encode, laid_out
+    from bertport.compare.codec import as_unicode, encode, laid_out
     from bertport.compare.evaluate.measuring import Options
     from bertport.compare.evaluate.measuring import evaluate as run_evaluate
     from bertport.compare.evaluate.output import check_output, write_output
@@ -119,7 +119,7 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
     ):
         evaluation = run_evaluate(options, progress)
     if output is not None:
-        write_output(output, laid_out(encode(evaluation)))
+        write_output(output, as_unicode(laid_out(encode(evaluation))))
     if as_json:
         show_json(encode(evaluation), indent=1)
     else:

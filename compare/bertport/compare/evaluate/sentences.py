@@ -70,7 +70,9 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
     if shows_difference(paired):
         kind = "loss" if worse(paired) else "gain"
         return f"{begin}: the {kind} is shown on {examples:,} examples (p = {paired.p_value:.2g}, {paired.test})"
-    needed = examples_to_show(size, answers=paired.agreement is not None)
+    # Calibration is of probabilities, which all differ.
+    answers = paired.agreement is not None and METRICS[paired.metric].higher_is_better
+    needed = examples_to_show(size, answers=answers)
     if needed is None:
         return f"{begin}: no difference can be shown on {examples:,} examples"
     if needed <= examples:
