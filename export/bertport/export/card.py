@@ -40,13 +40,20 @@ how often it is right on texts unlike those of its training."""
 """Of any other, whose answers about people are not seen in a word that it fills in."""
 
 
-def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None, *, alone: bool = False) -> str:
+def model_card(
+    manifest: Manifest,
+    tokens: Mapping[str, str] | None = None,
+    *,
+    alone: bool = False,
+    licences: Mapping[str, str | None] | None = None,
+) -> str:
     """Write the card in Markdown, with the front matter that the Hugging Face Hub reads.
 
     Args:
         manifest: the bundle's manifest.
         tokens: the tokenizer's own tokens by those of BERT's that stand for them: `<mask>` by `[MASK]`.
         alone: whether the encoder alone was asked for, whatever heads the checkpoint holds.
+        licences: what the checkpoints of heads that were added from others state, by head; None where one states none.
     """
     family = family_of_class(manifest.architecture.model_class) or FAMILIES[BERT]
     known = LIMITS_OF_WORDS if MLM in manifest.heads else LIMITS_OF_TUNED
@@ -58,7 +65,7 @@ def model_card(manifest: Manifest, tokens: Mapping[str, str] | None = None, *, a
         "## Use\n\n" + _with_tokens(_use(manifest), tokens or {}),
         "## Graphs\n\n" + _graphs(manifest),
         f"## Limitations and bias\n\n{known}\n\n{_limits(manifest)}",
-        f"## Licence\n\n{manifest.licence or 'The checkpoint does not state one; ask its authors.'}",
+        "## Licence\n\n" + _licence(manifest, licences or {}),
         f"## Citation\n\n```bibtex\n{family.citation}\n```",
     )
     return "\n\n".join(sections) + "\n"
@@ -159,6 +166,17 @@ def _graphs(manifest: Manifest) -> str:
         versions = f"{variant.requires.opset} | {variant.requires.ir_version}"
         rows.append(f"| {name}{default} | `{variant.file}` | {variant.recipe} | {versions} | {difference} |")
     return "\n".join(rows)
+
+
+def _licence(manifest: Manifest, licences: Mapping[str, str | None]) -> str:
+    """Return the licence, and those of heads from other checkpoints that state another one, or none."""
+    lines = [manifest.licence or "The checkpoint does not state one; ask its authors."]
+    for head, licence in licences.items():
+        source = manifest.heads[head].source
+        if source is not None and licence != manifest.licence:
+            stated = licence or "not stated; ask its authors"
+            lines.append(f"Of the head `{head}`, from the checkpoint `{printable(source.name)}`: {stated}.")
+    return "\n\n".join(lines)
 
 
 def _limits(manifest: Manifest) -> str:

@@ -242,9 +242,9 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 tools=tool_versions(),
                 files=describe_files(building),
             )
-            (building / "README.md").write_text(
-                model_card(manifest, _tokens(tokenizer), alone=checkpoint.as_features), encoding="utf-8"
-            )
+            licences = _licences_of_added(checkpoint)
+            card = model_card(manifest, _tokens(tokenizer), alone=checkpoint.as_features, licences=licences)
+            (building / "README.md").write_text(card, encoding="utf-8")
             write_manifest(building, manifest)
     return Bundle.open(target)
 
@@ -339,6 +339,15 @@ def _entries(checkpoint: Checkpoint) -> dict[str, HeadEntry]:
         source = _source(addition.located, addition.checkpoint)
         entries |= {head: replace(entries[head], source=source) for head in addition.checkpoint.plan.heads}
     return entries
+
+
+def _licences_of_added(checkpoint: Checkpoint) -> dict[str, str | None]:
+    """Return the licence that the card of each added head's checkpoint states, by head; None where it states none."""
+    licences: dict[str, str | None] = {}
+    for addition in checkpoint.additions:
+        _, licence = read_front_matter(addition.located.card or addition.located.directory)
+        licences |= dict.fromkeys(addition.checkpoint.plan.heads, licence)
+    return licences
 
 
 def _source(located: Located, checkpoint: Checkpoint) -> Source:
