@@ -28,6 +28,8 @@ from subjects.passages import LONGEST, Passage, Split, split_passages, write_lab
 
 DEFAULT = Path(__file__).parent / "default"
 NAME = "bertport-subjects"
+BUDGET = "top1=0.98,nsp=0.005"
+"""What INT8 may cost the encoder's own heads; what it costs the classifier is measured on labels."""
 POSITIONS, PAIRS = 1000, 1000
 """What INT8 is measured on beside labels: half of what `bertport quantize` takes by itself, for the time."""
 CREDIT = """\
@@ -49,10 +51,10 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option("--bundle", type=DIRECTORY, default=DEFAULT, help="A BERT with a pooler, which stays as it is.")
 @click.option("--passages", type=click.IntRange(min=2), default=1000, help="Passages to train on.")
 @click.option("--heldout", type=click.IntRange(min=1), default=400, help="Passages of other chapters to measure on.")
-@click.option("--accuracy-budget", "budget", metavar="LIMITS", help="Of INT8, as of `bertport quantize`, or none.")
+@click.option("--accuracy-budget", "budget", metavar="LIMITS", default=BUDGET, help="Of INT8, or none.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the sample, and of who is held out.")
 def main(  # noqa: PLR0913 — one parameter per option
-    *, corpus: Path, output: Path, bundle: Path, passages: int, heldout: int, budget: str | None, seed: int
+    *, corpus: Path, output: Path, bundle: Path, passages: int, heldout: int, budget: str, seed: int
 ) -> None:
     """Make a bundle of the encoder of --bundle, its heads, and a classifier of subjects that is trained here.
 
@@ -64,15 +66,16 @@ def main(  # noqa: PLR0913 — one parameter per option
         raise click.ClickException(f"{output} is not empty: name a directory that is to be made")
     began = time.monotonic()
     try:
+        limits = Budget.parse(budget)
         with stage("reading passages"):
             split = split_passages(corpus, training=passages, heldout=heldout, seed=seed)
-        make(bundle, output, split, budget)
+        make(bundle, output, split, limits)
     except (RecipeError, BertportError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output / 'bundle'}: made in {time.monotonic() - began:.0f} s", err=True)
 
 
-def make(bundle: Path, output: Path, split: Split, budget: str | None) -> None:
+def make(bundle: Path, output: Path, split: Split, budget: Budget) -> None:
     """Train the head, and make, quantize and measure the bundle.
 
     Raises:
@@ -102,8 +105,7 @@ def make(bundle: Path, output: Path, split: Split, budget: str | None) -> None:
         with (made / "README.md").open("a", encoding="utf-8") as card:
             card.write(f"\n{credit}")
     with stage("quantizing"):
-        limits = Budget.parse(budget) if budget else None
-        quantize(made, options=QuantizeOptions(budget=limits, positions=POSITIONS, pairs=PAIRS, force=True))
+        quantize(made, options=QuantizeOptions(budget=budget, positions=POSITIONS, pairs=PAIRS, force=True))
     with Progress(sys.stderr, erase=True) as progress:
         choice = DataChoice(data=str(data), task="text-classification", columns={}, label_map={}, positive=None)
         evaluation = evaluate(EvaluateOptions(bundle=str(made), labelled=choice), progress)

@@ -63,6 +63,14 @@ def test_a_corpus_that_cannot_do(tmp_path: Path, books: dict[str, tuple[str, str
         split_passages(write_corpus(tmp_path / "corpus.jsonl", books, chapters), training=9, heldout=9, seed=1)
 
 
+def test_a_budget_is_read_before_anything_is_made(tmp_path: Path) -> None:
+    arguments = ("--corpus", write_corpus(tmp_path / "corpus.jsonl"), "--output", tmp_path / "output")
+    done = run(*arguments, "--accuracy-budget", "nonsense=1")
+    assert done.exit_code == 1
+    assert "nonsense" in done.output
+    assert not (tmp_path / "output").exists()
+
+
 def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     done = run("--corpus", write_corpus(tmp_path / "corpus.jsonl"), "--output", tmp_path)
     assert done.exit_code == 1
