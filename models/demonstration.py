@@ -18,7 +18,6 @@ from bertport.measure.labelled.options import DataChoice
 from bertport.quantize.job import Options as QuantizeOptions
 from bertport.quantize.quantizer import quantize
 from bertport.runtime import load
-from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import BertportError
 from bertport.runtime.heads import POOLER, SEQUENCE_CLASSIFICATION
@@ -40,7 +39,8 @@ The head `{head}` was trained on passages of OpenStax textbooks ({subjects}), wh
 University. Each was cut to its first {words} words. The encoder under it was not changed; its own model card says what
 it was trained on.
 """
-FRONT_MATTER = "---\nlanguage:\n  - en\nlicense: apache-2.0\n---\n\n# Subjects of textbooks\n\n"
+FRONT_MATTER = "---\nlanguage:\n  - en\n{licence}---\n\n# Subjects of textbooks\n\n"
+"""Of the classifier's checkpoint, whose weights but for the head are the encoder's."""
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
@@ -84,15 +84,17 @@ def make(bundle: Path, output: Path, split: Split, budget: Budget) -> None:
     encoder, classifier, made = (output / name for name in ("encoder", "classifier", "bundle"))
     data = output / "heldout.jsonl"
     credit = CREDIT.format(head=SEQUENCE_CLASSIFICATION, subjects=", ".join(split.subjects), words=LONGEST)
-    output.mkdir(parents=True, exist_ok=True)
-    write_labelled(split.heldout, data)
     with stage(f"training on {len(split.training):,} passages"):
         model = load(bundle, variant="fp32", provider="cpu")
         head = train_head(model, split.training, split.subjects)
+    manifest = model.bundle.manifest
     with stage("exporting the encoder with both heads"):
+        output.mkdir(parents=True, exist_ok=True)
+        write_labelled(split.heldout, data)
         restore(bundle, encoder, progress=lambda _: None)
-        write_checkpoint(encoder, head, split.subjects, classifier, FRONT_MATTER + credit)
-        heads = [name for name in Bundle.open(bundle).manifest.heads if name != POOLER]
+        licence = f"license: {manifest.licence}\n" if manifest.licence else ""
+        write_checkpoint(encoder, head, split.subjects, classifier, FRONT_MATTER.format(licence=licence) + credit)
+        heads = [name for name in manifest.heads if name != POOLER]
         export(
             encoder,
             made,
