@@ -7,9 +7,14 @@ import click
 
 from bertport.runtime.errors import BertportError
 from finetuning.job import Job, perform
-from finetuning.tasks import TASKS, Settings
+from finetuning.tasks import GRID_EPOCHS, GRID_RATES, TASKS, Settings
 from pretraining.errors import RecipeError
 from pretraining.machine import StopRequest, choose_hardware
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
@@ -20,7 +25,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
-    help="Directory with TASK-train.jsonl, and TASK-dev.jsonl to score on at the end; plain or .xz.",
+    help="Directory with TASK-train.jsonl, and TASK-dev.jsonl to score on at the end; plain or compressed.",
 )
 @click.option("--init", type=click.Path(path_type=Path), required=True, help="Bundle or checkpoint to start from.")
 @click.option("--output", type=DIRECTORY, required=True, help="Keeps the run; what is there is resumed.")
@@ -30,13 +35,13 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
     "rates",
     type=click.FloatRange(min=0, min_open=True),
     multiple=True,
-    help="Highest learning rate; with --select, several.  [default: the task's]",
+    help=f"Highest learning rate; with --select, several.  [default: the task's; to select, {_shown(GRID_RATES)}]",
 )
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
     multiple=True,
-    help="Passes over the data; with --select, several.  [default: the task's]",
+    help=f"Passes over the data; with --select, several.  [default: the task's; to select, {_shown(GRID_EPOCHS)}]",
 )
 @click.option(
     "--batch",
@@ -80,10 +85,12 @@ def main(  # noqa: PLR0913 — one parameter per option
     OUTPUT/log.jsonl is the learning curve and OUTPUT/run.json the record of what was done.
     """
     own = TASKS[name].settings
+    rates = rates or (GRID_RATES if select else (own.rate,))
+    epochs = epochs or (GRID_EPOCHS if select else (own.epochs,))
     candidates = tuple(
         Settings(rate=rate, epochs=count, batch=size, dropout=dropout)
         for dropout, size, count, rate in itertools.product(
-            dropouts or (own.dropout,), batch or (own.batch,), epochs or (own.epochs,), rates or (own.rate,)
+            dropouts or (own.dropout,), batch or (own.batch,), epochs, rates
         )
     )
     if len(candidates) > 1 and not select:

@@ -37,10 +37,15 @@ def outputs(model: PreTrainedModel, data: Encoded, *, pad: int, hardware: Hardwa
             rows = order[begin : begin + _BATCH]
             values = logits(model, data.batch(rows, pad=pad), exact).cpu().numpy()
             for row, value in zip(rows, values, strict=True):
-                answers[row] = value[..., : len(data.input_ids[row])] if data.offsets else value
-                if data.targets[row].ndim and not data.offsets:
-                    answers[row] = value[: len(data.targets[row])][data.targets[row] != UNLABELLED]
+                answers[row] = _without_padding(value, data, int(row))
     return answers
+
+
+def _without_padding(value: NDArray[np.float32], data: Encoded, row: int) -> NDArray[np.float32]:
+    target = data.targets[row]
+    if data.offsets:
+        return value[:, : len(data.offsets[row])]
+    return value[: len(target)][target != UNLABELLED] if target.ndim else value
 
 
 def score(answers: list[NDArray[np.float32]], data: Encoded, rows: list[Row], task: Task) -> dict[str, float]:
@@ -76,6 +81,8 @@ def score(answers: list[NDArray[np.float32]], data: Encoded, rows: list[Row], ta
 def answer_text(answer: NDArray[np.float32], offsets: NDArray[np.int64], row: Row) -> str:
     """Return the part of the context, of 30 tokens at most, whose beginning and end have the highest sum."""
     (inside,) = np.nonzero(offsets[:, 0] >= 0)
+    if not len(inside):  # a question that fills the sequence
+        return ""
     begins, ends = answer[0, inside], answer[1, inside]
     sums = begins[:, None] + ends
     allowed = np.triu(np.ones_like(sums, dtype=bool)) & ~np.triu(np.ones_like(sums, dtype=bool), _LONGEST_ANSWER)

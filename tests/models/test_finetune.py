@@ -5,7 +5,7 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +316,20 @@ def test_the_command_trains_and_its_second_call_leaves_the_result_alone(
     other = invoke(*command, "--seed", "2")
     assert other.exit_code == 1
     assert "began with seed 0, not 2: give it the options it began with" in other.stderr
+
+
+def test_a_choice_is_among_bert_s_rates_and_epochs_where_none_are_given(
+    plain: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr(finetune, "perform", lambda job: jobs.append(job) or "done")
+    command = ("--task", "sst2", "--data", plain.data, "--init", plain.init, "--output", tmp_path)
+    for extra in (("--select",), ("--select", "--rate", "1e-3", "--dropout", "0", "--dropout", "0.1"), ()):
+        assert invoke(*command, *extra).exit_code == 0
+    whole, narrowed, none = (job.candidates for job in jobs)
+    assert {(each.rate, each.epochs) for each in whole} == set(product((2e-5, 3e-5, 5e-5, 1e-4), (2, 3, 4)))
+    assert {(each.rate, each.epochs, each.dropout) for each in narrowed} == set(product([1e-3], [2, 3, 4], [0, 0.1]))
+    assert none == (TASKS["sst2"].settings,)
 
 
 QUESTION = '{"question": "What?", "context": "The storm.", "answers": {"text": ["%s"], "answer_start": [%d]}}\n'
