@@ -104,9 +104,10 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     encoder: dict[str, Any] = {}
     for name, seed in runs_in(options.checkpoints, None):
         task = TASKS[name]
-        if name not in (options.task or TASKS) and not is_measured(options.work / f"{name}-{seed}"):
+        asked = name in (options.task or TASKS)
+        if not asked and not is_measured(options.work / f"{name}-{seed}"):
             continue
-        made, labelled = prepare(options, name, seed)
+        made, labelled = prepare(options, name, seed, VARIANTS if asked else ())
         figures = measure(task, options.checkpoints / f"{name}-{seed}" / "model", made, labelled)
         training = options.checkpoints / f"{name}-{seed}" / "run.json"
         runs.append({"task": name, "seed": seed, "training": _training(training), "subjects": figures["subjects"]})
@@ -147,8 +148,16 @@ def time_all(options: argparse.Namespace) -> dict[str, Any]:
     return {**data, "speed": {**provenance(), "tasks": timed}}
 
 
-def prepare(options: argparse.Namespace, name: str, seed: int) -> tuple[Made, LabelledData]:
+def prepare(
+    options: argparse.Namespace, name: str, seed: int, variants: Sequence[str] = ()
+) -> tuple[Made, LabelledData]:
     """Make what answers a run's task, as far as it is not kept, and read the task's dev part.
+
+    Args:
+        options: Of the command line.
+        name: The task.
+        seed: The seed.
+        variants: Of which those that the command line asks for are made, where they are not there.
 
     Raises:
         SystemExit: with a sentence, where there is no dev part.
@@ -163,7 +172,7 @@ def prepare(options: argparse.Namespace, name: str, seed: int) -> tuple[Made, La
     made = make(
         options.checkpoints / f"{name}-{seed}" / "model",
         options.work / f"{name}-{seed}",
-        options.recipe or VARIANTS,
+        [variant for variant in variants if variant in (options.recipe or VARIANTS)],
         positions=options.positions,
     )
     return made, read_labelled(parts[0], TASKS[name].task, Bundle.open(made.bundle).manifest)
