@@ -200,18 +200,22 @@ def write(directory: Path) -> None:
 def embedder(directory: Path) -> None:
     """Write the embedded model as one of sentence-transformers, the mean over its tokens scaled to length 1."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     from bertport.export import restore
 
     with tempfile.TemporaryDirectory() as place:
         restore(default_bundle(), Path(place) / "checkpoint")
         encoder = Transformer(str(Path(place) / "checkpoint"))
-        pooling = Pooling(encoder.get_word_embedding_dimension(), pooling_mode="mean")
+        pooling = Pooling(encoder.get_embedding_dimension(), pooling_mode="mean")
         SentenceTransformer(modules=[encoder, pooling, Normalize()], device="cpu").save(str(directory))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:  # noqa: PLR2004 — the program and the directory
         sys.exit("usage: python docs/small_models.py DIRECTORY")
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # it reports each weight of a head that an encoder leaves out
+    transformers.logging.disable_progress_bar()
     write(Path(sys.argv[1]))
