@@ -64,6 +64,14 @@ def test_data_and_a_finished_report_are_not_taken_together(labelled_bundle, tmp_
     assert "--from takes a report as it is: leave bundles, --data and --resume out" in done.stderr
 
 
+@pytest.mark.parametrize("option", [["--metric", "f1"], ["--limit", "9"], ["--task", "x"], ["--label-column", "y"]])
+def test_options_of_data_without_data_are_refused(tmp_path, option):
+    done = CliRunner().invoke(app, ["compare", "--output", str(tmp_path / "out"), *option])
+    assert done.exit_code == 2
+    assert "said without any: name the file with --data" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_examples_of_the_data_are_timed(asked, labelled_bundle):
     comparison = Comparison(asked())
     lines = (labelled_bundle / "texts.jsonl").read_text(encoding="utf-8").splitlines()
