@@ -1,12 +1,15 @@
 """Seeded tiny classifiers and files of labelled data."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from bertport.runtime import load
+from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from tests.heads import head_bundle
 
@@ -26,8 +29,16 @@ def classifier(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def manifest(classifier):
-    return Bundle.open(classifier).manifest
+def manifest():
+    """The manifest of a classifier of three labels, as `classifier` has it; nothing is exported for it."""
+    whole = Bundle.open(default_bundle()).manifest
+    head = HeadEntry(
+        output="sequence_logits",
+        axes=("batch", "label"),
+        labels=("negative", "neutral", "positive"),
+        problem_type="single_label_classification",
+    )
+    return dataclasses.replace(whole, heads={SEQUENCE_CLASSIFICATION: head})
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import sys
 import tracemalloc
 
 import pytest
@@ -59,6 +60,7 @@ def test_a_file_is_read_whatever_its_format(name, manifest, tmp_path):
     assert (len(data), data.kind, data.labels, data.label_form) == (9, "classification", LABELS, "names")
     assert examples(data) == EXAMPLES  # as often as one likes
     assert not data.notes
+    assert data.columns == {"text": "text", "label": "label"}
 
 
 def test_a_quotation_mark_is_a_character_of_tsv(manifest, tmp_path):
@@ -69,7 +71,7 @@ def test_a_quotation_mark_is_a_character_of_tsv(manifest, tmp_path):
 
 
 def test_parquet_is_read_by_row_groups(manifest, tmp_path):
-    pa = pytest.importorskip("pyarrow")
+    pa = pytest.importorskip("pyarrow", exc_type=ImportError)
     from pyarrow import parquet
 
     parquet.write_table(pa.Table.from_pylist(RECORDS), tmp_path / "data.parquet", row_group_size=2)
@@ -78,12 +80,39 @@ def test_parquet_is_read_by_row_groups(manifest, tmp_path):
     assert data.where(4) == f"{tmp_path / 'data.parquet'}, row 5"
 
 
+@pytest.mark.parametrize(
+    ("pyarrow", "sentence"),
+    [(None, "needs the package pyarrow, which is not installed: .*pip install pyarrow"), ("wants", "wants NumPy 9")],
+)
+def test_parquet_without_a_pyarrow_that_works(pyarrow, sentence, manifest, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    if pyarrow is None:
+        monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
+    else:
+        (tmp_path / "pyarrow.py").write_text("raise ImportError('pyarrow wants NumPy 9')")
+        monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BertportError, match=sentence):
+        read_labelled(tmp_path / "data.parquet", TASK, manifest)
+
+
 def test_the_fingerprint_is_that_of_the_bytes(manifest, write):
     import hashlib
 
     path = write(RECORDS)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert read_labelled(path, TASK, manifest).fingerprint == f"sha256:{digest}"
+
+
+def test_a_second_text_may_come_later(manifest, write):
+    rows = [*RECORDS, {"text": "a", "text_pair": "b", "label": "neutral"}]
+    rows.append({"text": "a", "text_pair": None, "label": "neutral"})
+    data = read_labelled(write(rows), TASK, manifest)
+    assert examples(data)[-2:] == [({"text": "a", "text_pair": "b"}, 1), ("a", 1)]
+    assert data.columns["text_pair"] == "text_pair"
+    with pytest.raises(BertportError, match="line 1: there is no column text_pair"):
+        read_labelled(write(rows), TASK, manifest, Columns(text_pair="text_pair"))
 
 
 def test_columns_are_named(manifest, write):
@@ -265,9 +294,9 @@ def test_a_file_that_changes_is_not_measured(manifest, write):
         next(data.examples())
 
 
-def test_the_first_examples_are_taken(manifest, write):
-    path = write([*RECORDS[:8], {"text": "what is behind them is not looked at", "label": "fair"}, {}])
-    data = read_labelled(path, TASK, manifest, limit=8)
+def test_the_first_examples_are_taken_and_nothing_behind_them_is_looked_at(manifest, tmp_path):
+    (tmp_path / "data.jsonl").write_bytes(json_lines(RECORDS[:8]) + b"{]\n")
+    data = read_labelled(tmp_path / "data.jsonl", TASK, manifest, limit=8)
     assert examples(data) == EXAMPLES[:8]
 
 

@@ -91,8 +91,9 @@ def test_correlations_with_a_constant_are_not_defined():
     for name in ("pearson", "spearman"):
         assert math.isnan(METRICS[name].value(side))
         assert math.isnan(METRICS[name].sums(side).value)
-        sums = METRICS[name].sums(judged("regression", [0.0, 1.0, 2.0, 3.0], np.array([1.0, 2.0, 2.0, 1.0])))
-        only = np.array([[2.0], [0.0], [0.0], [2.0]])  # both have the value 1
+        values = np.array([-0.8, -1.3, -0.2, 0.4, 1.1, 0.1, -0.8])  # of which rounding leaves a spread
+        sums = METRICS[name].sums(judged("regression", list(range(7)), values))
+        only = np.array([[4.0], *[[0.0]] * 5, [3.0]])  # all that is drawn has the value -0.8
         figures = sums.weighted(only) if sums.weighted else sums.figure(sums.contributions.T @ only)
         assert np.isnan(figures).all()
 

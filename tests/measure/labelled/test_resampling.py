@@ -31,6 +31,7 @@ def test_cells_are_resampled_as_their_examples_are(name):
         (draws(one, SETTINGS), draws(apart[0], SETTINGS)),
         (difference_draws(one, other, SETTINGS), difference_draws(*apart, SETTINGS)),
     ]:
+        assert (cells != examples).any()
         assert cells.std() == pytest.approx(examples.std(), rel=0.06)
         assert cells.mean() == pytest.approx(examples.mean(), abs=0.06 * examples.std())
         assert stats.ks_2samp(cells, examples).statistic < 0.05

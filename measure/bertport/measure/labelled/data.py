@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.labelled.cells import Cells
@@ -205,9 +206,7 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
     file = open_records(path)
     stamp = _stamp(file)
     first_pass = _Pass(file, task, manifest, columns or Columns())
-    for record in file:
-        if limit is not None and len(first_pass.numbers) >= limit:
-            break
+    for record in islice(file, limit):
         first_pass.take(record)
     fingerprint = _sha256(file)
     if _stamp(file) != stamp:
@@ -223,6 +222,8 @@ class _Pass:
         self.file, self.task, self.manifest, self.asked = file, task, manifest, columns.named()
         self.kind: Kind | None = None
         self.columns: dict[str, str] = {}
+        self.pairs = False
+        """Whether some record has a second text."""
         self.labels: tuple[str, ...] | None = None
         self.truths: list[Any] = []
         self.numbers = array("Q")
@@ -235,9 +236,11 @@ class _Pass:
         """Check one record and keep its truth."""
         if self.kind is None:
             self.kind = self._kind(record)
+        cells = Cells(self.file, record, self.columns)
+        self.pairs |= "text_pair" in cells
         if self.asked.get("text_pair") and self.file.typed and self.asked["text_pair"] not in record.values:
-            Cells(self.file, record, self.columns).value("text_pair")
-        _, truth = self.kind.read(Cells(self.file, record, self.columns))
+            cells.value("text_pair")
+        _, truth = self.kind.read(cells)
         if self.kind.labelled:
             truth = tuple(self._number(value, record) for value in truth)
         elif self.kind.name == RETRIEVAL:
@@ -329,7 +332,7 @@ class _Pass:
             fingerprint=fingerprint,
             labels=self.labels,
             label_form=form,
-            columns=self.columns,
+            columns={name: column for name, column in self.columns.items() if name != "text_pair" or self.pairs},
             truths=truths,
             notes=tuple(notes),
             file=self.file,

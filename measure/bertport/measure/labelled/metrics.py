@@ -265,14 +265,18 @@ def _standard(values: Floats) -> Floats:
 
 def _correlation(sums: Floats) -> Floats:
     count, x, y, xx, yy, xy = sums
-    spread = np.maximum(count * xx - x * x, 0) * np.maximum(count * yy - y * y, 0)
-    # Of a constant, rounding leaves a spread of about 1e-16 of the squares it is the difference of.
-    spread = np.where(spread > CONSTANT * count**4, spread, 0)
+    spread = _spread(count, x, xx) * _spread(count, y, yy)
     return np.clip(_ratio(count * xy - x * y, np.sqrt(spread)), -1, 1)
 
 
-CONSTANT = 1e-24
-"""Product of two variances, each of numbers brought to deviation 1, below which one of them is that of a constant."""
+def _spread(count: Floats, total: Floats, squares: Floats) -> Floats:
+    """Return a variance times the square of the count: of a constant 0, of which rounding leaves a little."""
+    spread = count * squares - total * total
+    return np.where(spread > CONSTANT * count * squares, spread, 0)
+
+
+CONSTANT = 1e-12
+"""Share of the squares below which their difference from the squared sum is rounding: float64 has 16 digits."""
 
 
 def _ranks(values: Floats) -> Floats:

@@ -221,6 +221,12 @@ def _parquet(file: RecordFile) -> Iterator[Record]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError):  # one that wants another NumPy, for example
+            reason = excerpt(str(error), 200)
+            raise PathError(
+                f"cannot read the data {file.path} (pyarrow cannot be imported: {reason}): install another pyarrow, or "
+                "give JSON lines"
+            ) from error
         raise MissingDependencyError(
             f"reading {file.path}", "pyarrow", "evaluate", command=f"{pip()} install pyarrow"
         ) from error
