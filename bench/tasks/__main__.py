@@ -174,6 +174,7 @@ def prepare(
         options.work / f"{name}-{seed}",
         [variant for variant in variants if variant in (options.recipe or VARIANTS)],
         positions=options.positions,
+        training=next(iter(sorted(options.data.glob(f"{name}-train.*"))), None),
     )
     return made, read_labelled(parts[0], TASKS[name].task, Bundle.open(made.bundle).manifest)
 

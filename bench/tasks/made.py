@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import lzma
 import shutil
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bertport.quantize.job import Options
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Made", "make"]
+__all__ = ["Made", "calibrates_on_task", "make", "training_texts"]
 
 RECORD = "made.json"
+MOST_TEXTS = 4000
+"""Lines of a task's training part that calibration may draw from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,31 @@ class Made:
         return self.place / "stock.onnx"
 
 
-def make(checkpoint: Path, place: Path, recipes: Sequence[str], *, positions: int) -> Made:
+def calibrates_on_task(recipe: str) -> bool:
+    """Return whether a recipe is given the task's training texts: its activations have fixed ranges."""
+    return recipe.startswith("int8-static")
+
+
+def training_texts(training: Path, target: Path) -> Path:
+    """Write the texts of a task's training part, without labels, as `--calibration` reads them; return the target.
+
+    Args:
+        training: JSON lines with `text` and perhaps `text_pair`, or with `tokens`; plain or `.xz`.
+        target: The file to write.
+    """
+    opener = lzma.open if training.suffix == ".xz" else open
+    with opener(training, "rt", encoding="utf-8") as file, target.open("w", encoding="utf-8") as texts:
+        for line in islice(file, MOST_TEXTS):
+            record = json.loads(line)
+            text = record["text"] if "text" in record else " ".join(record["tokens"])
+            pair = {"text_pair": record["text_pair"]} if "text_pair" in record else {}
+            texts.write(json.dumps({"text": text, **pair}) + "\n")
+    return target
+
+
+def make(
+    checkpoint: Path, place: Path, recipes: Sequence[str], *, positions: int, training: Path | None = None
+) -> Made:
     """Export and quantize a checkpoint, as far as that was not done before with the same weights.
 
     Args:
@@ -64,6 +92,7 @@ def make(checkpoint: Path, place: Path, recipes: Sequence[str], *, positions: in
         place: Where what is made of it is kept.
         recipes: Names of the variants to make.
         positions: Held-out texts, and pairs of them, on which the budget is judged.
+        training: The task's training part, for recipes that are calibrated on it; None for the sample that ships.
     """
     weights = file_sha256(checkpoint / "model.safetensors")
     made = _kept(place, weights) or _exported(checkpoint, place, weights)
@@ -71,10 +100,16 @@ def make(checkpoint: Path, place: Path, recipes: Sequence[str], *, positions: in
     left = [name for name in left if name not in Bundle.open(made.bundle).manifest.variants]
     if left:
         began = time.monotonic()
-        made.refused.update(add_variants(made.bundle, left, positions=positions))
+        calibration = None if training is None else training_texts(training, place / "calibration.jsonl")
+        for text, names in ((None, _of(left, on_task=False)), (calibration, _of(left, on_task=True))):
+            made.refused.update(add_variants(made.bundle, names, positions=positions, calibration=text))
         made.seconds["+".join(left)] = time.monotonic() - began
         made.keep()
     return made
+
+
+def _of(recipes: Sequence[str], *, on_task: bool) -> list[str]:
+    return [name for name in recipes if calibrates_on_task(name) is on_task]
 
 
 def _kept(place: Path, weights: str) -> Made | None:
@@ -101,22 +136,32 @@ def _exported(checkpoint: Path, place: Path, weights: str) -> Made:
     return made
 
 
-def add_variants(bundle: Path, recipes: Sequence[str], *, positions: int) -> dict[str, str]:
+def add_variants(
+    bundle: Path, recipes: Sequence[str], *, positions: int, calibration: Path | None = None
+) -> dict[str, str]:
     """Quantize by each recipe with the default budget; return why those that did not hold it were refused."""
     refused: dict[str, str] = {}
     left = list(recipes)
     while left:
-        told, reason = _add(bundle, left, positions)
+        told, reason = _add(bundle, left, positions, calibration)
         if reason is not None:
             refused[told[-1]] = reason
         left = left[len(told) :]
     return refused
 
 
-def _add(bundle: Path, recipes: Sequence[str], positions: int) -> tuple[list[str], str | None]:
+def _add(
+    bundle: Path, recipes: Sequence[str], positions: int, calibration: Path | None
+) -> tuple[list[str], str | None]:
     """Quantize by one recipe after the other; return those that were measured, and why the last of them was refused."""
     told: list[str] = []
-    options = Options(positions=positions, pairs=positions, force=True, told=lambda outcome: told.append(outcome.name))
+    options = Options(
+        positions=positions,
+        pairs=positions,
+        calibration=calibration,
+        force=True,
+        told=lambda outcome: told.append(outcome.name),
+    )
     try:
         quantize(bundle, recipes, options=options)
     except ValidationError as error:

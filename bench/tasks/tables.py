@@ -73,10 +73,16 @@ SUBJECTS = {
         Subject(name=PYTORCH, what="the checkpoint in transformers, fp32"),
         Subject(name=FP32, what="the bundle as `bertport export` makes it"),
         Subject(name="int8-dynamic", what="`bertport quantize`, with its default budget"),
-        Subject(name="int8-static-cpu", what="`--recipe int8-static-cpu`, with its default budget"),
+        Subject(
+            name="int8-static-cpu",
+            what=(
+                "`--recipe int8-static-cpu`, with its default budget, calibrated on texts of the task's train part "
+                "(`--calibration`), without their labels"
+            ),
+        ),
         Subject(
             name="int8-static",
-            what="`--recipe int8-static`, with its default budget: for TensorRT, here computed by the CPU",
+            what="`--recipe int8-static`, likewise: for TensorRT, here computed by the CPU",
             timed=False,
         ),
         Subject(

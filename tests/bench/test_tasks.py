@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from bench.checkout import check_section, read_data
 from bench.tasks import __main__ as program
 from bench.tasks.graphs import open_stock
-from bench.tasks.made import quantize_as_stock
+from bench.tasks.made import quantize_as_stock, training_texts
 from bench.tasks.measuring import of_the_commonest
 from bench.tasks.page import section
 from bench.tasks.peer import class_logits, word_labels
@@ -244,6 +245,16 @@ def test_what_is_missing_is_a_sentence(tmp_path):
         program.prepare(options, "sst2", 0)
 
 
+def test_calibration_gets_the_texts_of_a_training_part_without_labels(tmp_path):
+    pair, tagged = {"text": "a \u2028 b", "text_pair": "c"}, {"tokens": ["a", "b"]}
+    (tmp_path / "mrpc-train.jsonl").write_text(json.dumps({**pair, "label": "equivalent"}) + "\n", encoding="utf-8")
+    with lzma.open(tmp_path / "wnut17-train.jsonl.xz", "wt", encoding="utf-8") as file:
+        file.write(json.dumps({**tagged, "tags": ["O", "O"]}) + "\n")
+    for name, expected in (("mrpc-train.jsonl", pair), ("wnut17-train.jsonl.xz", {"text": "a b"})):
+        texts = training_texts(tmp_path / name, tmp_path / "texts.jsonl")
+        assert [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()] == [expected]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_path, capsys):
@@ -256,7 +267,9 @@ def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_pat
         {"text": one, "text_pair": other, "label": PAIRED[index % 2]}
         for index, (one, other) in enumerate(zip(texts(30), texts(30, 3), strict=True))
     ]
-    (tmp_path / "mrpc-dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for part in ("train", "dev"):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"mrpc-{part}.jsonl").write_text(text, encoding="utf-8")
     given = ["--checkpoints", str(tmp_path / "runs"), "--data", str(tmp_path), "--work", str(tmp_path / "work")]
     given += ["--output", str(tmp_path / "tasks.json"), "--positions", "60", "--quick"]
     given += ["--recipe", "int8-dynamic", "--recipe", "int8-static"]
@@ -266,6 +279,9 @@ def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_pat
     subjects = data["runs"][0]["subjects"]
     assert {PYTORCH, FP32, STOCK, "int8-dynamic", "int8-static"} <= subjects.keys()
     assert subjects[PYTORCH]["agreement"]["value"] == 1
+    variants = Bundle.open(tmp_path / "work" / "mrpc-0" / "bundle").manifest.variants
+    assert variants["int8-static"].fidelity["calibration"]["text"]["name"] == "calibration.jsonl"
+    assert variants["int8-dynamic"].fidelity["weights_fitted_to"]["name"] == "calibration.txt"
     assert data["summary"][STOCK]["mean_of"] == ["mrpc"]
     made = (tmp_path / "work" / "mrpc-0" / "made.json").stat().st_mtime_ns
     program.main(["time", *given])
