@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Made", "calibrates_on_task", "make", "training_texts"]
+__all__ = ["Made", "make", "training_texts"]
 
 RECORD = "made.json"
 MOST_TEXTS = 4000
@@ -60,7 +60,7 @@ class Made:
         return self.place / "stock.onnx"
 
 
-def calibrates_on_task(recipe: str) -> bool:
+def _calibrates_on_task(recipe: str) -> bool:
     """Return whether a recipe is given the task's training texts: its activations have fixed ranges."""
     return recipe.startswith("int8-static")
 
@@ -100,16 +100,13 @@ def make(
     left = [name for name in left if name not in Bundle.open(made.bundle).manifest.variants]
     if left:
         began = time.monotonic()
-        calibration = None if training is None else training_texts(training, place / "calibration.jsonl")
-        for text, names in ((None, _of(left, on_task=False)), (calibration, _of(left, on_task=True))):
-            made.refused.update(add_variants(made.bundle, names, positions=positions, calibration=text))
+        for on_task in (False, True):
+            names = [name for name in left if _calibrates_on_task(name) is on_task]
+            own = training_texts(training, place / "calibration.jsonl") if names and on_task and training else None
+            made.refused.update(add_variants(made.bundle, names, positions=positions, calibration=own))
         made.seconds["+".join(left)] = time.monotonic() - began
         made.keep()
     return made
-
-
-def _of(recipes: Sequence[str], *, on_task: bool) -> list[str]:
-    return [name for name in recipes if calibrates_on_task(name) is on_task]
 
 
 def _kept(place: Path, weights: str) -> Made | None:
