@@ -22,7 +22,14 @@ from bertport.measure.labelled.kinds import (
     TAGS,
 )
 from bertport.measure.labelled.labels import shown
-from bertport.measure.labelled.metrics import METRICS, Judged, entity_counts, rank_correlation, require_packages
+from bertport.measure.labelled.metrics import (
+    METRICS,
+    Judged,
+    entity_counts,
+    label_counts,
+    rank_correlation,
+    require_packages,
+)
 from bertport.measure.labelled.resampling import difference_draws, draws, interval, permutation_p
 from bertport.measure.statistics import DEFAULTS, Estimate, Number, mcnemar, share
 from bertport.runtime.errors import UnknownNameError, UsageError
@@ -242,9 +249,9 @@ def paired_differences(
     """
     chosen = chosen or choose_metrics(data)
     agreement, spearman = _agreement(candidate, reference, settings), _spearman(candidate, reference, settings)
+    one, other = Judged(data, candidate, chosen.positive), Judged(data, reference, chosen.positive)
     differences = {}
     for metric in chosen.metrics:
-        one, other = Judged(data, candidate, chosen.positive), Judged(data, reference, chosen.positive)
         difference, p_value, test = paired_difference(metric, one, other, settings)
         differences[metric.name] = PairedDifference(
             metric=metric.name,
@@ -312,21 +319,14 @@ def _positive(data: LabelledData, name: str | None) -> tuple[int, str | None]:
 
 def _label_figures(judged: Judged) -> dict[str, LabelFigures]:
     """Return precision, recall and F1 by label, or by type of entities."""
-    data, predictions = judged.data, judged.predictions
+    data = judged.data
     if data.kind == TAGS:
         counts = {kind: by_example.sum(axis=0) for kind, by_example in sorted(entity_counts(judged).items())}
         return {kind: _of_counts(*(int(count) for count in total)) for kind, total in counts.items()}
     if data.kind not in {CLASSIFICATION, MULTI_LABEL}:
         return {}
-    figures = {}
-    for column, label in enumerate(data.labels or ()):
-        if data.kind == MULTI_LABEL:
-            true = np.array([column in truth for truth in data.truths])
-            predicted = predictions.values[:, column]
-        else:
-            true, predicted = judged.truth == column, predictions.values == column
-        figures[label] = _of_counts(int((true & predicted).sum()), int(predicted.sum()), int(true.sum()))
-    return figures
+    by_label = label_counts(judged).sum(axis=0).astype(int).reshape(3, -1).T.tolist()
+    return {label: _of_counts(*counts) for label, counts in zip(data.labels or (), by_label, strict=True)}
 
 
 def _of_counts(hits: int, predicted: int, true: int) -> LabelFigures:

@@ -37,7 +37,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["BINS", "METRICS", "Judged", "Metric", "entity_counts", "rank_correlation", "require_packages"]
+__all__ = [
+    "BINS",
+    "METRICS",
+    "Judged",
+    "Metric",
+    "entity_counts",
+    "label_counts",
+    "rank_correlation",
+    "require_packages",
+]
 
 BINS = 15
 """Bins of confidence for the calibration error (Guo et al. 2017)."""
@@ -177,13 +186,21 @@ def _label_codes(judged: Judged) -> NDArray[np.int64]:
     return cells
 
 
-def _label_sums(judged: Judged, figure: Callable[[Floats, Floats, Floats], Floats]) -> Sums:
-    """Return a function of the true positives, the predicted and the true of each label, each `[labels, resamples]`."""
+def label_counts(judged: Judged) -> Any:  # noqa: ANN401 — scipy's sparse arrays are not typed
+    """Return by example the true positives of each label, then the predicted, then the true, `[examples, 3 * labels]`.
+
+    The array is a sparse one of scipy.
+    """
     from scipy.sparse import hstack
 
     truth, predicted = _label_matrices(judged)
+    return hstack([truth * predicted, predicted, truth], format="csr")
+
+
+def _label_sums(judged: Judged, figure: Callable[[Floats, Floats, Floats], Floats]) -> Sums:
+    """Return a function of the true positives, the predicted and the true of each label, each `[labels, resamples]`."""
     return Sums(
-        contributions=hstack([truth * predicted, predicted, truth], format="csr"),
+        contributions=label_counts(judged),
         figure=lambda sums: figure(*np.split(sums, 3)),
         codes=_label_codes(judged),
     )
