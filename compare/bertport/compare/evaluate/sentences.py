@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from bertport.compare.report.metrics import POINTS, is_worse, judging, loses, more_is_better, shows_difference
 from bertport.measure.binomial import t_quantile
-from bertport.measure.labelled.metrics import METRICS
 from bertport.measure.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -16,18 +16,8 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.figures import PairedDifference
     from bertport.measure.statistics import Estimate
 
-__all__ = [
-    "POINTS",
-    "SHOWN_LOSS",
-    "conclusion",
-    "difference_sentence",
-    "examples_to_show",
-    "points",
-    "shows_difference",
-]
+__all__ = ["conclusion", "difference_sentence", "examples_to_show", "points"]
 
-POINTS = 100
-"""Points in the whole of a metric."""
 LEAST_SHOWN = 0.01
 """The smallest size in points that two decimals show."""
 SHOWN_LOSS = 0.005
@@ -38,16 +28,6 @@ LARGE = 1e6
 """Degrees of freedom at which Student's t is the normal distribution."""
 RULE_OF_THREE = 3.0
 """Examples of which one may differ, where none does, at a confidence of 95%: 3 / examples (Hanley 1983)."""
-
-
-def shows_difference(paired: PairedDifference) -> bool:
-    """Return whether the test rejects that there is no difference."""
-    return paired.p_value < 1 - CONFIDENCE
-
-
-def worse(paired: PairedDifference) -> bool:
-    """Return whether the variant is the worse one, shown or not."""
-    return (paired.difference.value < 0) == METRICS[paired.metric].higher_is_better
 
 
 def difference_sentence(variant: str, reference: str, paired: PairedDifference, examples: int) -> str:
@@ -61,17 +41,17 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
         begin = f"{variant} has {reference}'s {title} to the last example"
     elif size.value == 0:
         begin = f"{variant} has {reference}'s {title} (difference {interval})"
-    elif METRICS[paired.metric].higher_is_better:
+    elif more_is_better(title):
         does = "costs" if size.value < 0 else "gains"
         begin = f"{variant} {does} {_amount(size.value)} points of {title} (difference {interval})"
     else:
         does = "lowers" if size.value < 0 else "raises"
         begin = f"{variant} {does} {title} by {_amount(size.value)} points (difference {interval})"
-    if shows_difference(paired):
-        kind = "loss" if worse(paired) else "gain"
+    if shows_difference(paired, CONFIDENCE):
+        kind = "loss" if is_worse(paired) else "gain"
         return f"{begin}: the {kind} is shown on {examples:,} examples (p = {paired.p_value:.2g}, {paired.test})"
     # Calibration is of probabilities, which all differ.
-    answers = paired.agreement is not None and METRICS[paired.metric].higher_is_better
+    answers = paired.agreement is not None and more_is_better(title)
     needed = examples_to_show(size, answers=answers)
     if needed is None:
         return f"{begin}: no difference can be shown on {examples:,} examples"
@@ -157,7 +137,7 @@ def conclusion(reference: str, variants: Sequence[EvaluatedVariant], comparisons
 
 def _not_excluded(comparison: Comparison) -> str:
     """Return the end of a sentence that says how large a loss may be; nothing where none may be."""
-    lows = {name: paired.difference.low for name, paired in _judging(comparison).items()}
+    lows = {name: paired.difference.low for name, paired in judging(comparison.differences).items()}
     known = {name: low for name, low in lows.items() if math.isfinite(low) and low < 0}
     if not known:
         return ""
@@ -167,12 +147,7 @@ def _not_excluded(comparison: Comparison) -> str:
 
 def _loses(comparison: Comparison) -> bool:
     """Return whether a loss is shown in any metric."""
-    return any(shows_difference(paired) and worse(paired) for paired in _judging(comparison).values())
-
-
-def _judging(comparison: Comparison) -> dict[str, PairedDifference]:
-    """Return the differences by which variants are chosen: those of answers, and not of the calibration beside them."""
-    return {name: paired for name, paired in comparison.differences.items() if METRICS[name].higher_is_better}
+    return any(loses(paired, CONFIDENCE) for paired in judging(comparison.differences).values())
 
 
 def _surely_faster(variant: EvaluatedVariant) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bertport.compare.evaluate.sentences import POINTS
 from bertport.compare.report.formatting import NONE, interval, percent
+from bertport.compare.report.metrics import POINTS
 from bertport.runtime.commands.render import printable, table
 
 if TYPE_CHECKING:

@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING
 from bertport.measure.labelled.metrics import METRICS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bertport.compare.report.document import Report, Row
     from bertport.measure.labelled.figures import PairedDifference
 
-__all__ = ["POINTS", "in_points", "loses", "losses", "main_metric", "metrics_of", "more_is_better", "shows_difference"]
+__all__ = [
+    "POINTS",
+    "in_points",
+    "is_worse",
+    "judging",
+    "loses",
+    "losses",
+    "main_metric",
+    "metrics_of",
+    "more_is_better",
+    "shows_difference",
+]
 
 POINTS = 100
 """Points in the whole of a metric."""
@@ -39,17 +52,26 @@ def shows_difference(paired: PairedDifference, confidence: float) -> bool:
     return paired.p_value < 1 - confidence
 
 
-def loses(difference: PairedDifference, confidence: float) -> bool:
+def is_worse(paired: PairedDifference) -> bool:
+    """Tell whether a metric is worse than the reference's, shown or not."""
+    size = paired.difference.value
+    return size < 0 if more_is_better(paired.metric) else size > 0
+
+
+def loses(paired: PairedDifference, confidence: float) -> bool:
     """Tell whether the paired test shows a metric to be worse than the reference's."""
-    size = difference.difference.value
-    worse = size < 0 if more_is_better(difference.metric) else size > 0
-    return worse and shows_difference(difference, confidence)
+    return is_worse(paired) and shows_difference(paired, confidence)
+
+
+def judging(differences: Mapping[str, PairedDifference]) -> dict[str, PairedDifference]:
+    """Return the differences by which variants are chosen: those of answers, and not of the calibration beside them."""
+    return {name: paired for name, paired in differences.items() if name != CALIBRATION}
 
 
 def losses(row: Row, confidence: float) -> list[PairedDifference]:
     """Return the metrics in which a row is shown to lose against its reference."""
-    differences = row.labelled.differences if row.labelled else {}
-    return [paired for name, paired in differences.items() if name != CALIBRATION and loses(paired, confidence)]
+    differences = judging(row.labelled.differences) if row.labelled else {}
+    return [paired for paired in differences.values() if loses(paired, confidence)]
 
 
 def in_points(value: float) -> str:
