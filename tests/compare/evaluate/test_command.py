@@ -14,8 +14,10 @@ import pytest
 
 from bertport.compare.codec import decode
 from bertport.compare.evaluate import measuring
+from bertport.compare.evaluate.cli import METRIC_NAMES
 from bertport.compare.evaluate.document import Evaluation
 from bertport.compare.evaluate.schema import SCHEMA_FILE, evaluation_schema
+from bertport.measure.labelled.metrics import METRICS
 from bertport.runtime import load
 from tests.compare.evaluate.conftest import LABELS, sentences, written
 
@@ -69,6 +71,10 @@ def test_people_are_shown_the_same_figures(invoke, classifier, data):
 
 def test_the_kept_schema_is_that_of_the_types():
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == evaluation_schema()
+
+
+def test_the_metrics_that_help_names_are_all_there_are():
+    assert METRIC_NAMES.split(", ") == list(METRICS)
 
 
 def test_texts_are_shown_only_where_they_are_asked_for(invoke, classifier, tmp_path):
