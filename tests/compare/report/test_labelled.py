@@ -166,6 +166,7 @@ def test_worse_than_before_beyond_noise_is_a_regression(timed):
     [
         ({"fingerprint": "sha256:00"}, "labelled data: it differs"),
         ({"positive": "good"}, "labelled data: it differs"),
+        ({"columns": {"text": "text", "label": "second"}}, "labelled data: it differs"),
         (None, "labelled data: the old report has none"),
     ],
 )

@@ -234,7 +234,8 @@ def _measured_on(data: DataInfo | None) -> tuple[object, ...] | None:
     """Return what metrics on labelled data depend on."""
     if data is None:
         return None
-    return data.fingerprint, data.task, data.kind, data.examples, data.positive, dict(data.label_map), data.truncation
+    labels = dict(data.columns), dict(data.label_map), data.positive
+    return data.fingerprint, data.task, data.kind, data.examples, *labels, data.truncation
 
 
 def _failure(name: str, why: str) -> Change:
