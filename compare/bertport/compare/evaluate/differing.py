@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.predictions import Predictions
 
-__all__ = ["LONGEST", "differing_examples"]
+__all__ = ["differing_examples"]
 
 Prediction: TypeAlias = "str | float | np.number | NDArray[np.generic] | Sequence[str | float]"
 """A truth or a prediction of an example, whatever the kind of data."""
@@ -87,10 +87,10 @@ def _same(one: object, other: object) -> bool:
 def _moved(candidate: Predictions, reference: Predictions) -> NDArray[np.float64]:
     """Return how far apart two variants' numbers are on each example; shape (examples,).
 
-    Of probabilities and of scores it is the largest difference of one; of answers without numbers 1 where they differ.
+    For probabilities and scores it is the largest absolute difference; for answers without numbers 1 where they differ.
     """
-    pairs = ((candidate.scores, reference.scores), (candidate.values, reference.values))
-    one, other = next((pair for pair in pairs if pair[0] is not None), pairs[1])
+    scored = candidate.scores is not None and reference.scores is not None
+    one, other = (side.scores if scored else side.values for side in (candidate, reference))
     if isinstance(one, np.ndarray) and np.issubdtype(one.dtype, np.floating):
         return np.asarray(np.abs(one - other).reshape(len(one), -1).max(axis=1), dtype=np.float64)
     return np.array([_distance(first, second) for first, second in zip(one, other, strict=True)])

@@ -146,8 +146,8 @@ class DifferingExample:
     predictions: Mapping[str, str]
     """What each variant predicts, by its name."""
     difference: float
-    """How far the variants are apart: of probabilities the largest difference of one, of numbers theirs, else the share
-    of variants that predict otherwise than the reference."""
+    """How far a variant is from the reference, at most: the largest difference of a probability or of a number; of
+    answers without either, 1 where one differs and 0 where none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
