@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "Section", "notes", "sections", "verdict_sentences"]
 
 GIB = 2**30
-TESTS = {
-    "bootstrap": "paired bootstrap over texts",
-    "mcnemar": "McNemar's exact test",
-}
+TESTS = {"bootstrap": "paired bootstrap over texts", "mcnemar": "McNemar's exact test"}
 """Statistical tests in words, by the names that a `Difference` gives."""
 
 
