@@ -45,7 +45,7 @@ SPARE = 4
 """Examples that are drawn for each that is timed: some may be too long."""
 EMBEDDINGS = "embeddings"
 TIMED_AS = {"sentence-similarity": EMBEDDINGS}
-"""The timed task of tasks that are no row of their own."""
+"""By task without a row of its own in `TIMED`: the task that is timed in its place."""
 COLD_START = "cold start"
 """Name of the workload of fresh processes."""
 
@@ -185,10 +185,10 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
 
 
 def labelled_inputs(bundles: Sequence[ComparedBundle], data: LabelledData, count: int, seed: int) -> Inputs:
-    """Draw examples of labelled data, so that their lengths are those of the task; none that is too long for a bundle.
+    """Return examples drawn from labelled data, so that their lengths are those of the task, which fit every bundle.
 
     Raises:
-        InputTextError: when every example that was drawn is.
+        InputTextError: when none of those that were drawn fits.
     """
     tokenizers = [read_tokenizer(compared.bundle) for compared in bundles]
     room = min(compared.bundle.manifest.max_length for compared in bundles)
@@ -221,7 +221,7 @@ def labelled_inputs(bundles: Sequence[ComparedBundle], data: LabelledData, count
 
 
 def _asked(task: str, inputs: JSON) -> JSON:
-    """Return what is timed of an example's input: of words the text that they make up, of vectors that of one text."""
+    """Return the input that is timed for an example: of words, the text they make up; of embeddings, the first text."""
     match inputs:
         case {"words": [*words]}:
             return " ".join(map(str, words))

@@ -46,7 +46,7 @@ __all__ = ["Options", "evaluate"]
 FIGURES = "figures"
 """The last step, in the plan of the progress."""
 FIGURES_SHARE = 0.1
-"""Its share of the time that a variant takes to answer, about."""
+"""Its time, about, as a share of the time that a variant takes to answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

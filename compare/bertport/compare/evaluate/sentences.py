@@ -21,13 +21,13 @@ __all__ = ["conclusion", "difference_sentence", "examples_to_show", "points"]
 LEAST_SHOWN = 0.01
 """The smallest size in points that two decimals show."""
 SHOWN_LOSS = 0.005
-"""The difference of which sentences say how many examples it takes to show: half a point."""
+"""The difference for which sentences say how many examples would show it: half a point."""
 POWER = 0.8
-"""Share of data sets in which so many examples show a difference of that size."""
+"""Power of the test: the share of data sets of that size in which it shows such a difference."""
 LARGE = 1e6
 """Degrees of freedom at which Student's t is the normal distribution."""
 RULE_OF_THREE = 3.0
-"""Examples of which one may differ, where none does, at a confidence of 95%: 3 / examples (Hanley 1983)."""
+"""Where none of n examples differs, the upper 95% bound on the share that do is 3 / n (Hanley 1983)."""
 
 
 def difference_sentence(variant: str, reference: str, paired: PairedDifference, examples: int) -> str:
@@ -65,8 +65,8 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
 def examples_to_show(size: Estimate, least: float = SHOWN_LOSS, *, answers: bool = True) -> int | None:
     """Return about how many examples show a difference, in four data sets of five.
 
-    The interval shrinks with the root of the number of examples. Of answers, as many are taken to differ as the data
-    cannot exclude where none does: of few that differ a bootstrap says too little.
+    The interval shrinks with the square root of the number of examples. For answers it is taken to be no narrower than
+    by the rule of three: where few answers differ, a bootstrap interval is too narrow.
 
     Args:
         size: A paired difference with its interval.
