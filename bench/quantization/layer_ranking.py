@@ -61,9 +61,8 @@ def measure(directory: Path, isa: str, positions: int) -> dict[str, Any]:
     for number, half in enumerate(halves):
 
         def kl(higher: frozenset[str], half: Any = half) -> float:  # noqa: ANN401 — an Evaluation
-            return kl_increase(
-                evaluator.accuracy(recipe, dataclasses.replace(source, high_precision_layers=higher), half)
-            )
+            graph = evaluator.make(recipe, dataclasses.replace(source, high_precision_layers=higher))
+            return kl_increase(evaluator.accuracy(recipe, graph, half))
 
         everything = frozenset(names)
         most, least = kl(frozenset()), kl(everything)

@@ -174,8 +174,8 @@ def test_heads_of_other_families_are_measured_by_every_int8_recipe(request, fami
     job = start_job(recipes, bundle, options, isa=None, deadline=Deadline())
     [row] = [name for name in measured_rows(bundle.manifest.heads) if name == head]
     for recipe in recipes:
-        source = job.calibrator.apply(job.source, recipe)
-        figures = job.evaluator.accuracy(recipe, source, job.evaluator.evaluation, stability=4).heads[row]
+        graph = job.evaluator.make(recipe, job.calibrator.apply(job.source, recipe))
+        figures = job.evaluator.accuracy(recipe, graph, job.evaluator.evaluation, stability=4).heads[row]
         assert 0 < figures.distance < 0.05, recipe.name
         if head != EMBEDDING:
             assert figures.agreement.value > 0.7, recipe.name

@@ -73,16 +73,26 @@ class Evaluator:
         )
         return replace(self, evaluation=evaluation)
 
-    def accuracy(self, recipe: Recipe, source: GraphSource, samples: Evaluation, *, stability: int = 0) -> Fidelity:
-        """Make a graph and measure its accuracy, in memory.
+    @staticmethod
+    def make(recipe: Recipe, source: GraphSource) -> bytes:
+        """Return the graph that a recipe makes, in memory.
 
         Args:
             recipe: Makes the graph.
             source: What it is made from.
+        """
+        graph: bytes = recipe.make(source).SerializeToString()
+        return graph
+
+    def accuracy(self, recipe: Recipe, graph: bytes, samples: Evaluation, *, stability: int = 0) -> Fidelity:
+        """Measure the accuracy of a graph.
+
+        Args:
+            recipe: What made the graph.
+            graph: The graph, of `make`.
             samples: What to measure on.
             stability: Samples on which to measure batch invariance; the search, which has none, reports its own steps.
         """
-        graph = recipe.make(source).SerializeToString()
         return evaluate(
             self.bundle,
             self.reference,
@@ -94,18 +104,18 @@ class Evaluator:
             exact=self.provider not in recipe.providers,
         )
 
-    def on_labelled(self, recipe: Recipe, source: GraphSource) -> LabelledAccuracy | None:
-        """Make a graph and measure it on the labelled data, in memory; None where there is none.
+    def on_labelled(self, recipe: Recipe, graph: bytes) -> LabelledAccuracy | None:
+        """Measure a graph on the labelled data; None where there is none.
 
         Args:
-            recipe: Makes the graph.
-            source: What it is made from.
+            recipe: What made the graph.
+            graph: The graph, of `make`.
         """
         if self.judge is None:
             return None
         return self.judge.measure(
             self.bundle,
-            recipe.make(source).SerializeToString(),
+            graph,
             progress=self.deadline.watching(self.progress),
             name=recipe.name,
             provider=self.provider,

@@ -112,15 +112,18 @@ def meet_budget(
         BrokenBudgetError: when none does; the message tells how near the nearest came.
     """
     began = time.monotonic()
-    plain = evaluator.accuracy(recipe, source, evaluator.evaluation, stability=STABILITY)
+    graph = evaluator.make(recipe, source)
+    plain = evaluator.accuracy(recipe, graph, evaluator.evaluation, stability=STABILITY)
     seconds = time.monotonic() - began
-    labelled = evaluator.on_labelled(recipe, source)
+    labelled = evaluator.on_labelled(recipe, graph)
     whole = time.monotonic() - began
     if not budget.broken(plain) and not (labelled and labelled.broken):
         return Solution(source=source, accuracy=plain, evaluation=evaluator.evaluation, layers=None, labelled=labelled)
     times = budget.undecided(plain) if decides else {}
-    if times and (solution := _by_more_samples(evaluator, recipe, source, budget, times, seconds)):
-        return dataclasses.replace(solution, labelled=labelled)
+    if times and (more := _by_more_samples(evaluator, recipe, graph, budget, times, seconds)):
+        accuracy, evaluation = more
+        return Solution(source=source, accuracy=accuracy, evaluation=evaluation, layers=None, labelled=labelled)
+    del graph  # a search makes its own, and would hold this one in memory as well
     if recipe.emitter is None:
         raise _broken(recipe, budget, plain, "choose another recipe", labelled)
     search = _Search(evaluator, recipe, budget, plain, labelled, seconds=whole - seconds)
@@ -134,17 +137,17 @@ def meet_budget(
 def _by_more_samples(  # noqa: PLR0913, PLR0917 — what `meet_budget` was given, and what it measured
     evaluator: Evaluator,
     recipe: Recipe,
-    source: GraphSource,
+    graph: bytes,
     budget: Budget,
     times: Mapping[str, float],
     seconds: float,
-) -> Solution | None:
-    """Measure the plain recipe on more held-out samples; return it where it then meets the budget.
+) -> tuple[Fidelity, Evaluation] | None:
+    """Measure the plain recipe on more held-out samples; return its accuracy and them where it then meets the budget.
 
     Args:
         evaluator: Measures the graph.
         recipe: The recipe.
-        source: What the graph is made from.
+        graph: The graph.
         budget: The budget.
         times: How many times as many samples would decide, by name of the head.
         seconds: What measuring took before; without the time for more, nothing is measured.
@@ -155,12 +158,12 @@ def _by_more_samples(  # noqa: PLR0913, PLR0917 — what `meet_budget` was given
         return None
     evaluator.progress(f"{recipe.name} breaks its budget by less than the noise, so more samples are measured", 0, 0)
     try:
-        accuracy = larger.accuracy(recipe, source, larger.evaluation, stability=STABILITY)
+        accuracy = larger.accuracy(recipe, graph, larger.evaluation, stability=STABILITY)
     except TimeUpError:
         return None
     if budget.broken(accuracy):
         return None
-    return Solution(source=source, accuracy=accuracy, evaluation=larger.evaluation, layers=None)
+    return accuracy, larger.evaluation
 
 
 class _Search:
@@ -213,7 +216,7 @@ class _Search:
         shares = self.shares
         samples = read_evaluation(evaluator.bundle, evaluator.calibration, sample="calibration", **SEARCHING)
         began = time.monotonic()
-        plain = evaluator.accuracy(recipe, source, samples)
+        plain = evaluator.accuracy(recipe, evaluator.make(recipe, source), samples)
         every = _names(recipe, source)
         spent = time.monotonic() - began
         least, most = _estimate(spent, len(every), samples, evaluator.evaluation, len(levels))
@@ -282,13 +285,14 @@ class _Search:
     def with_higher(self, level: GraphSource, samples: Evaluation, layers: frozenset[str]) -> Fidelity:
         """Measure the graph with some layers in higher precision."""
         source = dataclasses.replace(level, high_precision_layers=layers)
-        return self.evaluator.accuracy(self.recipe, source, samples)
+        return self.evaluator.accuracy(self.recipe, self.evaluator.make(self.recipe, source), samples)
 
     def on_held_out(self, source: GraphSource) -> Solution | None:
         """Measure a combination on held-out text and on labelled data; return it where it meets the budget."""
-        accuracy = self.evaluator.accuracy(self.recipe, source, self.evaluator.evaluation, stability=STABILITY)
+        graph = self.evaluator.make(self.recipe, source)
+        accuracy = self.evaluator.accuracy(self.recipe, graph, self.evaluator.evaluation, stability=STABILITY)
         broken = bool(self.budget.broken(accuracy))
-        labelled = None if broken else self.evaluator.on_labelled(self.recipe, source)
+        labelled = None if broken else self.evaluator.on_labelled(self.recipe, graph)
         # Both at once: where the time is up between them, what was measured before still says why the budget is broken.
         self.accuracy, self.labelled = accuracy, labelled
         self.combinations += 1
@@ -421,7 +425,7 @@ def rank_layers(evaluator: Evaluator, recipe: Recipe, source: GraphSource, *, he
     return rank(
         {layer.name: layer.weights.shape for layer in layers},
         saved_milliseconds(layers, lambda names: emitter(with_higher(names)), progress=evaluator.progress),
-        lambda names: evaluator.accuracy(recipe, with_higher(names), samples),
+        lambda names: evaluator.accuracy(recipe, evaluator.make(recipe, with_higher(names)), samples),
         head=head,
         text=samples.to_json(),
         machine=cpu().instruction_set,
