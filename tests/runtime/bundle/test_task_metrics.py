@@ -81,5 +81,14 @@ def test_figures_of_another_form_are_left_out_and_names_cannot_move_the_cursor(w
     assert "a\\nb" in shown
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["above", "below"])
+def test_numbers_that_no_float_holds_are_left_out(with_metrics, value):
+    figures = {"reference": {"value": value}, "candidate": {"value": 0.5}, "drop_bound": value}
+    bundle = with_metrics({"metrics": {"accuracy": figures}, "examples": 3})
+    [metric] = labelled_metrics(bundle.manifest)
+    assert metric.cells()[3:] == ("-", "0.5000", "-", "not judged")
+    assert "dev.jsonl (3 examples)" in render.manifest(bundle)
+
+
 def test_a_bundle_without_them_shows_no_table(tiny_bundle):
     assert "labelled data" not in render.manifest(Bundle.open(tiny_bundle))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ __all__ = ["HEADINGS", "LabelledMetric", "labelled_metrics"]
 
 HEADINGS = ("variant", "labelled data", "metric", "fp32", "variant", "difference, 95% interval", "bound")
 """Headings of a table of such figures."""
+LARGEST = sys.float_info.max
+"""The largest float; JSON has integers beyond it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,6 @@ def _of_record(variant: str, data: str, record: Mapping[str, Any]) -> Iterator[L
 
 
 def _number(figure: object, key: str) -> float | None:
-    """Return a number of a figure; None where there is none."""
+    """Return a number of a figure; None where there is none, or none that a float can hold."""
     value = figure.get(key) if isinstance(figure, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else None
