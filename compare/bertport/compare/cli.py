@@ -126,9 +126,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     from bertport.compare.resume import exclusive_output
 
     check_packages()
-    asked = (labelled.task, labelled.columns, labelled.label_map, labelled.positive, metrics, limit, truncation)
-    if labelled.data is None and any(asked):
-        raise UsageError("what is measured on labelled data was said without any: name the file with --data")
+    labelled.refuse_idle(metrics, limit, truncation)
     bounds = None if budget is None else parse_budget(budget)
     limits = parse_tolerance(tolerance)
     old = read_report(against) if against else None

@@ -143,6 +143,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         return
     if bundle is None:
         raise UsageError("no bundle was given: bertport quantize BUNDLE, or --list for the recipes")
+    labelled.refuse_idle(truncation)
     if explain and labelled.data is not None:
         raise UsageError("--explain ranks layers, and measures nothing on labelled data: leave --data out")
     from bertport.quantize.job import Options

@@ -82,6 +82,18 @@ class DataChoice:
         task = self._task(manifest, columns) if self.task is None else self.task
         return read_labelled(self.data, task, manifest, columns, label_map=self.label_map, limit=limit)
 
+    def refuse_idle(self, *others: object) -> None:
+        """Refuse settings of labelled data where there is none.
+
+        Args:
+            others: Further settings of the command that mean nothing without data; false where they are left out.
+
+        Raises:
+            UsageError: for such a setting.
+        """
+        if self.data is None and any((self.task, self.columns, self.label_map, self.positive, *others)):
+            raise UsageError("what is measured on labelled data was said without any: name the file with --data")
+
     def _task(self, manifest: Manifest, columns: Columns) -> str:
         """Return the one task that the bundle does and whose columns the file has.
 
