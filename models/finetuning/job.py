@@ -86,7 +86,7 @@ def perform(job: Job) -> str:
     settings = _choose(job, start, parts["train"]) if job.select else job.candidates[0]
     if settings is None:
         return "stopped during a trial: the same command goes on"
-    rows = encode(parts["train"], start.tokenizer.backend_tokenizer, length=job.task.length)
+    rows = _to_train_on(job, start, parts["train"])
     trained = _train(job, start, rows, settings, job.output, seed=job.seed)
     if trained is None:
         return "stopped in training: the same command goes on"
@@ -117,8 +117,7 @@ def _begin(job: Job, start: Start, paths: dict[str, Path]) -> None:
 
 def _choose(job: Job, start: Start, rows: list[Row]) -> Settings | None:
     parts = split(rows, most=job.trial_rows)
-    tokenizer = start.tokenizer.backend_tokenizer
-    taught = encode(parts.train, tokenizer, length=job.task.length)
+    taught = _to_train_on(job, start, parts.train)
 
     def trial(candidate: Settings, directory: Path) -> tuple[Progress, dict[str, float]] | None:
         # Every run makes the same trials, whatever its own seed.
@@ -135,6 +134,11 @@ def _choose(job: Job, start: Start, rows: list[Row]) -> Settings | None:
         run.write(job.record, run.read(job.record) | {"trials": trials})
 
     return choose(job.candidates, job.task.metrics[0], trial, job.output, trials, keep)
+
+
+def _to_train_on(job: Job, start: Start, rows: list[Row]) -> Encoded:
+    length = min(job.task.length, start.longest)
+    return encode(rows, start.tokenizer.backend_tokenizer, length=length)
 
 
 def _train(  # noqa: PLR0913 — of a trial or of the run itself
@@ -157,13 +161,9 @@ def _train(  # noqa: PLR0913 — of a trial or of the run itself
 
 
 def _score(
-    job: Job,
-    start: Start,
-    model: PreTrainedModel,
-    rows: list[Row],
+    job: Job, start: Start, model: PreTrainedModel, rows: list[Row]
 ) -> tuple[list[NDArray[np.float32]], dict[str, float]]:
-    length = min(start.tokenizer.model_max_length, model.config.max_position_embeddings)
-    data = encode(rows, start.tokenizer.backend_tokenizer, length=length)
+    data = encode(rows, start.tokenizer.backend_tokenizer, length=start.longest)
     answers = outputs(model, data, pad=start.pad, hardware=job.hardware)
     return answers, score(answers, data, rows, job.task)
 

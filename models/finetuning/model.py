@@ -17,6 +17,8 @@ from transformers import (
 )
 
 from bertport.export import restore
+from bertport.export.checkpoint.config import max_positions
+from bertport.export.checkpoint.families import BERT, FAMILIES, family_of
 from evaluation.scorers import is_bundle
 from pretraining.errors import RecipeError
 from pretraining.machine import Hardware
@@ -42,6 +44,8 @@ class Start:
     """The task whose head is put on it."""
     tokenizer: PreTrainedTokenizerFast
     """transformers' tokenizer, which is saved with the result."""
+    longest: int
+    """The longest sequence that encoder and tokenizer take, in tokens."""
 
     @property
     def pad(self) -> int:
@@ -105,7 +109,7 @@ def open_start(init: Path, task: Task, cache: Path) -> Start:
     """Open a checkpoint directory, or a bundle, whose checkpoint is restored below `cache` once.
 
     Raises:
-        RecipeError: when there is no such directory, or it has no tokenizer that transformers reads.
+        RecipeError: when there is no such directory, or transformers reads no config.json or no tokenizer there.
         BertportError: when the bundle cannot be restored.
     """
     if not init.is_dir():
@@ -119,16 +123,18 @@ def open_start(init: Path, task: Task, cache: Path) -> Start:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
+        config = transformers.AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise RecipeError(
-            f"--init {init}: transformers reads no tokenizer there ({' '.join(str(error).split())[:200]}): "
-            "name a bundle or a checkpoint directory"
+            f"--init {init}: transformers reads no config.json and tokenizer there "
+            f"({' '.join(str(error).split())[:200]}): name a bundle or a checkpoint directory"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise RecipeError(f"--init {init}: its tokenizer is {type(tokenizer).__name__}: add a tokenizer.json")
     tokenizer.backend_tokenizer.no_padding()
-    return Start(path=path, task=task, tokenizer=tokenizer)
+    positions = max_positions(family_of(config.to_dict()) or FAMILIES[BERT], config)
+    return Start(path=path, task=task, tokenizer=tokenizer, longest=min(tokenizer.model_max_length, positions))
 
 
 def logits(model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware) -> torch.Tensor:

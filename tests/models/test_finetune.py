@@ -26,6 +26,7 @@ from finetuning.selection import split
 from finetuning.tasks import TASKS, Settings
 from pretraining.checkpoint import read_log
 from pretraining.machine import Hardware
+from tests.families import tiny
 from tests.models.conftest import ENDINGS, SUBJECTS
 
 CPU = Hardware(device=torch.device("cpu"), dtype=torch.float32)
@@ -400,6 +401,21 @@ def test_a_head_is_fresh_and_the_encoder_is_not(finished: Path, tmp_path: Path, 
     assert not torch.equal(head, other["classifier.weight"])
     assert head.shape != trained["classifier.weight"].shape or not torch.equal(head, trained["classifier.weight"])
     assert head.std() < 0.03  # BERT's initializer_range is 0.02
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])  # whose positions count from 0, and from behind padding's id
+def test_a_text_is_cut_to_what_the_encoder_has_positions_for(plain: Job, tmp_path: Path, family: str) -> None:
+    init = tiny(family, tmp_path / "init", max_position_embeddings=20)
+    tokenizer = AutoTokenizer.from_pretrained(init)
+    tokenizer.model_max_length = 10**30  # transformers' own where nothing is stated
+    tokenizer.save_pretrained(init)
+    rows = [json.dumps({"text": "the sea " * 200, "label": label}) + "\n" for label in ("negative", "positive")]
+    for part in ("train", "dev"):
+        (tmp_path / f"sst2-{part}.jsonl").write_text("".join(rows), encoding="utf-8")
+    step = (replace(QUICK, epochs=1),)
+    said = perform(replace(plain, data=tmp_path, init=init, output=tmp_path / "run", candidates=step))
+    positions = {"bert": 20, "roberta": 18}[family]
+    assert f"{2 * positions} tokens in" in said
 
 
 def test_an_encoder_without_its_weights_is_refused(data: Path, encoder: Path, tmp_path: Path) -> None:
