@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import lzma
 import shutil
 import time
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bertport.measure.labelled.records import open_records
 from bertport.quantize.job import Options
 from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.directory import Bundle, file_sha256
@@ -19,7 +19,7 @@ from bertport.runtime.errors import ValidationError
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Made", "make", "training_texts"]
@@ -69,15 +69,14 @@ def training_texts(training: Path, target: Path) -> Path:
     """Write the texts of a task's training part, without labels, as `--calibration` reads them; return the target.
 
     Args:
-        training: JSON lines with `text` and perhaps `text_pair`, or with `tokens`; plain or `.xz`.
+        training: JSON lines with `text` and perhaps `text_pair`, or with `tokens`; plain or compressed.
         target: The file to write.
     """
-    opener = lzma.open if training.suffix == ".xz" else open
-    with opener(training, "rt", encoding="utf-8") as file, target.open("w", encoding="utf-8") as texts:
-        for line in islice(file, MOST_TEXTS):
-            record = json.loads(line)
-            text = record["text"] if "text" in record else " ".join(record["tokens"])
-            pair = {"text_pair": record["text_pair"]} if "text_pair" in record else {}
+    with target.open("w", encoding="utf-8") as texts:
+        for record in islice(open_records(training), MOST_TEXTS):
+            given: Mapping[str, Any] = record.values
+            text = given["text"] if "text" in given else " ".join(given["tokens"])
+            pair = {"text_pair": given["text_pair"]} if "text_pair" in given else {}
             texts.write(json.dumps({"text": text, **pair}) + "\n")
     return target
 
