@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["FP32", "GLUE", "PYTORCH", "STOCK", "SUBJECTS", "TASKS", "VARIANTS", "Subject", "Task", "run_name"]
+__all__ = ["FP32", "GLUE", "PYTORCH", "STOCK", "SUBJECTS", "TASKS", "VARIANTS", "Subject", "Task"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +91,3 @@ SUBJECTS = {
     )
 }
 """By name, in the order of the page; all after fp32 are 8-bit."""
-
-
-def run_name(task: str, seed: int) -> str:
-    """Return what a run of a task is called: its directory among the checkpoints."""
-    return f"{task}-{seed}"
-
-
-def known(names: Iterable[str]) -> list[str]:
-    """Return those tasks, in the order of the table."""
-    wanted = set(names)
-    return [name for name in TASKS if name in wanted]
