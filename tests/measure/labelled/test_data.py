@@ -294,6 +294,15 @@ def test_a_file_that_changes_is_not_measured(manifest, write):
         next(data.examples())
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_measured(manifest, write):
+    data = read_labelled(write(RECORDS[:1] * 20_000), TASK, manifest)  # more than is read ahead
+    reading = data.examples()
+    next(reading)
+    write(RECORDS[3:4] * 20_000)  # lines as long as the others
+    with pytest.raises(BertportError, match="has changed since it was checked"):
+        list(reading)
+
+
 def test_the_first_examples_are_taken_and_nothing_behind_them_is_looked_at(manifest, tmp_path):
     (tmp_path / "data.jsonl").write_bytes(json_lines(RECORDS[:8]) + b"{]\n")
     data = read_labelled(tmp_path / "data.jsonl", TASK, manifest, limit=8)

@@ -140,16 +140,8 @@ class LabelledData:
         Raises:
             PathError: where the file has changed since it was checked.
         """
-        kind = KINDS[self.kind]
-        if _stamp(self.file) != self.stamp:
-            raise self._changed()
-        count = 0
-        for truth, record in zip(self.truths, self.file, strict=False):  # what is beyond a limit was not checked
-            inputs, _ = kind.read(Cells(self.file, record, self.columns))
+        for truth, inputs, _ in self._read_anew():
             yield Example(inputs, truth)
-            count += 1
-        if count != len(self.truths):
-            raise self._changed()
 
     def corpus(self) -> Iterator[str]:
         """Yield the texts that queries lead to, each once, in the order of their numbers.
@@ -157,15 +149,26 @@ class LabelledData:
         Raises:
             PathError: where the file has changed since it was checked.
         """
-        kind, count = KINDS[self.kind], 0
-        if _stamp(self.file) != self.stamp:
-            raise self._changed()
-        for truth, record in zip(self.truths, self.file, strict=False):
-            _, texts = kind.read(Cells(self.file, record, self.columns))
-            for number, text in zip(truth, dict.fromkeys(texts), strict=True):
+        count = 0
+        for truth, _, texts in self._read_anew():
+            for number, text in zip(truth, dict.fromkeys(texts), strict=False):  # a file that changes may have others
                 if number == count:
                     yield text
                     count += 1
+
+    def _read_anew(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield of each record its truth as it was checked, and its input and truth as the file has them now.
+
+        A file that another process writes to meanwhile is found at its end.
+        """
+        if _stamp(self.file) != self.stamp:
+            raise self._changed()
+        kind, count = KINDS[self.kind], 0
+        for truth, record in zip(self.truths, self.file, strict=False):  # what is beyond a limit was not checked
+            yield truth, *kind.read(Cells(self.file, record, self.columns))
+            count += 1
+        if count != len(self.truths) or _stamp(self.file) != self.stamp:
+            raise self._changed()
 
     def _changed(self) -> PathError:
         return PathError(f"{self.file.path} has changed since it was checked: start again")
