@@ -347,7 +347,10 @@ class _Pass:
         """Return the truths, in the head's labels."""
         if self.kind is not None and self.kind.name == TAGS:
             return [tuple(names[number] for number in numbers) for numbers in self.truths]
-        columns = [(self.labels or ()).index(name) for name in names]
+        by_name: dict[str, int] = {}
+        for column, label in enumerate(self.labels or ()):
+            by_name.setdefault(label, column)
+        columns = [by_name[name] for name in names]
         if self.kind is not None and self.kind.name == CLASSIFICATION:
             return [columns[number] for (number,) in self.truths]
         return [tuple(sorted({columns[number] for number in numbers})) for numbers in self.truths]
