@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.runtime import heads
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
-from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import MOST_ROWS
 from bertport.runtime.tasks.labels import labelled
 from bertport.runtime.tasks.table import TASKS
@@ -261,12 +261,12 @@ def _require(task: str, manifest: Manifest) -> None:
 
 
 def _classifier_kind(manifest: Manifest) -> str:
-    entry, labels = labelled(SEQUENCE_CLASSIFICATION, manifest)
-    if entry.problem_type == "multi_label_classification":
+    entry, labels = labelled(heads.SEQUENCE_CLASSIFICATION, manifest)
+    if entry.problem_type == heads.MULTI_LABEL:
         return MULTI_LABEL
-    if entry.problem_type == "regression" and len(labels) > 1:
+    if entry.problem_type == heads.REGRESSION and len(labels) > 1:
         raise UsageError(
             f"the classifier of {manifest.name} is a regression of {len(labels):,} numbers, and metrics are for one: "
             "use a bundle with one"
         )
-    return REGRESSION if entry.problem_type == "regression" or len(labels) == 1 else CLASSIFICATION
+    return REGRESSION if entry.problem_type == heads.REGRESSION or len(labels) == 1 else CLASSIFICATION

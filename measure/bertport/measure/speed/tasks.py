@@ -18,6 +18,7 @@ from bertport.runtime.heads import (
     MLM,
     MULTIPLE_CHOICE,
     QUESTION_ANSWERING,
+    REGRESSION,
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
 )
@@ -117,7 +118,7 @@ def _choice(drawn: Drawn) -> dict[str, Any]:
 
 def _ranks(head: HeadEntry | None) -> bool:
     """Tell whether a classifier's one label says how well a document fits a query."""
-    return bool(head and head.labels and len(head.labels) == 1 and head.problem_type != "regression")
+    return bool(head and head.labels and len(head.labels) == 1 and head.problem_type != REGRESSION)
 
 
 def _query(drawn: Drawn) -> dict[str, Any]:
