@@ -66,11 +66,11 @@ class Cells:
         self._whole(name, value)
         return value
 
-    def texts(self, name: str, *, least: int = 1) -> list[str]:
-        """Return a list of texts; in CSV and TSV it is written as JSON."""
+    def texts(self, name: str) -> list[str]:
+        """Return a list of texts, one at least; in CSV and TSV it is written as JSON."""
         values = self.values(name)
-        if len(values) < least or not all(isinstance(value, str) for value in values):
-            self.wrong(name, f"a list of {least} or more texts" if least else "a list of texts")
+        if not values or not all(isinstance(value, str) for value in values):
+            self.wrong(name, "a list of 1 or more texts")
         for value in values:
             self._whole(name, value)
         return values
@@ -96,7 +96,7 @@ class Cells:
     def number(self, name: str) -> float:
         """Return a finite number, which CSV and TSV hold as text."""
         value = self.value(name)
-        number = self._number(value)
+        number = self._number(value, typed=self.file.typed)
         if number is None:
             self.wrong(name, "a finite number")
         return number
@@ -108,11 +108,11 @@ class Cells:
             self.wrong(name, "a list of finite numbers")
         return [number for number in numbers if number is not None]
 
-    def _number(self, value: object, *, typed: bool | None = None) -> float | None:
-        """Return a finite number; None for anything else, and for text where the file has types."""
+    def _number(self, value: object, *, typed: bool) -> float | None:
+        """Return a finite number; None for anything else, and for text where values have types."""
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             return None
-        if isinstance(value, str) and (self.file.typed if typed is None else typed):
+        if isinstance(value, str) and typed:
             return None
         try:
             number = float(value)

@@ -37,8 +37,6 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.metrics import Metric
     from bertport.measure.labelled.predictions import Predictions
@@ -51,7 +49,6 @@ __all__ = [
     "PairedDifference",
     "TaskFigures",
     "choose_metrics",
-    "difference_resamples",
     "metrics_of",
     "paired_difference",
     "paired_differences",
@@ -284,16 +281,6 @@ def paired_difference(
     figures = difference_draws(one_sums, other_sums, settings)
     estimate = interval(value, figures, settings, count=len(candidate.data))
     return estimate, permutation_p(one_sums, other_sums, settings), "permutation"
-
-
-def difference_resamples(
-    metric: Metric, candidate: Judged, reference: Judged, settings: Settings = DEFAULTS
-) -> NDArray[np.float64]:
-    """Return the difference of a metric of two variants in bootstrap resamples of the examples, `[resamples]`.
-
-    The means of such lists over several data sets are resamples of the mean difference.
-    """
-    return difference_draws(metric.sums(candidate), metric.sums(reference), settings)
 
 
 def _estimate(metric: Metric, judged: Judged, settings: Settings) -> Estimate:

@@ -92,10 +92,6 @@ class Metric:
     """What users call it."""
     kinds: tuple[str, ...]
     """The kinds of data that it is for."""
-    low: float = 0.0
-    """The least that it can be."""
-    high: float = 1.0
-    """The most that it can be."""
     higher_is_better: bool = True
     """Whether more is better."""
     value: Callable[[Judged], float]
@@ -481,14 +477,12 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             name="matthews",
             kinds=(CLASSIFICATION,),
-            low=-1.0,
             value=_sklearn_matthews,
             sums=lambda judged: _label_sums(judged, _matthews),
         ),
         Metric(
             name="pearson",
             kinds=(REGRESSION, SIMILARITY),
-            low=-1.0,
             value=lambda judged: _scipy("pearsonr", judged.predictions.values, judged.truth),
             sums=_number_sums,
             undefined="all predictions are the same",
@@ -496,7 +490,6 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             name="spearman",
             kinds=(REGRESSION, SIMILARITY),
-            low=-1.0,
             value=lambda judged: _scipy("spearmanr", judged.predictions.values, judged.truth),
             sums=_rank_sums,
             undefined="all predictions are the same",
