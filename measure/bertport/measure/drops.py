@@ -97,7 +97,7 @@ def broken_drops(drops: Mapping[str, float], differences: Mapping[str, PairedDif
 
 
 def share_left(drops: Mapping[str, float], differences: Mapping[str, PairedDifference]) -> float | None:
-    """Return the share of its distance from the reference that a head may keep, about, if broken bounds are to hold.
+    """Return about what share of its distance from the reference a head may keep so that broken bounds hold.
 
     Answers change where the noise of rounding exceeds the lead of the best one, so a drop grows with the noise, and KL
     with its square.

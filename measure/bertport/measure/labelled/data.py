@@ -99,7 +99,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledData:
-    """A file of labelled examples that was read once and found good."""
+    """A file of labelled examples that was read once and passed all checks."""
 
     task: str
     """The task."""
@@ -344,7 +344,7 @@ class _Pass:
         )
 
     def _labelled(self, names: tuple[str, ...]) -> list[Any]:
-        """Return the truths, in the head's labels."""
+        """Return the truths as columns of the head's labels, of tags as the bundle's tags."""
         if self.kind is not None and self.kind.name == TAGS:
             return [tuple(names[number] for number in numbers) for numbers in self.truths]
         by_name: dict[str, int] = {}

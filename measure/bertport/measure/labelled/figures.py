@@ -291,7 +291,7 @@ def _estimate(metric: Metric, judged: Judged, settings: Settings) -> Estimate:
 
 
 def _positive(data: LabelledData, name: str | None) -> tuple[int, str | None]:
-    """Return the column of the label that F1 is of, and a note where nobody named it."""
+    """Return the column of the label that F1 is of, and a note where no label was named."""
     labels = data.labels or ()
     if name is not None:
         if name not in labels:

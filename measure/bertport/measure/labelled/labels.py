@@ -122,7 +122,7 @@ def shown(labels: Iterable[str]) -> str:
 def _check_map(
     label_map: Mapping[str, str], values: Sequence[str | int], known: set[str], labels: Sequence[str]
 ) -> None:
-    """Raise UsageError for a map from what the data has not, or to what the bundle has not."""
+    """Raise UsageError for a map from a label that the data does not have, or to one that the bundle does not have."""
     there = {str(value) for value in values} | {entity_type(str(value)) for value in values}
     for source, target in label_map.items():
         if source not in there:

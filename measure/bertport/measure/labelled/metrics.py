@@ -173,7 +173,7 @@ def _label_matrices(judged: Judged) -> tuple[Any, Any]:
 
 
 def _label_codes(judged: Judged) -> NDArray[np.int64]:
-    """Return a number per example that tells truth and prediction."""
+    """Return a code per example, the same for examples of one truth and one prediction."""
     if judged.data.kind == MULTI_LABEL:
         both = np.concatenate([_truth_matrix(judged), judged.predictions.values], axis=1)
         codes: NDArray[np.int64] = np.unique(np.packbits(both, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
@@ -394,7 +394,7 @@ def _answer_sums(judged: Judged) -> Sums:
 
 
 def _by_query(judged: Judged, measure: Callable[[Floats, Floats], float]) -> Sums:
-    """Return the mean of a measure over the queries; one without a relevant document has none.
+    """Return the mean of a measure over the queries; those without a relevant document are left out.
 
     Args:
         judged: orders of documents.
@@ -432,7 +432,7 @@ def _calibration_sums(judged: Judged) -> Sums:
 
 
 def _of_sums(sums: Callable[[Judged], Sums]) -> Callable[[Judged], float]:
-    """Return the value of a metric whose sums are all that it is made of."""
+    """Return a function that computes a metric from its sums."""
     return lambda judged: sums(judged).value
 
 

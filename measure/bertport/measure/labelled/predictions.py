@@ -46,7 +46,7 @@ TRUE = 0.5
 QUERIES = 256
 """Queries that are compared with all texts at once."""
 OVERLAP = 4
-"""Windows of a long text have one in so many of their tokens in common with the next: context on both sides."""
+"""Consecutive windows of a long text share one in so many of their tokens, for context on both sides."""
 NONE = -1
 """Column of a word that has no token, and so no label."""
 

@@ -74,7 +74,7 @@ class RecordFile:
         return self.format in {"json", "parquet"}
 
     def where(self, number: int) -> str:
-        """Return what a sentence calls a record."""
+        """Return the place of a record for a sentence: the file and its line or row."""
         return f"{self.path}, {self.unit} {number:,}"
 
     def __iter__(self) -> Iterator[Record]:
@@ -82,7 +82,7 @@ class RecordFile:
 
         Raises:
             PathError: where the file cannot be read.
-            InputTextError: for what is no record; it names the line.
+            InputTextError: for a line that holds no record; the sentence names the line.
             MissingDependencyError: for Parquet without pyarrow.
         """
         if self.format == "parquet":

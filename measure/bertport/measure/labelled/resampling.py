@@ -49,8 +49,8 @@ class Sums:
     codes: Integers | None = None
     """A number per example, `[examples]`: examples of one number add the same; None where each is its own."""
     weighted: Callable[[Floats], Floats] | None = None
-    """From how often each example is drawn, `[examples, resamples]`, to figures `[resamples]`, of a metric that sums
-    tell of the examples as they are alone: ranks change with every resample. None of others."""
+    """From how often each example is drawn, `[examples, resamples]`, to figures `[resamples]`, where the sums hold for
+    the examples as they are alone: ranks change with every resample. None for all other metrics."""
 
     @property
     def totals(self) -> Floats:
