@@ -38,6 +38,7 @@ def asked(make_options, labelled_bundle, tmp_path):
         ([{"text": "a", "label": 0.5}] * 9, "label is the name or the number of a label, not 0.5"),
         ([{"text": "a"}] * 9, "there is no column label"),
         ([{"text": "a", "label": "neutral"}], "too short"),
+        ([{"text": "a " * count, "label": "neutral"} for count in (*range(1, 9), 600)], "line 9: the input has"),
     ],
 )
 def test_bad_data_is_refused_before_anything_is_measured(asked, tmp_path, lines, message):

@@ -22,6 +22,7 @@ from bertport.measure.labelled.kinds import (
     SPANS,
     TAGS,
 )
+from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.predictions import TRUE, Predictions, predict_labelled
 from bertport.measure.speed.process import Worker
 from bertport.measure.speed.workload import SINGLE_STREAM, Texts
@@ -55,7 +56,7 @@ def read_data(options: Options, bundles: Sequence[ComparedBundle]) -> dict[str, 
 
     Raises:
         UsageError: where the bundles would be measured by different tasks or kinds of data, or for random weights; and
-            what `DataChoice.read` and `choose_metrics` raise.
+            what `DataChoice.read`, `choose_metrics` and `check_lengths` raise.
     """
     choice = options.labelled
     if choice is None or choice.data is None:
@@ -67,8 +68,9 @@ def read_data(options: Options, bundles: Sequence[ComparedBundle]) -> dict[str, 
     if len(measured) > 1:
         words = ", ".join(f"{label} by {task} ({kind})" for (task, kind), label in measured.items())
         raise UsageError(f"the bundles would be measured otherwise, {words}: compare those of one task")
-    for of_bundle in data.values():
-        _chosen(options, of_bundle)
+    for compared in bundles:
+        _chosen(options, data[compared.label])
+        check_lengths(compared.bundle, data[compared.label], truncation=options.truncation)
     return data
 
 
@@ -119,7 +121,7 @@ class LabelledBench:
         """Return a row's figures, and how they differ from the reference's; the reason where there are none.
 
         Raises:
-            BertportError: for the reference, without which the data says nothing, such as a text that is too long.
+            BertportError: for the reference, without which the data says nothing.
         """
         if entry == self._reference:
             figures = task_figures(self._of_reference(progress), self._data, self._settings, chosen=self._chosen)
