@@ -159,23 +159,23 @@ def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[st
     if options.variants:
         return list(asked), ()
     names, left_out = [reference], []
-    for name, variant in manifest.variants.items():
+    for name in manifest.variants:
         if name == reference:
             continue
-        if reason := _obstacle(manifest, name, variant, reference, options):
+        if reason := _obstacle(manifest, name, reference, options.provider):
             left_out.append(f"{name}: {reason}")
         else:
             names.append(name)
     return names, tuple(left_out)
 
 
-def _obstacle(manifest: Manifest, name: str, variant: Variant, reference: str, options: Options) -> str | None:
+def _obstacle(manifest: Manifest, name: str, reference: str, provider: str) -> str | None:
     """Return why a variant that was not asked for is left out; None where it takes part."""
-    of_reference = manifest.variants[reference]
+    variant, of_reference = manifest.variants[name], manifest.variants[reference]
     if variant.recipe == of_reference.recipe and {variant.kind, of_reference.kind} == {"portable", "serving"}:
         return f"the weights of {reference} as they were exported (--variant {name})"
     try:
-        choices(manifest, name, options.provider, candidates(options.provider))
+        choices(manifest, name, provider, candidates(provider))
     except ProviderError as error:
         return error.message
     return None
