@@ -146,7 +146,7 @@ def typed(document):
     return decode(Report, document)
 
 
-LABELLED_WORDS = "the good bad book old new music word play game city water see love hate this is a not very".split()  # noqa: SIM905 — words read better so
+WORDS = "the good bad book old new music word play game city water see love hate this is a not very".split()  # noqa: SIM905 — words read better so
 
 
 def labelled_file(bundle, path, count=60):
@@ -156,12 +156,17 @@ def labelled_file(bundle, path, count=60):
     rng = np.random.default_rng(5)
     model = load(bundle, variant="fp32", threads=1)
     labels = model.bundle.manifest.heads[SEQUENCE_CLASSIFICATION].labels
-    texts = [" ".join(rng.choice(LABELLED_WORDS, size=rng.integers(3, 12)).tolist()) for _ in range(count)]
+    texts = [" ".join(rng.choice(WORDS, size=rng.integers(3, 12)).tolist()) for _ in range(count)]
     records = []
     for number, (text, answer) in enumerate(zip(texts, model.predict("text-classification", texts), strict=True)):
         best = answer[0]["label"] if isinstance(answer, list) else answer["label"]
         wrong = labels[(labels.index(best) + 1) % len(labels)]
         records.append({"text": text, "label": wrong if number % 4 == 0 else best})
+    return written(path, records)
+
+
+def written(path, records):
+    """Write records as JSON lines and return the path."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
 

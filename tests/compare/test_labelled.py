@@ -15,7 +15,7 @@ from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
 from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
-from tests.compare.conftest import Interrupting, choice
+from tests.compare.conftest import Interrupting, choice, written
 from tests.heads import head_bundle
 
 
@@ -42,8 +42,7 @@ def asked(make_options, labelled_bundle, tmp_path):
     ],
 )
 def test_bad_data_is_refused_before_anything_is_measured(asked, tmp_path, lines, message):
-    path = tmp_path / "bad.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    path = written(tmp_path / "bad.jsonl", lines)
     with pytest.raises(InputTextError, match=message):
         Comparison(asked(path))
     assert not (tmp_path / "out").exists()
@@ -153,8 +152,7 @@ PEERS = {
 def test_a_baseline_predicts_what_fp32_does(tmp_path_factory, tmp_path, task):
     name, head, labels = PEERS[task]
     checkpoint, path = head_bundle(tmp_path_factory, "bert", head, labels=labels)
-    file = tmp_path / "data.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in RECORDS[task]), encoding="utf-8")
+    file = written(tmp_path / "data.jsonl", RECORDS[task])
     [compared] = open_bundles([path])
     data = choice(file, task=task).read(compared.bundle.manifest)
     fp32 = Entry(

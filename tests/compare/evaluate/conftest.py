@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
@@ -10,11 +9,10 @@ from click.testing import CliRunner
 
 from bertport.runtime import cli
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
-from tests.compare.conftest import with_variants
+from tests.compare.conftest import WORDS, with_variants
 from tests.conftest import built_once
 from tests.heads import head_bundle
 
-WORDS = "the good bad book old new music word play game city water see love hate this is a not very".split()  # noqa: SIM905 — words read better so
 LABELS = ("negative", "neutral", "positive")
 
 
@@ -51,9 +49,3 @@ def sentences(count, seed=0):
     """Made-up texts, a few of them the same."""
     rng = random.Random(seed)  # noqa: S311 — no secret
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 12))) for _ in range(count)]
-
-
-def written(path, records):
-    """Write records as JSON lines and return the path."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path

@@ -19,7 +19,8 @@ from bertport.compare.evaluate.document import Evaluation
 from bertport.compare.evaluate.schema import SCHEMA_FILE, evaluation_schema
 from bertport.measure.labelled.metrics import METRICS
 from bertport.runtime import load
-from tests.compare.evaluate.conftest import LABELS, sentences, written
+from tests.compare.conftest import written
+from tests.compare.evaluate.conftest import LABELS, sentences
 
 COUNT = 60
 QUICK = ("--metric", "accuracy")

@@ -11,8 +11,8 @@ import pytest
 from bertport.compare.evaluate.schema import evaluation_schema
 from bertport.measure.labelled.kinds import TASK_KINDS
 from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
-from tests.compare.conftest import with_variants
-from tests.compare.evaluate.conftest import LABELS, sentences, written
+from tests.compare.conftest import with_variants, written
+from tests.compare.evaluate.conftest import LABELS, sentences
 from tests.conftest import built_once
 from tests.heads import LABELS as HEAD_LABELS
 
