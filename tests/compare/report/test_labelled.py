@@ -103,6 +103,12 @@ def test_the_tables_agree_with_the_document(timed):
     assert ">Labelled data</h2>" in html(report)
 
 
+def test_a_note_that_begins_with_a_name_keeps_it(timed):
+    note = "texts.jsonl writes labels as ids"
+    timed["data"]["notes"] = [note]
+    assert f"\n- {note}.\n" in markdown(typed(timed))
+
+
 def test_the_table_of_figures_has_them(timed):
     lines = {(line["row"], line["figure"]): line for line in csv.DictReader(io.StringIO(as_csv(typed(timed))))}
     for name in ("fp32", "noisy"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bertport.compare.report.formatting import NONE, interval, percent, sentence
+from bertport.compare.report.formatting import NONE, interval, percent
 from bertport.compare.report.metrics import (
     POINTS,
     in_points,
@@ -65,10 +65,10 @@ def labelled_paragraphs(report: Report) -> tuple[str, ...]:
 
 
 def labelled_points(report: Report) -> tuple[str, ...]:
-    """Return what is odd about the data or about figures, each once."""
+    """Return what is odd about the data or about figures, each once; names that begin one are left as they are."""
     of_data = report.data.notes if report.data else ()
     of_rows = [note for row in report.rows if row.labelled for note in row.labelled.figures.notes]
-    return tuple(sentence(note) for note in dict.fromkeys((*of_data, *of_rows)))
+    return tuple(f"{note}." for note in dict.fromkeys((*of_data, *of_rows)))
 
 
 def labelled_notes(report: Report) -> Iterator[str]:
