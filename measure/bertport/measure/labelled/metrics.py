@@ -257,7 +257,9 @@ def _binary_f1(judged: Judged) -> float:
 def _sklearn_matthews(judged: Judged) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(judged.truth, judged.predictions.values))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A single label was found", UserWarning)  # a note of the figures says it
+        return float(matthews_corrcoef(judged.truth, judged.predictions.values))
 
 
 # Numbers.
