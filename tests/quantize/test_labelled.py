@@ -197,6 +197,19 @@ def test_each_task_is_judged_by_its_own_metric_and_head(request, row, metric, tm
     assert metric in render.labelled("itself", measured)
 
 
+def test_a_metric_that_is_not_defined_is_shown_as_none(tmp_path_factory, tmp_path):
+    bundle = Bundle.open(head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=["no", "yes"])[1])
+    [answer] = load(bundle.path, variant="fp32").predict(TASK, WORDS[:1])
+    path = tmp_path / "one_label.jsonl"
+    path.write_text((json.dumps({"text": WORDS[0], "label": answer["label"]}) + "\n") * 9, encoding="utf-8")
+    positive = "no" if answer["label"] == "yes" else "yes"
+    given = DataChoice(data=str(path), task=None, columns={}, label_map={}, positive=positive)
+    material = LabelledMaterial.read(given, bundle, {})
+    measured = LabelledJudge.of(bundle, material, silent).measure(bundle, "fp32", progress=silent, name="itself")
+    rows = [line.split() for line in render.labelled("itself", measured).splitlines()]
+    assert ["f1", "-", "-", "-", "-", "-"] in rows
+
+
 @pytest.mark.slow
 def test_figures_on_labelled_data_are_recorded_judged_and_shown(classifier, data, held_out, tmp_path):
     path = shutil.copytree(classifier.path, tmp_path / "bundle")

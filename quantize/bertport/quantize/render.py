@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ __all__ = ["figures", "labelled", "layers", "recipes", "table"]
 
 MOST_LABELS = 10
 """Labels of a head that are shown, at most."""
+NONE = "-"
+"""In place of a figure that is not defined."""
 SAMPLES = {
     PLAIN: "sentences",
     GIVEN_PAIRS: "pairs of the file",
@@ -91,16 +94,17 @@ def labelled(name: str, measured: LabelledAccuracy) -> str:
     rows = [("on labelled data", REFERENCE, name, "difference", "95% interval", "p", "bound")]
     verdicts = measured.verdicts
     for metric, value in measured.candidate.metrics.items():
-        difference = measured.differences.get(metric)
+        paired = measured.differences.get(metric)
+        moved = paired.difference if paired and math.isfinite(paired.difference.value) else None
         judged = verdicts.get(f"{metric}{DROP}")
         rows.append(
             (
                 metric,
-                f"{measured.reference.metrics[metric].value:.4f}",
-                f"{value.value:.4f}",
-                f"{difference.difference.value:+.4f}" if difference else "",
-                f"{difference.difference.low:+.4f} to {difference.difference.high:+.4f}" if difference else "",
-                f"{difference.p_value:.3f}" if difference else "",
+                _defined(measured.reference.metrics[metric].value),
+                _defined(value.value),
+                f"{moved.value:+.4f}" if moved else NONE,
+                f"{moved.low:+.4f} to {moved.high:+.4f}" if moved else NONE,
+                f"{paired.p_value:.3f}" if paired and math.isfinite(paired.p_value) else NONE,
                 f"drop at most {measured.drops[metric]:g}: {judged.verdict}" if judged else "",
             )
         )
@@ -123,6 +127,11 @@ def labelled(name: str, measured: LabelledAccuracy) -> str:
     data = measured.candidate
     lines += [*data.notes, f"{data.task}, {data.examples:,} examples of {data.data}; none of them was calibrated on"]
     return "\n".join(lines)
+
+
+def _defined(value: float) -> str:
+    """Return a metric's value in four decimals, or `NONE` where it is not defined."""
+    return f"{value:.4f}" if math.isfinite(value) else NONE
 
 
 def _by_label(head: Head, figures: HeadFigures) -> list[tuple[str, str, str, str]]:
