@@ -175,11 +175,11 @@ class EncoderWithHeads(nn.Module):
             computed = model(**{name: tensor.unsqueeze(1) if choices else tensor for name, tensor in inputs.items()})
             place.output = None
             for head in heads:
-                heading = HEADS[head]
+                entry = HEADS[head]
                 logits = next(
-                    tensor for name in heading.attributes if (tensor := getattr(computed, name, None)) is not None
+                    tensor for name in entry.attributes if (tensor := getattr(computed, name, None)) is not None
                 )
-                outputs[output_of(head)] = heading.finish(logits, computed) if heading.finish else logits
+                outputs[output_of(head)] = entry.finish(logits, computed) if entry.finish else logits
         return {name: outputs[name] for name in self.outputs}
 
 
