@@ -53,13 +53,7 @@ def _bars(data: Mapping[str, Any]) -> str:
         "points; a score is the mean of a task's metrics. Agreement is the share of examples with fp32's label, of all "
         "seeds together; behind it the lowest of a single run."
     )
-    lines = [
-        "## What INT8 costs",
-        "",
-        fill(how, WIDTH),
-        "",
-        *_table(["bar", *names]),
-    ]
+    lines = _opening("What INT8 costs", how, ["bar", *names])
     for bar in BARS:
         cells = [_bar_cell(bar, data["summary"][name]["bars"].get(bar.name)) for name in names]
         lines.append(_line([bar.what, *cells]))
@@ -113,13 +107,7 @@ def _scores(data: Mapping[str, Any]) -> str:
         "fp32 with its paired 95% interval. Beside them what the commonest label alone scores: an encoder that is near "
         "it has learned little, and INT8 can take little from it."
     )
-    lines = [
-        "## Scores on dev",
-        "",
-        fill(how, WIDTH),
-        "",
-        *_table(["task", "metric", "examples", "seeds", "commonest label", *names]),
-    ]
+    lines = _opening("Scores on dev", how, ["task", "metric", "examples", "seeds", "commonest label", *names])
     for task in _tasks(data):
         runs = _of(data, task)
         for metric in TASKS[task].metrics:
@@ -145,13 +133,7 @@ def _runs(data: Mapping[str, Any]) -> str:
         "fp32 with its 95% interval (bootstrap over the examples); then differences from fp32 with their paired "
         "intervals, and p: of accuracy by McNemar's exact test, of the others by a paired permutation test."
     )
-    lines = [
-        "## Every run",
-        "",
-        fill(how, WIDTH),
-        "",
-        *_table(["task", "seed", "metric", PYTORCH, FP32, *names]),
-    ]
+    lines = _opening("Every run", how, ["task", "seed", "metric", PYTORCH, FP32, *names])
     for run in data["runs"]:
         for metric in TASKS[run["task"]].metrics:
             cells = [_value(run["subjects"].get(PYTORCH), metric, interval=False)]
@@ -184,13 +166,7 @@ def _agreements(data: Mapping[str, Any]) -> str:
         "The share of examples with the label that fp32 gives (of WNUT17: of words with its tag), of STS-B Spearman's "
         "correlation of the scores; behind it how many layers the search left in higher precision, where it did."
     )
-    lines = [
-        "## Agreement with fp32",
-        "",
-        fill(how, WIDTH),
-        "",
-        *_table(["task", "seed", *names]),
-    ]
+    lines = _opening("Agreement with fp32", how, ["task", "seed", *names])
     for run in data["runs"]:
         cells = [_agreement(run["subjects"].get(name)) for name in names]
         lines.append(_line([TASKS[run["task"]].title, str(run["seed"]), *cells]))
@@ -221,13 +197,7 @@ def _speed(data: Mapping[str, Any]) -> str:
         "examples that are evenly spaced over dev, in brackets how many times as fast as PyTorch, and milliseconds for "
         "an example of median length. The stock tool's graph is run by bertport's runtime here."
     )
-    lines = [
-        "## Speed",
-        "",
-        fill(how, WIDTH),
-        "",
-        *_table(["task", "median tokens", *names]),
-    ]
+    lines = _opening("Speed", how, ["task", "median tokens", *names])
     for task in TASKS:
         timed = speed["tasks"].get(task)
         if timed is None:
@@ -258,7 +228,7 @@ def _sizes(data: Mapping[str, Any]) -> str:
         sizes = [subject["bytes"] / MIB for subject in measured if "bytes" in subject]
         cells.append(" to ".join(dict.fromkeys(f"{size:.1f}" for size in (min(sizes), max(sizes)))))
     how = "The graph with its weights, of the checkpoint its weights: the least and the most of all runs."
-    return "\n".join(["## Size", "", how, "", *_table(["", *names]), _line(["MiB", *cells])])
+    return "\n".join([*_opening("Size", how, ["", *names]), _line(["MiB", *cells])])
 
 
 def _beside(data: Mapping[str, Any]) -> str:
@@ -283,13 +253,9 @@ def _beside(data: Mapping[str, Any]) -> str:
         "MiniLM-L6-H384 was distilled to six layers; the default encoder descends from every second layer of "
         "MiniLM-L12-H384, by way of sentence-transformers' all-MiniLM-L6-v2."
     )
-    lines = [
-        "## Beside published figures",
-        "",
-        fill(how, WIDTH),
-        "",
-        *_table(["encoder", "part", *(TASKS[task].title for task in GLUE), "source"]),
-    ]
+    lines = _opening(
+        "Beside published figures", how, ["encoder", "part", *(TASKS[task].title for task in GLUE), "source"]
+    )
     for name, part, scores, source in rows:
         lines.append(_line([name, part, *(scores.get(task, "") for task in GLUE), source]))
     return "\n".join(lines)
@@ -337,9 +303,9 @@ def _of(data: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
     return [run for run in data["runs"] if run["task"] == task]
 
 
-def _table(headings: Iterable[str]) -> list[str]:
-    headings = list(headings)
-    return [_line(headings), "|" + "---|" * len(headings)]
+def _opening(title: str, how: str, headings: Sequence[str]) -> list[str]:
+    """Return the lines of a section down to its table's rows."""
+    return [f"## {title}", "", fill(how, WIDTH), "", _line(headings), "|" + "---|" * len(headings)]
 
 
 def _line(cells: Iterable[str]) -> str:
