@@ -135,17 +135,17 @@ def encode(rows: list[Row], tokenizer: Tokenizer, *, length: int) -> Encoded:
         list(row.text) if words else row.text if row.text_pair is None else (row.text, row.text_pair) for row in rows
     ]
     encodings = tokenizer.encode_batch(texts, is_pretokenized=words)
+    offsets = [_offsets(encoding) for encoding in encodings] if asked else []
+    targets = map(_span, rows, offsets) if asked else map(_target, rows, encodings)
     return Encoded(
         input_ids=[np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings],
         token_type_ids=[np.asarray(encoding.type_ids, dtype=np.int64) for encoding in encodings],
-        targets=[_target(row, encoding) for row, encoding in zip(rows, encodings, strict=True)],
-        offsets=[_offsets(encoding) for encoding in encodings] if asked else [],
+        targets=list(targets),
+        offsets=offsets,
     )
 
 
 def _target(row: Row, encoding: Encoding) -> NDArray[Any]:
-    if row.answers:
-        return _span(row, _offsets(encoding))
     if isinstance(row.target, float):
         return np.asarray(row.target, dtype=np.float32)
     if isinstance(row.target, int):
