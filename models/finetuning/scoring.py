@@ -85,7 +85,8 @@ def answer_text(answer: NDArray[np.float32], offsets: NDArray[np.int64], row: Ro
         return ""
     begins, ends = answer[0, inside], answer[1, inside]
     sums = begins[:, None] + ends
-    allowed = np.triu(np.ones_like(sums, dtype=bool)) & ~np.triu(np.ones_like(sums, dtype=bool), _LONGEST_ANSWER)
+    further = np.arange(len(ends)) - np.arange(len(begins))[:, None]  # tokens from an answer's first to its last
+    allowed = (further >= 0) & (further < _LONGEST_ANSWER)
     begin, end = np.unravel_index(np.where(allowed, sums, -np.inf).argmax(), sums.shape)
     return str(row.text_pair)[offsets[inside[begin], 0] : offsets[inside[end], 1]]
 
