@@ -65,7 +65,8 @@ def score(answers: list[NDArray[np.float32]], data: Encoded, rows: list[Row], ta
     truth = [each.item() for each in data.targets]
     if not task.labels:
         scores = [answer.item() for answer in answers]
-        if len(set(scores)) == 1:  # nothing to correlate, as after a rate that made the weights useless
+        # Nothing to correlate: all are one number, or none is one, as after a rate that made the weights useless.
+        if not all(np.ptp(numbers) > 0 for numbers in (truth, scores)):
             return dict.fromkeys(task.metrics, 0.0)
         values = {"spearman": stats.spearmanr(truth, scores), "pearson": stats.pearsonr(truth, scores)}
         return {name: float(values[name].statistic) for name in task.metrics}

@@ -21,7 +21,7 @@ from bertport.runtime import load
 from finetuning.data import Encoded, encode, epoch, read_rows
 from finetuning.job import Job, perform
 from finetuning.model import open_start
-from finetuning.scoring import answer_text, entity_f1
+from finetuning.scoring import answer_text, entity_f1, score
 from finetuning.selection import split
 from finetuning.tasks import TASKS, Settings
 from pretraining.checkpoint import read_log
@@ -245,6 +245,21 @@ def test_the_tenth_is_the_same_for_every_run_and_is_not_trained_on(data: Path) -
     assert sorted(row.target for row in parts.train + parts.heldout) == list(range(160))
     fewer = split(numbered, most=50)
     assert (fewer.heldout, fewer.train) == (parts.heldout, parts.train[:50])
+
+
+@pytest.mark.parametrize("numbers", [[2.0, 2.0, 2.0], [np.nan, np.nan, np.nan], [1.0, np.nan, 2.0]])
+def test_scores_that_say_nothing_correlate_with_nothing(encoder: Path, tmp_path: Path, numbers: list[float]) -> None:
+    path, task = tmp_path / "stsb-dev.jsonl", TASKS["stsb"]
+    path.write_text("".join(json.dumps({"text": "a", "text_pair": "b", "label": label}) + "\n" for label in (0, 2, 5)))
+    rows = read_rows(path, task)
+    data = encode(rows, AutoTokenizer.from_pretrained(encoder).backend_tokenizer, length=128)
+    answers, increasing = (
+        [np.array([number], dtype=np.float32) for number in each] for each in (numbers, [0.0, 1.0, 2.0])
+    )
+    assert score(answers, data, rows, task) == {"spearman": 0.0, "pearson": 0.0}
+    assert score(increasing, data, rows, task)["spearman"] == pytest.approx(1.0)
+    alike = encode([rows[0]] * 3, AutoTokenizer.from_pretrained(encoder).backend_tokenizer, length=128)
+    assert score(increasing, alike, [rows[0]] * 3, task) == {"spearman": 0.0, "pearson": 0.0}
 
 
 def test_an_epoch_takes_every_row_once_and_pads_little() -> None:
