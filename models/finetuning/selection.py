@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pretraining.checkpoint import Progress
+from pretraining.errors import RecipeError
 
 from .data import Row
 from .tasks import Settings
@@ -28,7 +29,13 @@ class Split:
 
 
 def split(rows: list[Row], *, most: int | None) -> Split:
-    """Hold out a tenth of the rows, and keep `most` of the others at most."""
+    """Hold out a tenth of the rows, and keep `most` of the others at most.
+
+    Raises:
+        RecipeError: for a single row, which leaves none to train on.
+    """
+    if len(rows) < 2:  # noqa: PLR2004 — one in either part
+        raise RecipeError("--select holds out a tenth of train, and train has a single row: add some, or leave it out")
     order = np.random.default_rng(SPLIT_SEED).permutation(len(rows))
     tenth = max(1, len(rows) // 10)
     return Split(

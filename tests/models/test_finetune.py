@@ -247,6 +247,15 @@ def test_the_tenth_is_the_same_for_every_run_and_is_not_trained_on(data: Path) -
     assert (fewer.heldout, fewer.train) == (parts.heldout, parts.train[:50])
 
 
+def test_a_tenth_of_a_single_row_is_refused_in_a_sentence(encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sst2-train.jsonl").write_text(GOOD, encoding="utf-8")
+    result = invoke("--task", "sst2", "--data", tmp_path, "--init", encoder, "--output", tmp_path / "run", "--select")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Error: --select holds out a tenth of train, and train has a single row: add some, or leave it out"
+    ]
+
+
 @pytest.mark.parametrize("numbers", [[2.0, 2.0, 2.0], [np.nan, np.nan, np.nan], [1.0, np.nan, 2.0]])
 def test_scores_that_say_nothing_correlate_with_nothing(encoder: Path, tmp_path: Path, numbers: list[float]) -> None:
     path, task = tmp_path / "stsb-dev.jsonl", TASKS["stsb"]
