@@ -95,6 +95,8 @@ def main(  # noqa: PLR0913 — one parameter per option
     )
     if len(candidates) > 1 and not select:
         raise click.UsageError(f"{len(candidates)} settings were given: add --select to choose among them, or give one")
+    if trial_rows and not select:
+        raise click.UsageError("--trial-rows is about the trials of --select: give both, or neither")
     hardware = choose_hardware(threads=threads, dtype=dtype)
     try:
         with StopRequest() as stopping:
@@ -106,7 +108,7 @@ def main(  # noqa: PLR0913 — one parameter per option
                 seed=seed,
                 candidates=candidates,
                 select=select,
-                trial_rows=trial_rows if select else None,
+                trial_rows=trial_rows,
                 hardware=hardware,
                 save_every_s=save_every,
                 stopping=stopping,

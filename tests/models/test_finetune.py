@@ -402,6 +402,7 @@ def test_bad_data_is_named_in_a_sentence_before_anything_is_trained(
         (("--init", "nowhere"), 1, "--init nowhere: no such directory; name a bundle or a checkpoint directory"),
         (("--rate", "1e-4", "--rate", "1e-5"), 2, "2 settings were given: add --select to choose among them"),
         (("--dropout", "1"), 2, "'--dropout'"),
+        (("--trial-rows", "4"), 2, "--trial-rows is about the trials of --select: give both, or neither"),
     ],
 )
 def test_a_mistake_is_answered_in_a_sentence(
