@@ -40,7 +40,7 @@ TASK = "text-classification"
 BAR = 0.9
 """The share of `Model.predict`'s rate that is asked for."""
 MOST_WORDS = 30
-"""Words of a text, from 3 on: those of sentences."""
+"""Words of a text, at most; the least is 3. Sentences have as many."""
 GROWTH = 4
 """How many times longer the longer file is of which memory is measured."""
 

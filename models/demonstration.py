@@ -52,7 +52,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option("--passages", type=click.IntRange(min=2), default=1000, help="Passages to train on.")
 @click.option("--heldout", type=click.IntRange(min=1), default=400, help="Passages of other chapters to measure on.")
 @click.option("--accuracy-budget", "budget", metavar="LIMITS", default=BUDGET, help="Of INT8, or none.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the sample, and of who is held out.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the sample, and of the chapters held out.")
 def main(  # noqa: PLR0913 — one parameter per option
     *, corpus: Path, output: Path, bundle: Path, passages: int, heldout: int, budget: str, seed: int
 ) -> None:

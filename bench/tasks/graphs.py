@@ -36,7 +36,7 @@ PORTABLE = "portable"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneByOne(Graph):
-    """A graph that runs each text of a batch alone: its activations have one scale for the whole batch."""
+    """A graph that runs each text of a batch alone: dynamic quantization gives a whole batch one scale."""
 
     def run_in_slices(
         self,

@@ -34,7 +34,7 @@ FIGURES, ANSWERS = "figures.json", "answers.json"
 
 
 def is_measured(place: Path) -> bool:
-    """Return whether a run was measured before, be it of other weights."""
+    """Return whether a run was measured before, perhaps with other weights."""
     return (place / FIGURES).exists()
 
 

@@ -44,7 +44,7 @@ def split(rows: list[Row], *, most: int | None) -> Split:
 
 
 Trial = Callable[[Settings, Path], tuple[Progress, dict[str, float]] | None]
-"""Trains with some settings in a directory; gives where it ended and its scores, or nothing when it was stopped."""
+"""Trains with some settings in a directory; returns where it ended and its scores, or None when it was stopped."""
 
 
 def choose(  # noqa: PLR0913, PLR0917 — a search is made of these

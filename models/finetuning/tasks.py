@@ -41,7 +41,7 @@ class Task:
 
 
 GRID_RATES, GRID_EPOCHS = (2e-5, 3e-5, 5e-5, 1e-4), (2, 3, 4)
-"""What a choice is among where nothing is said: BERT's own rates and epochs, and a rate that smaller models need."""
+"""What `--select` chooses among by default: the rates and epochs of BERT's paper, and a rate that small models need."""
 
 _TYPES = ("corporation", "creative-work", "group", "location", "person", "product")
 

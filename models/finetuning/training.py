@@ -21,9 +21,9 @@ from .model import logits, loss
 from .tasks import Settings
 
 WARMUP, WEIGHT_DECAY, CLIP = 0.1, 0.01, 1.0
-"""BERT's own: the share of the steps in which the rate rises, the decoupled weight decay, the gradient's norm."""
+"""As in BERT: the share of the steps in which the rate rises, the decoupled weight decay, the largest gradient norm."""
 BETAS, EPSILON = (0.9, 0.999), 1e-6
-"""BERT's own, of Adam."""
+"""Adam's, as in BERT."""
 
 
 def steps_of(rows: int, settings: Settings) -> int:

@@ -17,9 +17,9 @@ INVERSE_PENALTY = 0.01
 """scikit-learn's C, of features that are scaled to variance 1: in cross-validation over chapters, as good as three and
 ten times as much, and better than a third."""
 STEPS = 500
-"""Of L-BFGS, at most."""
+"""Iterations of L-BFGS, at most."""
 SMALLEST = 1e-6
-"""Least deviation that a feature is divided by: one that never changes says nothing."""
+"""The least standard deviation that a feature is divided by: that of a constant feature is 0."""
 WEIGHTS = "model.safetensors"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 
