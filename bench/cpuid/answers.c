@@ -1,5 +1,6 @@
-// Loaded before a program whose CPUID instructions bench/avx2 has replaced by UD2: answers each as the
-// CPU does, without AVX-512, VNNI, AVX-VNNI and AMX, and shows the file WITHOUT_AVX512_CPUINFO for /proc/cpuinfo.
+// Loaded before a program in whose libraries bench/cpuid/patching.py has replaced CPUID by UD2: answers each as the CPU
+// does, but for what the environment asks for. WITHOUT_AVX512_CPUINFO: without AVX-512, VNNI, AVX-VNNI and AMX, and the
+// file that it names is shown for /proc/cpuinfo. INTEL_VENDOR: the vendor is Intel.
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <dlfcn.h>
@@ -15,7 +16,16 @@
 #define BIT(n) (1u << (n))
 
 // Intel's Software Developer's Manual, volume 2A, CPUID: leaf 7 holds every extension that is hidden here.
-static void hide(unsigned leaf, unsigned subleaf, unsigned *eax, unsigned *ebx, unsigned *ecx, unsigned *edx) {
+static int without_avx512, intel_vendor;
+
+static void change(unsigned leaf, unsigned subleaf, unsigned *eax, unsigned *ebx, unsigned *ecx, unsigned *edx) {
+  if (leaf == 0 && intel_vendor) {
+    *ebx = 0x756e6547;  // "GenuineIntel"
+    *edx = 0x49656e69;
+    *ecx = 0x6c65746e;
+  }
+  if (!without_avx512)
+    return;
   if (leaf == 7 && subleaf == 0) {
     *ebx &= ~(BIT(16) | BIT(17) | BIT(21) | BIT(26) | BIT(27) | BIT(28) | BIT(30) | BIT(31));
     *ecx &= ~(BIT(1) | BIT(6) | BIT(11) | BIT(12) | BIT(14));
@@ -38,7 +48,7 @@ static void answer(int signal_number, siginfo_t *info, void *context) {
   unsigned eax, ebx, ecx, edx;
   unsigned leaf = (unsigned)registers[REG_RAX], subleaf = (unsigned)registers[REG_RCX];
   __cpuid_count(leaf, subleaf, eax, ebx, ecx, edx);
-  hide(leaf, subleaf, &eax, &ebx, &ecx, &edx);
+  change(leaf, subleaf, &eax, &ebx, &ecx, &edx);
   registers[REG_RAX] = eax;
   registers[REG_RBX] = ebx;
   registers[REG_RCX] = ecx;
@@ -47,6 +57,8 @@ static void answer(int signal_number, siginfo_t *info, void *context) {
 }
 
 __attribute__((constructor)) static void start(void) {
+  without_avx512 = getenv("WITHOUT_AVX512_CPUINFO") != NULL;
+  intel_vendor = getenv("INTEL_VENDOR") != NULL;
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_sigaction = answer;
