@@ -95,7 +95,8 @@ class RecordFile:
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             if isinstance(error, PathError):
                 raise
-            raise _cannot_read(self.path, error) from error
+            whole = f"give the whole file, not cut off or damaged, named by how it is compressed ({self.compression})"
+            raise _cannot_read(self.path, error, whole if self.compression else ADVICE) from error
 
 
 def open_records(path: str | os.PathLike[str]) -> RecordFile:
@@ -133,9 +134,9 @@ def _opened(file: RecordFile) -> IO[bytes]:
             return file.path.open("rb")
 
 
-def _cannot_read(path: Path, error: BaseException) -> PathError:
+def _cannot_read(path: Path, error: BaseException, advice: str = ADVICE) -> PathError:
     reason = getattr(error, "strerror", None) or excerpt(str(error), 200)
-    return PathError(f"cannot read the data {path} ({reason}): {ADVICE}")
+    return PathError(f"cannot read the data {path} ({reason}): {advice}")
 
 
 def _lines(file: RecordFile, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
