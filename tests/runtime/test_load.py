@@ -176,15 +176,8 @@ def test_a_graph_that_is_none(tiny_bundle, tmp_path, content, said):
 def test_unknown_names(tiny_bundle):
     with pytest.raises(UnknownNameError, match=r"unknown variant 'int3' \(available: .*fp32"):
         load(tiny_bundle, variant="int3")
-    with pytest.raises(UnknownNameError, match=r"unknown provider 'gpu' \(available: auto, tensorrt, cuda, cpu\)"):
+    with pytest.raises(UnknownNameError, match=r"unknown provider 'gpu' \(available: auto, tensorrt, cuda, .*cpu\)"):
         load(tiny_bundle, provider="gpu")
-
-
-def test_a_provider_that_is_gone_is_named(tiny_bundle):
-    with pytest.raises(
-        UnknownNameError, match=r"unknown provider 'openvino' .*: its wheel of ONNX Runtime ends at 1.24.1"
-    ):
-        load(tiny_bundle, provider="openvino")
 
 
 def test_a_provider_that_is_not_there_is_an_error(tiny_bundle):

@@ -67,7 +67,8 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     Args:
         path: the bundle's directory; None for the embedded default.
         variant: one of the bundle's variants; None for its default, or the best for the provider.
-        provider: `cpu`, `cuda`, `tensorrt`, or `auto` for the best that really works here.
+        provider: a row of the table of providers (`cpu`, `cuda`, `openvino`, …), or `auto` for the best that really
+            works here.
         threads: threads of the CPU; None for one per physical core.
         streams: batches that run at once under `cpu`, which share the threads: more texts a second from many texts, for
             a second copy of the weights in memory. None for one per thread, or for 1 where there are more than four.
@@ -200,6 +201,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             provider,
             threads=threads,
             options=given,
+            precision=entry.requires.precision,
             external_data=checked.external_data,
             appended=top_k_head(cut) if cut else b"",
             allow_fallback=allow_fallback,
@@ -228,6 +230,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
                 provider,
                 threads=share,
                 options=given,
+                precision=entry.requires.precision,
                 external_data=checked.external_data,
                 bounded=bound is not None,
             )

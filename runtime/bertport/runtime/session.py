@@ -12,6 +12,7 @@ from bertport.runtime.errors import BundleError, ProviderError
 from bertport.runtime.heads import POSITIONS, decoded_outputs
 from bertport.runtime.memory import make_room
 from bertport.runtime.providers import options as provider_options
+from bertport.runtime.providers import plugins
 from bertport.runtime.providers.checks import check_active, left_over, obstacle, placement_of, refusal
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
 from bertport.runtime.threads import intra_op_threads
@@ -211,14 +212,15 @@ def session_options(
 def open_session(
     graph: str | os.PathLike[str] | bytes,
     options: Any = None,  # noqa: ANN401 — ONNX Runtime is not typed
-    providers: Sequence[tuple[str, Mapping[str, str]]] = ((PROVIDERS["cpu"].ort, {}),),
+    providers: Sequence[tuple[str, Mapping[str, str]]] | None = ((PROVIDERS["cpu"].ort, {}),),
 ) -> Any:  # noqa: ANN401 — as above
     """Return an `onnxruntime.InferenceSession`: the one place that opens any.
 
     Args:
         graph: path of the graph, or the serialized graph.
         options: what `session_options` returned, perhaps with further attributes set; None for its defaults.
-        providers: ONNX Runtime's names of execution providers with their options, the first one first.
+        providers: ONNX Runtime's names of execution providers with their options, the first one first; None where the
+            devices of a plugin were added to the options.
 
     Raises:
         Exception: what ONNX Runtime raises, whose errors share no other base.
@@ -227,7 +229,7 @@ def open_session(
     session = onnxruntime().InferenceSession(
         source,
         session_options() if options is None else options,
-        providers=[(name, dict(given)) for name, given in providers],
+        providers=None if providers is None else [(name, dict(given)) for name, given in providers],
         # Without fall-back: ONNX Runtime's own would, at the first error of a run, open the session again on the CPU.
         enable_fallback=0,
     )
@@ -242,6 +244,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     *,
     threads: int | None = None,
     options: Mapping[str, object] | None = None,
+    precision: str = "fp32",
     external_data: Iterable[str] = (),
     appended: bytes = b"",
     allow_fallback: bool = False,
@@ -254,6 +257,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         provider: a row of the table.
         threads: threads within an operator; None for one per physical core that this process may use.
         options: of the provider, in place of the row's own.
+        precision: how products are to be computed, as manifests call it.
         external_data: paths of the files that hold its weights, from its directory.
         appended: a serialized model to be merged into the graph: nodes and outputs that follow it.
         allow_fallback: warn where computing was left to another provider, instead of refusing it.
@@ -265,7 +269,13 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         BundleError: when ONNX Runtime cannot load the graph.
     """
     threads = intra_op_threads(threads)
-    settled = {**provider.options, **provider_options.checked(provider.name, options or {}, provider.allowed)}
+    settled = provider_options.settle(
+        provider.name,
+        precision,
+        row=_row_options(provider, threads),
+        given=provider_options.checked(provider.name, options or {}, provider.allowed),
+        computes=provider.computes.get(precision, {}),
+    )
     reason = obstacle(provider)
     if reason is not None:
         raise refusal(provider, reason)
@@ -295,6 +305,14 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     )
 
 
+def _row_options(provider: Provider, threads: int | None) -> dict[str, str]:
+    """Return the options of a provider's row, with those that set the threads of a plugin that has its own."""
+    if provider.plugin is None or threads is None:
+        return dict(provider.options)
+    own = {key: value % threads for key, value in provider.plugin.threads.items()}
+    return provider_options.merged(provider.options, own)
+
+
 def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -> dict[str, NDArray[np.uint8]]:
     """Return, mapped, the files of weights that ONNX Runtime would not open although they belong to the bundle.
 
@@ -321,13 +339,17 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     appended: bytes,
     weights: Mapping[str, NDArray[np.uint8]],
 ) -> Any:  # noqa: ANN401 — as above
-    names: list[tuple[str, dict[str, str]]] = [(provider.ort, dict(settled))]
-    for other in provider.beside:
-        number = {"device_id": settled["device_id"]} if "device_id" in settled else {}
-        names.append((PROVIDERS[other].ort, {**PROVIDERS[other].options, **number}))
+    names: list[tuple[str, dict[str, str]]] | None = None
     cpu = PROVIDERS["cpu"].ort
-    if provider.ort != cpu:
-        names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused
+    if provider.plugin is not None:  # its name among `providers` would run everything on the CPU, without a word
+        options.add_provider_for_devices(plugins.devices(provider)[:1], dict(settled))
+    else:
+        names = [(provider.ort, dict(settled))]
+        for other in provider.beside:
+            number = {"device_id": settled["device_id"]} if "device_id" in settled else {}
+            names.append((PROVIDERS[other].ort, {**PROVIDERS[other].options, **number}))
+        if provider.ort != cpu:
+            names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused
     source: Path | bytes = path
     if appended:
         # A repeated field of a protobuf message is joined and a message merged when two are read one after the other.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from contextlib import redirect_stdout
 from io import StringIO
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import ProviderError
 from bertport.runtime.installation import install_command
-from bertport.runtime.providers import native
+from bertport.runtime.providers import native, plugins
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime, wheel
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ def obstacle(provider: Provider) -> str | None:
     The linker and the driver are asked. Opening a session instead would run everything on the CPU, with no more than a
     line in ONNX Runtime's log.
     """
+    if provider.plugin is not None:
+        return plugins.obstacle(provider)
     if provider.library is None:
         return None
     ort = onnxruntime()
@@ -84,12 +85,10 @@ def _advice(library: str, provider: Provider) -> str:
 
 def _missing(provider: Provider) -> tuple[str, ...]:
     """Name what keeps a provider's library from loading; the library itself where the linker does not say."""
-    endings = {"win32": ("", ".dll"), "darwin": ("lib", ".dylib")}
-    before, after = endings.get(sys.platform, ("lib", ".so"))
-    path = Path(str(onnxruntime().__file__)).parent / "capi" / f"{before}{provider.library}{after}"
+    path = Path(str(onnxruntime().__file__)).parent / "capi" / native.file_name(str(provider.library))
     if not path.exists():  # built in, or a layout of the future: the finished session will tell
         return ()
-    shared = path.with_name(f"{before}onnxruntime_providers_shared{after}")
+    shared = path.with_name(native.file_name("onnxruntime_providers_shared"))
     if shared.exists():
         native.loads(str(shared))  # the others take their entry points from it
     # Not loaded itself: ONNX Runtime does that, and what it is linked to is all that can be missing.

@@ -17,13 +17,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Device", "Driver", "driver", "library_versions", "loads", "missing", "needed"]
+__all__ = ["Device", "Driver", "driver", "file_name", "library_versions", "loads", "missing", "needed"]
 
 ELF_64_LITTLE = b"\x7fELF\x02\x01"
 LOAD, DYNAMIC = 1, 2
 """Kinds of program header."""
 NEEDED, STRING_TABLE = 1, 5
 """Tags of the dynamic section."""
+
+
+def file_name(stem: str) -> str:
+    """Return the file name of a shared library on this system."""
+    begin, end = {"win32": ("", ".dll"), "darwin": ("lib", ".dylib")}.get(sys.platform, ("lib", ".so"))
+    return f"{begin}{stem}{end}"
 
 
 def needed(path: Path) -> tuple[str, ...]:

@@ -7,14 +7,16 @@ allocator, a graph in memory) are left out: from text they could only crash it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["CUDA", "SOURCES", "TENSORRT", "checked", "parse"]
+__all__ = ["CUDA", "OPENVINO", "SOURCES", "TENSORRT", "TENSORRT_RTX", "WEBGPU", "checked", "merged", "parse", "settle"]
 
 SOURCES = {
     "cuda": "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html",
@@ -48,6 +50,33 @@ TENSORRT = frozenset(
     """.split()  # noqa: SIM905 — names read better so
 )
 """Options of TensorRT that a user may give."""
+
+OPENVINO = frozenset({"load_config", "reshape_input"})
+"""Options of OpenVINO's plugin that a user may give. Others it knows by name and leaves alone, with no more than a line
+in ONNX Runtime's log: what they were for is stated in `load_config`, by device and OpenVINO's own names."""
+JSON = frozenset({"load_config"})
+"""Options whose value is a JSON object, which is merged with that of the row."""
+
+TENSORRT_RTX = frozenset(
+    """
+    nv_max_workspace_size nv_max_shared_mem_size nv_dump_subgraphs nv_detailed_build_log nv_profile_min_shapes
+    nv_profile_max_shapes nv_profile_opt_shapes enable_cuda_graph nv_multi_profile_enable
+    nv_use_external_data_initializer nv_runtime_cache_path nv_weight_streaming_budget nv_op_types_to_exclude
+    nv_enable_profiling nv_profiling_output_file nv_use_sync_gpu_allocator nv_persistent_context_memory
+    nv_weight_stripped_engine_enable_experimental nv_target_sm nv_profile_index
+    """.split()  # noqa: SIM905 — names read better so
+)
+"""Options of TensorRT for RTX's plugin that a user may give, from its own header."""
+
+WEBGPU = frozenset(
+    """
+    dawnBackendType defaultBufferCacheMode deviceId enableGraphCapture enableInt64 enablePIXCapture enableRobustness
+    forceCpuNodeNames maxNumPendingDispatches maxStorageBufferBindingSize powerPreference preferredLayout preserveDevice
+    queryResolveBufferCacheMode sessionBufferPoolGenerations storageBufferCacheMode uniformBufferCacheMode
+    validationMode
+    """.split()  # noqa: SIM905 — names read better so
+)
+"""Options of WebGPU's plugin that a user may give."""
 
 
 def parse(pairs: Iterable[str]) -> dict[str, str]:
@@ -85,4 +114,68 @@ def checked(name: str, given: Mapping[str, object], allowed: frozenset[str]) -> 
             raise UnknownNameError(f"option of the provider {name!r}", str(key), sorted(allowed), advice)
         if not isinstance(value, str | int | float):
             raise UsageError(f"the provider option {key!r} is text, a number, True or False, not {value!r}")
-    return {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in given.items()}
+    options = {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in given.items()}
+    for key in JSON & options.keys():
+        try:
+            told = json.loads(options[key])
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            raise UsageError(f"the provider option {key!r} is a JSON object, not {excerpt(options[key], 100)}")
+    return options
+
+
+def merged(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """Return options with others over them; JSON objects are merged key by key, however deep."""
+    joined = {**first, **second}
+    for key in JSON & first.keys() & second.keys():
+        joined[key] = json.dumps(_over(json.loads(first[key]), json.loads(second[key])))
+    return joined
+
+
+def settle(
+    name: str, precision: str, *, row: Mapping[str, str], given: Mapping[str, str], computes: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the options of a session: the row's, the user's over them, and over both what the precision needs.
+
+    Args:
+        name: of the provider, for the error.
+        precision: how products are to be computed, as manifests call it.
+        row: options of the provider's row.
+        given: options of the user, as `checked` returned them.
+        computes: options that make the provider compute so.
+
+    Raises:
+        UsageError: for an option of the user that has it compute otherwise.
+    """
+    wanted, asked = dict(_leaves(computes)), dict(_leaves(given))
+    for place, value in wanted.items():
+        if place in asked and str(asked[place]).lower() != str(value).lower():
+            raise UsageError(
+                f"the provider option {'.'.join(place)}={asked[place]} has {name!r} compute otherwise than in "
+                f"{precision}, which the variant is for: leave it out, or choose another variant"
+            )
+    return merged(merged(row, given), computes)
+
+
+def _leaves(options: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield each option with its place: its name, and in JSON the keys that lead to it."""
+
+    def below(place: tuple[str, ...], value: object) -> Iterator[tuple[tuple[str, ...], object]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from below((*place, key), inner)
+        else:
+            yield place, value
+
+    for key, value in options.items():
+        yield from below((key,), json.loads(value) if key in JSON else value)
+
+
+def _over(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with another over it."""
+    joined = {**first, **second}
+    for key in first.keys() & second.keys():
+        if isinstance(first[key], dict) and isinstance(second[key], dict):
+            joined[key] = _over(first[key], second[key])
+    return joined

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertport.runtime.batching import MAX_WINDOW
 from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
 from bertport.runtime.installation import install_command, pip
+from bertport.runtime.providers import native, telemetry
 from bertport.runtime.providers import options as provider_options
-from bertport.runtime.providers import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-__all__ = ["AUTO", "PROVIDERS", "Provider", "candidates", "onnxruntime", "wheel"]
+__all__ = ["AUTO", "PROVIDERS", "Plugin", "Provider", "candidates", "onnxruntime", "wheel"]
 
 AUTO = "auto"
 """The best provider that really works here."""
@@ -27,6 +28,41 @@ fp32) where it was measured (`bench/performance/profiling.py`). The choice is fl
 GPU_OVERHEAD = 1024
 """The same for a GPU, by reckoning and never measured: the launches of a BERT-base run take about a millisecond, in
 which such a device computes one to two thousand tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """A library beside ONNX Runtime that holds an execution provider, and is registered with it."""
+
+    package: str
+    """Distribution that brings it."""
+    module: str
+    """Directory that the distribution installs; it is looked into and never imported, because that runs its code."""
+    file: str
+    """Name of the library there, without `lib` and the ending."""
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the devices that the row is for, by ONNX Runtime's keys; empty where all are."""
+    takes: str
+    """What it runs on, as an error says it where it lists no device."""
+    threads: Mapping[str, str] = field(default_factory=dict)
+    """Provider options that set its threads, with `%d` for their number; empty where it takes none of the CPU."""
+    path: Path | None = None
+    """The library itself, where it was named; None for that of the package."""
+
+    @property
+    def library(self) -> Path | None:
+        """The library's path; None where the package is not installed."""
+        from importlib.util import find_spec  # not above: it takes a command's help milliseconds to start
+
+        if self.path is not None:
+            return self.path
+        try:
+            spec = find_spec(self.module)
+        except (ImportError, ValueError):  # a remnant of an installation
+            spec = None
+        places = spec.submodule_search_locations if spec is not None else None
+        paths = [Path(place) / native.file_name(self.file) for place in places or ()]
+        return next((path for path in paths if path.is_file()), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +94,15 @@ class Provider:
     """Whether the next inputs are tokenized while the graph runs: only where it leaves the CPU idle."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Provider options given to ONNX Runtime, unless the user gives others."""
+    computes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By precision, as manifests call it, the provider options that make it compute so, which no user may change;
+    a precision that needs none is left out."""
     allowed: frozenset[str] = frozenset()
     """Names of the options that a user may give."""
     library: str | None = None
     """ONNX Runtime's library that holds it, without `lib` and the ending; None where it is built in."""
+    plugin: Plugin | None = None
+    """The library of another package that holds it; None where it comes with ONNX Runtime."""
     nvidia: bool = False
     """Whether it needs an NVIDIA GPU, and libraries that come as Python packages which ONNX Runtime is to look into."""
     device: str | None = None
@@ -87,6 +128,7 @@ class Provider:
 
 FLOATING = frozenset({"float32", "float16"})
 INTEGER = frozenset({"int8", "uint8"})
+NVIDIA_RTX = "NVIDIA GPUs of compute capability 8.6, 8.9, 12.0 and newer"
 CONTRIBUTED = frozenset({"ai.onnx", "com.microsoft"})
 """The standard operators, and those of ONNX Runtime's own."""
 
@@ -115,6 +157,11 @@ PROVIDERS: dict[str, Provider] = {
                 # TopK must have a constant K there; it takes microseconds on CUDA.
                 "trt_op_types_to_exclude": "TopK,NonMaxSuppression,NonZero,RoiAlign",
             },
+            computes={
+                "fp32": {"trt_fp16_enable": "0", "trt_bf16_enable": "0", "trt_int8_enable": "0"},
+                "fp16": {"trt_fp16_enable": "1"},
+                "int8-static-symmetric": {"trt_int8_enable": "1", "trt_fp16_enable": "1"},
+            },
             allowed=provider_options.TENSORRT,
             library="onnxruntime_providers_tensorrt",
             nvidia=True,
@@ -142,6 +189,7 @@ PROVIDERS: dict[str, Provider] = {
                 # TF32 rounds the factors to 10 bits: fp32 is to mean fp32, and fp16 is there for speed.
                 "use_tf32": "0",
             },
+            computes={"fp32": {"use_tf32": "0"}},
             allowed=provider_options.CUDA,
             library="onnxruntime_providers_cuda",
             nvidia=True,
@@ -149,6 +197,74 @@ PROVIDERS: dict[str, Provider] = {
             operator_domains=CONTRIBUTED,
             dtypes=FLOATING | INTEGER,
             precisions=frozenset({"fp32", "fp16", "int8-static-symmetric"}),
+        ),
+        # Each of the plugins is chosen by name, or by what was measured.
+        Provider(
+            name="openvino",
+            ort="OpenVINOExecutionProvider",
+            extra="openvino",
+            auto=False,
+            recipes=("fp32",),
+            batch_tokens=1024,
+            overhead_tokens=CPU_OVERHEAD,
+            computes={
+                # Without it, it computes in bf16 on a CPU that has it, and says nothing.
+                "fp32": {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}'},
+            },
+            allowed=provider_options.OPENVINO,
+            plugin=Plugin(
+                package="onnxruntime-ep-openvino",
+                module="onnxruntime_ep_openvino",
+                file="onnxruntime_providers_openvino_plugin",
+                devices={"ov_device": "CPU"},
+                takes="Intel's CPUs",
+                threads={"load_config": '{"CPU": {"INFERENCE_NUM_THREADS": %d}}'},
+            ),
+            operator_domains=CONTRIBUTED,
+            dtypes=FLOATING | INTEGER,
+            precisions=frozenset({"fp32"}),
+        ),
+        Provider(
+            name="tensorrt-rtx",
+            ort="NvTensorRTRTXExecutionProvider",
+            extra="tensorrt-rtx",
+            auto=False,
+            recipes=("fp32",),
+            batch_tokens=16384,
+            overhead_tokens=GPU_OVERHEAD,
+            overlap=True,
+            allowed=provider_options.TENSORRT_RTX,
+            nvidia=True,
+            plugin=Plugin(
+                package="onnxruntime-ep-nv-tensorrt-rtx-cu13",
+                module="onnxruntime_ep_nv_tensorrt_rtx",
+                file="onnxruntime_providers_nv_tensorrt_rtx",
+                takes=NVIDIA_RTX,
+            ),
+            dtypes=FLOATING,
+            precisions=frozenset({"fp32"}),
+            least_positions=1,
+        ),
+        Provider(
+            name="webgpu",
+            ort="WebGpuExecutionProvider",
+            extra="webgpu",
+            auto=False,
+            recipes=("fp32",),
+            batch_tokens=16384,
+            overhead_tokens=GPU_OVERHEAD,
+            overlap=True,
+            allowed=provider_options.WEBGPU,
+            plugin=Plugin(
+                package="onnxruntime-ep-webgpu",
+                module="onnxruntime_ep_webgpu",
+                file="onnxruntime_providers_webgpu",
+                takes="GPUs with Vulkan, Metal or Direct3D 12",
+            ),
+            operator_domains=CONTRIBUTED,
+            dtypes=FLOATING,
+            precisions=frozenset({"fp32"}),
+            least_positions=1,
         ),
         Provider(
             name="cpu",
@@ -165,13 +281,6 @@ PROVIDERS: dict[str, Provider] = {
         ),
     )
 }
-
-
-GONE = {
-    "openvino": "its wheel of ONNX Runtime ends at 1.24.1, which opens no bundle in the Hub's cache; a plugin, "
-    "onnxruntime-ep-openvino, is to bring it back in a later version of bertport",
-}
-"""What to say of providers that earlier versions had."""
 
 
 def onnxruntime() -> ModuleType:
@@ -208,20 +317,24 @@ def candidates(name: str) -> tuple[Provider, ...]:
 
     Raises:
         UnknownNameError: for a name that no row has.
-        ProviderError: when this build of ONNX Runtime does not hold the provider.
+        ProviderError: when neither this build of ONNX Runtime nor an installed plugin holds the provider.
     """
     if name != AUTO and name not in PROVIDERS:
-        raise UnknownNameError("provider", name, (AUTO, *PROVIDERS), GONE.get(name, ""))
+        raise UnknownNameError("provider", name, (AUTO, *PROVIDERS))
     built_in = set(onnxruntime().get_available_providers())
-    available = [provider for provider in PROVIDERS.values() if provider.ort in built_in]
     if name == AUTO:
-        return tuple(provider for provider in available if provider.auto)
+        return tuple(provider for provider in PROVIDERS.values() if provider.auto and provider.ort in built_in)
     provider = PROVIDERS[name]
-    if provider not in available:
-        names = ", ".join(candidate.name for candidate in available)
+    if provider.plugin is not None:
+        if provider.plugin.library is not None:
+            return (provider,)
+        reason = f"the package {provider.plugin.package} is not installed: {provider.install}"
+    elif provider.ort in built_in:
+        return (provider,)
+    else:
         package = wheel().partition(" ")[0]
-        raise ProviderError(
-            f"provider {name!r} is not available here (available: {names}): {wheel()} is built without it; "
-            f"{pip()} uninstall {package}, then {provider.install}, or choose another"
-        )
-    return (provider,)
+        reason = f"{wheel()} is built without it; {pip()} uninstall {package}, then {provider.install}"
+    here = [row.name for row in PROVIDERS.values() if (row.plugin.library if row.plugin else row.ort in built_in)]
+    raise ProviderError(
+        f"provider {name!r} is not available here (available: {', '.join(here)}): {reason}, or choose another"
+    )

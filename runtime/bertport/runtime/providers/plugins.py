@@ -1,0 +1,179 @@
+"""Execution providers that are libraries of other packages: probed, registered with ONNX Runtime, and their devices.
+
+A library runs code as soon as it is loaded, and one that is broken ends the process. So it is registered in a process
+of its own first, and here only when that went well.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.errors import ProviderError
+from bertport.runtime.providers.table import onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import IO
+
+    from bertport.runtime.providers.table import Plugin, Provider
+
+__all__ = ["devices", "obstacle", "probe"]
+
+LIMIT = 60.0
+"""Seconds that a library may take to be registered in a process of its own; OpenVINO's takes a quarter of one."""
+PROBE = """
+import json, os, sys
+told = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what the library prints is no part of the answer
+path, sys.path[:] = json.loads(sys.argv[1])
+import onnxruntime
+answer = {}
+try:
+    onnxruntime.register_execution_provider_library("bertport", path)
+    listed = [device for device in onnxruntime.get_ep_devices() if device.ep_metadata.get("library_path") == path]
+    answer["devices"] = [{"ep": device.ep_name, "metadata": dict(device.ep_metadata)} for device in listed]
+    del listed
+    onnxruntime.unregister_execution_provider_library("bertport")
+except Exception as error:
+    answer["problem"] = str(error)
+json.dump(answer, told)
+told.close()
+"""
+"""The program that registers a library: it prints its devices, or ONNX Runtime's reason, as JSON."""
+
+_registering = threading.Lock()
+
+
+def obstacle(provider: Provider) -> str | None:
+    """Return why the library of a plugin's row cannot be used here, and what to do; None when it may.
+
+    It is asked of a process of its own, once for each file, and loads nothing here.
+    """
+    plugin = _plugin(provider)
+    path = plugin.library
+    if path is None:
+        return f"the package {plugin.package} is not installed: {provider.install}, or choose another provider"
+    answer = _answer(path)
+    if "problem" in answer:
+        return f"{answer['problem']}: {_remedy(provider)}, or choose another provider"
+    if not any(_fits(provider, listed["ep"], listed["metadata"]) for listed in answer["devices"]):
+        return (
+            f"{path.name} lists no device for it here (it takes {plugin.takes}): choose --provider cpu, or another "
+            "provider"
+        )
+    return None
+
+
+def devices(provider: Provider) -> list[Any]:
+    """Return the `OrtEpDevice`s that a plugin's row is for, its library registered in this process: once, for good.
+
+    Raises:
+        ProviderError: when the library does not register, or has no such device here.
+    """
+    plugin = _plugin(provider)
+    path = plugin.library
+    reason = obstacle(provider)
+    if path is None or reason is not None:
+        raise ProviderError(f"provider {provider.name!r} does not start here: {reason}")
+    ort = onnxruntime()
+    with _registering:
+        if not any(device.ep_metadata.get("library_path") == str(path) for device in ort.get_ep_devices()):
+            # Not a name that ends in `.virtual`: OpenVINO then lists devices that are not there.
+            ort.register_execution_provider_library(f"bertport:{path}", str(path))
+        listed = ort.get_ep_devices()
+    return [
+        device
+        for device in listed
+        if device.ep_metadata.get("library_path") == str(path) and _fits(provider, device.ep_name, device.ep_metadata)
+    ]
+
+
+def _plugin(provider: Provider) -> Plugin:
+    if provider.plugin is None:
+        raise AssertionError(provider.name)
+    return provider.plugin
+
+
+def _fits(provider: Provider, name: str, metadata: Mapping[str, str]) -> bool:
+    """Return whether a device is one that a row is for."""
+    wanted = _plugin(provider).devices
+    return name == provider.ort and all(metadata.get(key) == value for key, value in wanted.items())
+
+
+def _remedy(provider: Provider) -> str:
+    """Return what to do about a library that does not register."""
+    if provider.nvidia:
+        return f"see that NVIDIA's driver is installed, or {provider.install}"
+    return provider.install
+
+
+def _answer(path: Path) -> dict[str, Any]:
+    """Return what a process of its own says of a library, from memory where neither of the two changed."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return {"problem": f"{path} cannot be read ({error.strerror})"}
+    return probe(path, stat.st_size, stat.st_mtime_ns, onnxruntime().__version__)
+
+
+@cache
+def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]:  # noqa: ARG001 — they tell files apart
+    """Register a library in a process of its own.
+
+    Args:
+        path: of the library.
+        size: of the file, in bytes; with the next two, what the answer is remembered by.
+        changed: time of the file's last change, in nanoseconds.
+        version: of ONNX Runtime.
+
+    Returns:
+        `devices`, each with `ep` and `metadata` as ONNX Runtime calls them, or `problem`: a part of a sentence.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        asked = json.dumps([str(path), sys.path])
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-c", PROBE, asked],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                timeout=LIMIT,
+            )
+        except subprocess.TimeoutExpired:
+            return {"problem": f"{path.name} did not register with ONNX Runtime within {LIMIT:g} s"}
+        answer = _read(out)
+        last = _read(errors).splitlines()[-1:]
+    said = f" ({last[0].strip()})" if last else ""
+    if done.returncode < 0:
+        return {"problem": f"{path.name} ends the process that registers it by {_signal(done.returncode)}{said}"}
+    if done.returncode or not answer:
+        return {"problem": f"{path.name} ends the process that registers it with exit code {done.returncode}{said}"}
+    told: dict[str, Any] = json.loads(answer)
+    if "problem" in told:
+        return {"problem": f"{path.name} does not register with ONNX Runtime {version} ({_one_line(told['problem'])})"}
+    return told
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _signal(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
