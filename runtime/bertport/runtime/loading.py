@@ -186,7 +186,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
         if provider.shapes_cost and obstacle(provider) is None:
             engine = tensorrt_engines.engine_here(
                 provider,
-                recipe=entry.recipe,
+                precision=entry.requires.precision,
                 hashes=bundle.manifest.hashes_of(variant),
                 max_length=bundle.manifest.max_length,
                 inputs=bundle.manifest.inputs,

@@ -276,7 +276,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         given=provider_options.checked(provider.name, options or {}, provider.allowed),
         computes=provider.computes.get(precision, {}),
     )
-    reason = obstacle(provider)
+    reason = obstacle(provider, precision)
     if reason is not None:
         raise refusal(provider, reason)
     opening = session_options(threads=threads, log_level=FATAL_ONLY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
 from bertport.runtime.installation import install_command
 from bertport.runtime.providers import checks, cpu, native
 from bertport.runtime.providers.checks import check_active, left_over, obstacle
-from bertport.runtime.providers.options import checked, parse
+from bertport.runtime.providers.options import checked, parse, settle
 from bertport.runtime.providers.table import PROVIDERS, candidates
 from bertport.runtime.session import open_graph
 
@@ -45,7 +46,7 @@ def test_a_silent_fall_back_is_refused(tiny_bundle):
 
 def test_auto_goes_on_to_what_works(tiny_bundle, monkeypatch):
     monkeypatch.setattr(loading, "candidates", lambda _: (CUDA, CPU))
-    monkeypatch.setattr(session, "obstacle", lambda provider: "it is a test" if provider is CUDA else None)
+    monkeypatch.setattr(session, "obstacle", lambda provider, _: "it is a test" if provider is CUDA else None)
     assert load(tiny_bundle).describe()["provider"] == "cpu"
 
 
@@ -159,6 +160,37 @@ def test_options_are_those_of_the_provider_and_become_text():
     assert set(itertools.chain(*(provider.options for provider in PROVIDERS.values()))) <= set(
         itertools.chain(*(provider.allowed for provider in PROVIDERS.values()))
     )
+
+
+def test_a_precision_is_written_out_over_the_row_and_below_nobody():
+    hint = {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}'}
+    threads = {"load_config": '{"CPU": {"INFERENCE_NUM_THREADS": 2}}'}
+    asked = {"load_config": '{"CPU": {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1}}'}
+    settled = settle("openvino", "fp32", row=threads, given=asked, computes=hint)
+    assert json.loads(settled["load_config"]) == {
+        "CPU": {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    }
+    assert settle("openvino", "fp32", row={}, given={"load_config": hint["load_config"].upper()}, computes=hint)
+    other = {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}'}
+    said = r"load_config.CPU.INFERENCE_PRECISION_HINT=bf16 has 'openvino' compute otherwise than in fp32, which"
+    with pytest.raises(UsageError, match=said):
+        settle("openvino", "fp32", row={}, given=other, computes=hint)
+    with pytest.raises(UsageError, match=r"use_tf32=1 has 'cuda' compute otherwise than in fp32"):
+        settle("cuda", "fp32", row=CUDA.options, given={"use_tf32": "1"}, computes=CUDA.computes["fp32"])
+    assert settle("cuda", "fp16", row={}, given={"use_tf32": "1"}, computes={}) == {"use_tf32": "1"}
+
+
+@pytest.mark.parametrize("text", ["", "f32", "[1]", '{"CPU": ', "[" * 100_000])
+def test_an_option_in_json_is_an_object(text):
+    with pytest.raises(UsageError, match="the provider option 'load_config' is a JSON object, not"):
+        checked("openvino", {"load_config": text}, PROVIDERS["openvino"].allowed)
+
+
+def test_every_row_computes_in_what_it_says_by_options_that_it_has():
+    for provider in PROVIDERS.values():
+        assert provider.computes.keys() <= provider.precisions
+        for options in provider.computes.values():
+            assert options.keys() <= provider.allowed
 
 
 @pytest.mark.parametrize(

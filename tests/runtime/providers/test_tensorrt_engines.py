@@ -9,6 +9,7 @@ import pytest
 
 from bertport.runtime.batching import buckets, plan
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.errors import UsageError
 from bertport.runtime.providers import native, tensorrt_engines
 from bertport.runtime.providers.table import PROVIDERS
 
@@ -44,19 +45,13 @@ def test_buckets_are_powers_of_two_up_to_the_longest_input():
     assert buckets(8) == (8,)
 
 
-def test_precision_follows_the_recipe():
-    assert tensorrt_engines.precision("fp32-weights16") == {}
-    assert tensorrt_engines.precision("fp16") == {"trt_fp16_enable": "1"}
-    assert tensorrt_engines.precision("int8-static-qdq") == {"trt_int8_enable": "1", "trt_fp16_enable": "1"}
-
-
 def engine(bundle, monkeypatch, tmp_path, given=None, **changes):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     facts = {"gpu": "NVIDIA X 9.0", "versions": {"tensorrt": "10.14.1", "onnxruntime": "1.32.0"}} | changes
     manifest = Bundle.open(bundle).manifest
     return tensorrt_engines.engine_for(
         ROW,
-        recipe=manifest.variants["fp32"].recipe,
+        precision=manifest.variants["fp32"].requires.precision,
         hashes=manifest.hashes_of("fp32"),
         max_length=manifest.max_length,
         inputs=INPUTS,
@@ -81,7 +76,7 @@ def test_an_engine_is_kept_by_everything_that_it_depends_on(tiny_bundle, edited,
         manifest["max_length"] = 64
 
     def other_types(manifest):
-        manifest["variants"]["fp32"]["recipe"] = "fp16"
+        manifest["variants"]["fp32"]["requires"]["precision"] = "fp16"
 
     others = [
         engine(edited(change), monkeypatch, tmp_path) for change in (other_graph, other_weights, shorter, other_types)
@@ -97,7 +92,16 @@ def test_an_engine_is_kept_by_everything_that_it_depends_on(tiny_bundle, edited,
 
 
 def test_a_directory_that_is_given_is_used(tiny_bundle, monkeypatch, tmp_path):
-    assert engine(tiny_bundle, monkeypatch, tmp_path, given={"trt_engine_cache_path": tmp_path}).directory == tmp_path
+    given = {"trt_engine_cache_path": str(tmp_path)}
+    assert engine(tiny_bundle, monkeypatch, tmp_path, given=given).directory == tmp_path
+
+
+def test_a_precision_that_the_variant_is_not_for_is_refused_before_an_engine_is_built(
+    tiny_bundle, monkeypatch, tmp_path
+):
+    assert engine(tiny_bundle, monkeypatch, tmp_path, given={"trt_fp16_enable": False})
+    with pytest.raises(UsageError, match="trt_fp16_enable=1 has 'tensorrt' compute otherwise than in fp32"):
+        engine(tiny_bundle, monkeypatch, tmp_path, given={"trt_fp16_enable": True})
 
 
 def test_a_cold_build_is_announced_with_its_progress_and_a_warm_start_says_nothing(
@@ -129,7 +133,7 @@ def test_the_gpu_of_this_machine_is_part_of_the_key(monkeypatch, tmp_path):
         monkeypatch.setattr(native, "driver", lambda devices=devices: native.Driver(problem=None, devices=devices))
         made = tensorrt_engines.engine_here(
             ROW,
-            recipe="fp32",
+            precision="fp32",
             hashes={},
             max_length=16,
             inputs=["input_ids", "attention_mask"],

@@ -44,14 +44,18 @@ CUDA = "libcu"
 """How the names of the libraries begin that the extra `gpu` brings."""
 
 
-def obstacle(provider: Provider) -> str | None:
-    """Return why a provider that this ONNX Runtime lists cannot start here, and what to install; None when it may.
+def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
+    """Return why a provider that is installed cannot start here, and what to install; None when it may.
 
     The linker and the driver are asked. Opening a session instead would run everything on the CPU, with no more than a
     line in ONNX Runtime's log.
+
+    Args:
+        provider: a row of the table.
+        precision: how products are to be computed, as manifests call it.
     """
     if provider.plugin is not None:
-        return plugins.obstacle(provider)
+        return plugins.obstacle(provider, precision)
     if provider.library is None:
         return None
     ort = onnxruntime()

@@ -56,6 +56,10 @@ _MACOS_NAMES = {"avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16", "avxvn
 """Flags that macOS spells otherwise than Linux."""
 
 
+BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Flags that say that a CPU multiplies bf16, the last one on arm64."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
     """CPU as the operating system describes it."""
@@ -71,6 +75,11 @@ class Cpu:
     def instruction_set(self) -> str:
         """The best row of `INSTRUCTION_SETS` that the CPU has, or `generic`."""
         return next((name for name, known in INSTRUCTION_SETS.items() if known.needs <= self.flags), GENERIC)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it has products of bf16; others emulate them, which is slower than fp32."""
+        return not BF16.isdisjoint(self.flags)
 
 
 @cache

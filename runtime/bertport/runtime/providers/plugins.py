@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import ProviderError
+from bertport.runtime.providers import cpu
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ __all__ = ["devices", "obstacle", "probe"]
 
 LIMIT = 60.0
 """Seconds that a library may take to be registered in a process of its own; OpenVINO's takes a quarter of one."""
+CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
+"""Key of a device's metadata: what it computes in, in words of OpenVINO's."""
 PROBE = """
 import json, os, sys
 told = os.fdopen(os.dup(1), "w")
@@ -52,10 +55,14 @@ told.close()
 _registering = threading.Lock()
 
 
-def obstacle(provider: Provider) -> str | None:
-    """Return why the library of a plugin's row cannot be used here, and what to do; None when it may.
+def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
+    """Return why a plugin's row cannot be used here, and what to do; None when it may.
 
-    It is asked of a process of its own, once for each file, and loads nothing here.
+    The library is asked in a process of its own, once for each file, and not loaded here.
+
+    Args:
+        provider: a row with a plugin.
+        precision: how products are to be computed, as manifests call it.
     """
     plugin = _plugin(provider)
     path = plugin.library
@@ -64,23 +71,40 @@ def obstacle(provider: Provider) -> str | None:
     answer = _answer(path)
     if "problem" in answer:
         return f"{answer['problem']}: {_remedy(provider)}, or choose another provider"
-    if not any(_fits(provider, listed["ep"], listed["metadata"]) for listed in answer["devices"]):
+    listed = [device["metadata"] for device in answer["devices"] if _fits(provider, device["ep"], device["metadata"])]
+    if not listed:
         return (
             f"{path.name} lists no device for it here (it takes {plugin.takes}): choose --provider cpu, or another "
             "provider"
         )
-    return None
+    return _lacking(plugin, precision, listed[0])
 
 
-def devices(provider: Provider) -> list[Any]:
+def _lacking(plugin: Plugin, precision: str, metadata: Mapping[str, str]) -> str | None:
+    """Return why a device does not compute in a precision; None where it does."""
+    word = plugin.capabilities.get(precision)
+    if word is None:
+        return None
+    # OpenVINO's word is no more than that it can: where the CPU cannot, it emulates.
+    on_cpu = metadata.get(CAPABILITIES, "").split()
+    if word in on_cpu and (precision != "bf16" or cpu.cpu().bf16):
+        return None
+    return f"{cpu.cpu().model} does not multiply in {precision}: choose a variant in fp32, or another provider"
+
+
+def devices(provider: Provider, precision: str = "fp32") -> list[Any]:
     """Return the `OrtEpDevice`s that a plugin's row is for, its library registered in this process: once, for good.
+
+    Args:
+        provider: a row with a plugin.
+        precision: how products are to be computed, as manifests call it.
 
     Raises:
         ProviderError: when the library does not register, or has no such device here.
     """
     plugin = _plugin(provider)
     path = plugin.library
-    reason = obstacle(provider)
+    reason = obstacle(provider, precision)
     if path is None or reason is not None:
         raise ProviderError(f"provider {provider.name!r} does not start here: {reason}")
     ort = onnxruntime()

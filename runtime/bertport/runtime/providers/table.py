@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bertport.runtime.batching import MAX_WINDOW
 from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
 from bertport.runtime.installation import install_command, pip
-from bertport.runtime.providers import native, telemetry
 from bertport.runtime.providers import options as provider_options
+from bertport.runtime.providers import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,8 @@ class Plugin:
     """Metadata of the devices that the row is for, by ONNX Runtime's keys; empty where all are."""
     takes: str
     """What it runs on, as an error says it where it lists no device."""
+    capabilities: Mapping[str, str] = field(default_factory=dict)
+    """By precision, the word that a device which computes so has in its metadata."""
     threads: Mapping[str, str] = field(default_factory=dict)
     """Provider options that set its threads, with `%d` for their number; empty where it takes none of the CPU."""
     path: Path | None = None
@@ -52,7 +54,9 @@ class Plugin:
     @property
     def library(self) -> Path | None:
         """The library's path; None where the package is not installed."""
-        from importlib.util import find_spec  # not above: it takes a command's help milliseconds to start
+        from importlib.util import find_spec  # not above: these two take a command's help milliseconds to start
+
+        from bertport.runtime.providers import native
 
         if self.path is not None:
             return self.path
@@ -204,12 +208,13 @@ PROVIDERS: dict[str, Provider] = {
             ort="OpenVINOExecutionProvider",
             extra="openvino",
             auto=False,
-            recipes=("fp32",),
+            recipes=("bf16", "fp32"),
             batch_tokens=1024,
             overhead_tokens=CPU_OVERHEAD,
             computes={
                 # Without it, it computes in bf16 on a CPU that has it, and says nothing.
                 "fp32": {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}'},
+                "bf16": {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}'},
             },
             allowed=provider_options.OPENVINO,
             plugin=Plugin(
@@ -218,11 +223,12 @@ PROVIDERS: dict[str, Provider] = {
                 file="onnxruntime_providers_openvino_plugin",
                 devices={"ov_device": "CPU"},
                 takes="Intel's CPUs",
+                capabilities={"bf16": "BF16"},
                 threads={"load_config": '{"CPU": {"INFERENCE_NUM_THREADS": %d}}'},
             ),
             operator_domains=CONTRIBUTED,
             dtypes=FLOATING | INTEGER,
-            precisions=frozenset({"fp32"}),
+            precisions=frozenset({"fp32", "bf16"}),
         ),
         Provider(
             name="tensorrt-rtx",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from bertport.runtime.batching import buckets
 from bertport.runtime.heads import POSITIONS
 from bertport.runtime.providers import native
+from bertport.runtime.providers import options as provider_options
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Engine:
     directory: Path
     """Holds the engine and the timing cache."""
     options: Mapping[str, str]
-    """Provider options: precision, shapes and places."""
+    """Provider options: shapes and places."""
 
     @property
     def cold(self) -> bool:
@@ -80,15 +81,6 @@ def profile(inputs: frozenset[str], *, max_length: int, batch_tokens: int, batch
     return options
 
 
-def precision(recipe: str) -> dict[str, str]:
-    """Return the options that let TensorRT compute in the types that a variant's graph is written in."""
-    if recipe.startswith("fp16"):
-        return {"trt_fp16_enable": "1"}
-    if recipe.startswith("int8"):
-        return {"trt_int8_enable": "1", "trt_fp16_enable": "1"}
-    return {}
-
-
 def key(facts: Mapping[str, object]) -> str:
     """Return the name of an engine's directory: a hash of everything that the engine depends on."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
@@ -104,7 +96,7 @@ def cache_directory() -> Path:
 def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends on
     provider: Provider,
     *,
-    recipe: str,
+    precision: str,
     hashes: Mapping[str, str],
     max_length: int,
     inputs: frozenset[str],
@@ -116,19 +108,25 @@ def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends o
 
     Args:
         provider: the row of TensorRT.
-        recipe: how the graph's weights are stored.
+        precision: how products are to be computed, as manifests call it.
         hashes: SHA-256 of the graph's files, by path.
         max_length: longest input of the bundle, in tokens.
         inputs: names of the graph's inputs.
         given: provider options of the user, which override those made here.
         gpu: name and compute capability of the GPU: an engine runs on no other.
         versions: of TensorRT, ONNX Runtime and whatever else decides what is built.
+
+    Raises:
+        UsageError: for an option of the user that has TensorRT compute in another precision.
     """
-    options = {
-        **precision(recipe),
-        **profile(inputs, max_length=max_length, batch_tokens=provider.batch_tokens, batch_rows=provider.batch_rows),
-    }
-    settled = {**provider.options, **options, **{name: str(value) for name, value in given.items()}}
+    options = profile(inputs, max_length=max_length, batch_tokens=provider.batch_tokens, batch_rows=provider.batch_rows)
+    settled = provider_options.settle(
+        provider.name,
+        precision,
+        row={**provider.options, **options},
+        given=provider_options.checked(provider.name, given, provider.allowed),
+        computes=provider.computes.get(precision, {}),
+    )
     facts = {"graph": dict(hashes), "options": settled, "gpu": gpu, "versions": dict(versions)}
     directory = cache_directory() / key(facts)
     # The timing cache knows nothing of graphs: it is shared by all engines of one GPU and version.
@@ -140,7 +138,7 @@ def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends o
 def engine_here(  # noqa: PLR0913 — as `engine_for`
     provider: Provider,
     *,
-    recipe: str,
+    precision: str,
     hashes: Mapping[str, str],
     max_length: int,
     inputs: Iterable[str],
@@ -155,7 +153,7 @@ def engine_here(  # noqa: PLR0913 — as `engine_for`
     versions = {"onnxruntime": onnxruntime().__version__, **native.library_versions()}
     return engine_for(
         provider,
-        recipe=recipe,
+        precision=precision,
         hashes=hashes,
         max_length=max_length,
         inputs=frozenset(names),
