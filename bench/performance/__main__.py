@@ -2,11 +2,14 @@
 
     python -m bench.performance [--quick] [--rounds 7] [--texts 100] [--models default,base] [--tasks fill-mask,...]
         [--without shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
+    python -m bench.performance --pages | --check
 
 Every subject has a process of its own; in each round all take a turn, in one order and in the next round in the
-reverse one, with the machine's lock held. Writes docs/data/performance.json and docs/research/performance.md, or
-performance-avx2 for a CPU with AVX2 alone (or `python -m bench.avx2 python -m bench.performance`); --output
-writes elsewhere. The models are made once and kept in out/bench. A BERT-base takes eight times as long for a text as
+reverse one, with the machine's lock held. Writes the figures and the page of this machine's class of CPU, such as
+docs/data/performance-vnni.json and docs/research/performance-vnni.md, and the README's line of all classes; for AVX2
+alone run `python -m bench.avx2 python -m bench.performance`. --output writes elsewhere. --pages writes the pages anew
+from the data and measures nothing; with --check the exit code is 1 where one is not what the data say. The models are
+made once and kept in out/bench. A BERT-base takes eight times as long for a text as
 the default model, so it gets half of the texts; tasks other than fill-mask get two fifths of the
 texts.
 """
@@ -28,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from bench.checkout import ROOT
 from bench.performance import models
 from bench.performance.inputs import TEXT, inputs_of, lengths_of, share_of
+from bench.performance.pages import check_pages, write_pages
 from bench.performance.report import figures, page, plots, stem
 from bench.performance.subjects import BATCHES, measure_shapes, measure_task, subjects_of
 from bertport.measure.machine import describe_machine, machine_lock, matmul_peak
@@ -181,6 +185,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=0, help="of every subject [what each chooses]")
     parser.add_argument("--output", type=Path, help="[docs; out/bench/quick with --quick]")
+    parser.add_argument("--pages", action="store_true", help="write the pages from the data, measure nothing")
+    parser.add_argument("--check", action="store_true", help="compare the pages with the data, measure nothing")
     given = parser.parse_args()
     given.rounds = given.rounds or (3 if given.quick else 7)
     given.texts = given.texts or (40 if given.quick else 100)
@@ -198,6 +204,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, and write the report."""
     given = arguments()
+    if given.pages or given.check:
+        (write_pages if given.pages else check_pages)()
+        return
     result = measure(given)
     result["figures"] = figures(result)
     for model in result["models"].values():  # agreement is in the figures by now, and vectors are large
@@ -210,6 +219,8 @@ def main() -> None:
     (given.output / "data" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     plots(result, given.output / "data")
     (given.output / "research" / f"{name}.md").write_text(page(result), encoding="utf-8")
+    if given.output == ROOT / "docs":
+        write_pages()
     print(page(result))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.performance.classes import CLASSES, class_of
 from bench.performance.sections import profile_sections, sessions_section, settings_section, table
 from bertport.measure.statistics import median_ratio
 from bertport.runtime.batching import plan
@@ -197,10 +198,10 @@ def _times(ratio: dict[str, Any]) -> str:
     return f"{value:.2f}x ({low:.2f} to {high:.2f})"
 
 
-PAGE = """# Performance
+PAGE = """# Performance: {title}
 
 From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
-by `{command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{other}
+by `{command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{other}.
 
 {machine}
 
@@ -249,15 +250,14 @@ uniform probabilities, whose best word changes by a hair: there the change of th
 """
 
 
-OTHER = {
-    "performance": "The same on a CPU with AVX2 alone: [performance-avx2.md](performance-avx2.md).",
-    "performance-avx2": "The same with all that the CPU has: [performance.md](performance.md).",
-}
-
-
 def stem(result: dict[str, Any]) -> str:
-    """Name the files of a result: a CPU with AVX2 alone has its own, since the bars are for one."""
-    return "performance-avx2" if result["machine"]["instruction_set"] == "avx2" else "performance"
+    """Name the files of a result: each class of CPU has its own."""
+    return class_of(result["machine"]["instruction_set"]).stem
+
+
+def _others(name: str) -> str:
+    """Return where the pages of the other classes are."""
+    return ", ".join(f"[{row.title}]({row.stem}.md)" for row in CLASSES.values() if row.stem != name)
 
 
 def page(result: dict[str, Any]) -> str:
@@ -290,7 +290,8 @@ def page(result: dict[str, Any]) -> str:
     return PAGE.format(
         command=result["command"],
         stem=stem(result),
-        other=f" {OTHER[stem(result)]}",
+        title=class_of(machine["instruction_set"]).title,
+        other=f" The same on CPUs with {_others(stem(result))}",
         machine=said,
         conditions=conditions,
         bars=bars,

@@ -1,4 +1,4 @@
-"""The sections of performance.md beside its tables of speed: settings, where the time goes, a second session."""
+"""The sections of a page of performance beside its tables of speed: settings, where the time goes, a second session."""
 
 from __future__ import annotations
 

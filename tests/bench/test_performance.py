@@ -8,13 +8,15 @@ import sys
 
 import pytest
 
-from bench.performance import profiling, report, sections
+from bench.performance import pages, profiling, report, sections
+from bench.performance.classes import CLASSES, class_of
 from bench.performance.inputs import inputs_of, share_of
 from bench.performance.models import OPTIMUM, Prepared
 from bench.performance.peers import open_peer
 from bench.performance.subjects import subjects_of
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,30 @@ def test_what_a_run_costs_is_given_in_tokens(tiny_bundle):
     assert len(cost["ms"]) == len(profiling.COST_SHAPES)
     assert all(ms > 0 for _, _, ms in cost["ms"])
     assert cost["overhead_tokens"] == pytest.approx(cost["fixed_ms"] / cost["ms_per_token"])
+
+
+def test_every_page_and_the_readme_say_what_the_data_say():
+    pages.check_pages()
+
+
+def test_a_page_that_is_not_what_the_data_say_is_named(monkeypatch):
+    monkeypatch.setattr(pages, "written", lambda: {pages.README: "another text"})
+    with pytest.raises(SystemExit, match=r"README\.md is not what the data say: run python -m bench\.performance"):
+        pages.check_pages()
+
+
+def test_a_readme_that_quotes_other_figures_is_named(monkeypatch):
+    monkeypatch.setattr(pages, "quoted", lambda: "a thousand times as fast")
+    with pytest.raises(SystemExit, match=r"README\.md does not quote what the data say"):
+        pages.check_pages()
+
+
+def test_an_instruction_set_belongs_to_one_class_or_has_one_of_its_own():
+    belongs = [name for row in CLASSES.values() for name in row.instruction_sets]
+    assert len(belongs) == len(set(belongs))
+    assert set(belongs) < INSTRUCTION_SETS.keys()
+    assert class_of("avx_vnni") is CLASSES["vnni"]
+    assert class_of("arm64").stem == "performance-arm64"
 
 
 def test_a_large_model_gets_fewer_of_the_same_texts():
