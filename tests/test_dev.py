@@ -22,7 +22,8 @@ OLD_PIP = "24.0"
 
 
 def test_the_extras_are_those_of_the_project_and_a_cpu():
-    apart = {"gpu", "tensorflow"}  # which cannot be beside `cpu`, and what no other part needs, half a gigabyte
+    # What cannot be beside `cpu`, what no other part needs, and plugins, each in an environment of its own test.
+    apart = {"gpu", "tensorflow", "openvino", "tensorrt-rtx", "webgpu"}
     assert {*dev.EXTRAS, *dev.OPTIMUM_EXTRAS, *apart} == PROJECT["project"]["optional-dependencies"].keys()
     assert set(dev.OPTIMUM_EXTRAS) - set(dev.EXTRAS) == APART
 
