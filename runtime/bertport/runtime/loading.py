@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.measured_elsewhere import warn_if_measured_elsewhere
-from bertport.runtime.bundle.select import CPU, choices, suits
+from bertport.runtime.bundle.select import CPU, choices, reason, suits
 from bertport.runtime.bundle.stamps import MovedError
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
 from bertport.runtime.heads import decoded_outputs, top_k_output
@@ -30,7 +30,7 @@ from bertport.runtime.memory import (
 )
 from bertport.runtime.model import Model
 from bertport.runtime.providers import tensorrt_engines
-from bertport.runtime.providers.checks import obstacle
+from bertport.runtime.providers.checks import obstacle, refusal
 from bertport.runtime.providers.options import checked
 from bertport.runtime.providers.table import AUTO, PROVIDERS, candidates, onnxruntime
 from bertport.runtime.session import open_graph
@@ -128,12 +128,30 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
     memory: int | None,
 ) -> Model:
     """Return the model of the best variant on the best provider among those asked for."""
+    passed: list[str] = []
+    asked = (variant, provider)
     try:
         *others, last = choices(bundle.manifest, variant, provider, candidates(provider))
-        for name, candidate in others:  # there are some only under `auto`, which goes on to what works
-            with suppress(ProviderError):
-                return _open(bundle, name, candidate, threads, streams, given)
-        return _open(bundle, *last, threads, streams, given, allow_fallback=allow_fallback, memory=memory)
+        for pair in others:  # there are some only under `auto`, which goes on to what works
+            why = obstacle(pair[1], bundle.manifest.variants[pair[0]].requires.precision)  # before files are hashed
+            if why is not None:
+                passed.append(refusal(pair[1], why).message)
+                continue
+            try:
+                told = reason(bundle.manifest, asked, pair, passed)
+                return _open(bundle, *pair, threads, streams, given, chosen=told)
+            except ProviderError as error:
+                passed.append(error.message)
+        return _open(
+            bundle,
+            *last,
+            threads,
+            streams,
+            given,
+            allow_fallback=allow_fallback,
+            memory=memory,
+            chosen=reason(bundle.manifest, asked, last, passed),
+        )
     except ProviderError as error:
         if not allow_fallback or provider in {AUTO, CPU}:
             raise
@@ -141,7 +159,8 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
         for_cpu = variant if variant and suits(bundle.manifest.variants[variant].requires, CPU) else None
         [(name, cpu)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=3)
-        return _open(bundle, name, cpu, threads, streams, {}, fallback=error.message)
+        chosen = reason(bundle.manifest, (for_cpu, CPU), (name, cpu), [error.message])
+        return _open(bundle, name, cpu, threads, streams, {}, fallback=error.message, chosen=chosen)
 
 
 def _memory_bound(memory: str | int, provider: str) -> int:
@@ -167,6 +186,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     streams: int | None,
     given: Mapping[str, str | float | bool],
     *,
+    chosen: str,
     allow_fallback: bool = False,
     fallback: str | None = None,
     memory: int | None = None,
@@ -235,12 +255,13 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
                 bounded=bound is not None,
             )
             inner = replace(inner, full=bound.full) if bound else inner
-            replica = Model(bundle, variant, inner, tokens, fallback=fallback, bound=bound)
+            replica = Model(bundle, variant, inner, tokens, chosen=chosen, fallback=fallback, bound=bound)
         model = Model(
             bundle,
             variant,
             graph,
             tokens,
+            chosen=chosen,
             fallback=fallback,
             streams=streams,
             replica=replica,

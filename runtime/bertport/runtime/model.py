@@ -51,6 +51,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
         graph: Graph,
         tokens: Tokens,
         *,
+        chosen: str | None = None,
         fallback: str | None = None,
         streams: int = 1,
         replica: Model | None = None,
@@ -60,6 +61,8 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
         self.variant: Final = variant
         self.graph: Final = graph
         self.tokens: Final = tokens
+        self.chosen: Final = chosen
+        """Why this variant runs on this provider, in a sentence; None where no choice was made."""
         self.fallback: Final = fallback
         """Why the model does not run on the provider that was asked for; None where it does."""
         self.streams: Final = streams
@@ -88,6 +91,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
             self.variant,
             graph,
             self.tokens,
+            chosen=self.chosen,
             fallback=self.fallback,
             streams=self.streams,
             replica=self._replica,
@@ -246,6 +250,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
             "file": variant.file,
             "provider": graph.provider.name,
             "provider_options": dict(graph.options),
+            "chosen": self.chosen,
             "fallback": self.fallback,
             "nodes": {name: sum(counts.values()) for name, counts in graph.placement.items()},
             "threads": graph.threads,

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bertport.runtime.bundle.measured import class_here, fastest_measured, speed_here
 from bertport.runtime.errors import ProviderError, UnknownNameError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.providers import cpu
 from bertport.runtime.providers.table import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from bertport.runtime.bundle.manifest import Manifest, Requires
+    from bertport.runtime.bundle.measured import MeasuredSpeed
     from bertport.runtime.providers.table import Provider
 
-__all__ = ["CPU", "choices", "overflows", "preferred", "providers_for", "suits"]
+__all__ = [
+    "CPU",
+    "choices",
+    "fastest_here",
+    "overflows",
+    "preferred",
+    "providers_for",
+    "reason",
+    "suits",
+]
 
 CPU = "cpu"
+BF16 = "bf16"
+"""What manifests call products of bfloat16."""
 
 
 def suits(requires: Requires, provider: str) -> bool:
@@ -40,6 +53,8 @@ def choices(
 ) -> list[tuple[str, Provider]]:
     """Return pairs of variant and provider, in the order to try.
 
+    Without a variant, what was measured on this class of CPU goes before what a row prefers.
+
     Args:
         manifest: of the bundle.
         variant: the variant asked for; None for the one that suits the provider.
@@ -55,19 +70,14 @@ def choices(
     pairs = []
     for candidate in candidates:
         name = preferred(manifest, candidate.name) if variant is None else variant
-        if variant is not None and (unknown := _unknown_operators(manifest.variants[variant].requires, candidate)):
-            raise ProviderError(
-                f"variant {variant!r} has operators that {candidate.name} does not know (of {', '.join(unknown)}): "
-                f"choose variant {preferred(manifest, candidate.name)!r}, or another provider"
-            )
-        if variant is not None and candidate.name == CPU and overflows(manifest.variants[variant].requires.isa):
-            raise ProviderError(
-                f"variant {variant!r} is made for {manifest.variants[variant].requires.isa}; on this CPU "
-                f"({cpu.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
-                f"choose variant {preferred(manifest, CPU)!r}, or run bertport quantize here"
-            )
+        if variant is not None:
+            _refuse_unfit(manifest, variant, candidate)
         if name is not None and suits(manifest.variants[name].requires, candidate.name):
             pairs.append((name, candidate))
+    if variant is None:
+        pairs = _by_measurement(manifest, provider, pairs, [candidate.name for candidate in candidates])
+    elif not pairs and provider == AUTO:
+        pairs = _where_measured(manifest, variant)
     if pairs:
         return pairs
     tried = ", ".join(candidate.name for candidate in candidates) if provider == AUTO else provider
@@ -89,17 +99,49 @@ def choices(
     raise ProviderError(message)
 
 
+def _refuse_unfit(manifest: Manifest, variant: str, provider: Provider) -> None:
+    """Refuse a variant that was asked for where it cannot be right.
+
+    Raises:
+        ProviderError: for operators that the provider does not know, and for 8-bit products that overflow on this CPU.
+    """
+    requires = manifest.variants[variant].requires
+    if unknown := sorted(requires.operator_domains.keys() - provider.operator_domains):
+        raise ProviderError(
+            f"variant {variant!r} has operators that {provider.name} does not know (of {', '.join(unknown)}): "
+            f"choose variant {preferred(manifest, provider.name)!r}, or another provider"
+        )
+    if provider.name == CPU and overflows(requires.isa):
+        raise ProviderError(
+            f"variant {variant!r} is made for {requires.isa}; on this CPU "
+            f"({cpu.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
+            f"choose variant {preferred(manifest, CPU)!r}, or run bertport quantize here"
+        )
+
+
+def _by_measurement(
+    manifest: Manifest, provider: str, pairs: list[tuple[str, Provider]], candidates: list[str]
+) -> list[tuple[str, Provider]]:
+    """Return pairs of variant and provider with what was measured to be faster on this class of CPU put first.
+
+    Under `auto` a GPU goes before all the same, and nothing comes behind the CPU, which always works. A provider that
+    was asked for runs the first of them or says why not.
+    """
+    speeds = fastest_here(manifest, PROVIDERS if provider == AUTO else candidates)
+    measured = [(speed.variant, PROVIDERS[speed.provider]) for speed in speeds]
+    gpus = [pair for pair in pairs if provider == AUTO and pair[1].name != CPU]
+    ordered = [*gpus, *measured, *(pair for pair in pairs if pair not in (*gpus, *measured))]
+    on_cpu = next((place for place, pair in enumerate(ordered) if pair[1].name == CPU), len(ordered))
+    return ordered[: on_cpu + 1] if provider == AUTO else ordered[:1]
+
+
 def preferred(manifest: Manifest, provider: str) -> str | None:
     """Return the variant to take for a provider: by the recipes that its row names, best first.
 
     Then come the bundle's default, and those that decode only what is asked for.
     """
     recipes = PROVIDERS[provider].recipes
-    suited = [
-        name
-        for name, variant in manifest.variants.items()
-        if suits(variant.requires, provider) and not (provider == CPU and overflows(variant.requires.isa))
-    ]
+    suited = [name for name, variant in manifest.variants.items() if _runs_here(variant.requires, provider)]
 
     def rank(name: str) -> tuple[int, bool, bool]:
         variant = manifest.variants[name]
@@ -110,9 +152,69 @@ def preferred(manifest: Manifest, provider: str) -> str | None:
     return min(suited, key=rank, default=None)
 
 
-def _unknown_operators(requires: Requires, provider: Provider) -> list[str]:
-    """Return the domains of a variant's operators that a provider does not know."""
-    return sorted(requires.operator_domains.keys() - provider.operator_domains)
+def fastest_here(manifest: Manifest, providers: Collection[str] = PROVIDERS) -> list[MeasuredSpeed]:
+    """Return the variants that were measured within a budget on this class of CPU and pay, the fastest first.
+
+    Args:
+        manifest: of the bundle.
+        providers: short names of those that may run them, here or not.
+    """
+    speeds = [speed for name, variant in manifest.variants.items() if (speed := speed_here(name, variant))]
+    usable = [
+        speed
+        for speed in speeds
+        if speed.provider in providers
+        and speed.provider in PROVIDERS
+        and _runs_here(manifest.variants[speed.variant].requires, speed.provider)
+    ]
+    return fastest_measured(manifest, usable)
+
+
+def reason(
+    manifest: Manifest, asked: tuple[str | None, str], chosen: tuple[str, Provider], passed: Sequence[str]
+) -> str:
+    """Return why a variant and a provider were chosen, in a sentence.
+
+    Args:
+        manifest: of the bundle.
+        asked: the variant, None for any, and the provider, or `auto`.
+        chosen: what was opened of `choices`.
+        passed: why each of those before it does not run here.
+    """
+    (variant, provider), (name, row) = asked, chosen
+    measured = fastest_here(manifest, PROVIDERS if provider == AUTO else {row.name})
+    ratios = f"{', '.join(map(str, measured))} of fp32's speed"
+    where = f"on this class of CPU ({class_here()})"
+    if variant is not None:
+        said = f"variant {variant!r} was asked for"
+        said += f", and {row.name} is the first provider here that runs it" if provider == AUTO else ""
+    elif any((speed.variant, speed.provider) == (name, row.name) for speed in measured):
+        first = measured[0].variant == name != manifest.default_variant
+        said = f"{name} on {row.name} is {'the fastest' if first else 'taken'} by what was measured {where}: {ratios}"
+        if measured[0].variant == name == manifest.default_variant and len(measured) > 1:
+            said = f"{name} is the bundle's default, and nothing measured {where} is faster beyond the noise: {ratios}"
+    elif name == manifest.default_variant:
+        said = f"{name} is the bundle's default, and nothing else was measured to be faster {where}"
+    else:
+        said = f"{name} is what {row.name} takes of this bundle, whose default is {manifest.default_variant}"
+    return "; ".join([said, *(f"passed over: {told}" for told in passed)])
+
+
+def _runs_here(requires: Requires, provider: str) -> bool:
+    """Return whether a provider has all that a variant requires, and this CPU what the two of them need."""
+    if provider == CPU and overflows(requires.isa):
+        return False
+    # A GPU has bfloat16 of its own.
+    on_cpu = PROVIDERS[provider].device is None
+    return suits(requires, provider) and not (requires.precision == BF16 and on_cpu and not cpu.cpu().bf16)
+
+
+def _where_measured(manifest: Manifest, variant: str) -> list[tuple[str, Provider]]:
+    """Return the provider that a variant was measured on, where `auto` tries none that it is for."""
+    entry = manifest.variants[variant]
+    name = (entry.fidelity or {}).get("provider")
+    known = isinstance(name, str) and name in PROVIDERS and suits(entry.requires, name)
+    return [(variant, PROVIDERS[str(name)])] if known else []
 
 
 def overflows(isa: str | None) -> bool:

@@ -19,20 +19,32 @@ def inspect(*, path: str | None, as_json: bool) -> None:
     """Show what a bundle says of itself.
 
     Without BUNDLE, the embedded default. No file but the manifest is read. Variants whose figures are those of another
-    kind of CPU are named; --json adds them as `measured_elsewhere`.
+    kind of CPU are named; --json adds them as `measured_elsewhere`. Those that were measured on this kind are named in
+    the order in which `auto` takes them, as `measured_here` in JSON.
     """
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.measured_elsewhere import notes
+    from bertport.runtime.bundle.select import fastest_here
     from bertport.runtime.commands import render
 
     bundle = Bundle.open(default_bundle() if path is None else path)
-    told = notes(bundle)
+    told, fastest = notes(bundle), fastest_here(bundle.manifest)
     if as_json:
         stored = {"format_version": bundle.format_version, "digest": bundle.digest}
-        show_json(bundle.manifest.to_json() | stored | ({"measured_elsewhere": told} if told else {}), indent=2)
+        stored |= {"measured_elsewhere": told} if told else {}
+        here = [{"variant": row.variant, "provider": row.provider, "speedup": row.ratio} for row in fastest]
+        show_json(bundle.manifest.to_json() | stored | ({"measured_here": here} if here else {}), indent=2)
     else:
-        show("\n".join([render.manifest(bundle), *render.notes(told)]))
+        show(
+            "\n".join(
+                [
+                    render.manifest(bundle),
+                    *render.notes(told),
+                    *render.measured(fastest, bundle.manifest.default_variant),
+                ]
+            )
+        )
 
 
 @click.command(name="verify")

@@ -6,9 +6,11 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.manifest import FORMAT_VERSION
+from bertport.runtime.bundle.measured import class_here
 from bertport.runtime.bundle.select import providers_for
 from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
 from bertport.runtime.heads import HEADS
+from bertport.runtime.providers.table import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Manifest
+    from bertport.runtime.bundle.measured import MeasuredSpeed
+    from bertport.runtime.providers.table import Provider
     from bertport.runtime.tasks.answers import TokenLabel
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "fill_mask",
     "in_columns",
     "manifest",
+    "measured",
     "notes",
     "percent",
     "printable",
@@ -172,6 +177,19 @@ def _format(bundle: Bundle) -> str:
 def notes(told: Mapping[str, str]) -> list[str]:
     """Return notes on variants, a line each."""
     return [f"  {printable(name)} was {printable(text)}" for name, text in told.items()]
+
+
+def measured(speeds: Sequence[MeasuredSpeed], default: str) -> list[str]:
+    """Return the line on variants that were measured on this class of CPU; none where they are the default alone."""
+    if all(speed.variant == default for speed in speeds):
+        return []
+    ratios = [f"{speed}{_to_install(PROVIDERS[speed.provider])}" for speed in speeds]
+    return [printable(f"  measured on this class of CPU ({class_here()}): {', '.join(ratios)} of fp32's speed")]
+
+
+def _to_install(provider: Provider) -> str:
+    """Return what a plugin that is not here would be installed by."""
+    return f" ({provider.install})" if provider.plugin and provider.plugin.library is None else ""
 
 
 def percent(value: float) -> str:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 __all__ = [
+    "BF16",
     "GENERIC",
     "INSTRUCTION_SETS",
     "Cpu",

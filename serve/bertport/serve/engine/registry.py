@@ -359,6 +359,9 @@ class Registry:
             memory=None if settings.memory is None else for_models(settings.memory),
             digest=bundle.digest if bundle.pinned else None,
         )
+        if variant is None:
+            chosen = {"variant": model.variant, "provider": model.graph.provider.name, "chosen": model.chosen}
+            _LOG.info("variant", extra={"fields": {"model": bundle.manifest.name, **chosen}})
         if model.bound is not None:
             self._streams = model.streams  # what runs at once is bounded for all variants together
             self._run = max(self._run, model.bound.memory - model.bound.full)
