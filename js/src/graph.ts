@@ -1,0 +1,254 @@
+/** A graph that ONNX Runtime has opened, and runs of batches of it. */
+
+import { plan } from "./batching.js";
+import type { Bundle } from "./bundle.js";
+import { BundleError, excerpt, OutputError, ProviderError } from "./errors.js";
+import { externalFiles } from "./external.js";
+import { isPerToken, POSITIONS, SEGMENTS } from "./heads.js";
+import type { Variant } from "./manifest.js";
+
+/** A tensor of ONNX Runtime. */
+export interface OnnxTensor {
+  readonly dims: readonly number[];
+  readonly data: unknown;
+}
+
+/** A tensor of float32. */
+export interface FloatTensor extends OnnxTensor {
+  readonly data: Float32Array;
+}
+
+/** A session of ONNX Runtime. */
+export interface OnnxSession {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  run(feeds: Record<string, OnnxTensor>, outputs: readonly string[]): Promise<Record<string, OnnxTensor>>;
+  release?(): Promise<void>;
+}
+
+/** What is used of onnxruntime-node or onnxruntime-web: hand in the module. */
+export interface OnnxRuntime {
+  readonly Tensor: new (type: "int64", data: BigInt64Array, dims: readonly number[]) => OnnxTensor;
+  readonly InferenceSession: { create(model: Uint8Array, options: object): Promise<OnnxSession> };
+}
+
+/** One input that is ready to run. */
+export interface Row {
+  /** Token ids. */
+  readonly ids: readonly number[];
+  /** Segment of each token. */
+  readonly types: readonly number[];
+  /** Places of `ids` that are decoded, for outputs that serving graphs give at `masked_positions`. */
+  readonly positions: readonly number[];
+}
+
+/** One row's share of an output: `[rows, width]`, where rows are its tokens or the positions decoded, or 1. */
+export interface Values {
+  /** The numbers, row by row. */
+  readonly data: Float32Array;
+  /** Rows. */
+  readonly rows: number;
+  /** Numbers of a row. */
+  readonly width: number;
+}
+
+const DOMAINS: ReadonlySet<string> = new Set(["ai.onnx", "com.microsoft"]);
+/** What ONNX Runtime's CPU computes rightly: the others are for other devices. */
+const PRECISIONS: ReadonlySet<string> = new Set([
+  "fp32",
+  "int8-dynamic",
+  "int8-static",
+  "int8-weight-only",
+  "int4-weight-only",
+]);
+
+/** Return why ONNX Runtime's CPU cannot run a variant; undefined where it can. */
+export function obstacle(variant: Variant): string | undefined {
+  const unknown = Object.keys(variant.operatorDomains).filter((domain) => !DOMAINS.has(domain));
+  if (unknown.length) return `has operators that ONNX Runtime's CPU does not know (of ${unknown.join(", ")})`;
+  if (!PRECISIONS.has(variant.precision))
+    return `is computed in ${variant.precision}, which ONNX Runtime's CPU does not do`;
+  return undefined;
+}
+
+/** A graph of a bundle. */
+export class Graph {
+  private constructor(
+    private readonly session: OnnxSession,
+    private readonly runtime: OnnxRuntime,
+    private readonly variant: Variant,
+    private readonly padId: number,
+  ) {}
+
+  /**
+   * Open a variant's graph from its checked files, all of which are handed to ONNX Runtime in memory.
+   *
+   * @param options - options of a session, such as `executionProviders`.
+   * @param padId - id of the padding token.
+   */
+  static async open(
+    bundle: Bundle,
+    name: string,
+    runtime: OnnxRuntime,
+    options: object,
+    padId: number,
+  ): Promise<Graph> {
+    const variant = bundle.manifest.variants[name] as Variant;
+    const model = await bundle.read(variant.file);
+    const externalData = [];
+    for (const location of externalFiles(model)) {
+      const path = resolved(variant.file, location);
+      if (!variant.externalData.includes(path)) {
+        throw new BundleError(
+          `the graph of variant ${excerpt(name)} takes weights from ${excerpt(location)}, which manifest.json does not list for it: do not use a bundle from this source`,
+        );
+      }
+      externalData.push({ path: location, data: path === variant.file ? model : await bundle.read(path) });
+    }
+    try {
+      // Fatal errors alone: errors are raised as well, and warnings are about placement, on which a caller cannot act.
+      const settings = { logSeverityLevel: 4, ...options, externalData };
+      return new Graph(await runtime.InferenceSession.create(model, settings), runtime, variant, padId);
+    } catch (error) {
+      throw new ProviderError(
+        `ONNX Runtime cannot open variant ${excerpt(name)} (${excerpt(reason(error), 300)}): choose another variant ` +
+          `(${Object.keys(bundle.manifest.variants).join(", ")}), or a later onnxruntime`,
+      );
+    }
+  }
+
+  /** Return each row's share of an output; rows of nearly equal length share a run. */
+  async run(rows: readonly Row[], output: string): Promise<Values[]> {
+    const shares: Values[] = new Array(rows.length);
+    for (const batch of plan(rows.map((row) => row.ids.length))) {
+      const given = batch.map((index) => rows[index] as Row);
+      const values = this.split(given, output, await this.batch(given, output));
+      for (const [place, index] of batch.entries()) shares[index] = values[place] as Values;
+    }
+    return shares;
+  }
+
+  /** Release the memory of the session. */
+  async release(): Promise<void> {
+    await this.session.release?.();
+  }
+
+  private async batch(rows: readonly Row[], output: string): Promise<FloatTensor> {
+    const width = Math.max(...rows.map((row) => row.ids.length));
+    const feeds: Record<string, OnnxTensor> = {};
+    for (const name of this.session.inputNames) {
+      if (name === POSITIONS) {
+        const places = rows.flatMap((row, index) => row.positions.map((position) => index * width + position));
+        // Before 1.32, ONNX Runtime's ReduceMax takes no empty tensor: one position is decoded for nobody.
+        const decoded = places.length ? places : [0];
+        feeds[name] = this.tensor(decoded, [decoded.length]);
+      } else {
+        const filling = name === "input_ids" ? this.padId : 0;
+        feeds[name] = this.tensor(
+          rows.flatMap((row) => padded(input(name, row), width, filling)),
+          [rows.length, width],
+        );
+      }
+    }
+    const tensor = (await this.outputs(feeds, [output]))[output] as FloatTensor;
+    if (!tensor.data.every(Number.isFinite)) {
+      throw new OutputError(
+        `the model gave NaN or infinity for a text in the output ${output}: the weights are damaged, or the variant is not for this machine: choose another variant`,
+      );
+    }
+    return tensor;
+  }
+
+  /**
+   * Return outputs of the graph as they are.
+   *
+   * @param feeds - its inputs, of which those that it has not are left out.
+   */
+  async raw(
+    feeds: Readonly<Record<string, { data: readonly number[]; dims: readonly number[] }>>,
+    outputs: readonly string[],
+  ): Promise<Record<string, FloatTensor>> {
+    const given = Object.entries(feeds).filter(([name]) => this.session.inputNames.includes(name));
+    const tensors = given.map(([name, { data, dims }]) => [name, this.tensor(data, dims)] as const);
+    return this.outputs(Object.fromEntries(tensors), outputs);
+  }
+
+  private async outputs(
+    feeds: Record<string, OnnxTensor>,
+    names: readonly string[],
+  ): Promise<Record<string, FloatTensor>> {
+    const missing = names.find((name) => !this.session.outputNames.includes(name));
+    if (missing !== undefined) {
+      throw new BundleError(`the graph ${this.variant.file} has no output ${excerpt(missing)}: export again`);
+    }
+    let outputs: Record<string, OnnxTensor>;
+    try {
+      outputs = await this.session.run(feeds, names);
+    } catch (error) {
+      const shape = feeds.input_ids?.dims.join(" x ") ?? "no";
+      throw new ProviderError(
+        `ONNX Runtime could not run a batch of ${shape} tokens (${excerpt(reason(error), 300)}): choose another variant, or give shorter texts`,
+      );
+    }
+    const wrong = names.find((name) => !(outputs[name]?.data instanceof Float32Array));
+    if (wrong !== undefined) {
+      throw new BundleError(`the output ${wrong} of ${this.variant.file} is not float32: export again`);
+    }
+    return outputs as Record<string, FloatTensor>;
+  }
+
+  private tensor(numbers: readonly number[], dims: readonly number[]): OnnxTensor {
+    return new this.runtime.Tensor("int64", BigInt64Array.from(numbers, BigInt), dims);
+  }
+
+  /** Return each row's share of the output of a batch. */
+  private split(rows: readonly Row[], output: string, tensor: FloatTensor): Values[] {
+    const { data } = tensor;
+    const width = tensor.dims.at(-1) as number;
+    if (output === "logits" && this.variant.kind === "serving") {
+      let at = 0;
+      return rows.map((row) => {
+        const values = share(data, at, row.positions.length, width);
+        at += row.positions.length;
+        return values;
+      });
+    }
+    if (!isPerToken(output)) return rows.map((_, index) => share(data, index, 1, width));
+    const length = tensor.dims[1] as number;
+    return rows.map((row, index) => {
+      if (output !== "logits") return share(data, index * length, row.ids.length, width);
+      const decoded = new Float32Array(row.positions.length * width);
+      for (const [place, position] of row.positions.entries()) {
+        decoded.set(share(data, index * length + position, 1, width).data, place * width);
+      }
+      return { data: decoded, rows: row.positions.length, width };
+    });
+  }
+}
+
+function share(data: Float32Array, first: number, rows: number, width: number): Values {
+  return { data: data.subarray(first * width, (first + rows) * width), rows, width };
+}
+
+/** Return an input of the encoder for a row; padding stands behind it, where the mask is 0. */
+function input(name: string, row: Row): readonly number[] {
+  if (name === "input_ids") return row.ids;
+  if (name === "attention_mask") return row.ids.map(() => 1);
+  if (name === SEGMENTS) return row.types;
+  throw new BundleError(
+    `the graph has the input ${excerpt(name)}, which this package does not know: install a later version`,
+  );
+}
+
+function padded(numbers: readonly number[], width: number, filling: number): number[] {
+  return [...numbers, ...new Array<number>(width - numbers.length).fill(filling)];
+}
+
+/** Return the path in the bundle of a location that a graph names, which counts from the graph's directory. */
+function resolved(file: string, location: string): string {
+  return [...file.split("/").slice(0, -1), location].join("/");
+}
+
+function reason(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ");
+}

@@ -1,0 +1,61 @@
+/** bertport in Node.js: a bundle in a directory, and onnxruntime-node. */
+
+import { constants } from "node:fs";
+import { open, realpath } from "node:fs/promises";
+import path from "node:path";
+import type { ReadFile } from "./bundle.js";
+import { BundleError, ProviderError } from "./errors.js";
+import type { OnnxRuntime } from "./graph.js";
+import { type LoadOptions, Model } from "./model.js";
+
+export * from "./index.js";
+
+/** Options of `load` in Node.js: the runtime is onnxruntime-node unless another is handed in. */
+export type NodeOptions = Omit<LoadOptions, "readFile" | "runtime"> & { readonly runtime?: OnnxRuntime };
+
+/**
+ * Return a model from a bundle's directory.
+ *
+ * ONNX Runtime's telemetry is switched off, unless its environment variable says otherwise.
+ */
+export async function load(directory: string, options: NodeOptions = {}): Promise<Model> {
+  const runtime = options.runtime ?? (await onnxRuntime());
+  return Model.load({ ...options, runtime, readFile: directoryReader(directory) });
+}
+
+/** Return what reads the files of a bundle's directory: regular ones inside it, links followed. */
+export function directoryReader(directory: string): ReadFile {
+  return async (name, most) => {
+    const root = await realpath(directory);
+    const file = await realpath(path.join(root, ...name.split("/")));
+    if (path.relative(root, file).startsWith("..")) {
+      throw new BundleError(`${name} is a link that leaves the bundle: do not use a bundle from this source`);
+    }
+    const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    try {
+      const status = await handle.stat();
+      if (!status.isFile()) throw new BundleError(`${name} is no regular file: copy the bundle again, or export again`);
+      const content = new Uint8Array(Math.min(status.size, most + 1));
+      let length = 0;
+      while (length < content.length) {
+        const { bytesRead } = await handle.read(content, length, content.length - length);
+        if (bytesRead === 0) break;
+        length += bytesRead;
+      }
+      return content.subarray(0, length);
+    } finally {
+      await handle.close();
+    }
+  };
+}
+
+async function onnxRuntime(): Promise<OnnxRuntime> {
+  process.env.ORT_DISABLE_TELEMETRY ??= "1";
+  try {
+    const module = await import("onnxruntime-node");
+    return (module.default ?? module) as unknown as OnnxRuntime;
+  } catch (error) {
+    const reason = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+    throw new ProviderError(`running a model needs onnxruntime-node (${reason}): npm install onnxruntime-node`);
+  }
+}

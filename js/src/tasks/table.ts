@@ -1,0 +1,37 @@
+/** The table of tasks, and those of bertport that this package leaves to others. */
+
+import { multipleChoice, textClassification, textRanking } from "./classification.js";
+import { fillMask } from "./fill-mask.js";
+import { nextSentence, sentenceOrder } from "./pairs.js";
+import { questionAnswering } from "./question-answering.js";
+import type { Task } from "./task.js";
+import { replacedTokens, tokenClassification } from "./token-classification.js";
+import { embeddings, features } from "./vectors.js";
+
+/** The tasks by name. */
+export const TASKS = {
+  "fill-mask": fillMask,
+  "next-sentence": nextSentence,
+  "sentence-order": sentenceOrder,
+  "replaced-tokens": replacedTokens,
+  "text-classification": textClassification,
+  "token-classification": tokenClassification,
+  "question-answering": questionAnswering,
+  "multiple-choice": multipleChoice,
+  "text-ranking": textRanking,
+  features,
+  embeddings,
+} as const;
+
+/** The name of a task. */
+export type TaskName = keyof typeof TASKS;
+/** The parameters of a task. */
+export type ParametersOf<N extends TaskName> = (typeof TASKS)[N] extends Task<never, infer P, unknown> ? P : never;
+/** The answer of a task. */
+export type AnswerOf<N extends TaskName> = (typeof TASKS)[N] extends Task<never, never, infer A> ? A : never;
+
+/** What to do for a task that is not in this package. */
+export const ELSEWHERE: Readonly<Record<string, string>> = {
+  "zero-shot-classification": "transformers.js has a pipeline for it, on the bundle's portable graph",
+  "sentence-similarity": "compare the vectors that embeddings gives",
+};
