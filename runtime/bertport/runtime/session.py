@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BundleError, ProviderError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import POSITIONS, decoded_outputs
+from bertport.runtime.matmul import matmul_model
 from bertport.runtime.memory import make_room
-from bertport.runtime.providers import options as provider_options
-from bertport.runtime.providers import plugins
+from bertport.runtime.providers.assignment import assigned, settled_options
 from bertport.runtime.providers.checks import check_active, left_over, obstacle, placement_of, refusal
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
+from bertport.runtime.sliced_logits import SlicedLogits
 from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -29,7 +32,7 @@ __all__ = [
     "FATAL_ONLY",
     "SETTINGS",
     "Graph",
-    "SlicedLogits",
+    "check_fp32",
     "open_graph",
     "open_session",
     "session_options",
@@ -56,46 +59,12 @@ ERRORS_ONLY = 3
 """ONNX Runtime's log level: its warnings are about fusions and placement, on which a user cannot act."""
 
 
-class SlicedLogits:
-    """Logits `[positions, classes]` of which one slice is in memory at a time: the others are decoded as they are read.
-
-    Args:
-        first: the first slice.
-        decode: returns the slice that starts at a position.
-        count: how many positions there are.
-        step: how many are in a slice.
-    """
-
-    def __init__(
-        self, first: NDArray[np.float32], decode: Callable[[int], NDArray[np.float32]], count: int, step: int
-    ) -> None:
-        self._at, self._slice = 0, first
-        self._decode, self._count, self._step = decode, count, step
-
-    def __len__(self) -> int:
-        """Return the number of positions."""
-        return self._count
-
-    def __getitem__(self, rows: slice) -> Iterator[NDArray[np.float32]]:
-        """Return the logits of some positions, one after the other; read in order, each slice is decoded once."""
-        return (self._row(number) for number in range(*rows.indices(self._count)))
-
-    def _row(self, number: int) -> NDArray[np.float32]:
-        start = number - number % self._step
-        if start != self._at:
-            self._at, self._slice = -1, self._slice[:0].copy()  # let go before the next takes as much
-            self._at, self._slice = start, self._decode(start)
-        row: NDArray[np.float32] = self._slice[number - start].copy()  # a view would keep the slice
-        return row
-
-    def whole(self) -> NDArray[np.float32]:
-        """Return all of them as one array."""
-        import numpy as np
-
-        values = np.empty((self._count, self._slice.shape[1]), dtype=np.float32)
-        for number, row in enumerate(self[:]):
-            values[number] = row
-        return values
+EXACT_SIZE = 16
+"""Rows and columns of the matrices by whose product a plugin's fp32 is judged: bf16 shows from the first on."""
+MOST_FP32_ERROR = 1e-5
+"""The largest error of such a product, as a share of its largest number: fp32 was seen to keep 1e-7, bf16 2e-3, and
+TF32 rounds its factors by up to 5e-4."""
+_exact: set[tuple[object, ...]] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,23 +238,19 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         BundleError: when ONNX Runtime cannot load the graph.
     """
     threads = intra_op_threads(threads)
-    settled = provider_options.settle(
-        provider.name,
-        precision,
-        row=_row_options(provider, threads),
-        given=provider_options.checked(provider.name, options or {}, provider.allowed),
-        computes=provider.computes.get(precision, {}),
-    )
+    settled = settled_options(provider, precision=precision, threads=threads, given=options or {})
     reason = obstacle(provider, precision)
     if reason is not None:
         raise refusal(provider, reason)
+    if provider.plugin is not None and precision == "fp32":
+        check_fp32(provider, settled)
     opening = session_options(threads=threads, log_level=FATAL_ONLY)
     if bounded:
         # The arena grows by doubling and never gives back; a pattern is one more block, as large as all of a run's
         # values, kept for each shape that was seen.
         opening.enable_cpu_mem_arena = opening.enable_mem_pattern = False
     weights = _unreachable(path, external_data, in_memory=bool(appended))
-    session = _session(path, provider, opening, settled, appended, weights)
+    session = _session(path, provider, opening, settled, precision, appended, weights)
     check_active(provider, session.get_providers())
     placement = placement_of(session)
     left = left_over(provider, placement)
@@ -305,12 +270,39 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     )
 
 
-def _row_options(provider: Provider, threads: int | None) -> dict[str, str]:
-    """Return the options of a provider's row, with those that set the threads of a plugin that has its own."""
-    if provider.plugin is None or threads is None:
-        return dict(provider.options)
-    own = {key: value % threads for key, value in provider.plugin.threads.items()}
-    return provider_options.merged(provider.options, own)
+def check_fp32(provider: Provider, settled: Mapping[str, str]) -> None:
+    """Refuse a plugin that multiplies fp32 in less: asked by a small product, once for each set of options.
+
+    What a plugin does not know of its options it may leave alone without a word, and compute as it likes.
+
+    Raises:
+        ProviderError: with how far its product is from the right one.
+    """
+    import numpy as np
+
+    asked = (provider.name, str(provider.plugin), tuple(sorted(settled.items())))
+    if asked in _exact:
+        return
+    options = session_options(log_level=FATAL_ONLY)
+    left = np.random.default_rng(0).standard_normal((EXACT_SIZE, EXACT_SIZE), dtype=np.float32)
+    providers = assigned(options, provider, settled)
+    try:
+        session = open_session(matmul_model(left), options, providers)
+        [product] = session.run(None, {"a": left})
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        reason = " ".join(str(error).split())
+        raise ProviderError(
+            f"provider {provider.name!r} cannot multiply two small matrices with the options "
+            f"{json.dumps(dict(settled))} ({excerpt(reason, 300)}): give others, or choose another provider"
+        ) from error
+    exact = left.astype(np.float64) @ left
+    wrong = float(np.abs(product - exact).max() / np.abs(exact).max())
+    if not wrong <= MOST_FP32_ERROR:  # NaN as well
+        raise ProviderError(
+            f"provider {provider.name!r} computes fp32 in less: a product of two small matrices is wrong by "
+            f"{wrong:.1e} of its largest number, where fp32 keeps {MOST_FP32_ERROR:g}: choose another provider"
+        )
+    _exact.add(asked)
 
 
 def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -> dict[str, NDArray[np.uint8]]:
@@ -336,20 +328,12 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     provider: Provider,
     options: Any,  # noqa: ANN401 — ONNX Runtime is not typed
     settled: Mapping[str, str],
+    precision: str,
     appended: bytes,
     weights: Mapping[str, NDArray[np.uint8]],
 ) -> Any:  # noqa: ANN401 — as above
-    names: list[tuple[str, dict[str, str]]] | None = None
     cpu = PROVIDERS["cpu"].ort
-    if provider.plugin is not None:  # its name among `providers` would run everything on the CPU, without a word
-        options.add_provider_for_devices(plugins.devices(provider)[:1], dict(settled))
-    else:
-        names = [(provider.ort, dict(settled))]
-        for other in provider.beside:
-            number = {"device_id": settled["device_id"]} if "device_id" in settled else {}
-            names.append((PROVIDERS[other].ort, {**PROVIDERS[other].options, **number}))
-        if provider.ort != cpu:
-            names.append((cpu, {}))  # for nodes that compute shapes; anything more is refused
+    names = assigned(options, provider, settled, precision=precision)
     source: Path | bytes = path
     if appended:
         # A repeated field of a protobuf message is joined and a message merged when two are read one after the other.

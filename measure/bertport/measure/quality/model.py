@@ -14,6 +14,7 @@ from bertport.measure.quality.results import Conventions
 from bertport.measure.quality.samples import SampleTokenizer
 from bertport.runtime.errors import BundleError, ProviderError
 from bertport.runtime.heads import decoded_outputs
+from bertport.runtime.providers.assignment import assigned, settled_options
 from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
 from bertport.runtime.session import SETTINGS, open_session, session_options
@@ -169,6 +170,7 @@ def open_onnx(
     model: str | os.PathLike[str] | bytes,
     *,
     provider: str = "cpu",
+    precision: str = "fp32",
     threads: int | None = None,
     config: Mapping[str, str] | None = None,
 ) -> OnnxGraph:
@@ -177,6 +179,7 @@ def open_onnx(
     Args:
         model: Path of the graph, or the serialized graph (then without external data).
         provider: A row of the runtime's table of providers.
+        precision: How products are to be computed, as manifests call it.
         threads: Threads within one operator; None leaves the choice to ONNX Runtime.
         config: Session configuration entries by ONNX Runtime's keys, to try what the runtime does not set.
 
@@ -187,8 +190,10 @@ def open_onnx(
     """
     [row] = [each for each in candidates(provider) if provider in (each.name, AUTO)][:1]
     options = session_options(threads=threads, config={**SETTINGS, **(config or {})})
+    settled = settled_options(row, precision=precision, threads=threads)
+    providers = assigned(options, row, settled, precision=precision)
     try:
-        session = open_session(model, options, [(row.ort, row.options)])
+        session = open_session(model, options, providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
         raise BundleError(

@@ -21,6 +21,8 @@ __all__ = ["CUDA", "OPENVINO", "SOURCES", "TENSORRT", "TENSORRT_RTX", "WEBGPU", 
 SOURCES = {
     "cuda": "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html",
     "tensorrt": "https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html",
+    "openvino": "https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-devices-and-modes/cpu-device.html",
+    "webgpu": "https://onnxruntime.ai/docs/execution-providers/WebGPU-ExecutionProvider.html",
 }
 """Where each provider's options are described. The names are those that the provider's library holds (onnxruntime-gpu
 1.31.1), which tests/runtime/test_wheels.py looks up in the wheels."""
@@ -51,9 +53,15 @@ TENSORRT = frozenset(
 )
 """Options of TensorRT that a user may give."""
 
-OPENVINO = frozenset({"load_config", "reshape_input"})
-"""Options of OpenVINO's plugin that a user may give. Others it knows by name and leaves alone, with no more than a line
-in ONNX Runtime's log: what they were for is stated in `load_config`, by device and OpenVINO's own names."""
+OPENVINO = frozenset({"load_config"})
+"""Options of OpenVINO's plugin that a user may give. Most others it knows by name and leaves alone, with no more than a
+line in ONNX Runtime's log: what they were for is stated in `load_config`, by device and OpenVINO's own names. And
+`reshape_input` fixes shapes, which vary from batch to batch here."""
+IGNORED = {
+    "precision": "OpenVINO's plugin leaves it alone without a word; the variant says what is computed in, fp32 or bf16",
+    "num_of_threads": "OpenVINO's plugin leaves it alone without a word; threads are set by threads= (--threads)",
+}
+"""What to say of options that were OpenVINO's before it was a plugin."""
 JSON = frozenset({"load_config"})
 """Options whose value is a JSON object, which is merged with that of the row."""
 
@@ -96,21 +104,23 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
     return options
 
 
-def checked(name: str, given: Mapping[str, object], allowed: frozenset[str]) -> dict[str, str]:
+def checked(name: str, given: Mapping[str, object], allowed: frozenset[str] | None) -> dict[str, str]:
     """Return options as the text that ONNX Runtime takes; True and False become 1 and 0.
 
     Args:
         name: of the provider, for the error.
         given: options as a caller gives them.
-        allowed: the names that it takes.
+        allowed: the names that it takes; None where they are not known.
 
     Raises:
         UnknownNameError: for an option that the provider does not have.
         UsageError: for a value that is no text, number or truth value.
     """
     for key, value in given.items():
-        if key not in allowed:
+        if allowed is not None and key not in allowed:
             advice = f"see {SOURCES[name]}" if name in SOURCES else "threads are set by threads= (--threads)"
+            if name == "openvino":
+                advice = IGNORED.get(key, advice)
             raise UnknownNameError(f"option of the provider {name!r}", str(key), sorted(allowed), advice)
         if not isinstance(value, str | int | float):
             raise UsageError(f"the provider option {key!r} is text, a number, True or False, not {value!r}")
@@ -146,8 +156,15 @@ def settle(
         computes: options that make the provider compute so.
 
     Raises:
-        UsageError: for an option of the user that has it compute otherwise.
+        UsageError: for an option of the user that has it compute otherwise, or that is for another device.
     """
+    for key in JSON & given.keys() & computes.keys():
+        here, others = json.loads(computes[key]).keys(), json.loads(given[key]).keys()
+        if others - here:
+            raise UsageError(
+                f"the provider option {key!r} has {excerpt(', '.join(sorted(others - here)), 60)}, and {name!r} "
+                f"computes on {', '.join(here)}, so that it would be left alone: state options of that"
+            )
     wanted, asked = dict(_leaves(computes)), dict(_leaves(given))
     for place, value in wanted.items():
         if place in asked and str(asked[place]).lower() != str(value).lower():

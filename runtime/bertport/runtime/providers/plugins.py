@@ -12,21 +12,22 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import ProviderError
+from bertport.runtime.errors import PathError, ProviderError, UsageError
+from bertport.runtime.installation import pip
 from bertport.runtime.providers import cpu
-from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.providers.table import AUTO, PROVIDERS, Plugin, Provider, onnxruntime, unknown_row
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
-    from pathlib import Path
     from typing import IO
 
-    from bertport.runtime.providers.table import Plugin, Provider
-
-__all__ = ["devices", "obstacle", "probe"]
+__all__ = ["devices", "obstacle", "of_library", "probe"]
 
 LIMIT = 60.0
 """Seconds that a library may take to be registered in a process of its own; OpenVINO's takes a quarter of one."""
@@ -42,7 +43,10 @@ answer = {}
 try:
     onnxruntime.register_execution_provider_library("bertport", path)
     listed = [device for device in onnxruntime.get_ep_devices() if device.ep_metadata.get("library_path") == path]
-    answer["devices"] = [{"ep": device.ep_name, "metadata": dict(device.ep_metadata)} for device in listed]
+    answer["devices"] = [
+        {"ep": device.ep_name, "metadata": dict(device.ep_metadata), "kind": device.device.type.name}
+        for device in listed
+    ]
     del listed
     onnxruntime.unregister_execution_provider_library("bertport")
 except Exception as error:
@@ -120,6 +124,55 @@ def devices(provider: Provider, precision: str = "fp32") -> list[Any]:
     ]
 
 
+def of_library(path: str | os.PathLike[str], name: str) -> Provider:
+    """Return the row of a provider in a library that the user names.
+
+    A provider that the table knows has its row, with this library in place of its package's. Of any other no more is
+    known than that it has the standard operators and computes fp32, which is checked when a session is opened.
+
+    Args:
+        path: of the library.
+        name: a row of the table whose provider it holds, ONNX Runtime's name of a provider, or `auto` for the only one
+            that it lists devices of.
+
+    Raises:
+        PathError: when there is no such file.
+        UsageError: for a provider that comes with ONNX Runtime, or when the library holds several.
+        ProviderError: when the library does not register, or does not hold the provider.
+    """
+    library = Path(path).absolute()
+    if name in PROVIDERS and PROVIDERS[name].plugin is None:
+        raise UsageError(
+            f"provider {name!r} comes with ONNX Runtime and is in no other library: leave out provider_library, or "
+            f"choose the provider that {library.name} holds"
+        )
+    if not library.is_file():
+        raise PathError(f"there is no library of a provider at {path}: give the path of a shared library")
+    answer = _answer(library)
+    if "problem" in answer:
+        raise ProviderError(f"{answer['problem']}: choose another library or provider")
+    rows = {row.ort: row for row in PROVIDERS.values() if row.plugin is not None}
+    kinds = {device["ep"]: device["kind"] for device in answer["devices"]}
+    if name in PROVIDERS:  # that it may hold and list no device of here has a sentence of its own
+        held = [PROVIDERS[name].ort] if PROVIDERS[name].ort in kinds or not kinds else []
+    elif name == AUTO:
+        held = [ep for ep in kinds if ep in rows] or list(kinds)
+    else:
+        held = [ep for ep in kinds if ep == name]
+    if len(held) > 1:
+        raise UsageError(f"{library.name} holds {', '.join(held)}: name one of them as the provider")
+    if not held:
+        listed = f"it lists {', '.join(kinds)}" if kinds else "it lists no device here"
+        asked = "no provider" if name == AUTO else f"no provider {name!r}"
+        raise ProviderError(
+            f"{library.name} has {asked} for this machine ({listed}): choose another library or provider"
+        )
+    [ep] = held
+    if ep in rows:
+        return replace(rows[ep], plugin=replace(_plugin(rows[ep]), path=library))
+    return unknown_row(ep, library, on_cpu=kinds[ep] == "CPU")
+
+
 def _plugin(provider: Provider) -> Plugin:
     if provider.plugin is None:
         raise AssertionError(provider.name)
@@ -134,9 +187,11 @@ def _fits(provider: Provider, name: str, metadata: Mapping[str, str]) -> bool:
 
 def _remedy(provider: Provider) -> str:
     """Return what to do about a library that does not register."""
-    if provider.nvidia:
-        return f"see that NVIDIA's driver is installed, or {provider.install}"
-    return provider.install
+    plugin = _plugin(provider)
+    if plugin.path is not None:
+        return "give another library"
+    again = f"{pip()} install --force-reinstall {plugin.package}"
+    return f"see that NVIDIA's driver is installed, or {again}" if provider.nvidia else again
 
 
 def _answer(path: Path) -> dict[str, Any]:
@@ -159,7 +214,8 @@ def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]: 
         version: of ONNX Runtime.
 
     Returns:
-        `devices`, each with `ep` and `metadata` as ONNX Runtime calls them, or `problem`: a part of a sentence.
+        `devices`, each with `ep`, `metadata` and `kind` as ONNX Runtime calls them (`kind` is CPU, GPU or NPU), or
+        `problem`: a part of a sentence.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         asked = json.dumps([str(path), sys.path])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-__all__ = ["AUTO", "PROVIDERS", "Plugin", "Provider", "candidates", "onnxruntime", "wheel"]
+__all__ = ["AUTO", "PROVIDERS", "Plugin", "Provider", "candidates", "onnxruntime", "unknown_row", "wheel"]
 
 AUTO = "auto"
 """The best provider that really works here."""
@@ -101,8 +101,8 @@ class Provider:
     computes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By precision, as manifests call it, the provider options that make it compute so, which no user may change;
     a precision that needs none is left out."""
-    allowed: frozenset[str] = frozenset()
-    """Names of the options that a user may give."""
+    allowed: frozenset[str] | None = frozenset()
+    """Names of the options that a user may give; None where they are not known."""
     library: str | None = None
     """ONNX Runtime's library that holds it, without `lib` and the ending; None where it is built in."""
     plugin: Plugin | None = None
@@ -287,6 +287,30 @@ PROVIDERS: dict[str, Provider] = {
         ),
     )
 }
+
+
+def unknown_row(ort: str, library: Path, *, on_cpu: bool) -> Provider:
+    """Return the row of a provider in a library that the user names, of which no more is known.
+
+    Args:
+        ort: what ONNX Runtime calls it.
+        library: that holds it.
+        on_cpu: whether it runs on the CPU.
+    """
+    return Provider(
+        name=ort,
+        ort=ort,
+        extra="cpu",
+        auto=False,
+        batch_tokens=1024 if on_cpu else 16384,
+        overhead_tokens=CPU_OVERHEAD if on_cpu else GPU_OVERHEAD,
+        overlap=not on_cpu,
+        allowed=None,
+        plugin=Plugin(package=library.name, module="", file="", takes="devices of its own", path=library),
+        dtypes=FLOATING,
+        precisions=frozenset({"fp32"}),
+        least_positions=1,
+    )
 
 
 def onnxruntime() -> ModuleType:

@@ -20,7 +20,7 @@ from bertport.runtime.heads import (
     VOCABULARY,
     decoded_outputs,
 )
-from bertport.runtime.session import SlicedLogits
+from bertport.runtime.sliced_logits import SlicedLogits
 from bertport.serve.engine.worker import RawWork
 from bertport.serve.errors import BackendFailure, BadRequest, TooLarge, Unprocessable
 from bertport.serve.http.wire import JSON_NUMBER

@@ -1,0 +1,146 @@
+"""Libraries of plugins that are broken, made by the C compiler: each is one sentence, and none ends this process."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from bertport.runtime import load
+from bertport.runtime.errors import PathError, ProviderError, UsageError
+from bertport.runtime.providers import plugins
+from bertport.runtime.providers.native import file_name
+from bertport.runtime.providers.plugins import obstacle, of_library
+from bertport.runtime.providers.table import PROVIDERS, candidates
+
+OPENVINO = PROVIDERS["openvino"]
+compiled = pytest.mark.skipif(
+    shutil.which("cc") is None or not sys.platform.startswith("linux"), reason="it needs a C compiler and ELF files"
+)
+SOURCES = {
+    "crashes": "__attribute__((constructor)) static void start(void) { *(volatile int *)0 = 0; }",
+    "exits": """
+        #include <stdio.h>
+        #include <unistd.h>
+        __attribute__((constructor)) static void start(void) { fputs("no licence\\n", stderr); _exit(0); }
+    """,
+    "hangs": "#include <unistd.h>\n__attribute__((constructor)) static void start(void) { for (;;) pause(); }",
+    "refuses": """
+        #include <stddef.h>
+        #include <stdio.h>
+        // The beginnings of ONNX Runtime's two tables of functions.
+        struct api { void *(*create_status)(int code, const char *message); };
+        struct base { const struct api *(*api)(unsigned version); const char *(*version)(void); };
+        void *CreateEpFactories(const char *name, struct base *base, void *log, void **made, size_t most, size_t *n) {
+          return base->api(1)->create_status(1, "built for\\nONNX Runtime 9.9");
+        }
+        void *ReleaseEpFactory(void *factory) { return NULL; }
+        __attribute__((constructor)) static void start(void) { puts("printed where the answer belongs"); }
+    """,
+    "lists nothing": """
+        #include <stddef.h>
+        void *CreateEpFactories(const char *name, void *base, void *log, void **made, size_t most, size_t *n) {
+          *n = 0;
+          return NULL;
+        }
+        void *ReleaseEpFactory(void *factory) { return NULL; }
+    """,
+}
+SAID = {
+    "crashes": r"^lib.*\.so ends the process that registers it by SIGSEGV: ",
+    "exits": r"^lib.*\.so ends the process that registers it with exit code 0 \(no licence\): ",
+    "hangs": r"^lib.*\.so did not register with ONNX Runtime within 0\.5 s: ",
+    "refuses": r"^lib.*\.so does not register with ONNX Runtime [0-9.]+ \(.*built for ONNX Runtime 9\.9\): ",
+    "lists nothing": r"^lib.*\.so lists no device for it here \(it takes Intel's CPUs\): choose --provider cpu",
+}
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory):
+    place = tmp_path_factory.mktemp("plugins")
+    made = {}
+    for name, source in SOURCES.items():
+        made[name] = place / file_name(name.replace(" ", "_"))
+        command = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(made[name])]
+        subprocess.run(command, input=source, text=True, check=True)
+    return made
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Put a file where the package of OpenVINO's plugin has its library; importing the package would fail."""
+
+    def install(content):
+        package = tmp_path / OPENVINO.plugin.module
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").write_text("raise SystemExit('the package was imported')")
+        library = package / file_name(OPENVINO.plugin.file)
+        library.unlink(missing_ok=True)
+        library.write_bytes(content)
+        monkeypatch.syspath_prepend(tmp_path)
+        return library
+
+    return install
+
+
+@compiled
+@pytest.mark.parametrize("name", SAID)
+def test_a_library_that_is_broken_is_one_sentence(libraries, monkeypatch, name):
+    if name == "hangs":
+        monkeypatch.setattr(plugins, "LIMIT", 0.5)
+    said = obstacle(replace(OPENVINO, plugin=replace(OPENVINO.plugin, path=libraries[name])))
+    assert re.search(SAID[name], said)
+    assert "\n" not in said
+    assert said.endswith("another provider")
+
+
+def test_a_file_that_is_no_library_is_asked_once_and_again_when_it_changed(installed, tiny_bundle):
+    library = installed(b"no library at all")
+    asked = plugins.probe.cache_info().misses
+    with pytest.raises(
+        ProviderError, match=r"'openvino' does not start here: lib.* does not register .*: .*pip.* install --f"
+    ):
+        load(tiny_bundle, provider="openvino")
+    with pytest.warns(UserWarning, match="does not register .* running variant 'fp32' on the CPU instead"):
+        assert load(tiny_bundle, provider="openvino", allow_fallback=True).describe()["provider"] == "cpu"
+    assert plugins.probe.cache_info().misses == asked + 1
+    library.write_bytes(b"another that is none")
+    assert obstacle(OPENVINO)
+    assert plugins.probe.cache_info().misses == asked + 2
+
+
+def test_a_plugin_that_is_not_installed_says_what_to_install(tiny_bundle):
+    for name, row in PROVIDERS.items():
+        if row.plugin and row.plugin.library is None:
+            said = rf"'{name}' is not available here .* {row.plugin.package} is not installed: .*install .*\[{name}\]"
+            with pytest.raises(ProviderError, match=said):
+                load(tiny_bundle, provider=name)
+
+
+def test_auto_looks_at_no_plugin(installed, tiny_bundle):
+    installed(b"no library at all")
+    asked = plugins.probe.cache_info().misses
+    assert [row.name for row in candidates("auto")] == ["cpu"]
+    assert load(tiny_bundle).describe()["provider"] == "cpu"
+    assert plugins.probe.cache_info().misses == asked
+
+
+@compiled
+def test_a_library_that_is_named(libraries, tmp_path):
+    for name in ("cpu", "cuda"):
+        with pytest.raises(UsageError, match=f"'{name}' comes with ONNX Runtime and is in no other library"):
+            of_library(libraries["lists nothing"], name)
+    with pytest.raises(PathError, match=r"there is no library of a provider at .*nowhere\.so"):
+        of_library(tmp_path / "nowhere.so", "auto")
+    with pytest.raises(ProviderError, match=r"refuses\.so does not register with .*: choose another library"):
+        of_library(libraries["refuses"], "auto")
+    for name, said in (("auto", "no provider"), ("MyExecutionProvider", "no provider 'MyExecutionProvider'")):
+        with pytest.raises(ProviderError, match=rf"has {said} for this machine \(it lists no device here\)"):
+            of_library(libraries["lists nothing"], name)
+    row = of_library(libraries["lists nothing"], "openvino")
+    assert row.plugin.library == libraries["lists nothing"]
+    assert "lists no device for it here (it takes Intel's CPUs)" in obstacle(row)
