@@ -11,11 +11,15 @@ from bench.checkout import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DATA", "PAGE", "accuracy_table", "speed_table", "write_table", "write_tables"]
+__all__ = ["DATA", "PAGE", "accuracy_table", "operators_table", "speed_table", "write_table", "write_tables"]
 
 DOCS = ROOT / "docs"
 PAGE = DOCS / "research" / "quantization.md"
 DATA = DOCS / "data"
+LEAST_SHARE = 0.01
+"""Operators that take less of every run are not listed."""
+NONE: dict[str, Any] = {"count": 0, "ms": 0.0}
+"""What an operator takes in a run without it."""
 
 
 def write_tables() -> None:
@@ -90,9 +94,40 @@ def speed_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def operators_table(rows: list[dict[str, Any]]) -> str:
+    """Return what each operator of a run takes as Markdown: a table for each model, its forms beside each other."""
+    models = dict.fromkeys(row["model"] for row in rows)
+    return "\n\n".join(_operators_of([row for row in rows if row["model"] == model]) for model in models)
+
+
+def _operators_of(forms: list[dict[str, Any]]) -> str:
+    """Return a model's table: an operator in each line, a shape and form in each column."""
+    runs = {f"{shape}, {form['form']}": form["shapes"][shape] for shape in forms[0]["shapes"] for form in forms}
+    totals = {run: sum(operator["ms"] for operator in operators.values()) for run, operators in runs.items()}
+    largest: dict[str, float] = {}
+    for run, operators in runs.items():
+        for name, operator in operators.items():
+            largest[name] = max(largest.get(name, 0), operator["ms"] / totals[run])
+    model, names = forms[-1]["model"], " / ".join(form["form"] for form in forms)
+    lines = [
+        f"{model[:1].upper()}{model[1:]}, on one thread, {_where(forms[-1])}: milliseconds, and the share of a run.",
+        "",
+        f"| operator | times, {names} | {' | '.join(runs)} |",
+        f"|---|{'---:|' * (1 + len(runs))}",
+    ]
+    for name in sorted(largest, key=lambda name: -largest[name]):
+        if largest[name] >= LEAST_SHARE:
+            counts = " / ".join(str(next(iter(form["shapes"].values())).get(name, NONE)["count"]) for form in forms)
+            times = [operators.get(name, NONE)["ms"] for operators in runs.values()]
+            cells = [f"{ms:.2f} ({ms / totals[run]:.0%})" for run, ms in zip(runs, times, strict=True)]
+            lines.append(f"| {name} | {counts} | {' | '.join(cells)} |")
+    lines.append(f"| **all** | | {' | '.join(f'**{total:.2f}**' for total in totals.values())} |")
+    return "\n".join(lines)
+
+
 TABLES = {
     f"{name}{kind}": make
-    for name, make in (("speed", speed_table), ("accuracy", accuracy_table))
+    for name, make in (("speed", speed_table), ("accuracy", accuracy_table), ("operators", operators_table))
     for kind in ("", "-avx2")
 }
 """By the name of the table, and of its file."""

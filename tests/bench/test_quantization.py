@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.quantization.page import accuracy_table, write_table
+from bench.quantization.page import accuracy_table, operators_table, write_table
 from tests.conftest import WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +51,26 @@ def test_the_table_replaces_the_old_one(tmp_path):
     for _ in range(2):
         write_table("one", "new", page)
     assert page.read_text(encoding="utf-8") == "before\n<!-- table: one -->\nnew\n<!-- end: one -->\nafter\n"
+
+
+def test_operators_of_two_forms_stand_beside_each_other():
+    machine = {"cpu": "A", "instruction_set": "avx2", "usable_cores": 2, "versions": {"onnxruntime": "1.32.0"}}
+
+    def row(form, **ms):
+        return {
+            "model": "a model",
+            "form": form,
+            "machine": machine,
+            "shapes": {"1x16": {name: {"count": 3, "ms": value} for name, value in ms.items()}},
+        }
+
+    lines = operators_table([row("before", Mul=6.0, Div=1.99, Max=0.01), row("now", Mul=4.0)]).splitlines()
+    assert lines[2] == "| operator | times, before / now | 1x16, before | 1x16, now |"
+    assert lines[4:] == [
+        "| Mul | 3 / 3 | 6.00 (75%) | 4.00 (100%) |",
+        "| Div | 3 / 0 | 1.99 (25%) | 0.00 (0%) |",
+        "| **all** | | **8.00** | **4.00** |",  # what takes less than a hundredth is in the sum alone
+    ]
 
 
 def test_the_memory_of_calibration_is_reported(tiny_bundle):
