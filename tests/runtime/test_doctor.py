@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import metadata
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from bertport.runtime import cli, doctor
 from bertport.runtime.installation import install_command
 from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.providers.native import file_name
 from bertport.runtime.providers.table import PROVIDERS
 
 
@@ -102,4 +104,28 @@ def test_without_onnx_runtime(run, monkeypatch):
     said = json.loads(done.stdout)
     assert install_command("cpu") in said["onnxruntime"]["problem"]
     assert said["providers"] == {}
+    assert not any(plugin["devices"] for plugin in said["plugins"].values())
     assert "not ready" in run("BUNDLE").stdout
+
+
+def test_plugins_that_are_broken_and_those_that_are_not_installed(run, tmp_path, monkeypatch):
+    webgpu, openvino = (PROVIDERS[name] for name in ("webgpu", "openvino"))
+    if openvino.plugin.library:
+        pytest.skip("the plugin is installed")
+    package = tmp_path / webgpu.plugin.module
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('the package was imported')")
+    (package / file_name(webgpu.plugin.file)).write_text("no library")
+    monkeypatch.syspath_prepend(tmp_path)
+    xeon = replace(cpu(), model="Xeon", flags=cpu().flags | {"avx512_bf16"}, vendor="GenuineIntel")
+    monkeypatch.setattr("bertport.runtime.providers.cpu.cpu", lambda: xeon)
+    done = run("BUNDLE", "--json")
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert "does not register with ONNX Runtime" in said["providers"]["webgpu"]["reason"]
+    assert said["plugins"]["webgpu"]["devices"] == []
+    assert said["plugins"]["openvino"]["brings"] == "bf16 on Xeon"
+    assert said["plugins"]["openvino"]["install"] == install_command("openvino")
+    lines = {line.split()[0]: line for line in run("BUNDLE").stdout.partition("\nplugins\n")[2].splitlines() if line}
+    assert f"no device: it takes {webgpu.plugin.takes}" in lines["webgpu"]
+    assert f"would bring bf16 on Xeon: {install_command('openvino')}" in lines["openvino"]

@@ -14,7 +14,7 @@ from bertport.runtime.errors import BertportError, ProviderError
 from bertport.runtime.installation import pip
 from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.memory import usable_memory
-from bertport.runtime.providers import native, telemetry
+from bertport.runtime.providers import native, plugins, telemetry
 from bertport.runtime.providers.checks import obstacle
 from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import PROVIDERS, candidates, onnxruntime, wheel
@@ -65,6 +65,9 @@ def examine(bundle: str | None = None, *, seconds: float = 1.0) -> dict[str, Any
         finding.name: {"works": finding.works, **({"reason": finding.reason} if finding.reason else {})}
         for finding in findings
     }
+    report["plugins"] = {
+        name: _plugin(provider, working=working) for name, provider in PROVIDERS.items() if provider.plugin is not None
+    }
     driver = native.driver()
     report["nvidia"] = {
         "driver": driver.problem or f"runs CUDA up to {driver.cuda}",
@@ -94,6 +97,25 @@ def _try(provider: Provider) -> Finding:
     except BertportError as error:
         reason = str(error)
     return Finding(name=provider.name, works=reason is None, reason=reason)
+
+
+def _plugin(provider: Provider, *, working: bool) -> dict[str, Any]:
+    """Return a plugin's package, its version and devices; of one that is not installed, what it would bring.
+
+    Its library is registered in a process of its own: none that is broken ends this one.
+    """
+    plugin = provider.plugin
+    if plugin is None:
+        raise AssertionError(provider.name)
+    here: dict[str, Any] = {
+        "package": plugin.package,
+        "version": _version(plugin.package),
+        "takes": plugin.takes,
+    }
+    if plugin.library is None:
+        brings = plugin.brings()
+        return {**here, "devices": [], "brings": brings, **({"install": provider.install} if brings else {})}
+    return {**here, "devices": list(plugins.listed(provider)) if working else []}
 
 
 def _product(provider: Provider, size: int, seconds: float) -> float:
@@ -157,7 +179,7 @@ def _built_for() -> str | None:
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, KeyError):  # the second is a remnant's
         return None
 
 

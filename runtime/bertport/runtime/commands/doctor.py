@@ -19,9 +19,9 @@ __all__ = ["doctor"]
 def doctor(context: click.Context, *, path: str | None, as_json: bool) -> None:
     """Report what works here, and why the rest does not.
 
-    ONNX Runtime and its build, the providers and what keeps each from working, the CPU, CUDA and TensorRT, the health
-    of a bundle (the embedded default without BUNDLE), and a speed check of a second. The exit code is 0 when texts can
-    be answered.
+    ONNX Runtime and its build, the providers and what keeps each from working, its plugins with their devices or what
+    installing one would bring, the CPU, CUDA and TensorRT, the health of a bundle (the embedded default without
+    BUNDLE), and a speed check of a second. The exit code is 0 when texts can be answered.
     """
     from bertport.runtime.doctor import examine
 
@@ -60,6 +60,7 @@ def _text(report: dict[str, Any]) -> str:
         for name, trial in report["providers"].items()
     ]
     parts = [render.table(facts), "\nproviders", render.table(rows) if rows else "  not tried"]
+    parts += ["\nplugins", render.table([_plugin(name, known) for name, known in report["plugins"].items()])]
     if bundle.get("problem"):
         parts.append(f"\nbundle\n  {render.printable(bundle['problem'])}")
     else:
@@ -85,6 +86,24 @@ def _text(report: dict[str, Any]) -> str:
         )
     parts.append("\nready" if report["ok"] else "\nnot ready: see above")
     return "\n".join(parts)
+
+
+def _plugin(name: str, known: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the line of a plugin: its version with its devices, or what it would bring."""
+    if "brings" in known:
+        would = (
+            f"would bring {known['brings']}: {known['install']}" if known["brings"] else f"it takes {known['takes']}"
+        )
+        return name, "not installed", would
+    devices = [
+        f"{device['kind']} ({', '.join(f'{key} {value}' for key, value in sorted(device['metadata'].items()))})"
+        for device in known["devices"]
+    ]
+    return (
+        name,
+        f"{known['package']} {known['version'] or '(no record)'}",
+        "; ".join(devices) or f"no device: it takes {known['takes']}",
+    )
 
 
 def _telemetry(state: dict[str, str]) -> str:

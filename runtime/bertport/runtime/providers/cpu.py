@@ -71,6 +71,8 @@ class Cpu:
     """Features by Linux's names; `arm64` for the 64-bit Arm architecture."""
     physical_cores: int
     """Cores, hyper-threads not counted, of the whole machine."""
+    vendor: str = ""
+    """Name that the CPU gives itself, for example `GenuineIntel`; empty where it is not told."""
 
     @property
     def instruction_set(self) -> str:
@@ -103,6 +105,7 @@ def cpu() -> Cpu:
         model=described.model or platform.processor() or architecture or "unknown",
         flags=described.flags | arm,
         physical_cores=described.physical_cores or os.cpu_count() or 1,
+        vendor=described.vendor,
     )
 
 
@@ -119,6 +122,7 @@ def parse_cpuinfo(text: str) -> Cpu:
         model=first.get("model name", ""),
         flags=frozenset((first.get("flags") or first.get("Features") or "").split()),
         physical_cores=len(cores),
+        vendor=first.get("vendor_id", ""),
     )
 
 
@@ -133,6 +137,7 @@ def parse_sysctl(text: str) -> Cpu:
         model=values.get("machdep.cpu.brand_string", ""),
         flags=frozenset(_MACOS_NAMES.get(word, word) for word in {*words, *present}),
         physical_cores=int(values.get("hw.physicalcpu") or 0),
+        vendor=values.get("machdep.cpu.vendor", ""),
     )
 
 

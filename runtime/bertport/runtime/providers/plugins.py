@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO
 
-__all__ = ["devices", "obstacle", "of_library", "probe"]
+__all__ = ["devices", "listed", "obstacle", "of_library", "probe"]
 
 LIMIT = 60.0
 """Seconds that a library may take to be registered in a process of its own; OpenVINO's takes a quarter of one."""
@@ -122,6 +122,16 @@ def devices(provider: Provider, precision: str = "fp32") -> list[Any]:
         for device in listed
         if device.ep_metadata.get("library_path") == str(path) and _fits(provider, device.ep_name, device.ep_metadata)
     ]
+
+
+def listed(provider: Provider) -> tuple[dict[str, Any], ...]:
+    """Return the devices that a plugin lists, whether the row is for them or not; none where it does not register.
+
+    Returns:
+        Of each `ep`, `kind` and `metadata`, as ONNX Runtime calls them.
+    """
+    path = _plugin(provider).library
+    return tuple(_answer(path).get("devices", ())) if path is not None else ()
 
 
 def of_library(path: str | os.PathLike[str], name: str) -> Provider:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from bertport.runtime.batching import MAX_WINDOW
 from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
 from bertport.runtime.installation import install_command, pip
+from bertport.runtime.providers import hardware, telemetry
 from bertport.runtime.providers import options as provider_options
-from bertport.runtime.providers import telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
 __all__ = ["AUTO", "PROVIDERS", "Plugin", "Provider", "candidates", "onnxruntime", "unknown_row", "wheel"]
@@ -44,6 +44,8 @@ class Plugin:
     """Metadata of the devices that the row is for, by ONNX Runtime's keys; empty where all are."""
     takes: str
     """What it runs on, as an error says it where it lists no device."""
+    brings: Callable[[], str | None] = lambda: None
+    """Returns what it would do on this machine, asked without it; None where it has nothing to run on."""
     capabilities: Mapping[str, str] = field(default_factory=dict)
     """By precision, the word that a device which computes so has in its metadata."""
     threads: Mapping[str, str] = field(default_factory=dict)
@@ -223,6 +225,7 @@ PROVIDERS: dict[str, Provider] = {
                 file="onnxruntime_providers_openvino_plugin",
                 devices={"ov_device": "CPU"},
                 takes="Intel's CPUs",
+                brings=hardware.intel_cpu,
                 capabilities={"bf16": "BF16"},
                 threads={"load_config": '{"CPU": {"INFERENCE_NUM_THREADS": %d}}'},
             ),
@@ -246,6 +249,7 @@ PROVIDERS: dict[str, Provider] = {
                 module="onnxruntime_ep_nv_tensorrt_rtx",
                 file="onnxruntime_providers_nv_tensorrt_rtx",
                 takes=NVIDIA_RTX,
+                brings=hardware.rtx_gpu,
             ),
             dtypes=FLOATING,
             precisions=frozenset({"fp32"}),
@@ -266,6 +270,7 @@ PROVIDERS: dict[str, Provider] = {
                 module="onnxruntime_ep_webgpu",
                 file="onnxruntime_providers_webgpu",
                 takes="GPUs with Vulkan, Metal or Direct3D 12",
+                brings=hardware.any_gpu,
             ),
             operator_domains=CONTRIBUTED,
             dtypes=FLOATING,
