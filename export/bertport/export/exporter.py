@@ -32,6 +32,7 @@ from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs
 from bertport.runtime.bundle.writer import describe_files, new_bundle, refuse_existing, write_manifest
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.golden_making import write_first
 from bertport.runtime.heads import POOLER
 
 if TYPE_CHECKING:
@@ -246,6 +247,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
             card = model_card(manifest, _tokens(tokenizer), alone=checkpoint.as_features, licences=licences)
             (building / "README.md").write_text(card, encoding="utf-8")
             write_manifest(building, manifest)
+            write_first(building)
     return Bundle.open(target)
 
 

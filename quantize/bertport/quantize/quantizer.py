@@ -6,6 +6,9 @@ import dataclasses
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bertport.measure.quality.model import Batch
 from bertport.quantize.card import refresh_card, write_layers
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
 from bertport.quantize.evaluation import Measurement, measurement, time_against
@@ -16,11 +19,16 @@ from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
 from bertport.quantize.search.mixed_precision import BrokenBudgetError, Solution, meet_budget
 from bertport.runtime.bundle.changes import add_variant, tidy
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.golden import read_golden
 from bertport.runtime.bundle.manifest import Variant
 from bertport.runtime.bundle.requirements import requires_of
 from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.errors import SlowerError, UsageError, ValidationError
+from bertport.runtime.golden_making import vectors_of
+from bertport.runtime.heads import POSITIONS, SEGMENTS
+from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.session import open_graph
 
 if TYPE_CHECKING:
     import os
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     import onnx
 
     from bertport.quantize.recipes.source import GraphSource
+    from bertport.runtime.bundle.golden import GoldenVariant
     from bertport.runtime.providers.cpu import InstructionSet
 
 __all__ = ["faster_default", "quantize"]
@@ -64,6 +73,7 @@ def quantize(
     bundle = Bundle.open(path)
     _refuse_existing(chosen, bundle, options)
     refuse_idle_settings(chosen, options)
+    read_golden(bundle)  # to which the variants' are added in the end: what cannot be read must not cost more
     providers = [provider_for(recipe, force=options.force) for recipe in chosen]
     deadline = Deadline(options.time_limit, options.started)
     options = dataclasses.replace(options, progress=deadline.watching(options.progress))
@@ -130,6 +140,7 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
             files,
             overwrite=job.options.overwrite,
             default=lambda now: faster_default(now, recipe.name, variant),
+            golden=_golden(job, graph, variant),
         )
         refresh_card(bundle)
     return Outcome(
@@ -193,6 +204,21 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
     if recipe.calibrates_weights or recipe.scheme:
         record["weights_fitted_to"] = source.weights.calibrated_on
     return record
+
+
+def _golden(job: Job, graph: Path, variant: Variant) -> GoldenVariant | None:
+    """Return golden vectors of a variant; None for a bundle that has none."""
+    bundle, reference = job.evaluator.bundle, job.evaluator.reference
+    known = read_golden(bundle)
+    if known is None:
+        return None
+    right = []
+    for feeds in known.feeds():
+        ids = feeds["input_ids"]
+        absent = {SEGMENTS: np.zeros_like(ids), POSITIONS: np.zeros(0, dtype=np.int64)}
+        right.append(reference.run(Batch(**{**absent, **feeds}), variant.outputs))
+    opened = open_graph(graph, PROVIDERS[job.evaluator.provider], threads=1)
+    return vectors_of(known, opened, variant, right)
 
 
 def describe(

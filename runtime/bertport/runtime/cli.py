@@ -55,6 +55,7 @@ OWN = {
     "predict": "bertport.runtime.commands.predict:predict",
     "inspect": "bertport.runtime.commands.bundles:inspect",
     "verify": "bertport.runtime.commands.bundles:verify",
+    "golden": "bertport.runtime.commands.bundles:golden",
     "upgrade": "bertport.runtime.commands.bundles:upgrade",
     "doctor": "bertport.runtime.commands.doctor:doctor",
 }

@@ -68,9 +68,10 @@ def put(bundle: Path, name: str, *, overwrite: bool = False, content: bytes = b"
 
 
 def add(bundle: Path, _: Path) -> None:
-    """Add a variant with a file of weights and a table, or make it again."""
+    """Add a variant with a file of weights, a table and golden vectors, or make it again."""
     from bertport.runtime.bundle.changes import add_variant, tidy
     from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.golden import read_golden
     from bertport.runtime.bundle.workspace import Workspace
 
     tidy(bundle)
@@ -85,7 +86,16 @@ def add(bundle: Path, _: Path) -> None:
         fp32 = opened.manifest.variants["fp32"]
         variant = dataclasses.replace(fp32, file=file, external_data=(f"{file}_data",), recipe="more")
         files = {path: work.directory / name for path, name in paths.items()}
-        add_variant(work, "more", variant, files, overwrite=True, default=lambda now: now.manifest.default_variant)
+        golden = read_golden(opened)
+        add_variant(
+            work,
+            "more",
+            variant,
+            files,
+            overwrite=True,
+            default=lambda now: now.manifest.default_variant,
+            golden=golden.variants["fp32"] if golden else None,
+        )
 
 
 def figures(bundle: Path, _: Path) -> None:

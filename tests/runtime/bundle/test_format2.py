@@ -19,6 +19,7 @@ from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.reading import from_json, read_manifest
 from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.errors import BundleError
+from bertport.runtime.golden_making import write_golden
 from tests.conftest import OLD
 
 
@@ -146,7 +147,7 @@ def with_later(value):
     for entry in value["variants"].values():
         entry["requires"].update(LATER)
         entry["task_metrics"] = {"sts-b": {"spearman": 0.8, **LATER}, "further": 1}
-    value["golden_vectors"] = {"file": "config.json", **LATER, "further": {"further": 2}}
+    value["golden_vectors"] = {"file": "golden.json", **LATER, "further": {"further": 2}}
 
 
 def rewritten(bundle, change):
@@ -158,6 +159,7 @@ def rewritten(bundle, change):
 
 
 def test_what_a_later_version_adds_in_the_open_places_is_ignored_and_kept(copy):
+    write_golden(copy)
     value = rewritten(copy, with_later)
     assert load(copy, provider="cpu", variant="fp32").fill_mask("the [MASK]")
     bundle = Bundle.open(copy)

@@ -45,6 +45,7 @@ def small(tiny_bundle, tmp_path_factory):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(model(name.encode()))
     (path / "README.md").write_text("# small\n")
+    shutil.copy(tiny_bundle / "golden.json", path)
     variants = {name: dataclasses.replace(variant, external_data=()) for name, variant in manifest.variants.items()}
     write_manifest(path, dataclasses.replace(manifest, files=describe_files(path), variants=variants))
     return path

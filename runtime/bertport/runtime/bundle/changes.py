@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.exchange import sync_directory, sync_file
 from bertport.runtime.bundle.files import inside, open_regular, read_bounded
+from bertport.runtime.bundle.golden import FILE as GOLDEN
+from bertport.runtime.bundle.golden import listing, read_golden, with_variant
 from bertport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, Variant
 from bertport.runtime.bundle.recovery import (
     remove_unlisted,
@@ -29,12 +31,16 @@ from bertport.runtime.errors import BertportError, BundleError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from bertport.runtime.bundle.golden import Golden, GoldenVariant
+
 __all__ = [
     "add_files",
     "add_variant",
     "change_manifest",
+    "files_of",
     "listed",
     "replace_figures",
+    "replace_golden",
     "rewrite_card",
     "tidy",
     "upgrade",
@@ -119,11 +125,13 @@ def add_variant(  # noqa: PLR0913 — what a variant is made of, by keyword
     *,
     overwrite: bool = False,
     default: Callable[[Bundle], str | None] | None = None,
+    golden: GoldenVariant | None = None,
 ) -> Bundle:
     """Move files into a bundle and commit them by its manifest.
 
     A file that replaces a listed one gets a name of its own, so that an interruption at any point leaves the old
-    manifest with the old files, or the new one with the new.
+    manifest with the old files, or the new one with the new. What golden vectors say of a variant of that name goes
+    with it.
 
     Args:
         work: The workspace that they were made in.
@@ -132,6 +140,7 @@ def add_variant(  # noqa: PLR0913 — what a variant is made of, by keyword
         files: Where each file is now, by the path it is to have inside the bundle.
         overwrite: Whether a variant of that name may be replaced.
         default: Chooses the variant to make the default, of the bundle as it is then; None of it to leave it.
+        golden: Golden vectors of the variant, which a bundle that has golden vectors is given; None for none.
 
     Returns:
         The bundle as it was committed.
@@ -153,11 +162,40 @@ def add_variant(  # noqa: PLR0913 — what a variant is made of, by keyword
             file=names.get(variant.file, variant.file),
             external_data=tuple(names.get(name, name) for name in variant.external_data),
         )
-        changed = _with(now.manifest, name, named, entries, superseded=set(files) | _own(now.manifest, name))
+        changed = _with(now.manifest, name, named, entries, superseded=set(files) | files_of(now.manifest, name))
         chosen = default(now) if default else None
         return dataclasses.replace(changed, default_variant=chosen or changed.default_variant)
 
-    return _commit(work, files, committed)
+    def vectors(now: Bundle) -> Golden | None:
+        old = read_golden(now)
+        new = with_variant(old, name, golden) if old else None
+        return None if new == old else new
+
+    return _commit(work, files, committed, vectors)
+
+
+def replace_golden(bundle: Bundle, golden: Golden) -> Bundle:
+    """Add golden vectors to a bundle, in place of those that it has.
+
+    Args:
+        bundle: As it was when they were made.
+        golden: The vectors; those of a variant that another process has made again meanwhile are left out.
+
+    Raises:
+        BundleError: when the bundle is another model by now.
+        PathError: when the bundle cannot be written; it is as it was.
+    """
+
+    def vectors(now: Bundle) -> Golden:
+        same = {
+            name
+            for name in now.manifest.variants.keys() & bundle.manifest.variants.keys()
+            if now.manifest.hashes_of(name) == bundle.manifest.hashes_of(name)
+        }
+        return golden.of(same)
+
+    with Workspace.beside(bundle) as work:
+        return _commit(work, {}, lambda now, _entries, _names: now.manifest, vectors)
 
 
 def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: Callable[[Bundle], str]) -> Bundle:
@@ -241,8 +279,16 @@ def _commit(
     work: Workspace,
     files: Mapping[str, Path],
     committed: Callable[[Bundle, dict[str, FileEntry], Mapping[str, str]], Manifest],
+    vectors: Callable[[Bundle], Golden | None] = lambda _: None,
 ) -> Bundle:
-    """Move files into the bundle and write its manifest, or leave it as it is."""
+    """Move files into the bundle and write its manifest, or leave it as it is.
+
+    Args:
+        work: The workspace.
+        files: Where each file is now, by the path it is to have inside the bundle.
+        committed: Makes the manifest of the bundle as it is then, the files' entries and their names in the bundle.
+        vectors: Makes its golden vectors, of the bundle as it is then; None of it to leave them.
+    """
     path = work.bundle.path
     with explained(path):
         # Hashed and on the disk before the lock is taken, which others wait for.
@@ -255,7 +301,15 @@ def _commit(
             names = work.names(files, now.manifest)
             entries = {names[name]: entry for name, entry in sources.items()}
             manifest = committed(now, entries, names)
-            _place(work, {names[name]: file for name, file in files.items()}, entries, now.manifest, manifest)
+            placed = {names[name]: file for name, file in files.items()}
+            if golden := vectors(now):  # some thousand bytes, of what the lock keeps as it is
+                name, file = work.names([GOLDEN], now.manifest)[GOLDEN], work.directory / GOLDEN
+                file.write_bytes(golden.to_bytes())
+                sync_file(file)
+                entries[name] = FileEntry(size=file.stat().st_size, sha256=file_sha256(file))
+                placed[name] = file
+                manifest = listing(manifest, name, entries[name])
+            _place(work, placed, entries, now.manifest, manifest)
             return Bundle.open(path)
 
 
@@ -291,9 +345,10 @@ def _refuse_another(then: Bundle, now: Bundle) -> None:
     Raises:
         BundleError: when its fp32 graph, or a text beside it such as the tokenizer, differs.
     """
-    reference = then.manifest.variants.get(REFERENCE)
+    reference, golden = then.manifest.variants.get(REFERENCE), then.manifest.golden_vectors
     graph = (reference.file, *reference.external_data) if reference else ()
-    names = {*graph, *(name for name in then.manifest.files if "/" not in name)}
+    texts = {name for name in then.manifest.files if "/" not in name}
+    names = {*graph, *texts} - ({golden.file} if golden else set())  # which say something of every variant
     if _entries(then, names) != _entries(now, names):
         raise BundleError(
             f"another model has taken the place of the one at {now.path} while that was worked on: start again; "
@@ -305,8 +360,8 @@ def _entries(bundle: Bundle, names: Iterable[str]) -> dict[str, FileEntry | None
     return {name: bundle.manifest.files.get(name) for name in names}
 
 
-def _own(manifest: Manifest, name: str) -> set[str]:
-    """Return the files of the variant of this name."""
+def files_of(manifest: Manifest, name: str) -> set[str]:
+    """Return the files of the variant of this name: its graph, its weights, and the tables of how it was made."""
     if name not in manifest.variants:
         return set()
     tables = {path for path in manifest.files if _stem(path).startswith(f"quantization/{name}.")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ UNFINISHED = {name: f".{name}.bertport.tmp" for name in (MANIFEST, "README.md")}
 """Names of files that are written beside those that they replace, under the bundle's lock."""
 FOLDERS = ("onnx", "quantization")
 """Folders of a bundle that files are added to."""
+ROOT_FILES = re.compile(r"golden(-\d+)?\.json")
+"""Names of files that are added to a bundle outside its folders."""
 LARGEST_NOTE = 1 << 20
 """Bytes of a file in a workspace that is read."""
 _LOG = logging.getLogger(__name__)
@@ -169,7 +172,8 @@ def _is_placed(target: Path, name: str) -> bool:
     try:
         refuse_outside(name)
         folder, *rest = PurePosixPath(name).parts
-        return folder in FOLDERS and bool(rest) and inside(target / name, target)
+        placed = folder in FOLDERS if rest else ROOT_FILES.fullmatch(name) is not None
+        return placed and inside(target / name, target)
     except (OSError, ValueError, BertportError):
         return False
 

@@ -1,13 +1,23 @@
-"""`bertport inspect`, `bertport verify` and `bertport upgrade`."""
+"""`bertport inspect`, `bertport verify`, `bertport golden` and `bertport upgrade`."""
 
 from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
 from bertport.runtime.commands.options import as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
+from bertport.runtime.commands.render import printable
+from bertport.runtime.errors import UsageError, ValidationError
+from bertport.runtime.providers.table import AUTO, PROVIDERS
 
-__all__ = ["inspect", "upgrade", "verify"]
+if TYPE_CHECKING:
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.golden import GoldenReport
+
+__all__ = ["golden", "inspect", "upgrade", "verify"]
 
 bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False)
 
@@ -50,34 +60,103 @@ def inspect(*, path: str | None, as_json: bool) -> None:
 @click.command(name="verify")
 @bundle_argument
 @digest
+@click.option(
+    "--golden", is_flag=True, help="Run every variant on the bundle's golden vectors, and compare ids and outputs."
+)
+@click.option("--variant", "variants", multiple=True, metavar="NAME", help="With --golden, this one; may be repeated.")
+@click.option(
+    "--provider",
+    metavar="NAME",
+    help=f"With --golden, where variants run: {', '.join(PROVIDERS)}, or {AUTO}, the default.",
+)
 @as_json
-def verify(*, path: str | None, digest: str | None, as_json: bool) -> None:
+def verify(  # noqa: PLR0913 — the command's options
+    *,
+    path: str | None,
+    digest: str | None,
+    golden: bool,
+    variants: tuple[str, ...],
+    provider: str | None,
+    as_json: bool,
+) -> None:
     """Check every file of a bundle, and print the digest that stands for all of them.
 
     Each file is compared with its size and hash in the manifest, and each graph with the files that it may open;
-    without BUNDLE, those of the embedded default.
+    without BUNDLE, those of the embedded default. With --golden, the tokenizer and the graphs are run as well.
     """
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
 
+    if (variants or provider) and not golden:
+        raise UsageError("--variant and --provider say what --golden runs: give it as well, or leave them out")
     bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     unlisted = bundle.verify()
-    files = bundle.manifest.files
-    size = sum(entry.size for entry in files.values())
     for name in unlisted:
         report(f"bertport: warning: {name} is not part of the bundle")
+    proof = None
+    if golden:
+        from bertport.runtime.golden import verify_golden
+
+        proof = verify_golden(bundle.path, variants=variants, provider=provider or AUTO, digest=bundle.digest)
     if as_json:
-        summary = {
-            "bundle": str(bundle.path),
-            "digest": bundle.digest,
-            "format_version": bundle.format_version,
-            "files": len(files),
-            "bytes": size,
-            "unlisted": list(unlisted),
-        }
-        show_json(summary, indent=2)
+        show_json(_verified(bundle, unlisted) | ({"golden": dataclasses.asdict(proof)} if proof else {}), indent=2)
     else:
+        files = bundle.manifest.files
+        size = sum(entry.size for entry in files.values())
         show(f"{bundle.path}: {len(files)} files, {size:,} bytes, all as they were exported\n{bundle.digest}")
+        if proof:
+            show(_proof(proof))
+    if proof and proof.failures:
+        for sentence in proof.failures:
+            report(f"bertport: error: {sentence}")
+        raise click.exceptions.Exit(ValidationError.exit_code)
+
+
+def _proof(report: GoldenReport) -> str:
+    """Return what was compared with golden vectors, a line for each variant."""
+    lines = [f"golden vectors: ids of {report.texts} texts"]
+    for variant in report.variants:
+        if variant.not_run:
+            lines.append(f"  {variant.name}: not run: {variant.not_run}")
+            continue
+        outputs = (f"{name} {to.largest_difference:.1g} of {to.tolerance:g}" for name, to in variant.outputs.items())
+        lines.append(f"  {variant.name} on {variant.provider}: largest differences {', '.join(outputs)}")
+    return "\n".join(map(printable, lines))
+
+
+def _verified(bundle: Bundle, unlisted: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "bundle": str(bundle.path),
+        "digest": bundle.digest,
+        "format_version": bundle.format_version,
+        "files": len(bundle.manifest.files),
+        "bytes": sum(entry.size for entry in bundle.manifest.files.values()),
+        "unlisted": list(unlisted),
+    }
+
+
+@click.command(name="golden")
+@click.argument("path", metavar="BUNDLE")
+@click.option("--overwrite", is_flag=True, help="Make those that are there anew, too.")
+@as_json
+def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
+    """Add golden vectors to a bundle that has none, or of the variants that have none.
+
+    They are texts with their ids, and inputs with the outputs that each graph gives here, by which any runtime proves
+    itself: `bertport verify --golden` does. `bertport export` and `bertport quantize` make them by themselves.
+    """
+    from bertport.runtime.golden_making import write_golden
+
+    bundle, left_out = write_golden(path, overwrite=overwrite)
+    vectors = bundle.manifest.golden_vectors
+    for name, reason in left_out.items():
+        report(f"bertport: warning: no golden vectors of variant {name!r}: {reason}")
+    if as_json:
+        summary = {"bundle": str(bundle.path), "digest": bundle.digest, "file": vectors.file if vectors else None}
+        show_json(summary | {"left_out": left_out}, indent=2)
+    elif vectors:
+        size = bundle.manifest.files[vectors.file].size
+        show(f"{bundle.path}: {vectors.file} has {size:,} bytes\n{bundle.digest}")
 
 
 @click.command(name="upgrade")

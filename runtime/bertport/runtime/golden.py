@@ -1,0 +1,218 @@
+"""Checking golden vectors: whether the tokenizer and the graphs of a bundle give what they must, on what runs here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.golden import read_golden
+from bertport.runtime.errors import BundleError, InputTextError, ProviderError, UnknownNameError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.loading import load
+from bertport.runtime.providers.table import AUTO
+from bertport.runtime.text.tokenizer import Tokens
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+
+    from bertport.runtime.bundle.golden import Golden, GoldenOutput, GoldenRow, GoldenVariant
+    from bertport.runtime.session import Graph
+    from bertport.runtime.text.encoder import Text
+
+__all__ = ["GoldenReport", "ProvenOutput", "ProvenVariant", "verify_golden"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenOutput:
+    """How far an output is from its golden values."""
+
+    tolerance: float
+    """Largest difference that is allowed."""
+    largest_difference: float
+    """Largest difference seen; infinite where the shape differs or a value is not finite."""
+    compared: int
+    """Number of values compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenVariant:
+    """What became of a variant: checked, or not run."""
+
+    name: str
+    """Name of the variant."""
+    provider: str | None
+    """The provider that it ran on; None where it was not run."""
+    outputs: dict[str, ProvenOutput]
+    """By the output's name; empty where it was not run."""
+    not_run: str | None = None
+    """Why it was not run; None where it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenReport:
+    """What checking a bundle's golden vectors gave."""
+
+    texts: int
+    """Number of texts whose ids were compared."""
+    variants: tuple[ProvenVariant, ...]
+    """The variants, in the bundle's order."""
+    failures: tuple[str, ...]
+    """A sentence for each thing that differs; empty where all is as it must be."""
+
+
+@dataclass(slots=True)
+class _Differences:
+    """How far values are from what is expected of an output."""
+
+    largest: float = 0.0
+    """Largest difference; infinite for a value that is not finite."""
+    compared: int = 0
+    """Number of values compared."""
+    farthest: str = "none"
+    """The place of the largest difference, and the two values."""
+    shape: str = ""
+    """What is wrong with the output's shape; empty where nothing is."""
+
+    def compare(self, expected: GoldenOutput, values: Sequence[NDArray[np.float32]]) -> None:
+        """Compare an output's values for each batch with what is expected."""
+        for batch, (value, shape) in enumerate(zip(values, expected.shapes, strict=True)):
+            if value.shape != shape:
+                self.shape = f"has the shape {list(value.shape)} for batch {batch}, and {list(shape)} was expected"
+                self.largest = math.inf
+                return
+        for row in expected.rows:
+            value = values[row.batch]
+            self._compare_row(row, value.reshape(-1, value.shape[-1])[row.row])
+
+    def _compare_row(self, row: GoldenRow, value: NDArray[np.float32]) -> None:
+        columns = range(len(value)) if row.columns is None else row.columns
+        for column, wanted in zip(columns, row.values, strict=True):
+            self._add(f"batch {row.batch}, row {row.row}, column {column}", float(value[column]), wanted)
+        mean = float(np.sqrt(np.mean(np.square(value, dtype=np.float64))))
+        self._add(f"the root mean square of batch {row.batch}, row {row.row}", mean, row.rms)
+        if row.largest and row.largest < len(value):
+            others = np.delete(value, [*columns][: row.largest])
+            least = row.values[row.largest - 1]  # what is below it may be anything
+            place = f"the largest of the other columns of batch {row.batch}, row {row.row}"
+            self._add(place, max(least, float(others.max())), least)
+
+    def _add(self, place: str, value: float, wanted: float) -> None:
+        difference = abs(value - wanted)
+        difference = difference if math.isfinite(difference) else math.inf
+        self.compared += 1
+        if difference > self.largest:
+            self.largest = difference
+            self.farthest = f"{place}: {value:.6g}, expected {wanted:.6g}"
+
+
+def verify_golden(
+    path: str | os.PathLike[str], *, variants: Collection[str] = (), provider: str = AUTO, digest: str | None = None
+) -> GoldenReport:
+    """Check a bundle's tokenizer and graphs by its golden vectors, on this machine.
+
+    Args:
+        path: the bundle's directory.
+        variants: those to check; all when there are none, of which those that cannot be run here are named as not run.
+        provider: an execution provider, as `load` takes it.
+        digest: the digest that the bundle must have; None for any.
+
+    Returns:
+        What was compared, how far it is from the golden values, and a sentence for each failure.
+
+    Raises:
+        PathError, BundleError: when there is no such bundle, it is damaged, or it has no golden vectors.
+        UnknownNameError: for a variant or provider that there is not.
+        ProviderError: when a variant that was asked for, or every variant, cannot be run on the provider here.
+    """
+    bundle = Bundle.open(path, digest=digest)
+    known = bundle.manifest.variants
+    for name in variants:
+        if name not in known:
+            raise UnknownNameError("variant", name, known)
+    golden = read_golden(bundle)
+    if golden is None:
+        raise BundleError(f"{bundle.path} has no golden vectors: add them with bertport golden {bundle.path}")
+    failures = _wrong_ids(golden, Tokens.read(bundle))
+    proven = []
+    for name in variants or known:
+        if name not in golden.variants:
+            reason = f"it has no golden vectors: add them with bertport golden {bundle.path}"
+            if variants:
+                raise BundleError(f"variant {name!r} of {bundle.path} cannot be checked: {reason}")
+            proven.append(ProvenVariant(name=name, provider=None, outputs={}, not_run=reason))
+            continue
+        try:
+            graph = load(bundle.path, variant=name, provider=provider, digest=bundle.digest).graph
+        except ProviderError as error:
+            if variants:
+                raise
+            proven.append(ProvenVariant(name=name, provider=None, outputs={}, not_run=error.message))
+            continue
+        outputs, wrong = _proven(name, graph, golden, golden.variants[name])
+        failures += wrong
+        proven.append(ProvenVariant(name=name, provider=graph.provider.name, outputs=outputs))
+    if not any(variant.outputs for variant in proven):
+        raise ProviderError(f"no variant of {bundle.path} was checked: {proven[0].not_run}")
+    return GoldenReport(texts=len(golden.texts), variants=tuple(proven), failures=tuple(failures))
+
+
+def _wrong_ids(golden: Golden, tokens: Tokens) -> list[str]:
+    """Return a sentence for each text of which the tokenizer makes other ids or segments."""
+    failures = []
+    texts: list[Text] = [text.text if text.pair is None else (text.text, text.pair) for text in golden.texts]
+    for expected, encoded in zip(golden.texts, tokens.encode(texts), strict=True):
+        if isinstance(encoded, InputTextError):
+            failures.append(f"the tokenizer refuses {excerpt(expected.text, 80)}: {encoded.message}")
+            continue
+        for what, given, wanted in (
+            ("ids", encoded.ids.tolist(), list(expected.ids)),
+            ("segments", encoded.type_ids.tolist(), list(expected.type_ids)),
+        ):
+            if given != wanted:
+                at = next((at for at, (a, b) in enumerate(zip_longest(given, wanted)) if a != b), 0)
+                failures.append(
+                    f"the tokenizer makes other {what} of {excerpt(expected.text, 80)} (from token {at} on: "
+                    f"{excerpt(given[at : at + 4], 60)}, expected {excerpt(wanted[at : at + 4], 60)}): it is not the "
+                    "one that the golden vectors were made with"
+                )
+    return failures
+
+
+def _proven(
+    name: str, graph: Graph, golden: Golden, expected: GoldenVariant
+) -> tuple[dict[str, ProvenOutput], list[str]]:
+    """Return how far a graph is from what is expected of it, and a sentence for each output that is too far."""
+    where = f"variant {name!r} on {graph.provider.name}"
+    outputs = [output for output in expected.outputs if output in graph.outputs]
+    failures = [
+        f"{where} has no output {excerpt(output, 80)}: its graph is not the one that the golden vectors were made with"
+        for output in expected.outputs
+        if output not in graph.outputs
+    ]
+    try:
+        values = [graph.run(feeds, outputs) for feeds in golden.feeds()]
+    except Exception as error:  # noqa: BLE001 — ONNX Runtime's errors share no base
+        reason = excerpt(" ".join(str(error).split()), 300)
+        return {}, [*failures, f"{where} fails on the golden vectors' inputs ({reason}): choose another provider"]
+    proven = {}
+    for output in outputs:
+        tolerance = expected.outputs[output].tolerance
+        wrong = _Differences()
+        wrong.compare(expected.outputs[output], [batch[output] for batch in values])
+        proven[output] = ProvenOutput(tolerance=tolerance, largest_difference=wrong.largest, compared=wrong.compared)
+        if wrong.shape:
+            failures.append(f"{where}: {output} {wrong.shape}: its graph computes otherwise")
+        elif not wrong.largest <= tolerance:
+            failures.append(
+                f"{where}: {output} is up to {wrong.largest:.2g} from its golden values, and {tolerance:g} is "
+                f"allowed ({wrong.farthest}): its graph, or the kernels that run it, compute otherwise"
+            )
+    return proven, failures
