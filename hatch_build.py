@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 SOURCE = Path("models/default")
 TARGET = "bertport/runtime/default"
@@ -33,20 +29,11 @@ class PackageData(BuildHookInterface[Any]):
         """Add the files to a wheel; an editable install needs none."""
         if version == "editable":
             return
-        source = Path(self.root) / SOURCE
-        digest, content = _digest(Path(self.root)), (source / "manifest.json").read_bytes()
-        whole = json.loads(content)
-        if digest.digest_of(content, whole["digest"]) != whole["digest"]:
-            raise ValueError(
-                f"{source}/manifest.json is not as it was written: a digest of the wheel's own would vouch for it"
-            )
-        manifest = serving_part(whole)
         self.written = Path(tempfile.mkdtemp())
-        written = self.written / "manifest.json"
-        written.write_bytes(digest.sealed(manifest))
-        build_data["force_include"][str(written)] = f"{TARGET}/manifest.json"
-        for name in ("README.md", *manifest["files"]):
-            build_data["force_include"][str(source / name)] = f"{TARGET}/{name}"
+        bundle = self.written / "default"
+        _pack(Path(self.root), bundle)
+        for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+            build_data["force_include"][str(path)] = f"{TARGET}/{path.relative_to(bundle).as_posix()}"
         for name, target in SAMPLES.items():
             build_data["force_include"][str(Path(self.root) / name)] = target
 
@@ -56,26 +43,15 @@ class PackageData(BuildHookInterface[Any]):
             shutil.rmtree(self.written)
 
 
-def _digest(root: Path) -> ModuleType:
-    """Load the one module that writes digests: the package that holds it is what is being built."""
-    spec = importlib.util.spec_from_file_location("digest", root / "runtime/bertport/runtime/bundle/digest.py")
-    assert spec is not None  # noqa: S101 — for mypy: a path to a .py file has a loader
-    assert spec.loader is not None  # noqa: S101
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _pack(root: Path, target: Path) -> None:
+    """Write the default bundle without the graphs that `load()` does not take; a wheel is to be small.
 
+    What packs it is part of what is being built, and needs the standard library alone.
+    """
+    sys.path.insert(0, str(root / "runtime"))
+    try:
+        from bertport.runtime.bundle.packing import pack
 
-def serving_part(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest of the bundle without the graphs that `load()` does not take; a wheel is to be small."""
-    variants = manifest["variants"]
-    needed = files_of(variants[manifest["default_variant"]])
-    left_out = {name for variant in variants.values() for name in files_of(variant)} - needed
-    files = {name: entry for name, entry in manifest["files"].items() if name not in left_out}
-    kept = {name: variant for name, variant in variants.items() if files_of(variant) <= needed}
-    return manifest | {"variants": kept, "files": files}
-
-
-def files_of(variant: dict[str, Any]) -> set[str]:
-    """Name the files that a variant loads."""
-    return {variant["file"], *variant.get("external_data", ())}
+        pack(root / SOURCE, target)
+    finally:
+        sys.path.remove(str(root / "runtime"))

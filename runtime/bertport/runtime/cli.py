@@ -56,6 +56,7 @@ OWN = {
     "inspect": "bertport.runtime.commands.bundles:inspect",
     "verify": "bertport.runtime.commands.bundles:verify",
     "golden": "bertport.runtime.commands.bundles:golden",
+    "pack": "bertport.runtime.commands.bundles:pack",
     "upgrade": "bertport.runtime.commands.bundles:upgrade",
     "doctor": "bertport.runtime.commands.doctor:doctor",
 }

@@ -1,6 +1,7 @@
 """The digest of a bundle: one SHA-256 that stands for its manifest, and so for every file that the manifest lists.
 
-Nothing but the standard library is imported here: the wheel's build reads this file without the package.
+Nothing but the standard library is imported here: the wheel's build packs a bundle before
+anything is installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`bertport inspect`, `bertport verify`, `bertport golden` and `bertport upgrade`."""
+"""`bertport inspect`, `bertport verify`, `bertport golden`, `bertport pack` and `bertport upgrade`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.golden import GoldenReport
 
-__all__ = ["golden", "inspect", "upgrade", "verify"]
+__all__ = ["golden", "inspect", "pack", "upgrade", "verify"]
 
 bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False)
 
@@ -157,6 +157,40 @@ def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
     elif vectors:
         size = bundle.manifest.files[vectors.file].size
         show(f"{bundle.path}: {vectors.file} has {size:,} bytes\n{bundle.digest}")
+
+
+@click.command(name="pack")
+@click.argument("path", metavar="BUNDLE")
+@click.argument("output", metavar="OUT")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="A variant to keep; may be repeated.  [default: the bundle's default]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a bundle at OUT.")
+@digest
+@as_json
+def pack(  # noqa: PLR0913 — the command's options
+    *, path: str, output: str, variants: tuple[str, ...], overwrite: bool, digest: str | None, as_json: bool
+) -> None:
+    """Write a bundle of some variants alone, for a small device or image.
+
+    It has their graphs, the tokenizer, the manifest, the model card and golden vectors, and reads like any bundle.
+    Every file is checked before OUT appears.
+    """
+    from bertport.runtime.bundle import packing
+
+    bundle = packing.pack(path, output, variants, overwrite=overwrite, digest=digest)
+    kept = list(bundle.manifest.variants)
+    if as_json:
+        show_json(
+            _verified(bundle, ()) | {"variants": kept, "default_variant": bundle.manifest.default_variant}, indent=2
+        )
+    else:
+        size = sum(entry.size for entry in bundle.manifest.files.values())
+        show(f"{bundle.path}: {', '.join(kept)} in {len(bundle.manifest.files)} files, {size:,} bytes\n{bundle.digest}")
 
 
 @click.command(name="upgrade")

@@ -1,0 +1,104 @@
+"""Packing: a bundle of some variants alone, for a place where every megabyte counts.
+
+Nothing is imported here beyond the package itself: the wheel's build packs the embedded bundle by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle.changes import files_of
+from bertport.runtime.bundle.directory import Bundle, file_sha256
+from bertport.runtime.bundle.files import open_regular
+from bertport.runtime.bundle.golden import FILE, listing, read_golden
+from bertport.runtime.bundle.manifest import FileEntry
+from bertport.runtime.bundle.siblings import real
+from bertport.runtime.bundle.writer import new_bundle, write_manifest
+from bertport.runtime.errors import PathError, UnknownNameError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection
+
+    from bertport.runtime.bundle.manifest import Manifest
+
+__all__ = ["pack"]
+
+CARD = "README.md"
+
+
+def pack(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    variants: Collection[str] = (),
+    *,
+    overwrite: bool = False,
+    digest: str | None = None,
+) -> Bundle:
+    """Write a bundle that holds some variants of another, with its tokenizer, golden vectors and card.
+
+    Args:
+        path: the bundle's directory.
+        output: directory of the new bundle; it appears when everything in it was checked, and not before.
+        variants: those to keep; the bundle's default when there are none. Where its default is not among them, the
+            first takes that place.
+        overwrite: whether a bundle at `output` may be replaced.
+        digest: the digest that the bundle must have; None for any.
+
+    Returns:
+        The new bundle.
+
+    Raises:
+        PathError: when there is no such bundle, or the output exists, is inside the bundle, or cannot be written.
+        UnknownNameError: for a variant that there is not.
+        BundleError: when a file is missing or changed, or a graph takes weights from elsewhere.
+    """
+    source, target = Bundle.open(path, digest=digest), Path(output)
+    names = dict.fromkeys(variants) or {source.manifest.default_variant: None}
+    for name in names:
+        if name not in source.manifest.variants:
+            raise UnknownNameError("variant", name, source.manifest.variants)
+    if real(target).is_relative_to(real(source.path)):
+        raise PathError(f"{target} is inside the bundle that is packed: choose a place outside of {source.path}")
+    manifest = _part(source.manifest, names)
+    golden = read_golden(source)
+    with new_bundle(target, overwrite=overwrite) as building:
+        for name in manifest.files:
+            source.check([name])
+            _copy(source.file(name), building / name)
+        if golden:
+            file = building / FILE
+            file.write_bytes(golden.of(names).to_bytes())
+            manifest = listing(manifest, FILE, FileEntry(size=file.stat().st_size, sha256=file_sha256(file)))
+        if (source.path / CARD).is_file():
+            _copy(source.path / CARD, building / CARD)
+        write_manifest(building, manifest)
+        Bundle.open(building).verify()
+    return Bundle.open(target)
+
+
+def _part(manifest: Manifest, names: Collection[str]) -> Manifest:
+    """Return what a manifest says of some variants, their files and those beside the graphs; golden vectors apart."""
+    variants = {name: variant for name, variant in manifest.variants.items() if name in names}
+    needed = {path for name in variants for path in files_of(manifest, name)}
+    beside = {path for path in manifest.files if "/" not in path}
+    for name in manifest.variants:
+        beside -= files_of(manifest, name)
+    beside -= {manifest.golden_vectors.file} if manifest.golden_vectors else set()
+    default = manifest.default_variant
+    return dataclasses.replace(
+        manifest,
+        variants=variants,
+        default_variant=default if default in variants else next(iter(names)),
+        files={path: entry for path, entry in manifest.files.items() if path in needed | beside},
+        golden_vectors=None,
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_regular(source) as file, target.open("xb") as copy:
+        shutil.copyfileobj(file, copy)
