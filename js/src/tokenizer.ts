@@ -69,7 +69,7 @@ interface Frame {
 
 /** What is used of @huggingface/tokenizers, whose own types need another resolution of modules than Node's. */
 interface Library {
-  normalizer: ((text: string) => string) | null;
+  readonly normalizer: LibraryNormalizer | null;
   readonly pre_tokenizer: ((text: string) => string[]) | null;
   readonly model: (words: string[]) => string[];
   readonly decoder: ((pieces: string[]) => string) | null;
@@ -78,6 +78,14 @@ interface Library {
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
   get_added_tokens_decoder(): Map<number, { content: string }>;
+}
+
+type NormalizerSettings = Settings & { readonly type?: string };
+
+interface LibraryNormalizer {
+  readonly config: NormalizerSettings;
+  readonly normalizers?: readonly LibraryNormalizer[];
+  normalize: (text: string) => string;
 }
 
 /** The tokenizer of a bundle. */
@@ -114,12 +122,9 @@ export class Tokens {
     // What the settings say of spaces and casing beside tokenizer.json is of other tokenizers than a bundle has.
     const { remove_space, do_lowercase_and_remove_accent, ...kept } = settings;
     this.tokenizer = new Tokenizer(content, kept) as Library;
-    const normalizer = content.normalizer as (Settings & { type?: string }) | null;
-    this.normalizer = normalizer?.type === "BertNormalizer" ? bertNormalizer(normalizer) : null;
-    if (this.normalizer) {
-      const normalize = this.normalizer;
-      this.tokenizer.normalizer = (text) => normalize(text).text;
-    }
+    const stated = content.normalizer as NormalizerSettings | null;
+    this.normalizer = stated?.type === "BertNormalizer" ? bertNormalizer(stated) : null;
+    mend(this.tokenizer.normalizer);
     const model = content.model as Record<string, unknown>;
     this.continuation = typeof model.continuing_subword_prefix === "string" ? model.continuing_subword_prefix : null;
     this.maskToken = tokenOf(settings, "mask_token", "[MASK]");
@@ -399,6 +404,18 @@ export class Tokens {
       `tokenizer.json gives no token for any of ${PROBES.join(", ")} (is its vocabulary empty?): export again`,
     );
   }
+}
+
+/** Let normalizers do what those of the Rust package do, where the library's differ. */
+function mend(normalizer: LibraryNormalizer | null): void {
+  if (normalizer?.config.type === "BertNormalizer") {
+    const normalize = bertNormalizer(normalizer.config);
+    normalizer.normalize = (text) => normalize(text).text;
+  } else if (normalizer?.config.type === "Lowercase") {
+    // Of a text as a whole, JavaScript writes a Greek sigma at a word's end as another letter.
+    normalizer.normalize = (text) => Array.from(text, (character) => character.toLowerCase()).join("");
+  }
+  for (const inner of normalizer?.normalizers ?? []) mend(inner);
 }
 
 /** Return the special tokens in `ids` around the tokens of a probe that is there `parts` times. */
