@@ -4,8 +4,13 @@ import type { Bundle } from "./bundle.js";
 import { BundleError, excerpt } from "./errors.js";
 import type { FloatTensor, Graph } from "./graph.js";
 import type { Tokens } from "./tokenizer.js";
+import { DAMAGED, mapped, Value } from "./values.js";
 
 const GOLDEN_VERSION = 1;
+const LARGEST = 2 ** 20;
+const MOST_TEXTS = 64;
+const MOST_BATCHES = 8;
+const MOST_TOKENS = 512;
 
 /** What the check of golden vectors gave. */
 export interface Proof {
@@ -23,7 +28,7 @@ interface GoldenText {
   readonly text: string;
   readonly pair: string | null;
   readonly ids: readonly number[];
-  readonly type_ids: readonly number[];
+  readonly types: readonly number[];
 }
 
 interface GoldenRow {
@@ -41,39 +46,29 @@ interface GoldenOutput {
   readonly rows: readonly GoldenRow[];
 }
 
+type Feeds = Readonly<Record<string, { readonly data: readonly number[]; readonly dims: readonly number[] }>>;
+
 interface Golden {
-  readonly golden_version: number;
   readonly texts: readonly GoldenText[];
-  readonly batches: readonly { readonly inputs: Readonly<Record<string, readonly (number | readonly number[])[]>> }[];
-  readonly variants: Readonly<Record<string, { readonly outputs: Readonly<Record<string, GoldenOutput>> }>>;
+  readonly batches: readonly Feeds[];
+  readonly variants: Readonly<Record<string, Readonly<Record<string, GoldenOutput>>>>;
 }
 
 /** Compare a tokenizer and a graph with the golden vectors of their bundle. */
 export async function prove(bundle: Bundle, variant: string, tokens: Tokens, graph: Graph): Promise<Proof> {
-  const { goldenVectors, name } = bundle.manifest;
-  if (goldenVectors === null) {
-    throw new BundleError(`${name} has no golden vectors to prove itself by: make them with bertport in Python`);
-  }
-  const golden = (await bundle.json(goldenVectors)) as unknown as Golden;
-  if (golden.golden_version !== GOLDEN_VERSION) {
-    throw new BundleError(
-      `${goldenVectors} has version ${excerpt(golden.golden_version)} and this package reads ${GOLDEN_VERSION}: install a later version`,
-    );
-  }
+  const golden = await readGolden(bundle);
   const wanted = Object.hasOwn(golden.variants, variant) ? golden.variants[variant] : undefined;
   if (!wanted) {
     throw new BundleError(
-      `${goldenVectors} has no outputs of variant ${excerpt(variant)}: choose ${Object.keys(golden.variants).join(", ")}, or make them again with bertport in Python`,
+      `the golden vectors of ${bundle.manifest.name} have no outputs of variant ${excerpt(variant)} (they have ` +
+        `${Object.keys(golden.variants).join(", ")}): make them with bertport golden`,
     );
   }
   const differences = golden.texts.flatMap((text) => differenceOfIds(text, tokens));
   const outputs: Record<string, { worst: number; tolerance: number }> = {};
-  for (const [index, { inputs }] of golden.batches.entries()) {
-    const feeds = Object.entries(inputs).map(
-      ([key, rows]) => [key, { data: rows.flat(), dims: shapeOf(rows) }] as const,
-    );
-    const given = await graph.raw(Object.fromEntries(feeds), Object.keys(wanted.outputs));
-    for (const [output, expected] of Object.entries(wanted.outputs)) {
+  for (const [index, feeds] of golden.batches.entries()) {
+    const given = await graph.raw(feeds, Object.keys(wanted));
+    for (const [output, expected] of Object.entries(wanted)) {
       const { worst, wrong } = compared(output, expected, given[output] as FloatTensor, index);
       differences.push(...wrong);
       outputs[output] = { worst: Math.max(worst, outputs[output]?.worst ?? 0), tolerance: expected.tolerance };
@@ -82,12 +77,91 @@ export async function prove(bundle: Bundle, variant: string, tokens: Tokens, gra
   return { holds: differences.length === 0, differences, texts: golden.texts.length, outputs };
 }
 
+async function readGolden(bundle: Bundle): Promise<Golden> {
+  const { goldenVectors: name, files, maxLength } = bundle.manifest;
+  if (name === null) {
+    throw new BundleError(
+      `${bundle.manifest.name} has no golden vectors to prove itself by: make them with bertport golden`,
+    );
+  }
+  if ((files[name]?.size ?? 0) > LARGEST) {
+    throw new BundleError(`${name} has more than ${LARGEST} bytes, which golden vectors have not: ${DAMAGED}`);
+  }
+  const root = new Value(await bundle.json(name), name);
+  const version = root.at("golden_version").number();
+  if (version !== GOLDEN_VERSION) {
+    throw new BundleError(
+      `${name} has version ${version} and this package reads ${GOLDEN_VERSION}: install a later version`,
+    );
+  }
+  const texts = root.at("texts").list().map(textOf);
+  const batches = root
+    .at("batches")
+    .list()
+    .map((batch) => mapped(batch.at("inputs"), feedOf));
+  const largest = Math.max(0, ...batches.flatMap((feeds) => Object.values(feeds).map(({ data }) => data.length)));
+  const widest = Math.max(0, ...batches.map((feeds) => feeds.input_ids?.dims[1] ?? 0));
+  if (texts.length > MOST_TEXTS || batches.length > MOST_BATCHES || largest > MOST_TOKENS || widest > maxLength) {
+    throw new BundleError(
+      `${name} has ${texts.length} texts and ${batches.length} batches of up to ${largest} tokens, which no golden vectors have: ${DAMAGED}`,
+    );
+  }
+  return {
+    texts,
+    batches,
+    variants: mapped(root.at("variants"), (variant) => mapped(variant.at("outputs"), outputOf)),
+  };
+}
+
+function textOf(value: Value): GoldenText {
+  return {
+    text: value.at("text").text(),
+    pair: value.at("pair").optional((pair) => pair.text()),
+    ids: value.at("ids").numbers(),
+    types: value.at("type_ids").numbers(),
+  };
+}
+
+function feedOf(value: Value): { data: number[]; dims: number[] } {
+  const rows = value.list();
+  if (!rows.some((row) => Array.isArray(row.raw))) return { data: value.numbers(), dims: [rows.length] };
+  const given = rows.map((row) => row.numbers());
+  const width = given[0]?.length ?? 0;
+  if (given.every((row) => row.length === width)) return { data: given.flat(), dims: [rows.length, width] };
+  throw new BundleError(`the golden vectors have a batch whose rows differ in length: ${DAMAGED}`);
+}
+
+function outputOf(value: Value): GoldenOutput {
+  return {
+    tolerance: value.at("tolerance").real(),
+    shapes: value
+      .at("shapes")
+      .list()
+      .map((shape) => shape.numbers()),
+    rows: value
+      .at("rows")
+      .list()
+      .map((row) => ({
+        batch: row.at("batch").number(),
+        row: row.at("row").number(),
+        columns: row.at("columns").optional((columns) => columns.numbers()),
+        values: row
+          .at("values")
+          .list()
+          .map((item) => item.real()),
+        largest: row.at("largest").optional((count) => count.number()) ?? 0,
+        rms: row.at("rms").real(),
+      })),
+  };
+}
+
 function differenceOfIds(golden: GoldenText, tokens: Tokens): string[] {
   const text = golden.pair === null ? golden.text : ([golden.text, golden.pair] as const);
   const { ids, types } = tokens.encode(text);
-  if (!equal(ids, golden.ids))
+  if (!equal(ids, golden.ids)) {
     return [`the ids of ${excerpt(text)} are ${excerpt(ids, 120)}, not ${excerpt(golden.ids, 120)}`];
-  return equal(types, golden.type_ids) ? [] : [`the segments of ${excerpt(text)} are not those stated`];
+  }
+  return equal(types, golden.types) ? [] : [`the segments of ${excerpt(text)} are not those stated`];
 }
 
 function compared(
@@ -98,10 +172,8 @@ function compared(
 ): { worst: number; wrong: string[] } {
   const shape = golden.shapes[batch] ?? [];
   if (!equal(tensor.dims, shape)) {
-    return {
-      worst: Number.POSITIVE_INFINITY,
-      wrong: [`${name} has the shape ${excerpt(tensor.dims)}, not ${excerpt(shape)}`],
-    };
+    const wrong = [`${name} has the shape ${excerpt(tensor.dims)} in batch ${batch}, not ${excerpt(shape)}`];
+    return { worst: Number.POSITIVE_INFINITY, wrong };
   }
   const width = tensor.dims.at(-1) ?? 1;
   const wrong: string[] = [];
@@ -116,7 +188,7 @@ function compared(
     if (!(columns.length === row.values.length && far <= golden.tolerance)) {
       wrong.push(`${place}: a value differs by ${far}, and ${golden.tolerance} is allowed`);
     }
-    if (row.largest > 0 && !largestHold(values, columns.slice(0, row.largest), row, golden.tolerance)) {
+    if (!largestHold(values, columns, row, golden.tolerance)) {
       wrong.push(`${place}: another value than those stated is among the ${row.largest} largest`);
     }
     const rms = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
@@ -127,20 +199,16 @@ function compared(
   return { worst, wrong };
 }
 
-function largestHold(values: Float32Array, first: readonly number[], row: GoldenRow, tolerance: number): boolean {
-  const bound = (row.values[row.largest - 1] as number) + tolerance;
-  const stated = new Set(first);
+function largestHold(values: Float32Array, columns: readonly number[], row: GoldenRow, tolerance: number): boolean {
+  if (row.largest === 0) return true;
+  const bound = (row.values[row.largest - 1] ?? Number.NaN) + tolerance;
+  const stated = new Set(columns.slice(0, row.largest));
   return values.every((value, column) => stated.has(column) || value <= bound);
 }
 
 function distance(value: number | undefined, expected: number | undefined): number {
   const far = Math.abs((value ?? Number.NaN) - (expected ?? Number.NaN));
   return Number.isNaN(far) ? Number.POSITIVE_INFINITY : far;
-}
-
-function shapeOf(rows: readonly (number | readonly number[])[]): number[] {
-  const [first] = rows;
-  return Array.isArray(first) ? [rows.length, first.length] : [rows.length];
 }
 
 function equal(a: readonly number[], b: readonly number[]): boolean {

@@ -2,7 +2,7 @@
 
 import { BundleError, excerpt } from "./errors.js";
 import { digestOf } from "./hashing.js";
-import { type HeadName, OUTPUTS } from "./heads.js";
+import { DAMAGED, mapped, Value } from "./values.js";
 
 /** The newest format that is read. */
 export const FORMAT_VERSION = 2;
@@ -10,7 +10,6 @@ export const FORMAT_VERSION = 2;
 export const LARGEST_MANIFEST = 16 * 2 ** 20;
 const LONGEST_PATH = 512;
 const LONGEST_INPUT = 1_000_000;
-const DAMAGED = "the bundle is damaged; export again";
 
 /** One file of the bundle. */
 export interface FileEntry {
@@ -278,68 +277,5 @@ function refuseOutside(path: string): void {
     throw new BundleError(
       `manifest.json names ${excerpt(path)}, which is outside the bundle: do not use a bundle from this source`,
     );
-  }
-}
-
-/** Return whether a name is that of a head which this package knows. */
-export function isHead(name: string): name is HeadName {
-  return Object.hasOwn(OUTPUTS, name);
-}
-
-function mapped<T>(value: Value, read: (value: Value) => T): Record<string, T> {
-  const made: [string, T][] = Object.entries(value.map()).map(([key, inner]) => [key, read(inner)]);
-  return Object.fromEntries(made);
-}
-
-/** A JSON value with its place, which its errors name. */
-class Value {
-  constructor(
-    readonly raw: unknown,
-    private readonly where: string,
-  ) {}
-
-  at(key: string): Value {
-    const object = this.object();
-    return new Value(Object.hasOwn(object, key) ? object[key] : undefined, `${this.where}: ${key}`);
-  }
-
-  text(): string {
-    return typeof this.raw === "string" && !/\p{Cs}/u.test(this.raw) ? this.raw : this.refuse("a text");
-  }
-
-  number(): number {
-    return Number.isSafeInteger(this.raw) && (this.raw as number) >= 0
-      ? (this.raw as number)
-      : this.refuse("a whole number");
-  }
-
-  list(): Value[] {
-    if (!Array.isArray(this.raw)) return this.refuse("a list");
-    return this.raw.map((inner) => new Value(inner, this.where));
-  }
-
-  map(): Record<string, Value> {
-    const entries = Object.entries(this.object());
-    return Object.fromEntries(
-      entries.map(([key, inner]) => [key, new Value(inner, `${this.where}: ${key.slice(0, 80)}`)]),
-    );
-  }
-
-  /** Return what `read` makes of the value; null where there is none. */
-  optional<T>(read: (value: Value) => T): T | null {
-    return this.raw === undefined || this.raw === null ? null : read(this);
-  }
-
-  isObject(): boolean {
-    return typeof this.raw === "object" && this.raw !== null && !Array.isArray(this.raw);
-  }
-
-  private object(): Record<string, unknown> {
-    return this.isObject() ? (this.raw as Record<string, unknown>) : this.refuse("an object");
-  }
-
-  private refuse(expected: string): never {
-    if (this.raw === undefined) throw new BundleError(`${this.where} is missing: ${DAMAGED}`);
-    throw new BundleError(`${this.where}: expected ${expected}, found ${excerpt(this.raw, 80)}: ${DAMAGED}`);
   }
 }

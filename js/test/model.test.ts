@@ -204,7 +204,6 @@ test("golden vectors: what holds, and what does not", async () => {
     [(value) => void value.texts[0]?.ids.push(1), /the ids of/],
     [(value) => void value.texts[1]?.type_ids.fill(0), /the segments of/],
     [(value) => void logits(value).rows[0].values.splice(0, 1, 100), /a value differs by \d/],
-    [(value) => void logits(value).rows[0].values.splice(0, 1, null as never), /a value differs by/],
     [(value) => void Object.assign(logits(value).rows[0], { columns: [0], values: [-100] }), /among the 1 largest/],
     [(value) => void (logits(value).rows[0].rms += 1), /root mean square/],
     [(value) => void (logits(value).shapes = [[1, 5]]), /has the shape/],
@@ -217,6 +216,14 @@ test("golden vectors: what holds, and what does not", async () => {
   await assert.rejects(
     proven((value) => void (value.golden_version = 2)),
     /version 2 and this package reads 1/,
+  );
+  await assert.rejects(
+    proven((value) => void logits(value).rows[0].values.splice(0, 1, null as never)),
+    { name: "BundleError", message: /values: expected a number, found null/ },
+  );
+  await assert.rejects(
+    proven((value) => void value.batches.push(...new Array(9).fill(value.batches[0]))),
+    /10 batches of up to 6 tokens, which no golden vectors have/,
   );
   await assert.rejects(model.prove(), /has no golden vectors/);
 });
@@ -256,7 +263,7 @@ async function goldenOf(known: Model) {
   return {
     golden_version: 1,
     texts: [
-      { text, pair: null, ids: [...single.ids], type_ids: [...single.types] },
+      { text, ids: [...single.ids], type_ids: [...single.types] },
       { text: "a", pair: "b", ids: [...pair.ids], type_ids: [...pair.types] },
     ],
     batches: [{ inputs }],
