@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from bertport.runtime.memory import (
     use_one_heap,
 )
 from bertport.runtime.model import Model
-from bertport.runtime.providers import tensorrt_engines
+from bertport.runtime.providers import plugins, tensorrt_engines
 from bertport.runtime.providers.checks import obstacle, refusal
 from bertport.runtime.providers.options import checked
 from bertport.runtime.providers.table import AUTO, PROVIDERS, candidates, onnxruntime
@@ -39,7 +40,6 @@ from bertport.runtime.threads import streams_for
 from bertport.runtime.top_k import top_k_head
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from bertport.runtime.providers.table import Provider
@@ -58,6 +58,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     threads: int | None = None,
     streams: int | None = 1,
     provider_options: Mapping[str, str | float | bool] | None = None,
+    provider_library: str | os.PathLike[str] | None = None,
     allow_fallback: bool = False,
     memory: str | int | None = None,
     digest: str | None = None,
@@ -74,6 +75,8 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
             a second copy of the weights in memory. None for one per thread, or for 1 where there are more than four.
             Other providers run one batch at a time, whatever is asked.
         provider_options: options of the provider, by ONNX Runtime's names, in place of those that are set here.
+        provider_library: path of a library that holds the provider, for one that is no row of the table or is in no
+            package: ONNX Runtime's plugins. `provider` names one of those that it holds, unless it holds one alone.
         allow_fallback: run on the CPU, with a warning that says why, where the provider does not work.
         memory: what this process may hold in memory, as `512M`, `1.5G` or bytes; None for no bound. Streams, tokens in
             a batch and positions decoded at once are chosen to stay under it, and ONNX Runtime gives memory back after
@@ -86,7 +89,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         A model, safe to use from several threads.
 
     Raises:
-        PathError: when there is no such directory, or no embedded default.
+        PathError: when there is no such directory or library, or no embedded default.
         BundleError: when it is not a bundle, has another digest, or a file that is needed is missing or changed.
         UnknownNameError: for a variant or provider that there is not.
         ProviderError: when the provider does not work here; unless `allow_fallback` is given, no other takes its place.
@@ -94,9 +97,9 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
             model cannot keep to.
         MissingDependencyError: when ONNX Runtime is not installed.
     """
-    if provider_options and provider == AUTO:
+    if provider_options and provider == AUTO and provider_library is None:
         raise UsageError(f"provider options are those of one provider: name it, instead of {AUTO!r}")
-    bound = None if memory is None else _memory_bound(memory, provider)
+    bound = None if memory is None else _memory_bound(memory, provider, provider_library)
     if bound is not None:
         provider = CPU
     given = provider_options or {}
@@ -106,7 +109,15 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
         try:
             return _open_best(
-                bundle, variant, provider, threads, streams, given, allow_fallback=allow_fallback, memory=bound
+                bundle,
+                variant,
+                provider,
+                threads,
+                streams,
+                given,
+                library=provider_library,
+                allow_fallback=allow_fallback,
+                memory=bound,
             )
         except (BundleError, OSError) as error:
             # A writer that adds a file changes its directory, and one that commits removes what it has replaced.
@@ -124,14 +135,20 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
     streams: int | None,
     given: Mapping[str, str | float | bool],
     *,
+    library: str | os.PathLike[str] | None,
     allow_fallback: bool,
     memory: int | None,
 ) -> Model:
     """Return the model of the best variant on the best provider among those asked for."""
     passed: list[str] = []
-    asked = (variant, provider)
     try:
-        *others, last = choices(bundle.manifest, variant, provider, candidates(provider))
+        if library is None:
+            rows = candidates(provider)
+        else:
+            rows = (plugins.of_library(library, provider),)
+            provider = rows[0].name
+        asked = (variant, provider)
+        *others, last = choices(bundle.manifest, variant, provider, rows)
         for pair in others:  # there are some only under `auto`, which goes on to what works
             why = obstacle(pair[1], bundle.manifest.variants[pair[0]].requires.precision)  # before files are hashed
             if why is not None:
@@ -153,7 +170,7 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
             chosen=reason(bundle.manifest, asked, last, passed),
         )
     except ProviderError as error:
-        if not allow_fallback or provider in {AUTO, CPU}:
+        if not allow_fallback or (provider in {AUTO, CPU} and library is None):
             raise
         # The variant may be for the other provider alone; then the bundle has another for the CPU.
         for_cpu = variant if variant and suits(bundle.manifest.variants[variant].requires, CPU) else None
@@ -163,15 +180,16 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
         return _open(bundle, name, cpu, threads, streams, {}, fallback=error.message, chosen=chosen)
 
 
-def _memory_bound(memory: str | int, provider: str) -> int:
+def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[str] | None) -> int:
     """Return a bound of memory in bytes.
 
     Raises:
         UsageError: for a bound that is none, or that cannot be kept here.
     """
     size = parse_memory(memory)
-    if provider not in {AUTO, CPU}:
-        raise UsageError(f"memory bounds what the provider {CPU!r} takes, not {provider!r}: leave one of the two out")
+    if provider not in {AUTO, CPU} or library is not None:
+        other = repr(provider) if library is None else f"one of {os.fspath(library)}"
+        raise UsageError(f"memory bounds what the provider {CPU!r} takes, not {other}: leave one of the two out")
     if resident_memory() is None:
         raise UsageError("this operating system does not say what a process holds in memory: leave memory out")
     check_usable(size)

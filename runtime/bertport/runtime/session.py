@@ -300,7 +300,8 @@ def check_fp32(provider: Provider, settled: Mapping[str, str]) -> None:
     if not wrong <= MOST_FP32_ERROR:  # NaN as well
         raise ProviderError(
             f"provider {provider.name!r} computes fp32 in less: a product of two small matrices is wrong by "
-            f"{wrong:.1e} of its largest number, where fp32 keeps {MOST_FP32_ERROR:g}: choose another provider"
+            f"{wrong:.1e} of its largest number, where fp32 keeps {MOST_FP32_ERROR:g}: give the provider option that "
+            "mends it, or choose another provider"
         )
     _exact.add(asked)
 

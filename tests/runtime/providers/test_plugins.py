@@ -130,7 +130,7 @@ def test_auto_looks_at_no_plugin(installed, tiny_bundle):
 
 
 @compiled
-def test_a_library_that_is_named(libraries, tmp_path):
+def test_a_library_that_is_named(libraries, tiny_bundle, tmp_path):
     for name in ("cpu", "cuda"):
         with pytest.raises(UsageError, match=f"'{name}' comes with ONNX Runtime and is in no other library"):
             of_library(libraries["lists nothing"], name)
@@ -141,6 +141,11 @@ def test_a_library_that_is_named(libraries, tmp_path):
     for name, said in (("auto", "no provider"), ("MyExecutionProvider", "no provider 'MyExecutionProvider'")):
         with pytest.raises(ProviderError, match=rf"has {said} for this machine \(it lists no device here\)"):
             of_library(libraries["lists nothing"], name)
+    for more, said in (({"memory": "1G"}, "'cpu' takes, not one of .*nothing.so: leave"), ({}, "no provider for")):
+        with pytest.raises((UsageError, ProviderError), match=said):
+            load(tiny_bundle, provider_library=libraries["lists nothing"], **more)
+    with pytest.warns(UserWarning, match="no provider for this machine .* running variant 'fp32' on the CPU instead"):
+        load(tiny_bundle, provider_library=libraries["lists nothing"], provider_options={"a": 1}, allow_fallback=True)
     row = of_library(libraries["lists nothing"], "openvino")
     assert row.plugin.library == libraries["lists nothing"]
     assert "lists no device for it here (it takes Intel's CPUs)" in obstacle(row)

@@ -68,7 +68,7 @@ def warn_if_measured_elsewhere(bundle: Bundle, name: str, provider: Provider) ->
     errors must run on every machine. Without a handler for it, Python's logging writes it to standard error.
     """
     here, path, variant = cpu().instruction_set, str(bundle.path), bundle.manifest.variants[name]
-    if provider.name != CPU or (path, name) in _warned or not may_overflow(variant, here):
+    if not provider.on_cpu or (path, name) in _warned or not may_overflow(variant, here):
         return
     _warned.add((path, name))
     _LOG.warning(

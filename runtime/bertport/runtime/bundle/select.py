@@ -8,7 +8,7 @@ from bertport.runtime.bundle.measured import class_here, fastest_measured, speed
 from bertport.runtime.errors import ProviderError, UnknownNameError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.providers import cpu
-from bertport.runtime.providers.table import AUTO, PROVIDERS
+from bertport.runtime.providers.table import AUTO, PROVIDERS, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -33,9 +33,12 @@ BF16 = "bf16"
 """What manifests call products of bfloat16."""
 
 
-def suits(requires: Requires, provider: str) -> bool:
-    """Return whether a provider has all that a variant requires, whatever this machine is."""
-    known = PROVIDERS[provider]
+def suits(requires: Requires, provider: str | Provider) -> bool:
+    """Return whether a provider, by its name in the table or its row, has all that a variant requires.
+
+    Whatever this machine is: that the CPU has it is another question.
+    """
+    known = row_of(provider)
     return (
         requires.precision in known.precisions
         and known.operator_domains.issuperset(requires.operator_domains)
@@ -69,13 +72,13 @@ def choices(
         raise UnknownNameError("variant", variant, manifest.variants)
     pairs = []
     for candidate in candidates:
-        name = preferred(manifest, candidate.name) if variant is None else variant
+        name = preferred(manifest, candidate) if variant is None else variant
         if variant is not None:
             _refuse_unfit(manifest, variant, candidate)
-        if name is not None and suits(manifest.variants[name].requires, candidate.name):
+        if name is not None and suits(manifest.variants[name].requires, candidate):
             pairs.append((name, candidate))
     if variant is None:
-        pairs = _by_measurement(manifest, provider, pairs, [candidate.name for candidate in candidates])
+        pairs = _by_measurement(manifest, provider, pairs, candidates)
     elif not pairs and provider == AUTO:
         pairs = _where_measured(manifest, variant)
     if pairs:
@@ -89,7 +92,7 @@ def choices(
         suited = [
             name
             for name, variant in manifest.variants.items()
-            if any(suits(variant.requires, candidate.name) for candidate in candidates)
+            if any(suits(variant.requires, candidate) for candidate in candidates)
         ]
         made = providers_for(requires) or [f"what this version does not know ({excerpt(requires.precision, 60)})"]
         message = (
@@ -109,38 +112,38 @@ def _refuse_unfit(manifest: Manifest, variant: str, provider: Provider) -> None:
     if unknown := sorted(requires.operator_domains.keys() - provider.operator_domains):
         raise ProviderError(
             f"variant {variant!r} has operators that {provider.name} does not know (of {', '.join(unknown)}): "
-            f"choose variant {preferred(manifest, provider.name)!r}, or another provider"
+            f"choose variant {preferred(manifest, provider)!r}, or another provider"
         )
-    if provider.name == CPU and overflows(requires.isa):
+    if provider.on_cpu and overflows(requires.isa):
         raise ProviderError(
             f"variant {variant!r} is made for {requires.isa}; on this CPU "
             f"({cpu.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
-            f"choose variant {preferred(manifest, CPU)!r}, or run bertport quantize here"
+            f"choose variant {preferred(manifest, provider)!r}, or run bertport quantize here"
         )
 
 
 def _by_measurement(
-    manifest: Manifest, provider: str, pairs: list[tuple[str, Provider]], candidates: list[str]
+    manifest: Manifest, provider: str, pairs: list[tuple[str, Provider]], candidates: Sequence[Provider]
 ) -> list[tuple[str, Provider]]:
     """Return pairs of variant and provider with what was measured to be faster on this class of CPU put first.
 
     Under `auto` a GPU goes before all the same, and nothing comes behind the CPU, which always works. A provider that
     was asked for runs the first of them or says why not.
     """
-    speeds = fastest_here(manifest, PROVIDERS if provider == AUTO else candidates)
-    measured = [(speed.variant, PROVIDERS[speed.provider]) for speed in speeds]
+    rows = {**(PROVIDERS if provider == AUTO else {}), **{candidate.name: candidate for candidate in candidates}}
+    measured = [(speed.variant, rows[speed.provider]) for speed in fastest_here(manifest, rows)]
     gpus = [pair for pair in pairs if provider == AUTO and pair[1].name != CPU]
     ordered = [*gpus, *measured, *(pair for pair in pairs if pair not in (*gpus, *measured))]
     on_cpu = next((place for place, pair in enumerate(ordered) if pair[1].name == CPU), len(ordered))
     return ordered[: on_cpu + 1] if provider == AUTO else ordered[:1]
 
 
-def preferred(manifest: Manifest, provider: str) -> str | None:
-    """Return the variant to take for a provider: by the recipes that its row names, best first.
+def preferred(manifest: Manifest, provider: str | Provider) -> str | None:
+    """Return the variant to take for a provider, by its name or row: by the recipes that the row names, best first.
 
     Then come the bundle's default, and those that decode only what is asked for.
     """
-    recipes = PROVIDERS[provider].recipes
+    recipes = row_of(provider).recipes
     suited = [name for name, variant in manifest.variants.items() if _runs_here(variant.requires, provider)]
 
     def rank(name: str) -> tuple[int, bool, bool]:
@@ -200,13 +203,12 @@ def reason(
     return "; ".join([said, *(f"passed over: {told}" for told in passed)])
 
 
-def _runs_here(requires: Requires, provider: str) -> bool:
+def _runs_here(requires: Requires, provider: str | Provider) -> bool:
     """Return whether a provider has all that a variant requires, and this CPU what the two of them need."""
-    if provider == CPU and overflows(requires.isa):
+    on_cpu = row_of(provider).on_cpu  # a GPU has bfloat16 of its own
+    if on_cpu and (overflows(requires.isa) or (requires.precision == BF16 and not cpu.cpu().bf16)):
         return False
-    # A GPU has bfloat16 of its own.
-    on_cpu = PROVIDERS[provider].device is None
-    return suits(requires, provider) and not (requires.precision == BF16 and on_cpu and not cpu.cpu().bf16)
+    return suits(requires, provider)
 
 
 def _where_measured(manifest: Manifest, variant: str) -> list[tuple[str, Provider]]:
