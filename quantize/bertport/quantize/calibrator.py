@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import numpy as np
     import onnx
+    from numpy.typing import NDArray
 
     from bertport.quantize.calibration.histogram import Histogram
     from bertport.quantize.calibration.ranges import Calibration
@@ -88,6 +90,7 @@ class Calibrator:
             activations=self._suppressed.activations if self.how.gptq else {},
             text=self.fitting.to_json(),
             decomposes=False,
+            settled=self._suppressed.kept_in_float,
         )
         weights.prepare(layers, self.progress)
         return dataclasses.replace(source, plain=self.plain, ranges=ranges, weights=weights)
@@ -101,6 +104,7 @@ class Calibrator:
             "method": self.how.method,
             "smooth": None,  # of SmoothQuant, which manifests recorded once
             "levelled": self._suppressed.count,
+            "kept_in_float": sum(map(len, self._suppressed.kept_in_float.values())),
             "ranges_sha256": digest(source.ranges),
         }
 
@@ -117,15 +121,20 @@ class Calibrator:
         activations = collect(model, sources, self.fitting.samples, progress=self.progress)
         free = suppressible(model, layers)
         chosen = choose_shifts_and_scales(free, activations) if self.how.suppress_outliers else {}
-        after = {f"{name}{SUPPRESSED}": suppressed(activations[name], by) for name, by in chosen.items()}
+        levelled = {name: f"{name}{SUPPRESSED}" for name, by in chosen.items() if by.changes}
+        after = {levelled[name]: suppressed(activations[name], chosen[name]) for name in levelled}
         return _Suppressed(
-            model=suppress_outliers(model, free, chosen), activations={**activations, **after}, count=len(chosen)
+            model=suppress_outliers(model, free, chosen),
+            activations={**activations, **after},
+            count=len(levelled),
+            kept_in_float={levelled.get(name, name): by.kept_in_float for name, by in chosen.items()},
         )
 
     @cached_property
     def _histograms(self) -> dict[str, Histogram]:
         names = dict.fromkeys(layer.source for layer in linears(self.plain))
-        return histograms(self.plain, names, self.text, self.progress)
+        without = self._suppressed.kept_in_float
+        return histograms(self.plain, names, self.text, self.progress, without=without)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,3 +147,5 @@ class _Suppressed:
     """What goes into its layers on the calibration text, by name."""
     count: int
     """How many of them were shifted and scaled."""
+    kept_in_float: Mapping[str, NDArray[np.int64]]
+    """The channels that are kept in float, by name of the activation."""

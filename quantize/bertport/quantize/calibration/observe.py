@@ -25,7 +25,7 @@ from bertport.runtime.errors import InputTextError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     import onnx
@@ -169,14 +169,41 @@ def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
 
 
 def histograms(
-    model: onnx.ModelProto, names: Iterable[str], text: CalibrationText, progress: Progress
+    model: onnx.ModelProto,
+    names: Iterable[str],
+    text: CalibrationText,
+    progress: Progress,
+    *,
+    without: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> dict[str, Histogram]:
-    """Make a histogram of each named activation."""
-    recorded = {name: Histogram() for name in names}
+    """Make a histogram of each named activation.
+
+    Args:
+        model: A serving graph, its weights in memory; it is not changed.
+        names: Names of the activations.
+        text: What to run.
+        progress: Told of what is done and of how much.
+        without: Channels that do not count, by name of the activation.
+    """
+    without = without or {}
+    recorded = {name: _Counted(without.get(name, ())) for name in names}
     observe(
         model,
         recorded,
         text.samples,
         progress=lambda done: progress("calibrating", done, len(text.samples)),
     )
-    return recorded
+    return {name: counted.histogram for name, counted in recorded.items()}
+
+
+class _Counted:
+    """Counts the values of an activation, but for some channels."""
+
+    def __init__(self, without: Sequence[int] | NDArray[np.int64]) -> None:
+        self.histogram, self._without = Histogram(), without
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Count some values, of shape (..., channels)."""
+        import numpy as np
+
+        self.histogram.add(np.delete(values, self._without, axis=-1) if len(self._without) else values)

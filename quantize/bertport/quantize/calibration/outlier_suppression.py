@@ -1,5 +1,8 @@
 """Outlier Suppression+: per-channel shift and scale before static quantization, undone in the weights.
 
+What it leaves of the outliers is a few channels, which are kept in float (outlier decomposition, as in
+`weights/outliers.py`).
+
 A static scale must cover every channel of an activation. After a LayerNorm of a trained BERT a few channels are ten
 times wider than the rest, or lie far from 0; GELU gives a long positive end and a short negative one. With z the shift
 and d the scale of each channel,
@@ -13,13 +16,13 @@ the next layer's as well). The weights take the rest, each column with a scale o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.calibration.statistics import Activations
+from bertport.quantize.calibration.statistics import Activations, magnitudes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +54,16 @@ POWERS = (0.5, 0.75, 1.0)
 """Powers of the widths by which all channels are divided: 1 makes all equally wide."""
 OF_WEIGHTS = 0.3
 """What GPTQ leaves of the squared error of the weights, about."""
+KEPT_IN_FLOAT = (4, 8, 16, 32)
+"""How many channels are kept in float."""
+LARGEST_SHARE = 0.03
+"""The share of the channels that is kept in float at most: a product of more in float32 would cost what 8 bits save."""
+WORTH_KEEPING = 0.9
+"""The share of the squared error that must be left at most where channels are kept in float, or twice as many."""
+
+
+def _no_channels() -> NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +74,19 @@ class ShiftAndScale:
     """What is subtracted from each channel. Shape: (channels,)"""
     scale: Array
     """What each channel is then divided by. Shape: (channels,)"""
+    kept_in_float: NDArray[np.int64] = field(default_factory=_no_channels)
+    """The channels that are not rounded, in their order: they are multiplied apart, in float32."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is shifted or scaled."""
+        return bool(self.shift.any() or (self.scale != 1).any())
 
 
 def choose_shifts_and_scales(
     layers: Sequence[Linear], activations: Mapping[str, Activations]
 ) -> dict[str, ShiftAndScale]:
-    """Choose shift and scale of the activations that gain by it, by name.
+    """Choose shift and scale, and the channels kept in float, of the activations that gain by it, by name.
 
     Args:
         layers: All layers whose inputs may be shifted and scaled: nothing else may use their weights and biases.
@@ -74,18 +94,56 @@ def choose_shifts_and_scales(
     """
     chosen = {}
     for source in dict.fromkeys(layer.source for layer in layers):
-        matrices = [layer.weights for layer in layers if layer.source == source]
-        if source in activations and (best := _best(activations[source], np.concatenate(matrices, axis=1))):
+        takers = [layer for layer in layers if layer.source == source]
+        weights = np.concatenate([layer.weights for layer in takers], axis=1)
+        # For the few rows of a head a product in float costs more than it spares.
+        keeps = not any(layer.flat for layer in takers)
+        if source in activations and (best := _best(activations[source], weights, keeps=keeps)):
             chosen[source] = best
     return chosen
 
 
-def _best(given: Activations, weights: Array) -> ShiftAndScale | None:
-    """Find the shift and scale that leave the least error in the product; None where it is not worth it."""
+def _best(given: Activations, weights: Array, *, keeps: bool) -> ShiftAndScale | None:
+    """Find the shift, the scale and the channels kept in float that leave the least error in the product.
+
+    Args:
+        given: What goes into the layers.
+        weights: Their matrices, side by side.
+        keeps: Whether channels may be kept in float.
+
+    Returns:
+        None where nothing is worth its cost.
+    """
     plain = ShiftAndScale(shift=np.zeros_like(given.lowest), scale=np.ones_like(given.lowest))
     before = _error(given, weights, plain)
-    error, _, best = min((_error(given, weights, by), index, by) for index, by in enumerate(_candidates(given)))
-    return best if error <= WORTH * before else None
+    least, levelled = _least(given, weights, _candidates(given))
+    if least > WORTH * before:
+        least, levelled = before, plain
+    best = levelled
+    widths = _widths(given, plain.shift)
+    bases = (levelled, _candidate(plain.shift, np.sqrt(widths / np.median(widths))))
+    for count in KEPT_IN_FLOAT if keeps else ():
+        if count > LARGEST_SHARE * len(given.lowest):
+            break
+        left, plan = _least(given, weights, _keeping(given, weights, bases, count))
+        if left <= WORTH_KEEPING * least:
+            least, best = left, plan
+    return best if best is not plain else None
+
+
+def _least(given: Activations, weights: Array, candidates: Iterable[ShiftAndScale]) -> tuple[float, ShiftAndScale]:
+    """Return the least error, and what leaves it; of equal ones the first."""
+    error, _, best = min((_error(given, weights, by), index, by) for index, by in enumerate(candidates))
+    return error, best
+
+
+def _keeping(given: Activations, weights: Array, bases: Iterable[ShiftAndScale], count: int) -> Iterator[ShiftAndScale]:
+    """Yield what keeps some channels in float: the largest that are left, or those whose rounding costs most."""
+    of_rows = np.square(weights).sum(axis=1)
+    for by in bases:
+        for rank in (magnitudes((given.rows - by.shift) / by.scale), of_rows * np.square(by.scale)):
+            kept = np.sort(np.argsort(-rank, kind="stable")[:count])
+            yield replace(by, kept_in_float=kept.astype(np.int64))
 
 
 def _candidates(given: Activations) -> Iterator[ShiftAndScale]:
@@ -93,7 +151,7 @@ def _candidates(given: Activations) -> Iterator[ShiftAndScale]:
     ends = np.quantile(given.rows, [0.002, 0.998], axis=0)
     whole = np.full_like(low, (low.min() + high.max()) / 2)
     for shift in (np.zeros_like(low), whole, (low + high) / 2, ends.mean(axis=0)):
-        width = np.maximum(np.maximum(high - shift, shift - low), np.finfo(np.float32).tiny * 1e6)
+        width = _widths(given, shift)
         yield _candidate(shift, np.ones_like(width))
         for quantile in QUANTILES:
             above = np.maximum(1, width / np.quantile(width, quantile))
@@ -101,6 +159,13 @@ def _candidates(given: Activations) -> Iterator[ShiftAndScale]:
             yield _candidate(shift, above)
         for power in POWERS:
             yield _candidate(shift, (width / np.median(width)) ** power)
+
+
+def _widths(given: Activations, shift: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return how far each channel goes from its shift."""
+    furthest = np.maximum(given.highest - shift, shift - given.lowest)
+    widths: NDArray[np.floating] = np.maximum(furthest, np.finfo(np.float32).tiny * 1e6)
+    return widths
 
 
 def _candidate(shift: NDArray[np.floating], scale: NDArray[np.floating]) -> ShiftAndScale:
@@ -113,11 +178,14 @@ def _error(given: Activations, weights: Array, by: ShiftAndScale) -> float:
 
     Rounding errors of two channels do not hang together, so each counts with the size of its row of the weights.
     """
-    rows = (given.rows[:: max(1, len(given.rows) // ROWS)] - by.shift) / by.scale
-    scaled = np.square(weights).sum(axis=1) * np.square(by.scale)
+    rounded = np.ones(len(weights), dtype=bool)
+    rounded[by.kept_in_float] = False
+    rows = ((given.rows[:: max(1, len(given.rows) // ROWS)] - by.shift) / by.scale)[:, rounded]
+    matrix = (weights * by.scale[:, None])[rounded]
+    scaled = np.square(matrix).sum(axis=1)
     ends = np.stack([given.lowest, given.highest])
-    furthest = np.abs((ends - by.shift) / by.scale).max()
-    steps = np.square(np.abs(weights * by.scale[:, None]).max(axis=0) / 127).sum() / 12
+    furthest = np.abs((ends - by.shift) / by.scale)[:, rounded].max()
+    steps = np.square(np.abs(matrix).max(axis=0) / 127).sum() / 12
     of_weights = OF_WEIGHTS * steps * np.square(rows).mean(axis=0).sum()
 
     def of_rows(cut: float) -> float:

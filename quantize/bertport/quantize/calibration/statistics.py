@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from bertport.measure.quality.samples import Sample
     from bertport.quantize.deadline import Progress
 
-__all__ = ["Activations", "collect", "together"]
+__all__ = ["Activations", "collect", "magnitudes", "together"]
 
 ROWS = 512
 """Rows kept of each input, drawn from all texts alike."""
 TOGETHER = 768
 """Tokens that are squared at once: adding to a matrix of megabytes for each text took longer than squaring."""
+REACH = 0.998
+"""Quantile of a channel's magnitudes by which the largest are told: the very largest of many tokens would be chance."""
 BLOCK = 384
 """Channels of a block of X'X: of the blocks, those below the diagonal are not computed, but mirrored in the end."""
 
@@ -49,6 +51,11 @@ class Activations:
     def largest(self) -> NDArray[np.float32]:
         """The largest magnitude of each channel, of shape (inputs,)."""
         return np.maximum(np.abs(self.lowest), np.abs(self.highest))
+
+
+def magnitudes(rows: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Return how large each channel of some rows gets, of shape (channels,), but for the rarest values."""
+    return np.quantile(np.abs(rows), REACH, axis=0)
 
 
 def together(parts: Sequence[Activations]) -> Activations:

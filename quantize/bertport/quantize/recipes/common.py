@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from bertport.quantize.graph.rewrite import Linear, Table
     from bertport.quantize.weights.cache import WeightCache
 
-__all__ = ["REST_STEPS", "add_bias", "float_matmul", "leading_rows", "look_up", "store_float16", "store_table"]
+__all__ = [
+    "REST_STEPS",
+    "add_bias",
+    "float_matmul",
+    "leading_rows",
+    "look_up",
+    "multiply_apart",
+    "store_float16",
+    "store_table",
+]
 
 REST_STEPS = 254
 """Steps into which one step is divided where activations get 16 bits: 127 on either side."""
@@ -36,6 +45,21 @@ def store_float16(builder: GraphBuilder, name: str, weights: NDArray[np.float32]
         return builder.constant(wide, weights)
     half = builder.constant(f"{name}.half", weights.astype(np.float16))
     return builder.node("Cast", [half], wide, to=TensorProto.FLOAT)
+
+
+def multiply_apart(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64], *, picked: str) -> str:
+    """Multiply a few channels with their rows of the weights in float32; the rows are stored in 16 bits.
+
+    Args:
+        builder: The graph.
+        linear: The layer.
+        channels: The channels, in their order.
+        picked: Name of their values; layers that take the same ones of one activation may share it.
+    """
+    name = f"{linear.name}.apart"
+    builder.node("Gather", [linear.source, builder.constant(f"{picked}.channels", channels)], picked, axis=-1)
+    rows = store_float16(builder, name, np.ascontiguousarray(linear.weights[channels]))
+    return builder.node("MatMul", [picked, rows], f"{linear.output}.apart.product")
 
 
 def add_bias(builder: GraphBuilder, operator: str, inputs: list[str], linear: Linear) -> None:

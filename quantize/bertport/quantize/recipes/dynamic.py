@@ -27,14 +27,12 @@ from bertport.quantize.recipes.common import (
     float_matmul,
     leading_rows,
     look_up,
-    store_float16,
+    multiply_apart,
     store_table,
 )
 from bertport.quantize.weights.activation_range import MIDDLE, ActivationRange, ranges_for
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bertport.quantize.graph.builder import GraphBuilder
     from bertport.quantize.graph.rewrite import Linear, Table
     from bertport.quantize.weights.cache import WeightCache
@@ -78,7 +76,8 @@ class DynamicEmitter:
         product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
         if plan and len(plan.kept_in_float):
             scaled = builder.node("Mul", [product, largest], f"{linear.output}.scaled")
-            add_bias(builder, "Add", [scaled, _kept_in_float(builder, linear, plan.kept_in_float)], linear)
+            apart = multiply_apart(builder, linear, plan.kept_in_float, picked=f"{linear.output}.apart.picked")
+            add_bias(builder, "Add", [scaled, apart], linear)
         else:
             add_bias(builder, "Mul", [product, largest], linear)
 
@@ -123,16 +122,6 @@ def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> 
     largest = builder.reduce_max(sized, f"{where}.reached")
     largest = builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{where}.largest")
     return builder.node("Div", [source, largest], f"{where}.shares"), largest
-
-
-def _kept_in_float(builder: GraphBuilder, linear: Linear, channels: NDArray[np.int64]) -> str:
-    """Multiply a few channels with their rows of the weights in float32; the rows are stored in 16 bits."""
-    name, output = f"{linear.name}.apart", f"{linear.output}.apart"
-    picked = builder.node(
-        "Gather", [linear.source, builder.constant(f"{name}.channels", channels)], f"{output}.picked", axis=-1
-    )
-    rows = store_float16(builder, name, np.ascontiguousarray(linear.weights[channels]))
-    return builder.node("MatMul", [picked, rows], f"{output}.product")
 
 
 def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, and the weights with theirs

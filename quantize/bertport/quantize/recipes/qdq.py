@@ -9,12 +9,21 @@ two products inside attention stay float32.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.recipes.common import REST_STEPS, add_bias, float_matmul, leading_rows, look_up, store_table
+from bertport.quantize.recipes.common import (
+    REST_STEPS,
+    add_bias,
+    float_matmul,
+    leading_rows,
+    look_up,
+    multiply_apart,
+    store_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +50,7 @@ class QdqEmitter:
     """Names of the linear layers in higher precision."""
     float_fallback: bool = False
     """Whether these compute in float32, their weights stored in 16 bits; otherwise their activations have 16 bits, in
-    two products with the same 8-bit weights."""
+    two products with the same 8-bit weights. A tied decoder, whose table stays in 8 bits, gets the latter anyway."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
@@ -49,45 +58,49 @@ class QdqEmitter:
         if higher and self.float_fallback and linear.table is None:
             float_matmul(builder, linear)
             return
-        matrix = self._matrix(builder, linear)
-        if higher and self.float_fallback:
-            self._finish(builder, "MatMul", [linear.source, matrix], linear)
-        elif higher:
-            parts = [self._rounded(builder, linear.source), self._rest(builder, linear.source)]
-            products = [
-                self._product(builder, part, matrix, f"{linear.output}.part.{number}", linear)
-                for number, part in enumerate(parts)
-            ]
-            self._finish(builder, "Add", products, linear)
-        else:
-            rounded = self._rounded(builder, linear.source)
-            self._finish(builder, "MatMul", [rounded, matrix], linear)
-
-    def _deepens(self, linear: Linear) -> bool:
-        """Tell whether a product of two matrices needs one more axis.
-
-        The CPU provider makes a Gemm of such a product and what is added to it, which it then computes in float32. An
-        axis in between keeps it from that; it costs nothing.
-        """
-        return linear.flat and not self.scheme.symmetric
-
-    def _product(self, builder: GraphBuilder, source: str, matrix: str, output: str, linear: Linear) -> str:
-        """Multiply; the product has one more axis in front where it needs it."""
-        product = builder.node("MatMul", [source, matrix], output)
-        if not self._deepens(linear):
-            return product
-        return builder.node("Unsqueeze", [product, _first_axis(builder)], f"{output}.deep")
-
-    def _finish(self, builder: GraphBuilder, operator: str, inputs: list[str], linear: Linear) -> None:
-        """Add the last operator of a layer, and its bias where it has one."""
-        if not self._deepens(linear):
-            add_bias(builder, operator, inputs, linear)
+        plan = self.weights.plan(linear)
+        write = self._sixteen_bits if higher else self._eight_bits
+        if plan is None or not len(plan.kept_in_float):
+            write(builder, linear)
             return
-        if operator == "MatMul":
-            deep = self._product(builder, inputs[0], inputs[1], f"{linear.output}.product", linear)
-        else:
-            deep = builder.node(operator, inputs, f"{linear.output}.sum")
-        add_bias(builder, "Squeeze", [deep, _first_axis(builder)], linear)
+        rounded = dataclasses.replace(linear, output=f"{linear.output}.rounded", bias=None)
+        write(builder, rounded)
+        apart = multiply_apart(builder, linear, plan.kept_in_float, picked=f"{linear.source}.picked")
+        add_bias(builder, "Add", [rounded.output, apart], linear)
+
+    def _eight_bits(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Multiply activations of 8 bits.
+
+        Of a product of two matrices and what is added to it the CPU provider makes a Gemm, which it computes in
+        float32: one more axis in between keeps it from that, and costs nothing.
+        """
+        inputs = [self._rounded(builder, linear.source), self._matrix(builder, linear)]
+        if self.scheme.symmetric or not linear.flat:
+            add_bias(builder, "MatMul", inputs, linear)
+            return
+        product = builder.node("MatMul", inputs, f"{linear.output}.product")
+        first = builder.constant("constant.first_axis", np.array([0], dtype=np.int64))
+        deep = builder.node("Unsqueeze", [product, first], f"{linear.output}.product.deep")
+        add_bias(builder, "Squeeze", [deep, first], linear)
+
+    def _sixteen_bits(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Multiply activations of 16 bits: what 8 bits hold, and what they leave in 8 bits of its own.
+
+        The few rows of a head cost what reading their weights costs: there both parts are rows of one product.
+        """
+        matrix = self._matrix(builder, linear)
+        if linear.flat:
+            product = builder.node("MatMul", [self._stacked(builder, linear.source), matrix], f"{linear.output}.both")
+            upper, lower = builder.halves(product, [f"{linear.output}.upper", f"{linear.output}.lower"])
+            lower = builder.node("Mul", [lower, builder.scalar(1 / REST_STEPS, np.float32)], f"{linear.output}.rest")
+            add_bias(builder, "Add", [upper, lower], linear)
+            return
+        parts = [self._rounded(builder, linear.source), self._rest(builder, linear.source)]
+        products = [
+            builder.node("MatMul", [part, matrix], f"{linear.output}.part.{number}")
+            for number, part in enumerate(parts)
+        ]
+        add_bias(builder, "Add", products, linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up."""
@@ -109,6 +122,24 @@ class QdqEmitter:
         step, middle = builder.scalar(float(scale), np.float32), builder.scalar(int(zero), self.scheme.dtype)
         rounded = builder.node("QuantizeLinear", [source, step, middle], f"{source}.quantized")
         return builder.node("DequantizeLinear", [rounded, step, middle], output)
+
+    def _stacked(self, builder: GraphBuilder, source: str) -> str:
+        """Round a matrix of activations to 8 bits and back, and below its rows what that leaves, enlarged."""
+        output = f"{source}.both.dequantized"
+        if builder.has(output):
+            return output
+        covered = self.ranges[source]
+        step = builder.scalar(max(-covered.low, covered.high) / 127, np.float32)
+        middle = builder.scalar(0 if self.scheme.symmetric else 128, self.scheme.dtype)
+
+        def rounded(values: str, name: str) -> str:
+            integers = builder.node("QuantizeLinear", [values, step, middle], f"{name}.quantized")
+            return builder.node("DequantizeLinear", [integers, step, middle], f"{name}.dequantized")
+
+        upper = rounded(source, f"{source}.upper")
+        rest = builder.node("Sub", [source, upper], f"{source}.left")
+        rest = builder.node("Mul", [rest, builder.scalar(REST_STEPS, np.float32)], f"{source}.enlarged")
+        return rounded(builder.node("Concat", [upper, rest], f"{source}.both", axis=0), f"{source}.both")
 
     def _rest(self, builder: GraphBuilder, source: str) -> str:
         """Round what `_rounded` leaves of activations, to 8 bits of its own, and back.
@@ -148,10 +179,6 @@ class QdqEmitter:
             return output
         values, scales = store_table(builder, self.weights, table)
         return _dequantize(builder, values, scales, output, axis=0)
-
-
-def _first_axis(builder: GraphBuilder) -> str:
-    return builder.constant("constant.first_axis", np.array([0], dtype=np.int64))
 
 
 def _dequantize(builder: GraphBuilder, values: str, scales: str, output: str, *, axis: int) -> str:

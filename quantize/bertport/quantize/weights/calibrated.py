@@ -81,9 +81,10 @@ class CalibratedWeights(WeightCache):
         layers: The linear layers.
         activations: What goes into them, by `Linear.source`; a layer without is rounded to the nearest.
         text: What they were gathered on, for the record.
-        decomposes: Whether outlier channels are divided or kept in float while the graph runs; not where they were
-            suppressed beforehand.
+        decomposes: Whether outlier channels are divided or kept in float while the graph runs; not where that was
+            settled beforehand.
         keeps_in_float: Whether the largest of them may be kept in float.
+        settled: The channels that are kept in float by what was settled beforehand, by `Linear.source`.
     """
 
     def __init__(  # noqa: PLR0913 — what is known and what is wanted
@@ -95,12 +96,14 @@ class CalibratedWeights(WeightCache):
         text: dict[str, Any],
         decomposes: bool = True,
         keeps_in_float: bool = True,
+        settled: Mapping[str, NDArray[np.int64]] | None = None,
     ) -> None:
         super().__init__(saturating=saturating)
         self.calibrated_on = text
         self._saturating = saturating
         self._decomposes = decomposes
         self._keeps_in_float = keeps_in_float
+        self._settled = settled or {}
         self._activations = _by_matrix(layers, activations)
         self._plans: dict[str, DecompositionPlan] = {}
 
@@ -114,6 +117,8 @@ class CalibratedWeights(WeightCache):
     def plan(self, linear: Linear) -> DecompositionPlan | None:
         """Return what is done to the layer's activations before they are rounded, or None."""
         known = self._activations.get(linear.name)
+        if linear.table is None and len(channels := self._settled.get(linear.source, ())):
+            return DecompositionPlan.keeping(np.asarray(channels), len(linear.weights))
         if known is None or linear.table is not None or not self._decomposes:
             return None
         if linear.name not in self._plans:
@@ -130,20 +135,24 @@ class CalibratedWeights(WeightCache):
     def linear(self, linear: Linear, *, decomposed: bool = True) -> Quantized:
         """Return a linear layer's weights, for activations as they are or as their plan decomposes them."""
         known = self._activations.get(linear.name)
-        if linear.table is not None or known is None:
-            return super().linear(linear)
         plan = self.plan(linear) if decomposed else None
         if plan is not None and not plan.multiplies:
             plan = None
+        if linear.table is not None or (known is None and plan is None):
+            return super().linear(linear)
         key = f"{linear.name}.treated" if plan else linear.name
         if key not in self._made:
-            weights, gram = linear.weights, known.gram.astype(np.float64)
-            if plan:
-                weights = weights * plan.inverse[:, None]
-                gram *= plan.factors[:, None]
-                gram *= plan.factors
-            self._made[key] = self._round(weights, gram, known.count)
+            weights = linear.weights * plan.inverse[:, None] if plan else linear.weights
+            self._made[key] = self._fitted(weights, known, plan) if known else self._method(weights)
         return self._made[key]
+
+    def _fitted(self, weights: NDArray[np.float32], known: Activations, plan: DecompositionPlan | None) -> Quantized:
+        """Round weights for what is known of the activations, as a plan leaves these."""
+        gram = known.gram.astype(np.float64)
+        if plan:
+            gram *= plan.factors[:, None]
+            gram *= plan.factors
+        return self._round(weights, gram, known.count)
 
     def table(self, table: Table) -> Quantized:
         """Return a table's transpose; a tied one is calibrated for the decoder, with a ridge for the lookups."""

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertport.quantize.calibration.statistics import magnitudes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -50,8 +52,6 @@ KEPT_IN_FLOAT = (8, 16, 32)
 """How many channels are kept in float."""
 SPARSE = 16
 """Channels of which at most one is kept in float: a product of more in float32 would cost what 8 bits save."""
-REACH = 0.998
-"""Quantile of a channel's magnitudes by which the largest are told: the very largest of many tokens would be chance."""
 COLUMNS = 512
 """Columns of the weights, drawn from all alike, that are rounded to compare remedies: each has a scale of its own."""
 SKETCH = 128
@@ -70,6 +70,13 @@ class DecompositionPlan:
     """What channels are multiplied by, at most 1; 0 for those that are kept in float. Shape: (inputs,)"""
     rounding: int = 0
     """Which of the ways of rounding fits what is left best."""
+
+    @classmethod
+    def keeping(cls, channels: NDArray[np.int64], inputs: int) -> DecompositionPlan:
+        """Return the plan that keeps some of a layer's inputs in float and leaves the others as they are."""
+        factors = np.ones(inputs, dtype=np.float32)
+        factors[channels] = 0
+        return cls(factors=factors)
 
     @property
     def kept_in_float(self) -> NDArray[np.int64]:
@@ -141,7 +148,7 @@ def plan_decomposition(
     divided, plan = best_of(_dividing(largest, everything, THRESHOLDS))
     if divided <= WORTH * best:
         best, chosen = divided, plan
-    reach, share = np.argsort(-np.quantile(np.abs(rows), REACH, axis=0)), WORTH
+    reach, share = np.argsort(-magnitudes(rows)), WORTH
     for count in KEPT_IN_FLOAT if may_keep_in_float else ():
         if count * SPARSE > len(largest):
             break
