@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT
-from bench.performance.models import FEW, few_texts, optimum_python
+from bench.performance.environments import optimum_python
+from bench.performance.models import FEW, few_texts
 from bertport.compare.presets import PRESETS
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.calibration.ranges import Calibration

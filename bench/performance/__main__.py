@@ -1,17 +1,20 @@
 """How fast bertport answers, beside what people use today: the same weights, texts and machine, taking turns.
 
     python -m bench.performance [--quick] [--rounds 7] [--texts 100] [--models default,base] [--tasks fill-mask,...]
-        [--without shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
+        [--without streams,shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
+    python -m bench.performance --prepare
     python -m bench.performance --pages | --check
 
-Every subject has a process of its own; in each round all take a turn, in one order and in the next round in the
-reverse one, with the machine's lock held. Writes the figures and the page of this machine's class of CPU, such as
-docs/data/performance-vnni.json and docs/research/performance-vnni.md, and the README's line of all classes; for AVX2
-alone run `python -m bench.avx2 python -m bench.performance`. --output writes elsewhere. --pages writes the pages anew
-from the data and measures nothing; with --check the exit code is 1 where one is not what the data say. The models are
-made once and kept in out/bench. A BERT-base takes eight times as long for a text as
-the default model, so it gets half of the texts; tasks other than fill-mask get two fifths of the
-texts.
+Every subject has a process of its own, in the environment that it needs; in each round all take a turn, in one order
+and in the next round in the reverse one, with the machine's lock held. Sizes of batches that are much slower than their
+group's best in the first round take no further turns. A BERT-base takes eight times as long for a text as the default
+model, so it gets a quarter of the texts, and fill-mask alone; the default model's other tasks get two fifths.
+
+Writes the figures and the page of this machine's class of CPU, such as docs/data/performance-vnni.json and
+docs/research/performance-vnni.md, and the README's line of all classes; for AVX2 alone run `python -m bench.avx2 python
+-m bench.performance`. --output writes elsewhere. Models and environments are made once, by --prepare or before anything
+is measured, and kept in out/bench and .tools. --pages writes the pages anew from the data and measures nothing; with
+--check the exit code is 1 where one is not what the data say.
 """
 
 from __future__ import annotations
@@ -24,28 +27,46 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, commit
+from bench.intel.__main__ import is_intel
 from bench.performance import models
+from bench.performance.environments import (
+    ENVIRONMENTS,
+    PLUGIN,
+    interpreter,
+    optimum_python,
+    plugin_python,
+    say,
+    versions,
+)
+from bench.performance.figures import figures
 from bench.performance.inputs import TEXT, inputs_of, lengths_of, share_of
 from bench.performance.pages import check_pages, write_pages
-from bench.performance.report import figures, page, plots, stem
-from bench.performance.subjects import BATCHES, measure_shapes, measure_task, subjects_of
+from bench.performance.report import page, plots, stem
+from bench.performance.subjects import BATCHES, TASKS, subjects_of
+from bench.performance.timing import measure_shapes, measure_task
 from bertport.measure.machine import describe_machine, machine_lock, matmul_peak
 from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.providers.cpu import cpu
+from bertport.runtime.providers.cpu import cpu, usable_cores
 
 if TYPE_CHECKING:
-    from bench.performance.models import Prepared
+    from collections.abc import Mapping
 
-TASKS = ("fill-mask", "next-sentence", "features")
+    from bench.performance.models import Prepared
+    from bench.performance.subjects import Subject
+
 SHAPES = ((1, 16), (1, 128), (8, 128), (1, 512))
-PARTS = ("shapes", "settings", "profile", "sessions")
+PARTS = ("streams", "shapes", "settings", "profile", "sessions")
 """What is measured beside the tasks, and can be left out."""
 LEAST_ROUNDS = 3
+HIDDEN = "WITHOUT_AVX512_CPUINFO" in os.environ
+"""Whether bench.avx2 hides what the CPU can do."""
+OF_OPENVINO = frozenset({"openvino", "optimum-intel"})
+"""Environments that compute with OpenVINO."""
 
 
 def asked(program: str, *arguments: str, given: str = "") -> Any:  # noqa: ANN401 — JSON
@@ -59,17 +80,23 @@ def asked(program: str, *arguments: str, given: str = "") -> Any:  # noqa: ANN40
 
 
 def measure_model(
-    model: Prepared, inputs: dict[str, list[Any]], given: argparse.Namespace, openvino: str | None
+    model: Prepared, inputs: dict[str, list[Any]], given: argparse.Namespace, pythons: Mapping[str, str]
 ) -> dict[str, Any]:
     """Measure one model: each task, fixed shapes, and bertport's own settings."""
     manifest = Bundle.open(model.bundle).manifest
     rounds = max(LEAST_ROUNDS, given.rounds)
+    tasks = [task for task in given.tasks if task == "fill-mask" or model.name != "base"]
     say(f"model {model.name}, {rounds} rounds of {len(inputs['fill-mask'])} texts")
+
+    def subjects(task: str, streams: int) -> list[Subject]:
+        flags = describe_machine().flags
+        return subjects_of(model, task, pythons, batches=given.batches, streams=streams, flags=flags)
+
     rows = [
         measurement
-        for task in given.tasks
+        for task in tasks
         for measurement in measure_task(
-            subjects_of(model, task, openvino, given.batches),
+            subjects(task, 1 if "streams" in given.without else max(1, int(usable_cores()))),
             task,
             inputs[task],
             rounds=rounds,
@@ -78,17 +105,17 @@ def measure_model(
         )
     ]
     shapes = measure_shapes(
-        subjects_of(model, "fill-mask", openvino),
+        subjects("fill-mask", 1),
         () if "shapes" in given.without else given.shapes,
-        rounds=max(2, rounds // 2),
+        rounds=2,
         threads=given.threads,
         vocabulary=manifest.architecture.vocab_size,
         say=say,
     )
     choices = None
-    if "settings" not in given.without:
+    if "settings" not in given.without and model.name != "base":
         # Other settings of bertport's own than those it ships with.
-        options = [str(model.bundle), model.variants[-1], str(rounds)]
+        options = [str(model.bundle), model.variants[1], str(LEAST_ROUNDS)]
         choices = asked("bench.performance.settings", *options, given=json.dumps(inputs["fill-mask"]))
     return {
         "bundle": manifest.name,
@@ -96,7 +123,7 @@ def measure_model(
         "variants": list(model.variants),
         "optimum_preset": models.preset(cpu().instruction_set),
         "rounds": rounds,
-        "lengths": lengths_of(model.bundle, inputs),
+        "lengths": {task: lengths for task, lengths in lengths_of(model.bundle, inputs).items() if task in tasks},
         "rows": rows,
         "shapes": shapes,
         "choices": choices or {},
@@ -104,44 +131,53 @@ def measure_model(
     }
 
 
+def interpreters() -> dict[str, str]:
+    """Make the environments of the peers; return the interpreter of each that can be had, by name."""
+    # OpenVINO's libraries are not among those that bench.avx2 patches: it would run with what is hidden.
+    left_out = {"openvino-plugin", *OF_OPENVINO} if HIDDEN else set()
+    makers = {"optimum": optimum_python, "openvino-plugin": plugin_python}
+    makers |= {name: partial(interpreter, name) for name in ENVIRONMENTS}
+    made = {name: make() for name, make in makers.items() if name not in left_out}
+    return {name: python for name, python in made.items() if python is not None}
+
+
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Measure everything; return the figures as JSON values."""
     began = time.monotonic()
     inputs = inputs_of(given.texts)
-    names = given.models.split(",")
-    # OpenVINO's libraries are not among those that bench.avx2 patches: it would run with what is hidden.
-    hidden = "WITHOUT_AVX512_CPUINFO" in os.environ
-    with ThreadPoolExecutor(max_workers=1) as pool:  # installing waits for the network, exporting computes
-        installing = pool.submit((lambda: None) if hidden else models.openvino_python)
-        optimum = models.optimum_python()
-        if optimum is None:
-            say("Optimum is left out: the environment that `python3 dev.py optimum` makes cannot be made")
-        prepared = [
-            models.prepare(name, instruction_set=cpu().instruction_set, optimum_python=optimum) for name in names
-        ]
-        openvino = installing.result()
-    say(f"everything is made ({time.monotonic() - began:.0f} s)")
-    command = "python -m bench.performance" + (" --quick" if given.quick else "")
-    if hidden:
-        command = " ".join(["python -m bench.avx2 python -m bench.performance", *sys.argv[1:]])
+    pythons = interpreters()
+    prepared = [
+        models.prepare(name, instruction_set=cpu().instruction_set, pythons=pythons) for name in given.models.split(",")
+    ]
+    made = time.monotonic() - began
+    say(f"everything is made ({made:.0f} s)")
+    if given.prepare:
+        sys.exit()
     result: dict[str, Any] = {
-        "command": command,
-        "hidden": hidden,
+        "command": " ".join(
+            [*(["python -m bench.avx2"] if HIDDEN else []), "python -m bench.performance", *sys.argv[1:]]
+        ),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": commit(),
+        "hidden": HIDDEN,
+        "as_intel": "openvino-plugin" in pythons and not is_intel(),
         "quick": given.quick,
         "inputs": inputs,
         "text_sha256": hashlib.sha256(TEXT.read_bytes()).hexdigest(),
         "models": {},
     }
     with machine_lock(lambda: say("waiting for another measurement on this machine")):
+        began = time.monotonic()
         peaks = [matmul_peak(threads=given.threads or None)]
         for model in prepared:
-            result["models"][model.name] = measure_model(model, share_of(inputs, model.name), given, openvino)
+            result["models"][model.name] = measure_model(model, share_of(inputs, model.name), given, pythons)
             peaks.append(matmul_peak(threads=given.threads or None))
     # These take the machine's lock themselves.
     for model in prepared:
         if "profile" not in given.without:
             say(f"profile of {model.name}")
-            options = ["--variants", ",".join(model.variants), "--threads", str(given.threads)]
+            profiled = [name for name in model.variants if name != "bf16"]
+            options = ["--variants", ",".join(profiled), "--threads", str(given.threads)]
             options += ["--seconds", "1.5" if given.quick else "4"]
             result["models"][model.name]["profile"] = asked("bench.performance.profiling", str(model.bundle), *options)
     if "sessions" not in given.without:
@@ -149,25 +185,26 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         result["sessions"] = asked("bench.performance.second_session", *options)
     result["machine"] = dataclasses.asdict(describe_machine(matmul_gflops=max(peaks)))
     result["matmul_gflops_over_time"] = peaks
-    result["versions"] = {name: _version(name) for name in ("torch", "transformers", "onnxruntime")}
-    if optimum:  # its rows are those of another environment
-        result["versions"]["optimum-onnx"] = _version("optimum-onnx", optimum)
-        result["versions"]["transformers beside it"] = _version("transformers", optimum)
-    result["versions"]["openvino"] = models.OPENVINO.partition("==")[2] if openvino else None
+    result["versions"] = versions(sys.executable, ("torch", "transformers", "onnxruntime"))
+    result["beside"] = beside(pythons)
+    result["made_in"] = made
     result["seconds"] = time.monotonic() - began
     return result
 
 
-def _version(package: str, python: str = sys.executable) -> str | None:
-    """Return the version of a package that an interpreter has; None where it has none."""
-    program = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
-    done = subprocess.run([python, "-c", program, package], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def say(text: str) -> None:
-    """Report progress, apart from results."""
-    print(f"performance: {text}", file=sys.stderr, flush=True)
+def beside(pythons: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the versions of the packages of each peer's environment, by its name."""
+    listed = {
+        name: versions(pythons[name], environment.shown)
+        for name, environment in ENVIRONMENTS.items()
+        if name in pythons
+    }
+    if "optimum" in pythons:
+        listed["optimum"] = versions(pythons["optimum"], ("optimum-onnx", "transformers"))
+    if "openvino-plugin" in pythons:
+        package, _, version = PLUGIN.partition("==")
+        listed["openvino plugin"] = {package: version}
+    return listed
 
 
 def arguments() -> argparse.Namespace:
@@ -185,6 +222,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=0, help="of every subject [what each chooses]")
     parser.add_argument("--output", type=Path, help="[docs; out/bench/quick with --quick]")
+    parser.add_argument("--prepare", action="store_true", help="make models and environments, measure nothing")
     parser.add_argument("--pages", action="store_true", help="write the pages from the data, measure nothing")
     parser.add_argument("--check", action="store_true", help="compare the pages with the data, measure nothing")
     given = parser.parse_args()

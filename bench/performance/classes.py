@@ -1,4 +1,4 @@
-"""The classes of CPU that bench.performance has a page for, by what multiplies 8-bit numbers, and the bars of each."""
+"""The classes of CPU that bench.performance has a page for, by what multiplies 8-bit numbers."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["TEXT", "inputs_of", "lengths_of", "share_of"]
 
 TEXT = ROOT / "data" / "evaluation.txt"
-SMALLER = {"base": 0.5}
+SMALLER = {"base": 0.25}
 """The share of the texts that a model gets."""
 OTHERS = 0.4
 """The share of the texts that a task beside fill-mask gets."""

@@ -6,43 +6,29 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dev
 from bench.checkout import RESTORE, ROOT
+from bench.performance.environments import say
+from bench.performance.programs import INTEL, OPTIMUM, SEEDED, SENTENCE_INTEL, SENTENCE_OPTIMUM
+from bench.performance.shares import add_like
 from bertport.measure.text import sample_path
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import CPU, suits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FEW", "KEPT", "Prepared", "few_texts", "prepare", "preset"]
 
 KEPT = ROOT / "out" / "bench"
 FEW = 10
-"""Paragraphs of the calibration sample that random weights are fitted to."""
-OPENVINO = "openvino==2026.4.1"
-"""What the OpenVINO subjects run, in an environment of their own: it is no dependency of bertport."""
-
-SEEDED = """
-import sys, torch
-from transformers import BertConfig, BertForPreTraining
-torch.manual_seed(0)
-small = dict(num_hidden_layers=2, hidden_size=64, num_attention_heads=2, intermediate_size=128)
-BertForPreTraining(BertConfig(**(small if sys.argv[2] == "tiny" else {}))).save_pretrained(sys.argv[1])
-"""
-OPTIMUM = """
-import sys
-from pathlib import Path
-from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTModelForMaskedLM, ORTQuantizer
-from optimum.onnxruntime.configuration import AutoQuantizationConfig
-from transformers import AutoTokenizer
-source, out, preset = sys.argv[1:]
-for task, kind in (("fill-mask", ORTModelForMaskedLM), ("features", ORTModelForFeatureExtraction)):
-    kind.from_pretrained(source, export=True).save_pretrained(Path(out) / "fp32" / task)
-    settings = getattr(AutoQuantizationConfig, preset)(is_static=False, per_channel=True)
-    quantizer = ORTQuantizer.from_pretrained(Path(out) / "fp32" / task)
-    quantizer.quantize(save_dir=Path(out) / "int8" / task, quantization_config=settings)
-for name in ("fp32", "int8"):
-    AutoTokenizer.from_pretrained(source).save_pretrained(Path(out) / name)
-"""
+"""Paragraphs of the calibration sample that NNCF, and other benchmarks, fit random weights to."""
+FITTED = 100
+"""Paragraphs that NNCF calibrates the default model on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,28 +41,28 @@ class Prepared:
     """For bertport, and its portable graph for ONNX Runtime and OpenVINO."""
     checkpoint: Path
     """For transformers: the same weights."""
-    optimum: Path | None
-    """Optimum's own export, `fp32` and `int8`; None where nothing can make and run it."""
-    optimum_python: str | None
-    """The interpreter that makes and runs it."""
     variants: tuple[str, ...]
-    """The bundle's variants to measure: fp32, and the 8-bit one that is fastest."""
+    """The bundle's variants to measure: fp32, the 8-bit one that is its default or the first, and others."""
+    exports: Mapping[str, Path] = field(default_factory=dict)
+    """What other libraries have made of it, by name: `optimum`, `optimum-intel`, and for sentence-transformers
+    `sentence-onnx` and `sentence-openvino`; those that nothing here can make are missing."""
 
 
-def prepare(name: str, *, instruction_set: str, quantize: bool = True, optimum_python: str | None = None) -> Prepared:
+def prepare(
+    name: str, *, instruction_set: str, quantize: bool = True, pythons: Mapping[str, str] | None = None
+) -> Prepared:
     """Make a model's forms, as far as they are not kept from before.
 
     Args:
         name: `default`, or `base` for a BERT-base with seeded random weights, or `tiny` for trying this program.
         instruction_set: of this machine, for Optimum's preset.
         quantize: whether an 8-bit variant is made where the bundle has none.
-        optimum_python: an interpreter that has optimum-onnx; without one, Optimum's export is not made.
+        pythons: interpreters that have other libraries, by name: `optimum`, and rows of
+            `bench.performance.environments.ENVIRONMENTS`; without one, its exports are not made.
     """
     place = KEPT / name
     place.mkdir(parents=True, exist_ok=True)
-    checkpoint, bundle, optimum = (
-        place / form for form in ("checkpoint", "bundle", f"optimum-{preset(instruction_set)}")
-    )
+    checkpoint, bundle = place / "checkpoint", place / "bundle"
     if name == "default":
         source = default_bundle()
         _fresh(place, source / "manifest.json")
@@ -100,30 +86,45 @@ def prepare(name: str, *, instruction_set: str, quantize: bool = True, optimum_p
         if not bundle.exists():
             shutil.copytree(fp32, bundle)
         if _int8(bundle) is None:
-            # The figures in the manifest are not used here, so few samples do; random weights would hold no budget,
-            # and have nothing to gain from being fitted to all of the calibration text, which takes many minutes.
-            few = place / "calibration.txt"
-            few.write_text(few_texts(FEW), encoding="utf-8")
-            options = ["--recipe", "int8-dynamic", "--accuracy-budget", "none", "--positions", "100", "--pairs", "10"]
-            options += ["--calibration", str(few), "--force"]
-            _run("quantize it", [_program("bertport"), "quantize", str(bundle), *options])
-    if optimum_python and not optimum.exists():
-        unfinished = optimum.with_name(f"{optimum.name}.tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        _run(
-            "export and quantize it with Optimum",
-            [optimum_python, "-c", OPTIMUM, str(checkpoint), str(unfinished), preset(instruction_set)],
-        )
-        unfinished.rename(optimum)
-    int8 = _int8(bundle)
+            say("quantize it with what held the budget on the default model")
+            add_like(bundle, default_bundle(), instruction_set=instruction_set)
     return Prepared(
         name=name,
         bundle=bundle,
         checkpoint=checkpoint,
-        optimum=optimum if optimum_python else None,
-        optimum_python=optimum_python,
-        variants=("fp32", *([int8] if int8 else [])),
+        variants=("fp32", *_eight_bit(bundle)),
+        exports=_exports(place, checkpoint, instruction_set, pythons or {}),
     )
+
+
+def _exports(place: Path, checkpoint: Path, instruction_set: str, pythons: Mapping[str, str]) -> dict[str, Path]:
+    """Have other libraries make what they load, each by its own interpreter."""
+    texts = place / "texts.txt"
+    texts.write_text(few_texts(FITTED if place.name == "default" else FEW), encoding="utf-8")
+    optimum, intel = place / f"optimum-{preset(instruction_set)}", place / "optimum-intel"
+    onnx, openvino = place / f"sentence-onnx-{preset(instruction_set)}", place / "sentence-openvino"
+    made = (
+        ("optimum", "optimum", OPTIMUM, optimum, preset(instruction_set)),
+        ("optimum-intel", "optimum-intel", INTEL, intel, str(texts)),
+        ("sentence-onnx", "sentence-transformers", SENTENCE_OPTIMUM, onnx, preset(instruction_set)),
+        ("sentence-openvino", "optimum-intel", SENTENCE_INTEL, openvino, str(intel)),
+    )
+    exports = {}
+    for name, environment, program, out, argument in made:
+        if environment not in pythons or (name.startswith("sentence") and place.name == "base"):
+            continue  # vectors are compared on the default model alone
+        if not out.exists():
+            unfinished = out.with_name(f"{out.name}.tmp")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            command = [pythons[environment], "-c", program, str(checkpoint), str(unfinished), argument]
+            try:
+                _run(f"export and quantize it for {name}", command)
+            except subprocess.CalledProcessError:
+                say(f"{name} cannot be made: its rows are left out")
+                continue
+            unfinished.rename(out)
+        exports[name] = out
+    return exports
 
 
 def few_texts(count: int) -> str:
@@ -139,33 +140,6 @@ def preset(instruction_set: str) -> str:
     )
 
 
-def optimum_python() -> str | None:
-    """Return the interpreter of dev.py's environment with optimum-onnx, which is made once; None where it cannot be.
-
-    optimum-onnx needs a transformers that today's programs are not installed beside.
-    """
-    try:
-        return str(dev.executable(dev.environment("optimum"), "python"))
-    except (subprocess.CalledProcessError, SystemExit):
-        return None
-
-
-def openvino_python() -> str | None:
-    """Return the interpreter of an environment that holds OpenVINO, which is made once; None where it cannot be."""
-    place = ROOT / ".tools" / "openvino"
-    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp = place / "installed"
-    if not (stamp.is_file() and stamp.read_text() == OPENVINO):
-        try:
-            _run("make an environment for OpenVINO", [sys.executable, "-m", "venv", str(place)])
-            install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-            _run("install OpenVINO", [*install, OPENVINO, "tokenizers", "numpy"])
-        except subprocess.CalledProcessError:
-            return None
-        stamp.write_text(OPENVINO)
-    return str(python)
-
-
 def _fresh(place: Path, source: Path) -> None:
     """Throw away what was made of another default bundle."""
     kept = place / "bundle" / "manifest.json"
@@ -175,12 +149,19 @@ def _fresh(place: Path, source: Path) -> None:
 
 
 def _int8(bundle: Path) -> str | None:
-    """Name the bundle's fastest 8-bit variant for the CPU: the one that load() would take goes first."""
+    """Name the bundle's 8-bit variant for the CPU: the default, or else the first that there is."""
+    names = _eight_bit(bundle)
+    return names[0] if names else None
+
+
+def _eight_bit(bundle: Path) -> tuple[str, ...]:
+    """Name the bundle's variants that multiply in 8 bits on the CPU, the default first."""
     manifest = Bundle.open(bundle).manifest
-    names = [manifest.default_variant, *manifest.variants]
-    dynamic = (name for name in names if manifest.variants[name].recipe.startswith("int8-dynamic"))
-    return next(
-        dynamic, next((name for name in names if manifest.variants[name].recipe.startswith("int8-static")), None)
+    return tuple(
+        name
+        for name in dict.fromkeys([manifest.default_variant, *manifest.variants])
+        if manifest.variants[name].requires.precision.startswith(("int8-dynamic", "int8-static"))
+        and suits(manifest.variants[name].requires, CPU)
     )
 
 
@@ -189,7 +170,7 @@ def _program(name: str) -> str:
 
 
 def _run(what: str, command: list[str]) -> None:
-    print(f"performance: {what}", file=sys.stderr, flush=True)
+    say(what)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

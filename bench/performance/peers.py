@@ -5,8 +5,12 @@ Its interpreter may hold nothing but what the row needs (OpenVINO's does): every
 
 from __future__ import annotations
 
+import importlib
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +18,7 @@ import numpy as np
 from bertport.measure.speed.loaded import Answer, Loaded
 from bertport.measure.speed.workload import random_batch
 from bertport.runtime.heads import HIDDEN_STATES, MLM, NSP, output_of
+from bertport.runtime.providers.cpu import usable_cores
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
@@ -21,21 +26,63 @@ if TYPE_CHECKING:
 
     from bertport.measure.speed.workload import Shape, Texts, WorkerSpec
 
-__all__ = ["PEERS", "open_peer"]
+__all__ = ["HEADS", "PEERS", "PIPELINES", "Opening", "Padded", "Peer", "Pipelines", "open_peer", "parts"]
 
 # What is compared of an answer: for fill-mask `token` and `score`, for next-sentence `probability` that B follows A,
 # for features `vector`.
 OUTPUTS = {"fill-mask": output_of(MLM), "next-sentence": output_of(NSP), "features": HIDDEN_STATES}
 HEADS = [output_of(MLM), output_of(NSP)]
+PIPELINES = {"fill-mask": "fill-mask", "features": "feature-extraction"}
+"""Names of transformers' pipelines, by task."""
 FEEDS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a row is opened."""
+
+    path: Path
+    """Directory of what it loads."""
+    variant: str | None
+    """For bertport, a variant of the bundle; for others a file, where there are several."""
+    provider: str
+    """For bertport, a row of the runtime's table of providers."""
+    precision: str | None
+    """What it is told to compute in; None to leave that to it."""
+    threads: int
+    """Threads of a stream; 0 for what it chooses."""
+    streams: int
+    """Batches that are worked on at once."""
+    batch: int | None
+    """Inputs of a batch, where several batches are worked on at once; None where bertport makes them."""
+
+    @classmethod
+    def of(cls, spec: WorkerSpec) -> Opening:
+        """Read a worker's specification."""
+        streams, batch = int(spec.config.get("streams", 1)), spec.config.get("batch")
+        shared = streams > 1 and batch is not None
+        share = max(1, int(usable_cores()) // streams)
+        return cls(
+            path=Path(str(spec.file)),
+            variant=spec.variant,
+            provider=spec.provider,
+            precision=spec.config.get("precision"),
+            threads=share if shared else spec.threads or 0,
+            streams=streams,
+            batch=int(batch) if batch else None,
+        )
 
 
 class Peer(Loaded):
     """One way of running a model."""
 
     def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
-        """Answer a list of inputs."""
+        """Answer a list of inputs: one batch, but for bertport, which makes its own."""
         raise NotImplementedError
+
+    def another(self) -> Peer:
+        """Return what answers beside this one in another thread, with the same weights."""
+        return self
 
     def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids through the model alone."""
@@ -47,7 +94,7 @@ class Peer(Loaded):
 
     def answers(self, texts: Texts) -> list[Answer]:
         """Return the answer to each input."""
-        return self.answer(texts.task, texts.inputs)
+        return [answer for part in parts(texts.inputs, texts.at_once) for answer in self.answer(texts.task, part)]
 
     def forward(self, shape: Shape) -> Callable[[], object]:
         """Return what runs random ids of a shape through the model alone."""
@@ -56,13 +103,50 @@ class Peer(Loaded):
         return lambda: self.run_forward(feeds)
 
 
+class Concurrent(Peer):
+    """Batches of a size, as many at once as there are streams, each on its share of the cores.
+
+    Args:
+        peer: Answers one of them.
+        streams: How many.
+        batch: Inputs in each.
+    """
+
+    def __init__(self, peer: Peer, streams: int, batch: int) -> None:
+        self.batch = batch
+        self._idle: SimpleQueue[Peer] = SimpleQueue()
+        for one in (peer, *(peer.another() for _ in range(streams - 1))):
+            self._idle.put(one)
+        self._pool = ThreadPoolExecutor(max_workers=streams)
+
+    def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
+        """Answer a list of inputs."""
+
+        def one(part: Sequence[Any]) -> list[Answer]:
+            peer = self._idle.get()
+            try:
+                return peer.answer(task, part)
+            finally:
+                self._idle.put(peer)
+
+        return [answer for answers in self._pool.map(one, parts(inputs, self.batch)) for answer in answers]
+
+
 class Ours(Peer):
     """bertport, from text to answer."""
 
-    def __init__(self, model: str, variant: str | None, threads: int) -> None:
+    def __init__(self, opening: Opening) -> None:
         from bertport.runtime import load
 
-        self.model = load(model, variant=variant, provider="cpu", threads=threads or None)
+        # Beside others of one text each, a text has its share of the cores; alone, one call has several batches.
+        streams = opening.streams if opening.batch is None else 1
+        self.model = load(
+            opening.path,
+            variant=opening.variant,
+            provider=opening.provider,
+            threads=opening.threads or None,
+            streams=streams,
+        )
 
     def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
         """Answer a list of inputs."""
@@ -80,11 +164,11 @@ class Bare(Ours):
     and making answers of outputs.
     """
 
-    def __init__(self, model: str, variant: str | None, threads: int) -> None:
+    def __init__(self, opening: Opening) -> None:
         from tokenizers import Tokenizer
 
-        super().__init__(model, variant, threads)
-        self.tokenizer = Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
+        super().__init__(opening)
+        self.tokenizer = Tokenizer.from_file(str(opening.path / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.mask = self.tokenizer.token_to_id("[MASK]")
@@ -120,44 +204,69 @@ class Bare(Ours):
         return []
 
 
-class Transformers(Peer):
-    """transformers in PyTorch: its pipelines, and for next-sentence, which has none, its model."""
+class Pipelines(Peer):
+    """Models in transformers' pipelines."""
 
-    def __init__(self, model: str, variant: str | None, threads: int) -> None:
-        import torch
+    def __init__(self, opening: Opening) -> None:
         import transformers
 
         transformers.logging.set_verbosity_error()  # the checkpoint holds both heads, and each model takes one
-        if threads:
-            torch.set_num_threads(threads)
-        self.path, self.pipes, self.batch = model, {}, int(variant or 1)  # type: ignore[var-annotated]  # of any task
+        self.opening, self.pipes = opening, {}  # type: ignore[var-annotated]  # of any task
+
+    def made(self, task: str) -> Any:  # noqa: ANN401 — a pipeline
+        """Make the pipeline of a task."""
+        raise NotImplementedError
+
+    def pipe(self, task: str) -> Any:  # noqa: ANN401 — a pipeline
+        """Return the pipeline of a task, made once."""
+        if task not in self.pipes:
+            self.pipes[task] = self.made(task)
+        return self.pipes[task]
 
     def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
-        """Answer a list of inputs in batches of the size asked for."""
+        """Answer one batch."""
+        pipe = self.pipe(task)
+        if task == "fill-mask":
+            return _filled(pipe(list(inputs), batch_size=len(inputs)))
+        return _pooled(pipe, inputs, pipe(list(inputs), batch_size=len(inputs), return_tensors=True))
+
+    def run_forward(self, feeds: dict[str, Any]) -> None:
+        """Run a batch of ids through the model of fill-mask."""
+        self.pipe("fill-mask").model(**{name: feeds[name] for name in FEEDS})
+
+
+class Transformers(Pipelines):
+    """transformers in PyTorch: its pipelines, and for next-sentence, which has none, its model."""
+
+    def __init__(self, opening: Opening) -> None:
         import torch
+
+        super().__init__(opening)
+        self.dtype = torch.bfloat16 if opening.precision == "bf16" else torch.float32
+        if opening.threads:
+            torch.set_num_threads(opening.threads)
+
+    def made(self, task: str) -> Any:  # noqa: ANN401 — a pipeline, or a model and its tokenizer
+        """Make the pipeline of a task; for next-sentence, the model and its tokenizer."""
         from transformers import AutoTokenizer, BertForNextSentencePrediction, pipeline
 
+        path = str(self.opening.path)
         if task == "next-sentence":
-            if task not in self.pipes:
-                self.pipes[task] = (
-                    BertForNextSentencePrediction.from_pretrained(self.path).eval(),
-                    AutoTokenizer.from_pretrained(self.path),
-                )
-            network, tokenizer = self.pipes[task]
-            answers: list[Answer] = []
-            for part in _parts(inputs, self.batch):
-                given = tokenizer([a for a, _ in part], [b for _, b in part], padding=True, return_tensors="pt")
-                with torch.inference_mode():
-                    answers += _followed(network(**given).logits.numpy())
-            return answers
-        names = {"fill-mask": "fill-mask", "features": "feature-extraction"}
-        if task not in self.pipes:
-            make: Any = pipeline  # its overloads know only literal names
-            self.pipes[task] = make(names[task], model=self.path, device="cpu")
-        pipe = self.pipes[task]
-        if task == "fill-mask":
-            return _filled(pipe(list(inputs), batch_size=self.batch))
-        return _pooled(pipe, inputs, pipe(list(inputs), batch_size=self.batch, return_tensors=True))
+            model = BertForNextSentencePrediction.from_pretrained(path, dtype=self.dtype).eval()
+            return model, AutoTokenizer.from_pretrained(path)
+        make: Any = pipeline  # its overloads know only literal names
+        return make(PIPELINES[task], model=path, device="cpu", dtype=self.dtype)
+
+    def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
+        """Answer one batch."""
+        import torch
+
+        if task != "next-sentence":
+            return super().answer(task, inputs)
+        network, tokenizer = self.pipe(task)
+        given = tokenizer([a for a, _ in inputs], [b for _, b in inputs], padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            return _followed(network(**given).logits.float().numpy())
 
     def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids through the model with both heads."""
@@ -165,24 +274,17 @@ class Transformers(Peer):
         from transformers import BertForPreTraining
 
         if "forward" not in self.pipes:
-            self.pipes["forward"] = BertForPreTraining.from_pretrained(self.path).eval()
+            model = BertForPreTraining.from_pretrained(str(self.opening.path), dtype=self.dtype)
+            self.pipes["forward"] = model.eval()
         with torch.inference_mode():
             self.pipes["forward"](**{name: torch.from_numpy(feeds[name]) for name in FEEDS})
 
 
-class Optimum(Peer):
+class Optimum(Pipelines):
     """Optimum's ONNX Runtime models in transformers' pipelines, in fp32 or its own 8-bit preset."""
 
-    def __init__(self, model: str, variant: str | None, threads: int) -> None:
-        import transformers
-
-        transformers.logging.set_verbosity_error()
-        self.path, self.threads, self.batch = Path(model), threads, int(variant or 1)
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        self.pipes: dict[str, Any] = {}
-
-    def pipe(self, task: str) -> Any:  # noqa: ANN401 — a pipeline
-        """Open the pipeline of a task, once."""
+    def made(self, task: str) -> Any:  # noqa: ANN401 — a pipeline
+        """Make the pipeline of a task."""
         ort = onnxruntime()
         import transformers
         from optimum.onnxruntime import (  # type: ignore[import-untyped]
@@ -190,81 +292,68 @@ class Optimum(Peer):
             ORTModelForMaskedLM,
         )
 
-        if task not in self.pipes:
-            kind = {"fill-mask": ORTModelForMaskedLM, "features": ORTModelForFeatureExtraction}[task]
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = self.threads
-            file = next((self.path / task).glob("*.onnx")).name
-            opened = kind.from_pretrained(
-                self.path / task, file_name=file, provider="CPUExecutionProvider", session_options=options
-            )
-            name = {"features": "feature-extraction"}.get(task, task)
-            make: Any = transformers.pipeline  # its overloads know only literal names
-            self.pipes[task] = make(name, model=opened, tokenizer=self.tokenizer)
-        return self.pipes[task]
-
-    def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
-        """Answer a list of inputs in batches of the size asked for."""
-        pipe = self.pipe(task)
-        if task == "fill-mask":
-            return _filled(pipe(list(inputs), batch_size=self.batch))
-        return _pooled(pipe, inputs, pipe(list(inputs), batch_size=self.batch, return_tensors=True))
-
-    def run_forward(self, feeds: dict[str, Any]) -> None:
-        """Run a batch of ids through the model of fill-mask."""
-        self.pipe("fill-mask").model(**{name: feeds[name] for name in FEEDS})
+        kind = {"fill-mask": ORTModelForMaskedLM, "features": ORTModelForFeatureExtraction}[task]
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.opening.threads
+        place = self.opening.path / task
+        model = kind.from_pretrained(
+            place,
+            file_name=next(place.glob("*.onnx")).name,
+            provider="CPUExecutionProvider",
+            session_options=options,
+        )
+        make: Any = transformers.pipeline  # its overloads know only literal names
+        return make(
+            PIPELINES[task], model=model, tokenizer=transformers.AutoTokenizer.from_pretrained(self.opening.path)
+        )
 
 
-class _Padded(Peer):
+class Padded(Peer):
     """A graph that decodes every position, in batches padded to their longest, in the order given."""
 
-    def __init__(self, model: str, variant: str | None) -> None:
+    def __init__(self, opening: Opening) -> None:
         from tokenizers import Tokenizer
 
-        self.batch = int(variant or 1)
-        self.tokenizer = Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
+        self.tokenizer = Tokenizer.from_file(str(opening.path / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.enable_padding()
         self.mask = self.tokenizer.token_to_id("[MASK]")
 
     def run(self, feeds: dict[str, Any], names: Sequence[str]) -> list[Any]:
+        """Run one batch; return the outputs asked for."""
         raise NotImplementedError
 
     def answer(self, task: str, inputs: Sequence[Any]) -> list[Answer]:
-        """Answer a list of inputs in batches of the size asked for."""
-        answers: list[Answer] = []
-        for part in _parts(inputs, self.batch):
-            encodings = self.tokenizer.encode_batch(list(part))
-            feeds = {
-                "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
-                "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
-                "token_type_ids": np.array([encoding.type_ids for encoding in encodings], dtype=np.int64),
-            }
-            [values] = self.run(feeds, [OUTPUTS[task]])
-            if task == "fill-mask":
-                at = np.argmax(feeds["input_ids"] == self.mask, axis=1)
-                answers += _decoded(values[np.arange(len(part)), at])
-            elif task == "next-sentence":
-                answers += _followed(values)
-            else:
-                mask = feeds["attention_mask"][:, :, None]
-                answers += [{"vector": vector.tolist()} for vector in (values * mask).sum(1) / mask.sum(1)]
-        return answers
+        """Answer one batch."""
+        encodings = self.tokenizer.encode_batch(list(inputs))
+        feeds = {
+            "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
+            "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
+            "token_type_ids": np.array([encoding.type_ids for encoding in encodings], dtype=np.int64),
+        }
+        [values] = self.run(feeds, [OUTPUTS[task]])
+        if task == "fill-mask":
+            at = np.argmax(feeds["input_ids"] == self.mask, axis=1)
+            return _decoded(values[np.arange(len(inputs)), at])
+        if task == "next-sentence":
+            return _followed(values)
+        mask = feeds["attention_mask"][:, :, None]
+        return [{"vector": vector.tolist()} for vector in (values * mask).sum(1) / mask.sum(1)]
 
     def run_forward(self, feeds: dict[str, Any]) -> None:
         """Run a batch of ids, with the outputs of both heads."""
         self.run({name: feeds[name] for name in FEEDS}, HEADS)
 
 
-class Fused(_Padded):
+class Fused(Padded):
     """ONNX Runtime as it comes, which fuses at load, on the portable graph."""
 
-    def __init__(self, model: str, variant: str | None, threads: int) -> None:
-        super().__init__(model, variant)
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening)
         ort = onnxruntime()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        path = str(Path(model) / "onnx" / "model.onnx")
+        options.intra_op_num_threads = opening.threads
+        path = str(opening.path / "onnx" / "model.onnx")
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, feeds: dict[str, Any], names: Sequence[str]) -> list[Any]:
@@ -273,41 +362,29 @@ class Fused(_Padded):
         return values
 
 
-class OpenVino(_Padded):
-    """OpenVINO itself on the portable graph, told to be fast for one caller."""
-
-    def __init__(self, model: str, variant: str | None, threads: int) -> None:
-        import openvino  # type: ignore[import-not-found]  # in an environment of its own
-
-        super().__init__(model, variant)
-        core = openvino.Core()
-        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads:
-            config["INFERENCE_NUM_THREADS"] = threads
-        compiled = core.compile_model(str(Path(model) / "onnx" / "model.onnx"), "CPU", config)
-        self.request = compiled.create_infer_request()
-
-    def run(self, feeds: dict[str, Any], names: Sequence[str]) -> list[Any]:
-        """Run one batch; all outputs are computed, as its graphs always do."""
-        values = self.request.infer(feeds)
-        return [values[name] for name in names]
-
-
-PEERS: dict[str, Callable[[str, str | None, int], Peer]] = {
-    "bertport": Ours,
-    "bare": Bare,
-    "transformers": Transformers,
-    "optimum": Optimum,
-    "fused": Fused,
-    "openvino": OpenVino,
+PEERS: dict[str, str] = {
+    "bertport": "bench.performance.peers:Ours",
+    "bare": "bench.performance.peers:Bare",
+    "transformers": "bench.performance.peers:Transformers",
+    "optimum": "bench.performance.peers:Optimum",
+    "fused": "bench.performance.peers:Fused",
+    "openvino": "bench.performance.openvino_peers:OpenVino",
+    "openvino-plugin": "bench.performance.openvino_peers:Plugin",
+    "optimum-intel": "bench.performance.openvino_peers:OptimumIntel",
+    "sentence-transformers": "bench.performance.sentence_peer:SentenceTransformers",
 }
-"""By name: from a directory, a variant or a batch size, and a number of threads, 0 for what each chooses."""
+"""By name: what is opened, `module:class`."""
 
 
 def open_peer(spec: WorkerSpec) -> Peer:
-    """Open the row that a specification names as its baseline."""
+    """Open the row that a specification names as its baseline, with what its `config` says."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # every model is in a directory
-    return PEERS[str(spec.baseline)](str(spec.file), spec.variant, spec.threads or 0)
+    opening = Opening.of(spec)
+    module, _, name = PEERS[str(spec.baseline)].partition(":")
+    peer: Peer = getattr(importlib.import_module(module), name)(opening)
+    if opening.streams == 1 or opening.batch is None:
+        return peer
+    return Concurrent(peer, opening.streams, opening.batch)
 
 
 def _parameters(task: str) -> dict[str, Any]:
@@ -352,6 +429,7 @@ def _followed(logits: Any) -> list[Answer]:  # noqa: ANN401 — an array
     return [{"probability": float(probabilities[0])} for probabilities in _softmax(logits)]
 
 
-def _parts(inputs: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def parts(inputs: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield the inputs in parts of a size."""
     for begin in range(0, len(inputs), size):
         yield inputs[begin : begin + size]

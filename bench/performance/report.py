@@ -1,203 +1,37 @@
-"""Turn what bench.performance measured into figures, a page and plots."""
+"""The page of what bench.performance measured, and its plots."""
 
 from __future__ import annotations
 
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bench.performance.bars import NAMES
 from bench.performance.classes import CLASSES, class_of
-from bench.performance.sections import profile_sections, sessions_section, settings_section, table
-from bertport.measure.statistics import median_ratio
-from bertport.runtime.batching import plan
+from bench.performance.models import FITTED
+from bench.performance.sections import (
+    fidelity,
+    profile_sections,
+    ratios_table,
+    reasons,
+    sessions_section,
+    settings_section,
+    streams_section,
+    table,
+)
+from bench.performance.subjects import SINGLE, STREAMS
 from bertport.runtime.providers.table import PROVIDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-MIB = 2**20
-NAMES = {"default": "Default model", "base": "BERT-base with seeded random weights", "tiny": "Tiny model, for trying"}
-BARS = (
-    # model, what is compared, with what, at least
-    ("base", "bertport fp32", "transformers", 2.6),
-    ("base", "bertport fp32", "optimum fp32", 1.5),
-    ("base", "bertport int8", "transformers", 4.6),
-    ("base", "bertport int8", "optimum int8", 2.1),
-    ("default", "bertport int8", "transformers", 6.0),
-    ("default", "bertport fp32", "transformers", 4.0),
+__all__ = ["page", "plots", "stem"]
+
+APART = (SINGLE, STREAMS)
+"""Ends of the names of groups that plots leave out."""
+
+BASE = (
+    "BERT-base's int8 has what held the budget on the default model: as many channels in float and divided, layer by "
+    "layer, and the same layers in 16 bits."
 )
-"""The bars, for fill-mask on real lengths; the best batch size of each peer counts."""
-OVERHEAD, SHARE_OF_PEAK = 1.15, 0.8
-"""Its other two: time over that of the bare tokenizer and session, and the share of the matmul peak at 1x128."""
-
-
-def figures(result: dict[str, Any]) -> dict[str, Any]:
-    """Draw from the runs what the page shows: per row its speed and fidelity, ratios, and the bars."""
-    peak = result["machine"]["matmul_gflops"]
-    collected: dict[str, Any] = {"rows": [], "ratios": [], "shapes": [], "bars": [], "peak": peak}
-    for name, model in result["models"].items():
-        for measurement in model["rows"]:
-            collected["rows"].append(_row(name, model, measurement, peak))
-        for shape in model["shapes"]:
-            rows, length = shape["shape"]
-            seconds = median(call for turn in shape["rounds"] for call in turn)
-            gflops = needed(model["architecture"], [length] * rows, rows) / seconds / 1e9
-            collected["shapes"].append(
-                {"model": name, **shape, "ms": 1e3 * seconds, "share_of_peak": gflops / peak, "rounds": None}
-            )
-        for task in dict.fromkeys(measurement["task"] for measurement in model["rows"]):
-            collected["ratios"] += _ratios(
-                name, task, [measurement for measurement in model["rows"] if measurement["task"] == task]
-            )
-    collected["bars"] = _bars(collected)
-    return collected
-
-
-def needed(architecture: dict[str, Any], lengths: Sequence[int], decoded: int) -> float:
-    """Count the floating-point operations that cannot be avoided: no padding, masked positions alone decoded.
-
-    Per token and layer 8h^2 (queries, keys, values, output) + 4hi (feed-forward) + 4Sh (attention), per decoded
-    position 2h^2 + 2hV; a multiplication and its addition are two operations.
-    """
-    hidden, inner = architecture["hidden_size"], architecture["intermediate_size"]
-    encoder = sum(
-        length * architecture["layers"] * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden)
-        for length in lengths
-    )
-    return float(encoder + decoded * (2 * hidden**2 + 2 * hidden * architecture["vocab_size"]))
-
-
-def _row(name: str, model: dict[str, Any], measurement: dict[str, Any], peak: float) -> dict[str, Any]:
-    subject, task = measurement["subject"], measurement["task"]
-    base = {"model": name, "task": task, "subject": subject["name"], "group": subject["group"]}
-    if "failed" in measurement:
-        return base | {"failed": measurement["failed"]}
-    lengths = model["lengths"][task]
-    totals = [sum(turn) for turn in measurement["rounds"]]
-    calls = 1e3 * np.array([call for turn in measurement["rounds"] for call in turn])
-    decoded = len(lengths) if task == "fill-mask" else 0
-    return base | {
-        "texts_per_second": len(lengths) / median(totals),
-        "real_tokens": sum(lengths),
-        "run_tokens": _run_tokens(lengths, subject),
-        "texts_at_once": subject["at_once"] or len(lengths),
-        **{f"p{level}_ms": float(np.percentile(calls, level)) for level in (50, 90, 99)},
-        "calls": len(calls),
-        "peak_mib": measurement["peak_bytes"] / MIB,
-        "load_s": measurement["load_s"],
-        "share_of_peak": needed(model["architecture"], lengths, decoded) / median(totals) / 1e9 / peak,
-        "fidelity": _fidelity(model["rows"], measurement),
-    }
-
-
-def _run_tokens(lengths: Sequence[int], subject: dict[str, Any]) -> int:
-    """Count the tokens that are run, padding included."""
-    if subject["peer"] in {"bertport", "bare"}:
-        if subject["at_once"]:
-            return sum(lengths)
-        provider = PROVIDERS["cpu"]
-        batches = plan(lengths, budget=provider.batch_tokens, overhead=provider.overhead_tokens)
-        return sum(len(batch) * lengths[batch[0]] for batch in batches)
-    size = subject["at_once"]
-    parts = (lengths[begin : begin + size] for begin in range(0, len(lengths), size))
-    return sum(len(part) * max(part) for part in parts)
-
-
-def _fidelity(rows: Iterable[dict[str, Any]], measurement: dict[str, Any]) -> dict[str, float] | None:
-    """Compare the answers with those of transformers one text at a time, which pads nothing and rounds nothing."""
-    reference = next(
-        (
-            candidate["answers"]
-            for candidate in rows
-            if candidate["task"] == measurement["task"]
-            and candidate["subject"]["name"] == "transformers, batches of 1"
-            and candidate.get("answers")
-        ),
-        None,
-    )
-    answers = measurement.get("answers")
-    if not reference or not answers:
-        return None
-    pairs = list(zip(reference, answers, strict=True))
-    if measurement["task"] == "fill-mask":
-        same = [a["token"] == b["token"] for a, b in pairs]
-        moved = [abs(a["score"] - b["score"]) for a, b in pairs if a["token"] == b["token"]]
-        return {"top1_agreement": float(np.mean(same)), "largest_score_change": max(moved, default=0.0)}
-    if measurement["task"] == "next-sentence":
-        flips = [(a["probability"] > 0.5) != (b["probability"] > 0.5) for a, b in pairs]  # noqa: PLR2004 — one of two
-        moved = [abs(a["probability"] - b["probability"]) for a, b in pairs]
-        return {"flips": float(np.mean(flips)), "largest_probability_change": max(moved)}
-    cosines = [
-        float(np.dot(a["vector"], b["vector"]) / np.linalg.norm(a["vector"]) / np.linalg.norm(b["vector"]))
-        for a, b in pairs
-    ]
-    return {"worst_cosine": min(cosines)}
-
-
-def _ratios(name: str, task: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return how many times faster bertport's rows are than the best row of every other group."""
-    ran = [measurement for measurement in rows if "rounds" in measurement]
-    totals = {measurement["subject"]["name"]: [[sum(turn)] for turn in measurement["rounds"]] for measurement in ran}
-
-    def best(group: str) -> str:
-        names: list[str] = [
-            measurement["subject"]["name"] for measurement in ran if measurement["subject"]["group"] == group
-        ]
-        return min(names, key=lambda candidate: median(turn[0] for turn in totals[candidate]))
-
-    groups = dict.fromkeys(measurement["subject"]["group"] for measurement in ran)
-    ratios = []
-    for ours in (group for group in groups if group.startswith("bertport")):
-        for theirs in (group for group in groups if not group.startswith("bertport")):
-            if theirs.startswith("bare") and theirs.removeprefix("bare") != ours.removeprefix("bertport"):
-                continue
-            estimate = median_ratio(totals[best(theirs)], totals[best(ours)])
-            ratios.append(
-                {
-                    "model": name,
-                    "task": task,
-                    "subject": ours,
-                    "than": theirs,
-                    "row": best(theirs),
-                    "times": [estimate.value, estimate.low, estimate.high],
-                }
-            )
-    return ratios
-
-
-def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    bars = []
-    for model, subject, than, least in BARS:
-        for ratio in figures["ratios"]:
-            if (ratio["model"], ratio["task"], ratio["subject"], ratio["than"]) == (model, "fill-mask", subject, than):
-                text = f"{NAMES[model]}: {subject} against the best of {than}"
-                value = ratio["times"][0]
-                bars.append(
-                    {"bar": text, "wanted": f"at least {least}x", "found": _times(ratio), "met": value >= least}
-                )
-    for ratio in figures["ratios"]:
-        if ratio["model"] == "default" and ratio["task"] == "fill-mask" and ratio["than"].startswith("bare"):
-            value = 1 / ratio["times"][0]
-            text = f"{NAMES['default']}: {ratio['subject']}, time over that of its tokenizer and session alone"
-            bars.append(
-                {"bar": text, "wanted": f"at most {OVERHEAD:.2f}", "found": f"{value:.2f}", "met": value <= OVERHEAD}
-            )
-    for shape in figures["shapes"]:
-        if shape["shape"] == [1, 128] and shape["group"] == "bertport fp32" and shape["model"] != "tiny":
-            share = shape["share_of_peak"]
-            text = f"{NAMES[shape['model']]}: fp32 at 1x128, share of the matmul peak"
-            wanted = f"at least {SHARE_OF_PEAK:.0%}"
-            bars.append({"bar": text, "wanted": wanted, "found": f"{share:.0%}", "met": share >= SHARE_OF_PEAK})
-    return bars
-
-
-def _times(ratio: dict[str, Any]) -> str:
-    value, low, high = ratio["times"]
-    return f"{value:.2f}x ({low:.2f} to {high:.2f})"
-
-
 PAGE = """# Performance: {title}
 
 From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
@@ -207,16 +41,18 @@ by `{command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{othe
 
 {conditions}
 
-{bars}{models}{sessions}
+{bars}{reasons}{models}{sessions}
 ## How it was measured
 
 {rounds}.
 
-Every subject has a process of its own; in a round each answers all inputs once, in one order and in
-the next round in the reverse one, while nothing else may measure on the machine. Before, each answers all inputs once,
-which is the warm-up and gives what fidelity is computed from. Throughput is that of the median round; intervals are 95%
-bootstrap intervals of the ratio, over rounds. Each call is timed: `texts at once` says how many it answers, and the
-percentiles are those of calls. Peak memory is that of the process, which bertport's rows of one precision share.
+Every subject has a process of its own, in the environment that it needs; in a round each answers all inputs once, in
+one order and in the next round in the reverse one, while nothing else may measure on the machine. Before, each answers
+all inputs once, which is the warm-up and gives what fidelity is computed from. A size of batch that took 1.25 times as
+long as its group's best in the first round took no further turns: its row says "1 turn". Throughput is that of the
+median round; intervals are 95% bootstrap intervals of the ratio, over rounds. Each call is timed: `texts at once` says
+how many it answers, and the percentiles are those of calls. Peak memory is that of the process after its warm-up with
+batches of that size and smaller ones; rows of one precision share a process.
 
 The inputs are sentences of data/evaluation.txt with their own lengths, drawn with a fixed seed. {texts}.
 
@@ -231,10 +67,17 @@ uniform probabilities, whose best word changes by a hair: there the change of th
 
 - *tokenizer and session alone* is bertport's graph without bertport: the tokenizers package and ONNX Runtime in the
   same batches, and no answers made.
-- *transformers* is its pipeline in PyTorch (for next-sentence, which has none, the model), *optimum* its ONNX Runtime
-  models in the same pipeline, in fp32 and in its own 8-bit preset for this machine ({preset}).
-- *onnxruntime, padded* and *openvino, padded* run the portable graph, which decodes every position, in batches padded
-  to their longest. ONNX Runtime fuses at load.
+- *transformers* is its pipeline in PyTorch (for next-sentence, which has none, the model), in fp32 and, where the CPU
+  has it, loaded in bf16; *optimum* its ONNX Runtime models in the same pipeline, in fp32 and in its own 8-bit preset
+  for this machine ({preset}).
+- *onnxruntime* runs the portable graph, which decodes every position, in batches padded to their longest. ONNX Runtime
+  fuses at load.
+- *openvino* does the same by OpenVINO as it comes, told to be fast for one caller; on a CPU with bf16 it then computes
+  in bf16, and *openvino fp32* is told not to. *openvino int8* runs what optimum-intel makes by NNCF in 8 bits,
+  calibrated on {fitted} paragraphs. *openvino plugin* is ONNX Runtime with OpenVINO's plugin as it comes.
+- *optimum-intel* has these models in transformers' pipelines; *sentence-transformers* has them, and Optimum's, as its
+  backends, and is given the tokens' mean.
+- {base}
 
 ## What is not done
 
@@ -263,23 +106,29 @@ def _others(name: str) -> str:
 def page(result: dict[str, Any]) -> str:
     """Return the page as Markdown, every figure of it drawn from `result`."""
     figures, machine = result["figures"], result["machine"]
-    versions = {**machine["versions"], **{name: text for name, text in result["versions"].items() if text}}
+    versions = {**machine["versions"], **result["versions"]}
+    beside = "; ".join(
+        f"{name} with {', '.join(f'{package} {version}' for package, version in packages.items())}"
+        for name, packages in result["beside"].items()
+    )
     said = (
         f"{machine['cpu']}, {machine['usable_cores']:g} cores, instruction set {machine['instruction_set']}, "
         f"fp32 matmul peak {machine['matmul_gflops']:.0f} GFLOP/s as measured in the same run; {machine['system']}; "
-        f"{', '.join(f'{name} {version}' for name, version in versions.items())}."
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}. Environments of their own: {beside}. "
+        f"Measured on {result['date'][:10]} at commit {result['commit'][:12]}, in {result['seconds'] / 60:.0f} minutes "
+        "after everything was made."
     )
     conditions = ""
-    if "vnni" in machine["instruction_set"] or machine["instruction_set"] == "amx":
-        conditions = (
-            "This machine multiplies 8-bit numbers with VNNI. The bars below were set for two cores without it, where "
-            "8 bits gain less; bertport's peers use the same instructions here."
-        )
     if result.get("hidden"):
         conditions = (
             "This CPU has AVX-512 and VNNI, which bench.avx2 hid from ONNX Runtime, PyTorch and NumPy: "
             "what ran is what these run on a CPU of AVX2 alone, at the speed of this one. OpenVINO was left out: its "
             "libraries would have seen what is hidden."
+        )
+    if result.get("as_intel"):
+        conditions += (
+            " OpenVINO's plugin offers a CPU on Intel's alone: its rows ran with ONNX Runtime told that Intel made "
+            "this one (bench.intel), and no such set-up is there for its users."
         )
     bars = ""
     if figures["bars"]:
@@ -305,6 +154,9 @@ def page(result: dict[str, Any]) -> str:
         buffer_kb=3 * 8 * PROVIDERS["cpu"].batch_tokens / 1000,  # ids, mask and segments, 8 bytes each
         sessions=sessions_section(result.get("sessions")),
         preset=", ".join(presets),
+        reasons=reasons(result),
+        fitted=FITTED,
+        base=BASE,
     ).replace("\n\n\n", "\n\n")
 
 
@@ -329,14 +181,11 @@ def _section(name: str, model: dict[str, Any], figures: dict[str, Any], stem: st
         "fidelity",
     )
     for task in dict.fromkeys(row["task"] for row in figures["rows"] if row["model"] == name):
-        rows = [_cells(row) for row in figures["rows"] if (row["model"], row["task"]) == (name, task)]
-        ratios = [
-            (ratio["subject"], ratio["row"], _times(ratio))
-            for ratio in figures["ratios"]
-            if (ratio["model"], ratio["task"]) == (name, task) and not ratio["than"].startswith("bare")
-        ]
-        parts.append(f"### {task}\n\n{table(head, rows)}\n")
-        parts.append(f"{table(('', 'against the best of its group', 'times faster'), ratios)}\n")
+        of_task = [row for row in figures["rows"] if (row["model"], row["task"]) == (name, task)]
+        ratios = [ratio for ratio in figures["ratios"] if (ratio["model"], ratio["task"]) == (name, task)]
+        rows = [_cells(row) for row in of_task if row["streams"] == 1]
+        parts += [f"### {task}\n\n{table(head, rows)}\n", ratios_table(ratios)]
+        parts += [streams_section(of_task)] if any(row["streams"] > 1 for row in of_task) else []
     shapes = [measured for measured in figures["shapes"] if measured["model"] == name]
     sizes = list(dict.fromkeys(tuple(measured["shape"]) for measured in shapes))
     rows = []
@@ -358,27 +207,17 @@ def _section(name: str, model: dict[str, Any], figures: dict[str, Any], stem: st
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if "failed" in row:
-        return (row["subject"], "failed", *([""] * 7), row["failed"][:80])
+        return (row["subject"], "failed", *([""] * 7), row["failed"][:120])
     return (
-        row["subject"],
+        row["subject"] + (", 1 turn" if row["turns"] == 1 else ""),
         f"{row['texts_per_second']:.1f}",
         f"{row['texts_at_once']}",
         *(f"{row[f'p{level}_ms']:.2f}" for level in (50, 90, 99)),
         f"{row['peak_mib']:.0f}",
         f"{row['real_tokens']} / {row['run_tokens']}",
         f"{row['share_of_peak']:.0%}",
-        _said(row["fidelity"]),
+        fidelity(row["fidelity"]),
     )
-
-
-def _said(fidelity: dict[str, float] | None) -> str:
-    if fidelity is None:
-        return ""
-    if "top1_agreement" in fidelity:
-        return f"{fidelity['top1_agreement']:.1%} the same, {fidelity['largest_score_change']:.1g}"
-    if "flips" in fidelity:
-        return f"{fidelity['flips']:.1%} flips, {fidelity['largest_probability_change']:.1g}"
-    return f"{fidelity['worst_cosine']:.6f}"
 
 
 def plots(result: dict[str, Any], directory: Path) -> None:
@@ -398,7 +237,7 @@ def plots(result: dict[str, Any], directory: Path) -> None:
         for axis, task in zip(axes[0], tasks, strict=True):
             speeds: dict[str, float] = {}
             for row in of_model:
-                if row["task"] == task and not row["group"].startswith("bare") and "single" not in row["group"]:
+                if row["task"] == task and not row["group"].startswith("bare") and not row["group"].endswith(APART):
                     speeds[row["group"]] = max(speeds.get(row["group"], 0.0), row["texts_per_second"])
             ordered = sorted(speeds.items(), key=lambda pair: pair[1])
             colours = ["#1f6f8b" if group.startswith("bertport") else "#b8b8b8" for group, _ in ordered]

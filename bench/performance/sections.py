@@ -1,10 +1,11 @@
-"""The sections of a page of performance beside its tables of speed: settings, where the time goes, a second session."""
+"""The sections of a page of performance: ratios, streams, settings, where the time goes, a second session."""
 
 from __future__ import annotations
 
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.performance.bars import NAMES
 from bertport.runtime.providers.table import PROVIDERS
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
 PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm", "FusedGemm"})
 """Operators that multiply matrices, whose last output axis is the right matrix's columns."""
+EIGHT_BIT = frozenset({"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger", "QLinearMatMul", "QGemm"})
+"""Those that multiply in 8 bits."""
+ATTENTION = "MultiHeadAttention"
+"""The operator of fused attention."""
 LEAST_SHARE = 0.01
 """Operators that take less of a run are put together."""
 
@@ -22,13 +27,96 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def ratios_table(ratios: Sequence[dict[str, Any]]) -> str:
+    """Show how many times as fast each of bertport's groups is than the best row of every other."""
+    shown = [ratio for ratio in ratios if not ratio["than"].startswith("bare")]
+    ours = list(dict.fromkeys(ratio["subject"] for ratio in shown))
+    rows = []
+    for best in dict.fromkeys(ratio["row"] for ratio in shown):
+        cells = {ratio["subject"]: ratio["times"] for ratio in shown if ratio["row"] == best}
+        rows.append((best, *(f"{cells[name][0]:.2f}x ({cells[name][1]:.2f} to {cells[name][2]:.2f})" for name in ours)))
+    return f"{table(('times as fast as the best of a group', *ours), rows)}\n"
+
+
+def streams_section(rows: Sequence[dict[str, Any]]) -> str:
+    """Show what several batches at once, each on its share of the cores, give beside one batch on all of them."""
+    ran = [row for row in rows if "failed" not in row]
+    several = [row for row in ran if row["streams"] > 1]
+    count = several[0]["streams"] if several else 0
+    body = []
+    for row in several:
+        name = row["subject"].removesuffix(f", {count} streams")
+        one = next((other for other in ran if other["subject"] == name), None)
+        cells = [
+            cell
+            for entry in (one, row)
+            for cell in (
+                (
+                    f"{entry['texts_per_second']:.1f}",
+                    f"{entry['ms_for_an_answer']:.1f}",
+                    f"{entry['peak_mib']:.0f}",
+                )
+                if entry
+                else ("", "", "")
+            )
+        ]
+        body.append((name, *cells))
+    head = ("", *(f"{streams}: {what}" for streams in (1, count) for what in ("texts/s", "ms", "MiB")))
+    return (
+        f"#### One stream and {count}\n\nOne batch at a time on all cores, and {count} at once on a core each, for as "
+        "many callers, or, where bertport makes the batches, in one call. `ms` is the mean time until a call's or a "
+        "batch's answer. Nothing beyond these cores was measured, and nothing is claimed there.\n\n"
+        f"{table(head, body)}\n"
+    )
+
+
+def fidelity(measured: dict[str, float] | None) -> str:
+    """Say how near answers are to those of transformers in fp32."""
+    if measured is None:
+        return ""
+    if "top1_agreement" in measured:
+        return f"{measured['top1_agreement']:.1%} the same, {measured['largest_score_change']:.1g}"
+    if "flips" in measured:
+        return f"{measured['flips']:.1%} flips, {measured['largest_probability_change']:.1g}"
+    return f"{measured['worst_cosine']:.6f}"
+
+
+def reasons(result: dict[str, Any]) -> str:
+    """Say where the time goes in the variants whose bars are not met, from their profiles."""
+    missed = [bar["bar"] for bar in result["figures"]["bars"] if not bar["met"] and bar["found"] != "not measured"]
+    said = []
+    for name, model in result["models"].items():
+        if not model["profile"] or not any(bar.startswith(NAMES[name]) for bar in missed):
+            continue
+        for variant, operators in model["profile"]["operators"].items():
+            total = sum(operator["ms"] for operator in operators)
+            shares = {"products": 0.0, "attention": 0.0, "other operators": 0.0}
+            for operator in operators:
+                kind = (
+                    "products"
+                    if operator["operator"] in PRODUCTS | EIGHT_BIT
+                    else ("attention" if operator["operator"] == ATTENTION else "other operators")
+                )
+                shares[kind] += operator["ms"] / total
+            listed = ", ".join(f"{share:.0%} {kind}" for kind, share in shares.items())
+            said.append(f"- {NAMES[name]}, {variant}, a run of 1x128: {listed} of {total:.1f} ms.")
+    if not said:
+        return ""
+    return (
+        "Where a bar is not met, this is where the time goes by ONNX Runtime's profiler; the tables below list every "
+        "operator. What the products take is the kernels' own, and peers use the same; what the other operators take "
+        "is the price of a scale for each token and of channels in float, which keep the answers those of fp32 (the "
+        "fidelity beside each speed), and which Optimum's preset does without.\n\n" + "\n".join(said) + "\n\n"
+    )
+
+
 def settings_section(model: dict[str, Any]) -> str:
     """Show what bertport's own settings are worth: throughput of each beside the others of its kind."""
     count = len(model["lengths"]["fill-mask"])
     provider = PROVIDERS["cpu"]
     rows = [(name, f"{count / median(seconds):.1f}") for name, seconds in model["choices"].items()]
     return (
-        f"### Settings\n\nfill-mask with the variant {model['variants'][-1]}, one setting changed at a time from what "
+        f"### Settings\n\nfill-mask with the variant {model['variants'][1]}, one setting changed at a time from what "
         f"bertport ships with: a run counted as {provider.overhead_tokens} tokens, {provider.batch_tokens} tokens in a "
         f"batch, tokenizing {'while' if provider.overlap else 'after'} running.\n\n{table(('', 'texts/s'), rows)}\n"
     )

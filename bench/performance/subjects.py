@@ -1,25 +1,29 @@
-"""The rows of bench.performance, and how they are timed: taking turns, in worker processes."""
+"""The rows of bench.performance: every way of running a model that is measured, with what it needs."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bertport.measure.speed.process import WorkerError, Workers
-from bertport.measure.speed.timing import Turn, take_turns
-from bertport.measure.speed.workload import Shape, Texts, WorkerSpec
+from bertport.measure.speed.workload import WorkerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.performance.models import Prepared
 
-__all__ = ["BATCHES", "Subject", "measure_shapes", "measure_task", "subjects_of"]
+__all__ = ["BATCHES", "PEER_ROWS", "STREAMS", "Subject", "subjects_of"]
 
 BATCHES = (1, 8, 32)
+FILL_MASK, NEXT_SENTENCE, FEATURES = TASKS = ("fill-mask", "next-sentence", "features")
+STREAMS = "streams"
+"""End of the name of a group whose rows work on several batches at once."""
+SINGLE = "single"
+"""End of the name of a group whose rows are given one text at a time."""
+BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+"""Flags of a CPU that multiplies in bf16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,142 +36,208 @@ class Subject:
     """Its group: other groups are compared with the best row of it."""
     peer: str
     """A row of bench.performance.peers.PEERS."""
-    model: str
+    path: str
     """Directory that it loads."""
     variant: str | None = None
-    """For bertport a variant, for others the batch size."""
-    at_once: int | None = None
-    """Inputs given in one call; None for all."""
+    """For bertport a variant, for others a file where there are several."""
+    provider: str = "cpu"
+    """For bertport, a row of the runtime's table of providers."""
+    precision: str | None = None
+    """What a peer is told to compute in; None to leave that to it."""
+    batch: int | None = None
+    """Inputs in a batch; None where bertport makes batches of all of them."""
+    streams: int = 1
+    """Batches that are worked on at once."""
     python: str = sys.executable
     """Its interpreter."""
 
+    @property
+    def at_once(self) -> int | None:
+        """Inputs given in one call; None for all."""
+        return self.batch if self.streams == 1 else None
+
     def spec(self, threads: int) -> WorkerSpec:
-        """Return what its process loads: rows that share a model and a variant share a process."""
+        """Return what its process loads: rows that differ in the size of batches alone share a process."""
+        config = {"precision": self.precision} if self.precision else {}
+        if self.streams > 1:
+            config |= {"streams": str(self.streams)} | ({"batch": str(self.batch)} if self.batch else {})
         return WorkerSpec(
-            name=f"{self.peer} {Path(self.model).name} {self.variant}",
+            name=f"{self.peer} {Path(self.path).name} {self.variant or self.precision or ''}".strip(),
             opener="bench.performance.peers:open_peer",
             baseline=self.peer,
-            file=self.model,
+            file=self.path,
             variant=self.variant,
+            provider=self.provider,
             threads=threads or None,
+            config=config,
             python=None if self.python == sys.executable else self.python,
         )
 
 
-def subjects_of(model: Prepared, task: str, openvino: str | None, batches: Sequence[int] = BATCHES) -> list[Subject]:
-    """Return the rows of a task."""
-    bundle, subjects = str(model.bundle), []
-    for variant in model.variants:
-        precision = "fp32" if variant == "fp32" else "int8"
-        for peer, name in (("bertport", "bertport"), ("bare", "tokenizer and session alone")):
-            for at_once in (None, 1):
-                said = f"{name} {precision}{', one at a time' if at_once else ''}"
-                group = f"{peer} {precision}{' single' if at_once else ''}"
-                subjects.append(
-                    Subject(name=said, group=group, peer=peer, model=bundle, variant=variant, at_once=at_once)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRow:
+    """One row: what somebody else's library runs, in each size of batch."""
+
+    group: str
+    """Name of the group."""
+    peer: str
+    """A row of bench.performance.peers.PEERS."""
+    form: str
+    """What it loads: `bundle`, `checkpoint`, or one of the model's exports, and a directory of it."""
+    environment: str | None = None
+    """What it runs in: a name among the interpreters; None for this one."""
+    variant: str | None = None
+    """A file of it, where there are several."""
+    precision: str | None = None
+    """What it is told to compute in."""
+    tasks: tuple[str, ...] = TASKS
+    """What it can do."""
+    streams: bool = False
+    """Whether it is run with several streams, too."""
+    bf16: bool = False
+    """Whether it is of interest only where the CPU multiplies in bf16."""
+
+
+PIPELINES = (FILL_MASK, FEATURES)
+"""What Optimum's libraries have models for."""
+PEER_ROWS = (
+    PeerRow(group="transformers", peer="transformers", form="checkpoint"),
+    PeerRow(group="transformers bf16", peer="transformers", form="checkpoint", precision="bf16", bf16=True),
+    PeerRow(group="optimum fp32", peer="optimum", form="optimum/fp32", environment="optimum", tasks=PIPELINES),
+    PeerRow(group="optimum int8", peer="optimum", form="optimum/int8", environment="optimum", tasks=PIPELINES),
+    PeerRow(group="onnxruntime", peer="fused", form="bundle"),
+    PeerRow(group="openvino", peer="openvino", form="bundle", environment="openvino", streams=True),
+    PeerRow(group="openvino fp32", peer="openvino", form="bundle", environment="openvino", precision="f32", bf16=True),
+    PeerRow(
+        group="openvino int8",
+        peer="openvino",
+        form="optimum-intel/int8",
+        environment="openvino",
+        tasks=(FILL_MASK,),
+        streams=True,
+    ),
+    PeerRow(group="openvino plugin", peer="openvino-plugin", form="bundle", environment="openvino-plugin"),
+    PeerRow(
+        group="optimum-intel",
+        peer="optimum-intel",
+        form="optimum-intel/fp32",
+        environment="optimum-intel",
+        tasks=PIPELINES,
+    ),
+    PeerRow(
+        group="optimum-intel int8",
+        peer="optimum-intel",
+        form="optimum-intel/int8",
+        environment="optimum-intel",
+        tasks=PIPELINES,
+    ),
+    *(
+        PeerRow(
+            group=f"sentence-transformers {name}",
+            peer="sentence-transformers",
+            form=form,
+            environment=environment,
+            variant=variant,
+            tasks=(FEATURES,),
+        )
+        for name, form, environment, variant in (
+            ("torch", "sentence-onnx", None, "torch"),
+            ("onnx", "sentence-onnx", "sentence-transformers", "onnx:onnx/model.onnx"),
+            ("onnx int8", "sentence-onnx", "sentence-transformers", "onnx:onnx/model_int8.onnx"),
+            ("openvino", "sentence-openvino", "optimum-intel", "openvino:openvino/openvino_model.xml"),
+            ("openvino int8", "sentence-openvino", "optimum-intel", "openvino:openvino/openvino_model_int8.xml"),
+        )
+    ),
+)
+"""Every peer, in the order of the page."""
+
+
+def subjects_of(  # noqa: PLR0913 — the model, the task, and what the machine and the command allow
+    model: Prepared,
+    task: str,
+    pythons: Mapping[str, str],
+    *,
+    batches: Sequence[int] = BATCHES,
+    streams: int = 1,
+    flags: Sequence[str] = (),
+) -> list[Subject]:
+    """Return the rows of a task.
+
+    Args:
+        model: The model.
+        task: The task.
+        pythons: Interpreters of peers, by name; rows of others are left out.
+        batches: Sizes of batches that peers get.
+        streams: How many batches are worked on at once in rows of several streams; 1 for no such rows.
+        flags: Those of the CPU.
+    """
+    streams = streams if task == FILL_MASK else 1
+    subjects = list(_ours(model, streams, pythons))
+    for row in PEER_ROWS:
+        python = pythons.get(row.environment) if row.environment else sys.executable
+        path = _path(model, row.form)
+        if python is None or path is None or task not in row.tasks or (row.bf16 and BF16.isdisjoint(flags)):
+            continue
+        for count in (1, streams) if row.streams and streams > 1 else (1,):
+            subjects += [
+                Subject(
+                    name=f"{row.group}, batches of {batch}{_with(count)}",
+                    group=row.group if count == 1 else f"{row.group} {STREAMS}",
+                    peer=row.peer,
+                    path=str(path),
+                    variant=row.variant,
+                    precision=row.precision,
+                    batch=batch,
+                    streams=count,
+                    python=python,
                 )
-    rows = [("transformers", "transformers", str(model.checkpoint), sys.executable)]
-    if model.optimum and model.optimum_python and task != "next-sentence":  # Optimum has no model for it
-        rows += [
-            (f"optimum {precision}", "optimum", str(model.optimum / precision), model.optimum_python)
-            for precision in ("fp32", "int8")
-        ]
-    rows.append(("onnxruntime, padded", "fused", bundle, sys.executable))
-    if openvino:
-        rows.append(("openvino, padded", "openvino", bundle, openvino))
-    for group, peer, path, python in rows:
-        subjects += [
-            Subject(
-                name=f"{group}, batches of {batch}",
-                group=group,
-                peer=peer,
-                model=path,
-                variant=str(batch),
-                at_once=batch,
-                python=python,
-            )
-            for batch in batches
-        ]
+                for batch in batches
+            ]
     return subjects
 
 
-def measure_task(  # noqa: PLR0913 — the rows, the task, how often
-    subjects: Sequence[Subject],
-    task: str,
-    inputs: list[Any],
-    *,
-    rounds: int,
-    threads: int,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Have every subject answer all inputs in each round; return what each took and answered."""
-    rows: dict[str, dict[str, Any]] = {}
-    turns = []
-
-    def leave_out(name: str, error: WorkerError) -> None:
-        say(f"left out: {error}")
-        rows[name] = {"subject": rows[name]["subject"], "task": task, "failed": str(error)}
-
-    with Workers() as workers:
-        for subject in subjects:
-            rows[subject.name] = {"subject": dataclasses.asdict(subject), "task": task}
-            texts = Texts(task=task, inputs=tuple(inputs), at_once=subject.at_once or len(inputs))
-            spec = subject.spec(threads)
-            try:
-                # Also the warm-up: every shape is run once.
-                rows[subject.name]["answers"] = workers.of(spec).answers(texts)
-            except WorkerError as error:
-                leave_out(subject.name, error)
-                continue
-            turns.append(Turn(spec=spec, workload=texts, name=subject.name))
-        for run in take_turns(
-            turns,
-            workers,
-            rounds=rounds,
-            runs=1,
-            warmup=0,
-            failed=lambda turn, error: leave_out(turn.name, error),
-            progress=lambda done: say(f"{task}: round {done} of {rounds}"),
-        ):
-            [load_s] = run.load_s
-            rows[run.workload] |= {
-                "rounds": [list(seconds) for seconds in run.rounds],
-                "peak_bytes": run.peak_bytes,
-                "load_s": load_s,
-            }
-    return list(rows.values())
+def _with(streams: int) -> str:
+    return f", {streams} streams" if streams > 1 else ""
 
 
-def measure_shapes(  # noqa: PLR0913 — what is measured, how often, by keyword
-    subjects: Sequence[Subject],
-    shapes: Sequence[tuple[int, int]],
-    *,
-    rounds: int,
-    threads: int,
-    vocabulary: int,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Time batches of one length through the graph alone."""
-    one = {
-        subject.group: subject
-        for subject in reversed(subjects)
-        if subject.peer != "bare" and "single" not in subject.group
-    }
-    rows: list[dict[str, Any]] = []
-    with Workers() as workers:
-        for batch, length in shapes:
-            shape = Shape(rows=batch, length=length, vocabulary=vocabulary)
-            turns = [Turn(spec=subject.spec(threads), workload=shape, name=group) for group, subject in one.items()]
-            rows += [
-                {"shape": [batch, length], "group": run.workload, "rounds": [list(seconds) for seconds in run.rounds]}
-                for run in take_turns(
-                    turns,
-                    workers,
-                    rounds=rounds,
-                    runs=3,
-                    warmup=2,
-                    failed=lambda _, error: say(f"left out: {error}"),
-                )
-            ]
-            say(f"{batch}x{length}")
-    return rows
+def _path(model: Prepared, form: str) -> Path | None:
+    """Return the directory that a row loads; None where it was not made."""
+    name, _, part = form.partition("/")
+    if name in {"bundle", "checkpoint"}:
+        return model.bundle if name == "bundle" else model.checkpoint
+    return model.exports[name] / part if name in model.exports else None
+
+
+def _ours(model: Prepared, streams: int, pythons: Mapping[str, str]) -> Iterator[Subject]:
+    """Yield bertport's rows: each variant with all texts in a call and with one, and the session alone."""
+    for variant, called in _called(model.variants).items():
+        provider = "openvino" if called == "bf16" else "cpu"
+        python = pythons.get("openvino-plugin") if provider == "openvino" else sys.executable
+        if python is None:
+            continue
+        for peer, name in (("bertport", "bertport"), ("bare", "tokenizer and session alone")):
+            if peer == "bare" and (model.name == "base" or called not in {"fp32", "int8"}):
+                continue  # what bertport adds to a session does not depend on the model's size
+            for batch in (None, 1):
+                for count in (1, streams) if streams > 1 and peer == "bertport" and provider == "cpu" else (1,):
+                    single = f" {SINGLE}" if batch else ""
+                    yield Subject(
+                        name=f"{name} {called}{', one at a time' if batch else ''}{_with(count)}",
+                        group=f"{peer} {called}{single}{f' {STREAMS}' if count > 1 else ''}",
+                        peer=peer,
+                        path=str(model.bundle),
+                        variant=variant,
+                        provider=provider,
+                        batch=batch,
+                        streams=count,
+                        python=python,
+                    )
+
+
+def _called(variants: Sequence[str]) -> dict[str, str]:
+    """Return what each variant is called: the first 8-bit one, which `load` takes, is `int8`."""
+    names: dict[str, str] = {}
+    for variant in variants:
+        first = variant.startswith("int8") and "int8" not in names.values()
+        names[variant] = "int8" if first else variant
+    return names

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from bench.performance import pages, profiling, report, sections
+from bench.performance import figures, pages, profiling, sections
+from bench.performance.bars import bars
 from bench.performance.classes import CLASSES, class_of
 from bench.performance.inputs import inputs_of, share_of
-from bench.performance.models import OPTIMUM, Prepared
+from bench.performance.models import Prepared
 from bench.performance.peers import open_peer
-from bench.performance.subjects import subjects_of
+from bench.performance.programs import OPTIMUM
+from bench.performance.ratios import compare
+from bench.performance.shares import add_like, shares_of
+from bench.performance.subjects import BATCHES, subjects_of
+from bench.performance.timing import worth_more_rounds
+from bertport.measure.speed.workload import to_json
 from bertport.runtime import load
+from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
@@ -32,7 +41,7 @@ def test_a_profile_counts_the_operations_that_the_share_of_the_peak_is_made_of(o
     architecture = dataclasses.asdict(Bundle.open(tiny_bundle).manifest.architecture)
     hidden = architecture["hidden_size"]
     heads = 2 * hidden**2 + 2 * hidden * 2  # the pooler and next-sentence run too, which `needed` leaves out
-    assert sum(operator["flops"] for operator in operators) == report.needed(architecture, [24], 1) + heads
+    assert sum(operator["flops"] for operator in operators) == figures.needed(architecture, [24], 1) + heads
 
 
 def test_a_profile_is_shown_with_the_speed_of_each_product(operators):
@@ -87,7 +96,7 @@ def test_a_large_model_gets_fewer_of_the_same_texts():
     inputs = inputs_of(10)
     small, large = share_of(inputs, "default"), share_of(inputs, "base")
     assert {task: len(texts) for task, texts in small.items()} == {"fill-mask": 10, "next-sentence": 4, "features": 4}
-    assert {task: len(texts) for task, texts in large.items()} == {"fill-mask": 5, "next-sentence": 2, "features": 2}
+    assert {task: len(texts) for task, texts in large.items()} == {"fill-mask": 2, "next-sentence": 1, "features": 1}
     for task, texts in large.items():
         assert texts == small[task][: len(texts)]
 
@@ -99,29 +108,148 @@ def prepared(tiny_bundle, tiny_checkpoint, tmp_path):
         name="tiny",
         bundle=tiny_bundle,
         checkpoint=tiny_checkpoint,
-        optimum=tmp_path / "optimum",
-        optimum_python="another/python",
         variants=("fp32",),
+        exports={"optimum": tmp_path / "optimum"},
     )
 
 
+ELSEWHERE = {"optimum": "another/python"}
+
+
 def test_optimums_rows_run_in_the_environment_that_has_it_or_not_at_all(prepared):
-    rows = {row.peer: row for row in subjects_of(prepared, "fill-mask", None, batches=(8,))}
+    rows = {row.peer: row for row in subjects_of(prepared, "fill-mask", ELSEWHERE, batches=(8,))}
     assert rows["optimum"].python == "another/python"
     assert rows["transformers"].python == sys.executable
-    assert "optimum" not in {row.peer for row in subjects_of(prepared, "next-sentence", None)}
-    without = dataclasses.replace(prepared, optimum=None, optimum_python=None)
-    assert {row.peer for row in subjects_of(without, "fill-mask", None)} == rows.keys() - {"optimum"}
+    assert "optimum" not in {row.peer for row in subjects_of(prepared, "next-sentence", ELSEWHERE)}
+    assert {row.peer for row in subjects_of(prepared, "fill-mask", {})} == rows.keys() - {"optimum"}
+    never_made = dataclasses.replace(prepared, exports={})
+    assert {row.peer for row in subjects_of(never_made, "fill-mask", ELSEWHERE)} == rows.keys() - {"optimum"}
+
+
+def test_bf16_has_rows_where_the_cpu_multiplies_in_it(prepared):
+    groups = {row.group for row in subjects_of(prepared, "fill-mask", {}, flags=("avx2",))}
+    more = {row.group for row in subjects_of(prepared, "fill-mask", {}, flags=("avx2", "avx512_bf16"))}
+    assert more - groups == {"transformers bf16"}
+
+
+def test_the_first_8_bit_variant_is_what_bars_call_int8(prepared):
+    several = dataclasses.replace(prepared, variants=("fp32", "int8-static-cpu", "int8-dynamic"))
+    called = {row.group: row.variant for row in subjects_of(several, "fill-mask", {}) if row.peer == "bertport"}
+    assert called["bertport int8"] == "int8-static-cpu"
+    assert called["bertport int8-dynamic"] == "int8-dynamic"
+
+
+def test_rows_that_differ_in_the_size_of_batches_alone_share_a_process(prepared):
+    rows = [row for row in subjects_of(prepared, "fill-mask", {}, streams=2) if row.peer == "fused"]
+    assert len(rows) == len(BATCHES)
+    assert len({json.dumps(to_json(row.spec(0))) for row in rows}) == 1
+
+
+def test_streams_answer_as_one_stream_does_and_in_order(prepared):
+    inputs = [f"{word} tea [MASK]" for word in ("a", "the", "of", "in", "to")]
+    rows = subjects_of(prepared, "fill-mask", {}, streams=2)
+    ours = {row.name: row for row in rows if row.peer == "bertport"}
+    assert len([row for row in ours.values() if row.streams == 2]) == 2
+    [one, *others] = [open_peer(row.spec(2)).answer("fill-mask", inputs) for row in ours.values()]
+    for other in others:
+        assert [row["token"] for row in other] == [row["token"] for row in one]
+        assert [row["score"] for row in other] == pytest.approx([row["score"] for row in one], abs=1e-6)
+
+
+def row_of(group, *seconds, name=None):
+    """A row of what was measured, a call in each round."""
+    subject = {"name": name or group, "group": group}
+    return {"subject": subject, "task": "fill-mask", "rounds": [[took] for took in seconds]}
+
+
+def test_a_size_of_batch_that_is_much_slower_takes_no_further_turns(prepared):
+    rows = [row for row in subjects_of(prepared, "fill-mask", {}) if row.group in {"transformers", "onnxruntime"}]
+    took = dict(zip((row.name for row in rows), (1.0, 1.2, 1.3, 9.0, 8.0, 7.0), strict=True))
+    kept = worth_more_rounds(rows, took)
+    assert kept == [
+        "transformers, batches of 1",
+        "transformers, batches of 8",
+        "onnxruntime, batches of 8",
+        "onnxruntime, batches of 32",
+    ]
+
+
+def test_the_best_of_several_groups_is_compared_and_a_single_round_is_no_best():
+    rows = [
+        row_of("bertport int8", 1.0, 1.0, 1.0),
+        row_of("openvino", 3.0, 3.0, 3.0, name="openvino, batches of 8"),
+        row_of("openvino", 0.5, name="openvino, batches of 1"),
+        row_of("openvino int8", 2.0, 2.0, 2.0),
+    ]
+    compared = compare(rows, ("bertport int8", "bertport bf16"), ("openvino", "openvino int8"))
+    assert (compared.ours, compared.theirs, compared.times.value) == ("bertport int8", "openvino int8", 2.0)
+    assert compare(rows, ("bertport int8",), ("optimum int8",)) is None
+
+
+@pytest.mark.parametrize(
+    ("instruction_set", "seconds", "met"),
+    [("avx2", 5.1, True), ("avx512_vnni", 4.9, False), ("amx", 4.9, None)],
+)
+def test_a_bar_is_that_of_its_class_of_cpu(instruction_set, seconds, met):
+    rows = [row_of("bertport int8", 1.0, 1.0), row_of("transformers", seconds, seconds)]
+    result = {"machine": {"instruction_set": instruction_set}, "models": {"base": {"rows": rows}}}
+    verdicts = {bar["bar"]: bar for bar in bars(result, {"ratios": [], "shapes": []})}
+    bar = verdicts.pop("BERT-base with seeded random weights: int8 against transformers", None)
+    assert (bar and bar["met"]) is met
+    assert all(bar["found"] == "not measured" and not bar["met"] for bar in verdicts.values())
+
+
+def test_on_amx_the_fastest_of_openvinos_set_ups_counts_and_shapes_have_bars_too():
+    rows = [
+        row_of("bertport int8", 1.0, 1.0),
+        row_of("bertport bf16", 0.9, 0.9),
+        row_of("openvino int8 streams", 1.17, 1.17),
+        row_of("optimum-intel", 2.0, 2.0),
+    ]
+    shapes = [
+        {"model": "default", "shape": [1, 128], "group": group, "ms": ms, "share_of_peak": 0.9}
+        for group, ms in (("bertport fp32", 10.0), ("bertport int8", 6.0), ("bertport bf16", 4.0))
+    ]
+    result = {"machine": {"instruction_set": "amx"}, "models": {"default": {"rows": rows}}}
+    verdicts = {bar["bar"]: bar for bar in bars(result, {"ratios": [], "shapes": shapes})}
+    against = "Default model: the fastest variant against the fastest of OpenVINO's set-ups"
+    assert verdicts[against]["found"].startswith("1.30x")
+    assert verdicts[against]["met"]
+    alone = "against fp32 on the CPU provider at 1x128"
+    assert verdicts[f"Default model: bf16 {alone}"] | {"bar": ""} == {
+        "bar": "",
+        "wanted": "at least 2.3x",
+        "found": "2.50x",
+        "met": True,
+    }
+    assert not verdicts[f"Default model: the fastest of int8 and int8-static-cpu {alone}"]["met"]
+
+
+def test_random_weights_get_the_shares_that_held_the_budget_on_another_model(tiny_bundle, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    add_like(bundle, default_bundle(), instruction_set="avx2")
+    wanted, made = shares_of(default_bundle()), shares_of(bundle)
+    layers = Bundle.open(bundle).manifest.architecture.layers
+    of_first = {name: shares for name, shares in wanted.items() if ".layer.0." in name}
+    assert len(of_first) == 4
+    for name, shares in of_first.items():
+        assert made[name].kept_in_float == pytest.approx(shares.kept_in_float, abs=1 / 32)
+        assert made[name].divided == pytest.approx(shares.divided, abs=1 / 32)
+    assert {name.partition(".layer.")[2][:1] for name in made if ".layer." in name} == {str(n) for n in range(layers)}
+    answers = load(bundle, variant="int8-dynamic", provider="cpu", threads=1).fill_mask("a [MASK] of tea", top_k=1)
+    assert answers[0]["score"] > 0
 
 
 @pytest.mark.optimum
 def test_optimums_rows_answer_as_the_bundle_does(prepared, tiny_bundle, tiny_checkpoint):
-    make = [sys.executable, "-c", OPTIMUM, str(tiny_checkpoint), str(prepared.optimum), "avx2"]
+    out = prepared.exports["optimum"]
+    make = [sys.executable, "-c", OPTIMUM, str(tiny_checkpoint), str(out), "avx2"]
     subprocess.run(make, check=True, capture_output=True)
     inputs = ["the capital of france is [MASK].", "a [MASK] of tea"]
     expected = [rows[0] for rows in load(tiny_bundle).predict("fill-mask", inputs, top_k=1)]
-    here = dataclasses.replace(prepared, optimum_python=sys.executable)
-    rows = [row for row in subjects_of(here, "fill-mask", None, batches=(2,)) if row.peer == "optimum"]
+    here = {"optimum": sys.executable}
+    rows = [row for row in subjects_of(prepared, "fill-mask", here, batches=(2,)) if row.peer == "optimum"]
     fp32, int8 = (open_peer(row.spec(1)).answer("fill-mask", inputs) for row in rows)
     assert [row["token"] for row in fp32] == [row["token"] for row in expected]
     assert [row["score"] for row in fp32] == pytest.approx([row["score"] for row in expected], abs=1e-5)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__"): path
     for path in sorted((ROOT / "bench").rglob("*.py"))
-    if "__main__" in path.read_text(encoding="utf-8")
+    if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
 }
 
 

@@ -1,0 +1,76 @@
+"""How many times as fast rows of bench.performance are than others, of rounds in which both took a turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bench.performance.subjects import STREAMS
+from bertport.measure.statistics import median_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from bertport.measure.statistics import Estimate
+
+__all__ = ["Compared", "best_row", "compare", "ratios", "times"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The fastest row of some groups, beside the fastest of others."""
+
+    ours: str
+    """Name of the one."""
+    theirs: str
+    """Name of the other."""
+    times: Estimate
+    """How many times as fast the one is."""
+
+
+def best_row(rows: Sequence[dict[str, Any]], groups: Collection[str]) -> dict[str, Any] | None:
+    """Return the fastest row of some groups, of those that took every turn; None where no row ran."""
+    ran = [row for row in rows if "rounds" in row and row["subject"]["group"] in groups]
+    most = max((len(row["rounds"]) for row in ran), default=0)
+    return min((row for row in ran if len(row["rounds"]) == most), key=_seconds, default=None)
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    return float(median(sum(turn) for turn in row["rounds"]))
+
+
+def compare(rows: Sequence[dict[str, Any]], ours: Collection[str], theirs: Collection[str]) -> Compared | None:
+    """Compare the fastest row of some groups with the fastest of others; None where there is none of either."""
+    one, other = best_row(rows, ours), best_row(rows, theirs)
+    if one is None or other is None:
+        return None
+    took = [[[sum(turn)] for turn in row["rounds"]] for row in (other, one)]
+    return Compared(ours=one["subject"]["name"], theirs=other["subject"]["name"], times=median_ratio(took[0], took[1]))
+
+
+def ratios(name: str, task: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return how many times as fast each group of bertport's rows is than every other's best row."""
+    groups = dict.fromkeys(row["subject"]["group"] for row in rows if "rounds" in row)
+    compared = []
+    for ours in (group for group in groups if group.startswith("bertport") and not group.endswith(STREAMS)):
+        for theirs in (group for group in groups if not group.startswith("bertport")):
+            if theirs.startswith("bare") and theirs.removeprefix("bare") != ours.removeprefix("bertport"):
+                continue
+            if (both := compare(rows, (ours,), (theirs,))) is not None:
+                compared.append(
+                    {
+                        "model": name,
+                        "task": task,
+                        "subject": ours,
+                        "than": theirs,
+                        "row": both.theirs,
+                        "times": [both.times.value, both.times.low, both.times.high],
+                    }
+                )
+    return compared
+
+
+def times(estimate: Estimate) -> str:
+    """Say how many times as fast, with the interval."""
+    return f"{estimate.value:.2f}x ({estimate.low:.2f} to {estimate.high:.2f})"
