@@ -16,7 +16,17 @@ from bench.checkout import ROOT
 from bench.cpuid.patching import handled
 from bench.intel.__main__ import is_intel
 
-__all__ = ["ENVIRONMENTS", "Environment", "interpreter", "optimum_python", "plugin_python", "say", "versions"]
+__all__ = [
+    "ENVIRONMENTS",
+    "HIDDEN",
+    "PLUGIN",
+    "Environment",
+    "interpreter",
+    "optimum_python",
+    "plugin_python",
+    "say",
+    "versions",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,21 +41,31 @@ class Environment:
     """Whether the CPU build of PyTorch is installed first."""
     removed: tuple[str, ...] = ()
     """What is taken out again, since it does not fit that build and no row uses it."""
+    patched: tuple[str, ...] = ()
+    """Packages from which bench.avx2 hides AVX-512 as well: it does so from ONNX Runtime and PyTorch by itself."""
     shown: tuple[str, ...]
     """Packages whose versions a page states."""
 
 
+HIDDEN = "WITHOUT_AVX512_CPUINFO" in os.environ
+"""Whether bench.avx2 hides what the CPU can do."""
 HERE = f"onnxruntime=={metadata.version('onnxruntime')}"
 """The ONNX Runtime of this environment, so that peers do not differ by it."""
 ENVIRONMENTS: dict[str, Environment] = {
     row.name: row
     for row in (
-        Environment(name="openvino", requirements=("openvino==2026.4.1", "tokenizers", "numpy"), shown=("openvino",)),
+        Environment(
+            name="openvino",
+            requirements=("openvino==2026.4.1", "tokenizers", "numpy"),
+            patched=("openvino",),
+            shown=("openvino",),
+        ),
         Environment(
             name="optimum-intel",
             requirements=("optimum-intel==2.2.0", "sentence-transformers==6.2.0"),
             torch=True,
             removed=("torchvision",),
+            patched=("openvino",),
             shown=("optimum-intel", "transformers", "nncf", "sentence-transformers"),
         ),
         Environment(
@@ -80,7 +100,26 @@ def interpreter(name: str) -> str | None:
             say(f"the environment {name} cannot be made: its rows are left out")
             return None
         stamp.write_text(made_of, encoding="utf-8")
-    return str(python)
+    return _hiding(place, python, wanted.patched) if HIDDEN and wanted.patched else str(python)
+
+
+def _hiding(place: Path, python: Path, packages: tuple[str, ...]) -> str:
+    """Return what runs an interpreter with copies of packages that see no AVX-512, under bench.avx2."""
+    program = "import sys\nfrom bench.cpuid.patching import prepare\nfor name in sys.argv[1:]: print(prepare(name))"
+    command = [str(python), "-c", program, *packages]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return _script(place / "python-avx2", str(python), {"PYTHONPATH": os.pathsep.join(done.stdout.split())})
+
+
+def _script(path: Path, python: str, variables: dict[str, str]) -> str:
+    """Write a program that runs an interpreter with some variables, PYTHONPATH before what it was; return its path."""
+    lines = [
+        f'export {name}="{value}{os.pathsep + "$PYTHONPATH" if name == "PYTHONPATH" else ""}"'
+        for name, value in variables.items()
+    ]
+    path.write_text("\n".join(["#!/bin/sh", *lines, f'exec "{python}" "$@"', ""]), encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
 
 
 def plugin_python() -> str | None:
@@ -101,12 +140,8 @@ def plugin_python() -> str | None:
         stamp.write_text(PLUGIN, encoding="utf-8")
     told = {} if is_intel() else handled(["onnxruntime"]) | {"INTEL_VENDOR": "1"}
     first = told.pop("PYTHONPATH", "").partition(os.pathsep)[0]
-    told["PYTHONPATH"] = os.pathsep.join(filter(None, [first, str(place), "$PYTHONPATH"]))
-    script = place / "python"
-    lines = [f'export {name}="{value}"' for name, value in told.items()]
-    script.write_text("\n".join(["#!/bin/sh", *lines, f'exec "{sys.executable}" "$@"', ""]), encoding="utf-8")
-    script.chmod(0o755)
-    return str(script)
+    told["PYTHONPATH"] = os.pathsep.join(filter(None, [first, str(place)]))
+    return _script(place / "python", sys.executable, told)
 
 
 def optimum_python() -> str | None:

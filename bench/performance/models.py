@@ -114,15 +114,17 @@ def _exports(place: Path, checkpoint: Path, instruction_set: str, pythons: Mappi
         if environment not in pythons or (name.startswith("sentence") and place.name == "base"):
             continue  # vectors are compared on the default model alone
         if not out.exists():
-            unfinished = out.with_name(f"{out.name}.tmp")
-            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished = out.with_name(f"{out.name}.{os.getpid()}")
             command = [pythons[environment], "-c", program, str(checkpoint), str(unfinished), argument]
             try:
                 _run(f"export and quantize it for {name}", command)
             except subprocess.CalledProcessError:
                 say(f"{name} cannot be made: its rows are left out")
                 continue
-            unfinished.rename(out)
+            try:
+                unfinished.rename(out)
+            except OSError:  # another command was faster
+                shutil.rmtree(unfinished)
         exports[name] = out
     return exports
 
