@@ -36,7 +36,7 @@ def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_ou
         assert variant.fidelity["accuracy"]["mlm"]["kl"]["value"] < 0.05
     forms = [bundle.manifest.variants[name].fidelity["calibration"]["ranges_sha256"] for name in BOTH]
     assert forms[0] != forms[1]
-    assert providers_for(bundle.manifest.variants["int8-static"].requires) == ["tensorrt", "cuda"]
+    assert providers_for(bundle.manifest.variants["int8-static"].requires) == ["tensorrt", "cuda", "tensorrt-rtx"]
     assert bundle.manifest.variants["int8-static"].requires.isa is None
     model = load(bundle_copy, variant="int8-static-cpu", provider="cpu")
     assert len(model.fill_mask("the [MASK] is small .", top_k=3)) == 3

@@ -12,7 +12,7 @@ import pytest
 
 from bertport.runtime import load
 from bertport.runtime.errors import PathError, ProviderError, UsageError
-from bertport.runtime.providers import plugins
+from bertport.runtime.providers import native, plugins
 from bertport.runtime.providers.native import file_name
 from bertport.runtime.providers.plugins import obstacle, of_library
 from bertport.runtime.providers.table import PROVIDERS, candidates
@@ -149,3 +149,38 @@ def test_a_library_that_is_named(libraries, tiny_bundle, tmp_path):
     row = of_library(libraries["lists nothing"], "openvino")
     assert row.plugin.library == libraries["lists nothing"]
     assert "lists no device for it here (it takes Intel's CPUs)" in obstacle(row)
+
+
+@compiled
+def test_a_library_is_given_those_beside_it_whatever_their_files_are_called(tmp_path):
+    beside, library = tmp_path / "libbeside.so.1.2.3", tmp_path / file_name("linked")
+    compiling = ["cc", "-shared", "-fPIC", "-x", "c", "-"]
+    link = ["-Wl,-soname,libbeside.so.1", "-o", beside]
+    subprocess.run([*compiling, *link], input="int beside(void) { return 0; }", text=True, check=True)
+    source = SOURCES["lists nothing"].replace("*n = 0;", "*n = beside();")
+    subprocess.run(
+        [*compiling, "-o", library, "-x", "none", beside], input=f"int beside(void);{source}", text=True, check=True
+    )
+    row = replace(OPENVINO, plugin=replace(OPENVINO.plugin, path=library))
+    assert "lists no device for it here" in obstacle(row)
+    beside.rename(tmp_path / "elsewhere")
+    library.touch()
+    assert "libbeside.so.1: cannot open shared object file" in obstacle(row)
+
+
+@compiled
+def test_the_environment_may_not_change_what_fp32_is(libraries, monkeypatch):
+    [(key, value)] = PROVIDERS["tensorrt-rtx"].plugin.environment.items()
+    plugin = replace(OPENVINO.plugin, environment={key: value}, path=libraries["lists nothing"])
+    for given, said in (("1", f"{key} is 1 in the environment"), (value, "lists no device")):
+        monkeypatch.setenv(key, given)
+        assert said in obstacle(replace(OPENVINO, plugin=plugin))
+
+
+@compiled
+def test_a_library_for_nvidia_is_not_loaded_without_its_driver(libraries):
+    if native.driver().problem is None:
+        pytest.skip("there is a driver")
+    row = PROVIDERS["tensorrt-rtx"]
+    said = obstacle(replace(row, plugin=replace(row.plugin, path=libraries["crashes"])))
+    assert said == f"{native.driver().problem}: see that NVIDIA's driver is installed, or choose another provider"

@@ -298,7 +298,7 @@ def test_a_variant_made_for_another_provider_is_refused_with_one_that_suits(edit
     manifest = variants_of(edited, "int8", "portable", "fp16")
     with pytest.raises(ProviderError, match=r"'int8' is made for cpu, not for cuda: .*\(here: portable, fp16\)"):
         choices(manifest, "int8", "cuda", (CUDA,))
-    with pytest.raises(ProviderError, match="'fp16' is made for tensorrt, cuda, not for cpu"):
+    with pytest.raises(ProviderError, match="'fp16' is made for tensorrt, cuda, tensorrt-rtx, not for cpu"):
         choices(manifest, "fp16", "auto", (CPU,))
     with pytest.raises(ProviderError, match=r"no variant for tensorrt \(made for: cpu\)"):
         choices(variants_of(edited, "int8"), None, "tensorrt", (TENSORRT,))

@@ -6,12 +6,17 @@ of its own first, and here only when that went well.
 
 from __future__ import annotations
 
+import ctypes
+import glob
 import json
+import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import PathError, ProviderError, UsageError
 from bertport.runtime.installation import pip
-from bertport.runtime.providers import cpu
+from bertport.runtime.providers import cpu, native
 from bertport.runtime.providers.table import AUTO, PROVIDERS, Plugin, Provider, onnxruntime, unknown_row
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
     from typing import IO
 
@@ -34,11 +38,16 @@ LIMIT = 60.0
 CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
 """Key of a device's metadata: what it computes in, in words of OpenVINO's."""
 PROBE = """
-import json, os, sys
+import ctypes, json, os, sys
 told = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what the library prints is no part of the answer
-path, sys.path[:] = json.loads(sys.argv[1])
+path, beside, sys.path[:] = json.loads(sys.argv[1])
 import onnxruntime
+for needed in beside:
+    try:
+        ctypes.CDLL(needed)
+    except OSError:
+        pass  # the library itself then says what it lacks
 answer = {}
 try:
     onnxruntime.register_execution_provider_library("bertport", path)
@@ -72,6 +81,11 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
     path = plugin.library
     if path is None:
         return f"the package {plugin.package} is not installed: {provider.install}, or choose another provider"
+    if provider.nvidia and (problem := native.driver().problem):
+        return f"{problem}: see that NVIDIA's driver is installed, or choose another provider"
+    for key, value in plugin.environment.items():
+        if os.environ.get(key, value) != value:
+            return f"{key} is {os.environ[key]} in the environment, so that fp32 would be computed otherwise: unset it"
     answer = _answer(path)
     if "problem" in answer:
         return f"{answer['problem']}: {_remedy(provider)}, or choose another provider"
@@ -114,6 +128,10 @@ def devices(provider: Provider, precision: str = "fp32") -> list[Any]:
     ort = onnxruntime()
     with _registering:
         if not any(device.ep_metadata.get("library_path") == str(path) for device in ort.get_ep_devices()):
+            os.environ.update(plugin.environment)
+            for needed in _beside(path):
+                with suppress(OSError):
+                    ctypes.CDLL(str(needed))
             # Not a name that ends in `.virtual`: OpenVINO then lists devices that are not there.
             ort.register_execution_provider_library(f"bertport:{path}", str(path))
         listed = ort.get_ep_devices()
@@ -228,7 +246,7 @@ def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]: 
         `problem`: a part of a sentence.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        asked = json.dumps([str(path), sys.path])
+        asked = json.dumps([str(path), [str(needed) for needed in _beside(path)], sys.path])
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-c", PROBE, asked],
@@ -251,6 +269,20 @@ def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]: 
     if "problem" in told:
         return {"problem": f"{path.name} does not register with ONNX Runtime {version} ({_one_line(told['problem'])})"}
     return told
+
+
+def _beside(path: Path) -> list[Path]:
+    """Return the files in a library's folder that it is linked to, under names that may go on after its own for them.
+
+    NVIDIA's package has `libcudart.so.13.4.36` where `libcudart.so.13` is needed, and makes links when it is imported.
+    The linker takes what is loaded already, by the name in the file.
+    """
+    try:
+        names = native.needed(path)
+    except (OSError, ValueError, struct.error):  # it is no library, which registering it says
+        return []
+    files = [[path.with_name(name), *sorted(path.parent.glob(f"{glob.escape(name)}.*"))] for name in names]
+    return [file for candidates in files for file in candidates if file.is_file()]
 
 
 def _read(file: IO[bytes]) -> str:

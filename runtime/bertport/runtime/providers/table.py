@@ -50,6 +50,8 @@ class Plugin:
     """By precision, the word that a device which computes so has in its metadata."""
     threads: Mapping[str, str] = field(default_factory=dict)
     """Provider options that set its threads, with `%d` for their number; empty where it takes none of the CPU."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that the library reads, set before it is registered."""
     path: Path | None = None
     """The library itself, where it was named; None for that of the package."""
 
@@ -244,7 +246,7 @@ PROVIDERS: dict[str, Provider] = {
             ort="NvTensorRTRTXExecutionProvider",
             extra="tensorrt-rtx",
             auto=False,
-            recipes=("fp32",),
+            recipes=("fp16", "int8-static", "fp32"),  # as `tensorrt`
             batch_tokens=16384,
             overhead_tokens=GPU_OVERHEAD,
             overlap=True,
@@ -256,9 +258,12 @@ PROVIDERS: dict[str, Provider] = {
                 file="onnxruntime_providers_nv_tensorrt_rtx",
                 takes=NVIDIA_RTX,
                 brings=hardware.rtx_gpu,
+                # It has no option for TF32, which TensorRT takes for products of fp32 by itself.
+                environment={"NVIDIA_TF32_OVERRIDE": "0"},
             ),
-            dtypes=FLOATING,
-            precisions=frozenset({"fp32"}),
+            # As the graph is written: TensorRT for RTX knows no other types than those of its tensors.
+            dtypes=FLOATING | INTEGER,
+            precisions=frozenset({"fp32", "fp16", "int8-static-symmetric"}),
             least_positions=1,
         ),
         Provider(
@@ -278,7 +283,7 @@ PROVIDERS: dict[str, Provider] = {
                 takes="GPUs with Vulkan, Metal or Direct3D 12",
                 brings=hardware.any_gpu,
             ),
-            operator_domains=CONTRIBUTED,
+            # Of ONNX Runtime's own operators it knows some, and MultiHeadAttention not with a mask of the padding.
             dtypes=FLOATING,
             precisions=frozenset({"fp32"}),
             least_positions=1,
