@@ -98,7 +98,7 @@ class _Differences:
             self._add(f"batch {row.batch}, row {row.row}, column {column}", float(value[column]), wanted)
         mean = float(np.sqrt(np.mean(np.square(value, dtype=np.float64))))
         self._add(f"the root mean square of batch {row.batch}, row {row.row}", mean, row.rms)
-        if row.largest and row.largest < len(value):
+        if 0 < row.largest < len(value):
             others = np.delete(value, [*columns][: row.largest])
             least = row.values[row.largest - 1]  # what is below it may be anything
             place = f"the largest of the other columns of batch {row.batch}, row {row.row}"

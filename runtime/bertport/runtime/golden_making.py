@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,7 @@ def golden_of(bundle: Bundle, old: Golden | None = None) -> tuple[Golden, dict[s
     """
     tokens = Tokens.read(bundle)
     if old is None:
-        texts = _texts(tokens)
+        texts = _texts(tokens, bundle.manifest)
         old = Golden(texts=texts, batches=_batches(texts, tokens, bundle.manifest), variants={})
     made, left_out = dict(old.variants), dict[str, str]()
     reference: Sequence[Outputs] = ()
@@ -211,12 +212,17 @@ def vectors_of(
     return GoldenVariant(made_on=made_on, outputs=outputs)
 
 
-def _texts(tokens: Tokens) -> tuple[GoldenText, ...]:
-    """Return texts of every kind that a tokenizer takes, those with masks first, with their ids."""
+def _texts(tokens: Tokens, manifest: Manifest) -> tuple[GoldenText, ...]:
+    """Return texts of every kind that a model takes, those with masks first, with their ids."""
     masked = [text.format(mask=tokens.mask_token) for text in MASKED] if tokens.mask_id is not None else []
     texts: list[Text] = [*masked, *SINGLE, *([PAIR] if tokens.takes_pairs else [])]
     pairs = zip(texts, tokens.encode(texts), strict=True)
-    known = [(text, encoded) for text, encoded in pairs if isinstance(encoded, Encoded)]
+    segments = manifest.architecture.type_vocab_size if SEGMENTS in manifest.inputs else sys.maxsize
+    known = [
+        (text, encoded)
+        for text, encoded in pairs  # without a second segment a model may have a tokenizer that knows one
+        if isinstance(encoded, Encoded) and encoded.type_ids.max() < segments
+    ]
     if not known:  # the model takes a few tokens, or the tokenizer reads no English
         [encoded] = tokens.encode([tokens.sample])
         if not isinstance(encoded, Encoded):
@@ -301,7 +307,7 @@ def _row(batch: int, number: int, row: NDArray[np.float32], *, top: bool) -> Gol
         row=number,
         columns=columns,
         values=tuple(_rounded(value) for value in (row if columns is None else row[list(columns)])),
-        largest=LARGEST if top and columns else None,
+        largest=LARGEST if top and columns else 0,
         rms=_rounded(_rms(row)),
     )
 

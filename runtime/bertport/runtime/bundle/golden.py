@@ -61,7 +61,7 @@ class GoldenText:
 
     text: str
     """The first text."""
-    pair: str | None = field(default=None, metadata={OMITTED: True})
+    pair: str | None = None
     """The second text of a pair; None for one text."""
     ids: tuple[int, ...]
     """Token ids, special tokens included."""
@@ -99,13 +99,12 @@ class GoldenRow:
     """Which batch."""
     row: int
     """Which row of the matrix."""
-    columns: tuple[int, ...] | None = field(default=None, metadata={OMITTED: True})
+    columns: tuple[int, ...] | None = None
     """Columns whose values are listed; None for all."""
     values: tuple[float, ...]
     """Their values."""
-    largest: int | None = field(default=None, metadata={OMITTED: True})
-    """How many of the values, from the first, are the largest of the whole row, in descending order; None where that is
-    not known."""
+    largest: int = 0
+    """How many of the values, from the first, are the largest of the whole row, in descending order."""
     rms: float
     """Root of the mean of the squares of all values of the row."""
 
@@ -270,7 +269,7 @@ def _check_row(row: GoldenRow, expected: GoldenOutput, name: str) -> None:
         0 <= row.row < rows
         and listed == len(row.values)
         and all(0 <= column < columns for column in row.columns or ())
-        and 0 <= (row.largest or 0) <= len(row.values)
+        and 0 <= row.largest <= len(row.values)
     ):
         _refuse(name, f"lists {len(row.values)} values of a row that is not there")
 
