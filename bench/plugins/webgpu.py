@@ -27,7 +27,7 @@ from bertport.runtime.errors import BertportError
 from bertport.runtime.heads import POSITIONS
 from bertport.runtime.loading import load
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
-from bertport.runtime.session import open_graph
+from bertport.runtime.session import FATAL_ONLY, open_graph, open_session, session_options
 from bertport.runtime.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
@@ -192,13 +192,11 @@ def _differences(bundle: Bundle, name: str) -> dict[str, Any]:
 
 def _words(bundle: Bundle, name: str) -> str:
     """Return what ONNX Runtime says where a graph that bertport refuses is opened and run; empty where it runs."""
-    ort = onnxruntime()
     variant = bundle.manifest.variants[name]
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options(log_level=FATAL_ONLY)
     options.add_provider_for_devices(_devices(), {})
     try:
-        session = ort.InferenceSession(str(bundle.file(variant.file)), options)
+        session = open_session(bundle.file(variant.file), options, providers=None)
         given = {argument.name for argument in session.get_inputs()}
         feeds = next(iter(batches()))
         session.run(None, {key: value for key, value in feeds.items() if key in given})
