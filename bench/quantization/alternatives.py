@@ -90,9 +90,18 @@ class DecomposedOnly(CalibratedWeights):
         return self._method(weights)
 
 
-def _calibrated(kind: type[CalibratedWeights], **how: bool) -> Callable[[Material], onnx.ModelProto]:
+def _calibrated(
+    kind: type[CalibratedWeights], *, saturating: bool, decomposes: bool = True, keeps_in_float: bool = True
+) -> Callable[[Material], onnx.ModelProto]:
     def make(given: Material) -> onnx.ModelProto:
-        weights = kind(layers=linears(given.fused), activations=given.activations, text={}, **how)
+        weights = kind(
+            saturating=saturating,
+            layers=linears(given.fused),
+            activations=given.activations,
+            text={},
+            decomposes=decomposes,
+            keeps_in_float=keeps_in_float,
+        )
         return rewrite(given.fused, DynamicEmitter(weights=weights))
 
     return make
