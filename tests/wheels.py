@@ -1,4 +1,4 @@
-"""Environments without torch and transformers, each with one wheel of ONNX Runtime, kept in `.tools`."""
+"""Wheels of ONNX Runtime, each in an environment without torch and transformers, and plugins; kept in `.tools`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WHEELS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu==1.31.1"}
 """The wheel of each; that of `gpu` is pinned, because tests also read what the providers' libraries hold."""
+PLUGINS = {
+    "openvino": "onnxruntime-ep-openvino==1.8.1",
+    "webgpu": "onnxruntime-ep-webgpu==0.4.0",
+}
+"""Packages of plugins, pinned because tests also read what their libraries hold."""
+
+
+def plugin(name: str) -> Path:
+    """Return a directory for PYTHONPATH with the package of a plugin and nothing else, made once."""
+    place = ROOT / ".tools" / "plugins" / PLUGINS[name]
+    if not place.is_dir():
+        unfinished = place.with_name(f"{place.name}.{os.getpid()}")
+        install = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+        command = [*install, "--target", str(unfinished), PLUGINS[name]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"{PLUGINS[name]} could not be installed: {done.stderr.strip().splitlines()[-1]}")
+        unfinished.rename(place)
+    return place
 
 
 def environment(name: str) -> Path:

@@ -89,6 +89,8 @@ class Graph:
     """Names of the inputs that have a value of their own when not given."""
     full: int | None = None
     """Bytes held by the process from which on memory is given back before a run; None where none need be."""
+    mapped: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """Mapped files of weights that a plugin may read for as long as the session lives; ONNX Runtime itself copies."""
 
     @property
     def operators(self) -> frozenset[str]:
@@ -249,7 +251,8 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         # The arena grows by doubling and never gives back; a pattern is one more block, as large as all of a run's
         # values, kept for each shape that was seen.
         opening.enable_cpu_mem_arena = opening.enable_mem_pattern = False
-    weights = _unreachable(path, external_data, in_memory=bool(appended))
+    # A plugin opens such files by itself, and follows no link of the graph's.
+    weights = _unreachable(path, external_data, strict=bool(appended) or provider.plugin is not None)
     session = _session(path, provider, opening, settled, precision, appended, weights)
     check_active(provider, session.get_providers())
     placement = placement_of(session)
@@ -267,6 +270,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
         placement=placement,
         threads=threads,
         options=settled,
+        mapped={} if provider.plugin is None else weights,
     )
 
 
@@ -306,7 +310,7 @@ def check_fp32(provider: Provider, settled: Mapping[str, str]) -> None:
     _exact.add(asked)
 
 
-def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -> dict[str, NDArray[np.uint8]]:
+def _unreachable(path: Path, external_data: Iterable[str], *, strict: bool) -> dict[str, NDArray[np.uint8]]:
     """Return, mapped, the files of weights that ONNX Runtime would not open although they belong to the bundle.
 
     It opens what lies below the graph's directory, or below that of the file that the graph is a link to. A bundle in
@@ -315,7 +319,7 @@ def _unreachable(path: Path, external_data: Iterable[str], *, in_memory: bool) -
     """
     import numpy as np
 
-    allowed = [Path(os.path.realpath(path.parent))] + ([] if in_memory else [Path(os.path.realpath(path)).parent])
+    allowed = [Path(os.path.realpath(path.parent))] + ([] if strict else [Path(os.path.realpath(path)).parent])
     mapped = {}
     for name in external_data:
         file = Path(os.path.realpath(path.parent / name))

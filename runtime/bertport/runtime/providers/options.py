@@ -162,8 +162,8 @@ def settle(
         here, others = json.loads(computes[key]).keys(), json.loads(given[key]).keys()
         if others - here:
             raise UsageError(
-                f"the provider option {key!r} has {excerpt(', '.join(sorted(others - here)), 60)}, and {name!r} "
-                f"computes on {', '.join(here)}, so that it would be left alone: state options of that"
+                f"the provider option {key!r} is for {excerpt(', '.join(sorted(others - here)), 60)}, and would be "
+                f"left alone where {name!r} computes on {', '.join(here)}: state options of that"
             )
     wanted, asked = dict(_leaves(computes)), dict(_leaves(given))
     for place, value in wanted.items():
