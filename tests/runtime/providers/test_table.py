@@ -180,9 +180,11 @@ def test_a_precision_is_written_out_over_the_row_and_below_nobody():
     assert settle("cuda", "fp16", row={}, given={"use_tf32": "1"}, computes={}) == {"use_tf32": "1"}
 
 
-@pytest.mark.parametrize("text", ["", "f32", "[1]", '{"CPU": ', "[" * 100_000])
-def test_an_option_in_json_is_an_object(text):
-    with pytest.raises(UsageError, match="the provider option 'load_config' is a JSON object, not"):
+@pytest.mark.parametrize(
+    "text", ["", "f32", "[1]", '{"CPU": ', '{"CPU": 1}', "[" * 100_000, '{"CPU":' * 9 + "{}" + "}" * 9]
+)
+def test_an_option_in_json_is_an_object_of_objects(text):
+    with pytest.raises(UsageError, match="the provider option 'load_config' is a JSON object of objects, one for each"):
         checked("openvino", {"load_config": text}, PROVIDERS["openvino"].allowed)
 
 

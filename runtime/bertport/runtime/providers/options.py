@@ -64,6 +64,8 @@ IGNORED = {
 """What to say of options that were OpenVINO's before it was a plugin."""
 JSON = frozenset({"load_config"})
 """Options whose value is a JSON object, which is merged with that of the row."""
+MOST_LEVELS = 8
+"""Objects within each other in such a value, at most; OpenVINO's plugin takes fewer."""
 
 TENSORRT_RTX = frozenset(
     """
@@ -126,13 +128,26 @@ def checked(name: str, given: Mapping[str, object], allowed: frozenset[str] | No
             raise UsageError(f"the provider option {key!r} is text, a number, True or False, not {value!r}")
     options = {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in given.items()}
     for key in JSON & options.keys():
-        try:
-            told = json.loads(options[key])
-        except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
-            raise UsageError(f"the provider option {key!r} is a JSON object, not {excerpt(options[key], 100)}")
+        if not _is_by_device(options[key]):
+            raise UsageError(
+                f"the provider option {key!r} is a JSON object of objects, one for each device, not "
+                f"{excerpt(options[key], 100)}"
+            )
     return options
+
+
+def _is_by_device(text: str) -> bool:
+    """Return whether a text is a JSON object of objects that are no deeper than OpenVINO reads them."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    level = [told]
+    for depth in range(MOST_LEVELS):
+        level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else ())]
+        if depth == 0 and not (isinstance(told, dict) and all(isinstance(value, dict) for value in level)):
+            return False
+    return not any(isinstance(value, dict) for value in level)
 
 
 def merged(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:

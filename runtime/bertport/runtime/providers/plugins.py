@@ -246,7 +246,8 @@ def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]: 
         `problem`: a part of a sentence.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        asked = json.dumps([str(path), [str(needed) for needed in _beside(path)], sys.path])
+        places = [place for place in sys.path if isinstance(place, str)]  # Python passes over what is no text
+        asked = json.dumps([str(path), [str(needed) for needed in _beside(path)], places])
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-c", PROBE, asked],
