@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from bertport.runtime import load
+from bertport.runtime import onnx_wire as pb
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BertportError
 from bertport.runtime.providers.checks import obstacle
@@ -92,6 +95,22 @@ def together(provider: str) -> bool:
     return not wrong
 
 
+def left_over() -> str:
+    """Return how a graph is refused that has an operator which OpenVINO does not take: GELU by its tanh."""
+    weights = pb.tensor("w", pb.FLOAT, [4, 4], np.eye(4, dtype=np.float32).tobytes())
+    nodes = [pb.node("MatMul", ["a", "w"], ["m"]), pb.node("FastGelu", ["m"], ["y"], domain="com.microsoft")]
+    ends = [pb.value(name, pb.FLOAT, ["rows", 4]) for name in ("a", "y")]
+    content = pb.graph(nodes=nodes, initializers=[weights], inputs=ends[:1], outputs=ends[1:])
+    domain = pb.field(8, pb.field(1, "com.microsoft") + pb.field(2, 1))
+    with TemporaryDirectory() as place:
+        path = Path(place) / "model.onnx"
+        path.write_bytes(pb.model(content) + domain)
+        try:
+            return str(open_graph(path, PROVIDERS["openvino"]).placement)
+        except BertportError as error:
+            return f"{type(error).__name__}: {error}"
+
+
 def main() -> None:
     """Print what came of everything."""
     told: dict[str, Any] = {"obstacles": {}, "fp32": {}}
@@ -127,6 +146,7 @@ def main() -> None:
         "memory": said(provider="openvino", memory="1G"),
         "two": said(provider="openvino,cpu"),
         "not in it": said(provider="webgpu", provider_library=library),
+        "left over": left_over(),
         "built in": said(provider="cpu", provider_library=library),
     }
     PROVIDERS.pop("openvino")  # of what the table does not know, no option makes it compute fp32

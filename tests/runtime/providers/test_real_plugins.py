@@ -90,6 +90,7 @@ def test_what_cannot_be_is_one_sentence(told):
         "memory": "UsageError: memory bounds what the provider 'cpu' takes, not 'openvino'",
         "two": "UnknownNameError: unknown provider 'openvino,cpu' (available: auto, ",
         "not in it": "ProviderError: libonnxruntime_providers_openvino_plugin.so has no provider 'webgpu' for this ",
+        "left over": "ProviderError: provider 'openvino' left computing to the CPU (1 FastGelu): choose a variant ",
         "built in": "UsageError: provider 'cpu' comes with ONNX Runtime and is in no other library",
     }.items():
         assert told["refused"][name].startswith(start), told["refused"][name]
