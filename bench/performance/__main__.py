@@ -1,6 +1,6 @@
 """How fast bertport answers, beside what people use today: the same weights, texts and machine, taking turns.
 
-    python -m bench.performance [--quick] [--rounds 7] [--texts 100] [--models default,base] [--tasks fill-mask,...]
+    python -m bench.performance [--quick] [--rounds 5] [--texts 60] [--models default,base] [--tasks fill-mask,...]
         [--without streams,shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
     python -m bench.performance --prepare
     python -m bench.performance --pages | --check
@@ -50,6 +50,7 @@ from bench.performance.report import page, plots, stem
 from bench.performance.subjects import BATCHES, TASKS, subjects_of
 from bench.performance.timing import measure_shapes, measure_task
 from bertport.measure.machine import describe_machine, machine_lock, matmul_peak
+from bertport.measure.speed.process import Workers
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.providers.cpu import cpu, usable_cores
 
@@ -88,26 +89,30 @@ def measure_model(
         flags = describe_machine().flags
         return subjects_of(model, task, pythons, batches=given.batches, streams=streams, flags=flags)
 
-    rows = [
-        measurement
-        for task in tasks
-        for measurement in measure_task(
-            subjects(task, 1 if "streams" in given.without else max(1, int(usable_cores()))),
-            task,
-            inputs[task],
-            rounds=rounds,
-            threads=given.threads,
-            say=say,
-        )
-    ]
-    shapes = measure_shapes(
-        subjects("fill-mask", 1),
-        () if "shapes" in given.without else given.shapes,
-        rounds=2,
-        threads=given.threads,
-        vocabulary=manifest.architecture.vocab_size,
-        say=say,
-    )
+    rows: list[dict[str, Any]] = []
+    shapes: list[dict[str, Any]] = []
+    several = 1 if "streams" in given.without else max(1, int(usable_cores()))
+    for task in tasks:
+        with Workers() as workers:  # its own for each task, since their memory is shown
+            rows += measure_task(
+                subjects(task, several),
+                task,
+                inputs[task],
+                workers=workers,
+                rounds=rounds,
+                threads=given.threads,
+                say=say,
+            )
+            if task == "fill-mask" and "shapes" not in given.without:
+                shapes = measure_shapes(
+                    subjects(task, 1),
+                    given.shapes,
+                    workers=workers,
+                    rounds=LEAST_ROUNDS,
+                    threads=given.threads,
+                    vocabulary=manifest.architecture.vocab_size,
+                    say=say,
+                )
     choices = None
     if "settings" not in given.without and model.name != "base":
         # Other settings of bertport's own than those it ships with.
@@ -207,12 +212,14 @@ def arguments() -> argparse.Namespace:
     """Read the command line; --quick sets what is not given."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the default model alone, fewer texts and rounds")
-    parser.add_argument("--rounds", type=int, help="[7; 3 with --quick, and at least]")
-    parser.add_argument("--texts", type=int, help="[100; 40 with --quick]")
+    parser.add_argument("--rounds", type=int, help="[5; 3 with --quick, and at least]")
+    parser.add_argument("--texts", type=int, help="[60; 24 with --quick]")
     parser.add_argument(
         "--models", help="default, base, tiny, separated by commas [default,base; default with --quick]"
     )
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(TASKS))
+    parser.add_argument(
+        "--tasks", type=lambda text: text.split(","), help=f"[{','.join(TASKS)}; {TASKS[0]} with --quick]"
+    )
     parser.add_argument(
         "--without", type=lambda text: text.split(","), default=[], help=f"{', '.join(PARTS)} [settings with --quick]"
     )
@@ -222,8 +229,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pages", action="store_true", help="write the pages from the data, measure nothing")
     parser.add_argument("--check", action="store_true", help="compare the pages with the data, measure nothing")
     given = parser.parse_args()
-    given.rounds = given.rounds or (3 if given.quick else 7)
-    given.texts = given.texts or (40 if given.quick else 100)
+    given.rounds = given.rounds or (3 if given.quick else 5)
+    given.texts = given.texts or (24 if given.quick else 60)
+    given.tasks = given.tasks or list(TASKS[:1] if given.quick else TASKS)
     given.models = given.models or ("default" if given.quick else "default,base")
     given.shapes = SHAPES[:2] if given.quick else SHAPES
     given.batches = BATCHES[:2] if given.quick else BATCHES

@@ -25,6 +25,7 @@ __all__ = [
     "optimum_python",
     "plugin_python",
     "say",
+    "script",
     "versions",
 ]
 
@@ -86,7 +87,7 @@ def interpreter(name: str) -> str | None:
     wanted = ENVIRONMENTS[name]
     place = ROOT / ".tools" / name
     python, stamp = dev.executable(place, "python"), place / "installed"
-    made_of = repr((wanted, dev.TORCH))
+    made_of = repr((wanted.requirements, wanted.torch and dev.TORCH, wanted.removed))
     if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == made_of):
         say(f"making the environment {name}")
         try:
@@ -108,10 +109,10 @@ def _hiding(place: Path, python: Path, packages: tuple[str, ...]) -> str:
     program = "import sys\nfrom bench.cpuid.patching import prepare\nfor name in sys.argv[1:]: print(prepare(name))"
     command = [str(python), "-c", program, *packages]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return _script(place / "python-avx2", str(python), {"PYTHONPATH": os.pathsep.join(done.stdout.split())})
+    return script(place / "python-avx2", str(python), {"PYTHONPATH": os.pathsep.join(done.stdout.split())})
 
 
-def _script(path: Path, python: str, variables: dict[str, str]) -> str:
+def script(path: Path, python: str, variables: dict[str, str]) -> str:
     """Write a program that runs an interpreter with some variables, PYTHONPATH before what it was; return its path."""
     lines = [
         f'export {name}="{value}{os.pathsep + "$PYTHONPATH" if name == "PYTHONPATH" else ""}"'
@@ -141,7 +142,7 @@ def plugin_python() -> str | None:
     told = {} if is_intel() else handled(["onnxruntime"]) | {"INTEL_VENDOR": "1"}
     first = told.pop("PYTHONPATH", "").partition(os.pathsep)[0]
     told["PYTHONPATH"] = os.pathsep.join(filter(None, [first, str(place)]))
-    return _script(place / "python", sys.executable, told)
+    return script(place / "python", sys.executable, told)
 
 
 def optimum_python() -> str | None:

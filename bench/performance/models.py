@@ -14,10 +14,12 @@ from bench.checkout import RESTORE, ROOT
 from bench.performance.environments import say
 from bench.performance.programs import INTEL, OPTIMUM, SEEDED, SENTENCE_INTEL, SENTENCE_OPTIMUM
 from bench.performance.shares import add_like
+from bench.performance.subjects import BF16
 from bertport.measure.text import sample_path
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import CPU, suits
+from bertport.runtime.providers.cpu import cpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,13 +90,35 @@ def prepare(
         if _int8(bundle) is None:
             say("quantize it with what held the budget on the default model")
             add_like(bundle, default_bundle(), instruction_set=instruction_set)
+    bf16 = quantize and _has_bf16(bundle, (pythons or {}).get("openvino-plugin"), fitted=name == "default")
     return Prepared(
         name=name,
         bundle=bundle,
         checkpoint=checkpoint,
-        variants=("fp32", *_eight_bit(bundle)),
+        variants=("fp32", *_eight_bit(bundle), *(["bf16"] if bf16 else [])),
         exports=_exports(place, checkpoint, instruction_set, pythons or {}),
     )
+
+
+def _has_bf16(bundle: Path, python: str | None, *, fitted: bool) -> bool:
+    """Add the variant bf16 where the CPU has it and OpenVINO's plugin is here; return whether it is there.
+
+    Args:
+        bundle: The bundle.
+        python: What runs with the plugin; None where that cannot be.
+        fitted: Whether the model is one that somebody trained, which is held to the budget.
+    """
+    if python is None or BF16.isdisjoint(cpu().flags):
+        return False
+    if "bf16" not in Bundle.open(bundle).manifest.variants:
+        loose = ["--accuracy-budget", "none", "--positions", "100", "--pairs", "10"]
+        command = [python, "-m", "bertport.runtime", "quantize", str(bundle), "--recipe", "bf16", "--force"]
+        try:
+            _run("measure it in bf16", [*command, *([] if fitted else loose)])
+        except subprocess.CalledProcessError:
+            say("bf16 does not hold the budget, or cannot be measured: its rows are left out")
+            return False
+    return True
 
 
 def _exports(place: Path, checkpoint: Path, instruction_set: str, pythons: Mapping[str, str]) -> dict[str, Path]:

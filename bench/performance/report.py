@@ -120,9 +120,12 @@ def page(result: dict[str, Any]) -> str:
     )
     conditions = ""
     if result.get("hidden"):
+        both = "openvino" in result["beside"]
         conditions = (
-            "This CPU has AVX-512 and VNNI, which bench.avx2 hid from ONNX Runtime, PyTorch, NumPy and OpenVINO: what "
-            "ran is what these run on a CPU of AVX2 alone, at the speed of this one. OpenVINO's plugin was left out."
+            "This CPU has AVX-512 and VNNI, which bench.avx2 hid from ONNX Runtime, PyTorch"
+            f"{', NumPy and OpenVINO' if both else ' and NumPy'}: what ran is what these run on a CPU of AVX2 alone, "
+            f"at the speed of this one. {'The plugin of OpenVINO' if both else 'OpenVINO'} was left out: its libraries "
+            "would have seen what is hidden."
         )
     if result.get("as_intel"):
         conditions += (

@@ -7,22 +7,23 @@ higher precision, and would be faster than the recipe is on a model that somebod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertport.quantize.graph.fusion import fuse, load_plain
+from bertport.quantize.graph.rewrite import rewrite
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.isa import saturates
-from bertport.quantize.quantizer import describe
-from bertport.quantize.recipes.source import GraphSource
-from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.recipes.dynamic import DynamicEmitter
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.outliers import DecompositionPlan
 from bertport.runtime.bundle.changes import add_variant
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.manifest import Variant
+from bertport.runtime.bundle.requirements import requires_of
 from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
     from bertport.quantize.graph.rewrite import Linear
 
-__all__ = ["RECIPE", "Shares", "add_like", "shares_of"]
+__all__ = ["VARIANT", "Shares", "add_like", "shares_of"]
 
-RECIPE = "int8-dynamic"
+VARIANT, FILE = "int8-dynamic", "onnx/model_int8_dynamic.onnx"
 FACTORS = ".factors"
 """End of the names of the constants that treated activations are multiplied by; 0 keeps a channel in float."""
 LAYER = re.compile(r"(?<=layer\.)\d+")
@@ -49,7 +50,7 @@ class Shares:
     """Share of those that are divided."""
 
 
-def shares_of(bundle: Path, variant: str = RECIPE) -> dict[str, Shares]:
+def shares_of(bundle: Path, variant: str = VARIANT) -> dict[str, Shares]:
     """Return what a bundle's 8-bit variant does to each layer's channels, by its name; others it leaves alone."""
     import onnx
 
@@ -98,14 +99,11 @@ def add_like(bundle: Path, model: Path, *, instruction_set: str) -> None:
         instruction_set: What the variant is made for.
     """
     target, other = Bundle.open(bundle), Bundle.open(model)
-    recipe, isa = RECIPES[RECIPE], INSTRUCTION_SETS.get(instruction_set)
-    measured: dict[str, Any] = other.manifest.variants[RECIPE].fidelity or {}
+    isa = INSTRUCTION_SETS.get(instruction_set)
+    measured: dict[str, Any] = other.manifest.variants[VARIANT].fidelity or {}
     with target.opening("fp32") as path:
         fused = fuse(load_plain(path), target.manifest.architecture)
-    source = GraphSource(
-        plain=fused,
-        fused=fused,
-        instruction_set=isa,
+    emitter = DynamicEmitter(
         weights=_Imposed(
             saturating=saturates(isa),
             shares=shares_of(model),
@@ -114,12 +112,17 @@ def add_like(bundle: Path, model: Path, *, instruction_set: str) -> None:
         high_precision_layers=frozenset(measured.get("higher_precision", ())),
         float_fallback=measured.get("higher_is") == "float32",
     )
-    made = recipe.make(source)
+    made = rewrite(fused, emitter)
     with Workspace.beside(target) as work:
-        file = work.reserve(recipe.file)
+        file = work.reserve(FILE)
         graph = work.directory / Path(file).name
         weights = {str(PurePosixPath(file).with_name(part.name)): part for part in write_graph(made, graph)}
-        outputs = target.manifest.variants["fp32"].outputs
-        variant = describe(recipe, made, isa, outputs=outputs, fidelity={})
-        variant = replace(variant, file=file, external_data=tuple(weights), fidelity=None)
-        add_variant(work, recipe.name, variant, {file: graph, **weights})
+        variant = Variant(
+            file=file,
+            external_data=tuple(weights),
+            kind="serving",
+            recipe=VARIANT,
+            requires=requires_of(made, precision=VARIANT, isa=isa.name if isa else None),
+            outputs=target.manifest.variants["fp32"].outputs,
+        )
+        add_variant(work, VARIANT, variant, {file: graph, **weights})

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from bench.performance import figures, pages, profiling, sections
+from bench.performance import environments, figures, pages, profiling, sections
 from bench.performance.bars import bars
 from bench.performance.classes import CLASSES, class_of
 from bench.performance.inputs import inputs_of, share_of
@@ -239,6 +239,47 @@ def test_random_weights_get_the_shares_that_held_the_budget_on_another_model(tin
     assert {name.partition(".layer.")[2][:1] for name in made if ".layer." in name} == {str(n) for n in range(layers)}
     answers = load(bundle, variant="int8-dynamic", provider="cpu", threads=1).fill_mask("a [MASK] of tea", top_k=1)
     assert answers[0]["score"] > 0
+
+
+def shown(subject, **changes):
+    """A row of the figures."""
+    row = {"subject": subject, "streams": 1, "texts_per_second": 100.0, "ms_for_an_answer": 10.0, "peak_mib": 200.0}
+    return row | changes
+
+
+def test_two_streams_stand_beside_one():
+    rows = [
+        shown("bertport int8, one at a time"),
+        shown("bertport int8, one at a time, 2 streams", streams=2, texts_per_second=150.0, ms_for_an_answer=13.3),
+        shown("openvino, batches of 8, 2 streams", streams=2),
+        {"subject": "openvino, batches of 8", "streams": 1, "failed": "no such file"},
+    ]
+    text = sections.streams_section(rows)
+    assert "| bertport int8, one at a time | 100.0 | 10.0 | 200 | 150.0 | 13.3 | 200 |" in text
+    assert "| openvino, batches of 8 |  |  |  | 100.0 | 10.0 | 200 |" in text
+    assert "nothing is claimed there" in text
+
+
+def test_where_a_bar_is_missed_its_models_profile_says_where_the_time_goes(operators):
+    profile = {"operators": {"fp32": operators}}
+    missed = {"bar": "Default model: int8 against transformers", "found": "1.00x", "met": False}
+    result = {"figures": {"bars": [missed]}, "models": {"default": {"profile": profile}, "base": {"profile": profile}}}
+    text = sections.reasons(result)
+    assert "Default model, fp32, a run of 1x128: " in text
+    assert "BERT-base" not in text
+    met = {"figures": {"bars": [missed | {"met": True}]}, "models": result["models"]}
+    assert not sections.reasons(met)
+
+
+def test_an_interpreter_finds_patched_packages_before_others(tmp_path, monkeypatch):
+    patched = tmp_path / "patched"
+    (patched / "hidden").mkdir(parents=True)
+    (patched / "hidden" / "__init__.py").write_text("", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    script = environments.script(tmp_path / "python", sys.executable, {"PYTHONPATH": str(patched), "TOLD": "yes"})
+    program = "import hidden, os, sys; print(hidden.__file__, os.environ['TOLD'], sys.argv[1], sys.path[1:3])"
+    done = subprocess.run([script, "-c", program, "a b"], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == f"{patched / 'hidden' / '__init__.py'} yes a b {[str(patched), str(tmp_path)]}"
 
 
 @pytest.mark.optimum
