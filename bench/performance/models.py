@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.checkout import RESTORE, ROOT
+from bench.checkout import RESTORE, ROOT, commit
 from bench.performance.environments import say
 from bench.performance.programs import INTEL, OPTIMUM, SEEDED, SENTENCE_INTEL, SENTENCE_OPTIMUM
 from bench.performance.shares import add_like
@@ -29,6 +29,8 @@ __all__ = ["FEW", "KEPT", "Prepared", "few_texts", "prepare", "preset"]
 KEPT = ROOT / "out" / "bench"
 FEW = 10
 """Paragraphs of the calibration sample that NNCF, and other benchmarks, fit random weights to."""
+TIME_LIMIT = "15m"
+"""How long the search for a variant within the budget may take."""
 FITTED = 100
 """Paragraphs that NNCF calibrates the default model on."""
 
@@ -82,15 +84,17 @@ def prepare(
         for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
             shutil.copy(default_bundle() / file, checkpoint / file)
         _run("export it", [_program("bertport"), "export", str(checkpoint), str(bundle), "--overwrite"])
-    if quantize and _int8(bundle) is None:
-        # The default's 8-bit variant is right on every CPU; one that is made here is made for this one.
-        fp32, bundle = bundle, place / f"bundle-{preset(instruction_set)}"
+    if quantize and (pythons is not None or _int8(bundle) is None):
+        # The default's 8-bit variant is right on every CPU; those that are made here are made for this one.
+        given, bundle = bundle, place / f"bundle-{preset(instruction_set)}"
         if not bundle.exists():
-            shutil.copytree(fp32, bundle)
+            shutil.copytree(given, bundle)
         if _int8(bundle) is None:
             say("quantize it with what held the budget on the default model")
             add_like(bundle, default_bundle(), instruction_set=instruction_set)
-    bf16 = quantize and _has_bf16(bundle, (pythons or {}).get("openvino-plugin"), fitted=name == "default")
+        if pythons is not None:
+            _add_variants(bundle, pythons.get("openvino-plugin"), trained=name == "default")
+    bf16 = "bf16" in Bundle.open(bundle).manifest.variants
     return Prepared(
         name=name,
         bundle=bundle,
@@ -100,25 +104,31 @@ def prepare(
     )
 
 
-def _has_bf16(bundle: Path, python: str | None, *, fitted: bool) -> bool:
-    """Add the variant bf16 where the CPU has it and OpenVINO's plugin is here; return whether it is there.
+def _add_variants(bundle: Path, plugin: str | None, *, trained: bool) -> None:
+    """Add what else `load` may take on this CPU, each held to the budget where somebody trained the model.
 
     Args:
         bundle: The bundle.
-        python: What runs with the plugin; None where that cannot be.
-        fitted: Whether the model is one that somebody trained, which is held to the budget.
+        plugin: What runs with OpenVINO's plugin; None where that cannot be.
+        trained: Whether somebody trained the model: there is no budget that random weights would hold.
     """
-    if python is None or BF16.isdisjoint(cpu().flags):
-        return False
-    if "bf16" not in Bundle.open(bundle).manifest.variants:
-        loose = ["--accuracy-budget", "none", "--positions", "100", "--pairs", "10"]
-        command = [python, "-m", "bertport.runtime", "quantize", str(bundle), "--recipe", "bf16", "--force"]
+    wanted = {"int8-static-cpu": sys.executable} if trained else {}
+    if plugin is not None and not BF16.isdisjoint(cpu().flags):
+        wanted["bf16"] = plugin
+    loose = ["--accuracy-budget", "none", "--positions", "100", "--pairs", "10"]
+    options = ["--force", *(["--time-limit", TIME_LIMIT] if trained else loose)]
+    for recipe, python in wanted.items():
+        refused = bundle.with_name(f"{bundle.name}-without-{recipe}")  # not searched for again by the same code
+        if recipe in Bundle.open(bundle).manifest.variants or (
+            refused.is_file() and refused.read_text(encoding="ascii") == commit()
+        ):
+            continue
+        command = [python, "-m", "bertport.runtime", "quantize", str(bundle), "--recipe", recipe, *options]
         try:
-            _run("measure it in bf16", [*command, *([] if fitted else loose)])
+            _run(f"add {recipe}", command)
         except subprocess.CalledProcessError:
-            say("bf16 does not hold the budget, or cannot be measured: its rows are left out")
-            return False
-    return True
+            say(f"{recipe} does not hold the budget, or cannot be measured: its rows are left out")
+            refused.write_text(commit(), encoding="ascii")
 
 
 def _exports(place: Path, checkpoint: Path, instruction_set: str, pythons: Mapping[str, str]) -> dict[str, Path]:
