@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = {"version": trt.__version__, "targets": list(engines.TARGETS), "bundles": {}}
         for name, path in made.items():
             data["bundles"][name] = told(name, engines.engines_of(path, trt))
-        written(DATA["tensorrt-rtx"], data, trial=options.bundle is not None)
+            written(DATA["tensorrt-rtx"], data, trial=options.bundle is not None)
     elif not options.inside:
         sys.exit(webgpu.in_namespace([options.what, *(f"--bundle={name}" for name in options.bundle or ())]))
     else:
         data = {"versions": webgpu.versions(), "bundles": {}}
         for name, path in made.items():
             data["bundles"][name] = told(name, webgpu.compared(path))
-        written(DATA["webgpu"], data, trial=options.bundle is not None)
+            written(DATA["webgpu"], data, trial=options.bundle is not None)
         worst = max(
             difference
             for variants in data["bundles"].values()

@@ -43,8 +43,8 @@ def bundles(recipes: Iterable[str] = (), only: Collection[str] | None = None) ->
         recipes: of the variants that they are to have beside fp32, but for those that came with the default model.
         only: the bundles to return; None for all.
     """
-    wanted = {DEFAULT: "", **{f"tiny {family}": name for family, name in CLASSES.items()}}
-    wanted |= {f"tiny bert, {head}": name for head, name in HEADS.items()}
+    wanted = {DEFAULT: "", **{f"tiny bert, {head}": name for head, name in HEADS.items()}}
+    wanted |= {f"tiny {family}": name for family, name in CLASSES.items()}
     made = {}
     for title, model_class in wanted.items():
         if only is not None and title not in only:
