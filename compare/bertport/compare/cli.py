@@ -17,7 +17,7 @@ from bertport.measure.interrupts import InterruptionError
 from bertport.measure.labelled.options import data_options
 from bertport.measure.quality.heads import known_limits
 from bertport.measure.speed.baselines import BASELINES
-from bertport.runtime.commands.options import truncation
+from bertport.runtime.commands.options import LIBRARY, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import BertportError, UsageError
 
@@ -66,6 +66,7 @@ class RegressionError(BertportError):
     "--variant", "variants", multiple=True, metavar="NAME", help="Only this variant and fp32; may be repeated."
 )
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated.")
+@click.option("--provider-library", type=click.Path(), metavar="PATH", help=LIBRARY)
 @click.option("--threads", type=click.IntRange(1), help="Threads within an operator.  [default: ONNX Runtime's choice]")
 @click.option(
     "--accuracy-budget",
@@ -102,6 +103,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     baselines: tuple[str, ...],
     variants: tuple[str, ...],
     providers: tuple[str, ...],
+    provider_library: str | None,
     threads: int | None,
     budget: str | None,
     random_weights: bool,
@@ -154,6 +156,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
                 baselines=baselines,
                 variants=variants,
                 providers=providers,
+                provider_library=provider_library,
                 threads=threads,
                 budget=default_budget() if budget is None else budget,
                 random_weights=random_weights,

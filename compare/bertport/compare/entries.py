@@ -12,12 +12,15 @@ from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import suits
 from bertport.runtime.errors import UnknownNameError, UsageError
-from bertport.runtime.providers.table import PROVIDERS, candidates, onnxruntime
+from bertport.runtime.providers import plugins
+from bertport.runtime.providers.table import AUTO, PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from bertport.runtime.providers.table import Provider
 
 __all__ = ["REFERENCE", "VARIANT", "ComparedBundle", "Entry", "baseline_entries", "make_entries", "open_bundles"]
 
@@ -103,6 +106,7 @@ def make_entries(
     *,
     variants: Iterable[str] = (),
     providers: Iterable[str] = (),
+    library: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> tuple[list[Entry], list[str]]:
     """Pair variants with providers.
@@ -111,6 +115,7 @@ def make_entries(
         bundles: The bundles.
         variants: Names of variants, to which the references are added; every serving variant where there are none.
         providers: Names of providers; those that work on this machine without being asked for where there are none.
+        library: Path of the plugin that holds those that do not come with ONNX Runtime; None for their packages'.
         threads: Threads within an operator.
 
     Returns:
@@ -126,7 +131,7 @@ def make_entries(
     for name in variants:
         if name not in known:
             raise UnknownNameError("variant", name, sorted(known))
-    rows = _providers(providers)
+    rows = _providers(providers, library)
     entries, left_out = [], []
     for compared in bundles:
         manifest = compared.bundle.manifest
@@ -141,7 +146,9 @@ def make_entries(
                     left_out.append(f"{prefix}{name}: the same weights {how} (--variant {name})")
                 continue
             suited = [row for row in rows if suits(variant.requires, row)]
-            left_out += [f"{prefix}{name} on {row}: it is not made for {row}" for row in rows if row not in suited]
+            left_out += [
+                f"{prefix}{name} on {row.name}: it is not made for {row.name}" for row in rows if row not in suited
+            ]
             entries += [
                 Entry(
                     bundle=compared.label,
@@ -149,10 +156,11 @@ def make_entries(
                     recipe=variant.recipe,
                     size_bytes=size_of(compared.bundle, name),
                     spec=WorkerSpec(
-                        name=f"{prefix}{name}{f' on {row}' if len(rows) > 1 else ''}",
+                        name=f"{prefix}{name}{f' on {row.name}' if len(rows) > 1 else ''}",
                         bundle=str(compared.bundle.path),
                         variant=name,
-                        provider=row,
+                        provider=row.name,
+                        provider_library=str(library) if library is not None and row.plugin is not None else None,
                         threads=threads,
                     ),
                 )
@@ -162,7 +170,7 @@ def make_entries(
         names_of = ", ".join(compared.label for compared in bundles)
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise UsageError(
-            f"nothing to compare: {names_of} has no variant for {', '.join(rows)}{why}: "
+            f"nothing to compare: {names_of} has no variant for {', '.join(row.name for row in rows)}{why}: "
             "choose another --provider or --variant"
         )
     return entries, left_out
@@ -196,12 +204,21 @@ def baseline_entries(
     ]
 
 
-def _providers(asked: Sequence[str]) -> list[str]:
+def _providers(asked: Sequence[str], library: str | os.PathLike[str] | None) -> list[Provider]:
+    """Return the rows to measure on; those of a library beside those that come with ONNX Runtime."""
     if asked:
-        return [row.name for name in asked for row in candidates(name)]
+        held = [name for name in asked if name not in PROVIDERS or PROVIDERS[name].plugin is not None]
+        if library is not None and not held:
+            raise UsageError(
+                f"no plugin holds {', '.join(asked)}, which come with ONNX Runtime: leave out the library, or name a "
+                "provider that it holds"
+            )
+        return [row for name in asked for row in plugins.rows(name, library if name in held else None)]
     built_in = set(onnxruntime().get_available_providers())
-    automatic = [row.name for row in PROVIDERS.values() if row.auto and row.ort in built_in]
-    return sorted(automatic, key=lambda name: name != "cpu")
+    automatic = sorted(
+        (row for row in PROVIDERS.values() if row.auto and row.ort in built_in), key=lambda row: row.name != "cpu"
+    )
+    return automatic if library is None else [*automatic, plugins.of_library(library, AUTO)]
 
 
 def _weights(directory: Path) -> int:

@@ -154,7 +154,11 @@ class LabelledBench:
             manifest = self._compared.bundle.manifest
             return _of_baseline(entry, self._data, manifest, truncation=self._truncation, advance=advance)
         model = load(
-            self._compared.bundle.path, variant=entry.variant, provider=entry.provider, threads=entry.spec.threads
+            self._compared.bundle.path,
+            variant=entry.variant,
+            provider=entry.provider,
+            provider_library=entry.spec.provider_library,
+            threads=entry.spec.threads,
         )
         return predict_labelled(model, self._data, truncation=self._truncation, advance=advance)
 

@@ -44,6 +44,8 @@ class Options:
     """Variants to measure; all serving ones where there are none."""
     providers: tuple[str, ...] = ()
     """Providers to measure on; those that work here where there are none."""
+    provider_library: PathLike | None = None
+    """Plugin that holds those of them that do not come with ONNX Runtime; None for those of their packages."""
     threads: int | None = None
     """Threads within an operator."""
     budget: str = field(default_factory=default_budget)
@@ -75,7 +77,7 @@ class Options:
         )
         settle(self, "output", Path(_path("output", self.output)))
         settle(self, "effort", preset_named(self.effort))
-        for name in ("text", "templates"):
+        for name in ("text", "templates", "provider_library"):
             value = getattr(self, name)
             settle(self, name, None if value is None else str(_path(name, value)))
         for name in ("baselines", "variants", "providers", "metrics"):

@@ -218,7 +218,13 @@ class QualityBench:
         if threads is None and (small or at_once > 1):
             threads = 1
         return graph_of(
-            load(self._compared.bundle.path, variant=entry.variant, provider=entry.provider, threads=threads)
+            load(
+                self._compared.bundle.path,
+                variant=entry.variant,
+                provider=entry.provider,
+                provider_library=entry.spec.provider_library,
+                threads=threads,
+            )
         )
 
     def reference(self) -> Graph:

@@ -114,7 +114,11 @@ class Comparison:
         else:
             refuse_idle(self.bounds, heads)
         self.entries, self.left_out = make_entries(
-            self.bundles, variants=options.variants, providers=options.providers, threads=options.threads
+            self.bundles,
+            variants=options.variants,
+            providers=options.providers,
+            library=options.provider_library,
+            threads=options.threads,
         )
         self.data = read_data(options, self.bundles)
         source = sample_path("evaluation") if options.text is None else Path(options.text)
@@ -261,6 +265,7 @@ class Comparison:
             "templates": [self.probe, self.label_probe],
             "effort": self.preset,
             "variants and providers": [entry.name for entry in self.entries],
+            **({"provider library": options.provider_library} if options.provider_library else {}),
             "baselines": options.baselines,
             "threads": options.threads,
             "seed": options.seed,

@@ -142,10 +142,8 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
     """Return the model of the best variant on the best provider among those asked for."""
     passed: list[str] = []
     try:
-        if library is None:
-            rows = candidates(provider)
-        else:
-            rows = (plugins.of_library(library, provider),)
+        rows = plugins.rows(provider, library)
+        if library is not None:
             provider = rows[0].name
         asked = (variant, provider)
         *others, last = choices(bundle.manifest, variant, provider, rows)

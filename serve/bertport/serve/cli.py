@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from bertport.runtime.bundle.digest import ALGORITHM
 from bertport.runtime.bundle.directory import expected_digest
-from bertport.runtime.commands.options import MEMORY, STREAMS, THREADS
+from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, STREAMS, THREADS
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.memory import check_usable, parse_memory, written
 from bertport.runtime.providers.table import AUTO, PROVIDERS
@@ -66,6 +66,13 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
     return click.option(*names, envvar=settings.pop("envvar", variable), show_envvar=True, **settings)
 
 
+def _known_provider(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Refuse a provider that there is not before anything is loaded; a library may hold others."""
+    if context.params.get("provider_library") is not None:
+        return name
+    return str(click.Choice([*PROVIDERS, AUTO]).convert(name, parameter, context))
+
+
 @click.command(name="serve")
 @click.argument("bundles", nargs=-1, metavar="[[NAME=]BUNDLE[@sha256:DIGEST]]...")
 @option(
@@ -87,12 +94,13 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
 )
 @option(
     "--provider",
-    type=click.Choice([*PROVIDERS, AUTO]),
     default=AUTO,
     show_default=True,
     metavar="NAME",
-    help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
+    callback=_known_provider,
+    help=PROVIDER,
 )
+@option("--provider-library", is_eager=True, metavar="PATH", help=LIBRARY)
 @option("--threads", type=click.IntRange(1), metavar="N", help=THREADS)
 @option("--streams", type=click.IntRange(1), metavar="N", help=STREAMS)
 @option("--memory", metavar="SIZE", help=MEMORY)

@@ -208,6 +208,8 @@ class Settings:
     """Variants to load of each bundle; none for every one that suits the provider, `all` for portable ones too."""
     provider: str = "auto"
     """The execution provider."""
+    provider_library: str | None = None
+    """Path of the plugin that holds it; None for that of its package."""
     threads: int | None = None
     """Threads of the CPU; None for one per physical core."""
     streams: int | None = None

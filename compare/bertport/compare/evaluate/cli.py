@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from bertport.measure.labelled.options import data_options
-from bertport.runtime.commands.options import as_json, truncation
+from bertport.runtime.commands.options import LIBRARY, PROVIDER, as_json, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.commands.progress import Progress
-from bertport.runtime.providers.table import AUTO, PROVIDERS
+from bertport.runtime.providers.table import AUTO
 
 if TYPE_CHECKING:
     from bertport.measure.labelled.options import DataChoice
@@ -48,8 +48,9 @@ MOST_EXAMPLES = 10
     default=AUTO,
     show_default=True,
     metavar="NAME",
-    help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
+    help=PROVIDER,
 )
+@click.option("--provider-library", metavar="PATH", help=LIBRARY)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the CPU.  [default: one per core]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of resamples and permutations.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N examples.  [default: all]")
@@ -71,6 +72,7 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
     reference: str | None,
     metrics: tuple[str, ...],
     provider: str,
+    provider_library: str | None,
     threads: int | None,
     seed: int,
     limit: int | None,
@@ -100,6 +102,7 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
         reference=reference,
         metrics=metrics,
         provider=provider,
+        provider_library=provider_library,
         threads=threads,
         seed=seed,
         limit=limit,

@@ -31,15 +31,19 @@ from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import choices
 from bertport.runtime.errors import ProviderError
-from bertport.runtime.providers.table import candidates
+from bertport.runtime.providers import plugins
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
     from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.figures import Chosen, PairedDifference, TaskFigures
     from bertport.measure.labelled.options import DataChoice
     from bertport.measure.labelled.predictions import Predictions
     from bertport.runtime.bundle.manifest import Manifest, Variant
     from bertport.runtime.commands.progress import Progress
+    from bertport.runtime.providers.table import Provider
 
 __all__ = ["Options", "evaluate"]
 
@@ -65,6 +69,8 @@ class Options:
     """Metrics; none for all that are for the data."""
     provider: str = "auto"
     """A row of the table of providers, or `auto`."""
+    provider_library: str | os.PathLike[str] | None = None
+    """Path of the plugin that holds it; None for that of its package."""
     threads: int | None = None
     """Within an operator."""
     seed: int = 0
@@ -149,7 +155,7 @@ def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[st
         UnknownNameError: for a variant or provider that there is not.
         ProviderError: for one that was asked for and that the provider, or this machine, cannot run.
     """
-    rows = candidates(options.provider)
+    rows = plugins.rows(options.provider, options.provider_library)
     reference = options.reference
     if reference is None:
         reference = REFERENCE if REFERENCE in manifest.variants else "portable"
@@ -162,20 +168,20 @@ def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[st
     for name in manifest.variants:
         if name == reference:
             continue
-        if reason := _obstacle(manifest, name, reference, options.provider):
+        if reason := _obstacle(manifest, name, reference, options.provider, rows):
             left_out.append(f"{name}: {reason}")
         else:
             names.append(name)
     return names, tuple(left_out)
 
 
-def _obstacle(manifest: Manifest, name: str, reference: str, provider: str) -> str | None:
+def _obstacle(manifest: Manifest, name: str, reference: str, provider: str, rows: Sequence[Provider]) -> str | None:
     """Return why a variant that was not asked for is left out; None where it takes part."""
     variant, of_reference = manifest.variants[name], manifest.variants[reference]
     if variant.recipe == of_reference.recipe and {variant.kind, of_reference.kind} == {"portable", "serving"}:
         return f"the weights of {reference} as they were exported (--variant {name})"
     try:
-        choices(manifest, name, provider, candidates(provider))
+        choices(manifest, name, provider, rows)
     except ProviderError as error:
         return error.message
     return None
@@ -196,7 +202,14 @@ class _Answered:
 def _answered(bundle: Bundle, name: str, data: LabelledData, options: Options, progress: Progress) -> _Answered:
     """Return what a variant answers; its session is closed again."""
     progress.begin(name, name)
-    model = load(bundle.path, variant=name, provider=options.provider, threads=options.threads, digest=bundle.digest)
+    model = load(
+        bundle.path,
+        variant=name,
+        provider=options.provider,
+        provider_library=options.provider_library,
+        threads=options.threads,
+        digest=bundle.digest,
+    )
     done = 0
 
     def advance() -> None:

@@ -54,7 +54,7 @@ def open_model(spec: WorkerSpec) -> Loaded:
         with Bundle.open(spec.bundle).opening(str(spec.variant)) as graph:
             return LoadedGraph(open_onnx(graph, config=spec.config, **settings))
     if spec.bundle is not None:
-        model = load(spec.bundle, variant=spec.variant, **settings)
+        model = load(spec.bundle, variant=spec.variant, provider_library=spec.provider_library, **settings)
         return LoadedBundle(model, graph_of(model))
     if spec.file is not None:
         return LoadedGraph(open_onnx(spec.file, config=spec.config, **settings))

@@ -54,7 +54,9 @@ class WorkerSpec:
     variant: str | None = None
     """Name of the bundle's variant; None for its default."""
     provider: str = "cpu"
-    """A row of the runtime's table of providers."""
+    """A row of the runtime's table of providers; with a library, also ONNX Runtime's name of one that it holds."""
+    provider_library: str | None = None
+    """Path of the plugin that holds the provider of a bundle; None for that of its package."""
     threads: int | None = None
     """Threads within one operator; None leaves the choice to ONNX Runtime."""
     config: dict[str, str] = field(default_factory=dict)

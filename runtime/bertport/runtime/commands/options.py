@@ -16,10 +16,23 @@ if TYPE_CHECKING:
 
     from bertport.runtime.model import Model
 
-__all__ = ["MEMORY", "STREAMS", "THREADS", "Chosen", "as_json", "digest", "model_options", "truncation"]
+__all__ = [
+    "LIBRARY",
+    "MEMORY",
+    "PROVIDER",
+    "STREAMS",
+    "THREADS",
+    "Chosen",
+    "as_json",
+    "digest",
+    "model_options",
+    "truncation",
+]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+PROVIDER = f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here."
+LIBRARY = "A plugin of ONNX Runtime that holds the provider, where no package of the table's does."
 THREADS = "Threads of the CPU.  [default: one per physical core]"
 STREAMS = (
     "Batches that run at once under `cpu`; more than 1 holds the weights twice.  "
@@ -49,7 +62,9 @@ class Chosen:
     variant: str | None
     """Variant of the bundle; None for the one that suits the provider."""
     provider: str
-    """A row of the table of providers, or `auto`."""
+    """A row of the table of providers, or `auto`; with a library, also ONNX Runtime's name of one that it holds."""
+    provider_library: str | None
+    """Path of the plugin that holds the provider; None for that of its package."""
     threads: int | None
     """Within an operator."""
     provider_option: tuple[str, ...]
@@ -72,6 +87,7 @@ class Chosen:
             threads=self.threads,
             streams=streams,
             provider_options=parse(self.provider_option),
+            provider_library=self.provider_library,
             allow_fallback=self.allow_fallback,
             memory=self.memory,
             digest=self.digest,
@@ -100,8 +116,9 @@ def model_options(command: F) -> F:
                 default=AUTO,
                 show_default=True,
                 metavar="NAME",
-                help=f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here.",
+                help=PROVIDER,
             ),
+            click.option("--provider-library", metavar="PATH", help=LIBRARY),
             click.option(
                 "--provider-option",
                 multiple=True,

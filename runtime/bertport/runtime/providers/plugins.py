@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.errors import PathError, ProviderError, UsageError
 from bertport.runtime.installation import pip
 from bertport.runtime.providers import cpu, native
-from bertport.runtime.providers.table import AUTO, PROVIDERS, Plugin, Provider, onnxruntime, unknown_row
+from bertport.runtime.providers.table import AUTO, PROVIDERS, Plugin, Provider, candidates, onnxruntime, unknown_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO
 
-__all__ = ["devices", "listed", "obstacle", "of_library", "probe"]
+__all__ = ["devices", "listed", "obstacle", "of_library", "probe", "rows"]
 
 LIMIT = 60.0
 """Seconds that a library may take to be registered in a process of its own; OpenVINO's takes a quarter of one."""
@@ -199,6 +199,19 @@ def of_library(path: str | os.PathLike[str], name: str) -> Provider:
     if ep in rows:
         return replace(rows[ep], plugin=replace(_plugin(rows[ep]), path=library))
     return unknown_row(ep, library, on_cpu=kinds[ep] == "CPU")
+
+
+def rows(name: str, library: str | os.PathLike[str] | None) -> tuple[Provider, ...]:
+    """Return the providers to try for a name, best first, as `candidates` does; of a library, the one that it holds.
+
+    Args:
+        name: a row of the table or `auto`; with a library, also ONNX Runtime's name.
+        library: path of a plugin that the user names; None for what is installed.
+
+    Raises:
+        BertportError: what `candidates` and `of_library` raise.
+    """
+    return candidates(name) if library is None else (of_library(library, name),)
 
 
 def _plugin(provider: Provider) -> Plugin:

@@ -354,6 +354,7 @@ class Registry:
             bundle.path,
             variant=variant,
             provider=settings.provider,
+            provider_library=settings.provider_library,
             threads=settings.threads,
             streams=self._streams,
             memory=None if settings.memory is None else for_models(settings.memory),
