@@ -11,7 +11,7 @@ import numpy as np
 from bertport.measure.quality.model import Batch
 from bertport.quantize.card import refresh_card, write_layers
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
-from bertport.quantize.evaluation import Measurement, measurement, time_against
+from bertport.quantize.evaluation import REFERENCE, Measurement, measurement, time_against
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, refuse_idle_settings, start_job
@@ -32,7 +32,7 @@ from bertport.runtime.session import open_graph
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import onnx
 
@@ -140,7 +140,7 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
             files,
             overwrite=job.options.overwrite,
             default=lambda now: faster_default(now, recipe.name, variant),
-            golden=_golden(job, graph, variant),
+            golden=_golden(job, variant, files),
         )
         refresh_card(bundle)
     return Outcome(
@@ -206,8 +206,8 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
     return record
 
 
-def _golden(job: Job, graph: Path, variant: Variant) -> GoldenVariant | None:
-    """Return golden vectors of a variant; None for a bundle that has none."""
+def _golden(job: Job, variant: Variant, files: Mapping[str, Path]) -> GoldenVariant | None:
+    """Return golden vectors of a variant, whose graph is among the files or fp32's; None for a bundle that has none."""
     bundle, reference = job.evaluator.bundle, job.evaluator.reference
     known = read_golden(bundle)
     if known is None:
@@ -217,7 +217,14 @@ def _golden(job: Job, graph: Path, variant: Variant) -> GoldenVariant | None:
         ids = feeds["input_ids"]
         absent = {SEGMENTS: np.zeros_like(ids), POSITIONS: np.zeros(0, dtype=np.int64)}
         right.append(reference.run(Batch(**{**absent, **feeds}), variant.outputs))
-    opened = open_graph(graph, PROVIDERS[job.evaluator.provider], threads=1)
+    provider, precision = PROVIDERS[job.evaluator.provider], variant.requires.precision
+    if variant.file in files:
+        opened = open_graph(files[variant.file], provider, threads=1, precision=precision)
+    else:
+        checked = bundle.check_variant(REFERENCE)
+        with checked.opening() as path:
+            data = checked.external_data
+            opened = open_graph(path, provider, threads=1, precision=precision, external_data=data)
     return vectors_of(known, opened, variant, right)
 
 

@@ -19,7 +19,7 @@ from bertport.runtime.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -113,15 +113,23 @@ class _Differences:
             self.farthest = f"{place}: {value:.6g}, expected {wanted:.6g}"
 
 
-def verify_golden(
-    path: str | os.PathLike[str], *, variants: Collection[str] = (), provider: str = AUTO, digest: str | None = None
+def verify_golden(  # noqa: PLR0913 — each is one choice, by keyword
+    path: str | os.PathLike[str],
+    *,
+    variants: Collection[str] = (),
+    provider: str = AUTO,
+    provider_options: Mapping[str, str | float | bool] | None = None,
+    provider_library: str | os.PathLike[str] | None = None,
+    digest: str | None = None,
 ) -> GoldenReport:
     """Check a bundle's tokenizer and graphs by its golden vectors, on this machine.
 
     Args:
         path: the bundle's directory.
         variants: those to check; all when there are none, of which those that cannot be run here are named as not run.
-        provider: an execution provider, as `load` takes it.
+        provider: an execution provider, as `load` takes it; so the next two.
+        provider_options: its options.
+        provider_library: the library that holds it.
         digest: the digest that the bundle must have; None for any.
 
     Returns:
@@ -150,7 +158,14 @@ def verify_golden(
             proven.append(ProvenVariant(name=name, provider=None, outputs={}, not_run=reason))
             continue
         try:
-            graph = load(bundle.path, variant=name, provider=provider, digest=bundle.digest).graph
+            graph = load(
+                bundle.path,
+                variant=name,
+                provider=provider,
+                provider_options=provider_options,
+                provider_library=provider_library,
+                digest=bundle.digest,
+            ).graph
         except ProviderError as error:
             if variants:
                 raise
