@@ -248,7 +248,7 @@ def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
 
 DEFAULT = Path(evaluate.__file__).parent / "default"
 KNOWN = re.compile(
-    r"manifest\.json|README\.md|config\.json|tokenizer\.json|tokenizer_config\.json|vocab\.txt|onnx/[\w.-]+\.onnx(_data)?"
+    r"manifest\.json|README\.md|config\.json|golden(-\d+)?\.json|tokenizer\.json|tokenizer_config\.json|vocab\.txt|onnx/[\w.-]+\.onnx(_data)?"
     r"|quantization/[\w.-]+\.(json|svg)"
 )
 
