@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bertport.runtime  # noqa: F401 — turns ONNX Runtime's telemetry off, for child processes too
+
 __all__ = ["INTEL", "OPTIMUM", "SEEDED", "SENTENCE_INTEL", "SENTENCE_OPTIMUM"]
 
 SEEDED = """
