@@ -59,6 +59,8 @@ ERRORS_ONLY = 3
 """ONNX Runtime's log level: its warnings are about fusions and placement, on which a user cannot act."""
 
 
+LOWER = frozenset({"fp16", "bf16"})
+"""Precisions in which products of floats are no fp32; what 8-bit variants keep in float is."""
 EXACT_SIZE = 16
 """Rows and columns of the matrices by whose product a plugin's fp32 is judged: bf16 shows from the first on."""
 MOST_FP32_ERROR = 1e-5
@@ -244,7 +246,7 @@ def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
     reason = obstacle(provider, precision)
     if reason is not None:
         raise refusal(provider, reason)
-    if provider.plugin is not None and precision == "fp32":
+    if provider.plugin is not None and precision not in LOWER:
         check_fp32(provider, settled)
     opening = session_options(threads=threads, log_level=FATAL_ONLY)
     if bounded:
@@ -287,7 +289,7 @@ def check_fp32(provider: Provider, settled: Mapping[str, str]) -> None:
     asked = (provider.name, str(provider.plugin), tuple(sorted(settled.items())))
     if asked in _exact:
         return
-    options = session_options(log_level=FATAL_ONLY)
+    options = session_options(threads=1, log_level=FATAL_ONLY)
     left = np.random.default_rng(0).standard_normal((EXACT_SIZE, EXACT_SIZE), dtype=np.float32)
     providers = assigned(options, provider, settled)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from bertport.runtime import load
 from bertport.runtime import onnx_wire as pb
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BertportError
+from bertport.runtime.providers import cpu
 from bertport.runtime.providers.checks import obstacle
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
 from bertport.runtime.session import open_graph
@@ -149,6 +151,9 @@ def main() -> None:
         "left over": left_over(),
         "built in": said(provider="cpu", provider_library=library),
     }
+    plain = replace(cpu.cpu(), flags=cpu.cpu().flags - cpu.BF16)
+    cpu.cpu = lambda: plain  # as a CPU that would emulate what OpenVINO says that it can
+    told["refused"]["bf16"] = str(obstacle(PROVIDERS["openvino"], "bf16"))
     PROVIDERS.pop("openvino")  # of what the table does not know, no option makes it compute fp32
     name = "OpenVINOExecutionProvider"
     told["unknown"] = [

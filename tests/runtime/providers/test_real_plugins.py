@@ -81,6 +81,7 @@ def test_answers_are_those_of_the_cpu_wherever_the_bundle_lies(told):
 
 
 def test_what_cannot_be_is_one_sentence(told):
+    assert " does not multiply in bf16: choose a variant in fp32, or another provider" in told["refused"]["bf16"]
     for name, start in {
         "precision": "UsageError: the provider option load_config.CPU.INFERENCE_PRECISION_HINT=bf16 has 'openvino' ",
         "old option": "UnknownNameError: unknown option of the provider 'openvino' 'precision' (available: load",
