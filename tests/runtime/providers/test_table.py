@@ -21,7 +21,7 @@ from bertport.runtime.installation import install_command
 from bertport.runtime.providers import checks, cpu, native
 from bertport.runtime.providers.checks import check_active, left_over, obstacle
 from bertport.runtime.providers.options import checked, parse, settle
-from bertport.runtime.providers.table import PROVIDERS, candidates
+from bertport.runtime.providers.table import PROVIDERS, candidates, unknown_row
 from bertport.runtime.session import open_graph
 
 CPU, CUDA, TENSORRT = (PROVIDERS[name] for name in ("cpu", "cuda", "tensorrt"))
@@ -238,6 +238,8 @@ PRECISIONS = {
     "int8-static": ("int8-static", "int8-static-symmetric"),
     "fp16": ("fp16", "fp16"),
     "fused": ("fp16", "fp16"),
+    "int8-static-cpu": ("int8-static-cpu", "int8-static"),
+    "bf16": ("bf16", "bf16"),
 }
 """Recipe and precision of the variants below; the others are fp32."""
 
@@ -296,6 +298,27 @@ def test_each_provider_names_the_recipes_that_it_prefers(edited, provider, left_
     assert choices(manifest, None, provider, (candidate,)) == [(chosen, candidate)]
 
 
+@pytest.mark.parametrize(
+    ("flags", "left_out", "chosen"),
+    [
+        ({"avx512_bf16"}, (), "bf16"),
+        ({"amx_bf16"}, (), "bf16"),
+        (set(), (), "int8-static-cpu"),
+        ({"avx512_bf16"}, ("bf16",), "int8-static-cpu"),
+        (set(), ("int8-static-cpu",), "fp32"),
+    ],
+)
+def test_openvino_takes_what_the_cpu_multiplies(edited, monkeypatch, flags, left_out, chosen):
+    flags = cpu.INSTRUCTION_SETS["avx512_vnni"].needs | flags
+    monkeypatch.setattr(cpu, "cpu", lambda: cpu.Cpu(model="", flags=flags, physical_cores=2))
+    made = ("int8", "fp32", "int8-static", "int8-static-cpu", "bf16", "fp16")
+    manifest = variants_of(edited, *(name for name in made if name not in left_out))
+    row = PROVIDERS["openvino"]
+    assert choices(manifest, None, "openvino", (row,)) == [(chosen, row)]
+    unknown = unknown_row("MyExecutionProvider", Path("libmy.so"), on_cpu=True)
+    assert choices(manifest, None, unknown.name, (unknown,)) == [("fp32", unknown)]
+
+
 def test_a_variant_made_for_another_provider_is_refused_with_one_that_suits(edited):
     manifest = variants_of(edited, "int8", "portable", "fp16")
     with pytest.raises(ProviderError, match=r"'int8' is made for cpu, not for cuda: .*\(here: portable, fp16\)"):
@@ -339,8 +362,14 @@ def test_a_variant_whose_products_overflow_here_is_not_taken(edited, monkeypatch
     monkeypatch.setattr(cpu, "cpu", lambda: cpu.Cpu(model="", flags=flags, physical_cores=2))
     manifest = Bundle.open(edited(change)).manifest
     assert choices(manifest, None, "cpu", (CPU,)) == [(chosen, CPU)]
+    openvino = PROVIDERS["openvino"]
+    requires = {"precision": "int8-static", "isa": made_for}
+    static = Bundle.open(edited(lambda told: told["variants"]["fp32"]["requires"].update(requires))).manifest
     if chosen == "int8":
         assert choices(manifest, "int8", "cpu", (CPU,)) == [("int8", CPU)]
+        assert choices(static, "fp32", "openvino", (openvino,)) == [("fp32", openvino)]
     else:
         with pytest.raises(ProviderError, match=rf"is made for {made_for}; on this CPU \({here}\) .* variant 'fp32'"):
             choices(manifest, "int8", "cpu", (CPU,))
+        with pytest.raises(ProviderError, match=rf"is made for {made_for}; on this CPU \({here}\) "):
+            choices(static, "fp32", "openvino", (openvino,))
