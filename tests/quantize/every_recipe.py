@@ -19,6 +19,8 @@ from bertport.quantize.weights.calibrated import calibrate_weights
 from bertport.runtime.bundle.select import providers_for
 from tests.quantize.conftest import cosine, feeds, session
 
+GRAPHS = [name for name, recipe in RECIPES.items() if not recipe.shares_fp32]
+"""The recipes that make a graph; what shares fp32's has to be computed by its provider to be compared."""
 NEAR = {"fp16": 0.99999, "int8-dynamic": 0.99, "int8-weight-only": 0.99, "int8-static": 0.95, "int4-weight-only": 0.9}
 """The least cosine of any hidden state to fp32's; two matrices in each other's place give less than 0.8."""
 

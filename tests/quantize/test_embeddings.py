@@ -3,10 +3,9 @@
 import pytest
 
 from bertport.quantize.graph.rewrite import linears
-from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.directory import Bundle
 from tests.quantize.conftest import cosine, session
-from tests.quantize.every_recipe import Source, near, to_its_end
+from tests.quantize.every_recipe import GRAPHS, Source, near, to_its_end
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +17,7 @@ def source(sentence_bundle):
     return Source(Bundle.open(sentence_bundle))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_vectors_of_texts_stay_near(source, name, held_out, tmp_path):
     assert "embedding.1.linear" in {layer.name for layer in linears(source.fused)}
     to_its_end(source, name, held_out, tmp_path)

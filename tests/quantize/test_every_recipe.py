@@ -32,7 +32,7 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError
 from tests.conftest import build_checkpoint
 from tests.quantize.conftest import session
-from tests.quantize.every_recipe import Source, near, to_its_end
+from tests.quantize.every_recipe import GRAPHS, Source, near, to_its_end
 
 
 def exported(place, model_class="BertForPreTraining", *, opset=17, weights="float32", change=None, **config):
@@ -70,7 +70,7 @@ def sources(tmp_path_factory):
     return source
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("kind", kinds(KINDS))
 def test_every_recipe_runs_to_its_end(sources, kind, name, held_out, tmp_path):
     to_its_end(sources(kind), name, held_out, tmp_path)
@@ -88,7 +88,7 @@ def accuracies(monkeypatch, bundle, candidate, evaluation, **how):
     return found
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_texts_measured_in_one_batch_answer_to_the_bit_as_each_alone(sources, name, held_out, monkeypatch):
     source, recipe = sources("the oldest opset"), RECIPES[name]
     evaluation = read_evaluation(source.bundle, held_out, sample="evaluation", positions=120, pairs=60)
@@ -126,7 +126,7 @@ OTHERS = {
 @pytest.mark.parametrize("kind", kinds(OTHERS))
 def test_every_recipe_runs_to_its_end_from_every_other_bundle(kind, held_out, tmp_path):
     source = Source(exported(tmp_path, **OTHERS[kind]))
-    for name in RECIPES:
+    for name in GRAPHS:
         (tmp_path / name).mkdir()
         to_its_end(source, name, held_out, tmp_path / name)
 
@@ -138,7 +138,7 @@ def default():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_every_recipe_runs_to_its_end_from_the_default_model(default, name, held_out, tmp_path):
     to_its_end(default, name, held_out, tmp_path)
 
@@ -147,13 +147,13 @@ def test_every_recipe_runs_to_its_end_from_the_default_model(default, name, held
 def test_the_command_adds_every_recipe_and_each_answers(tiny_bundle, held_out, tmp_path):
     place = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     options = Options(text=held_out, calibration=held_out, budget=Budget(bounds={}), positions=60, pairs=8, force=True)
-    assert [outcome.name for outcome in quantize(place, list(RECIPES), options=options)] == list(RECIPES)
+    assert [outcome.name for outcome in quantize(place, GRAPHS, options=options)] == GRAPHS
     bundle = Bundle.open(place)
     assert not bundle.verify()
-    for name, recipe in RECIPES.items():
+    for name in GRAPHS:
         path = bundle.file(bundle.manifest.variants[name].file)
         onnx.checker.check_model(str(path), full_check=True)
-        if "cpu" in recipe.providers:
+        if "cpu" in RECIPES[name].providers:
             [*answers] = load(place, variant=name, provider="cpu").fill_mask("the [MASK] is small .", top_k=3)
             assert len(answers) == 3
 
@@ -176,7 +176,7 @@ def wrong(sources, tmp_path_factory):
     return source
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_the_bound_tells_a_wrong_graph(wrong, name, held_out):
     recipe = RECIPES[name]
     assert wrong.distance(recipe.make(wrong.graph_source(recipe, held_out))) < near(name) - 0.05
@@ -275,7 +275,7 @@ def shared(tmp_path_factory):
     return source
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_a_matrix_of_several_layers_runs_to_its_end(shared, name, held_out, tmp_path):
     to_its_end(shared, name, held_out, tmp_path)
 

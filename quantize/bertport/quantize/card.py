@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
 from bertport.runtime.bundle.changes import listed, rewrite_card
-from bertport.runtime.bundle.select import suits
+from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
 from bertport.runtime.commands.render import printable
 
@@ -67,10 +67,13 @@ def section(manifest: Manifest) -> str:
         speed = ", ".join(f"{ratio['speedup']:.2f}x at {shape}" for shape, ratio in record["speed"].items())
         slower = " (slower than fp32)" if record.get("slower_than_reference") else ""
         provider = record.get("provider", "cpu")
-        elsewhere = "" if suits(variant.requires, provider) else f", on {provider}, which it is not made for"
+        elsewhere = f", on {provider}" if provider != CPU else ""
+        elsewhere = elsewhere if suits(variant.requires, provider) else f", on {provider}, which it is not made for"
         cells = [
             name,
-            f"{record['size']['of_reference']:.3f} of fp32",
+            "fp32's files"
+            if record["size"].get("further_bytes") == 0
+            else f"{record['size']['of_reference']:.3f} of fp32",
             *(_cell(record["accuracy"], limit) for limit in limits),
             f"{speed or 'not timed'}{slower}",
             f"{record['machine']['instruction_set']}{elsewhere}",

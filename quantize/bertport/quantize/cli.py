@@ -224,6 +224,9 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
             show(f"in higher precision ({kind}) to hold the budget: {', '.join(higher)}")
         if result.default:
             show(f"{result.name} is the bundle's default on the CPU")
+        elif result.first:
+            provider = (result.variant.fidelity or {}).get("provider")
+            show(f"{result.name} is what auto takes on this class of CPU where {provider} is installed")
 
 
 def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:

@@ -82,6 +82,8 @@ class Measurement:
     """Bytes of the graph and its weights; None where it was refused for its accuracy before."""
     size_of_reference: float | None
     """The same as a share of fp32's, with 4 bytes a weight."""
+    further: int | None
+    """Bytes that it adds to the bundle: 0 where its files are those of fp32; None as above."""
     machine: dict[str, Any]
     """Where it was measured."""
     not_measured: tuple[str, ...]
@@ -97,6 +99,7 @@ class Measurement:
             speed={},
             size=None,
             size_of_reference=None,
+            further=None,
             machine=machine,
             not_measured=_not_measured(bundle, accuracy),
         )
@@ -119,6 +122,7 @@ class Measurement:
             "size": {
                 "bytes": self.size,
                 "of_reference": None if self.size_of_reference is None else round(self.size_of_reference, 4),
+                "further_bytes": self.further,
             },
             "slower_than_reference": self.slower,
         }
@@ -159,6 +163,7 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
     stability: int,
     progress: Progress,
     provider: str = "cpu",
+    precision: str = "fp32",
     exact: bool = False,
 ) -> Fidelity:
     """Measure accuracy against the reference.
@@ -171,12 +176,15 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
         stability: Samples on which to measure batch invariance, and the effect of padding.
         progress: Told of what is done and of how much.
         provider: Short name of the provider that the candidate runs on.
+        precision: How it computes products, as manifests call it.
         exact: Whether 8-bit products are to be computed in float32, slowly, as ONNX defines them: for a graph that is
             measured on another provider than it is made for.
     """
     config = AS_DEFINED if exact else {}
     with bundle.opening(candidate) if isinstance(candidate, str) else nullcontext(candidate) as source:
-        graph = open_onnx(source, provider=provider, threads=1, config=config)
+        # One thread for each stream; a provider that runs one text at a time has all of them.
+        threads = 1 if provider == "cpu" else None
+        graph = open_onnx(source, provider=provider, precision=precision, threads=threads, config=config)
     return measure(
         reference,
         graph,
@@ -191,15 +199,25 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
 
 
 def time_against(  # noqa: PLR0913 — how long to measure, by keyword
-    bundle: Bundle, candidate: Path | str, *, progress: Progress, provider: str = "cpu", rounds: int = 8, runs: int = 5
+    bundle: Bundle,
+    candidate: Path | str,
+    *,
+    progress: Progress,
+    provider: str = "cpu",
+    precision: str = "fp32",
+    against: str | None = None,
+    rounds: int = 8,
+    runs: int = 5,
 ) -> dict[str, Speed]:
-    """Time a graph against the fp32 serving graph on the same provider, taking turns, each in its own process.
+    """Time a graph against the fp32 serving graph, taking turns, each in its own process.
 
     Args:
         bundle: The bundle.
         candidate: A graph's path, or the name of a variant of the bundle.
         progress: Told of what is done and of how much.
-        provider: Short name of the provider that both run on.
+        provider: Short name of the provider that the candidate runs on.
+        precision: How it computes products, as manifests call it.
+        against: Short name of the provider that fp32 runs on; None for the same.
         rounds: Turns of each.
         runs: Timed runs in a turn.
 
@@ -219,8 +237,10 @@ def time_against(  # noqa: PLR0913 — how long to measure, by keyword
     )
     times = interleave(
         [
-            WorkerSpec(name=REFERENCE, bundle=str(bundle.path), variant=REFERENCE, bare=True, provider=provider),
-            WorkerSpec(name="candidate", provider=provider, **place),
+            WorkerSpec(
+                name=REFERENCE, bundle=str(bundle.path), variant=REFERENCE, bare=True, provider=against or provider
+            ),
+            WorkerSpec(name="candidate", provider=provider, precision=precision, **place),
         ],
         workloads,
         rounds=rounds,
@@ -243,11 +263,26 @@ def time_against(  # noqa: PLR0913 — how long to measure, by keyword
     return speeds
 
 
-def measurement(
-    bundle: Bundle, candidate: Path, accuracy: Fidelity, evaluation: Evaluation, speed: dict[str, Speed]
+def measurement(  # noqa: PLR0913 — what was measured, each by its own function
+    bundle: Bundle,
+    candidate: Path,
+    accuracy: Fidelity,
+    evaluation: Evaluation,
+    speed: dict[str, Speed],
+    *,
+    shared: bool = False,
 ) -> Measurement:
-    """Put together what was measured of a graph."""
-    size = size_on_disk(candidate)
+    """Put together what was measured of a graph.
+
+    Args:
+        bundle: The bundle.
+        candidate: The graph.
+        accuracy: Against fp32.
+        evaluation: What it was measured on.
+        speed: By shape.
+        shared: Whether the graph is the fp32 serving graph.
+    """
+    size = size_of(bundle, REFERENCE) if shared else size_on_disk(candidate)
     # A bundle may store fp32's weights in 16 bits; the share is of 32 all the same.
     fp32 = max(size_of(bundle, REFERENCE), 4 * bundle.manifest.architecture.parameters)
     return Measurement(
@@ -256,6 +291,7 @@ def measurement(
         speed=speed,
         size=size,
         size_of_reference=size / fp32,
+        further=0 if shared else size,
         machine=dataclasses.asdict(describe_machine()),
         not_measured=_not_measured(bundle, accuracy),
     )

@@ -25,7 +25,10 @@ from bertport.quantize.search.evaluator import Evaluator
 from bertport.quantize.texts import LEAST_POSITIONS, PAIRS, POSITIONS, read_evaluation
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import calibrate_weights
+from bertport.runtime.bundle.select import BF16
 from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.providers.checks import obstacle
+from bertport.runtime.providers.cpu import cpu
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ class Outcome:
     """Whether `load` takes it when no variant is asked for."""
     labelled: LabelledAccuracy | None = None
     """What was measured of it on labelled data; None where there is none."""
+    first: bool = False
+    """Whether it is the fastest that was measured on this class of CPU: what `auto` takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +263,15 @@ def prepare(bundle: Bundle, options: Options) -> Evaluator:
 def read_source(
     recipes: Sequence[Recipe], bundle: Bundle, instruction_set: InstructionSet | None, options: Options
 ) -> GraphSource:
-    """Read the fp32 serving graph, as it is and fused, and calibrate 8-bit weights where a recipe takes them."""
+    """Read the fp32 serving graph, as it is and fused, and calibrate 8-bit weights where a recipe takes them.
+
+    Both are empty where every recipe shares fp32's.
+    """
+    if all(recipe.shares_fp32 for recipe in recipes):
+        import onnx
+
+        empty, weights = onnx.ModelProto(), WeightCache(saturating=saturates(instruction_set))
+        return GraphSource(plain=empty, fused=empty, instruction_set=instruction_set, weights=weights)
     options.progress("fusing the fp32 graph", 0, 0)
     with bundle.opening(REFERENCE) as path:
         plain = load_plain(path)
@@ -323,18 +336,39 @@ def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
     """Return the first of a recipe's providers that works here; by force the CPU where none does.
 
     Raises:
-        ProviderError: when none does.
+        ProviderError: when none does. On the CPU one that shares fp32's graph would be fp32: it is not forced.
     """
+    if recipe.shares_fp32:
+        return _computing(recipe)
     usable = onnxruntime().get_available_providers()
-    for name in recipe.providers:
-        if PROVIDERS[name].ort in usable:
-            return PROVIDERS[name]
+    for row in map(PROVIDERS.__getitem__, recipe.providers):
+        if row.ort in usable if row.plugin is None else obstacle(row, recipe.precision) is None:
+            return row
     if force:
         return PROVIDERS["cpu"]
     raise ProviderError(
         f"{recipe.name} is for {' and '.join(recipe.providers)}, which this machine does not have, so it cannot be "
         "loaded and timed here: quantize on a machine that does, or pass --force to add it measured on the CPU only"
     )
+
+
+def _computing(recipe: Recipe) -> Provider:
+    """Return the provider that computes the fp32 graph in a recipe's precision.
+
+    Raises:
+        ProviderError: when the CPU does not, or the provider does not start here.
+    """
+    [name] = recipe.providers
+    here, row = cpu(), PROVIDERS[name]
+    if recipe.precision == BF16 and not here.bf16:  # no package would help
+        raise ProviderError(
+            f"{recipe.name} needs a CPU that multiplies bfloat16 (AVX512-BF16 or AMX-BF16), and {here.model} does not, "
+            "on which it would be slower than fp32: choose another recipe"
+        )
+    reason = obstacle(row, recipe.precision)
+    if reason is not None:
+        raise ProviderError(f"{recipe.name} needs the provider {name!r}, which does not start here: {reason}")
+    return row
 
 
 def _check_source(bundle: Bundle) -> None:

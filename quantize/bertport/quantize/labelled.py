@@ -230,6 +230,7 @@ class LabelledJudge:
         progress: Progress,
         name: str,
         provider: str = "cpu",
+        precision: str = "fp32",
         exact: bool = False,
     ) -> LabelledAccuracy:
         """Predict the data by a candidate, and compare it with fp32.
@@ -240,9 +241,10 @@ class LabelledJudge:
             progress: Told of what is done and of how much.
             name: What progress calls the candidate.
             provider: Short name of the provider that it runs on.
+            precision: How it computes products, as manifests call it.
             exact: As `bertport.quantize.evaluation.evaluate` has it.
         """
-        model = open_candidate(bundle, candidate, provider=provider, exact=exact)
+        model = open_candidate(bundle, candidate, provider=provider, precision=precision, exact=exact)
         data, chosen = self.material.data, self.material.chosen
         predictions = self.material.predict(model, name, progress)
         return LabelledAccuracy(
@@ -255,7 +257,12 @@ class LabelledJudge:
 
 
 def open_candidate(
-    bundle: Bundle, candidate: Path | bytes | str, *, provider: str = "cpu", exact: bool = False
+    bundle: Bundle,
+    candidate: Path | bytes | str,
+    *,
+    provider: str = "cpu",
+    precision: str = "fp32",
+    exact: bool = False,
 ) -> Model:
     """Return the model of a graph that is not in the bundle yet: it answers as `load` would let it, once it is.
 
@@ -263,11 +270,14 @@ def open_candidate(
         bundle: The bundle, whose tokenizer and heads it has.
         candidate: A graph's path or bytes, or the name of a variant of the bundle.
         provider: Short name of the provider that it runs on.
+        precision: How it computes products, as manifests call it.
         exact: As `bertport.quantize.evaluation.evaluate` has it.
     """
     threads = intra_op_threads(None)
     with bundle.opening(candidate) if isinstance(candidate, str) else nullcontext(candidate) as source:
-        opened = open_onnx(source, provider=provider, threads=threads, config=AS_DEFINED if exact else {})
+        opened = open_onnx(
+            source, provider=provider, precision=precision, threads=threads, config=AS_DEFINED if exact else {}
+        )
     graph = Graph(
         session=opened.session,
         inputs=opened.inputs,

@@ -22,7 +22,7 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.golden import read_golden
 from bertport.runtime.bundle.manifest import Variant
 from bertport.runtime.bundle.requirements import requires_of
-from bertport.runtime.bundle.select import CPU, suits
+from bertport.runtime.bundle.select import CPU, fastest_here, suits
 from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.errors import SlowerError, UsageError, ValidationError
 from bertport.runtime.golden_making import vectors_of
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
     from bertport.quantize.recipes.source import GraphSource
     from bertport.runtime.bundle.golden import GoldenVariant
+    from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.providers.cpu import InstructionSet
 
-__all__ = ["faster_default", "quantize"]
+__all__ = ["faster_default", "is_first", "quantize"]
 
 
 def quantize(
@@ -110,26 +111,13 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
         source = job.calibrator.apply(job.source, recipe) if job.calibrator else job.source
         job.evaluator.progress(f"making {recipe.name}", 0, 0)
         solution = _solution(job, recipe, source)
-        model = recipe.make(solution.source)
-        file = work.reserve(recipe.file)
-        graph = work.directory / Path(file).name
-        # The graph names its weights' file, so both get the names that they will have in the bundle.
-        weights = {str(PurePosixPath(file).with_name(part.name)): part for part in write_graph(model, graph)}
-        measured = _timed(job, recipe, graph, solution)
-        variant = describe(
-            recipe,
-            model,
-            source.instruction_set,
-            outputs=job.evaluator.reference.outputs,
-            fidelity=_fidelity(job, recipe, solution, measured),
-        )
+        variant, files = _written(job, recipe, solution, work)
+        measured = _timed(job, recipe, files.get(variant.file, REFERENCE), solution)
         variant = dataclasses.replace(
             variant,
-            file=file,
-            external_data=tuple(weights),
+            fidelity=_fidelity(job, recipe, solution, measured),
             task_metrics=solution.labelled.record() if solution.labelled else {},
         )
-        files = {file: graph, **weights}
         if solution.layers:
             higher = sorted(solution.source.high_precision_layers)
             files |= write_layers(solution.layers, higher, recipe.name, work.directory)
@@ -149,7 +137,32 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
         measured=measured,
         default=bundle.manifest.default_variant == recipe.name,
         labelled=solution.labelled,
+        first=is_first(bundle.manifest, recipe.name),
     )
+
+
+def is_first(manifest: Manifest, name: str) -> bool:
+    """Return whether a variant is the fastest of those that were measured on this class of CPU: `load` takes it."""
+    return [speed.variant for speed in fastest_here(manifest)][:1] == [name]
+
+
+def _written(job: Job, recipe: Recipe, solution: Solution, work: Workspace) -> tuple[Variant, dict[str, Path]]:
+    """Write the graph of a solution; return its variant without figures, and its files by their path in the bundle.
+
+    A recipe that shares fp32's has none of its own: its variant is fp32 in another precision.
+    """
+    outputs = job.evaluator.reference.outputs
+    if recipe.shares_fp32:
+        fp32 = job.evaluator.bundle.manifest.variants[REFERENCE]
+        requires = dataclasses.replace(fp32.requires, precision=recipe.precision)
+        return dataclasses.replace(fp32, recipe=recipe.name, requires=requires, outputs=outputs, validation=None), {}
+    model = recipe.make(solution.source)
+    file = work.reserve(recipe.file)
+    graph = work.directory / Path(file).name
+    # The graph names its weights' file, so both get the names that they will have in the bundle.
+    weights = {str(PurePosixPath(file).with_name(part.name)): part for part in write_graph(model, graph)}
+    variant = describe(recipe, model, solution.source.instruction_set, outputs=outputs)
+    return dataclasses.replace(variant, file=file, external_data=tuple(weights)), {file: graph, **weights}
 
 
 def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
@@ -170,11 +183,20 @@ def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
     return solution
 
 
-def _timed(job: Job, recipe: Recipe, graph: Path, solution: Solution) -> Measurement:
+def _timed(job: Job, recipe: Recipe, graph: Path | str, solution: Solution) -> Measurement:
     """Time a graph, and put all its figures together; refuse one that is slower than fp32 unless that is accepted."""
     bundle, options = job.evaluator.bundle, job.options
-    speed = time_against(bundle, graph, progress=job.evaluator.progress, provider=job.evaluator.provider)
-    measured = measurement(bundle, graph, solution.accuracy, solution.evaluation, speed)
+    speed = time_against(
+        bundle,
+        graph,
+        progress=job.evaluator.progress,
+        provider=job.evaluator.provider,
+        precision=recipe.precision,
+        against=recipe.timed_against,
+    )
+    shared = isinstance(graph, str)
+    path = bundle.file(bundle.manifest.variants[graph].file) if isinstance(graph, str) else graph
+    measured = measurement(bundle, path, solution.accuracy, solution.evaluation, speed, shared=shared)
     if measured.slower and not (recipe.for_size or options.force):
         ratios = ", ".join(f"{ratio.speedup:.2f}x at {shape}" for shape, ratio in speed.items())
         reason = (
@@ -191,6 +213,7 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
     source = solution.source
     record = measured.to_json() | {
         "provider": job.evaluator.provider,
+        "reference_provider": recipe.timed_against or job.evaluator.provider,
         "budget": str(job.budget),
         "higher_precision": sorted(source.high_precision_layers),
         "higher_is": "16-bit activations" if recipe.int16_activations and not source.float_fallback else "float32",
@@ -234,7 +257,7 @@ def describe(
     instruction_set: InstructionSet | None,
     *,
     outputs: tuple[str, ...],
-    fidelity: dict[str, Any],
+    fidelity: dict[str, Any] | None = None,
 ) -> Variant:
     """Return a variant's entry in the manifest."""
     return Variant(

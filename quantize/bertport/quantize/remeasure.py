@@ -21,14 +21,14 @@ from bertport.quantize.job import (
     refuse_idle_settings,
 )
 from bertport.quantize.labelled import LabelledJudge
-from bertport.quantize.quantizer import faster_default
+from bertport.quantize.quantizer import faster_default, is_first
 from bertport.quantize.recipes.table import RECIPES, recipe_named
 from bertport.quantize.search.mixed_precision import STABILITY, rank_layers
 from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.changes import add_files, listed, replace_figures, tidy
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import CPU, suits
-from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -47,7 +47,8 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
 
     Args:
         path: The bundle's directory.
-        names: Names of variants; all that were made by a recipe for the CPU when there are none.
+        names: Names of variants; when there are none, all that were made by a recipe for the CPU, and those that were
+            timed against it on a provider that works here.
         options: How to measure.
 
     Raises:
@@ -58,9 +59,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     tidy(path)
     bundle = Bundle.open(path)
     made = [name for name, variant in bundle.manifest.variants.items() if variant.recipe in RECIPES]
-    chosen = list(dict.fromkeys(names)) or [
-        name for name in made if suits(bundle.manifest.variants[name].requires, CPU)
-    ]
+    chosen = list(dict.fromkeys(names)) or [name for name in made if _measured_on_cpu(bundle.manifest.variants[name])]
     for name in chosen:
         if name not in made:
             raise UnknownNameError("quantized variant", name, made)
@@ -68,6 +67,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         raise UsageError(
             f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
         )
+    providers = {name: provider_for(RECIPES[bundle.manifest.variants[name].recipe], force=True) for name in chosen}
     outcomes = []
     material = read_data(bundle, options)
     evaluator = prepare(bundle, options)
@@ -75,7 +75,8 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     judge = LabelledJudge.of(bundle, material, options.progress) if material else None
     for name in chosen:
         variant = bundle.manifest.variants[name]
-        provider = provider_for(RECIPES[variant.recipe], force=True).name
+        recipe = RECIPES[variant.recipe]
+        provider = providers[name].name
         exact = not suits(variant.requires, provider)
         accuracy = evaluate(
             bundle,
@@ -85,27 +86,64 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             stability=STABILITY,
             progress=options.progress,
             provider=provider,
+            precision=recipe.precision,
             exact=exact,
         )
         labelled = (
-            judge.measure(bundle, name, progress=options.progress, name=name, provider=provider, exact=exact)
+            judge.measure(
+                bundle,
+                name,
+                progress=options.progress,
+                name=name,
+                provider=provider,
+                precision=recipe.precision,
+                exact=exact,
+            )
             if judge
             else None
         )
-        speed = time_against(bundle, name, progress=options.progress, provider=provider)
-        measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluator.evaluation, speed)
+        speed = time_against(
+            bundle,
+            name,
+            progress=options.progress,
+            provider=provider,
+            precision=recipe.precision,
+            against=recipe.timed_against,
+        )
+        shared = recipe.shares_fp32
+        measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluator.evaluation, speed, shared=shared)
         broken = held_to.broken(accuracy) or (labelled and labelled.broken)
         budget = "none" if broken else str(held_to)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
+        figures["reference_provider"] = recipe.timed_against or provider
         figures["verdicts"] = held_to.verdicts(accuracy) | (labelled.verdicts_json() if labelled else {})
         on_tasks = variant.task_metrics | (labelled.record() if labelled else {})
         variant = dataclasses.replace(variant, fidelity=figures, task_metrics=on_tasks)
         bundle = replace_figures(bundle, name, variant, default=_default_with(name, variant))
         refresh_card(bundle)
         default = bundle.manifest.default_variant == name
-        outcomes.append(Outcome(name=name, variant=variant, measured=measured, default=default, labelled=labelled))
+        outcomes.append(
+            Outcome(
+                name=name,
+                variant=variant,
+                measured=measured,
+                default=default,
+                labelled=labelled,
+                first=is_first(bundle.manifest, name),
+            )
+        )
         options.told(outcomes[-1])
     return outcomes
+
+
+def _measured_on_cpu(variant: Variant) -> bool:
+    """Return whether a variant is for the CPU, or for a provider here that was timed against it."""
+    if suits(variant.requires, CPU):
+        return True
+    try:
+        return RECIPES[variant.recipe].timed_against == CPU and bool(provider_for(RECIPES[variant.recipe]))
+    except ProviderError:
+        return False
 
 
 def _default_with(name: str, variant: Variant) -> Callable[[Bundle], str]:

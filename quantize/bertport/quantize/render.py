@@ -78,7 +78,8 @@ def figures(name: str, measured: Measurement) -> str:
         value = f"{speed.speedup:.2f}x ({speed.reference_ms:.1f} -> {speed.ms:.1f} ms)"
         rows.append((f"speed-up over fp32 at {shape}", value, f"{speed.low:.2f} to {speed.high:.2f}", ""))
     if measured.size is not None:
-        rows.append(("size", f"{measured.size_of_reference:.3f} of fp32", "", f"{measured.size:,} bytes"))
+        size = f"{measured.size:,} bytes" if measured.further else "fp32's files: no further byte"
+        rows.append(("size", f"{measured.size_of_reference:.3f} of fp32", "", size))
     lines = [
         table(rows),
         *_doubts(measured),

@@ -145,7 +145,7 @@ def test_a_provider_that_is_not_here_is_passed_over_and_it_is_said(bundle_of):
     assert (said["variant"], said["provider"], said["fallback"]) == ("int8", "cpu", None)
     assert said["chosen"].startswith(
         "int8 on cpu is taken by what was measured on this class of CPU (avx512_vnni, with bf16): bf16 on openvino "
-        "2.45x, int8 on cpu 1.50x of fp32's speed; passed over: provider 'openvino' "
+        "2.45x, int8 on cpu 1.50x as fast as fp32 on cpu; passed over: provider 'openvino' "
     )
     assert load(path, memory="2G").describe()["variant"] == "int8"
     assert load(path, variant="fp32").describe()["chosen"].startswith("variant 'fp32' was asked for, and cpu is the")
@@ -161,7 +161,7 @@ def test_inspect_says_what_was_measured_here_and_what_it_needs(bundle_of):
     path = bundle_of("int8", int8=record(1.8, 1.8), bf16=record(2, 3, provider="openvino"))
     done = CliRunner().invoke(inspect, [str(path)])
     said = re.search(r"  measured on this class of CPU \(avx512_vnni, with bf16\): (.*)", done.output)
-    assert re.fullmatch(r"bf16 on openvino 2\.45x( \(.*\))?, int8 on cpu 1\.80x of fp32's speed", said[1])
+    assert re.fullmatch(r"bf16 on openvino 2\.45x( \(.*\))?, int8 on cpu 1\.80x as fast as fp32 on cpu", said[1])
     if OPENVINO.plugin.library is None:
         assert f"({OPENVINO.install})" in said[1]
     told = json.loads(CliRunner().invoke(inspect, [str(path), "--json"]).output)["measured_here"]
@@ -181,7 +181,7 @@ def test_the_reason_says_what_chose(bundle_of):
     said = reason(manifest, (None, "auto"), ("int8", CPU), [])
     assert said == (
         "int8 is the bundle's default, and nothing measured on this class of CPU (avx512_vnni, with bf16) is faster "
-        "beyond the noise: int8 on cpu 1.80x, bf16 on openvino 1.85x of fp32's speed"
+        "beyond the noise: int8 on cpu 1.80x, bf16 on openvino 1.85x as fast as fp32 on cpu"
     )
     assert reason(manifest, ("int8", "cpu"), ("int8", CPU), []) == "variant 'int8' was asked for"
     assert reason(manifest, (None, "cuda"), ("fp32", CUDA), []).startswith("fp32 is what cuda takes of this bundle")

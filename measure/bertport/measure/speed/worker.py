@@ -52,12 +52,12 @@ def open_model(spec: WorkerSpec) -> Loaded:
     settings: dict[str, Any] = {"provider": spec.provider, "threads": spec.threads}
     if spec.bundle is not None and spec.bare:
         with Bundle.open(spec.bundle).opening(str(spec.variant)) as graph:
-            return LoadedGraph(open_onnx(graph, config=spec.config, **settings))
+            return LoadedGraph(open_onnx(graph, precision=spec.precision, config=spec.config, **settings))
     if spec.bundle is not None:
         model = load(spec.bundle, variant=spec.variant, provider_library=spec.provider_library, **settings)
         return LoadedBundle(model, graph_of(model))
     if spec.file is not None:
-        return LoadedGraph(open_onnx(spec.file, config=spec.config, **settings))
+        return LoadedGraph(open_onnx(spec.file, precision=spec.precision, config=spec.config, **settings))
     raise UsageError(f"the specification {spec.name!r} names neither a file nor a bundle")
 
 

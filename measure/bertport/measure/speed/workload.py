@@ -57,6 +57,8 @@ class WorkerSpec:
     """A row of the runtime's table of providers; with a library, also ONNX Runtime's name of one that it holds."""
     provider_library: str | None = None
     """Path of the plugin that holds the provider of a bundle; None for that of its package."""
+    precision: str = "fp32"
+    """How a graph alone computes products, as manifests call it; a bundle's variant says it itself."""
     threads: int | None = None
     """Threads within one operator; None leaves the choice to ONNX Runtime."""
     config: dict[str, str] = field(default_factory=dict)

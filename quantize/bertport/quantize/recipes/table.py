@@ -34,19 +34,23 @@ class Recipe:
     summary: str
     """What it does, for people."""
     file: str
-    """Path of the graph inside the bundle."""
+    """Path of the graph inside the bundle; where it writes none, that of fp32."""
     providers: tuple[str, ...]
     """Short names of the providers it is for, best first; those whose rows have its precision."""
     precision: str
     """How products are computed, as manifests call it."""
     size: float
-    """Share of fp32's size that a BERT-base takes, about."""
+    """Share of fp32's size that a BERT-base takes, about; 0 where nothing is added."""
     by_instruction_set: bool
     """Whether the graph depends on the CPU's instruction set."""
     for_size: bool
     """Whether it is meant to be small rather than fast: being slower than fp32 is stated and not refused."""
     make: Callable[[GraphSource], onnx.ModelProto]
     """Makes the graph."""
+    shares_fp32: bool = False
+    """Whether its variant is the fp32 serving graph's files, which the provider computes in another precision."""
+    timed_against: str | None = None
+    """Short name of the provider that fp32 is timed on; None for the one that the variant is timed on."""
     calibrates_weights: bool = False
     """Whether 8-bit weights are calibrated on what goes into their layers on the calibration text."""
     int16_activations: bool = False
@@ -60,7 +64,7 @@ class Recipe:
     @property
     def takes_plain(self) -> bool:
         """Whether it makes its graph from the one of standard operators: calibrated, or converted as a whole."""
-        return self.scheme is not None or self.emitter is None
+        return self.scheme is not None or (self.emitter is None and not self.shares_fp32)
 
     def graph(self, source: GraphSource) -> onnx.ModelProto:
         """Return the graph whose layers the emitter writes: calibrated ones are made of standard operators."""
@@ -97,6 +101,10 @@ def _rewritten(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSour
 
 def _standard(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSource], onnx.ModelProto]:
     return lambda source: rewrite(source.plain, emitter(source))
+
+
+def _fp32(source: GraphSource) -> onnx.ModelProto:
+    return source.plain
 
 
 RECIPES: dict[str, Recipe] = {
@@ -178,6 +186,20 @@ RECIPES: dict[str, Recipe] = {
             by_instruction_set=False,
             for_size=False,
             make=convert_to_fp16,
+            emitter=None,
+        ),
+        Recipe(
+            name="bf16",
+            summary="the fp32 graph, its products in bfloat16: no file of its own, for CPUs that multiply bfloat16",
+            file="onnx/model_serving.onnx",
+            providers=("openvino",),
+            precision="bf16",
+            size=0.0,
+            by_instruction_set=False,
+            for_size=False,
+            make=_fp32,
+            shares_fp32=True,
+            timed_against="cpu",
             emitter=None,
         ),
     )

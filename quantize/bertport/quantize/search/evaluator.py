@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.samples import KINDS, OF_TWO
 from bertport.quantize.deadline import Deadline
-from bertport.quantize.evaluation import evaluate
+from bertport.quantize.evaluation import REFERENCE, evaluate
 from bertport.quantize.texts import read_evaluation
 
 if TYPE_CHECKING:
@@ -74,17 +74,19 @@ class Evaluator:
         return replace(self, evaluation=evaluation)
 
     @staticmethod
-    def make(recipe: Recipe, source: GraphSource) -> bytes:
-        """Return the graph that a recipe makes, in memory.
+    def make(recipe: Recipe, source: GraphSource) -> bytes | str:
+        """Return the graph that a recipe makes, in memory; the name of fp32 for one that shares its.
 
         Args:
             recipe: Makes the graph.
             source: What it is made from.
         """
+        if recipe.shares_fp32:
+            return REFERENCE
         graph: bytes = recipe.make(source).SerializeToString()
         return graph
 
-    def accuracy(self, recipe: Recipe, graph: bytes, samples: Evaluation, *, stability: int = 0) -> Fidelity:
+    def accuracy(self, recipe: Recipe, graph: bytes | str, samples: Evaluation, *, stability: int = 0) -> Fidelity:
         """Measure the accuracy of a graph.
 
         Args:
@@ -101,10 +103,11 @@ class Evaluator:
             stability=stability,
             progress=self.progress if stability else self.deadline.watching(_silent),
             provider=self.provider,
+            precision=recipe.precision,
             exact=self.provider not in recipe.providers,
         )
 
-    def on_labelled(self, recipe: Recipe, graph: bytes) -> LabelledAccuracy | None:
+    def on_labelled(self, recipe: Recipe, graph: bytes | str) -> LabelledAccuracy | None:
         """Measure a graph on the labelled data; None where there is none.
 
         Args:
@@ -119,6 +122,7 @@ class Evaluator:
             progress=self.deadline.watching(self.progress),
             name=recipe.name,
             provider=self.provider,
+            precision=recipe.precision,
             exact=self.provider not in recipe.providers,
         )
 

@@ -137,7 +137,7 @@ def meet_budget(
 def _by_more_samples(  # noqa: PLR0913, PLR0917 — what `meet_budget` was given, and what it measured
     evaluator: Evaluator,
     recipe: Recipe,
-    graph: bytes,
+    graph: bytes | str,
     budget: Budget,
     times: Mapping[str, float],
     seconds: float,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bertport.runtime.providers.table import Provider
 
 __all__ = [
+    "BF16",
     "CPU",
     "choices",
     "fastest_here",
@@ -186,7 +187,7 @@ def reason(
     """
     (variant, provider), (name, row) = asked, chosen
     measured = fastest_here(manifest, PROVIDERS if provider == AUTO else {row.name})
-    ratios = f"{', '.join(map(str, measured))} of fp32's speed"
+    ratios = f"{', '.join(map(str, measured))} as fast as fp32 on cpu"
     where = f"on this class of CPU ({class_here()})"
     if variant is not None:
         said = f"variant {variant!r} was asked for"

@@ -184,7 +184,7 @@ def measured(speeds: Sequence[MeasuredSpeed], default: str) -> list[str]:
     if all(speed.variant == default for speed in speeds):
         return []
     ratios = [f"{speed}{_to_install(PROVIDERS[speed.provider])}" for speed in speeds]
-    return [printable(f"  measured on this class of CPU ({class_here()}): {', '.join(ratios)} of fp32's speed")]
+    return [printable(f"  measured on this class of CPU ({class_here()}): {', '.join(ratios)} as fast as fp32 on cpu")]
 
 
 def _to_install(provider: Provider) -> str:
