@@ -16,6 +16,7 @@ import numpy as np
 
 from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.providers.cpu import cpu, usable_cores
+from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_session, session_options
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
 and so pauses meanwhile (`models/pretraining/machine.py`)."""
 INT8_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 """CPU flags that decide how fast a variant is."""
-PACKAGES = ("bertport", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "numpy", "tokenizers")
+PLUGINS = tuple(row.plugin.package for row in PROVIDERS.values() if row.plugin)
+PACKAGES = ("bertport", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", *PLUGINS, "numpy", "tokenizers")
 
 _within = threading.RLock()
 _depth = 0

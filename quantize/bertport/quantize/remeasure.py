@@ -23,7 +23,7 @@ from bertport.quantize.job import (
 from bertport.quantize.labelled import LabelledJudge
 from bertport.quantize.quantizer import faster_default, is_first
 from bertport.quantize.recipes.table import RECIPES, recipe_named
-from bertport.quantize.search.mixed_precision import STABILITY, rank_layers
+from bertport.quantize.search.mixed_precision import STABILITY, emitter_of, rank_layers
 from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.changes import add_files, listed, replace_figures, tidy
 from bertport.runtime.bundle.directory import Bundle
@@ -165,6 +165,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         UnknownNameError, UsageError: for a recipe that there is not, or that has no layers to rank.
     """
     recipe = recipe_named(name)
+    emitter_of(recipe)
     tidy(path, write=False)  # a table that was saved is read from bundles that nobody may write, too
     bundle = Bundle.open(path)
     file = listed(bundle.manifest, layers_file(name))

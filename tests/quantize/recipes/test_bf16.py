@@ -20,7 +20,7 @@ from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.changes import add_variant
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.workspace import Workspace
-from bertport.runtime.errors import ProviderError
+from bertport.runtime.errors import ProviderError, UsageError
 from bertport.runtime.providers.cpu import cpu
 from bertport.runtime.providers.table import PROVIDERS
 from tests.wheels import ROOT, plugin
@@ -65,6 +65,12 @@ def test_a_missing_plugin_is_told_with_what_installs_it(monkeypatch):
         "bf16 needs the provider 'openvino', which does not start here: the package onnxruntime-ep-openvino is not "
         f"installed: {OPENVINO.install}, or choose another provider"
     )
+
+
+def test_there_are_no_layers_to_explain(tiny_bundle):
+    answer = CliRunner().invoke(quantize, [str(tiny_bundle), "--explain", "--recipe", "bf16"])
+    assert isinstance(answer.exception, UsageError)
+    assert answer.exception.message.startswith("bf16 has no layers to rank: choose one of int8-dynamic, ")
 
 
 def test_the_files_stay_those_of_fp32(quantized, tmp_path):

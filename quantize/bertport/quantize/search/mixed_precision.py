@@ -27,10 +27,11 @@ from bertport.runtime.errors import UsageError, ValidationError
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bertport.measure.budget import Budget
     from bertport.measure.quality.results import Fidelity
+    from bertport.quantize.graph.rewrite import Emitter
     from bertport.quantize.labelled import LabelledAccuracy
     from bertport.quantize.recipes.source import GraphSource
     from bertport.quantize.recipes.table import Recipe
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     Target = Mapping[str, float]
     """The KL that each head of which a bound is broken may keep on the text for searching, by name of the head."""
 
-__all__ = ["STABILITY", "BrokenBudgetError", "Solution", "meet_budget", "rank_layers"]
+__all__ = ["STABILITY", "BrokenBudgetError", "Solution", "emitter_of", "meet_budget", "rank_layers"]
 
 RANKING: dict[str, Any] = {"positions": 400, "pairs": 60, "sentences": 120}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""
@@ -413,11 +414,9 @@ def rank_layers(evaluator: Evaluator, recipe: Recipe, source: GraphSource, *, he
         source: What its graphs are made from.
         head: The head whose KL ranks the layers, as in `kl_increase`.
     """
+    emitter = emitter_of(recipe)
     samples = read_evaluation(evaluator.bundle, evaluator.calibration, sample="calibration", **RANKING)
     layers = linears(recipe.graph(source))
-    emitter = recipe.emitter
-    if emitter is None:
-        raise UsageError(f"{recipe.name} has no layers to rank: choose one of {', '.join(searchable())}")
 
     def with_higher(names: frozenset[str]) -> GraphSource:
         return dataclasses.replace(source, high_precision_layers=names)
@@ -431,6 +430,17 @@ def rank_layers(evaluator: Evaluator, recipe: Recipe, source: GraphSource, *, he
         machine=cpu().instruction_set,
         progress=evaluator.progress,
     )
+
+
+def emitter_of(recipe: Recipe) -> Callable[[GraphSource], Emitter]:
+    """Return what writes a recipe's layers.
+
+    Raises:
+        UsageError: for a recipe that changes the graph as a whole, or not at all.
+    """
+    if recipe.emitter is None:
+        raise UsageError(f"{recipe.name} has no layers to rank: choose one of {', '.join(searchable())}")
+    return recipe.emitter
 
 
 def _broken(

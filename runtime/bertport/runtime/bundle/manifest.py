@@ -215,8 +215,8 @@ class Requires:
     dtypes: tuple[str, ...]
     """Element types that are stored or computed in, but for the integers and truth values that serve shapes."""
     precision: str
-    """How products are computed: fp32, fp16, int8-dynamic, int8-static (unsigned activations), int8-static-symmetric,
-    int8-weight-only or int4-weight-only."""
+    """How products are computed: fp32, fp16, bf16, int8-dynamic, int8-static (unsigned activations),
+    int8-static-symmetric, int8-weight-only or int4-weight-only."""
     isa: str | None = None
     """The CPU instruction set it was made for; None where any will do."""
     further: dict[str, Any] = field(default_factory=dict)
