@@ -93,6 +93,8 @@ def cosine(one, two):
 class InFloat:
     """An emitter that writes every product and lookup in float32: what is left of a rewriting is fusion."""
 
+    opset = 17
+
     def linear(self, builder, linear):
         """Multiply."""
         add_bias(builder, "MatMul", [linear.source, builder.constant(f"{linear.name}.float", linear.weights)], linear)

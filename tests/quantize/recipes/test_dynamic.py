@@ -62,6 +62,58 @@ def test_no_position_may_be_asked_for(candidate):
     assert np.isfinite(nsp).all()
 
 
+def test_tokens_are_rounded_by_one_operator_and_share_their_zero_points(graph, tiny):
+    rounding = [node for node in graph.graph.node if node.op_type == "QuantizeLinear"]
+    by_token = [node for node in rounding if any(attribute.name == "block_size" for attribute in node.attribute)]
+    assert len(by_token) == 4 * tiny.manifest.architecture.layers  # the heads' few rows are divided first
+    assert sorted({node.input[2] for node in by_token}) == ["tokens.zeros.128", "tokens.zeros.16"]
+    assert [node.op_type for node in graph.graph.node].count("Div") == len(rounding) - len(by_token)
+    assert {entry.domain: entry.version for entry in graph.opset_import} == {"": 21, "com.microsoft": 1}
+
+
+def test_where_a_node_needs_an_older_opset_tokens_are_divided_first(fused, reference):
+    import onnx
+    from onnx import helper
+
+    older = onnx.ModelProto()
+    older.CopyFrom(fused)
+    [ids] = [node.input[0] for node in fused.graph.node if node.op_type == "EmbedLayerNormalization"]
+    older.graph.node.append(helper.make_node("Cast", [ids], ["ids.float"], to=onnx.TensorProto.FLOAT))
+    older.graph.node.append(helper.make_node("ReduceMean", ["ids.float"], ["ids.mean"], axes=[-1]))
+    made = rewrite(older, DynamicEmitter(weights=WeightCache(saturating=False)))
+    assert made.opset_import[0].version == 17
+    assert not [node for node in made.graph.node for attribute in node.attribute if attribute.name == "block_size"]
+    given = feeds()
+    for one, two in zip(reference.run(OUTPUTS, given), session(made).run(OUTPUTS, given), strict=True):
+        assert cosine(one, two).min() > 0.995
+
+
+@pytest.mark.parametrize("by_token", [True, False])
+def test_a_token_of_zeros_is_0_behind_its_layer(by_token):
+    """0/0 becomes some integer, which is multiplied by the token's scale, 0."""
+    from onnx import TensorProto, helper
+
+    from bertport.quantize.graph.builder import GraphBuilder
+    from bertport.quantize.graph.rewrite import Linear
+
+    rng = np.random.default_rng(2)
+    weights = rng.standard_normal((32, 16)).astype(np.float32)
+    given = rng.standard_normal((2, 5, 32)).astype(np.float32)
+    given[0, 1] = given[1, 4] = 0
+    given[1, 2] = np.finfo(np.float32).smallest_subnormal
+    builder = GraphBuilder(DynamicEmitter.opset)
+    layer = Linear(
+        name="layer", source="x", output="y", weights=weights, bias=None, gelu=False, table=None, by_token=by_token
+    )
+    DynamicEmitter(weights=WeightCache(saturating=False)).linear(builder, layer)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None, None]) for name in "xy"]
+    frame = helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8)
+    [answer] = session(builder.model(frame)).run(None, {"x": given})
+    assert (answer[0, 1] == 0).all()
+    assert (answer[1, 4] == 0).all()
+    np.testing.assert_allclose(answer, given @ weights, atol=0.25)
+
+
 def test_a_token_of_zeros_gives_numbers(fused):
     """A maximum of 0 would divide 0 by 0."""
     import onnx

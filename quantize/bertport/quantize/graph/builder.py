@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["MICROSOFT", "GraphBuilder"]
+__all__ = ["LEAST_OPSET", "MICROSOFT", "GraphBuilder"]
+
+LEAST_OPSET = 17
+"""The first with LayerNormalization as one operator, which every recipe writes or keeps in float32."""
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -131,4 +134,5 @@ class GraphBuilder:
         opsets = [helper.make_opsetid("", self.opset)]
         if any(node.domain == MICROSOFT for node in self.nodes):
             opsets.append(helper.make_opsetid(MICROSOFT, 1))
-        return helper.make_model(graph, opset_imports=opsets, ir_version=like.ir_version, producer_name="bertport")
+        ir_version = max(like.ir_version, helper.find_min_ir_version_for(opsets[:1]))
+        return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version, producer_name="bertport")

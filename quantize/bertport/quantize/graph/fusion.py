@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.onnx_files import read_model
+from bertport.quantize.graph.builder import LEAST_OPSET
 from bertport.runtime.errors import BundleError, MissingDependencyError
 from bertport.runtime.providers.table import onnxruntime
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fuse", "load_plain", "sort_nodes", "write_nodes"]
 
-LEAST_OPSET = 17
-"""The first with LayerNormalization as one operator, which every recipe writes or keeps in float32."""
 WIDENED = frozenset({"Shape", "Pow", "Where", "Identity", "LessOrEqual", "GreaterOrEqual"})
 """Operators that opsets 15 to 17 changed, and that compute the same of every input that opset 14 allows."""
 

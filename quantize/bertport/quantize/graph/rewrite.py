@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from bertport.quantize.graph.builder import MICROSOFT, GraphBuilder
+from bertport.quantize.graph.builder import LEAST_OPSET, MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,24 @@ NARROWEST = 16
 """Rows or columns below which a matrix stays as it is: the NSP head and token types, where 8 bits save nothing."""
 SMALLEST_TABLE = 1024
 """Numbers below which a table stays as it is: the biases of relative positions, a row for each of 32 distances."""
+IDS = "input_ids"
+"""The graph's input of (batch, length)."""
+TERMS = frozenset({"Add", "Sub", "Mul", "Div"})
+ROW_BY_ROW = frozenset(
+    {
+        *("Attention", "MultiHeadAttention"),
+        *("LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization"),
+        *("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "Erf", "Relu", "Tanh", "Sigmoid"),
+    }
+)
+"""Operators whose first output has the first two axes of their first input."""
+EXTENDED = frozenset(
+    {
+        *("Cast", "Constant", "ConstantOfShape", "Equal", "Flatten", "Gelu", "Identity", "Pad", "Reshape"),
+        *("Shape", "Squeeze", "Transpose", "Unsqueeze"),
+    }
+)
+"""Operators that opsets 18 to 21 gave more types alone: what an older one allows, they compute as it did."""
 GELU = frozenset({"BiasGelu", "Gelu", "FastGelu", "QuickGelu"})
 
 
@@ -50,6 +68,8 @@ class Linear:
     """The embedding table whose transpose the weights are, for a tied decoder."""
     flat: bool = False
     """Whether the activations are known to be a matrix, (rows, inputs): picked tokens, no longer (batch, length)."""
+    by_token: bool = False
+    """Whether the activations are known to have a row for each token of the batch, (batch, length, inputs)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +86,9 @@ class Table:
 
 class Emitter(Protocol):
     """What becomes of matrices and tables."""
+
+    opset: ClassVar[int]
+    """The version of the standard operators that it writes best; it takes an older one where other nodes need that."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Add nodes that compute `linear.output` from `linear.source`."""
@@ -88,7 +111,9 @@ def rewrite(model: onnx.ModelProto, emitter: Emitter) -> onnx.ModelProto:
 
     graph = serde.deserialize_model(model).graph
     opset = next(version for domain, version in graph.opset_imports.items() if domain in ("", "ai.onnx"))
-    rewriting = _Rewriting(emitter, GraphBuilder(opset), _Names(graph.initializers))
+    if opset < emitter.opset and all(_same_in(emitter.opset, node, opset) for node in graph):
+        opset = emitter.opset
+    rewriting = _Rewriting(emitter, GraphBuilder(opset), _Names(graph.initializers), _by_token(graph))
     for node in graph:
         getattr(rewriting, _HANDLERS.get(node.op_type, "keep"))(node)
     return rewriting.builder.model(model)
@@ -103,6 +128,8 @@ def linears(model: onnx.ModelProto) -> tuple[Linear, ...]:
 
 class _Recorder:
     """An emitter that only lists the layers."""
+
+    opset: ClassVar[int] = LEAST_OPSET
 
     def __init__(self) -> None:
         self.layers: list[Linear] = []
@@ -131,10 +158,11 @@ _HANDLERS = {
 class _Rewriting:
     """One pass over the nodes, in their order."""
 
-    def __init__(self, emitter: Emitter, builder: GraphBuilder, names: _Names) -> None:
+    def __init__(self, emitter: Emitter, builder: GraphBuilder, names: _Names, by_token: frozenset[str]) -> None:
         self.builder = builder
         self.emitter = emitter
         self.names = names
+        self.by_token = by_token
 
     def keep(self, node: ir.Node) -> None:
         """Leave a node as it is."""
@@ -239,6 +267,7 @@ class _Rewriting:
                 gelu=producer is not None and producer.op_type in GELU,
                 table=_table(_table_behind(node)),
                 flat=node.op_type == "Gemm" or _picked(activations),
+                by_token=_name(activations) in self.by_token,
             ),
         )
 
@@ -311,6 +340,51 @@ def _picked(value: ir.Value | None) -> bool:
             break
         producer = activations.producer()
     return producer is not None and producer.op_type == "Gather"
+
+
+def _same_in(newer: int, node: ir.Node, opset: int) -> bool:
+    """Tell whether a node of one opset means the same in a newer one, as far as `EXTENDED` says."""
+    from onnx import defs
+
+    if node.domain not in ("", "ai.onnx"):
+        return True
+    if node.op_type == "Split":  # how many parts to make became an attribute that must be there where no sizes are
+        return len(node.inputs) > 1
+    versions = {defs.get_schema(node.op_type, version).since_version for version in (opset, newer)}
+    return len(versions) == 1 or node.op_type in EXTENDED
+
+
+def _by_token(graph: ir.Graph) -> frozenset[str]:
+    """Name the activations that are known to have a row for each token of the batch, (batch, length, channels)."""
+    known: set[str] = set()
+    for node in graph:
+        first, *others = (*node.inputs, None)
+        if node.op_type == "EmbedLayerNormalization":
+            proved = True
+        elif node.op_type == "Gather":  # of words, not of rows that an index of another shape picks
+            proved = others[0] is not None and others[0].name == IDS and _table(first) is not None
+        elif node.op_type in TERMS:
+            proved = any(_name(value) in known for value in node.inputs) and all(
+                _name(value) in known or _vector(value) or _looked_up(value) for value in node.inputs
+            )
+        else:
+            proved = _name(first) in known and (
+                node.op_type in ROW_BY_ROW or (node.op_type == "MatMul" and _matrix(others[0]) is not None)
+            )
+        if proved:
+            known.add(_name(node.outputs[0]))
+    return frozenset(known)
+
+
+def _vector(value: ir.Value | None) -> bool:
+    """Tell whether a value is a constant that broadcasts to every row."""
+    return value is not None and value.const_value is not None and len(value.const_value.shape) <= 1
+
+
+def _looked_up(value: ir.Value | None) -> bool:
+    """Tell whether a value is rows of a table, such as those of positions, which are the same for each text or not."""
+    producer = value.producer() if value else None
+    return producer is not None and producer.op_type == "Gather" and _table(producer.inputs[0]) is not None
 
 
 def _transposed(value: ir.Value | None) -> ir.Value | None:

@@ -2,9 +2,9 @@
 
 Per linear layer, with x of shape (..., inputs) and one maximum per token:
 
-    m = max(|x|)            or, after GELU, max(x), which is the only side that needs room
-    q = round(x / m * 127) + 128          unsigned 8 bits; after GELU round(x / m * 239) + 16, or 231 and 24
-    y = (q - 128) @ W_int8, times the constant scales, times m
+    s = max(|x|) / 127      or, after GELU, max(x) / 239 or 231: that is the only side that needs room
+    q = round(x / s) + 128                unsigned 8 bits; after GELU round(x / s) + 16 or 24
+    y = (q - 128) @ W_int8, times the constant scales, times s
 
 Channels that are kept in float (outliers.py) count as 0 above; y gets their product in float32.
 
@@ -16,7 +16,7 @@ makes the KL divergence several times smaller (docs/research/quantization.md).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -39,11 +39,15 @@ if TYPE_CHECKING:
 
 __all__ = ["DynamicEmitter"]
 
+SCALES_BY_BLOCK = 21
+"""The opset from which QuantizeLinear takes a scale for each block of channels, and so one for each token."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicEmitter:
     """Writes linear layers in 8 bits, but for those named, and tables in 8 bits."""
 
+    opset: ClassVar[int] = SCALES_BY_BLOCK
     weights: WeightCache
     """The weights in 8 bits."""
     high_precision_layers: frozenset[str] = field(default_factory=frozenset)
@@ -71,15 +75,16 @@ class DynamicEmitter:
         if plan and plan.multiplies:
             factors = builder.constant(f"{linear.name}.factors", plan.factors)
             source = builder.node("Mul", [source, factors], f"{source}.treated.{linear.name}")
-        shares, largest = _share_tokens(builder, source, span)
-        stored = self._stored(builder, linear)
-        product = _product(builder, shares, stored, 1 / span.steps, span.zero, f"{linear.output}.product")
+        rounded, scale, scales = _round_tokens(builder, linear, source, span)
+        values, columns = self._stored(builder, linear)
+        given = [rounded, values, scale, columns, builder.scalar(span.zero, np.uint8)]
+        product = builder.node("MatMulIntegerToFloat", given, f"{linear.output}.product", domain=MICROSOFT)
         if plan and len(plan.kept_in_float):
-            scaled = builder.node("Mul", [product, largest], f"{linear.output}.scaled")
+            scaled = builder.node("Mul", [product, scales], f"{linear.output}.scaled")
             apart = multiply_apart(builder, linear, plan.kept_in_float, picked=f"{linear.output}.apart.picked")
             add_bias(builder, "Add", [scaled, apart], linear)
         else:
-            add_bias(builder, "Mul", [product, largest], linear)
+            add_bias(builder, "Mul", [product, scales], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up in 8 bits, and scale them."""
@@ -114,24 +119,50 @@ class DynamicEmitter:
         return builder.node("Transpose", [values], f"{linear.name}.int8", perm=[1, 0]), scales
 
 
+def _round_tokens(builder: GraphBuilder, linear: Linear, source: str, span: ActivationRange) -> tuple[str, str, str]:
+    """Round to unsigned 8 bits; return the integers, the scale that they have in common, and those of the tokens."""
+    if linear.flat or builder.opset < SCALES_BY_BLOCK:
+        shares, largest = _share_tokens(builder, source, span)
+        step = builder.scalar(1 / span.steps, np.float32)
+        zero = builder.scalar(span.zero, np.uint8)
+        return builder.node("QuantizeLinear", [shares, step, zero], f"{shares}.uint8"), step, largest
+    where, largest = _reach(builder, source, span)
+    if not span.absolute:
+        largest = _at_least(builder, where, largest, span)
+    # A token of zeros alone has the scale 0: whatever integers 0/0 becomes, their product is multiplied by 0.
+    scales = builder.node("Mul", [largest, builder.scalar(1 / span.steps, np.float32)], f"{where}.step")
+    # Zero points are as many as scales: those of (batch, length, 1) are one tensor for the whole encoder.
+    zeros = f"{'tokens' if linear.by_token else where}.zeros.{span.zero}"
+    if not builder.has(zeros):
+        from onnx import numpy_helper
+
+        shape = builder.node("Shape", [scales], f"{zeros}.shape")
+        zero = numpy_helper.from_array(np.array([span.zero], dtype=np.uint8))
+        builder.node("ConstantOfShape", [shape], zeros, value=zero)
+    rounded = builder.node(
+        "QuantizeLinear", [source, scales, zeros], f"{where}.uint8", axis=-1, block_size=len(linear.weights)
+    )
+    return rounded, builder.scalar(1, np.float32), scales
+
+
 def _share_tokens(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
     """Add the activations as shares of their token's maximum, and the maxima."""
-    # Two layers behind one GELU may round it in two ways.
-    where = source if span.absolute else f"{source}.{span.zero}"
-    sized = builder.node("Abs", [source], f"{source}.absolute") if span.absolute else source
-    largest = builder.reduce_max(sized, f"{where}.reached")
-    largest = builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{where}.largest")
+    where, largest = _reach(builder, source, span)
+    largest = _at_least(builder, where, largest, span)
     return builder.node("Div", [source, largest], f"{where}.shares"), largest
 
 
-def _product(  # noqa: PLR0913, PLR0917 — an activation scale and zero point, and the weights with theirs
-    builder: GraphBuilder, shares: str, stored: tuple[str, str], step: float, zero: int, output: str
-) -> str:
-    """Round to unsigned 8 bits and multiply."""
-    values, scales = stored
-    scale, zero_point = builder.scalar(step, np.float32), builder.scalar(zero, np.uint8)
-    rounded = builder.node("QuantizeLinear", [shares, scale, zero_point], f"{shares}.uint8.{step:.3g}")
-    return builder.node("MatMulIntegerToFloat", [rounded, values, scale, scales, zero_point], output, domain=MICROSOFT)
+def _reach(builder: GraphBuilder, source: str, span: ActivationRange) -> tuple[str, str]:
+    """Add each token's maximum; return the name for what is made of the activations, and the maxima."""
+    # Two layers behind one GELU may round it in two ways.
+    where = source if span.absolute else f"{source}.{span.zero}"
+    sized = builder.node("Abs", [source], f"{source}.absolute") if span.absolute else source
+    return where, builder.reduce_max(sized, f"{where}.reached")
+
+
+def _at_least(builder: GraphBuilder, where: str, largest: str, span: ActivationRange) -> str:
+    """Add the maxima, none below the least."""
+    return builder.node("Max", [largest, builder.scalar(span.floor, np.float32)], f"{where}.largest")
 
 
 def _stacked(builder: GraphBuilder, shares: str, stored: tuple[str, str], span: ActivationRange, output: str) -> str:

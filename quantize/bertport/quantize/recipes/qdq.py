@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from bertport.quantize.graph.builder import LEAST_OPSET
 from bertport.quantize.recipes.common import (
     REST_STEPS,
     add_bias,
@@ -39,6 +40,8 @@ __all__ = ["QdqEmitter"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QdqEmitter:
     """Writes linear layers with quantized inputs, but for those named, and tables in 8 bits."""
+
+    opset: ClassVar[int] = LEAST_OPSET
 
     weights: WeightCache
     """The weights in 8 bits."""

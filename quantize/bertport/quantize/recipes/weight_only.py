@@ -7,11 +7,11 @@ row, so that neither batch mates nor padding change an answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from bertport.quantize.graph.builder import MICROSOFT
+from bertport.quantize.graph.builder import LEAST_OPSET, MICROSOFT
 from bertport.quantize.recipes.blocks import EIGHT_BITS, Blocks, quantize_blocks
 from bertport.quantize.recipes.common import float_matmul
 
@@ -28,6 +28,8 @@ INT8_COMPUTE = 4
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightOnlyEmitter:
     """Writes linear layers as MatMulNBits, and tables in 8 bits by blocks; a tied decoder shares its table."""
+
+    opset: ClassVar[int] = LEAST_OPSET
 
     bits: int
     """Bits of the linear layers' weights: 4 or 8."""

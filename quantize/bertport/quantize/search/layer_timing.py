@@ -83,7 +83,7 @@ def _alone(layer: Linear, emitter: Emitter) -> onnx.ModelProto:
 
     from onnx import TensorProto, helper
 
-    builder = GraphBuilder(17)
+    builder = GraphBuilder(emitter.opset)
     emitter.linear(builder, dataclasses.replace(layer, bias=None))
     inputs, outputs = layer.weights.shape
     rows = [PICKED] if layer.flat else [1, TOKENS]
