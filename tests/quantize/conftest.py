@@ -94,6 +94,7 @@ class InFloat:
     """An emitter that writes every product and lookup in float32: what is left of a rewriting is fusion."""
 
     opset = 17
+    tanh_gelu = False
 
     def linear(self, builder, linear):
         """Multiply."""

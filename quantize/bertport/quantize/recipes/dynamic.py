@@ -48,6 +48,7 @@ class DynamicEmitter:
     """Writes linear layers in 8 bits, but for those named, and tables in 8 bits."""
 
     opset: ClassVar[int] = SCALES_BY_BLOCK
+    tanh_gelu: ClassVar[bool] = True
     weights: WeightCache
     """The weights in 8 bits."""
     high_precision_layers: frozenset[str] = field(default_factory=frozenset)

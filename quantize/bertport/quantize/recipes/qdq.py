@@ -42,6 +42,7 @@ class QdqEmitter:
     """Writes linear layers with quantized inputs, but for those named, and tables in 8 bits."""
 
     opset: ClassVar[int] = LEAST_OPSET
+    tanh_gelu: ClassVar[bool] = False
 
     weights: WeightCache
     """The weights in 8 bits."""

@@ -30,6 +30,7 @@ class WeightOnlyEmitter:
     """Writes linear layers as MatMulNBits, and tables in 8 bits by blocks; a tied decoder shares its table."""
 
     opset: ClassVar[int] = LEAST_OPSET
+    tanh_gelu: ClassVar[bool] = False
 
     bits: int
     """Bits of the linear layers' weights: 4 or 8."""
