@@ -47,6 +47,24 @@ def test_masks_count_token_by_token(reference, candidate):
     )
 
 
+def test_a_channel_of_the_keys_masks_them_once_for_all_layers(graph, tiny):
+    attention = [node for node in graph.graph.node if node.op_type == "MultiHeadAttention"]
+    assert [len(node.input) for node in attention] == [4] * tiny.manifest.architecture.layers  # no mask among them
+    [masking] = [node for node in graph.graph.node if node.op_type == "Where"]
+    keys = {node.input[1] for node in attention}
+    assert keys == {node.output[0] for node in graph.graph.node if masking.output[0] in node.input}
+
+
+@pytest.mark.parametrize("padding", [1, 5, 40])
+def test_a_text_does_not_change_with_its_padding(candidate, padding):
+    given = feeds(rows=2, length=9, masked=(4, 12))
+    padded = {name: np.pad(values, ((0, 0), (0, padding))) for name, values in given.items() if values.ndim == 2}
+    padded["masked_positions"] = np.array([4, 12 + padding])
+    for name, one, two in zip(OUTPUTS, candidate.run(OUTPUTS, given), candidate.run(OUTPUTS, padded), strict=True):
+        real = two[:, :9] if name == "last_hidden_state" else two
+        np.testing.assert_allclose(one, real, atol=2e-6, err_msg=name)
+
+
 @pytest.mark.parametrize("rows", [2, 5])
 def test_a_text_does_not_change_with_its_batch_mates(candidate, rows):
     given = feeds(rows=rows, masked=(4,))

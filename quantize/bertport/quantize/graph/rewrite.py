@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -29,6 +29,10 @@ SMALLEST_TABLE = 1024
 """Numbers below which a table stays as it is: the biases of relative positions, a row for each of 32 distances."""
 IDS = "input_ids"
 """The graph's input of (batch, length)."""
+MASK = "attention_mask"
+"""The graph's input that is 0 for padding, of (batch, length)."""
+MASKED = 1e9
+"""What is taken from the score of a masked key, before scaling: the exponential of a millionth of it is 0."""
 TERMS = frozenset({"Add", "Sub", "Mul", "Div"})
 ROW_BY_ROW = frozenset(
     {
@@ -227,13 +231,44 @@ class _Rewriting:
             self.keep(node)
             return
         name = self.names.of_attention(node)
+        kept: dict[str, Any] = {name: settings[name] for name in ("num_heads", "scale") if name in settings}
+        added = self._take(bias)
+        width, heads = matrix.shape[1] // 3, int(settings["num_heads"])
+        constant = bias.const_value if bias else None
+        masking = constant is not None and _masks_tokens(mask)
+        if constant is not None and masking:
+            # One more channel a head, 1 in each query and 0 or -MASKED in each key, masks as an addition to the scores
+            # would: the fused kernel is faster without that, and then takes blocks of the scores at a time.
+            kept.setdefault("scale", (width / heads) ** -0.5)
+            added = self.builder.constant(f"{added}.masking", _with_channel(constant.numpy(), heads, query=1))
+            matrix = _with_channel(matrix, heads)
         self._linear(node, matrix, name=name, output=name)
-        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
-        thirds = self.builder.constant(f"{name}.sizes", np.full(3, matrix.shape[1] // 3, dtype=np.int64))
-        self.builder.nodes_out("Split", [name, thirds], parts, axis=-1)
-        kept = {key: settings[key] for key in ("num_heads", "mask_filter_value", "scale") if key in settings}
-        inputs = [*parts, self._take(bias), _name(mask)]
+        query, key, value = parts = [f"{name}.{part}" for part in ("query", "key", "value")]
+        keyed = (matrix.shape[1] - width) // 2
+        sizes = self.builder.constant(f"{name}.sizes", np.array([keyed, keyed, width], dtype=np.int64))
+        self.builder.nodes_out("Split", [name, sizes], parts, axis=-1)
+        inputs = [query, key, value, added]
+        if masking:
+            inputs[1] = self.builder.node("Add", [key, self._masking(_name(mask), heads, keyed)], f"{key}.masked")
+        else:
+            inputs.append(_name(mask))
+            kept |= {name: settings[name] for name in ("mask_filter_value",) if name in settings}
         self.builder.nodes_out("MultiHeadAttention", inputs, [_name(node.outputs[0])], domain=MICROSOFT, **kept)
+
+    def _masking(self, mask: str, heads: int, width: int) -> str:
+        """Return what masks keys, once for all layers: (batch, length, width), 0 but for one channel of each head."""
+        from onnx import TensorProto
+
+        add, output = self.builder, f"{mask}.keys.{heads}.{width}"
+        if add.has(output):
+            return output
+        last = add.constant("constant.last_axis", np.array([-1], dtype=np.int64))
+        real = add.node("Cast", [mask], f"{mask}.real", to=TensorProto.BOOL)
+        column = add.node("Unsqueeze", [real, last], f"{mask}.column")
+        masked = np.zeros((heads, width // heads), dtype=np.float32)
+        masked[:, -1] = -MASKED
+        pattern = add.constant(f"{output}.masked", masked.ravel())
+        return add.node("Where", [column, add.scalar(0, np.float32), pattern], output)
 
     def embeddings(self, node: ir.Node) -> None:
         """Write out the sum of three embeddings and its LayerNormalization, which take tables in 8 bits."""
@@ -386,6 +421,31 @@ def _by_token(graph: ir.Graph) -> frozenset[str]:
         if proved:
             known.add(_name(node.outputs[0]))
     return frozenset(known)
+
+
+def _masks_tokens(mask: ir.Value | None) -> bool:
+    """Tell whether a mask is the graph's own, (batch, length), as it is or cast."""
+    producer = mask.producer() if mask else None
+    if producer is not None and producer.op_type == "Cast":
+        mask = producer.inputs[0]
+    return mask is not None and mask.is_graph_input() and mask.name == MASK
+
+
+def _with_channel(values: NDArray[np.float32], heads: int, query: float = 0) -> NDArray[np.float32]:
+    """Give each head one more channel of queries and keys: 0, or in queries another number.
+
+    Args:
+        values: Weights or a bias of queries, keys and values, side by side on the last axis.
+        heads: How many heads each of the three has.
+        query: What queries get.
+    """
+    queries, keys, rest = np.split(values, 3, axis=-1)
+    widened = []
+    for part, number in ((queries, query), (keys, 0)):
+        by_head = part.reshape(*part.shape[:-1], heads, -1)
+        channel = np.full((*by_head.shape[:-1], 1), number, dtype=np.float32)
+        widened.append(np.concatenate([by_head, channel], axis=-1).reshape(*part.shape[:-1], -1))
+    return np.concatenate([*widened, rest], axis=-1)
 
 
 def _vector(value: ir.Value | None) -> bool:
