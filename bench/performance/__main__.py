@@ -122,6 +122,7 @@ def measure_model(
         "bundle": manifest.name,
         "architecture": dataclasses.asdict(manifest.architecture),
         "variants": list(model.variants),
+        "like_default": model.name != "default",
         "optimum_preset": models.preset(cpu().instruction_set),
         "rounds": rounds,
         "lengths": {task: lengths for task, lengths in lengths_of(model.bundle, inputs).items() if task in tasks},

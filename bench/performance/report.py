@@ -28,10 +28,9 @@ __all__ = ["page", "plots", "stem"]
 APART = (SINGLE, STREAMS)
 """Ends of the names of groups that plots leave out."""
 
-BASE = (
-    "BERT-base's int8 has what held the budget on the default model: as many channels in float and divided, layer by "
-    "layer, and the same layers in 16 bits."
-)
+BASE = """- BERT-base's *int8* has what held the budget on the default model: the same shares of channels in float and
+  divided, layer by layer, and the same layers in 16 bits.
+"""
 PAGE = """# Performance: {title}
 
 From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
@@ -77,8 +76,7 @@ uniform probabilities, whose best word changes by a hair: there the change of th
   calibrated on {fitted} paragraphs. *openvino plugin* is ONNX Runtime with OpenVINO's plugin as it comes.
 - *optimum-intel* has these models in transformers' pipelines; *sentence-transformers* has them, and Optimum's, as its
   backends, and is given the tokens' mean.
-- {base}
-
+{base}
 ## What is not done
 
 - *Tokenizing while the graph runs*, on a CPU: both want the same cores. On a GPU it is done. The settings above have
@@ -158,7 +156,7 @@ def page(result: dict[str, Any]) -> str:
         preset=", ".join(presets),
         reasons=reasons(result),
         fitted=FITTED,
-        base=BASE,
+        base=BASE if any(model.get("like_default") for model in result["models"].values()) else "",
     ).replace("\n\n\n", "\n\n")
 
 
