@@ -26,6 +26,7 @@ def test_every_command_that_takes_a_provider_takes_its_library():
     "command",
     [
         ("fill-mask", "a [MASK].", "--model", "BUNDLE"),
+        ("verify", "--golden", "--variant", "fp32"),
         ("serve", "BUNDLE", "--port", "0"),
         ("compare", "BUNDLE", "--output", "OUT", "--quick"),
         ("evaluate", "BUNDLE", "--data", "DATA"),

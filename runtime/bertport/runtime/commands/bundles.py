@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bertport.runtime.commands.options import as_json, digest
+from bertport.runtime.commands.options import LIBRARY, as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.commands.render import printable
 from bertport.runtime.errors import UsageError, ValidationError
@@ -69,6 +69,7 @@ def inspect(*, path: str | None, as_json: bool) -> None:
     metavar="NAME",
     help=f"With --golden, where variants run: {', '.join(PROVIDERS)}, or {AUTO}, the default.",
 )
+@click.option("--provider-library", metavar="PATH", help=f"With --golden: {LIBRARY[0].lower()}{LIBRARY[1:]}")
 @as_json
 def verify(  # noqa: PLR0913 — the command's options
     *,
@@ -77,6 +78,7 @@ def verify(  # noqa: PLR0913 — the command's options
     golden: bool,
     variants: tuple[str, ...],
     provider: str | None,
+    provider_library: str | None,
     as_json: bool,
 ) -> None:
     """Check every file of a bundle, and print the digest that stands for all of them.
@@ -87,8 +89,10 @@ def verify(  # noqa: PLR0913 — the command's options
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
 
-    if (variants or provider) and not golden:
-        raise UsageError("--variant and --provider say what --golden runs: give it as well, or leave them out")
+    if (variants or provider or provider_library) and not golden:
+        raise UsageError(
+            "--variant, --provider and --provider-library say what --golden runs: give it as well, or leave them out"
+        )
     bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     unlisted = bundle.verify()
     for name in unlisted:
@@ -97,7 +101,13 @@ def verify(  # noqa: PLR0913 — the command's options
     if golden:
         from bertport.runtime.golden import verify_golden
 
-        proof = verify_golden(bundle.path, variants=variants, provider=provider or AUTO, digest=bundle.digest)
+        proof = verify_golden(
+            bundle.path,
+            variants=variants,
+            provider=provider or AUTO,
+            provider_library=provider_library,
+            digest=bundle.digest,
+        )
     if as_json:
         show_json(_verified(bundle, unlisted) | ({"golden": dataclasses.asdict(proof)} if proof else {}), indent=2)
     else:
