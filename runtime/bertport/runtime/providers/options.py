@@ -73,10 +73,11 @@ TENSORRT_RTX = frozenset(
     nv_profile_max_shapes nv_profile_opt_shapes enable_cuda_graph nv_multi_profile_enable
     nv_use_external_data_initializer nv_runtime_cache_path nv_weight_streaming_budget nv_op_types_to_exclude
     nv_enable_profiling nv_profiling_output_file nv_use_sync_gpu_allocator nv_persistent_context_memory
-    nv_weight_stripped_engine_enable_experimental nv_target_sm nv_profile_index
+    nv_weight_stripped_engine_enable_experimental
     """.split()  # noqa: SIM905 — names read better so
 )
-"""Options of TensorRT for RTX's plugin that a user may give, from its own header."""
+"""Options of TensorRT for RTX's plugin that a user may give, from its own header: without `nv_target_sm`, with which
+nothing can be run, and options of a run."""
 
 WEBGPU = frozenset(
     """
