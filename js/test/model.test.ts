@@ -107,7 +107,7 @@ const mistakes: [string, unknown, object, string, RegExp][] = [
   ["features", "a", { pooling: "max" }, "UsageError", /unknown pooling "max": choose none, cls, mean, pooler/],
   ["features", "a", { normalize: true }, "UsageError", /one vector per text/],
   ["text-classification", "a", {}, "MissingHeadError", /needs the head 'sequence-classification'.*mlm, nsp, pooler/],
-  ["zero-shot-classification", "a", {}, "UsageError", /not in this package: transformers.js/],
+  ["zero-shot-classification", "a", {}, "UsageError", /not in this package: use bertport in Python/],
   ["toString", "a", {}, "UsageError", /unknown task "toString"/],
 ];
 
@@ -181,6 +181,17 @@ test("a directory's links may not leave it, and what is no file is refused", asy
   }
 });
 
+test("the default bundle proves itself by its golden vectors", async () => {
+  for (const variant of ["portable", "fp32", "int8-dynamic"]) {
+    const other = await load(DEFAULT, { variant });
+    const { holds, differences, texts, outputs } = await other.prove();
+    await other.release();
+    assert.deepEqual(differences, []);
+    assert.ok(holds && texts > 0);
+    assert.ok((outputs.logits?.worst ?? 1) < 1e-4);
+  }
+});
+
 test("golden vectors: what holds, and what does not", async () => {
   const golden = await goldenOf(model);
   const name = "golden.json";
@@ -225,7 +236,12 @@ test("golden vectors: what holds, and what does not", async () => {
     proven((value) => void value.batches.push(...new Array(9).fill(value.batches[0]))),
     /10 batches of up to 6 tokens, which no golden vectors have/,
   );
-  await assert.rejects(model.prove(), /has no golden vectors/);
+  const without = await loadAnywhere({
+    readFile: await changed({}, (value) => void (value.golden_vectors = null)),
+    runtime,
+  });
+  await assert.rejects(without.prove(), /has no golden vectors/);
+  await without.release();
 });
 
 /** Return golden vectors of what a model gives now. */

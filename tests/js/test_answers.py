@@ -1,13 +1,9 @@
 """Answers of the package for JavaScript beside those of the runtime, for every head and family that it takes."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from bench.node.__main__ import ask
 from bertport.runtime import load
 from bertport.runtime.heads import (
     MULTIPLE_CHOICE,
@@ -79,15 +75,6 @@ def bundles(tmp_path_factory, tiny_bundle, sentence_bundle, family_bundle):
     return made | {"bert": tiny_bundle, "sentences": sentence_bundle, "albert": family_bundle("albert")}
 
 
-def answered(package: Path, requests: list) -> list:
-    """Return the package's answers to requests."""
-    program = Path(__file__).with_name("ask.mjs")
-    command = [str(shutil.which("node")), str(program), str(package)]
-    done = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def assert_alike(theirs, ours, where=""):
     """Compare answers: names and texts exactly, numbers within `ATOL`."""
     if isinstance(ours, dict):
@@ -131,7 +118,7 @@ def test_every_task_answers_as_the_runtime_does(package, bundles):
         for name, bundle in bundles.items()
         for variant in ("portable", "fp32")
     ]
-    for request, answers in zip(requests, answered(package, requests), strict=True):
+    for request, answers in zip(requests, ask(package, requests), strict=True):
         model = load(request["bundle"], variant="fp32", provider="cpu")
         for (task, inputs, parameters), theirs in zip(request["asked"], answers, strict=True):
             where = f"{request['variant']} {task} {parameters}"
@@ -147,7 +134,7 @@ def test_the_ids_of_every_kind_of_tokenizer_are_the_runtimes(package, family_bun
         if model.tokens.takes_pairs and model.bundle.manifest.architecture.type_vocab_size > 1:
             some.append(["A text", "and another"])
     requests = [{"bundle": str(each), "asked": [["ids", some, {}]]} for each, some in zip(bundles, texts, strict=True)]
-    for family, some, model, [answers] in zip(KINDS, texts, models, answered(package, requests), strict=True):
+    for family, some, model, [answers] in zip(KINDS, texts, models, ask(package, requests), strict=True):
         assert isinstance(answers, list), answers
         given = [tuple(text) if isinstance(text, list) else text for text in some]
         ours = model.tokens.encode(given, truncation=True)
@@ -158,7 +145,7 @@ def test_the_ids_of_every_kind_of_tokenizer_are_the_runtimes(package, family_bun
 
 def test_a_bundle_of_format_1_answers(package):
     asked = [("fill-mask", ["paris is the [MASK] ."], {"top_k": 2}), ("next-sentence", [["a", "b"]], {})]
-    [answers] = answered(package, [{"bundle": str(OLD), "variant": "portable", "asked": asked}])
+    [answers] = ask(package, [{"bundle": str(OLD), "variant": "portable", "asked": asked}])
     model = load(OLD, variant="portable", provider="cpu")
     for (task, inputs, parameters), theirs in zip(asked, answers, strict=True):
         assert_alike(theirs, list(model.predict(task, inputs, **parameters)), task)

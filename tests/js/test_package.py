@@ -5,31 +5,29 @@ import os
 
 import pytest
 
+from bench.node.packages import SOURCES, run
 from bertport.runtime.bundle.default import default_bundle
-from tests.js.conftest import SOURCES, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.node, pytest.mark.timeout(600)]
-
-
-def test_its_own_tests_pass(package, monkeypatch):
-    monkeypatch.setenv("BERTPORT_BUNDLE", os.fspath(default_bundle()))
-    done = run(package, "node", "--test", "build/test/")
-    assert done.returncode == 0, done.stdout
-    assert int(done.stdout.split("# pass ")[1].split()[0]) > 50
+slow = [pytest.mark.slow, pytest.mark.node, pytest.mark.timeout(600)]
 
 
-def test_it_has_no_complaint_of_its_linter(package):
-    done = run(package, "npm", "run", "check", "--silent")
-    assert done.returncode == 0, done.stdout + done.stderr
+class TestBuilt:
+    pytestmark = slow
 
+    def test_its_own_tests_pass(self, package, monkeypatch):
+        monkeypatch.setenv("BERTPORT_BUNDLE", os.fspath(default_bundle()))
+        said = run(package, "node", "--test", "build/test/")
+        assert int(said.split("# pass ")[1].split()[0]) > 50
 
-def test_what_is_published(package):
-    done = run(package, "npm", "pack", "--dry-run", "--json", "--ignore-scripts")
-    [packed] = json.loads(done.stdout)
-    names = {file["path"] for file in packed["files"]}
-    assert {"package.json", "README.md", "LICENSE", "build/src/index.js", "build/src/node.d.ts"} <= names
-    assert not [name for name in names if name.startswith(("test/", "build/test/", "node_modules/"))]
-    assert packed["unpackedSize"] < 250_000
+    def test_it_has_no_complaint_of_its_linter(self, package):
+        run(package, "npm", "run", "check", "--silent")
+
+    def test_what_is_published(self, package):
+        [packed] = json.loads(run(package, "npm", "pack", "--dry-run", "--json", "--ignore-scripts"))
+        names = {file["path"] for file in packed["files"]}
+        assert {"package.json", "README.md", "LICENSE", "build/src/index.js", "build/src/node.d.ts"} <= names
+        assert not [name for name in names if name.startswith(("test/", "build/test/", "node_modules/"))]
+        assert packed["unpackedSize"] < 250_000
 
 
 def test_the_core_imports_nothing_of_node():

@@ -32,6 +32,6 @@ export type AnswerOf<N extends TaskName> = (typeof TASKS)[N] extends Task<never,
 
 /** What to do for a task that is not in this package. */
 export const ELSEWHERE: Readonly<Record<string, string>> = {
-  "zero-shot-classification": "transformers.js has a pipeline for it, on the bundle's portable graph",
+  "zero-shot-classification": "use bertport in Python",
   "sentence-similarity": "compare the vectors that embeddings gives",
 };

@@ -13,7 +13,7 @@ for (const { bundle, variant, asked } of JSON.parse(readFileSync(0, "utf-8"))) {
     const model = await load(bundle, { variant, warn: () => {} });
     for (const [task, inputs, parameters] of asked) {
       try {
-        made.push(task === "ids" ? ids(model, inputs) : await model.predict(task, inputs, parameters));
+        made.push(await answer(model, task, inputs, parameters));
       } catch (error) {
         made.push({ name: error.name, message: error.message });
       }
@@ -26,7 +26,10 @@ for (const { bundle, variant, asked } of JSON.parse(readFileSync(0, "utf-8"))) {
 }
 console.log(JSON.stringify(answers, written));
 
-function ids(model, inputs) {
+// Beside the tasks there are `ids`, those of each input with segments, and `prove`, the check of golden vectors.
+function answer(model, task, inputs, parameters) {
+  if (task === "prove") return model.prove();
+  if (task !== "ids") return model.predict(task, inputs, parameters);
   return inputs.map((text) => {
     const { ids, types } = model.tokens.encode(text, { truncation: true });
     return [ids, types];

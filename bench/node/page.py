@@ -1,0 +1,62 @@
+"""What docs/reference/javascript.md says was compared, from the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["section"]
+
+NAMES = {"sentences": "sentences of the sample texts", "unicode": "strings of characters from all of Unicode"}
+
+
+def section(data: dict[str, Any]) -> str:
+    """Return the section that `python -m bench.node` writes."""
+    versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
+    machine = f"{data['machine']['cpu']} ({data['machine']['instruction_set']})"
+    lines = [
+        f"Commit {data['commit'][:10]}, {data['date'][:10]}, {machine}; {versions}. What is compared with is Python.",
+        "",
+        "**Ids** are equal for "
+        + " and ".join(f"{row['equal']:,} of {row['texts']:,} {NAMES[kind]}" for kind, row in data["ids"].items())
+        + ".",
+        "",
+        "| by | variant | best word | furthest probability | next-sentence | furthest probability | golden logits |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for variant, tasks in data["variants"].items():
+        words, labels = tasks["fill-mask"], tasks["next-sentence"]
+        lines.append(
+            f"| this package | `{variant}` | {_same(words)} | {words['largest_difference']:.0e} | {_same(labels)} | "
+            f"{labels['largest_difference']:.0e} | {_golden(tasks['golden'])} |"
+        )
+    theirs = data["transformers_js"]["fill-mask"]
+    lines += [
+        f"| transformers.js | `portable` | {_same(theirs)} | {theirs['largest_difference']:.0e} | no pipeline | | |",
+        "",
+        "| task, on a small fine-tuned model's `portable` | this package differs by | transformers.js |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {row['task']} | {_far(row['largest_difference'])} | {row['transformers_js']} |" for row in data["heads"]
+    ]
+    features = data["transformers_js"]["features"]["largest_difference"]
+    lines += [f"| features (the default model, mean) | | {_equal(features)} |", ""]
+    return "\n".join(lines)
+
+
+def _same(row: dict[str, Any]) -> str:
+    ties = f" and {row['ties']} as probable" if row["ties"] else ""
+    return f"{row['equal']}{ties} of {row['texts']}"
+
+
+def _golden(row: dict[str, Any]) -> str:
+    logits = row["outputs"]["logits"]
+    return f"{'hold' if row['holds'] else 'FAIL'}: {logits['worst']:.0e} of {logits['tolerance']:g}"
+
+
+def _far(difference: float | None) -> str:
+    return "more than numbers" if difference is None else f"{difference:.0e}"
+
+
+def _equal(difference: float | None) -> str:
+    return "answers otherwise" if difference is None else f"equal within {difference:.0e}"
