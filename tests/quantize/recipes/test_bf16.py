@@ -131,7 +131,11 @@ def test_the_variant_is_measured_and_answers_on_openvino(tiny_bundle, held_out, 
     kl = record["accuracy"]["mlm"]["kl"]["value"]
     assert 0 < kl < 1e-3  # not fp32 again, and near it
     bundle = Bundle.open(path)
-    assert bundle.manifest.files == Bundle.open(tiny_bundle).manifest.files
+    before, after = (
+        {name: entry for name, entry in known.manifest.files.items() if name.startswith("onnx/")}
+        for known in (Bundle.open(tiny_bundle), bundle)
+    )
+    assert after == before
     again = run("-m", "bertport.runtime", "quantize", path, "--remeasure", *few)
     assert again.returncode == 0, again.stderr
     assert list(json.loads(again.stdout)) == ["bf16"]  # it is among those that are measured here

@@ -92,7 +92,7 @@ def test_the_fastest_of_what_was_measured_here_goes_first(chosen_of):
         record(3, 3, provider="openvino", machine=None),
         record(3, 3, provider="openvino") | {"reference_provider": "cuda"},
         record(3, 3, provider="a provider of the future"),
-        record(3, 0.8, provider="openvino"),  # slower than fp32 at one of the shapes
+        record(9, 0.8, provider="openvino"),  # slower than fp32 at one of the shapes
         record(1.85, 1.85, provider="openvino"),  # within the noise of the default's
         record(provider="openvino"),
         record(3, 3, provider="openvino") | {"speed": {"1x16": {"speedup": 3}}},
