@@ -13,6 +13,7 @@ from bertport.quantize.card import refresh_card, write_layers
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
 from bertport.quantize.evaluation import REFERENCE, Measurement, measurement, time_against
 from bertport.quantize.graph.storage import write_graph
+from bertport.quantize.graph.tensorrt_rules import broken_rules
 from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, refuse_idle_settings, start_job
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
@@ -157,12 +158,26 @@ def _written(job: Job, recipe: Recipe, solution: Solution, work: Workspace) -> t
         requires = dataclasses.replace(fp32.requires, precision=recipe.precision)
         return dataclasses.replace(fp32, recipe=recipe.name, requires=requires, outputs=outputs, validation=None), {}
     model = recipe.make(solution.source)
+    _check_rules(recipe, model)
     file = work.reserve(recipe.file)
     graph = work.directory / Path(file).name
     # The graph names its weights' file, so both get the names that they will have in the bundle.
     weights = {str(PurePosixPath(file).with_name(part.name)): part for part in write_graph(model, graph)}
     variant = describe(recipe, model, solution.source.instruction_set, outputs=outputs)
     return dataclasses.replace(variant, file=file, external_data=tuple(weights)), {file: graph, **weights}
+
+
+def _check_rules(recipe: Recipe, model: onnx.ModelProto) -> None:
+    """Refuse a graph for TensorRT that breaks its rules.
+
+    Raises:
+        ValidationError: for such a graph.
+    """
+    if recipe.scheme and recipe.scheme.symmetric and (broken := broken_rules(model)):
+        raise ValidationError(
+            f"TensorRT would not take the graph of {recipe.name} ({broken[0]}, {len(broken)} in all): "
+            "choose another recipe; the bundle is as it was"
+        )
 
 
 def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:

@@ -19,7 +19,7 @@ from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.fusion import load_plain
-from bertport.quantize.graph.rewrite import linears
+from bertport.quantize.graph.rewrite import Linear, linears
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.texts import read_evaluation
@@ -84,6 +84,28 @@ def test_an_activation_whose_channels_are_alike_is_left_as_it_is(outlying):
     layer = next(layer for layer in linears(outlying) if "intermediate" in layer.name)
     rows = np.random.default_rng(0).uniform(-1, 1, (600, len(layer.weights))).astype(np.float32)
     assert not choose_shifts_and_scales([layer], {layer.source: gathered(rows)})
+
+
+@pytest.mark.parametrize(("channels", "most"), [(128, 0), (256, 4), (1100, 32)])
+def test_channels_that_shift_and_scale_leave_outlying_are_kept_in_float(channels, most):
+    """A channel that is mostly far out takes steps from all others, however it is divided; few channels have none."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((600, channels)).astype(np.float32)
+    rows[:, 5] *= 300
+    layer = Linear(
+        name="one",
+        source="x",
+        output="y",
+        weights=rng.standard_normal((channels, 24)).astype(np.float32),
+        bias=None,
+        gelu=False,
+        table=None,
+    )
+    by = choose_shifts_and_scales([layer], {"x": gathered(rows)})["x"]
+    assert (5 in by.kept_in_float) == bool(most)
+    assert len(by.kept_in_float) <= most
+    flat = dataclasses.replace(layer, flat=True)
+    assert not len(choose_shifts_and_scales([flat], {"x": gathered(rows)})["x"].kept_in_float)
 
 
 @pytest.mark.parametrize("name", STATIC)

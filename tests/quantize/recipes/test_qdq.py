@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -14,10 +16,12 @@ from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.quantize.graph.fusion import load_plain
 from bertport.quantize.graph.rewrite import Linear, linears
+from bertport.quantize.graph.tensorrt_rules import broken_rules
 from bertport.quantize.recipes.qdq import QdqEmitter
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.weights.cache import WeightCache
+from bertport.quantize.weights.calibrated import CalibratedWeights
 from bertport.quantize.weights.rounding import saturates
 from bertport.runtime.errors import InputTextError
 from tests.quantize.conftest import OUTPUTS, STATIC, cosine, feeds, session, silent
@@ -73,17 +77,18 @@ def test_every_matrix_is_in_8_bits_and_stored_once(source_for, tiny, name):
     assert sum(shape.vocab_size in tensor.dims for tensor in large.values()) == 1
 
 
-def test_tensorrt_gets_symmetric_activations_and_integers_only_behind_a_dequantization(source_for):
-    """Its parser takes INT8 constants nowhere else, and no zero points but 0."""
-    model = RECIPES["int8-static"].make(source_for("int8-static"))
-    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "QuantizeLinear":
-            assert stored[node.input[2]].dtype == np.int8
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            assert len(node.input) < 3 or not stored[node.input[2]].any()
-        else:
-            assert all(stored[operand].dtype != np.int8 for operand in node.input if operand in stored)
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("higher", [False, True])
+def test_tensorrts_rules_are_kept(source_for, higher, fallback):
+    source = source_for("int8-static")
+    layers = frozenset(layer.name for layer in linears(source.plain)) if higher else frozenset()
+    source = dataclasses.replace(source, high_precision_layers=layers, float_fallback=fallback)
+    assert broken_rules(RECIPES["int8-static"].make(source)) == []
+
+
+def test_a_graph_for_cpus_breaks_them(source_for):
+    broken = broken_rules(RECIPES["int8-static-cpu"].make(source_for("int8-static-cpu")))
+    assert any("zero point" in line for line in broken)
 
 
 def test_the_cpu_provider_computes_every_product_in_8_bits(source_for, tiny, tmp_path):
@@ -105,8 +110,6 @@ def test_weights_for_cpus_that_overflow_are_pair_safe(source_for):
 
 
 def test_a_layer_left_in_float_has_no_rounding_around_it(source_for):
-    import dataclasses
-
     for name in STATIC:
         higher = frozenset({"encoder.layer.0.output.dense", "cls.predictions.transform.dense"})
         plain = RECIPES[name].make(source_for(name))
@@ -120,8 +123,6 @@ def test_a_layer_left_in_float_has_no_rounding_around_it(source_for):
 
 @pytest.mark.parametrize("name", STATIC)
 def test_a_layer_with_16_bit_activations_is_nearer_and_still_of_8_bit_products(source_for, reference, tmp_path, name):
-    import dataclasses
-
     every = frozenset(layer.name for layer in linears(source_for(name).plain))
     exact, errors = reference.run(OUTPUTS[2:3], feeds(rows=8))[0], []
     for higher in (frozenset(), every):
@@ -160,6 +161,52 @@ def test_one_layer_computes_what_onnx_defines(scheme, flat):
     integers = np.clip(np.rint(given / scale) + int(zero), info.min, info.max) - int(zero)
     expected = integers * np.float64(scale) @ cache.linear(layer).dequantize().astype(np.float64)
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize("sixteen", [False, True], ids=["8 bits", "16 bits"])
+def test_channels_kept_in_float_are_multiplied_apart(scheme, sixteen):
+    """Two channels far beyond the range: what they give is exact, and none of it comes by way of the 8-bit weights."""
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(4)
+    weights = rng.standard_normal((48, 20)).astype(np.float32)
+    given = (rng.standard_normal((2, 7, 48)) * 0.5).astype(np.float32)
+    given[..., [3, 40]] *= 100
+    limits = Range(low=-2.0, high=2.0)
+    layers = [
+        Linear(name=f"layer{number}", source="x", output=f"y{number}", weights=part, bias=None, gelu=False, table=None)
+        for number, part in enumerate(np.split(weights, 2, axis=1))
+    ]
+    cache = CalibratedWeights(
+        saturating=True, layers=layers, activations={}, text={}, decomposes=False, settled={"x": np.array([3, 40])}
+    )
+    emitter = QdqEmitter(
+        weights=cache,
+        ranges={"x": limits},
+        scheme=scheme,
+        high_precision_layers=frozenset(layer.name for layer in layers) if sixteen else frozenset(),
+    )
+    builder = GraphBuilder(17)
+    for layer in layers:
+        emitter.linear(builder, layer)
+        assert not cache.linear(layer).values[[3, 40]].any()
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in ("x", "y0", "y1")]
+    model = builder.model(helper.make_model(helper.make_graph([], "one", ends[:1], ends[1:]), ir_version=8))
+    # Products of one activation share what is picked of it.
+    assert sum(node.op_type == "Gather" for node in model.graph.node) == 1
+    answer = np.concatenate(session(model).run(None, {"x": given}), axis=-1)
+    error = answer - given @ weights
+    # Half a step of each of the other channels, and of the weights; the two have products of up to 300.
+    assert np.abs(error).max() < 0.3
+
+
+def test_ranges_leave_out_what_is_kept_in_float():
+    from bertport.quantize.calibration.observe import _Counted
+
+    counted = _Counted(np.array([1]))
+    counted.add(np.array([[[1.0, 50.0, -2.0], [0.5, -70.0, 0.0]]], dtype=np.float32))
+    assert (counted.histogram.low, counted.histogram.high, counted.histogram.total) == (-2.0, 1.0, 4)
 
 
 def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch):

@@ -58,8 +58,10 @@ KEPT_IN_FLOAT = (4, 8, 16, 32)
 """How many channels are kept in float."""
 LARGEST_SHARE = 0.03
 """The share of the channels that is kept in float at most: a product of more in float32 would cost what 8 bits save."""
-WORTH_KEEPING = 0.9
+WORTH_KEEPING = 0.8
 """The share of the squared error that must be left at most where channels are kept in float, or twice as many."""
+WORTH_SHIFTING = 0.85
+"""The share of it that shifts must leave at most of what a scale alone leaves: they cost a pass of their own."""
 
 
 def _no_channels() -> NDArray[np.int64]:
@@ -116,7 +118,10 @@ def _best(given: Activations, weights: Array, *, keeps: bool) -> ShiftAndScale |
     """
     plain = ShiftAndScale(shift=np.zeros_like(given.lowest), scale=np.ones_like(given.lowest))
     before = _error(given, weights, plain)
-    least, levelled = _least(given, weights, _candidates(given))
+    least, levelled = _least(given, weights, [by for by in _candidates(given) if not by.shift.any()])
+    shifting, shifted = _least(given, weights, [by for by in _candidates(given) if by.shift.any()] or [plain])
+    if shifting <= WORTH_SHIFTING * least:
+        least, levelled = shifting, shifted
     if least > WORTH * before:
         least, levelled = before, plain
     best = levelled
