@@ -247,6 +247,12 @@ ALTERNATIVES = {
                 ("static, neither", "symmetric", Calibration(suppress_outliers=False, gptq=False)),
             )
         ),
+        Alternative(
+            name="static, none kept",
+            what="QDQ, unsigned, pair-safe weights, no channel kept in float32",
+            make=_qdq(Calibration(keep_in_float=False)),
+            timed=False,
+        ),
         *(
             Alternative(
                 name="int8-static-cpu" if method == DEFAULT_METHOD else f"static, {method}",

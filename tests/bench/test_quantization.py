@@ -45,6 +45,20 @@ def test_accuracy_writes_its_figures_and_they_make_a_table(tiny_bundle, text, tm
         assert f"| {row['name']} | {row['what']} | {row['mlm']['top1_agreement']['value']:.2%} (" in table
 
 
+@pytest.mark.slow
+def test_the_static_variant_is_made_and_timed_beside_the_plain_one(tiny_bundle, text, tmp_path):
+    output = tmp_path / "static.json"
+    few = ["--text", text, "--positions", 60, "--pairs", 6, "--rounds", 2, "--work", tmp_path, "--output", output]
+    run("bench.quantization.static", "--bundle", tiny_bundle, *few)
+    result = json.loads(output.read_text(encoding="utf-8"))
+    plain = result["variants"]["plain"]
+    assert plain["budget"] == "none"
+    assert plain["calibration"]["kept_in_float"] == 0
+    assert "budget" in result["variants"]["held"] or "refused" in result["variants"]["held"]
+    assert set(result["times"]) == {"1x16", "1x128", "8x128"}
+    assert all(figures["plain"]["over fp32"]["value"] > 0 for figures in result["times"].values())
+
+
 def test_the_table_replaces_the_old_one(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- table: one -->\nold\n<!-- end: one -->\nafter\n", encoding="utf-8")

@@ -120,7 +120,11 @@ class Calibrator:
         sources = [layer.source for layer in layers]
         activations = collect(model, sources, self.fitting.samples, progress=self.progress)
         free = suppressible(model, layers)
-        chosen = choose_shifts_and_scales(free, activations) if self.how.suppress_outliers else {}
+        chosen = (
+            choose_shifts_and_scales(free, activations, keeps=self.how.keep_in_float)
+            if self.how.suppress_outliers
+            else {}
+        )
         levelled = {name: f"{name}{SUPPRESSED}" for name, by in chosen.items() if by.changes}
         after = {levelled[name]: suppressed(activations[name], chosen[name]) for name in levelled}
         return _Suppressed(

@@ -86,21 +86,22 @@ class ShiftAndScale:
 
 
 def choose_shifts_and_scales(
-    layers: Sequence[Linear], activations: Mapping[str, Activations]
+    layers: Sequence[Linear], activations: Mapping[str, Activations], *, keeps: bool = True
 ) -> dict[str, ShiftAndScale]:
     """Choose shift and scale, and the channels kept in float, of the activations that gain by it, by name.
 
     Args:
         layers: All layers whose inputs may be shifted and scaled: nothing else may use their weights and biases.
         activations: What goes into them.
+        keeps: Whether channels may be kept in float.
     """
     chosen = {}
     for source in dict.fromkeys(layer.source for layer in layers):
         takers = [layer for layer in layers if layer.source == source]
         weights = np.concatenate([layer.weights for layer in takers], axis=1)
         # For the few rows of a head a product in float costs more than it spares.
-        keeps = not any(layer.flat for layer in takers)
-        if source in activations and (best := _best(activations[source], weights, keeps=keeps)):
+        several = keeps and not any(layer.flat for layer in takers)
+        if source in activations and (best := _best(activations[source], weights, keeps=several)):
             chosen[source] = best
     return chosen
 

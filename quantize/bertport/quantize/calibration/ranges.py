@@ -186,6 +186,8 @@ class Calibration:
     """Texts and pairs to run."""
     suppress_outliers: bool = True
     """Whether channels are shifted and divided where that gains."""
+    keep_in_float: bool = True
+    """Whether outlier channels that this leaves are kept in float where that gains."""
     gptq: bool = True
     """Whether weights are rounded by GPTQ."""
 

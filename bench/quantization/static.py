@@ -1,0 +1,127 @@
+"""The variant int8-static-cpu of the default model that holds the default budget, and its figures.
+
+    python -m bench.quantization.static --text rest.jsonl [--positions 10000] [--isa avx2] [--work DIR]
+    python -m bench.avx2 python -m bench.quantization.static --text rest.jsonl
+
+Quantizes a copy of the default bundle to int8-static-cpu: within the default budget, and for comparison without one and
+without channels kept in float. Both are judged on the same held-out text (`models/excerpts.py --rest` writes it) and
+timed beside fp32 and the bundle's int8-dynamic, all taking turns. Writes docs/data/quantization-static.json, or
+quantization-static-avx2.json on a CPU with AVX2 alone; the weights stay in `--work`. Where no combination of layers
+holds the budget within `--time-limit`, the file says how near the nearest came. Needs an idle machine, and half an hour
+with 10,000 positions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.checkout import ROOT, provenance
+from bertport.measure.budget import NO_BUDGET, Budget
+from bertport.measure.speed.timing import interleave, speedup, summarize
+from bertport.measure.speed.workload import Shape, WorkerSpec
+from bertport.quantize.calibration.ranges import Calibration
+from bertport.quantize.deadline import parse_duration
+from bertport.quantize.job import Options, Refused
+from bertport.quantize.quantizer import quantize
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bertport.quantize.job import Outcome
+
+DATA = ROOT / "docs" / "data"
+WORK = ROOT / "out" / "bench" / "static"
+RECIPE, DYNAMIC = "int8-static-cpu", "int8-dynamic"
+SHAPES = ((1, 16), (1, 128), (8, 128))
+"""Rows and tokens that are timed."""
+ROUNDS, RUNS = 12, 4
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make both variants, time them, and write what was measured."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=default_bundle(), help="the embedded default when not given")
+    parser.add_argument("--text", type=Path, help="held-out text; the sample that ships when not given")
+    parser.add_argument("--positions", type=int, default=10_000, help="masked positions, about [%(default)s]")
+    parser.add_argument("--pairs", type=int, default=2000, help="sentence pairs, at most [%(default)s]")
+    parser.add_argument("--isa", default="auto", help="as bertport quantize has it [%(default)s]")
+    parser.add_argument("--time-limit", type=parse_duration, help="of the search, such as 20m")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each when timing [%(default)s]")
+    parser.add_argument("--work", type=Path, default=WORK, help="where the bundles are made [out/bench/static]")
+    parser.add_argument("--output", type=Path, help="write the figures there in place of docs/data")
+    given = parser.parse_args(arguments)
+    asked = {"isa": given.isa, "text": given.text, "positions": given.positions, "pairs": given.pairs, "force": True}
+    plain = Options(**asked, budget=Budget.parse(NO_BUDGET), calibrating=Calibration(keep_in_float=False))
+    variants = {"plain": made(given.bundle, given.work / "plain", plain)}
+    held = Options(**asked, time_limit=given.time_limit)
+    variants["held"] = made(given.bundle, given.work / "held", held)
+    data = provenance() | {"variants": variants, "times": times(given.bundle, given.work, variants, given.rounds)}
+    ending = "-avx2" if data["machine"]["instruction_set"] == "avx2" else ""
+    file = given.output or DATA / f"quantization-static{ending}.json"
+    file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    print(f"{file} written", file=sys.stderr)
+
+
+def made(bundle: Path, place: Path, options: Options) -> dict[str, Any]:
+    """Make a variant in a copy of a bundle; return what its manifest says, or what was measured of a refused one."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(bundle, place)
+    told: list[Outcome | Refused] = []
+    options = _telling(options, told)
+    try:
+        quantize(place, [RECIPE], options=options)
+    except ValidationError as error:
+        print(error, file=sys.stderr)
+        return {"refused": str(error), **(told[-1].measured.to_json() if told else {})}
+    return Bundle.open(place).manifest.variants[RECIPE].fidelity or {}
+
+
+def _telling(options: Options, told: list[Outcome | Refused]) -> Options:
+    """Return options with which each variant is kept in a list, and the steps are printed."""
+    stages: list[str] = []
+
+    def progress(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature of progress
+        if stages[-1:] != [stage]:
+            stages.append(stage)
+            print(stage, file=sys.stderr, flush=True)
+
+    return dataclasses.replace(options, told=told.append, progress=progress)
+
+
+def times(bundle: Path, work: Path, variants: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Time fp32, int8-dynamic and the variants that there are, all taking turns; return the figures of each shape."""
+    specs = [_spec("fp32", bundle, "fp32"), _spec(DYNAMIC, bundle, DYNAMIC)]
+    specs += [_spec(name, work / name, RECIPE) for name, record in variants.items() if "refused" not in record]
+    specs = [spec for spec in specs if spec.variant in Bundle.open(Path(spec.bundle or "")).manifest.variants]
+    vocabulary = Bundle.open(bundle).manifest.architecture.vocab_size
+    workloads = {f"{rows}x{length}": Shape(rows=rows, length=length, vocabulary=vocabulary) for rows, length in SHAPES}
+    runs = {(run.subject, run.workload): run for run in interleave(specs, workloads, rounds=rounds, runs=RUNS)}
+    figures: dict[str, Any] = {}
+    for shape in workloads:
+        figures[shape] = {}
+        for spec in specs:
+            run = runs[spec.name, shape]
+            figure: dict[str, Any] = {"ms": summarize(run).median.value * 1e3}
+            for reference in ("fp32", "plain"):
+                if (reference, shape) in runs and spec.name != reference:
+                    ratio = speedup(runs[reference, shape], run)
+                    figure[f"over {reference}"] = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
+            figures[shape][spec.name] = figure
+    return figures
+
+
+def _spec(name: str, bundle: Path, variant: str) -> WorkerSpec:
+    return WorkerSpec(name=name, bundle=str(bundle), variant=variant, bare=True, provider="cpu")
+
+
+if __name__ == "__main__":
+    main()
