@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from bertport.quantize.calibration.ranges import DEFAULT, DEFAULT_METHOD, METHODS, Calibration
-from bertport.quantize.graph.builder import MICROSOFT, GraphBuilder
+from bertport.quantize.graph.builder import LEAST_OPSET, MICROSOFT, GraphBuilder
 from bertport.quantize.graph.rewrite import Linear, linears, rewrite
 from bertport.quantize.recipes.common import add_bias
 from bertport.quantize.recipes.dynamic import DynamicEmitter
@@ -59,6 +59,14 @@ class PerBatch(DynamicEmitter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DividedFirst(DynamicEmitter):
+    """A division before one scale rounds all tokens, and GELU by erf: in opset 17, without scales by block."""
+
+    opset: ClassVar[int] = LEAST_OPSET
+    tanh_gelu: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unsigned(DynamicEmitter):
     """Unsigned weights and activations (U8U8), which AVX2 multiplies in 16 bits without saturating."""
 
@@ -91,7 +99,12 @@ class DecomposedOnly(CalibratedWeights):
 
 
 def _calibrated(
-    kind: type[CalibratedWeights], *, saturating: bool, decomposes: bool = True, keeps_in_float: bool = True
+    kind: type[CalibratedWeights],
+    emitter: type[DynamicEmitter] = DynamicEmitter,
+    *,
+    saturating: bool,
+    decomposes: bool = True,
+    keeps_in_float: bool = True,
 ) -> Callable[[Material], onnx.ModelProto]:
     def make(given: Material) -> onnx.ModelProto:
         weights = kind(
@@ -102,7 +115,7 @@ def _calibrated(
             decomposes=decomposes,
             keeps_in_float=keeps_in_float,
         )
-        return rewrite(given.fused, DynamicEmitter(weights=weights))
+        return rewrite(given.fused, emitter(weights=weights))
 
     return make
 
@@ -194,6 +207,11 @@ ALTERNATIVES = {
             name="int8-dynamic avx2",
             what="ships: scale per token, pair-safe weights, fitted",
             make=_calibrated(CalibratedWeights, saturating=True),
+        ),
+        Alternative(
+            name="divided first",
+            what="a division before rounding, GELU by erf, pair-safe weights, fitted",
+            make=_calibrated(CalibratedWeights, DividedFirst, saturating=True),
         ),
         Alternative(
             name="compensated alone",
