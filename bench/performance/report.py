@@ -142,7 +142,7 @@ def page(result: dict[str, Any]) -> str:
         title=class_of(machine["instruction_set"]).title,
         other=f" The same on CPUs with {_others(stem(result))}",
         machine=said,
-        conditions=conditions,
+        conditions=conditions.strip(),
         bars=bars,
         models=sections,
         rounds="; ".join(f"{NAMES[name]}: {model['rounds']} rounds" for name, model in result["models"].items()),
