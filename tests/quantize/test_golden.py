@@ -122,6 +122,7 @@ def test_sums_that_saturate_are_seen(tiny_bundle, held_out, tmp_path):
     assert all("'int8-dynamic'" in sentence for sentence in failures)
 
 
+@pytest.mark.slow  # Quantizing takes seconds.
 def test_a_variant_that_is_made_again_gets_new_ones(quantized, held_out, tmp_path):
     bundle, _ = quantized
     path = shutil.copytree(bundle.path, tmp_path / "again")

@@ -107,7 +107,13 @@ def test_values_are_those_of_pytorch(tiny_bundle, tiny_checkpoint):
                 assert row.rms == pytest.approx(np.sqrt(np.mean(expected**2)), abs=1e-4)
 
 
-@pytest.mark.parametrize("head", [TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE])
+SLOW = pytest.mark.slow  # each an export of seconds
+
+
+@pytest.mark.parametrize(
+    "head",
+    [TOKEN_CLASSIFICATION, pytest.param(QUESTION_ANSWERING, marks=SLOW), pytest.param(MULTIPLE_CHOICE, marks=SLOW)],
+)
 def test_every_family_and_head(head, tmp_path_factory):
     _, bundle = head_bundle(tmp_path_factory, "distilbert" if head == TOKEN_CLASSIFICATION else "roberta", head)
     report = verify_golden(bundle)
