@@ -149,7 +149,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     inputs = inputs_of(given.texts)
     pythons = interpreters()
     prepared = [
-        models.prepare(name, instruction_set=cpu().instruction_set, pythons=pythons) for name in given.models.split(",")
+        models.prepare(name, instruction_set=cpu().instruction_set, adds=not given.quick, pythons=pythons)
+        for name in given.models.split(",")
     ]
     made = time.monotonic() - began
     say(f"everything is made ({made:.0f} s)")

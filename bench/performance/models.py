@@ -53,7 +53,12 @@ class Prepared:
 
 
 def prepare(
-    name: str, *, instruction_set: str, quantize: bool = True, pythons: Mapping[str, str] | None = None
+    name: str,
+    *,
+    instruction_set: str,
+    quantize: bool = True,
+    adds: bool = False,
+    pythons: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Make a model's forms, as far as they are not kept from before.
 
@@ -61,6 +66,7 @@ def prepare(
         name: `default`, or `base` for a BERT-base with seeded random weights, or `tiny` for trying this program.
         instruction_set: of this machine, for Optimum's preset.
         quantize: whether an 8-bit variant is made where the bundle has none.
+        adds: whether the variants are added, too, that `load` may take once they are there: a search, for minutes.
         pythons: interpreters that have other libraries, by name: `optimum`, and rows of
             `bench.performance.environments.ENVIRONMENTS`; without one, its exports are not made.
     """
@@ -84,7 +90,7 @@ def prepare(
         for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
             shutil.copy(default_bundle() / file, checkpoint / file)
         _run("export it", [_program("bertport"), "export", str(checkpoint), str(bundle), "--overwrite"])
-    if quantize and (pythons is not None or _int8(bundle) is None):
+    if quantize and (adds or _int8(bundle) is None):
         # The default's 8-bit variant is right on every CPU; those that are made here are made for this one.
         given, bundle = bundle, place / f"bundle-{preset(instruction_set)}"
         if not bundle.exists():
@@ -92,8 +98,8 @@ def prepare(
         if _int8(bundle) is None:
             say("quantize it with what held the budget on the default model")
             add_like(bundle, default_bundle(), instruction_set=instruction_set)
-        if pythons is not None:
-            _add_variants(bundle, pythons.get("openvino-plugin"), trained=name == "default")
+        if adds:
+            _add_variants(bundle, (pythons or {}).get("openvino-plugin"), trained=name == "default")
     bf16 = "bf16" in Bundle.open(bundle).manifest.variants
     return Prepared(
         name=name,
