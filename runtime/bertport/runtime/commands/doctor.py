@@ -11,6 +11,9 @@ from bertport.runtime.commands.output import show, show_json
 
 __all__ = ["doctor"]
 
+TOLD = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+"""Keys of a device's metadata that people are told; programs get all of it."""
+
 
 @click.command(name="doctor")
 @click.argument("path", metavar="[BUNDLE]", required=False)
@@ -95,10 +98,10 @@ def _plugin(name: str, known: dict[str, Any]) -> tuple[str, str, str]:
             f"would bring {known['brings']}: {known['install']}" if known["brings"] else f"it takes {known['takes']}"
         )
         return name, "not installed", would
-    devices = [
-        f"{device['kind']} ({', '.join(f'{key} {value}' for key, value in sorted(device['metadata'].items()))})"
+    devices = dict.fromkeys(
+        ", ".join([device["kind"], *(device["metadata"][key] for key in TOLD if device["metadata"].get(key))])
         for device in known["devices"]
-    ]
+    )
     return (
         name,
         f"{known['package']} {known['version'] or '(no record)'}",
