@@ -6,7 +6,8 @@
 
 No speed is measured. `webgpu` needs Linux and root, or leave to make namespaces; both install what they need below
 out/bench/plugins, from a package index and, without Chromium, from Debian. Each takes minutes. With --bundle NAME,
-which may be repeated and tries the program, nothing is written.
+which may be repeated and tries the program, nothing is written. The bundles are made once: remove
+out/bench/plugins/bundles where recipes have changed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+"""What plugins were seen to do: the page follows from the data, and the data hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.checkout import check_section
+from bench.plugins.page import section
+from bertport.runtime.providers.table import PROVIDERS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "research" / "plugins.md"
+WEBGPU, ENGINES = (
+    json.loads((ROOT / "docs" / "data" / f"{name}.json").read_text(encoding="utf-8"))
+    for name in ("webgpu", "tensorrt-rtx")
+)
+BOUND = 1e-4
+"""What fp32 may differ by from the CPU provider: the export's own tolerance of PyTorch."""
+
+
+def results(data):
+    return [
+        pytest.param(variant, result, id=f"{bundle}, {variant}")
+        for bundle, variants in data["bundles"].items()
+        for variant, result in variants.items()
+    ]
+
+
+def test_the_page_is_what_the_data_say():
+    check_section(PAGE, section(WEBGPU, ENGINES), "bench.plugins")
+
+
+def test_the_page_has_a_row_of_every_plugin():
+    text = PAGE.read_text(encoding="utf-8")
+    for name, row in PROVIDERS.items():
+        if row.plugin:
+            assert f"| `{name}` | {row.plugin.package} " in text
+
+
+@pytest.mark.parametrize(("variant", "result"), results(WEBGPU))
+def test_webgpu_computes_fp32_as_the_cpu_and_other_variants_are_refused(variant, result):
+    if variant in {"portable", "fp32"}:
+        assert 0 < max(result["differences"].values()) <= BOUND
+    else:
+        assert variant in result["refused"]
+        assert "choose" in result["refused"]
+
+
+@pytest.mark.parametrize(("variant", "result"), results(ENGINES))
+def test_engines_are_made_of_what_the_row_takes(variant, result):
+    if variant == "int8-dynamic":
+        assert "zero point is not supported" in result["refused"]
+        return
+    assert set(result["bytes"]) == {"SM86", "SM89", "SM120"}
+    assert any("Disabling TF32" in words for words in result["said"])
