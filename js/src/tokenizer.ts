@@ -43,7 +43,7 @@ export interface Windows {
 }
 
 /** UTF-16 units of a text, at most: what is longer is no input of an encoder, and tokenizing takes its time. */
-export const LONGEST_TEXT = 1_000_000;
+export const LONGEST_TEXT = 200_000;
 const PROBES = ["a", "1", "."];
 const MOST_WINDOWS = 16_384;
 const SETTINGS_FILES = ["special_tokens_map.json", "tokenizer_config.json"];
@@ -77,7 +77,7 @@ interface Library {
   decode(ids: number[], options: object): string;
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
-  get_added_tokens_decoder(): Map<number, { content: string }>;
+  get_added_tokens_decoder(): Map<number, { content: string; special: boolean }>;
 }
 
 type NormalizerSettings = Settings & { readonly type?: string };
@@ -110,6 +110,8 @@ export class Tokens {
   private readonly cutsLeft: boolean;
   private readonly cleansUp: boolean;
   private readonly added: readonly string[];
+  private readonly special: ReadonlySet<number>;
+  private readonly decoderKind: string | undefined;
 
   private constructor(
     content: Record<string, unknown>,
@@ -136,7 +138,10 @@ export class Tokens {
     this.cutsLeft = (settings.truncation_side ?? sides.truncation) === "left";
     this.padsLeft = (settings.padding_side ?? sides.padding) === "left";
     this.cleansUp = settings.clean_up_tokenization_spaces === true;
-    this.added = [...this.tokenizer.get_added_tokens_decoder().values()].map((token) => token.content);
+    const added = [...this.tokenizer.get_added_tokens_decoder()];
+    this.added = added.map(([, token]) => token.content);
+    this.special = new Set(added.filter(([, token]) => token.special).map(([id]) => id));
+    this.decoderKind = (content.decoder as { type?: string } | null)?.type;
     this.frames = [this.frameOf(1), this.frameOf(2)];
     this.takesPairs = addedBy(this.frames[1]) + 2 <= maxLength;
     if (addedBy(this.frames[0]) >= maxLength) {
@@ -167,10 +172,10 @@ export class Tokens {
    * Return a text as ids with special tokens.
    *
    * @param text - a text or a pair.
-   * @param options - `truncation` cuts what is longer than the model takes, of a pair the longer text first; `places`
-   *   tells which characters each token stands for.
+   * @param options - `truncation` cuts what is longer than the model takes, of a pair the longer text first; `masks`
+   *   refuses a text of which that cuts off a mask; `places` tells which characters each token stands for.
    */
-  encode(text: Text, options: { truncation?: boolean; places?: boolean } = {}): Encoded {
+  encode(text: Text, options: { truncation?: boolean; masks?: boolean; places?: boolean } = {}): Encoded {
     const parts = textsOf(text);
     const tokens = parts.map((part) => this.pieces(part, text, options.places ?? false));
     const frame = this.frame(parts.length);
@@ -193,7 +198,7 @@ export class Tokens {
       room,
     );
     const shown = tokens.map((part, index) => this.shortened(part, kept[index] ?? 0));
-    if (shown.some((part, index) => this.lostMask(part, tokens[index]))) {
+    if (options.masks && shown.some((part, index) => this.lostMask(part, tokens[index]))) {
       throw new InputTextError(
         `truncation to ${this.maxLength} tokens cut off a ${this.maskToken}: put it nearer the beginning, or shorten ` +
           `the text: ${excerpt(text)}`,
@@ -237,6 +242,28 @@ export class Tokens {
       clean_up_tokenization_spaces: false,
     });
     return this.cleansUp ? CLEANED.reduce((made, [from, to]) => made.replaceAll(from, to), text) : text;
+  }
+
+  /**
+   * Return what `decode` gives for ids with another between them.
+   *
+   * Where the decoder writes each token by itself, what is before and behind is decoded once.
+   */
+  filling(before: readonly number[], after: readonly number[], options: { skipSpecial: boolean }) {
+    const head = this.decode(before, options);
+    const kind = this.decoderKind;
+    if ((kind !== "WordPiece" && kind !== "Metaspace") || head === "" || this.cleansUp) {
+      return (id: number): string => this.decode([...before, id, ...after], options);
+    }
+    // Behind a first token, every other is written as it is in the middle of a text.
+    const [first] = before as [number];
+    const start = this.decode([first], { skipSpecial: false }).length;
+    const behind = (ids: readonly number[]): string => {
+      const kept = options.skipSpecial ? ids.filter((id) => !this.special.has(id)) : ids;
+      return this.decode([first, ...kept], { skipSpecial: false }).slice(start);
+    };
+    const tail = behind(after);
+    return (id: number): string => head + behind([id]) + tail;
   }
 
   /** Return vocabulary entries as text. */

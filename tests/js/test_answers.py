@@ -143,6 +143,21 @@ def test_the_ids_of_every_kind_of_tokenizer_are_the_runtimes(package, family_bun
             assert types == encoded.type_ids.tolist(), (family, text)
 
 
+def test_masks_are_filled_as_the_runtime_does_by_every_kind_of_tokenizer(package, family_bundle):
+    """Decoders differ: bytes, and words behind a mark or before one."""
+    bundles = {family: family_bundle(family) for family in ("roberta", "xlm-roberta", "mpnet", "modernbert")}
+    models = [load(bundle, variant="fp32", provider="cpu") for bundle in bundles.values()]
+    texts = [["Paris is the M of caf\u00e9s.", "M isn't the M, red."] for _ in models]
+    given = [[text.replace("M", model.mask_token) for text in some] for some, model in zip(texts, models, strict=True)]
+    requests = [
+        {"bundle": str(bundle), "variant": "portable", "asked": [["fill-mask", some, {"top_k": 3}]]}
+        for bundle, some in zip(bundles.values(), given, strict=True)
+    ]
+    for family, some, model, [theirs] in zip(bundles, given, models, ask(package, requests), strict=True):
+        assert isinstance(theirs, list), theirs
+        assert_alike(theirs, list(model.predict("fill-mask", some, top_k=3)), family)
+
+
 def test_a_bundle_of_format_1_answers(package):
     asked = [("fill-mask", ["paris is the [MASK] ."], {"top_k": 2}), ("next-sentence", [["a", "b"]], {})]
     [answers] = ask(package, [{"bundle": str(OLD), "variant": "portable", "asked": asked}])

@@ -49,7 +49,7 @@ export const fillMask: Task<unknown, FillMaskParameters, FilledMask[] | FilledMa
       head: "mlm",
       prepare(input) {
         const text = oneText("fill-mask", input);
-        const encoded = tokens.encode(text, { truncation });
+        const encoded = tokens.encode(text, { truncation, masks: true });
         const positions = encoded.ids.flatMap((id, place) => (id === maskId ? [place] : []));
         if (!positions.length) {
           throw new InputTextError(
@@ -61,11 +61,12 @@ export const fillMask: Task<unknown, FillMaskParameters, FilledMask[] | FilledMa
           answer([values]) {
             const filled = positions.map((position, place) => {
               const logits = values ? rowAt(values, place) : new Float32Array();
+              const sequence = sequences(encoded.ids, position, tokens, positions.length === 1);
               return words(logits, top, targets, tokens).map(([token, score]) => ({
                 score,
                 token,
                 token_str: tokens.decode([token], { skipSpecial: false }),
-                sequence: sequence(encoded.ids, position, token, tokens, positions.length === 1),
+                sequence: sequence(token),
               }));
             });
             return positions.length === 1 ? (filled[0] ?? []) : filled;
@@ -102,14 +103,18 @@ function words(
 }
 
 /**
- * Return the text with a word in place of a mask.
+ * Return what gives the text with a word in place of a mask.
  *
  * Padding is dropped wherever it stands, as transformers does, and of a text with several masks the special tokens are
  * kept, because the other masks are among them.
  */
-function sequence(ids: readonly number[], position: number, token: number, tokens: Tokens, single: boolean): string {
-  const filled = ids.map((id, place) => (place === position ? token : id)).filter((id) => id !== tokens.padId);
-  return tokens.decode(filled, { skipSpecial: single });
+function sequences(ids: readonly number[], position: number, tokens: Tokens, single: boolean): (id: number) => string {
+  const [before, after] = [ids.slice(0, position), ids.slice(position + 1)].map((part) =>
+    part.filter((id) => id !== tokens.padId),
+  ) as [number[], number[]];
+  const options = { skipSpecial: single };
+  const filled = tokens.filling(before, after, options);
+  return (id) => (id === tokens.padId ? tokens.decode([...before, ...after], options) : filled(id));
 }
 
 function targetIds(targets: unknown, context: Context): number[] {
