@@ -136,6 +136,11 @@ def test_the_variant_is_measured_and_answers_on_openvino(tiny_bundle, held_out, 
         for known in (Bundle.open(tiny_bundle), bundle)
     )
     assert after == before
+    proof = run("-m", "bertport.runtime", "verify", path, "--golden", "--variant", "bf16", "--json")
+    assert proof.returncode == 0, proof.stderr
+    [proven] = json.loads(proof.stdout)["golden"]["variants"]
+    assert (proven["name"], proven["provider"]) == ("bf16", "openvino")
+    assert proven["outputs"]["logits"]["tolerance"] > 1e-4  # its distance from fp32
     again = run("-m", "bertport.runtime", "quantize", path, "--remeasure", *few)
     assert again.returncode == 0, again.stderr
     assert list(json.loads(again.stdout)) == ["bf16"]  # it is among those that are measured here
