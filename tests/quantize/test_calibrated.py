@@ -125,5 +125,5 @@ def test_a_recipe_for_tensorrt_says_that_there_is_none(bundle_copy):
     before = contents(bundle_copy)
     answer = run(bundle_copy, "--recipe", "int8-static")
     assert answer.exit_code == 1
-    assert "int8-static is for tensorrt and cuda, which this machine does not have" in answer.stderr
+    assert "int8-static is for tensorrt, cuda and tensorrt-rtx, which this machine does not have" in answer.stderr
     assert contents(bundle_copy) == before

@@ -68,7 +68,7 @@ def test_a_recipe_for_a_gpu_says_that_there_is_none(bundle_copy):
     before = contents(bundle_copy)
     answer = run(bundle_copy, "--recipe", "fp16")
     assert answer.exit_code == 1
-    assert "fp16 is for cuda and tensorrt, which this machine does not have" in answer.stderr
+    assert "fp16 is for cuda, tensorrt and tensorrt-rtx, which this machine does not have" in answer.stderr
     assert contents(bundle_copy) == before
 
 

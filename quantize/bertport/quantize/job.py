@@ -346,9 +346,11 @@ def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
             return row
     if force:
         return PROVIDERS["cpu"]
+    *others, last = recipe.providers
+    named = f"{', '.join(others)} and {last}" if others else last
     raise ProviderError(
-        f"{recipe.name} is for {' and '.join(recipe.providers)}, which this machine does not have, so it cannot be "
-        "loaded and timed here: quantize on a machine that does, or pass --force to add it measured on the CPU only"
+        f"{recipe.name} is for {named}, which this machine does not have, so it cannot be loaded and timed here: "
+        "quantize on a machine that does, or pass --force to add it measured on the CPU only"
     )
 
 
