@@ -201,12 +201,15 @@ def test_channels_kept_in_float_are_multiplied_apart(scheme, sixteen):
     assert np.abs(error).max() < 0.3
 
 
-def test_ranges_leave_out_what_is_kept_in_float():
-    from bertport.quantize.calibration.observe import _Counted
-
-    counted = _Counted(np.array([1]))
-    counted.add(np.array([[[1.0, 50.0, -2.0], [0.5, -70.0, 0.0]]], dtype=np.float32))
-    assert (counted.histogram.low, counted.histogram.high, counted.histogram.total) == (-2.0, 1.0, 4)
+def test_ranges_leave_out_what_is_kept_in_float(tiny, held_out):
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    name, text = linears(plain)[0].source, read_calibration(tiny, held_out, samples=8)
+    left_out = np.array([1, 4])
+    [whole, part] = (
+        observe.histograms(plain, [name], text, silent, without=without)[name] for without in (None, {name: left_out})
+    )
+    channels = len(linears(plain)[0].weights)
+    assert part.total * channels == whole.total * (channels - len(left_out))
 
 
 def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch):
