@@ -26,7 +26,7 @@ from bertport.runtime.providers.checks import obstacle
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
 from bertport.runtime.session import open_graph
 
-BUNDLE, LINKED = sys.argv[1:]
+BUNDLE, LINKED = sys.argv[1:] if __name__ == "__main__" else ("", "")  # collected for examples, it does nothing
 NAMES = ["last_hidden_state", "logits", "seq_relationship_logits"]
 TEXTS = ["the [MASK] of paris", "a dog and a cat " * 20 + "[MASK]", "[MASK]"]
 

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from bertport.runtime.providers.table import AUTO, PROVIDERS
 from bertport.serve.errors import REASONS
 from tests.serve.running import PATIENCE, Running
 
@@ -244,7 +245,7 @@ def test_mistakes_end_the_command_with_a_sentence(tiny_bundle, arguments, code, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--provider", "nothing"], "'nothing' is not one of 'tensorrt', 'cuda', 'cpu', 'auto'"),
+        (["--provider", "nothing"], f"'nothing' is not one of {', '.join(map(repr, (*PROVIDERS, AUTO)))}"),
         (["--threads", "0"], "0 is not in the range x>=1"),
     ],
 )
