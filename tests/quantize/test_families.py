@@ -3,11 +3,10 @@
 import pytest
 
 from bertport.quantize.graph.rewrite import linears
-from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.directory import Bundle
 from tests.families import TINY
 from tests.quantize.conftest import rewritten_in_float, session
-from tests.quantize.every_recipe import Source, to_its_end
+from tests.quantize.every_recipe import GRAPHS, Source, to_its_end
 
 NAMES = {
     "bert": {"encoder.layer.1.attention.qkv", "encoder.layer.0.output.dense", "cls.predictions.decoder"},
@@ -74,6 +73,6 @@ def test_a_family_is_quantized_to_its_end(sources, family, held_out, tmp_path):
 @pytest.mark.parametrize("family", TINY)
 def test_every_recipe_runs_to_its_end_for_every_family(sources, family, held_out, tmp_path):
     check_layers(sources(family), family)
-    for name in RECIPES:
+    for name in GRAPHS:
         (tmp_path / name).mkdir()
         to_its_end(sources(family), name, held_out, tmp_path / name, least=LEAST.get(name))

@@ -41,7 +41,7 @@ from bertport.runtime.text.tokenizer import Tokens
 from tests.family_bundles import family_bundle
 from tests.heads import head_bundle
 from tests.quantize.conftest import cosine, session
-from tests.quantize.every_recipe import Source, near, to_its_end
+from tests.quantize.every_recipe import GRAPHS, Source, near, to_its_end
 from tests.sentence_models import sentence_model
 
 HEADS = (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE, EMBEDDING)
@@ -190,7 +190,7 @@ def sentences_of_family(request, family, place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", GRAPHS)
 @pytest.mark.parametrize("head", HEADS)
 def test_every_recipe_takes_every_head(request, head, recipe, held_out, tmp_path):
     bundle = of_head(request, head)
