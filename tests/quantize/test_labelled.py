@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from bertport.measure.budget import Budget
 from bertport.measure.labelled.options import DataChoice
 from bertport.measure.quality.task_rows import SCORES
-from bertport.quantize import render
+from bertport.quantize import quantizer, render
 from bertport.quantize.deadline import Deadline, TimeUpError
+from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options, read_data
 from bertport.quantize.labelled import LabelledJudge, LabelledMaterial, open_candidate
 from bertport.runtime import load
@@ -260,11 +261,13 @@ def test_a_search_serves_a_bound_on_labelled_data(classifier, data, held_out, tm
 
 
 @pytest.mark.slow
-def test_what_is_refused_comes_with_its_figures(classifier, data, held_out, tmp_path):
+def test_what_is_refused_comes_with_its_figures(classifier, data, held_out, tmp_path, monkeypatch):
+    slow = Speed(reference_ms=1.0, ms=2.0, speedup=0.5, low=0.5, high=0.5)
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": slow})
     path = shutil.copytree(classifier.path, tmp_path / "bundle")
     few = ["--text", held_out, "--calibration", held_out, "--positions", 60, "--pairs", 8]
     answer = run(path, *few, "--json", "--data", data, "--accuracy-budget", "none")
-    assert answer.exit_code == 3, answer.stderr  # two layers of width 32 are slower in 8 bits
+    assert answer.exit_code == 3, answer.stderr
     [given] = json.loads(answer.stdout).values()
     assert "slower than fp32" in given["refused"]
     assert "verdict" not in given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]
