@@ -19,8 +19,11 @@ DEFAULT = ROOT / "models" / "default"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TUNED = [ROOT / "docs" / name for name in ("guide/fine-tuned.md", "how-to/measure-on-your-task.md")]
 """The pages that also have the checkpoints of docs/small_models.py."""
-OWN_HEAD = ROOT / "docs" / "how-to" / "add-your-own-head.md"
-"""The page that exports the default encoder with one more head."""
+LONG = [
+    ROOT / "docs" / name
+    for name in ("how-to/add-your-own-head.md", "how-to/measure-your-model.md", "reference/export.md")
+]
+"""The pages whose examples export or compare several models of the default model's size."""
 REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
 """Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
 
@@ -64,8 +67,8 @@ def place(tmp_path, checkpoint):
 
 
 def marked(page):
-    """A page as a parameter; those with checkpoints of their own, or that train heads, take a minute."""
-    marks = [pytest.mark.slow, pytest.mark.timeout(900)] if page in (*TUNED, OWN_HEAD) else []
+    """A page as a parameter; those with checkpoints of their own, or that train heads or compare, take long."""
+    marks = [pytest.mark.slow, pytest.mark.timeout(900)] if page in (*TUNED, *LONG) else []
     return pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks)
 
 
