@@ -35,9 +35,9 @@ AREAS: dict[str, tuple[str, ...]] = {
 """Each area with the areas that it may import. What else lists areas is made of this, or held to it by a test."""
 PROGRAMS = ("bench", "models")
 """Folders of programs: they may import any area, and no area imports them."""
-EXTRAS = ("cpu", "compare", "evaluate", "export", "peft", "quantize", "serve")
+EXTRAS = ("cpu", "compare", "evaluate", "export", "hub", "peft", "quantize", "serve")
 """Every extra of pyproject.toml that goes with a CPU and today's transformers."""
-OPTIMUM_EXTRAS = ("cpu", "compare", "evaluate", "export-optimum", "peft", "quantize", "serve")
+OPTIMUM_EXTRAS = ("cpu", "compare", "evaluate", "export-optimum", "hub", "peft", "quantize", "serve")
 """The same with optimum-onnx, which needs an older transformers: `export` and `export-optimum` exclude each other."""
 GROUPS_SINCE = (25, 1)
 """The first version of pip that knows `--group`; Python 3.11 ships an older one."""

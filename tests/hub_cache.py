@@ -56,7 +56,15 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 return self.answer(200, json.dumps(listed).encode(), {})
             files = [{"rfilename": file} for file in self.repositories[name]]
             return self.answer(200, json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode(), {})
-        content = self.repositories["/".join(parts[:2])]["/".join(parts[4:])]
+        name, revision, file = "/".join(parts[:2]), "/".join(parts[3:4]), "/".join(parts[4:])
+        for missing, error in (
+            (name not in self.repositories, "RepoNotFound"),
+            (revision not in ("main", "v1", COMMIT), "RevisionNotFound"),
+            (file not in self.repositories.get(name, {}), "EntryNotFound"),
+        ):
+            if missing:
+                return self.answer(404, b"", {"X-Error-Code": error, "X-Error-Message": f"{error}: {name}"})
+        content = self.repositories[name][file]
         if self.command == "GET":
             self.asked.append("/".join(parts[4:]))
         etag = hashlib.sha256(content).hexdigest()

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.hub import place_of
 from bertport.runtime.bundle.measured_elsewhere import warn_if_measured_elsewhere
 from bertport.runtime.bundle.select import CPU, choices, reason, suits
 from bertport.runtime.bundle.stamps import MovedError
@@ -42,6 +42,7 @@ from bertport.runtime.top_k import top_k_head
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bertport.runtime.bundle.hub import Place
     from bertport.runtime.providers.table import Provider
 
 __all__ = ["load"]
@@ -62,11 +63,14 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     allow_fallback: bool = False,
     memory: str | int | None = None,
     digest: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> Model:
     """Return a model of a bundle, ready to answer.
 
     Args:
-        path: the bundle's directory; None for the embedded default.
+        path: the bundle's directory, or the id of a repository of the Hub, `owner/name`, where there is no directory of
+            that name; None for the embedded default.
         variant: one of the bundle's variants; None for its default, or the best for the provider.
         provider: a row of the table of providers (`cpu`, `cuda`, `openvino`, …), or `auto` for the best that really
             works here.
@@ -84,12 +88,14 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
             answers that are kept, and what else the program takes later, are beside it. On the `cpu` provider only.
         digest: the digest that the bundle must have, as `bertport verify` prints it; None for any. It stands for every
             file of the bundle.
+        revision: branch, tag or commit of a Hub repository; None for its main branch.
+        token: what a private repository asks for; None for the one that huggingface_hub finds.
 
     Returns:
         A model, safe to use from several threads.
 
     Raises:
-        PathError: when there is no such directory or library, or no embedded default.
+        PathError: when there is no such directory, repository or library, or no embedded default.
         BundleError: when it is not a bundle, has another digest, or a file that is needed is missing or changed.
         UnknownNameError: for a variant or provider that there is not.
         ProviderError: when the provider does not work here; unless `allow_fallback` is given, no other takes its place.
@@ -105,10 +111,12 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     given = provider_options or {}
     if provider in PROVIDERS:  # before anything is opened, and fall-back or not
         checked(provider, given, PROVIDERS[provider].allowed)
+    place = place_of(path, revision=revision, token=token)
     for pause in (*PAUSES, None):
-        bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
+        bundle = Bundle.open(place.directory, digest=digest)
         try:
             return _open_best(
+                place,
                 bundle,
                 variant,
                 provider,
@@ -128,6 +136,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
 
 
 def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
+    place: Place,
     bundle: Bundle,
     variant: str | None,
     provider: str,
@@ -154,10 +163,11 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
                 continue
             try:
                 told = reason(bundle.manifest, asked, pair, passed)
-                return _open(bundle, *pair, threads, streams, given, chosen=told)
+                return _open(place, bundle, *pair, threads, streams, given, chosen=told)
             except ProviderError as error:
                 passed.append(error.message)
         return _open(
+            place,
             bundle,
             *last,
             threads,
@@ -175,7 +185,7 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
         [(name, cpu)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=3)
         chosen = reason(bundle.manifest, (for_cpu, CPU), (name, cpu), [error.message])
-        return _open(bundle, name, cpu, threads, streams, {}, fallback=error.message, chosen=chosen)
+        return _open(place, bundle, name, cpu, threads, streams, {}, fallback=error.message, chosen=chosen)
 
 
 def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[str] | None) -> int:
@@ -195,6 +205,7 @@ def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[s
 
 
 def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
+    place: Place,
     bundle: Bundle,
     variant: str,
     provider: Provider,
@@ -207,6 +218,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     fallback: str | None = None,
     memory: int | None = None,
 ) -> Model:
+    place.fetch_variant(bundle, variant)
     entry = bundle.manifest.variants[variant]
     explicit = streams
     streams, share = streams_for(threads, streams) if provider.splits_cores else (1, 0)

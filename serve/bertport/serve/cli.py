@@ -11,7 +11,8 @@ from click.core import ParameterSource
 
 from bertport.runtime.bundle.digest import ALGORITHM
 from bertport.runtime.bundle.directory import expected_digest
-from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, STREAMS, THREADS
+from bertport.runtime.bundle.hub import find_bundle, is_hub_id
+from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, REVISION, STREAMS, THREADS
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.memory import check_usable, parse_memory, written
 from bertport.runtime.providers.table import AUTO, PROVIDERS
@@ -162,10 +163,21 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     help="Host that requests may name, or `*` for any; may be repeated.  [default: on a loopback address localhost, "
     "127.0.0.1, [::1] and that address; on others any]",
 )
+@option(
+    "--allow-download/--no-allow-download",
+    default=False,
+    show_default=True,
+    cls=Restriction,
+    envvar="BERTPORT_ALLOW_DOWNLOAD",
+    help="Fetch a bundle that is named by its Hub id, owner/name; without it the Hub's cache alone is looked at.",
+)
+@option("--revision", metavar="NAME", help=REVISION)
 @limits
-def serve(
+def serve(  # noqa: PLR0913 — each is one option
     *,
     bundles: tuple[str, ...],
+    allow_download: bool,
+    revision: str | None,
     variants: tuple[str, ...],
     cors_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
@@ -173,6 +185,9 @@ def serve(
     **given: Any,  # noqa: ANN401 — the other options, by name, as the table and the decorators above make them
 ) -> None:
     """Answer over HTTP from one or several bundles, the first being the default one.
+
+    BUNDLE is a directory, or the id of a Hub repository, owner/name, where there is no directory of that name; with
+    --allow-download the Hub is asked for it before the server starts, and its token is HF_TOKEN or its login's.
 
     A bundle with a digest behind it, as `bertport verify` prints it, has to have that digest, at each load; without
     `sha256:` it would be a part of the path.
@@ -193,7 +208,7 @@ def serve(
     limits_given = Limits(**_within(bound, {name: given.pop(name) for name in LIMITS}))
     run_server(
         Settings(
-            bundles=tuple(map(_asked, bundles)) or (Asked(),),
+            bundles=_found(tuple(map(_asked, bundles)), revision, download=allow_download) or (Asked(),),
             variants=variants,
             cors_origins=cors_origins,
             allowed_hosts=split_hosts(allowed_hosts),
@@ -201,6 +216,21 @@ def serve(
             limits=limits_given,
             **given,
         )
+    )
+
+
+def _found(bundles: tuple[Asked, ...], revision: str | None, *, download: bool) -> tuple[Asked, ...]:
+    """Return bundles with a directory, whole and at one commit, in the place of each Hub id."""
+    on_hub = [asked.path is not None and is_hub_id(asked.path) for asked in bundles]
+    if revision is not None and not any(on_hub):
+        raise UsageError("--revision was given, and no BUNDLE is a Hub id, written as owner/name: leave it out")
+    return tuple(
+        asked._replace(
+            path=str(find_bundle(asked.path or "", revision=revision, download=download, digest=asked.digest))
+        )
+        if remote
+        else asked
+        for asked, remote in zip(bundles, on_hub, strict=True)
     )
 
 

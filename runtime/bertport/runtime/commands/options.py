@@ -20,8 +20,10 @@ __all__ = [
     "LIBRARY",
     "MEMORY",
     "PROVIDER",
+    "REVISION",
     "STREAMS",
     "THREADS",
+    "TOKEN_HELP",
     "Chosen",
     "as_json",
     "digest",
@@ -42,6 +44,8 @@ MEMORY = (
     "What the process may hold in memory, as 512M or 1.5G: streams and batches of `cpu` are chosen to stay under it.  "
     "[default: no bound]"
 )
+REVISION = "Branch, tag or commit of a Hub repository.  [default: its main branch]"
+TOKEN_HELP = "Token of the Hub for a private repository; better as HF_TOKEN.  [default: the one of its login]"  # noqa: S105 — a sentence, no password
 """What `--help` says of these, here and of the server."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -75,6 +79,10 @@ class Chosen:
     """What the process may hold in memory; None for no bound."""
     digest: str | None
     """The digest that the bundle must have; None for any."""
+    revision: str | None
+    """Branch, tag or commit of a Hub repository; None for its main branch."""
+    token: str | None
+    """What a private repository of the Hub asks for; None for the one that huggingface_hub finds."""
 
     def load(self, *, streams: int | None = 1) -> Model:
         """Return the model that the options name; `streams` as in `bertport.runtime.load`."""
@@ -91,6 +99,8 @@ class Chosen:
             allow_fallback=self.allow_fallback,
             memory=self.memory,
             digest=self.digest,
+            revision=self.revision,
+            token=self.token,
         )
 
 
@@ -106,7 +116,11 @@ def model_options(command: F) -> F:
     for option in reversed(
         (
             click.option(
-                "-m", "--model", "path", metavar="BUNDLE", help="Bundle directory.  [default: the embedded one]"
+                "-m",
+                "--model",
+                "path",
+                metavar="BUNDLE",
+                help="Bundle directory, or a Hub id, owner/name.  [default: the embedded one]",
             ),
             click.option(
                 "--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]"
@@ -133,6 +147,8 @@ def model_options(command: F) -> F:
             click.option("--threads", type=int, metavar="N", help=THREADS),
             click.option("--memory", metavar="SIZE", help=MEMORY),
             digest,
+            click.option("--revision", metavar="NAME", help=REVISION),
+            click.option("--token", metavar="TOKEN", help=TOKEN_HELP),
         )
     ):
         wrapped = option(wrapped)

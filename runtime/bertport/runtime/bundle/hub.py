@@ -1,0 +1,196 @@
+"""Bundles on the Hugging Face Hub: an id such as `org/name` in place of a directory, kept in huggingface_hub's cache.
+
+The manifest is fetched first, at one commit, and then the files that it lists and that are needed: a variant's, not the
+repository's. Files are checked against the manifest when they are opened, as everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import MANIFEST, Bundle
+from bertport.runtime.bundle.siblings import comes_back
+from bertport.runtime.errors import BundleError, PathError, UsageError
+from bertport.runtime.installation import install_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["OnHub", "Place", "find_bundle", "is_hub_id", "place_of"]
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+"""An owner and a name. The Hub's old ids without an owner are left out: each mistyped directory would be one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnHub:
+    """A repository of the Hub, and how it may be asked."""
+
+    name: str
+    """`owner/name`."""
+    revision: str | None = None
+    """Branch, tag or commit; None for the main branch."""
+    token: str | None = field(default=None, repr=False)
+    """What a private repository asks for; None for what huggingface_hub finds: HF_TOKEN, or its login."""
+    download: bool = True
+    """Whether the Hub is asked for what is not in the cache."""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
+    def file(self, name: str) -> Path:
+        """Return the path of a repository's file in the cache, fetched where it is not there.
+
+        Raises:
+            PathError: when there is no such file or repository, or it cannot be had; and without huggingface_hub.
+        """
+        try:
+            from huggingface_hub import constants, hf_hub_download
+            from huggingface_hub.errors import (
+                EntryNotFoundError,
+                HfHubHTTPError,
+                HFValidationError,
+                LocalEntryNotFoundError,
+                OfflineModeIsEnabled,
+            )
+        except ModuleNotFoundError as error:
+            raise PathError(
+                f"no bundle {self.title}: there is no directory of that name, and to ask the Hub for it takes the "
+                f"package {error.name}, which is not installed: {install_command('hub')}"
+            ) from error
+        nowhere = f"no bundle {self.title}: there is no directory of that name, and"
+        try:
+            return Path(
+                hf_hub_download(
+                    self.name,
+                    name,
+                    revision=self.revision,
+                    token=self.token,
+                    local_files_only=not self.download or constants.HF_HUB_OFFLINE,
+                )
+            )
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            if constants.HF_HUB_OFFLINE:
+                why, remedy = "offline mode is on", "fetch it once with the network"
+            elif not self.download:
+                why, remedy = "nothing may be fetched", "allow it with --allow-download"
+            else:
+                raise PathError(
+                    f"{nowhere} the Hub cannot be reached and {name} is not in its cache: give a bundle's directory, "
+                    "or try again"
+                ) from error
+            raise PathError(f"{nowhere} {name} is not in the Hub's cache while {why}: {remedy}") from error
+        except EntryNotFoundError as error:
+            if name == MANIFEST:
+                raise PathError(
+                    f"{self.title} on the Hub is no bundle: it has no {MANIFEST}; make one of a checkpoint with "
+                    f"bertport export {self.name} OUT"
+                ) from error
+            raise BundleError(
+                f"{self.title} on the Hub lacks {name}, which its manifest lists: ask its owner to push the "
+                "bundle again"
+            ) from error
+        except (HfHubHTTPError, HFValidationError) as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise PathError(f"{nowhere} the Hub answered: {said[-1]}") from error
+        except OSError as error:
+            raise PathError(f"{nowhere} the Hub cannot be read ({error})") from error
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Fetch files that a manifest lists.
+
+        Raises:
+            PathError: when one cannot be had.
+            BundleError: when the repository lacks one.
+        """
+        for name in names:
+            self.file(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a bundle is: in a directory, or on the Hub as well."""
+
+    directory: Path
+    """Its directory; on the Hub, where the cache keeps that commit."""
+    hub: OnHub | None = None
+    """The repository at that commit, which has what the directory lacks; None for a directory alone."""
+
+    def fetch_variant(self, bundle: Bundle, variant: str) -> None:
+        """Fetch what opening a variant reads, where the bundle is on the Hub.
+
+        Raises:
+            PathError: when a file cannot be had.
+            BundleError: when the repository lacks one.
+        """
+        if self.hub is not None:
+            needed = bundle.manifest.hashes_of(variant)
+            self.hub.fetch([name for name in bundle.manifest.files if name in needed or not _of_variants(bundle, name)])
+
+
+def _of_variants(bundle: Bundle, name: str) -> bool:
+    """Return whether a file is a graph or its data; the others are a tokenizer's, or as small."""
+    return any(name in bundle.manifest.hashes_of(variant) for variant in bundle.manifest.variants)
+
+
+def is_hub_id(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path has the form of a Hub id, and no directory or file has that name."""
+    text = os.fspath(path)
+    return (
+        isinstance(text, str)
+        and HUB_ID.fullmatch(text) is not None
+        and not os.path.lexists(text)
+        and not comes_back(Path(text))
+    )
+
+
+def place_of(
+    path: str | os.PathLike[str] | None, *, revision: str | None = None, token: str | None = None, download: bool = True
+) -> Place:
+    """Return where a bundle is: a directory of that path first, a Hub id otherwise.
+
+    Args:
+        path: a directory or a Hub id; None for the embedded default.
+        revision: branch, tag or commit of a Hub repository.
+        token: of the Hub; None for the one that huggingface_hub finds.
+        download: whether the Hub is asked for what is not in its cache.
+
+    Raises:
+        UsageError: for a revision or token of what is no Hub repository.
+        PathError: when the repository has no manifest, or cannot be had.
+    """
+    if path is None or not is_hub_id(path):
+        for name, value in (("revision", revision), ("token", token)):
+            if value is not None:
+                what = "the embedded bundle" if path is None else os.fspath(path)
+                raise UsageError(
+                    f"a {name} was given, and {what} is no repository of the Hub, written as owner/name: leave it out"
+                )
+        return Place(directory=default_bundle() if path is None else Path(path))
+    hub = OnHub(name=os.fspath(path), revision=revision, token=token, download=download)
+    directory = hub.file(MANIFEST).parent
+    # A snapshot's directory is named after its commit: what follows is of the same one, wherever a branch has gone.
+    return Place(directory=directory, hub=replace(hub, revision=directory.name))
+
+
+def find_bundle(
+    path: str, *, revision: str | None = None, token: str | None = None, download: bool, digest: str | None = None
+) -> Path:
+    """Return the directory of a whole bundle: itself where it is one, else a Hub repository's in the cache.
+
+    Raises:
+        UsageError: for a revision or token of what is no Hub repository.
+        PathError: when something of it cannot be had.
+        BundleError: when it is not a bundle, or one of another digest.
+    """
+    place = place_of(path, revision=revision, token=token, download=download)
+    if place.hub is not None:
+        place.hub.fetch(Bundle.open(place.directory, digest=digest).manifest.files)
+    return place.directory

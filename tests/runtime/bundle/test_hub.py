@@ -1,0 +1,213 @@
+"""Bundles by their Hub id: from a Hub of our own, and from the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bertport.runtime import cli, load
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.hub import OnHub, is_hub_id
+from bertport.runtime.errors import BundleError, PathError, UsageError
+from tests.hub_cache import COMMIT, in_hub_cache, serving
+
+
+@pytest.fixture
+def cache(tiny_bundle, tmp_path, monkeypatch):
+    """Return the cache of huggingface_hub with the tiny bundle as acme/tiny, in offline mode."""
+    from huggingface_hub import constants
+
+    in_hub_cache(tiny_bundle, tmp_path / "hub")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    assert constants.HF_HUB_OFFLINE, "tests/conftest.py sets it"
+    return tmp_path / "hub"
+
+
+def files_of(bundle):
+    return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+
+
+PROGRAM = """
+import json, sys
+from huggingface_hub import constants
+from bertport.runtime import load
+from bertport.runtime.bundle.hub import find_bundle
+from bertport.runtime.errors import BertportError
+for line in sys.stdin:
+    how, name, offline, options = json.loads(line)
+    constants.HF_HUB_OFFLINE = offline
+    try:
+        if how == "find":
+            said = [str(find_bundle(name, **options))]
+        else:
+            model = load(name, **options)
+            said = [str(model.bundle.path), model.features("a word").tolist()]
+    except BertportError as error:
+        said = f"{type(error).__name__}: {error}"
+    print(json.dumps(said), flush=True)
+"""
+"""Asks a Hub whose address its environment names: huggingface_hub reads it once, when it is imported."""
+
+
+@pytest.fixture(scope="module")
+def asking(tiny_bundle, tmp_path_factory):
+    """Return a function that asks in a process of its own, with a cache that begins empty, and what the Hub served."""
+    files = files_of(tiny_bundle)
+    lacking = {name: content for name, content in files.items() if not name.startswith("tokenizer")}
+    other = files | {"manifest.json": files["manifest.json"].replace(b'"name": "', b'"name": "x')}
+    repositories = {"acme/tiny": files | {"big.bin": b"x"}, "acme/lacking": lacking, "acme/other": other}
+    repositories |= {"acme/checkpoint": {"config.json": b"{}"}, "acme/whole": files}
+    place = tmp_path_factory.mktemp("asking")
+    with serving(repositories) as (endpoint, asked):
+        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(place / "hub"), "HF_HUB_DISABLE_XET": "1"}
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env={**environment, "HF_HUB_OFFLINE": "0"},
+            cwd=place,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+
+            def ask(name, how="load", *, offline=False, **options):
+                print(json.dumps([how, name, offline, options]), file=process.stdin, flush=True)
+                return json.loads(process.stdout.readline())
+
+            yield ask, asked
+            process.stdin.close()
+
+
+def test_what_a_variant_needs_is_fetched_and_no_more(asking, tiny_bundle):
+    ask, asked = asking
+    asked.clear()
+    place, states = ask("acme/tiny", variant="portable", revision="v1")
+    assert states == load(tiny_bundle, variant="portable").features("a word").tolist()
+    assert Path(place).name == COMMIT
+    manifest = Bundle.open(tiny_bundle).manifest
+    graphs = {name for variant in manifest.variants for name in manifest.hashes_of(variant)}
+    small = set(manifest.files) - graphs
+    assert set(asked) == {"manifest.json"} | small | set(manifest.hashes_of("portable"))
+    asked.clear()
+    # From then on the cache answers, with the Hub and without.
+    assert ask("acme/tiny", variant="portable", revision=COMMIT)[0] == place
+    assert ask("acme/tiny", variant="portable", revision="v1", offline=True)[0] == place
+    assert asked == []
+
+
+def test_a_server_fetches_all_of_a_bundle_where_it_may(asking, tiny_bundle):
+    ask, asked = asking
+    asked.clear()
+    refused = ask("acme/whole", "find", download=False)
+    assert refused.endswith("while nothing may be fetched: allow it with --allow-download")
+    assert asked == []
+    [place] = ask("acme/whole", "find", download=True)
+    assert set(asked) == {"manifest.json", *Bundle.open(tiny_bundle).manifest.files}
+    Bundle.open(place).verify()
+    assert ask("acme/whole", "find", download=False) == [place]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        (
+            "acme/nothing",
+            {},
+            "no bundle acme/nothing: there is no directory of that name, and the Hub answered",
+        ),
+        ("acme/tiny", {"revision": "v9"}, "PathError: no bundle acme/tiny@v9: there is no directory of that name, and"),
+        (
+            "acme/checkpoint",
+            {},
+            "acme/checkpoint on the Hub is no bundle: it has no manifest.json; make one",
+        ),
+        ("acme/lacking", {}, "on the Hub lacks tokenizer"),
+        ("acme/other", {}, "BundleError: "),
+        ("acme/tiny", {"digest": "sha256:" + "0" * 64}, "has the digest"),
+    ],
+)
+def test_what_the_hub_has_not_or_has_changed(asking, name, options, said):
+    answer = asking[0](name, **options)
+    assert isinstance(answer, str)
+    assert said in answer
+    assert len(answer.splitlines()) == 1
+
+
+@pytest.mark.slow  # huggingface_hub asks six times, and waits longer each time
+def test_a_hub_that_is_not_there(cache, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(PathError, match=r"no bundle acme/other: .*the Hub cannot be reached and manifest.json is not"):
+        load("acme/other")
+    assert cache.is_dir()
+
+
+def test_the_cache_answers_offline_as_the_directory_does(cache, tiny_bundle):
+    found = load("acme/tiny")
+    assert found.bundle.path == cache / "models--acme--tiny" / "snapshots" / COMMIT
+    assert (found.features("a word") == load(tiny_bundle).features("a word")).all()
+
+
+@pytest.mark.usefixtures("cache")
+def test_offline_and_not_in_the_cache():
+    with pytest.raises(PathError, match=r"manifest.json is not in the Hub's cache while offline mode is on: fetch it"):
+        load("acme/other")
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_directory_comes_first(tiny_bundle):
+    shutil.copytree(tiny_bundle, "acme/tiny")
+    assert load("acme/tiny").bundle.path == Path("acme/tiny")
+    with pytest.raises(UsageError, match="a revision was given, and acme/tiny is no repository of the Hub"):
+        load("acme/tiny", revision="v1")
+
+
+@pytest.mark.parametrize("option", ["revision", "token"])
+def test_the_embedded_bundle_has_no_revision(option):
+    with pytest.raises(UsageError, match=f"a {option} was given, and the embedded bundle is no repository"):
+        load(**{option: "main"})
+
+
+@pytest.mark.parametrize("text", ["bert", "./a/b", "/a/b", "a/b/c", "a/", "../b", "a\\b/c d", "a/é", "~/b", ""])
+def test_what_is_no_id(text):
+    assert not is_hub_id(text)
+
+
+def test_a_token_is_in_no_message():
+    assert "secret" not in repr(OnHub(name="acme/tiny", token="secret"))  # noqa: S106 — none
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_command_line_takes_an_id(tiny_bundle):
+    by_id = CliRunner().invoke(cli.app, ["features", "-m", "acme/tiny", "--json", "a word"])
+    assert by_id.exit_code == 0, by_id.output
+    assert by_id.stdout == CliRunner().invoke(cli.app, ["features", "-m", str(tiny_bundle), "--json", "a word"]).stdout
+    refused = CliRunner().invoke(cli.app, ["features", "-m", "acme/none", "a word"])
+    assert refused.exit_code == 2
+    assert "no bundle acme/none" in refused.stderr
+
+
+def test_without_huggingface_hub_it_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(PathError, match=r"no bundle acme/tiny: there is no directory of that name, and to ask the Hub"):
+        load("acme/tiny")
+
+
+def test_a_file_that_the_cache_has_changed_is_refused(cache, tiny_bundle):
+    place = cache / "models--acme--tiny" / "snapshots" / COMMIT
+    name = Bundle.open(tiny_bundle).manifest.variants["portable"].file
+    (place / name).unlink()
+    (place / name).write_bytes(b"x")
+    with pytest.raises(BundleError, match="is not the file that was exported"):
+        load("acme/tiny", variant="portable")
