@@ -1,4 +1,7 @@
-"""Packages from the npm registry in directories of `.tools`, and the package of `js/`, built there."""
+"""Packages from the npm registry in directories of `.tools`, and the package of `js/`, built there.
+
+`python -m bench.node.packages` renews the files of the page that `bertport site` writes, which `js/` is the source of.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from bench.checkout import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["built", "installed", "locked", "missing", "run"]
+__all__ = ["built", "installed", "locked", "missing", "run", "site"]
 
 SOURCES = ROOT / "js"
 SILENT = ("--ignore-scripts", "--no-audit", "--no-fund")
 """What npm is told: no script of a package runs, and nothing is asked of the registry but the packages."""
-PARTS = ("src", "test", "tsconfig.json", "biome.json", "README.md", "LICENSE")
+PARTS = ("src", "site", "test", "pack-site.mjs", "tsconfig.json", "biome.json", "README.md", "LICENSE")
 """What the package is made of, beside package.json and its lock file."""
 
 
@@ -55,6 +58,11 @@ def built() -> Path:
     return place
 
 
+def site(target: Path) -> None:
+    """Write the files of the page of `bertport site` into a directory, as the sources of `js/` give them now."""
+    run(built(), "npm", "run", "site", "--silent", "--", str(target.absolute()))
+
+
 def run(directory: Path, program: str, *arguments: str, standard_input: str | None = None) -> str:
     """Run a program in a directory and return what it prints.
 
@@ -79,3 +87,7 @@ def _made(name: str, stamp: str, files: dict[str, str], *command: str) -> Path:
         run(place, "npm", *command, *SILENT)
         written.write_text(stamp)
     return place
+
+
+if __name__ == "__main__":  # renews the page of `bertport site`: python -m bench.node.packages
+    site(ROOT / "serve" / "bertport" / "serve" / "site" / "files")

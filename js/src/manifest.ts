@@ -29,6 +29,8 @@ export interface Embedding {
   readonly defaultPrompt: string | null;
   /** Numbers to which a vector is cut unless the caller says otherwise; null where it stays whole. */
   readonly truncateDim: number | null;
+  /** How two vectors are compared: `cosine`, `dot`, `euclidean` or `manhattan`. */
+  readonly similarity: string;
   /** Whether the tokens of a prompt are left out of the vector, which the graph cannot do. */
   readonly leavesPromptOut: boolean;
 }
@@ -234,6 +236,7 @@ function headOf(value: Value): HeadEntry {
       prompts: facts.at("prompts").optional((prompts) => mapped(prompts, (prompt) => prompt.text())) ?? {},
       defaultPrompt: facts.at("default_prompt").optional((name) => name.text()),
       truncateDim: facts.at("truncate_dim").optional((size) => size.number()),
+      similarity: facts.at("similarity").optional((name) => name.text()) ?? "cosine",
       leavesPromptOut: facts
         .at("modules")
         .list()

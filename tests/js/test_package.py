@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from bench.checkout import ROOT
+from bench.node import packages
 from bench.node.packages import SOURCES, run
 from bertport.runtime.bundle.default import default_bundle
 
@@ -38,3 +40,19 @@ def test_the_core_imports_nothing_of_node():
             assert '"node:' not in text, path
             assert "process." not in text, path
             assert 'from "onnxruntime' not in text, path
+
+
+@pytest.mark.slow
+@pytest.mark.node
+@pytest.mark.timeout(600)
+def test_the_page_in_the_wheel_is_what_the_sources_give(tmp_path):
+    """`bertport site` gives it out to users who have no Node.js; `python -m bench.node.packages` renews it."""
+    packages.site(tmp_path / "page")
+    shipped = ROOT / "serve" / "bertport" / "serve" / "site" / "files"
+
+    def held(directory):
+        return {path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*.*")}
+
+    made = held(tmp_path / "page")
+    assert held(shipped).keys() == made.keys()
+    assert [name for name, content in held(shipped).items() if content != made[name]] == []

@@ -1,0 +1,88 @@
+/** Files of the site: from the cache where they were kept, else from the server, counted as they arrive. */
+
+import { sha256 } from "../src/hashing.js";
+import { cacheName, type Site } from "./listing.js";
+
+/** Reads files of the site, and keeps those that are as they should be for visits without a network. */
+export class Downloads {
+  private done = 0;
+  private kept: Promise<Cache | undefined>;
+
+  /**
+   * @param base - address of the site.
+   * @param site - its listing.
+   * @param progress - is told how many bytes have arrived.
+   */
+  constructor(
+    private readonly base: string,
+    private readonly site: Site,
+    private readonly progress: (bytes: number) => void,
+  ) {
+    this.kept = openCache(cacheName(base, site.version));
+  }
+
+  /**
+   * Return the content of a file; of one that is larger than `most` bytes, one byte more at most.
+   *
+   * @throws Error, with what the server says of a file that it does not give.
+   */
+  async read(path: string, most: number): Promise<Uint8Array<ArrayBuffer>> {
+    const address = new URL(path.split("/").map(encodeURIComponent).join("/"), this.base).href;
+    const cache = await this.kept;
+    const found = await cache?.match(address);
+    const content = await this.content(found ?? (await asked(address)), path, most);
+    if (cache && !found) await this.keep(cache, address, path, content);
+    return content;
+  }
+
+  private async content(response: Response, path: string, most: number): Promise<Uint8Array<ArrayBuffer>> {
+    if (!response.ok) throw new Error(`the server says ${response.status} of it`);
+    const parts: Uint8Array[] = [];
+    let length = 0;
+    const reader = response.body?.getReader();
+    while (reader && length <= most) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      parts.push(value);
+      length += value.length;
+      this.done += value.length;
+      this.progress(this.done);
+    }
+    if (length > most) await reader?.cancel();
+    const content = new Uint8Array(Math.min(length, most + 1));
+    let at = 0;
+    for (const part of parts) {
+      content.set(part.subarray(0, content.length - at), at);
+      at += part.length;
+    }
+    parts.length = 0;
+    if (path in this.site.files) return content;
+    throw new Error("site.json does not list it");
+  }
+
+  /** Keep a file that has the hash of the site's listing; a full disk is no error. */
+  private async keep(cache: Cache, address: string, path: string, content: Uint8Array<ArrayBuffer>): Promise<void> {
+    if ((await sha256(content)) !== this.site.files[path]?.sha256) return;
+    try {
+      await cache.put(address, new Response(content));
+    } catch {
+      this.kept = Promise.resolve(undefined);
+    }
+  }
+}
+
+async function asked(address: string): Promise<Response> {
+  try {
+    return await fetch(address);
+  } catch {
+    throw new Error("the server cannot be reached");
+  }
+}
+
+async function openCache(name: string): Promise<Cache | undefined> {
+  try {
+    return await caches.open(name);
+  } catch {
+    return undefined; // where the browser keeps nothing, as in some private windows
+  }
+}

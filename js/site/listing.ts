@@ -1,0 +1,56 @@
+/** What site.json says: what the site holds, with the hash of each file, as `bertport site` wrote it. */
+
+/** One graph of the site's bundle. */
+export interface SiteVariant {
+  readonly name: string;
+  /** Bytes that are read before it answers, the bundle's other files included. */
+  readonly bytes: number;
+  /** Whether the site holds what runs it on a GPU. */
+  readonly webgpu: boolean;
+}
+
+/** The content of site.json. */
+export interface Site {
+  /** Stands for every file of the site; it begins with the digest of the bundle. */
+  readonly version: string;
+  readonly title: string;
+  readonly name: string;
+  /** The digest that the bundle must have. */
+  readonly digest: string;
+  readonly licence: string | null;
+  /** Version of onnxruntime-web. */
+  readonly runtime: string;
+  readonly tasks: readonly string[];
+  readonly heads: readonly string[];
+  readonly mask_token: string | null;
+  readonly variants: readonly SiteVariant[];
+  /** Size and SHA-256 of every file but site.json and service-worker.js. */
+  readonly files: Readonly<Record<string, { readonly size: number; readonly sha256: string }>>;
+}
+
+/** Where graphs run. */
+export type Device = "cpu" | "gpu";
+
+/** What of onnxruntime-web each device needs. */
+export const RUNTIMES: Readonly<Record<Device, { module: string; glue: string; wasm: string }>> = {
+  cpu: {
+    module: "runtime/ort.wasm.min.js",
+    glue: "runtime/ort-wasm-simd-threaded.js",
+    wasm: "runtime/ort-wasm-simd-threaded.wasm",
+  },
+  gpu: {
+    module: "runtime/ort.webgpu.min.js",
+    glue: "runtime/ort-wasm-simd-threaded.asyncify.js",
+    wasm: "runtime/ort-wasm-simd-threaded.asyncify.wasm",
+  },
+};
+
+/** Return the name of the cache of a version of the site, which the service worker and the model's worker share. */
+export function cacheName(base: string, version: string): string {
+  return `${cachePrefix(base)}${version}`;
+}
+
+/** Return what the names of all caches of the site begin with. */
+export function cachePrefix(base: string): string {
+  return `bertport-site ${new URL(base).pathname} `;
+}

@@ -1,0 +1,316 @@
+/** The page: a form for the tasks of the bundle, whose answers a worker of this browser gives. */
+
+import { Client } from "./client.js";
+import { cacheName, type Device, RUNTIMES, type Site, type SiteVariant } from "./listing.js";
+import type { Loaded } from "./protocol.js";
+import { able, TASKS, type TaskRow } from "./tasks.js";
+import { element } from "./views.js";
+
+const QUICK = 250;
+/** Milliseconds of a short text, up to which the golden vectors are compared without being asked for. */
+const BASE = new URL(".", import.meta.url).href;
+const AUTOMATIC = "automatic";
+const DEVICES: Readonly<Record<string, string>> = {
+  [AUTOMATIC]: "automatic",
+  cpu: "CPU (WebAssembly)",
+  gpu: "GPU (WebGPU)",
+};
+const MB = 1e6;
+
+let site: Site;
+let gpu = false;
+let client: Client | undefined;
+let loading = 0;
+let asked = 0;
+
+function at<E extends HTMLElement = HTMLElement>(id: string): E {
+  return document.getElementById(id) as E;
+}
+
+const row = (): TaskRow => TASKS[task()] as TaskRow;
+const boxes = (): HTMLTextAreaElement[] => [...at("fields").querySelectorAll("textarea")];
+const chosen = (name: string): string =>
+  document.querySelector<HTMLInputElement>(`input[name="${name}"]:checked`)?.value ?? "";
+const task = (): string => chosen("task");
+const variant = (): SiteVariant =>
+  site.variants.find(({ name }) => name === chosen("variant")) ?? (site.variants[0] as SiteVariant);
+
+function say(text: string, wrong = false): void {
+  at("status").textContent = text;
+  at("status").className = wrong ? "wrong" : "";
+}
+
+function choices(id: string, rows: readonly (readonly [value: string, text: string])[], checked: string): void {
+  const labels = rows.map(([value, text]) =>
+    element("label", {}, element("input", { type: "radio", name: id, value, checked: value === checked }), text),
+  );
+  const box = at(`${id}-box`);
+  box.replaceChildren(box.querySelector("legend") as Node, ...labels);
+  box.hidden = rows.length < 2;
+}
+
+function showTask(): void {
+  const mask = site.mask_token;
+  at("fields").replaceChildren(
+    ...row()
+      .fields(mask)
+      .map(([name, text, rows, empty]) =>
+        element("label", {}, text, element("textarea", { name, rows, required: !empty, spellcheck: false })),
+      ),
+  );
+  const examples = row().examples(mask);
+  const buttons = examples.map((texts) => {
+    const text = texts.filter(Boolean).join(" · ").replaceAll("\n", " / ");
+    const button = element("button", { type: "button", textContent: text });
+    button.addEventListener("click", () => {
+      fill(texts);
+      void ask();
+    });
+    return button;
+  });
+  at("examples").replaceChildren(at("examples").querySelector("legend") as Node, ...buttons);
+  at("top-k-label").hidden = task() !== "fill-mask";
+  fill(examples[0] ?? []);
+  at("results").replaceChildren();
+  at("repeat").hidden = true;
+}
+
+function fill(texts: readonly string[]): void {
+  for (const [index, box] of boxes().entries()) box.value = texts[index] ?? "";
+}
+
+async function ask(): Promise<void> {
+  if (!client || at<HTMLButtonElement>("ask").disabled) return;
+  const number = ++asked;
+  const texts = boxes().map((box) => box.value);
+  const parameters = row().parameters?.(Number(at<HTMLInputElement>("top-k").value) || 5, texts) ?? {};
+  const [name, shown] = [task(), row()];
+  say("Asking …");
+  try {
+    const { answers, milliseconds } = await client.ask(name, [shown.inputs(texts)], parameters);
+    if (number !== asked) return; // asked again meanwhile
+    const card = element("article", {}, element("h2", { textContent: variant().name }));
+    const timing = `${milliseconds.toFixed(1)} ms in this browser`;
+    card.append(element("p", { className: "timing", textContent: timing }), ...shown.view(answers[0], texts, site));
+    at("results").replaceChildren(card);
+    const written = (_: string, value: unknown) => (value instanceof Float32Array ? Array.from(value) : value);
+    at("json").textContent = JSON.stringify(answers[0], written, 2);
+    at("repeat").hidden = false;
+    say("Answered here: no text left this browser.");
+  } catch (error) {
+    if (number === asked) say((error as Error).message, true);
+  }
+}
+
+/** Load the chosen variant on the chosen device; where that was left to the page and a GPU fails, on the CPU. */
+async function load(): Promise<void> {
+  const number = ++loading;
+  const wanted = chosen("device") || AUTOMATIC;
+  const device: Device = wanted === AUTOMATIC ? (gpu && variant().webgpu ? "gpu" : "cpu") : (wanted as Device);
+  let [note, loaded] = ["", await loadOn(device, number)];
+  if (typeof loaded === "string" && device === "gpu" && wanted === AUTOMATIC) {
+    note = ` The GPU was tried first, and failed: ${loaded}`;
+    loaded = await loadOn("cpu", number);
+  }
+  if (number !== loading) return;
+  at("progress-box").hidden = true;
+  if (typeof loaded === "string") {
+    say(loaded, true);
+    return;
+  }
+  at<HTMLButtonElement>("ask").disabled = false;
+  at<HTMLButtonElement>("prove").disabled = false;
+  say(`Ready: it answers in this browser.${note}`);
+}
+
+/** Load on a device; returns what went wrong as a sentence. */
+async function loadOn(device: Device, number: number): Promise<Loaded | string> {
+  const { name, bytes } = variant();
+  const total = bytes + (site.files[RUNTIMES[device].wasm]?.size ?? 0);
+  client?.end();
+  at<HTMLButtonElement>("ask").disabled = true;
+  at<HTMLButtonElement>("prove").disabled = true;
+  at("proof").textContent = "";
+  at("where").textContent = "";
+  at("progress-box").hidden = false;
+  showProgress(0, total);
+  say("Loading …");
+  const made = new Client((done) => {
+    if (number === loading) showProgress(done, total);
+  });
+  client = made;
+  try {
+    const loaded = await made.load(site, name, device);
+    at("where").textContent = device === "gpu" ? "on the GPU" : `on the CPU, ${count(loaded.threads, "thread")}`;
+    if (device === "gpu" || loaded.shortText <= QUICK) {
+      const failure = await prove();
+      if (failure && device === "gpu") return failure;
+    }
+    return loaded;
+  } catch (error) {
+    made.end();
+    return (error as Error).message;
+  }
+}
+
+function showProgress(done: number, total: number): void {
+  const bar = at<HTMLProgressElement>("progress");
+  bar.max = total;
+  bar.value = Math.min(done, total);
+  const ready = done >= total ? "; opening it" : "";
+  at("bytes").textContent = `${(done / MB).toFixed(1)} of ${(total / MB).toFixed(1)} MB${ready}`;
+}
+
+/** Compare with the golden vectors and show what came of it; returns a sentence where they do not hold. */
+async function prove(): Promise<string | undefined> {
+  const shown = at("proof");
+  shown.className = "";
+  shown.textContent = "comparing with the golden vectors …";
+  try {
+    const proof = await (client as Client).prove();
+    const outputs = Object.entries(proof.outputs).map(
+      ([name, { worst, tolerance }]) => `${name} ${worst.toPrecision(2)} of ${tolerance.toPrecision(2)}`,
+    );
+    if (proof.holds) {
+      shown.textContent = `The golden vectors hold: ids of ${proof.texts} texts; largest differences: ${outputs.join(", ")}.`;
+      return undefined;
+    }
+    throw new Error(`The golden vectors do not hold here, so do not trust its answers: ${proof.differences[0]}`);
+  } catch (error) {
+    shown.className = "wrong";
+    shown.textContent = (error as Error).message;
+    return (error as Error).message;
+  }
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** Return whether there is a GPU that WebGPU takes and that is none in software. */
+async function hasGpu(): Promise<boolean> {
+  interface Adapter {
+    readonly info?: { readonly isFallbackAdapter?: boolean };
+  }
+  const { gpu: door } = navigator as unknown as { gpu?: { requestAdapter(): Promise<Adapter | null> } };
+  try {
+    const adapter = await door?.requestAdapter();
+    return adapter ? adapter.info?.isFallbackAdapter !== true : false;
+  } catch {
+    return false;
+  }
+}
+
+/** Register the service worker, and wait a moment until it keeps files: what is read then is there without a network. */
+async function keepOffline(): Promise<void> {
+  const { serviceWorker } = navigator;
+  if (!serviceWorker) return;
+  const before = serviceWorker.controller;
+  serviceWorker.addEventListener("controllerchange", () => {
+    if (before) at("newer").hidden = false;
+  });
+  try {
+    await serviceWorker.register(new URL("service-worker.js", BASE).href, { updateViaCache: "none" });
+  } catch {
+    at("offline").textContent = "This browser keeps nothing of it for visits without a network.";
+  }
+}
+
+async function listing(): Promise<Site> {
+  let response: Response;
+  try {
+    response = await fetch(new URL("site.json", BASE));
+  } catch {
+    throw new Error("The server of this page cannot be reached: try again when there is a network.");
+  }
+  if (!response.ok) {
+    throw new Error(`site.json is missing (the server says ${response.status}): copy the whole site there.`);
+  }
+  try {
+    return (await response.json()) as Site;
+  } catch {
+    throw new Error("site.json is damaged: copy the site there again, or make it again with bertport site.");
+  }
+}
+
+function showSite(): void {
+  document.title = site.title;
+  at("title").textContent = site.title;
+  at("about").replaceChildren(
+    ...[
+      ["bundle", site.name],
+      ["digest", site.digest],
+      ["licence", site.licence ?? "not stated"],
+      ["runtime", `onnxruntime-web ${site.runtime}`],
+    ].flatMap(([name, value]) => [
+      element("dt", { textContent: name as string }),
+      element("dd", { textContent: value as string }),
+    ]),
+  );
+  at("card").hidden = !("bundle/README.md" in site.files);
+  const names = able(site);
+  choices(
+    "task",
+    names.map((name) => [name, (TASKS[name] as TaskRow).title] as const),
+    names[0] ?? "",
+  );
+  choices(
+    "variant",
+    site.variants.map(({ name, bytes }) => [name, `${name} (${(bytes / MB).toFixed(0)} MB)`]),
+    variant().name,
+  );
+  showDevices();
+  if (!names.length) throw new Error("The bundle has no head whose answers this page shows: ask it in Python.");
+  showTask();
+  at("form").hidden = false;
+}
+
+function showDevices(): void {
+  choices("device", gpu && variant().webgpu ? Object.entries(DEVICES) : [], AUTOMATIC);
+}
+
+async function start(): Promise<void> {
+  if (document.documentElement.dataset.broken !== undefined) return;
+  try {
+    site = await listing();
+    gpu = await hasGpu();
+    showSite();
+  } catch (error) {
+    say((error as Error).message, true);
+    return;
+  }
+  await keepOffline();
+  await load();
+  await showKept();
+}
+
+/** Say whether all that was used is kept for visits without a network. */
+async function showKept(): Promise<void> {
+  try {
+    await navigator.serviceWorker.ready;
+    const cache = await caches.open(cacheName(BASE, site.version));
+    const graph = (await cache.keys()).some(({ url }) => url.endsWith(".wasm"));
+    if (graph) at("offline").textContent = "Kept here: the next visit needs no network.";
+  } catch {
+    // Nothing is kept, and the page works without.
+  }
+}
+
+at("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void ask();
+});
+at("form").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  at<HTMLFormElement>("form").requestSubmit();
+});
+at("task-box").addEventListener("change", showTask);
+at("variant-box").addEventListener("change", () => {
+  showDevices();
+  void load();
+});
+at("device-box").addEventListener("change", () => void load());
+at("prove").addEventListener("click", () => void prove());
+at("reload").addEventListener("click", () => location.reload());
+void start();

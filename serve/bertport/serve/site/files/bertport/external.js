@@ -1,0 +1,78 @@
+/**
+ * Files that a graph takes weights from, read out of its ONNX protobuf before ONNX Runtime sees it.
+ *
+ * Fields: ModelProto.graph 7, .functions 25; GraphProto.node 1, .initializer 5, .sparse_initializer 15;
+ * NodeProto.attribute 5; AttributeProto.t 5, .g 6, .tensors 10, .graphs 11, .sparse_tensor 22, .sparse_tensors 23;
+ * SparseTensorProto.values 1, .indices 2; TensorProto.external_data 13; StringStringEntryProto.key 1, .value 2;
+ * FunctionProto.node 7.
+ */
+import { BundleError } from "./errors.js";
+/** The messages inside a message, by field number. */
+const INSIDE = {
+    model: { 7: "graph", 25: "function" },
+    graph: { 1: "node", 5: "tensor", 15: "sparse" },
+    function: { 7: "node" },
+    node: { 5: "attribute" },
+    attribute: { 5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse" },
+    sparse: { 1: "tensor", 2: "tensor" },
+    tensor: { 13: "entry" },
+    entry: {},
+};
+const DEEPEST = 64;
+/** Return the locations that a graph names, each once. */
+export function externalFiles(model) {
+    const locations = new Set();
+    walk(model, "model", locations, 0);
+    return [...locations];
+}
+function walk(message, kind, locations, depth) {
+    if (depth > DEEPEST)
+        throw new BundleError(`a graph is nested more than ${DEEPEST} levels deep: export again`);
+    const entry = {};
+    for (const [field, content] of fields(message)) {
+        const inner = Object.hasOwn(INSIDE[kind], field) ? INSIDE[kind][field] : undefined;
+        if (inner)
+            walk(content, inner, locations, depth + 1);
+        else if (kind === "entry")
+            entry[field] = new TextDecoder().decode(content);
+    }
+    if (kind === "entry" && entry[1] === "location")
+        locations.add(entry[2] ?? "");
+}
+/** Yield the fields of a message that have a length, with their content. */
+function* fields(message) {
+    let at = 0;
+    function varint() {
+        let value = 0;
+        for (let scale = 1; scale < 2 ** 63; scale *= 128) {
+            const byte = message[at++];
+            if (byte === undefined)
+                break;
+            value += (byte & 127) * scale;
+            if (byte < 128)
+                return value;
+        }
+        throw new BundleError("a graph is no ONNX file: the bundle is damaged; export again");
+    }
+    while (at < message.length) {
+        const key = varint();
+        const wire = key % 8;
+        let length = wire === 1 ? 8 : wire === 5 ? 4 : 0;
+        if (wire === 0)
+            varintSkip();
+        else if (wire === 2)
+            length = varint();
+        else if (wire !== 1 && wire !== 5)
+            throw new BundleError("a graph is no ONNX file: the bundle is damaged; export again");
+        if (at + length > message.length)
+            throw new BundleError("a graph ends early: the bundle is damaged; export again");
+        if (wire === 2)
+            yield [Math.floor(key / 8), message.subarray(at, at + length)];
+        at += length;
+    }
+    function varintSkip() {
+        for (let count = 0; count < 10; count++)
+            if ((message[at++] ?? 0) < 128)
+                return;
+    }
+}

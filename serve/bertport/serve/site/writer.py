@@ -1,0 +1,260 @@
+"""Writing a site: the page's files, a packed bundle, onnxruntime-web, and the list of all of them with their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import shutil
+import tempfile
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.runtime.bundle.exchange import replace_directory, sync_tree
+from bertport.runtime.bundle.packing import pack
+from bertport.runtime.bundle.siblings import real
+from bertport.runtime.bundle.writer import no_room
+from bertport.runtime.errors import BertportError, PathError, UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.tasks.table import answerable
+from bertport.runtime.text.tokenizer import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from importlib.resources.abc import Traversable
+
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.bundle.manifest import Manifest, Variant
+    from bertport.serve.site.web_runtime import WebRuntime
+
+__all__ = ["LISTING", "chosen", "needs_gpu", "obstacle", "refuse_output", "write_site"]
+
+LISTING = "site.json"
+WORKER = "service-worker.js"
+SHARED = ("page.css", "tasks.js", "views.js")
+"""What this page has in common with the server's."""
+UNLISTED = frozenset({LISTING, WORKER, "_headers"})
+DOMAINS = frozenset({"ai.onnx", "com.microsoft"})
+PRECISIONS = frozenset({"fp32", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"})
+"""What onnxruntime-web computes on a CPU, as js/src/graph.ts says."""
+ANYWHERE = frozenset({None, "avx2", "avx512"})
+"""Instruction sets whose INT8 weights are right on every CPU, as js/src/model.ts says."""
+SIMILARITY = "sentence-similarity"
+"""Answered from every bundle, as by the server: without an embedding head from the means over hidden states."""
+ON_GPU = "fp32"
+"""The precision that WebGPU takes: it has no kernels for INT8's operators."""
+LARGEST = 2**31
+"""Bytes of a variant: WebAssembly has 4 GB, and holds weights beside what it makes of them."""
+LONGEST_TITLE = 200
+
+
+def obstacle(variant: Variant) -> str | None:
+    """Return why onnxruntime-web cannot run a variant; None where it can."""
+    unknown = sorted(set(variant.requires.operator_domains) - DOMAINS)
+    if unknown:
+        return f"has operators that onnxruntime-web does not know (of {', '.join(unknown)})"
+    precision = variant.requires.precision
+    return None if precision in PRECISIONS else f"is computed in {precision}, which onnxruntime-web does not do"
+
+
+def chosen(manifest: Manifest, asked: Collection[str]) -> list[str]:
+    """Return the variants of a site, the first of which is loaded when the page opens.
+
+    Args:
+        manifest: of the bundle.
+        asked: those asked for; where there are none, `int8-dynamic` if its weights are right on every CPU, or else
+            `portable`, or else any that asks for no CPU of its own.
+
+    Raises:
+        UnknownNameError: for a variant that there is not.
+        UsageError: for one that no browser runs.
+    """
+    variants = manifest.variants
+    usable = [name for name, variant in variants.items() if obstacle(variant) is None]
+    for name in asked:
+        if name not in variants:
+            raise UnknownNameError("variant", name, variants)
+        if reason := obstacle(variants[name]):
+            raise UsageError(f"variant {name!r} {reason}: choose {' or '.join(usable) or 'another bundle'}")
+    names = list(dict.fromkeys(asked))
+    if not names:
+        int8 = [name for name in usable if name == "int8-dynamic" and variants[name].requires.isa in ANYWHERE]
+        fp32 = [name for name in usable if name == "portable"]
+        names = [*int8, *fp32, *(name for name in usable if variants[name].requires.isa is None)][:1]
+    if not names:
+        raise UsageError(
+            f"the bundle {manifest.name} has no variant that browsers run ({', '.join(variants)}): use another bundle"
+        )
+    for name in names:
+        size = _bytes_of(manifest, name)
+        if size > LARGEST:
+            raise UsageError(
+                f"variant {name!r} has {size:,} bytes, and a browser opens {LARGEST:,} at most: choose a smaller one"
+            )
+    return names
+
+
+def needs_gpu(manifest: Manifest, names: Collection[str]) -> bool:
+    """Return whether one of these variants runs on WebGPU, so that the site needs its files."""
+    return any(manifest.variants[name].requires.precision == ON_GPU for name in names)
+
+
+def refuse_output(output: Path, *, overwrite: bool) -> None:
+    """Raise PathError where the output exists and may not be replaced: only a site or an empty directory may."""
+    try:
+        if not (output.exists() or output.is_symlink()):
+            return
+        if not output.is_dir() or output.is_symlink():
+            raise PathError(f"{output} exists and is not a directory: choose another output")
+        held = {path.name for path in output.iterdir()}
+    except OSError as error:
+        if isinstance(error, BertportError):
+            raise
+        raise no_room(error, output) from error
+    if held and not {LISTING, WORKER} <= held:
+        raise PathError(f"{output} exists and is not a site, so it will not be replaced: choose another output")
+    if held and not overwrite:
+        raise PathError(f"{output} exists: pass --overwrite to replace it, or choose another output")
+    if real(output) in (here := real(Path()), *here.parents):
+        raise PathError(f"{output} is or holds the directory that this runs in: run it from elsewhere")
+
+
+def write_site(  # noqa: PLR0913 — what a site is made of
+    path: Path,
+    output: Path,
+    variants: Collection[str],
+    runtime: WebRuntime,
+    *,
+    title: str | None = None,
+    overwrite: bool = False,
+    digest: str | None = None,
+) -> dict[str, Any]:
+    """Write the site of a bundle; it appears at `output` when it is whole.
+
+    Args:
+        path: the bundle's directory.
+        output: directory of the site.
+        variants: names of variants, as `chosen` gives them.
+        runtime: the files of onnxruntime-web.
+        title: the heading of the page; the bundle's name where there is none.
+        overwrite: whether a site at `output` may be replaced.
+        digest: the digest that the bundle must have; None for any.
+
+    Returns:
+        What its site.json says.
+
+    Raises:
+        PathError: when the output exists, is inside the bundle, or cannot be written.
+        BundleError: when a file of the bundle is missing or changed.
+        UsageError: for a title that is none.
+    """
+    refuse_output(output, overwrite=overwrite)
+    target, source = real(output), real(path)
+    if target.is_relative_to(source):
+        raise PathError(f"{output} is inside the bundle: choose a place outside of {path}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        working = Path(tempfile.mkdtemp(prefix=".bertport-site-", dir=target.parent))
+    except OSError as error:
+        raise no_room(error, output) from error
+    try:
+        new = working / "new"
+        new.mkdir()
+        bundle = pack(path, new / "bundle", variants, digest=digest)
+        listing = _fill(new, bundle, list(variants), runtime, title)
+        new.chmod(0o755)
+        sync_tree(new)
+        refuse_output(output, overwrite=overwrite)  # another may have been as fast
+        replace_directory(new, target, working)
+    except OSError as error:
+        if isinstance(error, BertportError):
+            raise
+        raise no_room(error, output) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(working)
+    return listing
+
+
+def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, title: str | None) -> dict[str, Any]:
+    """Put everything beside the packed bundle, and return the listing, which is written last."""
+    manifest = bundle.manifest
+    shown = _title(manifest.name if title is None else title)
+    _copy(files("bertport.serve.site") / "files", new)
+    for name in SHARED:
+        (new / name).write_bytes((files("bertport.serve.api") / "page" / name).read_bytes())
+    for name, content in runtime.files.items():
+        # Servers know .js; not each knows .mjs, and a browser takes no module of another type.
+        (new / "runtime" / name.replace(".mjs", ".js")).write_bytes(content)
+    _fill_in(new / "index.html", "@title@", html.escape(shown))
+    listed = {name: path for name, path in _below(new) if name not in UNLISTED}
+    entries = {name: _entry(path) for name, path in sorted(listed.items())}
+    tokens = Tokens.read(bundle)
+    listing: dict[str, Any] = {
+        "version": "",
+        "title": shown,
+        "name": manifest.name,
+        "digest": bundle.digest,
+        "licence": manifest.licence,
+        "runtime": runtime.version,
+        "tasks": [*dict.fromkeys([*answerable(tokens, manifest), SIMILARITY])],
+        "heads": list(manifest.heads),
+        "mask_token": None if tokens.mask_id is None else tokens.mask_token,
+        "variants": [
+            {
+                "name": name,
+                "bytes": _bytes_of(manifest, name) + entries["bundle/manifest.json"]["size"],
+                "webgpu": manifest.variants[name].requires.precision == ON_GPU,
+            }
+            for name in variants
+        ],
+        "files": entries,
+    }
+    seal = hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
+    listing["version"] = f"{bundle.digest.removeprefix('sha256:')[:16]}-{seal[:16]}"
+    _fill_in(new / WORKER, "@version@", listing["version"])
+    (new / LISTING).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
+    return listing
+
+
+def _title(text: str) -> str:
+    title = " ".join(text.split())
+    if title and len(title) <= LONGEST_TITLE and title.isprintable():
+        return title
+    raise UsageError(
+        f"--title is a line of 1 to {LONGEST_TITLE} characters, not {excerpt(text)}: give one, or leave it out"
+    )
+
+
+def _bytes_of(manifest: Manifest, name: str) -> int:
+    """Return how many bytes of the bundle's files the page reads before a variant answers, the manifest apart."""
+    variant = manifest.variants[name]
+    read = {variant.file, *variant.external_data}
+    read |= {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    return sum(entry.size for path, entry in manifest.files.items() if path in read)
+
+
+def _copy(source: Traversable, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for entry in source.iterdir():
+        if entry.is_dir():
+            _copy(entry, target / entry.name)
+        else:
+            (target / entry.name).write_bytes(entry.read_bytes())
+
+
+def _fill_in(path: Path, place: str, value: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace(place, value), encoding="utf-8")
+
+
+def _below(directory: Path) -> Iterator[tuple[str, Path]]:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(directory).as_posix(), path
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
