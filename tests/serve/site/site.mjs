@@ -1,0 +1,187 @@
+// Drives sites in Chromium: node site.mjs MODULES CHROMIUM URL DIRECTORY; prints what it saw as JSON.
+// URL is of a server of DIRECTORY/served, where good/, heads' names, changed/, missing/, operators/ and nowasm/ are sites.
+
+import { createRequire } from "node:module";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import assert from "node:assert/strict";
+
+const [modules, executablePath, url, directory] = process.argv.slice(2);
+const { chromium } = createRequire(join(modules, "package.json"))("playwright-core");
+const seen = { hosts: new Set(), complaints: [], errors: {}, heads: {} };
+const launch = (...flags) => chromium.launch({ executablePath, args: ["--no-sandbox", ...flags] });
+
+async function watched(context, quiet = false) {
+  const page = await context.newPage();
+  page.on("request", (request) => { if (!request.url().startsWith("data:")) seen.hosts.add(new URL(request.url()).origin); });
+  page.on("console", (message) => { if (message.type() === "error" && !quiet) seen.complaints.push(message.text()); });
+  page.on("pageerror", (error) => seen.complaints.push(String(error)));
+  return page;
+}
+
+const settled = async (page, pattern) => {
+  await page.waitForFunction(
+    (text) => new RegExp(text).test(document.getElementById("status").textContent)
+      || document.getElementById("status").className === "wrong",
+    pattern, { timeout: 240_000 });
+  return page.textContent("#status");
+};
+const ready = (page) => settled(page, "^Ready");
+const words = (page) => page.locator("#results td.word").allTextContents();
+const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
+async function asked(page) {
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  return settled(page, "^Answered");
+}
+async function json(page) {
+  return JSON.parse(await page.locator("#json").textContent());
+}
+
+let browser = await launch();
+
+// First visit, light, on a desk.
+const desk = await browser.newContext({ viewport: { width: 1100, height: 900 }, colorScheme: "light" });
+const page = await watched(desk);
+await page.goto(`${url}good/`);
+assert.match(await ready(page), /^Ready/);
+seen.first = await page.textContent("#where");
+await page.getByRole("button", { name: /golden vectors/ }).click();
+await page.getByText(/golden vectors (hold|do not)/).waitFor({ timeout: 120_000 });
+seen.proof = await page.textContent("#proof");
+await page.getByRole("textbox", { name: /Text with/ }).fill("The [MASK] barked at the [MASK].");
+await asked(page);
+seen.masks = await json(page);
+assert.equal((await words(page)).length, 10);
+await page.screenshot({ path: join(directory, "site.png"), fullPage: true });
+await page.getByRole("textbox", { name: /Text with/ }).fill("Nothing is hidden here.");
+seen.wrong = await asked(page);
+
+// With nothing but the keyboard.
+await page.getByRole("radio", { name: "fill-mask" }).focus();
+await page.keyboard.press("ArrowRight");
+assert(await page.getByRole("radio", { name: "next sentence" }).isChecked());
+let at = "";
+for (let presses = 0; presses < 12 && at !== "TEXTAREA"; presses += 1) {
+  await page.keyboard.press("Tab");
+  at = await page.evaluate(() => document.activeElement.tagName);
+}
+assert.equal(at, "TEXTAREA");
+await page.keyboard.press("Control+Enter");
+await settled(page, "^Answered");
+seen.pair = await json(page);
+await page.getByRole("radio", { name: "similarity" }).check();
+await asked(page);
+seen.similar = await json(page);
+
+// The other variant.
+await page.getByRole("radio", { name: /^portable/ }).check();
+assert.match(await ready(page), /^Ready/);
+await page.getByRole("radio", { name: "fill-mask" }).check();
+await page.getByRole("textbox", { name: /Text with/ }).fill("The [MASK] barked at the [MASK].");
+await asked(page);
+seen.portable = await json(page);
+
+// The page does not freeze while the model runs.
+seen.frames = await page.evaluate(async () => {
+  let longest = 0;
+  let last = performance.now();
+  let going = true;
+  const count = () => { const now = performance.now(); longest = Math.max(longest, now - last); last = now; if (going) setTimeout(count, 0); };
+  count();
+  const { Client } = await import("./client.js");
+  const site = await (await fetch("site.json")).json();
+  const client = new Client();
+  await client.load(site, site.variants[0].name, "cpu");
+  last = performance.now();
+  longest = 0;
+  const { milliseconds } = await client.ask("fill-mask", Array(30).fill("He poured her a cup of [MASK]."));
+  going = false;
+  client.end();
+  return { longest, milliseconds };
+});
+
+// Offline, from the second visit on.
+await page.getByText("Kept here").waitFor();
+await desk.setOffline(true);
+await page.reload();
+seen.offline = await ready(page);
+seen.second = await page.textContent("#where");
+seen.isolated = await page.evaluate(() => crossOriginIsolated);
+await asked(page);
+seen.offlineWords = await words(page);
+await desk.setOffline(false);
+seen.caches = await page.evaluate(() => caches.keys());
+
+// Dark, and on a phone.
+const dark = await watched(await browser.newContext({ viewport: { width: 1100, height: 900 }, colorScheme: "dark" }));
+await dark.goto(`${url}good/`);
+await ready(dark);
+await dark.getByRole("radio", { name: "next sentence" }).check();
+await asked(dark);
+seen.grounds = [];
+for (const each of [page, dark]) seen.grounds.push(await each.evaluate(() => getComputedStyle(document.body).backgroundColor));
+await dark.screenshot({ path: join(directory, "site-dark.png"), fullPage: true });
+const phone = await watched(await browser.newContext({ viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true }));
+await phone.goto(`${url}good/`);
+await ready(phone);
+await phone.locator("#examples button").first().tap();
+await settled(phone, "^Answered");
+await phone.getByText("The bundle", { exact: true }).tap();
+seen.phoneFits = await fits(phone);
+await phone.screenshot({ path: join(directory, "site-phone.png"), fullPage: true });
+
+// Every control has a name.
+seen.nameless = await page.evaluate(() => [...document.querySelectorAll("input, textarea, button, progress, select")]
+  .filter((each) => !(each.labels?.length || each.textContent.trim() || each.ariaLabel)).map((each) => each.outerHTML));
+
+// Other heads.
+for (const name of readdirSync(join(directory, "served")).filter((each) => each.startsWith("head-"))) {
+  const head = await watched(await browser.newContext({ viewport: { width: 1100, height: 900 } }));
+  await head.goto(`${url}${name}/`);
+  const status = await ready(head);
+  assert.match(status, /^Ready/, `${name}: ${status}`);
+  for (const task of await head.locator('input[name="task"]').evaluateAll((inputs) => inputs.map((input) => input.value))) {
+    await head.locator(`input[name="task"][value="${task}"]`).check();
+    const said = await asked(head);
+    assert.match(said, /^Answered/, `${name} ${task}: ${said}`);
+    const fields = await head.locator("#fields textarea").evaluateAll((boxes) => boxes.map((box) => box.value));
+    seen.heads[`${name.slice(5)} ${task}`] = { fields, json: await json(head), fits: await fits(head) };
+  }
+  await head.context().close();
+}
+
+// A newer version.
+const old = await watched(desk);
+await old.goto(`${url}renewed/`);
+await ready(old);
+await old.getByText("Kept here").waitFor();
+await fetch(`${url}renew`, { method: "POST" });
+await old.reload();
+await old.getByText("There is a newer version of this page.").waitFor({ timeout: 60_000 });
+await old.getByRole("button", { name: "Load it" }).click();
+await old.getByRole("heading", { name: "renewed title" }).waitFor();
+seen.renewed = (await old.evaluate(() => caches.keys())).filter((name) => name.includes("/renewed/"));
+
+// What goes wrong.
+const broken = async (name, address, from = browser) => {
+  const each = await watched(await from.newContext(), true);
+  await each.goto(address);
+  seen.errors[name] = await ready(each);
+  await each.context().close();
+};
+for (const name of ["changed", "missing", "operators", "nowasm"]) await broken(name, `${url}${name}/`);
+await broken("file", `file://${join(directory, "served", "good", "index.html")}`);
+await broken("insecure", url.replace("127.0.0.1", "insecure.test") + "good/", await (async () => {
+  await browser.close();
+  browser = await launch("--host-resolver-rules=MAP insecure.test 127.0.0.1");
+  return browser;
+})());
+await browser.close();
+browser = await launch("--js-flags=--noexpose-wasm");
+await broken("no WebAssembly", `${url}good/`);
+await browser.close();
+browser = await launch("--js-flags=--wasm-max-mem-pages=700");
+await broken("memory", `${url}good/`);
+await browser.close();
+seen.hosts = [...seen.hosts].filter((host) => !/^(null|http:\/\/insecure.test)/.test(host) && !host.startsWith("file:"));
+console.log(JSON.stringify(seen));

@@ -1,0 +1,196 @@
+"""Sites in headless Chromium: answers beside Python's, visits without a network, and what goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from bertport.runtime import load
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.writer import write_manifest
+from bertport.serve.site import web_runtime, writer
+from tests import browser, npm
+
+pytestmark = [pytest.mark.slow, pytest.mark.node, pytest.mark.timeout(1500)]
+
+PACKAGE = f"onnxruntime-web@{web_runtime.PINNED.version}"
+ATOL = 1e-4
+"""On probabilities of fp32: another build of ONNX Runtime, and softmax in float64."""
+WITHIN = 0.02
+"""On probabilities of INT8: sums of float32 in another order move activations across the border of two steps."""
+
+
+@pytest.fixture(scope="session")
+def runtime():
+    place = npm.installed(PACKAGE, "onnxruntime-web") / "node_modules" / "onnxruntime-web"
+    return web_runtime.from_directory(place, web_runtime.names(gpu=True))
+
+
+@contextmanager
+def serving(directory, renew):
+    """A plain server of files; a POST calls `renew`."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(directory))
+
+        def do_POST(self):
+            renew()
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def needing_other_operators(site):
+    """Change a site's bundle, all hashes mended, so that its variants need operators of another runtime."""
+    bundle = Bundle.open(site / "bundle")
+    variants = {
+        name: dataclasses.replace(
+            variant, requires=dataclasses.replace(variant.requires, operator_domains={"ai.onnx": 17, "com.nvidia": 1})
+        )
+        for name, variant in bundle.manifest.variants.items()
+    }
+    write_manifest(bundle.path, dataclasses.replace(bundle.manifest, variants=variants))
+    listing = json.loads((site / "site.json").read_text())
+    content = (bundle.path / "manifest.json").read_bytes()
+    listing["digest"] = Bundle.open(bundle.path).digest
+    listing["files"]["bundle/manifest.json"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (site / "site.json").write_text(json.dumps(listing))
+
+
+def in_characters(value):
+    return json.loads(json.dumps(value, default=lambda array: array.tolist()))
+
+
+def assert_alike(theirs, ours, within):
+    """Compare answers: names exactly, numbers within a tolerance."""
+    if isinstance(ours, dict):
+        assert theirs.keys() == ours.keys()
+        for key in ours:
+            assert_alike(theirs[key], ours[key], within)
+    elif isinstance(ours, list):
+        assert len(theirs) == len(ours)
+        for a, b in zip(theirs, ours, strict=True):
+            assert_alike(a, b, within)
+    elif isinstance(ours, float):
+        assert theirs == pytest.approx(ours, abs=within)
+    else:
+        assert theirs == ours
+
+
+def test_sites(runtime, head_bundles, tmp_path):
+    served = tmp_path / "served"
+    served.mkdir()
+    default = default_bundle()
+    writer.write_site(default, served / "good", ["int8-dynamic", "portable"], runtime)
+    for name, bundle in head_bundles.items():
+        writer.write_site(bundle, served / f"head-{name}", ["portable"], runtime)
+    small = served / "head-classifier"
+    for name in ("changed", "missing", "operators", "nowasm", "renewed"):
+        shutil.copytree(small, served / name)
+    graph = bytearray((served / "changed/bundle/onnx/model.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (served / "changed/bundle/onnx/model.onnx").write_bytes(graph)
+    (served / "missing/bundle/onnx/model.onnx").unlink()
+    needing_other_operators(served / "operators")
+    (served / "nowasm/runtime/ort-wasm-simd-threaded.wasm").unlink()
+
+    def renew():
+        writer.write_site(
+            head_bundles["classifier"], served / "renewed", ["portable"], runtime, title="renewed title", overwrite=True
+        )
+
+    with serving(served, renew) as url:
+        seen = browser.drive(Path(__file__).with_name("site.mjs"), url, tmp_path)
+    assert seen["complaints"] == []
+    assert seen["hosts"] == [url.rstrip("/")]
+    check_answers(seen, default, head_bundles)
+    assert "hold: ids of 6 texts" in seen["proof"]
+    assert "No mask_token" in seen["wrong"]
+    assert seen["frames"]["longest"] < max(100, seen["frames"]["milliseconds"] / 4)
+    # Without headers there is one thread, until the service worker gives them.
+    assert seen["first"] == "on the CPU, 1 thread"
+    assert (seen["isolated"], seen["offline"][:5]) == (True, "Ready")
+    assert seen["second"].startswith("on the CPU, ")
+    assert len(seen["offlineWords"]) == 5
+    assert len(seen["caches"]) == len(seen["renewed"]) == 1
+    assert seen["grounds"][0] != seen["grounds"][1]
+    assert seen["phoneFits"]
+    assert seen["nameless"] == []
+    for name, sentence in {
+        "changed": "onnx/model.onnx was changed after it was written",
+        "missing": "onnx/model.onnx cannot be read (the server says 404 of it)",
+        "operators": 'variant "portable" has operators that ONNX Runtime\'s CPU does not know (of com.nvidia)',
+        "nowasm": "runtime/ort-wasm-simd-threaded.wasm cannot be read (the server says 404 of it)",
+        "file": "This page was opened as a file",
+        "insecure": "This page came over http",
+        "no WebAssembly": "This browser runs no WebAssembly",
+        "memory": 'this browser has not the memory for variant "int8-dynamic"',
+    }.items():
+        assert sentence in seen["errors"][name], name
+
+
+def check_answers(seen, default, head_bundles):
+    """Compare what the pages said with the runtime's own answers."""
+    text = "The [MASK] barked at the [MASK]."
+    int8 = load(default, variant="int8-dynamic", provider="cpu")
+    assert [[row["token"] for row in rows[:1]] for rows in seen["masks"]] == [
+        [row["token"] for row in rows[:1]] for rows in int8.fill_mask(text)
+    ]
+    pair = int8.next_sentence(
+        "He opened the door of the old house and went in.", "It was dark inside, and nobody answered when he called."
+    )
+    assert_alike(seen["pair"]["probabilities"], in_characters(pair)["probabilities"], WITHIN)
+    assert_alike(seen["portable"], load(default, variant="portable", provider="cpu").fill_mask(text), ATOL)
+    assert seen["similar"][0] == max(seen["similar"])
+    shown = seen["heads"]
+    assert {name.split()[0] for name in shown} == set(head_bundles)
+    assert all(answer["fits"] for answer in shown.values())
+    asked = {
+        "classifier text-classification": ("text-classification", {"top_k": None}, lambda fields: fields[0]),
+        "tagger token-classification": ("token-classification", {"aggregation_strategy": "simple"}, lambda f: f[0]),
+        "answerer question-answering": (
+            "question-answering",
+            {"top_k": 3},
+            lambda fields: {"question": fields[0], "context": fields[1]},
+        ),
+        "ranker text-ranking": (
+            "text-ranking",
+            {},
+            lambda fields: {"query": fields[0], "documents": fields[1].split("\n")},
+        ),
+        "chooser multiple-choice": (
+            "multiple-choice",
+            {},
+            lambda fields: {"prompt": fields[0], "choices": fields[1].split("\n")},
+        ),
+        "embedder sentence-similarity": (
+            "sentence-similarity",
+            {},
+            lambda fields: {"source_sentence": fields[0], "sentences": fields[1].split("\n")},
+        ),
+    }
+    for name, (task, parameters, given) in asked.items():
+        model = load(head_bundles[name.split()[0]], variant="portable", provider="cpu")
+        [ours] = list(model.predict(task, [given(shown[name]["fields"])], **parameters))
+        theirs = shown[name]["json"]
+        assert_alike(theirs[0] if task == "text-classification" else theirs, in_characters(ours), ATOL)
