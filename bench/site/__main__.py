@@ -38,7 +38,7 @@ PAGE = ROOT / "docs" / "how-to" / "site.md"
 DATA = ROOT / "docs" / "data" / "site.json"
 HERE = Path(__file__).parent
 PLAYWRIGHT = "playwright-core@1.65.1"
-RUNS = (("portable", "cpu", TEXTS, 50), ("int8-dynamic", "cpu", TEXTS, 50), ("portable", "gpu", 3, 0))
+RUNS = (("portable", "cpu", TEXTS, 50), ("int8-dynamic", "cpu", TEXTS, 50), ("portable", "gpu", 2, 0))
 """Variant, device, texts, and how many of them are timed one by one."""
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 

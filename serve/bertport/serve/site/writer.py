@@ -43,6 +43,8 @@ ANYWHERE = frozenset({None, "avx2", "avx512"})
 """Instruction sets whose INT8 weights are right on every CPU, as js/src/model.ts says."""
 SIMILARITY = "sentence-similarity"
 """Answered from every bundle, as by the server: without an embedding head from the means over hidden states."""
+LEFT_OUT = frozenset({"zero-shot-classification"})
+"""Tasks that the package for JavaScript leaves to Python."""
 ON_GPU = "fp32"
 """The precision that WebGPU takes: it has no kernels for INT8's operators."""
 LARGEST = 2**31
@@ -199,7 +201,7 @@ def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, t
         "digest": bundle.digest,
         "licence": manifest.licence,
         "runtime": runtime.version,
-        "tasks": [*dict.fromkeys([*answerable(tokens, manifest), SIMILARITY])],
+        "tasks": [name for name in dict.fromkeys([*answerable(tokens, manifest), SIMILARITY]) if name not in LEFT_OUT],
         "heads": list(manifest.heads),
         "mask_token": None if tokens.mask_id is None else tokens.mask_token,
         "variants": [
