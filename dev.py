@@ -31,14 +31,17 @@ AREAS: dict[str, tuple[str, ...]] = {
     "quantize": ("measure", "runtime"),
     "compare": ("measure", "runtime"),
     "serve": ("runtime",),
+    "batch": ("runtime",),
 }
 """Each area with the areas that it may import. What else lists areas is made of this, or held to it by a test."""
 PROGRAMS = ("bench", "models")
 """Folders of programs: they may import any area, and no area imports them."""
-EXTRAS = ("cpu", "compare", "evaluate", "export", "hub", "peft", "quantize", "serve")
+EXTRAS = ("cpu", "batch", "compare", "evaluate", "export", "hub", "peft", "quantize", "serve")
 """Every extra of pyproject.toml that goes with a CPU and today's transformers."""
-OPTIMUM_EXTRAS = ("cpu", "compare", "evaluate", "export-optimum", "hub", "peft", "quantize", "serve")
+OPTIMUM_EXTRAS = ("cpu", "batch", "compare", "evaluate", "export-optimum", "hub", "peft", "quantize", "serve")
 """The same with optimum-onnx, which needs an older transformers: `export` and `export-optimum` exclude each other."""
+RAY_EXTRAS = ("cpu", "batch", "ray", "serve")
+"""What `dev.py ray` tests: Ray is 750 MB, which the other tests do without."""
 GROUPS_SINCE = (25, 1)
 """The first version of pip that knows `--group`; Python 3.11 ships an older one."""
 
@@ -64,6 +67,7 @@ ENVIRONMENTS = {
     "main job": Environment(".venv-demo-main", ("--editable=.[cpu,export,quantize,serve]",), torch=True),
     "dev": Environment(".venv", (EVERYTHING,), groups=("dev",), torch=True),
     "optimum": Environment(".venv-optimum", (OPTIMUM,), groups=("test",), torch=True),
+    "ray": Environment(".venv-ray", ("--editable=.[{}]".format(",".join(RAY_EXTRAS)),), groups=("ray-test",)),
     "audit": Environment(".venv-audit", ("pip-audit>=2.9,<3",)),
     "lowest": Environment(".venv-lowest", (EVERYTHING,), groups=("test",), torch=True, floors=True),
     "site": Environment(".venv-site", ("--editable=.",), groups=("site",)),
@@ -194,6 +198,18 @@ BOTH_GENERATIONS = ("tests/export", "tests/models", "tests/measure/speed/test_ba
 OPTIMUM_MARK = b"pytest.mark.optimum"
 
 
+def ray(*arguments: str) -> None:
+    """Run what needs Ray, several nodes on this machine, or an object store, in an environment of its own."""
+    python = executable(environment("ray"), "python")
+    call(python, "-c", "import ray.data, ray.serve")  # without it, what is marked `ray` would only be skipped
+    pytest = (python, "-m", "pytest", "-p", "no:cacheprovider")
+    files = (path for path in sorted((ROOT / "tests").rglob("test_*.py")) if RAY_MARK in path.read_bytes())
+    call(*pytest, *(arguments or (*files, "-m", "ray")))
+
+
+RAY_MARK = b"pytest.mark.ray"
+
+
 def floors() -> str:
     """Return pip's constraints that allow the lowest version of each dependency alone."""
     import tomllib
@@ -213,6 +229,7 @@ def everything() -> None:
     slow()
     lowest()
     optimum()
+    ray()
     test()
 
 
@@ -361,7 +378,8 @@ COMMANDS = {
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
     "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),
     "optimum": (optimum, "the export's and Optimum's tests, with transformers 4.57; arguments as for test", True),
-    "all": (everything, "check, slow, lowest, optimum and test: what .ci/run does after demo", False),
+    "ray": (ray, "what needs Ray or an object store; arguments as for test", True),
+    "all": (everything, "check, slow, lowest, optimum, ray and test: what .ci/run does after demo", False),
 }
 
 if __name__ == "__main__":

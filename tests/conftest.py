@@ -62,7 +62,9 @@ ALPHABET = (
 
 
 def pytest_runtest_setup(item):
-    """Skip what needs optimum-onnx in an environment of today's transformers, beside which it cannot be installed."""
+    """Skip what needs optimum-onnx, or Ray, where it is not: each is in an environment of its own."""
+    if item.get_closest_marker("ray") and first_missing(("ray.data",)):
+        pytest.skip("needs Ray: python3 dev.py ray")
     if item.get_closest_marker("optimum") and first_missing(("optimum.onnxruntime",)):
         pytest.skip("needs optimum-onnx: python3 dev.py optimum")
 

@@ -23,7 +23,7 @@ OLD_PIP = "24.0"
 
 def test_the_extras_are_those_of_the_project_and_a_cpu():
     # What cannot be beside `cpu`, what no other part needs, and plugins, each in an environment of its own test.
-    apart = {"gpu", "tensorflow", "openvino", "tensorrt-rtx", "webgpu"}
+    apart = {"gpu", "ray", "tensorflow", "openvino", "tensorrt-rtx", "webgpu"}
     assert {*dev.EXTRAS, *dev.OPTIMUM_EXTRAS, *apart} == PROJECT["project"]["optional-dependencies"].keys()
     assert set(dev.OPTIMUM_EXTRAS) - set(dev.EXTRAS) == APART
 
@@ -33,7 +33,8 @@ def test_each_environment_is_made_of_groups_and_extras_that_exist():
         assert set(wanted.groups) <= PROJECT["dependency-groups"].keys()
         for extras in re.findall(r"\[(.*)\]", " ".join(wanted.requirements)):
             # Never both: pip finds no versions that suit export and export-optimum.
-            assert any(set(extras.split(",")) <= set(whole) for whole in (dev.EXTRAS, dev.OPTIMUM_EXTRAS))
+            allowed = (dev.EXTRAS, dev.OPTIMUM_EXTRAS, dev.RAY_EXTRAS)
+            assert any(set(extras.split(",")) <= set(whole) for whole in allowed)
 
 
 def test_the_two_export_extras_differ_in_transformers_and_what_goes_with_it():

@@ -115,7 +115,7 @@ LOW, ROOM = "low/bertport/low/errors.py", "low/bertport/low/cellar/c.py"
             {LOW: "def f():\n  from bertport.low.hall.b import B\n__all__ = ['Wrong']"},
             "bertport.low.cellar.a <-> bertport.low.errors <-> bertport.low.hall.b",
         ),
-        ("unregistered", {"batch/bertport/batch/py.typed": ""}, "batch"),
+        ("unregistered", {"attic/bertport/attic/py.typed": ""}, "attic"),
         ("unregistered", {"low/bertport/low/attic/__init__.py": ""}, "low: attic"),
         ("untyped", {"low/bertport/low/py.typed": None}, "low"),
         ("unlisted", {LOW: "class Wrong(Exception): ..."}, "bertport.low.errors"),
